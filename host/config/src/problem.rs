@@ -1,0 +1,36 @@
+//! Mistakes in a configuration: what is wrong, where, and what to do.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// A place in one of the files a configuration was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Index of the file in the [`SourceMap`].
+    pub file: usize,
+    /// Byte range in that file.
+    pub range: Range<usize>,
+}
+
+/// One mistake. Problems are collected and reported together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// Where; none if the mistake has no place in a file.
+    pub span: Option<Span>,
+    /// The dotted path of the key concerned, e.g. `routes[2].path`; empty for the whole configuration.
+    pub key: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// All that is wrong with a configuration.
+pub type Problems = Vec<Problem>;
+
+/// The files a configuration was read from, for rendering problems.
+#[derive(Debug, Clone, Default)]
+pub struct SourceMap {
+    /// Path and text of each file, in the order of reading.
+    pub files: Vec<(PathBuf, String)>,
+}
