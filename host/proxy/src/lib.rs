@@ -1,1 +1,34 @@
-//! x
+//! The data path of the Witgate gateway, and its architecture document.
+//!
+//! # The walk of a request
+//!
+//! A request's way is one short function, [`serve`], and the folders of this crate are that way, in order:
+//!
+//! | step | module | what happens |
+//! |---|---|---|
+//! | accept | [`listener`] | one socket a core (`SO_REUSEPORT`), TLS, limits on connections |
+//! | speak | [`protocol`] | HTTP/1.1 or HTTP/2, hygiene: one unambiguous, normalised [`RequestHead`](head::RequestHead) or a [`Fault`](fault::Fault) |
+//! | route | [`router`] | the route is chosen once, by specificity |
+//! | down | [`pipeline`], [`filters`] | native filters, then plugins: authentication, rate limiting, routing, transformation |
+//! | forward | [`upstream`], [`balancer`] | endpoint, breaker, pooled connection of this core, one exchange |
+//! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
+//! | out | [`telemetry`] | metrics, access log line and span, once the last byte is through |
+//!
+//! # Two planes, one door
+//!
+//! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The data
+//! plane reads that pointer once per request and keeps what it read to the end.
+
+pub mod balancer;
+pub mod body;
+pub mod fault;
+pub mod filters;
+pub mod head;
+pub mod listener;
+pub mod pipeline;
+pub mod protocol;
+pub mod router;
+pub mod serve;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;

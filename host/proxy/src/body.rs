@@ -1,0 +1,83 @@
+//! Bodies as they stream through.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+
+/// What can go wrong in the middle of a body. The stream is reset, never ended cleanly.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body on its way through. The plain way allocates nothing.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No bytes, no trailers.
+    #[default]
+    Empty,
+    /// Bytes at hand.
+    Full(Bytes),
+    /// Straight from a connection.
+    Incoming(Incoming),
+    /// Anything wrapped: limits, transformations, recording.
+    Boxed(UnsyncBoxBody<Bytes, BodyError>),
+}
+
+impl Body {
+    /// Wraps any other body.
+    pub fn wrap<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        Body::Boxed(UnsyncBoxBody::new(http_body_util::BodyExt::map_err(body, Into::into)))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Body::Empty } else { Body::Full(bytes) }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Body::Empty => Poll::Ready(None),
+            body @ Body::Full(_) => match std::mem::take(body) {
+                Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Poll::Ready(None),
+            },
+            Body::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(context).map_err(Into::into)
+            }
+            Body::Boxed(boxed) => Pin::new(boxed).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Empty => true,
+            Body::Full(_) => false,
+            Body::Incoming(incoming) => incoming.is_end_stream(),
+            Body::Boxed(boxed) => boxed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Empty => SizeHint::with_exact(0),
+            Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Body::Incoming(incoming) => incoming.size_hint(),
+            Body::Boxed(boxed) => boxed.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What goes wrong with one request: whose fault, what the client is told, what the log says.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+/// Every way in which the gateway itself ends a request. The code is stable: clients and dashboards may match on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each row of `describe` documents its kind")]
+pub enum FaultKind {
+    BadRequest,
+    BadPath,
+    Unauthenticated,
+    Forbidden,
+    NoRoute,
+    MethodNotAllowed,
+    HeaderTimeout,
+    BodyTimeout,
+    BodyTooLarge,
+    TargetTooLong,
+    HeadersTooLarge,
+    RateLimited,
+    ClientGone,
+    UpgradeRefused,
+    PluginFailed,
+    PluginAnswerInvalid,
+    UpstreamUnreachable,
+    UpstreamReset,
+    UpstreamProtocol,
+    UpstreamTls,
+    UpstreamOverloaded,
+    NoEndpoint,
+    BreakerOpen,
+    ConnectTimeout,
+    FirstByteTimeout,
+    RequestTimeout,
+    Overloaded,
+    Draining,
+    Internal,
+}
+
+/// Whose fault a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client's request.
+    Client,
+    /// A plugin.
+    Plugin,
+    /// The upstream.
+    Upstream,
+    /// The gateway or its operator.
+    Gateway,
+}
+
+/// The fixed part of a kind of fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    /// The status the client gets.
+    pub status: StatusCode,
+    /// The stable code.
+    pub code: &'static str,
+    /// The title of the problem document (RFC 9457 section 3.1.3).
+    pub title: &'static str,
+    /// Whose fault.
+    pub blame: Blame,
+    /// The `Proxy-Status` error type (RFC 9209 section 2.3), where one fits.
+    pub proxy_error: Option<&'static str>,
+}
+
+impl FaultKind {
+    /// The status, code and words of this kind.
+    pub fn describe(self) -> Description {
+        use Blame::{Client, Gateway, Plugin, Upstream};
+        use FaultKind as K;
+        let (status, code, title, blame, proxy_error) = match self {
+            K::BadRequest => (400, "bad-request", "The request is malformed or ambiguous", Client, Some("http_request_error")),
+            K::BadPath => (400, "bad-path", "The path cannot be interpreted safely", Client, Some("http_request_error")),
+            K::Unauthenticated => (401, "unauthenticated", "The caller is not known", Client, None),
+            K::Forbidden => (403, "forbidden", "The caller may not do this", Client, Some("http_request_denied")),
+            K::NoRoute => (404, "no-route", "No route matches", Client, Some("destination_not_found")),
+            K::MethodNotAllowed => (405, "method-not-allowed", "The route does not take this method", Client, None),
+            K::HeaderTimeout => (408, "header-timeout", "The request head did not arrive in time", Client, None),
+            K::BodyTimeout => (408, "body-timeout", "The request body did not arrive in time", Client, None),
+            K::BodyTooLarge => (413, "body-too-large", "The request body is over the limit", Client, None),
+            K::TargetTooLong => (414, "target-too-long", "The request target is over the limit", Client, None),
+            K::HeadersTooLarge => (431, "headers-too-large", "The header section is over the limit", Client, None),
+            K::RateLimited => (429, "rate-limited", "Too many requests", Client, None),
+            K::ClientGone => (499, "client-gone", "The client went away", Client, None),
+            K::UpgradeRefused => (400, "upgrade-refused", "This upgrade cannot be forwarded", Client, None),
+            K::PluginFailed => (503, "plugin-failed", "A plugin failed", Plugin, Some("proxy_internal_error")),
+            K::PluginAnswerInvalid => (503, "plugin-answer-invalid", "A plugin gave an answer that cannot be used", Plugin, Some("proxy_internal_error")),
+            K::UpstreamUnreachable => (502, "upstream-unreachable", "The upstream could not be reached", Upstream, Some("connection_refused")),
+            K::UpstreamReset => (502, "upstream-reset", "The upstream closed the connection", Upstream, Some("connection_terminated")),
+            K::UpstreamProtocol => (502, "upstream-protocol", "The upstream's answer is malformed", Upstream, Some("http_protocol_error")),
+            K::UpstreamTls => (502, "upstream-tls", "No trusted TLS connection to the upstream", Upstream, Some("tls_protocol_error")),
+            K::UpstreamOverloaded => (503, "upstream-overloaded", "The upstream is at its limit", Upstream, Some("connection_limit_reached")),
+            K::NoEndpoint => (503, "no-endpoint", "The upstream has no endpoint in service", Upstream, Some("destination_unavailable")),
+            K::BreakerOpen => (503, "breaker-open", "The upstream failed too often and rests", Upstream, Some("destination_unavailable")),
+            K::ConnectTimeout => (504, "connect-timeout", "The upstream did not accept a connection in time", Upstream, Some("connection_timeout")),
+            K::FirstByteTimeout => (504, "first-byte-timeout", "The upstream did not answer in time", Upstream, Some("http_response_timeout")),
+            K::RequestTimeout => (504, "request-timeout", "The request took longer than its route allows", Upstream, Some("http_response_timeout")),
+            K::Overloaded => (503, "overloaded", "The gateway is at its limit", Gateway, Some("proxy_internal_response")),
+            K::Draining => (503, "draining", "The gateway is shutting down", Gateway, Some("proxy_internal_response")),
+            K::Internal => (500, "internal", "The gateway failed", Gateway, Some("proxy_internal_error")),
+        };
+        let status = StatusCode::from_u16(status).expect("every row of the table has a valid status");
+        Description { status, code, title, blame, proxy_error }
+    }
+}
+
+/// One failure of one request.
+#[derive(Debug)]
+pub struct Fault {
+    /// What kind.
+    pub kind: FaultKind,
+    /// What the client is told beyond the title. Never names endpoints, files or plugins' messages.
+    pub detail: Option<Cow<'static, str>>,
+    /// What only the log is told.
+    pub cause: Option<Cow<'static, str>>,
+    /// Headers of the answer, e.g. `Allow`, `Retry-After`, `WWW-Authenticate`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether nothing of the request can have reached the upstream, so that it may be sent again.
+    pub unsent: bool,
+}
+
+impl Fault {
+    /// A fault without further words.
+    pub fn new(kind: FaultKind) -> Self {
+        Fault { kind, detail: None, cause: None, headers: Vec::new(), unsent: false }
+    }
+
+    /// Tells the client more.
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Tells the log more.
+    pub fn cause(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Says that nothing can have reached the upstream.
+    pub fn unsent(mut self) -> Self {
+        self.unsent = true;
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let description = self.kind.describe();
+        write!(formatter, "{}", description.title)?;
+        if let Some(detail) = &self.detail {
+            write!(formatter, ": {detail}")?;
+        }
+        if let Some(cause) = &self.cause {
+            write!(formatter, " ({cause})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}

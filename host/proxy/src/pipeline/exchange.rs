@@ -1,0 +1,74 @@
+//! One request and its response, with all that belongs to them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::head::RequestHead;
+use crate::protocol::connection::Connection;
+use crate::router::Route;
+use crate::snapshot::Snapshot;
+use crate::telemetry::record::Record;
+
+/// What the stages share about one request. Lives on one core and never outlives its response.
+pub struct Exchange {
+    /// The connection it came on.
+    pub connection: Rc<Connection>,
+    /// The one version of everything this request sees.
+    pub snapshot: Arc<Snapshot>,
+    /// The head. Plugins hold clones only while they are called, so `Arc::make_mut` does not copy in practice.
+    pub head: Arc<RequestHead>,
+    /// The route, once chosen.
+    pub route: Option<Arc<Route>>,
+    /// When the request head was complete.
+    pub begun: Instant,
+    /// The shortest of the route's and the plugins' timeouts.
+    pub timeout: Option<Duration>,
+    /// The upstream to forward to, once decided.
+    pub upstream: Option<Arc<str>>,
+    /// The key for hashing balancers.
+    pub hash_key: Option<Bytes>,
+    /// Headers that stages on the way down want on the response (rate limits, cookies of authentication…).
+    pub response_headers: HeaderMap,
+    /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
+    pub transformations: Vec<Transformed>,
+    /// How many edge and origin filters were entered on the way down; only those see the response.
+    pub filters_entered: usize,
+    /// Whether the response in hand was made by the gateway or a plugin.
+    pub local_response: bool,
+    /// What the access log, the metrics and the span will say.
+    pub record: Record,
+}
+
+/// A transformation binding that saw the request.
+pub struct Transformed {
+    /// Index into the route's transformation bindings.
+    pub binding: usize,
+    /// Its opaque context.
+    pub context: Bytes,
+}
+
+impl Exchange {
+    /// Chooses the route, once, and notes its parameters in the head.
+    ///
+    /// # Errors
+    /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
+    pub fn choose_route(&mut self) -> Result<(), Fault> {
+        todo!("pipeline")
+    }
+
+    /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
+    pub fn fault(&mut self, _fault: Fault) -> Response<Body> {
+        todo!("telemetry")
+    }
+
+    /// Hands the response out; the record is written when its last byte is through or the client is gone.
+    pub fn finish(self, _response: Response<Body>) -> Response<Body> {
+        todo!("telemetry")
+    }
+}

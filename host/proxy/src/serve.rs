@@ -1,0 +1,42 @@
+//! The walk of a request: read this first.
+//!
+//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is
+//! the way itself and uses `?`.
+
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline;
+use crate::protocol::connection::Connection;
+use crate::protocol::{hygiene, upgrade};
+use crate::upstream;
+
+/// Takes one request of one connection to its response.
+pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let snapshot = connection.snapshot();
+    let (mut exchange, body, client_upgrade) = match hygiene::admit(&connection, &snapshot, request) {
+        Ok(admitted) => admitted.into_exchange(snapshot),
+        Err(refusal) => return refusal.into_response(&connection, &snapshot),
+    };
+    let response = match walk(&mut exchange, body).await {
+        Ok(response) => response,
+        Err(fault) => exchange.fault(fault),
+    };
+    let response = pipeline::ascend(&mut exchange, response).await;
+    let response = upgrade::join(&mut exchange, client_upgrade, response);
+    exchange.finish(response)
+}
+
+/// Route, stages down, upstream. An early answer of a stage is a response like any other.
+async fn walk(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
+    exchange.choose_route()?;
+    match pipeline::descend(exchange, body).await? {
+        pipeline::Descent::Answered(response) => Ok(response),
+        pipeline::Descent::Forward(request) => upstream::forward(exchange, request).await,
+    }
+}
