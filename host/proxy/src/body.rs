@@ -56,9 +56,7 @@ impl HttpBody for Body {
                 Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Body::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(context).map_err(Into::into)
-            }
+            Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
             Body::Boxed(boxed) => Pin::new(boxed).poll_frame(context),
         }
     }

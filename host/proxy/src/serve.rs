@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 use crate::pipeline;
+use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
 use crate::protocol::{hygiene, upgrade};
 use crate::upstream;

@@ -56,4 +56,3 @@ pub struct FilterKind {
 
 /// Every native filter, in the order in which they run inside their place.
 pub const FILTERS: &[FilterKind] = &[];
-

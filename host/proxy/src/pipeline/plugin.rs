@@ -356,4 +356,3 @@ pub struct BodyResult {
     /// New context.
     pub context: Option<Bytes>,
 }
-
