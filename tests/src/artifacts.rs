@@ -1,0 +1,87 @@
+//! What the tests run: the gateway and the components, built from source by the test run itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The root of the checkout.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
+}
+
+/// The gateway's binary, built once per test run.
+pub fn witgate() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        cargo(&["build", "--quiet", "--package", "witgate"]);
+        target().join("debug").join("witgate")
+    })
+}
+
+/// A first-party plugin by its folder's name, e.g. `jwt`.
+pub fn plugin(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build_components(&repository().join("plugins"), "witgate-plugin-"));
+    component(name)
+}
+
+/// A misbehaving guest by its folder's name under `tests/guests`.
+pub fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build_components(&repository().join("tests").join("guests"), "witgate-guest-"));
+    component(name)
+}
+
+/// Where cargo puts the component of a crate.
+pub fn component(name: &str) -> PathBuf {
+    target().join("wasm32-wasip2").join("plugin").join(format!("{}.wasm", name.replace('-', "_")))
+}
+
+/// Builds every crate of a folder as a component, in one call.
+fn build_components(folder: &Path, prefix: &str) {
+    ensure_wasm_target();
+    let mut arguments: Vec<String> =
+        ["build", "--quiet", "--profile", "plugin", "--target", "wasm32-wasip2"].map(String::from).into();
+    for entry in std::fs::read_dir(folder).expect("the folder exists") {
+        let entry = entry.expect("the folder can be read");
+        if entry.path().join("Cargo.toml").is_file() {
+            arguments.push("--package".into());
+            arguments.push(format!("{prefix}{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    cargo(&arguments);
+}
+
+/// Adds the WebAssembly target where rustup has not done so by itself.
+fn ensure_wasm_target() {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", "wasm32-wasip2"])
+        .current_dir(repository())
+        .output()
+        .expect("rustc can be run");
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if folder.is_dir() {
+        return;
+    }
+    let added = Command::new("rustup")
+        .args(["target", "add", "wasm32-wasip2"])
+        .current_dir(repository())
+        .status()
+        .is_ok_and(|status| status.success());
+    assert!(
+        added,
+        "the Rust target wasm32-wasip2 is missing and `rustup target add wasm32-wasip2` failed: \
+         install it by hand, then run the tests again"
+    );
+}
+
+fn cargo<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status =
+        Command::new(cargo).args(arguments).current_dir(repository()).status().expect("cargo can be run");
+    assert!(status.success(), "cargo could not build what the tests run");
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}

@@ -1,0 +1,141 @@
+//! Rules of the house that the compiler does not hold, read from the source itself.
+
+use std::path::{Path, PathBuf};
+
+use witgate_tests::repository;
+
+/// The crates of the host from left to right: each may import only those to its left.
+const LINE: [(&str, &str); 4] = [
+    ("config", "witgate_config"),
+    ("proxy", "witgate_proxy"),
+    ("wasm", "witgate_wasm"),
+    ("gateway", "witgate"),
+];
+
+/// Libraries that only some crates may know, and who may.
+const RESERVED: [(&str, &[&str]); 4] = [
+    ("wasmtime", &["host/wasm"]),
+    ("tokio", &["host/proxy", "host/wasm", "host/gateway"]),
+    ("hyper", &["host/proxy", "host/gateway"]),
+    ("anyhow", &["host/gateway"]),
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the checkout") {
+        let path = entry.expect("a folder of the checkout").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn files_of(crate_folder: &str) -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    sources(&repository().join(crate_folder).join("src"), &mut paths);
+    assert!(!paths.is_empty(), "{crate_folder} has sources");
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), std::fs::read_to_string(path).expect("a source file")))
+        .collect()
+}
+
+/// Whether a source names a crate in a path (`name::`) or a `use`.
+fn names(source: &str, krate: &str) -> bool {
+    source.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
+        line.match_indices(krate).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = &line[at + krate.len()..];
+            !before
+                .is_some_and(|character| character.is_alphanumeric() || character == '_' || character == ':')
+                && (after.starts_with("::")
+                    || (line.trim_start().starts_with("use ") && after.starts_with(';')))
+        })
+    })
+}
+
+#[test]
+fn crates_import_only_to_their_left() {
+    for (index, (folder, _)) in LINE.iter().enumerate() {
+        for (path, source) in files_of(&format!("host/{folder}")) {
+            for (_, forbidden) in &LINE[index + 1..] {
+                assert!(
+                    !names(&source, forbidden),
+                    "{} imports {forbidden}, which is to its right",
+                    path.display()
+                );
+            }
+            assert!(!names(&source, "witgate_sdk"), "{} imports the SDK", path.display());
+        }
+    }
+}
+
+#[test]
+fn plugins_are_written_with_the_sdk_only() {
+    for entry in std::fs::read_dir(repository().join("plugins")).expect("the plugins' folder") {
+        let name = entry.expect("a folder").file_name();
+        for (path, source) in files_of(&format!("plugins/{}", name.to_string_lossy())) {
+            for forbidden in ["witgate_config", "witgate_proxy", "witgate_wasm", "wit_bindgen"] {
+                assert!(!names(&source, forbidden), "{} reaches past the SDK to {forbidden}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn reserved_libraries_stay_where_they_belong() {
+    for folder in LINE.map(|(folder, _)| format!("host/{folder}")) {
+        for (library, allowed) in RESERVED {
+            if allowed.contains(&folder.as_str()) {
+                continue;
+            }
+            for (path, source) in files_of(&folder) {
+                assert!(!names(&source, library), "{} imports {library}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_data_path_reads_no_files_and_waits_for_no_thread() {
+    // Where these are needed (TLS files, log targets) it is while a snapshot is built or on a thread of its own.
+    let allowed = ["listener", "telemetry", "snapshot", "upstream"];
+    for (path, source) in files_of("host/proxy") {
+        let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
+        let folder = relative.iter().next().expect("a path has a first part").to_string_lossy().into_owned();
+        if allowed.contains(&folder.trim_end_matches(".rs")) {
+            continue;
+        }
+        let body = source.split("#[cfg(test)]").next().expect("a split has a first part");
+        for banned in
+            ["std::fs::", "tokio::fs::", "std::thread::spawn", ".lock().await", "println!", "eprintln!"]
+        {
+            assert!(!body.contains(banned), "{} uses {banned} on the request path", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_top_level_has_exactly_the_promised_entries() {
+    let promised = [
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "examples",
+        "host",
+        "plugins",
+        "rust-toolchain.toml",
+        "sdk",
+        "tests",
+        "wit",
+    ];
+    let mut found: Vec<String> = std::fs::read_dir(repository())
+        .expect("the checkout")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.') && name != "target")
+        .collect();
+    found.sort();
+    assert_eq!(found, promised);
+}

@@ -1,0 +1,3 @@
+//! Every suite, in one binary: one link, one build of what they run.
+
+mod architecture;
