@@ -26,7 +26,7 @@ pub struct RequestHead {
     pub authority: Arc<str>,
     /// What scheme the client spoke.
     pub scheme: Scheme,
-    /// End-to-end headers only.
+    /// End-to-end headers only; `te: trailers` stays, since the gateway passes trailers on.
     pub headers: HeaderMap,
     /// Trailers, once the body's end has been seen.
     pub trailers: Option<HeaderMap>,

@@ -37,6 +37,6 @@ async fn walk(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fau
     exchange.choose_route()?;
     match pipeline::descend(exchange, body).await? {
         pipeline::Descent::Answered(response) => Ok(response),
-        pipeline::Descent::Forward(request) => upstream::forward(exchange, request).await,
+        pipeline::Descent::Forward(body) => upstream::forward(exchange, body).await,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response, Version};
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -29,6 +29,10 @@ pub struct Exchange {
     pub begun: Instant,
     /// The shortest of the route's and the plugins' timeouts.
     pub timeout: Option<Duration>,
+    /// The version of HTTP the client spoke.
+    pub version: Version,
+    /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.
+    pub upgrade: Option<HeaderValue>,
     /// The upstream to forward to, once decided.
     pub upstream: Option<Arc<str>>,
     /// The key for hashing balancers.

@@ -7,7 +7,7 @@
 pub mod exchange;
 pub mod plugin;
 
-use http::{Request, Response};
+use http::Response;
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -17,8 +17,9 @@ use exchange::Exchange;
 pub enum Descent {
     /// A stage answered by itself.
     Answered(Response<Body>),
-    /// To be forwarded: the request the upstream is to see, hygiene applied.
-    Forward(Request<Body>),
+    /// To be forwarded, with this body. The head is the exchange's: [`crate::upstream::forward`] makes the request for
+    /// the endpoint it picks, and may have to make it again.
+    Forward(Body),
 }
 
 /// Takes a routed request through every stage down.

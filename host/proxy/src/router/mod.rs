@@ -1,5 +1,7 @@
 //! Which route a request takes, by specificity.
 
+pub mod action;
+
 use std::sync::Arc;
 
 use witgate_config::model;

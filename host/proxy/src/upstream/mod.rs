@@ -15,12 +15,16 @@ use crate::snapshot::Snapshot;
 /// connections belong to the core that made them.
 pub struct Upstream {}
 
-/// Sends a request to the exchange's upstream and returns the head of its response with the body streaming behind.
+/// Sends the exchange's request to its upstream and returns the head of its response with the body streaming behind.
 /// An endpoint that answers 101 leaves its `OnUpgrade` in the response's extensions.
+///
+/// What the upstream sees: the exchange's method, `upstream_target` or `target` in origin form, end-to-end headers,
+/// `Host` (the client's or the endpoint's), `Via`, `traceparent`, `tracestate`, the request id, and the framing of
+/// `body`. Headers of the gateway's own other than these are in the head already.
 ///
 /// # Errors
 /// Any fault with blame `Upstream`, `RequestTimeout`, or `ClientGone`.
-pub async fn forward(_exchange: &mut Exchange, _request: Request<Body>) -> Result<Response<Body>, Fault> {
+pub async fn forward(_exchange: &mut Exchange, _body: Body) -> Result<Response<Body>, Fault> {
     todo!("upstream")
 }
 
