@@ -1,18 +1,19 @@
 //! Bodies as they stream through.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 /// What can go wrong in the middle of a body. The stream is reset, never ended cleanly.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body on its way through. The plain way allocates nothing.
-#[derive(Debug, Default)]
+/// A body on its way through. The plain way allocates nothing. It stays on the core of its connection, so it may hold
+/// what is not `Send`, such as a plugin call under way.
+#[derive(Default)]
 pub enum Body {
     /// No bytes, no trailers.
     #[default]
@@ -22,17 +23,28 @@ pub enum Body {
     /// Straight from a connection.
     Incoming(Incoming),
     /// Anything wrapped: limits, transformations, recording.
-    Boxed(UnsyncBoxBody<Bytes, BodyError>),
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
 
 impl Body {
     /// Wraps any other body.
     pub fn wrap<B>(body: B) -> Self
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + 'static,
         B::Error: Into<BodyError>,
     {
-        Body::Boxed(UnsyncBoxBody::new(http_body_util::BodyExt::map_err(body, Into::into)))
+        Body::Boxed(Box::pin(http_body_util::BodyExt::map_err(body, Into::into)))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Body::Empty => "Empty",
+            Body::Full(_) => "Full",
+            Body::Incoming(_) => "Incoming",
+            Body::Boxed(_) => "Boxed",
+        })
     }
 }
 
@@ -57,7 +69,7 @@ impl HttpBody for Body {
                 _ => Poll::Ready(None),
             },
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            Body::Boxed(boxed) => Pin::new(boxed).poll_frame(context),
+            Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
     }
 

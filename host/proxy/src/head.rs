@@ -22,6 +22,8 @@ pub struct RequestHead {
     pub received_target: PathAndQuery,
     /// What the upstream is to see in place of `target`; set by route rewrites and plugins, normalised again.
     pub upstream_target: Option<PathAndQuery>,
+    /// The method the upstream is to see in place of `method`; set by plugins, validated.
+    pub upstream_method: Option<Method>,
     /// `Host` or `:authority`, lower-case, with port if one was given.
     pub authority: Arc<str>,
     /// What scheme the client spoke.

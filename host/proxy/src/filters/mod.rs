@@ -17,7 +17,8 @@ pub trait Filter: Send + Sync {
         Ok(Step::Proceed(body))
     }
 
-    /// Called on the way up, for every response of a request that entered this filter.
+    /// Called on the way up, for every response of a request that entered this filter: also if it was this filter
+    /// that answered or refused.
     fn response(&self, _exchange: &mut Exchange, response: Response<Body>) -> Response<Body> {
         response
     }

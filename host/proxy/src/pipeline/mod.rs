@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod plugin;
+pub mod rate_limiting;
 
 use http::Response;
 

@@ -19,7 +19,11 @@ use crate::snapshot::Snapshot;
 /// Calls run on the core that makes them and may be dropped at any await, e.g. because the client went away.
 pub trait Plugin: Send + Sync {
     /// Name of the binding.
-    fn binding(&self) -> &str;
+    fn binding(&self) -> &Arc<str>;
+
+    /// A number that no other version of any binding has in this process: from a counter, taken anew whenever code,
+    /// settings or grants change. What was remembered of one version is never used for another.
+    fn version(&self) -> u64;
 
     /// Which contracts it implements.
     fn contracts(&self) -> Contracts;

@@ -2,4 +2,5 @@
 
 pub mod connection;
 pub mod hygiene;
+pub mod path;
 pub mod upgrade;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use witgate_config::{Config, Problems};
 
 use crate::pipeline::plugin::Plugin;
+use crate::pipeline::rate_limiting::counter::Counter;
 use crate::router::Router;
 use crate::upstream::Upstream;
 
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub routers: HashMap<String, Router>,
     /// Upstreams by name. Carried over from the snapshot before where their configuration is equal.
     pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    /// Where the draws of the rate-limiting contract are counted. Carried over every reload.
+    pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Plugin>>,
 }

@@ -1,0 +1,51 @@
+//! The seam behind which draws are counted: here in memory, elsewhere in a shared store.
+
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+
+/// Counts what requests draw from their buckets.
+///
+/// One for the life of the process, shared by all cores.
+pub trait Counter: Send + Sync {
+    /// Charges every draw, or none if one of them is over its limit. The standings come in the order of the draws.
+    /// Ready at once where counting waits for nothing.
+    ///
+    /// # Errors
+    /// The place where draws are counted cannot be reached.
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>>;
+}
+
+/// What one request draws from one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// Which bucket: the first half of the SHA-256 of binding, policy and key.
+    pub bucket: u128,
+    /// Which policy: the same of binding and policy.
+    pub policy: u128,
+    /// How much is drawn; 0 only asks.
+    pub cost: u32,
+    /// Allowed in each window; at least 1.
+    pub limit: u32,
+    /// The window; above zero.
+    pub window: Duration,
+    /// Allowed at once.
+    pub burst: u32,
+}
+
+/// How a bucket stands after a draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the draw itself was within the limit. If one is not, none was charged.
+    pub admitted: bool,
+    /// What could still be drawn at once.
+    pub remaining: u32,
+    /// Until the bucket is full again.
+    pub reset: Duration,
+    /// Until a draw of the same cost would be admitted; zero if it was.
+    pub retry_after: Duration,
+}
+
+/// The place where draws are counted cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailable;

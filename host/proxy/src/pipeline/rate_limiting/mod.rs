@@ -1,0 +1,3 @@
+//! The rate-limiting contract.
+
+pub mod counter;
