@@ -1,1 +1,58 @@
-//! x
+//! The attribute macros of `witgate-sdk`. Use them through that crate, which documents them with examples.
+
+mod contract;
+mod settings;
+
+use proc_macro::TokenStream;
+
+use contract::Contract;
+
+/// Derives what settings need: reading them (unknown keys refused), their JSON Schema, and the SDK's `Settings` trait.
+///
+/// Doc comments become descriptions in the schema. The cases of an enum are written in `snake_case`. Further
+/// `#[serde(...)]` and `#[schemars(...)]` attributes work as usual. `#[settings(check = path)]` names a function from
+/// `&Self` to `Vec<SettingsProblem>` that looks at the values.
+#[proc_macro_attribute]
+pub fn settings(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    settings::expand(arguments.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a component of an authentication plugin: of a function from `&Request` (and `&Settings`) to something that
+/// becomes a `Decision`, or of an `impl Authentication`.
+///
+/// `headers = ["x-api-key"]` names the request headers that are to come in with each call.
+#[proc_macro_attribute]
+pub fn authentication(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::Authentication, arguments, item)
+}
+
+/// Makes a component of a rate limiting plugin: of a function from `&Request` (and `&Settings`) to something that
+/// becomes `Buckets`, or of an `impl RateLimiting`.
+///
+/// `headers = ["x-tenant"]` names the request headers that are to come in with each call.
+#[proc_macro_attribute]
+pub fn rate_limiting(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::RateLimiting, arguments, item)
+}
+
+/// Makes a component of a routing plugin: of a function from `&Request` (and `&Settings`) to a `Destination` or an
+/// `Option<Destination>`, or of an `impl Routing`.
+///
+/// `headers = ["x-canary"]` names the request headers that are to come in with each call.
+#[proc_macro_attribute]
+pub fn routing(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::Routing, arguments, item)
+}
+
+/// Makes a component of a transformation plugin: of a function from `&Request` (and `&Settings`) to something that
+/// becomes a `RequestOutcome`, or of an `impl Transformation`, which may change responses and bodies too.
+///
+/// `headers = ["accept"]` and `response_headers = ["content-type"]` name the headers that are to come in with each
+/// call. The methods that the impl block has are those the gateway calls; bodies are buffered unless
+/// `request_body = streamed` or `response_body = streamed` says otherwise.
+#[proc_macro_attribute]
+pub fn transformation(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::Transformation, arguments, item)
+}

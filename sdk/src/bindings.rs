@@ -1,0 +1,97 @@
+//! What `wit-bindgen` makes of the plugin border, and the only place in the SDK that does.
+//!
+//! Imports and shared types are generated once. Each interface that a plugin may export gets a world of its own, so
+//! that a component exports exactly the contracts its author chose; `wit-component` merges the worlds again when the
+//! component is linked.
+
+/// The imports, and the types all contracts share.
+pub mod host {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "
+            package witgate:sdk-imports;
+            world everything {
+                include witgate:plugin/imports@0.1.0;
+                import witgate:plugin/types@0.1.0;
+            }
+        ",
+        world: "witgate:sdk-imports/everything",
+        generate_all,
+        generate_unused_types: true,
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `lifecycle` implements.
+pub mod lifecycle {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "package witgate:sdk-lifecycle; world lifecycle-exports { export witgate:plugin/lifecycle@0.1.0; }",
+        world: "witgate:sdk-lifecycle/lifecycle-exports",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_lifecycle",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `authentication` implements.
+pub mod authentication {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "package witgate:sdk-authentication; world authentication-exports { export witgate:plugin/authentication@0.1.0; }",
+        world: "witgate:sdk-authentication/authentication-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_authentication",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `rate-limiting` implements.
+pub mod rate_limiting {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "package witgate:sdk-rate-limiting; world rate-limiting-exports { export witgate:plugin/rate-limiting@0.1.0; }",
+        world: "witgate:sdk-rate-limiting/rate-limiting-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_rate_limiting",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `routing` implements.
+pub mod routing {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "package witgate:sdk-routing; world routing-exports { export witgate:plugin/routing@0.1.0; }",
+        world: "witgate:sdk-routing/routing-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_routing",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `transformation` implements.
+pub mod transformation {
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        inline: "package witgate:sdk-transformation; world transformation-exports { export witgate:plugin/transformation@0.1.0; }",
+        world: "witgate:sdk-transformation/transformation-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_transformation",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}

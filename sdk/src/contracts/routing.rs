@@ -1,0 +1,70 @@
+//! Where does this request go?
+
+use std::time::Duration;
+
+use super::milliseconds;
+use crate::plugin::{Interest, Plugin};
+use crate::request::{Header, Request};
+
+pub use crate::bindings::routing::exports::witgate::plugin::routing::Destination;
+
+/// Chooses where a request goes. It cannot open connections and does not see the body.
+pub trait Routing: Plugin {
+    /// The headers it looks at.
+    fn interest(&self) -> Interest {
+        Interest::none()
+    }
+
+    /// Chooses for one request; none leaves the route's own choice as it is.
+    fn route(&self, request: &Request) -> Option<Destination>;
+}
+
+impl Destination {
+    /// The route's own choice, for changing parts of it.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self {
+            upstream: None,
+            path: None,
+            hash_key: None,
+            timeout: None,
+            response_headers: Vec::new(),
+        }
+    }
+
+    /// A named upstream, which the binding's `route_to` grant must list.
+    pub fn to(upstream: impl Into<String>) -> Self {
+        Self {
+            upstream: Some(upstream.into()),
+            ..Self::unchanged()
+        }
+    }
+
+    /// The path, with query if any, that the upstream is to see.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The key by which hashing balancers choose the endpoint.
+    #[must_use]
+    pub fn with_hash_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.hash_key = Some(key.into());
+        self
+    }
+
+    /// Time for the whole request; it can only shorten the route's.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(milliseconds(timeout));
+        self
+    }
+
+    /// Adds a header to the response, e.g. the `Set-Cookie` of a sticky choice.
+    #[must_use]
+    pub fn with_response_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.response_headers.push(Header::new(name, value));
+        self
+    }
+}

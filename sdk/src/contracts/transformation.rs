@@ -1,0 +1,211 @@
+//! What changes on the way to the upstream and back?
+
+use crate::bindings::host::witgate::plugin::types::HeaderChange as Change;
+use crate::plugin::{Interest, Plugin};
+use crate::request::{Header, Request};
+use crate::response::{Response, ResponseView};
+
+pub use crate::bindings::host::witgate::plugin::types::HeaderChange;
+pub use crate::bindings::transformation::exports::witgate::plugin::transformation::{
+    BodyResult, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
+};
+
+/// Changes requests and responses. Every method may be left out.
+///
+/// On an impl block marked [`#[transformation]`](macro@crate::transformation), the methods that are there say what the
+/// gateway is to call. Without the attribute, or where it depends on the settings, write `interest`.
+pub trait Transformation: Plugin {
+    /// What it looks at: headers, bodies, responses.
+    fn interest(&self) -> Interest {
+        Interest::none()
+    }
+
+    /// Called with the head of each request.
+    fn on_request(&self, _request: &Request) -> RequestOutcome {
+        RequestChanges::none().into()
+    }
+
+    /// Called with the body of a request: once with all of it (buffered), or for each chunk (streamed).
+    fn on_request_body(&self, _chunk: Chunk, _request: &Request) -> BodyResult {
+        BodyResult::unchanged()
+    }
+
+    /// Called with the head of each final response. `context` is what the request's calls left.
+    fn on_response(
+        &self,
+        _response: &ResponseView,
+        _request: &Request,
+        _context: &[u8],
+    ) -> ResponseOutcome {
+        ResponseChanges::none().into()
+    }
+
+    /// Called with the body of a response, as `on_request_body`. Not called for HEAD, 204 and 304.
+    fn on_response_body(
+        &self,
+        _chunk: Chunk,
+        _response: &ResponseView,
+        _request: &Request,
+    ) -> BodyResult {
+        BodyResult::unchanged()
+    }
+}
+
+/// A piece of a body, decoded: gzip, br and zstd are undone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// The bytes; all of them for a buffered body.
+    pub content: Vec<u8>,
+    /// Whether this is the last call; its content may be empty.
+    pub end: bool,
+    /// What earlier calls for the same exchange left. State between chunks lives here: the next chunk may be handled
+    /// by another instance.
+    pub context: Vec<u8>,
+}
+
+macro_rules! header_changes {
+    ($changes:ident) => {
+        impl $changes {
+            /// Removes every value of the header, then adds this one.
+            #[must_use]
+            pub fn set(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+                self.headers.push(Change::Set(Header::new(name, value)));
+                self
+            }
+
+            /// Adds a value and keeps those that are there.
+            #[must_use]
+            pub fn append(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+                self.headers.push(Change::Append(Header::new(name, value)));
+                self
+            }
+
+            /// Removes every value of the header.
+            #[must_use]
+            pub fn remove(mut self, name: impl Into<String>) -> Self {
+                self.headers.push(Change::Remove(name.into()));
+                self
+            }
+        }
+    };
+}
+
+header_changes!(RequestChanges);
+header_changes!(ResponseChanges);
+
+impl RequestChanges {
+    /// Lets the request through as it is.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            headers: Vec::new(),
+            path: None,
+            method: None,
+            context: Vec::new(),
+        }
+    }
+
+    /// The path, with query if any, that the upstream is to see.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The method the upstream is to see.
+    #[must_use]
+    pub fn with_method(mut self, method: impl Into<String>) -> Self {
+        self.method = Some(method.into());
+        self
+    }
+
+    /// Hands something to the later calls for the same exchange: at most the binding's `context_limit` bytes.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<Vec<u8>>) -> Self {
+        self.context = context.into();
+        self
+    }
+}
+
+impl ResponseChanges {
+    /// Lets the response through as it is.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            headers: Vec::new(),
+            status: None,
+            context: None,
+        }
+    }
+
+    /// The status the client is to see: 200 to 599.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Replaces the context, for the response's body calls.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<Vec<u8>>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+}
+
+impl BodyResult {
+    /// Passes the bytes on as they are.
+    #[must_use]
+    pub fn unchanged() -> Self {
+        Self {
+            output: None,
+            context: None,
+        }
+    }
+
+    /// Passes these bytes on instead.
+    pub fn replace(output: impl Into<Vec<u8>>) -> Self {
+        Self {
+            output: Some(output.into()),
+            context: None,
+        }
+    }
+
+    /// Replaces the context, for the next chunk.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<Vec<u8>>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+}
+
+impl From<RequestChanges> for RequestOutcome {
+    fn from(changes: RequestChanges) -> Self {
+        Self::Proceed(changes)
+    }
+}
+
+impl From<Response> for RequestOutcome {
+    fn from(response: Response) -> Self {
+        Self::Respond(response)
+    }
+}
+
+/// Lets a plugin use `?`: both sides become the outcome.
+impl<T: Into<Self>, E: Into<Self>> From<Result<T, E>> for RequestOutcome {
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(Into::into, Into::into)
+    }
+}
+
+impl From<ResponseChanges> for ResponseOutcome {
+    fn from(changes: ResponseChanges) -> Self {
+        Self::Proceed(changes)
+    }
+}
+
+impl From<Response> for ResponseOutcome {
+    fn from(response: Response) -> Self {
+        Self::Respond(response)
+    }
+}

@@ -1,0 +1,280 @@
+//! From the border's calls to a plugin's methods. Hidden from the documentation: only `export!` uses it.
+
+use std::cell::OnceCell;
+use std::thread::LocalKey;
+
+use crate::bindings::host::witgate::plugin::types;
+use crate::bindings::{authentication, lifecycle, rate_limiting, routing, transformation};
+use crate::contracts::authentication::{Authentication, Decision};
+use crate::contracts::rate_limiting::{Bucket, RateLimiting};
+use crate::contracts::routing::{Destination, Routing};
+use crate::contracts::transformation::{
+    BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation,
+};
+use crate::plugin::{self, Interest, Plugin, SettingsProblem};
+use crate::request::{Request, Source};
+use crate::response::{ResponseView, ViewSource};
+use transformation::exports::witgate::plugin::transformation::ResponseHead;
+
+/// A configured plugin, and the header names it declared: the border names headers by their position.
+pub struct Instance<P> {
+    plugin: P,
+    request_headers: Vec<String>,
+    response_headers: Vec<String>,
+}
+
+/// Where a component keeps its one instance. Implemented by `export!`.
+pub trait Component: 'static {
+    /// The type that was exported.
+    type Plugin: Plugin;
+
+    /// The place of the instance, filled once by `configure`.
+    fn instance() -> &'static LocalKey<OnceCell<Instance<Self::Plugin>>>;
+
+    /// The interests of all contracts that were exported.
+    fn interest(plugin: &Self::Plugin) -> Interest;
+}
+
+/// Lets the compiler see that a plugin is used where nothing is exported.
+pub fn in_use<C: Component>() {}
+
+fn with_instance<C: Component, R>(call: impl FnOnce(&Instance<C::Plugin>) -> R) -> R {
+    C::instance().with(|cell| {
+        call(
+            cell.get()
+                .expect("the gateway calls `configure` before anything else"),
+        )
+    })
+}
+
+impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
+    fn settings_schema() -> String {
+        plugin::schema::<C::Plugin>()
+    }
+
+    fn configure(settings: String) -> Result<Interest, Vec<SettingsProblem>> {
+        let plugin = plugin::configure::<C::Plugin>(&settings)?;
+        let interest = C::interest(&plugin);
+        let instance = Instance {
+            plugin,
+            request_headers: interest.request_headers.clone(),
+            response_headers: interest.response_headers.clone(),
+        };
+        C::instance().with(|cell| cell.set(instance)).map_err(|_| {
+            vec![SettingsProblem::new(
+                "",
+                "this instance is configured already",
+            )]
+        })?;
+        Ok(interest)
+    }
+}
+
+impl<C: Component> authentication::exports::witgate::plugin::authentication::Guest for C
+where
+    C::Plugin: Authentication,
+{
+    fn authenticate(head: types::RequestHead, request: &types::Request) -> Decision {
+        with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            instance.plugin.authenticate(&request)
+        })
+    }
+}
+
+impl<C: Component> rate_limiting::exports::witgate::plugin::rate_limiting::Guest for C
+where
+    C::Plugin: RateLimiting,
+{
+    fn draw(head: types::RequestHead, request: &types::Request) -> Vec<Bucket> {
+        with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            instance.plugin.draw(&request).0
+        })
+    }
+}
+
+impl<C: Component> routing::exports::witgate::plugin::routing::Guest for C
+where
+    C::Plugin: Routing,
+{
+    fn route(head: types::RequestHead, request: &types::Request) -> Option<Destination> {
+        with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            instance.plugin.route(&request)
+        })
+    }
+}
+
+impl<C: Component> transformation::exports::witgate::plugin::transformation::Guest for C
+where
+    C::Plugin: Transformation,
+{
+    fn on_request(head: types::RequestHead, request: &types::Request) -> RequestOutcome {
+        with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            instance.plugin.on_request(&request)
+        })
+    }
+
+    fn on_request_body(
+        content: Vec<u8>,
+        end: bool,
+        context: Vec<u8>,
+        request: &types::Request,
+    ) -> BodyResult {
+        with_instance::<C, _>(|instance| {
+            let request = Request::without_head(Source::Gateway(request));
+            instance.plugin.on_request_body(
+                Chunk {
+                    content,
+                    end,
+                    context,
+                },
+                &request,
+            )
+        })
+    }
+
+    fn on_response(
+        head: ResponseHead,
+        context: Vec<u8>,
+        request: &types::Request,
+        response: &types::ResponseView,
+    ) -> ResponseOutcome {
+        with_instance::<C, _>(|instance| {
+            let request = Request::without_head(Source::Gateway(request));
+            let source = ViewSource::Gateway(response);
+            let response = ResponseView::new(
+                head.status,
+                head.headers,
+                &instance.response_headers,
+                source,
+            );
+            instance.plugin.on_response(&response, &request, &context)
+        })
+    }
+
+    fn on_response_body(
+        content: Vec<u8>,
+        end: bool,
+        context: Vec<u8>,
+        request: &types::Request,
+        response: &types::ResponseView,
+    ) -> BodyResult {
+        with_instance::<C, _>(|instance| {
+            let request = Request::without_head(Source::Gateway(request));
+            let response = ResponseView::without_head(ViewSource::Gateway(response));
+            instance.plugin.on_response_body(
+                Chunk {
+                    content,
+                    end,
+                    context,
+                },
+                &response,
+                &request,
+            )
+        })
+    }
+}
+
+/// Makes a component of a type: it exports `lifecycle` and the named contracts, whose traits the type implements.
+///
+/// The attribute macros do this for a plugin with one contract. With several, implement the traits without
+/// attributes and write it once:
+///
+/// ```
+/// use witgate_sdk::{Authentication, Bucket, Buckets, Decision, RateLimiting, Request};
+///
+/// #[witgate_sdk::settings]
+/// struct Partners {
+///     per_minute: u32,
+/// }
+///
+/// impl Authentication for Partners {
+///     fn authenticate(&self, request: &Request) -> Decision {
+///         match request.header("x-partner") {
+///             Some(name) => Decision::accept(name),
+///             None => Decision::not_mine("Partner"),
+///         }
+///     }
+/// }
+///
+/// impl RateLimiting for Partners {
+///     fn draw(&self, request: &Request) -> Buckets {
+///         request.identity().map(|caller| Bucket::per_minute(self.per_minute, caller.subject)).into()
+///     }
+/// }
+///
+/// witgate_sdk::export!(Partners: Authentication, RateLimiting);
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($plugin:ty: $($contract:ident),+ $(,)?) => {
+        const _: () = {
+            struct Component;
+
+            ::std::thread_local! {
+                static INSTANCE: ::std::cell::OnceCell<$crate::__private::Instance<$plugin>> =
+                    const { ::std::cell::OnceCell::new() };
+            }
+
+            impl $crate::__private::Component for Component {
+                type Plugin = $plugin;
+
+                fn instance() -> &'static ::std::thread::LocalKey<
+                    ::std::cell::OnceCell<$crate::__private::Instance<$plugin>>,
+                > {
+                    &INSTANCE
+                }
+
+                fn interest(plugin: &$plugin) -> $crate::Interest {
+                    $crate::Interest::none()$(.and(<$plugin as $crate::$contract>::interest(plugin)))+
+                }
+            }
+
+            // A native build and a test binary have nobody to export to; what would be exported is in use all the same.
+            const _: fn() = $crate::__private::in_use::<Component>;
+
+            #[cfg(all(target_family = "wasm", not(test)))]
+            const _: () = {
+                $crate::bindings::lifecycle::export_lifecycle!(
+                    Component with_types_in $crate::bindings::lifecycle
+                );
+                $($crate::__export_contract!($contract);)+
+            };
+        };
+    };
+}
+
+/// The export of one contract, by the name of its trait.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_contract {
+    (Authentication) => {
+        $crate::bindings::authentication::export_authentication!(
+            Component with_types_in $crate::bindings::authentication
+        );
+    };
+    (RateLimiting) => {
+        $crate::bindings::rate_limiting::export_rate_limiting!(
+            Component with_types_in $crate::bindings::rate_limiting
+        );
+    };
+    (Routing) => {
+        $crate::bindings::routing::export_routing!(
+            Component with_types_in $crate::bindings::routing
+        );
+    };
+    (Transformation) => {
+        $crate::bindings::transformation::export_transformation!(
+            Component with_types_in $crate::bindings::transformation
+        );
+    };
+    ($other:ident) => {
+        ::std::compile_error!(
+            "a component exports Authentication, RateLimiting, Routing or Transformation"
+        );
+    };
+}

@@ -1,0 +1,22 @@
+//! What a plugin may ask of the gateway. In a component the calls go to the gateway; everywhere else they go to the
+//! mocks of [`test`](crate::test), so that a plugin's code is the same in both.
+
+pub mod clock;
+pub mod crypto;
+pub mod fetch;
+pub mod log;
+pub mod metrics;
+pub mod random;
+pub mod store;
+
+/// Who answers: decided here, once.
+mod backend {
+    #[cfg(target_family = "wasm")]
+    pub(super) use crate::bindings::host::witgate::plugin::crypto;
+    #[cfg(all(target_family = "wasm", not(feature = "test")))]
+    pub(super) use crate::bindings::host::witgate::plugin::{fetch, log, metrics, store};
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) use crate::test::crypto;
+    #[cfg(any(not(target_family = "wasm"), feature = "test"))]
+    pub(super) use crate::test::{fetch, log, metrics, store};
+}

@@ -1,0 +1,83 @@
+//! Keys shared by all instances of a plugin on all cores. Needs a `store` grant that names the space.
+//!
+//! ```
+//! use std::time::Duration;
+//! use witgate_sdk::store;
+//!
+//! let sessions = store::space("sessions");
+//! sessions.set("4711", "alice", Some(Duration::from_secs(600)))?;
+//! assert_eq!(sessions.get("4711")?.as_deref(), Some(&b"alice"[..]));
+//! # Ok::<(), store::Error>(())
+//! ```
+
+use std::time::Duration;
+
+use super::backend;
+use crate::contracts::milliseconds;
+
+pub use crate::bindings::host::witgate::plugin::store::Error;
+
+/// A space by its name. Spaces of one plugin are invisible to every other.
+#[must_use]
+pub fn space(name: &str) -> Space<'_> {
+    Space { name }
+}
+
+/// One space of the store. Keys have at most 1 KiB, values at most 1 MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Space<'a> {
+    name: &'a str,
+}
+
+impl Space<'_> {
+    /// The value, or none if there is none or its time is up.
+    ///
+    /// # Errors
+    /// The space is not granted, or the store cannot be reached.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        backend::store::get(self.name, key)
+    }
+
+    /// Writes a value. Without a time to live it stays until it is removed or evicted.
+    ///
+    /// # Errors
+    /// The space is not granted, the plugin's byte budget is used up, or the store cannot be reached.
+    pub fn set(
+        &self,
+        key: &str,
+        value: impl AsRef<[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<(), Error> {
+        backend::store::set(self.name, key, value.as_ref(), ttl.map(milliseconds))
+    }
+
+    /// Removes a value; says whether there was one.
+    ///
+    /// # Errors
+    /// The space is not granted, or the store cannot be reached.
+    pub fn remove(&self, key: &str) -> Result<bool, Error> {
+        backend::store::remove(self.name, key)
+    }
+
+    /// Adds to a counter and returns the sum. A missing counter starts at 0; `ttl` counts from its first use.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set); also if the value is not a counter, or would overflow.
+    pub fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, Error> {
+        backend::store::increment(self.name, key, by, ttl.map(milliseconds))
+    }
+
+    /// Writes `new` (none removes) if the present value equals `expected` (none: absent); says whether it did.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn compare_and_swap(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+        ttl: Option<Duration>,
+    ) -> Result<bool, Error> {
+        backend::store::compare_and_swap(self.name, key, expected, new, ttl.map(milliseconds))
+    }
+}

@@ -1,0 +1,253 @@
+//! The request a plugin sees.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use crate::bindings::host::witgate::plugin::types;
+use crate::headers::{DeclaredHeaders, ReadHeaders, Values};
+
+pub use types::{Header, Identity};
+
+/// The request of the current call.
+///
+/// Method, path, query, authority and the declared headers came in with the call: reading them costs nothing. All else
+/// is asked of the gateway when it is read.
+pub struct Request<'a> {
+    source: Source<'a>,
+    headers: DeclaredHeaders<'a>,
+    read: ReadHeaders,
+    method: OnceCell<String>,
+    path: OnceCell<String>,
+    query: OnceCell<Option<String>>,
+    authority: OnceCell<String>,
+}
+
+/// Who answers what did not come in with the call.
+pub(crate) enum Source<'a> {
+    Gateway(&'a types::Request),
+    #[cfg(any(not(target_family = "wasm"), feature = "test"))]
+    Test(Box<crate::test::RequestParts>),
+}
+
+/// Matched, not dispatched through a vtable: a component then imports only what it reads.
+macro_rules! ask {
+    ($request:expr, $method:ident($($argument:expr),*)) => {
+        match &$request.source {
+            Source::Gateway(gateway) => gateway.$method($($argument),*),
+            #[cfg(any(not(target_family = "wasm"), feature = "test"))]
+            Source::Test(parts) => parts.$method($($argument),*),
+        }
+    };
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(
+        head: types::RequestHead,
+        declared: &'a [String],
+        source: Source<'a>,
+    ) -> Self {
+        Self {
+            source,
+            headers: DeclaredHeaders {
+                names: declared,
+                values: head.headers,
+            },
+            read: ReadHeaders::default(),
+            method: OnceCell::from(head.method),
+            path: OnceCell::from(head.path),
+            query: OnceCell::from(head.query),
+            authority: OnceCell::from(head.authority),
+        }
+    }
+
+    /// For the calls that receive no head: everything is read when asked for.
+    pub(crate) fn without_head(source: Source<'a>) -> Self {
+        Self {
+            source,
+            headers: DeclaredHeaders::default(),
+            read: ReadHeaders::default(),
+            method: OnceCell::new(),
+            path: OnceCell::new(),
+            query: OnceCell::new(),
+            authority: OnceCell::new(),
+        }
+    }
+
+    /// The method, case-sensitive.
+    pub fn method(&self) -> &str {
+        self.method.get_or_init(|| ask!(self, method()))
+    }
+
+    /// The path the router matched: normalized, percent-encoded, without query.
+    pub fn path(&self) -> &str {
+        self.path.get_or_init(|| ask!(self, path()))
+    }
+
+    /// The query without its `?`; none if the target has no `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.get_or_init(|| ask!(self, query())).as_deref()
+    }
+
+    /// The first value of a query parameter, percent-decoded (`+` is a space). None if it is absent or not UTF-8.
+    pub fn query_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query()?.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decoded(key)? == name).then(|| percent_decoded(value))?
+        })
+    }
+
+    /// The authority the client asked for, lower-case, with port if one was given.
+    pub fn authority(&self) -> &str {
+        self.authority.get_or_init(|| ask!(self, authority()))
+    }
+
+    /// The first value of a header, whatever the case of `name`; none if it is absent or not UTF-8.
+    ///
+    /// Free of cost for a declared header, a call to the gateway for any other. Where a second value would be an
+    /// attack (credentials, say), look at [`values`](Self::values).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.values(name)
+            .next()
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a header, in order of reception.
+    pub fn values(&self, name: &str) -> Values<'_> {
+        self.headers
+            .values(name)
+            .unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
+    }
+
+    /// Every header, in order of reception: a copy of them all, so prefer [`values`](Self::values).
+    pub fn headers(&self) -> Vec<Header> {
+        ask!(self, headers())
+    }
+
+    /// The value of a cookie (RFC 6265 section 4.2), without surrounding quotes; none if it is absent.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.values("cookie")
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .find_map(|line| {
+                line.split(';').find_map(|pair| {
+                    let (key, value) = pair.trim().split_once('=')?;
+                    let unquoted = value
+                        .strip_prefix('"')
+                        .and_then(|rest| rest.strip_suffix('"'));
+                    (key == name).then(|| unquoted.unwrap_or(value))
+                })
+            })
+    }
+
+    /// `http` or `https`, as the client spoke it or, behind a trusted proxy, as that proxy says.
+    pub fn scheme(&self) -> String {
+        ask!(self, scheme())
+    }
+
+    /// The client's address without port; behind trusted proxies, the first untrusted one.
+    pub fn client_address(&self) -> String {
+        ask!(self, client_address())
+    }
+
+    /// Who is calling, once authentication is done.
+    pub fn identity(&self) -> Option<Identity> {
+        ask!(self, identity())
+    }
+
+    /// Fields of a verified TLS client certificate: `subject`, `san`, `fingerprint`. Empty without one.
+    pub fn client_certificate(&self) -> Vec<(String, String)> {
+        ask!(self, client_certificate())
+    }
+
+    /// Name of the route that was chosen.
+    pub fn route(&self) -> String {
+        ask!(self, route())
+    }
+
+    /// A parameter of the route's path (`{name}`), percent-decoded.
+    pub fn path_parameter(&self, name: &str) -> Option<String> {
+        ask!(self, path_parameter(name))
+    }
+
+    /// The path as the client sent it, before normalization and rewriting.
+    pub fn original_path(&self) -> String {
+        ask!(self, original_path())
+    }
+
+    /// The request id that the log and the upstream see.
+    pub fn request_id(&self) -> String {
+        ask!(self, request_id())
+    }
+
+    /// The W3C `traceparent` under which this call runs.
+    pub fn trace_parent(&self) -> String {
+        ask!(self, trace_parent())
+    }
+
+    /// The trailers; empty before the last body call.
+    pub fn trailers(&self) -> Vec<Header> {
+        ask!(self, trailers())
+    }
+}
+
+impl Identity {
+    /// Somebody, e.g. the `sub` of a token or the name of a key. Must not be empty.
+    pub fn new(subject: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            claims: Vec::new(),
+        }
+    }
+
+    /// Adds a fact. The gateway's configuration decides which facts become headers.
+    #[must_use]
+    pub fn with_claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.claims.push((name.into(), value.into()));
+        self
+    }
+
+    /// The first fact of that name.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+impl Header {
+    /// One header field. The gateway refuses names that are not lower-case tokens and values with control bytes.
+    pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+        }
+    }
+}
+
+/// Undoes `application/x-www-form-urlencoded`; borrows where nothing was encoded.
+fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains(['%', '+']) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after
+            .get(..2)
+            .filter(|_| byte == b'%')
+            .and_then(hexadecimal);
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+        decoded.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()
+}

@@ -1,0 +1,127 @@
+//! The state behind the mocks, one a thread: tests do not see each other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fetch::Upstream;
+use super::store::Entry;
+use crate::imports::fetch::{Error, InboundResponse, OutboundRequest};
+use crate::imports::log::Level;
+use crate::imports::random;
+
+/// 2026-01-01T00:00:00Z, when every test begins.
+const BEGINNING: Duration = Duration::from_secs(1_767_225_600);
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+}
+
+pub(super) struct State {
+    pub(super) now: Duration,
+    pub(super) lines: Vec<(Level, String)>,
+    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) gauges: BTreeMap<String, f64>,
+    pub(super) observations: BTreeMap<String, Vec<f64>>,
+    pub(super) entries: BTreeMap<(String, String), Entry>,
+    pub(super) store_fails: Option<crate::imports::store::Error>,
+    pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) sent: Vec<OutboundRequest>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            now: BEGINNING,
+            lines: Vec::new(),
+            counters: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            observations: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            store_fails: None,
+            upstreams: BTreeMap::new(),
+            sent: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn with_state<R>(use_it: impl FnOnce(&mut State) -> R) -> R {
+    STATE.with_borrow_mut(use_it)
+}
+
+pub(crate) fn now() -> Duration {
+    with_state(|state| state.now)
+}
+
+/// The gateway of one test. Making one forgets what happened before on this thread.
+pub struct Gateway {
+    _private: (),
+}
+
+impl Gateway {
+    /// A gateway at 2026-01-01T00:00:00Z, with an empty store, no upstreams, and every store space granted.
+    #[must_use]
+    #[expect(
+        clippy::new_without_default,
+        reason = "`new` has an effect: it resets the thread's mocks"
+    )]
+    pub fn new() -> Self {
+        with_state(|state| *state = State::default());
+        random::seed(0);
+        Self { _private: () }
+    }
+
+    /// Sets the clock: seconds since 1970-01-01T00:00:00Z.
+    pub fn set_unix_seconds(&self, seconds: u64) {
+        with_state(|state| state.now = Duration::from_secs(seconds));
+    }
+
+    /// Lets time go by.
+    pub fn advance(&self, duration: Duration) {
+        with_state(|state| state.now += duration);
+    }
+
+    /// Answers what is fetched from an upstream. An upstream without an answer is not granted.
+    pub fn upstream(
+        &self,
+        name: impl Into<String>,
+        answer: impl FnMut(&OutboundRequest) -> Result<InboundResponse, Error> + 'static,
+    ) {
+        with_state(|state| state.upstreams.insert(name.into(), Box::new(answer)));
+    }
+
+    /// What was fetched so far, in order.
+    #[must_use]
+    pub fn fetched(&self) -> Vec<OutboundRequest> {
+        with_state(|state| state.sent.clone())
+    }
+
+    /// What was logged so far, in order.
+    #[must_use]
+    pub fn logged(&self) -> Vec<(Level, String)> {
+        with_state(|state| state.lines.clone())
+    }
+
+    /// What a counter stands at; 0 if nothing was counted.
+    #[must_use]
+    pub fn counted(&self, name: &str) -> u64 {
+        with_state(|state| state.counters.get(name).copied().unwrap_or_default())
+    }
+
+    /// What a gauge was last set to.
+    #[must_use]
+    pub fn gauge(&self, name: &str) -> Option<f64> {
+        with_state(|state| state.gauges.get(name).copied())
+    }
+
+    /// What was recorded in a histogram, in order.
+    #[must_use]
+    pub fn observed(&self, name: &str) -> Vec<f64> {
+        with_state(|state| state.observations.get(name).cloned().unwrap_or_default())
+    }
+
+    /// Has every later store call fail (none: work again).
+    pub fn fail_store(&self, error: Option<crate::imports::store::Error>) {
+        with_state(|state| state.store_fails = error);
+    }
+}

@@ -1,0 +1,12 @@
+//! The log, captured.
+
+use super::gateway::with_state;
+use crate::imports::log::Level;
+
+pub(crate) fn write(level: Level, message: &str) {
+    with_state(|state| state.lines.push((level, message.to_owned())));
+}
+
+pub(crate) fn enabled(_level: Level) -> bool {
+    true
+}

@@ -1,0 +1,65 @@
+//! The gateway, played by your test.
+//!
+//! In a native build every import is answered here: no gateway, no WebAssembly, only `cargo test`. [`request`] and
+//! [`response`] build what a plugin sees, [`configure`] reads settings as the gateway would, and a [`Gateway`] plays
+//! the rest: upstreams that answer `fetch`, the clock, what was logged, counted and stored. Cryptography really
+//! computes.
+//!
+//! ```
+//! use std::time::Duration;
+//! use witgate_sdk::{clock, fetch, store, test};
+//!
+//! let gateway = test::Gateway::new();
+//! gateway.upstream("idp", |request| Ok(fetch::InboundResponse::new(200, format!("you asked for {}", request.path))));
+//! assert_eq!(fetch::get("idp", "/keys").send()?.body, b"you asked for /keys");
+//!
+//! store::space("sessions").set("4711", "alice", Some(Duration::from_secs(60))).unwrap();
+//! gateway.advance(Duration::from_secs(61));
+//! assert_eq!(store::space("sessions").get("4711"), Ok(None));
+//! # Ok::<(), fetch::Error>(())
+//! ```
+
+mod gateway;
+mod parts;
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod crypto;
+pub(crate) mod fetch;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod store;
+
+use crate::plugin::{self, Plugin, SettingsProblem};
+
+pub use gateway::Gateway;
+pub(crate) use gateway::now;
+pub use parts::{RequestBuilder, ResponseBuilder, request, response};
+pub(crate) use parts::{RequestParts, ResponseParts};
+
+/// Makes a plugin from settings, as the gateway would: with the same checks and the same problems.
+///
+/// ```
+/// #[witgate_sdk::settings]
+/// #[derive(Debug)]
+/// struct Settings {
+///     limit: u32,
+/// }
+///
+/// let settings: Settings = witgate_sdk::test::configure(r#"{ "limit": 5 }"#).unwrap();
+/// assert_eq!(settings.limit, 5);
+///
+/// let problems = witgate_sdk::test::configure::<Settings>(r#"{ "limit": "five" }"#).unwrap_err();
+/// assert_eq!(problems[0].pointer, "/limit");
+/// ```
+///
+/// # Errors
+/// What is wrong with the settings.
+pub fn configure<P: Plugin>(settings: impl AsRef<str>) -> Result<P, Vec<SettingsProblem>> {
+    plugin::configure(settings.as_ref())
+}
+
+/// The JSON Schema of a plugin's settings, as the gateway sees it.
+#[must_use]
+pub fn schema<P: Plugin>() -> serde_json::Value {
+    serde_json::from_str(&plugin::schema::<P>()).expect("a schema is JSON")
+}
