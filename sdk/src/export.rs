@@ -8,9 +8,7 @@ use crate::bindings::{authentication, lifecycle, rate_limiting, routing, transfo
 use crate::contracts::authentication::{Authentication, Decision};
 use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
-use crate::contracts::transformation::{
-    BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation,
-};
+use crate::contracts::transformation::{BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation};
 use crate::plugin::{self, Interest, Plugin, SettingsProblem};
 use crate::request::{Request, Source};
 use crate::response::{ResponseView, ViewSource};
@@ -39,12 +37,7 @@ pub trait Component: 'static {
 pub fn in_use<C: Component>() {}
 
 fn with_instance<C: Component, R>(call: impl FnOnce(&Instance<C::Plugin>) -> R) -> R {
-    C::instance().with(|cell| {
-        call(
-            cell.get()
-                .expect("the gateway calls `configure` before anything else"),
-        )
-    })
+    C::instance().with(|cell| call(cell.get().expect("the gateway calls `configure` before anything else")))
 }
 
 impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
@@ -60,12 +53,9 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
             request_headers: interest.request_headers.clone(),
             response_headers: interest.response_headers.clone(),
         };
-        C::instance().with(|cell| cell.set(instance)).map_err(|_| {
-            vec![SettingsProblem::new(
-                "",
-                "this instance is configured already",
-            )]
-        })?;
+        C::instance()
+            .with(|cell| cell.set(instance))
+            .map_err(|_| vec![SettingsProblem::new("", "this instance is configured already")])?;
         Ok(interest)
     }
 }
@@ -125,14 +115,7 @@ where
     ) -> BodyResult {
         with_instance::<C, _>(|instance| {
             let request = Request::without_head(Source::Gateway(request));
-            instance.plugin.on_request_body(
-                Chunk {
-                    content,
-                    end,
-                    context,
-                },
-                &request,
-            )
+            instance.plugin.on_request_body(Chunk { content, end, context }, &request)
         })
     }
 
@@ -145,12 +128,7 @@ where
         with_instance::<C, _>(|instance| {
             let request = Request::without_head(Source::Gateway(request));
             let source = ViewSource::Gateway(response);
-            let response = ResponseView::new(
-                head.status,
-                head.headers,
-                &instance.response_headers,
-                source,
-            );
+            let response = ResponseView::new(head.status, head.headers, &instance.response_headers, source);
             instance.plugin.on_response(&response, &request, &context)
         })
     }
@@ -165,15 +143,7 @@ where
         with_instance::<C, _>(|instance| {
             let request = Request::without_head(Source::Gateway(request));
             let response = ResponseView::without_head(ViewSource::Gateway(response));
-            instance.plugin.on_response_body(
-                Chunk {
-                    content,
-                    end,
-                    context,
-                },
-                &response,
-                &request,
-            )
+            instance.plugin.on_response_body(Chunk { content, end, context }, &response, &request)
         })
     }
 }

@@ -15,14 +15,8 @@ pub(crate) struct DeclaredHeaders<'a> {
 impl DeclaredHeaders<'_> {
     /// None if the name was not declared.
     pub(crate) fn values(&self, name: &str) -> Option<Values<'_>> {
-        let index = self
-            .names
-            .iter()
-            .position(|declared| declared.eq_ignore_ascii_case(name))?;
-        Some(Values(Kind::Declared {
-            index,
-            values: self.values.iter(),
-        }))
+        let index = self.names.iter().position(|declared| declared.eq_ignore_ascii_case(name))?;
+        Some(Values(Kind::Declared { index, values: self.values.iter() }))
     }
 }
 
@@ -48,11 +42,7 @@ impl ReadHeaders {
             place = &header.next;
         }
         let header = place.get_or_init(|| {
-            Box::new(ReadHeader {
-                name: name.to_owned(),
-                values: read(),
-                next: OnceCell::new(),
-            })
+            Box::new(ReadHeader { name: name.to_owned(), values: read(), next: OnceCell::new() })
         });
         Values(Kind::Read(header.values.iter()))
     }
@@ -64,10 +54,7 @@ pub struct Values<'a>(Kind<'a>);
 
 #[derive(Clone)]
 enum Kind<'a> {
-    Declared {
-        index: usize,
-        values: slice::Iter<'a, DeclaredHeader>,
-    },
+    Declared { index: usize, values: slice::Iter<'a, DeclaredHeader> },
     Read(slice::Iter<'a, Vec<u8>>),
 }
 
@@ -75,11 +62,7 @@ impl<'a> Values<'a> {
     /// The value, if there is exactly one and it is UTF-8: for headers that must not be repeated.
     pub fn only(mut self) -> Option<&'a str> {
         let value = self.next()?;
-        if self.next().is_some() {
-            None
-        } else {
-            std::str::from_utf8(value).ok()
-        }
+        if self.next().is_some() { None } else { std::str::from_utf8(value).ok() }
     }
 }
 

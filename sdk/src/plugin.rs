@@ -47,10 +47,7 @@ pub struct NoSettings {}
 impl SettingsProblem {
     /// A problem with the value at `pointer`, a JSON Pointer (RFC 6901) such as `/keys/0/id`.
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            pointer: pointer.into(),
-            message: message.into(),
-        }
+        Self { pointer: pointer.into(), message: message.into() }
     }
 }
 
@@ -107,19 +104,13 @@ impl Interest {
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let either = |ours, theirs| {
-            if ours == BodyAccess::None {
-                theirs
-            } else {
-                ours
-            }
+            if ours == BodyAccess::None { theirs } else { ours }
         };
         Self {
             request_body: either(self.request_body, other.request_body),
             response_body: either(self.response_body, other.response_body),
             response: self.response || other.response,
-            ..self
-                .request_headers(other.request_headers)
-                .response_headers(other.response_headers)
+            ..self.request_headers(other.request_headers).response_headers(other.response_headers)
         }
     }
 }
@@ -127,10 +118,7 @@ impl Interest {
 fn declare<N: AsRef<str>>(declared: &mut Vec<String>, names: impl IntoIterator<Item = N>) {
     for name in names {
         let name = name.as_ref();
-        if !declared
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name))
-        {
+        if !declared.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             declared.push(name.to_ascii_lowercase());
         }
     }
@@ -138,25 +126,14 @@ fn declare<N: AsRef<str>>(declared: &mut Vec<String>, names: impl IntoIterator<I
 
 /// Reads and prepares the settings of one binding. Empty text counts as an empty table.
 pub(crate) fn configure<P: Plugin>(settings: &str) -> Result<P, Vec<SettingsProblem>> {
-    let settings = if settings.trim().is_empty() {
-        "{}"
-    } else {
-        settings
-    };
+    let settings = if settings.trim().is_empty() { "{}" } else { settings };
     let mut json = serde_json::Deserializer::from_str(settings);
     let settings: P::Settings = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path().iter());
-        vec![SettingsProblem {
-            pointer,
-            message: without_position(&error.into_inner().to_string()),
-        }]
+        vec![SettingsProblem { pointer, message: without_position(&error.into_inner().to_string()) }]
     })?;
     let problems = settings.problems();
-    if problems.is_empty() {
-        P::configure(settings)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { P::configure(settings) } else { Err(problems) }
 }
 
 /// The JSON Schema of a plugin's settings, as text.
@@ -181,8 +158,5 @@ fn pointer<'a>(segments: impl Iterator<Item = &'a Segment>) -> String {
 
 /// Cuts the line and column off: they belong to the JSON text, which the operator never wrote.
 fn without_position(message: &str) -> String {
-    message
-        .split_once(" at line ")
-        .map_or(message, |(text, _)| text)
-        .to_owned()
+    message.split_once(" at line ").map_or(message, |(text, _)| text).to_owned()
 }

@@ -41,17 +41,10 @@ macro_rules! ask {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(
-        head: types::RequestHead,
-        declared: &'a [String],
-        source: Source<'a>,
-    ) -> Self {
+    pub(crate) fn new(head: types::RequestHead, declared: &'a [String], source: Source<'a>) -> Self {
         Self {
             source,
-            headers: DeclaredHeaders {
-                names: declared,
-                values: head.headers,
-            },
+            headers: DeclaredHeaders { names: declared, values: head.headers },
             read: ReadHeaders::default(),
             method: OnceCell::from(head.method),
             path: OnceCell::from(head.path),
@@ -106,16 +99,12 @@ impl<'a> Request<'a> {
     /// Free of cost for a declared header, a call to the gateway for any other. Where a second value would be an
     /// attack (credentials, say), look at [`values`](Self::values).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.values(name)
-            .next()
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// All values of a header, in order of reception.
     pub fn values(&self, name: &str) -> Values<'_> {
-        self.headers
-            .values(name)
-            .unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
+        self.headers.values(name).unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
     }
 
     /// Every header, in order of reception: a copy of them all, so prefer [`values`](Self::values).
@@ -125,17 +114,13 @@ impl<'a> Request<'a> {
 
     /// The value of a cookie (RFC 6265 section 4.2), without surrounding quotes; none if it is absent.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        self.values("cookie")
-            .filter_map(|value| std::str::from_utf8(value).ok())
-            .find_map(|line| {
-                line.split(';').find_map(|pair| {
-                    let (key, value) = pair.trim().split_once('=')?;
-                    let unquoted = value
-                        .strip_prefix('"')
-                        .and_then(|rest| rest.strip_suffix('"'));
-                    (key == name).then(|| unquoted.unwrap_or(value))
-                })
+        self.values("cookie").filter_map(|value| std::str::from_utf8(value).ok()).find_map(|line| {
+            line.split(';').find_map(|pair| {
+                let (key, value) = pair.trim().split_once('=')?;
+                let unquoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                (key == name).then(|| unquoted.unwrap_or(value))
             })
+        })
     }
 
     /// `http` or `https`, as the client spoke it or, behind a trusted proxy, as that proxy says.
@@ -192,10 +177,7 @@ impl<'a> Request<'a> {
 impl Identity {
     /// Somebody, e.g. the `sub` of a token or the name of a key. Must not be empty.
     pub fn new(subject: impl Into<String>) -> Self {
-        Self {
-            subject: subject.into(),
-            claims: Vec::new(),
-        }
+        Self { subject: subject.into(), claims: Vec::new() }
     }
 
     /// Adds a fact. The gateway's configuration decides which facts become headers.
@@ -208,20 +190,14 @@ impl Identity {
     /// The first fact of that name.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&str> {
-        self.claims
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.claims.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl Header {
     /// One header field. The gateway refuses names that are not lower-case tokens and values with control bytes.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 }
 
@@ -233,15 +209,8 @@ fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after
-            .get(..2)
-            .filter(|_| byte == b'%')
-            .and_then(hexadecimal);
-        rest = if escaped.is_some() {
-            &after[2..]
-        } else {
-            after
-        };
+        let escaped = after.get(..2).filter(|_| byte == b'%').and_then(hexadecimal);
+        rest = if escaped.is_some() { &after[2..] } else { after };
         decoded.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
     }
     String::from_utf8(decoded).ok().map(Cow::Owned)

@@ -12,11 +12,7 @@ impl Response {
     /// An empty response. The status must be from 200 to 599.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     /// A problem document (RFC 9457), the form in which the gateway itself reports errors.
@@ -51,10 +47,7 @@ impl Response {
     /// The first value of a header, if it is UTF-8: for tests.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let header = self
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))?;
+        let header = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(&header.value).ok()
     }
 }
@@ -92,16 +85,8 @@ impl<'a> ResponseView<'a> {
         declared: &'a [String],
         source: ViewSource<'a>,
     ) -> Self {
-        let headers = DeclaredHeaders {
-            names: declared,
-            values,
-        };
-        Self {
-            source,
-            headers,
-            read: ReadHeaders::default(),
-            status: OnceCell::from(status),
-        }
+        let headers = DeclaredHeaders { names: declared, values };
+        Self { source, headers, read: ReadHeaders::default(), status: OnceCell::from(status) }
     }
 
     /// For the body calls, which receive no head.
@@ -121,16 +106,12 @@ impl<'a> ResponseView<'a> {
 
     /// The first value of a header, whatever the case of `name`; none if it is absent or not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.values(name)
-            .next()
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// All values of a header, in order of reception.
     pub fn values(&self, name: &str) -> Values<'_> {
-        self.headers
-            .values(name)
-            .unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
+        self.headers.values(name).unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
     }
 
     /// Every header, in order of reception: a copy of them all, so prefer [`values`](Self::values).

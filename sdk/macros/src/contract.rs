@@ -29,28 +29,16 @@ struct Names {
 
 impl Contract {
     fn names(self) -> Names {
-        let names = |contract, method, outcome| Names {
-            contract,
-            method,
-            outcome,
-        };
+        let names = |contract, method, outcome| Names { contract, method, outcome };
         match self {
-            Self::Authentication => names(
-                "Authentication",
-                "authenticate",
-                quote!(::witgate_sdk::Decision),
-            ),
+            Self::Authentication => names("Authentication", "authenticate", quote!(::witgate_sdk::Decision)),
             Self::RateLimiting => names("RateLimiting", "draw", quote!(::witgate_sdk::Buckets)),
-            Self::Routing => names(
-                "Routing",
-                "route",
-                quote!(::core::option::Option<::witgate_sdk::Destination>),
-            ),
-            Self::Transformation => names(
-                "Transformation",
-                "on_request",
-                quote!(::witgate_sdk::RequestOutcome),
-            ),
+            Self::Routing => {
+                names("Routing", "route", quote!(::core::option::Option<::witgate_sdk::Destination>))
+            }
+            Self::Transformation => {
+                names("Transformation", "on_request", quote!(::witgate_sdk::RequestOutcome))
+            }
         }
     }
 }
@@ -60,45 +48,26 @@ pub(crate) fn expand(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    let expanded = Arguments::parse(contract, arguments.into()).and_then(|arguments| {
-        match syn::parse(item)? {
+    let expanded =
+        Arguments::parse(contract, arguments.into()).and_then(|arguments| match syn::parse(item)? {
             Item::Fn(function) => of_function(contract, &arguments, &function),
             Item::Impl(implementation) => of_impl(contract, &arguments, implementation),
             other => Err(Error::new_spanned(
                 other,
-                format!(
-                    "expected a function or an `impl {}`",
-                    contract.names().contract
-                ),
+                format!("expected a function or an `impl {}`", contract.names().contract),
             )),
-        }
-    });
+        });
     expanded.unwrap_or_else(Error::into_compile_error).into()
 }
 
-fn of_function(
-    contract: Contract,
-    arguments: &Arguments,
-    function: &ItemFn,
-) -> syn::Result<TokenStream> {
-    let Names {
-        contract: name,
-        method,
-        outcome,
-    } = contract.names();
-    let (contract, method) = (
-        Ident::new(name, Span::call_site()),
-        Ident::new(method, Span::call_site()),
-    );
+fn of_function(contract: Contract, arguments: &Arguments, function: &ItemFn) -> syn::Result<TokenStream> {
+    let Names { contract: name, method, outcome } = contract.names();
+    let (contract, method) = (Ident::new(name, Span::call_site()), Ident::new(method, Span::call_site()));
     let interest = arguments.interest(&[]);
     let call = &function.sig.ident;
     let (plugin, made, call) = match settings_type(function)? {
         Some(settings) => (settings.clone(), None, quote!(#call(request, self))),
-        None => (
-            parse_quote!(WithoutSettings),
-            Some(without_settings()),
-            quote!(#call(request)),
-        ),
+        None => (parse_quote!(WithoutSettings), Some(without_settings()), quote!(#call(request))),
     };
     Ok(quote! {
         #function
@@ -165,16 +134,12 @@ fn of_impl(
     mut implementation: ItemImpl,
 ) -> syn::Result<TokenStream> {
     let name = contract.names().contract;
-    let is_contract = implementation.trait_.as_ref().is_some_and(|(_, path, _)| {
-        path.segments
-            .last()
-            .is_some_and(|segment| segment.ident == name)
-    });
+    let is_contract = implementation
+        .trait_
+        .as_ref()
+        .is_some_and(|(_, path, _)| path.segments.last().is_some_and(|segment| segment.ident == name));
     if !is_contract {
-        return Err(Error::new_spanned(
-            &implementation,
-            format!("expected `impl {name} for ...`"),
-        ));
+        return Err(Error::new_spanned(&implementation, format!("expected `impl {name} for ...`")));
     }
     let methods: Vec<String> = implementation
         .items
@@ -188,10 +153,7 @@ fn of_impl(
         let interest = arguments.interest(&methods);
         implementation.items.push(ImplItem::Verbatim(interest));
     } else if let Some(span) = arguments.span {
-        return Err(Error::new(
-            span,
-            "the `interest` method says already what this plugin looks at",
-        ));
+        return Err(Error::new(span, "the `interest` method says already what this plugin looks at"));
     }
     let (contract, plugin) = (format_ident!("{name}"), &implementation.self_ty);
     Ok(quote! {

@@ -14,9 +14,7 @@ use contract::Contract;
 /// `&Self` to `Vec<SettingsProblem>` that looks at the values.
 #[proc_macro_attribute]
 pub fn settings(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    settings::expand(arguments.into(), item.into())
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    settings::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes a component of an authentication plugin: of a function from `&Request` (and `&Settings`) to something that

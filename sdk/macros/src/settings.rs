@@ -23,10 +23,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
         Data::Enum(_) if says_rename_all(&item.attrs) => None,
         Data::Enum(_) => Some(quote!(, rename_all = "snake_case")),
         Data::Union(_) => {
-            return Err(Error::new_spanned(
-                &item,
-                "settings are a struct or an enum",
-            ));
+            return Err(Error::new_spanned(&item, "settings are a struct or an enum"));
         }
     };
     let problems = check.map(|check| {
@@ -52,19 +49,16 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
 
 /// Whether the author chose how the cases are written.
 fn says_rename_all(attributes: &[Attribute]) -> bool {
-    attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("serde"))
-        .any(|attribute| {
-            let mut found = false;
-            // What else stands in the attribute is serde's to judge.
-            let _ = attribute.parse_nested_meta(|meta| {
-                found |= meta.path.is_ident("rename_all");
-                if meta.input.peek(syn::Token![=]) {
-                    meta.value()?.parse::<syn::Lit>()?;
-                }
-                Ok(())
-            });
-            found
-        })
+    attributes.iter().filter(|attribute| attribute.path().is_ident("serde")).any(|attribute| {
+        let mut found = false;
+        // What else stands in the attribute is serde's to judge.
+        let _ = attribute.parse_nested_meta(|meta| {
+            found |= meta.path.is_ident("rename_all");
+            if meta.input.peek(syn::Token![=]) {
+                meta.value()?.parse::<syn::Lit>()?;
+            }
+            Ok(())
+        });
+        found
+    })
 }

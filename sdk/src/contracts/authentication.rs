@@ -69,12 +69,7 @@ impl Input {
 
 impl From<Identity> for Acceptance {
     fn from(identity: Identity) -> Self {
-        Self {
-            identity,
-            response_headers: Vec::new(),
-            cacheable_for: 0,
-            inputs: Vec::new(),
-        }
+        Self { identity, response_headers: Vec::new(), cacheable_for: 0, inputs: Vec::new() }
     }
 }
 

@@ -23,21 +23,12 @@ impl Destination {
     /// The route's own choice, for changing parts of it.
     #[must_use]
     pub fn unchanged() -> Self {
-        Self {
-            upstream: None,
-            path: None,
-            hash_key: None,
-            timeout: None,
-            response_headers: Vec::new(),
-        }
+        Self { upstream: None, path: None, hash_key: None, timeout: None, response_headers: Vec::new() }
     }
 
     /// A named upstream, which the binding's `route_to` grant must list.
     pub fn to(upstream: impl Into<String>) -> Self {
-        Self {
-            upstream: Some(upstream.into()),
-            ..Self::unchanged()
-        }
+        Self { upstream: Some(upstream.into()), ..Self::unchanged() }
     }
 
     /// The path, with query if any, that the upstream is to see.

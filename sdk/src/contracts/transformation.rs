@@ -31,22 +31,12 @@ pub trait Transformation: Plugin {
     }
 
     /// Called with the head of each final response. `context` is what the request's calls left.
-    fn on_response(
-        &self,
-        _response: &ResponseView,
-        _request: &Request,
-        _context: &[u8],
-    ) -> ResponseOutcome {
+    fn on_response(&self, _response: &ResponseView, _request: &Request, _context: &[u8]) -> ResponseOutcome {
         ResponseChanges::none().into()
     }
 
     /// Called with the body of a response, as `on_request_body`. Not called for HEAD, 204 and 304.
-    fn on_response_body(
-        &self,
-        _chunk: Chunk,
-        _response: &ResponseView,
-        _request: &Request,
-    ) -> BodyResult {
+    fn on_response_body(&self, _chunk: Chunk, _response: &ResponseView, _request: &Request) -> BodyResult {
         BodyResult::unchanged()
     }
 }
@@ -97,12 +87,7 @@ impl RequestChanges {
     /// Lets the request through as it is.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            headers: Vec::new(),
-            path: None,
-            method: None,
-            context: Vec::new(),
-        }
+        Self { headers: Vec::new(), path: None, method: None, context: Vec::new() }
     }
 
     /// The path, with query if any, that the upstream is to see.
@@ -131,11 +116,7 @@ impl ResponseChanges {
     /// Lets the response through as it is.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            headers: Vec::new(),
-            status: None,
-            context: None,
-        }
+        Self { headers: Vec::new(), status: None, context: None }
     }
 
     /// The status the client is to see: 200 to 599.
@@ -157,18 +138,12 @@ impl BodyResult {
     /// Passes the bytes on as they are.
     #[must_use]
     pub fn unchanged() -> Self {
-        Self {
-            output: None,
-            context: None,
-        }
+        Self { output: None, context: None }
     }
 
     /// Passes these bytes on instead.
     pub fn replace(output: impl Into<Vec<u8>>) -> Self {
-        Self {
-            output: Some(output.into()),
-            context: None,
-        }
+        Self { output: Some(output.into()), context: None }
     }
 
     /// Replaces the context, for the next chunk.

@@ -2,9 +2,7 @@
 
 use super::backend;
 
-pub use crate::bindings::host::witgate::plugin::crypto::{
-    Hash, PublicKey, RsaKey, SignatureAlgorithm,
-};
+pub use crate::bindings::host::witgate::plugin::crypto::{Hash, PublicKey, RsaKey, SignatureAlgorithm};
 
 /// The digest of some data.
 pub fn digest(hash: Hash, data: impl AsRef<[u8]>) -> Vec<u8> {
@@ -17,12 +15,7 @@ pub fn hmac(hash: Hash, key: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Vec<u8
 }
 
 /// Whether an HMAC is good. Compares in constant time.
-pub fn hmac_verify(
-    hash: Hash,
-    key: impl AsRef<[u8]>,
-    data: impl AsRef<[u8]>,
-    tag: impl AsRef<[u8]>,
-) -> bool {
+pub fn hmac_verify(hash: Hash, key: impl AsRef<[u8]>, data: impl AsRef<[u8]>, tag: impl AsRef<[u8]>) -> bool {
     backend::crypto::hmac_verify(hash, key.as_ref(), data.as_ref(), tag.as_ref())
 }
 

@@ -28,19 +28,12 @@ pub fn post(
     path: impl Into<String>,
     body: impl Into<Vec<u8>>,
 ) -> OutboundRequest {
-    OutboundRequest {
-        body: body.into(),
-        ..OutboundRequest::new("POST", upstream, path)
-    }
+    OutboundRequest { body: body.into(), ..OutboundRequest::new("POST", upstream, path) }
 }
 
 impl OutboundRequest {
     /// A request without headers and body.
-    pub fn new(
-        method: impl Into<String>,
-        upstream: impl Into<String>,
-        path: impl Into<String>,
-    ) -> Self {
+    pub fn new(method: impl Into<String>, upstream: impl Into<String>, path: impl Into<String>) -> Self {
         Self {
             upstream: upstream.into(),
             method: method.into(),
@@ -78,11 +71,7 @@ impl OutboundRequest {
 impl InboundResponse {
     /// A response as a test's upstream gives it.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-        }
+        Self { status, headers: Vec::new(), body: body.into() }
     }
 
     /// Adds a header.
@@ -95,10 +84,7 @@ impl InboundResponse {
     /// The first value of a header, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let header = self
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name))?;
+        let header = self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(&header.value).ok()
     }
 }

@@ -10,10 +10,8 @@ thread_local! {
 /// Any number (SplitMix64, Steele et al. 2014).
 #[must_use]
 pub fn number() -> u64 {
-    let state = STATE
-        .get()
-        .unwrap_or_else(|| RandomState::new().hash_one(0))
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let state =
+        STATE.get().unwrap_or_else(|| RandomState::new().hash_one(0)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     STATE.set(Some(state));
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

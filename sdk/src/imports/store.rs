@@ -42,12 +42,7 @@ impl Space<'_> {
     ///
     /// # Errors
     /// The space is not granted, the plugin's byte budget is used up, or the store cannot be reached.
-    pub fn set(
-        &self,
-        key: &str,
-        value: impl AsRef<[u8]>,
-        ttl: Option<Duration>,
-    ) -> Result<(), Error> {
+    pub fn set(&self, key: &str, value: impl AsRef<[u8]>, ttl: Option<Duration>) -> Result<(), Error> {
         backend::store::set(self.name, key, value.as_ref(), ttl.map(milliseconds))
     }
 

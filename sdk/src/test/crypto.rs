@@ -15,17 +15,10 @@ pub(crate) fn digest(hash: Hash, data: &[u8]) -> Vec<u8> {
 /// RFC 2104 section 2.
 pub(crate) fn hmac(hash: Hash, key: &[u8], data: &[u8]) -> Vec<u8> {
     let block = if hash == Hash::Sha256 { 64 } else { 128 };
-    let mut padded = if key.len() > block {
-        digest(hash, key)
-    } else {
-        key.to_vec()
-    };
+    let mut padded = if key.len() > block { digest(hash, key) } else { key.to_vec() };
     padded.resize(block, 0);
     let pad = |with: u8| padded.iter().map(move |byte| byte ^ with);
-    let inner = digest(
-        hash,
-        &pad(0x36).chain(data.iter().copied()).collect::<Vec<u8>>(),
-    );
+    let inner = digest(hash, &pad(0x36).chain(data.iter().copied()).collect::<Vec<u8>>());
     digest(hash, &pad(0x5c).chain(inner).collect::<Vec<u8>>())
 }
 
@@ -34,20 +27,11 @@ pub(crate) fn hmac_verify(hash: Hash, key: &[u8], data: &[u8], tag: &[u8]) -> bo
 }
 
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .fold(0, |difference, (a, b)| difference | (a ^ b))
-            == 0
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(not(feature = "signatures"))]
-pub(crate) fn verify(
-    _: SignatureAlgorithm,
-    _: &PublicKey,
-    _: &[u8],
-    _: &[u8],
-) -> Result<bool, String> {
+pub(crate) fn verify(_: SignatureAlgorithm, _: &PublicKey, _: &[u8], _: &[u8]) -> Result<bool, String> {
     panic!(
         "to check signatures natively, add to Cargo.toml: [dev-dependencies] witgate-sdk = {{ features = [\"signatures\"] }}"
     )
@@ -88,27 +72,16 @@ pub(crate) fn verify(
             if key.n.len() < 256 || key.n.len() > 1024 {
                 return Err("an RSA key has 2048 to 8192 bits".to_owned());
             }
-            let key = lc::RsaPublicKeyComponents {
-                n: &key.n,
-                e: &key.e,
-            };
+            let key = lc::RsaPublicKeyComponents { n: &key.n, e: &key.e };
             Ok(key.verify(parameters, message, signature).is_ok())
         }
         (PublicKey::Ec(point), _, Some(curve)) if fits_curve(point) => {
-            Ok(lc::UnparsedPublicKey::new(curve, point)
-                .verify(message, signature)
-                .is_ok())
+            Ok(lc::UnparsedPublicKey::new(curve, point).verify(message, signature).is_ok())
         }
-        (PublicKey::Ed25519(key), _, Some(curve))
-            if algorithm == Algorithm::Eddsa && key.len() == 32 =>
-        {
-            Ok(lc::UnparsedPublicKey::new(curve, key)
-                .verify(message, signature)
-                .is_ok())
+        (PublicKey::Ed25519(key), _, Some(curve)) if algorithm == Algorithm::Eddsa && key.len() == 32 => {
+            Ok(lc::UnparsedPublicKey::new(curve, key).verify(message, signature).is_ok())
         }
-        (PublicKey::Spki(der), Some(parameters), _) => {
-            verify_spki(parameters, der, message, signature)
-        }
+        (PublicKey::Spki(der), Some(parameters), _) => verify_spki(parameters, der, message, signature),
         (PublicKey::Spki(der), _, Some(curve)) => verify_spki(curve, der, message, signature),
         _ => Err(format!("{key:?} does not fit {algorithm:?}")),
     }
@@ -121,7 +94,7 @@ fn verify_spki(
     message: &[u8],
     signature: &[u8],
 ) -> Result<bool, String> {
-    let key = aws_lc_rs::signature::ParsedPublicKey::new(algorithm, der)
-        .map_err(|error| error.to_string())?;
+    let key =
+        aws_lc_rs::signature::ParsedPublicKey::new(algorithm, der).map_err(|error| error.to_string())?;
     Ok(key.verify_sig(message, signature).is_ok())
 }

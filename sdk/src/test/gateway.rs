@@ -61,10 +61,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway at 2026-01-01T00:00:00Z, with an empty store, no upstreams, and every store space granted.
     #[must_use]
-    #[expect(
-        clippy::new_without_default,
-        reason = "`new` has an effect: it resets the thread's mocks"
-    )]
+    #[expect(clippy::new_without_default, reason = "`new` has an effect: it resets the thread's mocks")]
     pub fn new() -> Self {
         with_state(|state| *state = State::default());
         random::seed(0);

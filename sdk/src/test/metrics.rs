@@ -11,11 +11,5 @@ pub(crate) fn gauge(name: &str, value: f64) {
 }
 
 pub(crate) fn observe(name: &str, value: f64) {
-    with_state(|state| {
-        state
-            .observations
-            .entry(name.to_owned())
-            .or_default()
-            .push(value)
-    });
+    with_state(|state| state.observations.entry(name.to_owned()).or_default().push(value));
 }

@@ -32,12 +32,7 @@ pub fn request() -> RequestBuilder {
 #[must_use]
 pub fn response(status: u16) -> ResponseBuilder {
     ResponseBuilder {
-        parts: ResponseParts {
-            status,
-            headers: Vec::new(),
-            is_local: false,
-            trailers: Vec::new(),
-        },
+        parts: ResponseParts { status, headers: Vec::new(), is_local: false, trailers: Vec::new() },
     }
 }
 
@@ -107,16 +102,11 @@ impl RequestParts {
     }
 
     pub(crate) fn path_parameter(&self, name: &str) -> Option<String> {
-        self.path_parameters
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
+        self.path_parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
     pub(crate) fn original_path(&self) -> String {
-        self.original_path
-            .clone()
-            .unwrap_or_else(|| self.path.clone())
+        self.original_path.clone().unwrap_or_else(|| self.path.clone())
     }
 
     pub(crate) fn request_id(&self) -> String {
@@ -148,9 +138,8 @@ impl RequestBuilder {
     /// Sets the path and, after a `?`, the query.
     #[must_use]
     pub fn path(mut self, target: &str) -> Self {
-        let (path, query) = target
-            .split_once('?')
-            .map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         self.parts.path = path.to_owned();
         self.parts.query = query.map(str::to_owned);
         self
@@ -194,9 +183,7 @@ impl RequestBuilder {
     /// Adds a field of the client's certificate.
     #[must_use]
     pub fn client_certificate(mut self, field: &str, value: &str) -> Self {
-        self.parts
-            .client_certificate
-            .push((field.to_owned(), value.to_owned()));
+        self.parts.client_certificate.push((field.to_owned(), value.to_owned()));
         self
     }
 
@@ -210,9 +197,7 @@ impl RequestBuilder {
     /// Sets a parameter of the route's path.
     #[must_use]
     pub fn path_parameter(mut self, name: &str, value: &str) -> Self {
-        self.parts
-            .path_parameters
-            .push((name.to_owned(), value.to_owned()));
+        self.parts.path_parameters.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -324,8 +309,6 @@ impl ResponseBuilder {
 }
 
 fn values(headers: &[Header], name: &str) -> Vec<Vec<u8>> {
-    let same = headers
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    let same = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
     same.map(|header| header.value.clone()).collect()
 }

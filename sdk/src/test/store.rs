@@ -46,16 +46,14 @@ pub(crate) fn remove(space: &str, key: &str) -> Result<bool, Error> {
 }
 
 pub(crate) fn increment(space: &str, key: &str, by: i64, ttl: Option<u64>) -> Result<i64, Error> {
-    with_store(
-        |state| match live(state, space, key).map(|entry| &mut entry.value) {
-            Some(Value::Counter(number)) => {
-                *number = number.checked_add(by).ok_or(Error::NotANumber)?;
-                Ok(*number)
-            }
-            Some(Value::Bytes(_)) => Err(Error::NotANumber),
-            None => write(state, space, key, Value::Counter(by), ttl).map(|()| by),
-        },
-    )
+    with_store(|state| match live(state, space, key).map(|entry| &mut entry.value) {
+        Some(Value::Counter(number)) => {
+            *number = number.checked_add(by).ok_or(Error::NotANumber)?;
+            Ok(*number)
+        }
+        Some(Value::Bytes(_)) => Err(Error::NotANumber),
+        None => write(state, space, key, Value::Counter(by), ttl).map(|()| by),
+    })
 }
 
 pub(crate) fn compare_and_swap(
@@ -88,25 +86,14 @@ fn with_store<R>(use_it: impl FnOnce(&mut State) -> Result<R, Error>) -> Result<
 fn live<'a>(state: &'a mut State, space: &str, key: &str) -> Option<&'a mut Entry> {
     let now = state.now;
     let entry = state.entries.get_mut(&(space.to_owned(), key.to_owned()))?;
-    entry
-        .expires
-        .is_none_or(|expires| expires > now)
-        .then_some(entry)
+    entry.expires.is_none_or(|expires| expires > now).then_some(entry)
 }
 
-fn write(
-    state: &mut State,
-    space: &str,
-    key: &str,
-    value: Value,
-    ttl: Option<u64>,
-) -> Result<(), Error> {
+fn write(state: &mut State, space: &str, key: &str, value: Value, ttl: Option<u64>) -> Result<(), Error> {
     if key.len() > KEY_LIMIT || matches!(&value, Value::Bytes(bytes) if bytes.len() > VALUE_LIMIT) {
         return Err(Error::Full);
     }
     let expires = ttl.map(|ttl| state.now + Duration::from_millis(ttl));
-    state
-        .entries
-        .insert((space.to_owned(), key.to_owned()), Entry { value, expires });
+    state.entries.insert((space.to_owned(), key.to_owned()), Entry { value, expires });
     Ok(())
 }

@@ -23,28 +23,18 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn parse(contract: Contract, arguments: TokenStream) -> syn::Result<Self> {
-        let mut parsed = Self {
-            span: (!arguments.is_empty()).then(|| arguments.span()),
-            ..Self::default()
-        };
+        let mut parsed = Self { span: (!arguments.is_empty()).then(|| arguments.span()), ..Self::default() };
         let sees_responses = contract == Contract::Transformation;
         let parser = syn::meta::parser(|meta| {
-            let name = meta
-                .path
-                .get_ident()
-                .map(Ident::to_string)
-                .unwrap_or_default();
+            let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
             match name.as_str() {
                 "headers" => parsed.request_headers = expressions(&meta)?,
-                "response_headers" if sees_responses => {
-                    parsed.response_headers = expressions(&meta)?
-                }
+                "response_headers" if sees_responses => parsed.response_headers = expressions(&meta)?,
                 "request_body" if sees_responses => parsed.request_body = Some(access(&meta)?),
                 "response_body" if sees_responses => parsed.response_body = Some(access(&meta)?),
                 _ if sees_responses => {
-                    return Err(meta.error(
-                        "expected `headers`, `response_headers`, `request_body` or `response_body`",
-                    ));
+                    return Err(meta
+                        .error("expected `headers`, `response_headers`, `request_body` or `response_body`"));
                 }
                 _ => return Err(meta.error("expected `headers = [\"name\", ...]`")),
             }
@@ -90,9 +80,7 @@ fn expressions(meta: &ParseNestedMeta) -> syn::Result<Vec<Expr>> {
     let list;
     meta.value()?;
     bracketed!(list in meta.input);
-    Ok(Punctuated::<Expr, Token![,]>::parse_terminated(&list)?
-        .into_iter()
-        .collect())
+    Ok(Punctuated::<Expr, Token![,]>::parse_terminated(&list)?.into_iter().collect())
 }
 
 /// `= buffered` or `= streamed`
@@ -102,10 +90,7 @@ fn access(meta: &ParseNestedMeta) -> syn::Result<Ident> {
         "buffered" => "Buffered",
         "streamed" => "Streamed",
         _ => {
-            return Err(syn::Error::new(
-                written.span(),
-                "expected `buffered` or `streamed`",
-            ));
+            return Err(syn::Error::new(written.span(), "expected `buffered` or `streamed`"));
         }
     };
     Ok(Ident::new(case, written.span()))
