@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 const PLUGINS: [&str; 4] = ["jwt", "rate-limit", "canary", "headers"];
 
 /// Builds the gateway and says where its binary is.
-pub fn gateway(repository: &Path) -> Result<PathBuf> {
+pub(crate) fn gateway(repository: &Path) -> Result<PathBuf> {
     run(Command::new(cargo()).args(["build", "-p", "witgate"]).current_dir(repository))?;
     // This program lies beside it: same profile, same target folder.
     let own = std::env::current_exe().context("the path of this program")?;
@@ -16,7 +16,7 @@ pub fn gateway(repository: &Path) -> Result<PathBuf> {
 }
 
 /// Builds the four plugins with `witgate plugin build` and puts them into the gateway's plugin folder.
-pub fn plugins(repository: &Path, witgate: &Path) -> Result<()> {
+pub(crate) fn plugins(repository: &Path, witgate: &Path) -> Result<()> {
     let folder = repository.join("target/quickstart/plugins");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for plugin in PLUGINS {

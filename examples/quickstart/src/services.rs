@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// `GET /users/{id}`
-pub async fn users() -> Result<SocketAddr> {
+pub(crate) async fn users() -> Result<SocketAddr> {
     serve(|request| {
         let id = request.uri().path().trim_start_matches("/users/");
         json!({ "id": id, "name": "Ada", "asked_by": caller(request, "x-auth-subject") })
@@ -23,7 +23,7 @@ pub async fn users() -> Result<SocketAddr> {
 }
 
 /// `GET /orders/...`, in two versions.
-pub async fn orders(version: &'static str) -> Result<SocketAddr> {
+pub(crate) async fn orders(version: &'static str) -> Result<SocketAddr> {
     serve(move |request| {
         json!({ "version": version, "orders": [17, 23], "role": caller(request, "x-auth-role") })
     })
