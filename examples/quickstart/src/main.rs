@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("examples/quickstart")?;
+    let repository =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("examples/quickstart")?;
     let witgate = build::gateway(repository)?;
     build::plugins(repository, &witgate)?;
 

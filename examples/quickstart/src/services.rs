@@ -50,8 +50,9 @@ where
                 async move { Ok::<_, Infallible>(response.expect("a fixed, valid head")) }
             });
             tokio::spawn(async move {
-                if let Err(error) =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+                if let Err(error) = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
                 {
                     eprintln!("a service lost a connection: {error}");
                 }

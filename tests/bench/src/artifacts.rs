@@ -1,0 +1,43 @@
+//! Builds what is measured, from source, in the release profile.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// The root of the checkout.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/bench lies in the repository")
+}
+
+/// The gateway and the components the chain needs.
+pub(crate) struct Artifacts {
+    pub(crate) gateway: PathBuf,
+    pub(crate) components: PathBuf,
+}
+
+/// Builds the gateway and the components.
+pub(crate) fn build() -> Result<Artifacts> {
+    cargo(&["build", "--release", "-p", "witgate"])?;
+    let mut components = vec!["build", "--profile", "plugin", "--target", "wasm32-wasip2"];
+    for package in [
+        "witgate-plugin-jwt",
+        "witgate-plugin-rate-limit",
+        "witgate-plugin-canary",
+        "witgate-plugin-headers",
+        "witgate-guest-idle",
+    ] {
+        components.extend(["-p", package]);
+    }
+    cargo(&components)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    Ok(Artifacts { gateway: target.join("release/witgate"), components: target.join("wasm32-wasip2/plugin") })
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(program).args(arguments).current_dir(repository()).status().context("cargo")?;
+    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(())
+}
