@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::pipeline;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
-use crate::protocol::{hygiene, upgrade};
+use crate::protocol::{body, hygiene, upgrade};
 use crate::upstream;
 
 /// Takes one request of one connection to its response.
@@ -35,6 +35,7 @@ pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Re
 /// Route, stages down, upstream. An early answer of a stage is a response like any other.
 async fn walk(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
     exchange.choose_route()?;
+    let body = body::limit(exchange, body)?;
     match pipeline::descend(exchange, body).await? {
         pipeline::Descent::Answered(response) => Ok(response),
         pipeline::Descent::Forward(body) => upstream::forward(exchange, body).await,

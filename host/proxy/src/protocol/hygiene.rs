@@ -1,45 +1,116 @@
 //! What is let in: one unambiguous, normalised head, or a refusal.
+//!
+//! HTTP/1.1 framing was already judged byte by byte by [`crate::protocol::framing`]; what is here holds for every
+//! version. Order matters: what a hop may say to the next only (`Connection` and what it names) is stripped first, and
+//! only then are the gateway's own headers added, so that nobody can name those away.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use http::{Request, Response};
+use http::header::{self, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use witgate_config::Config;
+use witgate_config::model::EncodedSlashes;
 
 use crate::body::Body;
-use crate::fault::Fault;
-use crate::head::RequestHead;
+use crate::fault::{Fault, FaultKind};
+use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
+use crate::protocol::authority;
 use crate::protocol::connection::Connection;
+use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
+use crate::telemetry::record::Record;
+use crate::telemetry::trace::{self, TraceContext};
 
 /// A request that was let in.
 pub struct Admitted {
-    /// Its head.
-    pub head: RequestHead,
-    /// Its body, limited in size and pace.
-    pub body: Body,
-    /// The client's side of an upgrade it asks for.
-    pub upgrade: Option<OnUpgrade>,
+    connection: Rc<Connection>,
+    head: RequestHead,
+    version: Version,
+    body: Body,
+    switch: Option<(HeaderValue, OnUpgrade)>,
 }
 
 impl Admitted {
-    /// Begins the exchange.
-    pub fn into_exchange(self, _snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<OnUpgrade>) {
-        todo!("protocol")
+    /// Begins the exchange. Beside it: the body, and the client's side of an upgrade it asks for.
+    pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<OnUpgrade>) {
+        let (protocol, client) = self.switch.unzip();
+        let mut exchange = begin(self.connection, snapshot, self.head, self.version);
+        exchange.upgrade = protocol;
+        (exchange, self.body, client)
     }
 }
 
 /// A request that was not let in.
 pub struct Refusal {
-    /// Why.
-    pub fault: Fault,
+    fault: Fault,
+    head: Box<RequestHead>,
+    version: Version,
 }
 
 impl Refusal {
-    /// The answer; it is recorded like any other, with route `-`.
-    pub fn into_response(self, _connection: &Connection, _snapshot: &Snapshot) -> Response<Body> {
-        todo!("protocol")
+    /// A refusal of a request of which no more is believed than its method.
+    pub(crate) fn new(connection: &Connection, method: Method, version: Version, fault: Fault) -> Self {
+        let client = Client {
+            address: connection.peer.ip(),
+            peer: connection.peer,
+            certificate: connection.certificate.clone(),
+        };
+        let head = RequestHead {
+            method,
+            target: PathAndQuery::from_static("/"),
+            received_target: PathAndQuery::from_static("/"),
+            upstream_target: None,
+            upstream_method: None,
+            authority: "".into(),
+            scheme: connection.scheme,
+            headers: HeaderMap::new(),
+            trailers: None,
+            client,
+            route: "".into(),
+            parameters: Vec::new(),
+            identity: None,
+            request_id: trace::request_id(&HeaderMap::new(), false),
+            trace: TraceContext::from_headers(&HeaderMap::new(), 0.0),
+        };
+        Refusal { fault, head: Box::new(head), version }
+    }
+
+    /// The answer; it is recorded like any other, without a route.
+    pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
+        let mut exchange = begin(connection.clone(), snapshot.clone(), *self.head, self.version);
+        let response = exchange.fault(self.fault);
+        exchange.finish(response)
+    }
+}
+
+fn begin(
+    connection: Rc<Connection>,
+    snapshot: Arc<Snapshot>,
+    head: RequestHead,
+    version: Version,
+) -> Exchange {
+    Exchange {
+        connection,
+        snapshot,
+        head: Arc::new(head),
+        route: None,
+        begun: Instant::now(),
+        timeout: None,
+        version,
+        upgrade: None,
+        upstream: None,
+        hash_key: None,
+        response_headers: HeaderMap::new(),
+        transformations: Vec::new(),
+        filters_entered: 0,
+        local_response: false,
+        record: Record::default(),
     }
 }
 
@@ -48,9 +119,210 @@ impl Refusal {
 /// # Errors
 /// A refusal with the fault to answer.
 pub fn admit(
-    _connection: &std::rc::Rc<Connection>,
-    _snapshot: &Snapshot,
-    _request: Request<Incoming>,
+    connection: &Rc<Connection>,
+    snapshot: &Snapshot,
+    request: Request<Incoming>,
 ) -> Result<Admitted, Refusal> {
-    todo!("protocol")
+    let (mut parts, body) = request.into_parts();
+    let method = parts.method.clone();
+    let client = parts.extensions.remove::<OnUpgrade>();
+    match head(connection, &snapshot.config, &mut parts) {
+        Ok((head, protocol)) => Ok(Admitted {
+            connection: connection.clone(),
+            head,
+            version: parts.version,
+            body: if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) },
+            switch: protocol.zip(client),
+        }),
+        Err(fault) => Err(Refusal::new(connection, method, parts.version, fault)),
+    }
+}
+
+/// The head, and the protocol it asks to switch to.
+fn head(
+    connection: &Connection,
+    config: &Config,
+    parts: &mut request::Parts,
+) -> Result<(RequestHead, Option<HeaderValue>), Fault> {
+    let gateway = &config.gateway;
+    let sample = config.telemetry.otlp.as_ref().map_or(0.0, |otlp| otlp.sample);
+    check_sizes(connection, parts)?;
+    check_fields(&parts.headers, gateway.underscores_in_headers)?;
+    check_framing(&parts.headers)?;
+    let authority = authority::of(&parts.uri, &parts.headers, parts.version)?;
+    let (received_target, target) = target(parts, gateway.encoded_slashes)?;
+    let mut headers = std::mem::take(&mut parts.headers);
+    let upgrade = strip_hop_by_hop(&mut headers, parts.version)?;
+    for name in gateway.identity_headers.keys() {
+        headers.remove(name.as_str());
+    }
+    headers.remove(header::HOST);
+    join_cookies(&mut headers);
+    let trusted = forwarded::is_trusted(connection.peer.ip(), &gateway.trusted_proxies);
+    let address = forwarded::apply(&mut headers, connection, &authority, &gateway.trusted_proxies);
+    let head = RequestHead {
+        method: parts.method.clone(),
+        target,
+        received_target,
+        upstream_target: None,
+        upstream_method: None,
+        authority,
+        scheme: connection.scheme,
+        trailers: None,
+        client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
+        route: "".into(),
+        parameters: Vec::new(),
+        identity: None,
+        request_id: trace::request_id(&headers, trusted),
+        trace: TraceContext::from_headers(&headers, sample),
+        headers,
+    };
+    Ok((head, upgrade))
+}
+
+/// Limits that HTTP/1.1 has met on its way in already; HTTP/2 meets them here.
+fn check_sizes(connection: &Connection, parts: &request::Parts) -> Result<(), Fault> {
+    let limits = &connection.limits;
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > limits.url_bytes {
+        return Err(Fault::new(FaultKind::TargetTooLong));
+    }
+    if parts.headers.len() > limits.headers {
+        return Err(Fault::new(FaultKind::HeadersTooLarge).detail("too many header fields"));
+    }
+    // RFC 9113 section 6.5.2 counts 32 bytes for each field, so that many tiny fields are not free.
+    let bytes =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
+    if bytes > limits.header_bytes {
+        return Err(Fault::new(FaultKind::HeadersTooLarge));
+    }
+    Ok(())
+}
+
+fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
+    for (name, value) in headers {
+        if !underscores && name.as_str().contains('_') {
+            // `X_User` and `X-User` are one name to CGI and its heirs, and only one of them would be guarded.
+            return Err(bad("a header name has an underscore"));
+        }
+        if !value.as_bytes().iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)) {
+            return Err(bad("a header value has a control byte"));
+        }
+    }
+    Ok(())
+}
+
+/// What says where a message ends must say it once (RFC 9112 section 6.3).
+fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        if lengths.next().is_some() {
+            return Err(bad("Content-Length is repeated"));
+        }
+        if length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit) {
+            return Err(bad("Content-Length is not a number"));
+        }
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(bad("Content-Length and Transfer-Encoding together"));
+    }
+    Ok(())
+}
+
+/// The path and query as received, and in their one form.
+fn target(parts: &request::Parts, slashes: EncodedSlashes) -> Result<(PathAndQuery, PathAndQuery), Fault> {
+    if parts.method == Method::CONNECT {
+        return Err(bad("CONNECT is not served: this is no forward proxy"));
+    }
+    let received = match parts.uri.path_and_query() {
+        Some(received) => received.clone(),
+        None => PathAndQuery::from_static("/"),
+    };
+    if received.as_str() == "*" {
+        if parts.method != Method::OPTIONS {
+            return Err(bad("only OPTIONS may ask about `*`"));
+        }
+        // OPTIONS about the server as a whole is a question to this server: it is routed like the root.
+        return Ok((received, PathAndQuery::from_static("/")));
+    }
+    let target = path::normalise_parsed(&received, slashes)?;
+    Ok((received, target))
+}
+
+/// Headers that speak to the next hop only, whatever `Connection` says (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes what concerns this hop only. What remains of it: the protocol to switch to, and `te: trailers`.
+fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<HeaderValue>, Fault> {
+    let mut named = Vec::new();
+    let mut switches = false;
+    for value in headers.get_all(header::CONNECTION) {
+        let value = value.to_str().map_err(|_| bad("Connection has bytes outside of ASCII"))?;
+        for option in value.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+            switches |= option.eq_ignore_ascii_case("upgrade");
+            match HeaderName::from_bytes(option.as_bytes()) {
+                // Naming these away would change what the message means, or to whom.
+                Ok(name) if is_end_to_end(&name) => {
+                    return Err(bad("Connection names a header that is not for this hop only"));
+                }
+                Ok(name) => named.push(name),
+                Err(_) => return Err(bad("Connection has an option that is no header name")),
+            }
+        }
+    }
+    let upgrade =
+        (switches && version == Version::HTTP_11).then(|| headers.remove(header::UPGRADE)).flatten();
+    let trailers = takes_trailers(headers);
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(upgrade)
+}
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::CACHE_CONTROL,
+        header::RANGE,
+    ]
+    .contains(name)
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    codings.any(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// HTTP/2 clients may send each cookie as a field of its own; everyone else expects one (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined =
+        HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).expect("valid values joined by valid bytes");
+    headers.insert(header::COOKIE, joined);
+}
+
+fn bad(detail: &'static str) -> Fault {
+    Fault::new(FaultKind::BadRequest).detail(detail)
 }

@@ -1,15 +1,181 @@
-//! The one normal form of a path, for what clients send and for what routes and plugins rewrite.
+//! The one form of a path that everything behind sees.
+//!
+//! A router, a plugin and an origin that read the same path differently are how guards are walked around. So a path is
+//! brought to one form here, or refused:
+//!
+//! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case
+//!   (RFC 3986 section 6.2.2); `%00` refused; bytes above 127 and spaces encoded;
+//! - slashes: runs of slashes become one;
+//! - dot segments (`.`, `..`, also encoded or with `;parameters`) are removed; above the root is refused;
+//! - `%2F`, `%5C` and the backslash: refused, or kept encoded as an ordinary character, by `gateway.encoded_slashes`.
+//!
+//! The query is kept as it is, but for bytes above 127, which are encoded.
 
 use http::uri::PathAndQuery;
 use witgate_config::model::EncodedSlashes;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 
-/// Normalises a path with query, if any: dot segments, percent-encoding, empty segments.
+/// Brings a path with optional query to its one form. Doing so twice changes nothing more.
 ///
 /// # Errors
-/// `BadPath` if it does not begin with `/`, or holds what cannot be interpreted safely: `%00`, control bytes, malformed
-/// percent-encoding, or, unless they are opaque, encoded slashes and backslashes.
-pub fn normalise(_target: &str, _encoded_slashes: EncodedSlashes) -> Result<PathAndQuery, Fault> {
-    todo!("protocol")
+/// `BadPath`, with the rule that was broken as detail.
+pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, Fault> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    if !path.starts_with('/') {
+        return Err(bad("the path does not begin with a slash"));
+    }
+    let mut normal = String::with_capacity(target.len() + 8);
+    push_path(&mut normal, path, slashes)?;
+    if let Some(query) = query {
+        normal.push('?');
+        push_query(&mut normal, query)?;
+    }
+    PathAndQuery::from_maybe_shared(bytes::Bytes::from(normal))
+        .map_err(|_| bad("the path has forbidden characters"))
+}
+
+/// Normalises what hyper parsed, without work where it is in its form already, as nearly always.
+pub(crate) fn normalise_parsed(
+    target: &PathAndQuery,
+    slashes: EncodedSlashes,
+) -> Result<PathAndQuery, Fault> {
+    if is_normal(target.as_str().as_bytes()) {
+        Ok(target.clone())
+    } else {
+        normalise(target.as_str(), slashes)
+    }
+}
+
+/// A quick and cautious look: `false` only means that the long way must be taken.
+fn is_normal(target: &[u8]) -> bool {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'#');
+    path.first() == Some(&b'/')
+        && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
+        && path.iter().all(plain)
+        && !path.windows(2).any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
+}
+
+fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes) -> Result<(), Fault> {
+    let mut segments: Vec<String> = Vec::new();
+    let mut directory = true;
+    for raw in path.split('/').skip(1) {
+        let segment = decode_segment(raw, slashes)?;
+        directory = true;
+        match dots(&segment) {
+            Dots::None if segment.is_empty() => {}
+            Dots::None if hides_dots(&segment) => {
+                return Err(bad("a dot segment hides behind an encoded slash"));
+            }
+            Dots::None => {
+                segments.push(segment);
+                directory = false;
+            }
+            Dots::Here => {}
+            Dots::Up => {
+                segments.pop().ok_or_else(|| bad("the path leads above the root"))?;
+            }
+        }
+    }
+    for segment in &segments {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    if directory {
+        normal.push('/');
+    }
+    Ok(())
+}
+
+/// Decodes what may be decoded in one segment, and encodes what must be.
+fn decode_segment(raw: &str, slashes: EncodedSlashes) -> Result<String, Fault> {
+    let mut segment = String::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let value = hex(bytes.next()).zip(hex(bytes.next())).map(|(high, low)| high << 4 | low);
+                let value =
+                    value.ok_or_else(|| bad("percent-encoding is not followed by two hexadecimal digits"))?;
+                push_decoded(&mut segment, value, slashes)?;
+            }
+            b'\\' => push_slash(&mut segment, b'\\', slashes)?,
+            0x21..=0x7E if byte != b'#' => segment.push(char::from(byte)),
+            0x80..=0xFF => push_encoded(&mut segment, byte),
+            _ => return Err(bad("the path has forbidden characters")),
+        }
+    }
+    Ok(segment)
+}
+
+fn push_decoded(segment: &mut String, value: u8, slashes: EncodedSlashes) -> Result<(), Fault> {
+    match value {
+        0 => return Err(bad("the path has an encoded zero byte")),
+        b'/' | b'\\' => push_slash(segment, value, slashes)?,
+        b'-' | b'.' | b'_' | b'~' => segment.push(char::from(value)),
+        _ if value.is_ascii_alphanumeric() => segment.push(char::from(value)),
+        _ => push_encoded(segment, value),
+    }
+    Ok(())
+}
+
+fn push_slash(segment: &mut String, value: u8, slashes: EncodedSlashes) -> Result<(), Fault> {
+    match slashes {
+        EncodedSlashes::Refuse => Err(bad("the path has an encoded slash or a backslash")),
+        EncodedSlashes::Opaque => {
+            push_encoded(segment, value);
+            Ok(())
+        }
+    }
+}
+
+fn push_encoded(text: &mut String, value: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(DIGITS[usize::from(value >> 4)]));
+    text.push(char::from(DIGITS[usize::from(value & 15)]));
+}
+
+fn push_query(normal: &mut String, query: &str) -> Result<(), Fault> {
+    for byte in query.bytes() {
+        match byte {
+            0x21..=0x7E if byte != b'#' => normal.push(char::from(byte)),
+            0x80..=0xFF => push_encoded(normal, byte),
+            _ => return Err(bad("the query has forbidden characters")),
+        }
+    }
+    Ok(())
+}
+
+enum Dots {
+    None,
+    Here,
+    Up,
+}
+
+/// Whether a decoded segment is a dot segment. Some servers cut `;parameters` off before they look, so we do too.
+fn dots(segment: &str) -> Dots {
+    match segment.split(';').next() {
+        Some(".") => Dots::Here,
+        Some("..") => Dots::Up,
+        _ => Dots::None,
+    }
+}
+
+/// Whether an origin that decodes slashes would find a dot segment in here.
+fn hides_dots(segment: &str) -> bool {
+    (segment.contains("%2F") || segment.contains("%5C"))
+        && segment.replace("%5C", "%2F").split("%2F").any(|part| !matches!(dots(part), Dots::None))
+}
+
+fn hex(digit: Option<u8>) -> Option<u8> {
+    char::from(digit?).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn bad(detail: &'static str) -> Fault {
+    Fault::new(FaultKind::BadPath).detail(detail)
 }

@@ -1,0 +1,112 @@
+//! The accept loop of one door on one core. It only accepts: handshakes and requests are the connection's own task.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::core::{Core, Handover, Order};
+use super::door::{Door, Generation, Place};
+use crate::protocol::connection;
+
+/// Rest after an accept that failed for want of descriptors or memory: they come back when connections close.
+const EXHAUSTED_REST: Duration = Duration::from_millis(50);
+
+/// How many connections fewer another core must have before a new one is handed to it. Handing over costs a wake-up.
+const HANDOVER_GAP: usize = 2;
+
+/// Starts accepting.
+pub(crate) fn spawn(core: &Rc<Core>, door: Arc<Door>, socket: std::net::TcpListener) {
+    let core = core.clone();
+    tokio::task::spawn_local(async move {
+        match TcpListener::from_std(socket) {
+            Ok(socket) => accept(&core, &door, socket).await,
+            Err(error) => core.plane.report(&format!("listener {}: {error}", door.address)),
+        }
+        door.listening.fetch_sub(1, Ordering::AcqRel);
+    });
+}
+
+async fn accept(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
+    let mut closed = door.closed();
+    loop {
+        tokio::select! {
+            biased;
+            accepted = socket.accept() => welcome(core, door, accepted).await,
+            _ = closed.wait_for(|closed| *closed) => break,
+        }
+    }
+    empty_backlog(core, door, &socket).await;
+}
+
+/// Connections the kernel completed before the socket closes would be reset: they are served instead.
+async fn empty_backlog(core: &Rc<Core>, door: &Arc<Door>, socket: &TcpListener) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = std::future::ready(()) => return,
+        };
+        if next.is_err() {
+            return;
+        }
+        welcome(core, door, next).await;
+    }
+}
+
+async fn welcome(core: &Rc<Core>, door: &Arc<Door>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    match accepted {
+        Ok((stream, peer)) => {
+            let place = door.enter(core.index).await;
+            place_connection(core, stream, peer, door.generation(), place);
+        }
+        Err(error) if is_exhaustion(&error) => {
+            core.plane.accept_exhausted.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(EXHAUSTED_REST).await;
+        }
+        // The client was gone before we came (ECONNABORTED and the like): the next one is fine.
+        Err(_) => {}
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Serves a connection here, or hands it to a core with clearly less to do: with few long connections the kernel's
+/// spreading by hash is far from even.
+fn place_connection(
+    core: &Rc<Core>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    generation: Arc<Generation>,
+    mut place: Place,
+) {
+    let Some(other) = less_busy(core) else {
+        return connection::spawn(core, stream, peer, generation, place);
+    };
+    let Ok(stream) = stream.into_std() else { return };
+    place.move_to(other);
+    let handover = Handover { stream, peer, generation, place };
+    // A core that no longer listens is being stopped, and its connections with it.
+    let _ = core.plane.cores[other].orders.send(Order::Take(handover));
+}
+
+fn less_busy(core: &Core) -> Option<usize> {
+    let load = |index: &usize| core.plane.cores[*index].load.connections();
+    let least = (0..core.plane.cores.len()).min_by_key(load)?;
+    (load(&least) + HANDOVER_GAP <= load(&core.index)).then_some(least)
+}
+
+/// Serves a connection that another core accepted.
+pub(crate) fn take(core: &Rc<Core>, handover: Handover) {
+    let Handover { stream, peer, generation, place } = handover;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => connection::spawn(core, stream, peer, generation, place),
+        Err(error) => core.plane.report(&format!("connection handed over: {error}")),
+    }
+}

@@ -1,0 +1,121 @@
+//! One thread and one current-thread runtime a core. A connection lives and dies on its core.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
+
+use super::accept;
+use super::door::{Door, Generation, Place};
+use super::plane::Plane;
+
+/// Task polls between two looks at sockets and timers. Tokio's default is 61; a plugin may spin up to its CPU budget
+/// in each poll, and then everyone else's timers wait for so many budgets.
+const EVENT_INTERVAL: u32 = 8;
+
+/// What a core is told.
+pub(crate) enum Order {
+    /// Accept from this socket.
+    Listen(Arc<Door>, TcpListener),
+    /// Serve a connection that another core accepted.
+    Take(Handover),
+    /// Drop everything and end.
+    Stop,
+}
+
+/// A fresh connection on its way to a less busy core.
+pub(crate) struct Handover {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) place: Place,
+}
+
+/// How busy a core is, for all to see.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    connections: AtomicUsize,
+}
+
+impl Load {
+    /// Connections open on this core.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// The address of a core: how busy it is, and where its orders go.
+pub(crate) struct CoreHandle {
+    pub(crate) load: Load,
+    pub(crate) orders: UnboundedSender<Order>,
+}
+
+impl CoreHandle {
+    /// A handle and the end at which its core listens.
+    pub(crate) fn new() -> (CoreHandle, UnboundedReceiver<Order>) {
+        let (orders, receiver) = unbounded_channel();
+        (CoreHandle { load: Load::default(), orders }, receiver)
+    }
+}
+
+/// What tasks of one core share.
+pub(crate) struct Core {
+    /// Which core this is.
+    pub(crate) index: usize,
+    /// The plane it belongs to.
+    pub(crate) plane: Arc<Plane>,
+}
+
+impl Core {
+    /// Counts a connection while it is open.
+    pub(crate) fn occupy(self: &Rc<Self>) -> Occupied {
+        self.load().connections.fetch_add(1, Ordering::Relaxed);
+        Occupied(self.clone())
+    }
+
+    /// This core's load.
+    pub(crate) fn load(&self) -> &Load {
+        &self.plane.cores[self.index].load
+    }
+}
+
+/// A connection counted in its core's load.
+pub(crate) struct Occupied(Rc<Core>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.load().connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Starts the thread of a core.
+///
+/// # Errors
+/// The system gives no thread, or no epoll descriptor.
+pub(crate) fn start(
+    index: usize,
+    plane: Arc<Plane>,
+    orders: UnboundedReceiver<Order>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
+    std::thread::Builder::new().name(format!("witgate-core-{index}")).spawn(move || {
+        let local = LocalSet::new();
+        local.block_on(&runtime, run(Rc::new(Core { index, plane }), orders));
+    })
+}
+
+async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Listen(door, socket) => accept::spawn(&core, door, socket),
+            Order::Take(handover) => accept::take(&core, handover),
+            Order::Stop => return,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One listener as the cores see it.
+//!
+//! The *door* is the address: it lives as long as some configuration listens there. The *generation* is what belongs
+//! to a connection (limits, TLS, HTTP versions): a swap that changes it begins a new one, and connections of the old
+//! one drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+use witgate_config::model;
+
+/// How far a connection may still go. Only ever moves down the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// In service.
+    Serving,
+    /// Requests in flight end; no further ones begin.
+    Draining,
+    /// Whatever is left ends now.
+    Cut,
+}
+
+/// The settings that belong to a connection, and the connections that were opened under them.
+pub struct Generation {
+    /// Name of the listener.
+    pub name: Arc<str>,
+    /// What the listener was configured as.
+    pub config: model::Listener,
+    phase: watch::Sender<Phase>,
+}
+
+impl Generation {
+    /// A new generation, in service.
+    pub(crate) fn new(config: model::Listener) -> Arc<Self> {
+        let (phase, _) = watch::channel(Phase::Serving);
+        Arc::new(Generation { name: config.name.as_str().into(), config, phase })
+    }
+
+    /// A view of the phase.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Moves on; never back.
+    pub(crate) fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let moves = to > *phase;
+            *phase = (*phase).max(to);
+            moves
+        });
+    }
+
+    /// Whether a connection may stay as it is when the listener becomes `other`.
+    fn suits(&self, other: &model::Listener) -> bool {
+        self.config.name == other.name
+            && self.config.tls == other.tls
+            && self.config.http2 == other.http2
+            && self.config.limits == other.limits
+    }
+}
+
+/// One listening address, shared by all cores.
+pub struct Door {
+    /// The address as configured; the port may be 0.
+    pub configured: SocketAddr,
+    /// The address it really has.
+    pub address: SocketAddr,
+    generation: ArcSwap<Generation>,
+    closed: watch::Sender<bool>,
+    /// Cores that still hold a listening socket.
+    pub(crate) listening: AtomicUsize,
+    open: AtomicUsize,
+    by_core: Box<[AtomicUsize]>,
+    accepted: AtomicUsize,
+    waited: AtomicUsize,
+    room: Notify,
+}
+
+impl Door {
+    /// A door whose sockets are bound.
+    pub(crate) fn new(
+        configured: SocketAddr,
+        address: SocketAddr,
+        generation: Arc<Generation>,
+        cores: usize,
+    ) -> Arc<Self> {
+        let (closed, _) = watch::channel(false);
+        Arc::new(Door {
+            configured,
+            address,
+            generation: ArcSwap::new(generation),
+            closed,
+            listening: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            by_core: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            accepted: AtomicUsize::new(0),
+            waited: AtomicUsize::new(0),
+            room: Notify::new(),
+        })
+    }
+
+    /// The settings for new connections.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Takes over new settings; the generation before is handed back if its connections must drain.
+    pub(crate) fn renew(&self, config: &model::Listener) -> Option<Arc<Generation>> {
+        let old = self.generation.load_full();
+        if old.suits(config) {
+            return None;
+        }
+        self.generation.store(Generation::new(config.clone()));
+        self.room.notify_waiters();
+        Some(old)
+    }
+
+    /// Tells the accept loops to end.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// A view of whether the door is closed.
+    pub(crate) fn closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+
+    /// Counts a connection in, waiting for room where the listener is at its limit.
+    pub(crate) async fn enter(self: &Arc<Self>, core: usize) -> Place {
+        if !self.try_enter() {
+            self.waited.fetch_add(1, Ordering::Relaxed);
+            loop {
+                let mut room = std::pin::pin!(self.room.notified());
+                room.as_mut().enable();
+                if self.try_enter() {
+                    break;
+                }
+                room.await;
+            }
+        }
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.by_core[core].fetch_add(1, Ordering::Relaxed);
+        Place { door: self.clone(), core }
+    }
+
+    fn try_enter(&self) -> bool {
+        let limit = self.generation.load().config.limits.connections;
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let enter = |open| (open < limit).then_some(open + 1);
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
+    }
+
+    /// Connections open now, over all cores.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Connections open now, core by core.
+    pub fn open_by_core(&self) -> Vec<usize> {
+        self.by_core.iter().map(|open| open.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections that had to wait because the listener was at its limit.
+    pub fn waited(&self) -> usize {
+        self.waited.load(Ordering::Relaxed)
+    }
+}
+
+/// One connection's place among those its door allows; given back when dropped.
+pub(crate) struct Place {
+    door: Arc<Door>,
+    core: usize,
+}
+
+impl Place {
+    /// Moves the count to the core that took the connection over.
+    pub(crate) fn move_to(&mut self, core: usize) {
+        self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
+        self.door.by_core[core].fetch_add(1, Ordering::Relaxed);
+        self.core = core;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
+        self.door.open.fetch_sub(1, Ordering::AcqRel);
+        self.door.room.notify_one();
+    }
+}

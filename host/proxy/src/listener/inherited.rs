@@ -1,0 +1,59 @@
+//! Listening sockets handed to us at start, the way systemd does it (`LISTEN_FDS`, `LISTEN_PID`).
+//!
+//! The supervisor keeps the sockets while the gateway is replaced, so the accept queue survives an upgrade.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// The first descriptor that is passed, by sd_listen_fds(3).
+const FIRST: i32 = 3;
+
+/// Sockets that came with the process and are not used yet.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    sockets: Vec<(SocketAddr, TcpListener)>,
+}
+
+impl Inherited {
+    /// Takes the descriptors the environment speaks of. To be called once in the life of the process: each
+    /// descriptor has one owner.
+    pub(crate) fn from_environment() -> Inherited {
+        let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+        if number("LISTEN_PID") != Some(std::process::id()) {
+            return Inherited::default();
+        }
+        let count = number("LISTEN_FDS").unwrap_or(0).min(256);
+        let sockets = (0..count as i32).filter_map(|offset| adopt(FIRST + offset)).collect();
+        Inherited { sockets }
+    }
+
+    /// The socket on this address, once for each core. All of them share one accept queue.
+    pub(crate) fn take(
+        &mut self,
+        address: SocketAddr,
+        cores: usize,
+    ) -> Option<io::Result<(SocketAddr, Vec<TcpListener>)>> {
+        let index = self.sockets.iter().position(|(bound, _)| *bound == address)?;
+        let (bound, socket) = self.sockets.swap_remove(index);
+        let mut sockets: Vec<TcpListener> = match (1..cores).map(|_| socket.try_clone()).collect() {
+            Ok(clones) => clones,
+            Err(error) => return Some(Err(error)),
+        };
+        sockets.push(socket);
+        Some(Ok((bound, sockets)))
+    }
+}
+
+#[expect(unsafe_code, reason = "an inherited descriptor is only a number until someone says it is owned")]
+fn adopt(descriptor: i32) -> Option<(SocketAddr, TcpListener)> {
+    // A descriptor nobody opened would make the owner below a lie.
+    // SAFETY: the call takes any number and only reads flags.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return None;
+    }
+    // SAFETY: it is open (checked above), and LISTEN_PID says that it was passed to this process to own.
+    let socket = TcpListener::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    socket.set_nonblocking(true).ok()?;
+    Some((socket.local_addr().ok()?, socket))
+}
