@@ -1,3 +1,6 @@
 //! Every suite, in one binary: one link, one build of what they run.
 
 mod architecture;
+mod data_path;
+mod framing;
+mod hot_swap;
