@@ -21,35 +21,45 @@ pub fn witgate() -> &'static Path {
 /// A first-party plugin by its folder's name, e.g. `jwt`.
 pub fn plugin(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build_components(&repository().join("plugins"), "witgate-plugin-"));
-    component(name)
-}
-
-/// A misbehaving guest by its folder's name under `tests/guests`.
-pub fn guest(name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build_components(&repository().join("tests").join("guests"), "witgate-guest-"));
-    component(name)
-}
-
-/// Where cargo puts the component of a crate.
-pub fn component(name: &str) -> PathBuf {
-    target().join("wasm32-wasip2").join("plugin").join(format!("{}.wasm", name.replace('-', "_")))
-}
-
-/// Builds every crate of a folder as a component, in one call.
-fn build_components(folder: &Path, prefix: &str) {
-    ensure_wasm_target();
-    let mut arguments: Vec<String> =
-        ["build", "--quiet", "--profile", "plugin", "--target", "wasm32-wasip2"].map(String::from).into();
-    for entry in std::fs::read_dir(folder).expect("the folder exists") {
-        let entry = entry.expect("the folder can be read");
-        if entry.path().join("Cargo.toml").is_file() {
-            arguments.push("--package".into());
-            arguments.push(format!("{prefix}{}", entry.file_name().to_string_lossy()));
+    BUILT.get_or_init(|| {
+        let mut arguments: Vec<String> =
+            ["build", "--quiet", "--profile", "plugin", "--target", "wasm32-wasip2"].map(String::from).into();
+        for entry in std::fs::read_dir(repository().join("plugins")).expect("the plugins' folder") {
+            let folder = entry.expect("the plugins' folder can be read").file_name();
+            arguments.extend(["--package".into(), format!("witgate-plugin-{}", folder.to_string_lossy())]);
         }
-    }
-    cargo(&arguments);
+        ensure_wasm_target();
+        cargo(&arguments);
+    });
+    target().join("wasm32-wasip2").join("plugin").join(file_name(name))
+}
+
+/// A guest of the tests by its folder's name under `tests/guests`, a workspace of its own.
+pub fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let target = target().join("guests");
+        let manifest = repository().join("tests/guests/Cargo.toml");
+        let arguments: [&std::ffi::OsStr; 9] = [
+            "build".as_ref(),
+            "--quiet".as_ref(),
+            "--release".as_ref(),
+            "--target".as_ref(),
+            "wasm32-wasip2".as_ref(),
+            "--manifest-path".as_ref(),
+            manifest.as_ref(),
+            "--target-dir".as_ref(),
+            target.as_ref(),
+        ];
+        ensure_wasm_target();
+        cargo(&arguments);
+        target.join("wasm32-wasip2").join("release")
+    });
+    folder.join(file_name(name))
+}
+
+fn file_name(name: &str) -> String {
+    format!("{}.wasm", name.replace('-', "_"))
 }
 
 /// Adds the WebAssembly target where rustup has not done so by itself.

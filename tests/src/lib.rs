@@ -9,7 +9,7 @@ mod client;
 mod gateway;
 mod origin;
 
-pub use artifacts::{component, guest, plugin, repository, witgate};
+pub use artifacts::{guest, plugin, repository, witgate};
 pub use client::{Client, Reply, raw};
 pub use gateway::{Gateway, Scratch};
 pub use origin::{Origin, OriginBody, Seen};

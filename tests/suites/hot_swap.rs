@@ -186,7 +186,7 @@ async fn a_version_that_loads_and_then_traps_is_taken_back_by_itself() {
     scratch.install(&guest("mark-one"), "mark");
     let gateway = Gateway::start(scratch, &config(&origin)).await;
     let mut client = gateway.client().await;
-    gateway.scratch.install(&guest("trap-request"), "mark");
+    gateway.scratch.install(&guest("mark-trapping"), "mark");
     let mut failed = 0;
     eventually("the first failure of the new version", async || {
         failed += usize::from(client.get("/", &[]).await.status != 200);

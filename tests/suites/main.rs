@@ -4,3 +4,4 @@ mod architecture;
 mod data_path;
 mod framing;
 mod hot_swap;
+mod misbehaving;

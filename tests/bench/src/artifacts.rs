@@ -13,26 +13,36 @@ pub(crate) fn repository() -> &'static Path {
 /// The gateway and the components the chain needs.
 pub(crate) struct Artifacts {
     pub(crate) gateway: PathBuf,
+    /// The folder of the first-party plugins.
     pub(crate) components: PathBuf,
+    /// A plugin that does nothing.
+    pub(crate) idle: PathBuf,
 }
 
 /// Builds the gateway and the components.
 pub(crate) fn build() -> Result<Artifacts> {
     cargo(&["build", "--release", "-p", "witgate"])?;
     let mut components = vec!["build", "--profile", "plugin", "--target", "wasm32-wasip2"];
-    for package in [
-        "witgate-plugin-jwt",
-        "witgate-plugin-rate-limit",
-        "witgate-plugin-canary",
-        "witgate-plugin-headers",
-        "witgate-guest-idle",
-    ] {
+    for package in
+        ["witgate-plugin-jwt", "witgate-plugin-rate-limit", "witgate-plugin-canary", "witgate-plugin-headers"]
+    {
         components.extend(["-p", package]);
     }
     cargo(&components)?;
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    Ok(Artifacts { gateway: target.join("release/witgate"), components: target.join("wasm32-wasip2/plugin") })
+    let guests = target.join("guests");
+    let guests_folder = guests.to_str().context("the target folder's path is not UTF-8")?;
+    let manifest = ["--manifest-path", "tests/guests/Cargo.toml", "--target-dir", guests_folder];
+    cargo(
+        &[&["build", "--release", "--target", "wasm32-wasip2", "-p", "witgate-guest-idle"], &manifest[..]]
+            .concat(),
+    )?;
+    Ok(Artifacts {
+        gateway: target.join("release/witgate"),
+        components: target.join("wasm32-wasip2/plugin"),
+        idle: guests.join("wasm32-wasip2/release/idle.wasm"),
+    })
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

@@ -73,7 +73,7 @@ impl Bench {
 }
 
 const PLAIN: &str = "";
-const IDLE: &str = "[plugins.idle]\nfile = \"witgate_guest_idle.wasm\"\n[bindings.idle]\n";
+const IDLE: &str = "[plugins.idle]\nfile = \"IDLE\"\n";
 const CHAIN: &str = r#"
 [plugins]
 jwt = {}
@@ -111,6 +111,7 @@ fn witgate(
         IDLE => "plugins = [\"idle\"]",
         _ => "",
     };
+    let plugins = plugins.replace("IDLE", &artifacts.idle.to_string_lossy());
     let config = folder.join("witgate.toml");
     let text = format!(
         "[gateway]\nworkers = {workers}\nplugin_folder = {components:?}\n{bound}\n\

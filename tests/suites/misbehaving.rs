@@ -1,0 +1,185 @@
+//! Guests that misbehave in every phase, under load on another route: nothing is lost elsewhere, the request that met
+//! the deed gets the binding's declared outcome, and the next good request is served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest};
+
+const PHASES: [&str; 7] =
+    ["authentication", "rate_limiting", "routing", "request", "request_body", "response", "response_body"];
+
+fn config(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> String {
+    format!(
+        r#"
+[plugins.misbehaving]
+
+[bindings.misbehaving]
+on_failure = "{on_failure}"
+settings = {{ phase = "{phase}", deed = "{deed}" }}
+quarantine = {{ kills = 0 }}
+revert = {{ calls = 0 }}
+
+[[routes]]
+path = "/bad"
+plugins = ["misbehaving"]
+upstream = "origin"
+
+[[routes]]
+path = "/good"
+upstream = "origin"
+
+[upstreams.origin]
+endpoints = ["{}"]
+"#,
+        origin.address()
+    )
+}
+
+async fn start(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> Gateway {
+    let scratch = Scratch::new();
+    scratch.install(&guest("misbehaving"), "misbehaving");
+    Gateway::start(scratch, &config(origin, phase, deed, on_failure)).await
+}
+
+/// Keeps asking for `/good` until told to stop. Every answer must be whole.
+struct Load {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+impl Load {
+    fn on(gateway: &Gateway) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, address) = (Arc::clone(&stop), gateway.address());
+        let task = tokio::spawn(async move {
+            let mut client = Client::http1(address).await;
+            let mut done = 0;
+            while !flag.load(Ordering::Relaxed) {
+                let reply = client.get("/good", &[]).await;
+                assert_eq!((reply.status.as_u16(), reply.text()), (200, "origin GET /good"));
+                done += 1;
+            }
+            done
+        });
+        Load { stop, task }
+    }
+
+    async fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("nothing was lost elsewhere")
+    }
+}
+
+/// One bad request, on a connection of its own: its outcome may be a reset.
+async fn bad(gateway: &Gateway) -> Result<u16, String> {
+    let request = http::Request::post("/bad").body(http_body_util::Full::from("a body")).expect("a request");
+    Ok(gateway.client().await.try_send(request).await?.status.as_u16())
+}
+
+#[tokio::test]
+async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
+    let origin = Origin::named("origin").await;
+    // One gateway; its configuration goes through all phases and deeds by hot reload.
+    let gateway = start(&origin, "request", "trap", "deny").await;
+    let load = Load::on(&gateway);
+    for deed in ["trap", "loop", "memory", "host_calls", "huge_output", "control_bytes", "forbidden_header"] {
+        for phase in PHASES {
+            // Bodies have no headers to get wrong, routing and limits no values that could be huge.
+            let by_header = ["control_bytes", "forbidden_header"].contains(&deed);
+            if by_header && (phase.ends_with("_body") || phase == "rate_limiting") {
+                continue;
+            }
+            let text = config(&origin, phase, deed, "deny");
+            let preamble = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n\n\
+                 [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\n";
+            let whole = format!("{preamble}{text}");
+            if std::fs::read_to_string(gateway.scratch.config()).expect("the configuration") != whole {
+                gateway.reconfigure(&whole).await;
+            }
+            let begun = Instant::now();
+            let outcome = bad(&gateway).await;
+            assert!(begun.elapsed() < Duration::from_secs(5), "{phase}/{deed} took {:?}", begun.elapsed());
+            assert!(
+                matches!(outcome, Ok(503)) || (phase == "response_body" && outcome.is_err()),
+                "{phase}/{deed} ended with {outcome:?}"
+            );
+        }
+    }
+    assert!(load.end().await > 100, "there was load");
+}
+
+#[tokio::test]
+async fn a_skipped_failure_leaves_the_request_as_it_was() {
+    let origin = Origin::named("origin").await;
+    for phase in ["rate_limiting", "routing", "request", "request_body", "response", "response_body"] {
+        let gateway = start(&origin, phase, "trap", "skip").await;
+        let reply = gateway.client().await.post("/bad", &[], "a body").await;
+        assert_eq!((reply.status.as_u16(), reply.text()), (200, "origin POST /bad"), "{phase}");
+        assert_eq!(origin.last().body, "a body", "{phase}");
+    }
+    // A skipped authentication counts as "not mine": the caller stays unknown, and the route fails closed.
+    let gateway = start(&origin, "authentication", "trap", "skip").await;
+    assert_eq!(gateway.client().await.get("/bad", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_log_storm_is_cut_and_counted() {
+    let origin = Origin::named("origin").await;
+    let gateway = start(&origin, "request", "log_storm", "deny").await;
+    let load = Load::on(&gateway);
+    let _ = bad(&gateway).await;
+    assert!(load.end().await > 0);
+    let lines = gateway.output().lines().filter(|line| line.contains("line ")).count();
+    assert!(lines <= 1000, "{lines} lines of a storm were written");
+    assert!(gateway.metric("witgate_plugin_log_lines_dropped_total", &["misbehaving"]).await > 0.0);
+}
+
+#[tokio::test]
+async fn kills_are_counted_by_kind_and_quarantine_rests_the_binding() {
+    let origin = Origin::named("origin").await;
+    let scratch = Scratch::new();
+    scratch.install(&guest("misbehaving"), "misbehaving");
+    let text = config(&origin, "request", "trap", "deny")
+        .replace("{ kills = 0 }", "{ kills = 3, window = \"60s\", rest = \"60s\" }");
+    let gateway = Gateway::start(scratch, &text).await;
+    for _ in 0..3 {
+        assert_eq!(bad(&gateway).await, Ok(503));
+    }
+    assert_eq!(gateway.metric("witgate_plugin_failures_total", &["misbehaving", "trap"]).await, 3.0);
+    for _ in 0..5 {
+        assert_eq!(bad(&gateway).await, Ok(503));
+    }
+    assert_eq!(
+        gateway.metric("witgate_plugin_failures_total", &["misbehaving", "\"trap\""]).await,
+        3.0,
+        "a quarantined binding is not called"
+    );
+    assert!(gateway.metric("witgate_plugin_failures_total", &["misbehaving", "quarantined"]).await >= 5.0);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_in_any_phase_harms_nobody() {
+    let origin = Origin::named("origin").await;
+    for phase in PHASES {
+        let gateway = start(&origin, phase, "loop", "deny").await;
+        let load = Load::on(&gateway);
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
+            stream
+                .write_all(b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\na body")
+                .await
+                .expect("sent");
+            drop(stream);
+        }
+        eventually("every bad request to be over", async || {
+            gateway.metric("witgate_requests_in_flight", &[]).await <= 1.0
+        })
+        .await;
+        assert_eq!(gateway.client().await.get("/good", &[]).await.status, 200, "{phase}");
+        assert!(load.end().await > 0);
+    }
+}
