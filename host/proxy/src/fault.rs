@@ -3,7 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+
+use crate::body::Body;
+use crate::telemetry::trace::REQUEST_ID;
+
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Every way in which the gateway itself ends a request. The code is stable: clients and dashboards may match on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,6 +77,54 @@ pub struct Description {
 }
 
 impl FaultKind {
+    /// Every kind, in the order of the declaration.
+    pub const ALL: &[FaultKind] = &[
+        FaultKind::BadRequest,
+        FaultKind::BadPath,
+        FaultKind::Unauthenticated,
+        FaultKind::Forbidden,
+        FaultKind::NoRoute,
+        FaultKind::MethodNotAllowed,
+        FaultKind::HeaderTimeout,
+        FaultKind::BodyTimeout,
+        FaultKind::BodyTooLarge,
+        FaultKind::TargetTooLong,
+        FaultKind::HeadersTooLarge,
+        FaultKind::RateLimited,
+        FaultKind::ClientGone,
+        FaultKind::UpgradeRefused,
+        FaultKind::PluginFailed,
+        FaultKind::PluginAnswerInvalid,
+        FaultKind::UpstreamUnreachable,
+        FaultKind::UpstreamReset,
+        FaultKind::UpstreamProtocol,
+        FaultKind::UpstreamTls,
+        FaultKind::UpstreamOverloaded,
+        FaultKind::NoEndpoint,
+        FaultKind::BreakerOpen,
+        FaultKind::ConnectTimeout,
+        FaultKind::FirstByteTimeout,
+        FaultKind::RequestTimeout,
+        FaultKind::Overloaded,
+        FaultKind::Draining,
+        FaultKind::Internal,
+    ];
+
+    /// Whether what is left of the request cannot be told from a next one, or is not worth reading: the connection is
+    /// of no more use.
+    fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            FaultKind::BadRequest
+                | FaultKind::HeaderTimeout
+                | FaultKind::BodyTimeout
+                | FaultKind::BodyTooLarge
+                | FaultKind::TargetTooLong
+                | FaultKind::HeadersTooLarge
+                | FaultKind::Draining
+        )
+    }
+
     /// The status, code and words of this kind.
     pub fn describe(self) -> Description {
         use Blame::{Client, Gateway, Plugin, Upstream};
@@ -242,6 +298,53 @@ impl Fault {
     pub fn unsent(mut self) -> Self {
         self.unsent = true;
         self
+    }
+
+    /// The answer that tells the client: a problem document (RFC 9457) with the code and the request id, `Proxy-Status`
+    /// (RFC 9209), and the fault's own headers. Nothing that only the log is told gets out. HTTP/2 has no `Connection`
+    /// header; hyper leaves it away there.
+    pub fn into_response(self, request_id: &str, method: &Method) -> Response<Body> {
+        let description = self.kind.describe();
+        let document = self.document(request_id);
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = description.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(error) = description.proxy_error {
+            let status = format!("witgate; error={error}");
+            headers.insert(PROXY_STATUS, HeaderValue::from_str(&status).expect("the table's words are tokens"));
+        }
+        if self.kind.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
+        if method != Method::HEAD {
+            *response.body_mut() = Body::from(document);
+        }
+        response
+    }
+
+    /// RFC 9457 section 3.1, with `code` as an extension member.
+    fn document(&self, request_id: &str) -> Bytes {
+        let description = self.kind.describe();
+        let mut document = serde_json::json!({
+            "type": format!("urn:witgate:fault:{}", description.code),
+            "title": description.title,
+            "status": description.status.as_u16(),
+            "code": description.code,
+            "instance": request_id,
+        });
+        if let Some(detail) = &self.detail {
+            document["detail"] = detail.as_ref().into();
+        }
+        Bytes::from(document.to_string())
     }
 }
 

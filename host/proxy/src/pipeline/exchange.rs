@@ -1,5 +1,6 @@
 //! One request and its response, with all that belongs to them.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
 use crate::router::Route;
 use crate::snapshot::Snapshot;
+use crate::telemetry::ending;
 use crate::telemetry::record::Record;
+use crate::telemetry::trace::REQUEST_ID;
 
 /// What the stages share about one request. Lives on one core and never outlives its response.
 pub struct Exchange {
@@ -67,12 +70,17 @@ impl Exchange {
     }
 
     /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
-    pub fn fault(&mut self, _fault: Fault) -> Response<Body> {
-        todo!("telemetry")
+    pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
+        self.local_response = true;
+        self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));
+        fault.into_response(&self.head.request_id, &self.head.method)
     }
 
     /// Hands the response out; the record is written when its last byte is through or the client is gone.
-    pub fn finish(self, _response: Response<Body>) -> Response<Body> {
-        todo!("telemetry")
+    pub fn finish(self, mut response: Response<Body>) -> Response<Body> {
+        if let Ok(id) = HeaderValue::from_str(&self.head.request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        ending::finish(self, response)
     }
 }

@@ -3,10 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue};
 
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::CallFailure;
+use crate::telemetry::metrics::InFlight;
 
 /// Notes about one request, for the access log, the metrics and the span.
 #[derive(Debug, Default)]
@@ -17,10 +21,20 @@ pub struct Record {
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
     /// Times the request was sent.
     pub attempts: u32,
+    /// When the last attempt began.
+    pub upstream_begun: Option<Instant>,
     /// From the first byte upstream to the response head.
     pub upstream_time: Option<Duration>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
+    /// Counts the bytes of the request body; none: the request has no body.
+    pub received: Option<Received>,
+    /// Whether and how this request is written to the access log.
+    pub access_log: AccessLog,
+    /// Counts the request as in flight for as long as it lives.
+    pub in_flight: Option<InFlight>,
+    /// Whether an [`Ending`](crate::telemetry::ending::Ending) has taken these notes over.
+    pub(crate) taken: bool,
 }
 
 /// The plugin calls of one request, in order. Shared with bodies that still call plugins while they stream; empty, it
@@ -68,4 +82,31 @@ pub struct PluginCall {
     pub time: Duration,
     /// Why it gave no answer.
     pub failure: Option<CallFailure>,
+}
+
+/// Bytes of a request body so far: the body that streams through adds, the ending reads.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// More bytes came.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// All bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the `access-log` filter decided for one request.
+#[derive(Debug, Default)]
+pub struct AccessLog {
+    /// No line is written.
+    pub off: bool,
+    /// The query string is written too. Off by default: it often carries secrets.
+    pub query: bool,
+    /// Request headers the route wants in the line.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }

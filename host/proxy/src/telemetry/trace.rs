@@ -1,6 +1,23 @@
-//! W3C Trace Context (Recommendation, level 1).
+//! W3C Trace Context (Recommendation, level 1), and request ids.
 
+use std::fmt::Write;
 use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// `traceparent`, section 3.2.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// `tracestate`, section 3.3.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The header that carries the request id, in all three directions.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest `tracestate` that is passed on (section 3.3.1.5 asks for at least 512).
+const STATE_BYTES: usize = 1024;
+/// Most list members of a `tracestate` (section 3.3.1.1).
+const STATE_MEMBERS: usize = 32;
+/// Longest request id that is taken over.
+const REQUEST_ID_BYTES: usize = 128;
 
 /// The trace a request belongs to, and the span of this hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,19 +35,275 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The trace of a request, with a new span for this hop; a new trace is sampled with probability `sample`.
-    pub fn from_headers(_headers: &http::HeaderMap, _sample: f64) -> Self {
-        TraceContext { trace_id: random(), parent: None, span: random(), sampled: false, state: None }
+    /// The trace of a request, with a new span for this hop. A `traceparent` that is missing, repeated or invalid starts
+    /// a new trace, which is sampled with probability `sample` (0 to 1); the sampled flag of a valid one is honoured.
+    pub fn from_headers(headers: &HeaderMap, sample: f64) -> Self {
+        let Some((trace_id, parent, sampled)) = single(headers, &TRACEPARENT).and_then(parse_parent) else {
+            return Self::start(sample);
+        };
+        let state = parse_state(headers);
+        TraceContext { trace_id, parent: Some(parent), span: span_id(), sampled, state }
+    }
+
+    /// A new trace.
+    pub fn start(sample: f64) -> Self {
+        TraceContext {
+            trace_id: fastrand::u128(1..).to_be_bytes(),
+            parent: None,
+            span: span_id(),
+            sampled: sample > 0.0 && fastrand::f64() < sample,
+            state: None,
+        }
+    }
+
+    /// `traceparent` for the next hop: this hop's span is its parent.
+    pub fn traceparent(&self) -> HeaderValue {
+        let mut text = [0_u8; 55];
+        text[..3].copy_from_slice(b"00-");
+        hexadecimal(&self.trace_id, &mut text[3..35]);
+        text[35] = b'-';
+        hexadecimal(&self.span, &mut text[36..52]);
+        text[52..].copy_from_slice(if self.sampled { b"-01" } else { b"-00" });
+        HeaderValue::from_bytes(&text).expect("digits and dashes are visible characters")
+    }
+
+    /// `tracestate` for the next hop: the one received, unchanged.
+    pub fn tracestate(&self) -> Option<HeaderValue> {
+        self.state.as_ref().and_then(|state| HeaderValue::from_str(state).ok())
+    }
+
+    /// Writes both headers over whatever a request carries.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, self.traceparent());
+        match self.tracestate() {
+            Some(state) => drop(headers.insert(TRACESTATE, state)),
+            None => drop(headers.remove(TRACESTATE)),
+        }
+    }
+
+    /// The trace id as 32 hexadecimal digits.
+    pub fn trace_id_text(&self) -> String {
+        hexadecimal_text(&self.trace_id)
     }
 }
 
-/// The id of a request.
-pub fn request_id(_headers: &http::HeaderMap, _trusted: bool) -> Arc<str> {
-    random::<16>().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+/// The id of a request: the one it came with, if `trusted` (it came by a trusted proxy) and if it is made of 1 to 128
+/// letters, digits and `-_.:/+=@`; otherwise a new one of 32 hexadecimal digits.
+pub fn request_id(headers: &HeaderMap, trusted: bool) -> Arc<str> {
+    if trusted && let Some(id) = single(headers, &REQUEST_ID).filter(|id| is_request_id(id)) {
+        return Arc::from(id);
+    }
+    let mut text = [0_u8; 32];
+    hexadecimal(&fastrand::u128(..).to_be_bytes(), &mut text);
+    Arc::from(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// Whether a received id may stand in logs and headers as it is.
+pub(crate) fn is_request_id(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
+    (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed)
+}
+
+/// The value of a header that is there exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() { None } else { value.to_str().ok() }
+}
+
+/// Section 3.2.2. Higher versions than 00 may be longer: what follows the flags is ignored (section 4.3).
+fn parse_parent(text: &str) -> Option<([u8; 16], [u8; 8], bool)> {
+    let bytes = text.as_bytes();
+    if bytes.len() < 55 || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
+        return None;
+    }
+    let version = parse_hexadecimal::<1>(&bytes[..2])?[0];
+    let complete = match version {
+        0 => bytes.len() == 55,
+        0xff => false,
+        _ => bytes.len() == 55 || bytes[55] == b'-',
+    };
+    let trace_id = parse_hexadecimal::<16>(&bytes[3..35])?;
+    let parent = parse_hexadecimal::<8>(&bytes[36..52])?;
+    let flags = parse_hexadecimal::<1>(&bytes[53..55])?[0];
+    let valid = complete && trace_id != [0; 16] && parent != [0; 8];
+    valid.then_some((trace_id, parent, flags & 1 == 1))
+}
+
+/// Lower-case digits only, as section 3.2.2 asks.
+fn parse_hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
-    bytes
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// Several header fields are one list (section 3.3.1). A list that is too long or malformed is dropped whole, as
+/// section 3.3.1 allows: the trace goes on without it.
+fn parse_state(headers: &HeaderMap) -> Option<Arc<str>> {
+    let mut state = String::new();
+    for value in headers.get_all(TRACESTATE) {
+        for member in value.to_str().ok()?.split(',').map(str::trim).filter(|member| !member.is_empty()) {
+            let (key, value) = member.split_once('=')?;
+            if !is_state_key(key) || !is_state_value(value) {
+                return None;
+            }
+            if !state.is_empty() {
+                state.push(',');
+            }
+            let _ = write!(state, "{key}={value}");
+        }
+    }
+    let members = state.split(',').count();
+    (!state.is_empty() && state.len() <= STATE_BYTES && members <= STATE_MEMBERS).then(|| Arc::from(state))
+}
+
+/// Section 3.3.1.3.1, without the finer rules for tenants.
+fn is_state_key(key: &str) -> bool {
+    let begins = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let allowed = |byte: u8| begins(byte) || b"_-*/@".contains(&byte);
+    key.len() <= 256 && key.bytes().next().is_some_and(begins) && key.bytes().all(allowed)
+}
+
+/// Section 3.3.1.3.2.
+fn is_state_value(value: &str) -> bool {
+    (1..=256).contains(&value.len()) && value.bytes().all(|byte| (0x20..=0x7e).contains(&byte) && byte != b'=')
+}
+
+/// A new span id, not all zero.
+pub(crate) fn span_id() -> [u8; 8] {
+    fastrand::u64(1..).to_be_bytes()
+}
+
+/// Writes two lower-case digits for each byte; `text` is twice as long as `bytes`.
+fn hexadecimal(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hexadecimal_text(bytes: &[u8]) -> String {
+    let mut text = vec![0; bytes.len() * 2];
+    hexadecimal(bytes, &mut text);
+    String::from_utf8(text).expect("hexadecimal digits are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).expect("a test's header value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_valid_parent_is_continued_with_a_new_span() {
+        let context = TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", "a=1, b=2")]), 0.0);
+        assert_eq!(context.trace_id_text(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(context.parent.map(|parent| hexadecimal_text(&parent)).as_deref(), Some("b7ad6b7169203331"));
+        assert!(context.sampled);
+        assert_ne!(Some(context.span), context.parent);
+        assert_eq!(context.state.as_deref(), Some("a=1,b=2"));
+        let sent = context.traceparent();
+        assert!(sent.to_str().expect("ASCII").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+        assert!(sent.to_str().expect("ASCII").ends_with("-01"));
+    }
+
+    #[test]
+    fn invalid_parents_start_a_new_trace() {
+        for text in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more",
+        ] {
+            let context = TraceContext::from_headers(&headers(&[("traceparent", text), ("tracestate", "a=1")]), 0.0);
+            assert_eq!(context.parent, None, "{text}");
+            assert_eq!(context.state, None, "{text}");
+            assert!(!context.sampled, "{text}");
+        }
+        let twice = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
+        assert_eq!(TraceContext::from_headers(&twice, 0.0).parent, None);
+    }
+
+    #[test]
+    fn a_later_version_may_be_longer() {
+        let text = format!("cc{}-what-the-future-brings", &VALID[2..]);
+        assert!(TraceContext::from_headers(&headers(&[("traceparent", &text)]), 0.0).parent.is_some());
+    }
+
+    #[test]
+    fn sampling_is_decided_for_new_traces_only() {
+        assert!(TraceContext::start(1.0).sampled);
+        assert!(!TraceContext::start(0.0).sampled);
+        let unsampled = VALID.replace("-01", "-00");
+        assert!(!TraceContext::from_headers(&headers(&[("traceparent", &unsampled)]), 1.0).sampled);
+    }
+
+    #[test]
+    fn a_malformed_state_is_dropped_and_the_trace_goes_on() {
+        for state in ["A=1", "a", "a=b=c", "=1"] {
+            let context = TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", state)]), 0.0);
+            assert_eq!(context.state, None, "{state}");
+            assert!(context.parent.is_some(), "{state}");
+        }
+    }
+
+    #[test]
+    fn request_ids_are_taken_over_from_trusted_proxies_only() {
+        let given = headers(&[("x-request-id", "abc-123")]);
+        assert_eq!(&*request_id(&given, true), "abc-123");
+        assert_eq!(request_id(&given, false).len(), 32);
+        assert_ne!(request_id(&given, false), request_id(&given, false));
+        let hostile = headers(&[("x-request-id", "\"},{\"a\":\"")]);
+        assert_eq!(request_id(&hostile, true).len(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_what_is_read(trace_id in any::<[u8; 16]>(), span in any::<[u8; 8]>(), sampled: bool) {
+            prop_assume!(trace_id != [0; 16] && span != [0; 8]);
+            let context = TraceContext { trace_id, parent: None, span, sampled, state: None };
+            let sent = context.traceparent();
+            let read = parse_parent(sent.to_str().expect("ASCII"));
+            prop_assert_eq!(read, Some((trace_id, span, sampled)));
+        }
+
+        #[test]
+        fn no_header_is_trusted_to_be_well_formed(parent in "\\PC{0,80}", state in "\\PC{0,80}") {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(TRACEPARENT, parent), (TRACESTATE, state)] {
+                if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                    headers.insert(name, value);
+                }
+            }
+            let context = TraceContext::from_headers(&headers, 0.5);
+            prop_assert_ne!(context.trace_id, [0; 16]);
+            prop_assert_ne!(context.span, [0; 8]);
+            let mut sent = HeaderMap::new();
+            context.inject(&mut sent);
+            prop_assert!(sent.contains_key(TRACEPARENT));
+        }
+    }
 }

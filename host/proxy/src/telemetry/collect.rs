@@ -1,0 +1,186 @@
+//! What the gateway itself contributes to `/metrics`.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::fault::FaultKind;
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::{NONE, Series};
+
+/// Words of the classes of [`Series`].
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The labels of a family that has one sample only.
+const NO_LABELS: [(&str, &str); 0] = [];
+
+/// Registers the gateway's own metrics.
+pub(super) fn register(telemetry: &Arc<Telemetry>) {
+    telemetry.metrics.register(Box::new(Own(Arc::downgrade(telemetry))));
+}
+
+/// Weak, because the telemetry owns its collectors.
+struct Own(Weak<Telemetry>);
+
+impl fmt::Debug for Own {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Own")
+    }
+}
+
+impl Collector for Own {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(telemetry) = self.0.upgrade() else { return Ok(()) };
+        requests(&telemetry, &mut encoder)?;
+        connections(&telemetry, &mut encoder)?;
+        decisions(&telemetry, &mut encoder)?;
+        process(&telemetry, &mut encoder)
+    }
+}
+
+/// A family under construction: one descriptor, then a sample for each set of labels.
+///
+/// Offered to other collectors because the encoder's own calls need five lines for a sample.
+pub struct Family<'a>(MetricEncoder<'a>);
+
+impl<'a> Family<'a> {
+    /// Begins a family of counters; `_total` is added to the name.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn counters(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
+        encoder.encode_descriptor(name, help, None, MetricType::Counter).map(Family)
+    }
+
+    /// Begins a family of gauges.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn gauges(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
+        encoder.encode_descriptor(name, help, None, MetricType::Gauge).map(Family)
+    }
+
+    /// Begins a family of histograms.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn histograms(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
+        encoder.encode_descriptor(name, help, None, MetricType::Histogram).map(Family)
+    }
+
+    /// A sample of a counter.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn counter(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
+        ConstCounter::new(value).encode(self.0.encode_family(labels)?)
+    }
+
+    /// A sample of a gauge.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn gauge(&mut self, labels: &impl EncodeLabelSet, value: i64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0.encode_family(labels)?)
+    }
+
+    /// A histogram, as [`Durations::read`](crate::telemetry::metrics::Durations::read) gives it.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn histogram(&mut self, labels: &impl EncodeLabelSet, read: (f64, u64, Vec<(f64, u64)>)) -> fmt::Result {
+        let (sum, count, buckets) = read;
+        self.0.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let table = telemetry.metrics.series.load();
+    let all = || table.values().flatten();
+    let ended = || all().filter(|series| series.latency.read().1 > 0);
+
+    let help = "Requests that are over, by class of status";
+    let mut family = Family::counters(encoder, "witgate_requests", help)?;
+    for series in ended() {
+        for (class, counter) in CLASSES.iter().zip(&series.classes) {
+            let [listener, route, upstream] = labels(series);
+            family.counter(&[listener, route, upstream, ("status", *class)], counter.get())?;
+        }
+    }
+    let help = "From the complete request head to the last byte of the response";
+    let mut family = Family::histograms(encoder, "witgate_request_duration_seconds", help)?;
+    for series in ended() {
+        family.histogram(&labels(series), series.latency.read())?;
+    }
+    let mut family = Family::counters(encoder, "witgate_request_body_bytes", "Bytes of request bodies")?;
+    for series in ended() {
+        family.counter(&labels(series), series.received.get())?;
+    }
+    let mut family = Family::counters(encoder, "witgate_response_body_bytes", "Bytes of response bodies")?;
+    for series in ended() {
+        family.counter(&labels(series), series.sent.get())?;
+    }
+    let help = "Requests whose response is not through; route `-`: not yet routed";
+    let mut family = Family::gauges(encoder, "witgate_requests_in_flight", help)?;
+    for series in all().filter(|series| *series.upstream == *NONE) {
+        let [listener, route, _] = labels(series);
+        family.gauge(&[listener, route], series.in_flight.get())?;
+    }
+    Ok(())
+}
+
+fn labels(series: &Series) -> [(&'static str, &str); 3] {
+    [("listener", &*series.listener), ("route", &*series.route), ("upstream", &*series.upstream)]
+}
+
+fn connections(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let table = telemetry.metrics.connections.load();
+    let mut family = Family::counters(encoder, "witgate_connections_accepted", "Connections accepted")?;
+    for (listener, connections) in table.iter() {
+        family.counter(&[("listener", &**listener)], connections.accepted.get())?;
+    }
+    let mut family = Family::gauges(encoder, "witgate_connections_open", "Connections open")?;
+    for (listener, connections) in table.iter() {
+        family.gauge(&[("listener", &**listener)], connections.open.get())?;
+    }
+    Ok(())
+}
+
+fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let mut family = Family::counters(encoder, "witgate_faults", "Requests the gateway itself ended, by code")?;
+    for kind in FaultKind::ALL {
+        family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
+    }
+    let table = telemetry.metrics.rate_limits.load();
+    let mut family = Family::counters(encoder, "witgate_rate_limit_decisions", "Decisions of rate limits")?;
+    for (binding, [limited, admitted]) in table.iter().map(|(binding, counters)| (binding, &**counters)) {
+        family.counter(&[("binding", &**binding), ("decision", "limited")], limited.get())?;
+        family.counter(&[("binding", &**binding), ("decision", "admitted")], admitted.get())?;
+    }
+    Ok(())
+}
+
+fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let [failed, succeeded] = &telemetry.metrics.reloads;
+    let mut family = Family::counters(encoder, "witgate_reloads", "New configurations and plugins, by outcome")?;
+    family.counter(&[("result", "ok")], succeeded.get())?;
+    family.counter(&[("result", "failed")], failed.get())?;
+
+    let version = telemetry.snapshot.load().as_ref().map_or(0, |snapshot| snapshot.version);
+    let mut family = Family::gauges(encoder, "witgate_snapshot_version", "Version of the snapshot in service")?;
+    family.gauge(&NO_LABELS, version as i64)?;
+
+    let help = "Log lines that were dropped because their queue was full, or could not be written";
+    let mut family = Family::counters(encoder, "witgate_log_lines_lost", help)?;
+    let unwritten = telemetry.access.load().as_ref().map_or(0, |queue| queue.failed());
+    family.counter(&[("log", "access"), ("reason", "queue-full")], telemetry.access_dropped.get())?;
+    family.counter(&[("log", "access"), ("reason", "write-failed")], unwritten)?;
+    let unwritten = telemetry.log.as_ref().map_or(0, |queue| queue.failed());
+    family.counter(&[("log", "gateway"), ("reason", "queue-full")], telemetry.log_dropped.get())?;
+    family.counter(&[("log", "gateway"), ("reason", "write-failed")], unwritten)
+}

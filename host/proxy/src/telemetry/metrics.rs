@@ -1,0 +1,319 @@
+//! Numbers: counted on each core, summed when somebody reads them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::registry::Registry;
+
+use crate::fault::FaultKind;
+use crate::telemetry::per_core::PerCore;
+
+/// The content type of [`Metrics::expose`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What stands in a label where there is nothing to say: no route matched, no upstream was asked.
+pub const NONE: &str = "-";
+
+/// What stands for every route and upstream past [`SERIES`].
+const OTHERS: &str = "(others)";
+
+/// Most combinations of listener, route and upstream that are counted apart. They live as long as the process, so a
+/// configuration that renames its routes at every reload must not grow them without end.
+const SERIES: usize = 4096;
+
+/// Upper bounds of the latency buckets, in seconds.
+pub const LATENCY_BOUNDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub struct Durations(PerCore<DurationCells>);
+
+#[derive(Debug, Default)]
+struct DurationCells {
+    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Durations {
+    /// Counts one.
+    pub fn observe(&self, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let bucket = LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
+        let cells = self.0.mine();
+        cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        cells.nanoseconds.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// The sum in seconds, the count, and the buckets by upper bound.
+    pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds
+            .enumerate()
+            .map(|(index, bound)| (bound, self.0.sum(|cells| cells.buckets[index].load(Ordering::Relaxed))))
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let nanoseconds = self.0.sum(|cells| cells.nanoseconds.load(Ordering::Relaxed));
+        (nanoseconds as f64 / 1e9, count, buckets)
+    }
+}
+
+/// A counter that may be used from every core.
+#[derive(Debug, Default)]
+pub struct Counter(PerCore<AtomicU64>);
+
+impl Counter {
+    /// Counts one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Counts more.
+    pub fn add(&self, more: u64) {
+        self.0.mine().fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The sum over all cores.
+    pub fn get(&self) -> u64 {
+        self.0.sum(|cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+/// A gauge that goes up and down, on whatever core.
+#[derive(Debug, Default)]
+pub struct Gauge(PerCore<AtomicI64>);
+
+impl Gauge {
+    /// Adds, or takes away.
+    pub fn add(&self, more: i64) {
+        self.0.mine().fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The sum over all cores.
+    pub fn get(&self) -> i64 {
+        self.0.iter().map(|cell| cell.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// What is counted for one combination of listener, route and upstream.
+#[derive(Debug)]
+pub struct Series {
+    pub(super) listener: Box<str>,
+    pub(super) route: Box<str>,
+    pub(super) upstream: Box<str>,
+    /// By class: 1xx to 5xx.
+    pub(super) classes: [Counter; 5],
+    pub(super) latency: Durations,
+    pub(super) received: Counter,
+    pub(super) sent: Counter,
+    pub(super) in_flight: Gauge,
+}
+
+impl Series {
+    fn new(listener: &str, route: &str, upstream: &str) -> Self {
+        Series {
+            listener: listener.into(),
+            route: route.into(),
+            upstream: upstream.into(),
+            classes: Default::default(),
+            latency: Durations::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            in_flight: Gauge::default(),
+        }
+    }
+
+    /// Counts one request that is over.
+    pub(super) fn count(&self, status: StatusCode, time: Duration, received: u64, sent: u64) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.classes[class].increment();
+        self.latency.observe(time);
+        self.received.add(received);
+        self.sent.add(sent);
+    }
+}
+
+/// Counts something as there, for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Series>);
+
+impl InFlight {
+    fn new(series: Arc<Series>) -> Self {
+        series.in_flight.add(1);
+        InFlight(series)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.add(-1);
+    }
+}
+
+/// An open connection of a listener.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Connections>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.add(-1);
+    }
+}
+
+/// Connections of one listener.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    pub(super) open: Gauge,
+    pub(super) accepted: Counter,
+}
+
+/// A table that is read on the path without a lock and grows rarely, behind one.
+type Table<V> = ArcSwap<HashMap<Box<str>, V>>;
+
+/// Everything that is counted.
+#[derive(Default)]
+pub struct Metrics {
+    /// By route; the few combinations with listeners and upstreams are walked.
+    pub(super) series: Table<Vec<Arc<Series>>>,
+    pub(super) connections: Table<Arc<Connections>>,
+    pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
+    pub(super) faults: [Counter; FaultKind::ALL.len()],
+    pub(super) reloads: [Counter; 2],
+    growing: Mutex<()>,
+    registry: Mutex<Registry>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Adds metrics to what [`Metrics::expose`] writes. Names begin with `witgate_`; a family belongs to one collector.
+    pub fn register(&self, collector: Box<dyn Collector>) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
+    }
+
+    /// Everything, as OpenMetrics text ([`CONTENT_TYPE`]).
+    pub fn expose(&self) -> String {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a String takes everything");
+        text
+    }
+
+    /// A request begins at a listener, or has found its route ([`NONE`] before).
+    pub fn in_flight(&self, listener: &str, route: &str) -> InFlight {
+        InFlight::new(self.series(listener, route, NONE))
+    }
+
+    /// A connection was accepted; it counts as open until the guard is dropped.
+    pub fn connection(&self, listener: &str) -> OpenConnection {
+        let connections = self.entry(&self.connections, listener);
+        connections.accepted.increment();
+        connections.open.add(1);
+        OpenConnection(connections)
+    }
+
+    /// A binding's rate limit was asked.
+    pub fn rate_limit(&self, binding: &str, admitted: bool) {
+        self.entry(&self.rate_limits, binding)[usize::from(admitted)].increment();
+    }
+
+    /// A new configuration was put in service, or refused.
+    pub fn reload(&self, succeeded: bool) {
+        self.reloads[usize::from(succeeded)].increment();
+    }
+
+    pub(super) fn fault(&self, kind: FaultKind) {
+        self.faults[kind as usize].increment();
+    }
+
+    /// The series of a combination.
+    pub(super) fn series(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
+        let find = |table: &HashMap<Box<str>, Vec<Arc<Series>>>| {
+            let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
+            table.get(route)?.iter().find(same).cloned()
+        };
+        if let Some(series) = find(&self.series.load()) {
+            return series;
+        }
+        let guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.series.load();
+        if let Some(series) = find(&table) {
+            return series;
+        }
+        if route != OTHERS && table.values().map(Vec::len).sum::<usize>() >= SERIES {
+            drop(guard);
+            return self.series(listener, OTHERS, OTHERS);
+        }
+        let series = Arc::new(Series::new(listener, route, upstream));
+        let mut grown = HashMap::clone(&table);
+        grown.entry(route.into()).or_default().push(Arc::clone(&series));
+        self.series.store(Arc::new(grown));
+        series
+    }
+
+    /// The entry of a table whose keys are names of the configuration.
+    fn entry<V: Default>(&self, table: &Table<Arc<V>>, name: &str) -> Arc<V> {
+        if let Some(entry) = table.load().get(name) {
+            return Arc::clone(entry);
+        }
+        let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = table.load();
+        if let Some(entry) = current.get(name) {
+            return Arc::clone(entry);
+        }
+        let name = if current.len() < SERIES { name } else { OTHERS };
+        let mut grown = HashMap::clone(&current);
+        let entry = Arc::clone(grown.entry(name.into()).or_default());
+        table.store(Arc::new(grown));
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_found_again_and_bounded() {
+        let metrics = Metrics::default();
+        let first = metrics.series("web", "users", "u1");
+        assert!(Arc::ptr_eq(&first, &metrics.series("web", "users", "u1")));
+        assert!(!Arc::ptr_eq(&first, &metrics.series("web", "users", "u2")));
+        for number in 0..SERIES + 10 {
+            metrics.entry(&metrics.connections, &number.to_string());
+        }
+        assert!(metrics.connections.load().len() <= SERIES + 1);
+        assert!(metrics.connections.load().contains_key(OTHERS));
+    }
+
+    #[test]
+    fn in_flight_ends_with_its_guard() {
+        let metrics = Metrics::default();
+        let guard = metrics.in_flight("web", "users");
+        assert_eq!(metrics.series("web", "users", NONE).in_flight.get(), 1);
+        drop(guard);
+        assert_eq!(metrics.series("web", "users", NONE).in_flight.get(), 0);
+    }
+
+    #[test]
+    fn durations_fall_into_buckets() {
+        let durations = Durations::default();
+        durations.observe(Duration::from_micros(400));
+        durations.observe(Duration::from_secs(60));
+        let (sum, count, buckets) = durations.read();
+        assert!((sum - 60.0004).abs() < 1e-6);
+        assert_eq!(count, 2);
+        assert_eq!(buckets[0], (0.0005, 1));
+        assert_eq!(buckets[LATENCY_BOUNDS.len()].1, 1);
+    }
+}

@@ -1,0 +1,224 @@
+//! Lines on their way to a file or stream: a bounded queue that never makes anybody wait, and the thread that writes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use witgate_config::model::LogTarget;
+
+/// How long the writer lets lines gather after the first: it is woken at most so often, however many lines come.
+const GATHER: Duration = Duration::from_millis(5);
+/// Most bytes of one write.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Something that becomes a line, on the writer's thread.
+pub trait Line: Send + Sync + 'static {
+    /// Appends the line, with its line feed.
+    fn render(&self, out: &mut Vec<u8>);
+}
+
+/// A queue of lines with its writer.
+#[derive(Debug)]
+pub struct LineQueue<L> {
+    sender: SyncSender<L>,
+    target: LogTarget,
+    capacity: usize,
+    shared: Arc<Shared>,
+}
+
+/// What the queue and its writer both see.
+#[derive(Debug, Default)]
+struct Shared {
+    reopen: AtomicBool,
+    queued: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl<L: Line> LineQueue<L> {
+    /// Opens the target and starts the writer, which ends when the queue is dropped and empty.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or there is no thread to be had.
+    pub fn start(name: &str, target: LogTarget, capacity: usize) -> io::Result<Self> {
+        let capacity = capacity.max(1);
+        let (sender, receiver) = sync_channel(capacity);
+        let shared = Arc::new(Shared::default());
+        let writer = Writer { output: Output::open(&target)?, target: target.clone(), shared: Arc::clone(&shared) };
+        std::thread::Builder::new().name(name.into()).spawn(move || writer.run(&receiver))?;
+        Ok(LineQueue { sender, target, capacity, shared })
+    }
+
+    /// Whether this queue is what the configuration asks for.
+    pub fn serves(&self, target: &LogTarget, capacity: usize) -> bool {
+        self.target == *target && self.capacity == capacity.max(1)
+    }
+
+    /// Puts a line in the queue. Never waits; false: the queue is full and the line is dropped.
+    pub fn push(&self, line: L) -> bool {
+        match self.sender.try_send(line) {
+            Ok(()) => {
+                self.shared.queued.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// Has the file opened again before the next line, for log rotation.
+    pub fn reopen(&self) {
+        self.shared.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Lines that were taken but could not be written.
+    pub fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every line so far is written. For shutting down only: it blocks. False: time ran out.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let goal = self.shared.queued.load(Ordering::Relaxed);
+        while self.shared.done.load(Ordering::Acquire) < goal {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+/// The writing end.
+struct Writer {
+    output: Output,
+    target: LogTarget,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run<L: Line>(mut self, lines: &Receiver<L>) {
+        let mut batch = Vec::new();
+        while let Ok(first) = lines.recv() {
+            first.render(&mut batch);
+            let mut count = 1;
+            std::thread::sleep(GATHER);
+            while batch.len() < BATCH_BYTES
+                && let Ok(line) = lines.try_recv()
+            {
+                line.render(&mut batch);
+                count += 1;
+            }
+            self.write(&batch, count);
+            batch.clear();
+        }
+    }
+
+    /// Writes a batch. A target that fails is opened again for the next one; there is nobody to tell but the metric.
+    fn write(&mut self, batch: &[u8], count: u64) {
+        if self.shared.reopen.swap(false, Ordering::Relaxed)
+            && let Ok(output) = Output::open(&self.target)
+        {
+            self.output = output;
+        }
+        if self.output.write_all(batch).is_err() {
+            self.shared.failed.fetch_add(count, Ordering::Relaxed);
+            self.shared.reopen.store(true, Ordering::Relaxed);
+        }
+        self.shared.done.fetch_add(count, Ordering::Release);
+    }
+}
+
+/// Where bytes go.
+enum Output {
+    Stdout,
+    Stderr,
+    File(File),
+}
+
+impl Output {
+    fn open(target: &LogTarget) -> io::Result<Self> {
+        Ok(match target {
+            LogTarget::Stdout => Output::Stdout,
+            LogTarget::Stderr => Output::Stderr,
+            LogTarget::File(path) => Output::File(OpenOptions::new().create(true).append(true).open(path)?),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Output::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+            Output::Stderr => io::stderr().lock().write_all(bytes),
+            Output::File(file) => file.write_all(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    struct Text(String);
+
+    impl Line for Text {
+        fn render(&self, out: &mut Vec<u8>) {
+            out.extend_from_slice(self.0.as_bytes());
+            out.push(b'\n');
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_a_rotated_file_is_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        let queue = LineQueue::start("test", LogTarget::File(path.clone()), 100).expect("a queue");
+        assert!(queue.push(Text("one".into())) && queue.push(Text("two".into())));
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!(std::fs::read_to_string(&path).expect("the log"), "one\ntwo\n");
+
+        std::fs::rename(&path, folder.path().join("access.log.1")).expect("rotated");
+        queue.reopen();
+        assert!(queue.push(Text("three".into())));
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!(std::fs::read_to_string(&path).expect("the new log"), "three\n");
+    }
+
+    /// A FIFO that nobody reads blocks the writer; whoever logs must not notice, and no line may be lost uncounted.
+    #[test]
+    fn a_blocked_writer_makes_nobody_wait() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        // Opened for reading and writing, so that opening it does not wait for another end.
+        let mut reader = OpenOptions::new().read(true).write(true).open(&path).expect("the reading end");
+
+        let queue = LineQueue::start("test", LogTarget::File(path), 16).expect("a queue");
+        let line = "x".repeat(1023);
+        let (mut taken, mut dropped, mut slowest) = (0_usize, 0_usize, Duration::ZERO);
+        while dropped < 100 {
+            let begun = Instant::now();
+            if queue.push(Text(line.clone())) {
+                taken += 1;
+            } else {
+                dropped += 1;
+            }
+            slowest = slowest.max(begun.elapsed());
+        }
+        assert!(slowest < Duration::from_secs(1), "a push took {slowest:?}");
+
+        let mut read = vec![0; taken * 1024];
+        reader.read_exact(&mut read).expect("every line that was taken");
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!(queue.failed(), 0);
+    }
+}
