@@ -2,6 +2,10 @@
 
 mod architecture;
 mod data_path;
+mod drain;
 mod framing;
 mod hot_swap;
 mod misbehaving;
+mod observability;
+mod real_clients;
+mod tls;

@@ -1,0 +1,182 @@
+//! The gateway goes away without losing what is in flight.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper_util::rt::TokioIo;
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
+
+/// `/download` sends 100 pieces, one each time the channel is fed; `/events` likewise; `/ws` echoes.
+async fn paced_origin(pace: tokio::sync::watch::Receiver<usize>) -> Origin {
+    Origin::serving(move |mut request| {
+        let pace = pace.clone();
+        async move {
+            if request.uri().path() == "/ws" {
+                let key = request.headers()["sec-websocket-key"].as_bytes().to_vec();
+                let upgrade = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    let stream = TokioIo::new(upgrade.await.expect("an upgrade"));
+                    let role = tokio_tungstenite::tungstenite::protocol::Role::Server;
+                    let mut socket =
+                        tokio_tungstenite::WebSocketStream::from_raw_socket(stream, role, None).await;
+                    while let Some(Ok(message)) = socket.next().await {
+                        if socket.send(message).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+                return Response::builder()
+                    .status(101)
+                    .header("connection", "upgrade")
+                    .header("upgrade", "websocket")
+                    .header(
+                        "sec-websocket-accept",
+                        tokio_tungstenite::tungstenite::handshake::derive_accept_key(&key),
+                    )
+                    .body(Full::default().boxed_unsync())
+                    .expect("a fixed head");
+            }
+            let pieces = futures_util::stream::unfold((0, pace), |(sent, mut pace)| async move {
+                if sent == 100 {
+                    return None;
+                }
+                pace.wait_for(|allowed| *allowed > sent).await.ok()?;
+                Some((Ok(Frame::data(Bytes::from("data: piece\n\n"))), (sent + 1, pace)))
+            });
+            Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(StreamBody::new(pieces).boxed_unsync())
+                .expect("a fixed head")
+        }
+    })
+    .await
+}
+
+fn config(origin: &Origin) -> String {
+    format!(
+        "[gateway]\ndrain_timeout = \"15s\"\n[[routes]]\npath = \"/*\"\nupstream = \"origin\"\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    )
+}
+
+async fn open_stream(gateway: &Gateway, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.expect("an answer begins");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+async fn rest(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("the stream ends");
+    text
+}
+
+#[tokio::test]
+async fn term_lets_a_download_an_event_stream_and_a_websocket_end() {
+    let (pace, receiver) = tokio::sync::watch::channel(1);
+    let origin = paced_origin(receiver).await;
+    let mut gateway = Gateway::start(Scratch::new(), &config(&origin)).await;
+    let download = open_stream(&gateway, "/download").await;
+    let events = open_stream(&gateway, "/events").await;
+    let url = format!("ws://{}/ws", gateway.address());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("an upgrade");
+    let address = gateway.address();
+
+    gateway.signal(Signal::TERM);
+    eventually("no more connections to be accepted", async || TcpStream::connect(address).await.is_err())
+        .await;
+    socket.send("still here".into()).await.expect("sent");
+    let echo = socket.next().await.expect("an echo").expect("a message");
+    assert_eq!(echo.into_text().expect("text").as_str(), "still here");
+    pace.send(100).expect("the origin listens");
+    for stream in [download, events] {
+        let text = rest(stream).await;
+        assert_eq!(text.matches("data: piece").count(), 100, "every piece arrives");
+        assert!(text.ends_with("0\r\n\r\n"), "and a clean end");
+    }
+    socket.close(None).await.expect("closed");
+    assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn readiness_fails_first_and_health_stays() {
+    let origin = Origin::named("origin").await;
+    let text = config(&origin).replace("drain_timeout", "drain_delay = \"3s\"\ndrain_timeout");
+    let mut gateway = Gateway::start(Scratch::new(), &text).await;
+    gateway.signal(Signal::TERM);
+    eventually("readiness to fail", async || gateway.admin_get("/readyz").await.status == 503).await;
+    assert_eq!(gateway.admin_get("/healthz").await.status, 200);
+    assert_eq!(
+        gateway.client().await.get("/", &[]).await.status,
+        200,
+        "traffic still flows during the delay"
+    );
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_term_ends_at_once() {
+    let (_pace, receiver) = tokio::sync::watch::channel(1);
+    let origin = paced_origin(receiver).await;
+    let mut gateway = Gateway::start(Scratch::new(), &config(&origin)).await;
+    let download = open_stream(&gateway, "/download").await;
+    let address = gateway.address();
+    gateway.signal(Signal::TERM);
+    eventually("the drain to begin", async || TcpStream::connect(address).await.is_err()).await;
+    let begun = std::time::Instant::now();
+    gateway.signal(Signal::TERM);
+    let status = gateway.exit().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "it did not wait for the drain");
+    assert!(!status.success(), "what was in flight was cut, and the exit says so");
+    drop(download);
+}
+
+#[tokio::test]
+async fn keep_alive_connections_are_told_to_close_and_lose_nothing() {
+    let origin = Origin::named("origin").await;
+    let mut gateway = Gateway::start(Scratch::new(), &config(&origin)).await;
+    let address = gateway.address();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            tokio::spawn(async move {
+                let mut client = Client::http1(address).await;
+                let mut done = 0;
+                loop {
+                    let request = http::Request::get("/").body(Full::default()).expect("a request");
+                    match client.try_send(request).await {
+                        Ok(reply) => {
+                            assert_eq!(reply.status, 200);
+                            done += 1;
+                            if reply.header("connection") == "close" {
+                                return done;
+                            }
+                        }
+                        // Closed between two requests, which is the server's right.
+                        Err(error) => {
+                            assert!(error.contains("Canceled") || error.contains("closed"), "{error}");
+                            return done;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    eventually("traffic", async || gateway.metric("witgate_requests_total", &[]).await > 100.0).await;
+    gateway.signal(Signal::TERM);
+    for client in clients {
+        assert!(client.await.expect("nothing was lost") > 0);
+    }
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
