@@ -31,4 +31,6 @@ pub mod router;
 pub mod serve;
 pub mod snapshot;
 pub mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod upstream;

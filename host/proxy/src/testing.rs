@@ -1,0 +1,188 @@
+//! Exchanges without sockets, for unit tests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
+use http_body_util::BodyExt;
+use witgate_config::model::{self, Config, LogLevel};
+
+use crate::body::{Body, BodyError};
+use crate::head::{Client, RequestHead, Scheme};
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::rate_limiting::counter::{Counter, Draw, Standing, Unavailable};
+use crate::protocol::connection::Connection;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
+use crate::telemetry::record::Record;
+use crate::telemetry::trace::{self, TraceContext};
+
+/// The client of [`head`].
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+/// Limits as a listener has them.
+pub(crate) fn limits() -> model::Limits {
+    model::Limits {
+        connections: 0,
+        headers: 100,
+        header_bytes: 64 * 1024,
+        url_bytes: 8 * 1024,
+        body_bytes: 0,
+        streams: 100,
+        header_timeout: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(30),
+        handshake_timeout: Duration::from_secs(10),
+        max_connection_age: None,
+    }
+}
+
+/// A configuration without listeners, routes or upstreams.
+pub(crate) fn config() -> Config {
+    Config {
+        gateway: model::Gateway {
+            workers: 1,
+            trusted_proxies: Vec::new(),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(1),
+            plugin_folder: PathBuf::new(),
+            cache_folder: None,
+            start: model::Start::Strict,
+            identity_headers: BTreeMap::new(),
+            plugins: Vec::new(),
+            filters: Vec::new(),
+            limits: limits(),
+            encoded_slashes: model::EncodedSlashes::Refuse,
+            underscores_in_headers: false,
+        },
+        admin: model::Admin { address: None, socket: None, token: None, hosts: Vec::new() },
+        telemetry: model::Telemetry {
+            access_log: None,
+            access_log_queue: 1024,
+            log_level: LogLevel::Info,
+            otlp: None,
+        },
+        listeners: Vec::new(),
+        routes: Vec::new(),
+        upstreams: BTreeMap::new(),
+        plugins: BTreeMap::new(),
+        bindings: BTreeMap::new(),
+    }
+}
+
+/// A snapshot of a configuration, with nothing resolved.
+pub(crate) fn snapshot(config: Config) -> Snapshot {
+    Snapshot {
+        version: 1,
+        config: Arc::new(config),
+        routers: HashMap::new(),
+        upstreams: HashMap::new(),
+        counter: Arc::new(NoCounter),
+        plugins: BTreeMap::new(),
+    }
+}
+
+/// Counts nothing.
+struct NoCounter;
+
+impl Counter for NoCounter {
+    fn charge<'a>(&'a self, _draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>> {
+        Box::pin(std::future::ready(Err(Unavailable)))
+    }
+}
+
+/// A request head from [`CLIENT`] to `a.example`.
+pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHead {
+    let target = PathAndQuery::try_from(target).expect("a test's target");
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a test's header name");
+            (name, HeaderValue::from_str(value).expect("a test's header value"))
+        })
+        .collect();
+    RequestHead {
+        method,
+        received_target: target.clone(),
+        target,
+        upstream_target: None,
+        upstream_method: None,
+        authority: "a.example".into(),
+        scheme: Scheme::Http,
+        trailers: None,
+        client: Client { address: CLIENT, peer: SocketAddr::new(CLIENT, 40000), certificate: None },
+        route: "".into(),
+        parameters: Vec::new(),
+        identity: None,
+        request_id: trace::request_id(&headers, true),
+        trace: TraceContext::from_headers(&headers, 0.0),
+        headers,
+    }
+}
+
+/// An exchange over a head, on a listener called `web`.
+pub(crate) fn exchange(head: RequestHead) -> Exchange {
+    exchange_with(&Telemetry::new(), snapshot(config()), head)
+}
+
+/// An exchange over a head, with telemetry and snapshot.
+pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head: RequestHead) -> Exchange {
+    let snapshot = Arc::new(snapshot);
+    let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
+    let connection = Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
+    Exchange {
+        connection: Rc::new(connection),
+        snapshot,
+        head: Arc::new(head),
+        route: None,
+        begun: Instant::now(),
+        timeout: None,
+        version: Version::HTTP_11,
+        upgrade: None,
+        upstream: None,
+        hash_key: None,
+        response_headers: HeaderMap::new(),
+        transformations: Vec::new(),
+        filters_entered: 0,
+        local_response: false,
+        record: Record::default(),
+    }
+}
+
+/// Every byte of a body.
+pub(crate) async fn bytes(body: Body) -> Result<Bytes, BodyError> {
+    body.collect().await.map(http_body_util::Collected::to_bytes)
+}
+
+/// A body that streams: chunk by chunk, its size unknown.
+pub(crate) fn chunks(chunks: Vec<Result<&'static [u8], &'static str>>) -> Body {
+    let frames = chunks.into_iter().map(|chunk| match chunk {
+        Ok(bytes) => Ok(http_body::Frame::data(Bytes::from_static(bytes))),
+        Err(error) => Err(BodyError::from(error)),
+    });
+    Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)))
+}
+
+/// A 200 with a body.
+pub(crate) fn response(headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.into()));
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a test's header name");
+        response.headers_mut().append(name, HeaderValue::from_str(value).expect("a test's header value"));
+    }
+    response
+}
+
+/// Runs a future to its end on a runtime like a core's.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}
