@@ -137,7 +137,8 @@ pub(crate) fn exchange(head: RequestHead) -> Exchange {
 pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head: RequestHead) -> Exchange {
     let snapshot = Arc::new(snapshot);
     let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
-    let connection = Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
+    let connection =
+        Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
     Exchange {
         connection: Rc::new(connection),
         snapshot,

@@ -193,7 +193,8 @@ impl Story {
 }
 
 fn call(call: &PluginCall) -> Value {
-    let mut value = json!({ "binding": &*call.binding, "phase": call.phase, "us": call.time.as_micros() as u64 });
+    let mut value =
+        json!({ "binding": &*call.binding, "phase": call.phase, "us": call.time.as_micros() as u64 });
     if let Some(failure) = call.failure {
         value["failure"] = failure.as_str().into();
     }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -53,7 +55,11 @@ impl<'a> Family<'a> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn counters(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
+    pub fn counters(
+        encoder: &'a mut DescriptorEncoder,
+        name: &'a str,
+        help: &str,
+    ) -> Result<Self, fmt::Error> {
         encoder.encode_descriptor(name, help, None, MetricType::Counter).map(Family)
     }
 
@@ -69,7 +75,11 @@ impl<'a> Family<'a> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn histograms(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
+    pub fn histograms(
+        encoder: &'a mut DescriptorEncoder,
+        name: &'a str,
+        help: &str,
+    ) -> Result<Self, fmt::Error> {
         encoder.encode_descriptor(name, help, None, MetricType::Histogram).map(Family)
     }
 
@@ -93,7 +103,11 @@ impl<'a> Family<'a> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn histogram(&mut self, labels: &impl EncodeLabelSet, read: (f64, u64, Vec<(f64, u64)>)) -> fmt::Result {
+    pub fn histogram(
+        &mut self,
+        labels: &impl EncodeLabelSet,
+        read: (f64, u64, Vec<(f64, u64)>),
+    ) -> fmt::Result {
         let (sum, count, buckets) = read;
         self.0.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
@@ -152,7 +166,8 @@ fn connections(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::R
 }
 
 fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let mut family = Family::counters(encoder, "witgate_faults", "Requests the gateway itself ended, by code")?;
+    let mut family =
+        Family::counters(encoder, "witgate_faults", "Requests the gateway itself ended, by code")?;
     for kind in FaultKind::ALL {
         family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
     }
@@ -167,12 +182,14 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
 
 fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let [failed, succeeded] = &telemetry.metrics.reloads;
-    let mut family = Family::counters(encoder, "witgate_reloads", "New configurations and plugins, by outcome")?;
+    let mut family =
+        Family::counters(encoder, "witgate_reloads", "New configurations and plugins, by outcome")?;
     family.counter(&[("result", "ok")], succeeded.get())?;
     family.counter(&[("result", "failed")], failed.get())?;
 
     let version = telemetry.snapshot.load().as_ref().map_or(0, |snapshot| snapshot.version);
-    let mut family = Family::gauges(encoder, "witgate_snapshot_version", "Version of the snapshot in service")?;
+    let mut family =
+        Family::gauges(encoder, "witgate_snapshot_version", "Version of the snapshot in service")?;
     family.gauge(&NO_LABELS, version as i64)?;
 
     let help = "Log lines that were dropped because their queue was full, or could not be written";

@@ -225,7 +225,8 @@ mod tests {
         }
 
         fn exchange(&self, method: Method, target: &str) -> Exchange {
-            let head = testing::head(method, target, &[("user-agent", "test/1"), ("authorization", "Bearer x")]);
+            let head =
+                testing::head(method, target, &[("user-agent", "test/1"), ("authorization", "Bearer x")]);
             testing::exchange_with(&self.telemetry, testing::snapshot(testing::config()), head)
         }
 
@@ -297,7 +298,8 @@ mod tests {
             ("/during", 200, "client-gone", ""),
             ("/cut", 200, "cut", ""),
         ];
-        let expected = expected.map(|(path, status, ended, fault)| (path.into(), status, ended.into(), fault.into()));
+        let expected =
+            expected.map(|(path, status, ended, fault)| (path.into(), status, ended.into(), fault.into()));
         assert_eq!(facts, expected);
     }
 
@@ -324,7 +326,8 @@ mod tests {
     #[test]
     fn head_has_the_length_but_not_the_body() {
         let log = Log::open();
-        let response = log.exchange(Method::HEAD, "/").finish(Response::new(Body::from(Bytes::from_static(b"12345"))));
+        let response =
+            log.exchange(Method::HEAD, "/").finish(Response::new(Body::from(Bytes::from_static(b"12345"))));
         assert_eq!(response.headers()["content-length"], "5");
         assert!(response.body().is_end_stream());
         drop(response);

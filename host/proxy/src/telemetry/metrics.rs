@@ -45,7 +45,8 @@ impl Durations {
     /// Counts one.
     pub fn observe(&self, time: Duration) {
         let seconds = time.as_secs_f64();
-        let bucket = LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
+        let bucket =
+            LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
         let cells = self.0.mine();
         cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         cells.nanoseconds.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);

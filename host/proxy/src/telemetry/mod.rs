@@ -99,13 +99,24 @@ impl Telemetry {
     }
 
     /// Writes a line to the gateway's own log. Never waits; a full queue drops the line and counts it.
-    pub fn log(&self, level: LogLevel, message: impl Into<Cow<'static, str>>, fields: &[(&'static str, &dyn Display)]) {
+    pub fn log(
+        &self,
+        level: LogLevel,
+        message: impl Into<Cow<'static, str>>,
+        fields: &[(&'static str, &dyn Display)],
+    ) {
         let Some(queue) = &self.log else { return };
         if (level as u8) < self.log_level.load(Ordering::Relaxed) {
             return;
         }
         let fields = fields.iter().map(|(name, value)| (*name, value.to_string())).collect();
-        let line = LogLine { time: SystemTime::now(), level, message: message.into(), fields, plain: self.log_plain };
+        let line = LogLine {
+            time: SystemTime::now(),
+            level,
+            message: message.into(),
+            fields,
+            plain: self.log_plain,
+        };
         if !queue.push(line) {
             self.log_dropped.increment();
         }

@@ -47,7 +47,8 @@ impl<L: Line> LineQueue<L> {
         let capacity = capacity.max(1);
         let (sender, receiver) = sync_channel(capacity);
         let shared = Arc::new(Shared::default());
-        let writer = Writer { output: Output::open(&target)?, target: target.clone(), shared: Arc::clone(&shared) };
+        let writer =
+            Writer { output: Output::open(&target)?, target: target.clone(), shared: Arc::clone(&shared) };
         std::thread::Builder::new().name(name.into()).spawn(move || writer.run(&receiver))?;
         Ok(LineQueue { sender, target, capacity, shared })
     }

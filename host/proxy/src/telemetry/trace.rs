@@ -173,7 +173,8 @@ fn is_state_key(key: &str) -> bool {
 
 /// Section 3.3.1.3.2.
 fn is_state_value(value: &str) -> bool {
-    (1..=256).contains(&value.len()) && value.bytes().all(|byte| (0x20..=0x7e).contains(&byte) && byte != b'=')
+    (1..=256).contains(&value.len())
+        && value.bytes().all(|byte| (0x20..=0x7e).contains(&byte) && byte != b'=')
 }
 
 /// A new span id, not all zero.
@@ -215,9 +216,13 @@ mod tests {
 
     #[test]
     fn a_valid_parent_is_continued_with_a_new_span() {
-        let context = TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", "a=1, b=2")]), 0.0);
+        let context =
+            TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", "a=1, b=2")]), 0.0);
         assert_eq!(context.trace_id_text(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(context.parent.map(|parent| hexadecimal_text(&parent)).as_deref(), Some("b7ad6b7169203331"));
+        assert_eq!(
+            context.parent.map(|parent| hexadecimal_text(&parent)).as_deref(),
+            Some("b7ad6b7169203331")
+        );
         assert!(context.sampled);
         assert_ne!(Some(context.span), context.parent);
         assert_eq!(context.state.as_deref(), Some("a=1,b=2"));
@@ -238,7 +243,8 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
             "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more",
         ] {
-            let context = TraceContext::from_headers(&headers(&[("traceparent", text), ("tracestate", "a=1")]), 0.0);
+            let context =
+                TraceContext::from_headers(&headers(&[("traceparent", text), ("tracestate", "a=1")]), 0.0);
             assert_eq!(context.parent, None, "{text}");
             assert_eq!(context.state, None, "{text}");
             assert!(!context.sampled, "{text}");
@@ -264,7 +270,8 @@ mod tests {
     #[test]
     fn a_malformed_state_is_dropped_and_the_trace_goes_on() {
         for state in ["A=1", "a", "a=b=c", "=1"] {
-            let context = TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", state)]), 0.0);
+            let context =
+                TraceContext::from_headers(&headers(&[("traceparent", VALID), ("tracestate", state)]), 0.0);
             assert_eq!(context.state, None, "{state}");
             assert!(context.parent.is_some(), "{state}");
         }
