@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Response, Version};
 
 use crate::body::Body;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
-use crate::router::Route;
+use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 use crate::telemetry::ending;
 use crate::telemetry::record::Record;
@@ -66,7 +67,21 @@ impl Exchange {
     /// # Errors
     /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
     pub fn choose_route(&mut self) -> Result<(), Fault> {
-        todo!("pipeline")
+        let snapshot = Arc::clone(&self.snapshot);
+        let listener: &str = &self.connection.listener;
+        let found = snapshot.routers.get(listener).map_or(Found::Nothing, |router| router.find(&self.head));
+        match found {
+            Found::Route(route, parameters) => {
+                let head = Arc::make_mut(&mut self.head);
+                head.route = Arc::clone(&route.name);
+                head.parameters = parameters;
+                self.timeout = route.config.timeout;
+                self.route = Some(route);
+                Ok(())
+            }
+            Found::OtherMethods(methods) => Err(other_methods(&methods)),
+            Found::Nothing => Err(Fault::new(FaultKind::NoRoute)),
+        }
     }
 
     /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
@@ -82,5 +97,14 @@ impl Exchange {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         ending::finish(self, response)
+    }
+}
+
+/// Only the method stood in the way: the answer names those that do not (RFC 9110 section 15.5.6).
+fn other_methods(methods: &[String]) -> Fault {
+    let fault = Fault::new(FaultKind::MethodNotAllowed);
+    match HeaderValue::from_str(&methods.join(", ")) {
+        Ok(allowed) => fault.header(ALLOW, allowed),
+        Err(_) => fault,
     }
 }

@@ -2,16 +2,29 @@
 //!
 //! Down: native filters of place *edge* (client address, CORS preflight …), then the plugin phases in their fixed
 //! order (authentication, rate limiting, routing, transformation), then native filters of place *origin*.
-//! Up: the same in reverse.
+//! Up: the same in reverse, over every response: the upstream's, a fault's, or the early answer of a stage. Only what
+//! was entered on the way down sees it.
+//!
+//! A route that redirects or answers by itself does so where others forward: after every stage, so that
+//! authentication and limits protect it and transformations apply to it.
 
+mod authentication;
+mod call;
 pub mod exchange;
 pub mod plugin;
 pub mod rate_limiting;
+mod routing;
+mod transformation;
+mod validate;
+
+use std::sync::Arc;
 
 use http::Response;
 
 use crate::body::Body;
 use crate::fault::Fault;
+use crate::filters::{Filter, Place, Step};
+use crate::router::Route;
 use exchange::Exchange;
 
 /// Where the way down ended.
@@ -24,12 +37,107 @@ pub enum Descent {
 }
 
 /// Takes a routed request through every stage down.
-pub async fn descend(_exchange: &mut Exchange, _body: Body) -> Result<Descent, Fault> {
-    todo!("pipeline")
+///
+/// # Errors
+/// The fault of the stage that refused, or whose plugin failed.
+pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fault> {
+    let Some(route) = exchange.route.clone() else { return Ok(Descent::Forward(body)) };
+    let body = match enter(exchange, &route, Place::Edge, body)? {
+        Step::Proceed(body) => body,
+        Step::Answer(response) => return Ok(answered(exchange, response)),
+    };
+    if !route.authentication.is_empty()
+        && let Some(refusal) = authentication::run(exchange, &route).await?
+    {
+        return Ok(answered(exchange, refusal));
+    }
+    if !route.rate_limiting.is_empty() {
+        rate_limiting::run(exchange, &route).await?;
+    }
+    routing::run(exchange, &route).await?;
+    if !route.transformation.is_empty()
+        && let Some(response) = transformation::request(exchange, &route).await?
+    {
+        return Ok(answered(exchange, response));
+    }
+    authentication::write_identity(exchange)?;
+    let body = match enter(exchange, &route, Place::Origin, body)? {
+        Step::Proceed(body) => body,
+        Step::Answer(response) => return Ok(answered(exchange, response)),
+    };
+    match route.local_answer(&exchange.head) {
+        Some(response) => Ok(answered(exchange, response)),
+        None => Ok(Descent::Forward(body)),
+    }
 }
 
 /// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up
 /// replaces the response.
-pub async fn ascend(_exchange: &mut Exchange, _response: Response<Body>) -> Response<Body> {
-    todo!("pipeline")
+pub async fn ascend(exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+    let Some(route) = exchange.route.clone() else { return response };
+    response = leave(exchange, &route, Place::Origin, response);
+    if !exchange.transformations.is_empty() {
+        response = transform(exchange, &route, response).await;
+    }
+    for (name, value) in &exchange.response_headers {
+        response.headers_mut().append(name, value.clone());
+    }
+    leave(exchange, &route, Place::Edge, response)
+}
+
+/// Lets the transformations have their turns; the fault of one is a response to those that have not.
+async fn transform(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
+    loop {
+        match transformation::response(exchange, route, response).await {
+            Ok(response) => return response,
+            Err(fault) => {
+                exchange.local_response = true;
+                response = exchange.fault(fault);
+            }
+        }
+    }
+}
+
+/// Enters the filters of one place. A filter counts as entered once it is asked, whatever it decides.
+fn enter(exchange: &mut Exchange, route: &Route, place: Place, mut body: Body) -> Result<Step, Fault> {
+    for (_, filter) in stage(route, place) {
+        exchange.filters_entered += 1;
+        match filter.request(exchange, body)? {
+            Step::Proceed(next) => body = next,
+            answer @ Step::Answer(_) => return Ok(answer),
+        }
+    }
+    Ok(Step::Proceed(body))
+}
+
+/// Leaves the filters of one place that were entered, in reverse.
+fn leave(
+    exchange: &mut Exchange,
+    route: &Route,
+    place: Place,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    let filters = stage(route, place);
+    let entered = match place {
+        Place::Edge => exchange.filters_entered,
+        Place::Origin => exchange.filters_entered.saturating_sub(stage(route, Place::Edge).len()),
+    };
+    for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
+        response = filter.response(exchange, response);
+    }
+    response
+}
+
+/// The route's filters of one place: edge filters stand first.
+fn stage(route: &Route, place: Place) -> &[(Place, Arc<dyn Filter>)] {
+    let (edge, origin) = route.filters.split_at(route.filters.partition_point(|(at, _)| *at == Place::Edge));
+    match place {
+        Place::Edge => edge,
+        Place::Origin => origin,
+    }
+}
+
+fn answered(exchange: &mut Exchange, response: Response<Body>) -> Descent {
+    exchange.local_response = true;
+    Descent::Answered(response)
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
+pub use super::gcra::Rate;
+
 /// Counts what requests draw from their buckets.
 ///
 /// One for the life of the process, shared by all cores.
@@ -25,12 +27,8 @@ pub struct Draw {
     pub policy: u128,
     /// How much is drawn; 0 only asks.
     pub cost: u32,
-    /// Allowed in each window; at least 1.
-    pub limit: u32,
-    /// The window; above zero.
-    pub window: Duration,
-    /// Allowed at once.
-    pub burst: u32,
+    /// How fast the bucket fills and how much it holds.
+    pub rate: Rate,
 }
 
 /// How a bucket stands after a draw.

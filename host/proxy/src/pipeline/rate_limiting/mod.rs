@@ -1,3 +1,106 @@
-//! The rate-limiting contract.
+//! The rate-limiting contract: which buckets a request draws on. The gateway counts.
+//!
+//! Every binding is asked before anything is counted, so that all buckets of a request are charged or none is. Buckets
+//! belong to a binding by its name: they survive reloads and new versions of the plugin, and two bindings of one
+//! plugin never share any.
 
 pub mod counter;
+mod gcra;
+mod headers;
+pub mod table;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use witgate_config::model::OnFailure;
+
+use crate::fault::{Fault, FaultKind};
+use crate::pipeline::call::{self, Phase};
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::plugin::{Bucket, Call, Plugin};
+use crate::pipeline::validate::Invalid;
+use crate::router::Route;
+use counter::{Draw, Rate};
+
+/// Buckets one binding may name for one request.
+const BUCKETS: usize = 32;
+
+/// Charges the request to its buckets. The outcome also goes into the headers of the response.
+///
+/// # Errors
+/// `RateLimited` with `Retry-After`, `PluginFailed`.
+pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
+    let mut buckets: Vec<Bucket> = Vec::new();
+    let mut draws: Vec<Draw> = Vec::new();
+    for plugin in &route.rate_limiting {
+        let answer = call::call(
+            &mut exchange.record.plugins,
+            plugin,
+            Phase::RateLimiting,
+            || plugin.draw(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+            check,
+        );
+        let named = answer.await?.unwrap_or_default();
+        for (bucket, rate) in named {
+            draws.push(draw(plugin, &bucket, rate));
+            buckets.push(bucket);
+        }
+    }
+    if draws.is_empty() {
+        return Ok(());
+    }
+    let counter = Arc::clone(&exchange.snapshot.counter);
+    let Ok(standings) = counter.charge(&draws).await else {
+        return uncounted(route);
+    };
+    headers::write(&buckets, &standings, &mut exchange.response_headers);
+    match standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max() {
+        None => Ok(()),
+        Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),
+    }
+}
+
+/// Where nothing can be counted, every binding has failed; one that denies is enough to refuse.
+fn uncounted(route: &Route) -> Result<(), Fault> {
+    match route.rate_limiting.iter().find(|plugin| plugin.on_failure() == OnFailure::Deny) {
+        Some(plugin) => Err(call::denied(plugin, Phase::RateLimiting, "the counter cannot be reached")),
+        None => Ok(()),
+    }
+}
+
+fn check(buckets: Vec<Bucket>) -> Result<Vec<(Bucket, Rate)>, Invalid> {
+    if buckets.len() > BUCKETS {
+        return Err(Invalid::new("too many buckets"));
+    }
+    let hold = |bucket: Bucket| {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if bucket.policy.is_empty() || bucket.policy.len() > 64 || !bucket.policy.bytes().all(token) {
+            return Err(Invalid::new("a policy is not a token of at most 64 characters"));
+        }
+        if bucket.key.len() > 256 {
+            return Err(Invalid::new("a bucket's key is longer than 256 bytes"));
+        }
+        match Rate::of(bucket.limit, bucket.window, bucket.burst.unwrap_or(bucket.limit)) {
+            Some(rate) => Ok((bucket, rate)),
+            None => Err(Invalid::new("a limit or window is zero, or a bucket takes over a century to fill")),
+        }
+    };
+    buckets.into_iter().map(hold).collect()
+}
+
+fn draw(plugin: &Arc<dyn Plugin>, bucket: &Bucket, rate: Rate) -> Draw {
+    let mut digest = Context::new(&SHA256);
+    for part in [plugin.binding().as_bytes(), bucket.policy.as_bytes()] {
+        digest.update(&(part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let policy = half(digest.clone());
+    digest.update(bucket.key.as_bytes());
+    Draw { bucket: half(digest), policy, cost: bucket.cost, rate }
+}
+
+fn half(digest: Context) -> u128 {
+    let digest = digest.finish();
+    let (half, _) = digest.as_ref().split_first_chunk().expect("a SHA-256 digest has more than 16 bytes");
+    u128::from_le_bytes(*half)
+}

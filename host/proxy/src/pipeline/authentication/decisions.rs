@@ -1,0 +1,216 @@
+//! Acceptances that may be used again without a call.
+//!
+//! Each core remembers its own, so nothing is locked. A decision is found by the version of the binding that made it
+//! and by the SHA-256 of exactly the parts of the request it was based on: another binding, other settings, grants or
+//! code never see it, and credentials are not kept. Entries, bytes and kinds of inputs are bounded; the oldest go first.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use http::HeaderName;
+
+use crate::head::RequestHead;
+use crate::pipeline::plugin::Input;
+use crate::pipeline::validate::Invalid;
+
+use super::Accepted;
+
+/// Decisions a core remembers.
+const ENTRIES: usize = 8192;
+/// Bytes a core's remembered decisions may take, roughly.
+const BYTES: usize = 8 << 20;
+/// Different lists of inputs remembered for one version of a binding; each costs a digest per request.
+const SHAPES: usize = 4;
+/// Inputs a decision may be based on.
+const PARTS: usize = 32;
+
+thread_local! {
+    static DECISIONS: RefCell<Decisions> = RefCell::new(Decisions::new(ENTRIES, BYTES));
+}
+
+/// A remembered acceptance that fits this request.
+pub(super) fn recall(version: u64, head: &RequestHead) -> Option<Rc<Accepted>> {
+    DECISIONS.with_borrow_mut(|decisions| decisions.recall(version, head, Instant::now))
+}
+
+/// Remembers an acceptance, if it says that it may be.
+pub(super) fn remember(version: u64, head: &RequestHead, accepted: &Rc<Accepted>) {
+    if accepted.cacheable_for.is_zero() || accepted.inputs.is_empty() || accepted.inputs.len() > PARTS {
+        return;
+    }
+    DECISIONS.with_borrow_mut(|decisions| decisions.remember(version, head, accepted, Instant::now()));
+}
+
+/// A part of a request that a decision was based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Header(HeaderName),
+    Method,
+    Path,
+    Query,
+    Authority,
+    ClientAddress,
+    ClientCertificate,
+}
+
+impl Part {
+    /// Takes a plugin's word for what it looked at.
+    pub(super) fn check(input: Input) -> Result<Self, Invalid> {
+        Ok(match input {
+            Input::Header(name) => Part::Header(
+                HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|_| Invalid::new("an input is not a header name"))?,
+            ),
+            Input::Method => Part::Method,
+            Input::Path => Part::Path,
+            Input::Query => Part::Query,
+            Input::Authority => Part::Authority,
+            Input::ClientAddress => Part::ClientAddress,
+            Input::ClientCertificate => Part::ClientCertificate,
+        })
+    }
+
+    /// Adds this part of a request to a digest. Lengths go first, so that no two requests read alike.
+    fn digest(&self, head: &RequestHead, digest: &mut Context) {
+        let mut add = |bytes: &[u8]| {
+            digest.update(&(bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        match self {
+            Part::Header(name) => {
+                let values = head.headers.get_all(name);
+                add(&values.iter().count().to_le_bytes());
+                values.iter().for_each(|value| add(value.as_bytes()));
+            }
+            Part::Method => add(head.method.as_str().as_bytes()),
+            Part::Path => add(head.path().as_bytes()),
+            Part::Query => {
+                add(&[u8::from(head.query().is_some())]);
+                add(head.query().unwrap_or_default().as_bytes());
+            }
+            Part::Authority => add(head.authority.as_bytes()),
+            Part::ClientAddress => match head.client.address {
+                std::net::IpAddr::V4(address) => add(&address.octets()),
+                std::net::IpAddr::V6(address) => add(&address.octets()),
+            },
+            Part::ClientCertificate => {
+                let fingerprint = head.client.certificate.as_ref().map(|known| known.fingerprint.as_str());
+                add(fingerprint.unwrap_or_default().as_bytes());
+            }
+        }
+    }
+}
+
+type Key = [u8; 32];
+
+fn key(parts: &[Part], head: &RequestHead) -> Key {
+    let mut digest = Context::new(&SHA256);
+    parts.iter().for_each(|part| part.digest(head, &mut digest));
+    let mut key = Key::default();
+    key.copy_from_slice(digest.finish().as_ref());
+    key
+}
+
+/// What one core remembers.
+struct Decisions {
+    versions: HashMap<u64, Vec<Shape>>,
+    /// Every entry ever made that may still be there, oldest first.
+    age: VecDeque<Aged>,
+    bytes: usize,
+    sequence: u64,
+    entries_limit: usize,
+    bytes_limit: usize,
+}
+
+/// The decisions of one version that were based on the same parts.
+struct Shape {
+    parts: Box<[Part]>,
+    entries: HashMap<Key, Entry>,
+}
+
+struct Entry {
+    accepted: Rc<Accepted>,
+    until: Instant,
+    sequence: u64,
+    size: usize,
+}
+
+struct Aged {
+    version: u64,
+    key: Key,
+    sequence: u64,
+}
+
+impl Decisions {
+    fn new(entries_limit: usize, bytes_limit: usize) -> Self {
+        Decisions {
+            versions: HashMap::new(),
+            age: VecDeque::new(),
+            bytes: 0,
+            sequence: 0,
+            entries_limit,
+            bytes_limit,
+        }
+    }
+
+    fn recall(
+        &mut self,
+        version: u64,
+        head: &RequestHead,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Rc<Accepted>> {
+        let shapes = self.versions.get(&version)?;
+        let now = now();
+        shapes.iter().find_map(|shape| {
+            let entry = shape.entries.get(&key(&shape.parts, head))?;
+            (entry.until > now).then(|| Rc::clone(&entry.accepted))
+        })
+    }
+
+    fn remember(&mut self, version: u64, head: &RequestHead, accepted: &Rc<Accepted>, now: Instant) {
+        let Some(until) = now.checked_add(accepted.cacheable_for) else { return };
+        let size = accepted.size();
+        if size > self.bytes_limit / 16 {
+            return;
+        }
+        let shapes = self.versions.entry(version).or_default();
+        let place = match shapes.iter().position(|shape| shape.parts == accepted.inputs) {
+            Some(place) => place,
+            None if shapes.len() == SHAPES => return,
+            None => {
+                shapes.push(Shape { parts: accepted.inputs.clone(), entries: HashMap::new() });
+                shapes.len() - 1
+            }
+        };
+        self.sequence += 1;
+        let key = key(&accepted.inputs, head);
+        let entry = Entry { accepted: Rc::clone(accepted), until, sequence: self.sequence, size };
+        if let Some(replaced) = shapes[place].entries.insert(key, entry) {
+            self.bytes -= replaced.size;
+        }
+        self.bytes += size;
+        self.age.push_back(Aged { version, key, sequence: self.sequence });
+        while self.age.len() > self.entries_limit || self.bytes > self.bytes_limit {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(aged) = self.age.pop_front() else { return };
+        let Some(shapes) = self.versions.get_mut(&aged.version) else { return };
+        for shape in shapes.iter_mut() {
+            if shape.entries.get(&aged.key).is_some_and(|entry| entry.sequence == aged.sequence)
+                && let Some(entry) = shape.entries.remove(&aged.key)
+            {
+                self.bytes -= entry.size;
+            }
+        }
+        shapes.retain(|shape| !shape.entries.is_empty());
+        if shapes.is_empty() {
+            self.versions.remove(&aged.version);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The authentication contract: who calls.
+//!
+//! Bindings are asked in the order listed. With `auth = "required"` or `"optional"` the first that recognises the
+//! caller decides; with `"all"` every one must, the first gives the subject and later ones add claims. A refusal is sent
+//! at once in every mode: bad credentials are not the same as none. A call that failed and is skipped counts as
+//! "not mine", so that `"required"` still fails closed.
+//!
+//! The identity becomes visible to plugins only once this phase is over, so that no decision can rest on something
+//! that cannot be named among its inputs.
+
+mod decisions;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderName, HeaderValue, Response};
+use witgate_config::model::{Auth, Gateway, IdentitySource};
+
+use crate::body::Body;
+use crate::fault::{Fault, FaultKind};
+use crate::pipeline::call::{self, Phase};
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Plugin};
+use crate::pipeline::validate::{self, Invalid};
+use crate::router::Route;
+use decisions::Part;
+
+/// Establishes who calls, or answers with a plugin's refusal.
+///
+/// # Errors
+/// `Unauthenticated` with every challenge, `PluginFailed`.
+pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
+    let all = route.config.auth == Auth::All;
+    let mut identity: Option<Identity> = None;
+    let mut challenges = Vec::new();
+    let mut unrecognised = false;
+    for plugin in &route.authentication {
+        match decide(exchange, plugin).await? {
+            Verdict::Accepted(accepted) => {
+                accepted.add_to(&mut identity, plugin);
+                for (name, value) in &accepted.response_headers {
+                    exchange.response_headers.append(name, value.clone());
+                }
+                if !all {
+                    break;
+                }
+            }
+            Verdict::Refused(response) => return Ok(Some(response)),
+            Verdict::NotMine(more) => {
+                challenges.extend(more);
+                unrecognised = true;
+            }
+        }
+    }
+    let known = match route.config.auth {
+        Auth::Optional => true,
+        Auth::Required => identity.is_some() || route.authentication.is_empty(),
+        Auth::All => !unrecognised,
+    };
+    if !known {
+        let fault = Fault::new(FaultKind::Unauthenticated);
+        return Err(challenges.into_iter().fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
+    }
+    if identity.is_some() {
+        Arc::make_mut(&mut exchange.head).identity = identity;
+    }
+    Ok(None)
+}
+
+/// Writes the identity headers an upstream is to see. Copies from elsewhere are removed first, even though they have
+/// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
+pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
+    let gateway = &exchange.snapshot.config.gateway;
+    if gateway.identity_headers.is_empty() {
+        return Ok(());
+    }
+    let head = Arc::make_mut(&mut exchange.head);
+    for (name, source) in &gateway.identity_headers {
+        head.headers.remove(name);
+        let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else { continue };
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(text)) {
+            (Ok(name), Ok(value)) => head.headers.insert(name, value),
+            _ => return Err(Fault::new(FaultKind::Internal).cause("an identity header cannot be written")),
+        };
+    }
+    Ok(())
+}
+
+impl Identity {
+    /// The text that a configured identity header carries.
+    fn of(&self, source: &IdentitySource) -> Option<&str> {
+        match source {
+            IdentitySource::Subject => Some(&self.subject),
+            IdentitySource::Binding => Some(&self.binding),
+            IdentitySource::Claim(wanted) => {
+                self.claims.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+            }
+        }
+    }
+}
+
+/// A decision that holds.
+enum Verdict {
+    Accepted(Rc<Accepted>),
+    Refused(Response<Body>),
+    NotMine(Vec<HeaderValue>),
+}
+
+/// An acceptance that holds.
+#[derive(Debug)]
+struct Accepted {
+    subject: String,
+    claims: Vec<(String, String)>,
+    response_headers: Vec<(HeaderName, HeaderValue)>,
+    cacheable_for: Duration,
+    inputs: Box<[Part]>,
+}
+
+async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
+    if let Some(accepted) = decisions::recall(plugin.version(), &exchange.head) {
+        return Ok(Verdict::Accepted(accepted));
+    }
+    let gateway = &exchange.snapshot.config.gateway;
+    let answer = call::call(
+        &mut exchange.record.plugins,
+        plugin,
+        Phase::Authentication,
+        || plugin.authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+        |decision| Verdict::check(decision, gateway),
+    );
+    let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
+    if let Verdict::Accepted(accepted) = &verdict {
+        decisions::remember(plugin.version(), &exchange.head, accepted);
+    }
+    Ok(verdict)
+}
+
+impl Verdict {
+    fn check(decision: Decision, gateway: &Gateway) -> Result<Self, Invalid> {
+        match decision {
+            Decision::Accepted(acceptance) => {
+                Accepted::check(acceptance, gateway).map(|accepted| Verdict::Accepted(Rc::new(accepted)))
+            }
+            Decision::Refused(response) => validate::response(response).map(Verdict::Refused),
+            Decision::NotMine(challenges) => challenges
+                .into_iter()
+                .map(|challenge| validate::value(Bytes::from(challenge)))
+                .collect::<Result<_, _>>()
+                .map(Verdict::NotMine),
+        }
+    }
+}
+
+impl Accepted {
+    fn check(acceptance: Acceptance, gateway: &Gateway) -> Result<Self, Invalid> {
+        if acceptance.subject.is_empty() {
+            return Err(Invalid::new("the subject is empty"));
+        }
+        let Acceptance { subject, claims, response_headers, cacheable_for, inputs } = acceptance;
+        let identity = Identity { subject, claims, binding: Arc::from("") };
+        for source in gateway.identity_headers.values() {
+            if identity.of(source).is_some_and(|text| HeaderValue::from_str(text).is_err()) {
+                return Err(Invalid::new(
+                    "the subject, or a claim that becomes a header, contains control bytes",
+                ));
+            }
+        }
+        Ok(Accepted {
+            subject: identity.subject,
+            claims: identity.claims,
+            response_headers: validate::response_headers(response_headers)?,
+            cacheable_for,
+            inputs: inputs.into_iter().map(Part::check).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn add_to(&self, identity: &mut Option<Identity>, plugin: &Arc<dyn Plugin>) {
+        match identity {
+            None => {
+                *identity = Some(Identity {
+                    subject: self.subject.clone(),
+                    claims: self.claims.clone(),
+                    binding: Arc::clone(plugin.binding()),
+                });
+            }
+            Some(first) => {
+                for (name, value) in &self.claims {
+                    if !first.claims.iter().any(|(known, _)| known == name) {
+                        first.claims.push((name.clone(), value.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Roughly the bytes it keeps.
+    fn size(&self) -> usize {
+        let claims: usize = self.claims.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let headers: usize = self.response_headers.iter().map(|(_, value)| value.len() + 64).sum();
+        self.subject.len() + claims + headers + 256
+    }
+}

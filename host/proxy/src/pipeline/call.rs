@@ -1,0 +1,89 @@
+//! One call of a plugin: timed, noted, its answer validated, and what becomes of the request if it failed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use witgate_config::model::OnFailure;
+
+use crate::fault::{Fault, FaultKind};
+use crate::pipeline::plugin::{CallFailure, Outcome, Plugin};
+use crate::pipeline::validate::Invalid;
+use crate::telemetry::record::{PluginCall, PluginCalls};
+
+/// Which function of which contract is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Authentication,
+    RateLimiting,
+    Routing,
+    Request,
+    RequestBody,
+    Response,
+    ResponseBody,
+}
+
+impl Phase {
+    /// The word for metrics and logs.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Phase::Authentication => "authentication",
+            Phase::RateLimiting => "rate-limiting",
+            Phase::Routing => "routing",
+            Phase::Request => "request",
+            Phase::RequestBody => "request-body",
+            Phase::Response => "response",
+            Phase::ResponseBody => "response-body",
+        }
+    }
+
+    /// Whether one request may make many such calls, so that they are noted as one.
+    fn repeats(self) -> bool {
+        matches!(self, Phase::RequestBody | Phase::ResponseBody)
+    }
+}
+
+/// Makes a call and validates its answer; an answer that does not hold counts as a failed call. None means that the
+/// call failed and the request goes on as if the binding were not there.
+///
+/// `make` begins the call rather than being the call, so that work done before the first await is timed too.
+///
+/// # Errors
+/// `PluginFailed` where the binding's failures deny.
+pub(super) async fn call<'a, Answer, Valid>(
+    calls: &mut PluginCalls,
+    plugin: &Arc<dyn Plugin>,
+    phase: Phase,
+    make: impl FnOnce() -> Outcome<'a, Answer>,
+    check: impl FnOnce(Answer) -> Result<Valid, Invalid>,
+) -> Result<Option<Valid>, Fault> {
+    let begun = Instant::now();
+    let outcome = make().await;
+    let time = begun.elapsed();
+    let valid = outcome.and_then(|answer| {
+        check(answer).map_err(|invalid| {
+            plugin.reject_answer(invalid.reason());
+            CallFailure::Output
+        })
+    });
+    let failure = valid.as_ref().err().copied();
+    let note = PluginCall { binding: Arc::clone(plugin.binding()), phase: phase.as_str(), time, failure };
+    if phase.repeats() {
+        calls.add(note)
+    } else {
+        calls.push(note)
+    }
+    match valid {
+        Ok(valid) => Ok(Some(valid)),
+        Err(_) if plugin.on_failure() == OnFailure::Skip => Ok(None),
+        Err(failure) => Err(denied(plugin, phase, failure.as_str())),
+    }
+}
+
+/// The fault of a failed call whose binding denies. Only the log is told which binding and why.
+pub(super) fn denied(plugin: &Arc<dyn Plugin>, phase: Phase, why: &str) -> Fault {
+    Fault::new(FaultKind::PluginFailed).cause(format!(
+        "binding `{}`, {}: {why}",
+        plugin.binding(),
+        phase.as_str()
+    ))
+}

@@ -1,0 +1,122 @@
+//! The generic cell rate algorithm (ITU-T I.371, annex A), as pure arithmetic.
+//!
+//! A bucket is one number: the time at which it will be full again. A draw moves that time forward by what it costs,
+//! and is admitted if the time then is no further away than a full bucket takes to fill. Over any span `t` at most
+//! `burst + t * limit / window` is admitted.
+
+use std::time::Duration;
+
+use super::counter::Standing;
+
+/// Nanoseconds that the filling of a bucket may take: a century. Keeps every sum in range.
+const LONGEST: u64 = 100 * 366 * 24 * 3600 * 1_000_000_000;
+
+/// How fast a bucket fills and how much it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds in which one unit flows back; rounded up, so that rounding never admits more.
+    unit: u64,
+    /// Units a full bucket holds.
+    burst: u32,
+}
+
+impl Rate {
+    /// None if the limit or the window is zero, or filling takes longer than a century.
+    pub fn of(limit: u32, window: Duration, burst: u32) -> Option<Rate> {
+        if limit == 0 || window.is_zero() {
+            return None;
+        }
+        let unit = window.as_nanos().div_ceil(u128::from(limit));
+        let longest = unit * u128::from(burst.max(1));
+        let unit = u64::try_from(unit).ok()?;
+        (longest <= u128::from(LONGEST)).then_some(Rate { unit, burst })
+    }
+
+    /// Nanoseconds in which one unit flows back.
+    pub fn unit(self) -> u64 {
+        self.unit
+    }
+
+    /// Units a full bucket holds: what may be drawn at once.
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Nanoseconds in which an empty bucket fills.
+    fn capacity(self) -> u64 {
+        self.unit * u64::from(self.burst)
+    }
+
+    /// When a bucket that will be full at `full` will be after a draw at `now`; none if the draw is not admitted.
+    /// A cost of 0 is always admitted.
+    pub(super) fn charge(self, full: u64, now: u64, cost: u32) -> Option<u64> {
+        let after = full.max(now) + self.unit.checked_mul(u64::from(cost))?;
+        (cost == 0 || after - now <= self.capacity()).then_some(after)
+    }
+
+    /// How a bucket that will be full at `full` stands at `now`, for a draw that was admitted or not.
+    pub(super) fn standing(self, full: u64, now: u64, cost: u32, admitted: bool) -> Standing {
+        let missing = full.saturating_sub(now);
+        let remaining = self.capacity().saturating_sub(missing) / self.unit;
+        let cost = self.unit.saturating_mul(u64::from(cost));
+        let wait = missing.saturating_add(cost).saturating_sub(self.capacity());
+        Standing {
+            admitted,
+            remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+            reset: Duration::from_nanos(missing),
+            retry_after: if admitted { Duration::ZERO } else { Duration::from_nanos(wait) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(limit: u32, window: u64, burst: u32) -> Rate {
+        Rate::of(limit, Duration::from_millis(window), burst).unwrap()
+    }
+
+    #[test]
+    fn a_full_bucket_gives_its_burst_and_then_one_unit_each_interval() {
+        let rate = rate(10, 1000, 3);
+        let mut full = 0;
+        let now = 5_000_000_000;
+        for _ in 0..3 {
+            full = rate.charge(full, now, 1).unwrap();
+        }
+        assert_eq!(rate.charge(full, now, 1), None);
+        assert_eq!(rate.charge(full, now + 99_999_999, 1), None);
+        let later = rate.charge(full, now + 100_000_000, 1).unwrap();
+        assert_eq!(rate.charge(later, now + 100_000_000, 1), None);
+    }
+
+    #[test]
+    fn rounding_never_admits_more() {
+        let rate = rate(3, 1, 3);
+        let mut full = 0;
+        let admitted = (0..3_000_000_u64)
+            .step_by(1000)
+            .filter(|now| rate.charge(full, *now, 1).map(|after| full = after).is_some())
+            .count();
+        assert!(admitted <= 3 + 9, "{admitted}");
+        assert!(admitted >= 11, "{admitted}");
+    }
+
+    #[test]
+    fn a_draw_over_the_burst_is_never_admitted_and_a_cost_of_nothing_always_is() {
+        let rate = rate(1, 1000, 1);
+        assert_eq!(rate.charge(0, 10, 2), None);
+        let full = rate.charge(0, 10, 1).unwrap();
+        assert_eq!(rate.charge(full, 10, 0), Some(full));
+        assert_eq!(rate.charge(0, 10, u32::MAX), None);
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        assert_eq!(Rate::of(0, Duration::from_secs(1), 1), None);
+        assert_eq!(Rate::of(1, Duration::ZERO, 1), None);
+        assert_eq!(Rate::of(1, Duration::from_millis(u64::MAX), 1), None);
+        assert_eq!(Rate::of(1, Duration::from_secs(86_400), u32::MAX), None);
+    }
+}

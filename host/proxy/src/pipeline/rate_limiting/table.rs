@@ -1,0 +1,178 @@
+//! Counting in memory: one bounded table for all cores.
+//!
+//! A cell belongs to a set of eight by its bucket's hash, and each set has a lock of its own, held for some
+//! nanoseconds and never across an await. Locks rather than compare-and-swap, because a request charges several
+//! buckets or none: taking back a charge after the fact would, if it came late, give back what had meanwhile flowed
+//! back by itself, and so admit too much.
+//!
+//! The table never grows. A new bucket takes the place of one that is full again, about which there is nothing to
+//! remember. Where all eight are still filling, none is forgotten, since that would lift a limit: the newcomer shares
+//! one cell with every other newcomer of its policy until there is room. A flood of keys can thus make new clients
+//! share one limit for a while; it can neither grow the table nor buy anybody more than the limit.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use futures_util::future::LocalBoxFuture;
+
+use super::counter::{Counter, Draw, Standing, Unavailable};
+
+/// Sets of the table unless a test wants it small: 131,072 cells, 4.5 MiB, taken when the first draw is counted.
+const SETS: usize = 1 << 14;
+/// Cells of a set.
+const WAYS: usize = 8;
+/// Cells that newcomers without room share, by policy.
+const SHARED: usize = 256;
+
+/// One bucket: whose it is, and when it will be full again in nanoseconds since the table began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cell {
+    bucket: u128,
+    full: u64,
+}
+
+type Set = [Cell; WAYS];
+
+/// The table.
+pub struct Table {
+    began: Instant,
+    sets: OnceLock<Box<[Mutex<Set>]>>,
+    size: usize,
+    shared: Mutex<Box<[Cell; SHARED]>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Table::with_sets(SETS)
+    }
+}
+
+impl Counter for Table {
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>> {
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX / 4);
+        Box::pin(std::future::ready(Ok(self.charge_at(draws, now))))
+    }
+}
+
+impl Table {
+    fn with_sets(size: usize) -> Self {
+        Table {
+            began: Instant::now(),
+            sets: OnceLock::new(),
+            size,
+            shared: Mutex::new(Box::new([Cell::default(); SHARED])),
+        }
+    }
+
+    fn sets(&self) -> &[Mutex<Set>] {
+        self.sets.get_or_init(|| (0..self.size).map(|_| Mutex::default()).collect())
+    }
+
+    /// Charges all draws or none, at a time in nanoseconds since the table began.
+    fn charge_at(&self, draws: &[Draw], now: u64) -> Vec<Standing> {
+        let mut held = Held::lock(self, draws);
+        let mut tried: Vec<Try> = Vec::with_capacity(draws.len());
+        for draw in draws {
+            let place = held.find(draw, now);
+            let before = *held.cell(place);
+            let known = before.bucket == place.owner(draw) || matches!(place, Place::Shared(_));
+            let full = if known { before.full } else { 0 };
+            let after = draw.rate.charge(full, now, draw.cost);
+            if let Some(after) = after.filter(|_| draw.cost > 0) {
+                *held.cell(place) = Cell { bucket: place.owner(draw), full: after };
+            }
+            tried.push(Try { place, before, full, after });
+        }
+        let refused = tried.iter().any(|one| one.after.is_none());
+        if refused {
+            for one in tried.iter().rev() {
+                *held.cell(one.place) = one.before;
+            }
+        }
+        drop(held);
+        let stand = |(draw, one): (&Draw, &Try)| {
+            let full = if refused { one.full } else { one.after.unwrap_or(one.full) };
+            draw.rate.standing(full, now, draw.cost, one.after.is_some())
+        };
+        draws.iter().zip(&tried).map(stand).collect()
+    }
+}
+
+/// One draw while the fate of all is open.
+struct Try {
+    place: Place,
+    before: Cell,
+    full: u64,
+    after: Option<u64>,
+}
+
+/// Where a bucket is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a cell of its own: index among the locked sets, and in the set.
+    Own(usize, usize),
+    /// In the cell that newcomers of its policy share.
+    Shared(usize),
+}
+
+impl Place {
+    fn owner(self, draw: &Draw) -> u128 {
+        match self {
+            Place::Own(..) => draw.bucket,
+            Place::Shared(_) => draw.policy,
+        }
+    }
+}
+
+/// The locks of one charge. Sets are locked in ascending order and the shared cells last, so that two charges never
+/// wait for each other.
+struct Held<'a> {
+    sets: Vec<(usize, MutexGuard<'a, Set>)>,
+    shared: Option<MutexGuard<'a, Box<[Cell; SHARED]>>>,
+    table: &'a Table,
+}
+
+impl<'a> Held<'a> {
+    fn lock(table: &'a Table, draws: &[Draw]) -> Self {
+        let all = table.sets();
+        let mut wanted: Vec<usize> = draws.iter().map(|draw| set_of(draw, all.len())).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let sets = wanted.into_iter().map(|set| (set, lock(&all[set]))).collect();
+        Held { sets, shared: None, table }
+    }
+
+    /// The bucket's own cell; else one about which there is nothing to remember; else the shared one.
+    fn find(&mut self, draw: &Draw, now: u64) -> Place {
+        let set = set_of(draw, self.table.size);
+        let held = self
+            .sets
+            .binary_search_by_key(&set, |(set, _)| *set)
+            .expect("the set of every draw was locked before the first is looked for");
+        let cells = &self.sets[held].1;
+        let own = cells.iter().position(|cell| cell.bucket == draw.bucket);
+        match own.or_else(|| cells.iter().position(|cell| cell.full <= now)) {
+            Some(way) => Place::Own(held, way),
+            None => Place::Shared(draw.policy as usize % SHARED),
+        }
+    }
+
+    fn cell(&mut self, place: Place) -> &mut Cell {
+        match place {
+            Place::Own(held, way) => &mut self.sets[held].1[way],
+            Place::Shared(cell) => {
+                let table = self.table;
+                &mut self.shared.get_or_insert_with(|| lock(&table.shared))[cell]
+            }
+        }
+    }
+}
+
+fn set_of(draw: &Draw, sets: usize) -> usize {
+    (draw.bucket >> 64) as usize % sets
+}
+
+/// Nothing panics while a lock is held, and a cell is always whole: a poisoned lock is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

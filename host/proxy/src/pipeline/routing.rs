@@ -1,0 +1,106 @@
+//! The routing contract: where a request goes.
+//!
+//! The route's own choice stands first. Then every binding is asked, in the order listed, and the last word on each
+//! field counts; timeouts can only become shorter. Routes that answer by themselves have nothing to choose, so their
+//! routing bindings are not asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
+use witgate_config::model::Action;
+
+use crate::fault::Fault;
+use crate::pipeline::call::{self, Phase};
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::plugin::{Call, Destination, Plugin};
+use crate::pipeline::validate::{self, Invalid};
+use crate::router::Route;
+use crate::snapshot::Snapshot;
+
+/// Sets the exchange's upstream, target, hash key and timeout.
+///
+/// # Errors
+/// `BadPath` if the route's rewrite gives no path, `PluginFailed`.
+pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
+    if !matches!(route.config.action, Action::Forward(_)) {
+        return Ok(());
+    }
+    if let Some(own) = route.forward_target(&exchange.head)? {
+        exchange.upstream = Some(own.upstream);
+        if own.target.is_some() {
+            Arc::make_mut(&mut exchange.head).upstream_target = own.target;
+        }
+    }
+    for plugin in &route.routing {
+        let answer = call::call(
+            &mut exchange.record.plugins,
+            plugin,
+            Phase::Routing,
+            || plugin.route(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+            |destination| destination.map(|some| Choice::check(some, plugin, &exchange.snapshot)).transpose(),
+        );
+        if let Some(Some(choice)) = answer.await? {
+            choice.apply(exchange);
+        }
+    }
+    Ok(())
+}
+
+/// A destination that holds.
+struct Choice {
+    upstream: Option<Arc<str>>,
+    target: Option<PathAndQuery>,
+    hash_key: Option<Bytes>,
+    timeout: Option<Duration>,
+    response_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Choice {
+    fn check(
+        destination: Destination,
+        plugin: &Arc<dyn Plugin>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, Invalid> {
+        let upstream = match destination.upstream {
+            None => None,
+            Some(name) if !plugin.may_route_to(&name) => {
+                return Err(Invalid::new("the upstream is not granted by `route_to`"));
+            }
+            Some(name) => match snapshot.upstreams.get_key_value(name.as_str()) {
+                Some((name, _)) => Some(Arc::clone(name)),
+                None => return Err(Invalid::new("there is no such upstream")),
+            },
+        };
+        let target =
+            destination.path.map(|path| validate::target(&path, &snapshot.config.gateway)).transpose()?;
+        Ok(Choice {
+            upstream,
+            target,
+            hash_key: destination.hash_key,
+            timeout: destination.timeout,
+            response_headers: validate::response_headers(destination.response_headers)?,
+        })
+    }
+
+    fn apply(self, exchange: &mut Exchange) {
+        if self.upstream.is_some() {
+            exchange.upstream = self.upstream;
+        }
+        if self.target.is_some() {
+            Arc::make_mut(&mut exchange.head).upstream_target = self.target;
+        }
+        if self.hash_key.is_some() {
+            exchange.hash_key = self.hash_key;
+        }
+        exchange.timeout = match (exchange.timeout, self.timeout) {
+            (Some(present), Some(chosen)) => Some(present.min(chosen)),
+            (present, chosen) => present.or(chosen),
+        };
+        for (name, value) in self.response_headers {
+            exchange.response_headers.append(name, value);
+        }
+    }
+}

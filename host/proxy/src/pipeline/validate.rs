@@ -1,0 +1,187 @@
+//! What a plugin answers is untrusted: it is held to the rules for what comes from the wire before anything of it is
+//! used, all of it or nothing.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use witgate_config::model::Gateway;
+
+use crate::body::Body;
+use crate::pipeline::plugin::{Header, HeaderChange, LocalResponse};
+use crate::protocol::path;
+
+/// Fields a section may hold after a plugin's edits.
+const FIELDS: usize = 1024;
+
+/// Why an answer cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invalid(Cow<'static, str>);
+
+impl Invalid {
+    /// One rule that was broken.
+    pub(super) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Invalid(reason.into())
+    }
+
+    /// In words, for the operator. Never holds values, which may be secret.
+    pub(super) fn reason(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which way a header goes; the gateway reserves different names on each.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Direction<'a> {
+    /// To the upstream.
+    Request(&'a Gateway),
+    /// To the client.
+    Response,
+}
+
+/// An edit of a header section that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Edit {
+    Set(HeaderName, HeaderValue),
+    Append(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+/// Edits of a section that has `present` fields now.
+pub(super) fn edits(
+    changes: Vec<HeaderChange>,
+    present: usize,
+    direction: Direction<'_>,
+) -> Result<Vec<Edit>, Invalid> {
+    if present + changes.len() > FIELDS {
+        return Err(Invalid::new("too many headers"));
+    }
+    changes
+        .into_iter()
+        .map(|change| match change {
+            HeaderChange::Set(header) => field(header, direction).map(|(name, value)| Edit::Set(name, value)),
+            HeaderChange::Append(header) => {
+                field(header, direction).map(|(name, value)| Edit::Append(name, value))
+            }
+            HeaderChange::Remove(name) => field_name(&name, direction).map(Edit::Remove),
+        })
+        .collect()
+}
+
+/// Applies edits in their order.
+pub(super) fn apply(edits: Vec<Edit>, headers: &mut HeaderMap) {
+    for edit in edits {
+        match edit {
+            Edit::Set(name, value) => {
+                headers.insert(name, value);
+            }
+            Edit::Append(name, value) => {
+                headers.append(name, value);
+            }
+            Edit::Remove(name) => {
+                headers.remove(name);
+            }
+        }
+    }
+}
+
+/// Headers to add to a response.
+pub(super) fn response_headers(headers: Vec<Header>) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
+    if headers.len() > FIELDS {
+        return Err(Invalid::new("too many headers"));
+    }
+    headers.into_iter().map(|header| field(header, Direction::Response)).collect()
+}
+
+/// A complete response.
+pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid> {
+    let status = status(answer.status)?;
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !answer.body.is_empty() {
+        return Err(Invalid::new("a response with this status has no body"));
+    }
+    let headers = response_headers(answer.headers)?;
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        response.headers_mut().append(name, value);
+    }
+    Ok(response)
+}
+
+/// A status that a final response may have.
+pub(super) fn status(status: u16) -> Result<StatusCode, Invalid> {
+    match StatusCode::from_u16(status) {
+        Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),
+        _ => Err(Invalid::new(format!("status {status} is not between 200 and 599"))),
+    }
+}
+
+/// A method that an upstream may see. CONNECT would change what the message means on the wire (RFC 9110 section
+/// 9.3.6), TRACE would send credentials back (section 9.3.8).
+pub(super) fn method(method: &str) -> Result<Method, Invalid> {
+    match Method::from_bytes(method.as_bytes()) {
+        Ok(method) if method != Method::CONNECT && method != Method::TRACE => Ok(method),
+        _ => Err(Invalid::new("the method is not a token, or is CONNECT or TRACE")),
+    }
+}
+
+/// A path with query, normalised as the client's was.
+pub(super) fn target(target: &str, gateway: &Gateway) -> Result<PathAndQuery, Invalid> {
+    path::normalise(target, gateway.encoded_slashes)
+        .map_err(|fault| Invalid::new(format!("the path cannot be used: {fault}")))
+}
+
+/// The value of a header the gateway itself writes on a plugin's word.
+pub(super) fn value(value: Bytes) -> Result<HeaderValue, Invalid> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if blank(value.first()) || blank(value.last()) {
+        return Err(Invalid::new("a header value begins or ends with white space"));
+    }
+    HeaderValue::from_maybe_shared(value).map_err(|_| Invalid::new("a header value contains control bytes"))
+}
+
+fn field(header: Header, direction: Direction<'_>) -> Result<(HeaderName, HeaderValue), Invalid> {
+    Ok((field_name(&header.name, direction)?, value(header.value)?))
+}
+
+fn field_name(name: &str, direction: Direction<'_>) -> Result<HeaderName, Invalid> {
+    let Ok(valid) = HeaderName::from_lowercase(name.as_bytes()) else {
+        return Err(Invalid::new("a header name is not a lower-case token"));
+    };
+    let reserved = is_framing(name)
+        || match direction {
+            Direction::Request(gateway) => is_reserved_in_requests(name, gateway),
+            Direction::Response => false,
+        };
+    if reserved {
+        return Err(Invalid::new(format!("the header `{name}` is the gateway's")));
+    }
+    Ok(valid)
+}
+
+/// Framing and hop-by-hop: they belong to one connection (RFC 9110 section 7.6.1).
+fn is_framing(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// What upstreams believe because only the gateway can have written it, and what decides where a request goes.
+fn is_reserved_in_requests(name: &str, gateway: &Gateway) -> bool {
+    matches!(name, "expect" | "forwarded" | "host" | "traceparent" | "tracestate" | "via" | "x-real-ip")
+        || name.starts_with("x-forwarded-")
+        || gateway.identity_headers.contains_key(name)
+        || (!gateway.underscores_in_headers && name.contains('_'))
+}
