@@ -13,6 +13,7 @@ mod request;
 mod response;
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
 pub mod test;
+mod values;
 
 pub use contracts::authentication::{Acceptance, Authentication, Decision, Input};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
@@ -26,6 +27,7 @@ pub use imports::{clock, crypto, fetch, log, metrics, random, store};
 pub use plugin::{BodyAccess, Interest, NoSettings, Plugin, Settings, SettingsProblem};
 pub use request::{Header, Identity, Request};
 pub use response::{Response, ResponseView};
+pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{authentication, rate_limiting, routing, settings, transformation};
 
 /// What the macros expand to. Not for plugins.

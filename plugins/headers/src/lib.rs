@@ -1,1 +1,76 @@
-//! x
+//! Sets, appends, removes and renames headers, with placeholders.
+//!
+//! For what an upstream wants to know (who is calling, from where, under which id) and what a client must not see
+//! (server software, internal headers). The gateway's native `headers` filter is cheaper where the values are fixed.
+
+mod edits;
+mod template;
+
+use edits::Edits;
+use template::Seen;
+use witgate_sdk::{
+    Interest, Plugin, Request, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
+    ResponseView, SettingsProblem, Transformation, settings, transformation,
+};
+
+/// What to change on the way to the upstream, and on the way back.
+#[settings]
+struct Settings {
+    /// Edits of the request.
+    #[serde(default)]
+    request: edits::Settings,
+    /// Edits of the response.
+    #[serde(default)]
+    response: edits::Settings,
+}
+
+/// The plugin: edits whose templates are parsed.
+struct Headers {
+    request: Edits,
+    response: Edits,
+}
+
+impl Plugin for Headers {
+    type Settings = Settings;
+
+    fn configure(settings: Settings) -> Result<Self, Vec<SettingsProblem>> {
+        let mut problems = Vec::new();
+        let request = Edits::new(settings.request, "/request", &mut problems);
+        let response = Edits::new(settings.response, "/response", &mut problems);
+        for pointer in request.looks_at_a_response("/request") {
+            problems
+                .push(SettingsProblem::new(pointer, "there is no response yet when a request is changed"));
+        }
+        if problems.is_empty() { Ok(Self { request, response }) } else { Err(problems) }
+    }
+}
+
+#[transformation]
+impl Transformation for Headers {
+    fn interest(&self) -> Interest {
+        let interest = Interest::none()
+            .request_headers(self.request.renamed())
+            .request_headers(self.request.shown_request_headers())
+            .response_headers(self.response.renamed())
+            .response_headers(self.response.shown_response_headers());
+        if self.response.is_empty() { interest } else { interest.response() }
+    }
+
+    fn on_request(&self, request: &Request) -> RequestOutcome {
+        let seen = Seen::new(request, None);
+        RequestChanges {
+            headers: self.request.apply(&seen, |name| request.values(name)),
+            ..RequestChanges::none()
+        }
+        .into()
+    }
+
+    fn on_response(&self, response: &ResponseView, request: &Request, _: &[u8]) -> ResponseOutcome {
+        let seen = Seen::new(request, Some(response));
+        let headers = self.response.apply(&seen, |name| response.values(name));
+        ResponseChanges { headers, ..ResponseChanges::none() }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

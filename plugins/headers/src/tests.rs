@@ -1,0 +1,125 @@
+//! One test a promise of the README.
+
+use super::*;
+use witgate_sdk::{Header, HeaderChange, Identity, test};
+
+fn plugin(settings: &str) -> Headers {
+    test::configure(settings).expect("the settings are good")
+}
+
+fn request_changes(settings: &str, request: test::RequestBuilder) -> Vec<HeaderChange> {
+    match plugin(settings).on_request(&request.build()) {
+        RequestOutcome::Proceed(changes) => changes.headers,
+        RequestOutcome::Respond(response) => panic!("answered {response:?}"),
+    }
+}
+
+fn set(name: &str, value: &str) -> HeaderChange {
+    HeaderChange::Set(Header::new(name, value))
+}
+
+fn append(name: &str, value: &str) -> HeaderChange {
+    HeaderChange::Append(Header::new(name, value))
+}
+
+fn remove(name: &str) -> HeaderChange {
+    HeaderChange::Remove(name.to_owned())
+}
+
+#[test]
+fn every_placeholder_of_a_request_is_filled_in() {
+    let settings = r#"{ "request": { "set": { "x-all": "{client.address} {request.id} {method} {path} {original_path} {query} {authority} {scheme} {route} {identity.subject} {claim.role} {header.x-in} {{}}" } } }"#;
+    let request = test::request()
+        .client_address("192.0.2.7")
+        .request_id("id-1")
+        .method("PUT")
+        .path("/users/1?full=yes")
+        .original_path("/api/users/1")
+        .authority("api.example.test")
+        .scheme("https")
+        .route("users")
+        .identity(Identity::new("alice").with_claim("role", "admin"))
+        .header("X-In", "in");
+    let expected =
+        "192.0.2.7 id-1 PUT /users/1 /api/users/1 full=yes api.example.test https users alice admin in {}";
+    assert_eq!(request_changes(settings, request), [set("x-all", expected)]);
+}
+
+#[test]
+fn edits_apply_in_their_order() {
+    let settings = r#"{ "request": {
+        "append": { "via-plugin": "yes" }, "set": { "x-fixed": "1" }, "remove": ["Cookie"], "rename": { "X-Old": "x-new" }
+    } }"#;
+    let request = test::request().header("x-old", "a").header("x-old", "b");
+    assert_eq!(
+        request_changes(settings, request),
+        [
+            remove("x-old"),
+            set("x-new", "a"),
+            append("x-new", "b"),
+            remove("cookie"),
+            set("x-fixed", "1"),
+            append("via-plugin", "yes"),
+        ]
+    );
+}
+
+#[test]
+fn a_placeholder_without_a_value_never_leaves_the_clients_own_header_in_place() {
+    let settings = r#"{ "request": { "set": { "x-user": "{identity.subject}" }, "append": { "x-role": "{claim.role}" } } }"#;
+    assert_eq!(request_changes(settings, test::request().header("x-user", "mallory")), [remove("x-user")]);
+}
+
+#[test]
+fn a_value_with_line_ends_is_no_value() {
+    let settings = r#"{ "request": { "set": { "x-user": "{identity.subject}" } } }"#;
+    let request = test::request().identity(Identity::new("alice\r\nx-admin: yes"));
+    assert_eq!(request_changes(settings, request), [remove("x-user")]);
+}
+
+#[test]
+fn renaming_an_absent_header_changes_nothing() {
+    assert_eq!(request_changes(r#"{ "request": { "rename": { "x-old": "x-new" } } }"#, test::request()), []);
+}
+
+#[test]
+fn responses_know_their_request_and_themselves() {
+    let plugin = plugin(
+        r#"{ "response": { "remove": ["server"], "set": { "x-seen": "{status} {path} {response_header.etag}" } } }"#,
+    );
+    let request = test::request().path("/a").build();
+    let response = test::response(203).header("ETag", "\"1\"").build();
+    let ResponseOutcome::Proceed(changes) = plugin.on_response(&response, &request, &[]) else {
+        panic!("the response is changed, not replaced");
+    };
+    assert_eq!(changes.headers, [remove("server"), set("x-seen", "203 /a \"1\"")]);
+}
+
+#[test]
+fn only_what_is_shown_or_renamed_is_declared() {
+    let interest = plugin(
+        r#"{ "request": { "rename": { "a": "b" }, "set": { "c": "{header.d}" } },
+             "response": { "append": { "e": "{response_header.f}" } } }"#,
+    )
+    .interest();
+    assert_eq!(interest.request_headers, ["a", "d"]);
+    assert_eq!(interest.response_headers, ["f"]);
+    assert!(interest.response);
+    assert!(
+        !plugin(r#"{ "request": { "remove": ["a"] } }"#).interest().response,
+        "no response edit, no response call"
+    );
+}
+
+#[test]
+fn every_bad_template_is_reported_at_its_place() {
+    let problems = test::configure::<Headers>(
+        r#"{ "request": { "set": { "a": "{nobody}", "b": "{open" }, "append": { "c": "{status}" } } }"#,
+    )
+    .err()
+    .expect("three problems");
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/request/set/a", "/request/set/b", "/request/append/c"]);
+    let problems = test::configure::<Headers>(r#"{ "response": { "set": { "bad name": "x" } } }"#);
+    assert!(problems.err().expect("not a token")[0].message.contains("not a header name"));
+}

@@ -1,0 +1,120 @@
+//! What tells buckets apart.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::Missing;
+use witgate_sdk::{HeaderName, Identity, Request, crypto, settings};
+
+/// The longest key the border takes, in bytes.
+const KEY_LIMIT: usize = 256;
+
+/// One part of a key.
+#[settings]
+pub(crate) enum By {
+    /// The client's address; of IPv6, the prefix.
+    Client,
+    /// Who is calling, as authentication has established.
+    Subject,
+    /// The route.
+    Route,
+    /// A request header, all of its values.
+    Header(HeaderName),
+    /// A claim of the caller.
+    Claim(String),
+}
+
+impl By {
+    pub(crate) fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The parts of one request, each asked for at most once however many policies use it.
+pub(crate) struct KeyParts<'a> {
+    request: &'a Request<'a>,
+    ipv6_prefix: u8,
+    client: OnceCell<String>,
+    route: OnceCell<String>,
+    identity: OnceCell<Option<Identity>>,
+}
+
+impl<'a> KeyParts<'a> {
+    pub(crate) fn new(request: &'a Request<'a>, ipv6_prefix: u8) -> Self {
+        let (client, route, identity) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { request, ipv6_prefix, client, route, identity }
+    }
+
+    /// The key of a policy's bucket; none if a part is missing and that takes the policy out.
+    ///
+    /// Every part is written with its length before it, so that no choice of values makes two keys equal.
+    pub(crate) fn key(&self, by: &[By], missing: Missing) -> Option<String> {
+        let mut key = Vec::with_capacity(48);
+        for part in by {
+            match self.part(part) {
+                Some(value) => {
+                    key.extend(format!("{}:", value.len()).into_bytes());
+                    key.extend_from_slice(&value);
+                }
+                None if missing == Missing::Skip => return None,
+                None => key.push(b'-'),
+            }
+        }
+        match String::from_utf8(key) {
+            Ok(key) if key.len() <= KEY_LIMIT => Some(key),
+            Ok(key) => Some(shortened(key.as_bytes())),
+            Err(error) => Some(shortened(error.as_bytes())),
+        }
+    }
+
+    fn part(&self, by: &By) -> Option<Cow<'_, [u8]>> {
+        match by {
+            By::Client => Some(Cow::Borrowed(self.client().as_bytes())),
+            By::Route => Some(Cow::Borrowed(self.route.get_or_init(|| self.request.route()).as_bytes())),
+            By::Subject => Some(Cow::Borrowed(self.identity()?.subject.as_bytes())),
+            By::Claim(name) => Some(Cow::Borrowed(self.identity()?.claim(name)?.as_bytes())),
+            By::Header(name) => {
+                let mut values = self.request.values(name);
+                let first = values.next()?;
+                let mut all = Cow::Borrowed(first);
+                for value in values {
+                    all.to_mut().push(b',');
+                    all.to_mut().extend_from_slice(value);
+                }
+                Some(all)
+            }
+        }
+    }
+
+    fn client(&self) -> &str {
+        self.client.get_or_init(|| {
+            let address = self.request.client_address();
+            match address.parse() {
+                Ok(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
+                    Some(v4) => v4.to_string(),
+                    None => prefix(v6, self.ipv6_prefix).to_string(),
+                },
+                _ => address,
+            }
+        })
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        self.identity.get_or_init(|| self.request.identity()).as_ref()
+    }
+}
+
+fn prefix(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
+    let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or_default();
+    Ipv6Addr::from_bits(address.to_bits() & mask)
+}
+
+/// A key that is too long, or not text, by its digest.
+fn shortened(key: &[u8]) -> String {
+    let digest = crypto::digest(crypto::Hash::Sha256, key);
+    digest.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
