@@ -1,8 +1,17 @@
 //! Balancing policies: each a file and a row of [`BALANCERS`].
+//!
+//! A policy sees weights, requests in flight and the key of a request; which endpoints are usable (breaker, weight,
+//! tried before) is decided outside. A pick costs the same for 10,000 endpoints as for three.
+
+pub mod least_requests;
+pub mod round_robin;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// What a policy may look at to pick an endpoint.
 pub struct Pick<'a> {
-    /// How many endpoints there are.
+    /// The endpoints.
     pub endpoints: &'a [Candidate],
     /// The key for hashing policies.
     pub hash_key: Option<&'a [u8]>,
@@ -14,7 +23,7 @@ pub struct Candidate {
     /// Relative share; 0 takes no new requests.
     pub weight: u32,
     /// Requests in flight, over all cores.
-    pub active: std::sync::atomic::AtomicUsize,
+    pub active: Arc<AtomicUsize>,
 }
 
 /// A policy with its state, shared by all cores.
@@ -34,4 +43,4 @@ pub struct BalancerKind {
 }
 
 /// Every policy.
-pub const BALANCERS: &[BalancerKind] = &[];
+pub const BALANCERS: &[BalancerKind] = &[round_robin::KIND, least_requests::KIND];

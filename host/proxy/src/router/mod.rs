@@ -1,32 +1,44 @@
 //! Which route a request takes, by specificity.
+//!
+//! All parts of a route's condition must hold. Of several routes that hold, the most specific is taken; the order in
+//! which routes are written decides only between routes that are equally specific. Compared in this order:
+//!
+//! 1. **Host**: exact, then a wildcard (`*.example` stands for exactly one label), then any host.
+//! 2. **Path**, segment by segment from the left: a literal, then `{parameter}` (one segment that is not empty), then
+//!    `{*tail}` (a slash and anything, also nothing after it), then a prefix; a path that ends where the pattern ends
+//!    comes before a prefix that ends there. So of two prefixes the longer comes first.
+//! 3. **Method**: a route that names the method, then (for `HEAD`) one that names `GET`, then one for any method.
+//! 4. **Conditions**: more header and query conditions come before fewer.
+//! 5. **Order written**.
+//!
+//! Two routes that can only be told apart by the order written, with equal conditions, are refused when the router is
+//! built: the second could never be taken.
+//!
+//! A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) takes the route that names `OPTIONS`,
+//! else the route of the method it asks about, whose CORS filter may answer it.
+//!
+//! Paths are compared without percent-encoding, after they were split into segments: an encoded slash is a character.
 
 pub mod action;
+mod condition;
+mod pattern;
+mod route;
+mod split;
+mod template;
+mod tree;
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use witgate_config::model;
+use witgate_config::{Problem, Problems};
 
-use crate::filters::{Filter, Place};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::Plugin;
-
-/// A route with everything it needs resolved.
-pub struct Route {
-    /// Its name.
-    pub name: Arc<str>,
-    /// What it was configured as.
-    pub config: model::Route,
-    /// Filters of gateway, listener and route, in the order of the way down.
-    pub filters: Vec<(Place, Arc<dyn Filter>)>,
-    /// Bindings that authenticate.
-    pub authentication: Vec<Arc<dyn Plugin>>,
-    /// Bindings that limit rates.
-    pub rate_limiting: Vec<Arc<dyn Plugin>>,
-    /// Bindings that route.
-    pub routing: Vec<Arc<dyn Plugin>>,
-    /// Bindings that transform.
-    pub transformation: Vec<Arc<dyn Plugin>>,
-}
+use condition::{Question, Unmet, acceptable_methods};
+pub use route::Route;
+pub(crate) use route::Rule;
+use tree::Tree;
 
 /// What the router found.
 pub enum Found {
@@ -38,18 +50,213 @@ pub enum Found {
     Nothing,
 }
 
+/// A route that was looked at for a request, and what was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Considered {
+    /// Its name.
+    pub route: Arc<str>,
+    /// Why it was taken or not.
+    pub verdict: Verdict,
+}
+
+/// Why a route whose host and path match was taken or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the one.
+    Taken,
+    /// It holds too, but another is more specific.
+    LessSpecific,
+    /// It is for other methods.
+    OtherMethod,
+    /// The condition on this header does not hold.
+    Header(String),
+    /// The condition on this query parameter does not hold.
+    Query(String),
+}
+
 /// The routes of one listener.
 #[derive(Default)]
-pub struct Router {}
+pub struct Router {
+    hosts: HashMap<Box<str>, Tree<Leaf>>,
+    /// By what follows the wildcard label, e.g. `example` for `*.example`.
+    wildcards: HashMap<Box<str>, Tree<Leaf>>,
+    any: Tree<Leaf>,
+}
+
+/// The routes of one host and path, the most specific first.
+#[derive(Default)]
+struct Leaf {
+    routes: Vec<Arc<Route>>,
+}
 
 impl Router {
     /// Builds the router of a listener.
-    pub fn new(_routes: Vec<Arc<Route>>) -> Self {
-        todo!("router")
+    ///
+    /// # Errors
+    /// A problem for each pair of routes of which the second could never be taken.
+    pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
+        let mut router = Router::default();
+        for route in &routes {
+            router.insert(route);
+        }
+        let mut clashes = BTreeMap::new();
+        router.for_each_leaf(&mut |leaf| leaf.settle(&mut clashes));
+        if clashes.is_empty() { Ok(router) } else { Err(clashes.into_values().collect()) }
+    }
+
+    fn insert(&mut self, route: &Arc<Route>) {
+        let pattern = &route.rule.pattern;
+        let hosts = &route.config.matches.hosts;
+        if hosts.is_empty() {
+            self.any.place(pattern).routes.push(route.clone());
+        }
+        for host in hosts {
+            let tree = match host.strip_prefix("*.") {
+                Some(parent) => self.wildcards.entry(parent.into()).or_default(),
+                None => self.hosts.entry(host.as_str().into()).or_default(),
+            };
+            tree.place(pattern).routes.push(route.clone());
+        }
+    }
+
+    fn for_each_leaf(&mut self, visitor: &mut dyn FnMut(&mut Leaf)) {
+        let named = self.hosts.values_mut().chain(self.wildcards.values_mut());
+        named.chain([&mut self.any]).for_each(|tree| tree.for_each_mut(visitor));
     }
 
     /// Finds the most specific route for a head.
-    pub fn find(&self, _head: &RequestHead) -> Found {
-        todo!("router")
+    pub fn find(&self, head: &RequestHead) -> Found {
+        let question = Question::of(head);
+        let mut methods = Vec::new();
+        let mut found = None;
+        let _ = self.visit(&question, &mut |leaf, captured| match leaf.find(&question, &mut methods) {
+            Some(route) => {
+                found = Some((route.clone(), route.parameters(captured)));
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        });
+        match found {
+            Some((route, parameters)) => Found::Route(route, parameters),
+            None if methods.is_empty() => Found::Nothing,
+            None => Found::OtherMethods(allowed(methods)),
+        }
+    }
+
+    /// Every route whose host and path match, the most specific first, and why it was taken or not.
+    pub fn explain(&self, head: &RequestHead) -> Vec<Considered> {
+        let question = Question::of(head);
+        let mut considered = Vec::new();
+        let _ = self.visit(&question, &mut |leaf, _| {
+            leaf.explain(&question, &mut considered);
+            ControlFlow::Continue(())
+        });
+        considered
+    }
+
+    fn visit<'r, 'q>(
+        &'r self,
+        question: &Question<'q>,
+        visitor: &mut tree::Visitor<'_, 'r, 'q, Leaf>,
+    ) -> ControlFlow<()> {
+        let wildcard = question.host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        let trees = [self.hosts.get(question.host), wildcard, Some(&self.any)];
+        trees.into_iter().flatten().try_for_each(|tree| tree.visit(question.path, visitor))
+    }
+}
+
+impl Leaf {
+    /// Puts the most specific first, and finds routes that could never be taken.
+    fn settle(&mut self, clashes: &mut BTreeMap<(usize, usize), Problem>) {
+        self.routes.sort_by_key(|route| {
+            let conditions = &route.rule.conditions;
+            (conditions.methods.is_empty(), Reverse(conditions.count()), route.rule.position)
+        });
+        let any = [String::new()];
+        let mut seen: HashMap<(&str, &str), &Arc<Route>> = HashMap::new();
+        for route in &self.routes {
+            let conditions = &route.rule.conditions;
+            let methods = if conditions.methods.is_empty() { &any[..] } else { &conditions.methods };
+            for method in methods {
+                match seen.get(&(method.as_str(), conditions.key.as_str())) {
+                    Some(first) if !Arc::ptr_eq(first, route) => {
+                        let pair = (first.rule.position, route.rule.position);
+                        clashes.entry(pair).or_insert_with(|| clash(first, route, method));
+                    }
+                    Some(_) => {}
+                    None => {
+                        seen.insert((method, &conditions.key), route);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first route that holds. Methods of routes that would hold but for the method are added to `methods`.
+    fn find(&self, question: &Question<'_>, methods: &mut Vec<String>) -> Option<&Arc<Route>> {
+        let holds = |route: &&Arc<Route>| route.rule.conditions.unmet(question).is_none();
+        let acceptable = acceptable_methods(question);
+        let named = acceptable.into_iter().flatten().find_map(|method| {
+            let takes = |route: &&Arc<Route>| route.rule.conditions.methods.iter().any(|name| name == method);
+            self.routes.iter().filter(takes).find(holds)
+        });
+        let any = || self.routes.iter().filter(|route| route.rule.conditions.methods.is_empty()).find(holds);
+        let found = named.or_else(any);
+        if found.is_none() {
+            let others = self.routes.iter().filter(holds);
+            methods.extend(others.flat_map(|route| route.rule.conditions.methods.iter().cloned()));
+        }
+        found
+    }
+
+    fn explain(&self, question: &Question<'_>, considered: &mut Vec<Considered>) {
+        let decided = considered.iter().any(|earlier| earlier.verdict == Verdict::Taken);
+        let taken = self.find(question, &mut Vec::new()).filter(|_| !decided);
+        let acceptable = acceptable_methods(question);
+        for route in &self.routes {
+            let methods = &route.rule.conditions.methods;
+            let acceptable =
+                methods.is_empty() || methods.iter().any(|name| acceptable.contains(&Some(name.as_str())));
+            let verdict = match route.rule.conditions.unmet(question) {
+                _ if taken.is_some_and(|taken| Arc::ptr_eq(taken, route)) => Verdict::Taken,
+                _ if !acceptable => Verdict::OtherMethod,
+                Some(Unmet::Header(name)) => Verdict::Header(name),
+                Some(Unmet::Query(name)) => Verdict::Query(name),
+                None => Verdict::LessSpecific,
+            };
+            considered.push(Considered { route: route.name.clone(), verdict });
+        }
+    }
+}
+
+impl<'a> Question<'a> {
+    fn of(head: &'a RequestHead) -> Self {
+        Question {
+            method: &head.method,
+            host: head.host(),
+            path: head.path(),
+            query: head.query(),
+            headers: &head.headers,
+        }
+    }
+}
+
+/// What `Allow` says: sorted, each once, `HEAD` wherever there is `GET`.
+fn allowed(mut methods: Vec<String>) -> Vec<String> {
+    if methods.iter().any(|method| method == "GET") {
+        methods.push("HEAD".into());
+    }
+    methods.sort();
+    methods.dedup();
+    methods
+}
+
+fn clash(first: &Route, second: &Route, method: &str) -> Problem {
+    let requests = if method.is_empty() { "requests".into() } else { format!("{method} requests") };
+    Problem {
+        message: format!("route `{}` matches the same {requests} as route `{}`", second.name, first.name),
+        span: None,
+        key: format!("routes[{}]", second.rule.position),
+        hint: Some("remove one of them, or tell them apart by host, path, method, header or query".into()),
     }
 }

@@ -1,5 +1,7 @@
 //! One version of everything, built by the control plane and never changed.
 
+mod routes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -29,14 +31,64 @@ pub struct Snapshot {
 impl Snapshot {
     /// Builds the next version. What must survive (pools, breakers, counters) is taken from `previous` by equality.
     ///
+    /// Reads the TLS files of upstreams, so it belongs on the control plane.
+    ///
     /// # Errors
     /// Everything that only the data path can check: kinds of filters and balancers and their settings, TLS files,
-    /// regular expressions.
+    /// regular expressions, patterns and templates of paths, routes that could never be taken.
     pub fn build(
-        _config: Arc<Config>,
-        _plugins: BTreeMap<String, Arc<dyn Plugin>>,
-        _previous: Option<&Snapshot>,
+        config: Arc<Config>,
+        plugins: BTreeMap<String, Arc<dyn Plugin>>,
+        previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        todo!("snapshot")
+        let mut problems = Problems::new();
+        let upstreams = build_upstreams(&config, previous, &mut problems);
+        let routers = routes::build(&config, &plugins, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Snapshot {
+            version: previous.map_or(1, |previous| previous.version + 1),
+            config,
+            routers,
+            upstreams,
+            counter: previous.map_or_else(|| Arc::new(Uncounted) as Arc<dyn Counter>, |previous| previous.counter.clone()),
+            plugins,
+        })
+    }
+}
+
+fn build_upstreams(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    problems: &mut Problems,
+) -> HashMap<Arc<str>, Arc<Upstream>> {
+    let mut upstreams = HashMap::new();
+    for (name, settings) in &config.upstreams {
+        let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
+        match Upstream::build(name, settings, before) {
+            Ok(upstream) => {
+                upstreams.insert(upstream.name.clone(), upstream);
+            }
+            Err(more) => problems.extend(more),
+        }
+    }
+    upstreams
+}
+
+struct Uncounted;
+
+impl Counter for Uncounted {
+    fn charge<'a>(
+        &'a self,
+        _draws: &'a [crate::pipeline::rate_limiting::counter::Draw],
+    ) -> futures_util::future::LocalBoxFuture<
+        'a,
+        Result<
+            Vec<crate::pipeline::rate_limiting::counter::Standing>,
+            crate::pipeline::rate_limiting::counter::Unavailable,
+        >,
+    > {
+        Box::pin(std::future::ready(Err(crate::pipeline::rate_limiting::counter::Unavailable)))
     }
 }

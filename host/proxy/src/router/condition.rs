@@ -1,0 +1,181 @@
+//! Conditions on methods, header fields and query parameters.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, Method, header};
+use percent_encoding::percent_decode_str;
+use regex::bytes::Regex;
+use witgate_config::model::{FieldMatch, RouteMatch, ValueMatch};
+
+/// What of a request the router looks at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) method: &'a Method,
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The conditions of one route beside host and path.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    pub(super) methods: Vec<String>,
+    headers: Vec<(HeaderName, Value)>,
+    query: Vec<(String, Value)>,
+    /// The same conditions in any order have the same key.
+    pub(super) key: String,
+}
+
+/// Which condition did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unmet {
+    Header(String),
+    Query(String),
+}
+
+#[derive(Debug)]
+enum Value {
+    Present,
+    Absent,
+    Exact(String),
+    Prefix(String),
+    Regex(Regex),
+}
+
+impl Conditions {
+    /// Compiles the conditions of a route.
+    ///
+    /// # Errors
+    /// For each mistake the key under the route, a message and a hint.
+    pub(super) fn compile(matches: &RouteMatch) -> Result<Conditions, Vec<(String, String, String)>> {
+        let mut wrong = Vec::new();
+        for (index, method) in matches.methods.iter().enumerate() {
+            if Method::from_bytes(method.as_bytes()).is_err() {
+                wrong.push((
+                    format!("methods[{index}]"),
+                    format!("`{method}` cannot be a method"),
+                    "methods are tokens such as `GET`".into(),
+                ));
+            }
+        }
+        let headers = compile_fields("headers", &matches.headers, &mut wrong, |name| name.parse().ok());
+        let query = compile_fields("query", &matches.query, &mut wrong, |name| Some(name.to_owned()));
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        Ok(Conditions { methods: matches.methods.clone(), headers, query, key: key(matches) })
+    }
+
+    /// How many header and query conditions there are.
+    pub(super) fn count(&self) -> usize {
+        self.headers.len() + self.query.len()
+    }
+
+    /// The first header or query condition that does not hold.
+    pub(super) fn unmet(&self, question: &Question<'_>) -> Option<Unmet> {
+        let header = self.headers.iter().find(|(name, value)| {
+            let values = question.headers.get_all(name).iter();
+            !value.holds(values.map(|value| Cow::Borrowed(value.as_bytes())))
+        });
+        if let Some((name, _)) = header {
+            return Some(Unmet::Header(name.to_string()));
+        }
+        let parameter =
+            self.query.iter().find(|(name, value)| !value.holds(parameters(question.query, name)));
+        parameter.map(|(name, _)| Unmet::Query(name.clone()))
+    }
+}
+
+impl Value {
+    /// A repeated field meets the condition if one of its values does.
+    fn holds<'a>(&self, mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> bool {
+        match self {
+            Value::Present => values.next().is_some(),
+            Value::Absent => values.next().is_none(),
+            Value::Exact(text) => values.any(|value| *value == *text.as_bytes()),
+            Value::Prefix(text) => values.any(|value| value.starts_with(text.as_bytes())),
+            Value::Regex(regex) => values.any(|value| regex.is_match(&value)),
+        }
+    }
+}
+
+fn compile_fields<N>(
+    section: &str,
+    fields: &[FieldMatch],
+    wrong: &mut Vec<(String, String, String)>,
+    name_of: impl Fn(&str) -> Option<N>,
+) -> Vec<(N, Value)> {
+    let mut compiled = Vec::new();
+    for (index, field) in fields.iter().enumerate() {
+        let key = format!("{section}[{index}]");
+        let Some(name) = name_of(&field.name) else {
+            let message = format!("`{}` cannot be the name of a header", field.name);
+            wrong.push((key, message, "header names are tokens such as `x-version`".into()));
+            continue;
+        };
+        match compile_value(&field.value) {
+            Ok(value) => compiled.push((name, value)),
+            Err(error) => wrong.push((
+                key,
+                format!("the regular expression of `{}` cannot be used: {error}", field.name),
+                "look-around and back-references are not supported: matching takes linear time".into(),
+            )),
+        }
+    }
+    compiled
+}
+
+fn compile_value(value: &ValueMatch) -> Result<Value, String> {
+    Ok(match value {
+        ValueMatch::Present => Value::Present,
+        ValueMatch::Absent => Value::Absent,
+        ValueMatch::Exact(text) => Value::Exact(text.clone()),
+        ValueMatch::Prefix(text) => Value::Prefix(text.clone()),
+        ValueMatch::Regex(text) => {
+            let whole = format!("^(?:{text})$");
+            Value::Regex(Regex::new(&whole).map_err(|error| error.to_string())?)
+        }
+    })
+}
+
+fn key(matches: &RouteMatch) -> String {
+    let headers = matches.headers.iter().map(|field| format!("header {field:?}"));
+    let query = matches.query.iter().map(|field| format!("query {field:?}"));
+    let mut all: Vec<String> = headers.chain(query).collect();
+    all.sort();
+    all.join("\n")
+}
+
+/// The decoded values of a query parameter, as HTML forms encode them: `+` is a space.
+fn parameters<'a>(query: Option<&'a str>, wanted: &'a str) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    query.unwrap_or_default().split('&').filter_map(move |pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (!pair.is_empty() && *form_decode(name) == *wanted.as_bytes()).then(|| form_decode(value))
+    })
+}
+
+fn form_decode(text: &str) -> Cow<'_, [u8]> {
+    if text.contains('+') {
+        Cow::Owned(percent_decode_str(&text.replace('+', " ")).collect())
+    } else {
+        percent_decode_str(text).into()
+    }
+}
+
+/// The methods under which a request may be taken, the most fitting first. `HEAD` is answered by `GET` routes; a CORS
+/// preflight belongs to the route of the request it asks about.
+pub(super) fn acceptable_methods<'a>(question: &Question<'a>) -> [Option<&'a str>; 3] {
+    match *question.method {
+        Method::HEAD => [Some("HEAD"), Some("GET"), None],
+        Method::OPTIONS => {
+            let asked = question.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+            let asked = asked.filter(|_| question.headers.contains_key(header::ORIGIN));
+            match asked.and_then(|asked| asked.to_str().ok()) {
+                Some("HEAD") => [Some("OPTIONS"), Some("HEAD"), Some("GET")],
+                asked => [Some("OPTIONS"), asked, None],
+            }
+        }
+        ref method => [Some(method.as_str()), None, None],
+    }
+}

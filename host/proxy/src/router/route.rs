@@ -1,0 +1,93 @@
+//! A route as the data path knows it.
+
+use std::sync::Arc;
+
+use witgate_config::{Problem, Problems, model};
+
+use super::action::Prepared;
+use super::condition::Conditions;
+use super::pattern::{Pattern, decode};
+use crate::filters::{Filter, Place};
+use crate::pipeline::plugin::Plugin;
+
+/// A route with everything it needs resolved.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it was configured as.
+    pub config: model::Route,
+    /// Filters of gateway, listener and route, in the order of the way down.
+    pub filters: Vec<(Place, Arc<dyn Filter>)>,
+    /// Bindings that authenticate.
+    pub authentication: Vec<Arc<dyn Plugin>>,
+    /// Bindings that limit rates.
+    pub rate_limiting: Vec<Arc<dyn Plugin>>,
+    /// Bindings that route.
+    pub routing: Vec<Arc<dyn Plugin>>,
+    /// Bindings that transform.
+    pub transformation: Vec<Arc<dyn Plugin>>,
+    pub(super) rule: Arc<Rule>,
+}
+
+/// What a route was compiled to; the same for every listener it belongs to.
+pub(crate) struct Rule {
+    /// Its place in the configuration.
+    pub(super) position: usize,
+    pub(super) pattern: Pattern,
+    pub(super) parameters: Vec<Arc<str>>,
+    pub(super) conditions: Conditions,
+    pub(super) action: Prepared,
+}
+
+impl Rule {
+    /// Compiles the route at this position of the configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with its conditions and its action.
+    pub(crate) fn compile(position: usize, config: &model::Route) -> Result<Rule, Problems> {
+        let mut problems = Problems::new();
+        let mut report = |key: &str, message: String, hint: String| {
+            let key = format!("routes[{position}].{key}");
+            problems.push(Problem { message, span: None, key, hint: Some(hint) });
+        };
+        let pattern = Pattern::parse(config.matches.path.as_ref());
+        let pattern = pattern.map_err(|(message, hint)| report("path", message, hint)).ok();
+        let conditions = Conditions::compile(&config.matches);
+        let conditions = conditions
+            .map_err(|wrong| wrong.into_iter().for_each(|(key, message, hint)| report(&key, message, hint)))
+            .ok();
+        let action = pattern.as_ref().and_then(|pattern| {
+            let action = Prepared::compile(&config.action, pattern);
+            action.map_err(|(key, message, hint)| report(&key, message, hint)).ok()
+        });
+        match (pattern, conditions, action) {
+            (Some(pattern), Some(conditions), Some(action)) => {
+                let parameters = pattern.parameters();
+                Ok(Rule { position, pattern, parameters, conditions, action })
+            }
+            _ => Err(problems),
+        }
+    }
+}
+
+impl Route {
+    /// A route without filters and plugins.
+    pub(crate) fn new(config: model::Route, rule: Arc<Rule>) -> Route {
+        Route {
+            name: config.name.as_str().into(),
+            config,
+            filters: Vec::new(),
+            authentication: Vec::new(),
+            rate_limiting: Vec::new(),
+            routing: Vec::new(),
+            transformation: Vec::new(),
+            rule,
+        }
+    }
+
+    /// The parameters of its path with their values decoded.
+    pub(super) fn parameters(&self, captured: &[&str]) -> Vec<(Arc<str>, String)> {
+        let values = captured.iter().map(|value| decode(value).into_owned());
+        self.rule.parameters.iter().cloned().zip(values).collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! Routes with their filters and plugins resolved, a router for each listener.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use witgate_config::{Config, Problem, Problems, model};
+
+use crate::filters::{FILTERS, Filter, Place};
+use crate::pipeline::plugin::Plugin;
+use crate::router::{Route, Router, Rule};
+
+/// A filter in use, with its row in the table of kinds, by which filters of one place are ordered.
+type Placed = (Place, usize, Arc<dyn Filter>);
+
+/// Builds the router of every listener, and notes all that is wrong.
+pub(super) fn build(
+    config: &Config,
+    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    problems: &mut Problems,
+) -> HashMap<String, Router> {
+    let gateway_filters = build_filters(&config.gateway.filters, problems);
+    let prepared: Vec<_> = config
+        .routes
+        .iter()
+        .enumerate()
+        .filter_map(|(position, route)| {
+            let filters = build_filters(&route.filters, problems);
+            let rule = Rule::compile(position, route).map_err(|more| problems.extend(more)).ok()?;
+            Some((route, Arc::new(rule), filters))
+        })
+        .collect();
+    let mut routers = HashMap::new();
+    for listener in &config.listeners {
+        let listener_filters = build_filters(&listener.filters, problems);
+        let belongs = |route: &model::Route| {
+            route.listeners.is_empty() || route.listeners.iter().any(|name| *name == listener.name)
+        };
+        let mut routes = Vec::new();
+        for (settings, rule, route_filters) in prepared.iter().filter(|(route, ..)| belongs(route)) {
+            let mut route = Route::new((*settings).clone(), rule.clone());
+            route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
+            let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
+            bind(&mut route, bindings, plugins, problems);
+            routes.push(Arc::new(route));
+        }
+        match Router::new(routes) {
+            Ok(router) => {
+                routers.insert(listener.name.clone(), router);
+            }
+            Err(more) => more.into_iter().for_each(|problem| note_once(problem, problems)),
+        }
+    }
+    routers
+}
+
+/// Routes of several listeners would report the same mistake several times.
+fn note_once(problem: Problem, problems: &mut Problems) {
+    if !problems.contains(&problem) {
+        problems.push(problem);
+    }
+}
+
+fn build_filters(filters: &[model::Filter], problems: &mut Problems) -> Vec<Placed> {
+    let mut built = Vec::new();
+    for filter in filters {
+        match FILTERS.iter().position(|row| row.kind == filter.kind) {
+            Some(row) => match (FILTERS[row].build)(&filter.settings) {
+                Ok(made) => built.push((FILTERS[row].place, row, Arc::from(made))),
+                Err(more) => problems.extend(more),
+            },
+            None => problems.push(unknown_filter(filter)),
+        }
+    }
+    built
+}
+
+fn unknown_filter(filter: &model::Filter) -> Problem {
+    let kinds: Vec<&str> = FILTERS.iter().map(|row| row.kind).collect();
+    Problem {
+        message: format!("there is no filter `{}`", filter.kind),
+        span: filter.settings.spans.get("").cloned(),
+        key: filter.settings.key.clone(),
+        hint: Some(format!("filters are {}", kinds.join(", "))),
+    }
+}
+
+/// By place, then by row of the table, then as listed: gateway, listener, route.
+fn in_order(scopes: [&Vec<Placed>; 3]) -> Vec<(Place, Arc<dyn Filter>)> {
+    let mut filters: Vec<&Placed> = scopes.into_iter().flatten().collect();
+    filters.sort_by_key(|(place, row, _)| (*place, *row));
+    filters.into_iter().map(|(place, _, filter)| (*place, filter.clone())).collect()
+}
+
+/// Puts bindings of gateway, listener and route into their phases, each once, where it stands first.
+fn bind(
+    route: &mut Route,
+    scopes: [&Vec<String>; 3],
+    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    problems: &mut Problems,
+) {
+    let mut bound: Vec<&str> = Vec::new();
+    for name in scopes.into_iter().flatten() {
+        if bound.contains(&name.as_str()) {
+            continue;
+        }
+        bound.push(name);
+        let Some(plugin) = plugins.get(name) else {
+            let problem = Problem {
+                message: format!("binding `{name}` is not in service"),
+                span: None,
+                key: format!("bindings.{name}"),
+                hint: Some("declare it under `[bindings]`".into()),
+            };
+            note_once(problem, problems);
+            continue;
+        };
+        let contracts = plugin.contracts();
+        let phases = [
+            (contracts.authentication, &mut route.authentication),
+            (contracts.rate_limiting, &mut route.rate_limiting),
+            (contracts.routing, &mut route.routing),
+            (contracts.transformation, &mut route.transformation),
+        ];
+        for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
+            bindings.push(plugin.clone());
+        }
+    }
+}
