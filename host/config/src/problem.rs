@@ -13,7 +13,7 @@ pub struct Span {
 }
 
 /// One mistake. Problems are collected and reported together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problem {
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
@@ -23,6 +23,31 @@ pub struct Problem {
     pub key: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Another place that has part in it, e.g. where a name was used first.
+    pub related: Option<Related>,
+}
+
+/// The second place of a [`Problem`] that needs two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    /// What is there, in a few words.
+    pub label: String,
+    /// Where.
+    pub span: Span,
+}
+
+impl Problem {
+    /// A mistake without a place in a file.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
 }
 
 /// All that is wrong with a configuration.

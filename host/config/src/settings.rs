@@ -1,14 +1,24 @@
 //! Settings whose meaning only their owner knows.
 
-use crate::problem::Span;
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::pointer;
+use crate::problem::{Problem, Problems, Span};
+use crate::schema::{Finding, check};
 
 /// The settings of one filter or one plugin binding: a JSON object with the places its values were written at.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// The settings as a JSON object.
-    pub value: serde_json::Map<String, serde_json::Value>,
+    pub value: Map<String, Value>,
     /// Where each value was written, by JSON Pointer (RFC 6901); the empty pointer is the table as a whole.
-    pub spans: std::collections::BTreeMap<String, Span>,
+    pub spans: BTreeMap<String, Span>,
+    /// Where the key of each value was written, by the same pointers. Elements of lists have none.
+    pub key_spans: BTreeMap<String, Span>,
     /// The dotted path of the table, e.g. `bindings.jwt.settings`.
     pub key: String,
 }
@@ -18,4 +28,120 @@ impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
     }
+}
+
+impl Settings {
+    /// Settings that no file holds, as tests and built-in defaults have them.
+    pub fn unwritten(key: impl Into<String>, value: Map<String, Value>) -> Self {
+        Self { value, key: key.into(), ..Self::default() }
+    }
+
+    /// Reads the settings as their owner's type, after checking them against that type's schema.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, each with its place. The owner adds what only it can know by [`Settings::problem`].
+    pub fn parse<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
+        let schema =
+            schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
+        let problems = check_settings(self, schema.as_value());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        self.convert("").map_err(|finding| vec![self.place(finding)])
+    }
+
+    /// A problem with one of the settings. `pointer` is a JSON Pointer into them; empty means all of them.
+    ///
+    /// A pointer to what was not written (as plugins may send) is placed at the nearest table that was.
+    pub fn problem(&self, pointer: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
+        self.place(Finding { pointer: pointer.to_owned(), at_key: false, message: message.into(), hint })
+    }
+
+    /// Turns a finding into a problem, with place and dotted key.
+    pub(crate) fn place(&self, finding: Finding) -> Problem {
+        let span = if finding.at_key { self.key_spans.get(&finding.pointer) } else { None };
+        let root = Value::Object(self.value.clone());
+        Problem {
+            message: finding.message,
+            span: span.or_else(|| self.nearest_span(&finding.pointer)).cloned(),
+            key: pointer::dotted(&self.key, &finding.pointer, &root),
+            hint: finding.hint,
+            related: None,
+        }
+    }
+
+    /// Where a value was written, or else the nearest table or list around it.
+    pub(crate) fn nearest_span(&self, pointer: &str) -> Option<&Span> {
+        let mut at = Some(pointer);
+        while let Some(pointer) = at {
+            if let Some(span) = self.spans.get(pointer) {
+                return Some(span);
+            }
+            at = pointer::parent(pointer);
+        }
+        None
+    }
+
+    /// The value at a pointer.
+    pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
+        let (first, rest) = match pointer.strip_prefix('/') {
+            Some(path) => path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest))),
+            None => return None,
+        };
+        let value = self.value.get(&first.replace("~1", "/").replace("~0", "~"))?;
+        rest.map_or(Some(value), |rest| value.pointer(&format!("/{rest}")))
+    }
+
+    /// Reads the table at a pointer (the root if empty; what is absent reads as an empty table).
+    pub(crate) fn convert<T: DeserializeOwned>(&self, pointer: &str) -> Result<T, Finding> {
+        let value = if pointer.is_empty() {
+            Value::Object(self.value.clone())
+        } else {
+            self.get(pointer).cloned().unwrap_or_else(|| Value::Object(Map::new()))
+        };
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let mut at = pointer.to_owned();
+            for segment in error.path() {
+                match segment {
+                    serde_path_to_error::Segment::Seq { index } => {
+                        at = pointer::child(&at, &index.to_string())
+                    }
+                    serde_path_to_error::Segment::Map { key } => at = pointer::child(&at, key),
+                    _ => {}
+                }
+            }
+            Finding { pointer: at, at_key: false, message: error.inner().to_string(), hint: None }
+        })
+    }
+
+    /// The settings in the table at a pointer, but for some of its keys.
+    pub(crate) fn part(&self, pointer: &str, without: &[&str]) -> Settings {
+        let mut value = self.get(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+        value.retain(|key, _| !without.contains(&key.as_str()));
+        let rebased = |spans: &BTreeMap<String, Span>| {
+            spans
+                .range(pointer.to_owned()..)
+                .take_while(|(at, _)| at.starts_with(pointer))
+                .filter(|(at, _)| pointer::within(at, pointer))
+                .map(|(at, span)| (at[pointer.len()..].to_owned(), span.clone()))
+                .collect()
+        };
+        Settings {
+            value,
+            spans: rebased(&self.spans),
+            key_spans: rebased(&self.key_spans),
+            key: pointer::dotted(&self.key, pointer, &Value::Object(self.value.clone())),
+        }
+    }
+}
+
+/// Checks settings against a JSON Schema (draft 2020-12) as plugins deliver it. Finds everything that is wrong, each
+/// with its place.
+///
+/// `format` is an annotation here (section 7.2.1 of JSON Schema Validation), but for the formats of this crate's own
+/// configuration. A `pattern` that the linear-time `regex` crate cannot run is left to the plugin.
+pub fn check_settings(settings: &Settings, schema: &Value) -> Problems {
+    let value = Value::Object(settings.value.clone());
+    check(schema, &value).into_iter().map(|finding| settings.place(finding)).collect()
 }

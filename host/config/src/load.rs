@@ -1,0 +1,141 @@
+//! From files to a configuration: read, check against the schema, find out what is meant.
+
+use std::path::{Path, PathBuf};
+
+use crate::document;
+use crate::expand::Surroundings;
+use crate::model::Config;
+use crate::problem::{Problem, Problems, SourceMap};
+use crate::schema::{Finding, check};
+use crate::written::{self, SCHEMA, Scope};
+
+/// A configuration that is right.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The files it was read from, for problems that are found later, e.g. with the settings of plugins.
+    pub sources: SourceMap,
+    /// Every file it depends on, to be watched: its own, those of `${file:}`, certificates, keys and CAs.
+    pub files: Vec<PathBuf>,
+}
+
+/// A configuration that is wrong.
+#[derive(Debug)]
+pub struct Failure {
+    /// All that is wrong with it, in the order of the files. Never empty.
+    pub problems: Problems,
+    /// The files, for rendering the problems.
+    pub sources: SourceMap,
+    /// Every file it depends on, as far as that can be told: a change of any may put it right.
+    pub files: Vec<PathBuf>,
+}
+
+/// Loads a configuration from a file, or from all `*.toml` files of a folder in the order of their names.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Loaded, Failure> {
+    let mut sources = SourceMap::default();
+    match read(path, &mut sources) {
+        Ok(()) => build(sources),
+        Err(problem) => Err(Failure { problems: vec![problem], sources, files: vec![path.to_owned()] }),
+    }
+}
+
+/// Loads a configuration from text. Relative paths in it are relative to the working directory.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse_str(text: &str) -> Result<Loaded, Failure> {
+    build(SourceMap { files: vec![(PathBuf::from("witgate.toml"), text.to_owned())] })
+}
+
+/// The configuration of `witgate proxy --from FROM --to TO`: everything that comes in at one address goes to one
+/// endpoint. The admin listener is off.
+///
+/// # Errors
+///
+/// What is wrong with the addresses.
+pub fn proxy_config(from: &str, to: &str) -> Result<Config, Problems> {
+    let quoted = |text: &str| serde_json::Value::from(text.replace("${", "$${")).to_string();
+    let text = format!(
+        "admin.address = \"off\"\n[[listeners]]\nname = \"proxy\"\naddress = {}\n[[routes]]\nupstream = \"to\"\n[upstreams.to]\nendpoints = [{}]\n",
+        quoted(from),
+        quoted(to),
+    );
+    parse_str(&text).map(|loaded| loaded.config).map_err(|failure| {
+        let options = |problem: Problem| Problem {
+            key: if problem.key.starts_with("upstreams") { "--to" } else { "--from" }.to_owned(),
+            span: None,
+            ..problem
+        };
+        failure.problems.into_iter().map(options).collect()
+    })
+}
+
+fn read(path: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
+    let unreadable = |path: &Path, error: std::io::Error| {
+        Problem::new(format!("cannot read `{}`: {error}", path.display()))
+            .with_hint("the configuration is a TOML file, or a folder of *.toml files")
+    };
+    if !path.is_dir() {
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+        sources.files.push((path.to_owned(), text));
+        return Ok(());
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|error| unreadable(path, error))? {
+        let file = entry.map_err(|error| unreadable(path, error))?.path();
+        // Hidden files are editors' and Kubernetes' own.
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error))?;
+        sources.files.push((file, text));
+    }
+    if sources.files.is_empty() {
+        return Err(Problem::new(format!("there is no *.toml file in `{}`", path.display())));
+    }
+    Ok(())
+}
+
+fn build(sources: SourceMap) -> Result<Loaded, Failure> {
+    let mut surroundings = Surroundings { variable: &|name| std::env::var(name).ok(), files: Vec::new() };
+    let document = document::read(&sources, &mut surroundings);
+    let mut files: Vec<PathBuf> = sources.files.iter().map(|(path, _)| path.clone()).collect();
+    files.append(&mut surroundings.files);
+    let mut problems = document.problems;
+    let mut config = None;
+    // Half a tree would only give rise to problems that are not there.
+    if document.whole {
+        let findings = with_schema(&document.tree, document.findings);
+        let mut scope = Scope::new(&document.tree, &sources, &findings);
+        config = written::meant(&mut scope);
+        let (meant, mut named) = scope.into_problems();
+        files.append(&mut named);
+        problems.extend(findings.into_iter().map(|finding| document.tree.place(finding)));
+        problems.extend(meant);
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, sources, files }),
+        _ => {
+            problems.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.file, span.range.start)));
+            Err(Failure { problems, sources, files })
+        }
+    }
+}
+
+/// What is wrong by the schema, beside what is known to be wrong already.
+fn with_schema(tree: &crate::settings::Settings, mut findings: Vec<Finding>) -> Vec<Finding> {
+    let value = serde_json::Value::Object(tree.value.clone());
+    let known: Vec<String> = findings.iter().map(|finding| finding.pointer.clone()).collect();
+    findings.extend(check(&SCHEMA, &value).into_iter().filter(|finding| !known.contains(&finding.pointer)));
+    findings
+}

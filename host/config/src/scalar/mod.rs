@@ -1,0 +1,155 @@
+//! Strings with a meaning of their own: durations, sizes, addresses, names.
+//!
+//! Each is one file and one row of [`FORMATS`]: what it is, the type, how it is read, tests. A scalar shows in the
+//! published schema as a string with the `format` of its name, and the checker explains what is wrong with it by the
+//! same table.
+
+mod address;
+mod digest;
+mod duration;
+mod host;
+mod net;
+mod path;
+mod size;
+mod token;
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub(crate) use address::{EndpointAddress, ListenAddress, Scheme};
+pub(crate) use digest::Digest;
+pub(crate) use duration::{Duration, DurationOrOff};
+pub(crate) use host::HostPattern;
+pub(crate) use net::Net;
+pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
+pub(crate) use size::Size;
+pub(crate) use token::{HeaderName, Method, Name};
+
+/// A string that means something.
+pub(crate) trait Scalar: Sized {
+    /// The `format` in the schema. The prefix keeps ours apart from the standard formats plugins may use.
+    const FORMAT: &'static str;
+    /// What it is, for people: "a duration such as ...".
+    const WHAT: &'static str;
+    /// The unit a bare number most likely lacks.
+    const UNIT: Option<&'static str> = None;
+    /// Whether a bare integer is good as well.
+    const INTEGER: bool = false;
+    /// Reads it; the error says why not, as the end of a sentence.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// A row of [`FORMATS`].
+pub(crate) struct Format {
+    name: &'static str,
+    /// See [`Scalar::WHAT`].
+    pub(crate) what: &'static str,
+    /// See [`Scalar::UNIT`].
+    pub(crate) unit: Option<&'static str>,
+    /// Whether a string is one of these, and why not.
+    pub(crate) check: fn(&str) -> Result<(), String>,
+}
+
+const fn row<T: Scalar>() -> Format {
+    Format { name: T::FORMAT, what: T::WHAT, unit: T::UNIT, check: |text| T::read(text).map(drop) }
+}
+
+/// Every scalar.
+const FORMATS: &[Format] = &[
+    row::<Duration>(),
+    row::<DurationOrOff>(),
+    row::<Size>(),
+    row::<ListenAddress>(),
+    row::<EndpointAddress>(),
+    row::<Net>(),
+    row::<HostPattern>(),
+    row::<Name>(),
+    row::<HeaderName>(),
+    row::<Method>(),
+    row::<Digest>(),
+    row::<PathPattern>(),
+    row::<PathPrefix>(),
+    row::<PathTemplate>(),
+    row::<Location>(),
+];
+
+/// The format of that name, if it is one of ours.
+pub(crate) fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}
+
+/// A scalar as written, with what it means. It is written back as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Text<T> {
+    text: String,
+    /// What it means.
+    pub(crate) value: T,
+}
+
+impl<T: Scalar> Text<T> {
+    /// A built-in default.
+    pub(crate) fn of(text: &str) -> Self {
+        let value = T::read(text).unwrap_or_else(|why| panic!("the default {text:?} is malformed: {why}"));
+        Self { text: text.to_owned(), value }
+    }
+
+    /// The string as it was written.
+    pub(crate) fn as_written(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<'de, T: Scalar> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => text,
+            serde_json::Value::Number(number) if T::INTEGER => number.to_string(),
+            _ => return Err(serde::de::Error::custom(format!("expected {}", T::WHAT))),
+        };
+        let value = T::read(&text).map_err(serde::de::Error::custom)?;
+        Ok(Self { text, value })
+    }
+}
+
+impl<T> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<T: Scalar> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::FORMAT.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        if T::INTEGER {
+            json_schema!({ "type": ["string", "integer"], "format": T::FORMAT, "minimum": 0 })
+        } else {
+            json_schema!({ "type": "string", "format": T::FORMAT })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_name_of_its_own() {
+        for (index, row) in FORMATS.iter().enumerate() {
+            assert!(row.name.starts_with("witgate-"), "{} could be mistaken for a standard format", row.name);
+            assert!(
+                FORMATS[..index].iter().all(|other| other.name != row.name),
+                "{} is there twice",
+                row.name
+            );
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! `[bindings.NAME]`: plugins with settings, rights and budgets.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Scope, Section};
+use crate::model;
+use crate::pointer::{child, segments};
+use crate::scalar::{Duration, Name, Size, Text};
+use crate::settings::Settings;
+
+/// A plugin with settings, rights and budgets.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Binding {
+    /// The plugin that is bound. Without it, the one with the binding's own name.
+    plugin: Option<String>,
+    /// The plugin's own settings. `witgate plugin check` shows which there are.
+    settings: Map<String, Value>,
+    /// What the plugin may use. Everything else is refused.
+    grants: Grants,
+    /// What becomes of a request whose call failed: 503 (`deny`), or on without the plugin (`skip`; an authentication
+    /// plugin that is skipped knows nobody).
+    on_failure: OnFailure,
+    /// What one call, or one instance, may use.
+    budget: Budget,
+    /// How many instances there are.
+    instances: Instances,
+    /// When the binding is taken out of service.
+    quarantine: Quarantine,
+    /// When a new version of the plugin is taken back.
+    revert: Revert,
+}
+
+/// What the plugin may use, by name. Everything else is refused.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Grants {
+    /// Upstreams that `fetch` may send requests to.
+    fetch: Vec<String>,
+    /// Spaces of the store.
+    store: Vec<Text<Name>>,
+    /// Upstreams that a routing plugin may choose.
+    route_to: Vec<String>,
+}
+
+/// What becomes of a request whose call failed.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum OnFailure {
+    #[default]
+    Deny,
+    Skip,
+}
+
+/// What one call, or one instance, may use.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Budget {
+    /// CPU time of one call. A plugin that computes for longer is stopped; others on its core wait no longer than this.
+    cpu: Text<Duration>,
+    /// Wall time of one call, waits in `fetch` included.
+    wall: Text<Duration>,
+    /// Linear memory of an instance.
+    memory: Text<Size>,
+    /// Elements of all tables of an instance.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    table_elements: usize,
+    /// Calls into the gateway during one call.
+    host_calls: u32,
+    /// Log lines a second, over all cores. What is over is counted and dropped.
+    log_lines: u32,
+    /// Bytes a call may return.
+    output: Text<Size>,
+    /// Bytes of a body that is buffered or decoded for the plugin.
+    body_limit: Text<Size>,
+    /// Bytes of context that are handed from one call to the next.
+    context_limit: Text<Size>,
+    /// Bytes of a response to `fetch`.
+    fetch_limit: Text<Size>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            cpu: Text::of("10ms"),
+            wall: Text::of("1s"),
+            memory: Text::of("32MiB"),
+            table_elements: 20_000,
+            host_calls: 10_000,
+            log_lines: 100,
+            output: Text::of("1MiB"),
+            body_limit: Text::of("1MiB"),
+            context_limit: Text::of("4KiB"),
+            fetch_limit: Text::of("1MiB"),
+        }
+    }
+}
+
+/// How many instances there are. Each core has its own.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Instances {
+    /// Instances kept ready on each core.
+    #[schemars(range(max = 10_000))]
+    min_idle: usize,
+    /// At most so many on each core.
+    #[schemars(range(min = 1, max = 10_000))]
+    max: usize,
+    /// How long a call may wait for an instance.
+    queue_timeout: Text<Duration>,
+    /// Calls that may wait on each core.
+    #[schemars(range(max = 1_000_000))]
+    queue: usize,
+    /// Whether instances are used again, one call after the other (`serial`), or a new one is made for every request
+    /// (`fresh`).
+    reuse: Reuse,
+    /// Calls after which an instance is replaced.
+    #[schemars(range(min = 1))]
+    max_uses: u64,
+}
+
+/// Whether instances are used again.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Reuse {
+    Serial,
+    Fresh,
+}
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self {
+            min_idle: 1,
+            max: 16,
+            queue_timeout: Text::of("100ms"),
+            queue: 64,
+            reuse: Reuse::Serial,
+            max_uses: 100_000,
+        }
+    }
+}
+
+/// When the binding is taken out of service: `on_failure` applies without a call, but for one probe at a time.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Quarantine {
+    /// Kills (traps, budgets, memory) that begin it. 0 means never.
+    kills: u32,
+    /// The window in which they are counted.
+    window: Text<Duration>,
+    /// How long the binding rests before a probe.
+    rest: Text<Duration>,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { kills: 5, window: Text::of("10s"), rest: Text::of("5s") }
+    }
+}
+
+/// When a new version of the plugin is taken back for the one before.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Revert {
+    /// Calls of a new version that are watched. 0 means that it is never taken back.
+    calls: u32,
+    /// Share of failed calls, above 0 and up to 1, that takes it back.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
+    failure_ratio: f64,
+}
+
+impl Default for Revert {
+    fn default() -> Self {
+        Self { calls: 20, failure_ratio: 0.5 }
+    }
+}
+
+impl Section for Binding {
+    type Meant = model::Binding;
+
+    fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Binding> {
+        let own_name = segments(at).last().unwrap_or_default();
+        match &self.plugin {
+            Some(plugin) => scope.check_plugin(&child(at, "plugin"), plugin),
+            None => scope.check_plugin(at, &own_name),
+        }
+        Some(model::Binding {
+            plugin: self.plugin.unwrap_or(own_name),
+            settings: scope.document.part(&child(at, "settings"), &[]),
+            grants: self.grants.meant(&child(at, "grants"), scope),
+            on_failure: match self.on_failure {
+                OnFailure::Deny => model::OnFailure::Deny,
+                OnFailure::Skip => model::OnFailure::Skip,
+            },
+            budget: self.budget.meant(&child(at, "budget"), scope),
+            instances: self.instances.meant(&child(at, "instances"), scope),
+            quarantine: model::Quarantine {
+                kills: self.quarantine.kills,
+                window: scope.check_positive(
+                    &child(at, "quarantine"),
+                    "window",
+                    self.quarantine.window.value.0,
+                ),
+                rest: scope.check_positive(&child(at, "quarantine"), "rest", self.quarantine.rest.value.0),
+            },
+            revert: model::Revert { calls: self.revert.calls, failure_ratio: self.revert.failure_ratio },
+        })
+    }
+}
+
+impl Grants {
+    fn meant(self, at: &str, scope: &mut Scope) -> model::Grants {
+        for (key, names) in [("fetch", &self.fetch), ("route_to", &self.route_to)] {
+            for (index, name) in names.iter().enumerate() {
+                scope.check_upstream(&format!("{at}/{key}/{index}"), name);
+            }
+        }
+        model::Grants {
+            fetch: self.fetch,
+            store: self.store.into_iter().map(|space| space.value.0).collect(),
+            route_to: self.route_to,
+        }
+    }
+}
+
+impl Budget {
+    fn meant(self, at: &str, scope: &mut Scope) -> model::Budget {
+        // One page of WebAssembly memory, and all that 32 bits address.
+        scope.check_size(at, "memory", self.memory.value.0, (64 << 10, 4 << 30));
+        let (cpu, wall) = (self.cpu.value.0, self.wall.value.0);
+        if cpu > wall {
+            scope.report(
+                &child(at, "cpu"),
+                "the CPU budget is longer than the wall budget",
+                Some("a call that computes takes wall time as well: raise `wall`".to_owned()),
+            );
+        }
+        model::Budget {
+            cpu: scope.check_positive(at, "cpu", cpu),
+            wall: scope.check_positive(at, "wall", wall),
+            memory: self.memory.value.in_memory(),
+            table_elements: self.table_elements,
+            host_calls: self.host_calls,
+            log_lines: self.log_lines,
+            output: self.output.value.in_memory(),
+            body_limit: self.body_limit.value.in_memory(),
+            context_limit: self.context_limit.value.in_memory(),
+            fetch_limit: self.fetch_limit.value.in_memory(),
+        }
+    }
+}
+
+impl Instances {
+    fn meant(self, at: &str, scope: &mut Scope) -> model::Instances {
+        if self.min_idle > self.max {
+            scope.report(at, "`min_idle` is more than `max`", None);
+        }
+        model::Instances {
+            min_idle: self.min_idle,
+            max: self.max,
+            queue_timeout: self.queue_timeout.value.0,
+            queue: self.queue,
+            reuse: match self.reuse {
+                Reuse::Serial => model::Reuse::Serial,
+                Reuse::Fresh => model::Reuse::Fresh,
+            },
+            max_uses: self.max_uses,
+        }
+    }
+}
+
+/// Every binding, those included that come from referring to a plugin by its own name.
+pub(crate) fn all(scope: &mut Scope) -> BTreeMap<String, model::Binding> {
+    let mut bindings = scope.table::<Binding>("bindings");
+    for name in scope.implicit_bindings() {
+        // A path at which nothing is written: all is as by default.
+        let at = child("/bindings", &name);
+        if let Some(mut binding) = Binding::default().meant(&at, scope) {
+            binding.settings = Settings::unwritten(format!("bindings.{name}.settings"), Map::new());
+            binding.settings.spans.extend(
+                scope
+                    .document
+                    .nearest_span(&child("/plugins", &name))
+                    .map(|span| (String::new(), span.clone())),
+            );
+            bindings.insert(name, binding);
+        }
+    }
+    bindings
+}

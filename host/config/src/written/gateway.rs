@@ -1,0 +1,196 @@
+//! `[gateway]`: what belongs to the whole gateway.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::filter::{self, Filter};
+use super::limits::Limits;
+use super::{Scope, Section};
+use crate::model;
+use crate::pointer::child;
+use crate::scalar::{Duration, HeaderName, Net, Scalar, Text};
+
+/// What belongs to the whole gateway.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Gateway {
+    /// Worker threads, one runtime each. Without it, one for each core.
+    #[schemars(range(min = 1, max = 1024))]
+    workers: Option<usize>,
+    /// Addresses and networks of the proxies in front. Only their `Forwarded` and `X-Forwarded-*` headers are believed;
+    /// those of anybody else are replaced.
+    trusted_proxies: Vec<Text<Net>>,
+    /// Time between the failing of `/readyz` and the closing of the listeners, for load balancers to notice.
+    drain_delay: Text<Duration>,
+    /// Time that requests in flight have once the listeners are closed.
+    drain_timeout: Text<Duration>,
+    /// The folder that is watched for plugins. The files of plugins are looked up here.
+    #[schemars(length(min = 1))]
+    plugin_folder: String,
+    /// Where compiled plugins are kept between starts, or `"off"`. Without it, the user's cache folder
+    /// (`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/witgate` or `~/.cache/witgate`). It must belong to the gateway's user alone.
+    #[schemars(length(min = 1))]
+    cache_folder: Option<String>,
+    /// Whether a plugin that cannot be loaded keeps the gateway from starting (`strict`), or the `on_failure` of its
+    /// bindings applies until it loads (`degraded`).
+    start: Start,
+    /// Headers that carry the identity of the caller to upstreams: a table from header names to `"subject"`,
+    /// `"binding"` (the name of the binding that recognised the caller) or `"claim:NAME"`. They are stripped from every
+    /// client request, on every route.
+    identity_headers: BTreeMap<String, String>,
+    /// Bindings (or plugins, with default settings) that apply to every request.
+    plugins: Vec<String>,
+    /// Filters that apply to every request.
+    filters: Vec<Filter>,
+    /// What becomes of paths in which `%2F`, `%5C` or a backslash hides: 400 (`refuse`), or kept encoded as an ordinary
+    /// character (`opaque`).
+    encoded_slashes: EncodedSlashes,
+    /// Whether header names with underscores are let in. Behind many frameworks `x_user` and `x-user` are the same.
+    underscores_in_headers: bool,
+    /// Limits on what clients may send, for listeners that do not set their own.
+    limits: Limits,
+}
+
+/// What a plugin that cannot be loaded does to the start.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Start {
+    Strict,
+    Degraded,
+}
+
+/// What becomes of paths with hidden slashes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum EncodedSlashes {
+    Refuse,
+    Opaque,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            trusted_proxies: Vec::new(),
+            drain_delay: Text::of("0s"),
+            drain_timeout: Text::of("30s"),
+            plugin_folder: "plugins".to_owned(),
+            cache_folder: None,
+            start: Start::Strict,
+            identity_headers: BTreeMap::from([("x-auth-subject".to_owned(), "subject".to_owned())]),
+            plugins: Vec::new(),
+            filters: Vec::new(),
+            encoded_slashes: EncodedSlashes::Refuse,
+            underscores_in_headers: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Section for Gateway {
+    type Meant = model::Gateway;
+
+    fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Gateway> {
+        scope.check_bindings(&child(at, "plugins"), &self.plugins);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Some(model::Gateway {
+            workers: self.workers.unwrap_or_else(cores),
+            trusted_proxies: self.trusted_proxies.into_iter().map(|net| net.value.0).collect(),
+            drain_delay: self.drain_delay.value.0,
+            drain_timeout: self.drain_timeout.value.0,
+            plugin_folder: scope.path(&child(at, "plugin_folder"), &self.plugin_folder),
+            cache_folder: match self.cache_folder.as_deref() {
+                Some("off") => None,
+                Some(folder) => Some(scope.path(&child(at, "cache_folder"), folder)),
+                None => default_cache_folder(&|name| std::env::var_os(name)),
+            },
+            start: match self.start {
+                Start::Strict => model::Start::Strict,
+                Start::Degraded => model::Start::Degraded,
+            },
+            identity_headers: identity_headers(self.identity_headers, &child(at, "identity_headers"), scope),
+            plugins: self.plugins,
+            filters: filter::all(&self.filters, &child(at, "filters"), scope),
+            limits: self.limits.meant(&child(at, "limits"), scope)?,
+            encoded_slashes: match self.encoded_slashes {
+                EncodedSlashes::Refuse => model::EncodedSlashes::Refuse,
+                EncodedSlashes::Opaque => model::EncodedSlashes::Opaque,
+            },
+            underscores_in_headers: self.underscores_in_headers,
+        })
+    }
+}
+
+/// Where programs of this user keep what they can make again. `$CACHE_DIRECTORY` is what systemd sets.
+fn default_cache_folder(variable: &dyn Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
+    let folder = |name: &str| variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    folder("CACHE_DIRECTORY")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|folder| folder.join("witgate")))
+        .or_else(|| folder("HOME").map(|folder| folder.join(".cache/witgate")))
+}
+
+/// Headers whose meaning is fixed: an identity in them would break the message or be mistaken for something else.
+const NO_IDENTITY_HEADERS: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+fn identity_headers(
+    written: BTreeMap<String, String>,
+    at: &str,
+    scope: &mut Scope,
+) -> BTreeMap<String, model::IdentitySource> {
+    let mut headers = BTreeMap::new();
+    for (name, source) in written {
+        let at = child(at, &name);
+        let name = match HeaderName::read(&name) {
+            Ok(HeaderName(name)) => name,
+            Err(why) => {
+                scope.report_key(&at, format!("expected {}: {why}", HeaderName::WHAT), None);
+                continue;
+            }
+        };
+        if NO_IDENTITY_HEADERS.contains(&name.as_str()) {
+            scope.report_key(
+                &at,
+                format!("`{name}` cannot carry an identity"),
+                Some("choose a name of your own, such as `x-auth-subject`".to_owned()),
+            );
+        }
+        let source = match source.split_once(':') {
+            None if source == "subject" => model::IdentitySource::Subject,
+            None if source == "binding" => model::IdentitySource::Binding,
+            Some(("claim", claim)) if !claim.is_empty() => model::IdentitySource::Claim(claim.to_owned()),
+            _ => {
+                scope.report(&at, "expected \"subject\", \"binding\" or \"claim:NAME\"", None);
+                continue;
+            }
+        };
+        if headers.insert(name.clone(), source).is_some() {
+            scope.report_key(&at, format!("`{name}` is set twice; header names have no case"), None);
+        }
+    }
+    headers
+}

@@ -1,0 +1,130 @@
+//! The configuration as written: one file for each table, each of one shape (what it is, the table with its defaults,
+//! what it means, tests).
+//!
+//! The doc comments of the tables and their keys are the configuration reference: they become the descriptions of the
+//! published schema.
+
+mod admin;
+mod binding;
+mod filter;
+mod gateway;
+mod limits;
+mod listener;
+mod one_or_many;
+mod plugin;
+mod route;
+mod route_action;
+mod scope;
+mod telemetry;
+mod tls;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::Config;
+pub(crate) use scope::Scope;
+
+/// The configuration of a Witgate gateway.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Witgate configuration")]
+pub(crate) struct Written {
+    gateway: gateway::Gateway,
+    admin: admin::Admin,
+    telemetry: telemetry::Telemetry,
+    /// The doors. Without any, the gateway listens in cleartext on `0.0.0.0:8080`.
+    listeners: Vec<listener::Listener>,
+    /// What is done with requests. The most specific route that matches holds.
+    routes: Vec<route::Route>,
+    /// Where requests go, by name.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    upstreams: BTreeMap<String, upstream::Upstream>,
+    /// The plugins that may be used, by name.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    plugins: BTreeMap<String, plugin::Plugin>,
+    /// Plugins with settings, rights and budgets, by name. What routes, listeners and the gateway refer to.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    bindings: BTreeMap<String, binding::Binding>,
+}
+
+/// A table as written, which knows what it means.
+pub(crate) trait Section: DeserializeOwned {
+    /// The type of the model.
+    type Meant;
+
+    /// What it means. `at` is the JSON Pointer of the table; whatever is wrong with it is reported to the scope, and
+    /// none is returned where nothing could be meant.
+    fn meant(self, at: &str, scope: &mut Scope) -> Option<Self::Meant>;
+}
+
+/// The JSON Schema of a configuration file (draft 2020-12).
+pub fn schema() -> Value {
+    SCHEMA.clone()
+}
+
+pub(crate) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with_transform(WithoutNull);
+    settings.into_generator().into_root_schema_for::<Written>().to_value()
+});
+
+/// TOML has no null: a key that may be left out is simply not required.
+#[derive(Debug, Clone)]
+struct WithoutNull;
+
+impl Transform for WithoutNull {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        let Some(keywords) = schema.as_object_mut() else {
+            return;
+        };
+        if keywords.get("default").is_some_and(Value::is_null) {
+            keywords.remove("default");
+        }
+        if let Some(Value::Array(types)) = keywords.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                keywords.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(branches)) = keywords.get_mut("anyOf") {
+            branches.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
+            if let [Value::Object(only)] = branches.as_slice() {
+                let only = only.clone();
+                keywords.remove("anyOf");
+                for (keyword, value) in only {
+                    keywords.entry(keyword).or_insert(value);
+                }
+            }
+        }
+    }
+}
+
+/// What a document means. Whatever is wrong is reported to the scope; then the result must not be used.
+pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
+    let gateway = scope.section::<gateway::Gateway>("/gateway");
+    let admin = scope.section::<admin::Admin>("/admin");
+    let telemetry = scope.section::<telemetry::Telemetry>("/telemetry");
+    let listeners = listener::all(scope, admin.as_ref().and_then(|admin| admin.address));
+    let routes = route::all(scope);
+    let upstreams = scope.table::<upstream::Upstream>("upstreams");
+    let plugins = scope.table::<plugin::Plugin>("plugins");
+    let bindings = binding::all(scope);
+    Some(Config {
+        gateway: gateway?,
+        admin: admin?,
+        telemetry: telemetry?,
+        listeners,
+        routes,
+        upstreams,
+        plugins,
+        bindings,
+    })
+}

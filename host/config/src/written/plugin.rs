@@ -1,0 +1,47 @@
+//! `[plugins.NAME]`: the plugins that may be used.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Scope, Section};
+use crate::model;
+use crate::pointer::{child, segments};
+use crate::scalar::{Digest, Size, Text};
+
+/// A plugin that may be used. A file in the plugin folder that is not declared does nothing.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Plugin {
+    /// The component, absolute or relative to `gateway.plugin_folder`. Without it, the plugin's name and `.wasm`.
+    #[schemars(length(min = 1))]
+    file: Option<String>,
+    /// The digest the file must have, `"sha256:"` and 64 hexadecimal digits. Without it, any file is taken.
+    digest: Option<Text<Digest>>,
+    /// Bytes its store may hold, all spaces together.
+    store_bytes: Text<Size>,
+}
+
+impl Default for Plugin {
+    fn default() -> Self {
+        Self { file: None, digest: None, store_bytes: Text::of("16MiB") }
+    }
+}
+
+impl Section for Plugin {
+    type Meant = model::Plugin;
+
+    fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Plugin> {
+        let name = segments(at).last().unwrap_or_default();
+        let file = PathBuf::from(self.file.unwrap_or_else(|| format!("{name}.wasm")));
+        if file.file_name().is_none() {
+            scope.report(&child(at, "file"), "this is not the path of a file", None);
+        }
+        Some(model::Plugin {
+            file,
+            digest: self.digest.map(|digest| digest.value.0),
+            store_bytes: self.store_bytes.value.in_memory(),
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! What a route does: forward, redirect, or answer.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Scope;
+use super::one_or_many::OneOrMany;
+use crate::model::{self, PathMatch};
+use crate::pointer::child;
+use crate::scalar::{HeaderName, Location, PathPattern, PathPrefix, PathTemplate, Scalar, Text};
+
+/// A prefix that is cut off.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum StripPrefix {
+    Switch(bool),
+    Prefix(Text<PathPrefix>),
+}
+
+/// Where a redirect leads.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Redirect {
+    Location(Text<Location>),
+    Table(RedirectTable),
+}
+
+/// Where a redirect leads, and how.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedirectTable {
+    /// The target: a path or URL. `{name}` stands for parameters of the route's path, `{path}` and `{query}` for the
+    /// request's.
+    location: Text<Location>,
+    /// The status. 301 and 308 are remembered by browsers; 307 and 308 keep the method.
+    #[serde(default = "default_redirect_status")]
+    #[schemars(extend("enum" = [301, 302, 303, 307, 308]))]
+    status: u16,
+}
+
+/// Temporary, because a permanent redirect cannot be taken back, and keeping the method.
+fn default_redirect_status() -> u16 {
+    307
+}
+
+/// A fixed response.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Respond {
+    /// The status, 200 to 599.
+    #[schemars(range(min = 200, max = 599))]
+    status: u16,
+    /// Headers, each with one value or a list of them.
+    headers: BTreeMap<String, OneOrMany<String>>,
+    /// The body.
+    body: String,
+}
+
+impl Default for Respond {
+    fn default() -> Self {
+        Self { status: 200, headers: BTreeMap::new(), body: String::new() }
+    }
+}
+
+/// The keys of a route that say what it does, and those they depend on.
+pub(crate) struct Keys<'r> {
+    pub(crate) upstream: Option<String>,
+    pub(crate) upstreams: Option<BTreeMap<String, u32>>,
+    pub(crate) rewrite: Option<Text<PathTemplate>>,
+    pub(crate) strip_prefix: Option<StripPrefix>,
+    pub(crate) preserve_host: Option<bool>,
+    pub(crate) redirect: Option<Redirect>,
+    pub(crate) respond: Option<Respond>,
+    pub(crate) path: Option<&'r PathPattern>,
+    pub(crate) prefix: Option<&'r PathPrefix>,
+}
+
+impl Keys<'_> {
+    /// The parameters of the route's path.
+    fn parameters(&self) -> Vec<&str> {
+        self.path.map(|path| path.parameters.iter().map(String::as_str).collect()).unwrap_or_default()
+    }
+}
+
+/// What the route at a place does; none if it says nothing.
+pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
+    scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
+    let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
+    for key in ["rewrite", "strip_prefix", "preserve_host"] {
+        let at = child(at, key);
+        if !forwards && scope.is_written(&at) {
+            scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);
+        }
+    }
+    let upstreams = forward_to(keys.upstream.take(), keys.upstreams.take(), at, scope);
+    if !upstreams.is_empty() || forwards {
+        let preserve_host = keys.preserve_host.unwrap_or(true);
+        return Some(model::Action::Forward(model::Forward {
+            upstreams,
+            rewrite: rewrite(&mut keys, at, scope),
+            preserve_host,
+        }));
+    }
+    if let Some(redirect) = keys.redirect.take() {
+        return Some(redirect.meant(&keys.parameters(), &child(at, "redirect"), scope));
+    }
+    if let Some(respond) = keys.respond.take() {
+        return Some(respond.meant(&child(at, "respond"), scope));
+    }
+    let hint = "set one of `upstream`, `upstreams`, `redirect` and `respond`";
+    scope.report(at, "this route does not say what is done with a request", Some(hint.to_owned()));
+    None
+}
+
+fn forward_to(
+    one: Option<String>,
+    several: Option<BTreeMap<String, u32>>,
+    at: &str,
+    scope: &mut Scope,
+) -> Vec<(String, u32)> {
+    if let Some(name) = one {
+        scope.check_upstream(&child(at, "upstream"), &name);
+        return vec![(name, 1)];
+    }
+    let Some(several) = several else {
+        return Vec::new();
+    };
+    let at = child(at, "upstreams");
+    for name in several.keys() {
+        scope.check_upstream(&child(&at, name), name);
+    }
+    if several.values().all(|weight| *weight == 0) {
+        scope.report(&at, "at least one upstream needs a weight above 0", None);
+    }
+    several.into_iter().collect()
+}
+
+fn rewrite(keys: &mut Keys, at: &str, scope: &mut Scope) -> model::Rewrite {
+    scope.exclude(at, &["rewrite", "strip_prefix"]);
+    if let Some(template) = keys.rewrite.take() {
+        let parameters = keys.parameters();
+        check_parameters(&template.value.names, &parameters, &child(at, "rewrite"), scope);
+        return model::Rewrite::Template(template.as_written().to_owned());
+    }
+    let prefix = match (keys.path, keys.prefix) {
+        (Some(PathPattern { matches: PathMatch::Prefix(prefix), .. }), _)
+        | (None, Some(PathPrefix(prefix))) => Some(prefix),
+        _ => None,
+    };
+    match (keys.strip_prefix.take(), prefix) {
+        (None | Some(StripPrefix::Switch(false)), _) => model::Rewrite::Keep,
+        (Some(StripPrefix::Prefix(prefix)), _) => model::Rewrite::StripPrefix(prefix.value.0),
+        (Some(StripPrefix::Switch(true)), Some(prefix)) => model::Rewrite::StripPrefix(prefix.clone()),
+        (Some(StripPrefix::Switch(true)), None) => {
+            let hint = "name the prefix: strip_prefix = \"/api\"".to_owned();
+            scope.report(
+                &child(at, "strip_prefix"),
+                "the path of this route is not a prefix such as \"/api/*\"",
+                Some(hint),
+            );
+            model::Rewrite::Keep
+        }
+    }
+}
+
+fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
+    for name in names {
+        let otherwise = if known.is_empty() {
+            "the path of this route has no parameters".to_owned()
+        } else {
+            format!("known: {}", known.join(", "))
+        };
+        scope.check_name(at, "parameter", name, known, otherwise);
+    }
+}
+
+impl Redirect {
+    fn meant(self, parameters: &[&str], at: &str, scope: &mut Scope) -> model::Action {
+        let (location, status, location_at) = match self {
+            Self::Location(location) => (location, default_redirect_status(), at.to_owned()),
+            Self::Table(table) => (table.location, table.status, child(at, "location")),
+        };
+        let known: Vec<&str> = parameters.iter().copied().chain(["path", "query"]).collect();
+        check_parameters(&location.value.names, &known, &location_at, scope);
+        model::Action::Redirect { status, location: location.as_written().to_owned() }
+    }
+}
+
+/// Headers of a fixed response that are the gateway's.
+const FRAMING: &[&str] =
+    &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+impl Respond {
+    fn meant(self, at: &str, scope: &mut Scope) -> model::Action {
+        if matches!(self.status, 204 | 205 | 304) && !self.body.is_empty() {
+            scope.report(
+                &child(at, "body"),
+                format!("a response with status {} has no body", self.status),
+                None,
+            );
+        }
+        let mut headers = Vec::new();
+        for (name, values) in self.headers {
+            let at = child(&child(at, "headers"), &name);
+            match HeaderName::read(&name) {
+                Ok(HeaderName(name)) if FRAMING.contains(&name.as_str()) => {
+                    scope.report_key(
+                        &at,
+                        format!("`{name}` is set by the gateway"),
+                        Some("leave it out".to_owned()),
+                    );
+                }
+                Ok(HeaderName(name)) => {
+                    for value in values.into_vec() {
+                        if value.chars().any(|letter| letter.is_control() && letter != '\t') {
+                            scope.report(&at, "this value has a control character in it", None);
+                        }
+                        headers.push((name.clone(), value));
+                    }
+                }
+                Err(why) => scope.report_key(&at, format!("expected {}: {why}", HeaderName::WHAT), None),
+            }
+        }
+        model::Action::Respond { status: self.status, headers, body: self.body }
+    }
+}

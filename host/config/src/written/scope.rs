@@ -1,0 +1,198 @@
+//! What sections need while they find out what they mean: the names there are, the places things were written at,
+//! and somewhere to report to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Section;
+use crate::pointer::{child, within};
+use crate::problem::{Problem, Problems, Related, SourceMap};
+use crate::schema::{Finding, nearest};
+use crate::settings::Settings;
+
+/// The one scope of a document.
+pub(crate) struct Scope<'d> {
+    /// The document.
+    pub(crate) document: &'d Settings,
+    /// Certificates, keys and CAs that are named.
+    pub(crate) files: Vec<PathBuf>,
+    sources: &'d SourceMap,
+    broken: Vec<String>,
+    implicit: BTreeSet<String>,
+    problems: Problems,
+}
+
+impl<'d> Scope<'d> {
+    /// The scope of a document in which `findings` were made already; sections with findings are not looked into.
+    pub(crate) fn new(document: &'d Settings, sources: &'d SourceMap, findings: &[Finding]) -> Self {
+        let broken = findings.iter().map(|finding| finding.pointer.clone()).collect();
+        Self { document, files: Vec::new(), sources, broken, implicit: BTreeSet::new(), problems: Vec::new() }
+    }
+
+    /// All that was reported.
+    pub(crate) fn into_problems(self) -> (Problems, Vec<PathBuf>) {
+        (self.problems, self.files)
+    }
+
+    /// Reports a mistake in the value at a place.
+    pub(crate) fn report(&mut self, at: &str, message: impl Into<String>, hint: Option<String>) {
+        self.problems.push(self.document.problem(at, message, hint));
+    }
+
+    /// Reports a key that should not be there.
+    pub(crate) fn report_key(&mut self, at: &str, message: impl Into<String>, hint: Option<String>) {
+        let finding = Finding { pointer: at.to_owned(), at_key: true, message: message.into(), hint };
+        self.problems.push(self.document.place(finding));
+    }
+
+    /// Reports a mistake that has part in another place, with what is there.
+    pub(crate) fn report_with(&mut self, at: &str, message: impl Into<String>, other: &str, label: &str) {
+        let related =
+            self.document.nearest_span(other).cloned().map(|span| Related { label: label.to_owned(), span });
+        self.problems.push(Problem { related, ..self.document.problem(at, message, None) });
+    }
+
+    /// Whether a key was written.
+    pub(crate) fn is_written(&self, at: &str) -> bool {
+        self.document.get(at).is_some()
+    }
+
+    /// What the table at a place means; none if there is something wrong with it.
+    pub(crate) fn section<S: Section>(&mut self, at: &str) -> Option<S::Meant> {
+        if self.broken.iter().any(|broken| within(broken, at)) {
+            return None;
+        }
+        match self.document.convert::<S>(at) {
+            Ok(written) => written.meant(at, self),
+            Err(finding) => {
+                self.problems.push(self.document.place(finding));
+                None
+            }
+        }
+    }
+
+    /// What the tables of a list mean, with their pointers; those with something wrong are left out.
+    pub(crate) fn list<S: Section>(&mut self, key: &str) -> Vec<(String, S::Meant)> {
+        let length = self.document.value.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+        let places = (0..length).map(|index| format!("/{key}/{index}"));
+        places.filter_map(|at| self.section::<S>(&at).map(|meant| (at, meant))).collect()
+    }
+
+    /// What the tables of a table mean, by name; those with something wrong are left out.
+    pub(crate) fn table<S: Section>(&mut self, key: &str) -> BTreeMap<String, S::Meant> {
+        let names: Vec<String> = self.names(key).map(str::to_owned).collect();
+        let meant = names.into_iter().filter_map(|name| {
+            let at = child(&format!("/{key}"), &name);
+            self.section::<S>(&at).map(|meant| (name, meant))
+        });
+        meant.collect()
+    }
+
+    /// The names declared in one of the tables of tables, whether they are right or wrong.
+    pub(crate) fn names(&self, key: &str) -> impl Iterator<Item = &'d str> + use<'d> {
+        self.document
+            .value
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Checks that an upstream of that name is declared.
+    pub(crate) fn check_upstream(&mut self, at: &str, name: &str) {
+        let known: Vec<&str> = self.names("upstreams").collect();
+        self.check_name(at, "upstream", name, &known, format!("declare it: [upstreams.{name}]"));
+    }
+
+    /// Checks that a plugin of that name is declared.
+    pub(crate) fn check_plugin(&mut self, at: &str, name: &str) {
+        let known: Vec<&str> = self.names("plugins").collect();
+        self.check_name(at, "plugin", name, &known, format!("declare it: [plugins.{name}]"));
+    }
+
+    /// Checks the names in a `plugins` list: bindings, or plugins, which are then bound with default settings.
+    pub(crate) fn check_bindings(&mut self, at: &str, names: &[String]) {
+        let bindings: Vec<&str> = self.names("bindings").collect();
+        let plugins: Vec<&str> = self.names("plugins").collect();
+        let known: Vec<&str> = bindings.iter().chain(&plugins).copied().collect();
+        for (index, name) in names.iter().enumerate() {
+            let at = child(at, &index.to_string());
+            if names[..index].contains(name) {
+                self.report(&at, format!("`{name}` is in the list twice"), None);
+            }
+            if !bindings.contains(&name.as_str()) && plugins.contains(&name.as_str()) {
+                self.implicit.insert(name.clone());
+            }
+            self.check_name(&at, "binding or plugin", name, &known, format!("declare it: [plugins.{name}]"));
+        }
+    }
+
+    /// Plugins that something refers to by their own names, without a binding.
+    pub(crate) fn implicit_bindings(&self) -> BTreeSet<String> {
+        self.implicit.clone()
+    }
+
+    /// Checks a name against those that are known.
+    pub(crate) fn check_name(&mut self, at: &str, kind: &str, name: &str, known: &[&str], otherwise: String) {
+        if !known.contains(&name) {
+            let hint = nearest(name, known.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
+            self.report(at, format!("there is no {kind} `{name}`"), Some(hint.unwrap_or(otherwise)));
+        }
+    }
+
+    /// Checks that at most one of some keys is written.
+    pub(crate) fn exclude(&mut self, at: &str, keys: &[&str]) {
+        let written: Vec<&str> =
+            keys.iter().copied().filter(|key| self.is_written(&child(at, key))).collect();
+        for key in written.iter().skip(1) {
+            let (first, at_key) = (written[0], child(at, key));
+            let other = child(at, first);
+            let mut problem = self.document.place(Finding {
+                pointer: at_key,
+                at_key: true,
+                message: format!("`{key}` and `{first}` exclude each other"),
+                hint: Some("keep one of them".to_owned()),
+            });
+            let span =
+                self.document.key_spans.get(&other).or_else(|| self.document.nearest_span(&other)).cloned();
+            problem.related = span.map(|span| Related { label: format!("`{first}` is set here"), span });
+            self.problems.push(problem);
+        }
+    }
+
+    /// Checks that a time limit, where it was written, is longer than nothing.
+    pub(crate) fn check_positive(&mut self, at: &str, key: &str, duration: Duration) -> Duration {
+        if duration.is_zero() && self.is_written(&child(at, key)) {
+            self.report(&child(at, key), format!("`{key}` must be longer than 0"), None);
+        }
+        duration
+    }
+
+    /// Checks that an amount, where it was written, is in range.
+    pub(crate) fn check_size(&mut self, at: &str, key: &str, size: u64, (least, most): (u64, u64)) {
+        if (size < least || size > most) && self.is_written(&child(at, key)) {
+            self.report(&child(at, key), format!("`{key}` must be from {least} to {most} bytes"), None);
+        }
+    }
+
+    /// A path, resolved against the folder of the file that names it.
+    pub(crate) fn path(&self, at: &str, path: &str) -> PathBuf {
+        let file = self.document.nearest_span(at).map_or(0, |span| span.file);
+        let folder = self.sources.files.get(file).and_then(|(path, _)| path.parent());
+        folder.unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The path of a file that must be there and is watched.
+    pub(crate) fn file(&mut self, at: &str, path: &str) -> PathBuf {
+        let path = self.path(at, path);
+        if let Err(error) = std::fs::File::open(&path) {
+            self.report(at, format!("cannot read `{}`: {error}", path.display()), None);
+        }
+        self.files.push(path.clone());
+        path
+    }
+}

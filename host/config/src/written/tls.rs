@@ -1,0 +1,152 @@
+//! TLS of listeners and towards upstreams.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Scope;
+use crate::model;
+use crate::pointer::child;
+
+/// A certificate chain and its private key, PEM.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificateFiles {
+    /// The chain, leaf first.
+    #[schemars(length(min = 1))]
+    certificate: String,
+    /// The private key.
+    #[schemars(length(min = 1))]
+    key: String,
+}
+
+impl CertificateFiles {
+    pub(crate) fn meant(self, at: &str, scope: &mut Scope) -> model::CertificateFiles {
+        model::CertificateFiles {
+            certificate: scope.file(&child(at, "certificate"), &self.certificate),
+            key: scope.file(&child(at, "key"), &self.key),
+        }
+    }
+}
+
+/// TLS of a listener: `certificate` and `key`, or several `certificates`.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ListenerTls {
+    /// The certificate chain (PEM, leaf first). Watched and reloaded.
+    #[schemars(length(min = 1))]
+    certificate: Option<String>,
+    /// The private key (PEM).
+    #[schemars(length(min = 1))]
+    key: Option<String>,
+    /// Several certificates, chosen by SNI among the names in them; the first is the default.
+    certificates: Vec<CertificateFiles>,
+    /// CA certificates (PEM) against which client certificates are verified. Without it none are asked for.
+    #[schemars(length(min = 1))]
+    client_ca: Option<String>,
+    /// Whether a client certificate must be presented (`required`, the default once there is a `client_ca`) or may be
+    /// (`optional`).
+    client_certificate: Option<ClientCertificate>,
+    /// Whether TLS 1.2 is still spoken beside TLS 1.3. The default is true.
+    tls12: Option<bool>,
+}
+
+/// Whether a client certificate must be presented.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum ClientCertificate {
+    Required,
+    Optional,
+}
+
+impl ListenerTls {
+    pub(crate) fn meant(self, at: &str, scope: &mut Scope) -> model::ListenerTls {
+        let mut certificates = Vec::new();
+        match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => {
+                certificates.push(CertificateFiles { certificate, key }.meant(at, scope));
+            }
+            (Some(_), None) => scope.report(
+                at,
+                "missing key `key`",
+                Some("`key`: the private key of the certificate (PEM)".to_owned()),
+            ),
+            (None, Some(_)) => scope.report(
+                at,
+                "missing key `certificate`",
+                Some("`certificate`: the certificate chain of the key (PEM)".to_owned()),
+            ),
+            (None, None) if self.certificates.is_empty() => {
+                scope.report(
+                    at,
+                    "a listener with TLS needs a certificate",
+                    Some("set `certificate` and `key`".to_owned()),
+                );
+            }
+            (None, None) => {}
+        }
+        for (index, files) in self.certificates.into_iter().enumerate() {
+            certificates.push(files.meant(&format!("{at}/certificates/{index}"), scope));
+        }
+        if self.client_certificate.is_some() && self.client_ca.is_none() {
+            let hint = Some("set `client_ca`".to_owned());
+            scope.report_key(
+                &child(at, "client_certificate"),
+                "`client_certificate` needs CA certificates to verify against",
+                hint,
+            );
+        }
+        let client_ca = self.client_ca.map(|path| scope.file(&child(at, "client_ca"), &path));
+        model::ListenerTls {
+            certificates,
+            client_certificate_required: client_ca.is_some()
+                && !matches!(self.client_certificate, Some(ClientCertificate::Optional)),
+            client_ca,
+            tls12: self.tls12.unwrap_or(true),
+        }
+    }
+}
+
+/// TLS towards endpoints: `true`, or a table.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum UpstreamTls {
+    /// Whether TLS is spoken, with certificates verified against those of the system.
+    Switch(bool),
+    Table(UpstreamTlsTable),
+}
+
+/// TLS towards endpoints.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpstreamTlsTable {
+    /// The name sent as SNI and checked in the certificate. Without it, the host of the endpoint.
+    #[schemars(length(min = 1))]
+    server_name: Option<String>,
+    /// CA certificates (PEM). Without it, those of the system.
+    #[schemars(length(min = 1))]
+    ca: Option<String>,
+    /// The gateway's own certificate.
+    client_certificate: Option<CertificateFiles>,
+    /// Takes certificates unverified, which gives up all protection that TLS gives. For tests only.
+    insecure_skip_verify: bool,
+}
+
+impl UpstreamTls {
+    /// None: cleartext.
+    pub(crate) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::UpstreamTls> {
+        let table = match self {
+            Self::Switch(false) => return None,
+            Self::Switch(true) => UpstreamTlsTable::default(),
+            Self::Table(table) => table,
+        };
+        Some(model::UpstreamTls {
+            server_name: table.server_name,
+            ca: table.ca.map(|path| scope.file(&child(at, "ca"), &path)),
+            client_certificate: table
+                .client_certificate
+                .map(|files| files.meant(&child(at, "client_certificate"), scope)),
+            insecure_skip_verify: table.insecure_skip_verify,
+        })
+    }
+}

@@ -1,0 +1,210 @@
+//! `[upstreams.NAME]`: where requests go.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::tls::{UpstreamTls, UpstreamTlsTable};
+use super::{Scope, Section};
+use crate::model;
+use crate::pointer::child;
+use crate::scalar::{Duration, DurationOrOff, EndpointAddress, Scheme, Text};
+
+/// Where requests go: one or more endpoints that do the same.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["endpoints"]))]
+pub(crate) struct Upstream {
+    /// The endpoints: `"host:port"`, `"http://host"`, `"https://host"`, or a table with `address` and `weight`.
+    #[schemars(length(min = 1))]
+    endpoints: Vec<Endpoint>,
+    /// The policy that picks among the endpoints, e.g. `round-robin` or `least-requests`.
+    #[schemars(length(min = 1))]
+    balancer: String,
+    /// The protocol spoken to the endpoints: `http1`, or `http2` (by ALPN over TLS, by prior knowledge in cleartext).
+    protocol: Protocol,
+    /// TLS towards the endpoints: `true`, or a table. Implied by `https://` endpoints.
+    tls: Option<UpstreamTls>,
+    /// Time for connecting, TLS included.
+    connect_timeout: Text<Duration>,
+    /// Time from the end of the request until the response head.
+    first_byte_timeout: Text<Duration>,
+    /// Time without a byte in either direction while a response is streamed, and in tunnels.
+    idle_timeout: Text<DurationOrOff>,
+    /// How long an unused connection is kept. Shorter than the endpoint's own, it avoids requests on stale connections.
+    keep_alive: Text<Duration>,
+    /// Unused connections kept for each endpoint and core.
+    #[schemars(range(max = 100_000))]
+    idle_connections: usize,
+    /// Connections at once, over all cores. 0 means unlimited.
+    #[schemars(range(max = 10_000_000))]
+    max_connections: usize,
+    /// Requests that may wait for a connection, over all cores. What is over is answered with 503.
+    #[schemars(range(max = 10_000_000))]
+    max_pending: usize,
+    /// How long a request may wait for a connection.
+    pending_timeout: Text<Duration>,
+    /// The circuit breaker of each endpoint.
+    breaker: Breaker,
+}
+
+/// The protocol spoken to endpoints.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// An endpoint of an upstream.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Endpoint {
+    Address(Text<EndpointAddress>),
+    Table(WeightedEndpoint),
+}
+
+/// An endpoint with its share.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WeightedEndpoint {
+    /// The address, e.g. `"127.0.0.1:9001"`.
+    address: Text<EndpointAddress>,
+    /// Share relative to its siblings. 0 takes no new requests.
+    #[serde(default = "default_weight")]
+    #[schemars(range(max = 1_000_000))]
+    weight: u32,
+}
+
+fn default_weight() -> u32 {
+    1
+}
+
+/// A circuit breaker: failures in a row open it, then one probe at a time finds out whether the endpoint is back.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Breaker {
+    /// Failures in a row that open it. 0 means never.
+    consecutive_failures: u32,
+    /// How long it stays open before a probe is let through.
+    open_for: Text<Duration>,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { consecutive_failures: 5, open_for: Text::of("5s") }
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            balancer: "round-robin".to_owned(),
+            protocol: Protocol::Http1,
+            tls: None,
+            connect_timeout: Text::of("2s"),
+            first_byte_timeout: Text::of("30s"),
+            idle_timeout: Text::of("5m"),
+            keep_alive: Text::of("60s"),
+            idle_connections: 64,
+            max_connections: 1024,
+            max_pending: 1024,
+            pending_timeout: Text::of("5s"),
+            breaker: Breaker::default(),
+        }
+    }
+}
+
+impl Section for Upstream {
+    type Meant = model::Upstream;
+
+    fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Upstream> {
+        let (endpoints, https) = endpoints(self.endpoints, &child(at, "endpoints"), scope);
+        let breaker_at = child(at, "breaker");
+        Some(model::Upstream {
+            endpoints,
+            balancer: self.balancer,
+            protocol: match self.protocol {
+                Protocol::Http1 => model::UpstreamProtocol::Http1,
+                Protocol::Http2 => model::UpstreamProtocol::Http2,
+            },
+            tls: tls(self.tls, https, &child(at, "tls"), scope),
+            connect_timeout: scope.check_positive(at, "connect_timeout", self.connect_timeout.value.0),
+            first_byte_timeout: scope.check_positive(
+                at,
+                "first_byte_timeout",
+                self.first_byte_timeout.value.0,
+            ),
+            idle_timeout: self
+                .idle_timeout
+                .value
+                .0
+                .map(|idle| scope.check_positive(at, "idle_timeout", idle)),
+            keep_alive: self.keep_alive.value.0,
+            idle_connections: self.idle_connections,
+            max_connections: self.max_connections,
+            max_pending: self.max_pending,
+            pending_timeout: self.pending_timeout.value.0,
+            breaker: model::Breaker {
+                consecutive_failures: self.breaker.consecutive_failures,
+                open_for: scope.check_positive(&breaker_at, "open_for", self.breaker.open_for.value.0),
+            },
+        })
+    }
+}
+
+/// The endpoints, and whether they are all spoken to by `https://`.
+fn endpoints(written: Vec<Endpoint>, at: &str, scope: &mut Scope) -> (Vec<model::Endpoint>, Option<bool>) {
+    let mut endpoints: Vec<model::Endpoint> = Vec::new();
+    let mut schemes = Vec::new();
+    for (index, endpoint) in written.into_iter().enumerate() {
+        let at = child(at, &index.to_string());
+        let (address, weight) = match endpoint {
+            Endpoint::Address(address) => (address.value, default_weight()),
+            Endpoint::Table(table) => (table.address.value, table.weight),
+        };
+        let earlier = endpoints.iter().any(|known| known.host == address.host && known.port == address.port);
+        if earlier {
+            scope.report(
+                &at,
+                "this endpoint is in the list twice",
+                Some("give it a `weight` instead".to_owned()),
+            );
+        }
+        if schemes.first().is_some_and(|first| *first != address.scheme) {
+            scope.report(
+                &at,
+                "the endpoints of an upstream are all `https://` or all not",
+                Some("declare two upstreams".to_owned()),
+            );
+        }
+        schemes.push(address.scheme);
+        endpoints.push(model::Endpoint { host: address.host, port: address.port, weight });
+    }
+    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        scope.report(at, "all endpoints have weight 0, so none takes requests", None);
+    }
+    (endpoints, schemes.first().copied().flatten().map(|scheme| scheme == Scheme::Https))
+}
+
+/// `https` is none where the endpoints name no scheme.
+fn tls(
+    written: Option<UpstreamTls>,
+    https: Option<bool>,
+    at: &str,
+    scope: &mut Scope,
+) -> Option<model::UpstreamTls> {
+    match (written, https) {
+        (None, Some(true)) => UpstreamTls::Table(UpstreamTlsTable::default()).meant(at, scope),
+        (None, _) => None,
+        (Some(written), https) => {
+            let tls = written.meant(at, scope);
+            if https.is_some_and(|https| https != tls.is_some()) {
+                let hint = Some("leave the scheme of the endpoints out, or this key".to_owned());
+                scope.report_key(at, "`tls` contradicts the scheme of the endpoints", hint);
+            }
+            tls
+        }
+    }
+}
