@@ -1,4 +1,4 @@
-//! Builds what the quick start runs.
+//! Builds what the quick start runs, and lays out its folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,16 +15,24 @@ pub(crate) fn gateway(repository: &Path) -> Result<PathBuf> {
     Ok(own.with_file_name("witgate"))
 }
 
-/// Builds the four plugins with `witgate plugin build` and puts them into the gateway's plugin folder.
-pub(crate) fn plugins(repository: &Path, witgate: &Path) -> Result<()> {
-    let folder = repository.join("target/quickstart/plugins");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Makes `target/quickstart`: the configuration, which may be edited there while the gateway runs, and four plugins,
+/// built with `witgate plugin build`.
+pub(crate) fn folder(repository: &Path, witgate: &Path) -> Result<PathBuf> {
+    let folder = repository.join("target/quickstart");
+    let plugins = folder.join("plugins");
+    std::fs::create_dir_all(&plugins).with_context(|| format!("cannot make {}", plugins.display()))?;
+    copy(&repository.join("examples/quickstart/witgate.toml"), &folder.join("witgate.toml"))?;
     for plugin in PLUGINS {
-        run(Command::new(witgate)
-            .args(["plugin", "build", "--out"])
-            .arg(&folder)
-            .current_dir(repository.join("plugins").join(plugin)))?;
+        let source = repository.join("plugins").join(plugin);
+        run(Command::new(witgate).args(["plugin", "build", "--path"]).arg(&source))?;
+        let component = format!("{}.wasm", plugin.replace('-', "_"));
+        copy(&source.join("target").join(&component), &plugins.join(&component))?;
     }
+    Ok(folder)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
 }
 

@@ -14,17 +14,17 @@ async fn main() -> Result<()> {
     let repository =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("examples/quickstart")?;
     let witgate = build::gateway(repository)?;
-    build::plugins(repository, &witgate)?;
+    let folder = build::folder(repository, &witgate)?;
 
     let users = services::users().await?;
     let orders_v1 = services::orders("v1").await?;
     let orders_v2 = services::orders("v2").await?;
     println!("\nusers service on {users}, orders service on {orders_v1} (v1) and {orders_v2} (v2)");
-    println!("the gateway comes up; README.md says what to try\n");
+    println!("the gateway's folder is {}; README.md says what to try\n", folder.display());
 
     let mut gateway = tokio::process::Command::new(witgate)
         .args(["run", "--config"])
-        .arg(repository.join("examples/quickstart/witgate.toml"))
+        .arg(folder.join("witgate.toml"))
         .env("USERS", users.to_string())
         .env("ORDERS_V1", orders_v1.to_string())
         .env("ORDERS_V2", orders_v2.to_string())
