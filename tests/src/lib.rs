@@ -8,11 +8,13 @@ mod artifacts;
 mod client;
 mod gateway;
 mod origin;
+mod shell;
 
 pub use artifacts::{guest, plugin, repository, witgate};
 pub use client::{Client, Reply, raw};
 pub use gateway::{Gateway, Scratch};
 pub use origin::{Origin, OriginBody, Seen};
+pub use shell::{Block, Shell, blocks};
 
 use std::time::{Duration, Instant};
 

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod data_path;
+mod documents;
 mod drain;
 mod framing;
 mod hot_swap;

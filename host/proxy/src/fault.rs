@@ -317,7 +317,8 @@ impl Fault {
         }
         if let Some(error) = description.proxy_error {
             let status = format!("witgate; error={error}");
-            headers.insert(PROXY_STATUS, HeaderValue::from_str(&status).expect("the table's words are tokens"));
+            headers
+                .insert(PROXY_STATUS, HeaderValue::from_str(&status).expect("the table's words are tokens"));
         }
         if self.kind.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,0 +1,186 @@
+//! What the documents say is true: every command and configuration in them is run as a reader would.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use witgate_tests::{Block, Client, DEADLINE, Scratch, Shell, blocks, repository, witgate};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn readme(section: &str, language: &str) -> Vec<Block> {
+    let all = blocks(&read("README.md"));
+    let found: Vec<Block> =
+        all.into_iter().filter(|block| block.section == section && block.language == language).collect();
+    assert!(!found.is_empty(), "README.md has a {language} block under `{section}`");
+    found
+}
+
+/// A folder that looks like the checkout to relative commands, and can be written to.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("witgate-").tempdir().expect("a scratch folder");
+    witgate();
+    for entry in ["target", "README.md", "sdk", "plugins", "wit"] {
+        let place = repository().join(entry);
+        std::os::unix::fs::symlink(place, folder.path().join(entry)).expect("an empty folder takes links");
+    }
+    folder
+}
+
+/// A program that runs until it is told to end.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let command = command.env("LISTEN", "127.0.0.1:0").env("ADMIN", "off").stdin(Stdio::null());
+        Running(command.spawn().expect("the program can be run"))
+    }
+
+    /// Waits until a gateway answers on an admin socket and tells where its first listener is.
+    fn address(&mut self, socket: &Path, within: std::time::Duration) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let begun = Instant::now();
+        loop {
+            assert!(self.0.try_wait().expect("it can be asked").is_none(), "the program ended early");
+            let status = runtime.block_on(async {
+                let mut admin = Client::unix(socket).await.ok()?;
+                let ready = admin.get("/readyz", &[]).await.status == 200;
+                ready.then_some(admin.get("/status", &[]).await.json())
+            });
+            if let Some(status) = status {
+                return status["listeners"][0]["address"].as_str().expect("an address").to_owned();
+            }
+            assert!(begun.elapsed() < within, "no gateway answers on {}", socket.display());
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An orderly end, so that what it started ends too; ours, by its id.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
+        let begun = Instant::now();
+        while self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            if begun.elapsed() > DEADLINE {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn ci_runs_the_test_command_of_the_readme() {
+    let tests: Vec<Block> = readme("Run it", "sh");
+    assert_eq!(tests[0].text, "cargo run -p quickstart\n");
+    assert_eq!(tests[1].text, "cargo test --workspace\n");
+    let script = read(".ci/run");
+    assert!(script.contains("<!-- the test command -->") && script.contains("bash -c \"$test_command\""));
+}
+
+#[test]
+fn the_plugin_of_the_readme_is_the_example_and_is_short() {
+    let block = &readme("Write your own plugin", "rust")[0];
+    assert_eq!(block.text, read("examples/own-plugin/src/lib.rs"));
+    let lines = block.text.lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 15, "the smallest useful plugin has {lines} lines");
+}
+
+#[test]
+fn the_quick_start_does_what_the_readme_says() {
+    let folder = workplace();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let socket = repository().join("target/quickstart/admin.sock");
+    let _ = std::fs::remove_file(&socket);
+    let mut quickstart =
+        Running::start(Command::new(cargo).args(["run", "-p", "quickstart"]).current_dir(repository()));
+    let address = quickstart.address(&socket, std::time::Duration::from_secs(600));
+    let mut shell = Shell::new(folder.path());
+    for block in readme("Try it", "sh") {
+        shell.follow(&block.text.replace("localhost:8080", &address));
+    }
+}
+
+#[test]
+fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
+    let folder = workplace();
+    let mut shell = Shell::new(folder.path());
+    let steps = readme("Write your own plugin", "sh");
+    shell.follow(&steps[0].text);
+    // The reader now writes the plugin of the next block into the new crate.
+    let source = &readme("Write your own plugin", "rust")[0].text;
+    std::fs::write(folder.path().join("require-key/src/lib.rs"), source).expect("the crate was made");
+    shell.follow(&steps[1].text);
+
+    let scratch = Scratch::new();
+    scratch.install(&folder.path().join("require-key/target/require_key.wasm"), "require_key");
+    let config = scratch.write("witgate.toml", &readme("Write your own plugin", "toml")[0].text);
+    shell.follow(&format!("witgate validate --config {}", config.display()));
+}
+
+#[test]
+fn running_it_for_real_begins_with_true_commands() {
+    let folder = workplace();
+    let mut shell = Shell::new(folder.path());
+    shell.follow("export PATH=\"$PWD/target/debug:$PATH\"");
+    for block in readme("Run it for real", "sh") {
+        shell.follow(&block.text);
+    }
+}
+
+/// Copies an example to a folder of the test's own, beside what it refers to.
+fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let root = workplace();
+    let folder = root.path().join("examples").join(name);
+    std::fs::create_dir_all(folder.join("src")).expect("an empty folder takes folders");
+    for file in ["witgate.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
+        let source = repository().join("examples").join(name).join(file);
+        if source.is_file() {
+            std::fs::copy(source, folder.join(file)).expect("a copy");
+        }
+    }
+    (root, folder)
+}
+
+/// Runs an example's README: the first block prepares and runs the gateway, the second asks it.
+fn follow_example(name: &str, port: &str) {
+    let (_root, folder) = example(name);
+    let document = std::fs::read_to_string(folder.join("README.md")).expect("every example has one");
+    assert!(document.lines().count() < 40, "an example's README is short");
+    let blocks: Vec<String> = blocks(&document)
+        .into_iter()
+        .filter(|block| block.language == "sh")
+        .map(|block| block.text)
+        .collect();
+    let mut shell = Shell::new(&folder);
+    let path = witgate().parent().expect("a file is in a folder").display();
+    shell.follow(&format!("export PATH=\"{path}:$PATH\" ADMIN=off"));
+    let (prepare, run) = blocks[0].rsplit_once("witgate run").expect("the first block runs the gateway");
+    shell.follow(prepare);
+    let mut command = Command::new(witgate());
+    command.arg("run").args(run.split_whitespace()).current_dir(&folder);
+    let mut gateway = Running::start(&mut command);
+    let address = gateway.address(&folder.join("admin.sock"), DEADLINE);
+    let real = address.rsplit(':').next().expect("an address has a port");
+    shell.follow(&blocks[1].replace(port, real));
+}
+
+#[test]
+fn the_example_of_a_plugin_of_ones_own_runs() {
+    follow_example("own-plugin", "8080");
+}
+
+#[test]
+fn the_tls_example_runs() {
+    follow_example("tls", "8443");
+}
+
+#[test]
+fn the_hot_swap_example_runs() {
+    follow_example("hot-swap", "8080");
+}
