@@ -1,0 +1,75 @@
+//! The known keys, by their hashes.
+
+use std::hint::black_box;
+
+use crate::Key;
+use witgate_sdk::crypto::{self, Hash};
+use witgate_sdk::{Identity, SettingsProblem};
+
+/// The SHA-256 of nothing: the hash of a key that was lost on its way into the settings.
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Hashes and the callers behind them.
+pub(crate) struct Keys {
+    hashes: Vec<[u8; 32]>,
+    owners: Vec<Identity>,
+}
+
+impl Keys {
+    pub(crate) fn new(keys: Vec<Key>) -> Result<Self, Vec<SettingsProblem>> {
+        let mut problems = Vec::new();
+        let (mut hashes, mut owners) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+        if keys.is_empty() {
+            problems.push(SettingsProblem::new("/keys", "without a key nobody can be let in"));
+        }
+        for (index, key) in keys.into_iter().enumerate() {
+            let mut problem = |field: &str, message: &str| {
+                problems.push(SettingsProblem::new(format!("/keys/{index}/{field}"), message));
+            };
+            if key.name.is_empty() {
+                problem("name", "a caller has a name");
+            }
+            match hexadecimal(&key.sha256) {
+                None => problem(
+                    "sha256",
+                    "a SHA-256 is 64 hexadecimal digits, e.g. of `printf %s KEY | sha256sum`",
+                ),
+                Some(_) if key.sha256.eq_ignore_ascii_case(EMPTY) => {
+                    problem("sha256", "this is the hash of an empty key");
+                }
+                Some(hash) if hashes.contains(&hash) => problem("sha256", "this key is listed already"),
+                Some(hash) => {
+                    hashes.push(hash);
+                    owners.push(Identity { subject: key.name, claims: key.claims.into_iter().collect() });
+                }
+            }
+        }
+        if problems.is_empty() { Ok(Self { hashes, owners }) } else { Err(problems) }
+    }
+
+    /// Whose key it is. The time taken depends on the number of keys, never on which one fits or how nearly.
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<Identity> {
+        let presented = crypto::digest(Hash::Sha256, key);
+        let mut found = 0;
+        for (index, hash) in self.hashes.iter().enumerate() {
+            let difference = hash.iter().zip(&presented).fold(0, |difference, (a, b)| difference | (a ^ b));
+            // All ones where nothing differs, without a branch.
+            let fits = usize::from(black_box(difference) == 0).wrapping_neg();
+            found |= (index + 1) & fits;
+        }
+        found.checked_sub(1).map(|index| self.owners[index].clone())
+    }
+}
+
+fn hexadecimal(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digit =
+            |index: usize| char::from(digits[index]).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(0)? << 4 | digit(1)?;
+    }
+    Some(bytes)
+}

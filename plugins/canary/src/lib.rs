@@ -1,0 +1,199 @@
+//! Sends a share of the requests to another upstream: those that ask for it by a header, and a sticky percentage.
+//!
+//! For trying a new version on some callers before all get it. Raising the percentage only ever moves callers to the
+//! new version: each keeps a place in the line, and the percentage says how far down the line the new version goes.
+
+use witgate_sdk::{
+    Destination, HeaderName, Interest, Period, Request, Routing, SettingsProblem, crypto, random, routing,
+    settings,
+};
+
+/// How many places the line has: a percentage counts in hundredths.
+const PLACES: u32 = 10_000;
+
+/// Who goes to the new version.
+#[settings(check = problems)]
+struct Settings {
+    /// The upstream with the new version; the binding's `route_to` must list it. All others go where the route says.
+    upstream: String,
+    /// A header that decides by its value, before anything else.
+    header: Option<Choice>,
+    /// A cookie that decides by its value, after the header.
+    cookie: Option<Choice>,
+    /// The share of all other requests, in percent; hundredths count.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    percent: f64,
+    /// How a caller is found again.
+    #[serde(default)]
+    sticky: Sticky,
+}
+
+/// A header or cookie, and the values that decide.
+#[settings]
+struct Choice {
+    /// Its name. The case of a cookie's name matters.
+    name: String,
+    /// The value that means the new version.
+    #[serde(default = "always")]
+    always: String,
+    /// The value that means the route's own upstream.
+    #[serde(default = "never")]
+    never: String,
+}
+
+/// What a caller's place in the line is kept by.
+#[settings]
+#[derive(Default)]
+enum Sticky {
+    /// A cookie, which is set where it is missing.
+    Cookie(StickyCookie),
+    /// A request header, e.g. one that names the tenant. Without it a request gets any place.
+    Header(HeaderName),
+    /// The caller's identity. Without one a request gets any place.
+    Subject,
+    /// The client's address.
+    Client,
+    /// Nothing: every request is diced anew.
+    #[default]
+    Nothing,
+}
+
+/// The cookie that keeps a place.
+#[settings]
+struct StickyCookie {
+    /// Its name. Case matters.
+    #[serde(default = "cookie_name")]
+    name: String,
+    /// For how long browsers keep it.
+    #[serde(default = "cookie_age")]
+    max_age: Period,
+}
+
+fn always() -> String {
+    "always".to_owned()
+}
+
+fn never() -> String {
+    "never".to_owned()
+}
+
+fn cookie_name() -> String {
+    "witgate-canary".to_owned()
+}
+
+fn cookie_age() -> Period {
+    Period::from_secs(7 * 24 * 3600)
+}
+
+fn problems(settings: &Settings) -> Vec<SettingsProblem> {
+    let mut problems = Vec::new();
+    if settings.upstream.is_empty() {
+        problems.push(SettingsProblem::new("/upstream", "name the upstream with the new version"));
+    }
+    if !(0.0..=100.0).contains(&settings.percent) {
+        problems.push(SettingsProblem::new("/percent", "a percentage is from 0 to 100"));
+    }
+    for (pointer, choice) in [("/header", &settings.header), ("/cookie", &settings.cookie)] {
+        if choice.as_ref().is_some_and(|choice| choice.always == choice.never) {
+            problems.push(SettingsProblem::new(pointer, "`always` and `never` are the same value"));
+        }
+    }
+    let sticky = match &settings.sticky {
+        Sticky::Cookie(cookie) => Some(("/sticky/cookie", &cookie.name)),
+        _ => None,
+    };
+    let chosen = [("/header", &settings.header), ("/cookie", &settings.cookie)];
+    let chosen = chosen.iter().filter_map(|(pointer, choice)| Some((*pointer, &choice.as_ref()?.name)));
+    for (pointer, name) in chosen.chain(sticky) {
+        // Cookies are named by the same tokens as headers (RFC 6265 section 4.1.1).
+        if let Err(message) = HeaderName::try_from(name.clone()) {
+            problems.push(SettingsProblem::new(format!("{pointer}/name"), message));
+        }
+    }
+    problems
+}
+
+#[routing]
+impl Routing for Settings {
+    fn interest(&self) -> Interest {
+        let sticky = match &self.sticky {
+            Sticky::Header(name) => Some(&**name),
+            Sticky::Cookie(_) => Some("cookie"),
+            Sticky::Subject | Sticky::Client | Sticky::Nothing => None,
+        };
+        Interest::none()
+            .request_headers(self.header.iter().map(|choice| &choice.name))
+            .request_headers(self.cookie.iter().map(|_| "cookie"))
+            .request_headers(sticky)
+    }
+
+    fn route(&self, request: &Request) -> Option<Destination> {
+        if let Some(wanted) = self.wanted(request) {
+            return wanted.then(|| Destination::to(&*self.upstream));
+        }
+        let place = self.place(request);
+        let kept = place.unwrap_or_else(|| random::below(PLACES));
+        let chosen = f64::from(kept) < self.percent / 100.0 * f64::from(PLACES);
+        let destination = chosen.then(|| Destination::to(&*self.upstream));
+        match &self.sticky {
+            Sticky::Cookie(cookie) if place.is_none() => {
+                let destination = destination.unwrap_or_else(Destination::unchanged);
+                Some(destination.with_response_header("set-cookie", cookie.with_place(kept, request)))
+            }
+            _ => destination,
+        }
+    }
+}
+
+impl Settings {
+    /// What the caller asked for, if it asked.
+    fn wanted(&self, request: &Request) -> Option<bool> {
+        let by_header = self.header.as_ref().and_then(|choice| choice.decides(request.header(&choice.name)?));
+        by_header
+            .or_else(|| self.cookie.as_ref().and_then(|choice| choice.decides(request.cookie(&choice.name)?)))
+    }
+
+    /// The caller's place in the line, if it has one.
+    fn place(&self, request: &Request) -> Option<u32> {
+        match &self.sticky {
+            Sticky::Cookie(cookie) => {
+                request.cookie(&cookie.name)?.parse().ok().filter(|place| *place < PLACES)
+            }
+            Sticky::Header(name) => request.values(name).next().map(hashed),
+            Sticky::Subject => request.identity().map(|caller| hashed(caller.subject)),
+            Sticky::Client => Some(hashed(request.client_address())),
+            Sticky::Nothing => None,
+        }
+    }
+}
+
+impl Choice {
+    fn decides(&self, value: &str) -> Option<bool> {
+        if value == self.always {
+            Some(true)
+        } else if value == self.never {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+impl StickyCookie {
+    fn with_place(&self, place: u32, request: &Request) -> String {
+        let secure = if request.scheme() == "https" { "; Secure" } else { "" };
+        let (name, age) = (&self.name, self.max_age.duration().as_secs());
+        format!("{name}={place}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}")
+    }
+}
+
+/// The same place for the same bytes, on every core and after every restart.
+fn hashed(bytes: impl AsRef<[u8]>) -> u32 {
+    let digest = crypto::digest(crypto::Hash::Sha256, bytes);
+    let head = digest.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    u32::try_from(head % u64::from(PLACES)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
