@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::expand::{Surroundings, expand};
 use crate::pointer::child;
-use crate::problem::{Problem, Problems, Related, SourceMap, Span};
+use crate::problem::{Problem, Problems, SourceMap, Span};
 use crate::schema::Finding;
 use crate::settings::Settings;
 
@@ -29,7 +29,8 @@ pub(crate) struct Document {
 /// Lists of several files are joined in the order of the files; tables are united, key by key. A key that two files
 /// set is a mistake: which of them holds must not depend on how files are named.
 pub(crate) fn read(sources: &SourceMap, surroundings: &mut Surroundings) -> Document {
-    let mut reader = Reader { file: 0, folder: Path::new(""), surroundings, document: Document::empty() };
+    let mut reader =
+        Reader { sources, file: 0, folder: Path::new(""), surroundings, document: Document::empty() };
     for (index, (path, text)) in sources.files.iter().enumerate() {
         reader.file = index;
         reader.folder = path.parent().unwrap_or(Path::new(""));
@@ -54,6 +55,7 @@ impl Document {
 }
 
 struct Reader<'r, 'e> {
+    sources: &'r SourceMap,
     file: usize,
     folder: &'r Path,
     surroundings: &'r mut Surroundings<'e>,
@@ -106,9 +108,9 @@ impl Reader<'_, '_> {
         let mut problem =
             self.document.tree.problem(at, format!("`{}` is set by two files", key.get_ref()), None);
         let first = self.document.tree.key_spans.get(at).or_else(|| self.document.tree.nearest_span(at));
-        problem.related = first.cloned().map(|span| Related { label: "set first here".to_owned(), span });
+        problem.hint = first
+            .map(|first| format!("it is set first at {}: keep one of them", self.sources.position(first)));
         problem.span = Some(Span { file: self.file, range: key.span() });
-        problem.hint = Some("keep one of them".to_owned());
         self.document.problems.push(problem);
     }
 

@@ -27,7 +27,7 @@ mod written;
 
 pub use load::{Failure, Loaded, load, parse_str, proxy_config};
 pub use model::Config;
-pub use problem::{Problem, Problems, Related, SourceMap, Span};
+pub use problem::{Problem, Problems, SourceMap, Span};
 pub use render::render;
 pub use settings::{Settings, check_settings};
 pub use written::schema;

@@ -23,17 +23,6 @@ pub struct Problem {
     pub key: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Another place that has part in it, e.g. where a name was used first.
-    pub related: Option<Related>,
-}
-
-/// The second place of a [`Problem`] that needs two.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Related {
-    /// What is there, in a few words.
-    pub label: String,
-    /// Where.
-    pub span: Span,
 }
 
 impl Problem {
@@ -58,4 +47,24 @@ pub type Problems = Vec<Problem>;
 pub struct SourceMap {
     /// Path and text of each file, in the order of reading.
     pub files: Vec<(PathBuf, String)>,
+}
+
+impl SourceMap {
+    /// A place as `file:line:column`.
+    pub fn position(&self, span: &Span) -> String {
+        let Some((path, text)) = self.files.get(span.file) else { return "?".to_owned() };
+        let before = &text[..floor(text, span.range.start)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+        format!("{}:{line}:{column}", path.display())
+    }
+}
+
+/// The nearest character boundary that is not after `at`.
+pub(crate) fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }

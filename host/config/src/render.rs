@@ -1,9 +1,9 @@
 //! Problems as people read them: the file, the line, a caret, and what to do.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::load::Failure;
-use crate::problem::{Problem, SourceMap, Span};
+use crate::problem::{Problem, SourceMap, Span, floor};
 
 /// Renders problems as compilers do, one paragraph each. `color` is for terminals.
 pub fn render(problems: &[Problem], sources: &SourceMap, color: bool) -> String {
@@ -29,15 +29,9 @@ fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
         None if !problem.key.is_empty() => format!("{}: {}", problem.key, problem.message),
         _ => problem.message.clone(),
     };
-    let mut group =
-        Level::ERROR.primary_title(title).elements(Vec::<Snippet<annotate_snippets::Annotation>>::new());
+    let mut group = Level::ERROR.primary_title(title).elements(Vec::<Snippet<Annotation>>::new());
     if let Some(span) = &problem.span
-        && let Some(snippet) = snippet(span, sources, AnnotationKind::Primary, None)
-    {
-        group = group.element(snippet);
-    }
-    if let Some(related) = &problem.related
-        && let Some(snippet) = snippet(&related.span, sources, AnnotationKind::Context, Some(&related.label))
+        && let Some(snippet) = snippet(span, sources)
     {
         group = group.element(snippet);
     }
@@ -47,30 +41,12 @@ fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
     vec![group]
 }
 
-fn snippet<'p>(
-    span: &Span,
-    sources: &'p SourceMap,
-    kind: AnnotationKind,
-    label: Option<&'p str>,
-) -> Option<Snippet<'p, annotate_snippets::Annotation<'p>>> {
+fn snippet<'p>(span: &Span, sources: &'p SourceMap) -> Option<Snippet<'p, Annotation<'p>>> {
     let (path, text) = sources.files.get(span.file)?;
     // Only the first line is marked: a table or a long string would fill the screen.
     let start = floor(text, span.range.start);
     let line_end = text[start..].find('\n').map_or(text.len(), |end| start + end);
     let end = floor(text, span.range.end.clamp(start, line_end));
-    let annotation = kind.span(start..end);
-    let annotation = match label {
-        Some(label) => annotation.label(label),
-        None => annotation,
-    };
+    let annotation = AnnotationKind::Primary.span(start..end);
     Some(Snippet::source(text.as_str()).path(path.to_string_lossy()).annotation(annotation))
-}
-
-/// The nearest character boundary that is not after `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }

@@ -67,7 +67,6 @@ impl Settings {
             span: span.or_else(|| self.nearest_span(&finding.pointer)).cloned(),
             key: pointer::dotted(&self.key, &finding.pointer, &root),
             hint: finding.hint,
-            related: None,
         }
     }
 

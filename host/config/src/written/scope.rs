@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Section;
 use crate::pointer::{child, within};
-use crate::problem::{Problem, Problems, Related, SourceMap};
+use crate::problem::{Problems, SourceMap};
 use crate::schema::{Finding, nearest};
 use crate::settings::Settings;
 
@@ -50,9 +50,11 @@ impl<'d> Scope<'d> {
 
     /// Reports a mistake that has part in another place, with what is there.
     pub(crate) fn report_with(&mut self, at: &str, message: impl Into<String>, other: &str, label: &str) {
-        let related =
-            self.document.nearest_span(other).cloned().map(|span| Related { label: label.to_owned(), span });
-        self.problems.push(Problem { related, ..self.document.problem(at, message, None) });
+        let other = self
+            .document
+            .nearest_span(other)
+            .map(|span| format!("{label} at {}", self.sources.position(span)));
+        self.report(at, message, other);
     }
 
     /// Whether a key was written.
@@ -151,16 +153,10 @@ impl<'d> Scope<'d> {
         for key in written.iter().skip(1) {
             let (first, at_key) = (written[0], child(at, key));
             let other = child(at, first);
-            let mut problem = self.document.place(Finding {
-                pointer: at_key,
-                at_key: true,
-                message: format!("`{key}` and `{first}` exclude each other"),
-                hint: Some("keep one of them".to_owned()),
-            });
-            let span =
-                self.document.key_spans.get(&other).or_else(|| self.document.nearest_span(&other)).cloned();
-            problem.related = span.map(|span| Related { label: format!("`{first}` is set here"), span });
-            self.problems.push(problem);
+            let span = self.document.key_spans.get(&other).or_else(|| self.document.nearest_span(&other));
+            let place = span.map_or_else(String::new, |span| format!(" at {}", self.sources.position(span)));
+            let hint = format!("`{first}` is set{place}: keep one of them");
+            self.report_key(&at_key, format!("`{key}` and `{first}` exclude each other"), Some(hint));
         }
     }
 

@@ -251,7 +251,6 @@ fn cannot_listen(index: usize, listener: &model::Listener, error: &std::io::Erro
         span: None,
         key: format!("listeners[{index}].address"),
         hint: Some("free the address, or choose another".into()),
-        related: None,
     }
 }
 
@@ -261,7 +260,6 @@ fn no_thread(error: std::io::Error) -> Problems {
         span: None,
         key: "gateway.workers".into(),
         hint: Some("raise the limits on threads and open files, or ask for fewer workers".into()),
-        related: None,
     }]
 }
 
