@@ -1,6 +1,7 @@
 //! One request and its response, with all that belongs to them.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +59,29 @@ pub struct Transformed {
     /// Index into the route's transformation bindings.
     pub binding: usize,
     /// Its opaque context.
-    pub context: Bytes,
+    pub context: Context,
+}
+
+/// What a transformation binding hands from each of its calls to the next. Shared with bodies that still call it while
+/// they stream; the call that ended last has the word.
+#[derive(Debug, Clone, Default)]
+pub struct Context(Rc<RefCell<Bytes>>);
+
+impl Context {
+    /// A context of its own.
+    pub fn new(bytes: Bytes) -> Self {
+        Context(Rc::new(RefCell::new(bytes)))
+    }
+
+    /// The bytes.
+    pub fn get(&self) -> Bytes {
+        self.0.borrow().clone()
+    }
+
+    /// Replaces the bytes.
+    pub fn set(&self, bytes: Bytes) {
+        self.0.replace(bytes);
+    }
 }
 
 impl Exchange {

@@ -9,6 +9,7 @@
 //! authentication and limits protect it and transformations apply to it.
 
 mod authentication;
+mod body;
 mod call;
 pub mod exchange;
 pub mod plugin;
@@ -20,6 +21,7 @@ mod validate;
 use std::sync::Arc;
 
 use http::Response;
+use witgate_config::model::Action;
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -61,6 +63,13 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
         return Ok(answered(exchange, response));
     }
     authentication::write_identity(exchange)?;
+    let forwards = matches!(route.config.action, Action::Forward(_));
+    let body = if forwards && !exchange.transformations.is_empty() {
+        body::prepare(exchange, &route);
+        body::request(exchange, &route, body).await?
+    } else {
+        body
+    };
     let body = match enter(exchange, &route, Place::Origin, body)? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),

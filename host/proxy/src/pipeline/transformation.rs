@@ -8,6 +8,7 @@
 //! has not seen the request: it is not called on the way up. Switching protocols (101) is not a final response and is
 //! shown to nobody.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use witgate_config::model::Gateway;
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::head::RequestHead;
+use crate::pipeline::body;
 use crate::pipeline::call::{self, Phase};
-use crate::pipeline::exchange::{Exchange, Transformed};
+use crate::pipeline::exchange::{Context, Exchange, Transformed};
 use crate::pipeline::plugin::{
     Call, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead,
     ResponseOutcome,
@@ -45,7 +47,7 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
             Some(RequestTurn::Proceed(edit)) => {
-                let context = edit.apply(&mut exchange.head);
+                let context = Context::new(edit.apply(&mut exchange.head));
                 exchange.transformations.push(Transformed { binding, context });
             }
         }
@@ -76,12 +78,27 @@ pub(super) async fn response(
 async fn turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Plugin>,
-    context: Bytes,
+    context: Context,
     response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
-    if !plugin.interest().response {
-        return Ok(response);
-    }
+    let response = if plugin.interest().response {
+        match head_turn(exchange, plugin, &context, response).await? {
+            ControlFlow::Continue(response) => response,
+            ControlFlow::Break(own) => return Ok(own),
+        }
+    } else {
+        response
+    };
+    body::response(exchange, plugin, context, response).await
+}
+
+/// One binding's turn on the head of a response; the end of its turn if it answers with a response of its own.
+async fn head_turn(
+    exchange: &mut Exchange,
+    plugin: &Arc<dyn Plugin>,
+    context: &Context,
+    response: Response<Body>,
+) -> Result<ControlFlow<Response<Body>, Response<Body>>, Fault> {
     let (mut parts, body) = response.into_parts();
     // The headers move into the view and back: nothing is copied.
     let view = Arc::new(ResponseHead {
@@ -97,24 +114,27 @@ async fn turn(
         Phase::Response,
         || {
             let call = Call { head: &exchange.head, snapshot: &exchange.snapshot };
-            plugin.transform_response(call, Arc::clone(&view), context.clone())
+            plugin.transform_response(call, Arc::clone(&view), context.get())
         },
         |outcome| ResponseTurn::check(outcome, view.headers.len(), limits),
     );
     let answer = answer.await?;
     parts.headers = Arc::try_unwrap(view).map_or_else(|shared| shared.headers.clone(), |view| view.headers);
     match answer {
-        None => Ok(Response::from_parts(parts, body)),
+        None => {}
         Some(ResponseTurn::Respond(own)) => {
             exchange.local_response = true;
-            Ok(own)
+            return Ok(ControlFlow::Break(own));
         }
-        Some(ResponseTurn::Proceed { edits, status, .. }) => {
+        Some(ResponseTurn::Proceed { edits, status, context: new }) => {
             validate::apply(edits, &mut parts.headers);
             parts.status = status.unwrap_or(parts.status);
-            Ok(Response::from_parts(parts, body))
+            if let Some(new) = new {
+                context.set(new);
+            }
         }
     }
+    Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
 }
 
 /// An answer to a request's head that holds.

@@ -1,0 +1,127 @@
+//! One call with the whole body.
+//!
+//! The body is kept as it came until the call is over, so that `skip` can pass it on untouched.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::body::{Body, BodyError};
+use crate::fault::{Fault, FaultKind};
+
+use super::caller::Caller;
+use super::coding::Coding;
+use super::{pass_trailers, representation, unfit, unread};
+
+/// Collects a body, shows it, and gives what the binding makes of it.
+///
+/// # Errors
+/// `BodyTooLarge` for a request's body over the binding's limit, `PluginFailed`, or what the body itself failed of.
+pub(super) async fn run(mut caller: Caller, headers: &mut HeaderMap, body: Body) -> Result<Body, Fault> {
+    let limit = caller.plugin.limits().body;
+    let Some(coding) = Coding::of_message(headers) else {
+        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
+        return Ok(body);
+    };
+    let original = collect(body, limit).await.map_err(|error| unread(error, caller.of_response()))?;
+    let original = match original {
+        Collected::Whole(whole) => whole,
+        Collected::Over(body) => return over(&caller, body),
+    };
+    let content = match coding {
+        Coding::Identity => original.content.clone(),
+        coded => match collect(coded.undo(Body::from(original.content.clone())), limit).await {
+            Ok(Collected::Whole(decoded)) => decoded.content,
+            Ok(Collected::Over(_)) => return over(&caller, original.into_body()),
+            Err(error) => {
+                unfit(&caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
+                return Ok(original.into_body());
+            }
+        },
+    };
+    if let Some(trailers) = &original.trailers {
+        caller.show_trailers(trailers);
+    }
+    let Some(result) = caller.call(content.clone(), true).await? else { return Ok(original.into_body()) };
+    let made =
+        Whole { content: result.output.unwrap_or(content), trailers: original.trailers.map(pass_trailers) };
+    representation::change(headers);
+    if made.trailers.is_none() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(made.content.len()));
+    }
+    Ok(made.into_body())
+}
+
+/// What becomes of a body over the limit: the client's is the client's mistake, whatever the binding's failures do.
+fn over(caller: &Caller, body: Body) -> Result<Body, Fault> {
+    if !caller.of_response() {
+        return Err(Fault::new(FaultKind::BodyTooLarge));
+    }
+    unfit(&caller.plugin, caller.phase(), "the body is larger than `body_limit`")?;
+    Ok(body)
+}
+
+/// A body at hand.
+struct Whole {
+    content: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Whole {
+    fn into_body(self) -> Body {
+        match self.trailers {
+            None => Body::from(self.content),
+            Some(trailers) => {
+                let frames = [Frame::data(self.content), Frame::trailers(trailers)];
+                Body::wrap(StreamBody::new(stream::iter(frames.map(Ok::<_, BodyError>))))
+            }
+        }
+    }
+}
+
+/// A body that was collected, or turned out to be over the limit and is as it was.
+enum Collected {
+    Whole(Whole),
+    Over(Body),
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Collected, BodyError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Ok(Collected::Over(body));
+    }
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => {
+                // Most bodies are one frame, which is not copied.
+                if first.is_empty() && more.is_empty() {
+                    first = data;
+                } else {
+                    more.extend_from_slice(&std::mem::take(&mut first));
+                    more.extend_from_slice(&data);
+                }
+                if first.len() + more.len() > limit {
+                    let read = if more.is_empty() { first } else { more.freeze() };
+                    return Ok(Collected::Over(prepend(read, body)));
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    let content = if more.is_empty() { first } else { more.freeze() };
+    Ok(Collected::Whole(Whole { content, trailers }))
+}
+
+/// A body with what was read of it put back in front.
+fn prepend(read: Bytes, rest: Body) -> Body {
+    let frames = stream::unfold((Some(read), rest), async |(read, mut rest)| match read {
+        Some(read) => Some((Ok(Frame::data(read)), (None, rest))),
+        None => rest.frame().await.map(|frame| (frame, (None, rest))),
+    });
+    Body::wrap(StreamBody::new(frames))
+}

@@ -1,0 +1,91 @@
+//! What the calls of one binding for one body need, whatever becomes of the exchange meanwhile.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::fault::Fault;
+use crate::head::RequestHead;
+use crate::pipeline::call::{self, Phase};
+use crate::pipeline::exchange::{Context, Exchange};
+use crate::pipeline::plugin::{BodyResult, Call, Piece, Plugin, ResponseHead};
+use crate::pipeline::transformation;
+use crate::snapshot::Snapshot;
+use crate::telemetry::record::PluginCalls;
+
+/// One binding at work on one body.
+pub(super) struct Caller {
+    pub(super) plugin: Arc<dyn Plugin>,
+    head: Arc<RequestHead>,
+    /// The head of the response; none: the body is the request's.
+    response: Option<Arc<ResponseHead>>,
+    snapshot: Arc<Snapshot>,
+    calls: PluginCalls,
+    context: Context,
+}
+
+impl Caller {
+    pub(super) fn new(
+        exchange: &mut Exchange,
+        plugin: &Arc<dyn Plugin>,
+        context: Context,
+        response: Option<Arc<ResponseHead>>,
+    ) -> Self {
+        Caller {
+            plugin: Arc::clone(plugin),
+            head: Arc::clone(&exchange.head),
+            response,
+            snapshot: Arc::clone(&exchange.snapshot),
+            calls: exchange.record.plugins.share(),
+            context,
+        }
+    }
+
+    pub(super) fn of_response(&self) -> bool {
+        self.response.is_some()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        if self.of_response() { Phase::ResponseBody } else { Phase::RequestBody }
+    }
+
+    /// Lets the last call see the trailers.
+    pub(super) fn show_trailers(&mut self, trailers: &HeaderMap) {
+        match &mut self.response {
+            Some(response) => Arc::make_mut(response).trailers = Some(trailers.clone()),
+            None => Arc::make_mut(&mut self.head).trailers = Some(trailers.clone()),
+        }
+    }
+
+    /// Shows one piece. None: the call failed and is skipped.
+    ///
+    /// # Errors
+    /// `PluginFailed`.
+    pub(super) async fn call(&mut self, content: Bytes, end: bool) -> Result<Option<BodyResult>, Fault> {
+        let piece = Piece { content, end, context: self.context.get() };
+        let limits = self.plugin.limits();
+        let answer = call::call(
+            &mut self.calls,
+            &self.plugin,
+            if self.response.is_some() { Phase::ResponseBody } else { Phase::RequestBody },
+            || {
+                let call = Call { head: &self.head, snapshot: &self.snapshot };
+                match &self.response {
+                    Some(response) => self.plugin.transform_response_body(call, Arc::clone(response), piece),
+                    None => self.plugin.transform_request_body(call, piece),
+                }
+            },
+            |mut result: BodyResult| {
+                result.context =
+                    result.context.map(|context| transformation::within(context, limits)).transpose()?;
+                Ok(result)
+            },
+        );
+        let mut result = answer.await?;
+        if let Some(context) = result.as_mut().and_then(|result| result.context.take()) {
+            self.context.set(context);
+        }
+        Ok(result)
+    }
+}

@@ -1,0 +1,170 @@
+//! Undoing content codings (RFC 9110 section 8.4.1), so that plugins see the content itself.
+//!
+//! Decoding is bounded: what comes out may not be more than so many times what went in, and memory does not grow with
+//! what a sender claims (RFC 9659 for zstd). Stacked and unknown codings are refused rather than guessed.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use http_body::{Body as HttpBody, Frame};
+use tokio::io::AsyncRead;
+use tokio_util::io::{StreamReader, poll_read_buf};
+
+use crate::body::{Body, BodyError};
+
+/// Bytes that may come out for each byte that went in.
+const RATIO: u64 = 200;
+/// Bytes that may come out whatever went in, so that short and regular content passes.
+const FLOOR: u64 = 256 * 1024;
+/// Bytes decoded at once.
+const CHUNK: usize = 16 * 1024;
+/// The largest zstd window, 8 MiB (RFC 9659 section 3).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// A coding that can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Brotli,
+    Zstd,
+}
+
+impl Coding {
+    /// By its name; none: unknown.
+    pub(super) fn of(name: &[u8]) -> Option<Coding> {
+        let known: [(&[u8], Coding); 5] = [
+            (b"identity", Coding::Identity),
+            (b"gzip", Coding::Gzip),
+            (b"x-gzip", Coding::Gzip),
+            (b"br", Coding::Brotli),
+            (b"zstd", Coding::Zstd),
+        ];
+        known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, coding)| coding)
+    }
+
+    /// Of a message; none if it is unknown or more than one.
+    pub(super) fn of_message(headers: &HeaderMap) -> Option<Coding> {
+        let mut values = headers.get_all(CONTENT_ENCODING).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Some(Coding::Identity),
+            (Some(value), None) => Coding::of(value.as_bytes().trim_ascii()),
+            _ => None,
+        }
+    }
+
+    /// The content of a body.
+    pub(super) fn undo(self, body: Body) -> Body {
+        let passed = Rc::new(Passed::default());
+        let source = StreamReader::new(Source { body, passed: Rc::clone(&passed) });
+        let reader: Pin<Box<dyn AsyncRead>> = match self {
+            Coding::Identity => return source.into_inner().body,
+            Coding::Gzip => {
+                let mut decoder = GzipDecoder::new(source);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
+            Coding::Brotli => {
+                let mut decoder = BrotliDecoder::new(source);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
+            Coding::Zstd => {
+                let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
+                let mut decoder = ZstdDecoder::with_params(source, &[window]);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
+        };
+        Body::wrap(Decoded { reader, passed, produced: 0, ended: false })
+    }
+}
+
+/// What has passed a source so far.
+#[derive(Default)]
+struct Passed {
+    bytes: Cell<u64>,
+    trailers: RefCell<Option<HeaderMap>>,
+}
+
+/// The encoded bytes of a body, for a decoder to read.
+struct Source {
+    body: Body,
+    passed: Rc<Passed>,
+}
+
+impl Stream for Source {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => {
+                    self.passed.bytes.set(self.passed.bytes.get() + data.len() as u64);
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Err(frame) => *self.passed.trailers.borrow_mut() = frame.into_trailers().ok(),
+            }
+        }
+    }
+}
+
+/// The content of a body, decoded as it is asked for.
+struct Decoded {
+    reader: Pin<Box<dyn AsyncRead>>,
+    passed: Rc<Passed>,
+    produced: u64,
+    ended: bool,
+}
+
+impl HttpBody for Decoded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if !this.ended {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            match ready!(poll_read_buf(this.reader.as_mut(), context, &mut chunk)) {
+                Err(error) => return Poll::Ready(Some(Err(cause(error)))),
+                Ok(0) => this.ended = true,
+                Ok(read) => {
+                    this.produced += read as u64;
+                    if this.produced > FLOOR && this.produced / RATIO > this.passed.bytes.get() {
+                        return Poll::Ready(Some(Err(
+                            "the content is out of proportion to its coded form".into()
+                        )));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
+                }
+            }
+        }
+        Poll::Ready(this.passed.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+}
+
+/// A failure of the body itself comes out as it went in.
+fn cause(error: io::Error) -> BodyError {
+    if error.get_ref().is_none() {
+        return Box::new(error);
+    }
+    error.into_inner().expect("an error that refers to an inner one has it")
+}

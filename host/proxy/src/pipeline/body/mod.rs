@@ -1,0 +1,158 @@
+//! Bodies for the bindings that declare them; all others stream past untouched.
+//!
+//! What a plugin sees is decoded, and what it is given to see it gives on: the head stops promising what held for the
+//! bytes as they were (length, coding, digests, strong validators). Several bindings chain: each sees what the one
+//! before it made. No instance is held while the next piece is waited for: every piece is a call of its own.
+//!
+//! A body that is empty on the way down makes no calls, and neither do responses to HEAD and with status 204, 205 or
+//! 304. A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
+//! response's body, an upstream that answers 206 all the same is a failure of the call.
+
+mod buffered;
+mod caller;
+mod coding;
+mod representation;
+mod streamed;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::Body as _;
+use witgate_config::model::OnFailure;
+
+use crate::body::{Body, BodyError};
+use crate::fault::{Fault, FaultKind};
+use crate::pipeline::call::{self, Phase};
+use crate::pipeline::exchange::{Context, Exchange};
+use crate::pipeline::plugin::{BodyAccess, Plugin, ResponseHead};
+use crate::router::Route;
+use caller::Caller;
+
+/// Takes the body of a request through every binding that saw the head and declared it.
+///
+/// # Errors
+/// `BodyTooLarge`, `PluginFailed`, or what the body itself failed of.
+pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Body) -> Result<Body, Fault> {
+    for index in 0..exchange.transformations.len() {
+        if body.is_end_stream() {
+            break;
+        }
+        let transformed = &exchange.transformations[index];
+        let plugin = &route.transformation[transformed.binding];
+        let access = plugin.interest().request_body;
+        if access == BodyAccess::None {
+            continue;
+        }
+        let context = transformed.context.clone();
+        let mut headers = exchange.head.headers.clone();
+        let caller = Caller::new(exchange, plugin, context, None);
+        body = match access {
+            BodyAccess::Streamed => streamed::run(caller, &mut headers, body)?,
+            _ => buffered::run(caller, &mut headers, body).await?,
+        };
+        Arc::make_mut(&mut exchange.head).headers = headers;
+    }
+    Ok(body)
+}
+
+/// Says what a binding that declares the response's body asks of the request: a whole representation, in a coding
+/// that can be undone.
+pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
+    let declared =
+        |binding: usize| route.transformation[binding].interest().response_body != BodyAccess::None;
+    if exchange.transformations.iter().any(|transformed| declared(transformed.binding)) {
+        representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.head).headers);
+    }
+}
+
+/// Takes the body of a response through one binding.
+///
+/// # Errors
+/// `PluginFailed`, or what the body itself failed of.
+pub(super) async fn response(
+    exchange: &mut Exchange,
+    plugin: &Arc<dyn Plugin>,
+    context: Context,
+    response: Response<Body>,
+) -> Result<Response<Body>, Fault> {
+    let access = plugin.interest().response_body;
+    if access == BodyAccess::None {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let body = match shape(&exchange.head.method, parts.status) {
+        Shape::Absent => body,
+        Shape::HeadOnly => {
+            representation::change(&mut parts.headers);
+            body
+        }
+        Shape::Partial => {
+            unfit(plugin, Phase::ResponseBody, "the upstream answered with a part")?;
+            body
+        }
+        Shape::Whole => {
+            let view = ResponseHead {
+                status: parts.status.as_u16(),
+                headers: parts.headers.clone(),
+                trailers: None,
+                local: exchange.local_response,
+            };
+            let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
+            match access {
+                BodyAccess::Streamed => streamed::run(caller, &mut parts.headers, body)?,
+                _ => buffered::run(caller, &mut parts.headers, body).await?,
+            }
+        }
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+/// What a response's body is to plugins.
+enum Shape {
+    /// There is none, and the head does not speak of one.
+    Absent,
+    /// There is none, but the head speaks of the one that GET would have brought.
+    HeadOnly,
+    /// A piece of a representation.
+    Partial,
+    /// A whole representation.
+    Whole,
+}
+
+fn shape(method: &Method, status: StatusCode) -> Shape {
+    match status {
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => Shape::Absent,
+        StatusCode::NOT_MODIFIED => Shape::HeadOnly,
+        _ if method == Method::HEAD => Shape::HeadOnly,
+        StatusCode::PARTIAL_CONTENT => Shape::Partial,
+        _ => Shape::Whole,
+    }
+}
+
+/// A body that cannot be shown to a binding: a failed call, though none was made and the plugin is not to blame.
+///
+/// # Errors
+/// `PluginFailed` where the binding's failures deny.
+fn unfit(plugin: &Arc<dyn Plugin>, phase: Phase, why: &str) -> Result<(), Fault> {
+    match plugin.on_failure() {
+        OnFailure::Skip => Ok(()),
+        OnFailure::Deny => Err(call::denied(plugin, phase, why)),
+    }
+}
+
+/// The fault of a body that could not be read to its end before the head was sent on.
+fn unread(error: BodyError, of_response: bool) -> Fault {
+    match error.downcast::<Fault>() {
+        Ok(fault) => *fault,
+        Err(error) => {
+            let kind = if of_response { FaultKind::UpstreamReset } else { FaultKind::ClientGone };
+            Fault::new(kind).cause(error.to_string())
+        }
+    }
+}
+
+/// Trailers as they go on: digests no longer hold.
+fn pass_trailers(mut trailers: HeaderMap) -> HeaderMap {
+    representation::drop_digests(&mut trailers);
+    trailers
+}
