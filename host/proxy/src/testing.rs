@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use http_body_util::BodyExt;
@@ -18,7 +17,7 @@ use witgate_config::model::{self, Config, LogLevel};
 use crate::body::{Body, BodyError};
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::rate_limiting::counter::{Counter, Draw, Standing, Unavailable};
+use crate::pipeline::rate_limiting::table::Table;
 use crate::protocol::connection::Connection;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -85,17 +84,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         config: Arc::new(config),
         routers: HashMap::new(),
         upstreams: HashMap::new(),
-        counter: Arc::new(NoCounter),
+        counter: Arc::new(Table::default()),
         plugins: BTreeMap::new(),
-    }
-}
-
-/// Counts nothing.
-struct NoCounter;
-
-impl Counter for NoCounter {
-    fn charge<'a>(&'a self, _draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>> {
-        Box::pin(std::future::ready(Err(Unavailable)))
     }
 }
 

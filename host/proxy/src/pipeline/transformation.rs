@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 use witgate_config::model::Gateway;
@@ -64,6 +65,10 @@ pub(super) async fn response(
     route: &Route,
     mut response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
+    // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
+    if exchange.head.upstream_method == Some(Method::HEAD) && exchange.head.method != Method::HEAD {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     while let Some(transformed) = exchange.transformations.pop() {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             continue;

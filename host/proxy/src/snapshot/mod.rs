@@ -9,6 +9,7 @@ use witgate_config::{Config, Problems};
 
 use crate::pipeline::plugin::Plugin;
 use crate::pipeline::rate_limiting::counter::Counter;
+use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
 use crate::upstream::Upstream;
 
@@ -52,7 +53,10 @@ impl Snapshot {
             config,
             routers,
             upstreams,
-            counter: previous.map_or_else(|| Arc::new(Uncounted) as Arc<dyn Counter>, |previous| previous.counter.clone()),
+            counter: previous.map_or_else(
+                || Arc::new(Table::default()) as Arc<dyn Counter>,
+                |previous| previous.counter.clone(),
+            ),
             plugins,
         })
     }
@@ -74,21 +78,4 @@ fn build_upstreams(
         }
     }
     upstreams
-}
-
-struct Uncounted;
-
-impl Counter for Uncounted {
-    fn charge<'a>(
-        &'a self,
-        _draws: &'a [crate::pipeline::rate_limiting::counter::Draw],
-    ) -> futures_util::future::LocalBoxFuture<
-        'a,
-        Result<
-            Vec<crate::pipeline::rate_limiting::counter::Standing>,
-            crate::pipeline::rate_limiting::counter::Unavailable,
-        >,
-    > {
-        Box::pin(std::future::ready(Err(crate::pipeline::rate_limiting::counter::Unavailable)))
-    }
 }
