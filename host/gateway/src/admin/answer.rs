@@ -1,0 +1,141 @@
+//! What the admin listener answers.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+use witgate_proxy::telemetry::metrics::CONTENT_TYPE as CONTENT_TYPE_METRICS;
+
+use super::Context;
+use super::guard::{self, Entrance, Refusal};
+use crate::control::handle;
+use crate::control::status::Change;
+
+type Answer = Response<Full<Bytes>>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Answers one request. The body of a request means nothing here and is not read.
+pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &Request<B>) -> Answer {
+    let admin = context.admin.load_full();
+    if let Err(refusal) = guard::check_host(&admin, entrance, request.headers()) {
+        return refused(refusal);
+    }
+    let (method, path) = (request.method(), request.uri().path());
+    match path {
+        "/healthz" | "/readyz" | "/metrics" | "/status" => {
+            if method == Method::GET || method == Method::HEAD {
+                read(context, path)
+            } else {
+                only("GET, HEAD")
+            }
+        }
+        _ => match change(path, request.uri().query()) {
+            None => plain(StatusCode::NOT_FOUND, "there is nothing here\n"),
+            Some(wanted) => match guard::check_change(&admin, entrance, method, request.headers()) {
+                Ok(()) => carry_out(context, wanted).await,
+                Err(refusal) => refused(refusal),
+            },
+        },
+    }
+}
+
+fn read(context: &Context, path: &str) -> Answer {
+    match path {
+        "/healthz" => plain(StatusCode::OK, "alive\n"),
+        "/readyz" if context.handle.is_ready() => plain(StatusCode::OK, "ready\n"),
+        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/metrics" => {
+            with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
+        }
+        _ => json(StatusCode::OK, &*context.handle.status()),
+    }
+}
+
+/// A change that a path asks for.
+enum Wanted {
+    Reload { force: bool },
+    Rollback { binding: String },
+    Drain,
+}
+
+fn change(path: &str, query: Option<&str>) -> Option<Wanted> {
+    match path {
+        "/reload" => Some(Wanted::Reload { force: query == Some("force=true") }),
+        "/drain" => Some(Wanted::Drain),
+        _ => {
+            let binding = path.strip_prefix("/plugins/")?.strip_suffix("/rollback")?;
+            Some(Wanted::Rollback { binding: binding.to_owned() })
+        }
+    }
+}
+
+async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    let reason = "admin request".to_owned();
+    let request = match wanted {
+        Wanted::Reload { force } => handle::Request::Reload { reason, force, reply: Some(reply) },
+        Wanted::Rollback { binding } => handle::Request::Rollback { binding, reply },
+        Wanted::Drain => return drain(context, reason),
+    };
+    if let Err(reason) = context.handle.send(request) {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
+    }
+    match answer.await {
+        Ok(change) => told(&change),
+        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down\n"),
+    }
+}
+
+fn drain(context: &Context, reason: String) -> Answer {
+    match context.handle.send(handle::Request::Drain { reason }) {
+        Ok(()) => plain(StatusCode::ACCEPTED, "draining\n"),
+        Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
+    }
+}
+
+/// 200 where the change is in service, 422 where it was refused and everything is as before.
+fn told(change: &Change) -> Answer {
+    json(if change.applied { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, change)
+}
+
+fn refused((status, reason): Refusal) -> Answer {
+    let mut answer = plain(status, &format!("{reason}\n"));
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            drop(answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            drop(answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")))
+        }
+        _ => {}
+    }
+    answer
+}
+
+fn only(methods: &'static str) -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this is only for reading\n");
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
+    match serde_json::to_vec_pretty(value) {
+        Ok(text) => with_type(status, JSON, text),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    with_type(status, TEXT, text.to_owned())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

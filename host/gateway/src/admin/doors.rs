@@ -1,0 +1,163 @@
+//! The sockets of the admin listener: bound by the control plane before a change is put in service, so that an address
+//! that cannot be had refuses the change as a whole.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use witgate_config::Problem;
+use witgate_config::model::Admin;
+
+/// The admin settings of a new version with the sockets that had to be bound for it.
+pub(crate) struct Doors {
+    /// The settings.
+    pub(crate) admin: Arc<Admin>,
+    /// The TCP listener.
+    pub(crate) tcp: Door<TcpListener>,
+    /// The Unix socket.
+    pub(crate) socket: Door<UnixListener>,
+}
+
+/// What becomes of one socket.
+pub(crate) enum Door<L> {
+    /// It stays as it is.
+    Keep,
+    /// It is closed.
+    Close,
+    /// It is replaced by this one, not blocking.
+    Open(L),
+}
+
+impl Doors {
+    /// Binds what differs from the settings in force.
+    ///
+    /// # Errors
+    /// An address or a path that cannot be bound.
+    pub(crate) fn bind(admin: &Arc<Admin>, in_force: Option<&Admin>) -> Result<Doors, Problem> {
+        let tcp = door(admin.address, in_force.map(|admin| admin.address), |address| bind_tcp(*address))?;
+        let socket =
+            door(admin.socket.clone(), in_force.map(|admin| admin.socket.clone()), |path| bind_socket(path))?;
+        Ok(Doors { admin: admin.clone(), tcp, socket })
+    }
+
+    /// The address of a TCP listener that was bound now.
+    pub(crate) fn bound_address(&self) -> Option<SocketAddr> {
+        match &self.tcp {
+            Door::Open(listener) => listener.local_addr().ok(),
+            Door::Keep | Door::Close => None,
+        }
+    }
+}
+
+fn door<P: PartialEq, L>(
+    wanted: Option<P>,
+    in_force: Option<Option<P>>,
+    bind: impl FnOnce(&P) -> Result<L, Problem>,
+) -> Result<Door<L>, Problem> {
+    match (wanted, in_force) {
+        (wanted, Some(in_force)) if wanted == in_force => Ok(Door::Keep),
+        (None, _) => Ok(Door::Close),
+        (Some(place), _) => bind(&place).map(Door::Open),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<TcpListener, Problem> {
+    let bind = || -> io::Result<TcpListener> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| {
+        problem("admin.address", format!("the admin address {address} cannot be bound: {error}"))
+    })
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener, Problem> {
+    refuse_foreign(path).and_then(|()| bind_private(path)).map_err(|error| {
+        problem("admin.socket", format!("the admin socket {} cannot be bound: {error}", path.display()))
+    })
+}
+
+/// Only a socket nobody listens on may be replaced.
+fn refuse_foreign(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            Err(io::Error::other("something that is not a socket is in its place"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Binds under another name, restricts it, then moves it into place: at no time can anybody else connect.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let aside = aside(path);
+    let _ = fs::remove_file(&aside);
+    let listener = UnixListener::bind(&aside)?;
+    listener.set_nonblocking(true)?;
+    fs::set_permissions(&aside, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&aside, path)?;
+    Ok(listener)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    PathBuf::from(name)
+}
+
+fn problem(key: &str, message: String) -> Problem {
+    Problem { message, key: key.to_owned(), ..Problem::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admin(socket: &Path) -> Arc<Admin> {
+        let socket = Some(socket.to_owned());
+        Arc::new(Admin { address: None, socket, token: None, hosts: Vec::new() })
+    }
+
+    #[test]
+    fn the_socket_is_private_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        drop(Doors::bind(&admin(&path), None).unwrap());
+        assert!(path.exists(), "a process that ends leaves its socket behind");
+
+        let doors = Doors::bind(&admin(&path), None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(doors);
+    }
+
+    #[test]
+    fn a_socket_in_use_and_a_file_in_its_place_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let _held = Doors::bind(&admin(&path), None).unwrap();
+        assert!(Doors::bind(&admin(&path), None).is_err_and(|problem| problem.key == "admin.socket"));
+
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert!(Doors::bind(&admin(&file), None).is_err());
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_did_not_change_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = admin(&folder.path().join("admin.sock"));
+        let _held = Doors::bind(&settings, None).unwrap();
+        let again = Doors::bind(&settings, Some(&settings)).unwrap();
+        assert!(matches!(again.socket, Door::Keep));
+        assert!(matches!(again.tcp, Door::Keep));
+    }
+}

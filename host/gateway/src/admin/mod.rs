@@ -1,0 +1,153 @@
+//! The admin listener: health, metrics, status, and the few changes that may be asked for.
+//!
+//! It runs on a thread of its own, so that neither traffic nor a long compilation keeps `/healthz` from answering.
+
+mod answer;
+pub(crate) mod client;
+pub(crate) mod doors;
+mod guard;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use witgate_config::model::Admin;
+
+use crate::control::handle::Handle;
+use crate::process;
+use doors::{Door, Doors};
+
+/// Time a client of the admin listener has for its request head.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after an accept that failed, e.g. for want of descriptors, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every admin request can reach.
+pub(crate) struct Context {
+    /// The control plane.
+    handle: Handle,
+    /// The admin settings in force.
+    admin: ArcSwap<Admin>,
+}
+
+/// The running admin thread.
+pub(crate) struct AdminThread {
+    doors: mpsc::Sender<Doors>,
+    handle: Handle,
+}
+
+impl AdminThread {
+    /// Starts the thread that serves the admin listener and follows signals.
+    ///
+    /// # Errors
+    /// The thread, its runtime or the signal handlers could not be made.
+    pub(crate) fn start(handle: Handle, admin: Arc<Admin>) -> std::io::Result<AdminThread> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (doors, incoming) = mpsc::channel(4);
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        let signals = handle.clone();
+        let context = Arc::new(Context { handle: handle.clone(), admin: ArcSwap::new(admin) });
+        std::thread::Builder::new().name("witgate-admin".to_owned()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let followed = process::follow_signals(signals);
+                let failed = followed.is_err();
+                if started.send(followed).is_err() || failed {
+                    return;
+                }
+                follow_doors(context, incoming).await;
+            });
+        })?;
+        outcome.recv().map_err(std::io::Error::other)??;
+        Ok(AdminThread { doors, handle })
+    }
+
+    /// Puts changed admin settings and doors in service. What was bound before stays bound where it did not change.
+    pub(crate) fn replace(&self, doors: Doors) {
+        // The queue is longer than the reloads that could pile up while the admin thread takes one.
+        if self.doors.try_send(doors).is_err() {
+            self.handle.warn("the admin thread does not take its new settings".to_owned());
+        }
+    }
+}
+
+/// Applies each new set of doors.
+async fn follow_doors(context: Arc<Context>, mut incoming: mpsc::Receiver<Doors>) {
+    let mut tcp: Option<JoinHandle<()>> = None;
+    let mut socket: Option<JoinHandle<()>> = None;
+    while let Some(doors) = incoming.recv().await {
+        context.admin.store(doors.admin.clone());
+        apply(&mut tcp, doors.tcp, |listener| {
+            tokio::task::spawn_local(accept_tcp(context.clone(), listener))
+        });
+        apply(&mut socket, doors.socket, |listener| {
+            tokio::task::spawn_local(accept_socket(context.clone(), listener))
+        });
+    }
+}
+
+fn apply<L>(task: &mut Option<JoinHandle<()>>, door: Door<L>, open: impl FnOnce(L) -> JoinHandle<()>) {
+    if matches!(door, Door::Keep) {
+        return;
+    }
+    if let Some(task) = task.take() {
+        task.abort();
+    }
+    if let Door::Open(listener) = door {
+        *task = Some(open(listener));
+    }
+}
+
+async fn accept_tcp(context: Arc<Context>, listener: std::net::TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return context.handle.warn(format!("the admin listener cannot be served: {error}")),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => serve(context.clone(), stream, guard::Entrance::Tcp),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn accept_socket(context: Arc<Context>, listener: std::os::unix::net::UnixListener) {
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return context.handle.warn(format!("the admin socket cannot be served: {error}")),
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => serve(context.clone(), stream, guard::Entrance::Socket),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Serves one connection in a task of its own.
+fn serve(
+    context: Arc<Context>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    entrance: guard::Entrance,
+) {
+    tokio::task::spawn_local(async move {
+        let service = service_fn(move |request| {
+            let context = context.clone();
+            async move { Ok::<_, Infallible>(answer::answer(&context, entrance, &request).await) }
+        });
+        // A client that breaks off is its own business.
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    });
+}

@@ -1,0 +1,31 @@
+//! `witgate config …`
+
+use clap::{Args, Subcommand};
+
+use super::output::say;
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Tell about the configuration file.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    match arguments.command {
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&witgate_config::schema()).map_err(|error| {
+                Failure::new(Exit::Failure, format!("the schema cannot be shown: {error}"))
+            })?;
+            say(&format!("{schema}\n"))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The options that say which configuration, and which running gateway.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::admin::client::{self, Place};
+
+/// Where the configuration is, when nothing is said: in the current folder, else for the whole machine.
+const PLACES: [&str; 2] = ["witgate.toml", "/etc/witgate"];
+
+/// Where a gateway without a word about it in its configuration has its admin listener.
+const ADMIN: &str = "127.0.0.1:9900";
+
+/// Which configuration.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ConfigPlace {
+    /// File, or folder whose `*.toml` files are read together [default: witgate.toml, else /etc/witgate]
+    #[arg(short, long, env = "WITGATE_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigPlace {
+    /// The path given, or the first default that exists.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| {
+            let found = PLACES.iter().map(PathBuf::from).find(|path| path.exists());
+            found.unwrap_or_else(|| PathBuf::from(PLACES[0]))
+        })
+    }
+}
+
+/// Which running gateway.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct AdminPlace {
+    #[command(flatten)]
+    config: ConfigPlace,
+    /// Admin listener: `127.0.0.1:9900`, or `unix:PATH` [default: as the configuration says]
+    #[arg(long, env = "WITGATE_ADMIN", value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// Bearer token for changes over TCP [default: as the configuration says]
+    #[arg(long, env = "WITGATE_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl AdminPlace {
+    /// Where to ask.
+    pub(crate) fn place(&self) -> Place {
+        if let Some(text) = &self.admin {
+            return Place::parse(text, self.token.clone());
+        }
+        match client::place_in(&self.config.path()) {
+            Some(Place::Tcp(address, token)) => Place::Tcp(address, self.token.clone().or(token)),
+            Some(place) => place,
+            None => Place::Tcp(ADMIN.to_owned(), self.token.clone()),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `witgate plugin rollback`
+
+use clap::Args;
+use http::Method;
+
+use crate::admin::client::ask;
+use crate::cli::output::say;
+use crate::cli::place::AdminPlace;
+use crate::cli::reload::changed;
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Have a running gateway put the previous version of a plugin back in service.
+///
+/// The version on disk is left alone until its file changes again, or until `witgate reload --force`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Name of the binding, as in `[bindings.NAME]`
+    binding: String,
+    #[command(flatten)]
+    admin: AdminPlace,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let target = format!("/plugins/{}/rollback", arguments.binding);
+    let change = changed(&ask(&arguments.admin.place(), Method::POST, &target)?)?;
+    if change.applied {
+        return say(&format!("rolled back {}\n", arguments.binding));
+    }
+    Err(Failure::new(Exit::Failure, format!("not rolled back: {}", change.problems.join("\n"))))
+}

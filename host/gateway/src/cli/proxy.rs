@@ -1,0 +1,29 @@
+//! `witgate proxy`
+
+use std::sync::Arc;
+
+use clap::Args;
+use witgate_config::SourceMap;
+
+use crate::control;
+use crate::control::source::{Refusal, Source};
+use crate::exit::{Exit, Outcome};
+
+/// Forward everything that arrives at one address to another; no configuration file is needed.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Address to listen on, e.g. `127.0.0.1:8080` or `:8080`
+    #[arg(long)]
+    from: String,
+    /// Where to forward to, e.g. `127.0.0.1:3000` or `http://localhost:3000`
+    #[arg(long)]
+    to: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let config = witgate_config::proxy_config(&arguments.from, &arguments.to).map_err(|problems| {
+        Refusal { exit: Exit::Usage, problems, sources: SourceMap::default(), files: Vec::new() }
+    })?;
+    control::run(Source::Made(Arc::new(config)))
+}

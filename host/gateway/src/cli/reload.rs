@@ -1,0 +1,54 @@
+//! `witgate reload`
+
+use clap::Args;
+use http::{Method, StatusCode};
+
+use super::output::say;
+use super::place::AdminPlace;
+use crate::admin::client::{Answer, ask};
+use crate::control::status::Change;
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Have a running gateway read its configuration and plugins again.
+///
+/// If anything is wrong with them, it stays as it is and this command says why (exit code 3).
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    admin: AdminPlace,
+    /// Try versions of plugins again that were rolled back or reverted
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let target = if arguments.force { "/reload?force=true" } else { "/reload" };
+    let change = changed(&ask(&arguments.admin.place(), Method::POST, target)?)?;
+    for problem in &change.problems {
+        eprintln!("{}", problem.trim_end());
+    }
+    if change.applied {
+        say("reloaded\n")
+    } else {
+        Err(Failure::new(Exit::Config, "not reloaded: the gateway stays as it was"))
+    }
+}
+
+/// What became of a change that was asked for.
+///
+/// # Errors
+/// The gateway did not carry it out at all: no permission, or too much to do.
+pub(crate) fn changed(answer: &Answer) -> Result<Change, Failure> {
+    let text = || String::from_utf8_lossy(&answer.body).trim().to_owned();
+    match answer.status {
+        StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
+            serde_json::from_slice(&answer.body).map_err(|error| {
+                Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+            })
+        }
+        status => {
+            Err(Failure::new(Exit::Failure, format!("the gateway answered {}: {}", status.as_u16(), text())))
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `witgate routes`
+
+use clap::Args;
+use serde::Serialize;
+use witgate_config::Config;
+use witgate_config::model::{Action, PathMatch, Route};
+
+use super::output::{Format, print, table};
+use super::place::ConfigPlace;
+use crate::control::source::Source;
+use crate::exit::Outcome;
+
+/// List the routes of a configuration: what matches, where it goes, which plugins it meets.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigPlace,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    hosts: Vec<String>,
+    path: String,
+    methods: Vec<String>,
+    to: String,
+    plugins: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let reading = Source::Path(arguments.config.path()).read()?;
+    let rows: Vec<Row> = reading.config.routes.iter().map(|route| row(&reading.config, route)).collect();
+    print(arguments.format, &rows, || {
+        let cells: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let (hosts, methods) = (row.hosts.join(","), row.methods.join(","));
+                [row.name.clone(), hosts, row.path.clone(), methods, row.to.clone(), row.plugins.join(",")]
+            })
+            .collect();
+        table(["ROUTE", "HOSTS", "PATH", "METHODS", "TO", "PLUGINS"], &cells)
+    })
+}
+
+fn row(config: &Config, route: &Route) -> Row {
+    let path = match &route.matches.path {
+        Some(PathMatch::Pattern(pattern)) => pattern.clone(),
+        Some(PathMatch::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
+        None => "/*".to_owned(),
+    };
+    Row {
+        name: route.name.clone(),
+        hosts: route.matches.hosts.clone(),
+        path,
+        methods: route.matches.methods.clone(),
+        to: destination(&route.action),
+        plugins: config.gateway.plugins.iter().chain(&route.plugins).cloned().collect(),
+    }
+}
+
+fn destination(action: &Action) -> String {
+    match action {
+        Action::Forward(forward) => match forward.upstreams.as_slice() {
+            [(name, _)] => name.clone(),
+            several => {
+                several.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(",")
+            }
+        },
+        Action::Redirect { status, location } => format!("{status} {location}"),
+        Action::Respond { status, .. } => status.to_string(),
+    }
+}

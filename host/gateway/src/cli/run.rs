@@ -1,0 +1,28 @@
+//! `witgate run`
+
+use clap::Args;
+
+use super::place::ConfigPlace;
+use super::validate;
+use crate::control;
+use crate::control::source::Source;
+use crate::exit::Outcome;
+
+/// Run the gateway until it is told to end.
+///
+/// SIGHUP reloads; so does a change of any file the configuration depends on. SIGTERM, SIGINT and SIGQUIT drain:
+/// requests in flight are finished within `drain_timeout`. A second one ends the process at once.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigPlace,
+    /// Only validate the configuration, as `witgate validate`
+    #[arg(short = 't', long)]
+    test: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let path = arguments.config.path();
+    if arguments.test { validate::validate(path) } else { control::run(Source::Path(path)) }
+}

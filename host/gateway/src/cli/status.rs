@@ -1,0 +1,153 @@
+//! `witgate status`
+
+use std::fmt::Write;
+
+use clap::Args;
+use http::{Method, StatusCode};
+
+use super::output::{Format, print, table};
+use super::place::AdminPlace;
+use crate::admin::client::ask;
+use crate::control::status::{self, BindingStatus, Status};
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Show what a running gateway is doing: versions in service, the latest change, what was refused and why.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    admin: AdminPlace,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let place = arguments.admin.place();
+    let answer = ask(&place, Method::GET, "/status")?;
+    if answer.status != StatusCode::OK {
+        let text = String::from_utf8_lossy(&answer.body);
+        let message = format!("{} answered {}: {}", place.describe(), answer.status.as_u16(), text.trim());
+        return Err(Failure::new(Exit::Failure, message));
+    }
+    let status: Status = serde_json::from_slice(&answer.body).map_err(|error| {
+        Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+    })?;
+    print(arguments.format, &status, || describe(&status, status::now()))
+}
+
+fn describe(status: &Status, now: u64) -> String {
+    let mut text = format!(
+        "witgate {} (process {}), {} for {}\n",
+        status.witgate,
+        status.pid,
+        status.phase.as_str(),
+        ago(now, status.started)
+    );
+    if !status.config.is_empty() {
+        let _ = writeln!(text, "configuration {}, version {} in service", status.config, status.version);
+    }
+    describe_change(&mut text, status, now);
+    let listeners: Vec<_> =
+        status.listeners.iter().map(|listener| [listener.name.clone(), listener.address.clone()]).collect();
+    let _ = write!(text, "\n{}", table(["LISTENER", "ADDRESS"], &listeners));
+    if !status.bindings.is_empty() {
+        describe_bindings(&mut text, &status.bindings);
+    }
+    if !status.undeclared.is_empty() {
+        text.push_str("\nIn the plugin folder, but declared by no plugin (they do nothing):\n");
+        for file in &status.undeclared {
+            let _ = writeln!(text, "  {file}");
+        }
+    }
+    text
+}
+
+fn describe_change(text: &mut String, status: &Status, now: u64) {
+    let change = &status.last_change;
+    let outcome = if change.applied { "applied" } else { "REFUSED, everything is as before" };
+    let _ = writeln!(text, "latest change {} ago ({}): {outcome}", ago(now, change.at), change.reason);
+    for problem in &change.problems {
+        for line in problem.trim_end().lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+}
+
+fn describe_bindings(text: &mut String, bindings: &[BindingStatus]) {
+    let short =
+        |digest: &Option<String>| digest.as_deref().map_or(String::new(), |digest| digest[..12].to_owned());
+    let rows: Vec<_> = bindings
+        .iter()
+        .map(|binding| {
+            [
+                binding.binding.clone(),
+                binding.plugin.clone(),
+                binding.state.as_str().to_owned(),
+                short(&binding.digest),
+                short(&binding.previous),
+                binding.contracts.join(","),
+            ]
+        })
+        .collect();
+    let headings = ["BINDING", "PLUGIN", "STATE", "DIGEST", "PREVIOUS", "CONTRACTS"];
+    let _ = write!(text, "\n{}", table(headings, &rows));
+    for binding in bindings {
+        if let Some(problem) = &binding.problem {
+            let _ = writeln!(text, "\n{}: {}", binding.binding, problem.trim_end());
+        }
+    }
+}
+
+/// A span of time in its largest unit.
+fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::status::{BindingState, Change, Phase};
+
+    #[test]
+    fn a_refused_change_and_its_reasons_are_shown() {
+        let status = Status {
+            witgate: "0.1.0".to_owned(),
+            pid: 7,
+            started: 100,
+            phase: Phase::Running,
+            version: 3,
+            config: "witgate.toml".to_owned(),
+            last_change: Change {
+                at: 190,
+                reason: "SIGHUP".to_owned(),
+                applied: false,
+                problems: vec!["error: unknown key".to_owned()],
+            },
+            bindings: vec![BindingStatus {
+                binding: "jwt".to_owned(),
+                state: BindingState::LastGood,
+                digest: Some("ab".repeat(32)),
+                problem: Some("the file is not a component".to_owned()),
+                ..BindingStatus::default()
+            }],
+            undeclared: vec!["stray.wasm".to_owned()],
+            ..Status::default()
+        };
+        let text = describe(&status, 200);
+        for part in [
+            "witgate 0.1.0 (process 7), running for 100 s",
+            "latest change 10 s ago (SIGHUP): REFUSED",
+            "  error: unknown key",
+            "last-good  abababababab  -",
+            "jwt: the file is not a component",
+            "  stray.wasm",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+        }
+    }
+}

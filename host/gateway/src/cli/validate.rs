@@ -1,0 +1,37 @@
+//! `witgate validate`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::output::say;
+use super::place::ConfigPlace;
+use crate::control;
+use crate::control::source::Source;
+use crate::exit::Outcome;
+
+/// Check a configuration: everything `witgate run` would check, plugins and their settings included.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigPlace,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    validate(arguments.config.path())
+}
+
+/// Checks the configuration at a path.
+pub(crate) fn validate(path: PathBuf) -> Outcome {
+    let reading = control::check(&Source::Path(path.clone()))?;
+    let config = &reading.config;
+    say(&format!(
+        "{} is valid: listeners {}, routes {}, upstreams {}, bindings {}\n",
+        path.display(),
+        config.listeners.len(),
+        config.routes.len(),
+        config.upstreams.len(),
+        config.bindings.len()
+    ))
+}

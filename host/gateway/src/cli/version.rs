@@ -1,0 +1,28 @@
+//! `witgate version`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{Format, print};
+use crate::exit::Outcome;
+
+/// Print the version, and the plugin border it serves.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Version {
+    witgate: &'static str,
+    plugin_packages: [&'static str; 1],
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let version = Version { witgate: env!("CARGO_PKG_VERSION"), plugin_packages: ["witgate:plugin@0.1.0"] };
+    print(arguments.format, &version, || {
+        format!("witgate {}\nplugins  {}\n", version.witgate, version.plugin_packages.join(", "))
+    })
+}

@@ -1,0 +1,99 @@
+//! The way to the control plane: requests by a channel, and what it publishes.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+use witgate_config::model::LogLevel;
+use witgate_proxy::telemetry::Telemetry;
+
+use super::status::{Change, Phase, Status};
+
+/// Requests that may wait for the control plane. Each is a rare event; more than this is somebody hammering.
+pub(crate) const QUEUE: usize = 64;
+
+/// Something the control plane is asked to do.
+pub(crate) enum Request {
+    /// Build everything anew from the files and put it in service if it is good.
+    Reload {
+        /// What asked for it.
+        reason: String,
+        /// Whether versions that were rolled back or reverted are tried again.
+        force: bool,
+        /// Who wants to know what became of it.
+        reply: Option<oneshot::Sender<Change>>,
+    },
+    /// Put the previous version of a binding's plugin in service, by hand.
+    Rollback {
+        /// Name of the binding.
+        binding: String,
+        /// Who wants to know what became of it.
+        reply: oneshot::Sender<Change>,
+    },
+    /// Put the previous version of a binding's plugin in service, because too many first calls of the new one failed.
+    Revert {
+        /// Name of the binding.
+        binding: String,
+        /// SHA-256 of the version that failed: if another is in service by now, nothing is done.
+        digest: [u8; 32],
+        /// What was seen.
+        reason: String,
+    },
+    /// Finish what is in flight and end.
+    Drain {
+        /// What asked for it.
+        reason: String,
+    },
+}
+
+/// Sends requests to the control plane and reads what it publishes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    requests: SyncSender<Request>,
+    status: Arc<ArcSwap<Status>>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Handle {
+    /// A handle whose requests arrive at the other end of `requests`.
+    pub(crate) fn new(requests: SyncSender<Request>, telemetry: Arc<Telemetry>) -> Self {
+        Handle { requests, status: Arc::default(), telemetry }
+    }
+
+    /// Hands a request over without waiting.
+    ///
+    /// # Errors
+    /// The control plane has too much to do or is gone; the text says which.
+    pub(crate) fn send(&self, request: Request) -> Result<(), &'static str> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => "the control plane is busy; try again",
+            TrySendError::Disconnected(_) => "the gateway is shutting down",
+        })
+    }
+
+    /// The state as last published.
+    pub(crate) fn status(&self) -> Arc<Status> {
+        self.status.load_full()
+    }
+
+    /// Whether traffic should be sent here.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status.load().phase == Phase::Running
+    }
+
+    /// Where things are counted and logged.
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Writes a warning to the gateway's log.
+    pub(crate) fn warn(&self, message: String) {
+        self.telemetry.log(LogLevel::Warn, message, &[]);
+    }
+
+    /// Publishes a new state.
+    pub(crate) fn publish(&self, status: Status) {
+        self.status.store(Arc::new(status));
+    }
+}

@@ -1,0 +1,248 @@
+//! What a reload makes of versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
+
+use std::cell::Cell;
+use std::fs;
+
+use witgate_config::Settings;
+
+use super::*;
+
+#[derive(Default)]
+struct Texts {
+    compiled: Cell<u32>,
+    prepared: Cell<u32>,
+}
+
+impl Loader for Texts {
+    type Component = String;
+
+    fn compile(&self, bytes: &[u8]) -> Result<String, String> {
+        self.compiled.set(self.compiled.get() + 1);
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("broken") { Err("not a component".to_owned()) } else { Ok(text) }
+    }
+
+    fn contracts(&self, _component: &String) -> Contracts {
+        Contracts { routing: true, ..Contracts::default() }
+    }
+
+    fn prepare(
+        &self,
+        component: &String,
+        binding: &str,
+        config: &Config,
+    ) -> Result<Arc<dyn Plugin>, Refused> {
+        self.prepared.set(self.prepared.get() + 1);
+        if component.starts_with("traps") {
+            return Err(Refused::Component("it traps".to_owned()));
+        }
+        let wanted = component.strip_prefix("needs ").map(str::trim);
+        if let Some(key) = wanted.filter(|key| !config.bindings[binding].settings.value.contains_key(*key)) {
+            let problem = Problem {
+                message: format!("`{key}` is missing"),
+                key: binding.to_owned(),
+                ..Problem::default()
+            };
+            return Err(Refused::Configuration(vec![problem]));
+        }
+        Ok(Arc::new(Standin::new(binding, &config.bindings[binding], Some(self.contracts(component)))))
+    }
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+    library: Library<Texts>,
+    config: Config,
+}
+
+impl Scene {
+    fn new(content: &str) -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let scene = Scene { folder, library: Library::new(Texts::default()), config };
+        scene.write(content);
+        scene
+    }
+
+    fn write(&self, content: &str) {
+        fs::write(self.folder.path().join("plugin.wasm"), content).unwrap();
+    }
+
+    fn reload(&mut self) -> Result<(), Objections> {
+        self.load(false)
+    }
+
+    fn load(&mut self, force: bool) -> Result<(), Objections> {
+        let draft = self.library.draft(&self.config, force)?;
+        self.library.keep(draft);
+        Ok(())
+    }
+
+    fn rollback(&mut self, state: BindingState) -> Result<(), String> {
+        let draft = self.library.draft_previous("b", &self.config, state, "by hand".to_owned())?;
+        self.library.keep(draft);
+        Ok(())
+    }
+
+    fn status(&self) -> BindingStatus {
+        self.library.status().remove(0)
+    }
+
+    fn serving(&self) -> (String, u64) {
+        let shelf = &self.library.shelves["b"];
+        (
+            shelf.current.as_ref().map_or(String::new(), |version| version.component.clone()),
+            shelf.serving.version(),
+        )
+    }
+}
+
+fn config(folder: &Path) -> Config {
+    let text = format!(
+        "[gateway]\nplugin_folder = {folder:?}\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
+         [plugins.p]\nfile = \"plugin.wasm\"\n[bindings.b]\nplugin = \"p\"\n"
+    );
+    witgate_config::parse(&text).expect("a configuration without mistakes")
+}
+
+fn settings(key: &str) -> Settings {
+    let value = serde_json::Map::from_iter([(key.to_owned(), serde_json::Value::Bool(true))]);
+    Settings { value, ..Settings::default() }
+}
+
+#[test]
+fn what_is_equal_is_carried_over_as_the_same_object() {
+    let mut scene = Scene::new("good 1");
+    scene.reload().unwrap();
+    let before = scene.serving();
+    scene.reload().unwrap();
+    assert_eq!(scene.serving(), before);
+    assert_eq!(scene.library.loader.compiled.get(), 1);
+    assert_eq!(scene.library.loader.prepared.get(), 1);
+
+    scene.config.bindings.get_mut("b").unwrap().settings = settings("a");
+    scene.reload().unwrap();
+    assert_ne!(scene.serving().1, before.1, "other settings are another version");
+    assert_eq!(scene.library.loader.compiled.get(), 1, "of the same component");
+    assert_eq!(scene.status().previous, None, "of which there is no other to go back to");
+}
+
+#[test]
+fn a_bad_file_never_replaces_a_good_one() {
+    let mut scene = Scene::new("good 1");
+    scene.reload().unwrap();
+    let before = scene.serving();
+    for bad in ["broken", "traps at once", "needs key"] {
+        scene.write(bad);
+        scene.reload().unwrap();
+        assert_eq!(scene.serving(), before, "{bad}");
+        assert_eq!(scene.status().state, BindingState::LastGood);
+        assert!(scene.status().problem.is_some());
+    }
+    fs::remove_file(scene.folder.path().join("plugin.wasm")).unwrap();
+    scene.reload().unwrap();
+    assert_eq!(scene.serving(), before);
+
+    scene.write("good 2");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good 2");
+    assert_eq!((scene.status().state, scene.status().problem), (BindingState::Current, None));
+}
+
+#[test]
+fn settings_that_the_file_in_service_refuses_are_a_mistake_in_the_configuration() {
+    let mut scene = Scene::new("needs a");
+    scene.config.bindings.get_mut("b").unwrap().settings = settings("a");
+    scene.reload().unwrap();
+    scene.config.bindings.get_mut("b").unwrap().settings = settings("b");
+    let objections = scene.reload().unwrap_err();
+    assert_eq!(objections.configuration.len(), 1);
+    assert!(objections.plugins.is_empty());
+}
+
+#[test]
+fn a_file_that_waits_for_new_settings_is_taken_once_they_come() {
+    let mut scene = Scene::new("good 1");
+    scene.reload().unwrap();
+    scene.write("needs a");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good 1");
+    scene.config.bindings.get_mut("b").unwrap().settings = settings("a");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "needs a");
+}
+
+#[test]
+fn without_an_earlier_version_a_bad_file_is_an_objection_or_has_a_stand_in() {
+    let mut scene = Scene::new("broken");
+    assert_eq!(scene.reload().unwrap_err().plugins.len(), 1);
+
+    scene.config.gateway.start = Start::Degraded;
+    scene.reload().unwrap();
+    assert_eq!(scene.status().state, BindingState::Unavailable);
+    assert_eq!(
+        scene.status().contracts,
+        ["authentication"],
+        "an unreadable file may have been the door keeper"
+    );
+    scene.write("traps");
+    scene.reload().unwrap();
+    assert_eq!(scene.status().contracts, ["routing"], "what the file says about itself is believed");
+    scene.write("good");
+    scene.reload().unwrap();
+    assert_eq!(scene.status().state, BindingState::Current);
+}
+
+#[test]
+fn a_stand_in_never_replaces_a_plugin_in_service() {
+    let mut scene = Scene::new("needs a");
+    scene.config.gateway.start = Start::Degraded;
+    scene.config.bindings.get_mut("b").unwrap().settings = settings("a");
+    scene.reload().unwrap();
+    scene.config.bindings.get_mut("b").unwrap().settings = Settings::default();
+    assert!(scene.reload().is_err());
+    assert_eq!(scene.serving().0, "needs a");
+}
+
+#[test]
+fn a_rollback_holds_until_the_file_changes() {
+    let mut scene = Scene::new("good 1");
+    scene.reload().unwrap();
+    assert!(scene.rollback(BindingState::RolledBack).is_err(), "there is nothing before the first version");
+    let first = scene.serving();
+    scene.write("good 2");
+    scene.reload().unwrap();
+    scene.rollback(BindingState::RolledBack).unwrap();
+    assert_eq!(scene.serving(), first, "the very object that was kept warm");
+    assert_eq!(scene.status().state, BindingState::RolledBack);
+
+    scene.reload().unwrap();
+    assert_eq!(scene.serving(), first, "the file is the one that was rolled back");
+    scene.write("good 3");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good 3");
+}
+
+#[test]
+fn force_tries_a_reverted_version_again() {
+    let mut scene = Scene::new("good 1");
+    scene.reload().unwrap();
+    scene.write("good 2");
+    scene.reload().unwrap();
+    scene.rollback(BindingState::Reverted).unwrap();
+    assert_eq!(scene.status().state, BindingState::Reverted);
+    scene.load(true).unwrap();
+    assert_eq!(scene.serving().0, "good 2");
+    assert_eq!(scene.status().state, BindingState::Current);
+}
+
+#[test]
+fn a_pinned_digest_refuses_every_other_file() {
+    let mut scene = Scene::new("good 1");
+    scene.config.plugins.get_mut("p").unwrap().digest = Some(Sha256::digest("good 1").into());
+    scene.reload().unwrap();
+    scene.write("good 2");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good 1");
+    assert!(scene.status().problem.unwrap().contains("`digest` asks for"));
+}

@@ -1,0 +1,121 @@
+//! What stands in for a plugin that could not be loaded (`start = "degraded"`): every call fails, so that the binding's
+//! `on_failure` applies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use witgate_config::model::{Binding, OnFailure};
+use witgate_proxy::pipeline::plugin::{
+    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece,
+    Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+};
+
+/// A binding without a plugin.
+pub(crate) struct Standin {
+    binding: Arc<str>,
+    version: u64,
+    contracts: Contracts,
+    interest: Interest,
+    on_failure: OnFailure,
+    limits: PluginLimits,
+}
+
+impl Standin {
+    /// A stand-in for a binding. `contracts` is what the file says about itself, if it could be read that far.
+    ///
+    /// Where it could not, the binding counts as one that authenticates: nobody gets in because the file that would
+    /// have kept them out is missing. With `on_failure = "skip"` a route that requires a caller to be known then answers
+    /// 401 until the plugin is there.
+    pub(crate) fn new(name: &str, binding: &Binding, contracts: Option<Contracts>) -> Self {
+        let unknown = Contracts { authentication: true, ..Contracts::default() };
+        Standin {
+            binding: Arc::from(name),
+            version: next_version(),
+            contracts: contracts.unwrap_or(unknown),
+            interest: Interest::default(),
+            on_failure: binding.on_failure,
+            limits: PluginLimits { body: binding.budget.body_limit, context: binding.budget.context_limit },
+        }
+    }
+}
+
+/// Counts down from the top, where the versions of real plugins, which count up from the bottom, never get to.
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
+    NEXT.fetch_sub(1, Ordering::Relaxed)
+}
+
+fn unavailable<'a, T: 'a>() -> Outcome<'a, T> {
+    Box::pin(std::future::ready(Err(CallFailure::Unavailable)))
+}
+
+impl Plugin for Standin {
+    fn binding(&self) -> &Arc<str> {
+        &self.binding
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn contracts(&self) -> Contracts {
+        self.contracts
+    }
+
+    fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn limits(&self) -> PluginLimits {
+        self.limits
+    }
+
+    fn may_route_to(&self, _upstream: &str) -> bool {
+        false
+    }
+
+    fn reject_answer(&self, _reason: &str) {}
+
+    fn authenticate<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Decision> {
+        unavailable()
+    }
+
+    fn draw<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
+        unavailable()
+    }
+
+    fn route<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Option<Destination>> {
+        unavailable()
+    }
+
+    fn transform_request<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+        unavailable()
+    }
+
+    fn transform_request_body<'a>(&'a self, _call: Call<'a>, _piece: Piece) -> Outcome<'a, BodyResult> {
+        unavailable()
+    }
+
+    fn transform_response<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _response: Arc<ResponseHead>,
+        _context: Bytes,
+    ) -> Outcome<'a, ResponseOutcome> {
+        unavailable()
+    }
+
+    fn transform_response_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _response: Arc<ResponseHead>,
+        _piece: Piece,
+    ) -> Outcome<'a, BodyResult> {
+        unavailable()
+    }
+}

@@ -1,0 +1,94 @@
+//! The process and its surroundings: signals in, notices to the service manager out.
+
+use std::cell::Cell;
+use std::os::unix::net::UnixDatagram;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::control::handle::{Handle, Request};
+use crate::exit::Exit;
+
+/// How long the last log line may take when the process ends at once.
+const LAST_LINE: Duration = Duration::from_millis(200);
+
+/// Turns signals into requests until the process ends: HUP reloads; TERM, INT and QUIT drain, and the second of them
+/// ends the process at once.
+///
+/// # Errors
+/// The handlers could not be installed.
+pub(crate) fn follow_signals(handle: Handle) -> std::io::Result<()> {
+    let reload = signal(SignalKind::hangup())?;
+    let ends = [
+        ("SIGTERM", signal(SignalKind::terminate())?),
+        ("SIGINT", signal(SignalKind::interrupt())?),
+        ("SIGQUIT", signal(SignalKind::quit())?),
+    ];
+    tokio::spawn(follow_reload(reload, handle.clone()));
+    let drains = Rc::new(Cell::new(0_u32));
+    for (name, end) in ends {
+        tokio::task::spawn_local(follow_end(name, end, drains.clone(), handle.clone()));
+    }
+    Ok(())
+}
+
+async fn follow_reload(mut signal: Signal, handle: Handle) {
+    while signal.recv().await.is_some() {
+        let request = Request::Reload { reason: "SIGHUP".to_owned(), force: false, reply: None };
+        if let Err(reason) = handle.send(request) {
+            handle.warn(format!("SIGHUP ignored: {reason}"));
+        }
+    }
+}
+
+async fn follow_end(name: &'static str, mut signal: Signal, seen: Rc<Cell<u32>>, handle: Handle) {
+    while signal.recv().await.is_some() {
+        seen.set(seen.get() + 1);
+        let sent = handle.send(Request::Drain { reason: name.to_owned() });
+        if seen.get() > 1 || sent.is_err() {
+            handle.warn(format!("{name} again: ending at once"));
+            handle.telemetry().flush(LAST_LINE);
+            std::process::exit(Exit::Failure as i32);
+        }
+    }
+}
+
+/// What the service manager (systemd, `Type=notify-reload`) is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Notice {
+    /// In service; also: a reload is done, whatever became of it.
+    Ready,
+    /// A reload begins.
+    Reloading,
+    /// Draining begins.
+    Stopping,
+}
+
+/// Sends a notice to the service manager, if there is one. See sd_notify(3). Failures do not matter to the gateway.
+pub(crate) fn notify(notice: Notice) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let text = match notice {
+        Notice::Ready => "READY=1\n".to_owned(),
+        Notice::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", monotonic_microseconds()),
+        Notice::Stopping => "STOPPING=1\n".to_owned(),
+    };
+    if let Err(error) = send_notice(&path, text.as_bytes()) {
+        eprintln!("witgate: the service manager could not be told: {error}");
+    }
+}
+
+fn send_notice(path: &std::ffi::OsStr, text: &[u8]) -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => std::os::unix::net::SocketAddr::from_abstract_name(name)?,
+        None => std::os::unix::net::SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(text, &address).map(drop)
+}
+
+fn monotonic_microseconds() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+}

@@ -1,0 +1,207 @@
+//! What files looked like when they were read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// What is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WatchList {
+    /// Files whose content matters.
+    pub(crate) files: BTreeSet<PathBuf>,
+    /// Folders in which the *names* of files with one of these extensions matter: the configuration folder, the
+    /// plugin folder.
+    pub(crate) folders: BTreeMap<PathBuf, &'static str>,
+}
+
+impl WatchList {
+    /// The folders in which events may mean a change: that of each file, also where a symbolic link leads, and
+    /// the listed ones.
+    pub(super) fn event_folders(&self) -> BTreeSet<PathBuf> {
+        let mut folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
+        for file in &self.files {
+            folders.extend(parent(file));
+            folders.extend(fs::canonicalize(file).ok().as_deref().and_then(parent));
+        }
+        folders.retain(|folder| folder.is_dir());
+        folders
+    }
+}
+
+fn parent(file: &Path) -> Option<PathBuf> {
+    let parent = file.parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+/// What a watch list looked like at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    files: BTreeMap<PathBuf, Look>,
+    names: BTreeMap<PathBuf, BTreeSet<String>>,
+}
+
+/// One file. A file that cannot be read has no digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    metadata: Option<Metadata>,
+    digest: Option<[u8; 32]>,
+}
+
+/// What changes whenever content does, on every file system that keeps its promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Metadata {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    /// Looks at everything. Files whose metadata is as in `before` are not read again.
+    pub(crate) fn take(list: &WatchList, before: &Fingerprint) -> Fingerprint {
+        let files =
+            list.files.iter().map(|file| (file.clone(), look(file, before.files.get(file)))).collect();
+        let names = list.folders.iter().map(|(folder, extension)| (folder.clone(), names(folder, extension)));
+        Fingerprint { files, names: names.collect() }
+    }
+
+    /// Says what a file held when it was read, for files that were read before they could be looked at.
+    pub(crate) fn set_content(&mut self, file: &Path, content: &[u8]) {
+        if let Some(look) = self.files.get_mut(file) {
+            let digest = Some(Sha256::digest(content).into());
+            if look.digest != digest {
+                *look = Look { metadata: None, digest };
+            }
+        }
+    }
+
+    /// Takes over the looks of what was not watched before.
+    pub(super) fn add(&mut self, other: Fingerprint) {
+        for (file, look) in other.files {
+            self.files.entry(file).or_insert(look);
+        }
+        for (folder, names) in other.names {
+            self.names.entry(folder).or_insert(names);
+        }
+    }
+
+    /// Whether every file but those listed had the same content.
+    pub(crate) fn agrees(&self, other: &Fingerprint, but_for: &[PathBuf]) -> bool {
+        let digests = |print: &Fingerprint| -> BTreeMap<PathBuf, Option<[u8; 32]>> {
+            let files = print.files.iter().filter(|(path, _)| !but_for.contains(path));
+            files.map(|(path, look)| (path.clone(), look.digest)).collect()
+        };
+        digests(self) == digests(other)
+    }
+
+    /// The paths that look different from `before`.
+    pub(super) fn differences(&self, before: &Fingerprint) -> Vec<String> {
+        let digest = |print: &Fingerprint, path: &PathBuf| print.files.get(path).and_then(|look| look.digest);
+        let files = self.files.keys().filter(|path| digest(self, path) != digest(before, path));
+        let folders = self.names.iter().filter(|(folder, names)| before.names.get(*folder) != Some(names));
+        files.chain(folders.map(|(folder, _)| folder)).map(|path| path.display().to_string()).collect()
+    }
+}
+
+fn look(file: &Path, before: Option<&Look>) -> Look {
+    let metadata = fs::metadata(file).ok().map(|metadata| Metadata {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    });
+    match before {
+        Some(before) if metadata.is_some() && before.metadata == metadata => before.clone(),
+        _ => Look { metadata, digest: fs::read(file).ok().map(|content| Sha256::digest(content).into()) },
+    }
+}
+
+/// Names of the files in a folder that have an extension; none if there is no such folder.
+pub(crate) fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
+    names
+        .filter(|name| {
+            !name.starts_with('.') && Path::new(name).extension().is_some_and(|found| found == extension)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(file: &Path) -> WatchList {
+        WatchList { files: BTreeSet::from([file.to_owned()]), folders: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_touched_file_is_the_same_and_a_changed_one_of_equal_length_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        fs::write(&file, "one").unwrap();
+        let before = Fingerprint::take(&list(&file), &Fingerprint::default());
+
+        let touched = fs::File::options().write(true).open(&file).unwrap();
+        touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let after = Fingerprint::take(&list(&file), &before);
+        assert!(after.differences(&before).is_empty());
+
+        fs::write(&file, "two").unwrap();
+        let after = Fingerprint::take(&list(&file), &before);
+        assert_eq!(after.differences(&before), [file.display().to_string()]);
+    }
+
+    #[test]
+    fn a_swapped_link_in_the_manner_of_kubernetes_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (version, content) in [("..1", "one"), ("..2", "two")] {
+            fs::create_dir(root.join(version)).unwrap();
+            fs::write(root.join(version).join("witgate.toml"), content).unwrap();
+        }
+        std::os::unix::fs::symlink("..1", root.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/witgate.toml", root.join("witgate.toml")).unwrap();
+        let file = root.join("witgate.toml");
+        let before = Fingerprint::take(&list(&file), &Fingerprint::default());
+
+        std::os::unix::fs::symlink("..2", root.join("..new")).unwrap();
+        fs::rename(root.join("..new"), root.join("..data")).unwrap();
+        let after = Fingerprint::take(&list(&file), &before);
+        assert_eq!(after.differences(&before), [file.display().to_string()]);
+        assert!(
+            list(&file).event_folders().contains(root),
+            "the folder in which the link is swapped is watched"
+        );
+    }
+
+    #[test]
+    fn what_was_read_before_counts_not_what_is_there_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.toml");
+        fs::write(&file, "changed since").unwrap();
+        let mut read = Fingerprint::take(&list(&file), &Fingerprint::default());
+        read.set_content(&file, b"as it was read");
+        let now = Fingerprint::take(&list(&file), &read);
+        assert_eq!(now.differences(&read).len(), 1);
+    }
+
+    #[test]
+    fn a_new_name_in_a_folder_is_a_change_unless_it_is_of_another_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = WatchList {
+            files: BTreeSet::new(),
+            folders: BTreeMap::from([(folder.path().to_owned(), "wasm")]),
+        };
+        let before = Fingerprint::take(&list, &Fingerprint::default());
+        fs::write(folder.path().join("notes.txt"), "").unwrap();
+        assert!(Fingerprint::take(&list, &before).differences(&before).is_empty());
+        fs::write(folder.path().join("new.wasm"), "").unwrap();
+        assert_eq!(Fingerprint::take(&list, &before).differences(&before).len(), 1);
+    }
+}
