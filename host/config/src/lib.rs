@@ -20,7 +20,7 @@ pub mod model;
 mod pointer;
 mod problem;
 mod render;
-mod scalar;
+pub mod scalar;
 mod schema;
 mod settings;
 mod written;

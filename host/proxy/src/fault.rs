@@ -129,125 +129,36 @@ impl FaultKind {
     pub fn describe(self) -> Description {
         use Blame::{Client, Gateway, Plugin, Upstream};
         use FaultKind as K;
+        #[rustfmt::skip] // A table is read by its rows.
         let (status, code, title, blame, proxy_error) = match self {
-            K::BadRequest => (
-                400,
-                "bad-request",
-                "The request is malformed or ambiguous",
-                Client,
-                Some("http_request_error"),
-            ),
-            K::BadPath => {
-                (400, "bad-path", "The path cannot be interpreted safely", Client, Some("http_request_error"))
-            }
+            K::BadRequest => (400, "bad-request", "The request is malformed or ambiguous", Client, Some("http_request_error")),
+            K::BadPath => (400, "bad-path", "The path cannot be interpreted safely", Client, Some("http_request_error")),
             K::Unauthenticated => (401, "unauthenticated", "The caller is not known", Client, None),
-            K::Forbidden => {
-                (403, "forbidden", "The caller may not do this", Client, Some("http_request_denied"))
-            }
+            K::Forbidden => (403, "forbidden", "The caller may not do this", Client, Some("http_request_denied")),
             K::NoRoute => (404, "no-route", "No route matches", Client, Some("destination_not_found")),
-            K::MethodNotAllowed => {
-                (405, "method-not-allowed", "The route does not take this method", Client, None)
-            }
-            K::HeaderTimeout => {
-                (408, "header-timeout", "The request head did not arrive in time", Client, None)
-            }
+            K::MethodNotAllowed => (405, "method-not-allowed", "The route does not take this method", Client, None),
+            K::HeaderTimeout => (408, "header-timeout", "The request head did not arrive in time", Client, None),
             K::BodyTimeout => (408, "body-timeout", "The request body did not arrive in time", Client, None),
             K::BodyTooLarge => (413, "body-too-large", "The request body is over the limit", Client, None),
-            K::TargetTooLong => {
-                (414, "target-too-long", "The request target is over the limit", Client, None)
-            }
-            K::HeadersTooLarge => {
-                (431, "headers-too-large", "The header section is over the limit", Client, None)
-            }
+            K::TargetTooLong => (414, "target-too-long", "The request target is over the limit", Client, None),
+            K::HeadersTooLarge => (431, "headers-too-large", "The header section is over the limit", Client, None),
             K::RateLimited => (429, "rate-limited", "Too many requests", Client, None),
             K::ClientGone => (499, "client-gone", "The client went away", Client, None),
             K::UpgradeRefused => (400, "upgrade-refused", "This upgrade cannot be forwarded", Client, None),
-            K::PluginFailed => {
-                (503, "plugin-failed", "A plugin failed", Plugin, Some("proxy_internal_error"))
-            }
-            K::PluginAnswerInvalid => (
-                503,
-                "plugin-answer-invalid",
-                "A plugin gave an answer that cannot be used",
-                Plugin,
-                Some("proxy_internal_error"),
-            ),
-            K::UpstreamUnreachable => (
-                502,
-                "upstream-unreachable",
-                "The upstream could not be reached",
-                Upstream,
-                Some("connection_refused"),
-            ),
-            K::UpstreamReset => (
-                502,
-                "upstream-reset",
-                "The upstream closed the connection",
-                Upstream,
-                Some("connection_terminated"),
-            ),
-            K::UpstreamProtocol => (
-                502,
-                "upstream-protocol",
-                "The upstream's answer is malformed",
-                Upstream,
-                Some("http_protocol_error"),
-            ),
-            K::UpstreamTls => (
-                502,
-                "upstream-tls",
-                "No trusted TLS connection to the upstream",
-                Upstream,
-                Some("tls_protocol_error"),
-            ),
-            K::UpstreamOverloaded => (
-                503,
-                "upstream-overloaded",
-                "The upstream is at its limit",
-                Upstream,
-                Some("connection_limit_reached"),
-            ),
-            K::NoEndpoint => (
-                503,
-                "no-endpoint",
-                "The upstream has no endpoint in service",
-                Upstream,
-                Some("destination_unavailable"),
-            ),
-            K::BreakerOpen => (
-                503,
-                "breaker-open",
-                "The upstream failed too often and rests",
-                Upstream,
-                Some("destination_unavailable"),
-            ),
-            K::ConnectTimeout => (
-                504,
-                "connect-timeout",
-                "The upstream did not accept a connection in time",
-                Upstream,
-                Some("connection_timeout"),
-            ),
-            K::FirstByteTimeout => (
-                504,
-                "first-byte-timeout",
-                "The upstream did not answer in time",
-                Upstream,
-                Some("http_response_timeout"),
-            ),
-            K::RequestTimeout => (
-                504,
-                "request-timeout",
-                "The request took longer than its route allows",
-                Upstream,
-                Some("http_response_timeout"),
-            ),
-            K::Overloaded => {
-                (503, "overloaded", "The gateway is at its limit", Gateway, Some("proxy_internal_response"))
-            }
-            K::Draining => {
-                (503, "draining", "The gateway is shutting down", Gateway, Some("proxy_internal_response"))
-            }
+            K::PluginFailed => (503, "plugin-failed", "A plugin failed", Plugin, Some("proxy_internal_error")),
+            K::PluginAnswerInvalid => (503, "plugin-answer-invalid", "A plugin gave an answer that cannot be used", Plugin, Some("proxy_internal_error")),
+            K::UpstreamUnreachable => (502, "upstream-unreachable", "The upstream could not be reached", Upstream, Some("connection_refused")),
+            K::UpstreamReset => (502, "upstream-reset", "The upstream closed the connection", Upstream, Some("connection_terminated")),
+            K::UpstreamProtocol => (502, "upstream-protocol", "The upstream's answer is malformed", Upstream, Some("http_protocol_error")),
+            K::UpstreamTls => (502, "upstream-tls", "No trusted TLS connection to the upstream", Upstream, Some("tls_protocol_error")),
+            K::UpstreamOverloaded => (503, "upstream-overloaded", "The upstream is at its limit", Upstream, Some("connection_limit_reached")),
+            K::NoEndpoint => (503, "no-endpoint", "The upstream has no endpoint in service", Upstream, Some("destination_unavailable")),
+            K::BreakerOpen => (503, "breaker-open", "The upstream failed too often and rests", Upstream, Some("destination_unavailable")),
+            K::ConnectTimeout => (504, "connect-timeout", "The upstream did not accept a connection in time", Upstream, Some("connection_timeout")),
+            K::FirstByteTimeout => (504, "first-byte-timeout", "The upstream did not answer in time", Upstream, Some("http_response_timeout")),
+            K::RequestTimeout => (504, "request-timeout", "The request took longer than its route allows", Upstream, Some("http_response_timeout")),
+            K::Overloaded => (503, "overloaded", "The gateway is at its limit", Gateway, Some("proxy_internal_response")),
+            K::Draining => (503, "draining", "The gateway is shutting down", Gateway, Some("proxy_internal_response")),
             K::Internal => (500, "internal", "The gateway failed", Gateway, Some("proxy_internal_error")),
         };
         let status = StatusCode::from_u16(status).expect("every row of the table has a valid status");

@@ -4,7 +4,7 @@ use super::Scalar;
 
 /// A span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Duration(pub(crate) std::time::Duration);
+pub struct Duration(pub std::time::Duration);
 
 impl Scalar for Duration {
     const FORMAT: &'static str = "witgate-duration";

@@ -3,6 +3,8 @@
 //! Each is one file and one row of [`FORMATS`]: what it is, the type, how it is read, tests. A scalar shows in the
 //! published schema as a string with the `format` of its name, and the checker explains what is wrong with it by the
 //! same table.
+//!
+//! Those that settings of filters use too are public: `Text<Size>` is a field that is written `"1MiB"`.
 
 mod address;
 mod digest;
@@ -20,15 +22,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use address::{EndpointAddress, ListenAddress, Scheme};
 pub(crate) use digest::Digest;
-pub(crate) use duration::{Duration, DurationOrOff};
+pub use duration::Duration;
+pub(crate) use duration::DurationOrOff;
 pub(crate) use host::HostPattern;
-pub(crate) use net::Net;
+pub use net::Net;
 pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
-pub(crate) use size::Size;
-pub(crate) use token::{HeaderName, Method, Name};
+pub use size::Size;
+pub(crate) use token::Name;
+pub use token::{HeaderName, Method};
 
 /// A string that means something.
-pub(crate) trait Scalar: Sized {
+pub trait Scalar: Sized {
     /// The `format` in the schema. The prefix keeps ours apart from the standard formats plugins may use.
     const FORMAT: &'static str;
     /// What it is, for people: "a duration such as ...".
@@ -37,7 +41,10 @@ pub(crate) trait Scalar: Sized {
     const UNIT: Option<&'static str> = None;
     /// Whether a bare integer is good as well.
     const INTEGER: bool = false;
-    /// Reads it; the error says why not, as the end of a sentence.
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Why it cannot be read, as the end of a sentence.
     fn read(text: &str) -> Result<Self, String>;
 }
 
@@ -82,21 +89,24 @@ pub(crate) fn format(name: &str) -> Option<&'static Format> {
 
 /// A scalar as written, with what it means. It is written back as it was read.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Text<T> {
+pub struct Text<T> {
     text: String,
     /// What it means.
-    pub(crate) value: T,
+    pub value: T,
 }
 
 impl<T: Scalar> Text<T> {
     /// A built-in default.
-    pub(crate) fn of(text: &str) -> Self {
+    ///
+    /// # Panics
+    /// If it is malformed: a default is written by us.
+    pub fn of(text: &str) -> Self {
         let value = T::read(text).unwrap_or_else(|why| panic!("the default {text:?} is malformed: {why}"));
         Self { text: text.to_owned(), value }
     }
 
     /// The string as it was written.
-    pub(crate) fn as_written(&self) -> &str {
+    pub fn as_written(&self) -> &str {
         &self.text
     }
 }

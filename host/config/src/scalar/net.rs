@@ -8,7 +8,7 @@ use super::Scalar;
 
 /// A network in CIDR notation; a bare address is a network of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Net(pub(crate) IpNet);
+pub struct Net(pub IpNet);
 
 impl Scalar for Net {
     const FORMAT: &'static str = "witgate-network";

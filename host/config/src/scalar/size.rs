@@ -4,7 +4,7 @@ use super::Scalar;
 
 /// An amount of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) u64);
+pub struct Size(pub u64);
 
 impl Size {
     /// As the size of something in memory.

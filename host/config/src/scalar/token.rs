@@ -31,7 +31,7 @@ impl Scalar for Name {
 
 /// A header name, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HeaderName(pub(crate) String);
+pub struct HeaderName(pub String);
 
 impl Scalar for HeaderName {
     const FORMAT: &'static str = "witgate-header-name";
@@ -45,7 +45,7 @@ impl Scalar for HeaderName {
 
 /// A request method. Methods are case-sensitive (RFC 9110 section 9.1), and those in use are in upper case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Method(pub(crate) String);
+pub struct Method(pub String);
 
 impl Scalar for Method {
     const FORMAT: &'static str = "witgate-method";

@@ -1,6 +1,19 @@
 //! Native filters: each a file and a row of [`FILTERS`].
+//!
+//! All files have one shape: what the filter is and when to choose it, its `ROW`, its `Settings`, the filter, tests.
 
-use http::Response;
+mod access_log;
+mod body_limit;
+mod compression;
+pub(crate) mod cors;
+mod headers;
+mod ip;
+mod request_id;
+
+use http::header::VARY;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use schemars::JsonSchema;
+use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 
 use crate::body::Body;
@@ -21,6 +34,12 @@ pub trait Filter: Send + Sync {
     /// that answered or refused.
     fn response(&self, _exchange: &mut Exchange, response: Response<Body>) -> Response<Body> {
         response
+    }
+
+    /// Whether it answers CORS preflights. A preflight takes the route of the request it asks about, if that route
+    /// has such a filter, although its own method is `OPTIONS`.
+    fn answers_preflights(&self) -> bool {
+        false
     }
 }
 
@@ -56,4 +75,67 @@ pub struct FilterKind {
 }
 
 /// Every native filter, in the order in which they run inside their place.
-pub const FILTERS: &[FilterKind] = &[];
+pub const FILTERS: &[FilterKind] = &[
+    request_id::ROW,
+    access_log::ROW,
+    ip::ROW,
+    cors::ROW,
+    compression::ROW,
+    headers::ROW,
+    body_limit::ROW,
+    headers::ORIGIN_ROW,
+];
+
+/// The row of a kind.
+pub fn find(kind: &str) -> Option<&'static FilterKind> {
+    FILTERS.iter().find(|row| row.kind == kind)
+}
+
+/// A header name of settings.
+fn header_name(written: &Text<scalar::HeaderName>) -> HeaderName {
+    HeaderName::from_bytes(written.value.0.as_bytes()).expect("checked when it was read")
+}
+
+/// The JSON Schema of a type of settings.
+fn schema_of<T: JsonSchema>() -> serde_json::Value {
+    schemars::schema_for!(T).to_value()
+}
+
+/// Says that the response depends on a request header (RFC 9110 section 12.5.5), if it is not said yet.
+fn vary(headers: &mut HeaderMap, name: &'static str) {
+    let said = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').map(str::trim).any(|field| field == "*" || field.eq_ignore_ascii_case(name))
+    });
+    if !said {
+        headers.append(VARY, HeaderValue::from_static(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_kind_of_its_own_and_settings_that_refuse_unknown_keys() {
+        for (index, row) in FILTERS.iter().enumerate() {
+            assert!(FILTERS[..index].iter().all(|other| other.kind != row.kind), "{}", row.kind);
+            assert_eq!((row.schema)()["additionalProperties"], false, "{}", row.kind);
+            assert!(build(row.kind, serde_json::json!({ "no such key": 1 })).is_err(), "{}", row.kind);
+        }
+    }
+
+    #[test]
+    fn vary_is_said_once() {
+        let mut headers = HeaderMap::new();
+        vary(&mut headers, "origin");
+        vary(&mut headers, "origin");
+        vary(&mut headers, "accept-encoding");
+        assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), ["origin", "accept-encoding"]);
+    }
+
+    /// A filter of a kind, as the configuration would make it.
+    pub(super) fn build(kind: &str, settings: serde_json::Value) -> Result<Box<dyn Filter>, Problems> {
+        let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
+        (find(kind).expect("a known kind").build)(&Settings::unwritten("filters[0]", value))
+    }
+}

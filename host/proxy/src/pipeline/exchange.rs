@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderMap, HeaderValue, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::filters::cors;
 use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
-use crate::router::{Found, Route};
+use crate::router::{Found, Route, Router};
 use crate::snapshot::Snapshot;
 use crate::telemetry::ending;
 use crate::telemetry::record::Record;
@@ -92,12 +93,15 @@ impl Exchange {
     pub fn choose_route(&mut self) -> Result<(), Fault> {
         let snapshot = Arc::clone(&self.snapshot);
         let listener: &str = &self.connection.listener;
-        let found = snapshot.routers.get(listener).map_or(Found::Nothing, |router| router.find(&self.head));
+        let find = |router: &Router| of_preflight(router, &self.head).unwrap_or_else(|| router.find(&self.head));
+        let found = snapshot.routers.get(listener).map_or(Found::Nothing, find);
         match found {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.head);
                 head.route = Arc::clone(&route.name);
                 head.parameters = parameters;
+                self.record.in_flight =
+                    Some(self.connection.telemetry.metrics().in_flight(listener, &route.name));
                 self.timeout = route.config.timeout;
                 self.route = Some(route);
                 Ok(())
@@ -120,6 +124,19 @@ impl Exchange {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         ending::finish(self, response)
+    }
+}
+
+/// The route of the request that a CORS preflight asks about, if it answers preflights.
+fn of_preflight(router: &Router, head: &RequestHead) -> Option<Found> {
+    let method = Method::from_bytes(cors::preflight(head)?.as_bytes()).ok()?;
+    match router.find(&RequestHead { method, ..head.clone() }) {
+        Found::Route(route, parameters)
+            if route.filters.iter().any(|(_, filter)| filter.answers_preflights()) =>
+        {
+            Some(Found::Route(route, parameters))
+        }
+        _ => None,
     }
 }
 

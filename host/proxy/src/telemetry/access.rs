@@ -13,7 +13,7 @@ use crate::fault::FaultKind;
 use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
 use crate::telemetry::queue::Line;
-use crate::telemetry::record::{AccessLog, PluginCall, Record};
+use crate::telemetry::record::{AccessLog, PluginCall, Record, Share};
 use crate::telemetry::timestamp;
 
 /// How a response ended.
@@ -100,6 +100,17 @@ impl Story {
             upstream_time: record.upstream_time,
             plugins: Vec::new(),
             access_log: record.access_log,
+        }
+    }
+
+    /// Whether the access log wants it.
+    pub(super) fn is_line(&self) -> bool {
+        match self.access_log.share {
+            Share::Everything => true,
+            Share::Failures => {
+                self.fault.is_some() || self.status.is_server_error() || self.end != End::Complete
+            }
+            Share::Nothing => false,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::pipeline::exchange::Exchange;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::{End, Story};
 use crate::telemetry::metrics::{InFlight, NONE, Series};
-use crate::telemetry::record::{PluginCalls, Received};
+use crate::telemetry::record::{PluginCalls, Received, Share};
 
 /// Dropping it writes metrics, access log line and span. Until [`Ending::complete`] was called that means the client
 /// went away first: futures and bodies are dropped then, without a word.
@@ -51,7 +51,7 @@ impl Ending {
         let fault = record.fault.as_ref().map(|(kind, _)| *kind);
         let received = record.received.take();
         let in_flight = record.in_flight.take();
-        let wanted = telemetry.wants_lines() && !record.access_log.off
+        let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || telemetry.wants_spans() && exchange.head.trace.sampled;
         let plugins = std::mem::take(&mut record.plugins);
         let story = wanted.then(|| Box::new(Story::new(exchange, status, record)));

@@ -146,7 +146,7 @@ impl Telemetry {
 
     /// Hands the notes about a request to whoever wants them.
     pub(crate) fn tell(&self, story: Arc<Story>) {
-        if !story.access_log.off
+        if story.is_line()
             && let Some(queue) = &*self.access.load()
             && !queue.push(AccessLine(story))
         {

@@ -87,7 +87,7 @@ impl<L: Line> LineQueue<L> {
             if Instant::now() >= deadline {
                 return false;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         true
     }
@@ -106,7 +106,8 @@ impl Writer {
         while let Ok(first) = lines.recv() {
             first.render(&mut batch);
             let mut count = 1;
-            std::thread::sleep(GATHER);
+            // This thread is the writer's own; a wake-up before time only makes a smaller batch.
+            std::thread::park_timeout(GATHER);
             while batch.len() < BATCH_BYTES
                 && let Ok(line) = lines.try_recv()
             {

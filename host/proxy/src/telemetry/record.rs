@@ -103,10 +103,22 @@ impl Received {
 /// What the `access-log` filter decided for one request.
 #[derive(Debug, Default)]
 pub struct AccessLog {
-    /// No line is written.
-    pub off: bool,
+    /// Which requests are written.
+    pub share: Share,
     /// The query string is written too. Off by default: it often carries secrets.
     pub query: bool,
     /// Request headers the route wants in the line.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Which requests are written to the access log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Share {
+    /// This one.
+    #[default]
+    Everything,
+    /// This one only if it goes wrong: a fault, a status from 500, a response that is cut short.
+    Failures,
+    /// Not this one.
+    Nothing,
 }

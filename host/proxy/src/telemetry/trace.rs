@@ -90,7 +90,12 @@ impl TraceContext {
 /// The id of a request: the one it came with, if `trusted` (it came by a trusted proxy) and if it is made of 1 to 128
 /// letters, digits and `-_.:/+=@`; otherwise a new one of 32 hexadecimal digits.
 pub fn request_id(headers: &HeaderMap, trusted: bool) -> Arc<str> {
-    if trusted && let Some(id) = single(headers, &REQUEST_ID).filter(|id| is_request_id(id)) {
+    request_id_in(headers, &REQUEST_ID, trusted)
+}
+
+/// The same from another header.
+pub(crate) fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> Arc<str> {
+    if trusted && let Some(id) = single(headers, name).filter(|id| is_request_id(id)) {
         return Arc::from(id);
     }
     let mut text = [0_u8; 32];

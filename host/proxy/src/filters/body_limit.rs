@@ -1,0 +1,98 @@
+//! A limit on request bodies for one use of a route, tighter than the listener's.
+//!
+//! `body_bytes` of a route and of a listener's limits do the same and need no filter. Choose the filter where one limit
+//! is shared by name, on a listener or the whole gateway, and other limits stay. It stands next to the upstream: what
+//! plugins made of the body is what counts.
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use witgate_config::scalar::{Size, Text};
+use witgate_config::{Problems, Settings as Written};
+
+use super::{Filter, FilterKind, Place, Step, schema_of};
+use crate::body::{Body, BodyError};
+use crate::fault::{Fault, FaultKind};
+use crate::pipeline::exchange::Exchange;
+
+pub(super) const ROW: FilterKind = FilterKind {
+    kind: "body-limit",
+    summary: "a limit on request bodies",
+    place: Place::Origin,
+    build,
+    schema: schema_of::<Settings>,
+};
+
+/// Settings of `body-limit`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Most bytes of a request body, e.g. `"1MiB"`; 0 lets no body through.
+    max: Text<Size>,
+}
+
+fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
+    let Settings { max } = settings.parse()?;
+    Ok(Box::new(BodyLimit { max: max.value.0 }))
+}
+
+struct BodyLimit {
+    max: u64,
+}
+
+impl Filter for BodyLimit {
+    fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+        let size = http_body::Body::size_hint(&body);
+        if size.lower() > self.max {
+            return Err(Fault::new(FaultKind::BodyTooLarge));
+        }
+        if size.exact().is_some() {
+            // The length is known and good, and nothing longer can come: framing holds a body to its Content-Length.
+            return Ok(Step::Proceed(body));
+        }
+        let max = usize::try_from(self.max).unwrap_or(usize::MAX);
+        let body = Limited::new(body, max).map_err(|error| -> BodyError {
+            if error.is::<LengthLimitError>() { Box::new(Fault::new(FaultKind::BodyTooLarge)) } else { error }
+        });
+        Ok(Step::Proceed(Body::wrap(body)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::json;
+
+    use super::super::Step;
+    use super::super::tests::build;
+    use crate::body::{Body, BodyError};
+    use crate::fault::{Fault, FaultKind};
+    use crate::testing;
+
+    fn through(body: Body) -> Result<usize, BodyError> {
+        let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");
+        let mut exchange = testing::exchange(testing::head(Method::POST, "/", &[]));
+        match filter.request(&mut exchange, body) {
+            Ok(Step::Proceed(body)) => testing::run(testing::bytes(body)).map(|bytes| bytes.len()),
+            Ok(Step::Answer(_)) => panic!("a limit answers by a fault"),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    fn kind(error: &BodyError) -> Option<FaultKind> {
+        error.downcast_ref::<Fault>().map(|fault| fault.kind)
+    }
+
+    #[test]
+    fn bodies_of_known_and_unknown_length_are_held_to_the_limit() {
+        assert_eq!(through(Body::Empty).expect("nothing"), 0);
+        assert_eq!(through(Body::from(bytes::Bytes::from_static(b"12345678"))).expect("at the limit"), 8);
+        assert_eq!(through(testing::chunks(vec![Ok(b"1234"), Ok(b"5678")])).expect("at the limit"), 8);
+        let known = through(Body::from(bytes::Bytes::from_static(b"123456789"))).expect_err("over");
+        assert_eq!(kind(&known), Some(FaultKind::BodyTooLarge));
+        let streamed = through(testing::chunks(vec![Ok(b"12345678"), Ok(b"9")])).expect_err("over");
+        assert_eq!(kind(&streamed), Some(FaultKind::BodyTooLarge));
+        let failed = through(testing::chunks(vec![Err("reset")])).expect_err("failed");
+        assert_eq!(kind(&failed), None);
+    }
+}

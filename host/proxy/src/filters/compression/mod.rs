@@ -1,0 +1,207 @@
+//! Compresses responses that were not: gzip, Brotli or Zstandard, as the client prefers.
+//!
+//! Choose it where upstreams send text uncompressed to clients far away; it costs CPU here. Streams stay streams: what
+//! is at hand is flushed as soon as the upstream pauses. Never touched: what is encoded already, parts (206), answers
+//! to HEAD, what is marked `no-transform` (RFC 9110 section 7.7), and types that do not shrink.
+
+mod accept;
+mod encoder;
+
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use witgate_config::scalar::{Size, Text};
+use witgate_config::{Problems, Settings as Written};
+
+use super::{Filter, FilterKind, Place, schema_of, vary};
+use crate::body::Body;
+use crate::pipeline::exchange::Exchange;
+use encoder::Compressed;
+
+pub(super) const ROW: FilterKind = FilterKind {
+    kind: "compression",
+    summary: "compresses responses by gzip, Brotli or Zstandard, as the client prefers",
+    place: Place::Edge,
+    build,
+    schema: schema_of::<Settings>,
+};
+
+/// Digests of the encoded content (RFC 9530, RFC 3230, RFC 1864): no longer true once it is encoded otherwise.
+const DIGESTS: [HeaderName; 3] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// Settings of `compression`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Codings in the order of our preference; the client's weights come first.
+    #[serde(default = "default_codings")]
+    codings: Vec<Coding>,
+    /// Bodies known to be smaller are left alone.
+    #[serde(default = "default_min_size")]
+    min_size: Text<Size>,
+    /// Media types that are compressed; `text/*` stands for all of a kind.
+    #[serde(default = "default_types")]
+    types: Vec<String>,
+}
+
+/// A coding of content (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Coding {
+    /// Zstandard.
+    Zstd,
+    /// Brotli.
+    Br,
+    /// gzip.
+    Gzip,
+}
+
+impl Coding {
+    fn token(self) -> &'static str {
+        match self {
+            Coding::Zstd => "zstd",
+            Coding::Br => "br",
+            Coding::Gzip => "gzip",
+        }
+    }
+}
+
+fn default_codings() -> Vec<Coding> {
+    vec![Coding::Zstd, Coding::Br, Coding::Gzip]
+}
+
+fn default_min_size() -> Text<Size> {
+    Text::of("1KiB")
+}
+
+fn default_types() -> Vec<String> {
+    let types = [
+        "text/*",
+        "application/javascript",
+        "application/json",
+        "application/problem+json",
+        "application/manifest+json",
+        "application/ld+json",
+        "application/xml",
+        "application/xhtml+xml",
+        "application/atom+xml",
+        "application/rss+xml",
+        "application/wasm",
+        "image/svg+xml",
+    ];
+    types.map(str::to_owned).to_vec()
+}
+
+fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
+    let Settings { codings, min_size, types } = settings.parse()?;
+    let mut problems = Problems::new();
+    for (index, media_type) in types.iter().enumerate() {
+        if media_type.split('/').filter(|part| !part.is_empty()).count() != 2 {
+            let message = format!("`{media_type}` is not a media type");
+            let hint = Some("write `application/json`, or `text/*` for all of a kind".to_owned());
+            problems.push(settings.problem(&format!("/types/{index}"), message, hint));
+        }
+    }
+    if codings.is_empty() {
+        problems.push(settings.problem("/codings", "without codings nothing can be compressed", None));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let types = types.iter().map(|media_type| media_type.to_ascii_lowercase()).collect();
+    Ok(Box::new(Compression { codings, min_size: min_size.value.0, types }))
+}
+
+struct Compression {
+    codings: Vec<Coding>,
+    min_size: u64,
+    types: Vec<String>,
+}
+
+impl Compression {
+    /// Whether this response is compressed for clients that take it; independent of who asks now.
+    fn suits(&self, response: &Response<Body>) -> bool {
+        let headers = response.headers();
+        let bodiless = matches!(
+            response.status(),
+            StatusCode::PARTIAL_CONTENT | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) || response.status().is_informational();
+        !bodiless
+            && !headers.contains_key(CONTENT_ENCODING)
+            && !headers.contains_key(CONTENT_RANGE)
+            && !has_directive(headers, "no-transform")
+            && length(response).is_none_or(|length| length >= self.min_size)
+            && headers.get(CONTENT_TYPE).is_some_and(|value| self.takes_type(value))
+    }
+
+    fn takes_type(&self, value: &HeaderValue) -> bool {
+        let Ok(text) = value.to_str() else { return false };
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // An event stream is text, but its events are small, and many clients want each at once.
+        essence != "text/event-stream"
+            && self.types.iter().any(|allowed| match allowed.strip_suffix('*') {
+                Some(kind) => essence.starts_with(kind),
+                None => essence == *allowed,
+            })
+    }
+}
+
+/// The length of a body as far as it is known. For HEAD only the header tells it.
+fn length(response: &Response<Body>) -> Option<u64> {
+    let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    said.or_else(|| response.body().size_hint().exact())
+}
+
+fn has_directive(headers: &HeaderMap, directive: &str) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(directive))
+}
+
+impl Filter for Compression {
+    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+        if !self.suits(&response) {
+            return response;
+        }
+        vary(response.headers_mut(), "accept-encoding");
+        let accepted = exchange.head.headers.get_all(ACCEPT_ENCODING);
+        let Some(coding) = accept::choose(accepted.iter(), &self.codings) else { return response };
+        if exchange.head.method == Method::HEAD {
+            // The length would be that of the compressed body, which nobody has made.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        encode_head(response.headers_mut(), coding);
+        if exchange.head.method == Method::HEAD {
+            return response;
+        }
+        response.map(|body| Body::wrap(Compressed::new(body, coding)))
+    }
+}
+
+/// What the head says of a body that is encoded now.
+fn encode_head(headers: &mut HeaderMap, coding: Coding) {
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(ACCEPT_RANGES);
+    for digest in DIGESTS {
+        headers.remove(digest);
+    }
+    // The bytes are others, the meaning is the same: exactly what a weak tag says (RFC 9110 section 8.8.1).
+    if let Some(tag) = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) {
+        let weak = [b"W/", tag.as_bytes()].concat();
+        if let Ok(weak) = HeaderValue::from_bytes(&weak) {
+            headers.insert(ETAG, weak);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Another header for the request id, or another rule of whom to believe it from.
+//!
+//! Without this filter every request has an id all the same: `x-request-id` of a trusted proxy, or a new one, is sent
+//! upstream, back to the client and to the log. Choose this filter where your services call it otherwise, or where
+//! clients that are no proxies may bring their own.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use witgate_config::scalar::{HeaderName as Name, Text};
+use witgate_config::{Problems, Settings as Written};
+
+use super::{Filter, FilterKind, Place, Step, header_name, schema_of};
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::pipeline::exchange::Exchange;
+use crate::telemetry::trace;
+
+pub(super) const ROW: FilterKind = FilterKind {
+    kind: "request-id",
+    summary: "another header for the request id, or another rule of whom to believe it from",
+    place: Place::Edge,
+    build,
+    schema: schema_of::<Settings>,
+};
+
+/// Settings of `request-id`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// The header that carries the id, beside `x-request-id`, in all directions.
+    #[serde(default = "default_header")]
+    header: Text<Name>,
+    /// Whose ids are taken over.
+    #[serde(default)]
+    trust: Trust,
+}
+
+fn default_header() -> Text<Name> {
+    Text::of(trace::REQUEST_ID.as_str())
+}
+
+/// Whose ids are taken over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Trust {
+    /// Those of trusted proxies.
+    #[default]
+    Proxies,
+    /// Everybody's.
+    Anyone,
+    /// Nobody's: every request gets a new one.
+    Nobody,
+}
+
+fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
+    let Settings { header, trust } = settings.parse()?;
+    Ok(Box::new(RequestId { header: header_name(&header), trust }))
+}
+
+struct RequestId {
+    header: HeaderName,
+    trust: Trust,
+}
+
+impl Filter for RequestId {
+    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+        let peer = exchange.connection.peer.ip();
+        let believed = match self.trust {
+            Trust::Anyone => true,
+            Trust::Proxies => {
+                witgate_config::model::contains(&exchange.snapshot.config.gateway.trusted_proxies, peer)
+            }
+            Trust::Nobody => false,
+        };
+        let head = Arc::make_mut(&mut exchange.head);
+        head.request_id = trace::request_id_in(&head.headers, &self.header, believed);
+        if let Ok(id) = HeaderValue::from_str(&head.request_id) {
+            head.headers.insert(self.header.clone(), id);
+        }
+        Ok(Step::Proceed(body))
+    }
+
+    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+        if let Ok(id) = HeaderValue::from_str(&exchange.head.request_id) {
+            response.headers_mut().insert(self.header.clone(), id);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::json;
+
+    use super::super::tests::build;
+    use crate::body::Body;
+    use crate::testing;
+
+    #[test]
+    fn an_id_is_believed_from_whom_the_settings_say() {
+        for (trust, taken) in [("anyone", true), ("proxies", false), ("nobody", false)] {
+            let filter =
+                build("request-id", json!({ "header": "x-correlation-id", "trust": trust })).expect("good");
+            let head = testing::head(Method::GET, "/", &[("x-correlation-id", "given")]);
+            let mut exchange = testing::exchange(head);
+            filter.request(&mut exchange, Body::Empty).expect("no fault");
+            assert_eq!(&*exchange.head.request_id == "given", taken, "{trust}");
+            let upstream = exchange.head.headers["x-correlation-id"].clone();
+            assert_eq!(upstream.to_str().expect("ASCII"), &*exchange.head.request_id);
+            let response = filter.response(&mut exchange, testing::response(&[], ""));
+            assert_eq!(response.headers()["x-correlation-id"], upstream);
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_name_is_refused() {
+        let problems = build("request-id", json!({ "header": "x id" })).err().expect("a problem");
+        assert!(problems[0].key.ends_with("header"), "{problems:?}");
+    }
+}
