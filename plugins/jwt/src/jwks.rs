@@ -1,0 +1,210 @@
+//! Keys that are fetched: cached, shared through the store if there is one, and fetched again when a token names a key
+//! that is not there yet.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use witgate_sdk::{Period, SettingsProblem, clock, fetch, log, settings, store};
+
+use crate::algorithm::{Algorithm, Family};
+use crate::jwk;
+use crate::keys::KeySet;
+use crate::refusal::Refusal;
+
+/// More keys than any issuer has, and few enough to try.
+const MOST_KEYS: usize = 64;
+const SHARED: &str = "jwks";
+const ATTEMPT: &str = "jwks-attempt";
+
+/// Where keys are fetched from.
+#[settings]
+pub(crate) struct Settings {
+    /// The upstream to fetch from; the binding's `fetch` grant must list it.
+    upstream: String,
+    /// The path of the key set at that upstream.
+    #[serde(default = "default_path")]
+    path: String,
+    /// The algorithm of RSA keys that do not say it themselves.
+    #[serde(default = "default_rsa_algorithm")]
+    rsa_algorithm: Algorithm,
+    /// How old the keys may get before they are fetched again.
+    #[serde(default = "default_refresh")]
+    refresh: Period,
+    /// How long to wait at least between two fetches, however many tokens name unknown keys.
+    #[serde(default = "default_min_interval")]
+    min_interval: Period,
+    /// For how long old keys stay in use while the upstream gives no new ones.
+    #[serde(default = "default_stale_for")]
+    stale_for: Period,
+    /// Time for one fetch.
+    #[serde(default = "default_timeout")]
+    timeout: Period,
+    /// A store space in which all instances share the keys; the binding's `store` grant must list it. Without one,
+    /// each instance fetches its own.
+    store: Option<String>,
+}
+
+fn default_path() -> String {
+    "/.well-known/jwks.json".to_owned()
+}
+
+fn default_rsa_algorithm() -> Algorithm {
+    Algorithm::Rs256
+}
+
+fn default_refresh() -> Period {
+    Period::from_secs(600)
+}
+
+fn default_min_interval() -> Period {
+    Period::from_secs(10)
+}
+
+fn default_stale_for() -> Period {
+    Period::from_secs(3600)
+}
+
+fn default_timeout() -> Period {
+    Period::from_secs(2)
+}
+
+/// Fetched keys.
+pub(crate) struct Jwks {
+    settings: Settings,
+    cache: RefCell<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    keys: Rc<KeySet>,
+    /// When the keys were fetched, by whichever instance.
+    fetched: Option<Duration>,
+    /// When this instance last tried.
+    attempted: Option<Duration>,
+}
+
+/// A key set (RFC 7517 section 5).
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Value>,
+}
+
+impl Jwks {
+    pub(crate) fn new(settings: Settings, problems: &mut Vec<SettingsProblem>) -> Option<Self> {
+        let before = problems.len();
+        if settings.upstream.is_empty() {
+            problems.push(SettingsProblem::new("/jwks/upstream", "name the upstream that has the keys"));
+        }
+        if !settings.path.starts_with('/') {
+            problems.push(SettingsProblem::new("/jwks/path", "a path begins with `/`"));
+        }
+        if !matches!(settings.rsa_algorithm.family(), Family::Rsa(_)) {
+            problems.push(SettingsProblem::new(
+                "/jwks/rsa_algorithm",
+                "write one of RS256 to RS512, PS256 to PS512",
+            ));
+        }
+        (problems.len() == before).then(|| Self { settings, cache: RefCell::default() })
+    }
+
+    /// The keys, fetched if they are old or `sufficient` says no.
+    pub(crate) fn keys(&self, sufficient: impl Fn(&KeySet) -> bool) -> Result<Rc<KeySet>, Refusal> {
+        let now = clock::now();
+        let age = |since: Option<Duration>| since.map_or(Duration::MAX, |since| now.saturating_sub(since));
+        let mut cache = self.cache.borrow_mut();
+        let is_due = age(cache.fetched) >= self.settings.refresh.duration() || !sufficient(&cache.keys);
+        if is_due && age(cache.attempted) >= self.settings.min_interval.duration() {
+            cache.attempted = Some(now);
+            match self.load(now, &sufficient) {
+                Ok((keys, fetched)) => {
+                    cache.keys = Rc::new(keys);
+                    cache.fetched = Some(fetched);
+                }
+                Err(why) => {
+                    log::warn(format_args!("no keys from upstream {}: {why}", self.settings.upstream))
+                }
+            }
+        }
+        if age(cache.fetched) < self.settings.refresh.duration() + self.settings.stale_for.duration() {
+            Ok(Rc::clone(&cache.keys))
+        } else {
+            Err(Refusal::Unavailable)
+        }
+    }
+
+    /// From the store, if another instance was there first, else from the upstream.
+    fn load(
+        &self,
+        now: Duration,
+        sufficient: &impl Fn(&KeySet) -> bool,
+    ) -> Result<(KeySet, Duration), String> {
+        let shared = self.settings.store.as_deref().map(store::space);
+        if let Some((keys, fetched)) = shared.and_then(|space| self.shared(space)) {
+            let is_fresh = now.saturating_sub(fetched) < self.settings.refresh.duration();
+            let attempt = || {
+                let ttl = Some(self.settings.min_interval.duration());
+                shared.is_some_and(|space| space.compare_and_swap(ATTEMPT, None, Some(b"1"), ttl) == Ok(true))
+            };
+            // Of all instances, one in each interval goes on to fetch.
+            if (is_fresh && sufficient(&keys)) || !attempt() {
+                return Ok((keys, fetched));
+            }
+        }
+        let document = self.fetch()?;
+        let keys = self.read(&document)?;
+        if let Some(space) = shared {
+            let mut entry = now.as_secs().to_be_bytes().to_vec();
+            entry.extend_from_slice(&document);
+            let ttl = self.settings.refresh.duration() + self.settings.stale_for.duration();
+            if let Err(error) = space.set(SHARED, entry, Some(ttl)) {
+                log::warn(format_args!("the keys are not shared: {error}"));
+            }
+        }
+        Ok((keys, now))
+    }
+
+    /// The keys another instance has put into the store, and when they were fetched.
+    fn shared(&self, space: store::Space) -> Option<(KeySet, Duration)> {
+        let entry = space.get(SHARED).ok()??;
+        let (seconds, document) = entry.split_first_chunk()?;
+        Some((self.read(document).ok()?, Duration::from_secs(u64::from_be_bytes(*seconds))))
+    }
+
+    fn fetch(&self) -> Result<Vec<u8>, String> {
+        let response = fetch::get(&*self.settings.upstream, &*self.settings.path)
+            .with_header("accept", "application/jwk-set+json, application/json")
+            .with_timeout(self.settings.timeout.duration())
+            .send()
+            .map_err(|error| error.to_string())?;
+        match response.status {
+            200 => Ok(response.body),
+            status => Err(format!("it answered {status}")),
+        }
+    }
+
+    /// Reads a key set. A key that cannot be used here is left out; two with one id are refused, because a token
+    /// could not say which it means.
+    fn read(&self, document: &[u8]) -> Result<KeySet, String> {
+        let document: Document = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        let mut set = KeySet::default();
+        for value in document.keys.into_iter().take(MOST_KEYS) {
+            // A secret that anybody can fetch is none.
+            if value["kty"] == "oct" {
+                log::warn("the key set has a symmetric key: it is left out");
+                continue;
+            }
+            let says_nothing = value["kty"] == "RSA" && value["alg"].is_null();
+            match jwk::read(value, says_nothing.then_some(self.settings.rsa_algorithm)) {
+                Ok(key) if key.kid.is_some() && set.keys.iter().any(|known| known.kid == key.kid) => {
+                    return Err("two keys have the same id".to_owned());
+                }
+                Ok(key) => set.keys.push(key),
+                Err(why) => log::debug(format_args!("a key is left out: {why}")),
+            }
+        }
+        Ok(set)
+    }
+}

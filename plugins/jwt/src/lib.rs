@@ -1,0 +1,171 @@
+//! Authenticates bearer tokens: JSON Web Tokens (RFC 7519), with keys from the settings or from a JWKS.
+//!
+//! The algorithm comes from the key, never from the token: a key is for one algorithm, and a token that names another
+//! is refused. So `none` and an RSA key taken for an HMAC secret have no way in.
+
+mod algorithm;
+mod claims;
+mod jwk;
+mod jwks;
+mod keys;
+mod refusal;
+mod token;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use claims::Rules;
+use jwks::Jwks;
+use keys::KeySet;
+use refusal::Refusal;
+use token::Token;
+use witgate_sdk::{
+    Acceptance, Authentication, Decision, HeaderName, Input, Interest, Period, Plugin, Request,
+    SettingsProblem, authentication, clock, settings,
+};
+
+/// Which tokens are good, and what is taken from them.
+#[settings]
+struct Settings {
+    /// Keys, each for one algorithm.
+    #[serde(default)]
+    keys: Vec<keys::Settings>,
+    /// Where more keys are fetched from.
+    jwks: Option<jwks::Settings>,
+    /// The header that carries the token: after `Bearer ` in `authorization`, alone in any other.
+    #[serde(default = "default_header")]
+    header: HeaderName,
+    /// The issuer (`iss`) that tokens must name; absent: any, which only fits keys that nobody else signs with.
+    issuer: Option<String>,
+    /// The audiences (`aud`) of which a token must name one; empty: any.
+    #[serde(default)]
+    audience: Vec<String>,
+    /// Scopes that a token must have, all of them, in `scope` or `scp`.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// The claim that names the caller.
+    #[serde(default = "default_subject")]
+    subject: String,
+    /// Claims that go into the identity, e.g. `email` or `realm_access.roles`.
+    #[serde(default)]
+    claims: Vec<String>,
+    /// How far the clocks of issuer and gateway may be apart.
+    #[serde(default = "default_leeway")]
+    leeway: Period,
+    /// Whether a token without `exp` is good for ever.
+    #[serde(default)]
+    allow_unlimited: bool,
+    /// For how long, at most, the gateway may remember that a token is good; never past its `exp`.
+    #[serde(default = "default_cache_for")]
+    cache_for: Period,
+}
+
+fn default_header() -> HeaderName {
+    HeaderName::try_from("authorization".to_owned()).expect("the name is a token")
+}
+
+fn default_subject() -> String {
+    "sub".to_owned()
+}
+
+fn default_leeway() -> Period {
+    Period::from_secs(30)
+}
+
+fn default_cache_for() -> Period {
+    Period::from_secs(60)
+}
+
+/// The plugin: settings whose keys are read.
+struct Jwt {
+    header: HeaderName,
+    keys: Rc<KeySet>,
+    jwks: Option<Jwks>,
+    rules: Rules,
+    cache_for: Duration,
+}
+
+impl Plugin for Jwt {
+    type Settings = Settings;
+
+    fn configure(settings: Settings) -> Result<Self, Vec<SettingsProblem>> {
+        let mut problems = Vec::new();
+        if settings.keys.is_empty() && settings.jwks.is_none() {
+            problems.push(SettingsProblem::new(
+                "",
+                "no key would ever verify a token: give `keys`, `jwks`, or both",
+            ));
+        }
+        let keys = keys::from_settings(settings.keys, &mut problems);
+        let jwks = settings.jwks.and_then(|jwks| Jwks::new(jwks, &mut problems));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let rules = Rules {
+            issuer: settings.issuer,
+            audience: settings.audience,
+            scopes: settings.scopes,
+            subject: settings.subject,
+            claims: settings.claims,
+            leeway: settings.leeway.duration().as_secs_f64(),
+            allow_unlimited: settings.allow_unlimited,
+        };
+        let cache_for = settings.cache_for.duration();
+        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for })
+    }
+}
+
+#[authentication]
+impl Authentication for Jwt {
+    fn interest(&self) -> Interest {
+        Interest::none().request_headers([&self.header])
+    }
+
+    fn authenticate(&self, request: &Request) -> Decision {
+        self.decide(request).into()
+    }
+}
+
+impl Jwt {
+    fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
+        let token = Token::parse(self.presented(request)?)?;
+        self.verify(&token)?;
+        let now = clock::now();
+        let accepted = self.rules.check(&token.claims()?, now.as_secs_f64())?;
+        // A token without an end may be remembered for as long as any.
+        let rest = accepted.expires.map_or(self.cache_for, |expires| {
+            Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX).saturating_sub(now)
+        });
+        Ok(Acceptance::from(accepted.identity)
+            .cacheable(rest.min(self.cache_for), [Input::header(&*self.header)]))
+    }
+
+    /// The token that came with a request.
+    fn presented<'a>(&self, request: &'a Request) -> Result<&'a str, Refusal> {
+        let mut values = request.values(&self.header);
+        let value = values.next().ok_or(Refusal::NotMine)?;
+        // Another reader of this request might take the other (RFC 6750 section 3.1, `invalid_request`).
+        if values.next().is_some() {
+            return Err(Refusal::Ambiguous);
+        }
+        let value = std::str::from_utf8(value).map_err(|_| Refusal::NotMine)?.trim();
+        match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_start()),
+            None if &*self.header != "authorization" => Ok(value),
+            _ => Err(Refusal::NotMine),
+        }
+    }
+
+    /// By the keys of the settings first: they cost no fetch.
+    fn verify(&self, token: &Token) -> Result<(), Refusal> {
+        let unknown = Err(Refusal::Invalid("no key fits the token"));
+        match (self.keys.verify(token), &self.jwks) {
+            (Some(Ok(())), _) => Ok(()),
+            (_, Some(jwks)) => jwks.keys(|keys| keys.knows(token))?.verify(token).unwrap_or(unknown),
+            (outcome, None) => outcome.unwrap_or(unknown),
+        }
+    }
+}
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests;
