@@ -15,6 +15,8 @@ pub mod exchange;
 pub mod plugin;
 pub mod rate_limiting;
 mod routing;
+#[cfg(test)]
+mod tests;
 mod transformation;
 mod validate;
 

@@ -214,3 +214,76 @@ impl Decisions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::*;
+    use crate::testing;
+
+    fn accepted(inputs: &[Part]) -> Rc<Accepted> {
+        Rc::new(Accepted {
+            subject: "ann".to_owned(),
+            claims: Vec::new(),
+            response_headers: Vec::new(),
+            cacheable_for: Duration::from_secs(10),
+            inputs: inputs.into(),
+        })
+    }
+
+    fn head(path: &str) -> RequestHead {
+        testing::head(Method::GET, path, &[])
+    }
+
+    #[test]
+    fn decisions_expire() {
+        let mut decisions = Decisions::new(8, 8 << 10);
+        let begun = Instant::now();
+        decisions.remember(1, &head("/"), &accepted(&[Part::Path]), begun);
+        let at = |seconds| move || begun + Duration::from_secs(seconds);
+        assert!(decisions.recall(1, &head("/"), at(9)).is_some());
+        assert!(decisions.recall(1, &head("/"), at(10)).is_none());
+        assert!(decisions.recall(2, &head("/"), at(0)).is_none());
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_leave_nothing_behind() {
+        let mut decisions = Decisions::new(4, 1 << 20);
+        let now = Instant::now();
+        for version in 0..100 {
+            for path in ["/a", "/b", "/a"] {
+                decisions.remember(version, &head(path), &accepted(&[Part::Path]), now);
+            }
+        }
+        assert!(decisions.age.len() <= 4 && decisions.versions.len() <= 2);
+        let kept: usize = decisions
+            .versions
+            .values()
+            .flatten()
+            .flat_map(|shape| shape.entries.values())
+            .map(|one| one.size)
+            .sum();
+        assert_eq!(decisions.bytes, kept);
+        assert!(decisions.recall(99, &head("/a"), || now).is_some());
+        assert!(decisions.recall(0, &head("/a"), || now).is_none());
+    }
+
+    #[test]
+    fn bytes_and_shapes_are_bounded() {
+        let mut decisions = Decisions::new(10_000, 64 << 10);
+        let now = Instant::now();
+        for number in 0..1000 {
+            decisions.remember(1, &head(&format!("/{number}")), &accepted(&[Part::Path]), now);
+        }
+        assert!(decisions.bytes <= 64 << 10);
+        let shapes =
+            [&[Part::Path][..], &[Part::Query], &[Part::Method], &[Part::Authority], &[Part::ClientAddress]];
+        for shape in shapes {
+            decisions.remember(2, &head("/"), &accepted(shape), now);
+        }
+        assert_eq!(decisions.versions[&2].len(), SHAPES);
+    }
+}

@@ -176,3 +176,114 @@ fn set_of(draw: &Draw, sets: usize) -> usize {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pipeline::rate_limiting::counter::Rate;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn draw(bucket: u128, cost: u32, limit: u32) -> Draw {
+        let rate = Rate::of(limit, Duration::from_secs(3600), limit).unwrap();
+        // The upper half chooses the set.
+        Draw { bucket: bucket << 64 | bucket, policy: 1, cost, rate }
+    }
+
+    fn admits(table: &Table, draws: &[Draw], now: u64) -> bool {
+        table.charge_at(draws, now).iter().all(|standing| standing.admitted)
+    }
+
+    #[test]
+    fn many_threads_never_get_more_than_the_limit() {
+        let table = Table::with_sets(2);
+        // Every thread draws from two of three buckets at once, in either order.
+        let pairs = [[1, 2], [2, 1], [2, 3], [3, 2], [1, 3], [3, 1]];
+        let admitted: Vec<[u128; 2]> = std::thread::scope(|scope| {
+            let hammer = |pair: [u128; 2]| {
+                let table = &table;
+                scope.spawn(move || {
+                    let draws = pair.map(|bucket| draw(bucket, 1, 500));
+                    (0..2000).filter(|_| admits(table, &draws, SECOND)).map(|_| pair).collect::<Vec<_>>()
+                })
+            };
+            let threads = pairs.map(hammer);
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let drawn = |bucket| admitted.iter().flatten().filter(|drawn| **drawn == bucket).count();
+        assert!([1, 2, 3].iter().all(|bucket| drawn(*bucket) <= 500));
+        // Nothing was charged for what was refused: what is left can still be drawn, and not one more.
+        for bucket in [1, 2, 3] {
+            let left = 500 - u32::try_from(drawn(bucket)).unwrap();
+            assert!(left == 0 || admits(&table, &[draw(bucket, left, 500)], SECOND));
+            assert!(!admits(&table, &[draw(bucket, 1, 500)], SECOND));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_keys_neither_grows_the_table_nor_lifts_a_limit() {
+        let table = Table::with_sets(4);
+        let known = draw(7, 1, 1);
+        assert!(admits(&table, &[known], SECOND));
+        let flood =
+            (100..10_000_u128).filter(|bucket| admits(&table, &[draw(*bucket, 1, 1)], SECOND)).count();
+        assert!(!admits(&table, &[known], SECOND));
+        // Each cell gives one, and newcomers without room share one more.
+        assert_eq!(flood, 4 * WAYS - 1 + 1);
+        assert_eq!(table.sets().iter().map(|set| lock(set).len()).sum::<usize>(), 4 * WAYS);
+        // Once everything is full again there is room for everybody.
+        assert!(admits(&table, &[draw(20_000, 1, 1)], 2 * 3600 * SECOND));
+    }
+
+    #[test]
+    fn one_bucket_named_twice_is_charged_twice() {
+        let table = Table::with_sets(1);
+        assert!(!admits(&table, &[draw(1, 2, 3), draw(1, 2, 3)], SECOND));
+        assert!(admits(&table, &[draw(1, 1, 3), draw(1, 2, 3)], SECOND));
+        assert!(!admits(&table, &[draw(1, 1, 3)], SECOND));
+    }
+
+    #[test]
+    fn asking_takes_no_place() {
+        let table = Table::with_sets(1);
+        for bucket in 0..1000 {
+            assert!(admits(&table, &[draw(bucket, 0, 1)], SECOND));
+        }
+        assert!(table.sets().iter().all(|set| lock(set).iter().all(|cell| cell.full == 0)));
+    }
+
+    proptest! {
+        /// Whatever is drawn and when, no bucket admits more than its burst and what flows back.
+        #[test]
+        fn no_bucket_admits_more_than_burst_and_flow(
+            steps in proptest::collection::vec((0_u64..3, proptest::collection::vec((0_u128..40, 0_u32..4), 1..4)), 1..300)
+        ) {
+            let table = Table::with_sets(2);
+            let rate = Rate::of(2, Duration::from_secs(4), 3).unwrap();
+            let mut drawn: HashMap<u128, u64> = HashMap::new();
+            let mut now = SECOND;
+            for (pause, buckets) in steps {
+                now += pause * SECOND;
+                let draws: Vec<Draw> = buckets
+                    .iter()
+                    .map(|(bucket, cost)| Draw { bucket: bucket << 64 | bucket, policy: 1, cost: *cost, rate })
+                    .collect();
+                if admits(&table, &draws, now) {
+                    for (bucket, cost) in &buckets {
+                        *drawn.entry(*bucket).or_default() += u64::from(*cost);
+                    }
+                }
+            }
+            // A bucket may have drawn from a cell of its own and, while there was no room, from the shared one.
+            let most = 2 * (3 + (now - SECOND) / (2 * SECOND));
+            for (bucket, sum) in drawn {
+                prop_assert!(sum <= most, "bucket {bucket} got {sum} of {most}");
+            }
+        }
+    }
+}

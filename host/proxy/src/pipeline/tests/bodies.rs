@@ -1,0 +1,259 @@
+//! One call with the whole body.
+
+use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZstdEncoder};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::fake::{Fake, Given};
+use super::*;
+use crate::fault::FaultKind;
+use crate::pipeline::plugin::*;
+
+use BodyAccess::{Buffered, None as Unseen};
+
+fn upper(given: &Given) -> BodyResult {
+    BodyResult { output: Some(Bytes::from(given.content.to_ascii_uppercase())), context: None }
+}
+
+fn uppercasing(request: BodyAccess, response: BodyAccess) -> Fake {
+    Fake::new("upper").body(request, response, |given| {
+        assert!(given.end);
+        Ok(upper(&given))
+    })
+}
+
+async fn encode(mut encoder: impl AsyncRead + Unpin) -> Bytes {
+    let mut bytes = Vec::new();
+    encoder.read_to_end(&mut bytes).await.expect("memory can be read");
+    bytes.into()
+}
+
+/// Content in each coding.
+pub(super) fn codings(content: &[u8]) -> [(&'static str, Bytes); 4] {
+    testing::run(async {
+        [
+            ("identity", Bytes::copy_from_slice(content)),
+            ("gzip", encode(GzipEncoder::new(content)).await),
+            ("br", encode(BrotliEncoder::new(content)).await),
+            ("zstd", encode(ZstdEncoder::new(content)).await),
+        ]
+    })
+}
+
+/// Up with a response, for GET.
+fn up(fixture: &Fixture, response: Response<Body>) -> Response<Body> {
+    through(&mut fixture.get("/", &[]), response)
+}
+
+#[test]
+fn a_request_body_is_shown_whole_and_its_length_follows() {
+    let fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+    for (coding, body) in codings(b"hello world") {
+        let length = body.len().to_string();
+        let headers = [("content-encoding", coding), ("content-length", &length), ("content-digest", "x")];
+        let mut exchange = fixture.exchange(Method::POST, "/", &headers);
+        let body = forwarded(&mut exchange, body);
+        assert_eq!(exchange.head.headers.len(), 1, "{coding}: {:?}", exchange.head.headers);
+        assert_eq!(values(&exchange.head.headers, "content-length"), "11");
+        assert_eq!(&read(body).unwrap().0[..], b"HELLO WORLD");
+    }
+}
+
+#[test]
+fn a_request_without_body_makes_no_call() {
+    let fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+    let mut exchange = fixture.get("/", &[]);
+    forwarded(&mut exchange, Body::Empty);
+    // The head was shown; the body was not.
+    assert_eq!(fixture.plugins[0].calls(), 1);
+    assert!(exchange.head.headers.is_empty());
+}
+
+#[test]
+fn a_request_body_over_the_limit_is_413_whatever_failures_do() {
+    let mut small = uppercasing(Buffered, Unseen).skip();
+    small.limits.body = 8;
+    let fixture = Fixture::new([small]);
+    let bomb = codings(&[b'a'; 4096]);
+    for body in
+        [Body::from(Bytes::from_static(b"123456789")), testing::chunks(vec![Ok(b"1234"), Ok(b"56789")])]
+    {
+        assert_eq!(
+            refused(&mut fixture.exchange(Method::POST, "/", &[]), body).kind,
+            FaultKind::BodyTooLarge
+        );
+    }
+    let mut exchange = fixture.exchange(Method::POST, "/", &[("content-encoding", "gzip")]);
+    assert_eq!(refused(&mut exchange, bomb[1].1.clone()).kind, FaultKind::BodyTooLarge);
+}
+
+#[test]
+fn what_the_body_itself_failed_of_is_told() {
+    let fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+    let mut exchange = fixture.exchange(Method::POST, "/", &[]);
+    let fault = refused(&mut exchange, testing::chunks(vec![Ok(b"1234"), Err("reset")]));
+    assert_eq!(fault.kind, FaultKind::ClientGone);
+}
+
+#[test]
+fn a_response_body_is_decoded_and_its_head_follows() {
+    let fixture = Fixture::new([uppercasing(Unseen, Buffered)]);
+    for (coding, body) in codings(b"hello world") {
+        let headers =
+            [("content-encoding", coding), ("etag", "\"1\""), ("accept-ranges", "bytes"), ("digest", "x")];
+        let response = up(&fixture, testing::response(&headers, body));
+        assert_eq!(response.headers().len(), 2, "{coding}: {:?}", response.headers());
+        assert_eq!(values(response.headers(), "content-length"), "11");
+        assert_eq!(values(response.headers(), "etag"), "W/\"1\"");
+        assert_eq!(&read(response.into_body()).unwrap().0[..], b"HELLO WORLD");
+    }
+}
+
+#[test]
+fn requests_ask_for_whole_responses_in_codings_that_can_be_undone() {
+    let fixture = Fixture::new([uppercasing(Unseen, Buffered)]);
+    let mut exchange = fixture.get("/", &[("range", "bytes=0-1"), ("accept-encoding", "gzip, deflate, zz")]);
+    forwarded(&mut exchange, Body::Empty);
+    assert_eq!(exchange.head.headers.len(), 1);
+    assert_eq!(values(&exchange.head.headers, "accept-encoding"), "gzip");
+}
+
+#[test]
+fn there_are_no_calls_where_there_is_no_body() {
+    let never = || Fake::new("never").body(Unseen, Buffered, |_| panic!("there is no body"));
+    let fixture = Fixture::new([never()]);
+    let with = |status: u16| {
+        let mut response = testing::response(&[("etag", "\"1\""), ("content-length", "9")], "");
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    };
+    assert_eq!(values(up(&fixture, with(204)).headers(), "etag"), "\"1\"");
+    let unmodified = up(&fixture, with(304));
+    assert_eq!(values(unmodified.headers(), "etag"), "W/\"1\"");
+    assert!(!unmodified.headers().contains_key("content-length"));
+    let head = through(&mut fixture.exchange(Method::HEAD, "/", &[]), with(200));
+    assert_eq!(values(head.headers(), "etag"), "W/\"1\"");
+    assert!(!head.headers().contains_key("content-length"));
+}
+
+#[test]
+fn a_part_cannot_be_shown_as_the_whole() {
+    let part = || {
+        let mut response = testing::response(&[], "secret");
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        response
+    };
+    assert_eq!(up(&Fixture::new([uppercasing(Unseen, Buffered)]), part()).status(), 503);
+    let skipped = up(&Fixture::new([uppercasing(Unseen, Buffered).skip()]), part());
+    assert_eq!(&read(skipped.into_body()).unwrap().0[..], b"secret");
+}
+
+#[test]
+fn bodies_that_cannot_be_shown_are_failed_calls_and_skip_passes_the_original() {
+    let [_, (_, gzip), ..] = codings(&[b'a'; 4096]);
+    let truncated = gzip.slice(..gzip.len() - 4);
+    let coded = |coding: &'static str, body: Bytes| testing::response(&[("content-encoding", coding)], body);
+    let cases: [(&str, Bytes); 5] = [
+        ("gzip, gzip", gzip.clone()),
+        ("compress", Bytes::from_static(b"??")),
+        ("gzip", Bytes::from_static(b"not gzip")),
+        ("gzip", truncated),
+        ("gzip", gzip),
+    ];
+    for (coding, body) in cases {
+        let small = |mut fake: Fake| {
+            fake.limits.body = 100;
+            Fixture::new([fake])
+        };
+        let denied = up(&small(uppercasing(Unseen, Buffered)), coded(coding, body.clone()));
+        assert_eq!(denied.status(), 503, "{coding}");
+        let fixture = small(uppercasing(Unseen, Buffered).skip());
+        let response = up(&fixture, coded(coding, body.clone()));
+        assert_eq!(response.status(), 200);
+        assert_eq!(values(response.headers(), "content-encoding"), coding);
+        assert_eq!(read(response.into_body()).unwrap().0, body);
+        assert!(fixture.plugins[0].rejected().is_empty(), "the plugin is not to blame");
+    }
+}
+
+#[test]
+fn a_response_over_the_limit_is_denied_or_passed_on_whole() {
+    let small = |mut fake: Fake| {
+        fake.limits.body = 4;
+        Fixture::new([fake])
+    };
+    let long = || Response::new(testing::chunks(vec![Ok(b"123"), Ok(b"456"), Ok(b"789")]));
+    assert_eq!(up(&small(uppercasing(Unseen, Buffered)), long()).status(), 503);
+    let response = up(&small(uppercasing(Unseen, Buffered).skip()), long());
+    assert_eq!(&read(response.into_body()).unwrap().0[..], b"123456789");
+}
+
+#[test]
+fn a_failed_body_call_denies_or_passes_the_original() {
+    let failing = || Fake::new("trap").body(Unseen, Buffered, |_| Err(CallFailure::Trap));
+    let [_, (_, gzip), ..] = codings(b"hello");
+    let coded = || testing::response(&[("content-encoding", "gzip"), ("etag", "\"1\"")], gzip.clone());
+    assert_eq!(up(&Fixture::new([failing()]), coded()).status(), 503);
+    let response = up(&Fixture::new([failing().skip()]), coded());
+    assert_eq!(values(response.headers(), "etag"), "\"1\"");
+    assert_eq!(read(response.into_body()).unwrap().0, gzip);
+}
+
+#[test]
+fn bindings_chain_and_the_context_reaches_every_call() {
+    let wrapping = |name: &'static str| {
+        Fake::new(name)
+            .request(move |_| {
+                let context = Bytes::from_static(name.as_bytes());
+                Ok(RequestOutcome::Proceed(RequestChanges { context, ..RequestChanges::default() }))
+            })
+            .body(Buffered, Buffered, |given| {
+                let output = [&given.context[..], b"(", &given.content[..], b")"].concat();
+                let context = given.response.is_none().then(|| [&given.context[..], b"2"].concat().into());
+                Ok(BodyResult { output: Some(output.into()), context })
+            })
+    };
+    let fixture = Fixture::new([wrapping("a"), wrapping("b")]);
+    let mut exchange = fixture.exchange(Method::POST, "/", &[]);
+    let body = forwarded(&mut exchange, Bytes::from_static(b"x"));
+    assert_eq!(&read(body).unwrap().0[..], b"b(a(x))");
+    let response = testing::run(ascend(&mut exchange, testing::response(&[], "y")));
+    assert_eq!(&read(response.into_body()).unwrap().0[..], b"a2(b2(y))");
+}
+
+#[test]
+fn trailers_can_be_read_and_go_on() {
+    let with_trailers = || {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("7"));
+        trailers.insert("content-digest", HeaderValue::from_static("gone"));
+        let frames =
+            [Ok(http_body::Frame::data(Bytes::from_static(b"x"))), Ok(http_body::Frame::trailers(trailers))];
+        let frames = futures_util::stream::iter(
+            frames.map(|frame| frame.map_err(|never: crate::body::BodyError| never)),
+        );
+        Body::wrap(http_body_util::StreamBody::new(frames))
+    };
+    for access in [Buffered, BodyAccess::Streamed] {
+        let fixture = Fixture::new([Fake::new("sum").body(access, access, |given| {
+            let trailers = match &given.response {
+                Some(response) => response.trailers.as_ref(),
+                None => given.head.trailers.as_ref(),
+            };
+            let sum = trailers.map(|trailers| values(trailers, "x-sum"));
+            assert_eq!(sum.is_some(), given.end);
+            Ok(BodyResult { output: sum.map(Bytes::from), context: None })
+        })]);
+        let mut exchange = fixture.exchange(Method::POST, "/", &[]);
+        let (bytes, trailers) = read(forwarded(&mut exchange, with_trailers())).unwrap();
+        assert!(bytes.ends_with(b"7"));
+        let trailers = trailers.unwrap();
+        assert_eq!((trailers.len(), values(&trailers, "x-sum").as_str()), (1, "7"));
+        assert!(!exchange.head.headers.contains_key("content-length"));
+        let response = testing::run(ascend(&mut exchange, Response::new(with_trailers())));
+        let (bytes, trailers) = read(response.into_body()).unwrap();
+        assert!(bytes.ends_with(b"7"));
+        assert_eq!(trailers.unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,243 @@
+//! A plugin whose answers are closures.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use witgate_config::model::OnFailure;
+
+use crate::head::RequestHead;
+use crate::pipeline::plugin::*;
+
+static VERSIONS: AtomicU64 = AtomicU64::new(1);
+
+type Answer<Given, T> = Box<dyn Fn(Given) -> Result<T, CallFailure> + Send + Sync>;
+
+/// What a body call was given.
+pub(super) struct Given {
+    pub(super) content: Bytes,
+    pub(super) end: bool,
+    pub(super) context: Bytes,
+    pub(super) head: Arc<RequestHead>,
+    pub(super) response: Option<Arc<ResponseHead>>,
+}
+
+/// A native plugin.
+pub(super) struct Fake {
+    binding: Arc<str>,
+    version: u64,
+    contracts: Contracts,
+    pub(super) interest: Interest,
+    pub(super) on_failure: OnFailure,
+    pub(super) limits: PluginLimits,
+    pub(super) granted: Vec<&'static str>,
+    rejected: Mutex<Vec<String>>,
+    calls: AtomicU64,
+    authenticate: Option<Answer<Arc<RequestHead>, Decision>>,
+    draw: Option<Answer<Arc<RequestHead>, Vec<Bucket>>>,
+    route: Option<Answer<Arc<RequestHead>, Option<Destination>>>,
+    request: Option<Answer<Arc<RequestHead>, RequestOutcome>>,
+    response: Option<Answer<(Arc<ResponseHead>, Bytes), ResponseOutcome>>,
+    body: Option<Answer<Given, BodyResult>>,
+}
+
+impl Fake {
+    pub(super) fn new(binding: &str) -> Self {
+        Fake {
+            binding: binding.into(),
+            version: VERSIONS.fetch_add(1, Ordering::Relaxed),
+            contracts: Contracts::default(),
+            interest: Interest::default(),
+            on_failure: OnFailure::Deny,
+            limits: PluginLimits { body: 1 << 20, context: 16 },
+            granted: Vec::new(),
+            rejected: Mutex::default(),
+            calls: AtomicU64::new(0),
+            authenticate: None,
+            draw: None,
+            route: None,
+            request: None,
+            response: None,
+            body: None,
+        }
+    }
+
+    pub(super) fn skip(mut self) -> Self {
+        self.on_failure = OnFailure::Skip;
+        self
+    }
+
+    pub(super) fn authenticate<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(Arc<RequestHead>) -> Result<Decision, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.authentication = true;
+        self.authenticate = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn draw<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(Arc<RequestHead>) -> Result<Vec<Bucket>, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.rate_limiting = true;
+        self.draw = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn route<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(Arc<RequestHead>) -> Result<Option<Destination>, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.routing = true;
+        self.route = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn request<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(Arc<RequestHead>) -> Result<RequestOutcome, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.transformation = true;
+        self.request = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn response<F>(mut self, answer: F) -> Self
+    where
+        F: Fn((Arc<ResponseHead>, Bytes)) -> Result<ResponseOutcome, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.transformation = true;
+        self.interest.response = true;
+        self.response = Some(Box::new(answer));
+        self
+    }
+
+    /// Declares bodies, one or both, and answers for them.
+    pub(super) fn body<F>(mut self, request: BodyAccess, response: BodyAccess, answer: F) -> Self
+    where
+        F: Fn(Given) -> Result<BodyResult, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.transformation = true;
+        self.interest.request_body = request;
+        self.interest.response_body = response;
+        self.body = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rejected(&self) -> Vec<String> {
+        self.rejected.lock().expect("no panic").clone()
+    }
+
+    /// Every call waits once, as one that fetches does, so that nothing relies on calls being ready at once.
+    fn answer<'a, Given: 'a, T: 'a>(
+        &'a self,
+        answer: Option<&'a Answer<Given, T>>,
+        given: Given,
+        default: T,
+    ) -> Outcome<'a, T> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            answer.map_or(Ok(default), |answer| answer(given))
+        })
+    }
+}
+
+impl Plugin for Fake {
+    fn binding(&self) -> &Arc<str> {
+        &self.binding
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn contracts(&self) -> Contracts {
+        self.contracts
+    }
+
+    fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn limits(&self) -> PluginLimits {
+        self.limits
+    }
+
+    fn may_route_to(&self, upstream: &str) -> bool {
+        self.granted.contains(&upstream)
+    }
+
+    fn reject_answer(&self, reason: &str) {
+        self.rejected.lock().expect("no panic").push(reason.to_owned());
+    }
+
+    fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision> {
+        self.answer(self.authenticate.as_ref(), Arc::clone(call.head), Decision::NotMine(Vec::new()))
+    }
+
+    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
+        self.answer(self.draw.as_ref(), Arc::clone(call.head), Vec::new())
+    }
+
+    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>> {
+        self.answer(self.route.as_ref(), Arc::clone(call.head), None)
+    }
+
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+        let default = RequestOutcome::Proceed(RequestChanges::default());
+        self.answer(self.request.as_ref(), Arc::clone(call.head), default)
+    }
+
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
+        let Piece { content, end, context } = piece;
+        let given = Given { content, end, context, head: Arc::clone(call.head), response: None };
+        self.answer(self.body.as_ref(), given, BodyResult::default())
+    }
+
+    fn transform_response<'a>(
+        &'a self,
+        _call: Call<'a>,
+        response: Arc<ResponseHead>,
+        context: Bytes,
+    ) -> Outcome<'a, ResponseOutcome> {
+        let default = ResponseOutcome::Proceed(ResponseChanges::default());
+        self.answer(self.response.as_ref(), (response, context), default)
+    }
+
+    fn transform_response_body<'a>(
+        &'a self,
+        call: Call<'a>,
+        response: Arc<ResponseHead>,
+        piece: Piece,
+    ) -> Outcome<'a, BodyResult> {
+        let Piece { content, end, context } = piece;
+        let given = Given { content, end, context, head: Arc::clone(call.head), response: Some(response) };
+        self.answer(self.body.as_ref(), given, BodyResult::default())
+    }
+}
+
+/// A header as a plugin writes it.
+pub(super) fn header(name: &str, value: &str) -> Header {
+    Header { name: name.to_owned(), value: Bytes::copy_from_slice(value.as_bytes()) }
+}
+
+/// Changes of a request's head that set one header.
+pub(super) fn set(name: &str, value: &str) -> RequestChanges {
+    RequestChanges { headers: vec![HeaderChange::Set(header(name, value))], ..RequestChanges::default() }
+}
+
+/// A complete response.
+pub(super) fn local(status: u16, headers: Vec<Header>, body: &'static str) -> LocalResponse {
+    LocalResponse { status, headers, body: Bytes::from_static(body.as_bytes()) }
+}

@@ -1,0 +1,160 @@
+//! The pipeline as a whole, driven through its seams: native plugins and filters, an origin that is a function.
+
+mod authentication;
+mod bodies;
+mod fake;
+mod order;
+mod rate_limiting;
+mod routing;
+mod streams;
+mod transformation;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
+
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::filters::{Filter, Place};
+use crate::pipeline::exchange::Exchange;
+use crate::pipeline::plugin::Plugin;
+use crate::pipeline::rate_limiting::counter::Counter;
+use crate::pipeline::rate_limiting::table::Table;
+use crate::pipeline::{Descent, ascend, descend};
+use crate::router::{Route, Rule};
+use crate::telemetry::Telemetry;
+use crate::testing;
+use crate::upstream::Upstream;
+use fake::Fake;
+
+/// A gateway with one route.
+struct Fixture {
+    config: model::Config,
+    route: model::Route,
+    plugins: Vec<Arc<Fake>>,
+    filters: Vec<(Place, Arc<dyn Filter>)>,
+    counter: Arc<dyn Counter>,
+}
+
+impl Fixture {
+    /// A route to the upstream `users`, with these bindings. There is an upstream `orders` too.
+    fn new(plugins: impl IntoIterator<Item = Fake>) -> Self {
+        let mut config = testing::config();
+        config.upstreams = BTreeMap::from([("users".into(), upstream()), ("orders".into(), upstream())]);
+        let forward =
+            Forward { upstreams: vec![("users".into(), 1)], rewrite: Rewrite::Keep, preserve_host: false };
+        let route = model::Route {
+            name: "all".into(),
+            matches: model::RouteMatch::default(),
+            action: Action::Forward(forward),
+            listeners: Vec::new(),
+            plugins: Vec::new(),
+            filters: Vec::new(),
+            auth: Auth::Required,
+            timeout: None,
+            body_bytes: None,
+        };
+        let plugins = plugins.into_iter().map(Arc::new).collect();
+        Fixture { config, route, plugins, filters: Vec::new(), counter: Arc::new(Table::default()) }
+    }
+
+    /// An exchange that has found its route.
+    fn exchange(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Exchange {
+        let mut snapshot = testing::snapshot(self.config.clone());
+        snapshot.counter = Arc::clone(&self.counter);
+        for (name, settings) in &self.config.upstreams {
+            let Ok(built) = Upstream::build(name, settings, None) else { panic!("an upstream") };
+            snapshot.upstreams.insert(name.as_str().into(), built);
+        }
+        let Ok(rule) = Rule::compile(0, &self.route) else { panic!("a rule") };
+        let mut route = Route::new(self.route.clone(), Arc::new(rule));
+        route.filters.clone_from(&self.filters);
+        for plugin in &self.plugins {
+            let contracts = plugin.contracts();
+            let phases = [
+                (contracts.authentication, &mut route.authentication),
+                (contracts.rate_limiting, &mut route.rate_limiting),
+                (contracts.routing, &mut route.routing),
+                (contracts.transformation, &mut route.transformation),
+            ];
+            for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
+                bindings.push(Arc::clone(plugin) as Arc<dyn Plugin>);
+            }
+        }
+        let head = testing::head(method, target, headers);
+        let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
+        exchange.timeout = route.config.timeout;
+        exchange.route = Some(Arc::new(route));
+        exchange
+    }
+
+    fn get(&self, target: &str, headers: &[(&str, &str)]) -> Exchange {
+        self.exchange(Method::GET, target, headers)
+    }
+}
+
+fn upstream() -> model::Upstream {
+    model::Upstream {
+        endpoints: vec![model::Endpoint { host: "127.0.0.1".into(), port: 1, weight: 1 }],
+        balancer: "round-robin".into(),
+        protocol: model::UpstreamProtocol::Http1,
+        tls: None,
+        connect_timeout: Duration::from_secs(1),
+        first_byte_timeout: Duration::from_secs(1),
+        idle_timeout: None,
+        keep_alive: Duration::from_secs(1),
+        idle_connections: 1,
+        max_connections: 0,
+        max_pending: 1,
+        pending_timeout: Duration::from_secs(1),
+        breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+    }
+}
+
+/// The way down of a request that must be forwarded.
+fn forwarded(exchange: &mut Exchange, body: impl Into<Body>) -> Body {
+    match testing::run(descend(exchange, body.into())) {
+        Ok(Descent::Forward(body)) => body,
+        Ok(Descent::Answered(response)) => panic!("answered {}", response.status()),
+        Err(fault) => panic!("{fault}"),
+    }
+}
+
+/// The way down of a request that must be refused.
+fn refused(exchange: &mut Exchange, body: impl Into<Body>) -> Fault {
+    match testing::run(descend(exchange, body.into())) {
+        Err(fault) => fault,
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+/// Down and up again, as `serve` does it.
+fn through(exchange: &mut Exchange, origin: Response<Body>) -> Response<Body> {
+    testing::run(async {
+        let response = match descend(exchange, Body::Empty).await {
+            Ok(Descent::Forward(_)) => origin,
+            Ok(Descent::Answered(response)) => response,
+            Err(fault) => exchange.fault(fault),
+        };
+        ascend(exchange, response).await
+    })
+}
+
+/// The whole of a body, and its trailers.
+fn read(body: Body) -> Result<(Bytes, Option<http::HeaderMap>), crate::body::BodyError> {
+    testing::run(async {
+        let collected = http_body_util::BodyExt::collect(body).await?;
+        let trailers = collected.trailers().cloned();
+        Ok((collected.to_bytes(), trailers))
+    })
+}
+
+/// A header's values, joined.
+fn values(headers: &http::HeaderMap, name: &str) -> String {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect();
+    values.join(" | ")
+}

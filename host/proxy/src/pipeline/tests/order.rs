@@ -1,0 +1,182 @@
+//! Who is asked when, down and up.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Response, StatusCode};
+
+use super::fake::{Fake, header, local, set};
+use super::*;
+use crate::fault::FaultKind;
+use crate::filters::Step;
+use crate::pipeline::plugin::*;
+
+type Journal = Arc<Mutex<Vec<String>>>;
+
+/// A filter that notes when it is entered and left.
+struct Noting {
+    name: &'static str,
+    journal: Journal,
+    refuses: bool,
+}
+
+impl Filter for Noting {
+    fn request(&self, _: &mut Exchange, body: Body) -> Result<Step, Fault> {
+        self.journal.lock().unwrap().push(format!("{} down", self.name));
+        if self.refuses { Err(Fault::new(FaultKind::Forbidden)) } else { Ok(Step::Proceed(body)) }
+    }
+
+    fn response(&self, _: &mut Exchange, response: Response<Body>) -> Response<Body> {
+        self.journal.lock().unwrap().push(format!("{} up", self.name));
+        response
+    }
+}
+
+/// One plugin of each contract, two transformations, and filters of both places.
+fn everything(journal: &Journal, refuses: Option<&'static str>) -> Fixture {
+    let noting = |name: &'static str| {
+        let journal = Arc::clone(journal);
+        move || journal.lock().unwrap().push(name.to_owned())
+    };
+    let (auth, limit, route) = (noting("authentication"), noting("rate limiting"), noting("routing"));
+    let transformation = |name: &'static str, down, up| {
+        let (down, up) = (noting(down), noting(up));
+        Fake::new(name)
+            .request(move |_| {
+                down();
+                Ok(RequestOutcome::Proceed(RequestChanges::default()))
+            })
+            .response(move |_| {
+                up();
+                Ok(ResponseOutcome::Proceed(ResponseChanges::default()))
+            })
+    };
+    let mut fixture = Fixture::new([
+        transformation("one", "one down", "one up"),
+        transformation("two", "two down", "two up"),
+        Fake::new("route").route(move |_| {
+            route();
+            Ok(None)
+        }),
+        Fake::new("limit").draw(move |_| {
+            limit();
+            Ok(Vec::new())
+        }),
+        Fake::new("auth").authenticate(move |_| {
+            auth();
+            Ok(Decision::Accepted(authentication::acceptance("ann")))
+        }),
+    ]);
+    for (place, name) in [(Place::Edge, "edge"), (Place::Edge, "cors"), (Place::Origin, "origin")] {
+        let filter = Noting { name, journal: Arc::clone(journal), refuses: refuses == Some(name) };
+        fixture.filters.push((place, Arc::new(filter)));
+    }
+    fixture
+}
+
+#[test]
+fn filters_and_phases_run_in_their_order_and_in_reverse() {
+    let journal = Journal::default();
+    let fixture = everything(&journal, None);
+    let response = through(&mut fixture.get("/", &[]), Response::new(Body::Empty));
+    assert_eq!(response.status(), 200);
+    let expected = [
+        "edge down",
+        "cors down",
+        "authentication",
+        "rate limiting",
+        "routing",
+        "one down",
+        "two down",
+        "origin down",
+        "origin up",
+        "two up",
+        "one up",
+        "cors up",
+        "edge up",
+    ];
+    assert_eq!(*journal.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_refusal_goes_up_only_through_what_was_entered() {
+    let journal = Journal::default();
+    let fixture = everything(&journal, Some("cors"));
+    let response = through(&mut fixture.get("/", &[]), Response::new(Body::Empty));
+    assert_eq!(response.status(), 403);
+    assert_eq!(*journal.lock().unwrap(), ["edge down", "cors down", "cors up", "edge up"]);
+
+    let journal = Journal::default();
+    let mut fixture = everything(&journal, None);
+    let early = Fake::new("early").request(|_| Ok(RequestOutcome::Respond(local(202, Vec::new(), "early"))));
+    fixture.plugins.insert(1, Arc::new(early));
+    let response = through(&mut fixture.get("/", &[]), Response::new(Body::Empty));
+    assert_eq!(response.status(), 202);
+    let up: Vec<_> = journal.lock().unwrap().iter().filter(|line| line.ends_with("up")).cloned().collect();
+    assert_eq!(up, ["one up", "cors up", "edge up"]);
+}
+
+#[test]
+fn a_route_that_answers_by_itself_is_protected_and_transformed() {
+    let accept = |head: Arc<crate::head::RequestHead>| match head.headers.get("x-key") {
+        Some(_) => Ok(Decision::Accepted(authentication::acceptance("ann"))),
+        None => Ok(Decision::NotMine(vec!["Key".into()])),
+    };
+    let mark = |_| {
+        let headers = vec![HeaderChange::Set(header("x-frame-options", "DENY"))];
+        Ok(ResponseOutcome::Proceed(ResponseChanges { headers, ..ResponseChanges::default() }))
+    };
+    let mut fixture = Fixture::new([Fake::new("key").authenticate(accept), Fake::new("mark").response(mark)]);
+    fixture.route.action = Action::Respond { status: 200, headers: Vec::new(), body: "hello".to_owned() };
+    let response = through(&mut fixture.get("/", &[]), Response::new(Body::Empty));
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let response = through(&mut fixture.get("/", &[("x-key", "1")]), Response::new(Body::Empty));
+    assert_eq!(response.status(), 200);
+    assert_eq!(values(response.headers(), "x-frame-options"), "DENY");
+    assert_eq!(&read(response.into_body()).unwrap().0[..], b"hello");
+}
+
+#[test]
+fn every_call_is_noted() {
+    let fixture = Fixture::new([
+        Fake::new("broken").request(|_| Err(CallFailure::Trap)).skip(),
+        Fake::new("fine").request(|_| Ok(RequestOutcome::Proceed(set("x-a", "1")))),
+    ]);
+    let mut exchange = fixture.exchange(Method::GET, "/", &[]);
+    forwarded(&mut exchange, Body::Empty);
+    let calls = exchange.record.plugins.take();
+    let facts: Vec<_> = calls.iter().map(|call| (&*call.binding, call.phase, call.failure)).collect();
+    assert_eq!(facts, [("broken", "request", Some(CallFailure::Trap)), ("fine", "request", None)]);
+}
+
+#[test]
+fn a_failed_call_denies_or_is_skipped_as_declared() {
+    for failure in [CallFailure::Trap, CallFailure::Cpu, CallFailure::Memory, CallFailure::Queue] {
+        let fixture = Fixture::new([Fake::new("broken").request(move |_| Err(failure))]);
+        let fault = refused(&mut fixture.get("/", &[]), Body::Empty);
+        assert_eq!(fault.kind, FaultKind::PluginFailed);
+        assert_eq!(fault.kind.describe().status, 503);
+        assert!(fault.detail.is_none(), "the client is not told about plugins");
+        let fixture = Fixture::new([Fake::new("broken").request(move |_| Err(failure)).skip()]);
+        forwarded(&mut fixture.get("/", &[]), Body::Empty);
+    }
+}
+
+#[test]
+fn a_client_may_go_away_in_the_middle_of_any_call() {
+    let journal = Journal::default();
+    let fixture = everything(&journal, None);
+    for polls in 0..8 {
+        let mut exchange = fixture.get("/", &[]);
+        testing::run(async {
+            let mut down = std::pin::pin!(descend(&mut exchange, Body::Empty));
+            for _ in 0..polls {
+                if futures_util::poll!(&mut down).is_ready() {
+                    break;
+                }
+            }
+        });
+        drop(exchange);
+    }
+    let response = through(&mut fixture.get("/", &[]), Response::new(Body::Empty));
+    assert_eq!(response.status(), 200);
+}
