@@ -1,5 +1,6 @@
 //! Files of TOML become one tree of values that remember where they were written.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -16,6 +17,8 @@ use crate::settings::Settings;
 pub(crate) struct Document {
     /// The tree as if it had been one file.
     pub(crate) tree: Settings,
+    /// The values that references were replaced in.
+    pub(crate) expanded: BTreeSet<String>,
     /// What is wrong with single values: references that lead nowhere, numbers JSON cannot hold.
     pub(crate) findings: Vec<Finding>,
     /// What is wrong with files, or between them. They make the tree unfit for further checks if a file does not parse.
@@ -50,7 +53,7 @@ impl Document {
     fn empty() -> Self {
         let mut tree = Settings::default();
         tree.spans.insert(String::new(), Span { file: 0, range: 0..0 });
-        Self { tree, findings: Vec::new(), problems: Vec::new(), whole: true }
+        Self { tree, expanded: BTreeSet::new(), findings: Vec::new(), problems: Vec::new(), whole: true }
     }
 }
 
@@ -158,26 +161,22 @@ impl Reader<'_, '_> {
             return Value::String(text.to_owned());
         }
         match expand(text, self.folder, self.surroundings) {
-            Ok(expanded) => Value::String(expanded),
+            Ok(expanded) => {
+                self.document.expanded.insert(at.to_owned());
+                Value::String(expanded)
+            }
             Err(wrong) => {
-                self.document.findings.extend(wrong.into_iter().map(|why| Finding {
-                    pointer: at.to_owned(),
-                    at_key: false,
-                    message: why.message,
-                    hint: Some(why.hint),
-                }));
+                let findings = wrong
+                    .into_iter()
+                    .map(|why| Finding { hint: Some(why.hint), ..Finding::at(at, why.message) });
+                self.document.findings.extend(findings);
                 Value::String(text.to_owned())
             }
         }
     }
 
     fn unfit(&mut self, at: &str, message: &str) -> Value {
-        self.document.findings.push(Finding {
-            pointer: at.to_owned(),
-            at_key: false,
-            message: message.to_owned(),
-            hint: None,
-        });
+        self.document.findings.push(Finding::at(at, message));
         Value::Null
     }
 }

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::document;
+use serde_json::Value;
+
+use crate::document::{self, Document};
 use crate::expand::Surroundings;
 use crate::model::Config;
+use crate::pointer::dotted;
 use crate::problem::{Problem, Problems, SourceMap};
 use crate::schema::{Finding, check};
 use crate::written::{self, SCHEMA, Scope};
@@ -50,7 +53,7 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
 ///
 /// Everything that is wrong with it.
 pub fn parse_str(text: &str) -> Result<Loaded, Failure> {
-    build(SourceMap { files: vec![(PathBuf::from("witgate.toml"), text.to_owned())] })
+    build(SourceMap { files: vec![(PathBuf::from("witgate.toml"), text.to_owned())], ..SourceMap::default() })
 }
 
 /// The configuration of `witgate proxy --from FROM --to TO`: everything that comes in at one address goes to one
@@ -60,7 +63,7 @@ pub fn parse_str(text: &str) -> Result<Loaded, Failure> {
 ///
 /// What is wrong with the addresses.
 pub fn proxy_config(from: &str, to: &str) -> Result<Config, Problems> {
-    let quoted = |text: &str| serde_json::Value::from(text.replace("${", "$${")).to_string();
+    let quoted = |text: &str| Value::from(text.replace("${", "$${")).to_string();
     let text = format!(
         "admin.address = \"off\"\n[[listeners]]\nname = \"proxy\"\naddress = {}\n[[routes]]\nupstream = \"to\"\n[upstreams.to]\nendpoints = [{}]\n",
         quoted(from),
@@ -106,16 +109,16 @@ fn read(path: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
     Ok(())
 }
 
-fn build(sources: SourceMap) -> Result<Loaded, Failure> {
+fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
     let mut surroundings = Surroundings { variable: &|name| std::env::var(name).ok(), files: Vec::new() };
-    let document = document::read(&sources, &mut surroundings);
+    let mut document = document::read(&sources, &mut surroundings);
     let mut files: Vec<PathBuf> = sources.files.iter().map(|(path, _)| path.clone()).collect();
     files.append(&mut surroundings.files);
-    let mut problems = document.problems;
+    let mut problems = std::mem::take(&mut document.problems);
     let mut config = None;
     // Half a tree would only give rise to problems that are not there.
     if document.whole {
-        let findings = with_schema(&document.tree, document.findings);
+        let findings = with_schema(&mut document);
         let mut scope = Scope::new(&document.tree, &sources, &findings);
         config = written::meant(&mut scope);
         let (meant, mut named) = scope.into_problems();
@@ -123,6 +126,9 @@ fn build(sources: SourceMap) -> Result<Loaded, Failure> {
         problems.extend(findings.into_iter().map(|finding| document.tree.place(finding)));
         problems.extend(meant);
     }
+    let tree = &document.tree;
+    let places = tree.spans.iter().filter(|(pointer, _)| !pointer.is_empty());
+    sources.keys = places.map(|(pointer, span)| (dotted("", pointer, &tree.value), span.clone())).collect();
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, sources, files }),
         _ => {
@@ -133,9 +139,30 @@ fn build(sources: SourceMap) -> Result<Loaded, Failure> {
 }
 
 /// What is wrong by the schema, beside what is known to be wrong already.
-fn with_schema(tree: &crate::settings::Settings, mut findings: Vec<Finding>) -> Vec<Finding> {
-    let value = serde_json::Value::Object(tree.value.clone());
-    let known: Vec<String> = findings.iter().map(|finding| finding.pointer.clone()).collect();
-    findings.extend(check(&SCHEMA, &value).into_iter().filter(|finding| !known.contains(&finding.pointer)));
+///
+/// A variable is text, but `workers = "${WORKERS}"` means a number: where the schema refuses the text, the number or
+/// boolean it spells is put in its place.
+fn with_schema(document: &mut Document) -> Vec<Finding> {
+    let mut findings = by_schema(document);
+    let mut replaced = false;
+    for finding in findings.iter().filter(|finding| document.expanded.contains(&finding.pointer)) {
+        let Some(value) = document.tree.get_mut(&finding.pointer) else { continue };
+        let spelled = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if let Some(spelled @ (Value::Number(_) | Value::Bool(_))) = spelled {
+            *value = spelled;
+            replaced = true;
+        }
+    }
+    if replaced {
+        findings = by_schema(document);
+    }
+    findings
+}
+
+fn by_schema(document: &Document) -> Vec<Finding> {
+    let mut findings = document.findings.clone();
+    let found = check(&SCHEMA, &Value::Object(document.tree.value.clone()));
+    let known = |finding: &Finding| document.findings.iter().any(|known| known.pointer == finding.pointer);
+    findings.extend(found.into_iter().filter(|finding| !known(finding)));
     findings
 }

@@ -3,6 +3,7 @@
 //! Cut by section, one type for each table of the file. All names that refer to something have been checked to exist.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -122,7 +123,7 @@ pub struct Limits {
 }
 
 /// `[admin]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The address of the admin listener; none: only the socket.
     pub address: Option<SocketAddr>,
@@ -132,6 +133,15 @@ pub struct Admin {
     pub token: Option<String>,
     /// Names under which the admin listener may be addressed, beside IP literals and `localhost`.
     pub hosts: Vec<String>,
+}
+
+/// The token stays out of logs.
+impl fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Admin");
+        shown.field("address", &self.address).field("socket", &self.socket).field("hosts", &self.hosts);
+        shown.field("token", &self.token.as_ref().map(|_| "...")).finish()
+    }
 }
 
 /// `[telemetry]`

@@ -1,6 +1,6 @@
 //! JSON Pointers (RFC 6901), by which values of a configuration are addressed.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The pointer of a member or element of what `parent` points to.
 pub(crate) fn child(parent: &str, segment: &str) -> String {
@@ -23,12 +23,11 @@ pub(crate) fn segments(pointer: &str) -> impl Iterator<Item = String> {
 }
 
 /// The pointer as people write it, `routes[2].path`. `root` tells elements of lists from keys that look like numbers.
-pub(crate) fn dotted(prefix: &str, pointer: &str, root: &Value) -> String {
+pub(crate) fn dotted(prefix: &str, pointer: &str, root: &Map<String, Value>) -> String {
     let mut dotted = prefix.to_owned();
-    let mut at = Some(root);
-    for segment in segments(pointer) {
-        let index = at.and_then(Value::as_array).and(segment.parse::<usize>().ok());
-        if let Some(index) = index {
+    let mut at: Option<&Value> = None;
+    for (depth, segment) in segments(pointer).enumerate() {
+        if let Some(index) = at.and_then(Value::as_array).and(segment.parse::<usize>().ok()) {
             dotted.push_str(&format!("[{index}]"));
             at = at.and_then(|value| value.get(index));
             continue;
@@ -37,7 +36,7 @@ pub(crate) fn dotted(prefix: &str, pointer: &str, root: &Value) -> String {
             dotted.push('.');
         }
         dotted.push_str(&bare_or_quoted(&segment));
-        at = at.and_then(|value| value.get(&segment));
+        at = if depth == 0 { root.get(&segment) } else { at.and_then(|value| value.get(&segment)) };
     }
     dotted
 }
@@ -57,10 +56,11 @@ mod tests {
     #[test]
     fn people_read_dots_and_brackets() {
         let root = json!({ "routes": [{}, { "path": 1 }], "headers": { "x/y": { "1": 0 } } });
-        assert_eq!(dotted("", "/routes/1/path", &root), "routes[1].path");
-        assert_eq!(dotted("", "/headers/x~1y/1", &root), "headers.\"x/y\".1");
-        assert_eq!(dotted("bindings.jwt.settings", "/keys", &json!({})), "bindings.jwt.settings.keys");
-        assert_eq!(dotted("settings", "", &root), "settings");
+        let root = root.as_object().expect("a table");
+        assert_eq!(dotted("", "/routes/1/path", root), "routes[1].path");
+        assert_eq!(dotted("", "/headers/x~1y/1", root), "headers.\"x/y\".1");
+        assert_eq!(dotted("bindings.jwt.settings", "/keys", &Map::new()), "bindings.jwt.settings.keys");
+        assert_eq!(dotted("settings", "", root), "settings");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Mistakes in a configuration: what is wrong, where, and what to do.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -47,9 +48,23 @@ pub type Problems = Vec<Problem>;
 pub struct SourceMap {
     /// Path and text of each file, in the order of reading.
     pub files: Vec<(PathBuf, String)>,
+    /// Where each key was written, by its dotted path, e.g. `routes[2].path`.
+    pub keys: BTreeMap<String, Span>,
 }
 
 impl SourceMap {
+    /// Where a problem is: its own place, or else that of its key, or of the nearest table around it. Problems that are
+    /// found after loading, e.g. by a filter's owner, know only their key.
+    pub fn place<'p>(&'p self, problem: &'p Problem) -> Option<&'p Span> {
+        let mut key = problem.key.as_str();
+        let mut place = problem.span.as_ref().or_else(|| self.keys.get(key));
+        while place.is_none() && !key.is_empty() {
+            key = &key[..key.rfind(['.', '[']).unwrap_or(0)];
+            place = self.keys.get(key);
+        }
+        place
+    }
+
     /// A place as `file:line:column`.
     pub fn position(&self, span: &Span) -> String {
         let Some((path, text)) = self.files.get(span.file) else { return "?".to_owned() };

@@ -25,12 +25,13 @@ impl Failure {
 
 fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
     // A key the message does not name, and no line shows, would leave the reader searching.
-    let title = match &problem.span {
+    let span = sources.place(problem);
+    let title = match span {
         None if !problem.key.is_empty() => format!("{}: {}", problem.key, problem.message),
         _ => problem.message.clone(),
     };
     let mut group = Level::ERROR.primary_title(title).elements(Vec::<Snippet<Annotation>>::new());
-    if let Some(span) = &problem.span
+    if let Some(span) = span
         && let Some(snippet) = snippet(span, sources)
     {
         group = group.element(snippet);

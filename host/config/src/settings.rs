@@ -1,6 +1,7 @@
 //! Settings whose meaning only their owner knows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use crate::problem::{Problem, Problems, Span};
 use crate::schema::{Finding, check};
 
 /// The settings of one filter or one plugin binding: a JSON object with the places its values were written at.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// The settings as a JSON object.
     pub value: Map<String, Value>,
@@ -21,6 +22,18 @@ pub struct Settings {
     pub key_spans: BTreeMap<String, Span>,
     /// The dotted path of the table, e.g. `bindings.jwt.settings`.
     pub key: String,
+}
+
+/// Values stay out of logs: there may be keys and tokens among them.
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&String> = self.value.keys().collect();
+        formatter
+            .debug_struct("Settings")
+            .field("key", &self.key)
+            .field("keys", &keys)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Equality of meaning: where settings were written does not matter to a reload.
@@ -48,24 +61,23 @@ impl Settings {
         if !problems.is_empty() {
             return Err(problems);
         }
-        self.convert("").map_err(|finding| vec![self.place(finding)])
+        self.convert(Value::Object(self.value.clone()), "").map_err(|finding| vec![self.place(finding)])
     }
 
     /// A problem with one of the settings. `pointer` is a JSON Pointer into them; empty means all of them.
     ///
     /// A pointer to what was not written (as plugins may send) is placed at the nearest table that was.
     pub fn problem(&self, pointer: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
-        self.place(Finding { pointer: pointer.to_owned(), at_key: false, message: message.into(), hint })
+        self.place(Finding { hint, ..Finding::at(pointer, message) })
     }
 
     /// Turns a finding into a problem, with place and dotted key.
     pub(crate) fn place(&self, finding: Finding) -> Problem {
         let span = if finding.at_key { self.key_spans.get(&finding.pointer) } else { None };
-        let root = Value::Object(self.value.clone());
         Problem {
             message: finding.message,
             span: span.or_else(|| self.nearest_span(&finding.pointer)).cloned(),
-            key: pointer::dotted(&self.key, &finding.pointer, &root),
+            key: pointer::dotted(&self.key, &finding.pointer, &self.value),
             hint: finding.hint,
         }
     }
@@ -84,21 +96,20 @@ impl Settings {
 
     /// The value at a pointer.
     pub(crate) fn get(&self, pointer: &str) -> Option<&Value> {
-        let (first, rest) = match pointer.strip_prefix('/') {
-            Some(path) => path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest))),
-            None => return None,
-        };
-        let value = self.value.get(&first.replace("~1", "/").replace("~0", "~"))?;
-        rest.map_or(Some(value), |rest| value.pointer(&format!("/{rest}")))
+        let path = pointer.strip_prefix('/')?;
+        let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+        self.value.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
     }
 
-    /// Reads the table at a pointer (the root if empty; what is absent reads as an empty table).
-    pub(crate) fn convert<T: DeserializeOwned>(&self, pointer: &str) -> Result<T, Finding> {
-        let value = if pointer.is_empty() {
-            Value::Object(self.value.clone())
-        } else {
-            self.get(pointer).cloned().unwrap_or_else(|| Value::Object(Map::new()))
-        };
+    /// The value at a pointer, to be replaced.
+    pub(crate) fn get_mut(&mut self, pointer: &str) -> Option<&mut Value> {
+        let path = pointer.strip_prefix('/')?;
+        let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+        self.value.get_mut(&first.replace("~1", "/").replace("~0", "~"))?.pointer_mut(rest)
+    }
+
+    /// Reads a value that was found at a pointer.
+    pub(crate) fn convert<T: DeserializeOwned>(&self, value: Value, pointer: &str) -> Result<T, Finding> {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let mut at = pointer.to_owned();
             for segment in error.path() {
@@ -110,7 +121,7 @@ impl Settings {
                     _ => {}
                 }
             }
-            Finding { pointer: at, at_key: false, message: error.inner().to_string(), hint: None }
+            Finding::at(&at, error.inner().to_string())
         })
     }
 
@@ -130,7 +141,7 @@ impl Settings {
             value,
             spans: rebased(&self.spans),
             key_spans: rebased(&self.key_spans),
-            key: pointer::dotted(&self.key, pointer, &Value::Object(self.value.clone())),
+            key: pointer::dotted(&self.key, pointer, &self.value),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 mod check;
 mod describe;
+mod finding;
+mod leaf;
 mod nearest;
 
-pub(crate) use check::{Finding, check};
+pub(crate) use check::check;
+pub(crate) use finding::Finding;
 pub(crate) use nearest::nearest;

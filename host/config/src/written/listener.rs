@@ -94,7 +94,7 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Li
                     &child(at, "name"),
                     format!("the name `{}` is taken", listener.name),
                     &child(other_at, "name"),
-                    "taken here",
+                    "it is taken",
                 );
             }
             if clash(listener.address, other.address) {
@@ -102,7 +102,7 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Li
                     &child(at, "address"),
                     format!("{} is taken", listener.address),
                     &child(other_at, "address"),
-                    "taken here",
+                    "it is taken",
                 );
             }
         }
@@ -111,7 +111,7 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Li
                 &child(at, "address"),
                 format!("{admin} is the address of the admin listener"),
                 "/admin/address",
-                "the admin listener",
+                "the admin listener is declared",
             );
         }
     }

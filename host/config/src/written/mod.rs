@@ -26,7 +26,7 @@ use schemars::transform::{Transform, transform_subschemas};
 use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::model::Config;
 pub(crate) use scope::Scope;
@@ -70,39 +70,69 @@ pub fn schema() -> Value {
 }
 
 pub(crate) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let settings = schemars::generate::SchemaSettings::draft2020_12().with_transform(WithoutNull);
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with_transform(Tidy);
     settings.into_generator().into_root_schema_for::<Written>().to_value()
 });
 
-/// TOML has no null: a key that may be left out is simply not required.
+/// Makes the generated schema say what holds for TOML, and nothing that only Rust cares about.
 #[derive(Debug, Clone)]
-struct WithoutNull;
+struct Tidy;
 
-impl Transform for WithoutNull {
+impl Transform for Tidy {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
-        let Some(keywords) = schema.as_object_mut() else {
-            return;
-        };
-        if keywords.get("default").is_some_and(Value::is_null) {
-            keywords.remove("default");
+        if let Some(keywords) = schema.as_object_mut() {
+            without_null(keywords);
+            without_machine_formats(keywords);
+            without_defaults_of_required(keywords);
         }
-        if let Some(Value::Array(types)) = keywords.get_mut("type") {
-            types.retain(|name| name != "null");
-            if let [only] = types.as_slice() {
-                let only = only.clone();
-                keywords.insert("type".to_owned(), only);
+    }
+}
+
+/// TOML has no null: a key that may be left out is simply not required.
+fn without_null(keywords: &mut Map<String, Value>) {
+    if keywords.get("default").is_some_and(Value::is_null) {
+        keywords.remove("default");
+    }
+    if let Some(Value::Array(types)) = keywords.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            keywords.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(branches)) = keywords.get_mut("anyOf") {
+        branches.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
+        if let [Value::Object(only)] = branches.as_slice() {
+            let only = only.clone();
+            keywords.remove("anyOf");
+            for (keyword, value) in only {
+                keywords.entry(keyword).or_insert(value);
             }
         }
-        if let Some(Value::Array(branches)) = keywords.get_mut("anyOf") {
-            branches.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
-            if let [Value::Object(only)] = branches.as_slice() {
-                let only = only.clone();
-                keywords.remove("anyOf");
-                for (keyword, value) in only {
-                    keywords.entry(keyword).or_insert(value);
-                }
-            }
+    }
+}
+
+/// `uint32` and the like are no formats of JSON Schema; what they mean is a bound.
+fn without_machine_formats(keywords: &mut Map<String, Value>) {
+    let format = keywords.get("format").and_then(Value::as_str).unwrap_or_default();
+    let most = if format == "uint32" { Some(u32::MAX) } else { None };
+    if format.starts_with("uint") || format.starts_with("int") || format == "double" {
+        keywords.remove("format");
+    }
+    if let Some(most) = most {
+        keywords.entry("maximum").or_insert(most.into());
+    }
+}
+
+/// What must be written has no default.
+fn without_defaults_of_required(keywords: &mut Map<String, Value>) {
+    let required: Vec<Value> =
+        keywords.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let Some(Value::Object(properties)) = keywords.get_mut("properties") else { return };
+    for key in required.iter().filter_map(Value::as_str) {
+        if let Some(Value::Object(property)) = properties.get_mut(key) {
+            property.remove("default");
         }
     }
 }

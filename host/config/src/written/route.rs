@@ -273,7 +273,7 @@ pub(crate) fn all(scope: &mut Scope) -> Vec<model::Route> {
             continue;
         }
         if let Some(first) = taken.get(&route.name).cloned() {
-            scope.report_with(&name_at, format!("the name `{}` is taken", route.name), &first, "taken here");
+            scope.report_with(&name_at, format!("the name `{}` is taken", route.name), &first, "it is taken");
         } else {
             taken.insert(route.name.clone(), name_at);
         }

@@ -10,6 +10,7 @@ use super::one_or_many::OneOrMany;
 use crate::model::{self, PathMatch};
 use crate::pointer::child;
 use crate::scalar::{HeaderName, Location, PathPattern, PathPrefix, PathTemplate, Scalar, Text};
+use crate::schema::nearest;
 
 /// A prefix that is cut off.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -166,13 +167,13 @@ fn rewrite(keys: &mut Keys, at: &str, scope: &mut Scope) -> model::Rewrite {
 }
 
 fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
-    for name in names {
-        let otherwise = if known.is_empty() {
-            "the path of this route has no parameters".to_owned()
-        } else {
-            format!("known: {}", known.join(", "))
+    for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(meant) => format!("did you mean `{{{meant}}}`?"),
+            None if known.is_empty() => "the path of this route has no parameters".to_owned(),
+            None => format!("known here: {}", known.join(", ")),
         };
-        scope.check_name(at, "parameter", name, known, otherwise);
+        scope.report(at, format!("there is no parameter `{name}`"), Some(hint));
     }
 }
 

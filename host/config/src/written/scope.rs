@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Section;
-use crate::pointer::{child, within};
+use crate::pointer::{child, segments, within};
 use crate::problem::{Problems, SourceMap};
 use crate::schema::{Finding, nearest};
 use crate::settings::Settings;
@@ -21,6 +21,8 @@ pub(crate) struct Scope<'d> {
     pub(crate) files: Vec<PathBuf>,
     sources: &'d SourceMap,
     broken: Vec<String>,
+    /// Whether the section at hand lacks keys because there is something wrong with them.
+    partial: bool,
     implicit: BTreeSet<String>,
     problems: Problems,
 }
@@ -29,7 +31,8 @@ impl<'d> Scope<'d> {
     /// The scope of a document in which `findings` were made already; sections with findings are not looked into.
     pub(crate) fn new(document: &'d Settings, sources: &'d SourceMap, findings: &[Finding]) -> Self {
         let broken = findings.iter().map(|finding| finding.pointer.clone()).collect();
-        Self { document, files: Vec::new(), sources, broken, implicit: BTreeSet::new(), problems: Vec::new() }
+        let (files, implicit, problems) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Self { document, files, sources, broken, partial: false, implicit, problems }
     }
 
     /// All that was reported.
@@ -39,13 +42,18 @@ impl<'d> Scope<'d> {
 
     /// Reports a mistake in the value at a place.
     pub(crate) fn report(&mut self, at: &str, message: impl Into<String>, hint: Option<String>) {
-        self.problems.push(self.document.problem(at, message, hint));
+        self.report_finding(Finding { hint, ..Finding::at(at, message) });
     }
 
     /// Reports a key that should not be there.
     pub(crate) fn report_key(&mut self, at: &str, message: impl Into<String>, hint: Option<String>) {
-        let finding = Finding { pointer: at.to_owned(), at_key: true, message: message.into(), hint };
-        self.problems.push(self.document.place(finding));
+        self.report_finding(Finding { hint, ..Finding::at_key(at, message) });
+    }
+
+    fn report_finding(&mut self, finding: Finding) {
+        if !self.partial {
+            self.problems.push(self.document.place(finding));
+        }
     }
 
     /// Reports a mistake that has part in another place, with what is there.
@@ -63,17 +71,28 @@ impl<'d> Scope<'d> {
     }
 
     /// What the table at a place means; none if there is something wrong with it.
+    ///
+    /// Where something is known to be wrong, the rest is looked at for names that do not exist, and for nothing else:
+    /// whether keys fit together cannot be told while some are missing.
     pub(crate) fn section<S: Section>(&mut self, at: &str) -> Option<S::Meant> {
-        if self.broken.iter().any(|broken| within(broken, at)) {
-            return None;
+        let mut value = self.document.get(at).cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let broken: Vec<&String> = self.broken.iter().filter(|broken| within(broken, at)).collect();
+        if broken.is_empty() {
+            return match self.document.convert::<S>(value, at) {
+                Ok(written) => written.meant(at, self),
+                Err(finding) => {
+                    self.report_finding(finding);
+                    None
+                }
+            };
         }
-        match self.document.convert::<S>(at) {
-            Ok(written) => written.meant(at, self),
-            Err(finding) => {
-                self.problems.push(self.document.place(finding));
-                None
-            }
+        broken.into_iter().for_each(|broken| prune(&mut value, &broken[at.len()..]));
+        if let Ok(written) = self.document.convert::<S>(value, at) {
+            self.partial = true;
+            written.meant(at, self);
+            self.partial = false;
         }
+        None
     }
 
     /// What the tables of a list mean, with their pointers; those with something wrong are left out.
@@ -107,6 +126,10 @@ impl<'d> Scope<'d> {
     /// Checks that an upstream of that name is declared.
     pub(crate) fn check_upstream(&mut self, at: &str, name: &str) {
         let known: Vec<&str> = self.names("upstreams").collect();
+        // A list where a table should be, say, declares nothing; that is reported.
+        if self.broken.iter().any(|broken| broken == "/upstreams") {
+            return;
+        }
         self.check_name(at, "upstream", name, &known, format!("declare it: [upstreams.{name}]"));
     }
 
@@ -138,11 +161,16 @@ impl<'d> Scope<'d> {
         self.implicit.clone()
     }
 
-    /// Checks a name against those that are known.
+    /// Checks a name against those that are declared.
     pub(crate) fn check_name(&mut self, at: &str, kind: &str, name: &str, known: &[&str], otherwise: String) {
         if !known.contains(&name) {
             let hint = nearest(name, known.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
-            self.report(at, format!("there is no {kind} `{name}`"), Some(hint.unwrap_or(otherwise)));
+            let message = format!("there is no {kind} `{name}`");
+            let hint = Some(hint.unwrap_or(otherwise));
+            // In `upstreams = { users = 1 }` the name is the key.
+            let at_key = segments(at).last().as_deref() == Some(name);
+            // Not by way of `report`: names are looked up in the document, however little of this section is right.
+            self.problems.push(self.document.place(Finding { hint, at_key, ..Finding::at(at, message) }));
         }
     }
 
@@ -190,5 +218,22 @@ impl<'d> Scope<'d> {
         }
         self.files.push(path.clone());
         path
+    }
+}
+
+/// Takes the value at a pointer out of its table; a list goes as a whole, because the places of its elements count.
+fn prune(value: &mut Value, pointer: &str) {
+    let Some((first, rest)) =
+        pointer.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, "")))
+    else {
+        return;
+    };
+    let Some(members) = value.as_object_mut() else { return };
+    let key = first.replace("~1", "/").replace("~0", "~");
+    match members.get_mut(&key) {
+        Some(inner @ Value::Object(_)) if !rest.is_empty() => prune(inner, &format!("/{rest}")),
+        _ => {
+            members.remove(&key);
+        }
     }
 }

@@ -1,0 +1,156 @@
+//! The reference file uses every key of the published schema, and every key means something.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use witgate_config::model::{self, Action, PathMatch, Rewrite, ValueMatch};
+use witgate_config::{Config, load, schema};
+
+const REFERENCE: &str = include_str!("reference.toml");
+
+/// The reference in a folder of its own, with the files it names.
+fn loaded() -> (tempfile::TempDir, Config) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["a.pem", "a.key", "b.pem", "b.key", "ca.pem"] {
+        std::fs::write(folder.path().join(file), "").expect("written");
+    }
+    std::fs::write(folder.path().join("witgate.toml"), REFERENCE).expect("written");
+    let loaded = load(&folder.path().join("witgate.toml"));
+    let config = loaded.unwrap_or_else(|failure| panic!("{}", failure.render(false))).config;
+    (folder, config)
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let written: Value = toml::from_str(REFERENCE).expect("TOML");
+    let schema = schema();
+    let mut missing = Vec::new();
+    collect_missing(&schema, &schema, &[&written], "", &mut missing);
+    assert!(missing.is_empty(), "not in reference.toml: {missing:#?}");
+}
+
+/// The keys of a schema that none of the values has.
+fn collect_missing(root: &Value, schema: &Value, values: &[&Value], path: &str, missing: &mut Vec<String>) {
+    if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+        let target = root.pointer(target.trim_start_matches('#')).expect("a local reference");
+        collect_missing(root, target, values, path, missing);
+    }
+    for branch in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        collect_missing(root, branch, values, path, missing);
+    }
+    for (key, part) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        let inner: Vec<&Value> = values.iter().filter_map(|value| value.get(key)).collect();
+        if inner.is_empty() {
+            missing.push(path);
+        } else {
+            collect_missing(root, part, &inner, &path, missing);
+        }
+    }
+    if let Some(items) = schema.get("items") {
+        let inner: Vec<&Value> = values.iter().filter_map(|value| value.as_array()).flatten().collect();
+        collect_missing(root, items, &inner, &format!("{path}[]"), missing);
+    }
+    if let Some(part) = schema.get("additionalProperties").filter(|part| part.is_object()) {
+        let inner: Vec<&Value> =
+            values.iter().filter_map(|value| value.as_object()).flat_map(|table| table.values()).collect();
+        collect_missing(root, part, &inner, &format!("{path}.*"), missing);
+    }
+}
+
+#[test]
+fn the_gateway_means_what_it_says() {
+    let (folder, config) = loaded();
+    let gateway = config.gateway;
+    assert_eq!(gateway.workers, 2);
+    assert!(model::contains(&gateway.trusted_proxies, "10.1.2.3".parse().expect("an address")));
+    assert_eq!(
+        (gateway.drain_delay, gateway.drain_timeout),
+        (Duration::from_secs(5), Duration::from_secs(60))
+    );
+    assert_eq!(gateway.plugin_folder, folder.path().join("plugins"));
+    assert_eq!(gateway.cache_folder, None);
+    assert_eq!(gateway.identity_headers["x-auth-role"], model::IdentitySource::Claim("role".to_owned()));
+    assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
+    assert_eq!(gateway.limits.max_connection_age, None);
+    assert_eq!(config.admin.socket, Some(folder.path().join("admin.sock")));
+    let log = model::LogTarget::File(folder.path().join("access.log"));
+    assert_eq!(config.telemetry.access_log, Some(log));
+}
+
+#[test]
+fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
+    let (_folder, config) = loaded();
+    let [web, secure] = config.listeners.as_slice() else { panic!("two listeners") };
+    assert_eq!((web.limits.body_bytes, web.limits.headers), (0, 50), "its own");
+    assert_eq!(web.limits.header_bytes, 16 << 10, "the gateway's");
+    assert_eq!(secure.limits.body_bytes, 1 << 20, "the gateway's");
+    let tls = secure.tls.as_ref().expect("TLS");
+    assert_eq!(tls.certificates.len(), 2);
+    assert!(!tls.client_certificate_required && !tls.tls12);
+}
+
+#[test]
+fn routes_mean_what_they_say() {
+    let (_folder, config) = loaded();
+    let [users, api, old, ping] = config.routes.as_slice() else { panic!("four routes") };
+    assert_eq!(users.matches.path, Some(PathMatch::Pattern("/users/{id}".to_owned())));
+    let conditions: Vec<_> =
+        users.matches.headers.iter().map(|field| (field.name.as_str(), &field.value)).collect();
+    let expected = [
+        ("x-a", &ValueMatch::Exact("1".to_owned())),
+        ("x-b", &ValueMatch::Regex("b+".to_owned())),
+        ("x-debug", &ValueMatch::Absent),
+        ("x-tenant", &ValueMatch::Prefix("eu-".to_owned())),
+        ("x-version", &ValueMatch::Exact("2".to_owned())),
+    ];
+    assert_eq!(conditions, expected);
+    let Action::Forward(forward) = &users.action else { panic!("forwards") };
+    assert_eq!(forward.rewrite, Rewrite::Template("/v2/users/{id}".to_owned()));
+    assert!(!forward.preserve_host);
+    assert_eq!(users.filters[1].settings.value["set"]["x-served-by"], "witgate");
+    assert_eq!(users.filters[1].settings.key, "routes[0].filters[1]");
+    assert!(!users.filters[1].settings.value.contains_key("kind"), "the kind is no setting");
+    assert_eq!(users.body_bytes, Some(64_000));
+
+    assert_eq!(api.name, "GET|POST a.example.com|*.b.example.com/api/*");
+    let Action::Forward(forward) = &api.action else { panic!("forwards") };
+    assert_eq!(forward.upstreams, [("users".to_owned(), 90), ("users-next".to_owned(), 10)]);
+    assert_eq!(forward.rewrite, Rewrite::StripPrefix("/api".to_owned()));
+    let location = "https://www.example.com{path}".to_owned();
+    assert_eq!(old.action, Action::Redirect { status: 308, location });
+    let headers = [("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    assert_eq!(ping.action, Action::Respond { status: 200, headers, body: "pong\n".to_owned() });
+}
+
+#[test]
+fn upstreams_and_bindings_mean_what_they_say() {
+    let (folder, config) = loaded();
+    let users = &config.upstreams["users"];
+    assert_eq!(users.endpoints[1], model::Endpoint { host: "127.0.0.1".to_owned(), port: 9002, weight: 2 });
+    assert_eq!(users.idle_timeout, None);
+    let tls = config.upstreams["users-next"].tls.as_ref().expect("https is TLS");
+    assert_eq!(tls.ca, Some(folder.path().join("ca.pem")));
+    assert_eq!(config.upstreams["users-next"].endpoints[0].port, 443);
+    assert_eq!(config.plugins["jwt"].file, Path::new("jwt.wasm"));
+    assert_eq!(config.bindings.keys().collect::<Vec<_>>(), ["jwt", "limit"], "jwt is bound by its own name");
+    let limit = &config.bindings["limit"];
+    assert_eq!(limit.plugin, "rate-limit");
+    assert_eq!(limit.settings.key, "bindings.limit.settings");
+    assert_eq!(limit.settings.value["limit"], 5);
+    assert_eq!(limit.budget.cpu, Duration::from_millis(5));
+    assert_eq!(limit.instances.reuse, model::Reuse::Fresh);
+}
+
+#[test]
+fn an_equal_file_is_an_equal_configuration() {
+    let (_folder, first) = loaded();
+    let again = REFERENCE.replace("limit = 5, window", "limit =    5, window");
+    assert_ne!(again, REFERENCE);
+    let folder = _folder.path();
+    std::fs::write(folder.join("witgate.toml"), again).expect("written");
+    let second = load(&folder.join("witgate.toml")).expect("still right").config;
+    assert_eq!(first, second, "places and spaces do not matter to a reload");
+}
