@@ -30,11 +30,12 @@ pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{authentication, rate_limiting, routing, settings, transformation};
 
+/// What settings are read with, for types that need more than [`settings`](macro@settings) derives.
+pub use {schemars, serde};
+
 /// What the macros expand to. Not for plugins.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::export::{Component, Instance, in_use};
-    pub use schemars;
-    pub use serde;
     pub use wit_bindgen::rt as runtime;
 }

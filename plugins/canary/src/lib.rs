@@ -36,7 +36,7 @@ struct Choice {
     name: String,
     /// The value that means the new version.
     #[serde(default = "always")]
-    always: String,
+    value: String,
     /// The value that means the route's own upstream.
     #[serde(default = "never")]
     never: String,
@@ -95,8 +95,8 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
         problems.push(SettingsProblem::new("/percent", "a percentage is from 0 to 100"));
     }
     for (pointer, choice) in [("/header", &settings.header), ("/cookie", &settings.cookie)] {
-        if choice.as_ref().is_some_and(|choice| choice.always == choice.never) {
-            problems.push(SettingsProblem::new(pointer, "`always` and `never` are the same value"));
+        if choice.as_ref().is_some_and(|choice| choice.value == choice.never) {
+            problems.push(SettingsProblem::new(pointer, "`value` and `never` are the same"));
         }
     }
     let sticky = match &settings.sticky {
@@ -170,7 +170,7 @@ impl Settings {
 
 impl Choice {
     fn decides(&self, value: &str) -> Option<bool> {
-        if value == self.always {
+        if value == self.value {
             Some(true)
         } else if value == self.never {
             Some(false)

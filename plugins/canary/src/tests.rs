@@ -112,7 +112,7 @@ fn a_caller_may_be_found_again_without_a_cookie() {
 
 #[test]
 fn every_bad_setting_is_reported_at_its_place() {
-    let settings = r#"{ "upstream": "", "percent": 101, "header": { "name": "a", "always": "1", "never": "1" },
+    let settings = r#"{ "upstream": "", "percent": 101, "header": { "name": "a", "value": "1", "never": "1" },
         "cookie": { "name": "b c" }, "sticky": { "cookie": { "name": "" } } }"#;
     let problems = test::configure::<Settings>(settings).err().expect("it is full of problems");
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();

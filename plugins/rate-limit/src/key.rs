@@ -3,6 +3,12 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv6Addr};
+use std::{fmt, slice};
+
+use witgate_sdk::schemars::JsonSchema;
+use witgate_sdk::serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use witgate_sdk::serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use witgate_sdk::serde::{Deserialize, Deserializer};
 
 use crate::Missing;
 use witgate_sdk::{HeaderName, Identity, Request, crypto, settings};
@@ -23,6 +29,54 @@ pub(crate) enum By {
     Header(HeaderName),
     /// A claim of the caller.
     Claim(String),
+}
+
+/// One part or a list of them: most keys have one part.
+#[derive(JsonSchema)]
+#[schemars(crate = "witgate_sdk::schemars", untagged)]
+pub(crate) enum Parts {
+    One(By),
+    Several(Vec<By>),
+}
+
+impl Parts {
+    pub(crate) fn iter(&self) -> slice::Iter<'_, By> {
+        match self {
+            Self::One(part) => slice::from_ref(part).iter(),
+            Self::Several(parts) => parts.iter(),
+        }
+    }
+}
+
+/// By hand, because `untagged` would not say which part is wrong.
+impl<'de> Deserialize<'de> for Parts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PartsVisitor;
+
+        impl<'de> Visitor<'de> for PartsVisitor {
+            type Value = Parts;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(
+                    "`client`, `subject`, `route`, { header = NAME }, { claim = NAME }, or a list of them",
+                )
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Parts, E> {
+                By::deserialize(name.into_deserializer()).map(Parts::One)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Parts, A::Error> {
+                By::deserialize(MapAccessDeserializer::new(map)).map(Parts::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Parts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Parts::Several)
+            }
+        }
+
+        deserializer.deserialize_any(PartsVisitor)
+    }
 }
 
 impl By {
@@ -52,9 +106,9 @@ impl<'a> KeyParts<'a> {
     /// The key of a policy's bucket; none if a part is missing and that takes the policy out.
     ///
     /// Every part is written with its length before it, so that no choice of values makes two keys equal.
-    pub(crate) fn key(&self, by: &[By], missing: Missing) -> Option<String> {
+    pub(crate) fn key(&self, by: &Parts, missing: Missing) -> Option<String> {
         let mut key = Vec::with_capacity(48);
-        for part in by {
+        for part in by.iter() {
             match self.part(part) {
                 Some(value) => {
                     key.extend(format!("{}:", value.len()).into_bytes());

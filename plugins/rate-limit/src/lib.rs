@@ -4,7 +4,7 @@
 
 mod key;
 
-use key::{By, KeyParts};
+use key::{By, KeyParts, Parts};
 use witgate_sdk::{
     Bucket, Buckets, Interest, Period, RateLimiting, Request, SettingsProblem, rate_limiting, settings,
 };
@@ -24,8 +24,8 @@ struct Settings {
 struct Policy {
     /// Its name, as shown in `RateLimit-Policy`: letters, digits and hyphens, at most 64 characters.
     name: String,
-    /// What tells the buckets apart; empty: everybody shares one.
-    by: Vec<By>,
+    /// What tells the buckets apart: one part, or a list of them; an empty list: everybody shares one.
+    by: Parts,
     /// How many requests in each window.
     #[schemars(range(min = 1))]
     limit: u32,
@@ -116,7 +116,7 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
 #[rate_limiting]
 impl RateLimiting for Settings {
     fn interest(&self) -> Interest {
-        let parts = self.policies.iter().flat_map(|policy| &policy.by);
+        let parts = self.policies.iter().flat_map(|policy| policy.by.iter());
         Interest::none().request_headers(parts.filter_map(By::header))
     }
 

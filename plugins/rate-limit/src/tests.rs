@@ -42,6 +42,8 @@ fn buckets_are_told_apart_by_what_the_policy_says() {
     let alice = || Identity::new("alice").with_claim("plan", "gold");
     let request = || test::request().route("orders").identity(alice()).header("X-Tenant", "acme");
     assert_eq!(key(r#"["route"]"#, "share", request()).as_deref(), Some("6:orders"));
+    assert_eq!(key(r#""route""#, "share", request()).as_deref(), Some("6:orders"), "one part needs no list");
+    assert_eq!(key(r#"{ "claim": "plan" }"#, "share", request()).as_deref(), Some("4:gold"));
     assert_eq!(key(r#"["subject"]"#, "share", request()).as_deref(), Some("5:alice"));
     assert_eq!(key(r#"[{ "claim": "plan" }]"#, "share", request()).as_deref(), Some("4:gold"));
     assert_eq!(key(r#"[{ "header": "x-tenant" }]"#, "share", request()).as_deref(), Some("4:acme"));
@@ -119,6 +121,9 @@ fn every_bad_setting_is_reported_at_its_place() {
             "/policies/2/name",
         ]
     );
+    let unknown = r#"{ "policies": [{ "name": "p", "by": { "cookie": "c" }, "limit": 1 }] }"#;
+    let problem = &test::configure::<Settings>(unknown).err().expect("no such part")[0];
+    assert!(problem.pointer.starts_with("/policies/0/by"), "{problem:?}");
     let unknown = r#"{ "policies": [{ "name": "p", "by": [{ "cookie": "c" }], "limit": 1 }] }"#;
     assert!(
         test::configure::<Settings>(unknown).err().expect("no such part")[0]

@@ -36,9 +36,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     let name = &item.ident;
     let (generics, arguments, bounds) = item.generics.split_for_impl();
     Ok(quote! {
-        #[derive(::witgate_sdk::__private::serde::Deserialize, ::witgate_sdk::__private::schemars::JsonSchema)]
-        #[serde(crate = "::witgate_sdk::__private::serde", deny_unknown_fields #naming)]
-        #[schemars(crate = "::witgate_sdk::__private::schemars")]
+        #[derive(::witgate_sdk::serde::Deserialize, ::witgate_sdk::schemars::JsonSchema)]
+        #[serde(crate = "::witgate_sdk::serde", deny_unknown_fields #naming)]
+        #[schemars(crate = "::witgate_sdk::schemars")]
         #item
 
         impl #generics ::witgate_sdk::Settings for #name #arguments #bounds {
