@@ -207,5 +207,12 @@ fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resul
     family.counter(&[("log", "access"), ("reason", "write-failed")], unwritten)?;
     let unwritten = telemetry.log.as_ref().map_or(0, |queue| queue.failed());
     family.counter(&[("log", "gateway"), ("reason", "queue-full")], telemetry.log_dropped.get())?;
-    family.counter(&[("log", "gateway"), ("reason", "write-failed")], unwritten)
+    family.counter(&[("log", "gateway"), ("reason", "write-failed")], unwritten)?;
+
+    let spans = &telemetry.spans;
+    let mut family =
+        Family::counters(encoder, "witgate_spans", "Spans of sampled requests, by what became of them")?;
+    family.counter(&[("outcome", "sent")], spans.sent.get())?;
+    family.counter(&[("outcome", "queue-full")], spans.dropped.get())?;
+    family.counter(&[("outcome", "send-failed")], spans.failed.get())
 }

@@ -250,6 +250,7 @@ mod tests {
         let call = PluginCall {
             binding: "jwt".into(),
             phase: "authentication",
+            begun: Instant::now(),
             time: Duration::from_micros(42),
             failure: None,
         };

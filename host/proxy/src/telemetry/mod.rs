@@ -2,17 +2,19 @@
 //!
 //! A request takes its notes with it ([`record::Record`]). When it is over ([`ending::Ending`]) its core counts it in
 //! cells of its own ([`metrics`]), and hands the notes themselves to whoever wants them: the writer of the access log
-//! ([`access`]) and the exporter of spans. Both have a bounded queue and a thread of their own; formatting happens
+//! ([`access`]) and the exporter of spans ([`export`]). Both have a bounded queue and a thread of their own; formatting happens
 //! there. A full queue drops, and counts what it drops.
 
 pub mod access;
 pub mod collect;
 pub mod ending;
+mod export;
 mod log;
 pub mod metrics;
 pub mod per_core;
 pub mod queue;
 pub mod record;
+mod span;
 pub mod timestamp;
 pub mod trace;
 
@@ -21,13 +23,14 @@ use std::fmt::{self, Display};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use witgate_config::model::{LogLevel, LogTarget};
+use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
 use crate::snapshot::Snapshot;
 use access::{AccessLine, Story};
+use export::{Exporter, SpanCounters};
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
@@ -38,9 +41,11 @@ const LOG_QUEUE: usize = 4096;
 /// Where everything is counted and logged; one for the life of the process, carried over every reload.
 pub struct Telemetry {
     metrics: Metrics,
-    snapshot: ArcSwapOption<Snapshot>,
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
     access_dropped: Counter,
+    exporter: ArcSwapOption<Exporter>,
+    spans: Arc<SpanCounters>,
     log: Option<LineQueue<LogLine>>,
     log_level: AtomicU8,
     log_plain: bool,
@@ -59,9 +64,11 @@ impl Telemetry {
     pub fn new() -> Arc<Self> {
         let telemetry = Arc::new(Telemetry {
             metrics: Metrics::default(),
-            snapshot: ArcSwapOption::empty(),
+            snapshot: Arc::default(),
             access: ArcSwapOption::empty(),
             access_dropped: Counter::default(),
+            exporter: ArcSwapOption::empty(),
+            spans: Arc::default(),
             log: LineQueue::start("witgate-log", LogTarget::Stderr, LOG_QUEUE).ok(),
             log_level: AtomicU8::new(LogLevel::Info as u8),
             log_plain: std::io::stderr().is_terminal(),
@@ -80,6 +87,7 @@ impl Telemetry {
         let config = &snapshot.config.telemetry;
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
+        self.follow_exporter(config.otlp.as_ref());
         self.snapshot.store(Some(snapshot));
     }
 
@@ -95,6 +103,17 @@ impl Telemetry {
             Err(error) => {
                 self.log(LogLevel::Error, "the access log cannot be opened", &[("error", &error)]);
             }
+        }
+    }
+
+    fn follow_exporter(&self, otlp: Option<&Otlp>) {
+        let Some(otlp) = otlp else { return self.exporter.store(None) };
+        if self.exporter.load().as_ref().is_some_and(|exporter| exporter.serves(otlp)) {
+            return;
+        }
+        match Exporter::start(otlp.clone(), Arc::clone(&self.snapshot), Arc::clone(&self.spans)) {
+            Ok(exporter) => self.exporter.store(Some(Arc::new(exporter))),
+            Err(error) => self.log(LogLevel::Error, "spans cannot be exported", &[("error", &error)]),
         }
     }
 
@@ -132,11 +151,23 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Waits until logs are written; for the end of the process only. False: time ran out.
+    /// Waits until logs are written and spans are sent; for the end of the process only, it blocks. False: time ran
+    /// out.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let access = self.access.load().as_ref().is_none_or(|queue| queue.flush(timeout));
-        let log = self.log.as_ref().is_none_or(|queue| queue.flush(timeout));
-        access && log
+        let deadline = Instant::now() + timeout;
+        while !self.is_idle() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        true
+    }
+
+    fn is_idle(&self) -> bool {
+        self.access.load().as_ref().is_none_or(|queue| queue.is_idle())
+            && self.log.as_ref().is_none_or(LineQueue::is_idle)
+            && self.exporter.load().as_ref().is_none_or(|exporter| exporter.is_idle())
     }
 
     /// Whether there is an access log.
@@ -146,11 +177,16 @@ impl Telemetry {
 
     /// Whether spans are exported.
     pub(crate) fn wants_spans(&self) -> bool {
-        false
+        self.exporter.load().is_some()
     }
 
     /// Hands the notes about a request to whoever wants them.
     pub(crate) fn tell(&self, story: Arc<Story>) {
+        if story.head.trace.sampled
+            && let Some(exporter) = &*self.exporter.load()
+        {
+            exporter.push(Arc::clone(&story));
+        }
         if story.is_line()
             && let Some(queue) = &*self.access.load()
             && !queue.push(AccessLine(story))

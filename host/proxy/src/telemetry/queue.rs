@@ -4,8 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use witgate_config::model::LogTarget;
 
@@ -60,13 +60,13 @@ impl<L: Line> LineQueue<L> {
 
     /// Puts a line in the queue. Never waits; false: the queue is full and the line is dropped.
     pub fn push(&self, line: L) -> bool {
-        match self.sender.try_send(line) {
-            Ok(()) => {
-                self.shared.queued.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        // Counted first: whoever waits for the end must not overlook it.
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        let taken = self.sender.try_send(line).is_ok();
+        if !taken {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
         }
+        taken
     }
 
     /// Has the file opened again before the next line, for log rotation.
@@ -79,17 +79,9 @@ impl<L: Line> LineQueue<L> {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Waits until every line so far is written. For shutting down only: it blocks. False: time ran out.
-    pub fn flush(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        let goal = self.shared.queued.load(Ordering::Relaxed);
-        while self.shared.done.load(Ordering::Acquire) < goal {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
-        true
+    /// Whether every line so far is written.
+    pub fn is_idle(&self) -> bool {
+        self.shared.done.load(Ordering::Acquire) >= self.shared.queued.load(Ordering::Relaxed)
     }
 }
 
@@ -166,6 +158,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::Instant;
 
     use super::*;
 
@@ -178,19 +171,27 @@ mod tests {
         }
     }
 
+    fn idle(queue: &LineQueue<Text>) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !queue.is_idle() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        queue.is_idle()
+    }
+
     #[test]
     fn lines_are_written_in_order_and_a_rotated_file_is_opened_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("access.log");
         let queue = LineQueue::start("test", LogTarget::File(path.clone()), 100).expect("a queue");
         assert!(queue.push(Text("one".into())) && queue.push(Text("two".into())));
-        assert!(queue.flush(Duration::from_secs(10)));
+        assert!(idle(&queue));
         assert_eq!(std::fs::read_to_string(&path).expect("the log"), "one\ntwo\n");
 
         std::fs::rename(&path, folder.path().join("access.log.1")).expect("rotated");
         queue.reopen();
         assert!(queue.push(Text("three".into())));
-        assert!(queue.flush(Duration::from_secs(10)));
+        assert!(idle(&queue));
         assert_eq!(std::fs::read_to_string(&path).expect("the new log"), "three\n");
     }
 
@@ -220,7 +221,7 @@ mod tests {
 
         let mut read = vec![0; taken * 1024];
         reader.read_exact(&mut read).expect("every line that was taken");
-        assert!(queue.flush(Duration::from_secs(10)));
+        assert!(idle(&queue));
         assert_eq!(queue.failed(), 0);
     }
 }

@@ -78,6 +78,8 @@ pub struct PluginCall {
     pub binding: Arc<str>,
     /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`, `response-body`.
     pub phase: &'static str,
+    /// When it began; of a body's calls, the first.
+    pub begun: Instant,
     /// How long it took.
     pub time: Duration,
     /// Why it gave no answer.

@@ -1,0 +1,173 @@
+//! Sends spans by OTLP over HTTP, through a named upstream, from a thread of its own.
+//!
+//! The thread is like a core without listeners: a runtime, and pooled connections, that no request waits for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Request, StatusCode};
+use prost::Message;
+use tokio::sync::mpsc;
+use witgate_config::model::Otlp;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::access::Story;
+use crate::telemetry::metrics::Counter;
+use crate::telemetry::span;
+use crate::upstream;
+
+/// Requests whose spans may wait.
+const QUEUE: usize = 4096;
+/// Most requests of one batch.
+const BATCH: usize = 512;
+/// How long a batch waits for more.
+const GATHER: Duration = Duration::from_secs(1);
+/// How long one attempt to send may take (the default of the OTLP exporter specification).
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses before further attempts. Requests that end meanwhile wait in the queue, or are dropped and counted.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// Bytes of an answer that are read. Nothing in it is needed.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// What became of spans, over the life of the process.
+#[derive(Debug, Default)]
+pub(super) struct SpanCounters {
+    pub(super) sent: Counter,
+    pub(super) dropped: Counter,
+    pub(super) failed: Counter,
+}
+
+/// The queue of an exporter. Dropping it ends the exporter once the queue is empty.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    sender: mpsc::Sender<Arc<Story>>,
+    otlp: Otlp,
+    counters: Arc<SpanCounters>,
+    queued: AtomicU64,
+    done: Arc<AtomicU64>,
+}
+
+impl Exporter {
+    /// Starts the exporter's thread. The upstream is looked up in the newest snapshot, batch by batch.
+    ///
+    /// # Errors
+    /// There is no thread or no runtime to be had.
+    pub(super) fn start(
+        otlp: Otlp,
+        snapshot: Arc<ArcSwapOption<Snapshot>>,
+        counters: Arc<SpanCounters>,
+    ) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let done = Arc::new(AtomicU64::new(0));
+        let courier = Courier {
+            otlp: otlp.clone(),
+            snapshot,
+            counters: Arc::clone(&counters),
+            done: Arc::clone(&done),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("witgate-spans".into()).spawn(move || {
+            tokio::task::LocalSet::new().block_on(&runtime, courier.run(receiver));
+        })?;
+        Ok(Exporter { sender, otlp, counters, queued: AtomicU64::new(0), done })
+    }
+
+    /// Whether this exporter is what the configuration asks for. The share of sampled traces is not its business.
+    pub(super) fn serves(&self, otlp: &Otlp) -> bool {
+        let key = |otlp: &Otlp| (otlp.upstream.clone(), otlp.path.clone(), otlp.service_name.clone());
+        key(&self.otlp) == key(otlp)
+    }
+
+    /// Takes a request's notes. Never waits: a full queue drops them and counts their spans.
+    pub(super) fn push(&self, story: Arc<Story>) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.sender.try_send(story) {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            self.counters.dropped.add(span::count(&error.into_inner()));
+        }
+    }
+
+    /// Whether all that was queued so far has been sent or given up.
+    pub(super) fn is_idle(&self) -> bool {
+        self.done.load(Ordering::Acquire) >= self.queued.load(Ordering::Relaxed)
+    }
+}
+
+/// The sending end.
+struct Courier {
+    otlp: Otlp,
+    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    counters: Arc<SpanCounters>,
+    done: Arc<AtomicU64>,
+}
+
+impl Courier {
+    async fn run(self, mut stories: mpsc::Receiver<Arc<Story>>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(first) = stories.recv().await {
+            batch.push(first);
+            let more = async {
+                while batch.len() < BATCH
+                    && let Some(story) = stories.recv().await
+                {
+                    batch.push(story);
+                }
+            };
+            // Whether the batch is full or time is up: what is there is sent.
+            let _ = tokio::time::timeout(GATHER, more).await;
+            self.deliver(&batch).await;
+            self.done.fetch_add(batch.len() as u64, Ordering::Release);
+            batch.clear();
+        }
+    }
+
+    async fn deliver(&self, stories: &[Arc<Story>]) {
+        let batch = span::batch(&self.otlp.service_name, stories.iter().map(AsRef::as_ref));
+        let body = Bytes::from(batch.encode_to_vec());
+        let spans = stories.iter().map(|story| span::count(story)).sum();
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.send(body.clone()).await {
+                Sent::Taken => return self.counters.sent.add(spans),
+                Sent::Refused => return self.counters.failed.add(spans),
+                Sent::NotNow => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return self.counters.failed.add(spans),
+                },
+            }
+        }
+    }
+
+    async fn send(&self, body: Bytes) -> Sent {
+        let Some(snapshot) = self.snapshot.load_full() else { return Sent::NotNow };
+        let request =
+            Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
+        let Ok(request) = request else { return Sent::Refused };
+        let answer =
+            upstream::fetch(&snapshot, &self.otlp.upstream, request, Some(TIMEOUT), ANSWER_BYTES).await;
+        match answer.map(|answer| answer.status()) {
+            Ok(status) if status.is_success() => Sent::Taken,
+            // The answers after which the OTLP specification asks to try again.
+            Ok(
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT,
+            )
+            | Err(_) => Sent::NotNow,
+            Ok(_) => Sent::Refused,
+        }
+    }
+}
+
+/// What became of one attempt.
+enum Sent {
+    Taken,
+    NotNow,
+    Refused,
+}

@@ -1,0 +1,277 @@
+//! Spans, in the words of OTLP and of OpenTelemetry's semantic conventions for HTTP.
+//!
+//! A request is a server span; the last attempt to forward it and every plugin call are its children.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::Version;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+
+use crate::telemetry::access::{End, Story};
+use crate::telemetry::record::PluginCall;
+use crate::telemetry::trace;
+
+/// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), in `Span.flags` too.
+const SAMPLED: u32 = 1;
+
+/// A batch as it is sent.
+pub(super) fn batch<'a>(
+    service_name: &str,
+    stories: impl Iterator<Item = &'a Story>,
+) -> ExportTraceServiceRequest {
+    let attributes = vec![
+        text("service.name", service_name),
+        text("telemetry.sdk.name", "witgate"),
+        text("telemetry.sdk.language", "rust"),
+        text("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
+    ];
+    let scope = InstrumentationScope {
+        name: "witgate".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Default::default()
+    };
+    let spans = stories.flat_map(spans).collect();
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource { attributes, ..Default::default() }),
+            scope_spans: vec![ScopeSpans { scope: Some(scope), spans, ..Default::default() }],
+            ..Default::default()
+        }],
+    }
+}
+
+/// How many spans a request makes.
+pub(super) fn count(story: &Story) -> u64 {
+    1 + u64::from(story.upstream_begun.is_some()) + story.plugins.len() as u64
+}
+
+fn spans(story: &Story) -> Vec<Span> {
+    let clock = Clock::of(story);
+    let mut spans = vec![server(story, &clock)];
+    spans.extend(attempt(story, &clock));
+    spans.extend(story.plugins.iter().map(|call| plugin(story, call, &clock)));
+    spans
+}
+
+/// Turns the monotonic times of a request into times of day.
+struct Clock {
+    begun: Instant,
+    begun_at: SystemTime,
+}
+
+impl Clock {
+    fn of(story: &Story) -> Self {
+        let begun_at = story.ended.checked_sub(story.time).unwrap_or(UNIX_EPOCH);
+        Clock { begun: story.begun, begun_at }
+    }
+
+    fn nanoseconds(&self, instant: Instant) -> u64 {
+        let at = self.begun_at + instant.saturating_duration_since(self.begun);
+        at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+    }
+}
+
+/// A span of a request's trace; a child of the request's own span unless told otherwise.
+fn span(story: &Story, clock: &Clock, name: String, kind: SpanKind, begun: Instant, time: Duration) -> Span {
+    let trace = &story.head.trace;
+    Span {
+        trace_id: trace.trace_id.to_vec(),
+        span_id: trace::span_id().to_vec(),
+        parent_span_id: trace.span.to_vec(),
+        trace_state: trace.state.as_deref().unwrap_or_default().to_owned(),
+        flags: SAMPLED,
+        name,
+        kind: kind.into(),
+        start_time_unix_nano: clock.nanoseconds(begun),
+        end_time_unix_nano: clock.nanoseconds(begun + time),
+        ..Default::default()
+    }
+}
+
+fn server(story: &Story, clock: &Clock) -> Span {
+    let head = &story.head;
+    let name = match &*head.route {
+        "" => head.method.to_string(),
+        route => format!("{} {route}", head.method),
+    };
+    let mut attributes = vec![
+        text("http.request.method", head.method.as_str()),
+        text("url.path", head.received_target.path()),
+        text("url.scheme", head.scheme.as_str()),
+        text("server.address", head.host()),
+        text("client.address", &head.client.address.to_string()),
+        text("network.peer.address", &head.client.peer.ip().to_string()),
+        text("network.protocol.version", protocol_version(story.version)),
+        number("http.response.status_code", story.status.as_u16().into()),
+        number("http.request.body.size", story.received),
+        number("http.response.body.size", story.sent),
+        text("witgate.listener", &story.listener),
+        text("witgate.request_id", &head.request_id),
+    ];
+    if !head.route.is_empty() {
+        attributes.push(text("witgate.route", &head.route));
+    }
+    if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
+        attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
+    }
+    let error = error_type(story);
+    attributes.extend(error.as_deref().map(|error| text("error.type", error)));
+    let mut span = span(story, clock, name, SpanKind::Server, story.begun, story.time);
+    span.span_id = head.trace.span.to_vec();
+    span.parent_span_id = head.trace.parent.map(Vec::from).unwrap_or_default();
+    span.attributes = attributes;
+    span.status = error.filter(|_| is_failure(story)).map(|_| failed());
+    span
+}
+
+/// The last attempt: until the head of the response.
+fn attempt(story: &Story, clock: &Clock) -> Option<Span> {
+    let begun = story.upstream_begun?;
+    let time = story.upstream_time.unwrap_or_else(|| story.time.saturating_sub(begun - story.begun));
+    let mut attributes = vec![
+        text("http.request.method", story.head.method.as_str()),
+        number("http.request.resend_count", story.attempts.saturating_sub(1).into()),
+    ];
+    if let Some(upstream) = story.upstream_name() {
+        attributes.push(text("witgate.upstream", upstream));
+    }
+    if let Some((_, endpoint)) = &story.endpoint {
+        attributes.push(text("server.address", endpoint));
+    }
+    let mut span = span(story, clock, story.head.method.to_string(), SpanKind::Client, begun, time);
+    span.attributes = attributes;
+    span.status = story.upstream_time.is_none().then(failed);
+    Some(span)
+}
+
+fn plugin(story: &Story, call: &PluginCall, clock: &Clock) -> Span {
+    let name = format!("plugin {} {}", call.binding, call.phase);
+    let mut span = span(story, clock, name, SpanKind::Internal, call.begun, call.time);
+    span.attributes = vec![text("witgate.binding", &call.binding), text("witgate.phase", call.phase)];
+    if let Some(failure) = call.failure {
+        span.attributes.push(text("error.type", failure.as_str()));
+        span.status = Some(failed());
+    }
+    span
+}
+
+/// Status codes of 4xx are the client's errors, not this span's (conventions for HTTP server spans).
+fn is_failure(story: &Story) -> bool {
+    story.status.is_server_error() || story.end == End::Cut
+}
+
+fn error_type(story: &Story) -> Option<String> {
+    match &story.fault {
+        Some((kind, _)) => Some(kind.describe().code.to_owned()),
+        None if story.end == End::Cut => Some("cut".to_owned()),
+        None if story.status.is_server_error() => Some(story.status.as_str().to_owned()),
+        None => None,
+    }
+}
+
+fn failed() -> Status {
+    Status { code: StatusCode::Error.into(), ..Default::default() }
+}
+
+fn protocol_version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    attribute(key, Value::StringValue(value.to_owned()))
+}
+
+fn number(key: &str, value: u64) -> KeyValue {
+    attribute(key, Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)))
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode as Status};
+    use prost::Message;
+
+    use super::*;
+    use crate::fault::FaultKind;
+    use crate::pipeline::plugin::CallFailure;
+    use crate::telemetry::record::Record;
+    use crate::testing;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    /// A request with one attempt and one plugin call, as a collector reads it.
+    fn exported(status: Status, record: Record) -> Vec<Span> {
+        let head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
+        let exchange = testing::exchange(head);
+        let begun = exchange.begun;
+        let record = Record { attempts: 1, upstream_begun: Some(begun + Duration::from_millis(2)), ..record };
+        let mut story = Story::new(&exchange, status, record);
+        drop(exchange);
+        story.ended = UNIX_EPOCH + Duration::from_secs(100);
+        story.time = Duration::from_secs(1);
+        story.plugins.push(PluginCall {
+            binding: "jwt".into(),
+            phase: "authentication",
+            begun: begun + Duration::from_millis(1),
+            time: Duration::from_micros(50),
+            failure: Some(CallFailure::Trap),
+        });
+        assert_eq!(count(&story), 3);
+        let bytes = batch("the-gateway", [&story].into_iter()).encode_to_vec();
+        let batch = ExportTraceServiceRequest::decode(&bytes[..]).expect("what was encoded");
+        let [resource] = &batch.resource_spans[..] else { panic!("one resource") };
+        let name = &resource.resource.as_ref().expect("a resource").attributes[0];
+        assert_eq!(name, &text("service.name", "the-gateway"));
+        resource.scope_spans[0].spans.clone()
+    }
+
+    #[test]
+    fn a_request_is_a_server_span_with_its_children() {
+        let record = Record { upstream_time: Some(Duration::from_millis(3)), ..Record::default() };
+        let spans = exported(Status::OK, record);
+        let [server, attempt, plugin] = &spans[..] else { panic!("three spans") };
+        assert_eq!(trace::hexadecimal_text(&server.trace_id), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(trace::hexadecimal_text(&server.parent_span_id), "b7ad6b7169203331");
+        assert_eq!(server.kind(), SpanKind::Server);
+        assert_eq!(server.start_time_unix_nano, 99_000_000_000);
+        assert_eq!(server.end_time_unix_nano, 100_000_000_000);
+        assert_eq!(server.status, None);
+        assert!(server.attributes.contains(&number("http.response.status_code", 200)));
+        assert!(server.attributes.contains(&text("url.path", "/users/7")));
+        assert!(!format!("{spans:?}").contains("secret"));
+        for child in [attempt, plugin] {
+            assert_eq!((&child.trace_id, &child.parent_span_id), (&server.trace_id, &server.span_id));
+            assert_ne!(child.span_id, server.span_id);
+        }
+        assert_eq!(attempt.kind(), SpanKind::Client);
+        assert_eq!(attempt.start_time_unix_nano, 99_002_000_000);
+        assert_eq!(attempt.end_time_unix_nano, 99_005_000_000);
+        assert_eq!(plugin.start_time_unix_nano, 99_001_000_000);
+        assert_eq!(plugin.status, Some(failed()));
+    }
+
+    #[test]
+    fn only_failures_of_this_side_are_errors() {
+        let fault = |kind| Record { fault: Some((kind, None)), ..Record::default() };
+        let forbidden = exported(Status::FORBIDDEN, fault(FaultKind::Forbidden));
+        assert_eq!(forbidden[0].status, None);
+        assert!(forbidden[0].attributes.contains(&text("error.type", "forbidden")));
+        let refused = exported(Status::BAD_GATEWAY, fault(FaultKind::UpstreamUnreachable));
+        assert_eq!(refused[0].status, Some(failed()));
+        assert_eq!(refused[1].status, Some(failed()), "an attempt without a response");
+    }
+}
