@@ -35,6 +35,7 @@ pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Re
 /// Route, stages down, upstream. An early answer of a stage is a response like any other.
 async fn walk(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
     exchange.choose_route()?;
+    exchange.count_in_flight();
     let body = body::limit(exchange, body)?;
     match pipeline::descend(exchange, body).await? {
         pipeline::Descent::Answered(response) => Ok(response),

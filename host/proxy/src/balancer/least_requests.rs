@@ -58,7 +58,8 @@ impl Balancer for LeastRequests {
             }
         }
         first.or_else(|| {
-            let all = (0..pick.endpoints.len()).filter(|index| pick.endpoints[*index].weight > 0 && usable(*index));
+            let all =
+                (0..pick.endpoints.len()).filter(|index| pick.endpoints[*index].weight > 0 && usable(*index));
             all.reduce(|best, index| less_busy(pick.endpoints, best, index))
         })
     }
@@ -87,7 +88,8 @@ mod tests {
     }
 
     fn counts(endpoints: &[Candidate], rounds: usize, usable: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        let policy = LeastRequests::new(&endpoints.iter().map(|endpoint| endpoint.weight).collect::<Vec<_>>());
+        let policy =
+            LeastRequests::new(&endpoints.iter().map(|endpoint| endpoint.weight).collect::<Vec<_>>());
         let mut counts = vec![0; endpoints.len()];
         for _ in 0..rounds {
             if let Some(index) = policy.pick(&Pick { endpoints, hash_key: None }, usable) {

@@ -33,7 +33,8 @@ impl RoundRobin {
 impl Balancer for RoundRobin {
     fn pick(&self, _pick: &Pick<'_>, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let turns = (0..self.round.len()).map(|step| self.round[turn.wrapping_add(step) % self.round.len()] as usize);
+        let turns =
+            (0..self.round.len()).map(|step| self.round[turn.wrapping_add(step) % self.round.len()] as usize);
         turns.into_iter().find(|index| usable(*index))
     }
 }
@@ -43,8 +44,10 @@ impl Balancer for RoundRobin {
 fn round(weights: &[u32]) -> Box<[u32]> {
     let shares = shares(weights);
     let due = |index: usize, taken: u64| (2 * taken + 1) * DUE_SCALE / (2 * shares[index]);
-    let mut heap: BinaryHeap<Reverse<(u64, usize, u64)>> =
-        (0..shares.len()).filter(|index| shares[*index] > 0).map(|index| Reverse((due(index, 0), index, 0))).collect();
+    let mut heap: BinaryHeap<Reverse<(u64, usize, u64)>> = (0..shares.len())
+        .filter(|index| shares[*index] > 0)
+        .map(|index| Reverse((due(index, 0), index, 0)))
+        .collect();
     let mut round = Vec::new();
     while let Some(Reverse((_, index, taken))) = heap.pop() {
         round.push(u32::try_from(index).expect("a configuration has fewer endpoints than u32 can count"));
@@ -60,7 +63,8 @@ const DUE_SCALE: u64 = 1 << 40;
 
 /// The weights in lowest terms, scaled down if a round would be too long. No weight above 0 becomes 0.
 fn shares(weights: &[u32]) -> Vec<u64> {
-    let divisor = weights.iter().fold(0, |divisor, weight| greatest_common_divisor(divisor, u64::from(*weight)));
+    let divisor =
+        weights.iter().fold(0, |divisor, weight| greatest_common_divisor(divisor, u64::from(*weight)));
     let shares: Vec<u64> = weights.iter().map(|weight| u64::from(*weight) / divisor.max(1)).collect();
     let total: u64 = shares.iter().sum();
     if total <= LONGEST_ROUND {

@@ -25,7 +25,7 @@ pub(crate) fn spawn(core: &Rc<Core>, door: Arc<Door>, socket: std::net::TcpListe
     tokio::task::spawn_local(async move {
         match TcpListener::from_std(socket) {
             Ok(socket) => accept(&core, &door, socket).await,
-            Err(error) => core.plane.report(&format!("listener {}: {error}", door.address)),
+            Err(error) => core.plane.report("a listening socket cannot be served", &error),
         }
         door.listening.fetch_sub(1, Ordering::AcqRel);
     });
@@ -107,6 +107,6 @@ pub(crate) fn take(core: &Rc<Core>, handover: Handover) {
     let Handover { stream, peer, generation, place } = handover;
     match TcpStream::from_std(stream) {
         Ok(stream) => connection::spawn(core, stream, peer, generation, place),
-        Err(error) => core.plane.report(&format!("connection handed over: {error}")),
+        Err(error) => core.plane.report("a connection handed over cannot be served", &error),
     }
 }

@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use witgate_config::model;
 
+use super::tls::Tls;
+
 /// How far a connection may still go. Only ever moves down the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -29,14 +31,16 @@ pub struct Generation {
     pub name: Arc<str>,
     /// What the listener was configured as.
     pub config: model::Listener,
+    /// TLS, if it is spoken.
+    pub(crate) tls: Option<Tls>,
     phase: watch::Sender<Phase>,
 }
 
 impl Generation {
     /// A new generation, in service.
-    pub(crate) fn new(config: model::Listener) -> Arc<Self> {
+    pub(crate) fn new(config: model::Listener, tls: Option<Tls>) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Serving);
-        Arc::new(Generation { name: config.name.as_str().into(), config, phase })
+        Arc::new(Generation { name: config.name.as_str().into(), config, tls, phase })
     }
 
     /// A view of the phase.
@@ -54,8 +58,14 @@ impl Generation {
     }
 
     /// Whether a connection may stay as it is when the listener becomes `other`.
-    fn suits(&self, other: &model::Listener) -> bool {
-        self.config.name == other.name
+    fn suits(&self, other: &model::Listener, tls: Option<&Tls>) -> bool {
+        let same_tls = match (&self.tls, tls) {
+            (Some(before), Some(after)) => before.is_same(after),
+            (None, None) => true,
+            _ => false,
+        };
+        same_tls
+            && self.config.name == other.name
             && self.config.tls == other.tls
             && self.config.http2 == other.http2
             && self.config.limits == other.limits
@@ -108,12 +118,12 @@ impl Door {
     }
 
     /// Takes over new settings; the generation before is handed back if its connections must drain.
-    pub(crate) fn renew(&self, config: &model::Listener) -> Option<Arc<Generation>> {
+    pub(crate) fn renew(&self, config: &model::Listener, tls: Option<Tls>) -> Option<Arc<Generation>> {
         let old = self.generation.load_full();
-        if old.suits(config) {
+        if old.suits(config, tls.as_ref()) {
             return None;
         }
-        self.generation.store(Generation::new(config.clone()));
+        self.generation.store(Generation::new(config.clone(), tls));
         self.room.notify_waiters();
         Some(old)
     }
@@ -151,6 +161,11 @@ impl Door {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let enter = |open| (open < limit).then_some(open + 1);
         self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
+    }
+
+    /// Whether nobody accepts here any more and no connection is left.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.listening.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
     /// Connections open now, over all cores.

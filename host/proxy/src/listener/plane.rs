@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,20 @@ use witgate_config::{Problem, Problems, model};
 use super::core::{self, CoreHandle, Order};
 use super::door::{Door, Generation, Phase};
 use super::inherited::Inherited;
+use super::opening::{self, Opening};
 use super::retire::Retire;
-use super::socket;
+use super::tls::Tls;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// How often a drain looks whether it is done.
-const DRAIN_ROUND: Duration = Duration::from_millis(5);
+/// How often a wait looks whether it is over.
+const ROUND: Duration = Duration::from_millis(5);
 
 /// Time that connections have to end once they are cut.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Time for accept loops to end where their address is wanted again.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What the cores share.
 pub(crate) struct Plane {
@@ -39,18 +43,37 @@ pub(crate) struct Plane {
 
 impl Plane {
     /// Something the operator should know that belongs to no request.
-    pub(crate) fn report(&self, what: &str) {
-        eprintln!("witgate: {what}");
+    pub(crate) fn report(&self, what: &'static str, error: &std::io::Error) {
+        self.telemetry.log(model::LogLevel::Error, what, &[("error", error)]);
     }
 }
 
 /// The running data plane: one thread and runtime a core.
 pub struct DataPlane {
     plane: Arc<Plane>,
-    doors: Mutex<Vec<Arc<Door>>>,
+    doors: Mutex<Doors>,
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Every door there is.
+#[derive(Default)]
+struct Doors {
+    /// Those that accept.
+    open: Vec<Arc<Door>>,
+    /// Those that only have connections left.
+    leaving: Vec<Arc<Door>>,
+    /// Generations whose connections drain.
+    draining: Vec<Weak<Generation>>,
+}
+
+impl Doors {
+    /// Forgets what has ended.
+    fn sweep(&mut self) {
+        self.leaving.retain(|door| !door.is_deserted());
+        self.draining.retain(|generation| generation.strong_count() > 0);
+    }
 }
 
 /// One listener, for the admin listener to show.
@@ -84,7 +107,8 @@ impl DataPlane {
             accept_exhausted: AtomicUsize::new(0),
         });
         let mut inherited = Inherited::from_environment();
-        let opened = open_all(&snapshot.config.listeners, &[], &mut inherited, workers)?;
+        let config = snapshot.config.clone();
+        let opening = opening::prepare(&config.listeners, &[], &mut inherited, workers)?;
         let mut threads = Vec::with_capacity(workers);
         for (index, orders) in receivers.into_iter().enumerate() {
             threads.push(core::start(index, plane.clone(), orders).map_err(no_thread)?);
@@ -96,15 +120,14 @@ impl DataPlane {
             retire: Retire::start().map_err(no_thread)?,
             threads,
         };
-        let doors = opened.into_iter().map(|opening| data_plane.listen(opening)).collect();
-        *data_plane.doors() = doors;
+        data_plane.settle(opening, Instant::now());
         Ok(data_plane)
     }
 
     /// The addresses the listeners really have, by name (for port 0).
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let doors = self.doors();
-        doors.iter().map(|door| (door.generation().name.to_string(), door.address)).collect()
+        doors.open.iter().map(|door| (door.generation().name.to_string(), door.address)).collect()
     }
 
     /// Every listener with its counters.
@@ -116,47 +139,54 @@ impl DataPlane {
             accepted: door.accepted(),
             waited: door.waited(),
         };
-        self.doors().iter().map(status).collect()
+        self.doors().open.iter().map(status).collect()
     }
 
     /// Puts a new snapshot in service in one step: opens new listeners, drains those that are gone or whose
-    /// connection settings changed. A failure leaves everything as it was.
+    /// connection settings changed. TLS files are read again. A failure leaves everything as it was.
     ///
     /// # Errors
     /// As [`DataPlane::start`].
     pub fn swap(&self, snapshot: Arc<Snapshot>) -> Result<(), Problems> {
-        let mut doors = self.doors();
         let config = snapshot.config.clone();
-        let opened = {
+        let opening = {
+            let mut doors = self.doors();
+            doors.sweep();
+            wait_for_addresses(&doors.leaving, &config.listeners);
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-            open_all(&config.listeners, &doors, &mut inherited, self.plane.cores.len())?
+            opening::prepare(&config.listeners, &doors.open, &mut inherited, self.plane.cores.len())?
         };
         self.retire.snapshot(self.plane.snapshot.swap(snapshot));
-        let deadline = Instant::now() + config.gateway.drain_timeout;
-        let kept = self.settle(std::mem::take(&mut *doors), &config.listeners, deadline);
-        *doors = kept;
-        doors.extend(opened.into_iter().map(|opening| self.listen(opening)));
+        self.settle(opening, Instant::now() + config.gateway.drain_timeout);
         Ok(())
     }
 
-    /// Renews the doors that stay and closes those that go.
-    fn settle(&self, doors: Vec<Arc<Door>>, wanted: &[model::Listener], deadline: Instant) -> Vec<Arc<Door>> {
-        let mut kept = Vec::with_capacity(doors.len());
-        for door in doors {
-            match wanted.iter().find(|listener| serves(&door, listener)) {
-                Some(listener) => {
-                    if let Some(old) = door.renew(listener) {
+    /// Opens, renews and closes doors until they are those that are wanted.
+    fn settle(&self, wanted: Vec<Opening<'_>>, deadline: Instant) {
+        let doors = &mut *self.doors();
+        let mut before = std::mem::take(&mut doors.open);
+        for Opening { listener, tls, bound } in wanted {
+            let present = before.iter().position(|door| opening::serves(door, listener));
+            match (bound, present) {
+                (Some((address, sockets)), _) => {
+                    doors.open.push(self.listen(listener, tls, address, sockets))
+                }
+                (None, Some(index)) => {
+                    let door = before.swap_remove(index);
+                    if let Some(old) = door.renew(listener, tls) {
                         self.retire.generation(&old, deadline);
+                        doors.draining.push(Arc::downgrade(&old));
                     }
-                    kept.push(door);
+                    doors.open.push(door);
                 }
-                None => {
-                    door.close();
-                    self.retire.generation(&door.generation(), deadline);
-                }
+                (None, None) => {}
             }
         }
-        kept
+        for door in before {
+            door.close();
+            self.retire.generation(&door.generation(), deadline);
+            doors.leaving.push(door);
+        }
     }
 
     /// The snapshot in service.
@@ -167,18 +197,21 @@ impl DataPlane {
     /// Closes the listeners, lets what is in flight end within `timeout`, then ends it. Blocks until done.
     /// Returns how many requests had to be cut.
     pub fn drain(self, timeout: Duration) -> usize {
-        let doors = std::mem::take(&mut *self.doors());
+        let Doors { open, leaving, draining } = std::mem::take(&mut *self.doors());
+        let doors: Vec<_> = open.into_iter().chain(leaving).collect();
         for door in &doors {
             door.close();
             door.generation().advance(Phase::Draining);
         }
-        let done =
-            || doors.iter().all(|door| door.open() == 0 && door.listening.load(Ordering::Acquire) == 0);
-        wait_until(Instant::now() + timeout, done);
+        let deserted = || doors.iter().all(|door| door.is_deserted());
+        wait_until(Instant::now() + timeout, deserted);
+        for generation in draining.iter().filter_map(Weak::upgrade) {
+            generation.advance(Phase::Cut);
+        }
         for door in &doors {
             door.generation().advance(Phase::Cut);
         }
-        wait_until(Instant::now() + CUT_GRACE, done);
+        wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {
             // A core that no longer listens has ended already.
             let _ = core.orders.send(Order::Stop);
@@ -190,9 +223,14 @@ impl DataPlane {
         self.plane.cut.load(Ordering::Acquire)
     }
 
-    fn listen(&self, opening: Opening) -> Arc<Door> {
-        let Opening { listener, address, sockets } = opening;
-        let generation = Generation::new(listener.clone());
+    fn listen(
+        &self,
+        listener: &model::Listener,
+        tls: Option<Tls>,
+        address: SocketAddr,
+        sockets: Vec<TcpListener>,
+    ) -> Arc<Door> {
+        let generation = Generation::new(listener.clone(), tls);
         let door = Door::new(listener.address, address, generation, self.plane.cores.len());
         door.listening.store(sockets.len(), Ordering::Release);
         for (core, socket) in self.plane.cores.iter().zip(sockets) {
@@ -202,55 +240,17 @@ impl DataPlane {
         door
     }
 
-    fn doors(&self) -> MutexGuard<'_, Vec<Arc<Door>>> {
+    fn doors(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A listener whose sockets are bound and not yet served.
-struct Opening<'a> {
-    listener: &'a model::Listener,
-    address: SocketAddr,
-    sockets: Vec<TcpListener>,
-}
-
-/// Binds what is wanted and not there yet; all or nothing.
-fn open_all<'a>(
-    wanted: &'a [model::Listener],
-    present: &[Arc<Door>],
-    inherited: &mut Inherited,
-    cores: usize,
-) -> Result<Vec<Opening<'a>>, Problems> {
-    let mut opened = Vec::new();
-    let mut problems = Problems::new();
-    for (index, listener) in wanted.iter().enumerate() {
-        if present.iter().any(|door| serves(door, listener)) {
-            continue;
+/// A door that was closed a moment ago may still hold the address that is wanted again.
+fn wait_for_addresses(leaving: &[Arc<Door>], wanted: &[model::Listener]) {
+    for door in leaving {
+        if wanted.iter().any(|listener| listener.address == door.configured) {
+            wait_until(Instant::now() + CLOSE_GRACE, || door.listening.load(Ordering::Acquire) == 0);
         }
-        let bound = match inherited.take(listener.address, cores) {
-            Some(taken) => taken,
-            None => socket::bind(listener.address, cores),
-        };
-        match bound {
-            Ok((address, sockets)) => opened.push(Opening { listener, address, sockets }),
-            Err(error) => problems.push(cannot_listen(index, listener, &error)),
-        }
-    }
-    if problems.is_empty() { Ok(opened) } else { Err(problems) }
-}
-
-/// Whether a door is where a listener wants to be. Port 0 names no place, so there the listener's name decides.
-fn serves(door: &Door, listener: &model::Listener) -> bool {
-    door.configured == listener.address
-        && (listener.address.port() != 0 || *door.generation().name == *listener.name)
-}
-
-fn cannot_listen(index: usize, listener: &model::Listener, error: &std::io::Error) -> Problem {
-    Problem {
-        message: format!("listener `{}` cannot listen on {}: {error}", listener.name, listener.address),
-        span: None,
-        key: format!("listeners[{index}].address"),
-        hint: Some("free the address, or choose another".into()),
     }
 }
 
@@ -265,6 +265,6 @@ fn no_thread(error: std::io::Error) -> Problems {
 
 fn wait_until(deadline: Instant, done: impl Fn() -> bool) {
     while !done() && Instant::now() < deadline {
-        std::thread::park_timeout(DRAIN_ROUND);
+        std::thread::park_timeout(ROUND);
     }
 }

@@ -111,6 +111,12 @@ impl Exchange {
         }
     }
 
+    /// Counts the request among those in flight on its route until its record is written.
+    pub fn count_in_flight(&mut self) {
+        let metrics = self.connection.telemetry.metrics();
+        self.record.in_flight = Some(metrics.in_flight(&self.connection.listener, &self.head.route));
+    }
+
     /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
     pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
         self.local_response = true;

@@ -21,10 +21,12 @@ pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Arc
     let host = host.map(|host| normalise(host.as_bytes())).transpose()?;
     let target = uri.authority().map(|authority| normalise(authority.as_str().as_bytes())).transpose()?;
     match (host, target) {
+        (_, Some(_)) if version < Version::HTTP_2 && uri.scheme().is_none() => {
+            Err(bad("the request target has no scheme"))
+        }
         (Some(host), Some(target)) if host != target => Err(bad("Host and the request target disagree")),
-        (_, Some(target)) if version >= Version::HTTP_2 || uri.scheme().is_some() => Ok(target.into()),
-        (Some(host), _) => Ok(host.into()),
-        (None, Some(_)) => Err(bad("the request target has no scheme")),
+        (_, Some(target)) => Ok(target.into()),
+        (Some(host), None) => Ok(host.into()),
         (None, None) if version == Version::HTTP_10 => Ok("".into()),
         (None, None) => Err(bad("Host is missing")),
     }

@@ -1,24 +1,27 @@
 //! A request's body as it comes in: not larger and not slower than it may be.
 
-use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
+use crate::protocol::deadline::Deadline;
+use crate::protocol::hygiene;
+use crate::snapshot::Snapshot;
+use crate::telemetry::record::Received;
 
 /// Holds a request's body to the size of its route (or listener) and to the pace of its listener.
 ///
 /// # Errors
 /// `BodyTooLarge` where `Content-Length` says so at once. What shows only later is an error of the body, a boxed
 /// [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
-pub fn limit(exchange: &Exchange, body: Body) -> Result<Body, Fault> {
+pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
     if body.is_end_stream() {
         return Ok(body);
     }
@@ -31,7 +34,17 @@ pub fn limit(exchange: &Exchange, body: Body) -> Result<Body, Fault> {
     if body.size_hint().lower() > room {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
-    Ok(Body::wrap(Limited { body, room, pace: limits.body_timeout, patience: None }))
+    let received = Received::default();
+    exchange.record.received = Some(received.clone());
+    let snapshot = exchange.snapshot.clone();
+    Ok(Body::wrap(Limited {
+        body,
+        room,
+        pace: limits.body_timeout,
+        patience: Deadline::default(),
+        received,
+        snapshot,
+    }))
 }
 
 /// A body with a limit of size and pace.
@@ -39,15 +52,25 @@ struct Limited {
     body: Body,
     room: u64,
     pace: Duration,
-    /// Runs while somebody waits for the next piece; made when the first one is late.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Runs while somebody waits for the next piece.
+    patience: Deadline,
+    received: Received,
+    /// What trailers are held to.
+    snapshot: Arc<Snapshot>,
 }
 
 impl Limited {
-    /// Pending until the client has been waited for long enough.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let pace = self.pace;
-        self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(pace))).as_mut().poll(context)
+    fn check(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+        if let Some(data) = frame.data_ref() {
+            let room = self.room.checked_sub(data.len() as u64);
+            self.room = room.ok_or_else(|| Fault::new(FaultKind::BodyTooLarge))?;
+            self.received.add(data.len());
+            return Ok(frame);
+        }
+        match frame.into_trailers() {
+            Ok(trailers) => hygiene::trailers(trailers, &self.snapshot.config.gateway).map(Frame::trailers),
+            Err(frame) => Ok(frame),
+        }
     }
 }
 
@@ -61,20 +84,15 @@ impl HttpBody for Limited {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            ready!(this.poll_patience(context));
+            let since = this.patience.since();
+            ready!(this.patience.poll(since + this.pace, context));
             return Poll::Ready(Some(Err(Box::new(Fault::new(FaultKind::BodyTimeout)))));
         };
-        if let Some(patience) = &mut this.patience {
-            patience.as_mut().reset(Instant::now() + this.pace);
-        }
-        if let Some(Ok(frame)) = &frame {
-            let size = frame.data_ref().map_or(0, |data| data.len() as u64);
-            match this.room.checked_sub(size) {
-                Some(room) => this.room = room,
-                None => return Poll::Ready(Some(Err(Box::new(Fault::new(FaultKind::BodyTooLarge))))),
-            }
-        }
-        Poll::Ready(frame)
+        this.patience.clear();
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => Some(this.check(frame).map_err(|fault| Box::new(fault) as BodyError)),
+            other => other,
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,17 +4,24 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use witgate_config::model::Limits;
 
 use crate::head::{ClientCertificate, Scheme};
-use crate::listener::core::Core;
-use crate::listener::door::{Generation, Place};
-use crate::protocol::http1;
+use crate::listener::certificate;
+use crate::listener::core::{Core, Occupied};
+use crate::listener::door::{Generation, Phase, Place};
+use crate::listener::tls::Tls;
+use crate::protocol::preface::{self, Spoken};
+use crate::protocol::{http1, http2, lifetime, socket};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::OpenConnection;
 
 /// One client connection.
 pub struct Connection {
@@ -33,6 +40,34 @@ pub struct Connection {
     /// Set once it should end: its next answers say `Connection: close`.
     pub closing: Cell<bool>,
     snapshots: Arc<ArcSwap<Snapshot>>,
+    presence: Option<Presence>,
+}
+
+/// A connection as its listener counts it. A tunnel takes it along, so that a drain waits for it.
+#[derive(Clone)]
+pub(crate) struct Presence {
+    generation: Arc<Generation>,
+    core: Rc<Core>,
+    _held: Rc<Held>,
+}
+
+/// Everything that counts a connection for as long as it is open.
+struct Held {
+    _occupied: Occupied,
+    _place: Place,
+    _counted: OpenConnection,
+}
+
+impl Presence {
+    /// Until the connection's listener has come so far.
+    pub(crate) async fn until(&self, phase: Phase) {
+        lifetime::until(&mut self.generation.phase(), phase).await;
+    }
+
+    /// Counts what had to be ended because a drain ran out of time.
+    pub(crate) fn count_cut(&self) {
+        self.core.plane.cut.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Connection {
@@ -54,12 +89,18 @@ impl Connection {
             limits,
             closing: Cell::new(false),
             snapshots,
+            presence: None,
         }
     }
 
     /// The snapshot in service now; read once per request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.load_full()
+    }
+
+    /// How its listener counts it; none where it has no listener.
+    pub(crate) fn presence(&self) -> Option<&Presence> {
+        self.presence.as_ref()
     }
 }
 
@@ -73,21 +114,66 @@ pub(crate) fn spawn(
 ) {
     let core = core.clone();
     tokio::task::spawn_local(async move {
-        let _occupied = core.occupy();
-        let _place = place;
-        serve(&core, stream, peer, &generation).await;
+        let held = Held {
+            _occupied: core.occupy(),
+            _place: place,
+            _counted: core.plane.telemetry.metrics().connection(&generation.name),
+        };
+        socket::prepare(&stream);
+        let mut connection = Connection::new(
+            generation.name.clone(),
+            peer,
+            generation.config.limits,
+            core.plane.telemetry.clone(),
+            core.plane.snapshot.clone(),
+        );
+        let presence = Presence { generation: generation.clone(), core: core.clone(), _held: Rc::new(held) };
+        connection.presence = Some(presence);
+        match &generation.tls {
+            Some(tls) => serve_tls(&core, connection, stream, tls, &generation).await,
+            None => serve_cleartext(&core, connection, stream, &generation).await,
+        }
     });
 }
 
-async fn serve(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, generation: &Arc<Generation>) {
-    // Answers are written whole; waiting to fill a packet only delays the last one.
-    let _ = stream.set_nodelay(true);
-    let connection = Rc::new(Connection::new(
-        generation.name.clone(),
-        peer,
-        generation.config.limits,
-        core.plane.telemetry.clone(),
-        core.plane.snapshot.clone(),
-    ));
-    http1::serve(&core.plane, connection, stream, generation).await;
+async fn serve_tls(
+    core: &Core,
+    mut connection: Connection,
+    stream: TcpStream,
+    tls: &Tls,
+    generation: &Arc<Generation>,
+) {
+    // A handshake that fails or dawdles has no one to tell: the client knows, or is no client.
+    let handshake = timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream));
+    let Ok(Ok(stream)) = handshake.await else { return };
+    let session = stream.get_ref().1;
+    let presented = session.peer_certificates().and_then(|chain| chain.first());
+    connection.certificate = presented.and_then(certificate::describe).map(Arc::new);
+    connection.scheme = Scheme::Https;
+    let connection = Rc::new(connection);
+    if session.alpn_protocol() == Some(b"h2") {
+        http2::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
+    } else {
+        http1::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
+    }
+}
+
+async fn serve_cleartext(
+    core: &Core,
+    connection: Connection,
+    mut stream: TcpStream,
+    generation: &Arc<Generation>,
+) {
+    let connection = Rc::new(connection);
+    let mut arrived = BytesMut::new();
+    let spoken = match generation.config.http2 {
+        true => timeout(connection.limits.header_timeout, preface::detect(&mut stream, &mut arrived)).await,
+        false => Ok(Ok(Spoken::Http1)),
+    };
+    match spoken {
+        Ok(Ok(Spoken::Http2)) => http2::serve(&core.plane, connection, stream, arrived, generation).await,
+        Ok(Ok(Spoken::Http1)) => http1::serve(&core.plane, connection, stream, arrived, generation).await,
+        // Nothing came, or not even the begin of a preface.
+        Ok(Err(_)) | Err(_) => {}
+    }
 }

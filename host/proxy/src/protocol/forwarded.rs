@@ -55,7 +55,8 @@ pub(crate) fn apply(
     client
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// Removes what only a trusted proxy may say.
+pub(crate) fn strip(headers: &mut HeaderMap) {
     let forged = |name: &HeaderName| {
         let name = name.as_str();
         name == "forwarded"

@@ -12,9 +12,10 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use witgate_config::Config;
-use witgate_config::model::EncodedSlashes;
+use witgate_config::model::{EncodedSlashes, Gateway};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
@@ -150,13 +151,19 @@ fn head(
     check_fields(&parts.headers, gateway.underscores_in_headers)?;
     check_framing(&parts.headers)?;
     let authority = authority::of(&parts.uri, &parts.headers, parts.version)?;
+    let connects = extended_connect(parts)?;
     let (received_target, target) = target(parts, gateway.encoded_slashes)?;
     let mut headers = std::mem::take(&mut parts.headers);
-    let upgrade = strip_hop_by_hop(&mut headers, parts.version)?;
+    let upgrade = strip_hop_by_hop(&mut headers, parts.version)?.or(connects);
+    if parts.version == Version::HTTP_2 && upgrade.is_some() {
+        headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
+    }
     for name in gateway.identity_headers.keys() {
         headers.remove(name.as_str());
     }
     headers.remove(header::HOST);
+    // Answered here: hyper sends 100 once somebody reads the body.
+    headers.remove(header::EXPECT);
     join_cookies(&mut headers);
     let trusted = forwarded::is_trusted(connection.peer.ip(), &gateway.trusted_proxies);
     let address = forwarded::apply(&mut headers, connection, &authority, &gateway.trusted_proxies);
@@ -178,6 +185,28 @@ fn head(
         headers,
     };
     Ok((head, upgrade))
+}
+
+/// A WebSocket over HTTP/2 (RFC 8441) becomes what it is over HTTP/1.1: a GET that asks to switch protocols.
+fn extended_connect(parts: &mut request::Parts) -> Result<Option<HeaderValue>, Fault> {
+    let Some(protocol) = parts.extensions.get::<Protocol>() else { return Ok(None) };
+    if parts.method != Method::CONNECT || protocol.as_str() != "websocket" {
+        return Err(bad("only `websocket` may be spoken over CONNECT"));
+    }
+    parts.method = Method::GET;
+    Ok(Some(HeaderValue::from_static("websocket")))
+}
+
+/// HTTP/2 has no use for this nonce; HTTP/1.1 upstreams insist on it (RFC 6455 section 4.1).
+fn websocket_key() -> HeaderValue {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut key = [b'='; 24];
+    // 16 random bytes in base64 are 21 full digits, one whose low four bits are zero, and padding.
+    for digit in &mut key[..21] {
+        *digit = ALPHABET[fastrand::usize(..64)];
+    }
+    key[21] = ALPHABET[fastrand::usize(..4) << 4];
+    HeaderValue::from_bytes(&key).expect("base64 is visible")
 }
 
 /// Limits that HTTP/1.1 has met on its way in already; HTTP/2 meets them here.
@@ -250,14 +279,13 @@ fn target(parts: &request::Parts, slashes: EncodedSlashes) -> Result<(PathAndQue
 }
 
 /// Headers that speak to the next hop only, whatever `Connection` says (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("http2-settings"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
@@ -280,8 +308,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<
             }
         }
     }
-    let upgrade =
-        (switches && version == Version::HTTP_11).then(|| headers.remove(header::UPGRADE)).flatten();
+    let upgrade = headers.remove(header::UPGRADE).filter(|protocol| !is_http(protocol));
+    let upgrade = upgrade.filter(|_| switches && version == Version::HTTP_11);
     let trailers = takes_trailers(headers);
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
@@ -291,6 +319,16 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(upgrade)
+}
+
+/// Whether an upgrade leads to HTTP again. A tunnel of HTTP would carry requests past every rule; the offer may be
+/// ignored (RFC 9110 section 7.8), and is.
+fn is_http(protocol: &HeaderValue) -> bool {
+    let leads = |name: &[u8]| {
+        let name = name.trim_ascii().to_ascii_lowercase();
+        name.starts_with(b"h2") || name.starts_with(b"http") || name.starts_with(b"tls")
+    };
+    protocol.as_bytes().split(|byte| *byte == b',').any(leads)
 }
 
 fn is_end_to_end(name: &HeaderName) -> bool {
@@ -304,6 +342,24 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         header::RANGE,
     ]
     .contains(name)
+}
+
+/// Trailers held to the rules of headers: what frames, routes or identifies a request does not belong there
+/// (RFC 9110 section 6.5.1), and goes.
+///
+/// # Errors
+/// `BadRequest`, as for headers.
+pub(crate) fn trailers(mut trailers: HeaderMap, gateway: &Gateway) -> Result<HeaderMap, Fault> {
+    check_fields(&trailers, gateway.underscores_in_headers)?;
+    let misplaced = [header::HOST, header::CONTENT_LENGTH, header::TE, header::AUTHORIZATION, header::COOKIE];
+    for name in misplaced.iter().chain(&HOP_BY_HOP) {
+        trailers.remove(name);
+    }
+    for name in gateway.identity_headers.keys() {
+        trailers.remove(name.as_str());
+    }
+    forwarded::strip(&mut trailers);
+    Ok(trailers)
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

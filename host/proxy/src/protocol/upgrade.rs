@@ -1,17 +1,33 @@
 //! Tunnels: what remains of an exchange once both sides have switched protocols.
 //!
-//! Nothing of the client's goes upstream before the upstream has answered 101: until then the client's bytes stay
-//! unread in its connection, because hyper hands the connection over only once the 101 is sent.
+//! Nothing of the client's goes upstream before the upstream has answered 101: until then the client's bytes stay unread
+//! in its connection. A tunnel keeps the two connections, its place among those of its listener, and what its record
+//! needs; the snapshot is let go. A drain leaves it alone until the time is up.
 
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
+use http::{HeaderValue, Response, StatusCode, Version};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::listener::door::Phase;
 use crate::pipeline::exchange::Exchange;
+use crate::protocol::connection::Presence;
+use crate::telemetry::ending::Ending;
+
+/// Bytes copied at a time, in each direction.
+const BUFFER: usize = 8 * 1024;
+
+/// Only HTTP/1.1 proves with this header that the other side meant the switch.
+const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// If the response is a 101 that the client asked for, joins both sides once it is sent; otherwise hands it on.
 pub fn join(
@@ -23,20 +39,125 @@ pub fn join(
         return response;
     }
     let upstream = response.extensions_mut().remove::<OnUpgrade>();
-    let (Some(client), Some(upstream)) = (client, upstream) else {
+    let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
         return exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
     };
-    let idle = idle_timeout(exchange);
-    tokio::task::spawn_local(async move {
-        let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
-        let _ = idle;
-        let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await;
-    });
+    let tunnel = Tunnel {
+        idle: idle_timeout(exchange),
+        presence: exchange.connection.presence().cloned(),
+        ending: Ending::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
+    };
+    tokio::task::spawn_local(tunnel.run(client, upstream));
+    *response.body_mut() = Body::Empty;
+    announce(&mut response, exchange.version, protocol);
     response
+}
+
+/// Says to the client that the switch is made, in the words of its version (RFC 9110 section 7.8, RFC 8441 section 5).
+fn announce(response: &mut Response<Body>, version: Version, protocol: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    if version == Version::HTTP_2 {
+        for name in [CONNECTION, UPGRADE, WEBSOCKET_ACCEPT] {
+            headers.remove(name);
+        }
+        *response.status_mut() = StatusCode::OK;
+    } else {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.entry(UPGRADE).or_insert(protocol);
+    }
 }
 
 /// How long a tunnel may be silent: as its upstream says.
 fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
     let name = exchange.upstream.as_deref()?;
     exchange.snapshot.config.upstreams.get(name)?.idle_timeout
+}
+
+/// A tunnel about to be opened.
+struct Tunnel {
+    idle: Option<Duration>,
+    presence: Option<Presence>,
+    ending: Ending,
+}
+
+impl Tunnel {
+    async fn run(mut self, client: OnUpgrade, upstream: OnUpgrade) {
+        // A client that is gone before its 101 was sent ends here too.
+        let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+        let traffic = Traffic { last: Cell::new(Instant::now()), sent: Cell::new(0) };
+        tokio::select! {
+            ended = carry(client, upstream, &traffic) => match ended {
+                Ok(()) => self.ending.complete(),
+                Err(_) => self.ending.cut(),
+            },
+            () = traffic.silence(self.idle) => self.ending.cut(),
+            () = cut(self.presence.as_ref()) => self.ending.cut(),
+        }
+        self.ending.sent(traffic.sent.get());
+    }
+}
+
+/// Until the connection's listener has no more time.
+async fn cut(presence: Option<&Presence>) {
+    match presence {
+        Some(presence) => {
+            presence.until(Phase::Cut).await;
+            presence.count_cut();
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What passes through a tunnel.
+struct Traffic {
+    last: Cell<Instant>,
+    /// Bytes to the client.
+    sent: Cell<u64>,
+}
+
+impl Traffic {
+    /// Until nothing has passed for so long.
+    async fn silence(&self, idle: Option<Duration>) {
+        let Some(idle) = idle else { return std::future::pending().await };
+        loop {
+            let due = self.last.get() + idle;
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due).await;
+        }
+    }
+}
+
+/// Carries bytes both ways until both sides have said their last, or one fails.
+fn carry(client: Upgraded, upstream: Upgraded, traffic: &Traffic) -> impl Future<Output = io::Result<()>> {
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    async move {
+        let up = copy(from_client, to_upstream, |_| traffic.last.set(Instant::now()));
+        let down = copy(from_upstream, to_client, |bytes| {
+            traffic.last.set(Instant::now());
+            traffic.sent.set(traffic.sent.get() + bytes as u64);
+        });
+        tokio::try_join!(up, down).map(drop)
+    }
+}
+
+async fn copy<R, W>(mut from: R, mut to: W, note: impl Fn(usize)) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            // Half a goodbye is passed on as such.
+            return to.shutdown().await;
+        }
+        note(read);
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+    }
 }

@@ -89,14 +89,17 @@ impl Route {
         let Prepared::Forward { split, rewrite } = &self.rule.action else { return Ok(None) };
         let target = match rewrite {
             PreparedRewrite::Keep => None,
-            PreparedRewrite::Strip(prefix) => strip(head.path(), prefix).map(|path| with_query(path, head.query())),
+            PreparedRewrite::Strip(prefix) => {
+                strip(head.path(), prefix).map(|path| with_query(path, head.query()))
+            }
             PreparedRewrite::Template(template) => {
                 let filled = template.fill(head.path(), head.query(), head.host());
                 let query = head.query().filter(|_| !filled.contains('?'));
                 Some(with_query(single_slash(&filled), query))
             }
         };
-        let target = target.map(|target| PathAndQuery::try_from(target).map_err(|_| Fault::new(FaultKind::BadPath)));
+        let target =
+            target.map(|target| PathAndQuery::try_from(target).map_err(|_| Fault::new(FaultKind::BadPath)));
         Ok(Some(ForwardTarget { upstream: split.next().clone(), target: target.transpose()? }))
     }
 }
@@ -149,7 +152,11 @@ fn redirect(status: StatusCode, location: String) -> Response<Body> {
 
 fn compile_forward(forward: &Forward, pattern: &Pattern) -> Result<Prepared, Mistake> {
     let split = Split::new(&forward.upstreams).ok_or_else(|| {
-        ("upstreams", "no upstream has a weight above 0".into(), "give one of them a weight, or remove the route".into())
+        (
+            "upstreams",
+            "no upstream has a weight above 0".into(),
+            "give one of them a weight, or remove the route".into(),
+        )
     })?;
     let rewrite = match &forward.rewrite {
         Rewrite::Keep => PreparedRewrite::Keep,
@@ -158,9 +165,14 @@ fn compile_forward(forward: &Forward, pattern: &Pattern) -> Result<Prepared, Mis
             PreparedRewrite::Strip(segments.map(|segment| decode(segment).into_owned()).collect())
         }
         Rewrite::Template(text) => {
-            let template = Template::parse(text, pattern).map_err(|(message, hint)| ("rewrite", message, hint))?;
+            let template =
+                Template::parse(text, pattern).map_err(|(message, hint)| ("rewrite", message, hint))?;
             if !text.starts_with(['/', '{']) {
-                return Err(("rewrite", format!("the rewrite `{text}` is not a path"), format!("write `/{text}`")));
+                return Err((
+                    "rewrite",
+                    format!("the rewrite `{text}` is not a path"),
+                    format!("write `/{text}`"),
+                ));
             }
             PreparedRewrite::Template(template)
         }

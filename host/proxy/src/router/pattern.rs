@@ -136,7 +136,11 @@ impl Pattern {
 ///
 /// Segments are split before they are decoded, so an encoded slash never becomes a boundary.
 pub(super) fn decode(segment: &str) -> Cow<'_, str> {
-    if segment.contains('%') { percent_decode_str(segment).decode_utf8_lossy() } else { Cow::Borrowed(segment) }
+    if segment.contains('%') {
+        percent_decode_str(segment).decode_utf8_lossy()
+    } else {
+        Cow::Borrowed(segment)
+    }
 }
 
 fn literal(segment: &str) -> Segment {
@@ -144,9 +148,8 @@ fn literal(segment: &str) -> Segment {
 }
 
 fn after_slash(path: &str) -> Result<&str, (String, String)> {
-    path.strip_prefix('/').ok_or_else(|| {
-        (format!("the path `{path}` does not begin with a slash"), format!("write `/{path}`"))
-    })
+    path.strip_prefix('/')
+        .ok_or_else(|| (format!("the path `{path}` does not begin with a slash"), format!("write `/{path}`")))
 }
 
 fn parameter_name(pattern: &str, name: &str) -> Result<Arc<str>, (String, String)> {

@@ -60,7 +60,9 @@ impl Template {
             match piece {
                 Piece::Text(text) => filled.push_str(text),
                 Piece::Segment(index) => filled.push_str(path.split('/').nth(index + 1).unwrap_or_default()),
-                Piece::Tail(index) => filled.push_str(path.splitn(index + 2, '/').nth(index + 1).unwrap_or_default()),
+                Piece::Tail(index) => {
+                    filled.push_str(path.splitn(index + 2, '/').nth(index + 1).unwrap_or_default())
+                }
                 Piece::Path => filled.push_str(path),
                 Piece::Query => query.into_iter().for_each(|query| {
                     filled.push('?');
@@ -81,9 +83,13 @@ fn placeholder(name: &str, text: &str, pattern: &Pattern) -> Result<Piece, (Stri
         (None, "query") => Ok(Piece::Query),
         (None, "host") => Ok(Piece::Host),
         (None, _) => {
-            let mut known: Vec<String> = pattern.parameters().iter().map(|name| format!("`{{{name}}}`")).collect();
+            let mut known: Vec<String> =
+                pattern.parameters().iter().map(|name| format!("`{{{name}}}`")).collect();
             known.extend(["`{path}`", "`{query}`", "`{host}`"].map(String::from));
-            Err((format!("`{{{name}}}` in `{text}` stands for nothing"), format!("there is {}", known.join(", "))))
+            Err((
+                format!("`{{{name}}}` in `{text}` stands for nothing"),
+                format!("there is {}", known.join(", ")),
+            ))
         }
     }
 }

@@ -109,7 +109,8 @@ impl Drop for Ending {
 impl Drop for Exchange {
     /// An exchange that is dropped before it was finished has lost its client.
     fn drop(&mut self) {
-        if !self.record.taken {
+        // A panic has an answer, and that answer a record of its own.
+        if !self.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.record.fault.get_or_insert((FaultKind::ClientGone, None));
             drop(Ending::take(self, client_gone));

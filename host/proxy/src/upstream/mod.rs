@@ -60,7 +60,8 @@ impl Upstream {
         let (Some(row), true) = (row, problems.is_empty()) else { return Err(problems) };
         let weights: Vec<u32> = config.endpoints.iter().map(|endpoint| endpoint.weight).collect();
         let candidates = endpoints.iter().zip(&weights);
-        let candidates = candidates.map(|(endpoint, weight)| Candidate { weight: *weight, active: endpoint.active.clone() });
+        let candidates = candidates
+            .map(|(endpoint, weight)| Candidate { weight: *weight, active: endpoint.active.clone() });
         Ok(Arc::new(Upstream {
             name: name.into(),
             config: config.clone(),

@@ -1,0 +1,140 @@
+//! What is read out of certificates.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::CertificateDer;
+use x509_parser::asn1_rs::Oid;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use crate::head::ClientCertificate;
+
+/// The fields of a verified client certificate; none if it cannot be parsed, which verification has ruled out.
+pub(crate) fn describe(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let fingerprint = hexadecimal(digest(&SHA256, der).as_ref());
+    let names = alternative_names(&certificate, written);
+    Some(ClientCertificate { subject: distinguished_name(certificate.subject()), names, fingerprint })
+}
+
+/// The DNS names of a certificate in lower case, wildcards as they are.
+pub(crate) fn dns_names(der: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    alternative_names(&certificate, |name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    })
+}
+
+fn alternative_names(
+    certificate: &X509Certificate<'_>,
+    read: impl Fn(&GeneralName<'_>) -> Option<String>,
+) -> Vec<String> {
+    let extension = certificate.subject_alternative_name().ok().flatten();
+    extension.map(|names| names.value.general_names.iter().filter_map(read).collect()).unwrap_or_default()
+}
+
+fn written(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(format!("dns:{name}")),
+        GeneralName::URI(uri) => Some(format!("uri:{uri}")),
+        GeneralName::RFC822Name(address) => Some(format!("email:{address}")),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| format!("ip:{address}")),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// A distinguished name as RFC 4514 writes it: most specific part first.
+fn distinguished_name(name: &X509Name<'_>) -> String {
+    let parts: Vec<_> = name.iter_rdn().collect();
+    let written = parts.iter().rev().map(|part| {
+        let attributes: Vec<String> = part.iter().map(attribute).collect();
+        attributes.join("+")
+    });
+    written.collect::<Vec<_>>().join(",")
+}
+
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    match (short_name(attribute.attr_type()), attribute.as_str()) {
+        (Some(name), Ok(value)) => format!("{name}={}", escaped(value)),
+        _ => format!("{}=#{}", attribute.attr_type().to_id_string(), hexadecimal(attribute.as_slice())),
+    }
+}
+
+/// The names of RFC 4514 section 3; everything else is written as its number.
+fn short_name(oid: &Oid<'_>) -> Option<&'static str> {
+    Some(match oid.to_id_string().as_str() {
+        "2.5.4.3" => "CN",
+        "2.5.4.7" => "L",
+        "2.5.4.8" => "ST",
+        "2.5.4.10" => "O",
+        "2.5.4.11" => "OU",
+        "2.5.4.6" => "C",
+        "2.5.4.9" => "STREET",
+        "0.9.2342.19200300.100.1.25" => "DC",
+        "0.9.2342.19200300.100.1.1" => "UID",
+        _ => return None,
+    })
+}
+
+/// RFC 4514 section 2.4. Control characters are written as their bytes, so that a name can stand in a header.
+fn escaped(value: &str) -> String {
+    let last = value.chars().count().saturating_sub(1);
+    let mut text = String::with_capacity(value.len());
+    for (index, character) in value.chars().enumerate() {
+        let at_edge = index == 0 && matches!(character, ' ' | '#') || index == last && character == ' ';
+        match character {
+            '"' | '+' | ',' | ';' | '<' | '>' | '\\' => text.extend(['\\', character]),
+            _ if at_edge => text.extend(['\\', character]),
+            _ if character.is_control() => {
+                let mut bytes = [0; 4];
+                for byte in character.encode_utf8(&mut bytes).bytes() {
+                    write!(text, "\\{byte:02X}").expect("a string takes everything");
+                }
+            }
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    #[test]
+    fn a_client_certificate_is_described() {
+        let mut params = CertificateParams::new(vec!["client.example".to_owned()]).expect("a name");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CountryName, "DE");
+        params.distinguished_name.push(DnType::OrganizationName, "Spans, Bolts \\ Nuts");
+        params.distinguished_name.push(DnType::CommonName, " alice#");
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::from([192, 0, 2, 1])));
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let described = describe(certificate.der()).expect("a description");
+        assert_eq!(described.subject, "CN=\\ alice#,O=Spans\\, Bolts \\\\ Nuts,C=DE");
+        assert_eq!(described.names, ["dns:client.example", "ip:192.0.2.1"]);
+        assert_eq!(described.fingerprint.len(), 64);
+    }
+}

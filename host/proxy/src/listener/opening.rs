@@ -1,0 +1,75 @@
+//! Everything that may fail before listeners change: reading TLS files, binding addresses.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use witgate_config::{Problem, Problems, model};
+
+use super::door::Door;
+use super::inherited::Inherited;
+use super::socket;
+use super::tls::Tls;
+
+/// A listener about to be put in service.
+pub(crate) struct Opening<'a> {
+    pub(crate) listener: &'a model::Listener,
+    pub(crate) tls: Option<Tls>,
+    /// Its sockets; none where its door is there already.
+    pub(crate) bound: Option<(SocketAddr, Vec<TcpListener>)>,
+}
+
+/// Reads and binds what is wanted; all or nothing.
+///
+/// # Errors
+/// All that went wrong. Nothing stays bound then.
+pub(crate) fn prepare<'a>(
+    wanted: &'a [model::Listener],
+    present: &[Arc<Door>],
+    inherited: &mut Inherited,
+    cores: usize,
+) -> Result<Vec<Opening<'a>>, Problems> {
+    let mut openings = Vec::with_capacity(wanted.len());
+    let mut problems = Problems::new();
+    for (index, listener) in wanted.iter().enumerate() {
+        let tls = listener.tls.as_ref().map(|tls| Tls::read(index, listener, tls)).transpose();
+        let bound = match present.iter().any(|door| serves(door, listener)) {
+            true => Ok(None),
+            false => bind(listener, inherited, cores).map(Some),
+        };
+        match (tls, bound) {
+            (Ok(tls), Ok(bound)) => openings.push(Opening { listener, tls, bound }),
+            (tls, bound) => {
+                problems.extend(tls.err());
+                problems.extend(bound.err().map(|error| cannot_listen(index, listener, &error)));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(openings) } else { Err(problems) }
+}
+
+/// Whether a door is where a listener wants to be. Port 0 names no place, so there the listener's name decides.
+pub(crate) fn serves(door: &Door, listener: &model::Listener) -> bool {
+    door.configured == listener.address
+        && (listener.address.port() != 0 || *door.generation().name == *listener.name)
+}
+
+fn bind(
+    listener: &model::Listener,
+    inherited: &mut Inherited,
+    cores: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    match inherited.take(listener.address, cores) {
+        Some(taken) => taken,
+        None => socket::bind(listener.address, cores),
+    }
+}
+
+fn cannot_listen(index: usize, listener: &model::Listener, error: &io::Error) -> Problem {
+    Problem {
+        message: format!("listener `{}` cannot listen on {}: {error}", listener.name, listener.address),
+        span: None,
+        key: format!("listeners[{index}].address"),
+        hint: Some("free the address, or choose another".into()),
+    }
+}

@@ -1,0 +1,174 @@
+//! TLS on the way in: certificates by server name, client certificates, session tickets.
+//!
+//! Everything is read from files here, away from the data path; a swap reads again and compares what it read, so a
+//! certificate that was replaced takes effect with the next swap.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::aws_lc_rs::digest::{Context, SHA256};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+use witgate_config::Problem;
+use witgate_config::model::{CertificateFiles, Listener, ListenerTls};
+
+use super::certificate;
+
+/// The TLS side of a listener, ready for handshakes.
+pub(crate) struct Tls {
+    /// Does the handshakes.
+    pub(crate) acceptor: TlsAcceptor,
+    /// Digest of every file that went in.
+    digest: [u8; 32],
+}
+
+impl Tls {
+    /// Whether nothing changed.
+    pub(crate) fn is_same(&self, other: &Tls) -> bool {
+        self.digest == other.digest
+    }
+
+    /// Reads the files of a listener; `index` is its place in the configuration.
+    ///
+    /// # Errors
+    /// The first file that cannot be read or used, with its path.
+    pub(crate) fn read(index: usize, listener: &Listener, tls: &ListenerTls) -> Result<Tls, Problem> {
+        let key = format!("listeners[{index}].tls");
+        let mut files = Files { key: &key, digest: Context::new(&SHA256) };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let names = names(tls, &mut files, &provider)?;
+        let verifier = verifier(tls, &mut files, &provider)?;
+        let versions: &[_] = if tls.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(|error| problem(&key, format!("TLS cannot be set up: {error}")))?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(names));
+        let config = finish(config, listener.http2, &key)?;
+        let digest = files.digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
+        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), digest })
+    }
+}
+
+fn finish(mut config: ServerConfig, http2: bool, key: &str) -> Result<ServerConfig, Problem> {
+    config.alpn_protocols = match http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    // Tickets are made anew with every change: a session cannot outlive the client CA that let it in.
+    config.ticketer = aws_lc_rs::Ticketer::new()
+        .map_err(|error| problem(key, format!("session tickets cannot be set up: {error}")))?;
+    Ok(config)
+}
+
+/// Files as they are read, with what they add up to.
+struct Files<'a> {
+    key: &'a str,
+    digest: Context,
+}
+
+impl Files<'_> {
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, Problem> {
+        let bytes = fs::read(path)
+            .map_err(|error| self.problem(format!("`{}` cannot be read: {error}", path.display())))?;
+        self.digest.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+        let bytes = self.read(path)?;
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        let certificates = certificates
+            .map_err(|error| self.problem(format!("`{}` is not PEM: {error}", path.display())))?;
+        if certificates.is_empty() {
+            return Err(self.problem(format!("`{}` has no certificate", path.display())));
+        }
+        Ok(certificates)
+    }
+
+    fn problem(&self, message: String) -> Problem {
+        problem(self.key, message)
+    }
+}
+
+fn problem(key: &str, message: String) -> Problem {
+    let hint = "give PEM files that the gateway's user can read".to_owned();
+    Problem { message, span: None, key: key.to_owned(), hint: Some(hint) }
+}
+
+/// Certificates by the names in them.
+#[derive(Debug)]
+struct Names {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = hello.server_name() else { return Some(self.default.clone()) };
+        let name = name.to_ascii_lowercase();
+        let of_parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        Some(self.exact.get(&name).or_else(of_parent).unwrap_or(&self.default).clone())
+    }
+}
+
+fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) -> Result<Names, Problem> {
+    let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
+    for pair in &tls.certificates {
+        let certified = Arc::new(certified_key(pair, files, provider)?);
+        for name in certificate::dns_names(&certified.cert[0]) {
+            // Where two certificates have one name, the first keeps it.
+            match name.strip_prefix("*.") {
+                Some(parent) => wildcard.entry(parent.to_owned()).or_insert_with(|| certified.clone()),
+                None => exact.entry(name).or_insert_with(|| certified.clone()),
+            };
+        }
+        default.get_or_insert(certified);
+    }
+    let default = default.ok_or_else(|| files.problem("TLS without a certificate".to_owned()))?;
+    Ok(Names { exact, wildcard, default })
+}
+
+fn certified_key(
+    pair: &CertificateFiles,
+    files: &mut Files<'_>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Problem> {
+    let chain = files.certificates(&pair.certificate)?;
+    let bytes = files.read(&pair.key)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|error| files.problem(format!("`{}` has no private key: {error}", pair.key.display())))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        let (certificate, key) = (pair.certificate.display(), pair.key.display());
+        files.problem(format!("`{certificate}` and `{key}` do not belong together: {error}"))
+    })
+}
+
+fn verifier(
+    tls: &ListenerTls,
+    files: &mut Files<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
+    let Some(path) = &tls.client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for root in files.certificates(path)? {
+        roots
+            .add(root)
+            .map_err(|error| files.problem(format!("`{}` has an unusable CA: {error}", path.display())))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let builder = if tls.client_certificate_required { builder } else { builder.allow_unauthenticated() };
+    builder
+        .build()
+        .map_err(|error| files.problem(format!("`{}` cannot verify clients: {error}", path.display())))
+}

@@ -1,0 +1,42 @@
+//! A timer that costs nothing until someone waits, and little when its time is moved.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::time::{Instant, Sleep};
+
+/// A deadline that moves. The runtime's timer is only touched when it fires too early, not whenever the deadline moves:
+/// on a busy connection that would be several times a request.
+#[derive(Default)]
+pub(crate) struct Deadline {
+    timer: Option<Pin<Box<Sleep>>>,
+    since: Option<Instant>,
+}
+
+impl Deadline {
+    /// Ready once `until` has passed.
+    pub(crate) fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
+        }
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if timer.deadline() >= until {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+
+    /// When the wait began: the first call since [`Deadline::clear`].
+    pub(crate) fn since(&mut self) -> Instant {
+        *self.since.get_or_insert_with(Instant::now)
+    }
+
+    /// The wait is over.
+    pub(crate) fn clear(&mut self) {
+        self.since = None;
+    }
+}

@@ -1,0 +1,104 @@
+//! How long a connection lives: its age, its listener's phase, and what a drain may and may not interrupt.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::listener::door::{Generation, Phase};
+use crate::protocol::connection::Connection;
+
+/// How often a draining connection looks whether it may close.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// How long a connection that was accepted just before a drain may take to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// What a protocol tells about its connection.
+pub(crate) trait Protocol: Future {
+    /// Begins to close: what is under way ends, nothing new begins.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+/// What is under way on a connection.
+pub(crate) trait UnderWay {
+    /// Whether closing now would lose something that a client has begun.
+    fn has_begun(&self) -> bool;
+    /// Whether no request has come yet.
+    fn is_fresh(&self) -> bool;
+    /// Whether the protocol can be told at once, because it lets what has begun end.
+    fn can_be_told(&self) -> bool;
+    /// Until nothing has been under way for so long. For ever, where the protocol's own reading sees to that.
+    fn idle_for(&self, _time: Duration) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+}
+
+/// Drives a connection to its end. False: it was cut.
+pub(crate) async fn drive<P: Protocol>(
+    mut http: Pin<&mut P>,
+    connection: &Connection,
+    generation: &Arc<Generation>,
+    under_way: &impl UnderWay,
+) -> bool {
+    let mut phase = generation.phase();
+    tokio::select! {
+        biased;
+        _ = http.as_mut() => return true,
+        () = until_due(connection, &mut phase) => {}
+        () = under_way.idle_for(connection.limits.keep_alive) => {}
+    }
+    connection.closing.set(true);
+    let begun = Instant::now();
+    let told = async {
+        while !may_tell(under_way, begun) {
+            tokio::time::sleep(ROUND).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = http.as_mut() => return true,
+        () = until(&mut phase, Phase::Cut) => return false,
+        () = told => {}
+    }
+    http.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        _ = http => true,
+        () = until(&mut phase, Phase::Cut) => false,
+        // A client that neither takes the last bytes nor closes.
+        () = under_way.idle_for(connection.limits.body_timeout) => true,
+    }
+}
+
+/// Until the connection is old enough, or its listener drains.
+async fn until_due(connection: &Connection, phase: &mut watch::Receiver<Phase>) {
+    match connection.limits.max_connection_age {
+        None => until(phase, Phase::Draining).await,
+        Some(age) => tokio::select! {
+            () = until(phase, Phase::Draining) => {}
+            () = sleep_until(Instant::now() + jitter(age)) => {}
+        },
+    }
+}
+
+/// Until a phase is reached; a listener that is gone has reached them all.
+pub(crate) async fn until(phase: &mut watch::Receiver<Phase>, reached: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= reached).await;
+}
+
+/// Up to a tenth less, so that connections which were opened together do not all come back together.
+fn jitter(age: Duration) -> Duration {
+    age.mul_f64(1.0 - fastrand::f64() / 10.0)
+}
+
+fn may_tell(under_way: &impl UnderWay, since: Instant) -> bool {
+    if under_way.can_be_told() {
+        return true;
+    }
+    let patient = under_way.is_fresh() && since.elapsed() < FIRST_REQUEST;
+    !under_way.has_begun() && !patient
+}

@@ -1,0 +1,53 @@
+//! What a connection needs of its transport beyond reading and writing, over TLS or not.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// Silence before the kernel asks whether a client is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+
+/// Time between such questions.
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A byte stream over TCP.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The socket below.
+    fn socket(&self) -> &TcpStream;
+
+    /// An error the kernel knows of and nobody has been told.
+    fn pending_error(&self) -> Option<io::Error> {
+        self.socket().take_error().ok().flatten()
+    }
+
+    /// Makes the close a reset: a client that reads until the end sees that this is not the end it waits for.
+    fn reset_on_close(&self) {
+        // Best effort: a socket that is gone needs no reset.
+        let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// Options of every client connection. None of them is worth losing the connection for.
+pub(crate) fn prepare(stream: &TcpStream) {
+    // Answers are written whole; waiting to fill a packet only delays the last one.
+    let _ = stream.set_nodelay(true);
+    // Without probes a client that lost its power holds its connection for ever.
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+}
