@@ -23,3 +23,6 @@ pub(crate) mod tls;
 
 pub use door::{Door, Phase};
 pub use plane::{DataPlane, DoorStatus};
+
+#[cfg(test)]
+mod tests;

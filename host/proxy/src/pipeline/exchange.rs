@@ -93,7 +93,8 @@ impl Exchange {
     pub fn choose_route(&mut self) -> Result<(), Fault> {
         let snapshot = Arc::clone(&self.snapshot);
         let listener: &str = &self.connection.listener;
-        let find = |router: &Router| of_preflight(router, &self.head).unwrap_or_else(|| router.find(&self.head));
+        let find =
+            |router: &Router| of_preflight(router, &self.head).unwrap_or_else(|| router.find(&self.head));
         let found = snapshot.routers.get(listener).map_or(Found::Nothing, find);
         match found {
             Found::Route(route, parameters) => {
