@@ -1,0 +1,227 @@
+//! One pass over JSON text that copies what it does not edit.
+//!
+//! A parsed tree would lose what trees do not keep: the digits of numbers, the order of members, and members that
+//! stand twice, of which another reader might see the one that was not redacted.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::path::{Pattern, Step};
+
+/// How deep a body may nest. As in most parsers, deeper is an error: the walk must not run out of stack.
+const DEEPEST: usize = 128;
+
+/// What to edit, with what to write already quoted.
+pub(crate) struct Edits {
+    pub(crate) remove: Vec<Pattern>,
+    pub(crate) redact: Vec<Pattern>,
+    pub(crate) rename: Vec<(Pattern, Vec<u8>)>,
+    pub(crate) redacted: Vec<u8>,
+}
+
+impl Edits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.redact.is_empty() && self.rename.is_empty()
+    }
+}
+
+/// The text with its edits; none if there was nothing to edit.
+///
+/// # Errors
+/// Where the text stops being JSON (RFC 8259), as an offset in bytes.
+pub(crate) fn edited(text: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, usize> {
+    let text = std::str::from_utf8(text).map_err(|error| error.valid_up_to())?;
+    let output = Vec::with_capacity(text.len());
+    let mut editor = Editor { text, at: 0, copied: 0, output, edits, steps: Vec::new(), has_edits: false };
+    editor.space();
+    if editor.value().is_none() {
+        return Err(editor.at);
+    }
+    editor.space();
+    if editor.at < text.len() {
+        return Err(editor.at);
+    }
+    editor.copy();
+    Ok(editor.has_edits.then_some(editor.output))
+}
+
+/// `None` from any step means: not JSON, at `self.at`.
+struct Editor<'a> {
+    text: &'a str,
+    at: usize,
+    /// How far the text is copied, or left out.
+    copied: usize,
+    output: Vec<u8>,
+    edits: &'a Edits,
+    /// The way to the value at hand.
+    steps: Vec<Step<'a>>,
+    has_edits: bool,
+}
+
+impl<'a> Editor<'a> {
+    fn value(&mut self) -> Option<()> {
+        match self.peek()? {
+            b'{' => self.container(b'}', Self::member),
+            b'[' => self.container(b']', Self::element),
+            b'"' => self.string().map(drop),
+            b't' => self.literal("true"),
+            b'f' => self.literal("false"),
+            b'n' => self.literal("null"),
+            _ => self.number(),
+        }
+    }
+
+    /// Copies members or elements, with a comma between any two that are kept.
+    fn container(&mut self, end: u8, entry: fn(&mut Self, usize, bool) -> Option<bool>) -> Option<()> {
+        if self.steps.len() == DEEPEST {
+            return None;
+        }
+        self.at += 1;
+        self.copy();
+        let mut has_kept = false;
+        for index in 0.. {
+            self.space();
+            if index == 0 && self.peek()? == end {
+                break;
+            }
+            has_kept |= entry(self, index, has_kept)?;
+            self.space();
+            match self.peek()? {
+                b',' => {
+                    self.copy();
+                    self.at += 1;
+                    self.copied = self.at;
+                }
+                last if last == end => break,
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// One member of an object. Says whether it was kept.
+    fn member(&mut self, _: usize, has_kept: bool) -> Option<bool> {
+        let begin = self.at;
+        let name = self.string()?;
+        let named = self.at;
+        self.space();
+        self.literal(":")?;
+        self.space();
+        self.steps.push(Step::Member(name));
+        let edits = self.edits;
+        let renamed = edits.rename.iter().find(|(pattern, _)| pattern.matches(&self.steps));
+        self.entry(has_kept, renamed.map(|(_, name)| (begin..named, name.as_slice())))
+    }
+
+    /// One element of an array. Says whether it was kept.
+    fn element(&mut self, index: usize, has_kept: bool) -> Option<bool> {
+        self.steps.push(Step::Element(index));
+        self.entry(has_kept, None)
+    }
+
+    /// What members and elements have in common: `self.at` is their value, which is removed, redacted or walked.
+    fn entry(&mut self, has_kept: bool, renamed: Option<(Range<usize>, &[u8])>) -> Option<bool> {
+        let is_meant = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&self.steps));
+        let (removed, redacted) = (is_meant(&self.edits.remove), is_meant(&self.edits.redact));
+        let before = self.output.len();
+        if has_kept {
+            self.output.push(b',');
+        }
+        if let Some((place, name)) = renamed {
+            self.output.extend_from_slice(&self.text.as_bytes()[self.copied..place.start]);
+            self.output.extend_from_slice(name);
+            self.copied = place.end;
+            self.has_edits = true;
+        }
+        self.copy();
+        let shown = self.output.len();
+        // Walked even if it is to go: it must be JSON, and its end must be found.
+        self.value()?;
+        if removed || redacted {
+            self.output.truncate(if removed { before } else { shown });
+            self.copied = self.at;
+            self.has_edits = true;
+        }
+        if redacted && !removed {
+            self.output.extend_from_slice(&self.edits.redacted);
+        }
+        self.steps.pop();
+        Some(!removed)
+    }
+
+    /// A string (RFC 8259 section 7), without its escapes.
+    fn string(&mut self) -> Option<Cow<'a, str>> {
+        let begin = self.at;
+        self.literal("\"")?;
+        let mut has_escapes = false;
+        loop {
+            match self.peek()? {
+                b'"' => break,
+                b'\\' => {
+                    has_escapes = true;
+                    self.at += 2;
+                }
+                byte if byte < 0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        let quoted = self.text.get(begin..self.at)?;
+        if has_escapes {
+            // A name may be written in many ways, and all of them mean the same field.
+            serde_json::from_str(quoted).ok().map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
+        }
+    }
+
+    /// A number (RFC 8259 section 6).
+    fn number(&mut self) -> Option<()> {
+        if self.peek()? == b'-' {
+            self.at += 1;
+        }
+        let begin = self.at;
+        self.digits()?;
+        if self.at > begin + 1 && self.text.as_bytes()[begin] == b'0' {
+            return None;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let count = self.text.as_bytes()[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        (count > 0).then_some(())
+    }
+
+    fn literal(&mut self, literal: &str) -> Option<()> {
+        self.text.as_bytes()[self.at..].starts_with(literal.as_bytes()).then(|| self.at += literal.len())
+    }
+
+    fn space(&mut self) {
+        let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        self.at += self.text.as_bytes()[self.at..].iter().take_while(is_space).count();
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Copies what was walked since the last time.
+    fn copy(&mut self) {
+        self.output.extend_from_slice(&self.text.as_bytes()[self.copied..self.at]);
+        self.copied = self.at;
+    }
+}

@@ -1,0 +1,163 @@
+//! Renames, removes and redacts fields in JSON bodies, of requests, responses or both.
+//!
+//! For what an upstream tells too much of, what a client must not set, and fields that changed their name. A body that
+//! came compressed is edited too: the gateway decodes it first. What is not edited passes byte for byte: numbers keep
+//! their digits and objects their order, and a field that stands twice is edited twice.
+
+mod editor;
+mod path;
+
+use editor::{Edits, edited};
+use path::Pattern;
+use std::collections::BTreeMap;
+use witgate_sdk::{
+    BodyAccess, BodyResult, Chunk, Interest, Plugin, Request, ResponseView, SettingsProblem, Transformation,
+    log, metrics, settings, transformation,
+};
+
+/// What to edit.
+#[settings]
+struct Settings {
+    /// Edits of request bodies.
+    #[serde(default)]
+    request: Rules,
+    /// Edits of response bodies.
+    #[serde(default)]
+    response: Rules,
+    /// What stands in the place of a redacted value.
+    #[serde(default = "default_redacted")]
+    redacted: String,
+    /// What becomes of a body that calls itself JSON and is none.
+    #[serde(default)]
+    invalid: Invalid,
+}
+
+/// Edits of one direction. Fields are named by JSON Pointers (RFC 6901) in which `*` is any member or element and `**`
+/// is any depth: `/password`, `/users/*/email`, `/**/token`.
+#[settings]
+#[derive(Default)]
+struct Rules {
+    /// Fields to remove.
+    #[serde(default)]
+    remove: Vec<String>,
+    /// Fields whose values to replace.
+    #[serde(default)]
+    redact: Vec<String>,
+    /// Fields to rename, and their new names.
+    #[serde(default)]
+    rename: BTreeMap<String, String>,
+}
+
+/// A body that calls itself JSON and is none: no field can be found in it.
+#[settings]
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Invalid {
+    /// It is replaced by `null`: what cannot be edited must not pass.
+    #[default]
+    Withhold,
+    /// It passes as it is.
+    Pass,
+}
+
+fn default_redacted() -> String {
+    "[redacted]".to_owned()
+}
+
+/// The plugin: rules whose paths are parsed.
+struct JsonBody {
+    request: Edits,
+    response: Edits,
+    invalid: Invalid,
+}
+
+impl Plugin for JsonBody {
+    type Settings = Settings;
+
+    fn configure(settings: Settings) -> Result<Self, Vec<SettingsProblem>> {
+        let mut problems = Vec::new();
+        let request = settings.request.edits("/request", &settings.redacted, &mut problems);
+        let response = settings.response.edits("/response", &settings.redacted, &mut problems);
+        if problems.is_empty() && request.is_empty() && response.is_empty() {
+            problems.push(SettingsProblem::new("", "nothing is edited: add a rule, or remove the binding"));
+        }
+        if problems.is_empty() {
+            Ok(Self { request, response, invalid: settings.invalid })
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+impl Rules {
+    fn edits(self, pointer: &str, redacted: &str, problems: &mut Vec<SettingsProblem>) -> Edits {
+        let mut parse = |place: String, text: &str| {
+            Pattern::parse(text)
+                .map_err(|message| problems.push(SettingsProblem::new(format!("{pointer}/{place}"), message)))
+                .ok()
+        };
+        let mut list = |field: &str, texts: &[String]| -> Vec<Pattern> {
+            let texts = texts.iter().enumerate();
+            texts.filter_map(|(index, text)| parse(format!("{field}/{index}"), text)).collect()
+        };
+        let (remove, redact) = (list("remove", &self.remove), list("redact", &self.redact));
+        let rename = self
+            .rename
+            .iter()
+            .filter_map(|(text, name)| {
+                let place = format!("rename/{}", text.replace('~', "~0").replace('/', "~1"));
+                Some((parse(place, text)?, quoted(name)))
+            })
+            .collect();
+        Edits { remove, redact, rename, redacted: quoted(redacted) }
+    }
+}
+
+/// Text as a JSON string.
+fn quoted(text: &str) -> Vec<u8> {
+    serde_json::Value::from(text).to_string().into_bytes()
+}
+
+#[transformation]
+impl Transformation for JsonBody {
+    fn interest(&self) -> Interest {
+        let access = |edits: &Edits| if edits.is_empty() { BodyAccess::None } else { BodyAccess::Buffered };
+        Interest::none().request_body(access(&self.request)).response_body(access(&self.response))
+    }
+
+    fn on_request_body(&self, chunk: Chunk, request: &Request) -> BodyResult {
+        self.edit(&self.request, request.header("content-type"), &chunk.content)
+    }
+
+    fn on_response_body(&self, chunk: Chunk, response: &ResponseView, _: &Request) -> BodyResult {
+        self.edit(&self.response, response.header("content-type"), &chunk.content)
+    }
+}
+
+impl JsonBody {
+    fn edit(&self, edits: &Edits, content_type: Option<&str>, content: &[u8]) -> BodyResult {
+        if content.is_empty() || !content_type.is_some_and(is_json) {
+            return BodyResult::unchanged();
+        }
+        match edited(content, edits) {
+            Ok(Some(output)) => BodyResult::replace(output),
+            Ok(None) => BodyResult::unchanged(),
+            Err(at) => {
+                metrics::count("invalid_json", 1);
+                log::warn(format_args!("a body is not JSON at byte {at}"));
+                match self.invalid {
+                    Invalid::Withhold => BodyResult::replace("null"),
+                    Invalid::Pass => BodyResult::unchanged(),
+                }
+            }
+        }
+    }
+}
+
+/// `application/json`, and every type built on it (RFC 6839 section 3.1).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
+}
+
+#[cfg(test)]
+mod tests;
