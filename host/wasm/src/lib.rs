@@ -1,1 +1,55 @@
-//! x
+//! Plugins as WebAssembly components: the only crate that knows wasmtime.
+//!
+//! # From file to call
+//!
+//! | step | module | what happens |
+//! |---|---|---|
+//! | look | [`inspect`] | what a component exports and imports, without compiling it |
+//! | load | `load`, [`refusal`] | digest, grants, settings, a first instance; a [`Loaded`] binding or a [`Refusal`] |
+//! | compile | `compile`, `cache` | one low-priority thread; compiled code is kept on disk |
+//! | hold | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
+//! | call | `call`, `budget` | one file a contract; CPU, wall time, memory and host calls are capped |
+//! | serve | `imports` | what a guest may ask of the host while it runs |
+//! | watch | `quarantine`, `revert`, [`meter`] | what becomes of a binding that fails again and again, and what is counted |
+//!
+//! # Decisions
+//!
+//! * The engine runs without component-model async: a call costs a third. Standard components that need it get an
+//!   engine of their own.
+//! * Calls are synchronous where no import waits. Only a component that imports `fetch` runs on a stack of its own, so
+//!   that its core serves others while it waits.
+//! * A trap ends the store: nothing in it is called again. The next call finds another instance.
+//! * The head of a request comes in with the call, as far as the plugin declared interest; the borrowed request is the
+//!   `Arc` the host holds anyway. Nothing about a request stays in a store when its call is over.
+
+mod bindings;
+mod budget;
+mod cache;
+mod call;
+mod compile;
+mod engine;
+mod expose;
+mod imports;
+pub mod inspect;
+mod instance;
+pub mod journal;
+mod keys;
+mod load;
+pub mod meter;
+mod plugin;
+mod pool;
+mod quarantine;
+pub mod refusal;
+mod revert;
+mod rights;
+mod runtime;
+mod state;
+mod upkeep;
+
+pub use imports::store::{KeyStore, StoreError};
+pub use inspect::Inspection;
+pub use load::{Component, Order};
+pub use plugin::Loaded;
+pub use quarantine::Health;
+pub use refusal::{Reason, Refusal};
+pub use runtime::{INSTANCES, OnRevert, Runtime, RuntimeOptions, StartError};

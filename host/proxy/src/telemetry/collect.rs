@@ -99,6 +99,14 @@ impl<'a> Family<'a> {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
+    /// A sample of a gauge that is no whole number.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn gauge_of(&mut self, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0.encode_family(labels)?)
+    }
+
     /// A histogram, as [`Durations::read`](crate::telemetry::metrics::Durations::read) gives it.
     ///
     /// # Errors

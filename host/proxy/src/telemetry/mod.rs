@@ -141,6 +141,11 @@ impl Telemetry {
         }
     }
 
+    /// Whether the gateway's own log takes lines of this level.
+    pub fn logs(&self, level: LogLevel) -> bool {
+        level as u8 >= self.log_level.load(Ordering::Relaxed)
+    }
+
     /// The numbers.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics

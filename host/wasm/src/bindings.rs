@@ -1,0 +1,40 @@
+//! The border as Rust types, generated from the WIT package. The only place that names its version.
+
+#![allow(missing_docs, reason = "generated from the WIT, where every item is documented")]
+#![allow(unreachable_pub, reason = "the generator makes everything public; this module is private")]
+
+/// Stands for the borrowed `request` of a call. The data is in the store, so the handle carries nothing.
+pub enum RequestView {}
+
+/// Stands for the borrowed `response-view` of a call.
+pub enum ResponseView {}
+
+wasmtime::component::bindgen!({
+    path: "../../wit/0.1.0",
+    world: "plugin",
+    // What the host hands in is borrowed from the request, not copied into values of the binding's own.
+    ownership: Borrowing { duplicate_if_necessary: true },
+    imports: {
+        "witgate:plugin/fetch.send": async | trappable,
+        default: trappable,
+    },
+    with: {
+        "witgate:plugin/types.request": RequestView,
+        "witgate:plugin/types.response-view": ResponseView,
+    },
+});
+
+/// Names of the interfaces of this package, as they stand in a component.
+pub(crate) mod name {
+    pub(crate) const LIFECYCLE: &str = "witgate:plugin/lifecycle@0.1.0";
+    pub(crate) const AUTHENTICATION: &str = "witgate:plugin/authentication@0.1.0";
+    pub(crate) const RATE_LIMITING: &str = "witgate:plugin/rate-limiting@0.1.0";
+    pub(crate) const ROUTING: &str = "witgate:plugin/routing@0.1.0";
+    pub(crate) const TRANSFORMATION: &str = "witgate:plugin/transformation@0.1.0";
+    pub(crate) const STORE: &str = "witgate:plugin/store@0.1.0";
+    pub(crate) const FETCH: &str = "witgate:plugin/fetch@0.1.0";
+    pub(crate) const TYPES: &str = "witgate:plugin/types@0.1.0";
+    pub(crate) const LOG: &str = "witgate:plugin/log@0.1.0";
+    pub(crate) const METRICS: &str = "witgate:plugin/metrics@0.1.0";
+    pub(crate) const CRYPTO: &str = "witgate:plugin/crypto@0.1.0";
+}

@@ -1,0 +1,183 @@
+//! What one call, and one instance, may use.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+use witgate_config::model::Budget;
+use witgate_proxy::pipeline::plugin::CallFailure;
+
+use crate::engine::{TICK, Ticks};
+
+/// Ticks until the first look at the clocks. One may be over at once; two are at least one whole tick.
+pub(crate) const FIRST_LOOK: u64 = 2;
+
+/// The host ended a call. Travels through the guest as an error that no guest can catch.
+#[derive(Debug)]
+pub(crate) struct Killed(pub(crate) CallFailure);
+
+impl fmt::Display for Killed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ended by the gateway: {}", self.0.as_str())
+    }
+}
+
+impl std::error::Error for Killed {}
+
+/// The time of one call, shared between the caller and the epoch callback in its store.
+#[derive(Clone)]
+pub(crate) struct Stopwatch(Arc<Mutex<Reading>>);
+
+struct Reading {
+    ticks: Arc<Ticks>,
+    cpu: Duration,
+    wall: Duration,
+    /// When the call began.
+    begun: Instant,
+    /// When this core took it up; later than `begun` once it has waited.
+    resumed: Instant,
+    /// The thread's CPU clock then, or at most a tick earlier.
+    clock: Duration,
+    /// CPU time before it last waited.
+    spent: Duration,
+}
+
+impl Stopwatch {
+    /// A stopwatch for calls under this budget.
+    pub(crate) fn new(budget: &Budget, ticks: Arc<Ticks>) -> Self {
+        let now = Instant::now();
+        Stopwatch(Arc::new(Mutex::new(Reading {
+            cpu: budget.cpu,
+            wall: budget.wall,
+            begun: now,
+            resumed: now,
+            clock: Duration::ZERO,
+            spent: Duration::ZERO,
+            ticks,
+        })))
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self) {
+        self.with(|reading| {
+            reading.spent = Duration::ZERO;
+            reading.resume();
+            reading.begun = reading.resumed;
+        });
+    }
+
+    /// A call that waited goes on.
+    pub(crate) fn resume(&self) {
+        self.with(Reading::resume);
+    }
+
+    /// A call begins to wait.
+    pub(crate) fn pause(&self) {
+        self.with(|reading| reading.spent += reading.used());
+    }
+
+    /// Looks at both clocks: how long until the next look, or why the call ends here.
+    pub(crate) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
+        self.with(|reading| {
+            let used = reading.spent + reading.used();
+            if used >= reading.cpu {
+                return Err(wasmtime::Error::new(Killed(CallFailure::Cpu)));
+            }
+            let elapsed = reading.begun.elapsed();
+            if elapsed >= reading.wall {
+                return Err(wasmtime::Error::new(Killed(CallFailure::Wall)));
+            }
+            let left = (reading.cpu - used).min(reading.wall - elapsed);
+            let ticks = left.as_nanos().div_ceil(TICK.as_nanos()).max(1);
+            Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Reading) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reading {
+    fn resume(&mut self) {
+        self.resumed = Instant::now();
+        self.clock = recent_cpu_clock(&self.ticks);
+    }
+
+    /// CPU time since the call was taken up. The clock may have been read a little before, and a thread may have been
+    /// put aside since: neither the thread's time nor the elapsed time alone is fair to the guest, the lesser is.
+    fn used(&self) -> Duration {
+        let elapsed = self.resumed.elapsed();
+        if elapsed < TICK {
+            return elapsed;
+        }
+        elapsed.min(cpu_clock().saturating_sub(self.clock))
+    }
+}
+
+/// The CPU clock of this thread, read at most once a tick: reading it costs more than a small call.
+fn recent_cpu_clock(ticks: &Ticks) -> Duration {
+    thread_local! {
+        static LAST: Cell<Option<(u64, Duration)>> = const { Cell::new(None) };
+    }
+    let now = ticks.now();
+    LAST.with(|last| match last.get() {
+        Some((tick, clock)) if tick == now => clock,
+        _ => {
+            let clock = cpu_clock();
+            last.set(Some((now, clock)));
+            clock
+        }
+    })
+}
+
+fn cpu_clock() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanoseconds)
+}
+
+/// Caps the memory and tables of one store.
+pub(crate) struct Space {
+    memory: usize,
+    memory_limit: usize,
+    elements: usize,
+    elements_limit: usize,
+}
+
+impl Space {
+    /// Room for one instance under this budget.
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Space { memory: 0, memory_limit: budget.memory, elements: 0, elements_limit: budget.table_elements }
+    }
+
+    /// Bytes of linear memory the instance has.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+/// Adds a growth to a sum, if it stays within the limit. Denial ends the call: a guest that is told would only panic,
+/// and its panic would not say why.
+fn grow(sum: &mut usize, limit: usize, current: usize, desired: usize) -> wasmtime::Result<bool> {
+    let grown = sum.saturating_add(desired.saturating_sub(current));
+    if grown > limit {
+        return Err(wasmtime::Error::new(Killed(CallFailure::Memory)));
+    }
+    *sum = grown;
+    Ok(true)
+}
+
+impl ResourceLimiter for Space {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.memory, self.memory_limit, current, desired)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        grow(&mut self.elements, self.elements_limit, current, desired)
+    }
+}

@@ -1,0 +1,264 @@
+//! Calls: what they have in common. One file for each contract beside.
+
+pub(crate) mod authentication;
+pub(crate) mod rate_limiting;
+pub(crate) mod routing;
+pub(crate) mod transformation;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http::{HeaderMap, HeaderName};
+use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
+use wasmtime::{Trap, WasmBacktrace};
+use witgate_proxy::head::RequestHead;
+use witgate_proxy::pipeline::plugin::{self, Call, CallFailure};
+use witgate_proxy::snapshot::Snapshot;
+
+use crate::bindings::witgate::plugin::types;
+use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
+use crate::imports::fetch::Mailbox;
+use crate::instance::Instance;
+use crate::plugin::Loaded;
+use crate::meter::Phase;
+use crate::pool::Lease;
+use crate::quarantine::Admission;
+
+/// One call under way: leave to make it, and an instance to make it with.
+pub(crate) struct Running<'a> {
+    binding: &'a Loaded,
+    phase: Phase,
+    admission: Option<Admission<'a>>,
+    lease: Option<Lease>,
+    begun: Instant,
+    snapshot: &'a Arc<Snapshot>,
+}
+
+/// What a call looks at.
+pub(crate) struct Given<'a> {
+    /// Request and snapshot.
+    pub(crate) call: Call<'a>,
+    /// The response, in the phases that have one.
+    pub(crate) response: Option<Arc<plugin::ResponseHead>>,
+}
+
+impl<'a> Running<'a> {
+    /// Takes an instance and hands it the request.
+    ///
+    /// # Errors
+    /// `Quarantined`, `Queue`, or why an instance could not be made; counted.
+    pub(crate) async fn begin(binding: &'a Loaded, phase: Phase, given: Given<'a>) -> Result<Self, CallFailure> {
+        let snapshot = given.call.snapshot;
+        let Some(admission) = binding.quarantine.admit() else {
+            binding.not_called(binding.pool.this_core(), CallFailure::Quarantined);
+            return Err(CallFailure::Quarantined);
+        };
+        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun: Instant::now(), snapshot };
+        match binding.pool.lease().await {
+            Ok(lease) => {
+                let lease = running.lease.insert(lease);
+                let instance = lease.call()?;
+                instance.store.data_mut().begin(Some(Arc::clone(given.call.head)), given.response);
+                Ok(running)
+            }
+            Err(failure) => {
+                let killed = is_kill(failure);
+                running.settle(killed);
+                binding.not_called(binding.pool.this_core(), failure);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Calls a function of the contract: `find` takes it from the instance.
+    ///
+    /// # Errors
+    /// Why there is no answer. The instance is not used again.
+    pub(crate) async fn invoke<P, R>(&mut self, function: TypedFunc<P, R>, parameters: P) -> Result<R, CallFailure>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift + 'static,
+    {
+        let waits = self.binding.pool.waits();
+        let wall = self.binding.pool.rights().budget.wall;
+        let snapshot = self.snapshot;
+        let Instance { store, stopwatch, mailbox, .. } = self.instance()?;
+        store.set_epoch_deadline(FIRST_LOOK);
+        let answer = if waits {
+            let call = function.call_async(store, parameters);
+            let driven = drive(call, stopwatch, mailbox, snapshot);
+            tokio::time::timeout(wall, driven).await.unwrap_or_else(|_| Err(Killed(CallFailure::Wall).into()))
+        } else {
+            function.call(store, parameters)
+        };
+        answer.map_err(|error| {
+            self.binding.explain(self.phase, &error);
+            failure_of(&error)
+        })
+    }
+
+    /// The instance the call runs in.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is gone, which [`Running::begin`] rules out.
+    pub(crate) fn instance(&mut self) -> Result<&mut Instance, CallFailure> {
+        self.lease.as_mut().ok_or(CallFailure::Unavailable)?.call()
+    }
+
+    /// Ends the call: checks the size of the answer, counts, and gives the instance back.
+    ///
+    /// # Errors
+    /// The failure of the call, or `Output` if the answer is larger than it may be.
+    pub(crate) fn end<R>(
+        mut self,
+        answer: Result<R, CallFailure>,
+        size: impl FnOnce(&R) -> usize,
+    ) -> Result<R, CallFailure> {
+        let limit = self.limit();
+        let answer = answer.and_then(|answer| {
+            if size(&answer) > limit { Err(CallFailure::Output) } else { Ok(answer) }
+        });
+        let failure = answer.as_ref().err().copied();
+        if let Some(mut lease) = self.lease.take() {
+            let core = lease.core();
+            if let Ok(instance) = lease.call() {
+                let state = instance.store.data_mut();
+                let rights = Arc::clone(&state.rights);
+                if failure.is_some() {
+                    state.output.flush(&rights);
+                }
+                state.end();
+                rights.meter.memory(state.space.memory());
+            }
+            lease.end(failure.is_none());
+            self.binding.called(core, self.phase, self.begun.elapsed(), failure);
+        }
+        self.settle(failure.is_some_and(is_kill));
+        answer
+    }
+
+    /// Bytes the answer may have: a body that is handed back may be as large as one that was handed in.
+    fn limit(&self) -> usize {
+        let budget = &self.binding.pool.rights().budget;
+        match self.phase {
+            Phase::RequestBody | Phase::ResponseBody => {
+                budget.output.max(budget.body_limit.saturating_add(budget.context_limit))
+            }
+            _ => budget.output,
+        }
+    }
+
+    fn settle(&mut self, killed: bool) {
+        if let Some(admission) = self.admission.take()
+            && admission.settle(killed)
+        {
+            self.binding.rests();
+        }
+    }
+}
+
+/// A call that is dropped before its end counts as abandoned; its lease takes the instance along.
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            self.binding.pool.rights().meter.abandoned(lease.core());
+        }
+    }
+}
+
+/// Runs a guest that may wait, and beside it the outbound exchange it waits for.
+async fn drive<R>(
+    call: impl Future<Output = wasmtime::Result<R>>,
+    stopwatch: &Stopwatch,
+    mailbox: &Mailbox,
+    snapshot: &Arc<Snapshot>,
+) -> wasmtime::Result<R> {
+    let mut call = pin!(call);
+    let mut exchange: Option<LocalBoxFuture<'_, ()>> = None;
+    std::future::poll_fn(move |context: &mut Context<'_>| {
+        loop {
+            stopwatch.resume();
+            let polled = call.as_mut().poll(context);
+            stopwatch.pause();
+            if polled.is_ready() {
+                return polled;
+            }
+            if let Some(job) = mailbox.take() {
+                exchange = Some(job.run(snapshot));
+            }
+            match exchange.as_mut().map(|exchange| exchange.as_mut().poll(context)) {
+                // The reply is there: the guest goes on at once.
+                Some(Poll::Ready(())) => exchange = None,
+                _ => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Which failure an error of wasmtime is.
+pub(crate) fn failure_of(error: &wasmtime::Error) -> CallFailure {
+    if let Some(Killed(failure)) = error.downcast_ref::<Killed>() {
+        return *failure;
+    }
+    // What goes wrong while the guest runs carries a backtrace of it; what is wrong with its answer does not.
+    if error.is::<Trap>() || error.is::<WasmBacktrace>() { CallFailure::Trap } else { CallFailure::Output }
+}
+
+/// Whether a failure is the plugin's own doing, so that it counts towards quarantine.
+fn is_kill(failure: CallFailure) -> bool {
+    !matches!(failure, CallFailure::Queue | CallFailure::Quarantined | CallFailure::Unavailable)
+}
+
+/// The values of the declared headers, in the order of declaration.
+fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Vec<types::DeclaredHeader<'a>> {
+    let mut declared = Vec::with_capacity(names.len());
+    for (name, index) in names.iter().zip(0_u16..) {
+        declared.extend(
+            headers.get_all(name).iter().map(|value| types::DeclaredHeader { index, value: value.as_bytes() }),
+        );
+    }
+    declared
+}
+
+/// The head as it comes in with a call.
+fn request_head<'a>(head: &'a RequestHead, headers: &'a [types::DeclaredHeader<'a>]) -> types::RequestHead<'a> {
+    types::RequestHead {
+        method: head.method.as_str(),
+        path: head.path(),
+        query: head.query(),
+        authority: &head.authority,
+        headers,
+    }
+}
+
+fn header(header: types::Header) -> plugin::Header {
+    plugin::Header { name: header.name, value: header.value.into() }
+}
+
+fn headers(list: Vec<types::Header>) -> Vec<plugin::Header> {
+    list.into_iter().map(header).collect()
+}
+
+fn response(response: types::Response) -> plugin::LocalResponse {
+    plugin::LocalResponse {
+        status: response.status,
+        headers: headers(response.headers),
+        body: Bytes::from(response.body),
+    }
+}
+
+/// What a list item costs beside its bytes, so that a list of nothing is not free.
+const ITEM: usize = 16;
+
+fn size_of_headers(list: &[types::Header]) -> usize {
+    list.iter().map(|header| header.name.len() + header.value.len() + ITEM).sum()
+}
+
+fn size_of_response(response: &types::Response) -> usize {
+    size_of_headers(&response.headers) + response.body.len()
+}

@@ -1,0 +1,40 @@
+//! Contract `rate-limiting`.
+
+use std::time::Duration;
+
+use wasmtime::component::Resource;
+use witgate_proxy::pipeline::plugin::{Bucket, Call, CallFailure};
+
+use super::{Given, Running, declared, request_head};
+use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
+use crate::meter::Phase;
+use crate::plugin::Loaded;
+
+/// What a bucket costs beside its names.
+const BUCKET: usize = 40;
+
+/// Asks which buckets a request draws on.
+pub(crate) async fn draw(binding: &Loaded, call: Call<'_>) -> Result<Vec<Bucket>, CallFailure> {
+    let mut running = Running::begin(binding, Phase::RateLimiting, Given { call, response: None }).await?;
+    let exported = running.instance()?.exports.rate_limiting.clone().ok_or(CallFailure::Unavailable)?;
+    let list = declared(&call.head.headers, &binding.interest.request_headers);
+    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_draw(), parameters).await;
+    let (buckets,) = running.end(answer, |(buckets,)| size(buckets))?;
+    Ok(buckets.into_iter().map(bucket).collect())
+}
+
+fn size(buckets: &[contract::Bucket]) -> usize {
+    buckets.iter().map(|bucket| bucket.policy.len() + bucket.key.len() + BUCKET).sum()
+}
+
+fn bucket(bucket: contract::Bucket) -> Bucket {
+    Bucket {
+        policy: bucket.policy,
+        key: bucket.key,
+        cost: bucket.cost,
+        limit: bucket.limit,
+        window: Duration::from_millis(bucket.window),
+        burst: bucket.burst,
+    }
+}

@@ -1,0 +1,39 @@
+//! Contract `routing`.
+
+use std::time::Duration;
+
+use wasmtime::component::Resource;
+use witgate_proxy::pipeline::plugin::{Call, CallFailure, Destination};
+
+use super::{Given, Running, declared, headers, request_head, size_of_headers};
+use crate::bindings::exports::witgate::plugin::routing as contract;
+use crate::meter::Phase;
+use crate::plugin::Loaded;
+
+/// Asks where a request goes.
+pub(crate) async fn route(binding: &Loaded, call: Call<'_>) -> Result<Option<Destination>, CallFailure> {
+    let mut running = Running::begin(binding, Phase::Routing, Given { call, response: None }).await?;
+    let exported = running.instance()?.exports.routing.clone().ok_or(CallFailure::Unavailable)?;
+    let list = declared(&call.head.headers, &binding.interest.request_headers);
+    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_route(), parameters).await;
+    let (chosen,) = running.end(answer, |(chosen,)| chosen.as_ref().map_or(0, size))?;
+    Ok(chosen.map(destination))
+}
+
+fn size(chosen: &contract::Destination) -> usize {
+    chosen.upstream.as_ref().map_or(0, String::len)
+        + chosen.path.as_ref().map_or(0, String::len)
+        + chosen.hash_key.as_ref().map_or(0, Vec::len)
+        + size_of_headers(&chosen.response_headers)
+}
+
+fn destination(chosen: contract::Destination) -> Destination {
+    Destination {
+        upstream: chosen.upstream,
+        path: chosen.path,
+        hash_key: chosen.hash_key.map(Into::into),
+        timeout: chosen.timeout.map(Duration::from_millis),
+        response_headers: headers(chosen.response_headers),
+    }
+}

@@ -1,0 +1,129 @@
+//! Contract `transformation`: heads and bodies, down and up.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::component::Resource;
+use witgate_proxy::pipeline::plugin::{
+    BodyResult, Call, CallFailure, HeaderChange, Piece, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead,
+    ResponseOutcome,
+};
+
+use super::{Given, ITEM, Running, declared, header, request_head, response, size_of_response};
+use crate::bindings::exports::witgate::plugin::transformation as contract;
+use crate::bindings::witgate::plugin::types;
+use crate::meter::Phase;
+use crate::plugin::Loaded;
+
+/// Hands over the head of a request.
+pub(crate) async fn request(binding: &Loaded, call: Call<'_>) -> Result<RequestOutcome, CallFailure> {
+    let mut running = Running::begin(binding, Phase::Request, Given { call, response: None }).await?;
+    let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
+    let list = declared(&call.head.headers, &binding.interest.request_headers);
+    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_on_request(), parameters).await;
+    let (outcome,) = running.end(answer, |(outcome,)| match outcome {
+        contract::RequestOutcome::Proceed(changes) => {
+            size_of_changes(&changes.headers)
+                + changes.path.as_ref().map_or(0, String::len)
+                + changes.method.as_ref().map_or(0, String::len)
+                + changes.context.len()
+        }
+        contract::RequestOutcome::Respond(answer) => size_of_response(answer),
+    })?;
+    Ok(match outcome {
+        contract::RequestOutcome::Proceed(changes) => RequestOutcome::Proceed(RequestChanges {
+            headers: changes.headers.into_iter().map(change).collect(),
+            path: changes.path,
+            method: changes.method,
+            context: changes.context.into(),
+        }),
+        contract::RequestOutcome::Respond(answer) => {
+            binding.turned_away(binding.pool.this_core());
+            RequestOutcome::Respond(response(answer))
+        }
+    })
+}
+
+/// Hands over a piece of the body of a request.
+pub(crate) async fn request_body(binding: &Loaded, call: Call<'_>, piece: Piece) -> Result<BodyResult, CallFailure> {
+    let mut running = Running::begin(binding, Phase::RequestBody, Given { call, response: None }).await?;
+    let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
+    let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_on_request_body(), parameters).await;
+    let (result,) = running.end(answer, |(result,)| size_of_body(result))?;
+    Ok(body_result(result))
+}
+
+/// Hands over the head of a response.
+pub(crate) async fn response_head(
+    binding: &Loaded,
+    call: Call<'_>,
+    head: Arc<ResponseHead>,
+    context: Bytes,
+) -> Result<ResponseOutcome, CallFailure> {
+    let given = Given { call, response: Some(Arc::clone(&head)) };
+    let mut running = Running::begin(binding, Phase::Response, given).await?;
+    let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
+    let list = declared(&head.headers, &binding.interest.response_headers);
+    let lowered = contract::ResponseHead { status: head.status, headers: &list };
+    let parameters = (lowered, &context[..], Resource::new_borrow(0), Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_on_response(), parameters).await;
+    let (outcome,) = running.end(answer, |(outcome,)| match outcome {
+        contract::ResponseOutcome::Proceed(changes) => {
+            size_of_changes(&changes.headers) + changes.context.as_ref().map_or(0, Vec::len)
+        }
+        contract::ResponseOutcome::Respond(answer) => size_of_response(answer),
+    })?;
+    Ok(match outcome {
+        contract::ResponseOutcome::Proceed(changes) => ResponseOutcome::Proceed(ResponseChanges {
+            headers: changes.headers.into_iter().map(change).collect(),
+            status: changes.status,
+            context: changes.context.map(Bytes::from),
+        }),
+        contract::ResponseOutcome::Respond(answer) => ResponseOutcome::Respond(response(answer)),
+    })
+}
+
+/// Hands over a piece of the body of a response.
+pub(crate) async fn response_body(
+    binding: &Loaded,
+    call: Call<'_>,
+    head: Arc<ResponseHead>,
+    piece: Piece,
+) -> Result<BodyResult, CallFailure> {
+    let given = Given { call, response: Some(head) };
+    let mut running = Running::begin(binding, Phase::ResponseBody, given).await?;
+    let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
+    let parameters =
+        (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0), Resource::new_borrow(0));
+    let answer = running.invoke(exported.func_on_response_body(), parameters).await;
+    let (result,) = running.end(answer, |(result,)| size_of_body(result))?;
+    Ok(body_result(result))
+}
+
+fn size_of_changes(changes: &[types::HeaderChange]) -> usize {
+    let sizes = changes.iter().map(|change| match change {
+        types::HeaderChange::Set(header) | types::HeaderChange::Append(header) => {
+            header.name.len() + header.value.len() + ITEM
+        }
+        types::HeaderChange::Remove(name) => name.len() + ITEM,
+    });
+    sizes.sum()
+}
+
+fn size_of_body(result: &contract::BodyResult) -> usize {
+    result.output.as_ref().map_or(0, Vec::len) + result.context.as_ref().map_or(0, Vec::len)
+}
+
+fn body_result(result: contract::BodyResult) -> BodyResult {
+    BodyResult { output: result.output.map(Bytes::from), context: result.context.map(Bytes::from) }
+}
+
+fn change(change: types::HeaderChange) -> HeaderChange {
+    match change {
+        types::HeaderChange::Set(set) => HeaderChange::Set(header(set)),
+        types::HeaderChange::Append(appended) => HeaderChange::Append(header(appended)),
+        types::HeaderChange::Remove(name) => HeaderChange::Remove(name),
+    }
+}

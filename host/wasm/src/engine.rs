@@ -1,0 +1,106 @@
+//! The engine: how components are compiled and where their memory comes from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
+
+/// How often the epoch advances. A loop is noticed at most this much late; a shorter tick costs more of a core than it
+/// gains.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// Stack a guest may use.
+const GUEST_STACK: usize = 512 << 10;
+
+/// Stack of a call that may wait: the guest's and what the host needs above it.
+const FIBER_STACK: usize = 2 << 20;
+
+/// Bytes of an instance's memory that stay resident when its place is used again. Clearing them by hand is cheaper
+/// than giving the pages back to the kernel.
+const KEEP_RESIDENT: usize = 64 << 10;
+
+/// The engine for the contracts of `witgate:plugin`, with its clock.
+///
+/// Components of other worlds that need component-model async get another engine: its cost is in every call.
+pub(crate) struct Engine {
+    /// What compiles and runs.
+    pub(crate) wasmtime: wasmtime::Engine,
+    /// Ticks since the start.
+    pub(crate) ticks: Arc<Ticks>,
+}
+
+/// The epoch, as the host counts it.
+#[derive(Default)]
+pub(crate) struct Ticks(AtomicU64);
+
+impl Ticks {
+    /// Ticks since the start.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// An engine with room for this many instances at once.
+    ///
+    /// Instances come from a pool, which halves the price of a fresh one. Where the kernel refuses its address space
+    /// (a limit on virtual memory), they are mapped one by one.
+    ///
+    /// # Errors
+    /// The processor or the kernel lacks what compiled code needs.
+    pub(crate) fn new(instances: u32) -> wasmtime::Result<Engine> {
+        let pooled = wasmtime::Engine::new(config().allocation_strategy(pool(instances)));
+        let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(&config()))?;
+        let ticks = Arc::new(Ticks::default());
+        start_ticker(&wasmtime, Arc::clone(&ticks))?;
+        Ok(Engine { wasmtime, ticks })
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(GUEST_STACK)
+        .async_stack_size(FIBER_STACK)
+        // Compilation stays on the one thread that was made for it.
+        .parallel_compilation(false)
+        .wasm_memory64(false)
+        .memory_init_cow(true);
+    config
+}
+
+fn pool(instances: u32) -> InstanceAllocationStrategy {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        // A component is several core modules: the plugin and the shims that join it to its imports.
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(instances)
+        .table_elements(100_000)
+        .max_core_instance_size(4 << 20)
+        .max_component_instance_size(4 << 20)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// One thread an engine, which ends with it.
+fn start_ticker(engine: &wasmtime::Engine, ticks: Arc<Ticks>) -> wasmtime::Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new().name("witgate-epoch".into()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            ticks.0.fetch_add(1, Ordering::Relaxed);
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What is counted about bindings, as `/metrics` shows it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use witgate_proxy::pipeline::plugin::Plugin;
+use witgate_proxy::telemetry::collect::Family;
+
+use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, Phase, Reading};
+use crate::plugin::Loaded;
+use crate::quarantine::Health;
+use crate::runtime::Watched;
+
+/// Collects from every binding in service.
+pub(crate) struct Bindings(pub(crate) Arc<Watched>);
+
+impl fmt::Debug for Bindings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Bindings")
+    }
+}
+
+type Rows = Vec<(Arc<Loaded>, Reading)>;
+
+impl Collector for Bindings {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let read = |loaded: Arc<Loaded>| {
+            let reading = loaded.meter().read();
+            (loaded, reading)
+        };
+        let rows: Rows = self.0.all().into_iter().map(read).collect();
+        calls(&rows, &mut encoder)?;
+        counters(&rows, &mut encoder)?;
+        gauges(&rows, &mut encoder)?;
+        custom(&rows, &mut encoder)
+    }
+}
+
+fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let help = "Calls of plugins that ran to an end, by phase";
+    let mut family = Family::counters(encoder, "witgate_plugin_calls", help)?;
+    for (loaded, reading) in rows {
+        for (phase, count) in Phase::ALL.iter().zip(reading.calls).filter(|(_, count)| *count > 0) {
+            family.counter(&[("binding", &**loaded.binding()), ("phase", phase.as_str())], count)?;
+        }
+    }
+    let help = "Calls of plugins that gave no answer, by kind";
+    let mut family = Family::counters(encoder, "witgate_plugin_failures", help)?;
+    for (loaded, reading) in rows {
+        for (failure, count) in FAILURES.iter().zip(reading.failures) {
+            family.counter(&[("binding", &**loaded.binding()), ("kind", failure.as_str())], count)?;
+        }
+    }
+    let help = "Time of plugin calls";
+    let mut family = Family::histograms(encoder, "witgate_plugin_call_microseconds", help)?;
+    for (loaded, reading) in rows {
+        let bounds = MICROSECONDS.iter().map(|bound| *bound as f64).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(reading.times).collect();
+        let count = reading.times.iter().sum();
+        family.histogram(&[("binding", &**loaded.binding())], (reading.microseconds as f64, count, buckets))?;
+    }
+    Ok(())
+}
+
+/// A counter of one number of a reading.
+type Column = (&'static str, &'static str, fn(&Reading) -> u64);
+
+const COUNTERS: [Column; 8] = [
+    ("witgate_plugin_denials", "Requests that plugins turned away", |reading| reading.refusals),
+    ("witgate_plugin_abandoned", "Calls whose client went away", |reading| reading.abandoned),
+    ("witgate_plugin_instances_made", "Instances made", |reading| reading.made),
+    ("witgate_plugin_grants_refused", "Uses of what is not granted", |reading| reading.grants_refused),
+    ("witgate_plugin_log_lines_dropped", "Log lines over the pace", |reading| reading.log_lines_dropped),
+    ("witgate_plugin_metrics_dropped", "Values under names that could not be had", |reading| reading.metrics_dropped),
+    ("witgate_plugin_quarantines", "Times a binding began to rest", |reading| reading.quarantines),
+    ("witgate_plugin_reverts", "Times a new version was to be taken back", |reading| reading.reverts),
+];
+
+fn counters(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    for (name, help, column) in COUNTERS {
+        let mut family = Family::counters(encoder, name, help)?;
+        for (loaded, reading) in rows {
+            family.counter(&[("binding", &**loaded.binding())], column(reading))?;
+        }
+    }
+    Ok(())
+}
+
+fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let mut family = Family::gauges(encoder, "witgate_plugin_instances", "Instances there are")?;
+    for (loaded, reading) in rows {
+        family.gauge(&[("binding", &**loaded.binding())], saturated(reading.live))?;
+    }
+    let help = "The most memory one instance had, in bytes";
+    let mut family = Family::gauges(encoder, "witgate_plugin_memory_high_bytes", help)?;
+    for (loaded, reading) in rows {
+        family.gauge(&[("binding", &**loaded.binding())], saturated(reading.memory_high))?;
+    }
+    let help = "0: in service, 1: rests, 2: is being probed";
+    let mut family = Family::gauges(encoder, "witgate_plugin_quarantine", help)?;
+    for (loaded, _) in rows {
+        let state = match loaded.health() {
+            Health::Serving => 0,
+            Health::Resting => 1,
+            Health::Probing => 2,
+        };
+        family.gauge(&[("binding", &**loaded.binding())], state)?;
+    }
+    Ok(())
+}
+
+fn saturated(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What plugins count by themselves: a family for each kind.
+fn custom(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let mut family = Family::counters(encoder, "witgate_plugin_custom", "Counters of plugins")?;
+    each(rows, Kind::Counter, |binding, name, value, _| {
+        family.counter(&[("binding", binding), ("name", name)], value as u64)
+    })?;
+    let mut family = Family::gauges(encoder, "witgate_plugin_custom_gauge", "Gauges of plugins")?;
+    each(rows, Kind::Gauge, |binding, name, value, _| {
+        family.gauge_of(&[("binding", binding), ("name", name)], value)
+    })?;
+    let mut family = Family::histograms(encoder, "witgate_plugin_custom_histogram", "Histograms of plugins")?;
+    each(rows, Kind::Histogram, |binding, name, sum, distribution| {
+        let counts = distribution.map(Distribution::counts).unwrap_or_default();
+        let buckets: Vec<(f64, u64)> = BOUNDS.iter().copied().chain([f64::INFINITY]).zip(counts).collect();
+        family.histogram(&[("binding", binding), ("name", name)], (sum, counts.iter().sum(), buckets))
+    })
+}
+
+/// Every number of one kind.
+fn each(
+    rows: &Rows,
+    kind: Kind,
+    mut see: impl FnMut(&str, &str, f64, Option<&Distribution>) -> fmt::Result,
+) -> fmt::Result {
+    let mut result = Ok(());
+    for (loaded, _) in rows {
+        loaded.meter().names().read(|name, found, value, distribution| {
+            if found == kind && result.is_ok() {
+                result = see(loaded.binding(), name, value, distribution);
+            }
+        });
+    }
+    result
+}

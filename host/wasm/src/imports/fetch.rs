@@ -1,0 +1,157 @@
+//! `fetch`: outbound HTTP through a named upstream.
+//!
+//! The guest runs on a stack of its own while it waits, but an outbound exchange belongs to the core: it uses that
+//! core's connections. So the host function only puts the request into a mailbox; the caller of the guest takes it out
+//! and drives it beside the guest. Dropping the call drops both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Request, Response};
+use tokio::sync::oneshot;
+use witgate_proxy::fault::{Fault, FaultKind};
+use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::upstream;
+
+use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
+use crate::bindings::witgate::plugin::types::Header;
+use crate::state::HostState;
+
+/// Headers that belong to the gateway: framing, and those of one hop (RFC 9110 section 7.6.1).
+const RESERVED: [HeaderName; 8] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+type Reply = Result<InboundResponse, Error>;
+
+impl Host for HostState {
+    async fn send(&mut self, request: OutboundRequest) -> wasmtime::Result<Reply> {
+        self.charge()?;
+        if !self.rights.grants.fetch.contains(&request.upstream) {
+            self.rights.meter.grant_refused();
+            return Ok(Err(Error::Denied));
+        }
+        let timeout = request.timeout.map(Duration::from_millis);
+        let upstream = request.upstream.clone();
+        let trace = self.trace_parent();
+        let request = match outbound(request, trace) {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error)),
+        };
+        let limit = self.rights.budget.fetch_limit;
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.put(Job { upstream, request, timeout, limit, reply });
+        // No answer means that nobody drives fetches here: the plugin is being configured.
+        Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
+    }
+}
+
+fn invalid(text: impl Into<String>) -> Error {
+    Error::Invalid(text.into())
+}
+
+/// The request as the upstream is to see it.
+fn outbound(request: OutboundRequest, trace: Option<String>) -> Result<Request<Bytes>, Error> {
+    if !request.path.starts_with('/') {
+        return Err(invalid("the path must begin with `/`"));
+    }
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| invalid("the method is not a token"))?;
+    let uri = http::uri::PathAndQuery::try_from(request.path)
+        .map_err(|_| invalid("the path holds characters that must be percent-encoded"))?;
+    let mut outbound = Request::new(Bytes::from(request.body));
+    *outbound.method_mut() = method;
+    *outbound.uri_mut() = uri.into();
+    let headers = outbound.headers_mut();
+    for Header { name, value } in request.headers {
+        let Ok(name) = HeaderName::try_from(&name) else {
+            return Err(invalid(format!("`{}` is not a header name", name.escape_default())));
+        };
+        if RESERVED.contains(&name) || name == "keep-alive" || name == "proxy-connection" {
+            return Err(invalid(format!("`{name}` is the gateway's to set")));
+        }
+        let value = HeaderValue::try_from(value)
+            .map_err(|_| invalid(format!("the value of `{name}` holds control characters")))?;
+        if name == HOST {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+    }
+    if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
+        headers.insert("traceparent", trace);
+    }
+    Ok(outbound)
+}
+
+/// One outbound request on its way from the guest to its caller.
+pub(crate) struct Job {
+    upstream: String,
+    request: Request<Bytes>,
+    timeout: Option<Duration>,
+    limit: usize,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// Where the guest leaves a job for its caller. A guest has one at a time, because it waits for the reply.
+#[derive(Clone, Default)]
+pub(crate) struct Mailbox(Arc<Mutex<Option<Job>>>);
+
+impl Mailbox {
+    fn put(&self, job: Job) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    }
+
+    /// Takes the job out.
+    pub(crate) fn take(&self) -> Option<Job> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Drops a job nobody took.
+    pub(crate) fn clear(&self) {
+        drop(self.take());
+    }
+}
+
+impl Job {
+    /// The exchange, on the core that drives it.
+    pub(crate) fn run(self, snapshot: &Arc<Snapshot>) -> LocalBoxFuture<'_, ()> {
+        Box::pin(async move {
+            let answer =
+                upstream::fetch(snapshot, &self.upstream, self.request, self.timeout, self.limit).await;
+            // The guest may be gone by now; then nobody waits for the reply.
+            let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
+        })
+    }
+}
+
+fn inbound(response: Response<Bytes>) -> InboundResponse {
+    let headers = response.headers().iter();
+    InboundResponse {
+        status: response.status().as_u16(),
+        headers: headers
+            .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
+            .collect(),
+        body: response.into_body().into(),
+    }
+}
+
+fn refusal(fault: &Fault) -> Error {
+    match fault.kind {
+        FaultKind::ConnectTimeout | FaultKind::FirstByteTimeout | FaultKind::RequestTimeout => Error::Timeout,
+        FaultKind::UpstreamProtocol if fault.detail.as_deref() == Some("response too large") => Error::TooLarge,
+        _ => Error::Unavailable,
+    }
+}

@@ -1,0 +1,112 @@
+//! `log`: lines of a plugin in the gateway's log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use witgate_config::model::LogLevel;
+
+use crate::bindings::witgate::plugin::log::{Host, Level};
+use crate::rights::Rights;
+use crate::state::HostState;
+
+/// Bytes of a line; what is more is cut.
+const LINE: usize = 4 << 10;
+
+impl Host for HostState {
+    fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        self.charge()?;
+        deliver(&self.rights, level.into(), &message);
+        Ok(())
+    }
+
+    fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
+        self.charge()?;
+        Ok(self.rights.journal.enabled(level.into()))
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Debug => LogLevel::Debug,
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
+        }
+    }
+}
+
+/// Writes a line of a binding, if its pace allows.
+pub(crate) fn deliver(rights: &Rights, level: LogLevel, message: &str) {
+    if !rights.journal.enabled(level) {
+        return;
+    }
+    if !rights.pace.admit() {
+        rights.meter.log_line_dropped();
+        return;
+    }
+    rights.journal.write(level, &rights.binding, &printable(message));
+}
+
+/// The line, cut at a character boundary, its control characters escaped.
+fn printable(message: &str) -> String {
+    let mut end = message.len().min(LINE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut line = String::with_capacity(end);
+    for character in message[..end].chars() {
+        if character.is_control() { line.extend(character.escape_default()) } else { line.push(character) }
+    }
+    if end < message.len() {
+        line.push('…');
+    }
+    line
+}
+
+/// Lines a second, counted over all cores: the second and the lines written in it share one number.
+pub(crate) struct Pace {
+    limit: u32,
+    begun: Instant,
+    window: AtomicU64,
+}
+
+impl Pace {
+    /// At most `limit` lines in each second.
+    pub(crate) fn new(limit: u32) -> Self {
+        Pace { limit, begun: Instant::now(), window: AtomicU64::new(0) }
+    }
+
+    /// Whether one more line may be written.
+    pub(crate) fn admit(&self) -> bool {
+        // Seconds wrap after 136 years of one version in service.
+        let second = (self.begun.elapsed().as_secs() & u64::from(u32::MAX)) << 32;
+        let counted = self.window.try_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
+            if window & !u64::from(u32::MAX) != second {
+                return (self.limit > 0).then_some(second | 1);
+            }
+            (window & u64::from(u32::MAX) < u64::from(self.limit)).then_some(window + 1)
+        });
+        counted.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_long_lines_cut() {
+        assert_eq!(printable("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
+        let long = "ü".repeat(LINE);
+        let line = printable(&long);
+        assert_eq!(line.len(), LINE + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_second_has_room_for_the_limit() {
+        let pace = Pace::new(3);
+        let written = (0..100).filter(|_| pace.admit()).count();
+        assert!((3..=6).contains(&written), "at most two seconds can have begun, {written} lines were written");
+    }
+}

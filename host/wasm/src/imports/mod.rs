@@ -1,0 +1,39 @@
+//! What a guest may ask of the host: one file an interface.
+
+pub(crate) mod crypto;
+pub(crate) mod fetch;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod request;
+pub(crate) mod store;
+pub(crate) mod wasi;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::witgate::plugin;
+use crate::state::HostState;
+
+/// Everything a guest that never waits may import.
+///
+/// # Errors
+/// None in practice: a name is defined once.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    plugin::types::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    plugin::log::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    plugin::metrics::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    plugin::store::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    plugin::crypto::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    wasi::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// The same and `fetch`, which waits: guests linked with it run on a stack of their own.
+///
+/// # Errors
+/// As [`linker`].
+pub(crate) fn waiting_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = linker(engine)?;
+    plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    Ok(linker)
+}

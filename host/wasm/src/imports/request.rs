@@ -1,0 +1,134 @@
+//! `types`: the borrowed views of request and response.
+
+use http::HeaderMap;
+use wasmtime::component::Resource;
+use witgate_proxy::telemetry::trace::TraceContext;
+
+use crate::bindings::witgate::plugin::types::{Header, Host, HostRequest, HostResponseView, Identity};
+use crate::bindings::{RequestView, ResponseView};
+use crate::state::HostState;
+
+type Answer<T> = wasmtime::Result<T>;
+
+impl Host for HostState {}
+
+impl HostRequest for HostState {
+    fn header(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Vec<Vec<u8>>> {
+        Ok(values(&self.request()?.headers, &name))
+    }
+
+    fn headers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
+        Ok(fields(&self.request()?.headers))
+    }
+
+    fn method(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.method.as_str().to_owned())
+    }
+
+    fn path(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.path().to_owned())
+    }
+
+    fn query(&mut self, _view: Resource<RequestView>) -> Answer<Option<String>> {
+        Ok(self.request()?.query().map(str::to_owned))
+    }
+
+    fn authority(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.authority.as_ref().to_owned())
+    }
+
+    fn scheme(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.scheme.as_str().to_owned())
+    }
+
+    fn client_address(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.client.address.to_string())
+    }
+
+    fn identity(&mut self, _view: Resource<RequestView>) -> Answer<Option<Identity>> {
+        let identity = self.request()?.identity.as_ref();
+        Ok(identity.map(|known| Identity { subject: known.subject.clone(), claims: known.claims.clone() }))
+    }
+
+    fn client_certificate(&mut self, _view: Resource<RequestView>) -> Answer<Vec<(String, String)>> {
+        let Some(certificate) = &self.request()?.client.certificate else { return Ok(Vec::new()) };
+        let mut fields = vec![("subject".to_owned(), certificate.subject.clone())];
+        fields.extend(certificate.names.iter().map(|name| ("san".to_owned(), name.clone())));
+        fields.push(("fingerprint".to_owned(), certificate.fingerprint.clone()));
+        Ok(fields)
+    }
+
+    fn route(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.route.as_ref().to_owned())
+    }
+
+    fn path_parameter(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Option<String>> {
+        let parameters = &self.request()?.parameters;
+        Ok(parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.clone()))
+    }
+
+    fn original_path(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.received_target.path().to_owned())
+    }
+
+    fn request_id(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(self.request()?.request_id.as_ref().to_owned())
+    }
+
+    fn trace_parent(&mut self, _view: Resource<RequestView>) -> Answer<String> {
+        Ok(trace_parent(&self.request()?.trace))
+    }
+
+    fn trailers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
+        Ok(self.request()?.trailers.as_ref().map(fields).unwrap_or_default())
+    }
+
+    fn drop(&mut self, _view: Resource<RequestView>) -> Answer<()> {
+        // A guest only ever borrows the view; giving the borrow back costs nothing.
+        Ok(())
+    }
+}
+
+impl HostResponseView for HostState {
+    fn header(&mut self, _view: Resource<ResponseView>, name: String) -> Answer<Vec<Vec<u8>>> {
+        Ok(values(&self.response()?.headers, &name))
+    }
+
+    fn headers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
+        Ok(fields(&self.response()?.headers))
+    }
+
+    fn status(&mut self, _view: Resource<ResponseView>) -> Answer<u16> {
+        Ok(self.response()?.status)
+    }
+
+    fn is_local(&mut self, _view: Resource<ResponseView>) -> Answer<bool> {
+        Ok(self.response()?.local)
+    }
+
+    fn trailers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
+        Ok(self.response()?.trailers.as_ref().map(fields).unwrap_or_default())
+    }
+
+    fn drop(&mut self, _view: Resource<ResponseView>) -> Answer<()> {
+        Ok(())
+    }
+}
+
+fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
+    headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+}
+
+fn fields(headers: &HeaderMap) -> Vec<Header> {
+    headers
+        .iter()
+        .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
+        .collect()
+}
+
+/// The `traceparent` of a hop (W3C Trace Context, section 3.2).
+pub(crate) fn trace_parent(trace: &TraceContext) -> String {
+    let trace_id = u128::from_be_bytes(trace.trace_id);
+    let span = u64::from_be_bytes(trace.span);
+    format!("00-{trace_id:032x}-{span:016x}-{:02x}", u8::from(trace.sampled))
+}

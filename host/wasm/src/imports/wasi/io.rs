@@ -1,0 +1,170 @@
+//! `wasi:io`: streams that are always ready, and end in the log.
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
+use witgate_config::model::LogLevel;
+
+use super::VERSION;
+use crate::imports::log::deliver;
+use crate::rights::Rights;
+use crate::state::HostState;
+
+/// Representation of standard output.
+pub(super) const STDOUT: u32 = 1;
+
+/// Representation of standard error.
+pub(super) const STDERR: u32 = 2;
+
+/// Bytes a write may have, and a line that has not ended yet.
+const BUFFER: usize = 4 << 10;
+
+/// Standard input, which is at its end.
+pub(super) enum InputStream {}
+
+/// Standard output or error.
+pub(super) enum OutputStream {}
+
+/// Something to wait for. Only streams have it, and they are ready.
+pub(super) enum Pollable {}
+
+/// An error of a stream. There is never one.
+enum StreamFailure {}
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum StreamError {
+    #[component(name = "last-operation-failed")]
+    LastOperationFailed(Resource<StreamFailure>),
+    #[component(name = "closed")]
+    Closed,
+}
+
+/// What a guest has printed since the last end of a line.
+#[derive(Default)]
+pub(crate) struct Output {
+    out: Vec<u8>,
+    error: Vec<u8>,
+}
+
+impl Output {
+    /// Takes up what is printed; whole lines go to the log.
+    fn print(&mut self, rights: &Rights, stream: u32, bytes: &[u8]) {
+        let (pending, level) =
+            if stream == STDERR { (&mut self.error, LogLevel::Warn) } else { (&mut self.out, LogLevel::Info) };
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = piece.strip_suffix(b"\n");
+            pending.extend_from_slice(line.unwrap_or(piece));
+            if line.is_some() || pending.len() >= BUFFER {
+                deliver(rights, level, &String::from_utf8_lossy(pending));
+                pending.clear();
+            }
+        }
+    }
+
+    /// Writes what is left of a line: the guest will not end it.
+    pub(crate) fn flush(&mut self, rights: &Rights) {
+        for stream in [STDOUT, STDERR] {
+            let pending = if stream == STDERR { &self.error } else { &self.out };
+            if !pending.is_empty() {
+                self.print(rights, stream, b"\n");
+            }
+        }
+    }
+}
+
+/// Defines the interfaces.
+pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    let mut error = linker.instance(&format!("wasi:io/error@{VERSION}"))?;
+    error.resource("error", ResourceType::host::<StreamFailure>(), |_, _| Ok(()))?;
+    error.func_wrap("[method]error.to-debug-string", |mut store, (_this,): (Resource<StreamFailure>,)| {
+        store.data_mut().charge()?;
+        Ok((String::new(),))
+    })?;
+    let mut poll = linker.instance(&format!("wasi:io/poll@{VERSION}"))?;
+    poll.resource("pollable", ResourceType::host::<Pollable>(), |_, _| Ok(()))?;
+    poll.func_wrap("[method]pollable.ready", |mut store, (_this,): (Resource<Pollable>,)| {
+        store.data_mut().charge()?;
+        Ok((true,))
+    })?;
+    poll.func_wrap("[method]pollable.block", |mut store, (_this,): (Resource<Pollable>,)| {
+        store.data_mut().charge()
+    })?;
+    poll.func_wrap("poll", |mut store, (pollables,): (Vec<Resource<Pollable>>,)| {
+        store.data_mut().charge()?;
+        Ok(((0..pollables.len()).filter_map(|index| u32::try_from(index).ok()).collect::<Vec<u32>>(),))
+    })?;
+    let mut streams = linker.instance(&format!("wasi:io/streams@{VERSION}"))?;
+    input(&mut streams)?;
+    output(&mut streams)
+}
+
+fn input(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    streams.resource("input-stream", ResourceType::host::<InputStream>(), |_, _| Ok(()))?;
+    for name in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
+        streams.func_wrap(name, |mut store, (_this, _length): (Resource<InputStream>, u64)| {
+            store.data_mut().charge()?;
+            Ok((Err::<Vec<u8>, StreamError>(StreamError::Closed),))
+        })?;
+    }
+    for name in ["[method]input-stream.skip", "[method]input-stream.blocking-skip"] {
+        streams.func_wrap(name, |mut store, (_this, _length): (Resource<InputStream>, u64)| {
+            store.data_mut().charge()?;
+            Ok((Err::<u64, StreamError>(StreamError::Closed),))
+        })?;
+    }
+    streams.func_wrap("[method]input-stream.subscribe", |mut store, (_this,): (Resource<InputStream>,)| {
+        store.data_mut().charge()?;
+        Ok((Resource::<Pollable>::new_own(0),))
+    })
+}
+
+type Written = (Result<(), StreamError>,);
+
+fn output(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    streams.resource("output-stream", ResourceType::host::<OutputStream>(), |_, _| Ok(()))?;
+    streams.func_wrap("[method]output-stream.check-write", |mut store, (_this,): (Resource<OutputStream>,)| {
+        store.data_mut().charge()?;
+        Ok((Ok::<u64, StreamError>(BUFFER as u64),))
+    })?;
+    for name in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
+        streams.func_wrap(name, |store, (this, bytes): (Resource<OutputStream>, Vec<u8>)| {
+            write(store, &this, &bytes)
+        })?;
+    }
+    for name in ["[method]output-stream.write-zeroes", "[method]output-stream.blocking-write-zeroes-and-flush"] {
+        streams.func_wrap(name, |mut store, (_this, _length): (Resource<OutputStream>, u64)| -> wasmtime::Result<Written> {
+            store.data_mut().charge()?;
+            Ok((Ok(()),))
+        })?;
+    }
+    for name in ["[method]output-stream.flush", "[method]output-stream.blocking-flush"] {
+        streams.func_wrap(name, |mut store, (_this,): (Resource<OutputStream>,)| -> wasmtime::Result<Written> {
+            store.data_mut().charge()?;
+            Ok((Ok(()),))
+        })?;
+    }
+    for name in ["[method]output-stream.splice", "[method]output-stream.blocking-splice"] {
+        streams.func_wrap(
+            name,
+            |mut store, (_this, _from, _length): (Resource<OutputStream>, Resource<InputStream>, u64)| {
+                store.data_mut().charge()?;
+                Ok((Err::<u64, StreamError>(StreamError::Closed),))
+            },
+        )?;
+    }
+    streams.func_wrap("[method]output-stream.subscribe", |mut store, (_this,): (Resource<OutputStream>,)| {
+        store.data_mut().charge()?;
+        Ok((Resource::<Pollable>::new_own(0),))
+    })
+}
+
+fn write(
+    mut store: StoreContextMut<'_, HostState>,
+    stream: &Resource<OutputStream>,
+    bytes: &[u8],
+) -> wasmtime::Result<Written> {
+    let state = store.data_mut();
+    state.charge()?;
+    state.output.print(&state.rights, stream.rep(), bytes);
+    Ok((Ok(()),))
+}

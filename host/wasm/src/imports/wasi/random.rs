@@ -1,0 +1,45 @@
+//! `wasi:random`: all of it is cryptographically secure, also what need not be.
+
+use wasmtime::component::Linker;
+
+use super::VERSION;
+use crate::state::HostState;
+
+/// Bytes a guest may ask for at once.
+const BYTES: u64 = 64 << 10;
+
+/// Defines the interfaces.
+pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    for (interface, bytes, number) in [
+        ("random", "get-random-bytes", "get-random-u64"),
+        ("insecure", "get-insecure-random-bytes", "get-insecure-random-u64"),
+    ] {
+        let mut random = linker.instance(&format!("wasi:random/{interface}@{VERSION}"))?;
+        random.func_wrap(bytes, |mut store, (length,): (u64,)| {
+            store.data_mut().charge()?;
+            let length = usize::try_from(length.min(BYTES)).unwrap_or_default();
+            let mut random = vec![0; length];
+            fill(&mut random)?;
+            Ok((random,))
+        })?;
+        random.func_wrap(number, |mut store, ()| {
+            store.data_mut().charge()?;
+            Ok((random_number()?,))
+        })?;
+    }
+    let mut seed = linker.instance(&format!("wasi:random/insecure-seed@{VERSION}"))?;
+    seed.func_wrap("insecure-seed", |mut store, ()| {
+        store.data_mut().charge()?;
+        Ok(((random_number()?, random_number()?),))
+    })
+}
+
+fn random_number() -> wasmtime::Result<u64> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn fill(bytes: &mut [u8]) -> wasmtime::Result<()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| wasmtime::Error::msg("no random numbers are to be had"))
+}

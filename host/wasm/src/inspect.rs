@@ -1,0 +1,237 @@
+//! What a component is, found without compiling it.
+
+use std::fmt::Write;
+
+use wasmparser::{Encoding, Parser, Payload, Validator};
+use witgate_proxy::pipeline::plugin::Contracts;
+
+use crate::bindings::name;
+use crate::imports::wasi;
+use crate::refusal::{Reason, Refusal, problem};
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// SHA-256 of the file.
+    pub digest: [u8; 32],
+    /// Bytes of the file.
+    pub size: usize,
+    /// The contracts it exports.
+    pub contracts: Contracts,
+    /// Names of all interfaces it imports, sorted.
+    pub imports: Vec<String>,
+    /// Names of all interfaces it exports, sorted.
+    pub exports: Vec<String>,
+    /// The JSON Schema of its settings; none until it was asked, see [`Runtime::inspect`](crate::Runtime::inspect).
+    pub settings_schema: Option<serde_json::Value>,
+}
+
+impl Inspection {
+    /// Whether a binding must grant upstreams to `fetch`.
+    pub fn needs_fetch(&self) -> bool {
+        self.imports.iter().any(|import| import == name::FETCH)
+    }
+
+    /// Whether a binding must grant spaces of the store.
+    pub fn needs_store(&self) -> bool {
+        self.imports.iter().any(|import| import == name::STORE)
+    }
+
+    /// Whether a binding may grant upstreams to route to.
+    pub fn may_route(&self) -> bool {
+        self.contracts.routing
+    }
+
+    /// The digest as configuration writes it: lower-case hexadecimal.
+    pub fn digest_text(&self) -> String {
+        hexadecimal(&self.digest)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
+}
+
+/// Validates a component and lists what it exports and imports.
+///
+/// # Errors
+/// It is no component, is damaged, exports no contract of this gateway, or imports what no plugin may have.
+pub fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
+    check_magic(bytes)?;
+    Validator::new().validate_all(bytes).map_err(|error| {
+        Refusal::new(
+            Reason::Malformed,
+            format!("the component is damaged at byte {}: {}", error.offset(), error.message()),
+            "it may have been copied only in part; build or copy it again",
+        )
+    })?;
+    let (mut imports, mut exports) = names(bytes)?;
+    imports.sort();
+    exports.sort();
+    let inspection = Inspection {
+        digest: digest(bytes),
+        size: bytes.len(),
+        contracts: contracts(&exports),
+        imports,
+        exports,
+        settings_schema: None,
+    };
+    check_exports(&inspection)?;
+    check_imports(&inspection)?;
+    Ok(inspection)
+}
+
+/// SHA-256.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    digest
+}
+
+fn check_magic(bytes: &[u8]) -> Result<(), Refusal> {
+    let malformed = |message: &str, hint: &str| Err(Refusal::new(Reason::Malformed, message, hint));
+    if bytes.is_empty() {
+        return malformed("the file is empty", "build or copy it again");
+    }
+    if Parser::is_component(bytes) {
+        return Ok(());
+    }
+    if Parser::is_core_wasm(bytes) {
+        return malformed(
+            "the file is a WebAssembly core module, not a component",
+            "build it for the target wasm32-wasip2, e.g. with `witgate plugin build`",
+        );
+    }
+    malformed("the file is not WebAssembly", "a plugin is a component in binary form, e.g. from `witgate plugin build`")
+}
+
+/// Names of the imports and exports of the outermost component.
+fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| unreadable(&error))? {
+            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.push(import.map_err(|error| unreadable(&error))?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(|error| unreadable(&error))?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((imports, exports))
+}
+
+fn unreadable(error: &wasmparser::BinaryReaderError) -> Refusal {
+    Refusal::new(Reason::Malformed, error.to_string(), "build or copy the file again")
+}
+
+fn contracts(exports: &[String]) -> Contracts {
+    let exported = |contract: &str| exports.iter().any(|export| export == contract);
+    Contracts {
+        authentication: exported(name::AUTHENTICATION),
+        rate_limiting: exported(name::RATE_LIMITING),
+        routing: exported(name::ROUTING),
+        transformation: exported(name::TRANSFORMATION),
+    }
+}
+
+fn check_exports(inspection: &Inspection) -> Result<(), Refusal> {
+    if let Some(other) = inspection.exports.iter().find(|export| is_other_version(export)) {
+        return Err(Refusal::new(
+            Reason::Contract,
+            format!("it exports `{other}`, a version of the contracts that this gateway does not know"),
+            "this gateway serves witgate:plugin@0.1.0; build the plugin for it, or update the gateway",
+        ));
+    }
+    if inspection.contracts == Contracts::default() {
+        return Err(Refusal::new(
+            Reason::Contract,
+            "it exports none of the contracts authentication, rate-limiting, routing and transformation",
+            "a plugin is made for one of the worlds of witgate:plugin@0.1.0",
+        ));
+    }
+    if !inspection.exports.iter().any(|export| export == name::LIFECYCLE) {
+        return Err(Refusal::new(
+            Reason::Contract,
+            format!("it does not export `{}`, which every plugin must", name::LIFECYCLE),
+            "the SDK exports it by itself; without it, export `settings-schema` and `configure`",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a name belongs to the contracts, but to none that is served.
+fn is_other_version(export: &str) -> bool {
+    let served =
+        [name::LIFECYCLE, name::AUTHENTICATION, name::RATE_LIMITING, name::ROUTING, name::TRANSFORMATION, name::TYPES];
+    export.starts_with("witgate:plugin/") && !served.contains(&export)
+}
+
+fn check_imports(inspection: &Inspection) -> Result<(), Refusal> {
+    let problems = inspection.imports.iter().filter(|import| !is_offered(import)).map(|import| {
+        problem(format!("it imports `{import}`, which no plugin may have"), instead_of(import))
+    });
+    Refusal::of(Reason::Import, problems.collect())
+}
+
+fn is_offered(import: &str) -> bool {
+    let own =
+        [name::TYPES, name::LOG, name::METRICS, name::STORE, name::FETCH, name::CRYPTO, name::LIFECYCLE];
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))
+}
+
+/// What to use in place of an import that is not offered.
+fn instead_of(import: &str) -> &'static str {
+    let families = [
+        ("wasi:filesystem/", "there are no files; hand in what the plugin needs by its settings"),
+        ("wasi:sockets/", "there are no sockets; use `fetch` and a named upstream"),
+        ("wasi:http/", "use `fetch` of witgate:plugin and a named upstream"),
+        ("wasi:", "plugins have the clocks, random numbers and standard streams of WASI 0.2, nothing else"),
+        ("witgate:plugin/", "this gateway serves witgate:plugin@0.1.0"),
+    ];
+    families
+        .iter()
+        .find(|(prefix, _)| import.starts_with(prefix))
+        .map_or("plugins have the imports of witgate:plugin@0.1.0, nothing else", |(_, hint)| hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(bytes: &[u8]) -> (Reason, String) {
+        let refusal = look(bytes).unwrap_err();
+        (refusal.reason, refusal.to_string())
+    }
+
+    #[test]
+    fn what_is_no_component_is_told_apart() {
+        assert!(reason(b"").1.contains("empty"));
+        assert!(reason(b"#!/bin/sh").1.contains("not WebAssembly"));
+        assert!(reason(b"\0asm\x01\0\0\0").1.contains("core module"));
+        let (kind, text) = reason(b"\0asm\x0d\0\x01\0");
+        assert_eq!(kind, Reason::Contract, "{text}");
+        assert_eq!(reason(b"\0asm\x0d\0\x01\0\x07\xff").0, Reason::Malformed);
+    }
+
+    #[test]
+    fn later_patches_of_wasi_are_offered_and_files_are_not() {
+        assert!(is_offered("wasi:cli/stdout@0.2.12"));
+        assert!(!is_offered("wasi:cli/stdout@0.3.0"));
+        assert!(!is_offered("wasi:filesystem/types@0.2.6"));
+        assert!(instead_of("wasi:sockets/tcp@0.2.0").contains("fetch"));
+    }
+}

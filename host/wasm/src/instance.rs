@@ -1,0 +1,179 @@
+//! One instance: a store, what it exports, and how it is made.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use wasmtime::Store;
+use wasmtime::component::{InstancePre, Linker};
+use witgate_config::model::Budget;
+use witgate_proxy::pipeline::plugin::Contracts;
+
+use crate::bindings::exports::witgate::plugin::{
+    authentication, lifecycle, rate_limiting, routing, transformation,
+};
+use crate::budget::{FIRST_LOOK, Stopwatch};
+use crate::compile::Compiled;
+use crate::engine::Engine;
+use crate::imports::fetch::Mailbox;
+use crate::imports::store::VALUE;
+use crate::rights::Rights;
+use crate::state::HostState;
+
+/// One live instance of a plugin. What traps in it ends it.
+pub(crate) struct Instance {
+    /// Memory, tables and the host's data.
+    pub(crate) store: Store<HostState>,
+    /// What can be called.
+    pub(crate) exports: Exports,
+    /// Its clock, which its caller winds.
+    pub(crate) stopwatch: Stopwatch,
+    /// Where it leaves outbound requests.
+    pub(crate) mailbox: Mailbox,
+    /// Calls it has answered.
+    pub(crate) uses: u64,
+}
+
+/// The functions of the contracts a component exports.
+pub(crate) struct Exports {
+    pub(crate) lifecycle: lifecycle::Guest,
+    pub(crate) authentication: Option<authentication::Guest>,
+    pub(crate) rate_limiting: Option<rate_limiting::Guest>,
+    pub(crate) routing: Option<routing::Guest>,
+    pub(crate) transformation: Option<transformation::Guest>,
+}
+
+/// Everything an instance is made from, ready and type-checked.
+pub(crate) struct Template {
+    linked: InstancePre<HostState>,
+    indices: Indices,
+    engine: Arc<Engine>,
+    /// Tells the compiler that the code is in use.
+    _code: Arc<Compiled>,
+    /// Whether the component imports something that waits.
+    pub(crate) waits: bool,
+}
+
+/// Where the functions are, found once.
+struct Indices {
+    lifecycle: lifecycle::GuestIndices,
+    authentication: Option<authentication::GuestIndices>,
+    rate_limiting: Option<rate_limiting::GuestIndices>,
+    routing: Option<routing::GuestIndices>,
+    transformation: Option<transformation::GuestIndices>,
+}
+
+impl Template {
+    /// Links a component and finds its contracts.
+    ///
+    /// # Errors
+    /// A type of an import or export is not what the contract says.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        linker: &Linker<HostState>,
+        code: &Arc<Compiled>,
+        contracts: Contracts,
+        waits: bool,
+    ) -> wasmtime::Result<Self> {
+        let linked = linker.instantiate_pre(&code.0)?;
+        let indices = Indices {
+            lifecycle: lifecycle::GuestIndices::new(&linked)?,
+            authentication: present(contracts.authentication, || authentication::GuestIndices::new(&linked))?,
+            rate_limiting: present(contracts.rate_limiting, || rate_limiting::GuestIndices::new(&linked))?,
+            routing: present(contracts.routing, || routing::GuestIndices::new(&linked))?,
+            transformation: present(contracts.transformation, || transformation::GuestIndices::new(&linked))?,
+        };
+        Ok(Template { linked, indices, engine, waits, _code: Arc::clone(code) })
+    }
+
+    /// Makes an instance; it is not configured yet.
+    ///
+    /// # Errors
+    /// There is no room for it, or its start function traps.
+    pub(crate) fn instantiate(&self, rights: &Arc<Rights>) -> wasmtime::Result<Instance> {
+        let stopwatch = Stopwatch::new(&rights.budget, Arc::clone(&self.engine.ticks));
+        let mailbox = Mailbox::default();
+        let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
+        let mut store = Store::try_new(&self.engine.wasmtime, state)?;
+        store.limiter(|state| &mut state.space);
+        store.set_hostcall_fuel(transfer(&rights.budget));
+        let watch = stopwatch.clone();
+        store.epoch_deadline_callback(move |_| watch.look());
+        store.set_epoch_deadline(FIRST_LOOK);
+        store.data_mut().begin(None, None);
+        let instance = if self.waits {
+            at_once(self.linked.instantiate_async(&mut store))?
+        } else {
+            self.linked.instantiate(&mut store)?
+        };
+        let indices = &self.indices;
+        let exports = Exports {
+            lifecycle: indices.lifecycle.load(&mut store, &instance)?,
+            authentication: load(indices.authentication.as_ref(), |i| i.load(&mut store, &instance))?,
+            rate_limiting: load(indices.rate_limiting.as_ref(), |i| i.load(&mut store, &instance))?,
+            routing: load(indices.routing.as_ref(), |i| i.load(&mut store, &instance))?,
+            transformation: load(indices.transformation.as_ref(), |i| i.load(&mut store, &instance))?,
+        };
+        Ok(Instance { store, exports, stopwatch, mailbox, uses: 0 })
+    }
+
+    /// Calls `settings-schema` of a new instance.
+    ///
+    /// # Errors
+    /// It traps, or uses up its budget.
+    pub(crate) fn settings_schema(&self, instance: &mut Instance) -> wasmtime::Result<String> {
+        let function = instance.exports.lifecycle.func_settings_schema();
+        instance.store.data_mut().begin(None, None);
+        instance.store.set_epoch_deadline(FIRST_LOOK);
+        let (schema,) = if self.waits {
+            at_once(function.call_async(&mut instance.store, ()))?
+        } else {
+            function.call(&mut instance.store, ())?
+        };
+        instance.store.data_mut().end();
+        Ok(schema)
+    }
+
+    /// Calls `configure` of a new instance.
+    ///
+    /// # Errors
+    /// It traps, or uses up its budget.
+    pub(crate) fn configure(
+        &self,
+        instance: &mut Instance,
+        settings: &str,
+    ) -> wasmtime::Result<Result<lifecycle::Interest, Vec<lifecycle::SettingsProblem>>> {
+        let lifecycle = instance.exports.lifecycle.clone();
+        let function = lifecycle.func_configure();
+        instance.store.data_mut().begin(None, None);
+        instance.store.set_epoch_deadline(FIRST_LOOK);
+        let (answer,) = if self.waits {
+            at_once(function.call_async(&mut instance.store, (settings,)))?
+        } else {
+            function.call(&mut instance.store, (settings,))?
+        };
+        instance.store.data_mut().end();
+        Ok(answer)
+    }
+}
+
+/// Bytes one crossing of the border may carry out of a guest: an answer, or the largest value a host function takes.
+/// Answers are held to their own budget afterwards.
+fn transfer(budget: &Budget) -> usize {
+    budget.output.max(budget.body_limit.saturating_add(budget.context_limit)).max(2 * VALUE)
+}
+
+fn present<T>(exported: bool, find: impl FnOnce() -> wasmtime::Result<T>) -> wasmtime::Result<Option<T>> {
+    exported.then(find).transpose()
+}
+
+fn load<I, G>(
+    indices: Option<&I>,
+    load: impl FnOnce(&I) -> wasmtime::Result<G>,
+) -> wasmtime::Result<Option<G>> {
+    indices.map(load).transpose()
+}
+
+/// The result of a call that has nothing to wait for: outside of a request, `fetch` answers at once.
+fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    call.now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg("the plugin waits while it is set up")))
+}

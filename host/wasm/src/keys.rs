@@ -1,0 +1,294 @@
+//! Keys in memory: the store of one plugin, shared by all cores.
+
+use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::imports::store::{KeyStore, StoreError};
+
+/// Parts with a lock each, so that cores rarely meet.
+const SHARDS: usize = 64;
+
+/// What an entry costs beside its key and value.
+const ENTRY: usize = 128;
+
+/// Keys of one plugin in this process. Carried over every reload.
+pub(crate) struct MemoryKeys {
+    hasher: RandomState,
+    shards: Vec<Mutex<Shard>>,
+    used: AtomicUsize,
+    budget: AtomicUsize,
+}
+
+/// Space and key in one: the length of the space comes first, so that no two pairs are alike.
+type Name = Arc<[u8]>;
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<Name, Kept>,
+    /// The entries whose time will be up, soonest first: what is over is found without a search.
+    expiring: BTreeSet<(Instant, Name)>,
+}
+
+struct Kept {
+    value: Vec<u8>,
+    expires: Option<Instant>,
+}
+
+impl MemoryKeys {
+    /// An empty store for so many bytes.
+    pub(crate) fn new(budget: usize) -> Self {
+        MemoryKeys {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            used: AtomicUsize::new(0),
+            budget: AtomicUsize::new(budget),
+        }
+    }
+
+    /// Changes the budget. What is held stays until its time is up or it is removed.
+    pub(crate) fn set_budget(&self, budget: usize) {
+        self.budget.store(budget, Ordering::Relaxed);
+    }
+
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, name: &[u8]) -> MutexGuard<'_, Shard> {
+        let hash = self.hasher.hash_one(name);
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for more bytes, after dropping what has expired if need be.
+    fn reserve(&self, bytes: usize) -> Result<(), StoreError> {
+        if self.take_room(bytes) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        for shard in &self.shards {
+            let freed = shard.lock().unwrap_or_else(PoisonError::into_inner).drop_expired(now);
+            self.used.fetch_sub(freed, Ordering::Relaxed);
+        }
+        if self.take_room(bytes) { Ok(()) } else { Err(StoreError::Full) }
+    }
+
+    fn take_room(&self, bytes: usize) -> bool {
+        let budget = self.budget.load(Ordering::Relaxed);
+        let taken = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= budget)
+        });
+        taken.is_ok()
+    }
+
+    /// Changes one entry in one step. `decide` sees the present value and says what is to be there, or nothing if all
+    /// stays as it is.
+    fn change<T>(
+        &self,
+        name: &Name,
+        room: usize,
+        decide: impl FnOnce(Option<&Kept>) -> Result<(T, Option<Change>), StoreError>,
+    ) -> Result<T, StoreError> {
+        // Room is taken before the shard is locked, because making room locks shards one by one.
+        self.reserve(room)?;
+        let mut shard = self.shard(name);
+        let freed = shard.drop_expired(Instant::now());
+        let decided = decide(shard.entries.get(name));
+        let given_back = match decided {
+            Ok((answer, Some(Change::Write(kept)))) => {
+                let taken = cost(name, &kept.value);
+                let released = shard.write(name, kept);
+                Ok((answer, (room + released).saturating_sub(taken), taken.saturating_sub(room + released)))
+            }
+            Ok((answer, Some(Change::Remove))) => Ok((answer, room + shard.remove(name), 0)),
+            Ok((answer, None)) => Ok((answer, room, 0)),
+            Err(error) => Err(error),
+        };
+        drop(shard);
+        let (back, more) = given_back.as_ref().map_or((room, 0), |(_, back, more)| (*back, *more));
+        self.used.fetch_add(more, Ordering::Relaxed);
+        self.used.fetch_sub(back + freed, Ordering::Relaxed);
+        given_back.map(|(answer, _, _)| answer)
+    }
+}
+
+/// What becomes of an entry.
+enum Change {
+    Write(Kept),
+    Remove,
+}
+
+impl Shard {
+    fn drop_expired(&mut self, now: Instant) -> usize {
+        let mut freed = 0;
+        while self.expiring.first().is_some_and(|(expires, _)| *expires <= now) {
+            let Some((_, name)) = self.expiring.pop_first() else { break };
+            if let Some(kept) = self.entries.remove(&name) {
+                freed += cost(&name, &kept.value);
+            }
+        }
+        freed
+    }
+
+    /// Writes an entry; returns the bytes of the one it replaces.
+    fn write(&mut self, name: &Name, kept: Kept) -> usize {
+        let released = self.remove(name);
+        if let Some(expires) = kept.expires {
+            self.expiring.insert((expires, Arc::clone(name)));
+        }
+        self.entries.insert(Arc::clone(name), kept);
+        released
+    }
+
+    /// Removes an entry; returns its bytes.
+    fn remove(&mut self, name: &Name) -> usize {
+        let Entry::Occupied(entry) = self.entries.entry(Arc::clone(name)) else { return 0 };
+        let kept = entry.remove();
+        if let Some(expires) = kept.expires {
+            self.expiring.remove(&(expires, Arc::clone(name)));
+        }
+        cost(name, &kept.value)
+    }
+}
+
+fn cost(name: &[u8], value: &[u8]) -> usize {
+    name.len() + value.len() + ENTRY
+}
+
+fn name(space: &str, key: &str) -> Name {
+    let mut name = Vec::with_capacity(space.len() + key.len() + size_of::<u64>());
+    name.extend_from_slice(&(space.len() as u64).to_le_bytes());
+    name.extend_from_slice(space.as_bytes());
+    name.extend_from_slice(key.as_bytes());
+    name.into()
+}
+
+/// When a time to live is over; one too long to be told never is.
+fn expiry(ttl: Option<Duration>) -> Option<Instant> {
+    ttl.and_then(|ttl| Instant::now().checked_add(ttl))
+}
+
+impl KeyStore for MemoryKeys {
+    fn get(&self, space: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name(space, key);
+        let shard = self.shard(&name);
+        let kept = shard.entries.get(&name);
+        let alive = kept.filter(|kept| kept.expires.is_none_or(|expires| expires > Instant::now()));
+        Ok(alive.map(|kept| kept.value.clone()))
+    }
+
+    fn set(&self, space: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError> {
+        let name = name(space, key);
+        let room = cost(&name, &value);
+        self.change(&name, room, |_| Ok(((), Some(Change::Write(Kept { value, expires: expiry(ttl) })))))
+    }
+
+    fn remove(&self, space: &str, key: &str) -> Result<bool, StoreError> {
+        self.change(&name(space, key), 0, |kept| Ok((kept.is_some(), Some(Change::Remove))))
+    }
+
+    fn increment(&self, space: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError> {
+        let name = name(space, key);
+        // The longest decimal text of a 64-bit number.
+        let room = name.len() + 20 + ENTRY;
+        self.change(&name, room, |kept| {
+            let present = match kept {
+                Some(kept) => number(&kept.value).ok_or(StoreError::NotANumber)?,
+                None => 0,
+            };
+            let sum = present.checked_add(by).ok_or(StoreError::NotANumber)?;
+            let expires = kept.map_or_else(|| expiry(ttl), |kept| kept.expires);
+            Ok((sum, Some(Change::Write(Kept { value: sum.to_string().into_bytes(), expires }))))
+        })
+    }
+
+    fn compare_and_swap(
+        &self,
+        space: &str,
+        key: &str,
+        expected: Option<&[u8]>,
+        new: Option<Vec<u8>>,
+        ttl: Option<Duration>,
+    ) -> Result<bool, StoreError> {
+        let name = name(space, key);
+        let room = new.as_ref().map_or(0, |value| cost(&name, value));
+        self.change(&name, room, |kept| {
+            if kept.map(|kept| kept.value.as_slice()) != expected {
+                return Ok((false, None));
+            }
+            let change = match new {
+                Some(value) => Change::Write(Kept { value, expires: expiry(ttl) }),
+                None => Change::Remove,
+            };
+            Ok((true, Some(change)))
+        })
+    }
+}
+
+fn number(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+
+    #[test]
+    fn spaces_and_keys_do_not_run_together() {
+        let keys = MemoryKeys::new(1 << 20);
+        keys.set("ab", "c", b"1".to_vec(), None).unwrap();
+        assert_eq!(keys.get("a", "bc"), Ok(None));
+        assert_eq!(keys.get("ab", "c"), Ok(Some(b"1".to_vec())));
+    }
+
+    #[test]
+    fn what_has_expired_is_gone_and_makes_room() {
+        let keys = MemoryKeys::new(400);
+        keys.set("s", "old", vec![0; 100], Some(Duration::ZERO)).unwrap();
+        assert_eq!(keys.get("s", "old"), Ok(None));
+        keys.set("s", "new", vec![0; 200], LONG).unwrap();
+        assert_eq!(keys.set("s", "more", vec![0; 200], None), Err(StoreError::Full));
+        assert_eq!(keys.remove("s", "new"), Ok(true));
+        keys.set("s", "more", vec![0; 200], None).unwrap();
+    }
+
+    #[test]
+    fn every_byte_is_given_back() {
+        let keys = MemoryKeys::new(1 << 20);
+        for index in 0..100 {
+            let key = format!("key-{index}");
+            keys.set("s", &key, vec![1; index], LONG).unwrap();
+            keys.set("s", &key, vec![2; 100 - index], None).unwrap();
+            keys.increment("s", "count", 1, LONG).unwrap();
+            keys.compare_and_swap("s", &key, Some(&vec![2; 100 - index]), Some(vec![3; 7]), LONG).unwrap();
+            assert_eq!(keys.compare_and_swap("s", &key, None, Some(vec![4; 7]), None), Ok(false));
+        }
+        for index in 0..100 {
+            assert_eq!(keys.remove("s", &format!("key-{index}")), Ok(true));
+        }
+        assert_eq!(keys.remove("s", "count"), Ok(true));
+        assert_eq!(keys.used(), 0);
+    }
+
+    #[test]
+    fn counters_do_not_lose_a_step_between_threads() {
+        let keys = MemoryKeys::new(1 << 20);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| assert!(keys.increment("s", "n", 1, None).is_ok())));
+            }
+        });
+        assert_eq!(keys.increment("s", "n", 0, None), Ok(4000));
+        keys.set("s", "n", b"many".to_vec(), None).unwrap();
+        assert_eq!(keys.increment("s", "n", 1, None), Err(StoreError::NotANumber));
+        keys.set("s", "n", i64::MAX.to_string().into_bytes(), None).unwrap();
+        assert_eq!(keys.increment("s", "n", 1, None), Err(StoreError::NotANumber));
+    }
+}

@@ -1,0 +1,277 @@
+//! From a component to a binding in service: grants, settings, a first instance.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderName;
+use serde_json::Value;
+use witgate_config::model::{self, Budget};
+use witgate_config::{Problem, Settings, check_settings};
+use witgate_proxy::pipeline::plugin::{BodyAccess, Contracts, Interest};
+
+use crate::bindings::exports::witgate::plugin::lifecycle;
+use crate::budget::Killed;
+use crate::compile::Compiled;
+use crate::inspect::Inspection;
+use crate::instance::{Instance, Template};
+use crate::plugin::Loaded;
+use crate::pool::Pool;
+use crate::quarantine::Quarantine;
+use crate::refusal::{Reason, Refusal, problem};
+use crate::revert::Trial;
+use crate::rights::Rights;
+use crate::runtime::Runtime;
+
+/// Names of headers a plugin may declare, in each direction.
+const DECLARED: usize = 64;
+
+/// A component that has been looked at and compiled. Cheap to clone; bindings of one file share the code.
+#[derive(Clone)]
+pub struct Component {
+    pub(crate) inspection: Arc<Inspection>,
+    pub(crate) code: Arc<Compiled>,
+}
+
+impl Component {
+    /// What it is.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// The contracts it exports.
+    pub fn contracts(&self) -> Contracts {
+        self.inspection.contracts
+    }
+}
+
+/// A binding to be made of a component.
+pub struct Order<'a> {
+    /// Name of the binding.
+    pub name: &'a str,
+    /// Settings, grants, budgets.
+    pub binding: &'a model::Binding,
+    /// What was declared of the file.
+    pub plugin: &'a model::Plugin,
+}
+
+/// Makes a binding.
+pub(crate) fn prepare(runtime: &Runtime, component: &Component, order: &Order<'_>) -> Result<Arc<Loaded>, Refusal> {
+    check_digest(&component.inspection, order)?;
+    check_grants(&component.inspection, order)?;
+    let template = Arc::new(template(runtime, component)?);
+    let rights = Arc::new(runtime.rights(order));
+    let mut instance = instantiate(&template, &rights)?;
+    check_schema(&template, &mut instance, &order.binding.settings)?;
+    let settings = Value::Object(order.binding.settings.value.clone()).to_string();
+    let interest = configure(&template, &mut instance, &settings, order)?;
+    let contracts = component.contracts();
+    check_interest(&interest, contracts)?;
+    let instances = order.binding.instances;
+    let pool = Pool::new(template, rights, settings, instances, runtime.cores(), runtime.upkeep().clone());
+    let loaded = Loaded {
+        name: Arc::from(order.name),
+        version: next_version(),
+        digest: component.inspection.digest,
+        contracts,
+        interest,
+        on_failure: order.binding.on_failure,
+        pool: Arc::new(pool),
+        quarantine: Quarantine::new(order.binding.quarantine),
+        trial: Trial::new(order.binding.revert),
+        complaints: crate::imports::log::Pace::new(Loaded::COMPLAINTS),
+        on_revert: runtime.on_revert(),
+    };
+    let loaded = Arc::new(loaded);
+    loaded.pool.add(0, instance);
+    for core in 0..loaded.pool.cores() {
+        loaded.pool.fill(core);
+    }
+    runtime.watch(&loaded);
+    Ok(loaded)
+}
+
+/// The schema of a component's settings, asked of an instance without rights.
+pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Result<Value, Refusal> {
+    let template = template(runtime, component)?;
+    let rights = Arc::new(runtime.no_rights());
+    let mut instance = instantiate(&template, &rights)?;
+    schema(&template, &mut instance)
+}
+
+/// A number that no other version of any binding has.
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn check_digest(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusal> {
+    match &order.plugin.digest {
+        Some(pinned) if *pinned != inspection.digest => Err(Refusal::new(
+            Reason::Digest,
+            format!("the file has the digest {}, which is not the one pinned", inspection.digest_text()),
+            "restore the pinned file, or change `digest` once you trust the new one",
+        )
+        .about(&format!("plugins.{}.digest", order.binding.plugin))),
+        _ => Ok(()),
+    }
+}
+
+fn check_grants(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusal> {
+    let grants = &order.binding.grants;
+    let needs = [
+        (inspection.needs_fetch() && grants.fetch.is_empty(), "fetch", "names an upstream", "[\"UPSTREAM\"]"),
+        (inspection.needs_store() && grants.store.is_empty(), "store", "names a space", "[\"SPACE\"]"),
+    ];
+    let missing: Vec<Problem> = needs
+        .into_iter()
+        .filter(|(missing, ..)| *missing)
+        .map(|(_, import, names, example)| {
+            problem(
+                format!("the plugin imports `{import}`, but no grant {names}"),
+                format!("if it may, add to [bindings.{}]: grants.{import} = {example}", order.name),
+            )
+        })
+        .collect();
+    let key = format!("bindings.{}.grants", order.name);
+    Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
+}
+
+fn template(runtime: &Runtime, component: &Component) -> Result<Template, Refusal> {
+    let waits = component.inspection.needs_fetch();
+    let linker = runtime.linker(waits);
+    Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits).map_err(|error| {
+        Refusal::new(
+            Reason::Contract,
+            format!("an import or export has not the type its contract says: {}", text(&error)),
+            "build the plugin against the published witgate:plugin@0.1.0",
+        )
+    })
+}
+
+fn instantiate(template: &Template, rights: &Arc<Rights>) -> Result<Instance, Refusal> {
+    template.instantiate(rights).map_err(|error| failed("it cannot be instantiated", &error, &rights.budget))
+}
+
+fn schema(template: &Template, instance: &mut Instance) -> Result<Value, Refusal> {
+    let budget = instance.store.data().rights.budget;
+    let text = template
+        .settings_schema(instance)
+        .map_err(|error| failed("`settings-schema` failed", &error, &budget))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Refusal::new(
+            Reason::Failed,
+            format!("`settings-schema` returned what is not JSON: {error}"),
+            "return a JSON Schema, or `true` for any settings",
+        )
+    })
+}
+
+fn check_schema(template: &Template, instance: &mut Instance, settings: &Settings) -> Result<(), Refusal> {
+    let schema = schema(template, instance)?;
+    Refusal::of(Reason::Settings, check_settings(settings, &schema))
+}
+
+fn configure(
+    template: &Template,
+    instance: &mut Instance,
+    settings: &str,
+    order: &Order<'_>,
+) -> Result<Interest, Refusal> {
+    let answer = template
+        .configure(instance, settings)
+        .map_err(|error| failed("`configure` failed", &error, &order.binding.budget))?;
+    match answer {
+        Ok(declared) => interest(declared),
+        Err(problems) => {
+            let written = &order.binding.settings;
+            let mut list: Vec<Problem> = problems
+                .into_iter()
+                .map(|found| written.problem(&found.pointer, found.message, None))
+                .collect();
+            if list.is_empty() {
+                list.push(problem("the plugin refuses its settings without saying why", "ask its author"));
+            }
+            Err(Refusal { reason: Reason::Settings, problems: list })
+        }
+    }
+}
+
+fn interest(declared: lifecycle::Interest) -> Result<Interest, Refusal> {
+    Ok(Interest {
+        request_headers: header_names(declared.request_headers, "request")?,
+        response_headers: header_names(declared.response_headers, "response")?,
+        request_body: body_access(declared.request_body),
+        response_body: body_access(declared.response_body),
+        response: declared.response,
+    })
+}
+
+fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, Refusal> {
+    let refuse = |message: String| {
+        Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
+    };
+    if names.len() > DECLARED {
+        return refuse(format!("it declares {} {direction} headers, at most {DECLARED} are allowed", names.len()));
+    }
+    let mut parsed = Vec::with_capacity(names.len());
+    for name in names {
+        match HeaderName::from_lowercase(name.as_bytes()) {
+            Ok(name) => parsed.push(name),
+            Err(_) => {
+                return refuse(format!(
+                    "it declares the {direction} header `{}`, which is no lower-case header name",
+                    name.escape_default()
+                ));
+            }
+        }
+    }
+    Ok(parsed)
+}
+
+fn body_access(access: lifecycle::BodyAccess) -> BodyAccess {
+    match access {
+        lifecycle::BodyAccess::None => BodyAccess::None,
+        lifecycle::BodyAccess::Buffered => BodyAccess::Buffered,
+        lifecycle::BodyAccess::Streamed => BodyAccess::Streamed,
+    }
+}
+
+/// Only transformation sees responses and bodies.
+fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refusal> {
+    let bodies = [interest.request_body, interest.response_body];
+    let wants_more = interest.response
+        || !interest.response_headers.is_empty()
+        || bodies.iter().any(|access| *access != BodyAccess::None);
+    if wants_more && !contracts.transformation {
+        return Err(Refusal::new(
+            Reason::Interest,
+            "it declares interest in responses or bodies, which only the contract `transformation` sees",
+            "export `transformation` as well, or declare request headers only",
+        ));
+    }
+    Ok(())
+}
+
+fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
+    let hint = match error.downcast_ref::<Killed>() {
+        Some(killed) => format!(
+            "it went over the budget `{}` of the binding (cpu {:?}, wall {:?}, memory {} bytes)",
+            killed.0.as_str(),
+            budget.cpu,
+            budget.wall,
+            budget.memory
+        ),
+        None => "the plugin's own log lines may say more".to_owned(),
+    };
+    Refusal::new(Reason::Failed, format!("{what}: {}", text(error)), hint)
+}
+
+/// What an error says, without the backtrace.
+pub(crate) fn text(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|cause| !cause.contains("wasm backtrace"))
+        .collect();
+    causes.join(": ").replace('\n', " ")
+}

@@ -1,0 +1,283 @@
+//! What is counted about each binding, cheaply: every core counts for itself, and the sum is taken when somebody reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use witgate_proxy::pipeline::plugin::CallFailure;
+
+use crate::imports::metrics::Names;
+pub use crate::imports::metrics::Kind;
+
+/// Upper bounds of the histogram of call times, in microseconds.
+pub const MICROSECONDS: [u64; 16] =
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
+
+/// Upper bounds of the histograms that plugins fill.
+pub const BOUNDS: [f64; 16] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1_000.0, 10_000.0,
+];
+
+/// Every way in which a call can fail, in the order of the counters.
+pub const FAILURES: [CallFailure; 9] = [
+    CallFailure::Trap,
+    CallFailure::Cpu,
+    CallFailure::Wall,
+    CallFailure::Memory,
+    CallFailure::HostCalls,
+    CallFailure::Output,
+    CallFailure::Queue,
+    CallFailure::Quarantined,
+    CallFailure::Unavailable,
+];
+
+/// The kinds of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the contracts' functions")]
+pub enum Phase {
+    Authentication,
+    RateLimiting,
+    Routing,
+    Request,
+    RequestBody,
+    Response,
+    ResponseBody,
+}
+
+impl Phase {
+    /// Every phase, in the order of the counters.
+    pub const ALL: [Phase; 7] = [
+        Phase::Authentication,
+        Phase::RateLimiting,
+        Phase::Routing,
+        Phase::Request,
+        Phase::RequestBody,
+        Phase::Response,
+        Phase::ResponseBody,
+    ];
+
+    /// The word for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Authentication => "authentication",
+            Phase::RateLimiting => "rate-limiting",
+            Phase::Routing => "routing",
+            Phase::Request => "request",
+            Phase::RequestBody => "request-body",
+            Phase::Response => "response",
+            Phase::ResponseBody => "response-body",
+        }
+    }
+}
+
+/// The counters of one binding. Carried over its versions.
+pub struct Meter {
+    cores: Box<[CoreMeter]>,
+    /// What plugins count by themselves.
+    pub(crate) names: Arc<Names>,
+    log_lines_dropped: AtomicU64,
+    metrics_dropped: AtomicU64,
+    grants_refused: AtomicU64,
+    memory_high: AtomicUsize,
+    quarantines: AtomicU64,
+    reverts: AtomicU64,
+}
+
+/// The counters of one core, on cache lines of their own.
+#[derive(Default)]
+#[repr(align(128))]
+struct CoreMeter {
+    calls: [AtomicU64; Phase::ALL.len()],
+    failures: [AtomicU64; FAILURES.len()],
+    times: [AtomicU64; MICROSECONDS.len() + 1],
+    microseconds: AtomicU64,
+    refusals: AtomicU64,
+    abandoned: AtomicU64,
+    made: AtomicU64,
+    live: AtomicI64,
+}
+
+/// The sum over all cores at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Calls that ran, by [`Phase::ALL`].
+    pub calls: [u64; Phase::ALL.len()],
+    /// Failed calls, by [`FAILURES`].
+    pub failures: [u64; FAILURES.len()],
+    /// Calls by time, by [`MICROSECONDS`]; the last are those above. Not cumulative.
+    pub times: [u64; MICROSECONDS.len() + 1],
+    /// Time of all calls together, in microseconds.
+    pub microseconds: u64,
+    /// Requests the plugin itself turned away (an authentication refused, an answer in place of the upstream's).
+    pub refusals: u64,
+    /// Calls whose client went away.
+    pub abandoned: u64,
+    /// Instances made.
+    pub made: u64,
+    /// Instances there are.
+    pub live: u64,
+    /// Log lines over the pace.
+    pub log_lines_dropped: u64,
+    /// Values under names that could not be had.
+    pub metrics_dropped: u64,
+    /// Uses of objects that are not granted.
+    pub grants_refused: u64,
+    /// The most memory one instance had, in bytes.
+    pub memory_high: u64,
+    /// Times it was taken out of service.
+    pub quarantines: u64,
+    /// Times a new version was taken back.
+    pub reverts: u64,
+}
+
+impl Meter {
+    /// Counters for so many cores.
+    pub(crate) fn new(cores: usize) -> Self {
+        Meter {
+            cores: (0..cores.max(1)).map(|_| CoreMeter::default()).collect(),
+            names: Arc::default(),
+            log_lines_dropped: AtomicU64::new(0),
+            metrics_dropped: AtomicU64::new(0),
+            grants_refused: AtomicU64::new(0),
+            memory_high: AtomicUsize::new(0),
+            quarantines: AtomicU64::new(0),
+            reverts: AtomicU64::new(0),
+        }
+    }
+
+    /// A call ran to its end, good or bad.
+    pub(crate) fn called(&self, core: usize, phase: Phase, time: Duration) {
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let slot = MICROSECONDS.partition_point(|bound| *bound < microseconds);
+        let core = &self.cores[core];
+        core.calls[phase as usize].fetch_add(1, Relaxed);
+        core.times[slot].fetch_add(1, Relaxed);
+        core.microseconds.fetch_add(microseconds, Relaxed);
+    }
+
+    /// A call gave no answer.
+    pub(crate) fn failed(&self, core: usize, failure: CallFailure) {
+        if let Some(slot) = FAILURES.iter().position(|known| *known == failure) {
+            self.cores[core].failures[slot].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The plugin turned a request away.
+    pub(crate) fn refused(&self, core: usize) {
+        self.cores[core].refusals.fetch_add(1, Relaxed);
+    }
+
+    /// A call was dropped before its end.
+    pub(crate) fn abandoned(&self, core: usize) {
+        self.cores[core].abandoned.fetch_add(1, Relaxed);
+    }
+
+    /// An instance was made.
+    pub(crate) fn made(&self, core: usize) {
+        self.cores[core].made.fetch_add(1, Relaxed);
+        self.cores[core].live.fetch_add(1, Relaxed);
+    }
+
+    /// Instances are gone.
+    pub(crate) fn gone(&self, core: usize, count: usize) {
+        self.cores[core].live.fetch_sub(i64::try_from(count).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// An instance has this much memory.
+    pub(crate) fn memory(&self, bytes: usize) {
+        if bytes > self.memory_high.load(Relaxed) {
+            self.memory_high.fetch_max(bytes, Relaxed);
+        }
+    }
+
+    /// A log line was over the pace.
+    pub(crate) fn log_line_dropped(&self) {
+        self.log_lines_dropped.fetch_add(1, Relaxed);
+    }
+
+    /// A value had a name that could not be had.
+    pub(crate) fn metric_dropped(&self) {
+        self.metrics_dropped.fetch_add(1, Relaxed);
+    }
+
+    /// An object was used that is not granted.
+    pub(crate) fn grant_refused(&self) {
+        self.grants_refused.fetch_add(1, Relaxed);
+    }
+
+    /// The binding was taken out of service.
+    pub(crate) fn quarantined(&self) {
+        self.quarantines.fetch_add(1, Relaxed);
+    }
+
+    /// The binding's new version is to be taken back.
+    pub(crate) fn reverted(&self) {
+        self.reverts.fetch_add(1, Relaxed);
+    }
+
+    /// What plugins counted by themselves.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The sum over all cores.
+    pub fn read(&self) -> Reading {
+        let mut reading = Reading {
+            log_lines_dropped: self.log_lines_dropped.load(Relaxed),
+            metrics_dropped: self.metrics_dropped.load(Relaxed),
+            grants_refused: self.grants_refused.load(Relaxed),
+            memory_high: self.memory_high.load(Relaxed) as u64,
+            quarantines: self.quarantines.load(Relaxed),
+            reverts: self.reverts.load(Relaxed),
+            ..Reading::default()
+        };
+        let mut live = 0_i64;
+        for core in &self.cores {
+            add(&mut reading.calls, &core.calls);
+            add(&mut reading.failures, &core.failures);
+            add(&mut reading.times, &core.times);
+            reading.microseconds += core.microseconds.load(Relaxed);
+            reading.refusals += core.refusals.load(Relaxed);
+            reading.abandoned += core.abandoned.load(Relaxed);
+            reading.made += core.made.load(Relaxed);
+            live += core.live.load(Relaxed);
+        }
+        reading.live = u64::try_from(live).unwrap_or_default();
+        reading
+    }
+}
+
+fn add<const N: usize>(sums: &mut [u64; N], counters: &[AtomicU64; N]) {
+    for (sum, counter) in sums.iter_mut().zip(counters) {
+        *sum += counter.load(Relaxed);
+    }
+}
+
+/// A histogram that a plugin fills.
+#[derive(Default)]
+pub struct Distribution {
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    /// The bits of a `f64`.
+    sum: AtomicU64,
+}
+
+impl Distribution {
+    /// Adds a value.
+    pub(crate) fn observe(&self, value: f64) {
+        let slot = BOUNDS.partition_point(|bound| *bound < value);
+        self.counts[slot].fetch_add(1, Relaxed);
+        self.sum.update(Relaxed, Relaxed, |bits| (f64::from_bits(bits) + value).to_bits());
+    }
+
+    /// Values by [`BOUNDS`]; the last are those above. Not cumulative.
+    pub fn counts(&self) -> [u64; BOUNDS.len() + 1] {
+        let mut counts = [0; BOUNDS.len() + 1];
+        add(&mut counts, &self.counts);
+        counts
+    }
+
+    /// The sum of all values.
+    pub fn sum(&self) -> f64 {
+        f64::from_bits(self.sum.load(Relaxed))
+    }
+}

@@ -1,0 +1,182 @@
+//! A binding in service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use witgate_config::model::{LogLevel, OnFailure};
+use witgate_proxy::pipeline::plugin::{
+    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece, Plugin,
+    PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+};
+
+use crate::call::{authentication, rate_limiting, routing, transformation};
+use crate::imports::log::Pace;
+use crate::load::text;
+use crate::meter::{Meter, Phase};
+use crate::pool::Pool;
+use crate::quarantine::{Health, Quarantine};
+use crate::revert::Trial;
+use crate::runtime::OnRevert;
+
+/// One version of one binding: a component with its settings, rights, instances and record.
+pub struct Loaded {
+    pub(crate) name: Arc<str>,
+    pub(crate) version: u64,
+    pub(crate) digest: [u8; 32],
+    pub(crate) contracts: Contracts,
+    pub(crate) interest: Interest,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) trial: Trial,
+    /// How many lines the gateway still writes about its failures.
+    pub(crate) complaints: Pace,
+    pub(crate) on_revert: OnRevert,
+}
+
+impl Loaded {
+    /// Lines a second that the gateway writes about failures of one binding.
+    pub(crate) const COMPLAINTS: u32 = 5;
+
+    /// SHA-256 of the file.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Whether it serves, rests or is being probed.
+    pub fn health(&self) -> Health {
+        self.quarantine.health()
+    }
+
+    /// What was counted about the binding, its earlier versions included.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.pool.rights().meter
+    }
+
+    /// A call ran, good or bad.
+    pub(crate) fn called(&self, core: usize, phase: Phase, time: Duration, failure: Option<CallFailure>) {
+        let meter = self.meter();
+        meter.called(core, phase, time);
+        if let Some(failure) = failure {
+            meter.failed(core, failure);
+        }
+        if self.trial.note(failure.is_some()) {
+            self.ask_for_reversion();
+        }
+    }
+
+    /// A call could not even be made.
+    pub(crate) fn not_called(&self, core: usize, failure: CallFailure) {
+        self.meter().failed(core, failure);
+    }
+
+    /// The plugin turned a request away.
+    pub(crate) fn turned_away(&self, core: usize) {
+        self.meter().refused(core);
+    }
+
+    /// The binding was taken out of service.
+    pub(crate) fn rests(&self) {
+        self.meter().quarantined();
+        self.complain(LogLevel::Error, "it failed too often and rests");
+    }
+
+    /// Tells the log why a call failed.
+    pub(crate) fn explain(&self, phase: Phase, error: &wasmtime::Error) {
+        self.complain(LogLevel::Warn, &format!("its {} call failed: {}", phase.as_str(), text(error)));
+    }
+
+    fn complain(&self, level: LogLevel, message: &str) {
+        if self.complaints.admit() {
+            self.pool.rights().journal.write(level, &self.name, message);
+        }
+    }
+
+    fn ask_for_reversion(&self) {
+        self.meter().reverted();
+        self.complain(LogLevel::Error, "its new version fails too often");
+        (self.on_revert)(&self.name, self.version);
+    }
+}
+
+impl Plugin for Loaded {
+    fn binding(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn contracts(&self) -> Contracts {
+        self.contracts
+    }
+
+    fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn limits(&self) -> PluginLimits {
+        let budget = &self.pool.rights().budget;
+        PluginLimits { body: budget.body_limit, context: budget.context_limit }
+    }
+
+    fn may_route_to(&self, upstream: &str) -> bool {
+        let granted = self.pool.rights().grants.route_to.iter().any(|granted| granted == upstream);
+        if !granted {
+            self.meter().grant_refused();
+        }
+        granted
+    }
+
+    fn reject_answer(&self, reason: &str) {
+        self.meter().failed(self.pool.this_core(), CallFailure::Output);
+        self.complain(LogLevel::Warn, &format!("its answer cannot be used: {reason}"));
+        if self.trial.correct() {
+            self.ask_for_reversion();
+        }
+    }
+
+    fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision> {
+        Box::pin(authentication::authenticate(self, call))
+    }
+
+    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
+        Box::pin(rate_limiting::draw(self, call))
+    }
+
+    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>> {
+        Box::pin(routing::route(self, call))
+    }
+
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+        Box::pin(transformation::request(self, call))
+    }
+
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
+        Box::pin(transformation::request_body(self, call, piece))
+    }
+
+    fn transform_response<'a>(
+        &'a self,
+        call: Call<'a>,
+        response: Arc<ResponseHead>,
+        context: Bytes,
+    ) -> Outcome<'a, ResponseOutcome> {
+        Box::pin(transformation::response_head(self, call, response, context))
+    }
+
+    fn transform_response_body<'a>(
+        &'a self,
+        call: Call<'a>,
+        response: Arc<ResponseHead>,
+        piece: Piece,
+    ) -> Outcome<'a, BodyResult> {
+        Box::pin(transformation::response_body(self, call, response, piece))
+    }
+}

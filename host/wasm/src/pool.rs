@@ -1,0 +1,292 @@
+//! The instances of one binding: a pool for each core, each instance leased for one call.
+//!
+//! A call that does not wait keeps its core busy from lease to release, so one instance a core serves it; only calls
+//! that wait in `fetch` hold several. The lock of a core's pool is taken by that core, by the upkeep thread, and by
+//! whoever reads the numbers, each for a few instructions.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use witgate_config::model::{Instances, Reuse};
+use witgate_proxy::pipeline::plugin::CallFailure;
+
+use crate::call::failure_of;
+use crate::instance::{Instance, Template};
+use crate::rights::Rights;
+use crate::upkeep::Upkeep;
+
+/// The instances of one version of one binding.
+pub(crate) struct Pool {
+    template: Arc<Template>,
+    rights: Arc<Rights>,
+    /// Settings for `configure`, as JSON text.
+    settings: String,
+    limits: Instances,
+    cores: Box<[Core]>,
+    upkeep: Upkeep,
+}
+
+/// One core's part, on cache lines of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Core(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    idle: Vec<Instance>,
+    /// Instances there are, idle or leased, and those being made.
+    live: usize,
+    waiting: VecDeque<oneshot::Sender<Lease>>,
+    /// Whether a refill is on its way.
+    refilling: bool,
+}
+
+/// An instance for the length of one call. Dropped in the middle of a call, it takes the instance with it.
+pub(crate) struct Lease(Option<Place>);
+
+/// A place in a core's pool, and what fills it.
+struct Place {
+    pool: Arc<Pool>,
+    core: usize,
+    /// None: the holder has to make one.
+    instance: Option<Instance>,
+    calling: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        template: Arc<Template>,
+        rights: Arc<Rights>,
+        settings: String,
+        limits: Instances,
+        cores: usize,
+        upkeep: Upkeep,
+    ) -> Self {
+        let cores = (0..cores.max(1)).map(|_| Core::default()).collect();
+        Pool { template, rights, settings, limits, cores, upkeep }
+    }
+
+    /// What the instances share.
+    pub(crate) fn rights(&self) -> &Arc<Rights> {
+        &self.rights
+    }
+
+    /// Whether calls may wait.
+    pub(crate) fn waits(&self) -> bool {
+        self.template.waits
+    }
+
+    /// An instance for one call: an idle one, a new one, or the next that is given back.
+    ///
+    /// # Errors
+    /// `Queue` if none is free in time or too many wait; else why a new one could not be made.
+    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, CallFailure> {
+        let core = this_core(self.cores.len());
+        let waiting = {
+            let mut held = self.held(core);
+            if let Some(instance) = held.idle.pop() {
+                return Ok(self.lease_of(core, Some(instance)));
+            }
+            if held.live < self.limits.max {
+                held.live += 1;
+                None
+            } else if held.waiting.len() < self.limits.queue {
+                let (sender, receiver) = oneshot::channel();
+                held.waiting.push_back(sender);
+                Some(receiver)
+            } else {
+                return Err(CallFailure::Queue);
+            }
+        };
+        let lease = match waiting {
+            None => self.lease_of(core, None),
+            Some(receiver) => {
+                let given = tokio::time::timeout(self.limits.queue_timeout, receiver).await;
+                given.ok().and_then(Result::ok).ok_or(CallFailure::Queue)?
+            }
+        };
+        lease.filled()
+    }
+
+    /// Makes and configures an instance.
+    fn make(&self, core: usize) -> Result<Instance, CallFailure> {
+        let made = self.template.instantiate(&self.rights).and_then(|mut instance| {
+            let answer = self.template.configure(&mut instance, &self.settings)?;
+            answer.map_err(|_| wasmtime::Error::msg("an instance refuses settings that another took"))?;
+            Ok(instance)
+        });
+        match made {
+            Ok(instance) => {
+                self.rights.meter.made(core);
+                self.rights.meter.memory(instance.store.data().space.memory());
+                Ok(instance)
+            }
+            Err(error) => Err(match failure_of(&error) {
+                CallFailure::Output => CallFailure::Unavailable,
+                failure => failure,
+            }),
+        }
+    }
+
+    /// Puts an instance that was made elsewhere into a core's pool.
+    pub(crate) fn add(self: &Arc<Self>, core: usize, instance: Instance) {
+        self.held(core).live += 1;
+        self.rights.meter.made(core);
+        self.give_back(core, Some(instance));
+    }
+
+    /// Makes instances until a core has its idle ones. Takes time; never on the data path.
+    pub(crate) fn fill(self: &Arc<Self>, core: usize) {
+        loop {
+            {
+                let mut held = self.held(core);
+                held.refilling = false;
+                if held.idle.len() >= self.limits.min_idle || held.live >= self.limits.max {
+                    return;
+                }
+                held.live += 1;
+            }
+            let made = self.make(core);
+            let failed = made.is_err();
+            self.give_back(core, made.ok());
+            if failed {
+                // The next call will meet the same failure and count it.
+                return;
+            }
+        }
+    }
+
+    /// The calling thread's number among the cores.
+    pub(crate) fn this_core(&self) -> usize {
+        this_core(self.cores.len())
+    }
+
+    /// Number of cores.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
+    fn held(&self, core: usize) -> MutexGuard<'_, Held> {
+        self.cores[core].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease_of(self: &Arc<Self>, core: usize, instance: Option<Instance>) -> Lease {
+        Lease(Some(Place { pool: Arc::clone(self), core, instance, calling: false }))
+    }
+
+    /// Hands an instance, or the place of one that is gone, to whoever waits longest.
+    fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Instance>) {
+        let mut held = self.held(core);
+        while let Some(sender) = held.waiting.pop_front() {
+            match sender.send(self.lease_of(core, instance)) {
+                Ok(()) => return,
+                // Who waited has gone; the next may have it. A lease without place does nothing when it drops.
+                Err(mut lease) => instance = lease.0.take().and_then(|place| place.instance),
+            }
+        }
+        match instance {
+            Some(instance) => held.idle.push(instance),
+            None => held.live -= 1,
+        }
+    }
+
+    fn wants_refill(&self, core: usize) -> bool {
+        let mut held = self.held(core);
+        let wanted = !held.refilling && held.idle.len() < self.limits.min_idle && held.live < self.limits.max;
+        held.refilling |= wanted;
+        wanted
+    }
+}
+
+/// Retired pools are emptied off the data path, wherever the last handle goes.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let idle: Vec<Instance> = self
+            .cores
+            .iter_mut()
+            .enumerate()
+            .flat_map(|(core, held)| {
+                let idle = std::mem::take(&mut held.0.get_mut().unwrap_or_else(PoisonError::into_inner).idle);
+                self.rights.meter.gone(core, idle.len());
+                idle
+            })
+            .collect();
+        self.upkeep.discard((idle, Arc::clone(&self.template)));
+    }
+}
+
+impl Lease {
+    /// The same lease with an instance in it.
+    fn filled(mut self) -> Result<Self, CallFailure> {
+        if let Some(place) = &mut self.0
+            && place.instance.is_none()
+        {
+            place.instance = Some(place.pool.make(place.core)?);
+        }
+        Ok(self)
+    }
+
+    /// The core it belongs to.
+    pub(crate) fn core(&self) -> usize {
+        self.0.as_ref().map_or(0, |place| place.core)
+    }
+
+    /// The instance, for a call that begins now.
+    ///
+    /// # Errors
+    /// `Unavailable` if there is none, which [`Pool::lease`] rules out.
+    pub(crate) fn call(&mut self) -> Result<&mut Instance, CallFailure> {
+        let place = self.0.as_mut().ok_or(CallFailure::Unavailable)?;
+        place.calling = true;
+        place.instance.as_mut().ok_or(CallFailure::Unavailable)
+    }
+
+    /// Ends the lease after a call. The instance is kept if it is sound and may be used again.
+    pub(crate) fn end(mut self, sound: bool) {
+        let Some(place) = &mut self.0 else { return };
+        let limits = &place.pool.limits;
+        if let Some(instance) = &mut place.instance {
+            instance.uses += 1;
+            let again = sound && limits.reuse == Reuse::Serial && instance.uses < limits.max_uses.max(1);
+            place.calling = !again;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(Place { pool, core, instance, calling }) = self.0.take() else { return };
+        if !calling {
+            pool.give_back(core, instance);
+            return;
+        }
+        if let Some(instance) = instance {
+            pool.rights.meter.gone(core, 1);
+            pool.upkeep.discard(instance);
+        }
+        pool.give_back(core, None);
+        if pool.wants_refill(core) {
+            pool.upkeep.refill(&pool, core);
+        }
+    }
+}
+
+/// The number of this core among so many: each thread that calls takes the next.
+fn this_core(cores: usize) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static INDEX: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    let index = INDEX.with(|index| match index.get() {
+        Some(index) => index,
+        None => {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            index.set(Some(next));
+            next
+        }
+    });
+    index % cores
+}

@@ -1,0 +1,236 @@
+//! The runtime: what all bindings share, for the life of the process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use witgate_config::model::{self, Budget, Grants};
+use witgate_proxy::telemetry::Telemetry;
+
+use crate::cache::Cache;
+use crate::compile::Compiler;
+use crate::engine::Engine;
+use crate::imports;
+use crate::imports::log::Pace;
+use crate::inspect::{self, Inspection};
+use crate::journal::Journal;
+use crate::keys::MemoryKeys;
+use crate::load::{self, Component, Order, text};
+use crate::meter::Meter;
+use crate::plugin::Loaded;
+use crate::refusal::{Reason, Refusal};
+use crate::rights::Rights;
+use crate::state::HostState;
+use crate::upkeep::Upkeep;
+
+/// Told the name of a binding and the version that is to be taken back.
+pub type OnRevert = Arc<dyn Fn(&Arc<str>, u64) + Send + Sync>;
+
+/// What a runtime is made for.
+pub struct RuntimeOptions {
+    /// Worker threads of the data plane: each binding has a pool for each.
+    pub cores: usize,
+    /// Instances there may be at once, over all bindings and cores.
+    pub instances: u32,
+    /// Where compiled code is kept; none: in memory only.
+    pub cache: Option<PathBuf>,
+    /// Asked to take a new version back, from the data path: must not wait.
+    pub on_revert: OnRevert,
+}
+
+/// Instances there may be at once if nobody says otherwise. Each takes a few mappings of the kernel's 65,530.
+pub const INSTANCES: u32 = 2_000;
+
+/// The runtime could not be started.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the plugin runtime cannot start: {}", self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Loads plugins. One for the life of the process: compiled code, keys and counters outlive every reload.
+pub struct Runtime {
+    options: RuntimeOptions,
+    engine: Arc<Engine>,
+    linker: Linker<HostState>,
+    waiting_linker: Linker<HostState>,
+    compiler: Compiler,
+    upkeep: Upkeep,
+    journal: Arc<dyn Journal>,
+    keys: Mutex<HashMap<String, Arc<MemoryKeys>>>,
+    watched: Arc<Watched>,
+}
+
+/// The bindings whose numbers are shown.
+#[derive(Default)]
+pub(crate) struct Watched {
+    meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
+    serving: Mutex<HashMap<Arc<str>, Weak<Loaded>>>,
+}
+
+impl Runtime {
+    /// Starts the runtime, its threads included, and registers its metrics.
+    ///
+    /// # Errors
+    /// The processor or the kernel lacks what compiled code needs, or a thread is refused.
+    pub fn new(options: RuntimeOptions, telemetry: &Arc<Telemetry>) -> Result<Runtime, StartError> {
+        let engine = Arc::new(Engine::new(options.instances).map_err(|error| StartError(text(&error)))?);
+        let system = |error: std::io::Error| StartError(error.to_string());
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, telemetry.as_ref()));
+        let watched = Arc::new(Watched::default());
+        telemetry.metrics().register(Box::new(crate::expose::Bindings(Arc::clone(&watched))));
+        Ok(Runtime {
+            linker: imports::linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
+            waiting_linker: imports::waiting_linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
+            compiler: Compiler::start(Arc::clone(&engine), cache).map_err(system)?,
+            upkeep: Upkeep::start().map_err(system)?,
+            journal: Arc::clone(telemetry) as Arc<dyn Journal>,
+            keys: Mutex::default(),
+            watched,
+            engine,
+            options,
+        })
+    }
+
+    /// Looks at a component and compiles it. Waits for the compiler: never on the data path.
+    ///
+    /// # Errors
+    /// It is no component, is damaged, exports no contract, imports what no plugin may have, or cannot be compiled.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
+        let inspection = inspect::look(bytes)?;
+        let code = self.compiler.compile(inspection.digest, bytes).map_err(|error| {
+            Refusal::new(
+                Reason::Compile,
+                format!("it cannot be compiled: {}", text(&error)),
+                "build it again with a current toolchain",
+            )
+        })?;
+        Ok(Component { inspection: Arc::new(inspection), code })
+    }
+
+    /// All there is to know about a component, its settings' schema included.
+    ///
+    /// # Errors
+    /// As [`Runtime::compile`], or it fails when it is asked.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+        let component = self.compile(bytes)?;
+        let schema = load::settings_schema(self, &component)?;
+        let mut inspection = Inspection::clone(&component.inspection);
+        inspection.settings_schema = Some(schema);
+        Ok(inspection)
+    }
+
+    /// Makes a binding of a component: checks digest and grants, configures a first instance, fills the pools. Takes
+    /// as long as that takes: never on the data path.
+    ///
+    /// # Errors
+    /// Why this component cannot serve this binding.
+    pub fn prepare(&self, component: &Component, order: &Order<'_>) -> Result<Arc<Loaded>, Refusal> {
+        load::prepare(self, component, order)
+    }
+
+    pub(crate) fn cores(&self) -> usize {
+        self.options.cores
+    }
+
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
+    pub(crate) fn on_revert(&self) -> OnRevert {
+        Arc::clone(&self.options.on_revert)
+    }
+
+    pub(crate) fn linker(&self, waits: bool) -> &Linker<HostState> {
+        if waits { &self.waiting_linker } else { &self.linker }
+    }
+
+    /// What a binding may do, with the counters and keys of its earlier versions.
+    pub(crate) fn rights(&self, order: &Order<'_>) -> Rights {
+        let name: Arc<str> = Arc::from(order.name);
+        let meter = self.meter(&name);
+        Rights {
+            grants: order.binding.grants.clone(),
+            budget: order.binding.budget,
+            keys: self.keys(&order.binding.plugin, order.plugin),
+            journal: Arc::clone(&self.journal),
+            pace: Pace::new(order.binding.budget.log_lines),
+            metrics: Arc::clone(&meter.names),
+            meter,
+            binding: name,
+        }
+    }
+
+    /// What a component may do that is only looked at.
+    pub(crate) fn no_rights(&self) -> Rights {
+        let meter = Arc::new(Meter::new(1));
+        Rights {
+            binding: Arc::from("-"),
+            grants: Grants::default(),
+            budget: INSPECTION,
+            keys: Arc::new(MemoryKeys::new(0)),
+            journal: Arc::clone(&self.journal),
+            pace: Pace::new(INSPECTION.log_lines),
+            metrics: Arc::clone(&meter.names),
+            meter,
+        }
+    }
+
+    fn meter(&self, binding: &Arc<str>) -> Arc<Meter> {
+        let mut meters = self.watched.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        let meter = meters.entry(Arc::clone(binding)).or_insert_with(|| Arc::new(Meter::new(self.options.cores)));
+        Arc::clone(meter)
+    }
+
+    fn keys(&self, name: &str, plugin: &model::Plugin) -> Arc<MemoryKeys> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_plugin =
+            keys.entry(name.to_owned()).or_insert_with(|| Arc::new(MemoryKeys::new(plugin.store_bytes)));
+        of_plugin.set_budget(plugin.store_bytes);
+        Arc::clone(of_plugin)
+    }
+
+    /// Shows a binding's numbers for as long as it is in service.
+    pub(crate) fn watch(&self, loaded: &Arc<Loaded>) {
+        let mut serving = self.watched.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        serving.retain(|_, known| known.strong_count() > 0);
+        serving.insert(Arc::clone(&loaded.name), Arc::downgrade(loaded));
+    }
+}
+
+impl Watched {
+    /// Every binding in service, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alive: Vec<Arc<Loaded>> = serving.values().filter_map(Weak::upgrade).collect();
+        drop(serving);
+        alive.sort_by(|one, other| one.name.cmp(&other.name));
+        alive
+    }
+}
+
+/// What a component may use that is only looked at.
+const INSPECTION: Budget = Budget {
+    cpu: Duration::from_secs(1),
+    wall: Duration::from_secs(2),
+    memory: 256 << 20,
+    table_elements: 100_000,
+    host_calls: 10_000,
+    log_lines: 10,
+    output: 1 << 20,
+    body_limit: 0,
+    context_limit: 0,
+    fetch_limit: 0,
+};

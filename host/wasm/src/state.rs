@@ -1,0 +1,100 @@
+//! The data of one store: the call under way, and what remains of its budget.
+
+use std::sync::Arc;
+
+use witgate_proxy::head::RequestHead;
+use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
+
+use crate::budget::{Killed, Space, Stopwatch};
+use crate::imports::fetch::Mailbox;
+use crate::imports::request::trace_parent;
+use crate::imports::wasi::Output;
+use crate::rights::Rights;
+
+/// What host functions see while a guest runs.
+pub(crate) struct HostState {
+    /// What the binding may do.
+    pub(crate) rights: Arc<Rights>,
+    /// Memory and tables.
+    pub(crate) space: Space,
+    /// CPU and wall time.
+    pub(crate) stopwatch: Stopwatch,
+    /// Host calls the call may still make.
+    host_calls: u32,
+    /// The request of the call under way.
+    request: Option<Arc<RequestHead>>,
+    /// The response of the call under way.
+    response: Option<Arc<ResponseHead>>,
+    /// Where outbound requests wait to be taken up by the caller.
+    pub(crate) mailbox: Mailbox,
+    /// What the guest has printed of a line.
+    pub(crate) output: Output,
+}
+
+impl HostState {
+    /// The state of a new instance.
+    pub(crate) fn new(rights: Arc<Rights>, stopwatch: Stopwatch, mailbox: Mailbox) -> Self {
+        HostState {
+            space: Space::new(&rights.budget),
+            stopwatch,
+            host_calls: 0,
+            request: None,
+            response: None,
+            mailbox,
+            output: Output::default(),
+            rights,
+        }
+    }
+
+    /// A call begins: its budget is whole, its request is the one the guest may look at.
+    pub(crate) fn begin(&mut self, request: Option<Arc<RequestHead>>, response: Option<Arc<ResponseHead>>) {
+        self.host_calls = self.rights.budget.host_calls;
+        self.request = request;
+        self.response = response;
+        self.stopwatch.begin();
+    }
+
+    /// A call is over: nothing of its request stays.
+    pub(crate) fn end(&mut self) {
+        self.request = None;
+        self.response = None;
+        self.mailbox.clear();
+    }
+
+    /// Counts a host call.
+    ///
+    /// # Errors
+    /// The call has made as many as it may.
+    pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
+        match self.host_calls.checked_sub(1) {
+            Some(left) => {
+                self.host_calls = left;
+                Ok(())
+            }
+            None => Err(wasmtime::Error::new(Killed(CallFailure::HostCalls))),
+        }
+    }
+
+    /// The request of the call, charged as a host call.
+    ///
+    /// # Errors
+    /// No host calls are left, or there is no request (the plugin is being configured).
+    pub(crate) fn request(&mut self) -> wasmtime::Result<&Arc<RequestHead>> {
+        self.charge()?;
+        self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
+    }
+
+    /// The trace of the call under way, as a `traceparent`.
+    pub(crate) fn trace_parent(&self) -> Option<String> {
+        self.request.as_ref().map(|request| trace_parent(&request.trace))
+    }
+
+    /// The response of the call, charged as a host call.
+    ///
+    /// # Errors
+    /// As [`HostState::request`].
+    pub(crate) fn response(&mut self) -> wasmtime::Result<&Arc<ResponseHead>> {
+        self.charge()?;
+        self.response.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no response in this call"))
+    }
+}
