@@ -100,9 +100,17 @@ impl Breaker {
         if !enough && pass != Pass::Probe {
             return false;
         }
-        let until = self.now() + millis(settings.open_for);
-        let before = self.open_until.swap(until.max(1), Ordering::AcqRel);
-        before == 0
+        let until = (self.now() + millis(settings.open_for)).max(1);
+        match pass {
+            Pass::Probe => {
+                self.open_until.store(until, Ordering::Release);
+                true
+            }
+            // Requests that were under way when it opened do not prolong the rest.
+            Pass::Ordinary => {
+                self.open_until.compare_exchange(0, until, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            }
+        }
     }
 
     /// How it stands.

@@ -24,8 +24,6 @@ pub(super) struct Endpoint {
     pub(super) active: Arc<AtomicUsize>,
     /// Connections open, over all cores.
     pub(super) connections: AtomicUsize,
-    /// Connections that wait for a request, over all cores.
-    pub(super) idle: AtomicUsize,
 }
 
 impl Endpoint {
@@ -54,7 +52,6 @@ impl Endpoint {
             breaker: Breaker::default(),
             active: Arc::default(),
             connections: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
         })
     }
 }

@@ -1,22 +1,46 @@
 //! Upstreams: endpoints, breakers, limits, and the pool of connections of each core.
+//!
+//! | step | module | what happens |
+//! |---|---|---|
+//! | pick | `attempt`, `breaker` | the balancer picks an endpoint whose breaker lets the request through |
+//! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
+//! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
+//! | send | `request`, `upload`, `connection` | the request is made for the endpoint and sent |
+//! | answer | `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
+//! | supervise | `download` | the body streams; at its end the connection is given back |
+//!
+//! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
+//! belong to the core that made them.
 
+mod attempt;
 mod breaker;
+mod connect;
+mod connection;
+mod download;
 mod endpoint;
+mod failure;
+mod forward;
+mod lease;
+mod limit;
+mod pool;
+mod request;
+mod resolve;
+mod response;
+mod socket;
+mod tls;
+mod upload;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
 use witgate_config::{Problem, Problems, model};
 
 use crate::balancer::{BALANCERS, Balancer, Candidate};
-use crate::body::Body;
-use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
-use crate::snapshot::Snapshot;
 pub use breaker::BreakerState;
 use endpoint::Endpoint;
+pub use forward::{fetch, forward};
+use limit::Limit;
+use tls::Tls;
 
 /// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled
 /// connections belong to the core that made them.
@@ -28,6 +52,8 @@ pub struct Upstream {
     endpoints: Vec<Arc<Endpoint>>,
     candidates: Vec<Candidate>,
     balancer: Box<dyn Balancer>,
+    limit: Arc<Limit>,
+    tls: Option<Tls>,
 }
 
 impl Upstream {
@@ -41,35 +67,65 @@ impl Upstream {
         config: &model::Upstream,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
-        if let Some(previous) = previous.filter(|previous| previous.config == *config) {
+        let mut problems = Problems::new();
+        let limit = previous.map_or_else(Arc::default, |previous| previous.limit.clone());
+        let tls = config.tls.as_ref().map(|settings| {
+            Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
+        });
+        let tls = tls.transpose().map_err(|more| problems.extend(more)).unwrap_or_default();
+        let same_tls = |previous: &&Arc<Upstream>| {
+            previous.tls.as_ref().map(|tls| tls.digest) == tls.as_ref().map(|tls| tls.digest)
+                && previous.config.protocol == config.protocol
+        };
+        let previous = previous.filter(same_tls);
+        if let Some(previous) = previous.filter(|previous| problems.is_empty() && previous.config == *config) {
             return Ok(previous.clone());
         }
-        let mut problems = Problems::new();
         let row = BALANCERS.iter().find(|row| row.kind == config.balancer);
         if row.is_none() {
             problems.push(unknown_balancer(name, &config.balancer));
         }
-        let mut endpoints = Vec::new();
-        for (index, endpoint) in config.endpoints.iter().enumerate() {
-            let key = format!("upstreams.{name}.endpoints[{index}]");
-            match Endpoint::new(endpoint, config.tls.is_some(), &key) {
-                Ok(endpoint) => endpoints.push(Arc::new(endpoint)),
-                Err(problem) => problems.push(problem),
-            }
-        }
+        let endpoints = build_endpoints(name, config, previous, &mut problems);
         let (Some(row), true) = (row, problems.is_empty()) else { return Err(problems) };
         let weights: Vec<u32> = config.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let candidates = endpoints.iter().zip(&weights);
-        let candidates = candidates
-            .map(|(endpoint, weight)| Candidate { weight: *weight, active: endpoint.active.clone() });
+        let candidate =
+            |(endpoint, weight): (&Arc<Endpoint>, &u32)| Candidate { weight: *weight, active: endpoint.active.clone() };
         Ok(Arc::new(Upstream {
             name: name.into(),
             config: config.clone(),
-            candidates: candidates.collect(),
+            candidates: endpoints.iter().zip(&weights).map(candidate).collect(),
             endpoints,
             balancer: (row.build)(&weights),
+            limit,
+            tls,
         }))
     }
+}
+
+fn build_endpoints(
+    name: &str,
+    config: &model::Upstream,
+    previous: Option<&Arc<Upstream>>,
+    problems: &mut Problems,
+) -> Vec<Arc<Endpoint>> {
+    let mut known: HashMap<(&str, u16), &Arc<Endpoint>> = HashMap::new();
+    for endpoint in previous.into_iter().flat_map(|previous| &previous.endpoints) {
+        known.insert((&endpoint.host, endpoint.port), endpoint);
+    }
+    let mut endpoints = Vec::new();
+    for (index, settings) in config.endpoints.iter().enumerate() {
+        let host = settings.host.trim_matches(['[', ']']);
+        if let Some(endpoint) = known.remove(&(host, settings.port)) {
+            endpoints.push(endpoint.clone());
+            continue;
+        }
+        let key = format!("upstreams.{name}.endpoints[{index}]");
+        match Endpoint::new(settings, config.tls.is_some(), &key) {
+            Ok(endpoint) => endpoints.push(Arc::new(endpoint)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    endpoints
 }
 
 fn unknown_balancer(upstream: &str, balancer: &str) -> Problem {
@@ -80,32 +136,4 @@ fn unknown_balancer(upstream: &str, balancer: &str) -> Problem {
         key: format!("upstreams.{upstream}.balancer"),
         hint: Some(format!("balancers are {}", kinds.join(", "))),
     }
-}
-
-/// Sends the exchange's request to its upstream and returns the head of its response with the body streaming behind.
-/// An endpoint that answers 101 leaves its `OnUpgrade` in the response's extensions.
-///
-/// What the upstream sees: the exchange's method, `upstream_target` or `target` in origin form, end-to-end headers,
-/// `Host` (the client's or the endpoint's), `Via`, `traceparent`, `tracestate`, the request id, and the framing of
-/// `body`. Headers of the gateway's own other than these are in the head already.
-///
-/// # Errors
-/// Any fault with blame `Upstream`, `RequestTimeout`, or `ClientGone`.
-pub async fn forward(_exchange: &mut Exchange, _body: Body) -> Result<Response<Body>, Fault> {
-    todo!("upstream")
-}
-
-/// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits, TLS and trace as forwarded requests.
-/// The body is collected, at most `limit` bytes.
-///
-/// # Errors
-/// As [`forward`]; a response over the limit is `UpstreamProtocol` with the detail `response too large`.
-pub async fn fetch(
-    _snapshot: &Arc<Snapshot>,
-    _upstream: &str,
-    _request: Request<Bytes>,
-    _timeout: Option<Duration>,
-    _limit: usize,
-) -> Result<Response<Bytes>, Fault> {
-    todo!("upstream")
 }

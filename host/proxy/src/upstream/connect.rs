@@ -1,0 +1,97 @@
+//! A new connection to an endpoint: name, address, TCP, TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use witgate_config::model;
+
+use super::endpoint::Endpoint;
+use super::failure::chain;
+use super::resolve::resolve;
+use super::socket::Transport;
+use super::tls::Tls;
+use crate::fault::{Fault, FaultKind};
+
+/// How long one address has before the next is tried beside it (RFC 8305 section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Connects within the upstream's `connect_timeout`, TLS included. Whatever fails, nothing was sent.
+///
+/// # Errors
+/// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`; all unsent.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    config: &model::Upstream,
+    tls: Option<&Tls>,
+) -> Result<Transport, Fault> {
+    let connecting = async {
+        let stream = connect_tcp(endpoint).await.map_err(|error| unreachable(endpoint, &error))?;
+        match tls {
+            None => Ok(Transport::Tcp(stream)),
+            Some(tls) => shake_hands(stream, endpoint, config, tls).await,
+        }
+    };
+    let connected = tokio::time::timeout(config.connect_timeout, connecting).await;
+    connected
+        .unwrap_or_else(|_| Err(Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string())))
+        .map_err(Fault::unsent)
+}
+
+async fn connect_tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let addresses = resolve(&endpoint.host, endpoint.port).await?;
+    let stream = match addresses.as_slice() {
+        [address] => TcpStream::connect(address).await?,
+        addresses => connect_any(addresses).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The first address that accepts. Each has a head start over the next, which begins at once when one fails.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut rest = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    loop {
+        match rest.next() {
+            Some(address) => attempts.push(TcpStream::connect(*address)),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(connected) = attempts.next() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if !rest.as_slice().is_empty() => {}
+        }
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    config: &model::Upstream,
+    tls: &Tls,
+) -> Result<Transport, Fault> {
+    let fault = |cause: String| Fault::new(FaultKind::UpstreamTls).cause(format!("{}: {cause}", endpoint.name));
+    let name = config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(&endpoint.host);
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| fault(error.to_string()))?;
+    let connector = TlsConnector::from(tls.config.clone());
+    let stream = connector.connect(name, stream).await.map_err(|error| fault(chain(&error)))?;
+    let http2 = config.protocol == model::UpstreamProtocol::Http2;
+    if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(fault("the endpoint did not agree on HTTP/2".into()));
+    }
+    Ok(Transport::Tls(Box::new(stream)))
+}
+
+fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Fault {
+    Fault::new(FaultKind::UpstreamUnreachable).cause(format!("{}: {error}", endpoint.name))
+}

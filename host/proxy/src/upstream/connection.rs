@@ -1,0 +1,171 @@
+//! One connection to an endpoint as its core holds it: HTTP/1.1, one request at a time, or HTTP/2, many.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use witgate_config::model::UpstreamProtocol;
+
+use super::failure::fault_of;
+use super::socket::Socket;
+use super::upload::Upload;
+use crate::fault::Fault;
+
+/// Bytes of a response head.
+const HEAD_BYTES: usize = 128 * 1024;
+/// HTTP/2 flow control: what one response may have in memory, and all of a connection together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// HTTP/2: how often a connection with streams is asked whether it still lives, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// The right to send one request.
+pub(super) enum Connection {
+    /// A whole connection.
+    Http1(Http1),
+    /// One stream of a connection.
+    Http2(Stream),
+}
+
+/// An HTTP/1.1 connection.
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Upload>,
+    /// How often in a row it was handed on within its core while another core waited.
+    pub(super) overtakes: u32,
+}
+
+/// An HTTP/2 connection, shared by its streams and the pool.
+pub(super) struct Http2 {
+    sender: RefCell<http2::SendRequest<Upload>>,
+    streams: Cell<usize>,
+    /// Streams the endpoint allows at once, as far as it has said so.
+    most: Rc<Cell<usize>>,
+    /// Whether it takes no new streams, so that it closes with the last.
+    pub(super) retiring: Cell<bool>,
+    pub(super) overtakes: Cell<u32>,
+    pub(super) idle_since: Cell<Instant>,
+}
+
+/// A stream's place in the count of its connection.
+pub(super) struct Stream {
+    pub(super) connection: Rc<Http2>,
+}
+
+impl Connection {
+    /// Begins to speak HTTP over a socket. The connection lives in a task of this core.
+    ///
+    /// # Errors
+    /// `UpstreamReset`, unsent.
+    pub(super) async fn open(socket: Socket, protocol: UpstreamProtocol) -> Result<Connection, Fault> {
+        let opened = match protocol {
+            UpstreamProtocol::Http1 => Http1::open(socket).await.map(Connection::Http1),
+            UpstreamProtocol::Http2 => Http2::open(socket).await.map(|connection| {
+                Connection::Http2(connection.stream().expect("a new connection has room for a stream"))
+            }),
+        };
+        opened.map_err(|error| fault_of(&error).unsent())
+    }
+
+    /// Sends a request. What was not begun comes back with the error.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Connection::Http1(connection) => connection.sender.try_send_request(request).await,
+            Connection::Http2(stream) => {
+                let sent = stream.connection.sender.borrow_mut().try_send_request(request);
+                sent.await
+            }
+        }
+    }
+}
+
+impl Http1 {
+    async fn open(socket: Socket) -> hyper::Result<Http1> {
+        let (sender, connection) =
+            http1::Builder::new().max_header_size(HEAD_BYTES).handshake(TokioIo::new(socket)).await?;
+        // Its end is seen by the exchange that used it, or, if it was idle, when it is taken out of the pool.
+        tokio::task::spawn_local(connection.with_upgrades());
+        Ok(Http1 { sender, overtakes: 0 })
+    }
+}
+
+impl Http2 {
+    async fn open(socket: Socket) -> hyper::Result<Rc<Http2>> {
+        let (sender, connection) = http2::Builder::new(OwnCore)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES as u32)
+            .max_send_buf_size(STREAM_WINDOW as usize)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN)
+            .handshake(TokioIo::new(socket))
+            .await?;
+        let most = Rc::new(Cell::new(connection.current_max_send_streams()));
+        let seen = most.clone();
+        tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection);
+            poll_fn(|context| {
+                seen.set(connection.current_max_send_streams());
+                connection.as_mut().poll(context)
+            })
+            .await
+        });
+        Ok(Rc::new(Http2 {
+            sender: RefCell::new(sender),
+            streams: Cell::new(0),
+            most,
+            retiring: Cell::new(false),
+            overtakes: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+        }))
+    }
+
+    /// Room for one more stream.
+    pub(super) fn stream(self: &Rc<Self>) -> Option<Stream> {
+        let room = !self.is_closed() && !self.retiring.get() && self.streams.get() < self.most.get().max(1);
+        room.then(|| {
+            self.streams.set(self.streams.get() + 1);
+            Stream { connection: self.clone() }
+        })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.borrow().is_closed()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.streams.set(connection.streams.get() - 1);
+        connection.idle_since.set(Instant::now());
+    }
+}
+
+/// Runs hyper's tasks on the core of the connection.
+#[derive(Debug, Clone, Copy)]
+struct OwnCore;
+
+impl<F> hyper::rt::Executor<F> for OwnCore
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

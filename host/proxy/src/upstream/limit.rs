@@ -1,0 +1,240 @@
+//! The cap on connections of an upstream, and the queue of requests that wait for one: over all cores.
+//!
+//! A connection cannot change cores, the right to have one can. Where the cap is reached:
+//!
+//! - a request waits in one queue for all cores, the oldest first, and asks every core to close an idle connection;
+//! - a connection that becomes free goes to the oldest waiting request of its own core and endpoint, or is closed so
+//!   that the oldest of all may open one.
+//!
+//! Closing is dear, so a request of the own core may overtake one of another, but only [`OVERTAKES`] times in a row and
+//! only while the other has waited less than a quarter of its patience: no core starves.
+//!
+//! The lock is taken when a connection is opened or closed, and while requests wait; never for a request that finds a
+//! connection idle.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::endpoint::Endpoint;
+
+/// How often in a row a connection is handed on within its core while another core waits.
+const OVERTAKES: u32 = 16;
+
+/// Numbers of waiting requests, unique in the process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The connections of one upstream. Carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: usize,
+    queue: VecDeque<Waiting>,
+    /// Cores that have had connections, and may have idle ones.
+    cores: Vec<Arc<Core>>,
+}
+
+/// A core, as the others see it.
+#[derive(Debug, Default)]
+pub(super) struct Core {
+    /// Rung when an idle connection should be closed.
+    pub(super) close_idle: Notify,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    core: Arc<Core>,
+    endpoint: u64,
+    cap: usize,
+    since: Instant,
+    patience: Duration,
+    grant: oneshot::Sender<Grant>,
+}
+
+/// What a waiting request gets.
+#[derive(Debug)]
+pub(super) enum Grant {
+    /// It may open a connection.
+    Permit(Permit),
+    /// A connection of its own core was put aside for it, under its number.
+    Reserved,
+}
+
+/// The right to have one connection open. Lives in the socket.
+#[derive(Debug)]
+pub(super) struct Permit {
+    limit: Arc<Limit>,
+    endpoint: Arc<Endpoint>,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) id: u64,
+    pub(super) grant: oneshot::Receiver<Grant>,
+    limit: Arc<Limit>,
+}
+
+/// The answer to a request that found no connection idle.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// It may open one.
+    Permit(Permit),
+    /// It must wait.
+    Wait(Place),
+    /// Too many wait already.
+    Full,
+}
+
+/// What a request asks for.
+pub(super) struct Wish<'a> {
+    pub(super) endpoint: &'a Arc<Endpoint>,
+    pub(super) core: &'a Arc<Core>,
+    /// Connections at once; 0: unlimited.
+    pub(super) cap: usize,
+    pub(super) max_pending: usize,
+    pub(super) patience: Duration,
+}
+
+/// What becomes of a connection that is free while requests wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nobody waits for it.
+    Keep,
+    /// It goes to the waiting request of this number.
+    HandOver(u64),
+    /// A request of another core or endpoint needs the permit.
+    Close,
+}
+
+impl Limit {
+    /// Requests that wait, over all cores.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Asks for the right to open a connection.
+    pub(super) fn ask(self: &Arc<Self>, wish: &Wish<'_>) -> Asked {
+        let mut state = self.lock();
+        if !state.cores.iter().any(|core| Arc::ptr_eq(core, wish.core)) {
+            state.cores.push(wish.core.clone());
+        }
+        // Those who wait already come first, or a stream of new requests could starve them.
+        if wish.cap == 0 || (state.open < wish.cap && state.queue.is_empty()) {
+            state.open += 1;
+            return Asked::Permit(self.permit(wish.endpoint));
+        }
+        if state.queue.len() >= wish.max_pending {
+            return Asked::Full;
+        }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (sender, grant) = oneshot::channel();
+        state.queue.push_back(Waiting {
+            id,
+            core: wish.core.clone(),
+            endpoint: wish.endpoint.id,
+            cap: wish.cap,
+            since: Instant::now(),
+            patience: wish.patience,
+            grant: sender,
+        });
+        self.count(&state);
+        let cores = state.cores.clone();
+        drop(state);
+        cores.iter().for_each(|core| core.close_idle.notify_one());
+        Asked::Wait(Place { id, grant, limit: self.clone() })
+    }
+
+    /// Decides about a connection that is free. `overtakes` counts how often in a row it was handed on within its core.
+    pub(super) fn next(&self, core: &Arc<Core>, endpoint: u64, overtakes: &mut u32) -> Next {
+        if self.waiting() == 0 {
+            *overtakes = 0;
+            return Next::Keep;
+        }
+        let mut state = self.lock();
+        let Some(first) = state.queue.front() else { return Next::Keep };
+        let fits = |waiting: &Waiting| Arc::ptr_eq(&waiting.core, core) && waiting.endpoint == endpoint;
+        let overdue = first.since.elapsed() >= first.patience / 4 || *overtakes >= OVERTAKES;
+        let index = match fits(first) {
+            true => Some(0),
+            false if overdue => None,
+            false => state.queue.iter().position(fits),
+        };
+        let Some(waiting) = index.and_then(|index| state.queue.remove(index)) else { return Next::Close };
+        *overtakes = if index == Some(0) { 0 } else { *overtakes + 1 };
+        self.count(&state);
+        drop(state);
+        let id = waiting.id;
+        // The receiver is on this core and leaves the queue before it goes away, so it is there.
+        match waiting.grant.send(Grant::Reserved) {
+            Ok(()) => Next::HandOver(id),
+            Err(_) => Next::Close,
+        }
+    }
+
+    /// Connections open, over all cores.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open
+    }
+
+    /// A connection was closed: the right to have one goes to the oldest waiting request.
+    fn release(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
+        let mut state = self.lock();
+        state.open -= 1;
+        let open = state.open;
+        let Some(waiting) = state.queue.pop_front_if(|first| first.cap == 0 || open < first.cap) else { return };
+        state.open += 1;
+        self.count(&state);
+        drop(state);
+        // If the request has just gone away, the permit is dropped and goes to the next.
+        let _ = waiting.grant.send(Grant::Permit(self.permit(endpoint)));
+    }
+
+    fn permit(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Permit {
+        endpoint.connections.fetch_add(1, Ordering::Relaxed);
+        Permit { limit: self.clone(), endpoint: endpoint.clone() }
+    }
+
+    fn count(&self, state: &State) {
+        self.waiting.store(state.queue.len(), Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Says for which endpoint it is used: a permit that came from the queue was another's before.
+    pub(super) fn bind(&mut self, endpoint: &Arc<Endpoint>) {
+        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
+        endpoint.connections.fetch_add(1, Ordering::Relaxed);
+        self.endpoint = endpoint.clone();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
+        self.limit.release(&self.endpoint);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.limit.lock();
+        if let Some(index) = state.queue.iter().position(|waiting| waiting.id == self.id) {
+            state.queue.remove(index);
+            self.limit.count(&state);
+        }
+    }
+}

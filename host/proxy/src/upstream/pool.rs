@@ -1,0 +1,250 @@
+//! The connections of one core that wait for a request.
+//!
+//! Each core has a pool of its own, reached without locks. HTTP/1.1 connections are taken last in, first out, so that
+//! the rest grow old and are closed; HTTP/2 connections stay in the pool while their streams come and go.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::Upstream;
+use super::connection::{Connection, Http1, Http2, Stream};
+use super::endpoint::Endpoint;
+use super::limit::{Core, Next};
+
+/// How often old connections are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Pool {
+    core: Arc<Core>,
+    /// By the endpoint's number.
+    shelves: HashMap<u64, Shelf>,
+    /// Put aside for waiting requests, by their number.
+    reserved: HashMap<u64, Connection>,
+    sweeper: Option<JoinHandle<()>>,
+}
+
+/// The connections to one endpoint.
+struct Shelf {
+    /// The upstream that used them last; once it is out of service, they are closed.
+    upstream: Weak<Upstream>,
+    idle: VecDeque<Idle>,
+    shared: Vec<Rc<Http2>>,
+    /// Held while an HTTP/2 connection is opened, so that one is opened for many requests.
+    opening: Rc<tokio::sync::Mutex<()>>,
+}
+
+struct Idle {
+    connection: Http1,
+    since: Instant,
+}
+
+impl Pool {
+    fn shelf(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut Shelf {
+        let shelf = self.shelves.entry(endpoint.id).or_insert_with(|| Shelf {
+            upstream: Arc::downgrade(upstream),
+            idle: VecDeque::new(),
+            shared: Vec::new(),
+            opening: Rc::default(),
+        });
+        if !std::ptr::eq(shelf.upstream.as_ptr(), Arc::as_ptr(upstream)) {
+            shelf.upstream = Arc::downgrade(upstream);
+        }
+        shelf
+    }
+
+    fn sweep_from_now_on(&mut self) {
+        if self.sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.sweeper = Some(tokio::task::spawn_local(sweep()));
+        }
+    }
+}
+
+/// This core, as limits know it.
+pub(super) fn core() -> Arc<Core> {
+    POOL.with_borrow(|pool| pool.core.clone())
+}
+
+/// A connection that waits for a request, if there is one that lives.
+pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<Connection> {
+    POOL.with_borrow_mut(|pool| {
+        let shelf = pool.shelves.get_mut(&endpoint.id)?;
+        while let Some(idle) = shelf.idle.pop_back() {
+            if idle.since.elapsed() < upstream.config.keep_alive && idle.connection.sender.is_ready() {
+                return Some(Connection::Http1(idle.connection));
+            }
+        }
+        shelf.shared.retain(|connection| !connection.is_closed());
+        shelf.shared.iter().find_map(Http2::stream).map(Connection::Http2)
+    })
+}
+
+/// The lock under which HTTP/2 connections to an endpoint are opened.
+pub(super) fn opening(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Rc<tokio::sync::Mutex<()>> {
+    POOL.with_borrow_mut(|pool| pool.shelf(upstream, endpoint).opening.clone())
+}
+
+/// A new HTTP/2 connection can be shared from now on: first with requests that wait for one.
+pub(super) fn share(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connection: &Rc<Http2>) {
+    POOL.with_borrow_mut(|pool| {
+        pool.sweep_from_now_on();
+        pool.shelf(upstream, endpoint).shared.push(connection.clone());
+    });
+    while let Some(stream) = connection.stream() {
+        if !offer_stream(upstream, endpoint, stream) {
+            break;
+        }
+    }
+}
+
+/// A connection is free: it goes to a request that waits, into the pool, or is closed.
+pub(super) fn give_back(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connection: Connection) {
+    match connection {
+        Connection::Http1(connection) => give_back_http1(upstream, endpoint, connection),
+        Connection::Http2(stream) => {
+            let connection = stream.connection.clone();
+            offer_stream(upstream, endpoint, stream);
+            if connection.retiring.get() && connection.is_idle() {
+                forget(endpoint, &connection);
+            }
+        }
+    }
+}
+
+fn give_back_http1(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, mut connection: Http1) {
+    if connection.sender.is_closed() {
+        return;
+    }
+    match upstream.limit.next(&core(), endpoint.id, &mut connection.overtakes) {
+        Next::Close => {}
+        Next::HandOver(id) => reserve(id, Connection::Http1(connection)),
+        Next::Keep => POOL.with_borrow_mut(|pool| {
+            pool.sweep_from_now_on();
+            let shelf = pool.shelf(upstream, endpoint);
+            shelf.idle.push_back(Idle { connection, since: Instant::now() });
+            if shelf.idle.len() > upstream.config.idle_connections {
+                shelf.idle.pop_front();
+            }
+        }),
+    }
+}
+
+/// Offers a stream's place to a request that waits. True if one took it.
+fn offer_stream(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, stream: Stream) -> bool {
+    let connection = stream.connection.clone();
+    let mut overtakes = connection.overtakes.get();
+    let next = upstream.limit.next(&core(), endpoint.id, &mut overtakes);
+    connection.overtakes.set(overtakes);
+    match next {
+        Next::HandOver(id) => {
+            reserve(id, Connection::Http2(stream));
+            true
+        }
+        Next::Close => {
+            connection.retiring.set(true);
+            false
+        }
+        Next::Keep => false,
+    }
+}
+
+fn forget(endpoint: &Endpoint, connection: &Rc<Http2>) {
+    POOL.with_borrow_mut(|pool| {
+        if let Some(shelf) = pool.shelves.get_mut(&endpoint.id) {
+            shelf.shared.retain(|shared| !Rc::ptr_eq(shared, connection));
+        }
+    });
+}
+
+fn reserve(id: u64, connection: Connection) {
+    POOL.with_borrow_mut(|pool| pool.reserved.insert(id, connection));
+}
+
+/// What was put aside for a waiting request.
+pub(super) fn take_reserved(id: u64) -> Option<Connection> {
+    // A request may be dropped with its thread, after the pool.
+    POOL.try_with(|pool| pool.borrow_mut().reserved.remove(&id)).ok().flatten()
+}
+
+/// Closes what is old, what belongs to upstreams out of service, and what stands in the way of waiting requests. Ends
+/// once there is nothing to look after.
+async fn sweep() {
+    let core = core();
+    loop {
+        tokio::select! {
+            () = core.close_idle.notified() => {}
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        let (closed, done) = POOL.with_borrow_mut(|pool| {
+            let mut closed = Vec::new();
+            pool.shelves.retain(|_, shelf| shelf.sweep(&mut closed));
+            (closed, pool.shelves.is_empty())
+        });
+        // Outside of the borrow: what is dropped may run code that looks into the pool.
+        drop(closed);
+        if done {
+            return;
+        }
+    }
+}
+
+/// What is to be closed, by being dropped.
+enum Closed {
+    Http1 { _connection: Http1 },
+    Http2 { _connection: Rc<Http2> },
+}
+
+impl Shelf {
+    /// Moves what is to be closed out. False if the shelf is of no more use.
+    fn sweep(&mut self, closed: &mut Vec<Closed>) -> bool {
+        let Some(upstream) = self.upstream.upgrade() else {
+            self.close_idle(usize::MAX, closed);
+            self.shared.iter().for_each(|connection| connection.retiring.set(true));
+            return false;
+        };
+        let keep_alive = upstream.config.keep_alive;
+        let old = |since: Instant| since.elapsed() >= keep_alive;
+        while self.idle.front().is_some_and(|idle| old(idle.since) || idle.connection.sender.is_closed()) {
+            self.close_oldest(closed);
+        }
+        self.shared.retain(|connection| {
+            let over = connection.retiring.get() || old(connection.idle_since.get());
+            let keep = !connection.is_closed() && !(connection.is_idle() && over);
+            if !keep {
+                closed.push(Closed::Http2 { _connection: connection.clone() });
+            }
+            keep
+        });
+        self.close_idle(upstream.limit.waiting(), closed);
+        true
+    }
+
+    /// Closes idle connections, so many at most.
+    fn close_idle(&mut self, most: usize, closed: &mut Vec<Closed>) {
+        let before = closed.len();
+        while closed.len() - before < most && !self.idle.is_empty() {
+            self.close_oldest(closed);
+        }
+        self.shared.retain(|connection| {
+            let close = connection.is_idle() && closed.len() - before < most;
+            if close {
+                connection.retiring.set(true);
+                closed.push(Closed::Http2 { _connection: connection.clone() });
+            }
+            !close
+        });
+    }
+
+    fn close_oldest(&mut self, closed: &mut Vec<Closed>) {
+        closed.extend(self.idle.pop_front().map(|idle| Closed::Http1 { _connection: idle.connection }));
+    }
+}
