@@ -27,6 +27,8 @@ mod request;
 mod resolve;
 mod response;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod upload;
 

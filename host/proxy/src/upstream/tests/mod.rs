@@ -1,0 +1,84 @@
+//! Forwarding over real sockets, to origins that misbehave.
+
+mod origin;
+
+mod reuse;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Response};
+use witgate_config::model;
+
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::pipeline::exchange::Exchange;
+use crate::snapshot::Snapshot;
+use crate::testing;
+
+pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+/// An upstream of these endpoints with generous limits.
+fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
+    let endpoint = |address: &SocketAddr| model::Endpoint {
+        host: address.ip().to_string(),
+        port: address.port(),
+        weight: 1,
+    };
+    model::Upstream {
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        balancer: "round-robin".into(),
+        protocol: model::UpstreamProtocol::Http1,
+        tls: None,
+        connect_timeout: Duration::from_secs(5),
+        first_byte_timeout: Duration::from_secs(10),
+        idle_timeout: Some(Duration::from_secs(10)),
+        keep_alive: Duration::from_secs(30),
+        idle_connections: 16,
+        max_connections: 0,
+        max_pending: 64,
+        pending_timeout: Duration::from_secs(10),
+        breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+    }
+}
+
+/// A snapshot with one upstream, `origin`.
+fn snapshot(upstream: model::Upstream) -> Arc<Snapshot> {
+    rebuilt(upstream, None)
+}
+
+/// The same after a reload.
+fn rebuilt(upstream: model::Upstream, previous: Option<&Snapshot>) -> Arc<Snapshot> {
+    let mut config = testing::config();
+    config.upstreams.insert("origin".into(), upstream);
+    let built = Snapshot::build(Arc::new(config), Default::default(), previous);
+    Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) -> Exchange {
+    let mut exchange = testing::exchange(testing::head(method, "/path?query", headers));
+    exchange.snapshot = snapshot.clone();
+    exchange.upstream = Some("origin".into());
+    exchange
+}
+
+async fn send(snapshot: &Arc<Snapshot>, method: Method, body: Body) -> Result<Response<Body>, Fault> {
+    super::forward(&mut exchange(snapshot, method, &[]), body).await
+}
+
+/// GETs, and reads the body.
+async fn get(snapshot: &Arc<Snapshot>) -> Result<Bytes, Fault> {
+    let response = send(snapshot, Method::GET, Body::Empty).await?;
+    testing::bytes(response.into_body()).await.map_err(|error| *error.downcast::<Fault>().unwrap())
+}
+
+/// Waits for a condition, five seconds at most.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! Origins that say exactly what a test tells them to, on a thread of their own.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+/// An origin. It ends when it is dropped.
+pub(super) struct Origin {
+    pub(super) address: SocketAddr,
+    pub(super) log: Arc<Log>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What an origin has seen.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) connections: AtomicUsize,
+    pub(super) open: AtomicUsize,
+    pub(super) most_open: AtomicUsize,
+    /// Heads and bodies of requests, in the order of arrival.
+    pub(super) requests: Mutex<Vec<String>>,
+}
+
+/// One connection, as the origin sees it.
+pub(super) struct Visitor {
+    pub(super) stream: BufReader<TcpStream>,
+    /// Counts from 0.
+    pub(super) number: usize,
+    log: Arc<Log>,
+}
+
+impl Origin {
+    /// Starts an origin that serves every connection so.
+    pub(super) fn start<F, S>(serve: F) -> Origin
+    where
+        F: Fn(Visitor) -> S + Send + 'static,
+        S: Future<Output = ()> + 'static,
+    {
+        let log = Arc::<Log>::default();
+        let seen = log.clone();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            LocalSet::new().block_on(&runtime, async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                ready.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    () = accept(listener, seen, serve) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Origin { address: started.recv().unwrap(), log, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// An origin that answers every request with this text.
+    pub(super) fn answering(answer: &'static str) -> Origin {
+        Origin::start(move |mut visitor| async move {
+            while visitor.request().await.is_some() {
+                visitor.send(answer).await;
+            }
+        })
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.log.connections.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.log.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "the origin panicked");
+    }
+}
+
+async fn accept<F, S>(listener: TcpListener, log: Arc<Log>, serve: F)
+where
+    F: Fn(Visitor) -> S,
+    S: Future<Output = ()> + 'static,
+{
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let number = log.connections.fetch_add(1, Ordering::SeqCst);
+        let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
+        log.most_open.fetch_max(open, Ordering::SeqCst);
+        let visitor = Visitor { stream: BufReader::new(stream), number, log: log.clone() };
+        tokio::task::spawn_local(serve(visitor));
+    }
+}
+
+impl Visitor {
+    /// The next request with its body; none at the end of the connection.
+    pub(super) async fn request(&mut self) -> Option<String> {
+        let mut text = String::new();
+        let mut length = 0;
+        loop {
+            let start = text.len();
+            if self.stream.read_line(&mut text).await.ok()? == 0 {
+                return None;
+            }
+            let line = text[start..].to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await.ok()?;
+        text.push_str(&String::from_utf8_lossy(&body));
+        self.log.requests.lock().unwrap().push(text.clone());
+        Some(text)
+    }
+
+    pub(super) async fn send(&mut self, text: &str) {
+        // The gateway may have closed the connection: then nobody listens.
+        let _ = self.stream.write_all(text.as_bytes()).await;
+    }
+
+    /// Waits until the gateway closes the connection.
+    pub(super) async fn closed(&mut self) {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest).await;
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.log.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
