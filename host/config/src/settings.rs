@@ -153,5 +153,8 @@ impl Settings {
 /// configuration. A `pattern` that the linear-time `regex` crate cannot run is left to the plugin.
 pub fn check_settings(settings: &Settings, schema: &Value) -> Problems {
     let value = Value::Object(settings.value.clone());
-    check(schema, &value).into_iter().map(|finding| settings.place(finding)).collect()
+    let mut problems: Problems =
+        check(schema, &value).into_iter().map(|finding| settings.place(finding)).collect();
+    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.file, span.range.start)));
+    problems
 }

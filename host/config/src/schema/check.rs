@@ -1,7 +1,7 @@
 //! The walker: a value and a schema side by side.
 
 use regex::Regex;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::describe::{kind, reference, wanted};
 use super::leaf::{choices, fits_choice, is_type, meant, range, shown, string, type_hint};
@@ -10,7 +10,7 @@ use crate::pointer::child;
 
 /// Everything in `value` that does not satisfy `schema` (JSON Schema draft 2020-12).
 pub(crate) fn check(schema: &Value, value: &Value) -> Vec<Finding> {
-    let mut walk = Walk { root: schema, steps: 0 };
+    let mut walk = Walk { root: schema, steps: 0, depth: 0 };
     let mut found = Vec::new();
     walk.value(schema, value, "", &mut found);
     if walk.steps > STEPS {
@@ -22,17 +22,29 @@ pub(crate) fn check(schema: &Value, value: &Value) -> Vec<Finding> {
 /// Schemas come from plugins: alternatives in alternatives could take for ever.
 const STEPS: usize = 200_000;
 
+/// And references in circles could take all of the stack. TOML itself nests at most 80 deep.
+const DEPTH: usize = 256;
+
 struct Walk<'s> {
     root: &'s Value,
     steps: usize,
+    depth: usize,
 }
 
 impl Walk<'_> {
     fn value(&mut self, schema: &Value, value: &Value, at: &str, found: &mut Vec<Finding>) {
         self.steps += 1;
-        if self.steps > STEPS {
-            return;
+        if self.depth == DEPTH {
+            self.steps = STEPS + 1;
         }
+        if self.steps <= STEPS {
+            self.depth += 1;
+            self.value_within_bounds(schema, value, at, found);
+            self.depth -= 1;
+        }
+    }
+
+    fn value_within_bounds(&mut self, schema: &Value, value: &Value, at: &str, found: &mut Vec<Finding>) {
         if schema == &Value::Bool(false) {
             found.push(Finding::at(at, "nothing is allowed here"));
             return;
@@ -116,14 +128,14 @@ impl Walk<'_> {
         if typed.len() == 1 {
             return typed.into_iter().flat_map(|(_, found)| found).collect();
         }
-        let tagged: Vec<_> = typed.iter().filter(|(branch, _)| fits_tags(self.root, branch, value)).collect();
-        if let [(_, found)] = tagged.as_slice() {
-            return found.clone();
+        if let Some(wrong) = wrong_tag(self.root, &typed, value, at) {
+            return vec![wrong];
         }
-        if let (Value::Object(_), Some((_, found))) =
-            (value, tagged.iter().min_by_key(|(_, found)| found.len()))
-        {
-            return found.clone();
+        if value.is_object() {
+            let tagged = typed.iter().filter(|(branch, _)| fits_tags(self.root, branch, value));
+            if let Some((_, found)) = tagged.min_by_key(|(_, found)| found.len()) {
+                return found.clone();
+            }
         }
         let mut wrong =
             Finding::at(at, format!("expected {}, found {}", wanted(self.root, schema), shown(value)));
@@ -283,6 +295,31 @@ fn has_type(schema: &Value, value: &Value) -> bool {
         Some(Value::String(name)) => is_type(name, value),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).any(|name| is_type(name, value)),
         _ => true,
+    }
+}
+
+/// Where variants are told apart by a constant property and the value fits none: what it should have been.
+fn wrong_tag(root: &Value, branches: &[(&Value, Vec<Finding>)], value: &Value, at: &str) -> Option<Finding> {
+    let constants = |branch: &Value| -> Map<String, Value> {
+        let properties =
+            reference(root, branch).unwrap_or(branch).get("properties").and_then(Value::as_object);
+        let constant = |(key, part): (&String, &Value)| Some((key.clone(), part.get("const")?.clone()));
+        properties.into_iter().flatten().filter_map(constant).collect()
+    };
+    let (tag, _) = constants(branches.first()?.0).into_iter().next()?;
+    let tags: Option<Vec<Value>> =
+        branches.iter().map(|(branch, _)| constants(branch).remove(&tag)).collect();
+    let choices = json!({ "enum": tags? });
+    match value.get(&tag) {
+        Some(written) => {
+            let mut found = Vec::new();
+            fits_choice(root, &choices, written, &child(at, &tag), &mut found);
+            found.pop()
+        }
+        None => {
+            let hint = Some(format!("it is {}", wanted(root, &choices)));
+            Some(Finding { hint, ..Finding::at(at, format!("missing key `{tag}`")) })
+        }
     }
 }
 

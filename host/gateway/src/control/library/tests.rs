@@ -102,7 +102,7 @@ fn config(folder: &Path) -> Config {
         "[gateway]\nplugin_folder = {folder:?}\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
          [plugins.p]\nfile = \"plugin.wasm\"\n[bindings.b]\nplugin = \"p\"\n"
     );
-    witgate_config::parse(&text).expect("a configuration without mistakes")
+    witgate_config::parse_str(&text).expect("a configuration without mistakes").config
 }
 
 fn settings(key: &str) -> Settings {

@@ -1,0 +1,126 @@
+//! Settings of filters and plugins: checked by their owner's schema, told at their place.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use witgate_config::{Loaded, Settings, check_settings, parse_str, render};
+
+/// A gateway with one plugin binding that has these settings.
+fn binding(settings: &str) -> Loaded {
+    let text = format!("[plugins.p]\n[bindings.p.settings]\n{settings}");
+    parse_str(&text).unwrap_or_else(|failure| panic!("{}", failure.render(false)))
+}
+
+/// What is wrong with the settings by the schema, as `KEY: MESSAGE (HINT)`.
+fn wrong(settings: &str, schema: &Value) -> Vec<String> {
+    let loaded = binding(settings);
+    let told = check_settings(&loaded.config.bindings["p"].settings, schema).into_iter().map(|problem| {
+        assert!(problem.span.is_some(), "it has a place: {problem:?}");
+        let key = problem.key.trim_start_matches("bindings.p.").to_owned();
+        let hint = problem.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("{key}: {}{hint}", problem.message)
+    });
+    told.collect()
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    schema: String,
+    settings: String,
+    told: String,
+}
+
+#[test]
+fn every_keyword_is_told_in_words() {
+    let cases: Cases = toml::from_str(include_str!("keywords.toml")).expect("a table of cases");
+    assert!(cases.case.len() > 30, "the cases are there");
+    for case in cases.case {
+        let schema = serde_json::from_str(&case.schema).expect("a schema");
+        assert_eq!(wrong(&case.settings, &schema).join("; "), case.told, "{} {}", case.schema, case.settings);
+    }
+}
+
+#[test]
+fn hostile_schemas_come_to_an_end() {
+    let circle = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "$ref": "#/$defs/a" } } });
+    assert!(!wrong("a = 1", &circle).is_empty());
+    let bomb = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "anyOf": [
+        { "allOf": [{ "$ref": "#/$defs/a" }, { "$ref": "#/$defs/a" }] }, { "type": "string" } ] } } });
+    assert!(!wrong("a = 1", &bomb).is_empty());
+    assert!(wrong("a = 1", &json!({ "$ref": "https://elsewhere.example/schema" })).is_empty());
+}
+
+/// As a filter or plugin would have it.
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    /// The keys that are accepted.
+    keys: Vec<Key>,
+    #[serde(default)]
+    leeway: u8,
+}
+
+#[derive(Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum Key {
+    /// A shared secret.
+    Secret { secret: String },
+    /// A public key.
+    Public { pem: String },
+}
+
+#[test]
+fn owners_parse_their_settings() {
+    let loaded = binding("keys = [{ kind = 'secret', secret = 'x' }]\nleeway = 5");
+    let settings = &loaded.config.bindings["p"].settings;
+    let keys: Keys = settings.parse().expect("they are right");
+    assert_eq!(keys, Keys { keys: vec![Key::Secret { secret: "x".to_owned() }], leeway: 5 });
+
+    let loaded =
+        binding("keys = [{ kind = 'secret', secert = 'x' }, { kind = 'sceret', pem = '' }, 'x']\nleewey = 5");
+    let problems = loaded.config.bindings["p"].settings.parse::<Keys>().expect_err("they are wrong");
+    let told = render(&problems, &loaded.sources, false);
+    let expected = "\
+error: missing key `secret`
+ --> witgate.toml:3:9
+  |
+3 | keys = [{ kind = 'secret', secert = 'x' }, { kind = 'sceret', pem = '' }, 'x']
+  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(told.contains("unknown key `secert`") && told.contains("did you mean `secret`?"), "{told}");
+    assert!(told.contains("expected a table, found `\"x\"`") || told.contains("found a string"), "{told}");
+    assert!(told.contains("expected `\"secret\"` or `\"public\"`, found `\"sceret\"`"), "{told}");
+    assert!(told.contains("did you mean `leeway`?"), "{told}");
+}
+
+#[test]
+fn what_a_plugin_finds_is_placed_by_its_pointer() {
+    let loaded = binding("keys = [{ kid = 'a/b' }]\n");
+    let settings = &loaded.config.bindings["p"].settings;
+    let cases = [
+        ("/keys/0/kid", "witgate.toml:3:17", "bindings.p.settings.keys[0].kid"),
+        ("/keys/0/alg", "witgate.toml:3:9", "bindings.p.settings.keys[0].alg"),
+        ("/nothing/there", "witgate.toml:2:1", "bindings.p.settings.nothing.there"),
+        ("", "witgate.toml:2:1", "bindings.p.settings"),
+        ("no pointer", "witgate.toml:2:1", "bindings.p.settings"),
+    ];
+    for (pointer, place, key) in cases {
+        let problem = settings.problem(pointer, "the plugin does not like it", None);
+        assert_eq!(problem.key, key, "{pointer}");
+        let told = render(std::slice::from_ref(&problem), &loaded.sources, false);
+        assert!(told.contains(place), "{pointer}: {told}");
+    }
+}
+
+#[test]
+fn settings_that_nobody_wrote_are_checked_too() {
+    let settings = Settings::unwritten("filters.cors", serde_json::Map::new());
+    let problems = settings.parse::<Keys>().expect_err("`keys` is missing");
+    assert_eq!((problems[0].key.as_str(), &problems[0].span), ("filters.cors", &None));
+}
