@@ -101,8 +101,8 @@ impl Exchange {
                 let head = Arc::make_mut(&mut self.head);
                 head.route = Arc::clone(&route.name);
                 head.parameters = parameters;
-                self.record.in_flight =
-                    Some(self.connection.telemetry.metrics().in_flight(listener, &route.name));
+                self.connection.telemetry.metrics().in_flight(listener, &route.name, 1);
+                self.record.in_flight = true;
                 self.timeout = route.config.timeout;
                 self.route = Some(route);
                 Ok(())

@@ -180,10 +180,11 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
         family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
     }
     let table = telemetry.metrics.rate_limits.load();
-    let mut family = Family::counters(encoder, "witgate_rate_limit_decisions", "Decisions of rate limits")?;
-    for (binding, [limited, admitted]) in table.iter().map(|(binding, counters)| (binding, &**counters)) {
-        family.counter(&[("binding", &**binding), ("decision", "limited")], limited.get())?;
-        family.counter(&[("binding", &**binding), ("decision", "admitted")], admitted.get())?;
+    let mut family =
+        Family::counters(encoder, "witgate_rate_limit_decisions", "Requests held against rate limits")?;
+    for (route, [limited, admitted]) in table.iter().map(|(route, counters)| (route, &**counters)) {
+        family.counter(&[("route", &**route), ("decision", "limited")], limited.get())?;
+        family.counter(&[("route", &**route), ("decision", "admitted")], admitted.get())?;
     }
     Ok(())
 }

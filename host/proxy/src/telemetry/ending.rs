@@ -1,6 +1,7 @@
 //! The end of a request: what is written once its last byte is through, its client is gone, or its body failed.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
@@ -12,29 +13,31 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
 use crate::fault::FaultKind;
+use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
-use crate::telemetry::Telemetry;
+use crate::protocol::connection::Connection;
 use crate::telemetry::access::{End, Story};
-use crate::telemetry::metrics::{InFlight, NONE, Series};
+use crate::telemetry::metrics::NONE;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 
 /// Dropping it writes metrics, access log line and span. Until [`Ending::complete`] was called that means the client
 /// went away first: futures and bodies are dropped then, without a word.
-#[derive(Debug)]
 pub struct Ending {
-    telemetry: Arc<Telemetry>,
-    series: Arc<Series>,
+    connection: Rc<Connection>,
+    /// Tells the route.
+    head: Arc<RequestHead>,
+    upstream: Option<Arc<str>>,
     begun: Instant,
     status: StatusCode,
     end: End,
     received: Option<Received>,
     sent: u64,
     fault: Option<FaultKind>,
+    in_flight: bool,
     /// Still growing while a plugin transforms the body.
     plugins: PluginCalls,
     /// Only made where a log line or a span is to be written.
-    story: Option<Box<Story>>,
-    _in_flight: Option<InFlight>,
+    story: Option<Arc<Story>>,
 }
 
 impl Ending {
@@ -44,29 +47,22 @@ impl Ending {
     pub fn take(exchange: &mut Exchange, status: StatusCode) -> Self {
         let mut record = std::mem::take(&mut exchange.record);
         exchange.record.taken = true;
-        let telemetry = Arc::clone(&exchange.connection.telemetry);
-        let upstream = exchange.upstream.as_deref().unwrap_or(NONE);
-        let route = if exchange.head.route.is_empty() { NONE } else { &exchange.head.route };
-        let series = telemetry.metrics().series(&exchange.connection.listener, route, upstream);
-        let fault = record.fault.as_ref().map(|(kind, _)| *kind);
-        let received = record.received.take();
-        let in_flight = record.in_flight.take();
+        let telemetry = &exchange.connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || telemetry.wants_spans() && exchange.head.trace.sampled;
-        let plugins = std::mem::take(&mut record.plugins);
-        let story = wanted.then(|| Box::new(Story::new(exchange, status, record)));
         Ending {
-            telemetry,
-            series,
+            connection: Rc::clone(&exchange.connection),
+            head: Arc::clone(&exchange.head),
+            upstream: exchange.upstream.clone(),
             begun: exchange.begun,
             status,
             end: End::ClientGone,
-            received,
+            received: record.received.take(),
             sent: 0,
-            fault,
-            plugins,
-            story,
-            _in_flight: in_flight,
+            fault: record.fault.as_ref().map(|(kind, _)| *kind),
+            in_flight: record.in_flight,
+            plugins: std::mem::take(&mut record.plugins),
+            story: wanted.then(|| Arc::new(Story::new(exchange, status, record))),
         }
     }
 
@@ -90,19 +86,28 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let time = self.begun.elapsed();
         let received = self.received.as_ref().map_or(0, Received::bytes);
-        self.series.count(self.status, time, received, self.sent);
-        if let Some(kind) = self.fault {
-            self.telemetry.metrics().fault(kind);
+        let Connection { telemetry, listener, .. } = &*self.connection;
+        let metrics = telemetry.metrics();
+        let route = if self.head.route.is_empty() { NONE } else { &self.head.route };
+        let upstream = self.upstream.as_deref().unwrap_or(NONE);
+        metrics
+            .with(listener, route, upstream, |series| series.count(self.status, time, received, self.sent));
+        if self.in_flight {
+            metrics.in_flight(listener, route, -1);
         }
-        if let Some(mut story) = self.story.take() {
+        if let Some(kind) = self.fault {
+            metrics.fault(kind);
+        }
+        let Some(mut story) = self.story.take() else { return };
+        if let Some(story) = Arc::get_mut(&mut story) {
             story.ended = SystemTime::now();
             story.time = time;
             story.end = self.end;
             story.received = received;
             story.sent = self.sent;
             story.plugins = self.plugins.take();
-            self.telemetry.tell(Arc::from(story));
         }
+        telemetry.tell(story);
     }
 }
 
@@ -206,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::fault::Fault;
+    use crate::telemetry::Telemetry;
     use crate::telemetry::record::{PluginCall, Received};
     use crate::testing;
 
@@ -341,7 +347,8 @@ mod tests {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
         Arc::make_mut(&mut exchange.head).route = "a \"quoted\" route".into();
-        exchange.record.in_flight = Some(log.telemetry.metrics().in_flight("web", &exchange.head.route));
+        log.telemetry.metrics().in_flight("web", &exchange.head.route, 1);
+        exchange.record.in_flight = true;
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;
         assert!(during.contains(&format!("{gauge} 1")), "{during}");

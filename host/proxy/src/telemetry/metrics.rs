@@ -140,23 +140,6 @@ impl Series {
     }
 }
 
-/// Counts something as there, for as long as it lives.
-#[derive(Debug)]
-pub struct InFlight(Arc<Series>);
-
-impl InFlight {
-    fn new(series: Arc<Series>) -> Self {
-        series.in_flight.add(1);
-        InFlight(series)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.add(-1);
-    }
-}
-
 /// An open connection of a listener.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Connections>);
@@ -210,9 +193,9 @@ impl Metrics {
         text
     }
 
-    /// A request begins at a listener, or has found its route ([`NONE`] before).
-    pub fn in_flight(&self, listener: &str, route: &str) -> InFlight {
-        InFlight::new(self.series(listener, route, NONE))
+    /// A request of a route is in flight from now on (1), or no longer (-1).
+    pub(crate) fn in_flight(&self, listener: &str, route: &str, change: i64) {
+        self.with(listener, route, NONE, |series| series.in_flight.add(change));
     }
 
     /// A connection was accepted; it counts as open until the guard is dropped.
@@ -223,9 +206,9 @@ impl Metrics {
         OpenConnection(connections)
     }
 
-    /// A binding's rate limit was asked.
-    pub fn rate_limit(&self, binding: &str, admitted: bool) {
-        self.entry(&self.rate_limits, binding)[usize::from(admitted)].increment();
+    /// A request of a route was held against its rate limits.
+    pub fn rate_limit(&self, route: &str, admitted: bool) {
+        self.entry(&self.rate_limits, route)[usize::from(admitted)].increment();
     }
 
     /// A new configuration was put in service, or refused.
@@ -237,23 +220,29 @@ impl Metrics {
         self.faults[kind as usize].increment();
     }
 
-    /// The series of a combination.
-    pub(super) fn series(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
-        let find = |table: &HashMap<Box<str>, Vec<Arc<Series>>>| {
-            let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
-            table.get(route)?.iter().find(same).cloned()
-        };
-        if let Some(series) = find(&self.series.load()) {
-            return series;
+    /// Uses the series of a combination. It is borrowed rather than cloned: the count of references would be the one
+    /// thing in it that all cores write.
+    pub(super) fn with<R>(
+        &self,
+        listener: &str,
+        route: &str,
+        upstream: &str,
+        work: impl FnOnce(&Series) -> R,
+    ) -> R {
+        if let Some(series) = find(&self.series.load(), listener, route, upstream) {
+            return work(series);
         }
-        let guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&self.grow(listener, route, upstream))
+    }
+
+    /// A series that was not there. Happens once for each, behind a lock.
+    fn grow(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
+        let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.series.load();
-        if let Some(series) = find(&table) {
-            return series;
-        }
-        if route != OTHERS && table.values().map(Vec::len).sum::<usize>() >= SERIES {
-            drop(guard);
-            return self.series(listener, OTHERS, OTHERS);
+        let full = table.values().map(Vec::len).sum::<usize>() >= SERIES;
+        let (route, upstream) = if full { (OTHERS, OTHERS) } else { (route, upstream) };
+        if let Some(series) = find(&table, listener, route, upstream) {
+            return Arc::clone(series);
         }
         let series = Arc::new(Series::new(listener, route, upstream));
         let mut grown = HashMap::clone(&table);
@@ -280,30 +269,51 @@ impl Metrics {
     }
 }
 
+fn find<'a>(
+    table: &'a HashMap<Box<str>, Vec<Arc<Series>>>,
+    listener: &str,
+    route: &str,
+    upstream: &str,
+) -> Option<&'a Arc<Series>> {
+    let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
+    table.get(route)?.iter().find(same)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn series_are_found_again_and_bounded() {
+    fn series_are_counted_apart_up_to_a_bound() {
         let metrics = Metrics::default();
-        let first = metrics.series("web", "users", "u1");
-        assert!(Arc::ptr_eq(&first, &metrics.series("web", "users", "u1")));
-        assert!(!Arc::ptr_eq(&first, &metrics.series("web", "users", "u2")));
-        for number in 0..SERIES + 10 {
-            metrics.entry(&metrics.connections, &number.to_string());
+        let count = |route: &str, upstream: &str| {
+            metrics.with("web", route, upstream, |series| {
+                series.sent.increment();
+                (series.sent.get(), series.route.to_string())
+            })
+        };
+        assert_eq!(count("users", "u1"), (1, "users".to_owned()));
+        assert_eq!(count("users", "u1"), (2, "users".to_owned()));
+        assert_eq!(count("users", "u2"), (1, "users".to_owned()));
+        for number in 0..SERIES {
+            count(&number.to_string(), "u");
         }
-        assert!(metrics.connections.load().len() <= SERIES + 1);
-        assert!(metrics.connections.load().contains_key(OTHERS));
+        assert_eq!(count("one more", "u").1, OTHERS);
+        assert!(metrics.series.load().values().map(Vec::len).sum::<usize>() <= SERIES + 1);
+        assert_eq!(count("users", "u1").0, 3, "what was there stays");
     }
 
     #[test]
-    fn in_flight_ends_with_its_guard() {
+    fn connections_are_open_until_their_guard_is_dropped() {
         let metrics = Metrics::default();
-        let guard = metrics.in_flight("web", "users");
-        assert_eq!(metrics.series("web", "users", NONE).in_flight.get(), 1);
+        let guard = metrics.connection("web");
+        let read = || {
+            let connections = metrics.entry(&metrics.connections, "web");
+            (connections.open.get(), connections.accepted.get())
+        };
+        assert_eq!(read(), (1, 1));
         drop(guard);
-        assert_eq!(metrics.series("web", "users", NONE).in_flight.get(), 0);
+        assert_eq!(read(), (0, 1));
     }
 
     #[test]

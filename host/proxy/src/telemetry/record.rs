@@ -10,7 +10,6 @@ use http::{HeaderName, HeaderValue};
 
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::CallFailure;
-use crate::telemetry::metrics::InFlight;
 
 /// Notes about one request, for the access log, the metrics and the span.
 #[derive(Debug, Default)]
@@ -31,8 +30,8 @@ pub struct Record {
     pub received: Option<Received>,
     /// Whether and how this request is written to the access log.
     pub access_log: AccessLog,
-    /// Counts the request as in flight for as long as it lives.
-    pub in_flight: Option<InFlight>,
+    /// Whether it is counted as in flight on its route.
+    pub(crate) in_flight: bool,
     /// Whether an [`Ending`](crate::telemetry::ending::Ending) has taken these notes over.
     pub(crate) taken: bool,
 }

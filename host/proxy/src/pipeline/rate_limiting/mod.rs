@@ -54,7 +54,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         return uncounted(route);
     };
     headers::write(&buckets, &standings, &mut exchange.response_headers);
-    match standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max() {
+    let wait = standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max();
+    exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
+    match wait {
         None => Ok(()),
         Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),
     }
