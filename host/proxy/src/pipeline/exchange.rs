@@ -101,8 +101,6 @@ impl Exchange {
                 let head = Arc::make_mut(&mut self.head);
                 head.route = Arc::clone(&route.name);
                 head.parameters = parameters;
-                self.connection.telemetry.metrics().in_flight(listener, &route.name, 1);
-                self.record.in_flight = true;
                 self.timeout = route.config.timeout;
                 self.route = Some(route);
                 Ok(())
@@ -114,8 +112,8 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        let metrics = self.connection.telemetry.metrics();
-        self.record.in_flight = Some(metrics.in_flight(&self.connection.listener, &self.head.route));
+        self.connection.telemetry.metrics().in_flight(&self.connection.listener, &self.head.route, 1);
+        self.record.in_flight = true;
     }
 
     /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
