@@ -88,7 +88,8 @@ pub async fn ascend(exchange: &mut Exchange, mut response: Response<Body>) -> Re
     let Some(route) = exchange.route.clone() else { return response };
     response = leave(exchange, &route, Place::Origin, response);
     if !exchange.transformations.is_empty() {
-        response = transform(exchange, &route, response).await;
+        // Boxed, so that requests without transformations do not carry its state around.
+        response = Box::pin(transform(exchange, &route, response)).await;
     }
     for (name, value) in &exchange.response_headers {
         response.headers_mut().append(name, value.clone());

@@ -2,18 +2,20 @@
 //!
 //! Each core remembers its own, so nothing is locked. A decision is found by the version of the binding that made it
 //! and by the SHA-256 of exactly the parts of the request it was based on: another binding, other settings, grants or
-//! code never see it, and credentials are not kept. Entries, bytes and kinds of inputs are bounded; the oldest go first.
+//! code never see it, and credentials are not kept. Decisions of a version are forgotten when another version of its
+//! binding makes one. Entries, bytes and kinds of inputs are bounded; the oldest go first.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderName;
 
 use crate::head::RequestHead;
-use crate::pipeline::plugin::Input;
+use crate::pipeline::plugin::{Input, Plugin};
 use crate::pipeline::validate::Invalid;
 
 use super::Accepted;
@@ -32,16 +34,19 @@ thread_local! {
 }
 
 /// A remembered acceptance that fits this request.
-pub(super) fn recall(version: u64, head: &RequestHead) -> Option<Rc<Accepted>> {
-    DECISIONS.with_borrow_mut(|decisions| decisions.recall(version, head, Instant::now))
+pub(super) fn recall(plugin: &Arc<dyn Plugin>, head: &RequestHead) -> Option<Rc<Accepted>> {
+    DECISIONS
+        .with_borrow(|decisions| decisions.recall(plugin.binding(), plugin.version(), head, Instant::now))
 }
 
 /// Remembers an acceptance, if it says that it may be.
-pub(super) fn remember(version: u64, head: &RequestHead, accepted: &Rc<Accepted>) {
+pub(super) fn remember(plugin: &Arc<dyn Plugin>, head: &RequestHead, accepted: &Rc<Accepted>) {
     if accepted.cacheable_for.is_zero() || accepted.inputs.is_empty() || accepted.inputs.len() > PARTS {
         return;
     }
-    DECISIONS.with_borrow_mut(|decisions| decisions.remember(version, head, accepted, Instant::now()));
+    let (binding, version) = (plugin.binding(), plugin.version());
+    DECISIONS
+        .with_borrow_mut(|decisions| decisions.remember(binding, version, head, accepted, Instant::now()));
 }
 
 /// A part of a request that a decision was based on.
@@ -116,7 +121,7 @@ fn key(parts: &[Part], head: &RequestHead) -> Key {
 
 /// What one core remembers.
 struct Decisions {
-    versions: HashMap<u64, Vec<Shape>>,
+    bindings: HashMap<Arc<str>, Remembered>,
     /// Every entry ever made that may still be there, oldest first.
     age: VecDeque<Aged>,
     bytes: usize,
@@ -125,7 +130,14 @@ struct Decisions {
     bytes_limit: usize,
 }
 
-/// The decisions of one version that were based on the same parts.
+/// The decisions of the version of a binding that made the last one.
+#[derive(Default)]
+struct Remembered {
+    version: u64,
+    shapes: Vec<Shape>,
+}
+
+/// The decisions that were based on the same parts.
 struct Shape {
     parts: Box<[Part]>,
     entries: HashMap<Key, Entry>,
@@ -139,7 +151,7 @@ struct Entry {
 }
 
 struct Aged {
-    version: u64,
+    binding: Arc<str>,
     key: Key,
     sequence: u64,
 }
@@ -147,7 +159,7 @@ struct Aged {
 impl Decisions {
     fn new(entries_limit: usize, bytes_limit: usize) -> Self {
         Decisions {
-            versions: HashMap::new(),
+            bindings: HashMap::new(),
             age: VecDeque::new(),
             bytes: 0,
             sequence: 0,
@@ -157,26 +169,39 @@ impl Decisions {
     }
 
     fn recall(
-        &mut self,
+        &self,
+        binding: &str,
         version: u64,
         head: &RequestHead,
         now: impl FnOnce() -> Instant,
     ) -> Option<Rc<Accepted>> {
-        let shapes = self.versions.get(&version)?;
+        let remembered = self.bindings.get(binding).filter(|remembered| remembered.version == version)?;
         let now = now();
-        shapes.iter().find_map(|shape| {
+        remembered.shapes.iter().find_map(|shape| {
             let entry = shape.entries.get(&key(&shape.parts, head))?;
             (entry.until > now).then(|| Rc::clone(&entry.accepted))
         })
     }
 
-    fn remember(&mut self, version: u64, head: &RequestHead, accepted: &Rc<Accepted>, now: Instant) {
+    fn remember(
+        &mut self,
+        binding: &Arc<str>,
+        version: u64,
+        head: &RequestHead,
+        accepted: &Rc<Accepted>,
+        now: Instant,
+    ) {
         let Some(until) = now.checked_add(accepted.cacheable_for) else { return };
         let size = accepted.size();
         if size > self.bytes_limit / 16 {
             return;
         }
-        let shapes = self.versions.entry(version).or_default();
+        let remembered = self.bindings.entry(Arc::clone(binding)).or_default();
+        if remembered.version != version {
+            self.bytes -= remembered.size();
+            *remembered = Remembered { version, shapes: Vec::new() };
+        }
+        let shapes = &mut remembered.shapes;
         let place = match shapes.iter().position(|shape| shape.parts == accepted.inputs) {
             Some(place) => place,
             None if shapes.len() == SHAPES => return,
@@ -192,7 +217,7 @@ impl Decisions {
             self.bytes -= replaced.size;
         }
         self.bytes += size;
-        self.age.push_back(Aged { version, key, sequence: self.sequence });
+        self.age.push_back(Aged { binding: Arc::clone(binding), key, sequence: self.sequence });
         while self.age.len() > self.entries_limit || self.bytes > self.bytes_limit {
             self.forget_oldest();
         }
@@ -200,18 +225,24 @@ impl Decisions {
 
     fn forget_oldest(&mut self) {
         let Some(aged) = self.age.pop_front() else { return };
-        let Some(shapes) = self.versions.get_mut(&aged.version) else { return };
-        for shape in shapes.iter_mut() {
+        let Some(remembered) = self.bindings.get_mut(&aged.binding) else { return };
+        for shape in &mut remembered.shapes {
             if shape.entries.get(&aged.key).is_some_and(|entry| entry.sequence == aged.sequence)
                 && let Some(entry) = shape.entries.remove(&aged.key)
             {
                 self.bytes -= entry.size;
             }
         }
-        shapes.retain(|shape| !shape.entries.is_empty());
-        if shapes.is_empty() {
-            self.versions.remove(&aged.version);
+        remembered.shapes.retain(|shape| !shape.entries.is_empty());
+        if remembered.shapes.is_empty() {
+            self.bindings.remove(&aged.binding);
         }
+    }
+}
+
+impl Remembered {
+    fn size(&self) -> usize {
+        self.shapes.iter().flat_map(|shape| shape.entries.values()).map(|entry| entry.size).sum()
     }
 }
 
@@ -238,37 +269,51 @@ mod tests {
         testing::head(Method::GET, path, &[])
     }
 
+    fn binding() -> Arc<str> {
+        "key".into()
+    }
+
     #[test]
     fn decisions_expire() {
         let mut decisions = Decisions::new(8, 8 << 10);
         let begun = Instant::now();
-        decisions.remember(1, &head("/"), &accepted(&[Part::Path]), begun);
+        decisions.remember(&binding(), 1, &head("/"), &accepted(&[Part::Path]), begun);
         let at = |seconds| move || begun + Duration::from_secs(seconds);
-        assert!(decisions.recall(1, &head("/"), at(9)).is_some());
-        assert!(decisions.recall(1, &head("/"), at(10)).is_none());
-        assert!(decisions.recall(2, &head("/"), at(0)).is_none());
+        assert!(decisions.recall("key", 1, &head("/"), at(9)).is_some());
+        assert!(decisions.recall("key", 1, &head("/"), at(10)).is_none());
+        assert!(decisions.recall("key", 2, &head("/"), at(0)).is_none());
+        assert!(decisions.recall("other", 1, &head("/"), at(0)).is_none());
+    }
+
+    #[test]
+    fn another_version_makes_the_one_before_forgotten() {
+        let mut decisions = Decisions::new(1000, 1 << 20);
+        let now = Instant::now();
+        for version in 1..50 {
+            for path in ["/a", "/b", "/a"] {
+                decisions.remember(&binding(), version, &head(path), &accepted(&[Part::Path]), now);
+            }
+        }
+        assert_eq!(decisions.bytes, decisions.bindings["key"].size());
+        assert_eq!(decisions.bindings["key"].shapes[0].entries.len(), 2);
+        assert!(decisions.recall("key", 49, &head("/a"), || now).is_some());
+        assert!(decisions.recall("key", 48, &head("/a"), || now).is_none());
     }
 
     #[test]
     fn the_oldest_go_first_and_leave_nothing_behind() {
         let mut decisions = Decisions::new(4, 1 << 20);
         let now = Instant::now();
-        for version in 0..100 {
+        for number in 0..100 {
+            let binding = Arc::from(format!("binding {number}"));
             for path in ["/a", "/b", "/a"] {
-                decisions.remember(version, &head(path), &accepted(&[Part::Path]), now);
+                decisions.remember(&binding, 1, &head(path), &accepted(&[Part::Path]), now);
             }
         }
-        assert!(decisions.age.len() <= 4 && decisions.versions.len() <= 2);
-        let kept: usize = decisions
-            .versions
-            .values()
-            .flatten()
-            .flat_map(|shape| shape.entries.values())
-            .map(|one| one.size)
-            .sum();
-        assert_eq!(decisions.bytes, kept);
-        assert!(decisions.recall(99, &head("/a"), || now).is_some());
-        assert!(decisions.recall(0, &head("/a"), || now).is_none());
+        assert!(decisions.age.len() <= 4 && decisions.bindings.len() <= 2);
+        assert_eq!(decisions.bytes, decisions.bindings.values().map(Remembered::size).sum::<usize>());
+        assert!(decisions.recall("binding 99", 1, &head("/a"), || now).is_some());
+        assert!(decisions.recall("binding 0", 1, &head("/a"), || now).is_none());
     }
 
     #[test]
@@ -276,14 +321,15 @@ mod tests {
         let mut decisions = Decisions::new(10_000, 64 << 10);
         let now = Instant::now();
         for number in 0..1000 {
-            decisions.remember(1, &head(&format!("/{number}")), &accepted(&[Part::Path]), now);
+            let head = head(&format!("/{number}"));
+            decisions.remember(&binding(), 1, &head, &accepted(&[Part::Path]), now);
         }
         assert!(decisions.bytes <= 64 << 10);
         let shapes =
             [&[Part::Path][..], &[Part::Query], &[Part::Method], &[Part::Authority], &[Part::ClientAddress]];
         for shape in shapes {
-            decisions.remember(2, &head("/"), &accepted(shape), now);
+            decisions.remember(&binding(), 2, &head("/"), &accepted(shape), now);
         }
-        assert_eq!(decisions.versions[&2].len(), SHAPES);
+        assert_eq!(decisions.bindings["key"].shapes.len(), SHAPES);
     }
 }

@@ -120,7 +120,7 @@ struct Accepted {
 }
 
 async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
-    if let Some(accepted) = decisions::recall(plugin.version(), &exchange.head) {
+    if let Some(accepted) = decisions::recall(plugin, &exchange.head) {
         return Ok(Verdict::Accepted(accepted));
     }
     let gateway = &exchange.snapshot.config.gateway;
@@ -133,7 +133,7 @@ async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Ver
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
     if let Verdict::Accepted(accepted) = &verdict {
-        decisions::remember(plugin.version(), &exchange.head, accepted);
+        decisions::remember(plugin, &exchange.head, accepted);
     }
     Ok(verdict)
 }

@@ -4,8 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 
@@ -14,45 +13,41 @@ use crate::fault::{Fault, FaultKind};
 
 use super::caller::Caller;
 use super::coding::Coding;
-use super::{pass_trailers, representation, unfit, unread};
+use super::{Made, pass_trailers, unfit, unread};
 
 /// Collects a body, shows it, and gives what the binding makes of it.
 ///
 /// # Errors
 /// `BodyTooLarge` for a request's body over the binding's limit, `PluginFailed`, or what the body itself failed of.
-pub(super) async fn run(mut caller: Caller, headers: &mut HeaderMap, body: Body) -> Result<Body, Fault> {
+pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Result<Made, Fault> {
     let limit = caller.plugin.limits().body;
-    let Some(coding) = Coding::of_message(headers) else {
-        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
-        return Ok(body);
-    };
     let original = collect(body, limit).await.map_err(|error| unread(error, caller.of_response()))?;
     let original = match original {
         Collected::Whole(whole) => whole,
-        Collected::Over(body) => return over(&caller, body),
+        Collected::Over(body) => return over(&caller, body).map(Made::Untouched),
     };
     let content = match coding {
         Coding::Identity => original.content.clone(),
         coded => match collect(coded.undo(Body::from(original.content.clone())), limit).await {
             Ok(Collected::Whole(decoded)) => decoded.content,
-            Ok(Collected::Over(_)) => return over(&caller, original.into_body()),
+            Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
             Err(error) => {
                 unfit(&caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
-                return Ok(original.into_body());
+                return Ok(Made::Untouched(original.into_body()));
             }
         },
     };
     if let Some(trailers) = &original.trailers {
         caller.show_trailers(trailers);
     }
-    let Some(result) = caller.call(content.clone(), true).await? else { return Ok(original.into_body()) };
+    let Some(result) = caller.call(content.clone(), true).await? else {
+        return Ok(Made::Untouched(original.into_body()));
+    };
     let made =
         Whole { content: result.output.unwrap_or(content), trailers: original.trailers.map(pass_trailers) };
-    representation::change(headers);
-    if made.trailers.is_none() {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(made.content.len()));
-    }
-    Ok(made.into_body())
+    // A length and trailers do not go together in HTTP/1.1 (RFC 9112 section 7.1.2).
+    let length = made.trailers.is_none().then_some(made.content.len());
+    Ok(Made::New { body: made.into_body(), length })
 }
 
 /// What becomes of a body over the limit: the client's is the client's mistake, whatever the binding's failures do.

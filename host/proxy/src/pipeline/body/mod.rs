@@ -27,6 +27,7 @@ use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::plugin::{BodyAccess, Plugin, ResponseHead};
 use crate::router::Route;
 use caller::Caller;
+use coding::Coding;
 
 /// Takes the body of a request through every binding that saw the head and declared it.
 ///
@@ -44,13 +45,15 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
             continue;
         }
         let context = transformed.context.clone();
-        let mut headers = exchange.head.headers.clone();
+        let coding = Coding::of_message(&exchange.head.headers);
         let caller = Caller::new(exchange, plugin, context, None);
-        body = match access {
-            BodyAccess::Streamed => streamed::run(caller, &mut headers, body)?,
-            _ => buffered::run(caller, &mut headers, body).await?,
+        body = match show(access, caller, coding, body).await? {
+            Made::Untouched(body) => body,
+            Made::New { body, length } => {
+                representation::change(&mut Arc::make_mut(&mut exchange.head).headers, length);
+                body
+            }
         };
-        Arc::make_mut(&mut exchange.head).headers = headers;
     }
     Ok(body)
 }
@@ -83,7 +86,7 @@ pub(super) async fn response(
     let body = match shape(&exchange.head.method, parts.status) {
         Shape::Absent => body,
         Shape::HeadOnly => {
-            representation::change(&mut parts.headers);
+            representation::change(&mut parts.headers, None);
             body
         }
         Shape::Partial => {
@@ -98,13 +101,37 @@ pub(super) async fn response(
                 local: exchange.local_response,
             };
             let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
-            match access {
-                BodyAccess::Streamed => streamed::run(caller, &mut parts.headers, body)?,
-                _ => buffered::run(caller, &mut parts.headers, body).await?,
+            match show(access, caller, Coding::of_message(&parts.headers), body).await? {
+                Made::Untouched(body) => body,
+                Made::New { body, length } => {
+                    representation::change(&mut parts.headers, length);
+                    body
+                }
             }
         }
     };
     Ok(Response::from_parts(parts, body))
+}
+
+/// What a binding made of a body.
+enum Made {
+    /// The body as it was, to which the head still belongs.
+    Untouched(Body),
+    /// A body of its own; its length is known if it is at hand.
+    New { body: Body, length: Option<usize> },
+}
+
+/// Shows a body to a binding, in the way it declared.
+async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: Body) -> Result<Made, Fault> {
+    let Some(coding) = coding else {
+        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
+        return Ok(Made::Untouched(body));
+    };
+    match access {
+        BodyAccess::None => Ok(Made::Untouched(body)),
+        BodyAccess::Buffered => buffered::run(caller, coding, body).await,
+        BodyAccess::Streamed => Ok(streamed::run(caller, coding, body)),
+    }
 }
 
 /// What a response's body is to plugins.

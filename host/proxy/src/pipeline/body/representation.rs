@@ -13,9 +13,12 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Takes back what held for the bytes as they were. The length is unknown until they have been seen.
-pub(super) fn change(headers: &mut HeaderMap) {
+/// Takes back what held for the bytes as they were, and says their new length if it is known.
+pub(super) fn change(headers: &mut HeaderMap, length: Option<usize>) {
     headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers.remove(CONTENT_ENCODING);
     headers.remove(ACCEPT_RANGES);
     drop_digests(headers);
@@ -84,10 +87,13 @@ mod tests {
             ("content-digest", "sha-256=:AA==:"),
             ("etag", "\"one\""),
         ]);
-        change(&mut head);
+        change(&mut head, None);
         assert_eq!(head, headers(&[("content-type", "text/plain"), ("etag", "W/\"one\"")]));
-        change(&mut head);
-        assert_eq!(head["etag"], "W/\"one\"");
+        change(&mut head, Some(7));
+        assert_eq!(
+            (&head["etag"], &head["content-length"]),
+            (&"W/\"one\"".parse().unwrap(), &"7".parse().unwrap())
+        );
     }
 
     #[test]

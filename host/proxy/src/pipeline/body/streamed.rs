@@ -12,25 +12,17 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::body::{Body, BodyError};
-use crate::fault::Fault;
 use crate::pipeline::call;
 
 use super::caller::Caller;
 use super::coding::Coding;
-use super::{pass_trailers, representation, unfit};
+use super::{Made, pass_trailers};
 
 /// Puts the binding into the stream.
-///
-/// # Errors
-/// `PluginFailed` if the body cannot be decoded.
-pub(super) fn run(caller: Caller, headers: &mut HeaderMap, body: Body) -> Result<Body, Fault> {
-    let Some(coding) = Coding::of_message(headers) else {
-        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
-        return Ok(body);
-    };
-    representation::change(headers);
+pub(super) fn run(caller: Caller, coding: Coding, body: Body) -> Made {
     let pass = Pass { caller, body: coding.undo(body), state: State::Untouched };
-    Ok(Body::wrap(StreamBody::new(stream::try_unfold(pass, Pass::step))))
+    let body = Body::wrap(StreamBody::new(stream::try_unfold(pass, Pass::step)));
+    Made::New { body, length: None }
 }
 
 /// A body on its way through a binding.
