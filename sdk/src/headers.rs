@@ -78,3 +78,37 @@ impl<'a> Iterator for Values<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(index: u16, value: &str) -> DeclaredHeader {
+        DeclaredHeader { index, value: value.into() }
+    }
+
+    #[test]
+    fn a_declared_header_is_found_by_its_position() {
+        let names = ["accept".to_owned(), "cookie".to_owned()];
+        let values = vec![declared(1, "a=1"), declared(0, "*/*"), declared(1, "b=2")];
+        let headers = DeclaredHeaders { names: &names, values };
+        let cookies: Vec<&[u8]> = headers.values("Cookie").expect("it is declared").collect();
+        assert_eq!(cookies, [b"a=1", b"b=2"]);
+        assert_eq!(headers.values("accept").expect("it is declared").only(), Some("*/*"));
+        assert!(headers.values("host").is_none(), "not declared is not absent");
+    }
+
+    #[test]
+    fn another_header_is_asked_for_once() {
+        let read = ReadHeaders::default();
+        let calls = std::cell::Cell::new(0);
+        let ask = |value: &str| {
+            calls.set(calls.get() + 1);
+            vec![value.as_bytes().to_vec()]
+        };
+        assert_eq!(read.values("host", || ask("a")).only(), Some("a"));
+        assert_eq!(read.values("via", || ask("b")).only(), Some("b"));
+        assert_eq!(read.values("Host", || ask("c")).only(), Some("a"));
+        assert_eq!(calls.get(), 2);
+    }
+}

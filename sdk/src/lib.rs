@@ -1,4 +1,154 @@
-//! Write a plugin for the Witgate gateway.
+//! Write plugins for the Witgate gateway: one function, typed settings, native tests.
+//!
+//! A plugin is a WebAssembly component that answers one question about a request. This one, whole, asks who is calling:
+//!
+//! ```
+//! //! Lets in whoever knows the key.
+//! use witgate_sdk::{Decision, Request, authentication, crypto, settings};
+//!
+//! #[settings]
+//! struct Settings {
+//!     key: String,
+//! }
+//!
+//! #[authentication(headers = ["x-api-key"])]
+//! fn authenticate(request: &Request, settings: &Settings) -> Decision {
+//!     match request.header("x-api-key") {
+//!         Some(key) if crypto::equal(key, &settings.key) => Decision::accept("key-holder"),
+//!         _ => Decision::not_mine("ApiKey"),
+//!     }
+//! }
+//! # fn main() {
+//! # let settings: Settings = witgate_sdk::test::configure(r#"{ "key": "open-sesame" }"#).unwrap();
+//! # let request = witgate_sdk::test::request().header("X-Api-Key", "open-sesame").build();
+//! # assert_eq!(authenticate(&request, &settings), Decision::accept("key-holder"));
+//! # assert_eq!(authenticate(&witgate_sdk::test::request().build(), &settings), Decision::not_mine("ApiKey"));
+//! # }
+//! ```
+//!
+//! `witgate plugin new NAME` makes a crate around it (the files are in `template/` beside this crate), `cargo test` tests
+//! it, `witgate plugin build` makes the component. The crate needs nothing but `crate-type = ["cdylib", "rlib"]` and this
+//! dependency.
+//!
+//! # The four contracts
+//!
+//! | attribute | the function answers | with |
+//! |---|---|---|
+//! | [`#[authentication]`](macro@authentication) | who is calling | a [`Decision`], an [`Identity`], a [`Response`] that refuses |
+//! | [`#[rate_limiting]`](macro@rate_limiting) | which limits apply | a [`Bucket`], several, or none |
+//! | [`#[routing]`](macro@routing) | where to | a [`Destination`], or none for the route's own |
+//! | [`#[transformation]`](macro@transformation) | what changes | [`RequestChanges`], or a [`Response`] at once |
+//!
+//! They run in this order; what each may and may not do is said at its trait: [`Authentication`], [`RateLimiting`],
+//! [`Routing`], [`Transformation`]. A function returns anything that converts into the contract's own type, so a `Result`
+//! works, with `?` inside.
+//!
+//! ```
+//! use witgate_sdk::{Bucket, Request, rate_limiting};
+//!
+//! #[rate_limiting]
+//! fn draw(request: &Request) -> Bucket {
+//!     Bucket::per_minute(60, request.client_address())
+//! }
+//! # fn main() {
+//! # assert_eq!(draw(&witgate_sdk::test::request().build()).key, "192.0.2.1");
+//! # }
+//! ```
+//!
+//! The same attribute on an `impl` of the contract's trait gives more room. Only there can a transformation look at
+//! responses and bodies; the methods that are written say what the gateway is to call:
+//!
+//! ```
+//! use witgate_sdk::{
+//!     BodyResult, Chunk, Request, ResponseChanges, ResponseOutcome, ResponseView, Transformation,
+//!     transformation,
+//! };
+//!
+//! #[transformation(response_headers = ["server"], response_body = streamed)]
+//! impl Transformation for Shout {
+//!     fn on_response(&self, response: &ResponseView, _: &Request, _: &[u8]) -> ResponseOutcome {
+//!         match response.header("server") {
+//!             Some(_) => ResponseChanges::none().remove("server").into(),
+//!             None => ResponseChanges::none().into(),
+//!         }
+//!     }
+//!
+//!     fn on_response_body(&self, chunk: Chunk, _: &ResponseView, _: &Request) -> BodyResult {
+//!         BodyResult::replace(chunk.content.to_ascii_uppercase())
+//!     }
+//! }
+//!
+//! #[witgate_sdk::settings]
+//! struct Shout {}
+//! # fn main() {
+//! # let shout: Shout = witgate_sdk::test::configure("{}").unwrap();
+//! # let interest = shout.interest();
+//! # assert!(interest.response && interest.response_headers == ["server"]);
+//! # assert_eq!(interest.response_body, witgate_sdk::BodyAccess::Streamed);
+//! # assert_eq!(interest.request_body, witgate_sdk::BodyAccess::None);
+//! # }
+//! ```
+//!
+//! A component with several contracts implements the traits and says [`export!`] once.
+//!
+//! # Settings
+//!
+//! [`#[settings]`](macro@settings) makes a struct or an enum readable from a binding's `settings` table. Unknown keys are
+//! refused, doc comments become the descriptions of the JSON Schema, and whatever is wrong is shown to the operator at
+//! its line of the configuration. [`HeaderName`] and [`Period`] are values that check themselves; `check` names a
+//! function for the rest:
+//!
+//! ```
+//! use witgate_sdk::{SettingsProblem, settings};
+//!
+//! #[settings(check = problems)]
+//! struct Settings {
+//!     /// The share to let through, in percent.
+//!     #[serde(default)]
+//!     percent: u8,
+//! }
+//!
+//! fn problems(settings: &Settings) -> Vec<SettingsProblem> {
+//!     if settings.percent > 100 { vec![SettingsProblem::new("/percent", "at most 100")] } else { vec![] }
+//! }
+//!
+//! assert!(witgate_sdk::test::configure::<Settings>(r#"{ "percent": 101 }"#).is_err());
+//! ```
+//!
+//! An instance is configured once and serves many requests. Where something can be prepared (keys read, templates split),
+//! implement [`Plugin`] for a type of your own and let the function take that instead of the settings. Nothing else should
+//! be kept between requests: each core has instances of its own, and any may be replaced at any time. What must be shared
+//! is in the [`store`].
+//!
+//! # What a call costs
+//!
+//! Method, path, query, authority and the **declared headers** come in with the call. Declare what you look at in the
+//! attribute (or in `interest`, where it depends on the settings) and reading it is free; every other header or fact is
+//! a call to the gateway when it is asked for.
+//!
+//! # What else the gateway offers
+//!
+//! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]. `store`, `fetch` and the upstreams of
+//! the routing contract need a grant in the binding that names their objects. There is no file system, no socket and no
+//! environment. Use [`crypto`] rather than a crate: the gateway computes in half the time, and in constant time where it
+//! matters.
+//!
+//! A panic ends the call, costs a new instance, and the binding's `on_failure` decides about the request; a plugin that
+//! panics again and again is taken out of service. Say what is wrong with a request in the answer instead.
+//!
+//! # Tests
+//!
+//! Natively the whole gateway is played by [`test`](mod@test): `cargo test`, nothing else. The same tests run in the
+//! sandbox, as WebAssembly:
+//!
+//! ```sh
+//! cargo test --target wasm32-wasip2 --features witgate-sdk/test --no-run
+//! ```
+//!
+//! makes a component that exports `wasi:cli/run`, in which the mocks answer all imports but [`crypto`], which goes to the
+//! gateway's own. A panic aborts an instance, so a runner asks it for its tests (`--list --format terse`), and runs each
+//! in a fresh instance (`NAME --exact`): an exit without a trap is a pass. It needs arguments, standard output, clocks
+//! and random; file system imports are there, and never called.
 
 extern crate self as witgate_sdk;
 
@@ -19,8 +169,7 @@ pub use contracts::authentication::{Acceptance, Authentication, Decision, Input}
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
 pub use contracts::transformation::{
-    BodyResult, Chunk, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
-    Transformation,
+    BodyResult, Chunk, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome, Transformation,
 };
 pub use headers::Values;
 pub use imports::{clock, crypto, fetch, log, metrics, random, store};
