@@ -1,5 +1,5 @@
 //! Lets in whoever knows the key.
-use witgate_sdk::{Decision, Request, authentication, settings};
+use witgate_sdk::{Decision, Request, authentication, crypto, settings};
 
 #[settings]
 struct Settings {
@@ -9,7 +9,7 @@ struct Settings {
 #[authentication(headers = ["x-api-key"])]
 fn authenticate(request: &Request, settings: &Settings) -> Decision {
     match request.header("x-api-key") {
-        Some(key) if key == settings.key => Decision::accept("key-holder"),
+        Some(key) if crypto::equal(key, &settings.key) => Decision::accept("key-holder"),
         _ => Decision::not_mine("ApiKey"),
     }
 }
