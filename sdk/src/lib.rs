@@ -169,7 +169,8 @@ pub use contracts::authentication::{Acceptance, Authentication, Decision, Input}
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
 pub use contracts::transformation::{
-    BodyResult, Chunk, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome, Transformation,
+    BodyResult, Chunk, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
+    Transformation,
 };
 pub use headers::Values;
 pub use imports::{clock, crypto, fetch, log, metrics, random, store};

@@ -63,9 +63,13 @@ fn upstreams_answer_what_is_fetched() {
         Ok(InboundResponse::new(200, request.body.clone()).with_header("x-path", &*request.path))
     });
     let response = fetch::post("idp", "/token", "body").with_timeout(SECOND).send().unwrap();
-    assert_eq!((response.status, &*response.body, response.header("X-Path")), (200, &b"body"[..], Some("/token")));
+    assert_eq!(
+        (response.status, &*response.body, response.header("X-Path")),
+        (200, &b"body"[..], Some("/token"))
+    );
     assert_eq!(fetch::get("other", "/").send(), Err(fetch::Error::Denied));
-    let sent: Vec<_> = gateway.fetched().into_iter().map(|request| (request.upstream, request.timeout)).collect();
+    let sent: Vec<_> =
+        gateway.fetched().into_iter().map(|request| (request.upstream, request.timeout)).collect();
     assert_eq!(sent, [("idp".to_owned(), Some(1000)), ("other".to_owned(), None)]);
     assert_eq!(gateway.logged(), [(Level::Info, "asked".to_owned())]);
 }
@@ -107,7 +111,8 @@ fn cryptography_computes() {
     // RFC 4231, test cases 2 and 6 (a key longer than the block)
     let tag = crypto::hmac(Hash::Sha256, "Jefe", "what do ya want for nothing?");
     assert_eq!(hex(tag.clone()), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
-    let long = crypto::hmac(Hash::Sha512, [0xaa; 131], "Test Using Larger Than Block-Size Key - Hash Key First");
+    let long =
+        crypto::hmac(Hash::Sha512, [0xaa; 131], "Test Using Larger Than Block-Size Key - Hash Key First");
     assert!(hex(long).starts_with("80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f352"));
     assert!(crypto::hmac_verify(Hash::Sha256, "Jefe", "what do ya want for nothing?", &tag));
     assert!(!crypto::hmac_verify(Hash::Sha256, "Jefe", "what do ya want for something?", &tag));

@@ -70,7 +70,9 @@ fn header_names_and_periods_check_themselves() {
     for wrong in ["", "a b", "ä", "a:", "a\n"] {
         assert!(HeaderName::try_from(wrong.to_owned()).is_err(), "{wrong:?}");
     }
-    for (written, milliseconds) in [("1ms", 1), ("2s", 2000), ("3m", 180_000), ("1h", 3_600_000), ("1d", 86_400_000)] {
+    for (written, milliseconds) in
+        [("1ms", 1), ("2s", 2000), ("3m", 180_000), ("1h", 3_600_000), ("1d", 86_400_000)]
+    {
         let period = Period::try_from(written.to_owned()).unwrap();
         assert_eq!(period.duration(), Duration::from_millis(milliseconds), "{written}");
     }
