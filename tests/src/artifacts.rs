@@ -13,7 +13,8 @@ pub fn repository() -> &'static Path {
 pub fn witgate() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        cargo(&["build", "--quiet", "--package", "witgate"]);
+        // The whole workspace decides about features: what the tests have built is not built again.
+        cargo(&["build", "--quiet", "--workspace", "--bin", "witgate"]);
         target().join("debug").join("witgate")
     })
 }

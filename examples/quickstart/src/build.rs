@@ -9,7 +9,7 @@ const PLUGINS: [&str; 4] = ["jwt", "rate-limit", "canary", "headers"];
 
 /// Builds the gateway and says where its binary is.
 pub(crate) fn gateway(repository: &Path) -> Result<PathBuf> {
-    run(Command::new(cargo()).args(["build", "-p", "witgate"]).current_dir(repository))?;
+    run(Command::new(cargo()).args(["build", "--workspace", "--bin", "witgate"]).current_dir(repository))?;
     // This program lies beside it: same profile, same target folder.
     let own = std::env::current_exe().context("the path of this program")?;
     Ok(own.with_file_name("witgate"))

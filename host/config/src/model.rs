@@ -479,10 +479,11 @@ pub struct Binding {
 /// Rights name their objects; all else is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grants {
-    /// Upstreams `fetch` may use.
-    pub fetch: Vec<String>,
-    /// Spaces of the store.
-    pub store: Vec<String>,
+    /// Upstreams `fetch` may use. None: nobody decided, and a plugin that imports `fetch` is refused. Empty: it may
+    /// import it, and every use is denied.
+    pub fetch: Option<Vec<String>>,
+    /// Spaces of the store. None and empty: as for `fetch`.
+    pub store: Option<Vec<String>>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
 }

@@ -173,11 +173,21 @@ fn grow(sum: &mut usize, limit: usize, current: usize, desired: usize) -> wasmti
 }
 
 impl ResourceLimiter for Space {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         grow(&mut self.memory, self.memory_limit, current, desired)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         grow(&mut self.elements, self.elements_limit, current, desired)
     }
 }

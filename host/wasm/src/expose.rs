@@ -59,7 +59,8 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let bounds = MICROSECONDS.iter().map(|bound| *bound as f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(reading.times).collect();
         let count = reading.times.iter().sum();
-        family.histogram(&[("binding", &**loaded.binding())], (reading.microseconds as f64, count, buckets))?;
+        family
+            .histogram(&[("binding", &**loaded.binding())], (reading.microseconds as f64, count, buckets))?;
     }
     Ok(())
 }
@@ -73,7 +74,9 @@ const COUNTERS: [Column; 8] = [
     ("witgate_plugin_instances_made", "Instances made", |reading| reading.made),
     ("witgate_plugin_grants_refused", "Uses of what is not granted", |reading| reading.grants_refused),
     ("witgate_plugin_log_lines_dropped", "Log lines over the pace", |reading| reading.log_lines_dropped),
-    ("witgate_plugin_metrics_dropped", "Values under names that could not be had", |reading| reading.metrics_dropped),
+    ("witgate_plugin_metrics_dropped", "Values under names that could not be had", |reading| {
+        reading.metrics_dropped
+    }),
     ("witgate_plugin_quarantines", "Times a binding began to rest", |reading| reading.quarantines),
     ("witgate_plugin_reverts", "Times a new version was to be taken back", |reading| reading.reverts),
 ];

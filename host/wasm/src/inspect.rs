@@ -106,7 +106,10 @@ fn check_magic(bytes: &[u8]) -> Result<(), Refusal> {
             "build it for the target wasm32-wasip2, e.g. with `witgate plugin build`",
         );
     }
-    malformed("the file is not WebAssembly", "a plugin is a component in binary form, e.g. from `witgate plugin build`")
+    malformed(
+        "the file is not WebAssembly",
+        "a plugin is a component in binary form, e.g. from `witgate plugin build`",
+    )
 }
 
 /// Names of the imports and exports of the outermost component.
@@ -174,8 +177,14 @@ fn check_exports(inspection: &Inspection) -> Result<(), Refusal> {
 
 /// Whether a name belongs to the contracts, but to none that is served.
 fn is_other_version(export: &str) -> bool {
-    let served =
-        [name::LIFECYCLE, name::AUTHENTICATION, name::RATE_LIMITING, name::ROUTING, name::TRANSFORMATION, name::TYPES];
+    let served = [
+        name::LIFECYCLE,
+        name::AUTHENTICATION,
+        name::RATE_LIMITING,
+        name::ROUTING,
+        name::TRANSFORMATION,
+        name::TYPES,
+    ];
     export.starts_with("witgate:plugin/") && !served.contains(&export)
 }
 

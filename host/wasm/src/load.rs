@@ -55,10 +55,15 @@ pub struct Order<'a> {
 }
 
 /// Makes a binding.
-pub(crate) fn prepare(runtime: &Runtime, component: &Component, order: &Order<'_>) -> Result<Arc<Loaded>, Refusal> {
+pub(crate) fn prepare(
+    runtime: &Runtime,
+    component: &Component,
+    order: &Order<'_>,
+) -> Result<Arc<Loaded>, Refusal> {
     check_digest(&component.inspection, order)?;
     check_grants(&component.inspection, order)?;
-    let template = Arc::new(template(runtime, component)?);
+    let waits = order.binding.grants.fetch.iter().flatten().next().is_some();
+    let template = Arc::new(template(runtime, component, waits)?);
     let rights = Arc::new(runtime.rights(order));
     let mut instance = instantiate(&template, &rights)?;
     check_schema(&template, &mut instance, &order.binding.settings)?;
@@ -92,7 +97,7 @@ pub(crate) fn prepare(runtime: &Runtime, component: &Component, order: &Order<'_
 
 /// The schema of a component's settings, asked of an instance without rights.
 pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Result<Value, Refusal> {
-    let template = template(runtime, component)?;
+    let template = template(runtime, component, false)?;
     let rights = Arc::new(runtime.no_rights());
     let mut instance = instantiate(&template, &rights)?;
     schema(&template, &mut instance)
@@ -119,16 +124,17 @@ fn check_digest(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusa
 fn check_grants(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusal> {
     let grants = &order.binding.grants;
     let needs = [
-        (inspection.needs_fetch() && grants.fetch.is_empty(), "fetch", "names an upstream", "[\"UPSTREAM\"]"),
-        (inspection.needs_store() && grants.store.is_empty(), "store", "names a space", "[\"SPACE\"]"),
+        (inspection.needs_fetch() && grants.fetch.is_none(), "fetch", "[\"UPSTREAM\"]"),
+        (inspection.needs_store() && grants.store.is_none(), "store", "[\"SPACE\"]"),
     ];
     let missing: Vec<Problem> = needs
         .into_iter()
         .filter(|(missing, ..)| *missing)
-        .map(|(_, import, names, example)| {
+        .map(|(_, import, example)| {
+            let name = order.name;
             problem(
-                format!("the plugin imports `{import}`, but no grant {names}"),
-                format!("if it may, add to [bindings.{}]: grants.{import} = {example}", order.name),
+                format!("the plugin imports `{import}`, and nothing says what it may use by it"),
+                format!("add to [bindings.{name}]: grants.{import} = {example}, or [] to deny every use"),
             )
         })
         .collect();
@@ -136,8 +142,9 @@ fn check_grants(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusa
     Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
 }
 
-fn template(runtime: &Runtime, component: &Component) -> Result<Template, Refusal> {
-    let waits = component.inspection.needs_fetch();
+/// `waits`: whether the binding may fetch, so that its guests run on stacks of their own.
+fn template(runtime: &Runtime, component: &Component, waits: bool) -> Result<Template, Refusal> {
+    let waits = waits && component.inspection.needs_fetch();
     let linker = runtime.linker(waits);
     Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits).map_err(|error| {
         Refusal::new(
@@ -211,7 +218,10 @@ fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, 
         Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
     };
     if names.len() > DECLARED {
-        return refuse(format!("it declares {} {direction} headers, at most {DECLARED} are allowed", names.len()));
+        return refuse(format!(
+            "it declares {} {direction} headers, at most {DECLARED} are allowed",
+            names.len()
+        ));
     }
     let mut parsed = Vec::with_capacity(names.len());
     for name in names {
@@ -268,10 +278,7 @@ fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
 
 /// What an error says, without the backtrace.
 pub(crate) fn text(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error
-        .chain()
-        .map(ToString::to_string)
-        .filter(|cause| !cause.contains("wasm backtrace"))
-        .collect();
+    let causes: Vec<String> =
+        error.chain().map(ToString::to_string).filter(|cause| !cause.contains("wasm backtrace")).collect();
     causes.join(": ").replace('\n', " ")
 }

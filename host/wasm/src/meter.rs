@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use witgate_proxy::pipeline::plugin::CallFailure;
 
-use crate::imports::metrics::Names;
 pub use crate::imports::metrics::Kind;
+use crate::imports::metrics::Names;
 
 /// Upper bounds of the histogram of call times, in microseconds.
 pub const MICROSECONDS: [u64; 16] =
     [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 
 /// Upper bounds of the histograms that plugins fill.
-pub const BOUNDS: [f64; 16] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1_000.0, 10_000.0,
-];
+pub const BOUNDS: [f64; 16] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1_000.0, 10_000.0];
 
 /// Every way in which a call can fail, in the order of the counters.
 pub const FAILURES: [CallFailure; 9] = [

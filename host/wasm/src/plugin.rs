@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_proxy::pipeline::plugin::{
-    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece, Plugin,
-    PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece,
+    Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
 };
 
 use crate::call::{authentication, rate_limiting, routing, transformation};

@@ -31,7 +31,8 @@ impl Trial {
         let failures = self.failures.fetch_add(u32::from(failed), Ordering::Relaxed) + u32::from(failed);
         let calls = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let telling = calls >= LEAST.min(self.config.calls);
-        let condemned = failed && telling && f64::from(failures) >= self.config.failure_ratio * f64::from(calls);
+        let condemned =
+            failed && telling && f64::from(failures) >= self.config.failure_ratio * f64::from(calls);
         if condemned || calls >= self.config.calls {
             return !self.over.swap(true, Ordering::Relaxed) && condemned;
         }

@@ -89,7 +89,8 @@ impl Runtime {
         telemetry.metrics().register(Box::new(crate::expose::Bindings(Arc::clone(&watched))));
         Ok(Runtime {
             linker: imports::linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
-            waiting_linker: imports::waiting_linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
+            waiting_linker: imports::waiting_linker(&engine.wasmtime)
+                .map_err(|error| StartError(text(&error)))?,
             compiler: Compiler::start(Arc::clone(&engine), cache).map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
             journal: Arc::clone(telemetry) as Arc<dyn Journal>,
@@ -190,7 +191,8 @@ impl Runtime {
 
     fn meter(&self, binding: &Arc<str>) -> Arc<Meter> {
         let mut meters = self.watched.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        let meter = meters.entry(Arc::clone(binding)).or_insert_with(|| Arc::new(Meter::new(self.options.cores)));
+        let meter =
+            meters.entry(Arc::clone(binding)).or_insert_with(|| Arc::new(Meter::new(self.options.cores)));
         Arc::clone(meter)
     }
 

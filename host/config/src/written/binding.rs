@@ -39,10 +39,12 @@ pub(crate) struct Binding {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Grants {
-    /// Upstreams that `fetch` may send requests to.
-    fetch: Vec<String>,
-    /// Spaces of the store.
-    store: Vec<Text<Name>>,
+    /// Upstreams that `fetch` may send requests to. A plugin that imports `fetch` is refused until this is written; an
+    /// empty list lets it load and denies every use.
+    fetch: Option<Vec<String>>,
+    /// Spaces of the store. A plugin that imports `store` is refused until this is written; an empty list lets it load
+    /// and denies every use.
+    store: Option<Vec<Text<Name>>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
 }
@@ -216,14 +218,16 @@ impl Section for Binding {
 
 impl Grants {
     fn meant(self, at: &str, scope: &mut Scope) -> model::Grants {
-        for (key, names) in [("fetch", &self.fetch), ("route_to", &self.route_to)] {
+        for (key, names) in
+            [("fetch", self.fetch.as_deref().unwrap_or_default()), ("route_to", &self.route_to)]
+        {
             for (index, name) in names.iter().enumerate() {
                 scope.check_upstream(&format!("{at}/{key}/{index}"), name);
             }
         }
         model::Grants {
             fetch: self.fetch,
-            store: self.store.into_iter().map(|space| space.value.0).collect(),
+            store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
         }
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Acceptance, Call, CallFailure, Decision, Input};
 
-use super::{Given, ITEM, Running, declared, headers, request_head, response, size_of_headers, size_of_response};
+use super::{
+    Given, ITEM, Running, declared, headers, request_head, response, size_of_headers, size_of_response,
+};
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
@@ -38,7 +40,9 @@ fn size(answer: &contract::Decision) -> usize {
                 + size_of_headers(&accepted.response_headers)
         }
         contract::Decision::Refused(refusal) => size_of_response(refusal),
-        contract::Decision::NotMine(challenges) => challenges.iter().map(|challenge| challenge.len() + ITEM).sum(),
+        contract::Decision::NotMine(challenges) => {
+            challenges.iter().map(|challenge| challenge.len() + ITEM).sum()
+        }
     }
 }
 

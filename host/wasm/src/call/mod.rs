@@ -23,8 +23,8 @@ use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
 use crate::imports::fetch::Mailbox;
 use crate::instance::Instance;
-use crate::plugin::Loaded;
 use crate::meter::Phase;
+use crate::plugin::Loaded;
 use crate::pool::Lease;
 use crate::quarantine::Admission;
 
@@ -51,13 +51,24 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// `Quarantined`, `Queue`, or why an instance could not be made; counted.
-    pub(crate) async fn begin(binding: &'a Loaded, phase: Phase, given: Given<'a>) -> Result<Self, CallFailure> {
+    pub(crate) async fn begin(
+        binding: &'a Loaded,
+        phase: Phase,
+        given: Given<'a>,
+    ) -> Result<Self, CallFailure> {
         let snapshot = given.call.snapshot;
         let Some(admission) = binding.quarantine.admit() else {
             binding.not_called(binding.pool.this_core(), CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun: Instant::now(), snapshot };
+        let mut running = Running {
+            binding,
+            phase,
+            admission: Some(admission),
+            lease: None,
+            begun: Instant::now(),
+            snapshot,
+        };
         match binding.pool.lease().await {
             Ok(lease) => {
                 let lease = running.lease.insert(lease);
@@ -78,7 +89,11 @@ impl<'a> Running<'a> {
     ///
     /// # Errors
     /// Why there is no answer. The instance is not used again.
-    pub(crate) async fn invoke<P, R>(&mut self, function: TypedFunc<P, R>, parameters: P) -> Result<R, CallFailure>
+    pub(crate) async fn invoke<P, R>(
+        &mut self,
+        function: TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, CallFailure>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
@@ -119,9 +134,8 @@ impl<'a> Running<'a> {
         size: impl FnOnce(&R) -> usize,
     ) -> Result<R, CallFailure> {
         let limit = self.limit();
-        let answer = answer.and_then(|answer| {
-            if size(&answer) > limit { Err(CallFailure::Output) } else { Ok(answer) }
-        });
+        let answer = answer
+            .and_then(|answer| if size(&answer) > limit { Err(CallFailure::Output) } else { Ok(answer) });
         let failure = answer.as_ref().err().copied();
         if let Some(mut lease) = self.lease.take() {
             let core = lease.core();
@@ -219,14 +233,20 @@ fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Vec<types::Decl
     let mut declared = Vec::with_capacity(names.len());
     for (name, index) in names.iter().zip(0_u16..) {
         declared.extend(
-            headers.get_all(name).iter().map(|value| types::DeclaredHeader { index, value: value.as_bytes() }),
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| types::DeclaredHeader { index, value: value.as_bytes() }),
         );
     }
     declared
 }
 
 /// The head as it comes in with a call.
-fn request_head<'a>(head: &'a RequestHead, headers: &'a [types::DeclaredHeader<'a>]) -> types::RequestHead<'a> {
+fn request_head<'a>(
+    head: &'a RequestHead,
+    headers: &'a [types::DeclaredHeader<'a>],
+) -> types::RequestHead<'a> {
     types::RequestHead {
         method: head.method.as_str(),
         path: head.path(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{
-    BodyResult, Call, CallFailure, HeaderChange, Piece, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead,
-    ResponseOutcome,
+    BodyResult, Call, CallFailure, HeaderChange, Piece, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseHead, ResponseOutcome,
 };
 
 use super::{Given, ITEM, Running, declared, header, request_head, response, size_of_response};
@@ -46,7 +46,11 @@ pub(crate) async fn request(binding: &Loaded, call: Call<'_>) -> Result<RequestO
 }
 
 /// Hands over a piece of the body of a request.
-pub(crate) async fn request_body(binding: &Loaded, call: Call<'_>, piece: Piece) -> Result<BodyResult, CallFailure> {
+pub(crate) async fn request_body(
+    binding: &Loaded,
+    call: Call<'_>,
+    piece: Piece,
+) -> Result<BodyResult, CallFailure> {
     let mut running = Running::begin(binding, Phase::RequestBody, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));

@@ -3,8 +3,9 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
-    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+    UnparsedPublicKey, VerificationAlgorithm,
 };
 use aws_lc_rs::{digest, hmac};
 
@@ -27,7 +28,13 @@ impl Host for HostState {
         Ok(hmac::sign(&hmac_key(hash, &key), &data).as_ref().to_vec())
     }
 
-    fn hmac_verify(&mut self, hash: Hash, key: Vec<u8>, data: Vec<u8>, tag: Vec<u8>) -> wasmtime::Result<bool> {
+    fn hmac_verify(
+        &mut self,
+        hash: Hash,
+        key: Vec<u8>,
+        data: Vec<u8>,
+        tag: Vec<u8>,
+    ) -> wasmtime::Result<bool> {
         self.charge()?;
         Ok(hmac::verify(&hmac_key(hash, &key), &data, &tag).is_ok())
     }
@@ -102,7 +109,8 @@ fn verify_parsed(
     signature: &[u8],
 ) -> Result<bool, String> {
     let key = UnparsedPublicKey::new(verification(algorithm), key);
-    let parsed = key.parse().map_err(|_| format!("the key is malformed or does not fit {}", name(algorithm)))?;
+    let parsed =
+        key.parse().map_err(|_| format!("the key is malformed or does not fit {}", name(algorithm)))?;
     Ok(parsed.verify_sig(message, signature).is_ok())
 }
 

@@ -107,6 +107,9 @@ mod tests {
     fn a_second_has_room_for_the_limit() {
         let pace = Pace::new(3);
         let written = (0..100).filter(|_| pace.admit()).count();
-        assert!((3..=6).contains(&written), "at most two seconds can have begun, {written} lines were written");
+        assert!(
+            (3..=6).contains(&written),
+            "at most two seconds can have begun, {written} lines were written"
+        );
     }
 }

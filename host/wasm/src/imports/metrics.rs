@@ -1,8 +1,8 @@
 //! `metrics`: numbers of a plugin's own.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use crate::bindings::witgate::plugin::metrics::Host;
 use crate::meter::Distribution;
@@ -127,9 +127,14 @@ impl Names {
         let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for (name, number) in numbers.iter() {
             match number {
-                #[expect(clippy::cast_precision_loss, reason = "metrics are floating-point numbers on the wire")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "metrics are floating-point numbers on the wire"
+                )]
                 Number::Counter(sum) => each(name, Kind::Counter, sum.load(Ordering::Relaxed) as f64, None),
-                Number::Gauge(bits) => each(name, Kind::Gauge, f64::from_bits(bits.load(Ordering::Relaxed)), None),
+                Number::Gauge(bits) => {
+                    each(name, Kind::Gauge, f64::from_bits(bits.load(Ordering::Relaxed)), None)
+                }
                 Number::Histogram(distribution) => {
                     each(name, Kind::Histogram, distribution.sum(), Some(distribution));
                 }
@@ -153,7 +158,8 @@ mod tests {
         let names = Names::default();
         assert!(!names.with("a b", Kind::Counter, |_| ()));
         assert!(!names.with(&"x".repeat(65), Kind::Counter, |_| ()));
-        let admitted = (0..100).filter(|index| names.with(&format!("name-{index}"), Kind::Gauge, |_| ())).count();
+        let admitted =
+            (0..100).filter(|index| names.with(&format!("name-{index}"), Kind::Gauge, |_| ())).count();
         assert_eq!(admitted, NAMES);
         assert!(!names.with("name-0", Kind::Counter, |_| ()), "a name keeps what it was first used as");
     }

@@ -13,11 +13,27 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::bindings::witgate::plugin;
 use crate::state::HostState;
 
-/// Everything a guest that never waits may import.
+/// Everything a guest that never waits may import. Its `fetch` denies at once.
 ///
 /// # Errors
 /// None in practice: a name is defined once.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = without_fetch(engine)?;
+    fetch::add_denying_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// The same with a `fetch` that waits: guests linked with it run on a stack of their own.
+///
+/// # Errors
+/// As [`linker`].
+pub(crate) fn waiting_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = without_fetch(engine)?;
+    plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+fn without_fetch(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     plugin::types::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::log::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
@@ -25,15 +41,5 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostS
     plugin::store::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::crypto::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     wasi::add_to_linker(&mut linker)?;
-    Ok(linker)
-}
-
-/// The same and `fetch`, which waits: guests linked with it run on a stack of their own.
-///
-/// # Errors
-/// As [`linker`].
-pub(crate) fn waiting_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = linker(engine)?;
-    plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     Ok(linker)
 }

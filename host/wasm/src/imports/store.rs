@@ -119,7 +119,7 @@ impl HostState {
     /// Acts on the keys of a space, if it is granted.
     fn keys<T>(&mut self, space: &str, act: impl FnOnce(&Self) -> Result<T, Error>) -> Answer<T> {
         self.charge()?;
-        if !self.rights.grants.store.iter().any(|granted| granted == space) {
+        if !self.rights.grants.store.iter().flatten().any(|granted| granted == space) {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));
         }

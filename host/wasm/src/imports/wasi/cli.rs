@@ -42,23 +42,30 @@ fn streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         Ok((Resource::<InputStream>::new_own(0),))
     })?;
     for (name, function, stream) in [("stdout", "get-stdout", STDOUT), ("stderr", "get-stderr", STDERR)] {
-        linker.instance(&format!("wasi:cli/{name}@{VERSION}"))?.func_wrap(function, move |mut store, ()| {
-            store.data_mut().charge()?;
-            Ok((Resource::<OutputStream>::new_own(stream),))
-        })?;
+        linker.instance(&format!("wasi:cli/{name}@{VERSION}"))?.func_wrap(
+            function,
+            move |mut store, ()| {
+                store.data_mut().charge()?;
+                Ok((Resource::<OutputStream>::new_own(stream),))
+            },
+        )?;
     }
     Ok(())
 }
 
 fn terminals(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let input = ResourceType::host::<TerminalInput>();
-    linker
-        .instance(&format!("wasi:cli/terminal-input@{VERSION}"))?
-        .resource("terminal-input", input, |_, _| Ok(()))?;
+    linker.instance(&format!("wasi:cli/terminal-input@{VERSION}"))?.resource(
+        "terminal-input",
+        input,
+        |_, _| Ok(()),
+    )?;
     let output = ResourceType::host::<TerminalOutput>();
-    linker
-        .instance(&format!("wasi:cli/terminal-output@{VERSION}"))?
-        .resource("terminal-output", output, |_, _| Ok(()))?;
+    linker.instance(&format!("wasi:cli/terminal-output@{VERSION}"))?.resource(
+        "terminal-output",
+        output,
+        |_, _| Ok(()),
+    )?;
     linker.instance(&format!("wasi:cli/terminal-stdin@{VERSION}"))?.func_wrap(
         "get-terminal-stdin",
         |mut store, ()| {

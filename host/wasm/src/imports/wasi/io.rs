@@ -49,8 +49,11 @@ pub(crate) struct Output {
 impl Output {
     /// Takes up what is printed; whole lines go to the log.
     fn print(&mut self, rights: &Rights, stream: u32, bytes: &[u8]) {
-        let (pending, level) =
-            if stream == STDERR { (&mut self.error, LogLevel::Warn) } else { (&mut self.out, LogLevel::Info) };
+        let (pending, level) = if stream == STDERR {
+            (&mut self.error, LogLevel::Warn)
+        } else {
+            (&mut self.out, LogLevel::Info)
+        };
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let line = piece.strip_suffix(b"\n");
             pending.extend_from_slice(line.unwrap_or(piece));
@@ -122,26 +125,37 @@ type Written = (Result<(), StreamError>,);
 
 fn output(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     streams.resource("output-stream", ResourceType::host::<OutputStream>(), |_, _| Ok(()))?;
-    streams.func_wrap("[method]output-stream.check-write", |mut store, (_this,): (Resource<OutputStream>,)| {
-        store.data_mut().charge()?;
-        Ok((Ok::<u64, StreamError>(BUFFER as u64),))
-    })?;
+    streams.func_wrap(
+        "[method]output-stream.check-write",
+        |mut store, (_this,): (Resource<OutputStream>,)| {
+            store.data_mut().charge()?;
+            Ok((Ok::<u64, StreamError>(BUFFER as u64),))
+        },
+    )?;
     for name in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
         streams.func_wrap(name, |store, (this, bytes): (Resource<OutputStream>, Vec<u8>)| {
             write(store, &this, &bytes)
         })?;
     }
-    for name in ["[method]output-stream.write-zeroes", "[method]output-stream.blocking-write-zeroes-and-flush"] {
-        streams.func_wrap(name, |mut store, (_this, _length): (Resource<OutputStream>, u64)| -> wasmtime::Result<Written> {
-            store.data_mut().charge()?;
-            Ok((Ok(()),))
-        })?;
+    for name in
+        ["[method]output-stream.write-zeroes", "[method]output-stream.blocking-write-zeroes-and-flush"]
+    {
+        streams.func_wrap(
+            name,
+            |mut store, (_this, _length): (Resource<OutputStream>, u64)| -> wasmtime::Result<Written> {
+                store.data_mut().charge()?;
+                Ok((Ok(()),))
+            },
+        )?;
     }
     for name in ["[method]output-stream.flush", "[method]output-stream.blocking-flush"] {
-        streams.func_wrap(name, |mut store, (_this,): (Resource<OutputStream>,)| -> wasmtime::Result<Written> {
-            store.data_mut().charge()?;
-            Ok((Ok(()),))
-        })?;
+        streams.func_wrap(
+            name,
+            |mut store, (_this,): (Resource<OutputStream>,)| -> wasmtime::Result<Written> {
+                store.data_mut().charge()?;
+                Ok((Ok(()),))
+            },
+        )?;
     }
     for name in ["[method]output-stream.splice", "[method]output-stream.blocking-splice"] {
         streams.func_wrap(
