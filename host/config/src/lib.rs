@@ -12,6 +12,10 @@
 //! Settings of filters and plugins stay opaque here ([`Settings`]) until their owner parses them. A filter calls
 //! [`Settings::parse`] with its own type; the settings of a plugin go through [`check_settings`] with the schema it
 //! delivers, and what its `configure` finds is placed by [`Settings::problem`].
+//!
+//! To add a key: a field with its doc comment (and its default) in the section's file under `written`, what it means
+//! beside it, its twin in [`model`], and a line in `tests/reference.toml`, which a test asks for. To add a kind of
+//! string: a file and a row in [`scalar`].
 
 mod document;
 mod expand;

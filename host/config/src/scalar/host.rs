@@ -37,6 +37,22 @@ impl Scalar for HostPattern {
     }
 }
 
+/// One host: a name or an IP address (IPv6 without brackets), in lower case, without port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostName(pub(crate) String);
+
+impl Scalar for HostName {
+    const FORMAT: &'static str = "witgate-host-name";
+    const WHAT: &'static str = "a host name such as \"gateway.internal\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.parse::<IpAddr>().is_err() {
+            check_name(text)?;
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
 /// A host name as RFC 1123 section 2.1 has it. Underscores are let through: container networks use them.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
@@ -86,6 +102,15 @@ mod tests {
         for (text, expected) in cases {
             let read = HostPattern::read(text).map(|pattern| pattern.0);
             assert_eq!(read, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_one_host() {
+        assert_eq!(HostName::read("Gateway.Internal"), Ok(HostName("gateway.internal".to_owned())));
+        assert_eq!(HostName::read("::1"), Ok(HostName("::1".to_owned())));
+        for wrong in ["", "*.internal", "gateway:9900", "http://gateway", "[::1]"] {
+            assert!(HostName::read(wrong).is_err(), "{wrong}");
         }
     }
 }

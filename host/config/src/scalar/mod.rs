@@ -24,7 +24,7 @@ pub(crate) use address::{EndpointAddress, ListenAddress, Scheme};
 pub(crate) use digest::Digest;
 pub use duration::Duration;
 pub(crate) use duration::DurationOrOff;
-pub(crate) use host::HostPattern;
+pub(crate) use host::{HostName, HostPattern};
 pub use net::Net;
 pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
 pub use size::Size;
@@ -72,6 +72,7 @@ const FORMATS: &[Format] = &[
     row::<EndpointAddress>(),
     row::<Net>(),
     row::<HostPattern>(),
+    row::<HostName>(),
     row::<Name>(),
     row::<HeaderName>(),
     row::<Method>(),

@@ -137,9 +137,12 @@ impl Walk<'_> {
                 return found.clone();
             }
         }
-        let mut wrong =
-            Finding::at(at, format!("expected {}, found {}", wanted(self.root, schema), shown(value)));
-        wrong.hint = value.as_str().and_then(|text| meant(text, choices(self.root, schema)));
+        let choices = choices(self.root, schema);
+        // Only a word that was to be chosen is repeated: any other string may be a secret.
+        let found =
+            if choices.is_empty() && value.is_string() { kind(value).to_owned() } else { shown(value) };
+        let mut wrong = Finding::at(at, format!("expected {}, found {found}", wanted(self.root, schema)));
+        wrong.hint = value.as_str().and_then(|text| meant(text, choices));
         vec![wrong]
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{ListenAddress, Scalar};
+use crate::scalar::{HostName, ListenAddress, Scalar, Text};
 
 /// The admin listener: `/healthz`, `/readyz`, `/metrics`, status, and changes.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +25,7 @@ pub(crate) struct Admin {
     token: Option<String>,
     /// Names under which the admin listener may be addressed, beside IP addresses and `localhost`. Other values of
     /// `Host` are refused: a web page must not reach it by a name of its own.
-    hosts: Vec<String>,
+    hosts: Vec<Text<HostName>>,
 }
 
 impl Default for Admin {
@@ -55,7 +55,7 @@ impl Section for Admin {
             address: address?,
             socket: self.socket.map(|socket| scope.path(&child(at, "socket"), &socket)),
             token: self.token,
-            hosts: self.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            hosts: self.hosts.into_iter().map(|host| host.value.0).collect(),
         })
     }
 }

@@ -31,7 +31,10 @@ use serde_json::{Map, Value};
 use crate::model::Config;
 pub(crate) use scope::Scope;
 
-/// The configuration of a Witgate gateway.
+/// The configuration of a Witgate gateway: one TOML file, or a folder of them. In any string, `${VAR}` stands for an
+/// environment variable, `${VAR:-default}` gives a default, `${file:/path}` stands for the text of a file, and `$${` for
+/// the characters themselves; where a number is asked for, what they stand for may spell one. Durations are
+/// written `"250ms"`, `"5s"`, `"1m30s"`; sizes `"64KB"`, `"1MiB"`. Relative paths start at the file that names them.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Witgate configuration")]
@@ -83,6 +86,7 @@ impl Transform for Tidy {
         transform_subschemas(self, schema);
         if let Some(keywords) = schema.as_object_mut() {
             without_null(keywords);
+            without_line_breaks(keywords);
             without_machine_formats(keywords);
             without_defaults_of_required(keywords);
         }
@@ -110,6 +114,15 @@ fn without_null(keywords: &mut Map<String, Value>) {
                 keywords.entry(keyword).or_insert(value);
             }
         }
+    }
+}
+
+/// Where a doc comment is broken into lines says nothing to readers of the schema; paragraphs stay.
+fn without_line_breaks(keywords: &mut Map<String, Value>) {
+    if let Some(Value::String(description)) = keywords.get_mut("description") {
+        let paragraphs: Vec<String> =
+            description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *description = paragraphs.join("\n\n");
     }
 }
 

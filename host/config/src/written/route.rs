@@ -129,6 +129,9 @@ impl Section for Route {
         let (plugins, filters) =
             (std::mem::take(&mut self.plugins), filter::all(&self.filters, &child(at, "filters"), scope));
         let (name, auth) = (self.name.take(), self.auth);
+        if name.as_ref().is_some_and(|name: &String| name.chars().any(char::is_control)) {
+            scope.report(&child(at, "name"), "a name has no control characters", None);
+        }
         let timeout = self
             .timeout
             .take()

@@ -115,6 +115,9 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
     None
 }
 
+/// Sums of weights stay far from overflowing.
+const MOST_WEIGHT: u32 = 1_000_000;
+
 fn forward_to(
     one: Option<String>,
     several: Option<BTreeMap<String, u32>>,
@@ -129,8 +132,12 @@ fn forward_to(
         return Vec::new();
     };
     let at = child(at, "upstreams");
-    for name in several.keys() {
-        scope.check_upstream(&child(&at, name), name);
+    for (name, weight) in &several {
+        let at = child(&at, name);
+        scope.check_upstream(&at, name);
+        if *weight > MOST_WEIGHT {
+            scope.report(&at, format!("expected a weight from 0 to {MOST_WEIGHT}"), None);
+        }
     }
     if several.values().all(|weight| *weight == 0) {
         scope.report(&at, "at least one upstream needs a weight above 0", None);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Scope;
 use crate::model;
 use crate::pointer::child;
+use crate::scalar::{HostName, Text};
 
 /// A certificate chain and its private key, PEM.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -121,8 +122,7 @@ pub(crate) enum UpstreamTls {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct UpstreamTlsTable {
     /// The name sent as SNI and checked in the certificate. Without it, the host of the endpoint.
-    #[schemars(length(min = 1))]
-    server_name: Option<String>,
+    server_name: Option<Text<HostName>>,
     /// CA certificates (PEM). Without it, those of the system.
     #[schemars(length(min = 1))]
     ca: Option<String>,
@@ -141,7 +141,7 @@ impl UpstreamTls {
             Self::Table(table) => table,
         };
         Some(model::UpstreamTls {
-            server_name: table.server_name,
+            server_name: table.server_name.map(|name| name.value.0),
             ca: table.ca.map(|path| scope.file(&child(at, "ca"), &path)),
             client_certificate: table
                 .client_certificate
