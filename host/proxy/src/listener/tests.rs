@@ -234,7 +234,7 @@ fn heads_have_limits() {
         (format!("GET /{}", "a".repeat(10_000)), "414"),
         (format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(10)), "431"),
         (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "a".repeat(10_000)), "431"),
-        (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(920)), "431"),
+        (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(940)), "431"),
         (format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\nconnection: close\r\n\r\n", "a".repeat(800)), "200"),
     ];
     for (request, status) in cases {

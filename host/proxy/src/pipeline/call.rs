@@ -66,7 +66,8 @@ pub(super) async fn call<'a, Answer, Valid>(
         })
     });
     let failure = valid.as_ref().err().copied();
-    let note = PluginCall { binding: Arc::clone(plugin.binding()), phase: phase.as_str(), begun, time, failure };
+    let note =
+        PluginCall { binding: Arc::clone(plugin.binding()), phase: phase.as_str(), begun, time, failure };
     if phase.repeats() {
         calls.add(note)
     } else {

@@ -126,3 +126,69 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
         Err(_) => headers.remove(name),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::telemetry::Telemetry;
+    use crate::testing;
+
+    /// What upstreams are told, and who the client is, for a peer that says `headers`. 10/8 and fd00::/8 are trusted.
+    fn told(peer: &str, headers: &[(&str, &str)]) -> (String, HeaderMap) {
+        let snapshots = Arc::new(ArcSwap::from_pointee(testing::snapshot(testing::config())));
+        let peer = SocketAddr::new(peer.parse().expect("an address"), 1);
+        let connection = Connection::new("web".into(), peer, testing::limits(), Telemetry::new(), snapshots);
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a net"));
+        let mut headers = testing::head(http::Method::GET, "/", headers).headers;
+        let client = apply(&mut headers, &connection, "a.example", &trusted);
+        (client.to_string(), headers)
+    }
+
+    #[test]
+    fn strangers_are_not_believed() {
+        let spoofed = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "b"),
+            ("x-forwarded-user", "root"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-original-url", "/admin"),
+        ];
+        let (client, headers) = told("192.0.2.7", &spoofed);
+        assert_eq!(client, "192.0.2.7");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "a.example");
+        assert_eq!(headers["x-real-ip"], "192.0.2.7");
+        for gone in ["forwarded", "x-forwarded-user", "x-original-url"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_first_untrusted_address_from_the_right() {
+        let cases = [
+            ("10.0.0.1", "1.1.1.1", "1.1.1.1"),
+            ("10.0.0.1", "6.6.6.6, 1.1.1.1, 10.0.0.2", "1.1.1.1"),
+            ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("10.0.0.1", "1.1.1.1, unknown, 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("fd00::1", "[2001:db8::1]:443", "2001:db8::1"),
+            ("::ffff:10.0.0.1", "1.1.1.1:8080", "1.1.1.1"),
+        ];
+        for (peer, chain, expected) in cases {
+            assert_eq!(told(peer, &[("x-forwarded-for", chain)]).0, expected, "{peer} says {chain}");
+        }
+        let (_, headers) =
+            told("10.0.0.1", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(told("10.0.0.1", &[("forwarded", "for=\"[2001:db8::1]\";proto=https")]).0, "2001:db8::1");
+    }
+}

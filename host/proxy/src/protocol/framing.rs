@@ -327,3 +327,97 @@ impl ChunkReader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::limits;
+
+    fn head(bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        HeadReader::default().read(bytes, &limits())
+    }
+
+    #[test]
+    fn what_follows_a_head_is_known() {
+        let read = |fields: &str| head(format!("POST / HTTP/1.1\r\n{fields}\r\nrest").as_bytes());
+        let content = |fields| read(fields).expect("a good head").expect("a whole head").content;
+        assert_eq!(content("host: a\r\n"), Content::Nothing);
+        assert_eq!(content("Content-Length:\t7 \r\n"), Content::Length(7));
+        assert_eq!(content("content-length: 0\r\n"), Content::Nothing);
+        assert_eq!(content("Transfer-Encoding: Chunked\r\n"), Content::Chunked);
+        let upgrade = read("upgrade: websocket\r\n").expect("a good head").expect("a whole head");
+        assert!(upgrade.upgrade);
+        assert_eq!(upgrade.length, "POST / HTTP/1.1\r\nupgrade: websocket\r\n\r\n".len());
+    }
+
+    /// A chunked body, and how many of its bytes belong to it.
+    fn chunks(bytes: &[u8]) -> Result<(usize, bool), &'static str> {
+        let mut reader = ChunkReader::new();
+        let read = reader.read(bytes, &limits())?;
+        Ok((read, reader.is_over()))
+    }
+
+    #[test]
+    fn chunks_end_where_they_say() {
+        assert_eq!(chunks(b"3\r\nabc\r\n0\r\n\r\nGET"), Ok((13, true)));
+        assert_eq!(chunks(b"00A\r\n0123456789\r\n0\r\nx-sum: 1\r\n\r\n"), Ok((32, true)));
+        assert_eq!(chunks(b"3\r\nab"), Ok((5, false)));
+        for broken in [
+            "3\nabc\r\n0\r\n\r\n",
+            "3;a=b\r\nabc\r\n0\r\n\r\n",
+            "3 \r\nabc\r\n0\r\n\r\n",
+            "\r\nabc",
+            "-1\r\n",
+            "0x3\r\nabc",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n0\r\n\r\n",
+            "0\r\nx y: 1\r\n\r\n",
+            "0\r\n x: 1\r\n\r\n",
+            "0\r\nx: a\x00\r\n\r\n",
+            "0\r\nx: a\n\r\n",
+            "0\r\n\n",
+        ] {
+            assert!(chunks(broken.as_bytes()).is_err(), "{broken:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_reads_the_same_however_it_arrives(
+            line in "(GET|POST|G@T) /[a-z]{0,3} HTTP/1\\.[01]",
+            fields in prop::collection::vec("(host|content-length|transfer-encoding|x|x )(:|) ?(a|1|chunked|)", 0..5),
+            end in prop::sample::select(vec!["\r\n", "\n", "\r"]),
+            cuts in prop::collection::vec(1_usize..8, 0..40),
+        ) {
+            let text = format!("{line}\r\n{}\r\n", fields.iter().map(|field| format!("{field}{end}")).collect::<String>());
+            let bytes = text.as_bytes();
+            let whole = head(bytes).map_err(|fault| fault.to_string());
+            let mut reader = HeadReader::default();
+            let mut at = 0;
+            let mut pieces = Ok(None);
+            for cut in cuts.into_iter().chain(std::iter::repeat(64)) {
+                at = bytes.len().min(at + cut);
+                pieces = reader.read(&bytes[..at], &limits()).map_err(|fault| fault.to_string());
+                if at == bytes.len() || pieces != Ok(None) {
+                    break;
+                }
+            }
+            prop_assert_eq!(whole, pieces);
+        }
+
+        #[test]
+        fn chunks_read_the_same_however_they_arrive(text in "[0-3a;x:\r\n]{0,40}", cut in 0_usize..40) {
+            let bytes = text.as_bytes();
+            let cut = cut.min(bytes.len());
+            let mut reader = ChunkReader::new();
+            let pieces = reader.read(&bytes[..cut], &limits()).and_then(|first| {
+                let second = if first == cut { reader.read(&bytes[cut..], &limits())? } else { 0 };
+                Ok((first + second, reader.is_over()))
+            });
+            prop_assert_eq!(chunks(bytes), pieces);
+        }
+    }
+}

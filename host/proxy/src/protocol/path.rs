@@ -4,12 +4,12 @@
 //! brought to one form here, or refused:
 //!
 //! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case
-//!   (RFC 3986 section 6.2.2); `%00` refused; bytes above 127 and spaces encoded;
+//!   (RFC 3986 section 6.2.2); `%00` refused; what may not stand in a path as it is (RFC 3986 section 3.3) encoded;
 //! - slashes: runs of slashes become one;
 //! - dot segments (`.`, `..`, also encoded or with `;parameters`) are removed; above the root is refused;
 //! - `%2F`, `%5C` and the backslash: refused, or kept encoded as an ordinary character, by `gateway.encoded_slashes`.
 //!
-//! The query is kept as it is, but for bytes above 127, which are encoded.
+//! The query is kept as it is, but for bytes above 127, quotes and angle brackets, which are encoded.
 
 use http::uri::PathAndQuery;
 use witgate_config::model::EncodedSlashes;
@@ -53,10 +53,9 @@ pub(crate) fn normalise_parsed(
 /// A quick and cautious look: `false` only means that the long way must be taken.
 fn is_normal(target: &[u8]) -> bool {
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\' | b'#');
     path.first() == Some(&b'/')
-        && target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
-        && path.iter().all(plain)
+        && target.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>'))
+        && path.iter().all(|byte| is_plain(*byte))
         && !path.windows(2).any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
 }
 
@@ -104,12 +103,17 @@ fn decode_segment(raw: &str, slashes: EncodedSlashes) -> Result<String, Fault> {
                 push_decoded(&mut segment, value, slashes)?;
             }
             b'\\' => push_slash(&mut segment, b'\\', slashes)?,
-            0x21..=0x7E if byte != b'#' => segment.push(char::from(byte)),
-            0x80..=0xFF => push_encoded(&mut segment, byte),
-            _ => return Err(bad("the path has forbidden characters")),
+            b'#' | 0..=b' ' | 0x7F => return Err(bad("the path has forbidden characters")),
+            _ if is_plain(byte) => segment.push(char::from(byte)),
+            _ => push_encoded(&mut segment, byte),
         }
     }
     Ok(segment)
+}
+
+/// A character that a segment may hold as it is (RFC 3986 section 3.3), or the slash between segments.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)
 }
 
 fn push_decoded(segment: &mut String, value: u8, slashes: EncodedSlashes) -> Result<(), Fault> {
@@ -143,9 +147,9 @@ fn push_encoded(text: &mut String, value: u8) {
 fn push_query(normal: &mut String, query: &str) -> Result<(), Fault> {
     for byte in query.bytes() {
         match byte {
-            0x21..=0x7E if byte != b'#' => normal.push(char::from(byte)),
-            0x80..=0xFF => push_encoded(normal, byte),
-            _ => return Err(bad("the query has forbidden characters")),
+            b'#' | 0..=b' ' | 0x7F => return Err(bad("the query has forbidden characters")),
+            b'"' | b'<' | b'>' | 0x80.. => push_encoded(normal, byte),
+            _ => normal.push(char::from(byte)),
         }
     }
     Ok(())
@@ -178,4 +182,81 @@ fn hex(digit: Option<u8>) -> Option<u8> {
 
 fn bad(detail: &'static str) -> Fault {
     Fault::new(FaultKind::BadPath).detail(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(target: &str, slashes: EncodedSlashes) -> Option<String> {
+        normalise(target, slashes).ok().map(|target| target.as_str().to_owned())
+    }
+
+    #[test]
+    fn every_spelling_becomes_one_or_is_refused() {
+        let cases = [
+            ("/", Some("/")),
+            ("/a/b?c=%2f&d=/../e", Some("/a/b?c=%2f&d=/../e")),
+            ("/%61%2D%7e%5F", Some("/a-~_")),
+            ("/%c3%a4", Some("/%C3%A4")),
+            ("/\u{e4}?\u{e4}", Some("/%C3%A4?%C3%A4")),
+            ("/a//b///c", Some("/a/b/c")),
+            ("//a", Some("/a")),
+            ("/a/./b/../c", Some("/a/c")),
+            ("/a/%2e%2E/b", Some("/b")),
+            ("/a/..", Some("/")),
+            ("/a/b/.", Some("/a/b/")),
+            ("/a/..;x=1/b", Some("/b")),
+            ("/a/.b/..c/...", Some("/a/.b/..c/...")),
+            ("/a%3Fb", Some("/a%3Fb")),
+            ("/{a}|<b>?{a}|<b>", Some("/%7Ba%7D%7C%3Cb%3E?{a}|%3Cb%3E")),
+            ("/a%25%32%66", Some("/a%252f")),
+            ("/..", None),
+            ("/a/../../b", None),
+            ("/%00", None),
+            ("/%", None),
+            ("/%4", None),
+            ("/%g1", None),
+            ("/a%2fb", None),
+            ("/a%5Cb", None),
+            ("/a\\b", None),
+            ("/a b", None),
+            ("/a#b", None),
+            ("a", None),
+            ("", None),
+        ];
+        for (target, expected) in cases {
+            assert_eq!(normal(target, EncodedSlashes::Refuse).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn opaque_slashes_stay_encoded_and_hide_nothing() {
+        assert_eq!(normal("/a%2fb\\c", EncodedSlashes::Opaque).as_deref(), Some("/a%2Fb%5Cc"));
+        assert_eq!(normal("/a/..%2fb", EncodedSlashes::Opaque), None);
+        assert_eq!(normal("/a%5c%2e%2e", EncodedSlashes::Opaque), None);
+    }
+
+    proptest! {
+        #[test]
+        fn twice_is_once(target in "/[a-c./;%2eE5Cf\\\\ä?]{0,24}", opaque: bool) {
+            let slashes = if opaque { EncodedSlashes::Opaque } else { EncodedSlashes::Refuse };
+            if let Some(once) = normal(&target, slashes) {
+                prop_assert_eq!(normal(&once, slashes), Some(once.clone()));
+                let path = once.split('?').next().unwrap_or_default();
+                prop_assert!(path.starts_with('/'));
+                prop_assert!(!path.contains("//") && !path.contains('\\'));
+                prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
+            }
+        }
+
+        #[test]
+        fn the_quick_look_never_skips_work(target in "/[ -~ä]{0,24}") {
+            if is_normal(target.as_bytes()) {
+                prop_assert_eq!(normal(&target, EncodedSlashes::Refuse), Some(target.clone()));
+            }
+        }
+    }
 }
