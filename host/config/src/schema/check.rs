@@ -114,8 +114,8 @@ impl Walk<'_> {
         found
     }
 
-    /// Reports the branch that was most likely meant: the only one of the value's type, or the only one whose
-    /// constants (the tag of a variant) fit. Where that does not decide it, says what would fit.
+    /// Reports the branch that was most likely meant: the only one of the value's type; for a table, the one whose
+    /// constants (the tag of a variant) fit and in which the least is wrong. Otherwise says what would fit.
     fn nearest_branch(
         &self,
         schema: &Value,
@@ -128,10 +128,10 @@ impl Walk<'_> {
         if typed.len() == 1 {
             return typed.into_iter().flat_map(|(_, found)| found).collect();
         }
-        if let Some(wrong) = wrong_tag(self.root, &typed, value, at) {
-            return vec![wrong];
-        }
         if value.is_object() {
+            if let Some(wrong) = wrong_tag(self.root, &typed, value, at) {
+                return vec![wrong];
+            }
             let tagged = typed.iter().filter(|(branch, _)| fits_tags(self.root, branch, value));
             if let Some((_, found)) = tagged.min_by_key(|(_, found)| found.len()) {
                 return found.clone();
