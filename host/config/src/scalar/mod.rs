@@ -1,6 +1,6 @@
 //! Strings with a meaning of their own: durations, sizes, addresses, names.
 //!
-//! Each is one file and one row of [`FORMATS`]: what it is, the type, how it is read, tests. A scalar shows in the
+//! Each is one file and one row of `FORMATS`: what it is, the type, how it is read, tests. A scalar shows in the
 //! published schema as a string with the `format` of its name, and the checker explains what is wrong with it by the
 //! same table.
 //!
