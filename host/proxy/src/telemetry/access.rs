@@ -3,15 +3,22 @@
 //! Query strings and headers are not written unless a route asks for them by the `access-log` filter: they carry
 //! credentials and personal data more often than not. The user agent is the one exception.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{StatusCode, Version};
-use serde_json::{Map, Value, json};
+use http::header::USER_AGENT;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, StatusCode, Version};
+use serde::Serialize;
 
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
+use crate::pipeline::plugin::CallFailure;
+use crate::telemetry::metrics::NONE;
 use crate::telemetry::queue::Line;
 use crate::telemetry::record::{AccessLog, PluginCall, Record, Share};
 use crate::telemetry::timestamp;
@@ -73,7 +80,7 @@ pub(super) struct AccessLine(pub(super) Arc<Story>);
 
 impl Line for AccessLine {
     fn render(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *out, &self.0.line()).expect("a map with string keys");
+        serde_json::to_writer(&mut *out, &Fields::of(&self.0)).expect("memory takes everything");
         out.push(b'\n');
     }
 }
@@ -114,105 +121,153 @@ impl Story {
         }
     }
 
-    /// The line as JSON. Absent facts are absent keys.
-    fn line(&self) -> Value {
-        let mut line = Map::new();
-        let mut put = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
-        put("time", timestamp::rfc3339(self.ended).into());
-        put("listener", (&*self.listener).into());
-        put("status", self.status.as_u16().into());
-        put("duration_ms", milliseconds(self.time));
-        put("bytes_in", self.received.into());
-        put("bytes_out", self.sent.into());
-        match self.end {
-            End::Complete => {}
-            End::ClientGone => put("ended", "client-gone".into()),
-            End::Cut => put("ended", "cut".into()),
-        }
-        if let Some((kind, cause)) = &self.fault {
-            put("fault", kind.describe().code.into());
-            if let Some(cause) = cause {
-                put("cause", cause.as_str().into());
-            }
-        }
-        if let Some(upstream) = self.upstream_name() {
-            put("upstream", upstream.into());
-        }
-        if let Some((_, endpoint)) = &self.endpoint {
-            put("endpoint", (&**endpoint).into());
-        }
-        if self.attempts > 0 {
-            put("attempts", self.attempts.into());
-        }
-        if let Some(time) = self.upstream_time {
-            put("upstream_ms", milliseconds(time));
-        }
-        if !self.plugins.is_empty() {
-            put("plugins", self.plugins.iter().map(call).collect());
-        }
-        self.request(&mut line);
-        Value::Object(line)
-    }
-
     /// The upstream that answered, or else the one that was chosen.
     pub(super) fn upstream_name(&self) -> Option<&str> {
         self.endpoint.as_ref().map(|(upstream, _)| upstream).or(self.upstream.as_ref()).map(|name| &**name)
     }
+}
 
-    /// What is written about the request and its client.
-    fn request(&self, line: &mut Map<String, Value>) {
-        let head = &self.head;
-        let mut put = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
-        let path = head.received_target.path();
-        put("method", head.method.as_str().into());
-        put("host", (&*head.authority).into());
-        put("path", path.into());
-        if head.path() != path {
-            put("path_normalised", head.path().into());
-        }
-        if let Some(target) = &head.upstream_target
-            && target.path() != head.path()
-        {
-            put("path_upstream", target.path().into());
-        }
-        if self.access_log.query
-            && let Some(query) = head.received_target.query()
-        {
-            put("query", query.into());
-        }
-        put("protocol", format!("{:?}", self.version).into());
-        put("scheme", head.scheme.as_str().into());
-        put("route", if head.route.is_empty() { "-" } else { &*head.route }.into());
-        put("client", head.client.address.to_string().into());
-        if head.client.peer.ip() != head.client.address {
-            put("peer", head.client.peer.ip().to_string().into());
-        }
-        put("request_id", (&*head.request_id).into());
-        put("trace_id", head.trace.trace_id_text().into());
-        if let Some(identity) = &head.identity {
-            put("subject", identity.subject.as_str().into());
-        }
-        if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
-            put("user_agent", String::from_utf8_lossy(agent.as_bytes()).into());
-        }
-        if !self.access_log.headers.is_empty() {
-            let headers = self.access_log.headers.iter();
-            let text = |value: &http::HeaderValue| Value::from(String::from_utf8_lossy(value.as_bytes()));
-            put("headers", headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect());
+/// The fields of a line, in their order. What does not apply is left out.
+#[derive(Serialize)]
+struct Fields<'a> {
+    time: String,
+    listener: &'a str,
+    route: &'a str,
+    method: &'a str,
+    scheme: &'static str,
+    host: &'a str,
+    /// As the client sent it.
+    path: &'a str,
+    /// As router and plugins saw it, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_normalised: Option<&'a str>,
+    /// As the upstream saw it, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
+    protocol: &'static str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<&'static str>,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<f64>,
+    client: IpAddr,
+    /// The peer of the connection, where that is not the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<Cow<'a, str>>,
+    request_id: &'a str,
+    trace_id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    plugins: Vec<CallFields<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'a str, Vec<Cow<'a, str>>>,
+}
+
+/// The fields of a plugin call.
+#[derive(Serialize)]
+struct CallFields<'a> {
+    binding: &'a str,
+    phase: &'static str,
+    us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(story: &'a Story) -> Self {
+        let head = &*story.head;
+        let received = head.received_target.path();
+        let upstream = head.upstream_target.as_ref().map(PathAndQuery::path);
+        let query = head.received_target.query().filter(|_| story.access_log.query);
+        Fields {
+            time: timestamp::rfc3339(story.ended),
+            listener: &story.listener,
+            route: if head.route.is_empty() { NONE } else { &head.route },
+            method: head.method.as_str(),
+            scheme: head.scheme.as_str(),
+            host: &head.authority,
+            path: received,
+            path_normalised: Some(head.path()).filter(|path| *path != received),
+            path_upstream: upstream.filter(|path| *path != head.path()),
+            query,
+            protocol: protocol(story.version),
+            status: story.status.as_u16(),
+            fault: story.fault.as_ref().map(|(kind, _)| kind.describe().code),
+            cause: story.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),
+            ended: match story.end {
+                End::Complete => None,
+                End::ClientGone => Some("client-gone"),
+                End::Cut => Some("cut"),
+            },
+            bytes_in: story.received,
+            bytes_out: story.sent,
+            duration_ms: milliseconds(story.time),
+            upstream: story.upstream_name(),
+            endpoint: story.endpoint.as_ref().map(|(_, endpoint)| &**endpoint),
+            attempts: Some(story.attempts).filter(|attempts| *attempts > 0),
+            upstream_ms: story.upstream_time.map(milliseconds),
+            client: head.client.address,
+            peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),
+            subject: head.identity.as_ref().map(|identity| identity.subject.as_str()),
+            user_agent: head.headers.get(USER_AGENT).map(text),
+            request_id: &head.request_id,
+            trace_id: head.trace.trace_id_text(),
+            plugins: story.plugins.iter().map(CallFields::of).collect(),
+            headers: by_name(&story.access_log.headers),
         }
     }
 }
 
-fn call(call: &PluginCall) -> Value {
-    let mut value =
-        json!({ "binding": &*call.binding, "phase": call.phase, "us": call.time.as_micros() as u64 });
-    if let Some(failure) = call.failure {
-        value["failure"] = failure.as_str().into();
+impl<'a> CallFields<'a> {
+    fn of(call: &'a PluginCall) -> Self {
+        let us = u64::try_from(call.time.as_micros()).unwrap_or(u64::MAX);
+        let failure = call.failure.map(CallFailure::as_str);
+        CallFields { binding: &call.binding, phase: call.phase, us, failure }
     }
-    value
+}
+
+/// Headers with the list of their values, since a header may be repeated.
+fn by_name<'a>(headers: &'a [(HeaderName, HeaderValue)]) -> BTreeMap<&'a str, Vec<Cow<'a, str>>> {
+    let mut named: BTreeMap<&str, Vec<Cow<'_, str>>> = BTreeMap::new();
+    for (name, value) in headers {
+        named.entry(name.as_str()).or_default().push(text(value));
+    }
+    named
+}
+
+/// Header values are bytes; JSON is text.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
 }
 
 /// Milliseconds with three digits behind the point.
-fn milliseconds(time: Duration) -> Value {
-    (time.as_micros() as f64 / 1000.0).into()
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }

@@ -171,3 +171,6 @@ enum Sent {
     NotNow,
     Refused,
 }
+
+#[cfg(test)]
+mod tests;
