@@ -76,6 +76,11 @@ impl Gateway {
     /// Starts a gateway with exactly this configuration, which must name the admin socket `admin.sock`.
     pub async fn start_exactly(scratch: Scratch, toml: &str) -> Self {
         scratch.write("witgate.toml", toml);
+        Self::attend(scratch).await
+    }
+
+    /// Starts a gateway with the configuration, a file or a folder, that lies in its scratch folder already.
+    pub async fn attend(scratch: Scratch) -> Self {
         let output = File::create(scratch.path().join("output")).expect("the scratch folder can be written");
         let process = Command::new(artifacts::witgate())
             .args(["run", "--config"])

@@ -24,8 +24,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Checks the configuration at a path.
 pub(crate) fn validate(path: PathBuf) -> Outcome {
-    let reading = control::check(&Source::Path(path.clone()))?;
-    let config = &reading.config;
+    let snapshot = control::build_once(&Source::Path(path.clone()))?;
+    let config = &snapshot.config;
     say(&format!(
         "{} is valid: listeners {}, routes {}, upstreams {}, bindings {}\n",
         path.display(),

@@ -35,10 +35,9 @@ pub(crate) enum Request {
     Revert {
         /// Name of the binding.
         binding: String,
-        /// SHA-256 of the version that failed: if another is in service by now, nothing is done.
-        digest: [u8; 32],
-        /// What was seen.
-        reason: String,
+        /// The version that failed, as [`Plugin::version`](witgate_proxy::pipeline::plugin::Plugin::version) tells it: if
+        /// another is in service by now, nothing is done.
+        version: u64,
     },
     /// Finish what is in flight and end.
     Drain {

@@ -3,17 +3,20 @@
 //! A reload works on a [`Draft`]: which version each binding would have. Nothing changes until the draft is kept. What
 //! is equal is carried over as the very same object, so that its warm instances, counters and quarantine live on.
 
+mod shelf;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use witgate_config::model::{Binding, Start};
+use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems};
 use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
 
 use super::standin::Standin;
 use super::status::{BindingState, BindingStatus, hexadecimal};
+use shelf::{Held, Shelf, Version};
 
 /// SHA-256 of a component's file.
 pub(crate) type FileDigest = [u8; 32];
@@ -27,7 +30,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why the file is refused: not a component, of another world, imports that nobody serves.
-    fn compile(&self, bytes: &[u8]) -> Result<Self::Component, String>;
+    fn compile(&self, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
     /// Which contracts a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -36,21 +39,30 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
-    fn prepare(
-        &self,
-        component: &Self::Component,
-        binding: &str,
-        config: &Config,
-    ) -> Result<Arc<dyn Plugin>, Refused>;
+    fn prepare(&self, component: &Self::Component, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused>;
+}
+
+/// A binding as a configuration asks for it.
+pub(crate) struct Asked<'c> {
+    /// Its name.
+    pub(crate) name: &'c str,
+    /// Settings, grants, budgets.
+    pub(crate) binding: &'c model::Binding,
+    /// The declared plugin.
+    pub(crate) plugin: &'c model::Plugin,
+    /// Where its file is.
+    file: PathBuf,
+    /// Whether a stand-in may take its place.
+    start: Start,
 }
 
 /// Why a component cannot serve a binding.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The configuration asks for something else: settings, grants. Each has a place in a file.
-    Configuration(Problems),
-    /// The component is at fault: it traps, it answers nonsense.
-    Component(String),
+    /// Its settings are wrong. Each problem has a place in a file.
+    Settings(Problems),
+    /// It cannot be loaded, or asks for what it is not granted.
+    Component(Problems),
 }
 
 /// The plugins in service.
@@ -73,42 +85,10 @@ pub(crate) struct Objections {
     pub(crate) plugins: Problems,
 }
 
-/// The versions of one binding.
-#[derive(Clone)]
-struct Shelf<C> {
-    plugin: String,
-    file: PathBuf,
-    /// What serves: the current version, or a stand-in.
-    serving: Arc<dyn Plugin>,
-    current: Option<Version<C>>,
-    previous: Option<Version<C>>,
-    state: BindingState,
-    /// A version that is not to be tried again until the file changes, and why.
-    held: Option<Held>,
-    problem: Option<String>,
-}
-
-/// One version of one binding: a component, and the plugin made of it for certain settings.
-#[derive(Clone)]
-struct Version<C> {
-    digest: FileDigest,
-    component: C,
-    plugin: Arc<dyn Plugin>,
-    binding: Binding,
-    store_bytes: usize,
-}
-
-#[derive(Clone)]
-struct Held {
-    digest: FileDigest,
-    state: BindingState,
-    reason: String,
-}
-
 /// A file of this draft, read and compiled at most once however many bindings use it.
 struct Candidate<C> {
     digest: Option<FileDigest>,
-    component: Result<C, String>,
+    component: Result<C, Problems>,
 }
 
 impl<L: Loader> Library<L> {
@@ -126,20 +106,24 @@ impl<L: Loader> Library<L> {
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
         let mut shelves = BTreeMap::new();
-        for (name, binding) in &config.bindings {
-            let Some(plugin) = config.plugins.get(&binding.plugin) else { continue };
-            let candidate = candidates
-                .entry(binding.plugin.clone())
-                .or_insert_with(|| self.read(&file(config, &plugin.file), plugin.digest));
-            match self.shelve(name, binding, config, candidate, force) {
-                Ok(shelf) => drop(shelves.insert(name.clone(), shelf)),
-                Err(Refused::Configuration(problems)) => objections.configuration.extend(problems),
-                Err(Refused::Component(reason)) => {
-                    objections.plugins.push(refusal(name, binding, plugin, &reason))
+        for asked in bindings(config) {
+            let candidate =
+                candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
+            match self.shelve(&asked, candidate, force) {
+                Ok(shelf) => drop(shelves.insert(asked.name.to_owned(), shelf)),
+                Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
+                Err(Refused::Component(problems)) => {
+                    objections
+                        .plugins
+                        .extend(problems.into_iter().map(|problem| asked.cannot_be_loaded(problem)));
                 }
             }
         }
-        if objections.is_empty() { Ok(Draft { shelves }) } else { Err(objections) }
+        if objections.configuration.is_empty() && objections.plugins.is_empty() {
+            Ok(Draft { shelves })
+        } else {
+            Err(objections)
+        }
     }
 
     /// What would be in service with the previous version of one binding.
@@ -153,27 +137,20 @@ impl<L: Loader> Library<L> {
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let shelf = self.shelves.get(name).ok_or_else(|| format!("there is no binding `{name}`"))?;
-        let (Some(current), Some(previous), Some(binding)) =
-            (&shelf.current, &shelf.previous, config.bindings.get(name))
-        else {
+        let found = bindings(config).find(|asked| asked.name == name).zip(self.shelves.get(name));
+        let (asked, shelf) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
+        let (Some(current), Some(previous)) = (&shelf.current, &shelf.previous) else {
             return Err(format!("there is no previous version of the plugin of `{name}` in memory"));
         };
         let version = self
-            .version(name, binding, config, previous.digest, &previous.component, [Some(previous), None])
-            .map_err(|refused| format!("the previous version cannot serve any more: {}", refused.first()))?;
+            .version(&asked, previous.digest, &previous.component, [Some(previous), None])
+            .map_err(|refused| format!("the previous version cannot serve any more: {}", refused.told()))?;
         let held = Held { digest: current.digest, state, reason: reason.clone() };
-        let shelf = Shelf {
-            serving: version.plugin.clone(),
-            current: Some(version),
-            previous: Some(current.clone()),
-            state,
-            held: Some(held),
-            problem: Some(reason),
-            ..shelf.clone()
-        };
         let mut shelves = self.shelves.clone();
-        shelves.insert(name.to_owned(), shelf);
+        shelves.insert(
+            name.to_owned(),
+            Shelf::of(&asked, Some(shelf), version, state, Some(reason), Some(held)),
+        );
         Ok(Draft { shelves })
     }
 
@@ -182,9 +159,11 @@ impl<L: Loader> Library<L> {
         self.shelves = draft.shelves;
     }
 
-    /// SHA-256 of the version of a binding that is in service.
-    pub(crate) fn digest(&self, binding: &str) -> Option<FileDigest> {
-        Some(self.shelves.get(binding)?.current.as_ref()?.digest)
+    /// Whether this version of a binding serves, and there is one before it.
+    pub(crate) fn can_revert(&self, binding: &str, version: u64) -> bool {
+        self.shelves
+            .get(binding)
+            .is_some_and(|shelf| shelf.serving.version() == version && shelf.previous.is_some())
     }
 
     /// The state of every binding.
@@ -192,26 +171,30 @@ impl<L: Loader> Library<L> {
         self.shelves.iter().map(|(name, shelf)| shelf.status(name)).collect()
     }
 
-    fn read(&self, file: &Path, pinned: Option<FileDigest>) -> Candidate<L::Component> {
-        let bytes = match std::fs::read(file) {
+    fn read(&self, asked: &Asked<'_>) -> Candidate<L::Component> {
+        let refused =
+            |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
+        let file = asked.file.display();
+        let bytes = match std::fs::read(&asked.file) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                return Candidate {
-                    digest: None,
-                    component: Err(format!("{} cannot be read: {error}", file.display())),
-                };
-            }
+            Err(error) => return refused(None, format!("{file} cannot be read: {error}")),
         };
         let digest: FileDigest = Sha256::digest(&bytes).into();
-        if let Some(pinned) = pinned.filter(|pinned| *pinned != digest) {
+        if let Some(pinned) = asked.plugin.digest.filter(|pinned| *pinned != digest) {
             let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
-            let reason = format!("{} has the digest {found}, but `digest` asks for {pinned}", file.display());
-            return Candidate { digest: Some(digest), component: Err(reason) };
+            return refused(
+                Some(digest),
+                format!("{file} has the digest {found}, but `digest` asks for {pinned}"),
+            );
         }
-        let known = self.shelves.values().flat_map(|shelf| [&shelf.current, &shelf.previous]).flatten();
-        let component = match known.into_iter().find(|version| version.digest == digest) {
+        let mut known = self.shelves.values().flat_map(|shelf| shelf.versions().into_iter().flatten());
+        let component = match known.find(|version| version.digest == digest) {
             Some(version) => Ok(version.component.clone()),
-            None => self.loader.compile(&bytes).map_err(|reason| format!("{}: {reason}", file.display())),
+            None => self.loader.compile(&bytes).map_err(|problems| {
+                let named =
+                    |problem: Problem| Problem { message: format!("{file}: {}", problem.message), ..problem };
+                problems.into_iter().map(named).collect()
+            }),
         };
         Candidate { digest: Some(digest), component }
     }
@@ -219,42 +202,35 @@ impl<L: Loader> Library<L> {
     /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is allowed.
     fn shelve(
         &self,
-        name: &str,
-        binding: &Binding,
-        config: &Config,
+        asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,
         force: bool,
     ) -> Result<Shelf<L::Component>, Refused> {
-        let before = self.shelves.get(name).filter(|shelf| shelf.plugin == binding.plugin);
-        let held = before
-            .and_then(|shelf| shelf.held.clone())
-            .filter(|held| !force && candidate.digest == Some(held.digest));
-        if let Some(held) = held {
-            let version = self.last_good(name, binding, config, before)?;
-            return Ok(self.fill(
-                binding,
-                config,
-                before,
-                version,
-                held.state,
-                Some(held.reason.clone()),
-                Some(held),
-            ));
+        let before = self.shelves.get(asked.name).filter(|shelf| shelf.plugin == asked.binding.plugin);
+        let current = before.and_then(|shelf| shelf.current.as_ref());
+        let held = before.and_then(|shelf| shelf.held.as_ref());
+        if let Some((held, current)) =
+            held.filter(|held| !force && candidate.digest == Some(held.digest)).zip(current)
+        {
+            let version = self.version(asked, current.digest, &current.component, [Some(current), None])?;
+            let reason = Some(held.reason.clone());
+            return Ok(Shelf::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
-        let refused = match self.from_disk(name, binding, config, candidate, before) {
-            Ok(version) => {
-                return Ok(self.fill(binding, config, before, version, BindingState::Current, None, None));
-            }
+        let refused = match self.from_disk(asked, candidate, before) {
+            Ok(version) => return Ok(Shelf::of(asked, before, version, BindingState::Current, None, None)),
             Err(refused) => refused,
         };
-        match (before.and_then(|shelf| shelf.current.as_ref()), refused) {
+        match (current, refused) {
             (Some(current), refused) if Some(current.digest) != candidate.digest => {
-                let version = self.last_good(name, binding, config, before)?;
-                let problem = Some(refused.first());
-                Ok(self.fill(binding, config, before, version, BindingState::LastGood, problem, None))
+                let version =
+                    self.version(asked, current.digest, &current.component, [Some(current), None])?;
+                Ok(Shelf::of(asked, before, version, BindingState::LastGood, Some(refused.told()), None))
             }
-            (None, Refused::Component(reason)) if config.gateway.start == Start::Degraded => {
-                Ok(self.stand_in(name, binding, config, candidate, reason))
+            (None, refused @ Refused::Component(_)) if asked.start == Start::Degraded => {
+                let contracts =
+                    candidate.component.as_ref().ok().map(|component| self.loader.contracts(component));
+                let standin = Standin::new(asked.name, asked.binding, contracts);
+                Ok(Shelf::without_version(asked, Arc::new(standin), refused.told()))
             }
             (_, refused) => Err(refused),
         }
@@ -262,104 +238,41 @@ impl<L: Loader> Library<L> {
 
     fn from_disk(
         &self,
-        name: &str,
-        binding: &Binding,
-        config: &Config,
+        asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,
         before: Option<&Shelf<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
-        let component = candidate.component.as_ref().map_err(|reason| Refused::Component(reason.clone()))?;
+        let component =
+            candidate.component.as_ref().map_err(|problems| Refused::Component(problems.clone()))?;
         let digest = candidate.digest.unwrap_or_default();
-        self.version(name, binding, config, digest, component, before.map_or([None, None], Shelf::versions))
-    }
-
-    fn last_good(
-        &self,
-        name: &str,
-        binding: &Binding,
-        config: &Config,
-        before: Option<&Shelf<L::Component>>,
-    ) -> Result<Version<L::Component>, Refused> {
-        let current = before.and_then(|shelf| shelf.current.as_ref());
-        let current = current.ok_or_else(|| Refused::Component("there is no earlier version".to_owned()))?;
-        self.version(name, binding, config, current.digest, &current.component, [Some(current), None])
+        self.version(asked, digest, component, before.map_or([None, None], Shelf::versions))
     }
 
     /// The version with this digest and the settings of now: one of `known` if all is equal, else a new one.
     fn version(
         &self,
-        name: &str,
-        binding: &Binding,
-        config: &Config,
+        asked: &Asked<'_>,
         digest: FileDigest,
         component: &L::Component,
         known: [Option<&Version<L::Component>>; 2],
     ) -> Result<Version<L::Component>, Refused> {
-        let store_bytes = config.plugins.get(&binding.plugin).map_or(0, |plugin| plugin.store_bytes);
+        let store_bytes = asked.plugin.store_bytes;
         let equal = |version: &&Version<L::Component>| {
-            version.digest == digest && version.binding == *binding && version.store_bytes == store_bytes
+            version.digest == digest
+                && version.binding == *asked.binding
+                && version.store_bytes == store_bytes
         };
         if let Some(version) = known.into_iter().flatten().find(equal) {
             return Ok(version.clone());
         }
-        let plugin = self.loader.prepare(component, name, config)?;
-        Ok(Version { digest, component: component.clone(), plugin, binding: binding.clone(), store_bytes })
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one for each field that differs between the outcomes of `shelve`"
-    )]
-    fn fill(
-        &self,
-        binding: &Binding,
-        config: &Config,
-        before: Option<&Shelf<L::Component>>,
-        version: Version<L::Component>,
-        state: BindingState,
-        problem: Option<String>,
-        held: Option<Held>,
-    ) -> Shelf<L::Component> {
-        let previous = before.and_then(|shelf| match &shelf.current {
-            Some(current) if current.digest != version.digest => Some(current.clone()),
-            _ => shelf.previous.clone(),
-        });
-        let file =
-            config.plugins.get(&binding.plugin).map(|plugin| file(config, &plugin.file)).unwrap_or_default();
-        let serving = version.plugin.clone();
-        Shelf {
-            plugin: binding.plugin.clone(),
-            file,
-            serving,
-            current: Some(version),
-            previous,
-            state,
-            held,
-            problem,
-        }
-    }
-
-    fn stand_in(
-        &self,
-        name: &str,
-        binding: &Binding,
-        config: &Config,
-        candidate: &Candidate<L::Component>,
-        reason: String,
-    ) -> Shelf<L::Component> {
-        let contracts = candidate.component.as_ref().ok().map(|component| self.loader.contracts(component));
-        let file =
-            config.plugins.get(&binding.plugin).map(|plugin| file(config, &plugin.file)).unwrap_or_default();
-        Shelf {
-            plugin: binding.plugin.clone(),
-            file,
-            serving: Arc::new(Standin::new(name, binding, contracts)),
-            current: None,
-            previous: None,
-            state: BindingState::Unavailable,
-            held: None,
-            problem: Some(reason),
-        }
+        let plugin = self.loader.prepare(component, asked)?;
+        Ok(Version {
+            digest,
+            component: component.clone(),
+            plugin,
+            binding: asked.binding.clone(),
+            store_bytes,
+        })
     }
 }
 
@@ -376,49 +289,46 @@ impl<C> Draft<C> {
     }
 }
 
-impl<C> Shelf<C> {
-    fn versions(&self) -> [Option<&Version<C>>; 2] {
-        [self.current.as_ref(), self.previous.as_ref()]
-    }
-
-    fn status(&self, name: &str) -> BindingStatus {
-        let digest =
-            |version: &Option<Version<C>>| version.as_ref().map(|version| hexadecimal(&version.digest));
-        BindingStatus {
-            binding: name.to_owned(),
-            plugin: self.plugin.clone(),
-            file: self.file.display().to_string(),
-            state: self.state,
-            digest: digest(&self.current),
-            previous: digest(&self.previous),
-            contracts: contract_names(self.serving.contracts()).into_iter().map(str::to_owned).collect(),
-            problem: self.problem.clone(),
+impl Asked<'_> {
+    fn cannot_be_loaded(&self, problem: Problem) -> Problem {
+        let (name, plugin) = (self.name, &self.binding.plugin);
+        let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
+        let look = || format!("`witgate plugin check {}` tells what the file is", self.plugin.file.display());
+        Problem {
+            message: format!(
+                "the plugin `{plugin}` of binding `{name}` cannot be loaded: {}",
+                problem.message
+            ),
+            hint: Some(problem.hint.unwrap_or_else(look)),
+            span: problem.span,
+            key,
         }
     }
 }
 
 impl Refused {
     /// In words, for the places where there is one line for it.
-    fn first(&self) -> String {
-        match self {
-            Refused::Component(reason) => reason.clone(),
-            Refused::Configuration(problems) => {
-                let told = |problem: &Problem| format!("{}: {}", problem.key, problem.message);
-                problems.iter().map(told).collect::<Vec<_>>().join("; ")
-            }
-        }
+    fn told(&self) -> String {
+        let (Refused::Component(problems) | Refused::Settings(problems)) = self;
+        let told = problems.iter().map(|problem| match problem.key.as_str() {
+            "" => problem.message.clone(),
+            key => format!("{key}: {}", problem.message),
+        });
+        told.collect::<Vec<_>>().join("; ")
     }
 }
 
-impl Objections {
-    fn is_empty(&self) -> bool {
-        self.configuration.is_empty() && self.plugins.is_empty()
-    }
+/// The bindings a configuration asks for.
+fn bindings(config: &Config) -> impl Iterator<Item = Asked<'_>> {
+    config.bindings.iter().filter_map(|(name, binding)| {
+        let plugin = config.plugins.get(&binding.plugin)?;
+        Some(Asked { name, binding, plugin, file: file(config, &plugin.file), start: config.gateway.start })
+    })
 }
 
 /// Stand-ins for all bindings, for looking at a configuration whose plugins were refused.
 pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Plugin>> {
-    let stand_in = |(name, binding): (&String, &Binding)| {
+    let stand_in = |(name, binding): (&String, &model::Binding)| {
         let plugin: Arc<dyn Plugin> = Arc::new(Standin::new(name, binding, None));
         (name.clone(), plugin)
     };
@@ -439,15 +349,6 @@ pub(crate) fn contract_names(contracts: Contracts) -> Vec<&'static str> {
         ("transformation", contracts.transformation),
     ];
     all.into_iter().filter_map(|(name, exported)| exported.then_some(name)).collect()
-}
-
-fn refusal(name: &str, binding: &Binding, plugin: &witgate_config::model::Plugin, reason: &str) -> Problem {
-    Problem {
-        message: format!("the plugin `{}` of binding `{name}` cannot be loaded: {reason}", binding.plugin),
-        key: format!("plugins.{}.file", binding.plugin),
-        hint: Some(format!("`witgate plugin check {}` tells what the file is", plugin.file.display())),
-        ..Problem::default()
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
+use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
 use crate::admin::doors::Doors;
@@ -61,17 +62,28 @@ struct Service {
     fingerprint: Fingerprint,
 }
 
-/// Everything that can be found out about a configuration without putting it in service: its own mistakes, what the
-/// data path thinks of it, and what the plugins think of their settings.
+/// Builds a configuration once, for commands that look at what came of it and put nothing in service.
 ///
 /// # Errors
 /// All problems at once.
-pub(crate) fn check(source: &Source) -> Result<Reading, Refusal> {
+pub(crate) fn build_once(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
-    let components = Components::new(&reading.config, &Telemetry::new(), None)
+    let telemetry = Telemetry::new();
+    let components = Components::new(&reading.config, &telemetry, None)
         .map_err(|problem| reading.refusal(Exit::Failure, vec![problem]))?;
-    build(&Library::new(components), &reading, false, None)?;
-    Ok(reading)
+    build(&Library::new(components), &reading, false, None).map(|(_, snapshot)| snapshot)
+}
+
+/// Looks at a component as a gateway would, without any configuration.
+///
+/// # Errors
+/// The runtime cannot start; inside, why no gateway would take the component.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::Refusal>, Failure> {
+    let config = witgate_config::proxy_config("127.0.0.1:0", "127.0.0.1:1")
+        .map_err(|_| Failure::new(Exit::Failure, "the empty configuration is refused"))?;
+    let components = Components::new(&config, &Telemetry::new(), None)
+        .map_err(|problem| Failure::new(Exit::Failure, problem.message))?;
+    Ok(components.inspect(bytes))
 }
 
 /// Runs a gateway until it has drained.
@@ -157,7 +169,7 @@ impl Control {
                         self.put_back(&binding, BindingState::RolledBack, "rolled back by hand".to_owned());
                     let _ = reply.send(change);
                 }
-                Ok(Request::Revert { binding, digest, reason }) => self.revert(&binding, digest, reason),
+                Ok(Request::Revert { binding, version }) => self.revert(&binding, version),
                 Ok(Request::Drain { reason }) => return self.drain(&reason),
                 Err(RecvTimeoutError::Timeout) => {
                     self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1)
@@ -247,9 +259,11 @@ impl Control {
         self.status.last_change.clone()
     }
 
-    /// Takes a version back whose first calls failed, unless something else serves by now.
-    fn revert(&mut self, binding: &str, digest: library::FileDigest, reason: String) {
-        if self.library.digest(binding) == Some(digest) {
+    /// Takes a version back whose first calls failed, unless something else serves by now or nothing served before: then
+    /// quarantine and `on_failure` are what is left.
+    fn revert(&mut self, binding: &str, version: u64) {
+        if self.library.can_revert(binding, version) {
+            let reason = "reverted: too many of the first calls of the new version failed".to_owned();
             self.put_back(binding, BindingState::Reverted, reason);
         }
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::cargo;
-use crate::cli::output::say;
+use super::{cargo, check};
+use crate::cli::output::Format;
 use crate::exit::Outcome;
 
 /// Build a plugin as a component for a gateway, as `target/NAME.wasm`, and check it.
@@ -14,9 +14,11 @@ pub(crate) struct Arguments {
     /// The plugin's folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     path: PathBuf,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    say(&format!("{}\n", cargo::build(&arguments.path)?.display()))
+    check::check(&cargo::build(&arguments.path)?, arguments.format)
 }

@@ -1,8 +1,14 @@
 //! `witgate plugin …`: the plugin author's way, and what an operator needs to know of plugins.
 
 mod build;
+mod call;
 mod cargo;
+mod check;
+mod dev;
+mod new;
+mod reference;
 mod rollback;
+mod scratch;
 mod test;
 
 use clap::{Args, Subcommand};
@@ -18,16 +24,26 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    New(new::Arguments),
     Test(test::Arguments),
     Build(build::Arguments),
+    Dev(dev::Arguments),
+    Check(check::Arguments),
+    Call(call::Arguments),
     Rollback(rollback::Arguments),
+    Reference(reference::Arguments),
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     match &arguments.command {
+        Command::New(arguments) => new::run(arguments),
         Command::Test(arguments) => test::run(arguments),
         Command::Build(arguments) => build::run(arguments),
+        Command::Dev(arguments) => dev::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Call(arguments) => call::run(arguments),
         Command::Rollback(arguments) => rollback::run(arguments),
+        Command::Reference(arguments) => reference::run(arguments),
     }
 }

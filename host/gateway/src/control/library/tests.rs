@@ -16,36 +16,26 @@ struct Texts {
 impl Loader for Texts {
     type Component = String;
 
-    fn compile(&self, bytes: &[u8]) -> Result<String, String> {
+    fn compile(&self, bytes: &[u8]) -> Result<String, Problems> {
         self.compiled.set(self.compiled.get() + 1);
         let text = String::from_utf8_lossy(bytes).into_owned();
-        if text.starts_with("broken") { Err("not a component".to_owned()) } else { Ok(text) }
+        if text.starts_with("broken") { Err(vec![Problem::new("not a component")]) } else { Ok(text) }
     }
 
     fn contracts(&self, _component: &String) -> Contracts {
         Contracts { routing: true, ..Contracts::default() }
     }
 
-    fn prepare(
-        &self,
-        component: &String,
-        binding: &str,
-        config: &Config,
-    ) -> Result<Arc<dyn Plugin>, Refused> {
+    fn prepare(&self, component: &String, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused> {
         self.prepared.set(self.prepared.get() + 1);
         if component.starts_with("traps") {
-            return Err(Refused::Component("it traps".to_owned()));
+            return Err(Refused::Component(vec![Problem::new("it traps")]));
         }
         let wanted = component.strip_prefix("needs ").map(str::trim);
-        if let Some(key) = wanted.filter(|key| !config.bindings[binding].settings.value.contains_key(*key)) {
-            let problem = Problem {
-                message: format!("`{key}` is missing"),
-                key: binding.to_owned(),
-                ..Problem::default()
-            };
-            return Err(Refused::Configuration(vec![problem]));
+        if let Some(key) = wanted.filter(|key| !asked.binding.settings.value.contains_key(*key)) {
+            return Err(Refused::Settings(vec![Problem::new(format!("`{key}` is missing"))]));
         }
-        Ok(Arc::new(Standin::new(binding, &config.bindings[binding], Some(self.contracts(component)))))
+        Ok(Arc::new(Standin::new(asked.name, asked.binding, Some(self.contracts(component)))))
     }
 }
 

@@ -1,0 +1,136 @@
+//! `witgate plugin call`
+
+mod request;
+mod told;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
+use witgate_proxy::head::RequestHead;
+use witgate_proxy::pipeline::plugin::{Call, CallFailure, Plugin};
+use witgate_proxy::snapshot::Snapshot;
+
+use super::scratch::Binding;
+use crate::cli::output::{Format, print};
+use crate::control;
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Call a plugin once, in the real runtime, and print what it decides and how long it takes.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The component
+    file: PathBuf,
+    /// Which contract to call [default: every one it implements]
+    #[arg(long, value_enum)]
+    contract: Option<Contract>,
+    #[command(flatten)]
+    binding: Binding,
+    #[command(flatten)]
+    request: request::Options,
+    /// Call so many times and print the last decision with the median time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repeat: u32,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Contract {
+    Authentication,
+    RateLimiting,
+    Routing,
+    Transformation,
+}
+
+#[derive(Serialize)]
+struct Report {
+    contract: &'static str,
+    decision: Value,
+    microseconds: f64,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let head = Arc::new(arguments.request.head()?);
+    let snapshot = Arc::new(control::build_once(&arguments.binding.source(&arguments.file, None)?)?);
+    let plugin = snapshot.plugins.values().next().cloned();
+    let plugin = plugin
+        .ok_or_else(|| Failure::new(Exit::Failure, "the scratch configuration has lost its binding"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let calls = async {
+        let mut reports = Vec::new();
+        for contract in wanted(arguments, plugin.as_ref()) {
+            reports.push(report(arguments, contract, plugin.as_ref(), &head, &snapshot).await?);
+        }
+        Ok::<_, Failure>(reports)
+    };
+    let reports = tokio::task::LocalSet::new().block_on(&runtime, calls)?;
+    if reports.is_empty() {
+        return Err(Failure::new(Exit::PluginRefused, "the plugin does not implement this contract"));
+    }
+    print(arguments.format, &reports, || reports.iter().map(describe).collect())
+}
+
+/// The contracts to call, in the order of a request's way.
+fn wanted(arguments: &Arguments, plugin: &dyn Plugin) -> Vec<Contract> {
+    let contracts = plugin.contracts();
+    let all = [
+        (Contract::Authentication, contracts.authentication),
+        (Contract::RateLimiting, contracts.rate_limiting),
+        (Contract::Routing, contracts.routing),
+        (Contract::Transformation, contracts.transformation),
+    ];
+    let implemented = all.into_iter().filter_map(|(contract, exported)| exported.then_some(contract));
+    implemented.filter(|contract| arguments.contract.is_none_or(|wanted| wanted == *contract)).collect()
+}
+
+async fn report(
+    arguments: &Arguments,
+    contract: Contract,
+    plugin: &dyn Plugin,
+    head: &Arc<RequestHead>,
+    snapshot: &Arc<Snapshot>,
+) -> Result<Report, Failure> {
+    let mut times: Vec<Duration> = Vec::new();
+    let mut decision = Value::Null;
+    for _ in 0..arguments.repeat {
+        let begun = Instant::now();
+        let outcome = decide(contract, plugin, Call { head, snapshot }).await;
+        times.push(begun.elapsed());
+        decision = outcome.map_err(|failure| {
+            let message = format!("the call of {} failed: {}", name(contract), failure.as_str());
+            Failure::new(Exit::Failure, message)
+        })?;
+    }
+    times.sort_unstable();
+    let microseconds = times[times.len() / 2].as_secs_f64() * 1e6;
+    Ok(Report { contract: name(contract), decision, microseconds })
+}
+
+async fn decide(contract: Contract, plugin: &dyn Plugin, call: Call<'_>) -> Result<Value, CallFailure> {
+    Ok(match contract {
+        Contract::Authentication => told::decision(&plugin.authenticate(call).await?),
+        Contract::RateLimiting => told::buckets(&plugin.draw(call).await?),
+        Contract::Routing => told::destination(plugin.route(call).await?.as_ref()),
+        Contract::Transformation => told::request_outcome(&plugin.transform_request(call).await?),
+    })
+}
+
+fn name(contract: Contract) -> &'static str {
+    match contract {
+        Contract::Authentication => "authentication",
+        Contract::RateLimiting => "rate-limiting",
+        Contract::Routing => "routing",
+        Contract::Transformation => "transformation",
+    }
+}
+
+fn describe(report: &Report) -> String {
+    let decision = serde_json::to_string_pretty(&report.decision).unwrap_or_default();
+    format!("{}: {:.1} microseconds\n{decision}\n", report.contract, report.microseconds)
+}

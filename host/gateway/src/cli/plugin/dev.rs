@@ -1,0 +1,133 @@
+//! `witgate plugin dev`
+
+mod changes;
+mod echo;
+mod story;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use clap::Args;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::cargo;
+use super::scratch::{Binding, Surroundings, absolute};
+use crate::cli::output::say;
+use crate::exit::{Exit, Failure, Outcome};
+use changes::Changes;
+
+/// Develop a plugin: build it, run it in a scratch gateway in front of an echo service, build again on every save.
+///
+/// Every request is told with the plugin's calls and their microseconds. Ctrl-C ends it.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The plugin's folder
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    path: PathBuf,
+    /// Address the scratch gateway listens on [default: a free port of 127.0.0.1]
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Where requests are forwarded to [default: a service that echoes them]
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    #[command(flatten)]
+    binding: Binding,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        tokio::select! {
+            outcome = develop(arguments) => outcome,
+            // The gateway is killed when its handle is dropped with the rest.
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    })
+}
+
+async fn develop(arguments: &Arguments) -> Outcome {
+    let folder = absolute(&arguments.path)?;
+    let mut changes = Changes::watch(&folder)?;
+    let component = first_build(&folder, &mut changes).await?;
+    let surroundings = surroundings(arguments).await?;
+    let mut gateway = start_gateway(&folder, &arguments.binding.toml(&component, Some(&surroundings))?)?;
+    say(&format!("try it:  curl -i http://{}/\n", surroundings.listen))?;
+    let output =
+        gateway.stdout.take().ok_or_else(|| Failure::new(Exit::Failure, "the gateway has no output"))?;
+    let mut lines = BufReader::new(output).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line.map_err(anyhow::Error::from)? {
+                Some(line) => say(&story::tell(&line))?,
+                None => break,
+            },
+            () = changes.next() => {
+                // A build that fails has said why; the version before goes on serving.
+                if let Ok(component) = build(&folder).await {
+                    say(&format!("built {}\n", component.display()))?;
+                }
+            }
+        }
+    }
+    let status = gateway.wait().await.map_err(anyhow::Error::from)?;
+    Err(Failure::new(Exit::Failure, format!("the scratch gateway ended: {status}")))
+}
+
+/// Builds until it works: a plugin that does not compile yet is a usual beginning.
+async fn first_build(folder: &Path, changes: &mut Changes) -> Result<PathBuf, Failure> {
+    if !folder.join("Cargo.toml").is_file() {
+        return cargo::build(folder);
+    }
+    loop {
+        match build(folder).await {
+            Ok(component) => return Ok(component),
+            Err(failure) => eprintln!("{failure}; waiting for a change"),
+        }
+        changes.next().await;
+    }
+}
+
+async fn build(folder: &Path) -> Result<PathBuf, Failure> {
+    let folder = folder.to_owned();
+    let built = tokio::task::spawn_blocking(move || cargo::build(&folder)).await;
+    built.map_err(|error| Failure::new(Exit::Failure, error.to_string()))?
+}
+
+async fn surroundings(arguments: &Arguments) -> Result<Surroundings, Failure> {
+    let listen = match arguments.listen {
+        Some(address) => address,
+        // Free now; nobody else is likely to take it in the moment until the gateway does.
+        None => TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .map_err(anyhow::Error::from)?,
+    };
+    let origin = match &arguments.to {
+        Some(url) => url.clone(),
+        None => echo::start().await.map_err(anyhow::Error::from)?.to_string(),
+    };
+    Ok(Surroundings { listen: listen.to_string(), origin })
+}
+
+/// Runs this very binary as a gateway of its own, so that what is tried is what ships.
+fn start_gateway(folder: &Path, config: &str) -> Result<Child, Failure> {
+    let scratch = folder.join("target").join("witgate-dev");
+    let file = scratch.join("witgate.toml");
+    let start = || -> std::io::Result<Child> {
+        std::fs::create_dir_all(&scratch)?;
+        std::fs::write(&file, config)?;
+        Command::new(std::env::current_exe()?)
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+    };
+    start()
+        .map_err(|error| Failure::new(Exit::Failure, format!("the scratch gateway cannot be run: {error}")))
+}

@@ -1,0 +1,116 @@
+//! A configuration for trying one plugin: what `plugin call` and `plugin dev` run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::control::source::{Refusal, Source};
+use crate::exit::{Exit, Failure};
+
+/// Name of the one plugin and its one binding.
+const NAME: &str = "plugin";
+
+/// What the plugin is bound with.
+#[derive(Args, Debug, Clone)]
+pub(super) struct Binding {
+    /// Settings, as a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
+    settings: Map<String, Value>,
+    /// Grant a space of the store; may be repeated
+    #[arg(long = "store", value_name = "SPACE")]
+    store: Vec<String>,
+    /// Grant an upstream for `fetch`, e.g. `idp=https://idp.example`; may be repeated
+    #[arg(long = "fetch", value_name = "NAME=URL", value_parser = upstream)]
+    fetch: Vec<(String, String)>,
+    /// Grant an upstream to route to; may be repeated
+    #[arg(long = "route-to", value_name = "NAME=URL", value_parser = upstream)]
+    route_to: Vec<(String, String)>,
+}
+
+/// What a scratch gateway has beside the plugin.
+pub(super) struct Surroundings {
+    /// Where it listens.
+    pub(super) listen: String,
+    /// Where requests go.
+    pub(super) origin: String,
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("the settings are a JSON object: {error}"))
+}
+
+fn upstream(text: &str) -> Result<(String, String), String> {
+    let (name, url) = text.split_once('=').ok_or("an upstream is written as NAME=URL")?;
+    Ok((name.to_owned(), url.to_owned()))
+}
+
+impl Binding {
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    /// The settings hold what TOML cannot say.
+    pub(super) fn toml(
+        &self,
+        component: &Path,
+        surroundings: Option<&Surroundings>,
+    ) -> Result<String, Failure> {
+        let names = |upstreams: &[(String, String)]| -> Vec<String> {
+            upstreams.iter().map(|(name, _)| name.clone()).collect()
+        };
+        let mut upstreams: BTreeMap<String, Value> = BTreeMap::new();
+        for (name, url) in self.fetch.iter().chain(&self.route_to) {
+            upstreams.insert(name.clone(), json!({ "endpoints": [url] }));
+        }
+        let mut route = json!({ "path": "/*", "plugins": [NAME] });
+        match surroundings {
+            Some(Surroundings { origin, .. }) => {
+                upstreams.insert("echo".to_owned(), json!({ "endpoints": [origin] }));
+                route["upstream"] = "echo".into();
+            }
+            None => route["respond"] = json!({}),
+        }
+        let listen = surroundings.map_or("127.0.0.1:0", |surroundings| &surroundings.listen);
+        let config = json!({
+            "admin": { "address": "off" },
+            "telemetry": { "access_log": "stdout" },
+            "listeners": [{ "name": "scratch", "address": listen }],
+            "routes": [route],
+            "upstreams": upstreams,
+            "plugins": { NAME: { "file": component } },
+            "bindings": { NAME: {
+                "settings": self.settings,
+                "grants": { "store": self.store, "fetch": names(&self.fetch), "route_to": names(&self.route_to) },
+            }},
+        });
+        toml::to_string(&config)
+            .map_err(|error| Failure::new(Exit::Usage, format!("the settings cannot be used: {error}")))
+    }
+
+    /// The configuration, ready to be built.
+    ///
+    /// # Errors
+    /// The component's path, the settings or the upstreams make no sense.
+    pub(super) fn source(
+        &self,
+        component: &Path,
+        surroundings: Option<&Surroundings>,
+    ) -> Result<Source, Failure> {
+        let component = absolute(component)?;
+        let loaded =
+            witgate_config::parse_str(&self.toml(&component, surroundings)?).map_err(|failure| Refusal {
+                exit: Exit::Usage,
+                problems: failure.problems,
+                sources: failure.sources,
+                files: failure.files,
+            })?;
+        Ok(Source::Made(Arc::new(loaded.config)))
+    }
+}
+
+/// A path that means the same wherever it is read.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", path.display())))
+}
