@@ -5,6 +5,8 @@
 //! Up: the same in reverse, over every response: the upstream's, a fault's, or the early answer of a stage. Only what
 //! was entered on the way down sees it.
 //!
+//! Bodies pass untouched and unbuffered, but for transformations that declare them (`body`).
+//!
 //! A route that redirects or answers by itself does so where others forward: after every stage, so that
 //! authentication and limits protect it and transformations apply to it.
 

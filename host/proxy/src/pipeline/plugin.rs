@@ -127,7 +127,7 @@ pub enum BodyAccess {
 /// Budgets of a binding that the pipeline enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginLimits {
-    /// Bytes of a buffered or decoded body.
+    /// Bytes of a buffered body, as it came and decoded. Streamed bodies are bounded by their ratio to what came.
     pub body: usize,
     /// Bytes of context.
     pub context: usize,

@@ -23,8 +23,8 @@ pub trait Counter: Send + Sync {
 pub struct Draw {
     /// Which bucket: the first half of the SHA-256 of binding, policy and key.
     pub bucket: u128,
-    /// Which policy: the same of binding and policy.
-    pub policy: u128,
+    /// Which policy, roughly: a short hash of binding and policy.
+    pub policy: u64,
     /// How much is drawn; 0 only asks.
     pub cost: u32,
     /// How fast the bucket fills and how much it holds.

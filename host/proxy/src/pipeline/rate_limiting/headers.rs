@@ -17,8 +17,8 @@ const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy")
 
 /// Adds both fields. Policies are tokens, so they need no escaping as strings.
 pub(super) fn write(buckets: &[Bucket], standings: &[Standing], headers: &mut HeaderMap) {
-    let mut policies = String::new();
-    let mut limits = String::new();
+    let mut policies = String::with_capacity(48 * buckets.len());
+    let mut limits = String::with_capacity(48 * buckets.len());
     for (bucket, standing) in buckets.iter().zip(standings) {
         let comma = if policies.is_empty() { "" } else { ", " };
         let Bucket { policy, limit, window, .. } = bucket;

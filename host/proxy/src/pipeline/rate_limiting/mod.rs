@@ -9,6 +9,7 @@ mod gcra;
 mod headers;
 pub mod table;
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -54,7 +55,8 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         return uncounted(route);
     };
     headers::write(&buckets, &standings, &mut exchange.response_headers);
-    let wait = standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max();
+    let wait =
+        standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max();
     exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
@@ -92,17 +94,14 @@ fn check(buckets: Vec<Bucket>) -> Result<Vec<(Bucket, Rate)>, Invalid> {
 
 fn draw(plugin: &Arc<dyn Plugin>, bucket: &Bucket, rate: Rate) -> Draw {
     let mut digest = Context::new(&SHA256);
+    let mut policy = DefaultHasher::new();
     for part in [plugin.binding().as_bytes(), bucket.policy.as_bytes()] {
         digest.update(&(part.len() as u64).to_le_bytes());
         digest.update(part);
+        policy.write(part);
     }
-    let policy = half(digest.clone());
     digest.update(bucket.key.as_bytes());
-    Draw { bucket: half(digest), policy, cost: bucket.cost, rate }
-}
-
-fn half(digest: Context) -> u128 {
     let digest = digest.finish();
     let (half, _) = digest.as_ref().split_first_chunk().expect("a SHA-256 digest has more than 16 bytes");
-    u128::from_le_bytes(*half)
+    Draw { bucket: u128::from_le_bytes(*half), policy: policy.finish(), cost: bucket.cost, rate }
 }

@@ -119,7 +119,7 @@ impl Place {
     fn owner(self, draw: &Draw) -> u128 {
         match self {
             Place::Own(..) => draw.bucket,
-            Place::Shared(_) => draw.policy,
+            Place::Shared(_) => u128::from(draw.policy),
         }
     }
 }

@@ -190,6 +190,12 @@ fn repeated_headers_do_not_read_like_one() {
         forwarded(&mut fixture.get("/", headers), Body::Empty);
     }
     assert_eq!(fixture.plugins[0].calls(), 3);
+    let inputs = vec![Input::Header("x-key".into()), Input::Header("x-other".into())];
+    let fixture = Fixture::new([remembering("key", LONG, inputs)]);
+    for header in [("x-key", "a"), ("x-other", "a")] {
+        forwarded(&mut fixture.get("/", &[header]), Body::Empty);
+    }
+    assert_eq!(fixture.plugins[0].calls(), 2);
 }
 
 #[test]
