@@ -25,4 +25,4 @@ pub use door::{Door, Phase};
 pub use plane::{DataPlane, DoorStatus};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

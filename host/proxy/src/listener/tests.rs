@@ -14,9 +14,9 @@ use crate::telemetry::Telemetry;
 use crate::testing;
 
 /// Time in which everything a test waits for must happen.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-fn listener(name: &str) -> model::Listener {
+pub(crate) fn listener(name: &str) -> model::Listener {
     model::Listener {
         name: name.into(),
         address: ([127, 0, 0, 1], 0).into(),
@@ -28,7 +28,7 @@ fn listener(name: &str) -> model::Listener {
     }
 }
 
-fn route(body: &str) -> model::Route {
+pub(crate) fn route(body: &str) -> model::Route {
     model::Route {
         name: "all".into(),
         matches: RouteMatch::default(),
@@ -42,7 +42,7 @@ fn route(body: &str) -> model::Route {
     }
 }
 
-fn config(change: impl FnOnce(&mut Config)) -> Config {
+pub(crate) fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = testing::config();
     config.listeners = vec![listener("web")];
     config.routes = vec![route("hello")];
@@ -51,33 +51,33 @@ fn config(change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-fn snapshot(config: Config) -> Arc<Snapshot> {
+pub(crate) fn snapshot(config: Config) -> Arc<Snapshot> {
     Arc::new(Snapshot::build(Arc::new(config), Default::default(), None).expect("a snapshot"))
 }
 
-fn start(change: impl FnOnce(&mut Config)) -> (DataPlane, SocketAddr) {
+pub(crate) fn start(change: impl FnOnce(&mut Config)) -> (DataPlane, SocketAddr) {
     let plane = DataPlane::start(snapshot(config(change)), Telemetry::new()).expect("a data plane");
     let address = plane.addresses()[0].1;
     (plane, address)
 }
 
 /// A client that writes bytes and reads what comes.
-struct Client(TcpStream);
+pub(crate) struct Client(pub(crate) TcpStream);
 
 impl Client {
-    fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         Client(stream)
     }
 
-    fn send(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.write_all(bytes).expect("room");
         self
     }
 
     /// Reads until `end` is seen.
-    fn until(&mut self, end: &str) -> String {
+    pub(crate) fn until(&mut self, end: &str) -> String {
         let (mut text, mut byte) = (Vec::new(), [0]);
         while !text.ends_with(end.as_bytes()) {
             match self.0.read(&mut byte).expect("bytes in time") {
@@ -89,14 +89,14 @@ impl Client {
     }
 
     /// Reads until the gateway closes.
-    fn rest(&mut self) -> String {
+    pub(crate) fn rest(&mut self) -> String {
         let mut text = Vec::new();
         self.0.read_to_end(&mut text).expect("a close in time");
         String::from_utf8_lossy(&text).into_owned()
     }
 }
 
-fn wait_for(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < DEADLINE, "{what}");

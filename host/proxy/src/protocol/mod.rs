@@ -27,3 +27,6 @@ mod service;
 mod socket;
 pub mod upgrade;
 mod wire;
+
+#[cfg(test)]
+mod tests;

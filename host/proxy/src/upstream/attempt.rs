@@ -48,7 +48,8 @@ impl Upstream {
     }
 
     fn no_endpoint(&self) -> Fault {
-        let weighted = self.candidates.iter().zip(&self.endpoints).filter(|(candidate, _)| candidate.weight > 0);
+        let weighted =
+            self.candidates.iter().zip(&self.endpoints).filter(|(candidate, _)| candidate.weight > 0);
         let resting = weighted.filter(|(_, endpoint)| endpoint.breaker.state() != BreakerState::Closed);
         match resting.map(|(_, endpoint)| endpoint.breaker.rests_for()).min() {
             Some(rest) => Fault::new(FaultKind::BreakerOpen)

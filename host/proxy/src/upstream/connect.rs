@@ -80,7 +80,8 @@ async fn shake_hands(
     config: &model::Upstream,
     tls: &Tls,
 ) -> Result<Transport, Fault> {
-    let fault = |cause: String| Fault::new(FaultKind::UpstreamTls).cause(format!("{}: {cause}", endpoint.name));
+    let fault =
+        |cause: String| Fault::new(FaultKind::UpstreamTls).cause(format!("{}: {cause}", endpoint.name));
     let name = config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(&endpoint.host);
     let name = ServerName::try_from(name.to_owned()).map_err(|error| fault(error.to_string()))?;
     let connector = TlsConnector::from(tls.config.clone());

@@ -75,7 +75,8 @@ impl Download {
             self.finish();
             return Ok(Body::Empty);
         }
-        let first = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context))).await;
+        let first =
+            std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context))).await;
         match first {
             Poll::Pending => Ok(Body::wrap(self)),
             Poll::Ready(None) => {

@@ -45,7 +45,8 @@ const STALE: usize = 2;
 /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
 pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
     let name = exchange.upstream.clone().ok_or_else(|| internal("no stage chose an upstream"))?;
-    let upstream = exchange.snapshot.upstreams.get(&name).ok_or_else(|| internal("the upstream does not exist"))?;
+    let upstream =
+        exchange.snapshot.upstreams.get(&name).ok_or_else(|| internal("the upstream does not exist"))?;
     let head = exchange.head.clone();
     let preserve_host = match exchange.route.as_ref().map(|route| &route.config.action) {
         Some(Action::Forward(forward)) => forward.preserve_host,
@@ -106,7 +107,8 @@ pub async fn fetch(
     let exchange = async {
         let response = deliver(upstream, &order, body.into(), deadline, &mut notes).await?;
         let (parts, body) = response.into_parts();
-        let collected = Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
+        let collected =
+            Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
         Ok(Response::from_parts(parts, collected.to_bytes()))
     };
     within(deadline, exchange).await
@@ -151,7 +153,9 @@ async fn deliver(
         let index = attempt.index;
         match exchange_with(attempt, order, body, deadline, notes).await {
             Ok(response) => return Ok(response),
-            Err(Failure { fault, body: Some(unsent) }) if blames_endpoint(&fault) && tried.len() + 1 < ENDPOINTS => {
+            Err(Failure { fault, body: Some(unsent) })
+                if blames_endpoint(&fault) && tried.len() + 1 < ENDPOINTS =>
+            {
                 tried.push(index);
                 body = unsent;
                 last = Some(fault);
@@ -229,11 +233,15 @@ async fn send(
                 let repeatable = is_unprocessed(&error) || (lease.reused && order.is_idempotent());
                 let fault = fault_of(&error);
                 match spare {
-                    Some(spare) if may_repeat && repeatable && fault.kind == FaultKind::UpstreamReset => spare,
+                    Some(spare) if may_repeat && repeatable && fault.kind == FaultKind::UpstreamReset => {
+                        spare
+                    }
                     _ => return Err(fault.into()),
                 }
             }
-            Lost::Late => return Err(Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string()).into()),
+            Lost::Late => {
+                return Err(Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string()).into());
+            }
         };
         stale += 1;
     }
@@ -293,7 +301,9 @@ async fn supervise(
     }
     match response.status() {
         // What a proxy or an overloaded service in the endpoint's place says.
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => attempt.failed(),
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            attempt.failed()
+        }
         _ => attempt.answered(),
     }
     let (parts, incoming) = response.into_parts();
@@ -333,7 +343,10 @@ fn blames_endpoint(fault: &Fault) -> bool {
     fault.kind.describe().blame == Blame::Upstream
         && !matches!(
             fault.kind,
-            FaultKind::UpstreamOverloaded | FaultKind::NoEndpoint | FaultKind::BreakerOpen | FaultKind::RequestTimeout
+            FaultKind::UpstreamOverloaded
+                | FaultKind::NoEndpoint
+                | FaultKind::BreakerOpen
+                | FaultKind::RequestTimeout
         )
 }
 

@@ -67,7 +67,11 @@ impl Lease {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        self.connection.as_mut().expect("a lease has its connection until it is given back").send(request).await
+        self.connection
+            .as_mut()
+            .expect("a lease has its connection until it is given back")
+            .send(request)
+            .await
     }
 
     /// The response was read to its end and the request was sent to its end.
@@ -110,9 +114,8 @@ async fn open_shared(
     let lock = pool::opening(upstream, endpoint);
     let asked = {
         let timeout = tokio::time::timeout(upstream.config.connect_timeout, lock.lock()).await;
-        let _guard = timeout.map_err(|_| {
-            Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string()).unsent()
-        })?;
+        let _guard = timeout
+            .map_err(|_| Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string()).unsent())?;
         if !fresh && let Some(connection) = pool::take(upstream, endpoint) {
             return Ok((connection, true));
         }

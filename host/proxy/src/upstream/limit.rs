@@ -191,7 +191,9 @@ impl Limit {
         let mut state = self.lock();
         state.open -= 1;
         let open = state.open;
-        let Some(waiting) = state.queue.pop_front_if(|first| first.cap == 0 || open < first.cap) else { return };
+        let Some(waiting) = state.queue.pop_front_if(|first| first.cap == 0 || open < first.cap) else {
+            return;
+        };
         state.open += 1;
         self.count(&state);
         drop(state);

@@ -80,7 +80,8 @@ impl Upstream {
                 && previous.config.protocol == config.protocol
         };
         let previous = previous.filter(same_tls);
-        if let Some(previous) = previous.filter(|previous| problems.is_empty() && previous.config == *config) {
+        if let Some(previous) = previous.filter(|previous| problems.is_empty() && previous.config == *config)
+        {
             return Ok(previous.clone());
         }
         let row = BALANCERS.iter().find(|row| row.kind == config.balancer);
@@ -90,8 +91,10 @@ impl Upstream {
         let endpoints = build_endpoints(name, config, previous, &mut problems);
         let (Some(row), true) = (row, problems.is_empty()) else { return Err(problems) };
         let weights: Vec<u32> = config.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let candidate =
-            |(endpoint, weight): (&Arc<Endpoint>, &u32)| Candidate { weight: *weight, active: endpoint.active.clone() };
+        let candidate = |(endpoint, weight): (&Arc<Endpoint>, &u32)| Candidate {
+            weight: *weight,
+            active: endpoint.active.clone(),
+        };
         Ok(Arc::new(Upstream {
             name: name.into(),
             config: config.clone(),

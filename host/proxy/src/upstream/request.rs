@@ -100,7 +100,9 @@ impl Order<'_> {
         }
         if let Some(upgrade) = self.upgrade {
             if http2 {
-                return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
+                return Err(Fault::new(FaultKind::UpgradeRefused)
+                    .cause("the upstream speaks HTTP/2")
+                    .unsent());
             }
             headers.insert(UPGRADE, upgrade.clone());
         }

@@ -37,7 +37,9 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
-        (Some(_), _) if headers.contains_key(CONTENT_LENGTH) => Err(malformed("Content-Length beside Transfer-Encoding")),
+        (Some(_), _) if headers.contains_key(CONTENT_LENGTH) => {
+            Err(malformed("Content-Length beside Transfer-Encoding"))
+        }
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(malformed("a transfer coding other than chunked")),
     }

@@ -81,12 +81,16 @@ impl Files {
     fn digest(&self, settings: &UpstreamTls, protocol: UpstreamProtocol) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         let certificate = self.certificate.as_ref();
-        let parts = [self.ca.as_deref(), certificate.map(|files| &*files.0), certificate.map(|files| &*files.1)];
+        let parts =
+            [self.ca.as_deref(), certificate.map(|files| &*files.0), certificate.map(|files| &*files.1)];
         for part in parts {
             context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             context.update(part.unwrap_or_default());
         }
-        context.update(&[u8::from(settings.insecure_skip_verify), u8::from(protocol == UpstreamProtocol::Http2)]);
+        context.update(&[
+            u8::from(settings.insecure_skip_verify),
+            u8::from(protocol == UpstreamProtocol::Http2),
+        ]);
         context.update(settings.server_name.as_deref().unwrap_or_default().as_bytes());
         context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
@@ -116,7 +120,9 @@ fn configure(settings: &UpstreamTls, files: &Files) -> Result<ClientConfig, Mist
             let chain = parse_chain(chain).map_err(|message| ("client_certificate.certificate", message))?;
             let key = PrivateKeyDer::from_pem_slice(key)
                 .map_err(|error| ("client_certificate.key", format!("there is no private key: {error}")))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| ("client_certificate", error.to_string()))
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| ("client_certificate", error.to_string()))
         }
     }
 }

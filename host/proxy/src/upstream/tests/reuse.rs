@@ -25,15 +25,21 @@ fn the_upstream_sees_its_own_host_and_who_passed_the_request_on() {
     run(async {
         let origin = Origin::answering(HELLO);
         let snapshot = snapshot(settings(&[origin.address]));
-        let headers = [("accept", "text/html"), ("x-twice", "1"), ("x-twice", "2"), ("content-length", "999")];
+        let headers =
+            [("accept", "text/html"), ("x-twice", "1"), ("x-twice", "2"), ("content-length", "999")];
         let mut exchange = exchange(&snapshot, Method::GET, &headers);
         super::super::forward(&mut exchange, Body::Empty).await.unwrap();
         let request = &origin.requests()[0];
         assert!(request.starts_with("GET /path?query HTTP/1.1\r\n"), "{request}");
-        for line in [format!("host: {}", origin.address).as_str(), "via: 1.1 witgate", "x-twice: 1", "x-twice: 2"] {
+        for line in
+            [format!("host: {}", origin.address).as_str(), "via: 1.1 witgate", "x-twice: 1", "x-twice: 2"]
+        {
             assert!(request.contains(&format!("\r\n{line}\r\n")), "no `{line}` in {request}");
         }
-        assert!(request.contains("\r\ntraceparent: 00-") && request.contains("\r\nx-request-id: "), "{request}");
+        assert!(
+            request.contains("\r\ntraceparent: 00-") && request.contains("\r\nx-request-id: "),
+            "{request}"
+        );
         assert!(!request.contains("content-length"), "{request}");
         let (upstream, endpoint) = exchange.record.endpoint.clone().unwrap();
         assert_eq!((&*upstream, &*endpoint), ("origin", origin.address.to_string().as_str()));
