@@ -81,6 +81,9 @@ rate-limit = { file = "rate_limit.wasm" }
 canary = {}
 headers = {}
 
+[bindings.jwt]
+grants = { fetch = [], store = [] }
+
 [bindings.jwt.settings]
 keys = [{ alg = "HS256", secret = "the-secret-of-the-bench-32-bytes" }]
 
