@@ -4,8 +4,7 @@
 //! new version: each keeps a place in the line, and the percentage says how far down the line the new version goes.
 
 use witgate_sdk::{
-    Destination, HeaderName, Interest, Period, Request, Routing, SettingsProblem, crypto, random, routing,
-    settings,
+    Destination, HeaderName, Interest, Period, Request, Routing, SettingsProblem, crypto, routing, settings,
 };
 
 /// How many places the line has: a percentage counts in hundredths.
@@ -133,7 +132,8 @@ impl Routing for Settings {
             return wanted.then(|| Destination::to(&*self.upstream));
         }
         let place = self.place(request);
-        let kept = place.unwrap_or_else(|| random::below(PLACES));
+        // The id is different for each request, and as good as any other number.
+        let kept = place.unwrap_or_else(|| hashed(request.request_id()));
         let chosen = f64::from(kept) < self.percent / 100.0 * f64::from(PLACES);
         let destination = chosen.then(|| Destination::to(&*self.upstream));
         match &self.sticky {

@@ -12,14 +12,14 @@ fn upstream(plugin: &Settings, request: test::RequestBuilder) -> Option<String> 
 }
 
 /// The share of requests that go to the new version, in percent.
-fn share(plugin: &Settings, mut request: impl FnMut(u32) -> test::RequestBuilder) -> f64 {
+fn share(plugin: &Settings, request: impl Fn(u32) -> test::RequestBuilder) -> f64 {
+    let request = |number: u32| request(number).request_id(&number.to_string());
     let moved = (0..4000).filter(|number| upstream(plugin, request(*number)).is_some()).count();
     moved as f64 / 40.0
 }
 
 #[test]
 fn a_header_decides_before_all_else() {
-    let _gateway = test::Gateway::new();
     let none = plugin(r#"{ "upstream": "v2", "header": { "name": "X-Canary" } }"#);
     assert_eq!(upstream(&none, test::request().header("x-canary", "always")).as_deref(), Some("v2"));
     assert_eq!(upstream(&none, test::request().header("x-canary", "maybe")), None);
@@ -40,7 +40,6 @@ fn a_cookie_decides_where_the_header_does_not() {
 
 #[test]
 fn a_percentage_moves_that_share() {
-    let _gateway = test::Gateway::new();
     let diced = plugin(r#"{ "upstream": "v2", "percent": 12.5 }"#);
     let moved = share(&diced, |_| test::request());
     assert!((10.0..15.0).contains(&moved), "{moved} %");
@@ -49,10 +48,10 @@ fn a_percentage_moves_that_share() {
 
 #[test]
 fn a_caller_without_a_place_gets_one_in_a_cookie() {
-    let _gateway = test::Gateway::new();
     let sticky = plugin(r#"{ "upstream": "v2", "percent": 50, "sticky": { "cookie": {} } }"#);
-    for _ in 0..100 {
-        let first = sticky.route(&test::request().scheme("https").build()).expect("a cookie is set");
+    for number in 0..100 {
+        let request = test::request().scheme("https").request_id(&number.to_string());
+        let first = sticky.route(&request.build()).expect("a cookie is set");
         let set_cookie =
             String::from_utf8(first.response_headers[0].value.clone()).expect("a cookie is text");
         let (cookie, attributes) = set_cookie.split_once("; ").expect("a cookie has attributes");
@@ -81,7 +80,6 @@ fn raising_the_percentage_never_moves_a_caller_back() {
 
 #[test]
 fn a_forged_place_is_replaced() {
-    let _gateway = test::Gateway::new();
     let sticky = plugin(r#"{ "upstream": "v2", "sticky": { "cookie": {} } }"#);
     for forged in ["10000", "-1", "many"] {
         let request = test::request().header("cookie", format!("witgate-canary={forged}")).build();
@@ -92,7 +90,6 @@ fn a_forged_place_is_replaced() {
 
 #[test]
 fn a_caller_may_be_found_again_without_a_cookie() {
-    let _gateway = test::Gateway::new();
     let by = |sticky: &str| plugin(&format!(r#"{{ "upstream": "v2", "percent": 25, "sticky": {sticky} }}"#));
     let subject = by(r#""subject""#);
     let caller = |number: u32| test::request().identity(Identity::new(format!("caller-{number}")));
