@@ -25,6 +25,8 @@ mod pattern;
 mod route;
 mod split;
 mod template;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::cmp::Reverse;

@@ -27,6 +27,7 @@ mod request;
 mod resolve;
 mod response;
 mod socket;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -42,6 +43,7 @@ pub use breaker::BreakerState;
 use endpoint::Endpoint;
 pub use forward::{fetch, forward};
 use limit::Limit;
+pub use status::{EndpointStatus, UpstreamStatus, status};
 use tls::Tls;
 
 /// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled

@@ -2,7 +2,15 @@
 
 mod origin;
 
+mod answers;
+mod breaker;
+mod http2;
+mod limits;
+mod reload;
 mod reuse;
+mod streaming;
+mod timeouts;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

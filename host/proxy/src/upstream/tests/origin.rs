@@ -1,6 +1,7 @@
 //! Origins that say exactly what a test tells them to, on a thread of their own.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -23,7 +24,6 @@ pub(super) struct Origin {
 pub(super) struct Log {
     pub(super) connections: AtomicUsize,
     pub(super) open: AtomicUsize,
-    pub(super) most_open: AtomicUsize,
     /// Heads and bodies of requests, in the order of arrival.
     pub(super) requests: Mutex<Vec<String>>,
 }
@@ -33,15 +33,17 @@ pub(super) struct Visitor {
     pub(super) stream: BufReader<TcpStream>,
     /// Counts from 0.
     pub(super) number: usize,
-    log: Arc<Log>,
+    log: Present,
 }
+
+/// A connection's place in the count of those that are open.
+struct Present(Arc<Log>);
 
 impl Origin {
     /// Starts an origin that serves every connection so.
-    pub(super) fn start<F, S>(serve: F) -> Origin
+    pub(super) fn start<F>(serve: F) -> Origin
     where
-        F: Fn(Visitor) -> S + Send + 'static,
-        S: Future<Output = ()> + 'static,
+        F: AsyncFn(Visitor) + Send + 'static,
     {
         let log = Arc::<Log>::default();
         let seen = log.clone();
@@ -63,7 +65,7 @@ impl Origin {
 
     /// An origin that answers every request with this text.
     pub(super) fn answering(answer: &'static str) -> Origin {
-        Origin::start(move |mut visitor| async move {
+        Origin::start(async move |mut visitor: Visitor| {
             while visitor.request().await.is_some() {
                 visitor.send(answer).await;
             }
@@ -87,18 +89,18 @@ impl Drop for Origin {
     }
 }
 
-async fn accept<F, S>(listener: TcpListener, log: Arc<Log>, serve: F)
+async fn accept<F>(listener: TcpListener, log: Arc<Log>, serve: F)
 where
-    F: Fn(Visitor) -> S,
-    S: Future<Output = ()> + 'static,
+    F: AsyncFn(Visitor) + 'static,
 {
+    let serve = Rc::new(serve);
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let number = log.connections.fetch_add(1, Ordering::SeqCst);
-        let open = log.open.fetch_add(1, Ordering::SeqCst) + 1;
-        log.most_open.fetch_max(open, Ordering::SeqCst);
-        let visitor = Visitor { stream: BufReader::new(stream), number, log: log.clone() };
-        tokio::task::spawn_local(serve(visitor));
+        log.open.fetch_add(1, Ordering::SeqCst);
+        let visitor = Visitor { stream: BufReader::new(stream), number, log: Present(log.clone()) };
+        let serve = serve.clone();
+        tokio::task::spawn_local(async move { serve(visitor).await });
     }
 }
 
@@ -123,13 +125,43 @@ impl Visitor {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.ok()?;
         text.push_str(&String::from_utf8_lossy(&body));
-        self.log.requests.lock().unwrap().push(text.clone());
+        self.log.0.requests.lock().unwrap().push(text.clone());
         Some(text)
     }
 
     pub(super) async fn send(&mut self, text: &str) {
         // The gateway may have closed the connection: then nobody listens.
         let _ = self.stream.write_all(text.as_bytes()).await;
+    }
+
+    /// Waits until this is the only connection.
+    pub(super) async fn alone(&self) {
+        while self.log.0.open.load(Ordering::SeqCst) > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Reads a chunked body to its end, undecoded.
+    pub(super) async fn read_chunked(&mut self) {
+        let mut text = String::new();
+        while !text.ends_with("0\r\n\r\n") {
+            if self.stream.read_line(&mut text).await.unwrap() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Reads until a chunked body has brought so many bytes and its end.
+    pub(super) async fn read_to(&mut self, bytes: usize) {
+        let mut read = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        while read < bytes || !buffer.ends_with(b"0\r\n\r\n") {
+            buffer.resize(64 * 1024, 0);
+            let count = self.stream.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "the body ended early");
+            buffer.truncate(count);
+            read += count;
+        }
     }
 
     /// Waits until the gateway closes the connection.
@@ -139,8 +171,8 @@ impl Visitor {
     }
 }
 
-impl Drop for Visitor {
+impl Drop for Present {
     fn drop(&mut self) {
-        self.log.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::origin::Origin;
+use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
 use crate::body::Body;
 use crate::fault::FaultKind;
@@ -50,7 +50,7 @@ fn the_upstream_sees_its_own_host_and_who_passed_the_request_on() {
 #[test]
 fn a_post_on_a_connection_closed_meanwhile_arrives_once() {
     run(async {
-        let origin = Origin::start(|mut visitor| async move {
+        let origin = Origin::start(async |mut visitor: Visitor| {
             visitor.request().await;
             visitor.send(HELLO).await;
         });

@@ -1,0 +1,76 @@
+//! How upstreams stand, for the admin listener and the command line.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use witgate_config::model::UpstreamProtocol;
+
+use super::{BreakerState, Upstream};
+use crate::snapshot::Snapshot;
+
+/// How an upstream stands, over all cores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Its balancing policy.
+    pub balancer: String,
+    /// Connections open.
+    pub connections: usize,
+    /// The cap on connections; 0: none.
+    pub max_connections: usize,
+    /// Requests that wait for a connection.
+    pub pending: usize,
+    /// Its endpoints, in the order written.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// How an endpoint stands, over all cores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointStatus {
+    /// `host:port`.
+    pub address: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Requests in flight.
+    pub active: usize,
+    /// Connections open.
+    pub connections: usize,
+    /// Connections that wait for a request. HTTP/2 connections count as waiting only while nothing at all is in flight.
+    pub idle: usize,
+    /// How its breaker stands.
+    pub breaker: BreakerState,
+}
+
+/// How the upstreams of a snapshot stand, by name.
+pub fn status(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
+    let mut upstreams: Vec<UpstreamStatus> =
+        snapshot.upstreams.values().map(|upstream| upstream.status()).collect();
+    upstreams.sort_by(|first, second| first.name.cmp(&second.name));
+    upstreams
+}
+
+impl Upstream {
+    fn status(&self) -> UpstreamStatus {
+        let endpoints = self.candidates.iter().zip(&self.endpoints).map(|(candidate, endpoint)| {
+            let active = endpoint.active.load(Ordering::Relaxed);
+            let connections = endpoint.connections.load(Ordering::Relaxed);
+            let idle = match self.config.protocol {
+                UpstreamProtocol::Http1 => connections.saturating_sub(active),
+                UpstreamProtocol::Http2 if active == 0 => connections,
+                UpstreamProtocol::Http2 => 0,
+            };
+            let breaker = endpoint.breaker.state();
+            let (address, weight) = (endpoint.name.to_string(), candidate.weight);
+            EndpointStatus { address, weight, active, connections, idle, breaker }
+        });
+        UpstreamStatus {
+            name: self.name.to_string(),
+            balancer: self.config.balancer.clone(),
+            connections: self.limit.open(),
+            max_connections: self.config.max_connections,
+            pending: self.limit.waiting(),
+            endpoints: endpoints.collect(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Endpoints that speak HTTP/2.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use http::{HeaderMap, Method, Request, Response, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use witgate_config::model::{Upstream, UpstreamProtocol};
+
+use super::origin::{Origin, Visitor};
+use super::{eventually, exchange, get, send, settings, snapshot};
+use crate::body::{Body, BodyError};
+use crate::fault::FaultKind;
+use crate::testing::{self, run};
+
+#[derive(Clone, Copy)]
+struct OwnCore;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OwnCore {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move { drop(future.await) });
+    }
+}
+
+/// Echoes the body, with trailers that tell the number of requests on this connection; allows two streams at once.
+fn echo() -> Origin {
+    Origin::start(async |visitor: Visitor| {
+        let count = Rc::new(Cell::new(0));
+        let service = service_fn(move |request: Request<Incoming>| {
+            count.set(count.get() + 1);
+            let count = count.get();
+            async move {
+                assert_eq!(request.version(), Version::HTTP_2);
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-count", count.into());
+                trailers.insert("x-te", request.headers()["te"].clone());
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let frames = [Ok::<_, Infallible>(Frame::data(body)), Ok(Frame::trailers(trailers))];
+                Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(frames))))
+            }
+        });
+        let mut builder = hyper::server::conn::http2::Builder::new(OwnCore);
+        builder.max_concurrent_streams(2);
+        let _ = builder.serve_connection(TokioIo::new(visitor.stream), service).await;
+    })
+}
+
+fn http2(origin: &Origin) -> Upstream {
+    Upstream { protocol: UpstreamProtocol::Http2, ..settings(&[origin.address]) }
+}
+
+#[test]
+fn requests_share_a_connection_and_trailers_pass() {
+    run(async {
+        let origin = echo();
+        let snapshot = snapshot(http2(&origin));
+        for count in ["1", "2", "3"] {
+            let response = send(&snapshot, Method::POST, Body::Full("ping".into())).await.unwrap();
+            let collected = response.into_body().collect().await.unwrap();
+            let trailers = collected.trailers().unwrap();
+            assert_eq!(
+                (trailers["x-count"].to_str().unwrap(), &trailers["x-te"]),
+                (count, &"trailers".parse().unwrap())
+            );
+            assert_eq!(collected.to_bytes(), "ping");
+        }
+        assert_eq!(origin.connections(), 1);
+    });
+}
+
+#[test]
+fn a_crowd_is_served_within_the_streams_and_connections_there_may_be() {
+    run(async {
+        let origin = echo();
+        let mut settings = http2(&origin);
+        settings.max_connections = 2;
+        let snapshot = snapshot(settings);
+        // The first tells how many streams there may be.
+        get(&snapshot).await.unwrap();
+        let all = join_all((0..40).map(async |_| {
+            let response =
+                send(&snapshot, Method::POST, testing::chunks(vec![Ok(b"pi"), Ok(b"ng")])).await.unwrap();
+            assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "ping");
+        }));
+        all.await;
+        assert!(origin.connections() <= 2, "{} connections", origin.connections());
+        assert_eq!(snapshot.upstreams["origin"].limit.waiting(), 0);
+    });
+}
+
+#[test]
+fn a_connection_that_the_endpoint_is_leaving_is_not_used_again() {
+    run(async {
+        let origin = Origin::start(async |visitor: Visitor| {
+            let service =
+                service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new(String::new())));
+            let builder = hyper::server::conn::http2::Builder::new(OwnCore);
+            let serving = builder.serve_connection(TokioIo::new(visitor.stream), service);
+            let mut serving = std::pin::pin!(serving);
+            tokio::select! {
+                _ = serving.as_mut() => {}
+                () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {
+                    serving.as_mut().graceful_shutdown();
+                    let _ = serving.await;
+                }
+            }
+        });
+        let snapshot = snapshot(http2(&origin));
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(300) {
+            send(&snapshot, Method::POST, Body::Full("x".into())).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(origin.connections() > 2, "the endpoint never left");
+    });
+}
+
+#[test]
+fn a_client_that_goes_away_resets_its_stream_only() {
+    run(async {
+        let origin = echo();
+        let snapshot = snapshot(http2(&origin));
+        get(&snapshot).await.unwrap();
+        let endless =
+            StreamBody::new(futures_util::stream::pending::<Result<Frame<bytes::Bytes>, BodyError>>());
+        tokio::select! {
+            _ = send(&snapshot, Method::POST, Body::wrap(endless)) => panic!("the body never ends"),
+            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+        }
+        get(&snapshot).await.unwrap();
+        assert_eq!(origin.connections(), 1);
+        let endpoint = &snapshot.upstreams["origin"].endpoints[0];
+        eventually("nothing is in flight", || endpoint.active.load(Ordering::SeqCst) == 0).await;
+    });
+}
+
+#[test]
+fn an_upgrade_is_refused_and_an_endpoint_of_the_other_version_found_out() {
+    run(async {
+        let origin = echo();
+        let snapshot = snapshot(http2(&origin));
+        let mut upgrade = exchange(&snapshot, Method::GET, &[]);
+        upgrade.upgrade = Some("websocket".parse().unwrap());
+        let fault = super::super::forward(&mut upgrade, Body::Empty).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::UpgradeRefused);
+    });
+    run(async {
+        let origin = Origin::answering(super::HELLO);
+        let fault = get(&snapshot(http2(&origin))).await.unwrap_err();
+        assert!(matches!(fault.kind, FaultKind::UpstreamProtocol | FaultKind::UpstreamReset), "{fault}");
+    });
+}
