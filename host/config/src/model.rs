@@ -258,7 +258,8 @@ pub struct Route {
 /// What a request must be like to match a route.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RouteMatch {
-    /// Hosts, lower-case without port: exact (`a.example`) or one leading wildcard label (`*.example`). Empty: any.
+    /// Hosts, lower-case without port: exact (`a.example`), or with a wildcard that stands for exactly one leading label
+    /// (`*.example`). Empty: any.
     pub hosts: Vec<String>,
     /// The path; none: any.
     pub path: Option<PathMatch>,
@@ -312,7 +313,8 @@ pub enum Action {
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: u16,
-        /// The target; `{name}` stands for path parameters, `{path}` and `{query}` for the request's.
+        /// The target; `{name}` stands for path parameters, `{path}` for the request's path, `{query}` for `?` and its
+        /// query (nothing if there is none), `{host}` for its host without port.
         location: String,
     },
     /// Answers by itself.
@@ -345,7 +347,7 @@ pub enum Rewrite {
     Keep,
     /// The prefix of a prefix match, or this one, is cut off.
     StripPrefix(String),
-    /// Replaced by a template with `{name}` for path parameters.
+    /// Replaced by a template with `{name}` for path parameters. The query stays.
     Template(String),
 }
 

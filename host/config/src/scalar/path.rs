@@ -101,7 +101,8 @@ impl Scalar for PathTemplate {
     }
 }
 
-/// Where a redirect leads: a path or a URL, with `{name}` for parameters, `{path}` and `{query}`.
+/// Where a redirect leads: a path or a URL, with `{name}` for parameters, `{path}`, `{query}` (`?` and the query, or
+/// nothing) and `{host}` (without port).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     /// The names it uses.

@@ -32,8 +32,8 @@ pub(crate) enum Redirect {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RedirectTable {
-    /// The target: a path or URL. `{name}` stands for parameters of the route's path, `{path}` and `{query}` for the
-    /// request's.
+    /// The target: a path or URL. `{name}` stands for parameters of the route's path, `{path}` for the request's path,
+    /// `{query}` for `?` and its query (nothing if there is none), `{host}` for its host without port.
     location: Text<Location>,
     /// The status. 301 and 308 are remembered by browsers; 307 and 308 keep the method.
     #[serde(default = "default_redirect_status")]
@@ -190,7 +190,7 @@ impl Redirect {
             Self::Location(location) => (location, default_redirect_status(), at.to_owned()),
             Self::Table(table) => (table.location, table.status, child(at, "location")),
         };
-        let known: Vec<&str> = parameters.iter().copied().chain(["path", "query"]).collect();
+        let known: Vec<&str> = parameters.iter().copied().chain(["path", "query", "host"]).collect();
         check_parameters(&location.value.names, &known, &location_at, scope);
         model::Action::Redirect { status, location: location.as_written().to_owned() }
     }

@@ -107,8 +107,8 @@ fn compile_fields<N>(
     name_of: impl Fn(&str) -> Option<N>,
 ) -> Vec<(N, Value)> {
     let mut compiled = Vec::new();
-    for (index, field) in fields.iter().enumerate() {
-        let key = format!("{section}[{index}]");
+    for field in fields {
+        let key = format!("{section}.{}", field.name);
         let Some(name) = name_of(&field.name) else {
             let message = format!("`{}` cannot be the name of a header", field.name);
             wrong.push((key, message, "header names are tokens such as `x-version`".into()));

@@ -233,7 +233,7 @@ fn what_cannot_be_a_route_is_told_with_its_key() {
         let problems = Rule::compile(3, config).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.key).collect()
     };
-    assert_eq!(keys(&wrong), ["routes[3].path", "routes[3].methods[1]", "routes[3].headers[0]"]);
+    assert_eq!(keys(&wrong), ["routes[3].path", "routes[3].methods[1]", "routes[3].headers.x"]);
     let rewrite = config("/a/{id}", forward(Rewrite::Template("/b/{name}".into())));
     assert_eq!(keys(&rewrite), ["routes[3].rewrite"]);
     let redirect = Action::Redirect { status: 308, location: "/{id".into() };

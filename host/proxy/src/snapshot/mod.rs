@@ -60,6 +60,20 @@ impl Snapshot {
             plugins,
         })
     }
+
+    /// What an operator should know about a configuration that is in order, one sentence each; for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        let unverified = self
+            .config
+            .upstreams
+            .iter()
+            .filter(|(_, upstream)| upstream.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify));
+        unverified
+            .map(|(name, _)| {
+                format!("the certificates of upstream `{name}` are not verified: anybody can pose as it")
+            })
+            .collect()
+    }
 }
 
 fn build_upstreams(

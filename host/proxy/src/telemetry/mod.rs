@@ -88,6 +88,9 @@ impl Telemetry {
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
         self.follow_exporter(config.otlp.as_ref());
+        for warning in snapshot.warnings() {
+            self.log(LogLevel::Warn, warning, &[]);
+        }
         self.snapshot.store(Some(snapshot));
     }
 

@@ -4,10 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{sleep_until, timeout_at};
 use witgate_config::model::Action;
@@ -23,7 +21,6 @@ use super::upload::{Progress, Upload};
 use crate::body::Body;
 use crate::fault::{Blame, Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
-use crate::snapshot::Snapshot;
 
 /// Endpoints tried for one request, while nothing of it was sent.
 const ENDPOINTS: usize = 3;
@@ -75,48 +72,9 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     delivered
 }
 
-/// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits and TLS as forwarded requests. The path of
-/// the request's URI is used, its authority is not: `Host` is the endpoint's. The caller adds `traceparent`. The body is
-/// collected, at most `limit` bytes, within `timeout`.
-///
-/// # Errors
-/// As [`forward`]; a response over the limit is `UpstreamProtocol` with the detail `response too large`; an unknown
-/// upstream is `NoEndpoint`.
-pub async fn fetch(
-    snapshot: &Arc<Snapshot>,
-    upstream: &str,
-    request: Request<Bytes>,
-    timeout: Option<Duration>,
-    limit: usize,
-) -> Result<Response<Bytes>, Fault> {
-    let unknown = || Fault::new(FaultKind::NoEndpoint).detail("there is no such upstream").unsent();
-    let upstream = snapshot.upstreams.get(upstream).ok_or_else(unknown)?;
-    let (parts, body) = request.into_parts();
-    let root = http::uri::PathAndQuery::from_static("/");
-    let order = Order {
-        method: &parts.method,
-        target: parts.uri.path_and_query().unwrap_or(&root),
-        headers: &parts.headers,
-        authority: None,
-        upgrade: None,
-        hash_key: None,
-        passport: None,
-    };
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut notes = Notes::default();
-    let exchange = async {
-        let response = deliver(upstream, &order, body.into(), deadline, &mut notes).await?;
-        let (parts, body) = response.into_parts();
-        let collected =
-            Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
-        Ok(Response::from_parts(parts, collected.to_bytes()))
-    };
-    within(deadline, exchange).await
-}
-
 /// What is noted about an exchange for the record.
 #[derive(Default)]
-struct Notes {
+pub(super) struct Notes {
     endpoint: Option<Arc<str>>,
     attempts: u32,
     begun: Option<Instant>,
@@ -136,7 +94,7 @@ impl From<Fault> for Failure {
 }
 
 /// Tries endpoints until one answers. Another is tried only if nothing can have reached the one before.
-async fn deliver(
+pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &Order<'_>,
     mut body: Body,
@@ -317,7 +275,7 @@ async fn supervise(
 }
 
 /// Runs until the deadline of the whole request.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Option<Instant>,
     exchange: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
@@ -348,16 +306,6 @@ fn blames_endpoint(fault: &Fault) -> bool {
                 | FaultKind::BreakerOpen
                 | FaultKind::RequestTimeout
         )
-}
-
-fn collecting(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Fault {
-    match error.downcast::<Fault>() {
-        Ok(fault) => *fault,
-        Err(error) if error.is::<LengthLimitError>() => Fault::new(FaultKind::UpstreamProtocol)
-            .detail("response too large")
-            .cause(format!("more than {limit} bytes")),
-        Err(error) => Fault::new(FaultKind::UpstreamReset).cause(error.to_string()),
-    }
 }
 
 fn internal(cause: &'static str) -> Fault {

@@ -140,9 +140,8 @@ fn ask(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Asked {
 async fn open(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
-    mut permit: Permit,
+    permit: Permit,
 ) -> Result<Connection, Fault> {
-    permit.bind(endpoint);
     let transport = connect(endpoint, &upstream.config, upstream.tls.as_ref()).await?;
     let socket = Socket::new(transport, permit);
     let connection = Connection::open(socket, upstream.config.protocol).await?;

@@ -53,7 +53,7 @@ pub(super) struct Core {
 struct Waiting {
     id: u64,
     core: Arc<Core>,
-    endpoint: u64,
+    endpoint: Arc<Endpoint>,
     cap: usize,
     since: Instant,
     patience: Duration,
@@ -141,7 +141,7 @@ impl Limit {
         state.queue.push_back(Waiting {
             id,
             core: wish.core.clone(),
-            endpoint: wish.endpoint.id,
+            endpoint: wish.endpoint.clone(),
             cap: wish.cap,
             since: Instant::now(),
             patience: wish.patience,
@@ -162,7 +162,7 @@ impl Limit {
         }
         let mut state = self.lock();
         let Some(first) = state.queue.front() else { return Next::Keep };
-        let fits = |waiting: &Waiting| Arc::ptr_eq(&waiting.core, core) && waiting.endpoint == endpoint;
+        let fits = |waiting: &Waiting| Arc::ptr_eq(&waiting.core, core) && waiting.endpoint.id == endpoint;
         let overdue = first.since.elapsed() >= first.patience / 4 || *overtakes >= OVERTAKES;
         let index = match fits(first) {
             true => Some(0),
@@ -186,19 +186,22 @@ impl Limit {
         self.lock().open
     }
 
-    /// A connection was closed: the right to have one goes to the oldest waiting request.
-    fn release(self: &Arc<Self>, endpoint: &Arc<Endpoint>) {
-        let mut state = self.lock();
-        state.open -= 1;
-        let open = state.open;
-        let Some(waiting) = state.queue.pop_front_if(|first| first.cap == 0 || open < first.cap) else {
-            return;
-        };
-        state.open += 1;
+    /// Gives the rights there are to the oldest waiting requests.
+    fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let mut served = Vec::new();
+        loop {
+            let open = state.open;
+            let first = state.queue.pop_front_if(|first| first.cap == 0 || open < first.cap);
+            let Some(first) = first else { break };
+            state.open += 1;
+            served.push(first);
+        }
         self.count(&state);
         drop(state);
-        // If the request has just gone away, the permit is dropped and goes to the next.
-        let _ = waiting.grant.send(Grant::Permit(self.permit(endpoint)));
+        for waiting in served {
+            // If the request has just gone away, the permit is dropped and goes to the next.
+            let _ = waiting.grant.send(Grant::Permit(self.permit(&waiting.endpoint)));
+        }
     }
 
     fn permit(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Permit {
@@ -215,19 +218,12 @@ impl Limit {
     }
 }
 
-impl Permit {
-    /// Says for which endpoint it is used: a permit that came from the queue was another's before.
-    pub(super) fn bind(&mut self, endpoint: &Arc<Endpoint>) {
-        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
-        endpoint.connections.fetch_add(1, Ordering::Relaxed);
-        self.endpoint = endpoint.clone();
-    }
-}
-
 impl Drop for Permit {
     fn drop(&mut self) {
         self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
-        self.limit.release(&self.endpoint);
+        let mut state = self.limit.lock();
+        state.open -= 1;
+        self.limit.serve(state);
     }
 }
 
@@ -236,7 +232,123 @@ impl Drop for Place {
         let mut state = self.limit.lock();
         if let Some(index) = state.queue.iter().position(|waiting| waiting.id == self.id) {
             state.queue.remove(index);
-            self.limit.count(&state);
+            // It may have been first, and the next may be content with a larger cap.
+            self.limit.serve(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use witgate_config::model;
+
+    use super::*;
+
+    fn endpoint() -> Arc<Endpoint> {
+        let config = model::Endpoint { host: "a.example".into(), port: 80, weight: 1 };
+        Arc::new(Endpoint::new(&config, false, "").unwrap())
+    }
+
+    fn ask(limit: &Arc<Limit>, core: &Arc<Core>, endpoint: &Arc<Endpoint>, cap: usize) -> Asked {
+        limit.ask(&Wish { endpoint, core, cap, max_pending: 100, patience: Duration::from_secs(60) })
+    }
+
+    fn permit(asked: Asked) -> Permit {
+        match asked {
+            Asked::Permit(permit) => permit,
+            asked => panic!("{asked:?}"),
+        }
+    }
+
+    fn wait(asked: Asked) -> Place {
+        match asked {
+            Asked::Wait(place) => place,
+            asked => panic!("{asked:?}"),
+        }
+    }
+
+    #[test]
+    fn permits_go_to_the_oldest_and_those_of_the_gone_to_the_next() {
+        let (limit, core, endpoint) = (Arc::<Limit>::default(), Arc::<Core>::default(), endpoint());
+        let first = permit(ask(&limit, &core, &endpoint, 1));
+        let gone = wait(ask(&limit, &core, &endpoint, 1));
+        let mut granted_but_gone = wait(ask(&limit, &core, &endpoint, 1));
+        let mut last = wait(ask(&limit, &core, &endpoint, 1));
+        drop(gone);
+        drop(first);
+        assert_eq!((limit.open(), limit.waiting()), (1, 1));
+        assert!(last.grant.try_recv().is_err());
+        assert!(granted_but_gone.grant.try_recv().is_ok_and(|grant| matches!(grant, Grant::Permit(_))));
+        let permit = last.grant.try_recv().unwrap();
+        assert_eq!((limit.open(), limit.waiting()), (1, 0));
+        drop(permit);
+        assert_eq!(limit.open(), 0);
+    }
+
+    #[test]
+    fn who_was_content_with_more_goes_on_when_the_first_gives_up() {
+        let (limit, core, endpoint) = (Arc::<Limit>::default(), Arc::<Core>::default(), endpoint());
+        let _open = permit(ask(&limit, &core, &endpoint, 1));
+        let content_with_one = wait(ask(&limit, &core, &endpoint, 1));
+        let mut content_with_two = wait(ask(&limit, &core, &endpoint, 2));
+        drop(content_with_one);
+        assert!(content_with_two.grant.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_core_may_overtake_another_only_so_often() {
+        let (limit, endpoint) = (Arc::<Limit>::default(), endpoint());
+        let [here, there] = [Arc::<Core>::default(), Arc::default()];
+        let _open = permit(ask(&limit, &here, &endpoint, 1));
+        let _first = wait(ask(&limit, &there, &endpoint, 1));
+        let mut overtakes = 0;
+        let mut places = Vec::new();
+        for _ in 0..OVERTAKES {
+            let place = wait(ask(&limit, &here, &endpoint, 1));
+            assert_eq!(limit.next(&here, endpoint.id, &mut overtakes), Next::HandOver(place.id));
+            places.push(place);
+        }
+        let _next = wait(ask(&limit, &here, &endpoint, 1));
+        assert_eq!(limit.next(&here, endpoint.id, &mut overtakes), Next::Close);
+    }
+
+    #[test]
+    fn a_connection_of_another_endpoint_is_closed_for_those_who_wait() {
+        let (limit, core) = (Arc::<Limit>::default(), Arc::<Core>::default());
+        let [one, other] = [endpoint(), endpoint()];
+        let _open = permit(ask(&limit, &core, &one, 1));
+        let _waits = wait(ask(&limit, &core, &other, 1));
+        assert_eq!(limit.next(&core, one.id, &mut 0), Next::Close);
+    }
+
+    #[test]
+    fn the_cap_holds_whatever_threads_do() {
+        let (limit, endpoint) = (Arc::<Limit>::default(), endpoint());
+        let over = Arc::new(AtomicBool::new(false));
+        let open = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (limit, endpoint, over, open) =
+                    (limit.clone(), endpoint.clone(), over.clone(), open.clone());
+                std::thread::spawn(move || {
+                    let core = Arc::<Core>::default();
+                    for _ in 0..2000 {
+                        let permit = match ask(&limit, &core, &endpoint, 2) {
+                            Asked::Permit(permit) => Grant::Permit(permit),
+                            Asked::Wait(mut place) => crate::testing::run(&mut place.grant).unwrap(),
+                            Asked::Full => panic!("there is room for four"),
+                        };
+                        over.fetch_or(open.fetch_add(1, Ordering::SeqCst) >= 2, Ordering::SeqCst);
+                        open.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!over.load(Ordering::SeqCst));
+        assert_eq!((limit.open(), limit.waiting()), (0, 0));
     }
 }

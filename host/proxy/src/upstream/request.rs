@@ -46,7 +46,8 @@ impl Order<'_> {
     /// Makes the request for an endpoint.
     ///
     /// # Errors
-    /// `UpgradeRefused` if the endpoint's protocol knows no upgrade; `BadRequest` if the authority cannot be one.
+    /// `UpgradeRefused` if the endpoint's protocol knows no upgrade; `BadRequest` if the authority cannot be one or the
+    /// method is CONNECT.
     pub(super) fn request(
         &self,
         endpoint: &Endpoint,
@@ -54,6 +55,10 @@ impl Order<'_> {
         tls: bool,
         body: Upload,
     ) -> Result<Request<Upload>, Fault> {
+        if *self.method == Method::CONNECT {
+            // hyper would open a tunnel of its own.
+            return Err(Fault::new(FaultKind::BadRequest).detail("CONNECT is not forwarded").unsent());
+        }
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         let host = match self.authority {
             Some(authority) => HeaderValue::from_str(authority).map_err(|_| bad_authority())?,

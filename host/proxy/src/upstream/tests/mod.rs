@@ -4,6 +4,7 @@ mod origin;
 
 mod answers;
 mod breaker;
+mod fetch;
 mod http2;
 mod limits;
 mod reload;

@@ -1,0 +1,64 @@
+//! Outbound exchanges of plugins, through the same pools, breakers, limits and TLS as forwarded requests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::forward::{Notes, deliver, within};
+use super::request::Order;
+use crate::fault::{Fault, FaultKind};
+use crate::snapshot::Snapshot;
+
+/// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits and TLS as forwarded requests. The path of
+/// the request's URI is used, its authority is not: `Host` is the endpoint's. The caller adds `traceparent`. The body is
+/// collected, at most `limit` bytes, within `timeout`.
+///
+/// # Errors
+/// As [`forward`](super::forward); a response over the limit is `UpstreamProtocol` with the detail `response too
+/// large`; an unknown upstream is `NoEndpoint`.
+pub async fn fetch(
+    snapshot: &Arc<Snapshot>,
+    upstream: &str,
+    request: Request<Bytes>,
+    timeout: Option<Duration>,
+    limit: usize,
+) -> Result<Response<Bytes>, Fault> {
+    let unknown = || Fault::new(FaultKind::NoEndpoint).detail("there is no such upstream").unsent();
+    let upstream = snapshot.upstreams.get(upstream).ok_or_else(unknown)?;
+    let (parts, body) = request.into_parts();
+    let root = PathAndQuery::from_static("/");
+    let order = Order {
+        method: &parts.method,
+        target: parts.uri.path_and_query().unwrap_or(&root),
+        headers: &parts.headers,
+        authority: None,
+        upgrade: None,
+        hash_key: None,
+        passport: None,
+    };
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut notes = Notes::default();
+    let exchange = async {
+        let response = deliver(upstream, &order, body.into(), deadline, &mut notes).await?;
+        let (parts, body) = response.into_parts();
+        let collected =
+            Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
+        Ok(Response::from_parts(parts, collected.to_bytes()))
+    };
+    within(deadline, exchange).await
+}
+
+/// Why a response could not be collected.
+fn collecting(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Fault {
+    match error.downcast::<Fault>() {
+        Ok(fault) => *fault,
+        Err(error) if error.is::<LengthLimitError>() => Fault::new(FaultKind::UpstreamProtocol)
+            .detail("response too large")
+            .cause(format!("more than {limit} bytes")),
+        Err(error) => Fault::new(FaultKind::UpstreamReset).cause(error.to_string()),
+    }
+}
