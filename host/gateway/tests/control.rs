@@ -68,7 +68,7 @@ async fn a_bad_configuration_keeps_the_last_good_one_and_every_way_of_asking_say
     eventually("the refusal", async || !last_change(&gateway).await["applied"].as_bool().unwrap()).await;
 
     let change = last_change(&gateway).await;
-    assert!(change["problems"][0].as_str().unwrap().contains("witgate.toml:9:1"), "{change}");
+    assert!(change["problems"][0].as_str().unwrap().contains("witgate.toml:10:1"), "{change}");
     assert!(gateway.metric("witgate_reloads_total", &["result=\"failed\""]).await >= 1.0);
     assert!(gateway.output().contains("nonsense"), "the log says why");
     let reloaded = command(&gateway, &["reload"]);

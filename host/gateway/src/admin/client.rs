@@ -123,9 +123,17 @@ where
     }
 }
 
+/// Where the gateway of a configuration has its admin listener.
+pub(crate) fn place(config: &Path) -> Option<Place> {
+    let Ok(loaded) = witgate_config::load(config) else { return place_in(config) };
+    let admin = loaded.config.admin;
+    let tcp = |address: SocketAddr| Place::Tcp(address.to_string(), admin.token.clone());
+    admin.socket.map(Place::Socket).or_else(|| admin.address.map(tcp))
+}
+
 /// The admin settings as far as they can be read from a configuration, even one that has mistakes elsewhere: it is
 /// just then that one wants to ask the running gateway.
-pub(crate) fn place_in(config: &Path) -> Option<Place> {
+fn place_in(config: &Path) -> Option<Place> {
     let files = if config.is_dir() {
         crate::watch::names(config, "toml").into_iter().map(|name| config.join(name)).collect()
     } else {

@@ -7,6 +7,8 @@ mod place;
 mod plugin;
 mod proxy;
 mod reload;
+mod request;
+mod route;
 mod routes;
 mod run;
 mod status;
@@ -35,6 +37,7 @@ enum Command {
     Validate(validate::Arguments),
     Proxy(proxy::Arguments),
     Routes(routes::Arguments),
+    Route(route::Arguments),
     Upstreams(upstreams::Arguments),
     Status(status::Arguments),
     Reload(reload::Arguments),
@@ -51,6 +54,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Proxy(arguments) => proxy::run(&arguments),
         Command::Routes(arguments) => routes::run(&arguments),
+        Command::Route(arguments) => route::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),

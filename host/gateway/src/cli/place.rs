@@ -49,7 +49,7 @@ impl AdminPlace {
         if let Some(text) = &self.admin {
             return Place::parse(text, self.token.clone());
         }
-        match client::place_in(&self.config.path()) {
+        match client::place(&self.config.path()) {
             Some(Place::Tcp(address, token)) => Place::Tcp(address, self.token.clone().or(token)),
             Some(place) => place,
             None => Place::Tcp(ADMIN.to_owned(), self.token.clone()),

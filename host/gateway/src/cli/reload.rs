@@ -11,7 +11,8 @@ use crate::exit::{Exit, Failure, Outcome};
 
 /// Have a running gateway read its configuration and plugins again.
 ///
-/// If anything is wrong with them, it stays as it is and this command says why (exit code 3).
+/// If anything is wrong with the configuration, the gateway stays as it is and this command says why (exit code 3). A
+/// plugin that is refused stays at its last good version while all else takes effect (exit code 4).
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -28,10 +29,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     for problem in &change.problems {
         eprintln!("{}", problem.trim_end());
     }
-    if change.applied {
-        say("reloaded\n")
-    } else {
-        Err(Failure::new(Exit::Config, "not reloaded: the gateway stays as it was"))
+    match (change.applied, change.problems.is_empty()) {
+        (true, true) => say("reloaded\n"),
+        (true, false) => {
+            Err(Failure::new(Exit::PluginRefused, "reloaded, but not every plugin could be taken"))
+        }
+        (false, _) => Err(Failure::new(Exit::Config, "not reloaded: the gateway stays as it was")),
     }
 }
 

@@ -61,7 +61,8 @@ fn row(config: &Config, route: &Route) -> Row {
     }
 }
 
-fn destination(action: &Action) -> String {
+/// Where a route leads, in one word or a few.
+pub(super) fn destination(action: &Action) -> String {
     match action {
         Action::Forward(forward) => match forward.upstreams.as_slice() {
             [(name, _)] => name.clone(),

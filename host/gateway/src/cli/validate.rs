@@ -24,8 +24,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Checks the configuration at a path.
 pub(crate) fn validate(path: PathBuf) -> Outcome {
-    let snapshot = control::build_once(&Source::Path(path.clone()))?;
-    let config = &snapshot.config;
+    let built = control::build_once(&Source::Path(path.clone()))?;
+    for reservation in &built.reservations {
+        eprintln!("warning: {reservation}");
+    }
+    let config = &built.snapshot.config;
     say(&format!(
         "{} is valid: listeners {}, routes {}, upstreams {}, bindings {}\n",
         path.display(),

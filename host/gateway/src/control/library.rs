@@ -282,10 +282,10 @@ impl<C> Draft<C> {
         self.shelves.iter().map(|(name, shelf)| (name.clone(), shelf.serving.clone())).collect()
     }
 
-    /// What of the files could not be taken, as `binding: reason`.
+    /// What of the files could not be taken, as `binding: reason`. A version that is held back on purpose is none of it.
     pub(crate) fn reservations(&self) -> Vec<String> {
-        let told = |(name, shelf): (&String, &Shelf<C>)| Some(format!("{name}: {}", shelf.problem.as_ref()?));
-        self.shelves.iter().filter_map(told).collect()
+        let refused = self.shelves.iter().filter(|(_, shelf)| shelf.held.is_none());
+        refused.filter_map(|(name, shelf)| Some(format!("{name}: {}", shelf.problem.as_ref()?))).collect()
     }
 }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use witgate_config::Config;
 use witgate_config::model::LogLevel;
+use witgate_config::{Config, Problems};
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
@@ -31,7 +31,7 @@ use crate::watch::{FileWatch, Fingerprint};
 use components::Components;
 use handle::{Handle, Request};
 use library::{Draft, Library, Loader};
-use source::{Reading, Refusal, Source};
+use source::{Reading, Refusal, Source, Trouble};
 use status::{BindingState, Change, ListenerStatus, Phase, Status};
 
 /// How often snapshots that were replaced are looked at: those that no request uses any more are dropped here, not on
@@ -62,16 +62,36 @@ struct Service {
     fingerprint: Fingerprint,
 }
 
-/// Builds a configuration once, for commands that look at what came of it and put nothing in service.
+/// A configuration that was built, but not put in service.
+pub(crate) struct Built {
+    /// What a request would see.
+    pub(crate) snapshot: Snapshot,
+    /// Plugins that could not be loaded although that keeps nothing from starting (`start = "degraded"`).
+    pub(crate) reservations: Vec<String>,
+}
+
+/// Builds a configuration with its plugins, for commands that look at what came of it.
 ///
 /// # Errors
 /// All problems at once.
-pub(crate) fn build_once(source: &Source) -> Result<Snapshot, Refusal> {
+pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let reading = source.read()?;
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None)
         .map_err(|problem| reading.refusal(Exit::Failure, vec![problem]))?;
-    build(&Library::new(components), &reading, false, None).map(|(_, snapshot)| snapshot)
+    let (draft, snapshot) = build(&Library::new(components), &reading, false, None)?;
+    Ok(Built { snapshot, reservations: draft.reservations() })
+}
+
+/// Builds a configuration without loading its plugins, for commands that ask about routes.
+///
+/// # Errors
+/// All problems at once.
+pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
+    let reading = source.read()?;
+    let plugins = library::stand_ins(&reading.config);
+    Snapshot::build(reading.config.clone(), plugins, None)
+        .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
 
 /// Looks at a component as a gateway would, without any configuration.
@@ -156,6 +176,7 @@ impl Control {
     /// Takes requests until one of them is to drain.
     fn serve(mut self) -> Outcome {
         loop {
+            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             match self.requests.recv_timeout(SWEEP) {
                 Ok(Request::Reload { reason, force, reply }) => {
                     process::notify(Notice::Reloading);
@@ -186,6 +207,9 @@ impl Control {
             Ok(reservations) => Ok((reading, reservations)),
             Err(refusal) => Err(refusal),
         });
+        self.telemetry
+            .metrics()
+            .reload(outcome.as_ref().is_ok_and(|(_, reservations)| reservations.is_empty()));
         match outcome {
             Ok((reading, reservations)) => self.in_service(&reading, &reason, reservations),
             Err(refusal) => self.refused(&reason, &refusal),
@@ -233,7 +257,7 @@ impl Control {
             && reading.fingerprint.agrees(&self.service.fingerprint, &plugin_files)
     }
 
-    fn swap(&mut self, snapshot: Snapshot, previous: Arc<Snapshot>) -> Result<(), witgate_config::Problems> {
+    fn swap(&mut self, snapshot: Snapshot, previous: Arc<Snapshot>) -> Result<(), Problems> {
         let snapshot = Arc::new(snapshot);
         self.service.data_plane.swap(snapshot.clone())?;
         self.telemetry.follow(snapshot);
@@ -247,7 +271,7 @@ impl Control {
         let outcome =
             self.library.draft_previous(binding, &config, state, reason.clone()).and_then(|draft| {
                 let previous = self.service.data_plane.snapshot();
-                let told = |problems: witgate_config::Problems| {
+                let told = |problems: Problems| {
                     problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
                 };
                 let snapshot = Snapshot::build(config, draft.plugins(), Some(&previous)).map_err(told)?;
@@ -255,7 +279,12 @@ impl Control {
                 self.library.keep(draft);
                 Ok(())
             });
-        self.note(format!("{binding}: {reason}"), outcome.is_ok(), outcome.err().into_iter().collect());
+        let applied = outcome.is_ok();
+        self.note(
+            format!("{binding}: {reason}"),
+            applied,
+            outcome.err().into_iter().map(Trouble::from).collect(),
+        );
         self.status.last_change.clone()
     }
 
@@ -271,28 +300,27 @@ impl Control {
     fn in_service(&mut self, reading: &Reading, reason: &str, reservations: Vec<String>) {
         self.status.undeclared = reading.undeclared();
         self.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
-        self.note(reason.to_owned(), true, reservations);
+        self.note(reason.to_owned(), true, reservations.into_iter().map(Trouble::from).collect());
     }
 
     fn refused(&mut self, reason: &str, refusal: &Refusal) {
-        let list = self.source.watch_list(&refusal.files);
-        self.watch.watch_also(list);
-        self.note(reason.to_owned(), false, refusal.rendered());
+        self.watch.watch_also(self.source.watch_list(&refusal.files));
+        self.note(reason.to_owned(), false, refusal.troubles());
     }
 
-    /// Tells the log, the metrics and the status what became of a change.
-    fn note(&mut self, reason: String, applied: bool, problems: Vec<String>) {
-        self.telemetry.metrics().reload(applied && problems.is_empty());
+    /// Tells the log and the status what became of a change.
+    fn note(&mut self, reason: String, applied: bool, troubles: Vec<Trouble>) {
         let version = self.service.data_plane.snapshot().version;
-        let (level, message) = match (applied, problems.is_empty()) {
+        let (level, message) = match (applied, troubles.is_empty()) {
             (true, true) => (LogLevel::Info, "in service"),
-            (true, false) => (LogLevel::Error, "in service, but not everything could be taken"),
+            (true, false) => (LogLevel::Error, "in service, but not every plugin could be taken"),
             (false, _) => (LogLevel::Error, "refused, everything is as before"),
         };
         self.telemetry.log(level, message, &[("reason", &reason), ("version", &version)]);
-        for problem in &problems {
-            self.telemetry.log(LogLevel::Error, problem.clone(), &[("reason", &reason)]);
+        for trouble in &troubles {
+            self.telemetry.log(LogLevel::Error, trouble.message.clone(), &[("at", &trouble.place)]);
         }
+        let problems = troubles.into_iter().map(|trouble| trouble.rendered).collect();
         self.status.last_change = Change { at: status::now(), reason, applied, problems };
         self.publish(version);
     }

@@ -112,7 +112,11 @@ impl Reading {
     }
 
     /// Problems found with what this configuration asks for.
-    pub(crate) fn refusal(&self, exit: Exit, problems: Problems) -> Refusal {
+    pub(crate) fn refusal(&self, exit: Exit, mut problems: Problems) -> Refusal {
+        if self.sources.files.is_empty() {
+            // There is no text to point at: the keys have to say where.
+            problems.iter_mut().for_each(|problem| problem.span = None);
+        }
         let files = self.watch.files.iter().cloned().collect();
         Refusal { exit, problems, sources: self.sources.clone(), files }
     }
@@ -124,11 +128,43 @@ impl Refusal {
         witgate_config::render(&self.problems, &self.sources, color)
     }
 
-    /// One rendered text for each problem, for the status.
-    pub(crate) fn rendered(&self) -> Vec<String> {
-        let render =
-            |problem: &Problem| witgate_config::render(std::slice::from_ref(problem), &self.sources, false);
-        self.problems.iter().map(render).collect()
+    /// One by one, for log and status.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        let trouble = |problem: &Problem| Trouble {
+            message: problem.message.clone(),
+            place: self.place(problem),
+            rendered: witgate_config::render(std::slice::from_ref(problem), &self.sources, false),
+        };
+        self.problems.iter().map(trouble).collect()
+    }
+
+    /// File and line of a problem; its key, where it has none.
+    fn place(&self, problem: &Problem) -> String {
+        let span = problem.span.as_ref();
+        let found = span.and_then(|span| Some((self.sources.files.get(span.file)?, span.range.start)));
+        found.map_or_else(
+            || problem.key.clone(),
+            |((path, text), start)| {
+                let before = text.as_bytes().iter().take(start);
+                format!("{}:{}", path.display(), before.filter(|byte| **byte == b'\n').count() + 1)
+            },
+        )
+    }
+}
+
+/// One thing that is wrong with a change, as log and status tell it.
+pub(crate) struct Trouble {
+    /// In one line.
+    pub(crate) message: String,
+    /// Where; empty if that is nowhere.
+    pub(crate) place: String,
+    /// With the place and a hint, in several lines.
+    pub(crate) rendered: String,
+}
+
+impl From<String> for Trouble {
+    fn from(message: String) -> Self {
+        Trouble { rendered: message.clone(), place: String::new(), message }
     }
 }
 

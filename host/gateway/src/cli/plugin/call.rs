@@ -56,7 +56,7 @@ struct Report {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let head = Arc::new(arguments.request.head()?);
-    let snapshot = Arc::new(control::build_once(&arguments.binding.source(&arguments.file, None)?)?);
+    let snapshot = Arc::new(control::build_once(&arguments.binding.source(&arguments.file, None)?)?.snapshot);
     let plugin = snapshot.plugins.values().next().cloned();
     let plugin = plugin
         .ok_or_else(|| Failure::new(Exit::Failure, "the scratch configuration has lost its binding"))?;

@@ -1,15 +1,15 @@
 //! The request a plugin is called with, as the options describe it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use clap::Args;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use witgate_proxy::head::{Client, RequestHead, Scheme};
+use http::{HeaderName, HeaderValue, Method};
+use witgate_proxy::head::{Client, RequestHead};
 use witgate_proxy::pipeline::plugin::Identity;
-use witgate_proxy::telemetry::trace::{self, TraceContext};
 
+use crate::cli::request;
 use crate::exit::{Exit, Failure};
 
 /// What the request is like.
@@ -22,7 +22,7 @@ pub(super) struct Options {
     #[arg(long, default_value = "/")]
     path: PathAndQuery,
     /// Header, e.g. `x-api-key: secret`; may be repeated
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = request::header)]
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Authority the client asks for
     #[arg(long, default_value = "localhost")]
@@ -38,40 +38,15 @@ pub(super) struct Options {
     claims: Vec<String>,
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is written as `name: value`")?;
-    let name = name.trim().parse::<HeaderName>().map_err(|error| error.to_string())?;
-    let value = value.trim().parse::<HeaderValue>().map_err(|error| error.to_string())?;
-    Ok((name, value))
-}
-
 impl Options {
     /// The head of the request.
     ///
     /// # Errors
     /// A claim without a value.
     pub(super) fn head(&self) -> Result<RequestHead, Failure> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            headers.append(name, value.clone());
-        }
-        Ok(RequestHead {
-            method: self.method.clone(),
-            target: self.path.clone(),
-            received_target: self.path.clone(),
-            upstream_target: None,
-            upstream_method: None,
-            authority: Arc::from(self.authority.to_ascii_lowercase()),
-            scheme: Scheme::Http,
-            trailers: None,
-            client: Client { address: self.client, peer: SocketAddr::new(self.client, 0), certificate: None },
-            route: Arc::from("call"),
-            parameters: Vec::new(),
-            identity: self.identity()?,
-            request_id: trace::request_id(&headers, true),
-            trace: TraceContext::from_headers(&headers, 0.0),
-            headers,
-        })
+        let head = request::head(self.method.clone(), self.path.clone(), &self.authority, &self.headers);
+        let client = Client { address: self.client, ..head.client };
+        Ok(RequestHead { client, route: Arc::from("call"), identity: self.identity()?, ..head })
     }
 
     fn identity(&self) -> Result<Option<Identity>, Failure> {
