@@ -14,9 +14,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::fault::FaultKind;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
+use crate::upstream::{self, BreakerState, EndpointStatus};
 
 /// Words of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The states of a breaker, with their words.
+const BREAKER_STATES: [(BreakerState, &str); 3] =
+    [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
 /// The labels of a family that has one sample only.
 const NO_LABELS: [(&str, &str); 0] = [];
@@ -41,6 +46,7 @@ impl Collector for Own {
         requests(&telemetry, &mut encoder)?;
         connections(&telemetry, &mut encoder)?;
         decisions(&telemetry, &mut encoder)?;
+        upstreams(&telemetry, &mut encoder)?;
         process(&telemetry, &mut encoder)
     }
 }
@@ -189,6 +195,49 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
+/// How the upstreams of the snapshot in service stand; those of older ones are no longer of interest.
+fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let Some(snapshot) = telemetry.snapshot.load_full() else { return Ok(()) };
+    let upstreams = upstream::status(&snapshot);
+    let help = "Requests that wait for a connection";
+    let mut family = Family::gauges(encoder, "witgate_upstream_pending_requests", help)?;
+    for upstream in &upstreams {
+        family.gauge(&[("upstream", upstream.name.as_str())], upstream.pending as i64)?;
+    }
+    let endpoints = || {
+        upstreams
+            .iter()
+            .flat_map(|upstream| upstream.endpoints.iter().map(move |endpoint| (upstream, endpoint)))
+    };
+    let gauges: [(&str, &str, fn(&EndpointStatus) -> usize); 3] = [
+        ("witgate_upstream_active_requests", "Requests in flight", |endpoint| endpoint.active),
+        ("witgate_upstream_connections_open", "Connections open", |endpoint| endpoint.connections),
+        ("witgate_upstream_connections_idle", "Connections that wait for a request", |endpoint| {
+            endpoint.idle
+        }),
+    ];
+    for (name, help, read) in gauges {
+        let mut family = Family::gauges(encoder, name, help)?;
+        for (upstream, endpoint) in endpoints() {
+            let labels = [("upstream", upstream.name.as_str()), ("endpoint", endpoint.address.as_str())];
+            family.gauge(&labels, read(endpoint) as i64)?;
+        }
+    }
+    let help = "1 for the state the breaker is in, 0 for the others";
+    let mut family = Family::gauges(encoder, "witgate_upstream_breaker", help)?;
+    for (upstream, endpoint) in endpoints() {
+        for (state, word) in BREAKER_STATES {
+            let labels = [
+                ("upstream", upstream.name.as_str()),
+                ("endpoint", endpoint.address.as_str()),
+                ("state", word),
+            ];
+            family.gauge(&labels, i64::from(endpoint.breaker == state))?;
+        }
+    }
+    Ok(())
+}
+
 fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let [failed, succeeded] = &telemetry.metrics.reloads;
     let mut family =
@@ -216,4 +265,33 @@ fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resul
     family.counter(&[("outcome", "sent")], spans.sent.get())?;
     family.counter(&[("outcome", "queue-full")], spans.dropped.get())?;
     family.counter(&[("outcome", "send-failed")], spans.failed.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::snapshot::Snapshot;
+
+    #[test]
+    fn upstreams_are_shown_as_they_stand() {
+        let text = "[telemetry]\naccess_log = \"off\"\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
+                    [upstreams.users]\nendpoints = [\"127.0.0.1:1\"]\n";
+        let config =
+            witgate_config::parse_str(text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
+        let snapshot = Snapshot::build(Arc::new(config.config), Default::default(), None);
+        let telemetry = Telemetry::new();
+        telemetry.follow(Arc::new(snapshot.unwrap_or_else(|problems| panic!("{problems:?}"))));
+        let metrics = telemetry.metrics().expose();
+        let labels = r#"upstream="users",endpoint="127.0.0.1:1""#;
+        for line in [
+            format!("witgate_upstream_active_requests{{{labels}}} 0"),
+            format!("witgate_upstream_breaker{{{labels},state=\"closed\"}} 1"),
+            format!("witgate_upstream_breaker{{{labels},state=\"open\"}} 0"),
+            "witgate_snapshot_version{} 1".to_owned(),
+        ] {
+            assert!(metrics.lines().any(|written| written == line), "{line}\n{metrics}");
+        }
+    }
 }
