@@ -73,6 +73,14 @@ impl Connection {
         opened.map_err(|error| fault_of(&error).unsent())
     }
 
+    /// Whether nothing is known of its end.
+    pub(super) fn is_alive(&self) -> bool {
+        match self {
+            Connection::Http1(connection) => connection.sender.is_ready(),
+            Connection::Http2(stream) => !stream.connection.is_closed(),
+        }
+    }
+
     /// Sends a request. What was not begun comes back with the error.
     pub(super) async fn send(
         &mut self,

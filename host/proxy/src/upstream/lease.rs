@@ -21,6 +21,9 @@ use crate::fault::{Fault, FaultKind};
 /// How long a connection whose exchange is over has to become ready for the next.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.
+const DOUBTFUL: Duration = Duration::from_millis(500);
+
 /// A connection in use by one request. Dropped, an HTTP/1.1 connection is closed: only a finished exchange gives it back.
 /// Of an HTTP/2 connection only the stream is given up.
 pub(super) struct Lease {
@@ -48,7 +51,7 @@ impl Lease {
             connection: Some(connection),
             reused,
         };
-        if !fresh && let Some(connection) = pool::take(upstream, endpoint) {
+        if !fresh && let Some(connection) = take_idle(upstream, endpoint).await {
             return Ok(lease(connection, true));
         }
         if upstream.config.protocol == UpstreamProtocol::Http2 {
@@ -105,6 +108,21 @@ impl Drop for Lease {
     }
 }
 
+/// A connection of this core's pool. One that has been idle for long may have been closed by the endpoint while this core
+/// was busy: then the core first looks at what its sockets have to say. A short turn is cheaper than a lost request.
+async fn take_idle(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Option<Connection> {
+    while let Some((connection, idle)) = pool::take(upstream, endpoint) {
+        if idle < DOUBTFUL {
+            return Some(connection);
+        }
+        tokio::task::yield_now().await;
+        if connection.is_alive() {
+            return Some(connection);
+        }
+    }
+    None
+}
+
 /// Under one lock for the endpoint and core, so that a crowd of requests shares one new connection.
 async fn open_shared(
     upstream: &Arc<Upstream>,
@@ -116,7 +134,7 @@ async fn open_shared(
         let timeout = tokio::time::timeout(upstream.config.connect_timeout, lock.lock()).await;
         let _guard = timeout
             .map_err(|_| Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string()).unsent())?;
-        if !fresh && let Some(connection) = pool::take(upstream, endpoint) {
+        if !fresh && let Some((connection, _)) = pool::take(upstream, endpoint) {
             return Ok((connection, true));
         }
         match ask(upstream, endpoint) {

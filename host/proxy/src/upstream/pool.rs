@@ -74,17 +74,21 @@ pub(super) fn core() -> Arc<Core> {
     POOL.with_borrow(|pool| pool.core.clone())
 }
 
-/// A connection that waits for a request, if there is one that lives.
-pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<Connection> {
+/// A connection that waits for a request, if there is one that lives, and how long it has been idle.
+pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<(Connection, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let shelf = pool.shelves.get_mut(&endpoint.id)?;
-        while let Some(idle) = shelf.idle.pop_back() {
-            if idle.since.elapsed() < upstream.config.keep_alive && idle.connection.sender.is_ready() {
-                return Some(Connection::Http1(idle.connection));
+        while let Some(Idle { connection, since }) = shelf.idle.pop_back() {
+            if since.elapsed() < upstream.config.keep_alive && connection.sender.is_ready() {
+                return Some((Connection::Http1(connection), since.elapsed()));
             }
         }
         shelf.shared.retain(|connection| !connection.is_closed());
-        shelf.shared.iter().find_map(Http2::stream).map(Connection::Http2)
+        shelf.shared.iter().find_map(|connection| {
+            let idle =
+                if connection.is_idle() { connection.idle_since.get().elapsed() } else { Duration::ZERO };
+            Some((Connection::Http2(connection.stream()?), idle))
+        })
     })
 }
 
