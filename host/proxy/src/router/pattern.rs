@@ -44,7 +44,7 @@ impl Pattern {
         match path {
             None => Ok(Pattern { segments: Vec::new(), end: End::Prefix }),
             Some(PathMatch::Prefix(prefix)) => Pattern::prefix(prefix),
-            Some(PathMatch::Pattern(pattern)) => Pattern::pattern(pattern),
+            Some(PathMatch::Pattern(pattern)) => Pattern::segments(pattern),
         }
     }
 
@@ -64,7 +64,8 @@ impl Pattern {
         Ok(Pattern { segments, end: End::Prefix })
     }
 
-    fn pattern(pattern: &str) -> Result<Pattern, (String, String)> {
+    /// A pattern that a path matches as a whole.
+    fn segments(pattern: &str) -> Result<Pattern, (String, String)> {
         let mut segments = Vec::new();
         let mut end = End::Exact;
         for part in after_slash(pattern)?.split('/') {
@@ -88,9 +89,9 @@ impl Pattern {
                 None => segments.push(literal(part)),
             }
         }
-        let pattern_names = Pattern { segments, end };
-        pattern_names.names_are_unique(pattern)?;
-        Ok(pattern_names)
+        let parsed = Pattern { segments, end };
+        parsed.names_are_unique(pattern)?;
+        Ok(parsed)
     }
 
     fn names_are_unique(&self, pattern: &str) -> Result<(), (String, String)> {

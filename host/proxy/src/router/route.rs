@@ -58,7 +58,7 @@ impl Rule {
             .ok();
         let action = pattern.as_ref().and_then(|pattern| {
             let action = Prepared::compile(&config.action, pattern);
-            action.map_err(|(key, message, hint)| report(&key, message, hint)).ok()
+            action.map_err(|(key, message, hint)| report(key, message, hint)).ok()
         });
         match (pattern, conditions, action) {
             (Some(pattern), Some(conditions), Some(action)) => {

@@ -32,9 +32,8 @@ pub(super) fn build(
     let mut routers = HashMap::new();
     for listener in &config.listeners {
         let listener_filters = build_filters(&listener.filters, problems);
-        let belongs = |route: &model::Route| {
-            route.listeners.is_empty() || route.listeners.iter().any(|name| *name == listener.name)
-        };
+        let belongs =
+            |route: &model::Route| route.listeners.is_empty() || route.listeners.contains(&listener.name);
         let mut routes = Vec::new();
         for (settings, rule, route_filters) in prepared.iter().filter(|(route, ..)| belongs(route)) {
             let mut route = Route::new((*settings).clone(), rule.clone());

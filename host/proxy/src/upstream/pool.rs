@@ -221,12 +221,12 @@ impl Shelf {
             self.close_oldest(closed);
         }
         self.shared.retain(|connection| {
-            let over = connection.retiring.get() || old(connection.idle_since.get());
-            let keep = !connection.is_closed() && !(connection.is_idle() && over);
-            if !keep {
+            let spent = connection.retiring.get() || old(connection.idle_since.get());
+            let close = connection.is_closed() || (connection.is_idle() && spent);
+            if close {
                 closed.push(Closed::Http2 { _connection: connection.clone() });
             }
-            keep
+            !close
         });
         self.close_idle(upstream.limit.waiting(), closed);
         true
