@@ -1,14 +1,195 @@
-//! placeholder
-use crate::journal::Journal;
-use std::path::Path;
+//! Compiled code on disk, so that a restart does not compile again.
+//!
+//! Code that is loaded is run, so the folder must be the gateway's alone, and every entry carries a code of
+//! authentication (HMAC-SHA-256) over what it was compiled from, by what, and itself. The key is in a file of its own
+//! beside the folder: who can only write into the folder cannot make an entry. A cache that is not sound is not used;
+//! the gateway then compiles, which is slow and not wrong.
+
+mod folder;
+
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hmac;
 use wasmtime::component::Component;
-pub(crate) struct Cache {}
+use witgate_config::model::LogLevel;
+
+use crate::deserialize::deserialize;
+use crate::inspect::hexadecimal;
+use crate::journal::Journal;
+
+/// Bytes of the code of authentication at the beginning of an entry.
+const TAG: usize = 32;
+
+/// Entries that are kept; the oldest go first.
+const ENTRIES: usize = 64;
+
+/// The cache of one folder.
+pub(crate) struct Cache {
+    folder: PathBuf,
+    key: hmac::Key,
+}
+
 impl Cache {
-    pub(crate) fn open(_folder: &Path, _journal: &dyn Journal) -> Option<Self> {
-        None
+    /// Opens a folder, making it if it is not there. None, with a line in the log, if it is not sound.
+    pub(crate) fn open(path: &Path, journal: &dyn Journal) -> Option<Self> {
+        let opened = folder::prepare(path).and_then(|()| folder::key(path));
+        match opened {
+            Ok(key) => Some(Cache { folder: path.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &key) }),
+            Err(reason) => {
+                let text = format!("compiled plugins are not kept in {}: {reason}", path.display());
+                journal.write(LogLevel::Warn, "-", &text);
+                None
+            }
+        }
     }
-    pub(crate) fn load(&self, _engine: &wasmtime::Engine, _digest: &[u8; 32]) -> Option<Component> {
-        None
+
+    /// The code of a component for this engine; none if there is no sound entry.
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> Option<Component> {
+        let path = self.path(engine, digest);
+        let component = match folder::read(&path) {
+            Ok(entry) => self.sound(engine, digest, &entry).and_then(|code| deserialize(engine, code).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(_) => None,
+        };
+        if component.is_none() {
+            // Damaged, forged, or not ours alone: it is never asked again.
+            let _gone = fs::remove_file(&path);
+        }
+        component
     }
-    pub(crate) fn store(&self, _digest: &[u8; 32], _component: &Component) {}
+
+    /// The code in an entry, if the entry was written by us for this place.
+    fn sound<'e>(&self, engine: &wasmtime::Engine, digest: &[u8; 32], entry: &'e [u8]) -> Option<&'e [u8]> {
+        let (tag, code) = entry.split_at_checked(TAG)?;
+        hmac::verify(&self.key, &self.authenticated(engine, digest, code), tag).is_ok().then_some(code)
+    }
+
+    /// Keeps the code of a component. What cannot be written is compiled again next time.
+    pub(crate) fn store(&self, engine: &wasmtime::Engine, digest: &[u8; 32], component: &Component) {
+        let Ok(code) = component.serialize() else { return };
+        let tag = hmac::sign(&self.key, &self.authenticated(engine, digest, &code));
+        let mut entry = tag.as_ref().to_vec();
+        entry.extend_from_slice(&code);
+        let _unkept = folder::write(&self.path(engine, digest), &entry);
+        folder::trim(&self.folder, ENTRIES);
+    }
+
+    /// What an entry's code of authentication covers: where it belongs, and all of it.
+    fn authenticated(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) -> Vec<u8> {
+        let mut covered = Vec::with_capacity(digest.len() + size_of::<u64>() + code.len());
+        covered.extend_from_slice(digest);
+        covered.extend_from_slice(&compatibility(engine).to_le_bytes());
+        covered.extend_from_slice(code);
+        covered
+    }
+
+    fn path(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> PathBuf {
+        self.folder.join(format!("{}-{:016x}.code", hexadecimal(digest), compatibility(engine)))
+    }
+}
+
+/// A number that differs between engines that cannot run each other's code.
+fn compatibility(engine: &wasmtime::Engine) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Journal for Lines {
+        fn enabled(&self, _level: LogLevel) -> bool {
+            true
+        }
+
+        fn write(&self, _level: LogLevel, _binding: &str, message: &str) {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
+    }
+
+    /// The smallest component there is.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn kept(folder: &Path) -> (Cache, wasmtime::Engine, PathBuf) {
+        let engine = wasmtime::Engine::default();
+        let cache = Cache::open(folder, &Lines::default()).expect("the folder is ours");
+        cache.store(&engine, &[1; 32], &Component::new(&engine, EMPTY).unwrap());
+        let path = cache.path(&engine, &[1; 32]);
+        (cache, engine, path)
+    }
+
+    #[test]
+    fn what_was_kept_is_loaded_also_by_the_next_process() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("code");
+        let (_, engine, _) = kept(&folder);
+        let again = Cache::open(&folder, &Lines::default()).unwrap();
+        assert!(again.load(&engine, &[1; 32]).is_some());
+        assert!(again.load(&engine, &[2; 32]).is_none());
+    }
+
+    #[test]
+    fn an_entry_that_was_touched_is_not_loaded_and_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let (cache, engine, path) = kept(&parent.path().join("code"));
+        let sound = fs::read(&path).unwrap();
+        for at in [0, TAG, sound.len() - 1] {
+            let mut touched = sound.clone();
+            touched[at] ^= 1;
+            folder::write(&path, &touched).unwrap();
+            assert!(cache.load(&engine, &[1; 32]).is_none(), "byte {at}");
+            assert!(!path.exists());
+        }
+        // A sound entry in another's place is no better.
+        folder::write(&cache.path(&engine, &[2; 32]), &sound).unwrap();
+        assert!(cache.load(&engine, &[2; 32]).is_none());
+    }
+
+    #[test]
+    fn a_folder_that_others_could_write_to_is_not_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let lines = Lines::default();
+        let open = parent.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Cache::open(&open, &lines).is_none());
+        let linked = parent.path().join("linked");
+        std::os::unix::fs::symlink(parent.path(), &linked).unwrap();
+        assert!(Cache::open(&linked, &lines).is_none());
+        let texts = lines.0.lock().unwrap().join("\n");
+        assert!(texts.contains("0700") && texts.contains("symbolic link"), "{texts}");
+    }
+
+    #[test]
+    fn a_key_that_others_could_read_is_not_used() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("code");
+        drop(kept(&folder));
+        let key = folder::key_path(&folder).unwrap();
+        fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Cache::open(&folder, &Lines::default()).is_none());
+    }
+
+    #[test]
+    fn the_folder_does_not_grow_without_end() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("code");
+        let (cache, engine, _) = kept(&folder);
+        let component = Component::new(&engine, EMPTY).unwrap();
+        for number in 0..ENTRIES + 10 {
+            cache.store(&engine, &[u8::try_from(number).unwrap(); 32], &component);
+        }
+        assert!(fs::read_dir(&folder).unwrap().count() <= ENTRIES);
+    }
 }

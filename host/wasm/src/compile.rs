@@ -77,7 +77,7 @@ impl Bench {
             None => {
                 let component = Component::new(engine, bytes)?;
                 if let Some(cache) = &self.cache {
-                    cache.store(&digest, &component);
+                    cache.store(engine, &digest, &component);
                 }
                 component
             }

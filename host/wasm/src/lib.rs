@@ -27,6 +27,7 @@ mod budget;
 mod cache;
 mod call;
 mod compile;
+mod deserialize;
 mod engine;
 mod expose;
 mod imports;

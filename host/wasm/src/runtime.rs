@@ -1,6 +1,6 @@
 //! The runtime: what all bindings share, for the life of the process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -65,15 +65,18 @@ pub struct Runtime {
     compiler: Compiler,
     upkeep: Upkeep,
     journal: Arc<dyn Journal>,
-    keys: Mutex<HashMap<String, Arc<MemoryKeys>>>,
     watched: Arc<Watched>,
 }
 
-/// The bindings whose numbers are shown.
+/// What outlives versions and reloads, and whose numbers are shown.
 #[derive(Default)]
 pub(crate) struct Watched {
+    /// The keys of each plugin.
+    keys: Mutex<HashMap<String, Arc<MemoryKeys>>>,
+    /// The counters of each binding.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
-    serving: Mutex<HashMap<Arc<str>, Weak<Loaded>>>,
+    /// The versions of each binding that are alive, the newest last.
+    versions: Mutex<HashMap<Arc<str>, Vec<Weak<Loaded>>>>,
 }
 
 impl Runtime {
@@ -94,7 +97,6 @@ impl Runtime {
             compiler: Compiler::start(Arc::clone(&engine), cache).map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
             journal: Arc::clone(telemetry) as Arc<dyn Journal>,
-            keys: Mutex::default(),
             watched,
             engine,
             options,
@@ -197,7 +199,7 @@ impl Runtime {
     }
 
     fn keys(&self, name: &str, plugin: &model::Plugin) -> Arc<MemoryKeys> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.watched.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let of_plugin =
             keys.entry(name.to_owned()).or_insert_with(|| Arc::new(MemoryKeys::new(plugin.store_bytes)));
         of_plugin.set_budget(plugin.store_bytes);
@@ -206,20 +208,28 @@ impl Runtime {
 
     /// Shows a binding's numbers for as long as it is in service.
     pub(crate) fn watch(&self, loaded: &Arc<Loaded>) {
-        let mut serving = self.watched.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        serving.retain(|_, known| known.strong_count() > 0);
-        serving.insert(Arc::clone(&loaded.name), Arc::downgrade(loaded));
+        let mut versions = self.watched.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.values_mut().for_each(|alive| alive.retain(|version| version.strong_count() > 0));
+        versions.retain(|_, alive| !alive.is_empty());
+        versions.entry(Arc::clone(&loaded.name)).or_default().push(Arc::downgrade(loaded));
     }
 }
 
 impl Watched {
-    /// Every binding in service, by name.
+    /// Bytes in the store of each plugin, by name.
+    pub(crate) fn stored(&self) -> BTreeMap<String, usize> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().map(|(plugin, keys)| (plugin.clone(), keys.used())).collect()
+    }
+
+    /// Every binding in service, by name: its newest version.
     pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
-        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut alive: Vec<Arc<Loaded>> = serving.values().filter_map(Weak::upgrade).collect();
-        drop(serving);
-        alive.sort_by(|one, other| one.name.cmp(&other.name));
-        alive
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = |alive: &Vec<Weak<Loaded>>| alive.iter().rev().find_map(Weak::upgrade);
+        let mut bindings: Vec<Arc<Loaded>> = versions.values().filter_map(newest).collect();
+        drop(versions);
+        bindings.sort_by(|one, other| one.name.cmp(&other.name));
+        bindings
     }
 }
 
