@@ -10,7 +10,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use witgate_config::model::Budget;
 use witgate_proxy::pipeline::plugin::CallFailure;
 
-use crate::engine::{TICK, Ticks};
+use crate::engine::TICK;
 
 /// Ticks until the first look at the clocks. One may be over at once; two are at least one whole tick.
 pub(crate) const FIRST_LOOK: u64 = 2;
@@ -32,37 +32,36 @@ impl std::error::Error for Killed {}
 pub(crate) struct Stopwatch(Arc<Mutex<Reading>>);
 
 struct Reading {
-    ticks: Arc<Ticks>,
     cpu: Duration,
     wall: Duration,
     /// When the call began.
     begun: Instant,
     /// When this core took it up; later than `begun` once it has waited.
     resumed: Instant,
-    /// The thread's CPU clock then, or at most a tick earlier.
+    /// The most that the thread's CPU clock can have shown then.
     clock: Duration,
     /// CPU time before it last waited.
     spent: Duration,
 }
 
 impl Stopwatch {
-    /// A stopwatch for calls under this budget.
-    pub(crate) fn new(budget: &Budget, ticks: Arc<Ticks>) -> Self {
+    /// A stopwatch that no call has begun yet.
+    pub(crate) fn new() -> Self {
         let now = Instant::now();
         Stopwatch(Arc::new(Mutex::new(Reading {
-            cpu: budget.cpu,
-            wall: budget.wall,
+            cpu: Duration::ZERO,
+            wall: Duration::ZERO,
             begun: now,
             resumed: now,
             clock: Duration::ZERO,
             spent: Duration::ZERO,
-            ticks,
         })))
     }
 
-    /// A call begins.
-    pub(crate) fn begin(&self) {
+    /// A call begins, which may take so much.
+    pub(crate) fn begin(&self, cpu: Duration, wall: Duration) {
         self.with(|reading| {
+            (reading.cpu, reading.wall) = (cpu, wall);
             reading.spent = Duration::ZERO;
             reading.resume();
             reading.begun = reading.resumed;
@@ -104,11 +103,11 @@ impl Stopwatch {
 impl Reading {
     fn resume(&mut self) {
         self.resumed = Instant::now();
-        self.clock = recent_cpu_clock(&self.ticks);
+        self.clock = cpu_clock_at(self.resumed);
     }
 
-    /// CPU time since the call was taken up. The clock may have been read a little before, and a thread may have been
-    /// put aside since: neither the thread's time nor the elapsed time alone is fair to the guest, the lesser is.
+    /// CPU time since the call was taken up, rather too little than too much: a thread that was put aside has used less
+    /// than the elapsed time, and its clock was read before the call began.
     fn used(&self) -> Duration {
         let elapsed = self.resumed.elapsed();
         if elapsed < TICK {
@@ -118,14 +117,14 @@ impl Reading {
     }
 }
 
-/// The CPU clock of this thread, read at most once a tick: reading it costs more than a small call.
-fn recent_cpu_clock(ticks: &Ticks) -> Duration {
+/// The most that this thread's CPU clock can show now. It is read at most once a tick, because reading it costs more than
+/// a small call; since then, the thread has used no more than the time that has passed.
+fn cpu_clock_at(now: Instant) -> Duration {
     thread_local! {
-        static LAST: Cell<Option<(u64, Duration)>> = const { Cell::new(None) };
+        static LAST: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
     }
-    let now = ticks.now();
     LAST.with(|last| match last.get() {
-        Some((tick, clock)) if tick == now => clock,
+        Some((read, clock)) if now.duration_since(read) < TICK => clock + now.duration_since(read),
         _ => {
             let clock = cpu_clock();
             last.set(Some((now, clock)));

@@ -1,7 +1,5 @@
 //! The engine: how components are compiled and where their memory comes from.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,19 +25,6 @@ const KEEP_RESIDENT: usize = 64 << 10;
 pub(crate) struct Engine {
     /// What compiles and runs.
     pub(crate) wasmtime: wasmtime::Engine,
-    /// Ticks since the start.
-    pub(crate) ticks: Arc<Ticks>,
-}
-
-/// The epoch, as the host counts it.
-#[derive(Default)]
-pub(crate) struct Ticks(AtomicU64);
-
-impl Ticks {
-    /// Ticks since the start.
-    pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 impl Engine {
@@ -53,9 +38,8 @@ impl Engine {
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Engine> {
         let pooled = wasmtime::Engine::new(config().allocation_strategy(pool(instances)));
         let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(&config()))?;
-        let ticks = Arc::new(Ticks::default());
-        start_ticker(&wasmtime, Arc::clone(&ticks))?;
-        Ok(Engine { wasmtime, ticks })
+        start_ticker(&wasmtime)?;
+        Ok(Engine { wasmtime })
     }
 }
 
@@ -92,12 +76,11 @@ fn pool(instances: u32) -> InstanceAllocationStrategy {
 }
 
 /// One thread an engine, which ends with it.
-fn start_ticker(engine: &wasmtime::Engine, ticks: Arc<Ticks>) -> wasmtime::Result<()> {
+fn start_ticker(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     thread::Builder::new().name("witgate-epoch".into()).spawn(move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
-            ticks.0.fetch_add(1, Ordering::Relaxed);
             drop(engine);
             thread::sleep(TICK);
         }

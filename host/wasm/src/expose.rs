@@ -34,6 +34,7 @@ impl Collector for Bindings {
         calls(&rows, &mut encoder)?;
         counters(&rows, &mut encoder)?;
         gauges(&rows, &mut encoder)?;
+        stores(&self.0, &mut encoder)?;
         custom(&rows, &mut encoder)
     }
 }
@@ -110,6 +111,14 @@ fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
             Health::Probing => 2,
         };
         family.gauge(&[("binding", &**loaded.binding())], state)?;
+    }
+    Ok(())
+}
+
+fn stores(watched: &Watched, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let mut family = Family::gauges(encoder, "witgate_plugin_store_bytes", "Bytes in the store of a plugin")?;
+    for (plugin, bytes) in watched.stored() {
+        family.gauge(&[("plugin", plugin)], saturated(bytes as u64))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! One instance: a store, what it exports, and how it is made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use wasmtime::Store;
@@ -85,12 +86,12 @@ impl Template {
         Ok(Template { linked, indices, engine, waits, _code: Arc::clone(code) })
     }
 
-    /// Makes an instance; it is not configured yet.
+    /// Makes an instance, which is not configured yet. Each step of the set-up may take `time`.
     ///
     /// # Errors
     /// There is no room for it, or its start function traps.
-    pub(crate) fn instantiate(&self, rights: &Arc<Rights>) -> wasmtime::Result<Instance> {
-        let stopwatch = Stopwatch::new(&rights.budget, Arc::clone(&self.engine.ticks));
+    pub(crate) fn instantiate(&self, rights: &Arc<Rights>, time: Duration) -> wasmtime::Result<Instance> {
+        let stopwatch = Stopwatch::new();
         let mailbox = Mailbox::default();
         let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
         let mut store = Store::try_new(&self.engine.wasmtime, state)?;
@@ -99,7 +100,7 @@ impl Template {
         let watch = stopwatch.clone();
         store.epoch_deadline_callback(move |_| watch.look());
         store.set_epoch_deadline(FIRST_LOOK);
-        store.data_mut().begin(None, None);
+        store.data_mut().begin_setup(time);
         let instance = if self.waits {
             at_once(self.linked.instantiate_async(&mut store))?
         } else {
@@ -120,9 +121,13 @@ impl Template {
     ///
     /// # Errors
     /// It traps, or uses up its budget.
-    pub(crate) fn settings_schema(&self, instance: &mut Instance) -> wasmtime::Result<String> {
+    pub(crate) fn settings_schema(
+        &self,
+        instance: &mut Instance,
+        time: Duration,
+    ) -> wasmtime::Result<String> {
         let function = instance.exports.lifecycle.func_settings_schema();
-        instance.store.data_mut().begin(None, None);
+        instance.store.data_mut().begin_setup(time);
         instance.store.set_epoch_deadline(FIRST_LOOK);
         let (schema,) = if self.waits {
             at_once(function.call_async(&mut instance.store, ()))?
@@ -141,10 +146,11 @@ impl Template {
         &self,
         instance: &mut Instance,
         settings: &str,
+        time: Duration,
     ) -> wasmtime::Result<Result<lifecycle::Interest, Vec<lifecycle::SettingsProblem>>> {
         let lifecycle = instance.exports.lifecycle.clone();
         let function = lifecycle.func_configure();
-        instance.store.data_mut().begin(None, None);
+        instance.store.data_mut().begin_setup(time);
         instance.store.set_epoch_deadline(FIRST_LOOK);
         let (answer,) = if self.waits {
             at_once(function.call_async(&mut instance.store, (settings,)))?

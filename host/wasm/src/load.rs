@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use serde_json::Value;
@@ -15,12 +16,15 @@ use crate::compile::Compiled;
 use crate::inspect::Inspection;
 use crate::instance::{Instance, Template};
 use crate::plugin::Loaded;
-use crate::pool::Pool;
+use crate::pool::{Pool, Setup};
 use crate::quarantine::Quarantine;
 use crate::refusal::{Reason, Refusal, problem};
 use crate::revert::Trial;
 use crate::rights::Rights;
 use crate::runtime::Runtime;
+
+/// Time that each step of an instance's set-up may take off the data path.
+pub(crate) const SETUP: Duration = Duration::from_secs(1);
 
 /// Names of headers a plugin may declare, in each direction.
 const DECLARED: usize = 64;
@@ -65,14 +69,16 @@ pub(crate) fn prepare(
     let waits = order.binding.grants.fetch.iter().flatten().next().is_some();
     let template = Arc::new(template(runtime, component, waits)?);
     let rights = Arc::new(runtime.rights(order));
+    let begun = Instant::now();
     let mut instance = instantiate(&template, &rights)?;
     check_schema(&template, &mut instance, &order.binding.settings)?;
     let settings = Value::Object(order.binding.settings.value.clone()).to_string();
     let interest = configure(&template, &mut instance, &settings, order)?;
+    let setup = Setup { settings, quick: begun.elapsed() < order.binding.budget.cpu / 2 };
     let contracts = component.contracts();
     check_interest(&interest, contracts)?;
     let instances = order.binding.instances;
-    let pool = Pool::new(template, rights, settings, instances, runtime.cores(), runtime.upkeep().clone());
+    let pool = Pool::new(template, rights, setup, instances, runtime.cores(), runtime.upkeep().clone());
     let loaded = Loaded {
         name: Arc::from(order.name),
         version: next_version(),
@@ -156,13 +162,15 @@ fn template(runtime: &Runtime, component: &Component, waits: bool) -> Result<Tem
 }
 
 fn instantiate(template: &Template, rights: &Arc<Rights>) -> Result<Instance, Refusal> {
-    template.instantiate(rights).map_err(|error| failed("it cannot be instantiated", &error, &rights.budget))
+    template
+        .instantiate(rights, SETUP)
+        .map_err(|error| failed("it cannot be instantiated", &error, &rights.budget))
 }
 
 fn schema(template: &Template, instance: &mut Instance) -> Result<Value, Refusal> {
     let budget = instance.store.data().rights.budget;
     let text = template
-        .settings_schema(instance)
+        .settings_schema(instance, SETUP)
         .map_err(|error| failed("`settings-schema` failed", &error, &budget))?;
     serde_json::from_str(&text).map_err(|error| {
         Refusal::new(
@@ -185,7 +193,7 @@ fn configure(
     order: &Order<'_>,
 ) -> Result<Interest, Refusal> {
     let answer = template
-        .configure(instance, settings)
+        .configure(instance, settings, SETUP)
         .map_err(|error| failed("`configure` failed", &error, &order.binding.budget))?;
     match answer {
         Ok(declared) => interest(declared),

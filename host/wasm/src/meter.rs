@@ -263,6 +263,10 @@ pub struct Distribution {
 impl Distribution {
     /// Adds a value.
     pub(crate) fn observe(&self, value: f64) {
+        // One value that is no number would spoil the sum for ever.
+        if !value.is_finite() {
+            return;
+        }
         let slot = BOUNDS.partition_point(|bound| *bound < value);
         self.counts[slot].fetch_add(1, Relaxed);
         self.sum.update(Relaxed, Relaxed, |bits| (f64::from_bits(bits) + value).to_bits());

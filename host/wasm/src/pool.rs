@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use witgate_config::model::{Instances, Reuse};
@@ -15,6 +16,7 @@ use witgate_proxy::pipeline::plugin::CallFailure;
 
 use crate::call::failure_of;
 use crate::instance::{Instance, Template};
+use crate::load::SETUP;
 use crate::rights::Rights;
 use crate::upkeep::Upkeep;
 
@@ -22,11 +24,18 @@ use crate::upkeep::Upkeep;
 pub(crate) struct Pool {
     template: Arc<Template>,
     rights: Arc<Rights>,
-    /// Settings for `configure`, as JSON text.
-    settings: String,
+    setup: Setup,
     limits: Instances,
     cores: Box<[Core]>,
     upkeep: Upkeep,
+}
+
+/// How instances are set up.
+pub(crate) struct Setup {
+    /// Settings for `configure`, as JSON text.
+    pub(crate) settings: String,
+    /// Whether it takes so little time that a call may do it. Otherwise calls wait for the upkeep thread.
+    pub(crate) quick: bool,
 }
 
 /// One core's part, on cache lines of its own.
@@ -39,34 +48,47 @@ struct Held {
     idle: Vec<Instance>,
     /// Instances there are, idle or leased, and those being made.
     live: usize,
-    waiting: VecDeque<oneshot::Sender<Lease>>,
+    waiting: VecDeque<oneshot::Sender<Handover>>,
     /// Whether a refill is on its way.
     refilling: bool,
 }
 
 /// An instance for the length of one call. Dropped in the middle of a call, it takes the instance with it.
-pub(crate) struct Lease(Option<Place>);
-
-/// A place in a core's pool, and what fills it.
-struct Place {
-    pool: Arc<Pool>,
+pub(crate) struct Lease<'p> {
+    pool: &'p Arc<Pool>,
     core: usize,
     /// None: the holder has to make one.
     instance: Option<Instance>,
     calling: bool,
 }
 
+/// An instance, or the place of one, on its way to a call that waits. If that call is gone by then, it goes back.
+struct Handover {
+    pool: Arc<Pool>,
+    core: usize,
+    /// None: it has arrived.
+    content: Option<Option<Instance>>,
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        if let Some(instance) = self.content.take() {
+            self.pool.give_back(self.core, instance);
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(
         template: Arc<Template>,
         rights: Arc<Rights>,
-        settings: String,
+        setup: Setup,
         limits: Instances,
         cores: usize,
         upkeep: Upkeep,
     ) -> Self {
         let cores = (0..cores.max(1)).map(|_| Core::default()).collect();
-        Pool { template, rights, settings, limits, cores, upkeep }
+        Pool { template, rights, setup, limits, cores, upkeep }
     }
 
     /// What the instances share.
@@ -83,38 +105,36 @@ impl Pool {
     ///
     /// # Errors
     /// `Queue` if none is free in time or too many wait; else why a new one could not be made.
-    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, CallFailure> {
-        let core = this_core(self.cores.len());
+    pub(crate) async fn lease<'p>(self: &'p Arc<Self>) -> Result<Lease<'p>, CallFailure> {
+        let core = self.this_core();
         let waiting = {
             let mut held = self.held(core);
             if let Some(instance) = held.idle.pop() {
                 return Ok(self.lease_of(core, Some(instance)));
             }
-            if held.live < self.limits.max {
+            if held.live < self.limits.max && self.setup.quick {
                 held.live += 1;
                 None
-            } else if held.waiting.len() < self.limits.queue {
-                let (sender, receiver) = oneshot::channel();
-                held.waiting.push_back(sender);
-                Some(receiver)
             } else {
-                return Err(CallFailure::Queue);
+                Some(held.wait(self.limits.queue).ok_or(CallFailure::Queue)?)
             }
         };
-        let lease = match waiting {
-            None => self.lease_of(core, None),
+        let instance = match waiting {
+            None => None,
             Some(receiver) => {
+                self.refill(core);
                 let given = tokio::time::timeout(self.limits.queue_timeout, receiver).await;
-                given.ok().and_then(Result::ok).ok_or(CallFailure::Queue)?
+                let handover = given.ok().and_then(Result::ok);
+                handover.and_then(|mut handover| handover.content.take()).ok_or(CallFailure::Queue)?
             }
         };
-        lease.filled()
+        self.lease_of(core, instance).filled()
     }
 
     /// Makes and configures an instance.
-    fn make(&self, core: usize) -> Result<Instance, CallFailure> {
-        let made = self.template.instantiate(&self.rights).and_then(|mut instance| {
-            let answer = self.template.configure(&mut instance, &self.settings)?;
+    fn make(&self, core: usize, time: Duration) -> Result<Instance, CallFailure> {
+        let made = self.template.instantiate(&self.rights, time).and_then(|mut instance| {
+            let answer = self.template.configure(&mut instance, &self.setup.settings, time)?;
             answer.map_err(|_| wasmtime::Error::msg("an instance refuses settings that another took"))?;
             Ok(instance)
         });
@@ -144,12 +164,12 @@ impl Pool {
             {
                 let mut held = self.held(core);
                 held.refilling = false;
-                if held.idle.len() >= self.limits.min_idle || held.live >= self.limits.max {
+                if !self.wants(&held) {
                     return;
                 }
                 held.live += 1;
             }
-            let made = self.make(core);
+            let made = self.make(core, SETUP);
             let failed = made.is_err();
             self.give_back(core, made.ok());
             if failed {
@@ -173,18 +193,19 @@ impl Pool {
         self.cores[core].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lease_of(self: &Arc<Self>, core: usize, instance: Option<Instance>) -> Lease {
-        Lease(Some(Place { pool: Arc::clone(self), core, instance, calling: false }))
+    fn lease_of(self: &Arc<Self>, core: usize, instance: Option<Instance>) -> Lease<'_> {
+        Lease { pool: self, core, instance, calling: false }
     }
 
     /// Hands an instance, or the place of one that is gone, to whoever waits longest.
     fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Instance>) {
         let mut held = self.held(core);
         while let Some(sender) = held.waiting.pop_front() {
-            match sender.send(self.lease_of(core, instance)) {
+            let handover = Handover { pool: Arc::clone(self), core, content: Some(instance) };
+            match sender.send(handover) {
                 Ok(()) => return,
-                // Who waited has gone; the next may have it. A lease without place does nothing when it drops.
-                Err(mut lease) => instance = lease.0.take().and_then(|place| place.instance),
+                // Who waited has gone; the next may have it. Emptied, the handover does nothing when it drops.
+                Err(mut handover) => instance = handover.content.take().flatten(),
             }
         }
         match instance {
@@ -193,11 +214,21 @@ impl Pool {
         }
     }
 
-    fn wants_refill(&self, core: usize) -> bool {
+    /// Has instances made, if there are fewer than there should be.
+    fn refill(self: &Arc<Self>, core: usize) {
         let mut held = self.held(core);
-        let wanted = !held.refilling && held.idle.len() < self.limits.min_idle && held.live < self.limits.max;
+        let wanted = !held.refilling && self.wants(&held);
         held.refilling |= wanted;
-        wanted
+        drop(held);
+        if wanted {
+            self.upkeep.refill(self, core);
+        }
+    }
+
+    /// Whether a core wants more instances.
+    fn wants(&self, held: &Held) -> bool {
+        let needed = !held.waiting.is_empty() || held.idle.len() < self.limits.min_idle;
+        needed && held.live < self.limits.max
     }
 }
 
@@ -218,20 +249,33 @@ impl Drop for Pool {
     }
 }
 
-impl Lease {
+impl Held {
+    /// Joins the queue, if there is room in it.
+    fn wait(&mut self, limit: usize) -> Option<oneshot::Receiver<Handover>> {
+        if self.waiting.len() >= limit {
+            // Calls whose time was up left their places behind.
+            self.waiting.retain(|sender| !sender.is_closed());
+        }
+        (self.waiting.len() < limit).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.waiting.push_back(sender);
+            receiver
+        })
+    }
+}
+
+impl Lease<'_> {
     /// The same lease with an instance in it.
     fn filled(mut self) -> Result<Self, CallFailure> {
-        if let Some(place) = &mut self.0
-            && place.instance.is_none()
-        {
-            place.instance = Some(place.pool.make(place.core)?);
+        if self.instance.is_none() {
+            self.instance = Some(self.pool.make(self.core, self.pool.rights.budget.cpu)?);
         }
         Ok(self)
     }
 
     /// The core it belongs to.
     pub(crate) fn core(&self) -> usize {
-        self.0.as_ref().map_or(0, |place| place.core)
+        self.core
     }
 
     /// The instance, for a call that begins now.
@@ -239,27 +283,25 @@ impl Lease {
     /// # Errors
     /// `Unavailable` if there is none, which [`Pool::lease`] rules out.
     pub(crate) fn call(&mut self) -> Result<&mut Instance, CallFailure> {
-        let place = self.0.as_mut().ok_or(CallFailure::Unavailable)?;
-        place.calling = true;
-        place.instance.as_mut().ok_or(CallFailure::Unavailable)
+        self.calling = true;
+        self.instance.as_mut().ok_or(CallFailure::Unavailable)
     }
 
     /// Ends the lease after a call. The instance is kept if it is sound and may be used again.
     pub(crate) fn end(mut self, sound: bool) {
-        let Some(place) = &mut self.0 else { return };
-        let limits = &place.pool.limits;
-        if let Some(instance) = &mut place.instance {
+        let limits = &self.pool.limits;
+        if let Some(instance) = &mut self.instance {
             instance.uses += 1;
-            let again = sound && limits.reuse == Reuse::Serial && instance.uses < limits.max_uses.max(1);
-            place.calling = !again;
+            let again = sound && limits.reuse == Reuse::Serial && instance.uses < limits.max_uses;
+            self.calling = !again;
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let Some(Place { pool, core, instance, calling }) = self.0.take() else { return };
-        if !calling {
+        let (pool, core, instance) = (self.pool, self.core, self.instance.take());
+        if !self.calling {
             pool.give_back(core, instance);
             return;
         }
@@ -267,10 +309,12 @@ impl Drop for Lease {
             pool.rights.meter.gone(core, 1);
             pool.upkeep.discard(instance);
         }
-        pool.give_back(core, None);
-        if pool.wants_refill(core) {
-            pool.upkeep.refill(&pool, core);
+        if pool.setup.quick {
+            pool.give_back(core, None);
+        } else {
+            pool.held(core).live -= 1;
         }
+        pool.refill(core);
     }
 }
 

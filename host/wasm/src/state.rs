@@ -1,13 +1,14 @@
 //! The data of one store: the call under way, and what remains of its budget.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use witgate_proxy::head::RequestHead;
 use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
+use witgate_proxy::telemetry::trace::TraceContext;
 
 use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::fetch::Mailbox;
-use crate::imports::request::trace_parent;
 use crate::imports::wasi::Output;
 use crate::rights::Rights;
 
@@ -47,11 +48,17 @@ impl HostState {
     }
 
     /// A call begins: its budget is whole, its request is the one the guest may look at.
-    pub(crate) fn begin(&mut self, request: Option<Arc<RequestHead>>, response: Option<Arc<ResponseHead>>) {
+    pub(crate) fn begin(&mut self, request: Arc<RequestHead>, response: Option<Arc<ResponseHead>>) {
         self.host_calls = self.rights.budget.host_calls;
-        self.request = request;
+        self.request = Some(request);
         self.response = response;
-        self.stopwatch.begin();
+        self.stopwatch.begin(self.rights.budget.cpu, self.rights.budget.wall);
+    }
+
+    /// The instance is being set up, without a request and with time of its own.
+    pub(crate) fn begin_setup(&mut self, time: Duration) {
+        self.host_calls = self.rights.budget.host_calls;
+        self.stopwatch.begin(time, time);
     }
 
     /// A call is over: nothing of its request stays.
@@ -59,6 +66,11 @@ impl HostState {
         self.request = None;
         self.response = None;
         self.mailbox.clear();
+    }
+
+    /// Writes what the guest has printed of a line it will not end.
+    pub(crate) fn flush_output(&mut self) {
+        self.output.flush(&self.rights);
     }
 
     /// Counts a host call.
@@ -84,9 +96,9 @@ impl HostState {
         self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
     }
 
-    /// The trace of the call under way, as a `traceparent`.
-    pub(crate) fn trace_parent(&self) -> Option<String> {
-        self.request.as_ref().map(|request| trace_parent(&request.trace))
+    /// The trace of the call under way; none while the plugin is being set up.
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.request.as_ref().map(|request| &request.trace)
     }
 
     /// The response of the call, charged as a host call.

@@ -33,7 +33,7 @@ pub(crate) struct Running<'a> {
     binding: &'a Loaded,
     phase: Phase,
     admission: Option<Admission<'a>>,
-    lease: Option<Lease>,
+    lease: Option<Lease<'a>>,
     begun: Instant,
     snapshot: &'a Arc<Snapshot>,
 }
@@ -73,7 +73,7 @@ impl<'a> Running<'a> {
             Ok(lease) => {
                 let lease = running.lease.insert(lease);
                 let instance = lease.call()?;
-                instance.store.data_mut().begin(Some(Arc::clone(given.call.head)), given.response);
+                instance.store.data_mut().begin(Arc::clone(given.call.head), given.response);
                 Ok(running)
             }
             Err(failure) => {
@@ -141,12 +141,11 @@ impl<'a> Running<'a> {
             let core = lease.core();
             if let Ok(instance) = lease.call() {
                 let state = instance.store.data_mut();
-                let rights = Arc::clone(&state.rights);
                 if failure.is_some() {
-                    state.output.flush(&rights);
+                    state.flush_output();
                 }
                 state.end();
-                rights.meter.memory(state.space.memory());
+                self.binding.meter().memory(state.space.memory());
             }
             lease.end(failure.is_none());
             self.binding.called(core, self.phase, self.begun.elapsed(), failure);

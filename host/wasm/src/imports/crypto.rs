@@ -171,3 +171,75 @@ fn name(algorithm: SignatureAlgorithm) -> &'static str {
         SignatureAlgorithm::Eddsa => "EdDSA",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+        RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
+    };
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"what is signed";
+
+    /// A good signature is good, a changed message is not, and no key serves another kind of algorithm.
+    fn check(algorithm: SignatureAlgorithm, keys: &[PublicKey], signature: &[u8]) {
+        for key in keys {
+            assert_eq!(verify(algorithm, key, MESSAGE, signature), Ok(true), "{}", name(algorithm));
+            assert_eq!(verify(algorithm, key, b"something else", signature), Ok(false));
+            assert_eq!(verify(algorithm, key, MESSAGE, &signature[1..]), Ok(false));
+            let other =
+                if rsa(algorithm).is_some() { SignatureAlgorithm::Eddsa } else { SignatureAlgorithm::Rs256 };
+            assert!(verify(other, key, MESSAGE, signature).is_err());
+        }
+    }
+
+    #[test]
+    fn every_rsa_algorithm_verifies_its_own() {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let public = pair.public_key();
+        let document: PublicKeyX509Der<'_> = public.as_der().unwrap();
+        // An RSAPublicKey (RFC 8017 appendix A.1.1) of this size: 9 bytes of framing, 256 of modulus, 5 of exponent.
+        let parts = RsaKey { n: public.as_ref()[9..265].to_vec(), e: vec![1, 0, 1] };
+        let keys = [PublicKey::Rsa(parts), PublicKey::Spki(document.as_ref().to_vec())];
+        let schemes: [(SignatureAlgorithm, &'static dyn RsaEncoding); 6] = [
+            (SignatureAlgorithm::Rs256, &RSA_PKCS1_SHA256),
+            (SignatureAlgorithm::Rs384, &RSA_PKCS1_SHA384),
+            (SignatureAlgorithm::Rs512, &RSA_PKCS1_SHA512),
+            (SignatureAlgorithm::Ps256, &RSA_PSS_SHA256),
+            (SignatureAlgorithm::Ps384, &RSA_PSS_SHA384),
+            (SignatureAlgorithm::Ps512, &RSA_PSS_SHA512),
+        ];
+        for (algorithm, scheme) in schemes {
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign(scheme, &SystemRandom::new(), MESSAGE, &mut signature).unwrap();
+            check(algorithm, &keys, &signature);
+        }
+    }
+
+    #[test]
+    fn every_curve_verifies_its_own() {
+        let curves: [(SignatureAlgorithm, &'static EcdsaSigningAlgorithm); 2] = [
+            (SignatureAlgorithm::Es256, &ECDSA_P256_SHA256_FIXED_SIGNING),
+            (SignatureAlgorithm::Es384, &ECDSA_P384_SHA384_FIXED_SIGNING),
+        ];
+        for (algorithm, curve) in curves {
+            let pair = EcdsaKeyPair::generate(curve).unwrap();
+            let document: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+            let point = pair.public_key().as_ref().to_vec();
+            let keys = [PublicKey::Ec(point), PublicKey::Spki(document.as_ref().to_vec())];
+            let signature = pair.sign(&SystemRandom::new(), MESSAGE).unwrap();
+            check(algorithm, &keys, signature.as_ref());
+        }
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let document: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let key = pair.public_key().as_ref().to_vec();
+        let keys = [PublicKey::Ed25519(key), PublicKey::Spki(document.as_ref().to_vec())];
+        check(SignatureAlgorithm::Eddsa, &keys, pair.sign(MESSAGE).as_ref());
+    }
+}

@@ -19,6 +19,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 use witgate_proxy::fault::{Fault, FaultKind};
 use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::telemetry::trace::TraceContext;
 use witgate_proxy::upstream;
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
@@ -48,7 +49,10 @@ impl Host for HostState {
         }
         let timeout = request.timeout.map(Duration::from_millis);
         let upstream = request.upstream.clone();
-        let trace = self.trace_parent();
+        let Some(trace) = self.trace() else {
+            // While it is set up, a plugin has no request and so no upstreams.
+            return Ok(Err(Error::Unavailable));
+        };
         let request = match outbound(request, trace) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
@@ -56,7 +60,7 @@ impl Host for HostState {
         let limit = self.rights.budget.fetch_limit;
         let (reply, answer) = oneshot::channel();
         self.mailbox.put(Job { upstream, request, timeout, limit, reply });
-        // No answer means that nobody drives fetches here: the plugin is being configured.
+        // No answer means that whoever drove the exchange is gone, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
 }
@@ -83,7 +87,7 @@ fn invalid(text: impl Into<String>) -> Error {
 }
 
 /// The request as the upstream is to see it.
-fn outbound(request: OutboundRequest, trace: Option<String>) -> Result<Request<Bytes>, Error> {
+fn outbound(request: OutboundRequest, trace: &TraceContext) -> Result<Request<Bytes>, Error> {
     if !request.path.starts_with('/') {
         return Err(invalid("the path must begin with `/`"));
     }
@@ -110,9 +114,7 @@ fn outbound(request: OutboundRequest, trace: Option<String>) -> Result<Request<B
             headers.append(name, value);
         }
     }
-    if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
-        headers.insert("traceparent", trace);
-    }
+    trace.inject(headers);
     Ok(outbound)
 }
 

@@ -2,7 +2,6 @@
 
 use http::HeaderMap;
 use wasmtime::component::Resource;
-use witgate_proxy::telemetry::trace::TraceContext;
 
 use crate::bindings::witgate::plugin::types::{Header, Host, HostRequest, HostResponseView, Identity};
 use crate::bindings::{RequestView, ResponseView};
@@ -76,7 +75,7 @@ impl HostRequest for HostState {
     }
 
     fn trace_parent(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(trace_parent(&self.request()?.trace))
+        Ok(String::from_utf8_lossy(self.request()?.trace.traceparent().as_bytes()).into_owned())
     }
 
     fn trailers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
@@ -124,11 +123,4 @@ fn fields(headers: &HeaderMap) -> Vec<Header> {
         .iter()
         .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
         .collect()
-}
-
-/// The `traceparent` of a hop (W3C Trace Context, section 3.2).
-pub(crate) fn trace_parent(trace: &TraceContext) -> String {
-    let trace_id = u128::from_be_bytes(trace.trace_id);
-    let span = u64::from_be_bytes(trace.span);
-    format!("00-{trace_id:032x}-{span:016x}-{:02x}", u8::from(trace.sampled))
 }

@@ -58,7 +58,9 @@ impl Output {
             let line = piece.strip_suffix(b"\n");
             pending.extend_from_slice(line.unwrap_or(piece));
             if line.is_some() || pending.len() >= BUFFER {
-                deliver(rights, level, &String::from_utf8_lossy(pending));
+                if !pending.is_empty() {
+                    deliver(rights, level, &String::from_utf8_lossy(pending));
+                }
                 pending.clear();
             }
         }
