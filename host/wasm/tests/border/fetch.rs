@@ -1,0 +1,173 @@
+//! `fetch`: a guest that waits, on the core that serves others meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Response;
+use http_body_util::Full;
+use witgate_proxy::pipeline::plugin::{Call, CallFailure, Plugin};
+use witgate_proxy::snapshot::Snapshot;
+use witgate_tests::Origin;
+use witgate_wasm::Loaded;
+
+use crate::scene::{Scene, config, on_core, request, snapshot_of};
+
+const GRANT: &str = "grants.fetch = [\"origin\"]\nquarantine.kills = 0";
+
+/// Upstreams `origin`, which is granted, and `other`, which is not, both at the same address.
+fn upstreams(origin: &Origin) -> String {
+    let address = origin.address();
+    format!(
+        "[upstreams.origin]\nendpoints = [\"{address}\"]\n[upstreams.other]\nendpoints = [\"{address}\"]\n\
+         [upstreams.nobody]\nendpoints = [\"127.0.0.1:1\"]"
+    )
+}
+
+struct Fetching {
+    _scene: Scene,
+    loaded: Arc<Loaded>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Fetching {
+    fn new(origin: &Origin, binding: &str) -> Self {
+        let config = config(binding, &upstreams(origin));
+        let scene = Scene::new();
+        let bytes = std::fs::read(witgate_tests::guest("fetcher")).unwrap();
+        let loaded = scene.prepare(&bytes, &config).expect("the fetcher loads");
+        Fetching { _scene: scene, loaded, snapshot: snapshot_of(config) }
+    }
+
+    async fn fetch(&self, order: &str) -> Result<String, CallFailure> {
+        let head = request(&[("x-fetch", order)]);
+        let chosen = self.loaded.route(Call { head: &head, snapshot: &self.snapshot }).await?;
+        Ok(chosen.and_then(|chosen| chosen.path).expect("the answer is told as the path"))
+    }
+}
+
+#[test]
+fn a_granted_upstream_is_reached_and_sees_the_trace() {
+    on_core(async {
+        let origin = Origin::named("origin").await;
+        let fetching = Fetching::new(&origin, GRANT);
+        assert_eq!(
+            fetching.fetch("GET origin /keys?a=1 x-own yes").await,
+            Ok("200 origin GET /keys?a=1".into())
+        );
+        let seen = origin.last();
+        assert_eq!(seen.header("x-own"), "yes");
+        assert_eq!(seen.header("traceparent"), "00-01010101010101010101010101010101-0202020202020202-01");
+        assert_eq!(fetching.fetch("HEAD origin /").await, Ok("200 ".into()));
+    });
+}
+
+#[test]
+fn what_is_not_granted_or_malformed_is_never_sent() {
+    on_core(async {
+        let origin = Origin::named("origin").await;
+        let fetching = Fetching::new(&origin, GRANT);
+        for (order, answer) in [
+            ("GET other /", "Error::Denied"),
+            ("GET missing /", "Error::Denied"),
+            ("GET origin users", "Error::Invalid(\"the path must begin with `/`\")"),
+            ("G@T origin /", "Error::Invalid(\"the method is not a token\")"),
+            ("GET origin / connection close", "Error::Invalid(\"`connection` is the gateway's to set\")"),
+            ("GET origin / content-length 7", "Error::Invalid(\"`content-length` is the gateway's to set\")"),
+            ("GET origin / Keep-Alive 7", "Error::Invalid(\"`keep-alive` is the gateway's to set\")"),
+            ("GET origin / b@d x", "Error::Invalid(\"`b@d` is not a header name\")"),
+        ] {
+            assert_eq!(fetching.fetch(order).await, Ok(answer.into()), "{order}");
+        }
+        assert!(origin.seen().is_empty());
+        assert_eq!(fetching.loaded.meter().read().grants_refused, 2);
+    });
+}
+
+#[test]
+fn a_grant_of_nothing_denies_without_waiting() {
+    on_core(async {
+        let origin = Origin::named("origin").await;
+        let fetching = Fetching::new(&origin, "grants.fetch = []");
+        assert_eq!(fetching.fetch("GET origin /").await, Ok("Error::Denied".into()));
+    });
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_or_says_too_much_is_told_to_the_guest() {
+    on_core(async {
+        let origin = Origin::with(|_| Response::new(Full::from("x".repeat(5000)))).await;
+        let binding = "grants.fetch = [\"origin\", \"nobody\"]\nbudget.fetch_limit = \"4KiB\"";
+        let fetching = Fetching::new(&origin, binding);
+        assert_eq!(fetching.fetch("GET nobody /").await, Ok("Error::Unavailable".into()));
+        assert_eq!(fetching.fetch("GET origin /").await, Ok("Error::TooLarge".into()));
+    });
+}
+
+#[test]
+fn waiting_calls_share_a_core_and_the_queue_has_an_end() {
+    on_core(async {
+        let origin = Origin::serving(|_| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Response::new(http_body_util::BodyExt::boxed_unsync(Full::from("slow")))
+        })
+        .await;
+        let binding = format!("{GRANT}\ninstances = {{ max = 4, queue = 4, queue_timeout = \"2s\" }}");
+        let fetching = Fetching::new(&origin, &binding);
+        let begun = Instant::now();
+        let calls = (0..9).map(|_| fetching.fetch("GET origin /"));
+        let answers = futures_util::future::join_all(calls).await;
+        let refused = answers.iter().filter(|answer| **answer == Err(CallFailure::Queue)).count();
+        let good = answers.iter().filter(|answer| **answer == Ok("200 slow".into())).count();
+        assert_eq!((good, refused), (8, 1), "four at once, four wait, one is too many: {answers:?}");
+        assert!(begun.elapsed() < Duration::from_millis(700), "they waited side by side");
+    });
+}
+
+#[test]
+fn the_wall_budget_covers_waiting() {
+    on_core(async {
+        let origin = Origin::serving(|_| std::future::pending()).await;
+        let fetching = Fetching::new(&origin, &format!("{GRANT}\nbudget.wall = \"100ms\""));
+        let begun = Instant::now();
+        assert_eq!(fetching.fetch("GET origin /").await, Err(CallFailure::Wall));
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(
+            fetching.fetch("loop").await,
+            Err(CallFailure::Cpu),
+            "and computing is held to the CPU budget"
+        );
+    });
+}
+
+#[test]
+fn a_call_dropped_while_it_waits_gives_back_everything() {
+    on_core(async {
+        let origin = Origin::serving(|_| std::future::pending()).await;
+        let fetching = Fetching::new(&origin, &format!("{GRANT}\ninstances = {{ max = 2, queue = 2 }}"));
+        let head = request(&[("x-fetch", "GET origin /")]);
+        for _ in 0..20 {
+            let call = Call { head: &head, snapshot: &fetching.snapshot };
+            let waiting = fetching.loaded.route(call);
+            assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
+        }
+        assert_eq!(Arc::strong_count(&head), 1, "no store holds the request");
+        assert_eq!(fetching.loaded.meter().read().abandoned, 20);
+        assert_eq!(
+            fetching.fetch("GET other /").await,
+            Ok("Error::Denied".into()),
+            "and the next call is served"
+        );
+    });
+}
+
+#[test]
+fn there_are_no_upstreams_while_a_plugin_is_set_up() {
+    on_core(async {
+        let origin = Origin::named("origin").await;
+        let config = config(&format!("{GRANT}\nsettings.early = true"), &upstreams(&origin));
+        let bytes = std::fs::read(witgate_tests::guest("fetcher")).unwrap();
+        let refusal = Scene::new().prepare(&bytes, &config).err().expect("the guest tells what it got");
+        assert!(refusal.to_string().contains("Error::Unavailable"), "{refusal}");
+        assert!(origin.seen().is_empty());
+    });
+}
