@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::core::{Core, Handover, Order};
 use super::door::{Door, Generation, Place};
+use super::socket::BACKLOG;
 use crate::protocol::connection;
 
 /// Rest after an accept that failed for want of descriptors or memory: they come back when connections close.
@@ -36,25 +37,21 @@ async fn accept(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
     loop {
         tokio::select! {
             biased;
-            accepted = socket.accept() => welcome(core, door, accepted).await,
             _ = closed.wait_for(|closed| *closed) => break,
+            accepted = socket.accept() => welcome(core, door, accepted).await,
         }
     }
-    empty_backlog(core, door, &socket).await;
+    empty_backlog(core, door, socket).await;
 }
 
-/// Connections the kernel completed before the socket closes would be reset: they are served instead.
-async fn empty_backlog(core: &Rc<Core>, door: &Arc<Door>, socket: &TcpListener) {
-    loop {
-        let next = tokio::select! {
-            biased;
-            accepted = socket.accept() => accepted,
-            () = std::future::ready(()) => return,
-        };
-        if next.is_err() {
-            return;
-        }
-        welcome(core, door, next).await;
+/// Connections the kernel completed before the socket closes would be reset: they are served instead. The kernel is
+/// asked directly, because the runtime may not have been told of the last ones yet.
+async fn empty_backlog(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
+    let Ok(socket) = socket.into_std() else { return };
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = socket.accept() else { return };
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        welcome(core, door, stream.map(|stream| (stream, peer))).await;
     }
 }
 

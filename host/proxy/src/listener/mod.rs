@@ -8,12 +8,14 @@
 //! | `core` | one thread and runtime a core |
 //! | `accept` | the accept loop |
 //! | `tls`, `certificate` | certificates by server name, and what client certificates say |
+//! | `expose` | metrics of cores |
 //! | `retire` | where old snapshots are dropped, away from the data path |
 
 mod accept;
 pub(crate) mod certificate;
 pub(crate) mod core;
 pub mod door;
+mod expose;
 mod inherited;
 mod opening;
 pub mod plane;

@@ -11,6 +11,7 @@ use witgate_config::{Problem, Problems, model};
 
 use super::core::{self, CoreHandle, Order};
 use super::door::{Door, Generation, Phase};
+use super::expose;
 use super::inherited::Inherited;
 use super::opening::{self, Opening};
 use super::retire::Retire;
@@ -121,6 +122,7 @@ impl DataPlane {
             threads,
         };
         data_plane.settle(opening, Instant::now());
+        expose::register(&data_plane.plane);
         Ok(data_plane)
     }
 

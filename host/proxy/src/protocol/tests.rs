@@ -15,13 +15,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
 
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::filters::{Filter, Place, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
+use crate::pipeline::exchange::Exchange;
+use crate::router::{Route, Router, Rule};
+use crate::snapshot::Snapshot;
 use crate::testing;
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -314,6 +321,56 @@ fn a_handshake_that_dawdles_ends() {
         config.listeners[0].limits.handshake_timeout = Duration::from_millis(100);
     });
     assert_eq!(Client::connect(address).rest(), "");
+}
+
+/// A filter with a bug.
+struct Broken;
+
+impl Filter for Broken {
+    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+        assert!(exchange.head.path() != "/bug", "a bug, as this test wants it");
+        Ok(Step::Proceed(body))
+    }
+}
+
+#[test]
+fn a_panic_ends_one_request_and_nothing_else() {
+    let (plane, address) = start(|_| {});
+    let config = Arc::new(config(|_| {}));
+    let mut broken = Snapshot::build(config.clone(), Default::default(), None).expect("a snapshot");
+    let rule = Rule::compile(0, &config.routes[0]).expect("a rule");
+    let mut route = Route::new(config.routes[0].clone(), Arc::new(rule));
+    route.filters = vec![(Place::Edge, Arc::new(Broken))];
+    broken.routers.insert("web".into(), Router::new(vec![Arc::new(route)]).expect("a router"));
+    plane.swap(Arc::new(broken)).expect("a swap");
+
+    let mut client = Client::connect(address);
+    client.send(b"GET /bug HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = client.until("}");
+    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("\"internal\""), "{answer}");
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").until("hello");
+    assert_eq!(plane.drain(DEADLINE), 0);
+}
+
+#[test]
+fn a_websocket_over_http2_is_one_over_http1_to_its_origin() {
+    let (go, wait) = std::sync::mpsc::sync_channel(1);
+    let (origin, _thread) = echoing_origin(wait);
+    let (_plane, address) = in_front_of(origin);
+    go.send(()).expect("an origin that waits");
+    run(async {
+        let mut client = http2_client(address).await;
+        let mut request = Request::connect("http://a.example/chat").body(Empty::new()).expect("a request");
+        request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+        let response = client.send_request(request).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(!response.headers().contains_key("upgrade"));
+        let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.expect("a tunnel"));
+        tunnel.write_all(b"over two").await.expect("room");
+        let mut back = [0; 8];
+        tunnel.read_exact(&mut back).await.expect("an echo");
+        assert_eq!(&back, b"over two");
+    });
 }
 
 /// A gateway in front of one origin.

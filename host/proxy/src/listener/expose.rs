@@ -1,0 +1,42 @@
+//! What the listeners contribute to `/metrics`: how busy each core is, and what could not be accepted.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::plane::Plane;
+use crate::telemetry::collect::Family;
+
+/// Weak, because the plane owns the telemetry that owns its collectors.
+struct Cores(Weak<Plane>);
+
+impl fmt::Debug for Cores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Cores")
+    }
+}
+
+/// Registers the metrics of a plane.
+pub(crate) fn register(plane: &Arc<Plane>) {
+    plane.telemetry.metrics().register(Box::new(Cores(Arc::downgrade(plane))));
+}
+
+impl Collector for Cores {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(plane) = self.0.upgrade() else { return Ok(()) };
+        let help = "Connections open on each core";
+        let mut family = Family::gauges(&mut encoder, "witgate_core_connections", help)?;
+        for (index, core) in plane.cores.iter().enumerate() {
+            let open = i64::try_from(core.load.connections()).unwrap_or(i64::MAX);
+            family.gauge(&[("core", index.to_string().as_str())], open)?;
+        }
+        let help = "Accepts that failed for want of descriptors or memory";
+        let mut family = Family::counters(&mut encoder, "witgate_accepts_exhausted", help)?;
+        let exhausted = plane.accept_exhausted.load(Ordering::Relaxed);
+        let none: [(&str, &str); 0] = [];
+        family.counter(&none, exhausted as u64)
+    }
+}
