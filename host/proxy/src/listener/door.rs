@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -34,13 +34,21 @@ pub struct Generation {
     /// TLS, if it is spoken.
     pub(crate) tls: Option<Tls>,
     phase: watch::Sender<Phase>,
+    /// Whether `phase` is past serving: asked for every answer, so without a lock.
+    draining: AtomicBool,
 }
 
 impl Generation {
     /// A new generation, in service.
     pub(crate) fn new(config: model::Listener, tls: Option<Tls>) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Serving);
-        Arc::new(Generation { name: config.name.as_str().into(), config, tls, phase })
+        Arc::new(Generation {
+            name: config.name.as_str().into(),
+            config,
+            tls,
+            phase,
+            draining: AtomicBool::new(false),
+        })
     }
 
     /// A view of the phase.
@@ -48,8 +56,14 @@ impl Generation {
         self.phase.subscribe()
     }
 
+    /// Whether connections should end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Moves on; never back.
     pub(crate) fn advance(&self, to: Phase) {
+        self.draining.fetch_or(to > Phase::Serving, Ordering::AcqRel);
         self.phase.send_if_modified(|phase| {
             let moves = to > *phase;
             *phase = (*phase).max(to);

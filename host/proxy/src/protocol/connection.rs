@@ -98,6 +98,12 @@ impl Connection {
         self.snapshots.load_full()
     }
 
+    /// Whether its next answer should be its last.
+    pub(crate) fn is_closing(&self) -> bool {
+        // The listener is asked too: the connection's own task may hear of a drain after this request came.
+        self.closing.get() || self.presence.as_ref().is_some_and(|presence| presence.generation.is_draining())
+    }
+
     /// How its listener counts it; none where it has no listener.
     pub(crate) fn presence(&self) -> Option<&Presence> {
         self.presence.as_ref()

@@ -53,7 +53,7 @@ fn finish(connection: &Connection, version: Version, mut response: Response<Body
         }
     }
     *response.version_mut() = version;
-    if version < Version::HTTP_2 && connection.closing.get() && !switches {
+    if version < Version::HTTP_2 && connection.is_closing() && !switches {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
