@@ -195,6 +195,9 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
+/// One number about an endpoint.
+type Number = fn(&EndpointStatus) -> usize;
+
 /// How the upstreams of the snapshot in service stand; those of older ones are no longer of interest.
 fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let Some(snapshot) = telemetry.snapshot.load_full() else { return Ok(()) };
@@ -209,7 +212,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
             .iter()
             .flat_map(|upstream| upstream.endpoints.iter().map(move |endpoint| (upstream, endpoint)))
     };
-    let gauges: [(&str, &str, fn(&EndpointStatus) -> usize); 3] = [
+    let gauges: [(&str, &str, Number); 3] = [
         ("witgate_upstream_active_requests", "Requests in flight", |endpoint| endpoint.active),
         ("witgate_upstream_connections_open", "Connections open", |endpoint| endpoint.connections),
         ("witgate_upstream_connections_idle", "Connections that wait for a request", |endpoint| {
