@@ -64,7 +64,11 @@ fn describe(status: &Status, now: u64) -> String {
 
 fn describe_change(text: &mut String, status: &Status, now: u64) {
     let change = &status.last_change;
-    let outcome = if change.applied { "applied" } else { "REFUSED, everything is as before" };
+    let outcome = match (change.applied, change.problems.is_empty()) {
+        (true, true) => "applied",
+        (true, false) => "applied, but not every plugin could be taken",
+        (false, _) => "REFUSED, everything is as before",
+    };
     let _ = writeln!(text, "latest change {} ago ({}): {outcome}", ago(now, change.at), change.reason);
     for problem in &change.problems {
         for line in problem.trim_end().lines() {

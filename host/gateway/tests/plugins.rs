@@ -1,0 +1,128 @@
+//! Plugins in the hands of operators and authors: check, call, settings, rollback.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use witgate_tests::{Gateway, Scratch, eventually, guest, plugin};
+
+fn witgate(folder: &Path, arguments: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_witgate")).args(arguments).current_dir(folder).output();
+    output.expect("the binary can be run")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+const LISTENER: &str = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
+                        [[routes]]\npath = \"/*\"\nrespond = { body = \"hello\" }\n";
+
+/// SHA-256 of `open-sesame`.
+const KEYS: &str =
+    r#"{"keys": [{"name": "partner", "sha256": "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7"}]}"#;
+
+#[test]
+fn check_says_what_a_component_is() {
+    let scratch = Scratch::new();
+    scratch.install(&plugin("api-key"), "api-key");
+    let output = witgate(scratch.path(), &["plugin", "check", "plugins/api-key.wasm"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    for part in ["contracts  authentication", "digest     sha256:", "bytes", "witgate:plugin/crypto@0.1.0", "keys ("] {
+        assert!(out(&output).contains(part), "`{part}` is missing in:\n{}", out(&output));
+    }
+    let output = witgate(scratch.path(), &["plugin", "check", "plugins/api-key.wasm", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(report["settings"]["properties"]["keys"].is_object(), "{report}");
+
+    for (name, content) in [("core.wasm", &b"\0asm\x01\0\0\0"[..]), ("text.wasm", b"no"), ("empty.wasm", b"")] {
+        scratch.write(name, content);
+        let output = witgate(scratch.path(), &["plugin", "check", name]);
+        assert_eq!(output.status.code(), Some(4), "{name}: {}", err(&output));
+        assert!(err(&output).contains(name), "{}", err(&output));
+    }
+}
+
+#[test]
+fn call_prints_the_decision_and_the_time() {
+    let scratch = Scratch::new();
+    scratch.install(&plugin("api-key"), "api-key");
+    let call = |more: &[&str]| {
+        let first = ["plugin", "call", "plugins/api-key.wasm", "--settings", KEYS];
+        witgate(scratch.path(), &[&first[..], more].concat())
+    };
+    let known = call(&["--header", "x-api-key: open-sesame", "--contract", "authentication"]);
+    assert_eq!(known.status.code(), Some(0), "{}", err(&known));
+    assert!(out(&known).contains("\"subject\": \"partner\""), "{}", out(&known));
+    assert!(out(&known).contains("microseconds"), "{}", out(&known));
+    let stranger: serde_json::Value = serde_json::from_slice(&call(&["-o", "json"]).stdout).expect("JSON");
+    assert!(stranger[0]["decision"]["not_mine"].is_object(), "{stranger}");
+    assert!(stranger[0]["microseconds"].as_f64().is_some_and(|time| time > 0.0));
+    assert_eq!(call(&["--contract", "routing"]).status.code(), Some(4));
+    let wrong = witgate(scratch.path(), &["plugin", "call", "plugins/api-key.wasm", "--settings", "{\"kees\": []}"]);
+    assert_eq!(wrong.status.code(), Some(3), "{}", err(&wrong));
+    assert!(err(&wrong).contains("kees"), "{}", err(&wrong));
+}
+
+#[test]
+fn validate_points_at_the_wrong_setting_of_a_plugin() {
+    let scratch = Scratch::new();
+    scratch.install(&plugin("api-key"), "api-key");
+    let bound = "[plugins.api-key]\n[bindings.door]\nplugin = \"api-key\"\n[bindings.door.settings]\nkeys = []\nkees = 3\n";
+    scratch.write("witgate.toml", format!("{LISTENER}{bound}"));
+    let output = witgate(scratch.path(), &["validate"]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    for part in ["kees", "witgate.toml:15:1", "^^^^"] {
+        assert!(err(&output).contains(part), "`{part}` is missing in:\n{}", err(&output));
+    }
+}
+
+async fn mark(gateway: &Gateway) -> String {
+    gateway.client().await.get("/", &[]).await.header("x-mark").to_owned()
+}
+
+#[tokio::test]
+async fn a_rollback_by_hand_stays_until_it_is_forced_or_the_file_changes() {
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let bound = "[gateway]\nplugins = [\"mark\"]\n[plugins.mark]\n[bindings.mark]\n";
+    let gateway = Gateway::start_exactly(scratch, &format!("{LISTENER}{bound}")).await;
+    let folder = gateway.scratch.path().to_owned();
+    assert_eq!(mark(&gateway).await, "one");
+    let nothing = witgate(&folder, &["plugin", "rollback", "mark"]);
+    assert_eq!(nothing.status.code(), Some(1), "{}", out(&nothing));
+
+    gateway.scratch.install(&guest("mark-two"), "mark");
+    eventually("the new version", async || mark(&gateway).await == "two").await;
+    let back = witgate(&folder, &["plugin", "rollback", "mark"]);
+    assert_eq!(back.status.code(), Some(0), "{}", err(&back));
+    assert_eq!(mark(&gateway).await, "one");
+    let status = out(&witgate(&folder, &["status"]));
+    assert!(status.contains("rolled-back"), "{status}");
+
+    let reloaded = witgate(&folder, &["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", err(&reloaded));
+    assert_eq!(mark(&gateway).await, "one", "a reload does not undo it");
+    assert_eq!(witgate(&folder, &["reload", "--force"]).status.code(), Some(0));
+    assert_eq!(mark(&gateway).await, "two");
+}
+
+#[tokio::test]
+async fn other_changes_take_effect_although_a_plugin_is_refused() {
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let bound = "[gateway]\nplugins = [\"mark\"]\n[plugins.mark]\n[bindings.mark]\n";
+    let gateway = Gateway::start_exactly(scratch, &format!("{LISTENER}{bound}")).await;
+    gateway.scratch.write("plugins/mark.wasm", "broken");
+    eventually("the refusal", async || gateway.metric("witgate_reloads_total", &["failed"]).await > 0.0).await;
+    gateway.reconfigure(&format!("{}{bound}", LISTENER.replace("hello", "changed"))).await;
+    let reply = gateway.client().await.get("/", &[]).await;
+    assert_eq!((reply.text(), reply.header("x-mark")), ("changed", "one"));
+    let reloaded = witgate(gateway.scratch.path(), &["reload"]);
+    assert_eq!(reloaded.status.code(), Some(4), "{}", err(&reloaded));
+    let status = gateway.admin_get("/status").await.json();
+    assert_eq!(status["bindings"][0]["state"], "last-good");
+}
