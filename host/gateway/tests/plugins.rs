@@ -22,8 +22,7 @@ const LISTENER: &str = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n[[l
                         [[routes]]\npath = \"/*\"\nrespond = { body = \"hello\" }\n";
 
 /// SHA-256 of `open-sesame`.
-const KEYS: &str =
-    r#"{"keys": [{"name": "partner", "sha256": "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7"}]}"#;
+const KEYS: &str = r#"{"keys": [{"name": "partner", "sha256": "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7"}]}"#;
 
 #[test]
 fn check_says_what_a_component_is() {
@@ -31,14 +30,17 @@ fn check_says_what_a_component_is() {
     scratch.install(&plugin("api-key"), "api-key");
     let output = witgate(scratch.path(), &["plugin", "check", "plugins/api-key.wasm"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    for part in ["contracts  authentication", "digest     sha256:", "bytes", "witgate:plugin/crypto@0.1.0", "keys ("] {
+    for part in
+        ["contracts  authentication", "digest     sha256:", "bytes", "witgate:plugin/crypto@0.1.0", "keys ("]
+    {
         assert!(out(&output).contains(part), "`{part}` is missing in:\n{}", out(&output));
     }
     let output = witgate(scratch.path(), &["plugin", "check", "plugins/api-key.wasm", "-o", "json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(report["settings"]["properties"]["keys"].is_object(), "{report}");
 
-    for (name, content) in [("core.wasm", &b"\0asm\x01\0\0\0"[..]), ("text.wasm", b"no"), ("empty.wasm", b"")] {
+    for (name, content) in [("core.wasm", &b"\0asm\x01\0\0\0"[..]), ("text.wasm", b"no"), ("empty.wasm", b"")]
+    {
         scratch.write(name, content);
         let output = witgate(scratch.path(), &["plugin", "check", name]);
         assert_eq!(output.status.code(), Some(4), "{name}: {}", err(&output));
@@ -62,7 +64,8 @@ fn call_prints_the_decision_and_the_time() {
     assert!(stranger[0]["decision"]["not_mine"].is_object(), "{stranger}");
     assert!(stranger[0]["microseconds"].as_f64().is_some_and(|time| time > 0.0));
     assert_eq!(call(&["--contract", "routing"]).status.code(), Some(4));
-    let wrong = witgate(scratch.path(), &["plugin", "call", "plugins/api-key.wasm", "--settings", "{\"kees\": []}"]);
+    let wrong =
+        witgate(scratch.path(), &["plugin", "call", "plugins/api-key.wasm", "--settings", "{\"kees\": []}"]);
     assert_eq!(wrong.status.code(), Some(3), "{}", err(&wrong));
     assert!(err(&wrong).contains("kees"), "{}", err(&wrong));
 }
@@ -117,7 +120,8 @@ async fn other_changes_take_effect_although_a_plugin_is_refused() {
     let bound = "[gateway]\nplugins = [\"mark\"]\n[plugins.mark]\n[bindings.mark]\n";
     let gateway = Gateway::start_exactly(scratch, &format!("{LISTENER}{bound}")).await;
     gateway.scratch.write("plugins/mark.wasm", "broken");
-    eventually("the refusal", async || gateway.metric("witgate_reloads_total", &["failed"]).await > 0.0).await;
+    eventually("the refusal", async || gateway.metric("witgate_reloads_total", &["failed"]).await > 0.0)
+        .await;
     gateway.reconfigure(&format!("{}{bound}", LISTENER.replace("hello", "changed"))).await;
     let reply = gateway.client().await.get("/", &[]).await;
     assert_eq!((reply.text(), reply.header("x-mark")), ("changed", "one"));

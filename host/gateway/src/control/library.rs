@@ -216,7 +216,7 @@ impl<L: Loader> Library<L> {
             let reason = Some(held.reason.clone());
             return Ok(Shelf::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
-        let refused = match self.from_disk(asked, candidate, before) {
+        let refused = match self.version_on_disk(asked, candidate, before) {
             Ok(version) => return Ok(Shelf::of(asked, before, version, BindingState::Current, None, None)),
             Err(refused) => refused,
         };
@@ -236,7 +236,7 @@ impl<L: Loader> Library<L> {
         }
     }
 
-    fn from_disk(
+    fn version_on_disk(
         &self,
         asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,

@@ -151,7 +151,7 @@ impl Manual<'_> {
         let (imports, exports) = (names(&mut world.imports.values()), names(&mut world.exports.values()));
         let _ = write!(self.text, "\nImports {imports}.\n");
         if !exports.is_empty() {
-            let _ = write!(self.text, "Exports {exports}.\n");
+            let _ = writeln!(self.text, "Exports {exports}.");
         }
     }
 
