@@ -370,7 +370,7 @@ async fn a_client_that_vanishes_ends_the_request_at_the_origin() {
     let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
     eventually("the request to be in flight", async || {
-        gateway.metric("witgate_upstream_active_requests", &[]).await >= 1.0
+        gateway.metric("witgate_requests_in_flight", &["route=\"all\""]).await >= 1.0
     })
     .await;
     drop(stream);

@@ -107,6 +107,8 @@ async fn term_lets_a_download_an_event_stream_and_a_websocket_end() {
         assert!(text.ends_with("0\r\n\r\n"), "and a clean end");
     }
     socket.close(None).await.expect("closed");
+    while let Some(Ok(_)) = socket.next().await {}
+    drop(socket);
     assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.output());
 }
 

@@ -16,7 +16,7 @@ fn config(origin: &Origin) -> String {
     format!(
         "[gateway]\nplugins = [\"mark\"]\n{MARKED}\
          [[routes]]\npath = \"/*\"\nupstream = \"origin\"\n\
-         [upstreams.origin]\nendpoints = [\"{}\"]\n",
+         [upstreams.origin]\nidle_timeout = \"1h\"\nendpoints = [\"{}\"]\n",
         origin.address()
     )
 }
