@@ -373,6 +373,8 @@ async fn a_client_that_vanishes_ends_the_request_at_the_origin() {
         gateway.metric("witgate_requests_in_flight", &["route=\"all\""]).await >= 1.0
     })
     .await;
+    // A reset: a plain end would be a half-closed client, who still wants the answer.
+    stream.set_zero_linger().expect("an open socket");
     drop(stream);
     eventually("the origin to be let go", async || gone.load(std::sync::atomic::Ordering::Relaxed)).await;
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod data_path;
 mod documents;
 mod drain;
+mod first_party;
 mod framing;
 mod hot_swap;
 mod misbehaving;

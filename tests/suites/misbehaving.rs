@@ -173,6 +173,7 @@ async fn a_client_that_vanishes_in_any_phase_harms_nobody() {
                 .write_all(b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\na body")
                 .await
                 .expect("sent");
+            stream.set_zero_linger().expect("an open socket");
             drop(stream);
         }
         eventually("every bad request to be over", async || {

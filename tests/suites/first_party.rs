@@ -1,0 +1,285 @@
+//! The first-party plugins as an operator would run them: real components before a real service.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use sha2::{Digest, Sha256};
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
+
+/// A gateway with one plugin bound to every request of an upstream `origin`.
+async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> Gateway {
+    let scratch = Scratch::new();
+    let file = name.replace('-', "_");
+    scratch.install(&plugin(name), &file);
+    let text = format!(
+        "{more}\n[[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"{name}\"]\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n\
+         [plugins.{name}]\nfile = \"{file}.wasm\"\n[bindings.{name}]\n{binding}\n",
+        origin.address()
+    );
+    Gateway::start(scratch, &text).await
+}
+
+/// An issuer of ES256 tokens, with one key.
+struct Issuer {
+    kid: &'static str,
+    key: EcdsaKeyPair,
+}
+
+impl Issuer {
+    fn new(kid: &'static str) -> Self {
+        Issuer { kid, key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key") }
+    }
+
+    fn jwks(&self) -> String {
+        let point = self.key.public_key().as_ref();
+        let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..65]));
+        let kid = self.kid;
+        format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"{kid}","use":"sig","alg":"ES256","x":"{x}","y":"{y}"}}]}}"#
+        )
+    }
+
+    fn token(&self, claims: &str) -> String {
+        let header = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, self.kid);
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
+}
+
+fn in_an_hour() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    now.as_secs() + 3600
+}
+
+#[tokio::test]
+async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
+    let (one, two) = (Issuer::new("one"), Issuer::new("two"));
+    let served = Arc::new(Mutex::new(one.jwks()));
+    let document = Arc::clone(&served);
+    let idp =
+        Origin::with(move |_| Response::new(Full::from(document.lock().expect("a lock").clone()))).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [] }\n[bindings.jwt.settings]\nissuer = \"me\"\n\
+         claims = [\"role\"]\njwks = { upstream = \"idp\", path = \"/keys\", min_interval = \"100ms\" }";
+    let more = format!(
+        "[gateway]\nidentity_headers = {{ x-user = \"subject\", x-role = \"claim:role\" }}\n\
+         [upstreams.idp]\nendpoints = [\"{}\"]\n",
+        idp.address()
+    );
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let mut client = gateway.client().await;
+
+    let claims = format!(r#"{{"iss":"me","sub":"ada","role":"reader","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", one.token(&claims));
+    let reply = client.get("/", &[("authorization", &token), ("x-user", "root"), ("x-role", "admin")]).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!((origin.last().header("x-user"), origin.last().header("x-role")), ("ada", "reader"));
+    assert_eq!(idp.last().uri, "/keys", "the keys came through the upstream");
+    assert!(idp.last().header("traceparent").starts_with("00-"), "in the trace of the request");
+
+    *served.lock().expect("a lock") = two.jwks();
+    let token = format!("Bearer {}", two.token(&claims));
+    eventually("the rotated key", async || client.get("/", &[("authorization", &token)]).await.status == 200)
+        .await;
+
+    let forged = format!("Bearer {}x", two.token(&claims));
+    let expired = format!("Bearer {}", two.token(r#"{"iss":"me","sub":"ada","exp":1000}"#));
+    let stranger = format!("Bearer {}", Issuer::new("two").token(&claims));
+    let none = format!(
+        "Bearer {}.{}.",
+        URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#),
+        URL_SAFE_NO_PAD.encode(&claims)
+    );
+    for bad in [&forged, &expired, &stranger, &none] {
+        let reply = client.get("/", &[("authorization", bad)]).await;
+        assert_eq!(reply.status, 401, "{bad}");
+        assert!(reply.header("www-authenticate").starts_with("Bearer"), "{bad}");
+    }
+    let reply = client.get("/", &[]).await;
+    assert_eq!(reply.status, 401, "nobody is not somebody");
+    assert!(reply.header("www-authenticate").starts_with("Bearer"));
+}
+
+#[tokio::test]
+async fn a_limit_holds_over_all_cores_and_never_admits_more() {
+    let origin = Origin::named("origin").await;
+    let settings = "[bindings.rate-limit.settings]\npolicies = [\
+         { name = \"all\", by = [], limit = 50, window = \"1h\" }]";
+    let gateway = with_plugin("rate-limit", settings, &origin, "[gateway]\nworkers = 2\n").await;
+    let address = gateway.address();
+    let clients = (0..8).map(|_| {
+        tokio::spawn(async move {
+            let mut admitted = 0;
+            for _ in 0..4 {
+                let mut client = Client::http1(address).await;
+                for _ in 0..10 {
+                    let reply = client.get("/", &[]).await;
+                    match reply.status.as_u16() {
+                        200 => admitted += 1,
+                        429 => {
+                            assert!(reply.header("retry-after").parse::<u64>().expect("seconds") > 0);
+                            assert!(reply.header("ratelimit").contains("\"all\""), "{:?}", reply.headers);
+                        }
+                        other => panic!("{other}: {}", reply.text()),
+                    }
+                    assert!(reply.header("ratelimit-policy").contains("q=50"), "{:?}", reply.headers);
+                }
+            }
+            admitted
+        })
+    });
+    let mut admitted = 0;
+    for client in clients.collect::<Vec<_>>() {
+        admitted += client.await.expect("every request is answered");
+    }
+    assert_eq!(admitted, 50);
+    assert_eq!(origin.seen().len(), 50);
+}
+
+#[tokio::test]
+async fn api_keys_are_known_by_their_hash() {
+    let origin = Origin::named("origin").await;
+    let hash: String = Sha256::digest(b"the-key").iter().map(|byte| format!("{byte:02x}")).collect();
+    let settings = format!(
+        "[bindings.api-key.settings]\nquery = \"key\"\nheader = \"x-api-key\"\n\
+         keys = [{{ name = \"partner\", sha256 = \"{hash}\", claims = {{ plan = \"gold\" }} }}]"
+    );
+    let more = "[gateway]\nidentity_headers = { x-plan = \"claim:plan\", x-by = \"binding\" }\n";
+    let gateway = with_plugin("api-key", &settings, &origin, more).await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/", &[("x-api-key", "the-key")]).await.status, 200);
+    assert_eq!((origin.last().header("x-plan"), origin.last().header("x-by")), ("gold", "api-key"));
+    assert_eq!(client.get("/?key=the-key", &[]).await.status, 200);
+    assert_eq!(client.get("/", &[("x-api-key", "another")]).await.status, 401);
+    assert_eq!(client.get("/", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_canary_goes_where_it_may_and_sticks() {
+    let (origin, canary) = (Origin::named("stable").await, Origin::named("canary").await);
+    let binding = "grants = { route_to = [\"canary\"] }\n[bindings.canary.settings]\nupstream = \"canary\"\n\
+         header = { name = \"x-canary\", value = \"always\" }\npercent = 50\nsticky = { cookie = { name = \"place\" } }";
+    let more = format!("[upstreams.canary]\nendpoints = [\"{}\"]\n", canary.address());
+    let gateway = with_plugin("canary", binding, &origin, &more).await;
+    let mut client = gateway.client().await;
+    assert!(client.get("/", &[("x-canary", "always")]).await.text().starts_with("canary"));
+    assert!(client.get("/", &[("x-canary", "never")]).await.text().starts_with("stable"));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let first = client.get("/", &[]).await;
+        let name = first.text().split(' ').next().expect("a name").to_owned();
+        let cookie = first.header("set-cookie").split(';').next().expect("a cookie").to_owned();
+        assert!(cookie.starts_with("place="), "{cookie}");
+        for _ in 0..3 {
+            assert!(
+                client.get("/", &[("cookie", &cookie)]).await.text().starts_with(&name),
+                "the choice sticks"
+            );
+        }
+        seen.insert(name);
+    }
+    assert_eq!(seen.len(), 2, "half go each way");
+
+    // What is not granted is refused, and the route fails closed.
+    let gateway = with_plugin("canary", &binding.replace("[\"canary\"]", "[]"), &origin, &more).await;
+    let reply = gateway.client().await.get("/", &[("x-canary", "always")]).await;
+    assert_eq!((reply.status.as_u16(), reply.json()["code"].as_str()), (503, Some("plugin-failed")));
+}
+
+#[tokio::test]
+async fn json_bodies_are_edited_also_when_they_are_compressed() {
+    let json = br#"{"user":{"name":"ada","password":"secret"},"mail":"a@b"}"#;
+    let mut gzip = Command::new("gzip").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip");
+    gzip.stdin.take().expect("its input is ours").write_all(json).expect("gzip reads");
+    let compressed = Bytes::from(gzip.wait_with_output().expect("gzip ends").stdout);
+    let origin = Origin::with(move |seen| {
+        let response =
+            Response::builder().header("content-type", "application/json").header("etag", "\"v1\"");
+        match seen.uri.path() {
+            "/echo" => response.body(Full::new(seen.body.clone())),
+            "/plain" => response.body(Full::from(json.as_slice())),
+            _ => response.header("content-encoding", "gzip").body(Full::new(compressed.clone())),
+        }
+        .expect("a fixed head")
+    })
+    .await;
+    let settings = "[bindings.json-body.settings]\nrequest = { remove = [\"/admin\"] }\n\
+         response = { redact = [\"/**/password\"], rename = { \"/mail\" = \"email\" } }";
+    let gateway = with_plugin("json-body", settings, &origin, "").await;
+    for mut client in [gateway.client().await, Client::http2(gateway.address()).await] {
+        for target in ["/plain", "/compressed"] {
+            let reply = client.get(target, &[("accept-encoding", "gzip")]).await;
+            assert_eq!(reply.status, 200, "{target}: {:?}", reply.body);
+            assert_eq!(reply.header("content-encoding"), "", "{target} leaves decoded");
+            let expected = r#"{"user":{"name":"ada","password":"[redacted]"},"email":"a@b"}"#;
+            assert_eq!(reply.text(), expected, "{target}");
+            assert_eq!(reply.header("etag"), "W/\"v1\"", "{target}: the same resource, other bytes");
+        }
+        let headers = [("content-type", "application/json")];
+        let reply = client.post("/echo", &headers, r#"{"admin":true,"keep":1.50}"#).await;
+        assert_eq!(reply.text(), r#"{"keep":1.50}"#);
+        assert_eq!(origin.last().header("content-length"), "13");
+    }
+}
+
+#[tokio::test]
+async fn no_request_ever_sees_another_ones_bytes() {
+    let origin = Origin::with(|seen| Response::new(Full::new(seen.body.clone()))).await;
+    let settings = "[bindings.headers.settings]\nrequest = { set = { x-copy = \"{header.x-secret}\" } }\n\
+         response = { set = { x-echo = \"{header.x-secret}\" } }";
+    let gateway = with_plugin("headers", settings, &origin, "[gateway]\nworkers = 2\n").await;
+    let address = gateway.address();
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            tokio::spawn(async move {
+                let mut connection =
+                    if client % 2 == 0 { Client::http1(address).await } else { Client::http2(address).await };
+                for round in 0..100 {
+                    let secret = format!("canary-{client}-{round}");
+                    // Every third request has no secret: nothing may stand in its place.
+                    let headers: &[(&str, &str)] =
+                        if round % 3 == 0 { &[] } else { &[("x-secret", &secret)] };
+                    let reply = connection.post("/", headers, secret.clone()).await;
+                    let expected = if round % 3 == 0 { "" } else { &secret };
+                    assert_eq!((reply.header("x-echo"), reply.text()), (expected, secret.as_str()));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("every request saw its own bytes only");
+    }
+    for seen in origin.seen() {
+        assert_eq!(seen.header("x-copy"), seen.header("x-secret"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_flood_cannot_grow_the_table() {
+    let origin = Origin::named("origin").await;
+    let settings = "[bindings.rate-limit.settings]\npolicies = [\
+         { name = \"by-header\", by = { header = \"x-key\" }, limit = 1000, window = \"1h\" }]";
+    let gateway = with_plugin("rate-limit", settings, &origin, "").await;
+    let mut client = gateway.client().await;
+    for number in 0..500 {
+        client.get("/", &[("x-key", &format!("warm-{number}"))]).await;
+    }
+    let before = gateway.resident();
+    let begun = std::time::Instant::now();
+    for number in 0..5000 {
+        client.get("/", &[("x-key", &format!("flood-{number}"))]).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(gateway.resident() < before + (8 << 20), "{} KiB more", (gateway.resident() - before) >> 10);
+}
