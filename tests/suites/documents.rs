@@ -140,8 +140,11 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     std::fs::create_dir_all(folder.join("src")).expect("an empty folder takes folders");
     for file in ["witgate.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
         let source = repository().join("examples").join(name).join(file);
-        if source.is_file() {
-            std::fs::copy(source, folder.join(file)).expect("a copy");
+        if let Ok(text) = std::fs::read_to_string(source) {
+            // A manifest is found by its real path only: cargo looks for the SDK's workspace above it.
+            let sdk = repository().join("sdk");
+            let text = if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
+            std::fs::write(folder.join(file), text).expect("an empty folder takes files");
         }
     }
     (root, folder)
