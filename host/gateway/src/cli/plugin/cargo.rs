@@ -26,6 +26,8 @@ pub(super) fn build(folder: &Path) -> Result<PathBuf, Failure> {
     ensure_target(folder)?;
     let output = cargo()
         .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        // What only a debugger reads is many times the size of the code, and a gateway would load it with every swap.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
