@@ -143,7 +143,8 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
         if let Ok(text) = std::fs::read_to_string(source) {
             // A manifest is found by its real path only: cargo looks for the SDK's workspace above it.
             let sdk = repository().join("sdk");
-            let text = if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
+            let text =
+                if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
             std::fs::write(folder.join(file), text).expect("an empty folder takes files");
         }
     }
