@@ -128,14 +128,14 @@ async fn the_certificate_is_chosen_by_name_and_the_protocol_by_alpn() {
 async fn a_client_certificate_is_optional_or_required_and_never_forged() {
     let (authority, origin) = (Authority::new(), Origin::named("origin").await);
     let gateway =
-        start(&authority, &origin, "client_ca = \"ca.crt\"\nclient_certificate_required = false").await;
+        start(&authority, &origin, "client_ca = \"ca.crt\"\nclient_certificate = \"optional\"").await;
     let folder = gateway.scratch.path().to_owned();
     let without = authority.connect(&gateway, "one.test", &["http/1.1"], None).await.expect("a handshake");
     assert_eq!(Client::http1_over(without).await.get("/", &[]).await.status, 200);
     let with = authority.connect(&gateway, "one.test", &["http/1.1"], Some((&folder, "client"))).await;
     assert_eq!(Client::http1_over(with.expect("a handshake")).await.get("/", &[]).await.status, 200);
 
-    let strict = "client_ca = \"ca.crt\"\nclient_certificate_required = true";
+    let strict = "client_ca = \"ca.crt\"";
     let gateway = start(&authority, &origin, strict).await;
     let folder = gateway.scratch.path().to_owned();
     let request = || http::Request::get("/").body(http_body_util::Full::default()).expect("a request");
