@@ -1,7 +1,7 @@
 //! Compilation, on one thread of low priority: a plugin that takes seconds to compile takes them from nobody.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
@@ -17,12 +17,15 @@ const NICE: i32 = 19;
 pub(crate) struct Compiled(pub(crate) Component);
 
 /// The thread that compiles.
-pub(crate) struct Compiler(Sender<Job>);
+pub(crate) struct Compiler(SyncSender<Job>);
+
+/// Components that may wait for the thread; whoever brings one more waits with it.
+const QUEUE: usize = 16;
 
 struct Job {
     digest: [u8; 32],
     bytes: Vec<u8>,
-    reply: Sender<wasmtime::Result<Arc<Compiled>>>,
+    reply: SyncSender<wasmtime::Result<Arc<Compiled>>>,
 }
 
 impl Compiler {
@@ -31,7 +34,7 @@ impl Compiler {
     /// # Errors
     /// The system refuses a thread.
     pub(crate) fn start(engine: Arc<Engine>, cache: Option<Cache>) -> std::io::Result<Self> {
-        let (sender, jobs) = channel();
+        let (sender, jobs) = sync_channel(QUEUE);
         let bench = Bench { engine, cache, known: Mutex::default() };
         thread::Builder::new().name("witgate-compile".into()).spawn(move || bench.work(&jobs))?;
         Ok(Compiler(sender))
@@ -43,7 +46,7 @@ impl Compiler {
     /// The component cannot be compiled.
     pub(crate) fn compile(&self, digest: [u8; 32], bytes: &[u8]) -> wasmtime::Result<Arc<Compiled>> {
         let gone = || wasmtime::Error::msg("the compiler has stopped");
-        let (reply, answer) = channel();
+        let (reply, answer) = sync_channel(1);
         self.0.send(Job { digest, bytes: bytes.to_vec(), reply }).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }

@@ -76,6 +76,7 @@ fn pool(instances: u32) -> InstanceAllocationStrategy {
 }
 
 /// One thread an engine, which ends with it.
+#[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep and tick")]
 fn start_ticker(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     thread::Builder::new().name("witgate-epoch".into()).spawn(move || {

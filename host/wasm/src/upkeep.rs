@@ -1,7 +1,7 @@
 //! What must not be done on the data path: dropping stores and compiled code, making instances ahead of need.
 
 use std::any::Any;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 
@@ -9,7 +9,10 @@ use crate::pool::Pool;
 
 /// Hands chores to a thread of their own. Handing over never waits.
 #[derive(Clone)]
-pub(crate) struct Upkeep(Sender<Chore>);
+pub(crate) struct Upkeep(SyncSender<Chore>);
+
+/// Chores that may wait. One more is done at once or, if it can be done later, left.
+const QUEUE: usize = 4096;
 
 enum Chore {
     /// Something whose drop takes time.
@@ -24,20 +27,21 @@ impl Upkeep {
     /// # Errors
     /// The system refuses a thread.
     pub(crate) fn start() -> std::io::Result<Self> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(QUEUE);
         thread::Builder::new().name("witgate-upkeep".into()).spawn(move || work(&receiver))?;
         Ok(Upkeep(sender))
     }
 
     /// Drops a value over there.
     pub(crate) fn discard(&self, value: impl Any + Send) {
-        // Once the thread is gone the process ends; then the value is dropped here.
-        let _gone = self.0.send(Chore::Drop(Box::new(value)));
+        // With too many before it, or once the thread is gone, it is dropped here: slower, but never a leak.
+        drop(self.0.try_send(Chore::Drop(Box::new(value))));
     }
 
     /// Makes instances until a core has its idle ones.
     pub(crate) fn refill(&self, pool: &Arc<Pool>, core: usize) {
-        let _gone = self.0.send(Chore::Refill(Arc::downgrade(pool), core));
+        // The next call that finds too few asks again.
+        drop(self.0.try_send(Chore::Refill(Arc::downgrade(pool), core)));
     }
 }
 
