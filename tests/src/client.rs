@@ -156,7 +156,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<u8
     // The gateway may close before it has read everything: that is an answer too.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     while let Ok(Ok(count @ 1..)) = tokio::time::timeout(silence, stream.read(&mut buffer)).await {
         answer.extend_from_slice(&buffer[..count]);
     }

@@ -36,6 +36,12 @@ where
     }
 }
 
+/// A short rest between two looks at a condition, for tests without a runtime.
+#[expect(clippy::disallowed_methods, reason = "the caller looks again, with a deadline")]
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
 /// Says that a test cannot run because a program is not installed, and whether the caller may skip it: in CI
 /// (`CI` is set) everything is installed and a skip is a failure.
 ///

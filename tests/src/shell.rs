@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
-use crate::DEADLINE;
+use crate::{DEADLINE, pause};
 
 /// What marks the end of a command's output.
 const END: &str = "--end-of-command--";
@@ -66,6 +66,7 @@ impl Shell {
                     break;
                 }
                 assert!(begun.elapsed() < DEADLINE, "`{command}` never printed `{expected}` but:\n{output}");
+                pause();
             }
         }
     }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use witgate_tests::{Block, Client, DEADLINE, Scratch, Shell, blocks, repository, witgate};
+use witgate_tests::{Block, Client, DEADLINE, Scratch, Shell, blocks, pause, repository, witgate};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -54,7 +54,7 @@ impl Running {
                 return status["listeners"][0]["address"].as_str().expect("an address").to_owned();
             }
             assert!(begun.elapsed() < within, "no gateway answers on {}", socket.display());
-            std::thread::yield_now();
+            pause();
         }
     }
 }
@@ -69,7 +69,7 @@ impl Drop for Running {
                 let _ = self.0.kill();
                 let _ = self.0.wait();
             }
-            std::thread::yield_now();
+            pause();
         }
     }
 }

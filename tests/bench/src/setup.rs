@@ -169,9 +169,14 @@ fn wait_for(address: SocketAddr) -> Result<()> {
         if begun.elapsed() > Duration::from_secs(30) {
             bail!("nothing listens on {address}");
         }
-        std::thread::yield_now();
+        pause();
     }
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the caller looks again, with a deadline")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
 }
 
 /// Writes a wrk script with so many different tokens that none is seen again soon.

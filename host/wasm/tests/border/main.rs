@@ -1,4 +1,5 @@
 //! The plugin border, with real guests compiled from source.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod contracts;
 mod fetch;

@@ -7,7 +7,7 @@ use witgate_wasm::Health;
 use witgate_wasm::meter::FAILURES;
 
 use crate::scene::{
-    Scene, authenticate, bytes, on_core, probe, request, resident, response, snapshot, tell, told,
+    Scene, authenticate, bytes, eventually, on_core, probe, request, resident, response, snapshot, tell, told,
 };
 
 const NO_QUARANTINE: &str = "quarantine.kills = 0\nrevert.calls = 0";
@@ -113,11 +113,10 @@ fn kills_begin_a_quarantine_and_a_good_probe_ends_it() {
     }
     assert_eq!(loaded.health(), Health::Resting);
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined));
-    std::thread::sleep(Duration::from_millis(250));
-    assert_eq!(loaded.health(), Health::Probing);
+    eventually("the rest to end", || loaded.health() == Health::Probing);
     assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap), "one probe is let through");
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined), "and fails");
-    std::thread::sleep(Duration::from_millis(250));
+    eventually("the second rest to end", || loaded.health() == Health::Probing);
     assert_eq!(tell(&loaded, "calls", ""), Ok("1".into()));
     assert_eq!(loaded.health(), Health::Serving);
     assert_eq!(loaded.meter().read().quarantines, 2);

@@ -161,6 +161,7 @@ pub(crate) fn transform(loaded: &Loaded, deed: &str) -> Result<RequestOutcome, C
 }
 
 /// Waits until a condition holds, at most ten seconds.
+#[expect(clippy::disallowed_methods, reason = "it looks again, with a deadline")]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if condition() {
