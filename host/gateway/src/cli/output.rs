@@ -42,7 +42,7 @@ pub(crate) fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce()
 /// Prints text as it is.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn say(text: &str) -> Outcome {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
