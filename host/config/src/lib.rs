@@ -4,7 +4,7 @@
 //! ([`model`]). Whoever reads a [`Config`] may rely on what its documentation promises: names resolve, numbers are in
 //! range, addresses parse. Everything that is wrong is reported as a list of [`Problem`]s, never only the first.
 //!
-//! The walk, [`load`]: `document` reads the files into one tree of values that remember their places, and replaces
+//! The walk, [`load()`]: `document` reads the files into one tree of values that remember their places, and replaces
 //! `${VAR}` on the way (`expand`); `schema` checks the tree against the published [`schema()`], which is made from the
 //! types in `written`; each section that is right by the schema is then read and says what it means. A section in
 //! which something is wrong does not keep the others from being looked at.

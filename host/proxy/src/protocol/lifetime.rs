@@ -14,6 +14,9 @@ use crate::protocol::connection::Connection;
 /// How often a draining connection looks whether it may close.
 const ROUND: Duration = Duration::from_millis(20);
 
+/// How many looks in a row must find it idle.
+const QUIET_ROUNDS: u32 = 5;
+
 /// How long a connection that was accepted just before a drain may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -54,8 +57,11 @@ pub(crate) async fn drive<P: Protocol>(
     connection.closing.set(true);
     let begun = Instant::now();
     let told = async {
-        while !may_tell(under_way, begun) {
+        // A busy client has its next request on the way: it is answered, with word that it was the last.
+        let mut quiet = 0;
+        while quiet < QUIET_ROUNDS && !under_way.can_be_told() {
             tokio::time::sleep(ROUND).await;
+            quiet = if may_close(under_way, begun) { quiet + 1 } else { 0 };
         }
     };
     tokio::select! {
@@ -95,10 +101,7 @@ fn jitter(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 10.0)
 }
 
-fn may_tell(under_way: &impl UnderWay, since: Instant) -> bool {
-    if under_way.can_be_told() {
-        return true;
-    }
+fn may_close(under_way: &impl UnderWay, since: Instant) -> bool {
     let patient = under_way.is_fresh() && since.elapsed() < FIRST_REQUEST;
     !under_way.has_begun() && !patient
 }

@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 /// collected, at most `limit` bytes, within `timeout`.
 ///
 /// # Errors
-/// As [`forward`](super::forward); a response over the limit is `UpstreamProtocol` with the detail `response too
+/// As [`forward`](super::forward()); a response over the limit is `UpstreamProtocol` with the detail `response too
 /// large`; an unknown upstream is `NoEndpoint`.
 pub async fn fetch(
     snapshot: &Arc<Snapshot>,
