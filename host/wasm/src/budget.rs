@@ -190,3 +190,43 @@ impl ResourceLimiter for Space {
         grow(&mut self.elements, self.elements_limit, current, desired)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(memory: usize, table_elements: usize) -> Space {
+        Space { memory: 0, memory_limit: memory, elements: 0, elements_limit: table_elements }
+    }
+
+    fn killed(answer: &wasmtime::Result<bool>) -> Option<CallFailure> {
+        answer.as_ref().err().and_then(|error| error.downcast_ref::<Killed>()).map(|killed| killed.0)
+    }
+
+    #[test]
+    fn all_memories_and_tables_of_an_instance_share_one_budget() {
+        let mut space = space(100, 10);
+        assert!(space.memory_growing(0, 60, None).unwrap());
+        assert!(space.memory_growing(60, 80, None).unwrap());
+        assert_eq!(killed(&space.memory_growing(0, 30, None)), Some(CallFailure::Memory));
+        assert_eq!(space.memory(), 80);
+        assert!(space.table_growing(0, 10, None).unwrap());
+        assert_eq!(killed(&space.table_growing(0, 1, None)), Some(CallFailure::Memory));
+        assert_eq!(killed(&space.table_growing(10, usize::MAX, None)), Some(CallFailure::Memory));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
+    fn time_that_was_waited_is_wall_time_only() {
+        let stopwatch = Stopwatch::new();
+        stopwatch.begin(Duration::from_millis(200), Duration::from_secs(60));
+        stopwatch.pause();
+        std::thread::sleep(Duration::from_millis(250));
+        stopwatch.resume();
+        assert!(stopwatch.look().is_ok(), "sleeping is not computing");
+        stopwatch.begin(Duration::from_secs(60), Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(20));
+        let ended = stopwatch.look().err().and_then(|error| error.downcast::<Killed>().ok());
+        assert_eq!(ended.map(|killed| killed.0), Some(CallFailure::Wall));
+    }
+}

@@ -220,8 +220,8 @@ impl Pool {
         let wanted = !held.refilling && self.wants(&held);
         held.refilling |= wanted;
         drop(held);
-        if wanted {
-            self.upkeep.refill(self, core);
+        if wanted && !self.upkeep.refill(self, core) {
+            self.held(core).refilling = false;
         }
     }
 

@@ -7,12 +7,12 @@ use std::thread;
 
 use crate::pool::Pool;
 
+/// Chores that may wait.
+const QUEUE: usize = 4096;
+
 /// Hands chores to a thread of their own. Handing over never waits.
 #[derive(Clone)]
 pub(crate) struct Upkeep(SyncSender<Chore>);
-
-/// Chores that may wait. One more is done at once or, if it can be done later, left.
-const QUEUE: usize = 4096;
 
 enum Chore {
     /// Something whose drop takes time.
@@ -32,16 +32,14 @@ impl Upkeep {
         Ok(Upkeep(sender))
     }
 
-    /// Drops a value over there.
+    /// Drops a value over there; here, if the thread does not keep up: that slows down who makes the waste.
     pub(crate) fn discard(&self, value: impl Any + Send) {
-        // With too many before it, or once the thread is gone, it is dropped here: slower, but never a leak.
         drop(self.0.try_send(Chore::Drop(Box::new(value))));
     }
 
-    /// Makes instances until a core has its idle ones.
-    pub(crate) fn refill(&self, pool: &Arc<Pool>, core: usize) {
-        // The next call that finds too few asks again.
-        drop(self.0.try_send(Chore::Refill(Arc::downgrade(pool), core)));
+    /// Has instances made until a core has its idle ones. Says whether that will be done.
+    pub(crate) fn refill(&self, pool: &Arc<Pool>, core: usize) -> bool {
+        self.0.try_send(Chore::Refill(Arc::downgrade(pool), core)).is_ok()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is loaded and what is refused, in which words.
 
+use std::time::Instant;
+
 use witgate_tests::guest;
 use witgate_wasm::Reason;
 
@@ -89,12 +91,44 @@ fn an_inspection_tells_what_a_binding_will_need() {
 
 #[test]
 fn a_component_is_compiled_once_for_all_its_bindings() {
+    let scene = Scene::new();
+    let bytes = std::fs::read(guest("probe")).unwrap();
+    let timed = || {
+        let begun = Instant::now();
+        (scene.runtime.compile(&bytes).unwrap(), begun.elapsed())
+    };
+    let (first, compiled) = timed();
+    let (_second, found) = timed();
+    assert!(found < compiled / 2, "{found:?} after {compiled:?}: code in use is not compiled again");
+    drop(first);
     let (scene, loaded) = probe("");
-    let begun = std::time::Instant::now();
     let other = scene.bind("probe", "grants.store = [\"space\"]").expect("it loads again");
-    assert!(begun.elapsed().as_millis() < 60, "code in use is not compiled again");
-    assert_eq!(
-        (tell(&loaded, "keep", "mine"), tell(&other, "kept", "")),
-        (Ok("kept".into()), Ok(String::new()))
+    let answers = (tell(&loaded, "keep", "mine"), tell(&other, "kept", ""));
+    assert_eq!(answers, (Ok("kept".into()), Ok(String::new())), "bindings share code, not instances");
+}
+
+#[test]
+fn compiled_code_is_found_again_after_a_restart() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("code");
+    let bytes = std::fs::read(guest("probe")).unwrap();
+    let timed = || {
+        let scene = Scene::with_cache(Some(folder.clone()));
+        let begun = Instant::now();
+        let component = scene.runtime.compile(&bytes).unwrap();
+        (component, begun.elapsed())
+    };
+    let (_, compiled) = timed();
+    let (_, loaded) = timed();
+    assert!(loaded < compiled / 2, "{loaded:?} after {compiled:?}: the cache was used");
+    let entry = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let mut forged = std::fs::read(&entry).unwrap();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    std::fs::write(&entry, forged).unwrap();
+    let (component, _) = timed();
+    assert!(
+        component.contracts().authentication,
+        "a forged entry is not loaded; the plugin is compiled again"
     );
 }

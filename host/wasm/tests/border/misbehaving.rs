@@ -107,16 +107,16 @@ fn traps_leave_no_memory_behind() {
 #[test]
 fn kills_begin_a_quarantine_and_a_good_probe_ends_it() {
     let (_scene, loaded) =
-        probe("quarantine = { kills = 3, window = \"60s\", rest = \"200ms\" }\nrevert.calls = 0");
+        probe("quarantine = { kills = 3, window = \"60s\", rest = \"1s\" }\nrevert.calls = 0");
     for _ in 0..3 {
         assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));
     }
     assert_eq!(loaded.health(), Health::Resting);
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined));
-    eventually("the rest to end", || loaded.health() == Health::Probing);
+    eventually("the rest is over", || loaded.health() == Health::Probing);
     assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap), "one probe is let through");
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined), "and fails");
-    eventually("the second rest to end", || loaded.health() == Health::Probing);
+    eventually("the second rest is over", || loaded.health() == Health::Probing);
     assert_eq!(tell(&loaded, "calls", ""), Ok("1".into()));
     assert_eq!(loaded.health(), Health::Serving);
     assert_eq!(loaded.meter().read().quarantines, 2);
@@ -154,7 +154,7 @@ fn log_lines_over_the_pace_are_dropped_and_counted() {
     ));
     assert_eq!(tell(&loaded, "storm", ""), Ok("written".into()));
     let dropped = loaded.meter().read().log_lines_dropped;
-    assert!((99_900..100_000).contains(&dropped), "{dropped} lines were dropped");
+    assert!((99_000..100_000).contains(&dropped), "{dropped} lines were dropped");
 }
 
 #[test]
