@@ -305,7 +305,9 @@ impl Drop for Lease<'_> {
             pool.give_back(core, instance);
             return;
         }
-        if let Some(instance) = instance {
+        if let Some(mut instance) = instance {
+            // The store is dropped later; the request is let go of now, so that nobody has to copy it to change it.
+            instance.store.data_mut().end();
             pool.rights.meter.gone(core, 1);
             pool.upkeep.discard(instance);
         }
