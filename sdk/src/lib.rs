@@ -138,17 +138,17 @@
 //!
 //! # Tests
 //!
-//! Natively the whole gateway is played by [`test`](mod@test): `cargo test`, nothing else. The same tests run in the
-//! sandbox, as WebAssembly:
+//! Natively the whole gateway is played by [`test`](mod@test): `cargo test`, nothing else. The same tests run as
+//! WebAssembly, in the engine of the gateway:
 //!
 //! ```sh
-//! cargo test --target wasm32-wasip2 --features witgate-sdk/test --no-run
+//! witgate plugin test --sandbox
 //! ```
 //!
-//! makes a component that exports `wasi:cli/run`, in which the mocks answer all imports but [`crypto`], which goes to the
-//! gateway's own. A panic aborts an instance, so a runner asks it for its tests (`--list --format terse`), and runs each
-//! in a fresh instance (`NAME --exact`): an exit without a trap is a pass. It needs arguments, standard output, clocks
-//! and random; file system imports are there, and never called.
+//! builds the test binaries for `wasm32-wasip2` with the SDK's feature `test`, in which the mocks answer all imports but
+//! [`crypto`], which goes to the gateway's own. A panic ends an instance, so every test gets one of its own, with 60
+//! seconds and 256 MiB; tests marked `#[should_panic]` are ignored there. Beside what plugins may import there are only
+//! arguments and standard output: no environment, no files, no sockets.
 
 extern crate self as witgate_sdk;
 

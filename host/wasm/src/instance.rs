@@ -91,15 +91,7 @@ impl Template {
     /// # Errors
     /// There is no room for it, or its start function traps.
     pub(crate) fn instantiate(&self, rights: &Arc<Rights>, time: Duration) -> wasmtime::Result<Instance> {
-        let stopwatch = Stopwatch::new();
-        let mailbox = Mailbox::default();
-        let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
-        let mut store = Store::try_new(&self.engine.wasmtime, state)?;
-        store.limiter(|state| &mut state.space);
-        store.set_hostcall_fuel(transfer(&rights.budget));
-        let watch = stopwatch.clone();
-        store.epoch_deadline_callback(move |_| watch.look());
-        store.set_epoch_deadline(FIRST_LOOK);
+        let (mut store, stopwatch, mailbox) = fresh_store(&self.engine, rights)?;
         store.data_mut().begin_setup(time);
         let instance = if self.waits {
             at_once(self.linked.instantiate_async(&mut store))?
@@ -160,6 +152,26 @@ impl Template {
         instance.store.data_mut().end();
         Ok(answer)
     }
+}
+
+/// A store without an instance, held to a budget, with its clock and its mailbox.
+///
+/// # Errors
+/// There is no memory for it.
+pub(crate) fn fresh_store(
+    engine: &Engine,
+    rights: &Arc<Rights>,
+) -> wasmtime::Result<(Store<HostState>, Stopwatch, Mailbox)> {
+    let stopwatch = Stopwatch::new();
+    let mailbox = Mailbox::default();
+    let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
+    let mut store = Store::try_new(&engine.wasmtime, state)?;
+    store.limiter(|state| &mut state.space);
+    store.set_hostcall_fuel(transfer(&rights.budget));
+    let watch = stopwatch.clone();
+    store.epoch_deadline_callback(move |_| watch.look());
+    store.set_epoch_deadline(FIRST_LOOK);
+    Ok((store, stopwatch, mailbox))
 }
 
 /// Bytes one crossing of the border may carry out of a guest: an answer, or the largest value a host function takes.

@@ -11,6 +11,7 @@
 //! | call | `call`, `budget` | one file a contract; CPU, wall time, memory and host calls are capped |
 //! | serve | `imports` | what a guest may ask of the host while it runs |
 //! | watch | `quarantine`, `revert`, [`meter`] | what becomes of a binding that fails again and again, and what is counted |
+//! | try | `trial` | a plugin's tests as programs, in the same engine, with the same imports |
 //!
 //! # Decisions
 //!
@@ -45,6 +46,7 @@ mod revert;
 mod rights;
 mod runtime;
 mod state;
+mod trial;
 mod upkeep;
 
 pub use imports::store::{KeyStore, StoreError};
@@ -54,3 +56,4 @@ pub use plugin::Loaded;
 pub use quarantine::Health;
 pub use refusal::{Reason, Refusal};
 pub use runtime::{INSTANCES, OnRevert, Runtime, RuntimeOptions, StartError};
+pub use trial::{Ending, Trial, TrialError};

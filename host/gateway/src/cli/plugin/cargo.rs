@@ -15,17 +15,41 @@ pub(super) const TARGET: &str = "wasm32-wasip2";
 /// # Errors
 /// There is no crate, no target, or the build fails; cargo has said why by then.
 pub(super) fn build(folder: &Path) -> Result<PathBuf, Failure> {
+    let manifest = manifest(folder)?;
+    let messages = messages(folder, &["build", "--release"], "the plugin does not build")?;
+    let component = component_in(&messages, &manifest).ok_or_else(|| {
+        let hint = "is `crate-type = [\"cdylib\"]` set under [lib] in Cargo.toml?";
+        Failure::new(Exit::Failure, format!("the build made no component: {hint}"))
+    })?;
+    keep(&component, folder)
+}
+
+/// Builds the tests of the crate in a folder as components, with the SDK's mocks in them. One component for each of
+/// Cargo's test binaries: the library's unit tests, and every file in `tests`.
+///
+/// # Errors
+/// As [`build`].
+pub(super) fn build_tests(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    manifest(folder)?;
+    let arguments = ["test", "--no-run", "--features", "witgate-sdk/test"];
+    Ok(test_binaries_in(&messages(folder, &arguments, "the tests do not build")?))
+}
+
+fn manifest(folder: &Path) -> Result<PathBuf, Failure> {
     let manifest = folder.join("Cargo.toml");
-    if !manifest.is_file() {
-        let message = format!(
-            "{} is not there: run this in a plugin's folder, or say which by --path",
-            manifest.display()
-        );
-        return Err(Failure::new(Exit::Failure, message));
+    if manifest.is_file() {
+        return Ok(manifest);
     }
+    let hint = "run this in a plugin's folder, or say which by --path";
+    Err(Failure::new(Exit::Failure, format!("{} is not there: {hint}", manifest.display())))
+}
+
+/// Runs cargo for [`TARGET`]: what it tells about its artifacts. What went wrong it says to the person itself.
+fn messages(folder: &Path, arguments: &[&str], failed: &str) -> Result<String, Failure> {
     ensure_target(folder)?;
     let output = cargo()
-        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .args(arguments)
+        .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
         // What only a debugger reads is many times the size of the code, and a gateway would load it with every swap.
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
         .current_dir(folder)
@@ -34,13 +58,9 @@ pub(super) fn build(folder: &Path) -> Result<PathBuf, Failure> {
         .output()
         .map_err(|error| Failure::new(Exit::Failure, format!("cargo cannot be run: {error}")))?;
     if !output.status.success() {
-        return Err(Failure::new(Exit::Failure, "the plugin does not build"));
+        return Err(Failure::new(Exit::Failure, failed));
     }
-    let component = component_in(&String::from_utf8_lossy(&output.stdout), &manifest).ok_or_else(|| {
-        let hint = "is `crate-type = [\"cdylib\"]` set under [lib] in Cargo.toml?";
-        Failure::new(Exit::Failure, format!("the build made no component: {hint}"))
-    })?;
-    keep(&component, folder)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The cargo that runs this process, if one does; otherwise the one in the search path.
@@ -81,15 +101,25 @@ fn target_is_installed(folder: &Path) -> Result<bool, Failure> {
 /// Finds the component in what cargo tells about its artifacts, one JSON object a line.
 fn component_in(messages: &str, manifest: &Path) -> Option<PathBuf> {
     let manifest = manifest.canonicalize().ok()?;
-    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let ours = artifacts.filter(|message| {
-        message["reason"] == "compiler-artifact" && message["manifest_path"].as_str() == manifest.to_str()
-    });
+    let ours = artifacts(messages).filter(|message| message["manifest_path"].as_str() == manifest.to_str());
     let files: Vec<PathBuf> = ours
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|name| Some(PathBuf::from(name.as_str()?)))
         .collect();
     files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+}
+
+/// The programs among the artifacts that run tests.
+fn test_binaries_in(messages: &str) -> Vec<PathBuf> {
+    artifacts(messages)
+        .filter(|message| message["profile"]["test"] == true)
+        .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .collect()
+}
+
+fn artifacts(messages: &str) -> impl Iterator<Item = serde_json::Value> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    messages.filter(|message| message["reason"] == "compiler-artifact")
 }
 
 /// Copies beside and renames, so that a gateway that watches never sees half of it.
@@ -128,5 +158,20 @@ mod tests {
         ];
         assert_eq!(component_in(&messages.join("\n"), &manifest), Some(PathBuf::from("/t/ours.wasm")));
         assert_eq!(component_in(&messages[..3].join("\n"), &manifest), None);
+    }
+
+    #[test]
+    fn the_test_binaries_are_those_that_were_built_to_test() {
+        let artifact = |test: bool, executable: Option<&str>| {
+            let profile = serde_json::json!({ "test": test });
+            serde_json::json!({"reason": "compiler-artifact", "profile": profile, "executable": executable})
+                .to_string()
+        };
+        let messages = [
+            artifact(false, Some("/t/tool.wasm")),
+            artifact(true, None),
+            artifact(true, Some("/t/a-1.wasm")),
+        ];
+        assert_eq!(test_binaries_in(&messages.join("\n")), [PathBuf::from("/t/a-1.wasm")]);
     }
 }

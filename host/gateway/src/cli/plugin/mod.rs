@@ -8,6 +8,7 @@ mod dev;
 mod new;
 mod reference;
 mod rollback;
+mod sandbox;
 mod scratch;
 mod test;
 

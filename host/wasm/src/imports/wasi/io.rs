@@ -22,17 +22,17 @@ const BUFFER: usize = 4 << 10;
 pub(super) enum InputStream {}
 
 /// Standard output or error.
-pub(super) enum OutputStream {}
+pub(crate) enum OutputStream {}
 
 /// Something to wait for. Only streams have it, and they are ready.
 pub(super) enum Pollable {}
 
 /// An error of a stream. There is never one.
-enum StreamFailure {}
+pub(crate) enum StreamFailure {}
 
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
-enum StreamError {
+pub(crate) enum StreamError {
     #[component(name = "last-operation-failed")]
     LastOperationFailed(Resource<StreamFailure>),
     #[component(name = "closed")]
@@ -123,7 +123,8 @@ fn input(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     })
 }
 
-type Written = (Result<(), StreamError>,);
+/// What a write returns.
+pub(crate) type Written = (Result<(), StreamError>,);
 
 fn output(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     streams.resource("output-stream", ResourceType::host::<OutputStream>(), |_, _| Ok(()))?;

@@ -8,7 +8,7 @@ mod clocks;
 mod io;
 mod random;
 
-pub(crate) use io::Output;
+pub(crate) use io::{Output, OutputStream, Written};
 
 use wasmtime::component::Linker;
 
@@ -37,7 +37,7 @@ pub(crate) const INTERFACES: [&str; 18] = [
 ];
 
 /// The version the interfaces are defined as; the linker serves every later 0.2.
-const VERSION: &str = "0.2.0";
+pub(crate) const VERSION: &str = "0.2.0";
 
 /// Defines all of it.
 ///
