@@ -59,9 +59,22 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Presses Ctrl-C: an orderly end, within the deadline.
+    fn end(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::INT).expect("it is ours, and runs");
+        let begun = Instant::now();
+        while self.0.try_wait().expect("it can be asked").is_none() {
+            assert!(begun.elapsed() < DEADLINE, "it did not end");
+            pause();
+        }
+        assert!(self.0.wait().expect("it has ended").success(), "it ended well");
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        // An orderly end, so that what it started ends too; ours, by its id.
+        // Only where a test failed is it still there: an orderly end, so that what it started ends too.
         let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
         let begun = Instant::now();
         while self.0.try_wait().is_ok_and(|status| status.is_none()) {
@@ -104,6 +117,7 @@ fn the_quick_start_does_what_the_readme_says() {
     for block in readme("Try it", "sh") {
         shell.follow(&block.text.replace("localhost:8080", &address));
     }
+    quickstart.end();
 }
 
 #[test]
@@ -172,6 +186,7 @@ fn follow_example(name: &str, port: &str) {
     let address = gateway.address(&folder.join("admin.sock"), DEADLINE);
     let real = address.rsplit(':').next().expect("an address has a port");
     shell.follow(&blocks[1].replace(port, real));
+    gateway.end();
 }
 
 #[test]

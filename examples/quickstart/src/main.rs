@@ -8,6 +8,9 @@ mod services;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -25,18 +28,29 @@ async fn main() -> Result<()> {
     let mut gateway = tokio::process::Command::new(witgate)
         .args(["run", "--config"])
         .arg(folder.join("witgate.toml"))
+        // A group of its own: Ctrl-C comes here, and from here once to the gateway.
+        .process_group(0)
+        .kill_on_drop(true)
         .env("USERS", users.to_string())
         .env("ORDERS_V1", orders_v1.to_string())
         .env("ORDERS_V2", orders_v2.to_string())
         .spawn()
         .context("the gateway could not be started")?;
-    // Ctrl-C reaches the gateway as well, which drains; this program ends when the gateway has.
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let status = loop {
         tokio::select! {
             status = gateway.wait() => break status?,
-            _ = interrupt.recv() => println!("draining"),
+            _ = interrupt.recv() => drain(&gateway),
+            _ = terminate.recv() => drain(&gateway),
         }
     };
     std::process::exit(status.code().unwrap_or(1));
+}
+
+/// Tells the gateway to let what is in flight end; told twice, it ends at once.
+fn drain(gateway: &Child) {
+    let process = gateway.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    // One that has ended by itself needs no telling.
+    let _ = process.map(|process| kill_process(process, Signal::TERM));
 }
