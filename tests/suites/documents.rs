@@ -74,7 +74,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Only where a test failed is it still there: an orderly end, so that what it started ends too.
+        // Once its exit is collected, its id may be somebody else's.
+        if !self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            return;
+        }
+        // A test failed: an orderly end, so that what it started ends too.
         let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
         let begun = Instant::now();
         while self.0.try_wait().is_ok_and(|status| status.is_none()) {
