@@ -14,7 +14,8 @@ const NO_QUARANTINE: &str = "quarantine.kills = 0\nrevert.calls = 0";
 
 #[test]
 fn every_deed_ends_with_its_kind_and_the_next_call_is_answered() {
-    let (_scene, loaded) = probe(NO_QUARANTINE);
+    // One instance at a time, so that the next call can only be answered by one that was made since.
+    let (_scene, loaded) = probe(&format!("{NO_QUARANTINE}\ninstances = {{ min_idle = 1, max = 1 }}"));
     for (deed, failure) in [
         ("panic", CallFailure::Trap),
         ("exit", CallFailure::Trap),
