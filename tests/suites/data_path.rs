@@ -350,9 +350,11 @@ endpoints = ["{}"]
 #[tokio::test]
 async fn a_client_that_vanishes_ends_the_request_at_the_origin() {
     let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let flag = std::sync::Arc::clone(&gone);
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (flag, begun) = (std::sync::Arc::clone(&gone), std::sync::Arc::clone(&asked));
     let origin = Origin::serving(move |_| {
         let flag = std::sync::Arc::clone(&flag);
+        begun.store(true, std::sync::atomic::Ordering::Relaxed);
         async move {
             struct OnDrop(std::sync::Arc<std::sync::atomic::AtomicBool>);
             impl Drop for OnDrop {
@@ -369,10 +371,8 @@ async fn a_client_that_vanishes_ends_the_request_at_the_origin() {
     let gateway = Gateway::start(Scratch::new(), &to(&origin)).await;
     let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
-    eventually("the request to be in flight", async || {
-        gateway.metric("witgate_requests_in_flight", &["route=\"all\""]).await >= 1.0
-    })
-    .await;
+    eventually("the origin to be asked", async || asked.load(std::sync::atomic::Ordering::Relaxed)).await;
+    assert!(gateway.metric("witgate_requests_in_flight", &["route=\"all\""]).await >= 1.0);
     // A reset: a plain end would be a half-closed client, who still wants the answer.
     stream.set_zero_linger().expect("an open socket");
     drop(stream);

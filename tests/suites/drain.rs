@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, missing, repository, witgate};
 
 /// `/download` sends 100 pieces, one each time the channel is fed; `/events` likewise; `/ws` echoes.
 async fn paced_origin(pace: tokio::sync::watch::Receiver<usize>) -> Origin {
@@ -181,4 +181,19 @@ async fn keep_alive_connections_are_told_to_close_and_lose_nothing() {
         assert!(client.await.expect("nothing was lost") > 0);
     }
     assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_inherited_listener_keeps_who_waited_in_its_queue() {
+    if missing("python3") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut supervisor = std::process::Command::new("python3");
+    supervisor.arg(repository().join("tests/suites/real/supervisor.py")).arg(witgate()).arg(scratch.path());
+    let output = tokio::task::spawn_blocking(move || supervisor.output().expect("Python can be run"));
+    let output = output.await.expect("the supervisor ends");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("HTTP/1.1 200") && text.contains("\r\n\r\ninherited"), "{output:?}");
+    assert!(text.trim().ends_with("exit 0"), "{output:?}");
 }

@@ -155,8 +155,9 @@ impl Control {
         let snapshot = Arc::new(snapshot);
         telemetry.follow(snapshot.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
-        let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
+        // Signals are followed before the first request is served: a TERM that comes at once drains all the same.
         let admin = AdminThread::start(handle.clone(), admin_settings).map_err(anyhow::Error::from)?;
+        let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
         let watch = FileWatch::start(handle.clone()).map_err(anyhow::Error::from)?;
         let reservations = draft.reservations();
         library.keep(draft);
