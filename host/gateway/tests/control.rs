@@ -70,7 +70,8 @@ async fn a_bad_configuration_keeps_the_last_good_one_and_every_way_of_asking_say
     let change = last_change(&gateway).await;
     assert!(change["problems"][0].as_str().unwrap().contains("witgate.toml:10:1"), "{change}");
     assert!(gateway.metric("witgate_reloads_total", &["result=\"failed\""]).await >= 1.0);
-    assert!(gateway.output().contains("nonsense"), "the log says why");
+    // The log is written by a thread of its own.
+    eventually("the log to say why", async || gateway.output().contains("nonsense")).await;
     let reloaded = command(&gateway, &["reload"]);
     assert_eq!(reloaded.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&reloaded.stderr).contains("nonsense"));
