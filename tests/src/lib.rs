@@ -9,12 +9,14 @@ mod client;
 mod gateway;
 mod origin;
 mod shell;
+mod websocket;
 
 pub use artifacts::{guest, plugin, repository, witgate};
 pub use client::{Client, Reply, raw};
 pub use gateway::{Gateway, Scratch};
 pub use origin::{Origin, OriginBody, Seen};
 pub use shell::{Block, Shell, blocks};
+pub use websocket::echo_websocket;
 
 use std::time::{Duration, Instant};
 

@@ -7,41 +7,20 @@ use futures_util::{SinkExt, StreamExt};
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, missing, repository, witgate};
+use witgate_tests::{
+    Client, Gateway, Origin, Scratch, echo_websocket, eventually, missing, repository, witgate,
+};
 
 /// `/download` sends 100 pieces, one each time the channel is fed; `/events` likewise; `/ws` echoes.
 async fn paced_origin(pace: tokio::sync::watch::Receiver<usize>) -> Origin {
-    Origin::serving(move |mut request| {
+    Origin::serving(move |request| {
         let pace = pace.clone();
         async move {
             if request.uri().path() == "/ws" {
-                let key = request.headers()["sec-websocket-key"].as_bytes().to_vec();
-                let upgrade = hyper::upgrade::on(&mut request);
-                tokio::spawn(async move {
-                    let stream = TokioIo::new(upgrade.await.expect("an upgrade"));
-                    let role = tokio_tungstenite::tungstenite::protocol::Role::Server;
-                    let mut socket =
-                        tokio_tungstenite::WebSocketStream::from_raw_socket(stream, role, None).await;
-                    while let Some(Ok(message)) = socket.next().await {
-                        if socket.send(message).await.is_err() {
-                            break;
-                        }
-                    }
-                });
-                return Response::builder()
-                    .status(101)
-                    .header("connection", "upgrade")
-                    .header("upgrade", "websocket")
-                    .header(
-                        "sec-websocket-accept",
-                        tokio_tungstenite::tungstenite::handshake::derive_accept_key(&key),
-                    )
-                    .body(Full::default().boxed_unsync())
-                    .expect("a fixed head");
+                return echo_websocket(request);
             }
             let pieces = futures_util::stream::unfold((0, pace), |(sent, mut pace)| async move {
                 if sent == 100 {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use http::Response;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
-use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest};
+use witgate_tests::{Client, Gateway, Origin, Scratch, echo_websocket, eventually, guest};
 
 /// Two versions of one plugin that mark request and response with their version.
 const MARKED: &str = "[plugins.mark]\n[bindings.mark]\n";
@@ -24,29 +23,9 @@ fn config(origin: &Origin) -> String {
 
 /// Echoes the mark the request was given; a WebSocket is accepted and echoes.
 async fn marking_origin() -> Origin {
-    Origin::serving(|mut request| async move {
+    Origin::serving(|request| async move {
         if request.headers().contains_key("upgrade") {
-            let key = request.headers()["sec-websocket-key"].as_bytes().to_vec();
-            let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(&key);
-            let upgrade = hyper::upgrade::on(&mut request);
-            tokio::spawn(async move {
-                let stream = TokioIo::new(upgrade.await.expect("an upgrade"));
-                let role = tokio_tungstenite::tungstenite::protocol::Role::Server;
-                let mut socket =
-                    tokio_tungstenite::WebSocketStream::from_raw_socket(stream, role, None).await;
-                while let Some(Ok(message)) = socket.next().await {
-                    if socket.send(message).await.is_err() {
-                        break;
-                    }
-                }
-            });
-            return Response::builder()
-                .status(101)
-                .header("connection", "upgrade")
-                .header("upgrade", "websocket")
-                .header("sec-websocket-accept", accept)
-                .body(Full::default().boxed_unsync())
-                .expect("a fixed head");
+            return echo_websocket(request);
         }
         let mark = request.headers().get("x-mark").map(|value| value.as_bytes().to_vec()).unwrap_or_default();
         Response::new(Full::from(mark).boxed_unsync())
