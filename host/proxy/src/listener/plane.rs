@@ -18,6 +18,7 @@ use super::retire::Retire;
 use super::tls::Tls;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::upstream::keeper::Keeper;
 
 /// How often a wait looks whether it is over.
 const ROUND: Duration = Duration::from_millis(5);
@@ -56,6 +57,7 @@ pub struct DataPlane {
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
+    _keeper: Keeper,
 }
 
 /// Every door there is.
@@ -114,12 +116,14 @@ impl DataPlane {
         for (index, orders) in receivers.into_iter().enumerate() {
             threads.push(core::start(index, plane.clone(), orders).map_err(no_thread)?);
         }
+        let keeper = Keeper::start(plane.snapshot.clone(), plane.telemetry.clone()).map_err(no_thread)?;
         let data_plane = DataPlane {
             plane,
             doors: Mutex::default(),
             inherited: Mutex::new(inherited),
             retire: Retire::start().map_err(no_thread)?,
             threads,
+            _keeper: keeper,
         };
         data_plane.settle(opening, Instant::now());
         expose::register(&data_plane.plane);

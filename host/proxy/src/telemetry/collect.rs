@@ -238,6 +238,14 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
             family.gauge(&labels, i64::from(endpoint.breaker == state))?;
         }
     }
+    let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
+    let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
+    for (name, upstream) in &snapshot.upstreams {
+        for (event, endpoint, count) in upstream.event_counts() {
+            let endpoint = endpoint.as_deref().unwrap_or(NONE);
+            family.counter(&[("upstream", &**name), ("endpoint", endpoint), ("event", event)], count)?;
+        }
+    }
     Ok(())
 }
 

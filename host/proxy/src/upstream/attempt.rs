@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 
 use super::breaker::Pass;
 use super::endpoint::Endpoint;
+use super::observe::{Failing, Sign, tell};
 use super::{BreakerState, Upstream};
 use crate::balancer::Pick;
 use crate::fault::{Fault, FaultKind};
@@ -18,7 +19,9 @@ use crate::fault::{Fault, FaultKind};
 pub(super) struct Attempt {
     pub(super) upstream: Arc<Upstream>,
     pub(super) index: usize,
-    pass: Pass,
+    pub(super) pass: Pass,
+    /// When the request was begun to be sent.
+    begun: Cell<Instant>,
     /// Whether the endpoint failed, so that the end of its answer is no success.
     failed: Cell<bool>,
 }
@@ -41,7 +44,13 @@ impl Upstream {
             let endpoint = &self.endpoints[index];
             if let Some(pass) = endpoint.breaker.enter() {
                 endpoint.active.fetch_add(1, Ordering::Relaxed);
-                return Ok(Attempt { upstream: self.clone(), index, pass, failed: Cell::new(false) });
+                return Ok(Attempt {
+                    upstream: self.clone(),
+                    index,
+                    pass,
+                    begun: Cell::new(Instant::now()),
+                    failed: Cell::new(false),
+                });
             }
         }
         Err(self.no_endpoint())
@@ -72,24 +81,29 @@ impl Attempt {
         &self.upstream.endpoints[self.index]
     }
 
-    /// A response head came.
+    /// The request is about to be sent, on a connection that is there.
+    pub(super) fn begin(&self) -> Instant {
+        self.begun.set(Instant::now());
+        self.begun.get()
+    }
+
+    /// A response head came that speaks for the endpoint.
     pub(super) fn answered(&self) {
-        self.endpoint().breaker.answered(self.pass);
+        tell(self, Sign::Answered { within: self.begun.get().elapsed() });
     }
 
     /// The whole response came.
-    pub(super) fn succeeded(&self) {
+    pub(super) fn completed(&self) {
         if !self.failed.get() {
-            self.endpoint().breaker.succeeded();
+            tell(self, Sign::Completed);
         }
     }
 
-    /// The endpoint failed.
-    pub(super) fn failed(&self) {
-        if self.failed.replace(true) {
-            return;
+    /// The endpoint failed. Only the first failure of an attempt counts.
+    pub(super) fn failed(&self, failing: Failing) {
+        if !self.failed.replace(true) {
+            tell(self, Sign::Failed(failing));
         }
-        self.endpoint().breaker.failed(self.pass, &self.upstream.config.breaker);
     }
 }
 

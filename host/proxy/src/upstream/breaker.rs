@@ -30,6 +30,15 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+/// What became of a breaker by what it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It lets nothing through from now on.
+    Opened,
+    /// It lets everything through again.
+    Closed,
+}
+
 /// The right to send one request through a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
@@ -78,11 +87,12 @@ impl Breaker {
 
     /// The endpoint answered with a head: a probe closes the breaker. The count of failures stays, since the body may
     /// still break off.
-    pub(super) fn answered(&self, pass: Pass) {
-        if pass == Pass::Probe {
-            self.failures.store(0, Ordering::Release);
-            self.open_until.store(0, Ordering::Release);
+    pub(super) fn answered(&self, pass: Pass) -> Option<Change> {
+        if pass == Pass::Ordinary {
+            return None;
         }
+        self.failures.store(0, Ordering::Release);
+        (self.open_until.swap(0, Ordering::AcqRel) != 0).then_some(Change::Closed)
     }
 
     /// A whole answer came.
@@ -93,15 +103,15 @@ impl Breaker {
         }
     }
 
-    /// The endpoint failed. True if this opened the breaker.
-    pub(super) fn failed(&self, pass: Pass, settings: &model::Breaker) -> bool {
+    /// The endpoint failed.
+    pub(super) fn failed(&self, pass: Pass, settings: &model::Breaker) -> Option<Change> {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let enough = settings.consecutive_failures > 0 && failures >= settings.consecutive_failures;
         if !enough && pass != Pass::Probe {
-            return false;
+            return None;
         }
         let until = (self.now() + millis(settings.open_for)).max(1);
-        match pass {
+        let opened = match pass {
             Pass::Probe => {
                 self.open_until.store(until, Ordering::Release);
                 true
@@ -110,7 +120,8 @@ impl Breaker {
             Pass::Ordinary => {
                 self.open_until.compare_exchange(0, until, Ordering::AcqRel, Ordering::Acquire).is_ok()
             }
-        }
+        };
+        opened.then_some(Change::Opened)
     }
 
     /// How it stands.

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::attempt::Attempt;
 use super::failure::fault_of;
 use super::lease::Lease;
+use super::observe::Failing;
 use super::upload::Progress;
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
@@ -45,7 +46,7 @@ pub(super) struct Clock {
 impl Underway {
     /// The response was read to its end.
     fn finish(self) {
-        self.attempt.succeeded();
+        self.attempt.completed();
         // A response that ends before the request does ends the connection: what is left of the request is not read.
         if self.upload.is_none_or(|upload| upload.is_complete()) {
             self.lease.give_back();
@@ -105,7 +106,7 @@ impl Download {
         if let Some(exchange) = self.exchange.take()
             && fault.kind.describe().blame == crate::fault::Blame::Upstream
         {
-            exchange.attempt.failed();
+            exchange.attempt.failed(Failing::Fault(fault.kind));
         }
         fault
     }

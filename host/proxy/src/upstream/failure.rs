@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Blame, Fault, FaultKind};
 
 /// The fault behind an error of hyper. A fault of the request's own body (too large, client gone) is handed on.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {
@@ -55,4 +55,16 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// Whether a fault speaks against the endpoint, rather than against the client or the upstream's limits.
+pub(super) fn blames_endpoint(fault: &Fault) -> bool {
+    fault.kind.describe().blame == Blame::Upstream
+        && !matches!(
+            fault.kind,
+            FaultKind::UpstreamOverloaded
+                | FaultKind::NoEndpoint
+                | FaultKind::BreakerOpen
+                | FaultKind::RequestTimeout
+        )
 }

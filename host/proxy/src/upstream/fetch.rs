@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::forward::{Notes, deliver, within};
+use super::deliver::{Notes, deliver, within};
 use super::request::Order;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;

@@ -2,12 +2,16 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
+//! | order | `forward`, `deliver` | what is wanted; which endpoints are tried, and how often |
 //! | pick | `attempt`, `breaker` | the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
-//! | send | `request`, `upload`, `connection` | the request is made for the endpoint and sent |
+//! | send | `send`, `request`, `upload`, `connection` | the request is made for the endpoint and sent |
 //! | answer | `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
+//! | observe | `observe`, `events` | what the attempt shows of the endpoint; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
+//!
+//! What no request asks for is done by the [`keeper`].
 //!
 //! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
 //! belong to the core that made them.
@@ -16,17 +20,22 @@ mod attempt;
 mod breaker;
 mod connect;
 mod connection;
+mod deliver;
 mod download;
 mod endpoint;
+mod events;
 mod failure;
 mod fetch;
 mod forward;
+pub(crate) mod keeper;
 mod lease;
 mod limit;
+mod observe;
 mod pool;
 mod request;
 mod resolve;
 mod response;
+mod send;
 mod socket;
 mod status;
 #[cfg(test)]
@@ -42,10 +51,11 @@ use witgate_config::{Problem, Problems, model};
 use crate::balancer::{BALANCERS, Balancer, Candidate};
 pub use breaker::BreakerState;
 use endpoint::Endpoint;
+use events::Events;
 pub use fetch::fetch;
 pub use forward::forward;
 use limit::Limit;
-pub use status::{EndpointStatus, UpstreamStatus, status};
+pub use status::{EndpointStatus, EventStatus, UpstreamStatus, status};
 use tls::Tls;
 
 /// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled
@@ -59,6 +69,7 @@ pub struct Upstream {
     candidates: Vec<Candidate>,
     balancer: Box<dyn Balancer>,
     limit: Arc<Limit>,
+    events: Arc<Events>,
     tls: Option<Tls>,
 }
 
@@ -75,6 +86,7 @@ impl Upstream {
     ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
         let limit = previous.map_or_else(Arc::default, |previous| previous.limit.clone());
+        let events = previous.map_or_else(Arc::default, |previous| previous.events.clone());
         let tls = config.tls.as_ref().map(|settings| {
             Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
         });
@@ -106,6 +118,7 @@ impl Upstream {
             endpoints,
             balancer: (row.build)(&weights),
             limit,
+            events,
             tls,
         }))
     }

@@ -1,10 +1,12 @@
 //! How upstreams stand, for the admin listener and the command line.
 
 use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use witgate_config::model::UpstreamProtocol;
 
+use super::events::Event;
 use super::{BreakerState, Upstream};
 use crate::snapshot::Snapshot;
 
@@ -23,6 +25,21 @@ pub struct UpstreamStatus {
     pub pending: usize,
     /// Its endpoints, in the order written.
     pub endpoints: Vec<EndpointStatus>,
+    /// Its latest changes of state, the oldest first.
+    pub events: Vec<EventStatus>,
+}
+
+/// A change of state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventStatus {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// What changed, e.g. `breaker-opened`.
+    pub event: &'static str,
+    /// Whose; none: the upstream's as a whole.
+    pub endpoint: Option<String>,
+    /// Why.
+    pub why: String,
 }
 
 /// How an endpoint stands, over all cores.
@@ -71,6 +88,24 @@ impl Upstream {
             max_connections: self.config.max_connections,
             pending: self.limit.waiting(),
             endpoints: endpoints.collect(),
+            events: self.events.recent().into_iter().map(event_status).collect(),
         }
+    }
+
+    /// How often each change of state happened: what changed, whose, how often.
+    pub(crate) fn event_counts(&self) -> Vec<(&'static str, Option<String>, u64)> {
+        let counts = self.events.counts().into_iter();
+        counts
+            .map(|((kind, endpoint), count)| (kind.as_str(), endpoint.map(|name| name.to_string()), count))
+            .collect()
+    }
+}
+
+fn event_status(event: Event) -> EventStatus {
+    EventStatus {
+        at: event.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        event: event.kind.as_str(),
+        endpoint: event.endpoint.map(|name| name.to_string()),
+        why: event.why,
     }
 }

@@ -29,27 +29,23 @@ use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// An upstream of these endpoints with generous limits.
+/// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing.
 fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
-    let endpoint = |address: &SocketAddr| model::Endpoint {
-        host: address.ip().to_string(),
-        port: address.port(),
-        weight: 1,
-    };
+    let endpoints: Vec<String> = endpoints.iter().map(SocketAddr::to_string).collect();
+    let text = format!("[upstreams.origin]\nendpoints = {endpoints:?}\n");
+    let loaded = witgate_config::parse_str(&text);
+    let mut config = loaded.unwrap_or_else(|failure| panic!("{:?}", failure.problems)).config;
+    let written = config.upstreams.remove("origin").unwrap();
     model::Upstream {
-        endpoints: endpoints.iter().map(endpoint).collect(),
-        balancer: "round-robin".into(),
-        protocol: model::UpstreamProtocol::Http1,
-        tls: None,
         connect_timeout: Duration::from_secs(5),
         first_byte_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_secs(10)),
         keep_alive: Duration::from_secs(30),
-        idle_connections: 16,
         max_connections: 0,
         max_pending: 64,
         pending_timeout: Duration::from_secs(10),
         breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+        ..written
     }
 }
 

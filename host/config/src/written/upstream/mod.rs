@@ -1,4 +1,7 @@
-//! `[upstreams.NAME]`: where requests go.
+//! `[upstreams.NAME]`: where requests go. Each of its tables is a file.
+
+mod breaker;
+mod endpoint;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,7 +10,9 @@ use super::tls::{UpstreamTls, UpstreamTlsTable};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, DurationOrOff, EndpointAddress, Scheme, Text};
+use crate::scalar::{Duration, DurationOrOff, Text};
+use breaker::Breaker;
+use endpoint::Endpoint;
 
 /// Where requests go: one or more endpoints that do the same.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -56,46 +61,6 @@ enum Protocol {
     Http2,
 }
 
-/// An endpoint of an upstream.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Endpoint {
-    Address(Text<EndpointAddress>),
-    Table(WeightedEndpoint),
-}
-
-/// An endpoint with its share.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct WeightedEndpoint {
-    /// The address, e.g. `"127.0.0.1:9001"`.
-    address: Text<EndpointAddress>,
-    /// Share relative to its siblings. 0 takes no new requests.
-    #[serde(default = "default_weight")]
-    #[schemars(range(max = 1_000_000))]
-    weight: u32,
-}
-
-fn default_weight() -> u32 {
-    1
-}
-
-/// A circuit breaker: failures in a row open it, then one probe at a time finds out whether the endpoint is back.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Breaker {
-    /// Failures in a row that open it. 0 means never.
-    consecutive_failures: u32,
-    /// How long it stays open before a probe is let through.
-    open_for: Text<Duration>,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { consecutive_failures: 5, open_for: Text::of("5s") }
-    }
-}
-
 impl Default for Upstream {
     fn default() -> Self {
         Self {
@@ -120,8 +85,7 @@ impl Section for Upstream {
     type Meant = model::Upstream;
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Upstream> {
-        let (endpoints, https) = endpoints(self.endpoints, &child(at, "endpoints"), scope);
-        let breaker_at = child(at, "breaker");
+        let (endpoints, https) = endpoint::meant(self.endpoints, &child(at, "endpoints"), scope);
         Some(model::Upstream {
             endpoints,
             balancer: self.balancer,
@@ -146,46 +110,9 @@ impl Section for Upstream {
             max_connections: self.max_connections,
             max_pending: self.max_pending,
             pending_timeout: self.pending_timeout.value.0,
-            breaker: model::Breaker {
-                consecutive_failures: self.breaker.consecutive_failures,
-                open_for: scope.check_positive(&breaker_at, "open_for", self.breaker.open_for.value.0),
-            },
+            breaker: self.breaker.meant(&child(at, "breaker"), scope),
         })
     }
-}
-
-/// The endpoints, and whether they are all spoken to by `https://`.
-fn endpoints(written: Vec<Endpoint>, at: &str, scope: &mut Scope) -> (Vec<model::Endpoint>, Option<bool>) {
-    let mut endpoints: Vec<model::Endpoint> = Vec::new();
-    let mut schemes = Vec::new();
-    for (index, endpoint) in written.into_iter().enumerate() {
-        let at = child(at, &index.to_string());
-        let (address, weight) = match endpoint {
-            Endpoint::Address(address) => (address.value, default_weight()),
-            Endpoint::Table(table) => (table.address.value, table.weight),
-        };
-        let earlier = endpoints.iter().any(|known| known.host == address.host && known.port == address.port);
-        if earlier {
-            scope.report(
-                &at,
-                "this endpoint is in the list twice",
-                Some("give it a `weight` instead".to_owned()),
-            );
-        }
-        if schemes.first().is_some_and(|first| *first != address.scheme) {
-            scope.report(
-                &at,
-                "the endpoints of an upstream are all `https://` or all not",
-                Some("declare two upstreams".to_owned()),
-            );
-        }
-        schemes.push(address.scheme);
-        endpoints.push(model::Endpoint { host: address.host, port: address.port, weight });
-    }
-    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-        scope.report(at, "all endpoints have weight 0, so none takes requests", None);
-    }
-    (endpoints, schemes.first().copied().flatten().map(|scheme| scheme == Scheme::Https))
 }
 
 /// `https` is none where the endpoints name no scheme.

@@ -1,0 +1,124 @@
+//! Changes of state of an upstream and its endpoints: counted, shown in the status, and said in the log.
+//!
+//! They happen seldom, so they may take a lock. The log is written by the [`keeper`](super::keeper), which looks for
+//! what has not been said yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use witgate_config::model::LogLevel;
+
+/// Events kept for the status.
+const KEPT: usize = 32;
+
+/// What can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum EventKind {
+    /// An endpoint failed so often that its breaker lets nothing through.
+    BreakerOpened,
+    /// A probe showed that the endpoint is back.
+    BreakerClosed,
+}
+
+impl EventKind {
+    /// The word for the log, the metrics and the status.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            EventKind::BreakerOpened => "breaker-opened",
+            EventKind::BreakerClosed => "breaker-closed",
+        }
+    }
+
+    /// How much it matters to whoever reads the log.
+    pub(super) fn level(self) -> LogLevel {
+        match self {
+            EventKind::BreakerOpened => LogLevel::Warn,
+            EventKind::BreakerClosed => LogLevel::Info,
+        }
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    /// When.
+    pub(super) at: SystemTime,
+    /// What.
+    pub(super) kind: EventKind,
+    /// Whose; none: the upstream's as a whole.
+    pub(super) endpoint: Option<Arc<str>>,
+    /// Why, in a few words.
+    pub(super) why: String,
+}
+
+/// The changes of one upstream. Carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(super) struct Events(Mutex<State>);
+
+/// Counts by what changed and whose.
+pub(super) type Counts = BTreeMap<(EventKind, Option<Arc<str>>), u64>;
+
+#[derive(Debug, Default)]
+struct State {
+    recent: VecDeque<Event>,
+    /// How many of the recent ones have not been said yet: the last so many.
+    unsaid: usize,
+    counts: Counts,
+}
+
+impl Events {
+    /// Notes a change.
+    pub(super) fn record(&self, kind: EventKind, endpoint: Option<&Arc<str>>, why: impl Into<String>) {
+        let event = Event { at: SystemTime::now(), kind, endpoint: endpoint.cloned(), why: why.into() };
+        let mut state = self.lock();
+        *state.counts.entry((kind, event.endpoint.clone())).or_default() += 1;
+        state.recent.push_back(event);
+        if state.recent.len() > KEPT {
+            state.recent.pop_front();
+        }
+        state.unsaid = (state.unsaid + 1).min(KEPT);
+    }
+
+    /// What has not been said yet, the oldest first. If more happened than are kept, the oldest are only counted.
+    pub(super) fn say(&self) -> Vec<Event> {
+        let mut state = self.lock();
+        let unsaid = std::mem::take(&mut state.unsaid);
+        state.recent.range(state.recent.len() - unsaid..).cloned().collect()
+    }
+
+    /// The latest, the oldest first.
+    pub(super) fn recent(&self) -> Vec<Event> {
+        self.lock().recent.iter().cloned().collect()
+    }
+
+    /// How often each change happened.
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().counts.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_is_said_once_and_counted_always() {
+        let events = Events::default();
+        let name: Arc<str> = "a:80".into();
+        events.record(EventKind::BreakerOpened, Some(&name), "upstream-reset");
+        events.record(EventKind::BreakerClosed, Some(&name), "");
+        let said: Vec<EventKind> = events.say().iter().map(|event| event.kind).collect();
+        assert_eq!(said, [EventKind::BreakerOpened, EventKind::BreakerClosed]);
+        assert!(events.say().is_empty());
+        for _ in 0..2 * KEPT {
+            events.record(EventKind::BreakerOpened, Some(&name), "");
+        }
+        assert_eq!((events.say().len(), events.recent().len()), (KEPT, KEPT));
+        assert_eq!(events.counts()[&(EventKind::BreakerOpened, Some(name))], 1 + 2 * KEPT as u64);
+    }
+}
