@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 /// The root of the checkout.
-pub(crate) fn repository() -> &'static Path {
+fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/bench lies in the repository")
 }
 
@@ -19,9 +19,17 @@ pub(crate) struct Artifacts {
     pub(crate) idle: PathBuf,
 }
 
-/// Builds the gateway and the components.
-pub(crate) fn build() -> Result<Artifacts> {
-    cargo(&["build", "--release", "-p", "witgate"])?;
+/// Builds the gateway, unless one is given, and the components.
+pub(crate) fn build(gateway: Option<PathBuf>) -> Result<Artifacts> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let gateway = match gateway {
+        Some(gateway) => std::path::absolute(gateway)?,
+        None => {
+            cargo(&["build", "--release", "-p", "witgate"])?;
+            target.join("release/witgate")
+        }
+    };
     let mut components = vec!["build", "--profile", "plugin", "--target", "wasm32-wasip2"];
     for package in
         ["witgate-plugin-jwt", "witgate-plugin-rate-limit", "witgate-plugin-canary", "witgate-plugin-headers"]
@@ -29,8 +37,6 @@ pub(crate) fn build() -> Result<Artifacts> {
         components.extend(["-p", package]);
     }
     cargo(&components)?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
     let guests = target.join("guests");
     let guests_folder = guests.to_str().context("the target folder's path is not UTF-8")?;
     let manifest = ["--manifest-path", "tests/guests/Cargo.toml", "--target-dir", guests_folder];
@@ -39,7 +45,7 @@ pub(crate) fn build() -> Result<Artifacts> {
             .concat(),
     )?;
     Ok(Artifacts {
-        gateway: target.join("release/witgate"),
+        gateway,
         components: target.join("wasm32-wasip2/plugin"),
         idle: guests.join("wasm32-wasip2/release/idle.wasm"),
     })

@@ -1,68 +1,112 @@
-//! What a request costs: CPU time of the proxy process for each request done, beside nginx in the same run.
+//! What a request costs, beside the peers that are installed.
 //!
-//! `cargo run --release -p witgate-bench` builds what it measures, starts an origin, nginx and several gateways, and
-//! loads one after the other in interleaved rounds. Only ratios to nginx of the same round are compared: the machine
-//! drifts, its neighbours make noise, and a ratio taken seconds apart survives both. Needs nginx, wrk and h2load.
+//! `cargo run --release -p witgate-bench` builds Witgate, starts an origin and the proxies of one row after the other,
+//! and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes of a proxy.
+//! Only ratios to nginx of the same round are compared: the machine drifts, its neighbours make noise, and a ratio taken
+//! seconds apart survives both.
+//!
+//! Needs nginx, wrk and h2load. haproxy, Caddy, Envoy and nginx with Lua are compared when they are there.
+//!
+//! The way: [`peers`] turn a [`scene`] into a configuration, [`load`] loads, [`rows`] say what is compared, [`report`]
+//! prints it. A peer or a kind of row is one file and its line in a table.
 
 mod artifacts;
+mod bench;
+mod certificate;
 mod load;
+mod machine;
+mod origin;
+mod peers;
 mod process;
 mod report;
-mod setup;
+mod rows;
+mod scene;
+mod spread;
+mod tokens;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 
-use crate::load::Load;
-use crate::report::Row;
-use crate::setup::{Bench, Subject};
+use crate::bench::Bench;
+use crate::report::Report;
+use crate::rows::ROWS;
 
 /// What to measure, and how long.
 #[derive(Parser)]
 struct Options {
+    /// Rows to measure, by name; all of them without it.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// List the rows and end.
+    #[arg(long)]
+    list: bool,
     /// Interleaved rounds; each gives one ratio for each subject.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of load for each measurement.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// Worker threads of each proxy.
-    #[arg(long, default_value_t = 1)]
-    workers: usize,
+    /// One round of one second: whether it works, not what it costs.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
+    /// Envoy's program, where it is not on the search path.
+    #[arg(long)]
+    envoy: Option<PathBuf>,
+    /// A gateway that is measured instead of the one that would be built.
+    #[arg(long)]
+    gateway: Option<PathBuf>,
     /// Where to write the results as JSON.
     #[arg(long)]
-    json: Option<std::path::PathBuf>,
+    json: Option<PathBuf>,
+    /// Where to write them as a chart.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Where to write them as a table in Markdown.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// End with 1 when a row misses its minimum.
+    #[arg(long)]
+    assert: bool,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    ensure!(options.rounds > 0 && options.seconds > 0, "rounds and seconds must be above 0");
-    let bench = Bench::start(options.workers)?;
-    let mut rows: Vec<Row> = bench.subjects.iter().map(Row::new).collect();
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round + 1, options.rounds);
-        let costs = bench.subjects.iter().map(|subject| measure(subject, &bench, options.seconds));
-        let costs = costs.collect::<Result<Vec<f64>>>()?;
-        for (row, cost) in rows.iter_mut().zip(&costs) {
-            row.microseconds.push(*cost);
-            row.ratios.push(*cost / costs[row.baseline]);
+    if options.list {
+        ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = rows::select(&options.only)?;
+    let (rounds, seconds) = if options.quick { (1, 1) } else { (options.rounds, options.seconds) };
+    ensure!(rounds > 0 && seconds > 0, "rounds and seconds must be above 0");
+    let bench = Bench::prepare(rounds, seconds, options.envoy.as_deref(), options.gateway)?;
+    let mut report = Report::begin(&bench);
+    for row in rows {
+        eprintln!("{}: {}", row.name, row.about);
+        match (row.measure)(&bench) {
+            Ok(lines) => report.add(row, lines),
+            Err(error) => report.fail(row, &error),
         }
     }
-    report::print(&rows);
-    if let Some(path) = options.json {
-        std::fs::write(&path, report::json(&rows, options.workers))?;
+    print!("{}", report::table::text(&report));
+    for (path, render) in [
+        (options.json, report::json::text as fn(&Report) -> String),
+        (options.svg, report::svg::text),
+        (options.markdown, report::markdown::text),
+    ] {
+        if let Some(path) = path {
+            std::fs::write(path, render(&report))?;
+        }
     }
-    Ok(())
+    let failed = !report.failures.is_empty() || options.assert && report.misses_a_minimum();
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// CPU microseconds of a subject for each request it answered.
-fn measure(subject: &Subject, bench: &Bench, seconds: u32) -> Result<f64> {
-    let load = Load { address: subject.address, protocol: subject.protocol, tokens: &bench.tokens };
-    // Connections, pools and caches come up before the clock starts.
-    load.run(1)?;
-    let before = subject.process.cpu()?;
-    let done = load.run(seconds)?;
-    let spent = subject.process.cpu()? - before;
-    ensure!(done.failed == 0, "{}: {} of {} requests failed", subject.name, done.failed, done.requests);
-    Ok(spent.as_secs_f64() * 1e6 / done.requests as f64)
+/// Sleeps. The bench waits for processes and for the time at which a request is due.
+#[expect(clippy::disallowed_methods, reason = "no runtime runs on the threads that wait here")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

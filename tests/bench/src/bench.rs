@@ -1,0 +1,156 @@
+//! What stays up during a run: the origins, what was found of the peers, and a scratch folder.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::artifacts::{self, Artifacts};
+use crate::certificate::Certificate;
+use crate::origin::{self, Origin};
+use crate::pause;
+use crate::peers::{self, BASELINE, OURS, PEERS, Peer, Site};
+use crate::process::Process;
+use crate::scene::Scene;
+use crate::tokens::Tokens;
+
+/// Everything a row needs.
+pub(crate) struct Bench {
+    /// Interleaved rounds.
+    pub(crate) rounds: usize,
+    /// Seconds of load for one measurement.
+    pub(crate) seconds: u32,
+    pub(crate) origin: Origin,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) certificate: Certificate,
+    artifacts: Artifacts,
+    found: Vec<Found>,
+    folder: tempfile::TempDir,
+}
+
+/// A peer and its program.
+struct Found {
+    peer: &'static Peer,
+    program: Option<PathBuf>,
+    version: Option<String>,
+}
+
+/// A proxy that runs.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: PathBuf,
+    /// When it was started.
+    pub(crate) started: Instant,
+}
+
+impl Bench {
+    /// Builds ours, looks for the others, starts the origins.
+    pub(crate) fn prepare(
+        rounds: usize,
+        seconds: u32,
+        envoy: Option<&Path>,
+        gateway: Option<PathBuf>,
+    ) -> Result<Bench> {
+        raise_file_limit();
+        let artifacts = artifacts::build(gateway)?;
+        let found: Vec<_> = PEERS.iter().map(|peer| Found::look(peer, envoy, &artifacts)).collect();
+        let folder = tempfile::Builder::new().prefix("witgate-bench-").tempdir()?;
+        let nginx = found.iter().find(|found| found.peer.name == BASELINE);
+        let nginx = nginx.and_then(|found| found.program.as_deref());
+        let nginx =
+            nginx.context("nginx is missing: it is the origin, and what all others are compared with")?;
+        Ok(Bench {
+            rounds,
+            seconds,
+            origin: Origin::start(nginx, &folder.path().join("origin"))?,
+            grpc: origin::grpc()?,
+            tokens: Arc::new(Tokens::new(folder.path())?),
+            certificate: Certificate::write(folder.path())?,
+            artifacts,
+            found,
+            folder,
+        })
+    }
+
+    /// A folder for files of a row.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program of ours.
+    pub(crate) fn gateway(&self) -> &Path {
+        &self.artifacts.gateway
+    }
+
+    /// Name and version of each peer; a peer without a version is missing. The package says what to install.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&'static Peer, Option<&str>)> {
+        self.found.iter().map(|found| (found.peer, found.version.as_deref()))
+    }
+
+    /// Starts a peer in a scene and waits until it listens. Nothing when it is not installed.
+    pub(crate) fn start(&self, peer: &str, scene: &Scene) -> Result<Option<Running>> {
+        let found = self.found.iter().find(|found| found.peer.name == peer);
+        let found = found.with_context(|| format!("no peer is called {peer}"))?;
+        let Some(program) = &found.program else { return Ok(None) };
+        let folder = tempfile::Builder::new().prefix("proxy-").tempdir_in(self.folder.path())?.keep();
+        self.launch(found.peer, program, scene, folder).map(Some)
+    }
+
+    /// Starts a peer again in the folder of one that has ended, so that it finds its caches.
+    pub(crate) fn start_in(&self, peer: &str, scene: &Scene, folder: PathBuf) -> Result<Running> {
+        let found = self.found.iter().find(|found| found.peer.name == peer);
+        let found = found.with_context(|| format!("no peer is called {peer}"))?;
+        let program = found.program.as_ref().with_context(|| format!("{peer} is missing"))?;
+        self.launch(found.peer, program, scene, folder)
+    }
+
+    fn launch(&self, peer: &Peer, program: &Path, scene: &Scene, folder: PathBuf) -> Result<Running> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, origin::free_port()?));
+        let site = Site {
+            program,
+            folder: &folder,
+            address,
+            certificate: &self.certificate,
+            artifacts: &self.artifacts,
+        };
+        let command = &mut (peer.command)(&site, scene).with_context(|| peer.name)?;
+        let started = Instant::now();
+        let mut process = Process::start(command)?;
+        let up = wait_for(address, Duration::from_secs(60)).with_context(|| peer.name);
+        ensure!(process.runs(), "{} ended at its start: {command:?}", peer.name);
+        up?;
+        Ok(Running { process, address, folder, started })
+    }
+}
+
+impl Found {
+    fn look(peer: &'static Peer, envoy: Option<&Path>, artifacts: &Artifacts) -> Found {
+        let program = if peer.name == OURS { Some(artifacts.gateway.clone()) } else { (peer.find)(envoy) };
+        let version = program.as_deref().map(|program| peers::version(peer, program));
+        Found { peer, program, version }
+    }
+}
+
+/// Waits until something listens.
+pub(crate) fn wait_for(address: SocketAddr, patience: Duration) -> Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > patience {
+            bail!("nothing listens on {address}");
+        }
+        pause(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Ten thousand endpoints want as many connections, here and in every proxy, which inherits the limit.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it may not be raised, the row that needs it says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

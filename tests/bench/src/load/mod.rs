@@ -1,0 +1,83 @@
+//! Load generators, and what comes of a run.
+//!
+//! Closed loops measure cost: wrk for HTTP/1.1, h2load for HTTP/2, and one of our own for new connections. The open
+//! loop measures latency. All of them stay on the loopback, and each is bounded in time and in connections.
+
+mod answer;
+pub(crate) mod connections;
+pub(crate) mod open_loop;
+mod tools;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::tokens::Tokens;
+
+/// A closed loop: the next request is sent when an answer is there.
+#[derive(Clone)]
+pub(crate) enum Load {
+    /// wrk: 64 keep-alive connections.
+    KeepAlive { tls: bool, path: &'static str, script: Script, headers: usize },
+    /// h2load: 16 connections with 8 streams each, cleartext.
+    Http2,
+    /// h2load: the same with gRPC calls; the file is the body.
+    Grpc { body: PathBuf },
+    /// Ours: eight clients, a new connection for each request; in TLS a full handshake each time.
+    NewConnections { tls: Option<Arc<rustls::ClientConfig>> },
+}
+
+/// What wrk sends.
+#[derive(Clone)]
+pub(crate) enum Script {
+    /// The same request again and again.
+    None,
+    /// What this file says.
+    File(PathBuf),
+    /// Each request with a token that was never seen.
+    FreshTokens(Arc<Tokens>),
+}
+
+impl Script {
+    fn file(&self, seconds: u32) -> Result<Option<PathBuf>> {
+        match self {
+            Script::None => Ok(None),
+            Script::File(path) => Ok(Some(path.clone())),
+            Script::FreshTokens(tokens) => tokens.fresh(seconds).map(Some),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) requests: u64,
+    pub(crate) failed: u64,
+}
+
+impl Load {
+    /// 64 keep-alive connections that ask for `/` in the clear.
+    pub(crate) fn plain() -> Load {
+        Load::KeepAlive { tls: false, path: "/", script: Script::None, headers: 0 }
+    }
+
+    /// The same, with a script that says what is sent.
+    pub(crate) fn scripted(script: Script) -> Load {
+        Load::KeepAlive { tls: false, path: "/", script, headers: 0 }
+    }
+
+    /// Loads for some seconds.
+    pub(crate) fn run(&self, address: SocketAddr, seconds: u32) -> Result<Done> {
+        match self {
+            Load::KeepAlive { tls, path, script, headers } => {
+                let url = format!("{}://{address}{path}", if *tls { "https" } else { "http" });
+                tools::wrk(&url, script.file(seconds)?.as_deref(), *headers, seconds)
+            }
+            Load::Http2 => tools::h2load(address, None, seconds),
+            Load::Grpc { body } => tools::h2load(address, Some(body), seconds),
+            Load::NewConnections { tls } => connections::run(address, tls.as_ref(), seconds),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! nginx: a master and worker processes, all of them counted. What everything is compared with, and the origin.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Peer, Site, on_path};
+use crate::scene::{Inbound, Outbound, Scene};
+
+pub(crate) static PEER: Peer = Peer {
+    name: "nginx",
+    package: "nginx",
+    find: |_| on_path("nginx"),
+    version: &["-v"],
+    command: |site, scene| command(site, scene, "", ""),
+};
+
+/// A proxy with something added at the top and in each location.
+pub(super) fn command(site: &Site, scene: &Scene, top: &str, in_location: &str) -> Result<Command> {
+    let http = format!("{}{}", upstream(scene), server(site, scene, in_location));
+    // Each endpoint takes one, and each client.
+    let connections = scene.endpoints.len() + 4096;
+    start(site.program, site.folder, (scene.workers, connections), top, &http)
+}
+
+/// Any nginx: writes its configuration and says how it is started. It takes memory for as many `connections` at once.
+pub(crate) fn start(
+    program: &Path,
+    folder: &Path,
+    (workers, connections): (usize, usize),
+    top: &str,
+    http: &str,
+) -> Result<Command> {
+    // Root's nginx would serve as somebody who cannot read the scratch folder.
+    let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    // Compiled-in folders need root.
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("  {name}_temp_path {name};\n"))
+        .collect();
+    let text = format!(
+        "{top}daemon off;\n{user}worker_processes {workers};\npid nginx.pid;\nerror_log stderr crit;\n\
+         events {{ worker_connections {connections}; }}\n\
+         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n{temporary}{http}}}\n"
+    );
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(program);
+    // It opens its compiled-in error log before it reads where to write instead.
+    command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]);
+    Ok(command)
+}
+
+fn upstream(scene: &Scene) -> String {
+    let mut text = String::from("  upstream origin {\n");
+    for endpoint in &scene.endpoints {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "    server {endpoint};");
+    }
+    let _ = writeln!(text, "    keepalive {};\n  }}", scene.endpoints.len().max(64));
+    text
+}
+
+fn server(site: &Site, scene: &Scene, in_location: &str) -> String {
+    let (parameters, tls) = match scene.inbound {
+        Inbound::Http1 => ("", String::new()),
+        Inbound::Http2 => (" http2", String::new()),
+        Inbound::Tls => (
+            " ssl",
+            format!(
+                "    ssl_protocols TLSv1.3;\n    ssl_certificate {};\n    ssl_certificate_key {};\n",
+                site.certificate.certificate.display(),
+                site.certificate.key.display()
+            ),
+        ),
+    };
+    let pass = match scene.outbound {
+        Outbound::Http1 => {
+            "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";"
+        }
+        Outbound::Grpc => "grpc_pass grpc://origin;",
+    };
+    let mut text = format!("  server {{\n    listen {}{parameters};\n{tls}", site.address);
+    let paths: Vec<_> = match scene.routes {
+        1 => vec!["/".into()],
+        routes => (0..routes).map(|route| format!("= /r/{route}")).collect(),
+    };
+    for path in paths {
+        let _ = writeln!(text, "    location {path} {{ {in_location}{pass} }}");
+    }
+    text + "  }\n"
+}

@@ -1,0 +1,122 @@
+//! Witgate: built from this checkout. Everything a default configuration turns on stays on, but for the access log.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Peer, Site};
+use crate::scene::{Inbound, Outbound, Plugins, Scene};
+
+pub(crate) static PEER: Peer = Peer {
+    name: "witgate",
+    package: "built from this checkout",
+    // The run builds it before anything is looked for.
+    find: |_| None,
+    version: &["--version"],
+    command,
+};
+
+/// The folder in which a gateway finds its plugins, and which a row may change while it runs.
+pub(crate) fn plugin_folder(folder: &Path) -> std::path::PathBuf {
+    folder.join("plugins")
+}
+
+fn command(site: &Site, scene: &Scene) -> Result<Command> {
+    install(site)?;
+    let (bound, plugins) = plugins(&scene.plugins);
+    let mut text = format!(
+        "[gateway]\nworkers = {}\nplugin_folder = \"plugins\"\ncache_folder = \"cache\"\nplugins = [{bound}]\n\n\
+         [admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n\n\
+         [telemetry]\naccess_log = \"off\"\nlog_level = \"error\"\n\n\
+         [[listeners]]\nname = \"web\"\naddress = \"{}\"\n",
+        scene.workers, site.address
+    );
+    if scene.inbound == Inbound::Tls {
+        let (certificate, key) = (&site.certificate.certificate, &site.certificate.key);
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "tls = {{ certificate = {certificate:?}, key = {key:?} }}");
+    }
+    match scene.routes {
+        1 => text.push_str("\n[[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\n"),
+        routes => {
+            for route in 0..routes {
+                let _ = write!(text, "\n[[routes]]\npath = \"/r/{route}\"\nupstream = \"origin\"\n");
+            }
+        }
+    }
+    let endpoints: Vec<_> = scene.endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    let _ = write!(text, "\n[upstreams.origin]\nendpoints = [{}]\n", endpoints.join(", "));
+    if scene.outbound == Outbound::Grpc {
+        text.push_str("protocol = \"http2\"\n");
+    }
+    text.push_str(&plugins);
+    let file = site.folder.join("witgate.toml");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(site.program);
+    command.arg("run").arg("--config").arg(file);
+    Ok(command)
+}
+
+fn install(site: &Site) -> Result<()> {
+    let folder = plugin_folder(site.folder);
+    std::fs::create_dir_all(&folder)?;
+    for file in ["jwt.wasm", "rate_limit.wasm", "canary.wasm", "headers.wasm"] {
+        std::fs::copy(site.artifacts.components.join(file), folder.join(file))?;
+    }
+    std::fs::copy(&site.artifacts.idle, folder.join("idle.wasm"))?;
+    Ok(())
+}
+
+/// What `gateway.plugins` lists, and the tables that declare it.
+fn plugins(plugins: &Plugins) -> (String, String) {
+    match plugins {
+        Plugins::None | Plugins::Idle(0) | Plugins::Headers(0) => (String::new(), String::new()),
+        Plugins::Idle(bindings) => repeated("idle", *bindings, ""),
+        Plugins::Headers(bindings) => repeated(
+            "headers",
+            *bindings,
+            "settings = { response = { set = { \"x-served-by\" = \"witgate\" } } }\n",
+        ),
+        Plugins::Chain => (
+            "\"jwt\", \"rate-limit\", \"canary\", \"headers\"".into(),
+            CHAIN.replace("SECRET", crate::tokens::SECRET),
+        ),
+    }
+}
+
+/// One plugin, bound several times.
+fn repeated(plugin: &str, bindings: usize, settings: &str) -> (String, String) {
+    let names: Vec<_> = (0..bindings).map(|number| format!("\"{plugin}-{number}\"")).collect();
+    let mut text = format!("\n[plugins.{plugin}]\n");
+    for number in 0..bindings {
+        let _ = write!(text, "\n[bindings.{plugin}-{number}]\nplugin = \"{plugin}\"\n{settings}");
+    }
+    (names.join(", "), text)
+}
+
+const CHAIN: &str = r#"
+[plugins]
+jwt = {}
+rate-limit = { file = "rate_limit.wasm" }
+canary = {}
+headers = {}
+
+[bindings.jwt]
+grants = { fetch = [], store = [] }
+
+[bindings.jwt.settings]
+keys = [{ alg = "HS256", secret = "SECRET" }]
+
+[bindings.rate-limit.settings]
+policies = [{ name = "bench", by = "client", limit = 1000000000, window = "1s" }]
+
+[bindings.canary]
+grants = { route_to = ["origin"] }
+settings = { upstream = "origin", header = { name = "x-canary", value = "always" } }
+
+[bindings.headers.settings]
+request = { set = { "x-caller" = "{identity.subject}" } }
+response = { set = { "x-served-by" = "witgate" } }
+"#;

@@ -1,0 +1,165 @@
+//! CPU of the proxy for each request, as a ratio to nginx in the same round.
+//!
+//! All subjects of a row run at once and are loaded one after the other, round by round; those that wait use no CPU to
+//! speak of. The machine's load generator and origin share its cores with the proxy, which is why requests a second are
+//! not compared: they are whoever's bottleneck it is.
+
+use anyhow::{Result, ensure};
+
+use super::aim::{self, Aim, judge};
+use crate::bench::{Bench, Running};
+use crate::load::{Load, Script};
+use crate::origin;
+use crate::peers::{BASELINE, OURS};
+use crate::report::Line;
+use crate::scene::{Inbound, Outbound, Plugins, Scene};
+
+/// A proxy in a scene under a load.
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) peer: &'static str,
+    pub(super) scene: Scene,
+    pub(super) load: Load,
+}
+
+/// Peers that take part in every row.
+const ALL: [&str; 5] = [BASELINE, "haproxy", "caddy", "envoy", OURS];
+const FRESH: &str = "witgate, four plugins, fresh tokens";
+const SEEN: &str = "witgate, four plugins, tokens seen before";
+
+/// Plain proxying.
+pub(super) fn plain(bench: &Bench, workers: usize) -> Result<Vec<Line>> {
+    let scene = Scene { workers, ..Scene::plain(bench.origin.address) };
+    let mut lines = compare(bench, everybody(&scene, &Load::plain()))?;
+    judge(&mut lines, OURS, Aim::Ratio(0.95), Some(aim::PLAIN_MINIMUM));
+    Ok(lines)
+}
+
+/// Four plugins, and one that does nothing.
+pub(super) fn plugins(bench: &Bench) -> Result<Vec<Line>> {
+    let scene = Scene::plain(bench.origin.address);
+    let mut subjects = everybody(&scene, &Load::plain());
+    let ours = |name: &str, plugins, load| Subject {
+        name: name.into(),
+        peer: OURS,
+        scene: Scene { plugins, ..scene.clone() },
+        load,
+    };
+    let fresh = Load::scripted(Script::FreshTokens(bench.tokens.clone()));
+    let seen = Load::scripted(Script::File(bench.tokens.seen.clone()));
+    subjects.insert(
+        1,
+        Subject {
+            name: "nginx + Lua JWT, fresh tokens".into(),
+            peer: "nginx + Lua JWT",
+            scene: scene.clone(),
+            load: fresh.clone(),
+        },
+    );
+    subjects.extend([
+        ours("witgate, a plugin that does nothing", Plugins::Idle(1), Load::plain()),
+        ours(FRESH, Plugins::Chain, fresh),
+        ours(SEEN, Plugins::Chain, seen),
+    ]);
+    let mut lines = compare(bench, subjects)?;
+    judge(&mut lines, FRESH, Aim::Ratio(1.25), Some(aim::PLUGINS_MINIMUM));
+    judge(&mut lines, SEEN, Aim::Ratio(1.12), None);
+    Ok(lines)
+}
+
+/// Large answers. nginx's proxy buffers are its defaults here, and its handicap.
+pub(super) fn large(bench: &Bench) -> Result<Vec<Line>> {
+    let load = Load::KeepAlive { tls: false, path: origin::LARGE, script: Script::None, headers: 0 };
+    row(bench, &Scene::plain(bench.origin.address), &load, Some(aim::LARGE_MINIMUM))
+}
+
+/// HTTP/2 to HTTP/1.1.
+pub(super) fn http2(bench: &Bench) -> Result<Vec<Line>> {
+    let scene = Scene { inbound: Inbound::Http2, ..Scene::plain(bench.origin.address) };
+    row(bench, &scene, &Load::Http2, Some(aim::HTTP2_MINIMUM))
+}
+
+/// gRPC unary calls. nginx forwards them by `grpc_pass`, the others by speaking HTTP/2 upstream.
+pub(super) fn grpc(bench: &Bench) -> Result<Vec<Line>> {
+    let body = bench.folder().join("message");
+    std::fs::write(&body, origin::message())?;
+    let plain = Scene::plain(bench.grpc);
+    let scene = Scene { inbound: Inbound::Http2, outbound: Outbound::Grpc, ..plain };
+    row(bench, &scene, &Load::Grpc { body }, None)
+}
+
+/// TLS with keep-alive: handshakes are over before the clock starts.
+pub(super) fn tls(bench: &Bench) -> Result<Vec<Line>> {
+    let scene = Scene { inbound: Inbound::Tls, ..Scene::plain(bench.origin.address) };
+    let load = Load::KeepAlive { tls: true, path: "/", script: Script::None, headers: 0 };
+    row(bench, &scene, &load, Some(aim::TLS_MINIMUM))
+}
+
+/// A new connection for each request, in the clear or in TLS.
+pub(super) fn connect(bench: &Bench, tls: bool) -> Result<Vec<Line>> {
+    let inbound = if tls { Inbound::Tls } else { Inbound::Http1 };
+    let scene = Scene { inbound, ..Scene::plain(bench.origin.address) };
+    let load = Load::NewConnections { tls: if tls { Some(bench.certificate.client()?) } else { None } };
+    let minimum = if tls { aim::CONNECT_TLS_MINIMUM } else { aim::CONNECT_MINIMUM };
+    row(bench, &scene, &load, Some(minimum))
+}
+
+/// Every peer in one scene; ours is to be ahead of all.
+fn row(bench: &Bench, scene: &Scene, load: &Load, minimum: Option<f64>) -> Result<Vec<Line>> {
+    let mut lines = compare(bench, everybody(scene, load))?;
+    judge(&mut lines, OURS, Aim::AheadOfAll, minimum);
+    Ok(lines)
+}
+
+fn everybody(scene: &Scene, load: &Load) -> Vec<Subject> {
+    let subject =
+        |peer: &'static str| Subject { name: peer.into(), peer, scene: scene.clone(), load: load.clone() };
+    ALL.into_iter().map(subject).collect()
+}
+
+/// Interleaved rounds; the first subject is what the others are compared with.
+fn compare(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<Line>> {
+    let running = start(bench, subjects)?;
+    let mut lines: Vec<_> =
+        running.iter().map(|(subject, _)| Line::new(&subject.name, subject.peer == OURS, BASELINE)).collect();
+    for _ in 0..bench.rounds {
+        let costs = round(bench, &running)?;
+        for (line, cost) in lines.iter_mut().zip(&costs) {
+            line.values.push(*cost);
+            line.ratios.push(cost / costs[0]);
+        }
+    }
+    Ok(lines)
+}
+
+/// Starts those that are installed and can play their part.
+pub(super) fn start(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<(Subject, Running)>> {
+    let mut running = Vec::new();
+    for subject in subjects {
+        match bench.start(subject.peer, &subject.scene) {
+            Ok(Some(proxy)) => running.push((subject, proxy)),
+            Ok(None) => {}
+            Err(error) if [BASELINE, OURS].contains(&subject.peer) => return Err(error),
+            // A peer too old for its part does not spoil the row.
+            Err(error) => eprintln!("{} is left out: {error:#}", subject.name),
+        }
+    }
+    Ok(running)
+}
+
+/// What each costs, once.
+pub(super) fn round(bench: &Bench, running: &[(Subject, Running)]) -> Result<Vec<f64>> {
+    running.iter().map(|(subject, proxy)| measure(bench, subject, proxy)).collect()
+}
+
+/// CPU microseconds of a proxy for each request it answered.
+fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
+    // Connections, pools and caches come up before the clock starts.
+    subject.load.run(proxy.address, 1)?;
+    let before = proxy.process.cpu()?;
+    let done = subject.load.run(proxy.address, bench.seconds)?;
+    let spent = proxy.process.cpu()?.saturating_sub(before);
+    ensure!(done.requests > 0, "{}: no request was answered", subject.name);
+    ensure!(done.failed == 0, "{}: {} of {} requests failed", subject.name, done.failed, done.requests);
+    Ok(spent.as_secs_f64() * 1e6 / done.requests as f64)
+}

@@ -1,0 +1,127 @@
+//! Cost as work grows: each size beside the smallest of its series in the same round, so that a cliff shows.
+//!
+//! Ours stands beside nginx with the same work, each compared with itself. Ten thousand endpoints are ten thousand
+//! addresses of the loopback, which one origin serves; proxies keep a connection to each, so a part of what grows is
+//! the kernel's.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::aim::{Aim, judge};
+use super::cost::{self, Subject};
+use crate::bench::Bench;
+use crate::load::{Load, Script};
+use crate::peers::{BASELINE, OURS};
+use crate::report::Line;
+use crate::scene::{Plugins, Scene};
+
+/// What counts as flat: the noise of a few rounds is of this size.
+const FLAT: f64 = 1.10;
+const SIZES: [usize; 3] = [1, 100, 10_000];
+
+/// Routes with an exact path each.
+pub(super) fn routes(bench: &Bench) -> Result<Vec<Line>> {
+    let mut series = Vec::new();
+    for peer in [BASELINE, OURS] {
+        for routes in SIZES {
+            let scene = Scene { routes, ..Scene::plain(bench.origin.address) };
+            let load = Load::scripted(Script::File(paths(bench, routes)?));
+            series.push((routes, subject(peer, routes, "routes", scene, load)));
+        }
+    }
+    let mut lines = grow(bench, series)?;
+    judge(&mut lines, &name(OURS, 10_000, "routes"), Aim::Ratio(FLAT), None);
+    Ok(lines)
+}
+
+/// Endpoints of one upstream.
+pub(super) fn endpoints(bench: &Bench) -> Result<Vec<Line>> {
+    let mut series = Vec::new();
+    for peer in [BASELINE, OURS] {
+        for count in SIZES {
+            let endpoints = bench.origin.endpoints(count);
+            let scene = Scene { endpoints, ..Scene::plain(bench.origin.address) };
+            series.push((count, subject(peer, count, "endpoints", scene, Load::plain())));
+        }
+    }
+    let mut lines = grow(bench, series)?;
+    judge(&mut lines, &name(OURS, 10_000, "endpoints"), Aim::Ratio(FLAT), None);
+    Ok(lines)
+}
+
+/// Bindings of a plugin that does nothing.
+pub(super) fn chain(bench: &Bench) -> Result<Vec<Line>> {
+    let one = |plugins: usize| {
+        let scene = Scene { plugins: Plugins::Idle(plugins), ..Scene::plain(bench.origin.address) };
+        (plugins, subject(OURS, plugins, "plugins", scene, Load::plain()))
+    };
+    grow(bench, [0, 1, 4, 8, 16].map(one).into())
+}
+
+/// Headers of a request.
+pub(super) fn headers(bench: &Bench) -> Result<Vec<Line>> {
+    let mut series = Vec::new();
+    for peer in [BASELINE, OURS] {
+        for headers in [15, 30, 60, 90] {
+            let scene = Scene::plain(bench.origin.address);
+            // `Host` is one of them.
+            let load = Load::KeepAlive { tls: false, path: "/", script: Script::None, headers: headers - 1 };
+            series.push((headers, subject(peer, headers, "headers", scene, load)));
+        }
+    }
+    grow(bench, series)
+}
+
+fn name(peer: &str, size: usize, of: &str) -> String {
+    format!("{peer}, {of}: {size}")
+}
+
+fn subject(peer: &'static str, size: usize, of: &str, scene: Scene, load: Load) -> Subject {
+    Subject { name: name(peer, size, of), peer, scene, load }
+}
+
+/// Interleaved rounds over all sizes; the smallest of each peer's series is its 1.
+fn grow(bench: &Bench, series: Vec<(usize, Subject)>) -> Result<Vec<Line>> {
+    let (sizes, subjects): (Vec<_>, Vec<_>) = series.into_iter().unzip();
+    let running = cost::start(bench, subjects)?;
+    let first = |index: usize| {
+        let peer = running[index].0.peer;
+        running.iter().position(|(subject, _)| subject.peer == peer).unwrap_or(index)
+    };
+    let mut lines: Vec<_> = running
+        .iter()
+        .enumerate()
+        .map(|(index, (subject, _))| {
+            Line::new(&subject.name, subject.peer == OURS, &format!("itself with {}", sizes[first(index)]))
+        })
+        .collect();
+    // A connection to each endpoint comes up first: a second of load is too short for ten thousand.
+    for ((subject, proxy), _) in running.iter().zip(&sizes).filter(|(_, size)| **size >= 10_000) {
+        subject.load.run(proxy.address, 3)?;
+    }
+    for _ in 0..bench.rounds {
+        let costs = cost::round(bench, &running)?;
+        for (index, line) in lines.iter_mut().enumerate() {
+            line.values.push(costs[index]);
+            line.ratios.push(costs[index] / costs[first(index)]);
+        }
+    }
+    Ok(lines)
+}
+
+/// A script that asks for every route in turn. The scene of one route takes every path, and is asked for one.
+fn paths(bench: &Bench, routes: usize) -> Result<PathBuf> {
+    let mut script = String::from("local requests = {}\nfor route = 0, ");
+    // Writing into a string cannot fail.
+    let _ = write!(
+        script,
+        "{} do\n  requests[route + 1] = \"GET /r/\" .. route .. \" HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n\"\nend\n\
+         local next = 0\nrequest = function()\n  next = next % #requests + 1\n  return requests[next]\nend\n",
+        routes - 1
+    );
+    let path = bench.folder().join(format!("routes-{routes}.lua"));
+    std::fs::write(&path, script)?;
+    Ok(path)
+}
