@@ -138,6 +138,7 @@ pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head
         timeout: None,
         version: Version::HTTP_11,
         upgrade: None,
+        upstream_side: None,
         upstream: None,
         hash_key: None,
         response_headers: HeaderMap::new(),

@@ -15,6 +15,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::filters::cors;
 use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
+use crate::protocol::upgrade::Side;
 use crate::router::{Found, Route, Router};
 use crate::snapshot::Snapshot;
 use crate::telemetry::ending;
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub version: Version,
     /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.
     pub upgrade: Option<HeaderValue>,
+    /// The upstream's side of the tunnel, once its endpoint has answered 101.
+    pub upstream_side: Option<Side>,
     /// The upstream to forward to, once decided.
     pub upstream: Option<Arc<str>>,
     /// The key for hashing balancers.

@@ -23,6 +23,7 @@ use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::authority;
 use crate::protocol::connection::Connection;
+use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
@@ -34,12 +35,12 @@ pub struct Admitted {
     head: RequestHead,
     version: Version,
     body: Body,
-    switch: Option<(HeaderValue, OnUpgrade)>,
+    switch: Option<(HeaderValue, Side)>,
 }
 
 impl Admitted {
     /// Begins the exchange. Beside it: the body, and the client's side of an upgrade it asks for.
-    pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<OnUpgrade>) {
+    pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<Side>) {
         let (protocol, client) = self.switch.unzip();
         let mut exchange = begin(self.connection, snapshot, self.head, self.version);
         exchange.upgrade = protocol;
@@ -105,6 +106,7 @@ fn begin(
         timeout: None,
         version,
         upgrade: None,
+        upstream_side: None,
         upstream: None,
         hash_key: None,
         response_headers: HeaderMap::new(),
@@ -126,7 +128,7 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let (mut parts, body) = request.into_parts();
     let method = parts.method.clone();
-    let client = parts.extensions.remove::<OnUpgrade>();
+    let client = parts.extensions.remove::<OnUpgrade>().map(Side::Hyper);
     match head(connection, &snapshot.config, &mut parts) {
         Ok((head, protocol)) => Ok(Admitted {
             connection: connection.clone(),

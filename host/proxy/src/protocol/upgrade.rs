@@ -5,15 +5,20 @@
 //! needs; the snapshot is let go. A drain leaves it alone until the time is up.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
@@ -29,16 +34,93 @@ const BUFFER: usize = 8 * 1024;
 /// Only HTTP/1.1 proves with this header that the other side meant the switch.
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
+/// One side of a tunnel: the client's, or the upstream's ([`Exchange::upstream_side`]).
+#[derive(Debug)]
+pub enum Side {
+    /// hyper hands it over once its 101 is through.
+    Hyper(OnUpgrade),
+    /// A connection of our own whose 101 is still to be sent.
+    Promised(oneshot::Receiver<Stream>),
+    /// A connection of our own that has switched.
+    Switched(Stream),
+}
+
+impl Side {
+    /// Waits for the switch; none if the connection ended before.
+    async fn switched(self) -> Option<Stream> {
+        match self {
+            Side::Hyper(promise) => {
+                let upgraded = promise.await.ok()?;
+                Some(Stream::new(TokioIo::new(upgraded), Bytes::new()))
+            }
+            Side::Promised(promise) => promise.await.ok(),
+            Side::Switched(stream) => Some(stream),
+        }
+    }
+}
+
+/// The bytes of a connection that speaks HTTP no more.
+pub struct Stream {
+    transport: Box<dyn Duplex>,
+    /// What was read of it already.
+    arrived: Bytes,
+}
+
+/// What a tunnel needs of a transport.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl Stream {
+    /// A transport, and the bytes behind the 101 (or behind the request that asked for it) that were read already.
+    pub fn new(transport: impl AsyncRead + AsyncWrite + Unpin + 'static, arrived: Bytes) -> Self {
+        Stream { transport: Box::new(transport), arrived }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stream").field("arrived", &self.arrived.len()).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.arrived.is_empty() {
+            return Pin::new(&mut this.transport).poll_read(context, out);
+        }
+        let passed = this.arrived.len().min(out.remaining());
+        out.put_slice(&this.arrived[..passed]);
+        this.arrived.advance(passed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().transport).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(context)
+    }
+}
+
 /// If the response is a 101 that the client asked for, joins both sides once it is sent; otherwise hands it on.
-pub fn join(
-    exchange: &mut Exchange,
-    client: Option<OnUpgrade>,
-    mut response: Response<Body>,
-) -> Response<Body> {
+pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Response<Body>) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
-    let upstream = response.extensions_mut().remove::<OnUpgrade>();
+    let upstream = exchange.upstream_side.take();
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
         return exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
     };
@@ -82,9 +164,11 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    async fn run(mut self, client: OnUpgrade, upstream: OnUpgrade) {
+    async fn run(mut self, client: Side, upstream: Side) {
         // A client that is gone before its 101 was sent ends here too.
-        let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+        let (Some(client), Some(upstream)) = tokio::join!(client.switched(), upstream.switched()) else {
+            return;
+        };
         let traffic = Traffic { last: Cell::new(Instant::now()), sent: Cell::new(0) };
         tokio::select! {
             ended = carry(client, upstream, &traffic) => match ended {
@@ -131,9 +215,9 @@ impl Traffic {
 }
 
 /// Carries bytes both ways until both sides have said their last, or one fails.
-fn carry(client: Upgraded, upstream: Upgraded, traffic: &Traffic) -> impl Future<Output = io::Result<()>> {
-    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
-    let (from_upstream, to_upstream) = tokio::io::split(TokioIo::new(upstream));
+fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Output = io::Result<()>> {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_upstream, to_upstream) = tokio::io::split(upstream);
     async move {
         let up = copy(from_client, to_upstream, |_| traffic.last.set(Instant::now()));
         let down = copy(from_upstream, to_client, |bytes| {

@@ -1,6 +1,7 @@
 //! What a walk wants of its upstream, said as an order, and what became of it, said to the record.
 
 use http::Response;
+use hyper::upgrade::OnUpgrade;
 use witgate_config::model::Action;
 
 use super::deliver::{Notes, deliver, within};
@@ -8,9 +9,10 @@ use super::request::{Order, Passport};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
+use crate::protocol::upgrade::Side;
 
 /// Sends the exchange's request to its upstream and returns the head of its response with the body streaming behind.
-/// An endpoint that answers 101 leaves its `OnUpgrade` in the response's extensions.
+/// An endpoint that answers 101 leaves its side of the tunnel in the exchange.
 ///
 /// What the upstream sees: the exchange's method and target (or what stages want it to see) in origin form, end-to-end
 /// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), `traceparent`,
@@ -51,7 +53,10 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (name, endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
-    delivered
+    delivered.map(|mut response| {
+        exchange.upstream_side = response.extensions_mut().remove::<OnUpgrade>().map(Side::Hyper);
+        response
+    })
 }
 
 fn internal(cause: &'static str) -> Fault {
