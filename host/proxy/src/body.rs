@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::protocol::http1::body::RequestBody;
+
 /// What can go wrong in the middle of a body. The stream is reset, never ended cleanly.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,8 +22,10 @@ pub enum Body {
     Empty,
     /// Bytes at hand.
     Full(Bytes),
-    /// Straight from a connection.
+    /// Straight from a connection that hyper drives.
     Incoming(Incoming),
+    /// Straight from an HTTP/1.1 client.
+    Http1(RequestBody),
     /// Anything wrapped: limits, transformations, recording.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
@@ -43,6 +47,7 @@ impl fmt::Debug for Body {
             Body::Empty => "Empty",
             Body::Full(_) => "Full",
             Body::Incoming(_) => "Incoming",
+            Body::Http1(_) => "Http1",
             Body::Boxed(_) => "Boxed",
         })
     }
@@ -69,6 +74,7 @@ impl HttpBody for Body {
                 _ => Poll::Ready(None),
             },
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
+            Body::Http1(body) => Pin::new(body).poll_frame(context),
             Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
     }
@@ -78,6 +84,7 @@ impl HttpBody for Body {
             Body::Empty => true,
             Body::Full(_) => false,
             Body::Incoming(incoming) => incoming.is_end_stream(),
+            Body::Http1(body) => body.is_end_stream(),
             Body::Boxed(boxed) => boxed.is_end_stream(),
         }
     }
@@ -87,6 +94,7 @@ impl HttpBody for Body {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Incoming(incoming) => incoming.size_hint(),
+            Body::Http1(body) => body.size_hint(),
             Body::Boxed(boxed) => boxed.size_hint(),
         }
     }

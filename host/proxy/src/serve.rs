@@ -6,20 +6,20 @@
 use std::rc::Rc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
+use crate::protocol::upgrade::Side;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::upstream;
 
-/// Takes one request of one connection to its response.
-pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+/// Takes one request of one connection to its response. `side` is the client's side of a tunnel it may ask for.
+pub async fn serve(connection: Rc<Connection>, request: Request<Body>, side: Option<Side>) -> Response<Body> {
     let snapshot = connection.snapshot();
-    let (mut exchange, body, client_upgrade) = match hygiene::admit(&connection, &snapshot, request) {
+    let (mut exchange, body, side) = match hygiene::admit(&connection, &snapshot, request, side) {
         Ok(admitted) => admitted.into_exchange(snapshot),
         Err(refusal) => return refusal.into_response(&connection, &snapshot),
     };
@@ -28,7 +28,7 @@ pub async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Re
         Err(fault) => exchange.fault(fault),
     };
     let response = pipeline::ascend(&mut exchange, response).await;
-    let response = upgrade::join(&mut exchange, client_upgrade, response);
+    let response = upgrade::join(&mut exchange, side, response);
     exchange.finish(response)
 }
 

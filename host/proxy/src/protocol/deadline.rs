@@ -35,6 +35,11 @@ impl Deadline {
         *self.since.get_or_insert_with(Instant::now)
     }
 
+    /// The wait begins anew.
+    pub(crate) fn restart(&mut self) -> Instant {
+        *self.since.insert(Instant::now())
+    }
+
     /// The wait is over.
     pub(crate) fn clear(&mut self) {
         self.since = None;

@@ -11,12 +11,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{HeaderName, Request, Response, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::{Builder, Connection as Http2};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use witgate_config::model::Limits;
@@ -29,6 +30,7 @@ use crate::protocol::deadline::Deadline;
 use crate::protocol::lifetime::{self, Protocol, UnderWay};
 use crate::protocol::service;
 use crate::protocol::socket::Transport;
+use crate::protocol::upgrade::Side;
 use crate::protocol::wire::Wire;
 
 /// Bytes of a request body that may be on their way, for a stream and for the connection. What is not read is not
@@ -52,6 +54,15 @@ const PROVOKED_RESETS: usize = 128;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Headers of a response that HTTP/2 does not have (RFC 9113 section 8.2.2).
+const OTHER_VERSION: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
 /// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
 pub(crate) async fn serve<T: Transport>(
     plane: &Plane,
@@ -67,7 +78,7 @@ pub(crate) async fn serve<T: Transport>(
         service_fn(move |request| answer(connection.clone(), &streams, request))
     };
     let executor = StreamExecutor { streams: streams.clone(), patience: limits.body_timeout };
-    let wire = TokioIo::new(Wire::raw(io, arrived, limits));
+    let wire = TokioIo::new(Wire::new(io, arrived, limits.body_timeout));
     let http = pin!(builder(executor, &limits).serve_connection(wire, service));
     if !lifetime::drive(http, &connection, generation, &*streams).await {
         plane.cut.fetch_add(streams.open.get(), Ordering::AcqRel);
@@ -101,7 +112,13 @@ fn answer(
     let progress = Rc::new(Progress::default());
     streams.begun.replace(Some(progress.clone()));
     async move {
-        let response = service::answer(connection, request).await;
+        let mut request = request.map(Body::Incoming);
+        let side = request.extensions_mut().remove::<OnUpgrade>().map(Side::Hyper);
+        let mut response = service::answer(connection, request, side).await;
+        for name in &OTHER_VERSION {
+            response.headers_mut().remove(name);
+        }
+        *response.version_mut() = Version::HTTP_2;
         Ok(response.map(|body| Outgoing { body, progress }))
     }
 }

@@ -11,9 +11,7 @@ use std::time::Instant;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
 use witgate_config::Config;
 use witgate_config::model::{EncodedSlashes, Gateway};
 
@@ -117,24 +115,24 @@ fn begin(
     }
 }
 
-/// Checks and normalises a request head.
+/// Checks and normalises a request head; `client` is the client's side of a tunnel it may ask for.
 ///
 /// # Errors
 /// A refusal with the fault to answer.
 pub fn admit(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
-    request: Request<Incoming>,
+    request: Request<Body>,
+    client: Option<Side>,
 ) -> Result<Admitted, Refusal> {
     let (mut parts, body) = request.into_parts();
     let method = parts.method.clone();
-    let client = parts.extensions.remove::<OnUpgrade>().map(Side::Hyper);
     match head(connection, &snapshot.config, &mut parts) {
         Ok((head, protocol)) => Ok(Admitted {
             connection: connection.clone(),
             head,
             version: parts.version,
-            body: if http_body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) },
+            body: if http_body::Body::is_end_stream(&body) { Body::Empty } else { body },
             switch: protocol.zip(client),
         }),
         Err(fault) => Err(Refusal::new(connection, method, parts.version, fault)),
@@ -164,7 +162,7 @@ fn head(
         headers.remove(name.as_str());
     }
     headers.remove(header::HOST);
-    // Answered here: hyper sends 100 once somebody reads the body.
+    // Answered here: 100 is sent once somebody reads the body.
     headers.remove(header::EXPECT);
     join_cookies(&mut headers);
     let trusted = forwarded::is_trusted(connection.peer.ip(), &gateway.trusted_proxies);

@@ -1,11 +1,13 @@
 //! How long a connection lives: its age, its listener's phase, and what a drain may and may not interrupt.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 use crate::listener::door::{Generation, Phase};
@@ -51,7 +53,7 @@ pub(crate) async fn drive<P: Protocol>(
     tokio::select! {
         biased;
         _ = http.as_mut() => return true,
-        () = until_due(connection, &mut phase) => {}
+        () = until_due(connection, generation, &mut phase) => {}
         () = under_way.idle_for(connection.limits.keep_alive) => {}
     }
     connection.closing.set(true);
@@ -81,14 +83,29 @@ pub(crate) async fn drive<P: Protocol>(
 }
 
 /// Until the connection is old enough, or its listener drains.
-async fn until_due(connection: &Connection, phase: &mut watch::Receiver<Phase>) {
+async fn until_due(connection: &Connection, generation: &Generation, phase: &mut watch::Receiver<Phase>) {
     match connection.limits.max_connection_age {
-        None => until(phase, Phase::Draining).await,
+        None => until_draining(generation, phase).await,
         Some(age) => tokio::select! {
-            () = until(phase, Phase::Draining) => {}
+            () = until_draining(generation, phase) => {}
             () = sleep_until(Instant::now() + jitter(age)) => {}
         },
     }
+}
+
+/// Polled whenever anything happens on the connection, so the channel, which takes a lock, is asked once to have itself
+/// woken, and then only when there is something to hear.
+async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<Phase>) {
+    let mut told = pin!(unconstrained(until(phase, Phase::Draining)));
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked && !generation.is_draining() {
+            return Poll::Pending;
+        }
+        asked = true;
+        told.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// Until a phase is reached; a listener that is gone has reached them all.

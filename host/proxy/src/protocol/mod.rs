@@ -3,21 +3,20 @@
 //! | file | what happens there |
 //! |---|---|
 //! | [`connection`] | one client connection: TLS, which protocol, what its requests share |
-//! | `wire`, `framing` | HTTP/1.1 bytes, judged before hyper sees them |
-//! | `http1`, `http2`, `lifetime` | the two protocols, and how long a connection lives |
-//! | `service` | from hyper's request to [`serve`](crate::serve::serve) and back |
+//! | [`http1`] | HTTP/1.1: our own, strict and narrow |
+//! | `http2`, `wire` | HTTP/2: hyper's, with an eye on clients that do not read |
+//! | `lifetime` | how long a connection lives |
+//! | `service` | from a request to [`serve`](crate::serve::serve) and back |
 //! | [`hygiene`], [`path`], `authority`, [`forwarded`] | one unambiguous, normalised head, or a refusal |
 //! | [`body`] | request bodies: size and pace |
 //! | [`upgrade`] | tunnels |
 
-mod activity;
 mod authority;
 pub mod body;
 pub mod connection;
 mod deadline;
 pub mod forwarded;
-mod framing;
-mod http1;
+pub mod http1;
 mod http2;
 pub mod hygiene;
 mod lifetime;

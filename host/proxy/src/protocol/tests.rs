@@ -374,7 +374,7 @@ fn a_websocket_over_http2_is_one_over_http1_to_its_origin() {
 }
 
 /// A gateway in front of one origin.
-fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
+pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
     start(|config| {
         config.upstreams.insert("origin".into(), upstream(origin));
         let upstreams = vec![("origin".into(), 1)];

@@ -47,7 +47,7 @@ pub enum Side {
 
 impl Side {
     /// Waits for the switch; none if the connection ended before.
-    async fn switched(self) -> Option<Stream> {
+    pub(crate) async fn switched(self) -> Option<Stream> {
         match self {
             Side::Hyper(promise) => {
                 let upgraded = promise.await.ok()?;

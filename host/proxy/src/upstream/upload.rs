@@ -28,7 +28,7 @@ pub(super) struct Progress {
 impl Upload {
     /// Wraps a body; there is progress to watch only if it streams.
     pub(super) fn new(body: Body) -> (Upload, Option<Rc<Progress>>) {
-        let streams = matches!(body, Body::Incoming(_) | Body::Boxed(_)) && !body.is_end_stream();
+        let streams = !matches!(body, Body::Empty | Body::Full(_)) && !body.is_end_stream();
         let progress = streams
             .then(|| Rc::new(Progress { last: Cell::new(Instant::now()), complete: Cell::new(false) }));
         (Upload { body, progress: progress.clone() }, progress)

@@ -140,10 +140,9 @@ fn a_switch_of_protocols_that_was_asked_for_leaves_the_connection_to_the_tunnel(
         let snapshot = snapshot(settings(&[origin.address]));
         let mut exchange = exchange(&snapshot, Method::GET, &[]);
         exchange.upgrade = Some("chat".parse().unwrap());
-        let mut response = super::super::forward(&mut exchange, Body::Empty).await.unwrap();
+        let response = super::super::forward(&mut exchange, Body::Empty).await.unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let upgrade = response.extensions_mut().remove::<hyper::upgrade::OnUpgrade>().unwrap();
-        let mut tunnel = hyper_util::rt::TokioIo::new(upgrade.await.unwrap());
+        let mut tunnel = exchange.upstream_side.take().unwrap().switched().await.unwrap();
         let mut greeting = [0; 2];
         tokio::io::AsyncReadExt::read_exact(&mut tunnel, &mut greeting).await.unwrap();
         assert_eq!(&greeting, b"hi");

@@ -1,0 +1,145 @@
+//! An answer on its way to the client: its head and the first piece of its body in one write, the rest as fast as the
+//! client reads.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{Response, StatusCode, Version, response};
+use http_body::{Body as HttpBody, Frame};
+
+use super::head::Wishes;
+use super::wire::{LINGER_BYTES, Wire};
+use super::write::{Framing, Plan};
+use crate::body::{Body, BodyError};
+use crate::protocol::socket::Transport;
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The client has it, and may ask again.
+    Kept,
+    /// The client has it, and it was the last on its connection.
+    Last,
+    /// The protocol is switched.
+    Switched,
+    /// The client is gone.
+    Gone,
+    /// The body failed half-way: the client must not take it for whole.
+    Broken,
+}
+
+/// Sends an answer. `closing` says that it is to be the last.
+pub(super) async fn send<T: Transport>(
+    wire: &RefCell<Wire<T>>,
+    response: Response<Body>,
+    wishes: &Wishes,
+    closing: bool,
+) -> Sent {
+    let (parts, mut body) = response.into_parts();
+    let plan = {
+        let mut wire = wire.borrow_mut();
+        let plan = plan(&wire, &parts, &body, wishes, closing);
+        wire.inbound.expects = false;
+        wire.output.head(&parts, &plan);
+        plan
+    };
+    if plan.framing != Framing::Nothing
+        && let Err(sent) = send_body(wire, &mut body, plan.framing, wishes.trailers).await
+    {
+        return sent;
+    }
+    drop(body);
+    match poll_fn(|context| wire.borrow_mut().poll_send(context)).await {
+        Err(_) => Sent::Gone,
+        Ok(()) if parts.status == StatusCode::SWITCHING_PROTOCOLS => Sent::Switched,
+        Ok(()) if plan.keep_alive => Sent::Kept,
+        Ok(()) => Sent::Last,
+    }
+}
+
+fn plan<T: Transport>(
+    wire: &Wire<T>,
+    parts: &response::Parts,
+    body: &Body,
+    wishes: &Wishes,
+    closing: bool,
+) -> Plan {
+    let status = parts.status;
+    let bodiless = wishes.is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framing = match body.size_hint().exact() {
+        _ if bodiless => Framing::Nothing,
+        Some(length) => Framing::Length(length),
+        None if wishes.version == Version::HTTP_10 => Framing::Close,
+        None => Framing::Chunked,
+    };
+    // A body that nobody has asked for may come or not; one that is far from its end is not worth waiting for.
+    let inbound = &wire.inbound;
+    let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(LINGER_BYTES);
+    let said = parts.headers.get(CONNECTION).is_some_and(|said| said == "close");
+    let keep_alive = wishes.keep_alive && !closing && !lost && !said && framing != Framing::Close;
+    Plan { version: wishes.version, framing, keep_alive }
+}
+
+async fn send_body<T: Transport>(
+    wire: &RefCell<Wire<T>>,
+    body: &mut Body,
+    framing: Framing,
+    trailers_welcome: bool,
+) -> Result<(), Sent> {
+    let mut left = match framing {
+        Framing::Length(length) => length,
+        _ => u64::MAX,
+    };
+    let mut ended = false;
+    while !ended && !body.is_end_stream() {
+        let Some(frame) = next_frame(wire, body).await? else { break };
+        match frame.map_err(|_| Sent::Broken)?.into_data() {
+            Ok(data) if data.is_empty() => continue,
+            Ok(data) => {
+                left = left.checked_sub(data.len() as u64).ok_or(Sent::Broken)?;
+                ended = body.is_end_stream();
+                wire.borrow_mut().output.data(data, framing, ended);
+            }
+            Err(frame) if framing == Framing::Chunked => {
+                let trailers = frame.into_trailers().ok().filter(|_| trailers_welcome);
+                wire.borrow_mut().output.end(trailers.as_ref());
+                ended = true;
+            }
+            Err(_) => continue,
+        }
+        if !ended {
+            poll_fn(|context| wire.borrow_mut().poll_send(context)).await.map_err(|_| Sent::Gone)?;
+        }
+    }
+    match framing {
+        Framing::Length(_) if left > 0 => return Err(Sent::Broken),
+        Framing::Chunked if !ended => wire.borrow_mut().output.end(None),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The next frame of the body. What is ready to be written does not wait for it, and a client that goes is noticed.
+async fn next_frame<T: Transport>(
+    wire: &RefCell<Wire<T>>,
+    body: &mut Body,
+) -> Result<Option<Result<Frame<Bytes>, BodyError>>, Sent> {
+    poll_fn(|context| {
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(context) {
+            return Poll::Ready(Ok(frame));
+        }
+        let mut wire = wire.borrow_mut();
+        let stuck = !wire.output.is_empty() && matches!(wire.poll_send(context), Poll::Ready(Err(_)));
+        if stuck || wire.poll_gone(context).is_ready() {
+            return Poll::Ready(Err(Sent::Gone));
+        }
+        Poll::Pending
+    })
+    .await
+}

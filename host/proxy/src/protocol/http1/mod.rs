@@ -1,0 +1,173 @@
+//! HTTP/1.1 (RFC 9112) on one connection: one future, no task and no lock for a request.
+//!
+//! | file | what happens there |
+//! |---|---|
+//! | `wire` | the bytes, and how long everything may take |
+//! | `head`, `chunks` | the strict reading of heads and chunked bodies |
+//! | [`body`] | request bodies, read when somebody asks for them |
+//! | `answer`, `write` | answers |
+
+mod answer;
+pub mod body;
+mod chunks;
+mod head;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod write;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use http::{Request, Response, Version};
+use tokio::sync::oneshot;
+
+use self::answer::Sent;
+use self::body::RequestBody;
+use self::head::Wishes;
+use self::wire::{Next, Wire};
+use crate::body::Body;
+use crate::listener::door::Generation;
+use crate::listener::plane::Plane;
+use crate::protocol::connection::Connection;
+use crate::protocol::lifetime::{self, Protocol, UnderWay};
+use crate::protocol::service;
+use crate::protocol::socket::Transport;
+use crate::protocol::upgrade::Side;
+
+/// How a request is answered whose head was refused.
+const REFUSED: Wishes = Wishes {
+    version: Version::HTTP_11,
+    keep_alive: false,
+    upgrade: false,
+    expects_continue: false,
+    trailers: false,
+    is_head: false,
+};
+
+/// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
+pub(crate) async fn serve<T: Transport>(
+    plane: &Plane,
+    connection: Rc<Connection>,
+    io: T,
+    arrived: BytesMut,
+    generation: &Arc<Generation>,
+) {
+    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits)));
+    let requests = Box::pin(run(connection.clone(), wire.clone()));
+    let http = pin!(Http1 { requests, wire: wire.clone() });
+    if !lifetime::drive(http, &connection, generation, &*wire).await && wire.borrow().busy {
+        wire.borrow().reset();
+        plane.cut.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// One request after the other.
+async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>) {
+    loop {
+        let Ok(next) = poll_fn(|context| wire.borrow_mut().poll_next(context)).await else { return };
+        let (sent, promise) = match next {
+            Next::End => break,
+            Next::Refused(fault) => {
+                let response = service::refuse(&connection, Version::HTTP_11, fault);
+                (answer::send(&wire, response, &REFUSED, true).await, None)
+            }
+            Next::Request(request, wishes) => {
+                let body = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
+                let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
+                let request = request.map(|()| body);
+                let Some(response) = answered(&connection, &wire, request, side.map(Side::Promised)).await
+                else {
+                    return;
+                };
+                (answer::send(&wire, response, &wishes, connection.is_closing()).await, promise)
+            }
+        };
+        match sent {
+            Sent::Kept => {}
+            Sent::Last => break,
+            Sent::Gone => return,
+            Sent::Broken => return wire.borrow().reset(),
+            Sent::Switched => {
+                // A tunnel that is gone has no use for it, and drops it.
+                if let (Some(promise), Some(stream)) = (promise, wire.borrow_mut().switch()) {
+                    let _ = promise.send(stream);
+                }
+                return;
+            }
+        }
+        wire.borrow_mut().end_request();
+        if !drained(&wire).await {
+            break;
+        }
+    }
+    wire.borrow_mut().end_request();
+    let mut lingering = None;
+    poll_fn(|context| wire.borrow_mut().poll_close(context, &mut lingering)).await;
+}
+
+/// Takes a request to its answer; none if the client went away meanwhile.
+///
+/// The walk has a place of its own in memory, given back with its answer: it is large, and most connections are idle.
+async fn answered<T: Transport>(
+    connection: &Rc<Connection>,
+    wire: &RefCell<Wire<T>>,
+    request: Request<Body>,
+    side: Option<Side>,
+) -> Option<Response<Body>> {
+    let mut walk = Box::pin(service::answer(connection.clone(), request, side));
+    poll_fn(|context| match walk.as_mut().poll(context) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),
+    })
+    .await
+}
+
+/// Reads what is left of a body that nobody read to its end; false if that is not worth it.
+async fn drained<T: Transport>(wire: &RefCell<Wire<T>>) -> bool {
+    if wire.borrow().inbound.is_done() {
+        return true;
+    }
+    let mut room = wire::LINGER_BYTES;
+    poll_fn(|context| wire.borrow_mut().poll_drain(context, &mut room)).await
+}
+
+/// The requests of a connection, and a way to tell them to end.
+struct Http1<T: Transport, F> {
+    requests: Pin<Box<F>>,
+    wire: Rc<RefCell<Wire<T>>>,
+}
+
+impl<T: Transport, F: Future<Output = ()>> Future for Http1<T, F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.requests.as_mut().poll(context)
+    }
+}
+
+impl<T: Transport, F: Future<Output = ()>> Protocol for Http1<T, F> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.wire.borrow_mut().last = true;
+    }
+}
+
+impl<T: Transport> UnderWay for RefCell<Wire<T>> {
+    fn has_begun(&self) -> bool {
+        self.borrow().is_reading_head()
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.borrow().is_fresh()
+    }
+
+    fn can_be_told(&self) -> bool {
+        self.borrow().busy
+    }
+}

@@ -1,0 +1,312 @@
+//! An answer as bytes: its head, and the framing of its body (RFC 9112 sections 6 and 7).
+
+use std::cell::Cell;
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
+use httpdate::HttpDate;
+use tokio::io::AsyncWrite;
+
+/// Room for heads that a core keeps between two answers; a larger one is given back.
+const SPARE_BYTES: usize = 16 * 1024;
+
+/// Room for an ordinary head.
+const HEAD_BYTES: usize = 1024;
+
+/// How a client learns where an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// The answer has no body.
+    Nothing,
+    /// After so many bytes.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+    /// By the close of the connection.
+    Close,
+}
+
+/// What is decided about an answer before its first byte is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) version: Version,
+    pub(super) framing: Framing,
+    /// Whether another request may follow.
+    pub(super) keep_alive: bool,
+}
+
+/// Bytes on their way to the socket. It holds no memory once they are through.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Heads and chunk sizes.
+    prefix: Vec<u8>,
+    written: usize,
+    data: Bytes,
+    suffix: &'static [u8],
+    moved: bool,
+}
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The second it is, and how `Date` says it.
+    static NOW: Cell<(u64, [u8; 29])> = const { Cell::new((0, [b' '; 29])) };
+}
+
+impl Output {
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == self.prefix.len() && self.data.is_empty() && self.suffix.is_empty()
+    }
+
+    /// Whether the client has taken anything since this was last asked.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    fn prefix(&mut self) -> &mut Vec<u8> {
+        if self.prefix.capacity() == 0 {
+            self.prefix = SPARE.take();
+            self.prefix.reserve(HEAD_BYTES);
+        }
+        &mut self.prefix
+    }
+
+    /// Asks for a body that is held back.
+    pub(super) fn interim(&mut self) {
+        self.prefix().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// The head of an answer.
+    pub(super) fn head(&mut self, parts: &response::Parts, plan: &Plan) {
+        let out = self.prefix();
+        out.extend_from_slice(if plan.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+        out.extend_from_slice(parts.status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        // The answer to HEAD, and 304, tell the length of what they do not send (RFC 9110 section 8.6).
+        let told = plan.framing == Framing::Nothing && !switches && parts.status != StatusCode::NO_CONTENT;
+        for (name, value) in &parts.headers {
+            if *name == CONTENT_LENGTH && !told || !switches && is_of_this_hop(name) {
+                continue;
+            }
+            field(out, name, value);
+        }
+        match plan.framing {
+            Framing::Length(length) => {
+                out.extend_from_slice(b"content-length: ");
+                decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Nothing | Framing::Close => {}
+        }
+        if !plan.keep_alive && !switches {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if plan.version == Version::HTTP_10 {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+        if !parts.headers.contains_key(DATE) {
+            out.extend_from_slice(b"date: ");
+            out.extend_from_slice(&date());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// A piece of the body, and its end if it is the last.
+    pub(super) fn data(&mut self, data: Bytes, framing: Framing, last: bool) {
+        if framing == Framing::Chunked {
+            hexadecimal(self.prefix(), data.len());
+            self.suffix = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+        }
+        self.data = data;
+    }
+
+    /// The end of a chunked body, with trailers where there are some.
+    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {
+        let out = self.prefix();
+        out.extend_from_slice(b"0\r\n");
+        for (name, value) in trailers.into_iter().flatten() {
+            // What frames, routes or changes a message has no place behind it (RFC 9110 section 6.5.1).
+            if *name != CONTENT_LENGTH && *name != TRAILER && !is_of_this_hop(name) {
+                field(out, name, value);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes until nothing is left, as much at a time as the socket takes.
+    pub(super) fn poll_write<T>(&mut self, io: &mut T, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        while !self.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let mut filled = 0;
+            for part in [&self.prefix[self.written..], &self.data, self.suffix] {
+                if !part.is_empty() {
+                    slices[filled] = IoSlice::new(part);
+                    filled += 1;
+                }
+            }
+            let written = match filled {
+                1 => Pin::new(&mut *io).poll_write(context, &slices[0]),
+                _ => Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]),
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.advance(written),
+            }
+        }
+        self.written = 0;
+        let mut spare = std::mem::take(&mut self.prefix);
+        if (1..=SPARE_BYTES).contains(&spare.capacity()) {
+            spare.clear();
+            SPARE.set(spare);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.moved = true;
+        let of_prefix = written.min(self.prefix.len() - self.written);
+        self.written += of_prefix;
+        written -= of_prefix;
+        let of_data = written.min(self.data.len());
+        self.data.advance(of_data);
+        self.suffix = &self.suffix[written - of_data..];
+        if self.data.is_empty() {
+            self.data = Bytes::new();
+        }
+    }
+}
+
+/// Fields that are the connection's own business: what is needed of them is written here.
+fn is_of_this_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE | TE)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// A line end or a zero byte inside of a value would begin another field, or another answer: such a value is not sent.
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
+        return;
+    }
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// A chunk size and its line end.
+fn hexadecimal(out: &mut Vec<u8>, number: usize) {
+    let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[number >> (digit * 4) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Date` (RFC 9110 section 6.6.1), made once a second.
+fn date() -> [u8; 29] {
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (made, text) = NOW.get();
+    if made == second {
+        return text;
+    }
+    let mut text = [b' '; 29];
+    let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+    // An HTTP date has 29 characters.
+    let _ = write!(&mut text[..], "{date}");
+    NOW.set((second, text));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// The bytes of an answer with one piece of data.
+    fn written(plan: Plan, headers: &[(&str, &str)], data: &'static [u8]) -> String {
+        let mut builder = http::Response::builder().header(DATE, "now");
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let (parts, ()) = builder.body(()).expect("a head").into_parts();
+        let mut output = Output::default();
+        output.head(&parts, &plan);
+        output.data(Bytes::from_static(data), plan.framing, true);
+        let mut bytes = Vec::new();
+        testing::run(std::future::poll_fn(|context| output.poll_write(&mut bytes, context))).expect("room");
+        assert!(output.is_empty() && output.prefix.capacity() == 0);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn framing_follows_from_the_body_and_not_from_the_head() {
+        let plan = |framing| Plan { version: Version::HTTP_11, framing, keep_alive: true };
+        let said = [("content-length", "7"), ("connection", "x-a"), ("keep-alive", "1"), ("x-a", "1")];
+        assert_eq!(
+            written(plan(Framing::Length(3)), &said, b"abc"),
+            "HTTP/1.1 200 OK\r\ndate: now\r\nx-a: 1\r\ncontent-length: 3\r\n\r\nabc"
+        );
+        assert_eq!(
+            written(plan(Framing::Chunked), &said, b"0123456789abcdef0"),
+            "HTTP/1.1 200 OK\r\ndate: now\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n11\r\n0123456789abcdef0\r\n0\r\n\r\n"
+        );
+        assert_eq!(
+            written(plan(Framing::Nothing), &said, b""),
+            "HTTP/1.1 200 OK\r\ndate: now\r\ncontent-length: 7\r\nx-a: 1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn connections_of_old_clients_say_whether_they_stay() {
+        let plan = |keep_alive| Plan { version: Version::HTTP_10, framing: Framing::Length(0), keep_alive };
+        assert!(written(plan(true), &[], b"").contains("\r\nconnection: keep-alive\r\n"));
+        assert!(written(plan(false), &[], b"").contains("\r\nconnection: close\r\n"));
+    }
+
+    #[test]
+    fn numbers_are_written_as_their_digits() {
+        let mut out = Vec::new();
+        for number in [0, 9, 10, u64::MAX] {
+            decimal(&mut out, number);
+            out.push(b' ');
+        }
+        for number in [0, 15, 16, 0x10_0000] {
+            hexadecimal(&mut out, number);
+        }
+        assert_eq!(String::from_utf8_lossy(&out), "0 9 10 18446744073709551615 0\r\nf\r\n10\r\n100000\r\n");
+    }
+
+    #[test]
+    fn the_date_is_an_http_date() {
+        let text = String::from_utf8(date().to_vec()).expect("ASCII");
+        let read = httpdate::parse_http_date(&text).expect("a date");
+        let age = SystemTime::now().duration_since(read).expect("not in the future");
+        assert!(age < Duration::from_secs(60), "{age:?}");
+    }
+}
