@@ -2,17 +2,34 @@
 
 use std::sync::Arc;
 
-use http::uri::Authority;
-use http::{HeaderMap, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Uri, Version, header, uri};
 
 use crate::fault::{Fault, FaultKind};
 
-/// The one authority of a request, in lower case.
+/// Whom a request is for, in lower case, with port if one was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    /// As the router sees it.
+    pub(crate) text: Arc<str>,
+    /// As upstreams are told.
+    pub(crate) value: HeaderValue,
+}
+
+impl Authority {
+    /// An authority that was found good.
+    pub(crate) fn new(text: &str) -> Self {
+        // Its characters are those of a host and a port.
+        let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Authority { text: text.into(), value }
+    }
+}
+
+/// The one authority of a request.
 ///
 /// # Errors
 /// `BadRequest` where it is missing, repeated, malformed, names a user, or differs between the places that tell it
 /// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Arc<str>, Fault> {
+pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, Fault> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -25,9 +42,9 @@ pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Arc
             Err(bad("the request target has no scheme"))
         }
         (Some(host), Some(target)) if host != target => Err(bad("Host and the request target disagree")),
-        (_, Some(target)) => Ok(target.into()),
-        (Some(host), None) => Ok(host.into()),
-        (None, None) if version == Version::HTTP_10 => Ok("".into()),
+        (_, Some(target)) => Ok(Authority::new(&target)),
+        (Some(host), None) => Ok(Authority::new(&host)),
+        (None, None) if version == Version::HTTP_10 => Ok(Authority::new("")),
         (None, None) => Err(bad("Host is missing")),
     }
 }
@@ -40,7 +57,7 @@ fn normalise(authority: &[u8]) -> Result<String, Fault> {
     if authority.contains(&b'@') {
         return Err(bad("the authority names a user"));
     }
-    let parsed = Authority::try_from(authority).map_err(|_| bad("Host is malformed"))?;
+    let parsed = uri::Authority::try_from(authority).map_err(|_| bad("Host is malformed"))?;
     let host = parsed.host();
     let bracketed = host.starts_with('[');
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

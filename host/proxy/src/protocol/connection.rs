@@ -1,6 +1,6 @@
 //! One client connection, from its first byte to its last, and what its requests share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,15 +8,20 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use http::HeaderValue;
+use http::header::HOST;
+use http::request::Parts;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use witgate_config::model::Limits;
 
+use crate::fault::Fault;
 use crate::head::{ClientCertificate, Scheme};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
 use crate::listener::door::{Generation, Phase, Place};
 use crate::listener::tls::Tls;
+use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
 use crate::snapshot::Snapshot;
@@ -39,6 +44,10 @@ pub struct Connection {
     pub limits: Limits,
     /// Set once it should end: its next answers say `Connection: close`.
     pub closing: Cell<bool>,
+    /// The peer's address as headers tell it.
+    pub(crate) peer_text: HeaderValue,
+    /// The last `Host` and what it was found to be: clients seldom change it.
+    last_host: RefCell<Option<(HeaderValue, Authority)>>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     presence: Option<Presence>,
 }
@@ -80,6 +89,7 @@ impl Connection {
         snapshots: Arc<ArcSwap<Snapshot>>,
     ) -> Self {
         let (scheme, certificate) = (Scheme::Http, None);
+        let peer_text = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
         Connection {
             listener,
             peer,
@@ -88,6 +98,8 @@ impl Connection {
             telemetry,
             limits,
             closing: Cell::new(false),
+            peer_text: peer_text.expect("an address is digits and punctuation"),
+            last_host: RefCell::new(None),
             snapshots,
             presence: None,
         }
@@ -96,6 +108,28 @@ impl Connection {
     /// The snapshot in service now; read once per request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.load_full()
+    }
+
+    /// Whom a request is for.
+    ///
+    /// # Errors
+    /// As [`authority::of`].
+    pub(crate) fn authority(&self, request: &Parts) -> Result<Authority, Fault> {
+        let mut hosts = request.headers.get_all(HOST).iter();
+        let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri.authority()) else {
+            return authority::of(&request.uri, &request.headers, request.version);
+        };
+        if let Some((known, authority)) = &*self.last_host.borrow()
+            && known == host
+        {
+            return Ok(authority.clone());
+        }
+        let found = authority::of(&request.uri, &request.headers, request.version)?;
+        // A copy: the value itself would keep the bytes of its whole head.
+        if let Ok(known) = HeaderValue::from_bytes(host.as_bytes()) {
+            self.last_host.replace(Some((known, found.clone())));
+        }
+        Ok(found)
     }
 
     /// Whether its next answer should be its last.

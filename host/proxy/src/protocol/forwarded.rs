@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use witgate_config::model;
 
+use crate::protocol::authority::Authority;
 use crate::protocol::connection::Connection;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,7 +32,7 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 pub(crate) fn apply(
     headers: &mut HeaderMap,
     connection: &Connection,
-    authority: &str,
+    authority: &Authority,
     trusted: &[IpNet],
 ) -> IpAddr {
     let peer = connection.peer.ip().to_canonical();
@@ -47,25 +48,38 @@ pub(crate) fn apply(
     set(headers, FOR, &told);
     set(headers, REAL_IP, &client.to_string());
     if !single(headers, &PROTO, |value| matches!(value, b"http" | b"https")) {
-        set(headers, PROTO, connection.scheme.as_str());
+        headers.insert(PROTO, HeaderValue::from_static(connection.scheme.as_str()));
     }
     if !single(headers, &HOST, |value| !value.is_empty()) {
-        set(headers, HOST, authority);
+        headers.insert(HOST, authority.value.clone());
     }
     client
 }
 
+/// The same for a peer that is nobody's proxy and said nothing of the kind: the usual case, and the texts are at hand.
+pub(crate) fn tell(headers: &mut HeaderMap, connection: &Connection, authority: &Authority) -> IpAddr {
+    headers.insert(FOR, connection.peer_text.clone());
+    headers.insert(REAL_IP, connection.peer_text.clone());
+    headers.insert(PROTO, HeaderValue::from_static(connection.scheme.as_str()));
+    headers.insert(HOST, authority.value.clone());
+    connection.peer.ip().to_canonical()
+}
+
+/// Whether only a trusted proxy may say this.
+pub(crate) fn is_forwarded(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.as_bytes() {
+        [b'x', b'-', ..] => {
+            name.starts_with("x-forwarded-") || name == "x-real-ip" || OVERRIDES.contains(&name)
+        }
+        _ => name == "forwarded",
+    }
+}
+
 /// Removes what only a trusted proxy may say.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    let forged = |name: &HeaderName| {
-        let name = name.as_str();
-        name == "forwarded"
-            || name == "x-real-ip"
-            || name.starts_with("x-forwarded-")
-            || OVERRIDES.contains(&name)
-    };
-    if headers.keys().any(forged) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| forged(name)).cloned().collect();
+    if headers.keys().any(is_forwarded) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }
@@ -145,7 +159,7 @@ mod tests {
         let connection = Connection::new("web".into(), peer, testing::limits(), Telemetry::new(), snapshots);
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a net"));
         let mut headers = testing::head(http::Method::GET, "/", headers).headers;
-        let client = apply(&mut headers, &connection, "a.example", &trusted);
+        let client = apply(&mut headers, &connection, &Authority::new("a.example"), &trusted);
         (client.to_string(), headers)
     }
 

@@ -19,7 +19,6 @@ use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
-use crate::protocol::authority;
 use crate::protocol::connection::Connection;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
@@ -147,14 +146,23 @@ fn head(
 ) -> Result<(RequestHead, Option<HeaderValue>), Fault> {
     let gateway = &config.gateway;
     let sample = config.telemetry.otlp.as_ref().map_or(0.0, |otlp| otlp.sample);
-    check_sizes(connection, parts)?;
-    check_fields(&parts.headers, gateway.underscores_in_headers)?;
-    check_framing(&parts.headers)?;
-    let authority = authority::of(&parts.uri, &parts.headers, parts.version)?;
+    if parts.version == Version::HTTP_2 {
+        check_sizes(connection, parts)?;
+        check_values(&parts.headers)?;
+    }
+    let census = Census::take(&parts.headers, gateway.underscores_in_headers)?;
+    if census.framing {
+        check_framing(&parts.headers)?;
+    }
+    let authority = connection.authority(parts)?;
     let connects = extended_connect(parts)?;
     let (received_target, target) = target(parts, gateway.encoded_slashes)?;
     let mut headers = std::mem::take(&mut parts.headers);
-    let upgrade = strip_hop_by_hop(&mut headers, parts.version)?.or(connects);
+    let upgrade = match census.hop_by_hop {
+        true => strip_hop_by_hop(&mut headers, parts.version)?,
+        false => None,
+    };
+    let upgrade = upgrade.or(connects);
     if parts.version == Version::HTTP_2 && upgrade.is_some() {
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
@@ -162,18 +170,26 @@ fn head(
         headers.remove(name.as_str());
     }
     headers.remove(header::HOST);
-    // Answered here: 100 is sent once somebody reads the body.
-    headers.remove(header::EXPECT);
-    join_cookies(&mut headers);
+    if census.expect {
+        // Answered here: 100 is sent once somebody reads the body.
+        headers.remove(header::EXPECT);
+    }
+    if census.cookies > 1 {
+        join_cookies(&mut headers);
+    }
     let trusted = forwarded::is_trusted(connection.peer.ip(), &gateway.trusted_proxies);
-    let address = forwarded::apply(&mut headers, connection, &authority, &gateway.trusted_proxies);
+    let address = if trusted || census.forwarded {
+        forwarded::apply(&mut headers, connection, &authority, &gateway.trusted_proxies)
+    } else {
+        forwarded::tell(&mut headers, connection, &authority)
+    };
     let head = RequestHead {
         method: parts.method.clone(),
         target,
         received_target,
         upstream_target: None,
         upstream_method: None,
-        authority,
+        authority: authority.text,
         scheme: connection.scheme,
         trailers: None,
         client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
@@ -228,17 +244,66 @@ fn check_sizes(connection: &Connection, parts: &request::Parts) -> Result<(), Fa
     Ok(())
 }
 
-fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
-    for (name, value) in headers {
-        if !underscores && name.as_str().contains('_') {
-            // `X_User` and `X-User` are one name to CGI and its heirs, and only one of them would be guarded.
-            return Err(bad("a header name has an underscore"));
+/// What one look at every field tells, so that what is seldom there is not looked for name by name.
+#[derive(Debug, Default)]
+struct Census {
+    /// Fields that say where the message ends.
+    framing: bool,
+    /// Fields for this hop.
+    hop_by_hop: bool,
+    expect: bool,
+    cookies: usize,
+    /// Fields that only a trusted proxy may say.
+    forwarded: bool,
+}
+
+impl Census {
+    /// # Errors
+    /// `BadRequest` where a name has an underscore.
+    fn take(headers: &HeaderMap, underscores: bool) -> Result<Census, Fault> {
+        let mut census = Census::default();
+        for name in headers.keys() {
+            match *name {
+                header::HOST | header::USER_AGENT | header::ACCEPT => {}
+                header::CONTENT_LENGTH => census.framing = true,
+                header::TRANSFER_ENCODING => {
+                    census.framing = true;
+                    census.hop_by_hop = true;
+                }
+                header::TE => census.hop_by_hop = true,
+                header::EXPECT => census.expect = true,
+                header::COOKIE => census.cookies = headers.get_all(name).iter().count(),
+                _ => {
+                    if !underscores && name.as_str().contains('_') {
+                        return Err(underscored());
+                    }
+                    census.hop_by_hop |= HOP_BY_HOP.contains(name);
+                    census.forwarded |= forwarded::is_forwarded(name);
+                }
+            }
         }
-        if !value.as_bytes().iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)) {
-            return Err(bad("a header value has a control byte"));
-        }
+        Ok(census)
     }
-    Ok(())
+}
+
+fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
+    if !underscores && headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(underscored());
+    }
+    check_values(headers)
+}
+
+/// Values of HTTP/1.1 have met this on their way in already.
+fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
+    let sound = |value: &HeaderValue| {
+        value.as_bytes().iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..))
+    };
+    if headers.values().all(sound) { Ok(()) } else { Err(bad("a header value has a control byte")) }
+}
+
+/// `X_User` and `X-User` are one name to CGI and its heirs, and only one of them would be guarded.
+fn underscored() -> Fault {
+    bad("a header name has an underscore")
 }
 
 /// What says where a message ends must say it once (RFC 9112 section 6.3).

@@ -72,8 +72,8 @@ struct Field {
 /// Fields of which the places are kept without asking the allocator again.
 const USUAL_FIELDS: usize = 16;
 
-/// Room in the map for what the gateway adds itself.
-const OWN_FIELDS: usize = 6;
+/// Room in the map for what the gateway adds itself, `Host` being taken out.
+const OWN_FIELDS: usize = 3;
 
 /// Reads one head, however its bytes trickle in.
 #[derive(Debug, Default)]

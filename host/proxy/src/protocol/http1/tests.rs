@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -134,7 +135,8 @@ fn requests_read_the_same_however_their_bytes_are_cut() {
             std::thread::yield_now();
             at = cut;
         }
-        prop_assert_eq!(told(&client.rest()), ALL_TOLD);
+        let answers = client.rest();
+        prop_assert_eq!(told(&answers), ALL_TOLD);
         Ok(())
     });
     outcome.expect("the same requests");
@@ -252,50 +254,66 @@ fn answers_without_body_have_none() {
 }
 
 /// An origin for one connection that says `before`, waits for the word, and says `after`.
-fn halting_origin(
-    before: &'static [u8],
-    after: &'static [u8],
-) -> (SocketAddr, std::sync::mpsc::SyncSender<()>, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (go, wait) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::spawn(move || {
-        let mut client = Client(listener.accept().expect("a connection").0);
-        head(&mut client).expect("a request");
-        client.send(before);
-        wait.recv().expect("the word to go");
-        // The gateway may have gone already.
-        let _ = client.0.write_all(after);
-    });
-    (address, go, thread)
+struct Halting {
+    address: SocketAddr,
+    asked: Receiver<()>,
+    go: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Halting {
+    fn start(before: &'static [u8], after: &'static [u8]) -> Halting {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (go, wait) = sync_channel(1);
+        let (tell, asked) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let mut client = Client(listener.accept().expect("a connection").0);
+            head(&mut client).expect("a request");
+            client.send(before);
+            tell.send(()).expect("a test that listens");
+            wait.recv().expect("the word to go");
+            // The gateway may have gone already.
+            let _ = client.0.write_all(after);
+        });
+        Halting { address, asked, go, thread }
+    }
+
+    /// Waits until a request has come.
+    fn is_asked(&self) {
+        self.asked.recv_timeout(DEADLINE).expect("a request in time");
+    }
+
+    fn go_on(self) {
+        self.go.send(()).expect("an origin that waits");
+        self.thread.join().expect("no panic");
+    }
 }
 
 #[test]
 fn a_head_does_not_wait_for_its_body_and_pieces_go_on_as_they_come() {
-    let (origin, go, thread) = halting_origin(
+    let origin = Halting::start(
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n",
         b"3\r\ntwo\r\n0\r\nx-sum: 1\r\n\r\n",
     );
-    let (_plane, address) = in_front_of(origin);
+    let (_plane, address) = in_front_of(origin.address);
     let mut client = Client::connect(address);
     client.send(b"GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te\r\n\r\n");
     let first = client.until("one\r\n");
     assert!(first.contains("transfer-encoding: chunked\r\n"), "{first}");
-    go.send(()).expect("an origin that waits");
+    origin.go_on();
     assert_eq!(client.until("\r\n\r\n"), "3\r\ntwo\r\n0\r\nx-sum: 1\r\n\r\n");
-    thread.join().expect("no panic");
 }
 
 #[test]
 fn a_body_that_fails_half_way_is_not_ended_cleanly() {
     for head in ["transfer-encoding: chunked\r\n\r\n3\r\none\r\n", "content-length: 6\r\n\r\none"] {
         let before = format!("HTTP/1.1 200 OK\r\n{head}").leak().as_bytes();
-        let (origin, go, thread) = halting_origin(before, b"");
-        let (_plane, address) = in_front_of(origin);
+        let origin = Halting::start(before, b"");
+        let (_plane, address) = in_front_of(origin.address);
         let mut client = Client::connect(address);
         client.send(GET).until("one");
-        go.send(()).expect("an origin that waits");
-        thread.join().expect("no panic");
+        origin.go_on();
         let mut rest = Vec::new();
         let end = client.0.read_to_end(&mut rest).expect_err("a reset");
         assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset, "{head}");
@@ -304,32 +322,31 @@ fn a_body_that_fails_half_way_is_not_ended_cleanly() {
 
 #[test]
 fn a_client_that_vanishes_takes_its_request_along() {
-    let (origin, go, _thread) = halting_origin(b"", b"");
-    let (plane, address) = in_front_of(origin);
+    let origin = Halting::start(b"", b"");
+    let (plane, address) = in_front_of(origin.address);
     let mut client = Client::connect(address);
     client.send(GET);
-    wait_for("the request is under way", || plane.status()[0].open.iter().sum::<usize>() == 1);
+    origin.is_asked();
     socket2::SockRef::from(&client.0).set_linger(Some(Duration::ZERO)).expect("a socket");
     drop(client);
     wait_for("the connection is gone", || plane.status()[0].open.iter().sum::<usize>() == 0);
-    go.send(()).expect("an origin that waits");
+    origin.go_on();
 }
 
 #[test]
 fn a_drain_says_goodbye_on_the_answer_under_way() {
-    let (origin, go, thread) = halting_origin(b"", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    let (plane, address) = in_front_of(origin);
+    let origin = Halting::start(b"", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let (plane, address) = in_front_of(origin.address);
     let mut client = Client::connect(address);
     client.send(GET);
-    wait_for("the request is under way", || plane.status()[0].accepted == 1);
+    origin.is_asked();
     plane
         .swap(snapshot(config(|config| {
             config.routes = vec![route("again")];
             config.listeners[0].limits.headers = 7;
         })))
         .expect("a swap");
-    go.send(()).expect("an origin that waits");
+    origin.go_on();
     let answer = client.rest();
     assert!(answer.contains("connection: close\r\n") && answer.ends_with("ok"), "{answer}");
-    thread.join().expect("no panic");
 }

@@ -196,7 +196,8 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
 
 /// A line end or a zero byte inside of a value would begin another field, or another answer: such a value is not sent.
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    if memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()).is_some() {
+    let breaks = |found: bool, byte: &u8| found | matches!(byte, b'\r' | b'\n' | 0);
+    if value.as_bytes().iter().fold(false, breaks) {
         return;
     }
     out.extend_from_slice(name.as_str().as_bytes());
