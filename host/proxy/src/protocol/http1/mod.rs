@@ -6,6 +6,21 @@
 //! | `head`, `chunks` | the strict reading of heads and chunked bodies |
 //! | [`body`] | request bodies, read when somebody asks for them |
 //! | `answer`, `write` | answers |
+//!
+//! # What was tried, and what it gave
+//!
+//! Instructions of the whole process in user space for one request (GET of 1 KiB, connections kept on both sides, no
+//! access log, hyper towards the upstream), counted by callgrind in November 2026; hyper's server, with a judge of bytes
+//! before it, is 1:
+//!
+//! | step | ratio |
+//! |---|---|
+//! | this path in hyper's place | 0.97 |
+//! | with it: what a connection knows (the peer's text, the last authority) is kept; one look at every field instead of a look for each name that might be there; maps and hashes no larger than needed | 0.77 |
+//!
+//! So parsing and writing were less than half of what was to be won; most of it was in what the gateway itself did to
+//! every head. A walk has its place in memory only while it lasts: to allocate and fill it takes about 2 % of a request,
+//! and idle connections hold nothing of it.
 
 mod answer;
 pub mod body;
