@@ -210,7 +210,7 @@ impl Fault {
 
     /// The answer that tells the client: a problem document (RFC 9457) with the code and the request id, `Proxy-Status`
     /// (RFC 9209), and the fault's own headers. Nothing that only the log is told gets out. HTTP/2 has no `Connection`
-    /// header; hyper leaves it away there.
+    /// header; it is left away there.
     pub fn into_response(self, request_id: &str, method: &Method) -> Response<Body> {
         let description = self.kind.describe();
         let document = self.document(request_id);

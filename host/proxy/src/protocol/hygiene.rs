@@ -1,6 +1,6 @@
 //! What is let in: one unambiguous, normalised head, or a refusal.
 //!
-//! HTTP/1.1 framing was already judged byte by byte by [`crate::protocol::framing`]; what is here holds for every
+//! HTTP/1.1 framing was already judged byte by byte by [`crate::protocol::http1`]; what is here holds for every
 //! version. Order matters: what a hop may say to the next only (`Connection` and what it names) is stripped first, and
 //! only then are the gateway's own headers added, so that nobody can name those away.
 

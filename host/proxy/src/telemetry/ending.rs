@@ -134,7 +134,7 @@ pub(crate) fn finish(mut exchange: Exchange, response: Response<Body>) -> Respon
     let mut ending = Ending::take(&mut exchange, response.status());
     let (mut parts, body) = response.into_parts();
     if bodiless {
-        // hyper drops the body of such a response unread, which must not look like a client that went away.
+        // The body of such a response is dropped unread, which must not look like a client that went away.
         if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
             parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
