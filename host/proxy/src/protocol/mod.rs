@@ -14,7 +14,7 @@
 mod authority;
 pub mod body;
 pub mod connection;
-mod deadline;
+pub(crate) mod deadline;
 pub mod forwarded;
 pub mod http1;
 mod http2;

@@ -58,13 +58,18 @@ impl TraceContext {
 
     /// `traceparent` for the next hop: this hop's span is its parent.
     pub fn traceparent(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.traceparent_text()).expect("digits and dashes are visible characters")
+    }
+
+    /// The same as text: digits and dashes.
+    pub(crate) fn traceparent_text(&self) -> [u8; 55] {
         let mut text = [0_u8; 55];
         text[..3].copy_from_slice(b"00-");
         hexadecimal(&self.trace_id, &mut text[3..35]);
         text[35] = b'-';
         hexadecimal(&self.span, &mut text[36..52]);
         text[52..].copy_from_slice(if self.sampled { b"-01" } else { b"-00" });
-        HeaderValue::from_bytes(&text).expect("digits and dashes are visible characters")
+        text
     }
 
     /// `tracestate` for the next hop: the one received, unchanged.

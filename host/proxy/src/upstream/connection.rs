@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use witgate_config::model::UpstreamProtocol;
 
 use super::failure::fault_of;
+use super::http1::Http1;
 use super::socket::Socket;
 use super::upload::Upload;
 use crate::fault::Fault;
 
-/// Bytes of a response head.
+/// HTTP/2: bytes of a response head.
 const HEAD_BYTES: usize = 128 * 1024;
 /// HTTP/2 flow control: what one response may have in memory, and all of a connection together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -29,16 +30,9 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// The right to send one request.
 pub(super) enum Connection {
     /// A whole connection.
-    Http1(Http1),
+    Http1(Box<Http1>),
     /// One stream of a connection.
     Http2(Stream),
-}
-
-/// An HTTP/1.1 connection.
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<Upload>,
-    /// How often in a row it was handed on within its core while another core waited.
-    pub(super) overtakes: u32,
 }
 
 /// An HTTP/2 connection, shared by its streams and the pool.
@@ -59,50 +53,35 @@ pub(super) struct Stream {
 }
 
 impl Connection {
-    /// Begins to speak HTTP over a socket. The connection lives in a task of this core.
+    /// Begins to speak HTTP over a socket. An HTTP/2 connection lives in a task of this core.
     ///
     /// # Errors
     /// `UpstreamReset`, unsent.
     pub(super) async fn open(socket: Socket, protocol: UpstreamProtocol) -> Result<Connection, Fault> {
-        let opened = match protocol {
-            UpstreamProtocol::Http1 => Http1::open(socket).await.map(Connection::Http1),
-            UpstreamProtocol::Http2 => Http2::open(socket).await.map(|connection| {
-                Connection::Http2(connection.stream().expect("a new connection has room for a stream"))
-            }),
-        };
-        opened.map_err(|error| fault_of(&error).unsent())
+        if protocol == UpstreamProtocol::Http1 {
+            return Ok(Connection::Http1(Http1::new(socket)));
+        }
+        let opened = Http2::open(socket).await.map_err(|error| fault_of(&error).unsent())?;
+        Ok(Connection::Http2(opened.stream().expect("a new connection has room for a stream")))
     }
 
     /// Whether nothing is known of its end.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&mut self) -> bool {
         match self {
-            Connection::Http1(connection) => connection.sender.is_ready(),
+            Connection::Http1(connection) => connection.is_alive(),
             Connection::Http2(stream) => !stream.connection.is_closed(),
-        }
-    }
-
-    /// Sends a request. What was not begun comes back with the error.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        match self {
-            Connection::Http1(connection) => connection.sender.try_send_request(request).await,
-            Connection::Http2(stream) => {
-                let sent = stream.connection.sender.borrow_mut().try_send_request(request);
-                sent.await
-            }
         }
     }
 }
 
-impl Http1 {
-    async fn open(socket: Socket) -> hyper::Result<Http1> {
-        let (sender, connection) =
-            http1::Builder::new().max_header_size(HEAD_BYTES).handshake(TokioIo::new(socket)).await?;
-        // Its end is seen by the exchange that used it, or, if it was idle, when it is taken out of the pool.
-        tokio::task::spawn_local(connection.with_upgrades());
-        Ok(Http1 { sender, overtakes: 0 })
+impl Stream {
+    /// Sends a request. What was not begun comes back with the error.
+    pub(super) async fn send(
+        &self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        let sent = self.connection.sender.borrow_mut().try_send_request(request);
+        sent.await
     }
 }
 

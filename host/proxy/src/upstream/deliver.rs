@@ -12,6 +12,7 @@ use super::request::Order;
 use super::send::{Failure, exchange_with};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::protocol::upgrade::Stream;
 
 /// Endpoints tried for one request, while nothing of it was sent.
 const ENDPOINTS: usize = 3;
@@ -23,6 +24,8 @@ pub(super) struct Notes {
     pub(super) attempts: u32,
     pub(super) begun: Option<Instant>,
     pub(super) time: Option<Duration>,
+    /// The endpoint's side of a tunnel, if it answered 101.
+    pub(super) switched: Option<Stream>,
 }
 
 /// Tries endpoints until one answers. Another is tried only if nothing can have reached the one before.

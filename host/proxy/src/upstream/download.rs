@@ -8,22 +8,35 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep_until};
 
 use super::attempt::Attempt;
+use super::connection::Connection;
 use super::failure::fault_of;
+use super::http1::Http1;
 use super::lease::Lease;
 use super::observe::Failing;
+use super::resumed::Resumed;
 use super::upload::Progress;
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
+use crate::protocol::deadline::Deadline;
 
 /// A response body that streams. It holds the connection, and knows what to do with it when it ends, breaks off, stalls,
 /// or is dropped because the client went away.
 pub(super) struct Download {
-    body: Incoming,
+    source: Source,
     exchange: Option<Underway>,
     clock: Clock,
+    /// For HTTP/2: connections of HTTP/1.1 have one of their own.
+    timer: Deadline,
+}
+
+/// Where the body comes from.
+pub(super) enum Source {
+    /// The leased connection itself.
+    Http1,
+    /// A stream of it.
+    Http2(Incoming),
 }
 
 /// What an exchange holds until its response ends.
@@ -39,60 +52,78 @@ pub(super) struct Clock {
     pub(super) idle: Option<Duration>,
     /// The whole request.
     pub(super) deadline: Option<Instant>,
-    last: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when the answer has been waited for, if it is.
+    last: Option<Instant>,
 }
 
 impl Underway {
     /// The response was read to its end.
     fn finish(self) {
         self.attempt.completed();
-        // A response that ends before the request does ends the connection: what is left of the request is not read.
-        if self.upload.is_none_or(|upload| upload.is_complete()) {
-            self.lease.give_back();
-        }
+        self.lease.give_back(&self.attempt);
     }
 }
 
 impl Download {
     /// Watches a body from now on.
     pub(super) fn new(
-        body: Incoming,
+        source: Source,
         exchange: Underway,
         idle: Option<Duration>,
         deadline: Option<Instant>,
     ) -> Self {
         Download {
-            body,
+            source,
             exchange: Some(exchange),
-            clock: Clock { idle, deadline, last: Instant::now(), timer: None },
+            clock: Clock { idle, deadline, last: None },
+            timer: Deadline::default(),
         }
     }
 
     /// The body as the rest of the gateway sees it. What has arrived with the head already is not wrapped, and its
     /// connection is free at once.
     pub(super) async fn begin(mut self) -> Result<Body, Fault> {
-        if self.body.is_end_stream() {
+        if self.is_over() {
             self.finish();
             return Ok(Body::Empty);
         }
-        let first =
-            std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut self.body).poll_frame(context))).await;
-        match first {
+        match std::future::poll_fn(|context| Poll::Ready(self.poll_source(context))).await {
             Poll::Pending => Ok(Body::wrap(self)),
             Poll::Ready(None) => {
                 self.finish();
                 Ok(Body::Empty)
             }
-            Poll::Ready(Some(Err(error))) => Err(self.break_off(fault_of(&error))),
+            Poll::Ready(Some(Err(fault))) => Err(self.break_off(fault)),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) if self.body.is_end_stream() => {
+                Ok(data) if self.is_over() => {
                     self.finish();
                     Ok(Body::from(data))
                 }
-                Ok(data) => Ok(Body::wrap(Resumed { first: Some(Frame::data(data)), rest: self })),
-                Err(trailers) => Ok(Body::wrap(Resumed { first: Some(trailers), rest: self })),
+                Ok(data) => Ok(Body::wrap(Resumed::new(Frame::data(data), self))),
+                Err(trailers) => Ok(Body::wrap(Resumed::new(trailers, self))),
             },
+        }
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match (&mut self.source, &mut self.exchange) {
+            (Source::Http1, Some(exchange)) => match exchange.lease.connection() {
+                Connection::Http1(connection) => connection.poll_frame(context),
+                Connection::Http2(_) => Poll::Ready(None),
+            },
+            (Source::Http2(body), Some(_)) => {
+                Pin::new(body).poll_frame(context).map_err(|error| fault_of(&error))
+            }
+            (_, None) => Poll::Ready(None),
+        }
+    }
+
+    /// Whether the whole body was taken.
+    fn is_over(&self) -> bool {
+        match (&self.source, &self.exchange) {
+            (Source::Http1, Some(exchange)) => exchange.lease.http1().is_none_or(Http1::is_over),
+            (Source::Http2(body), Some(_)) => body.is_end_stream(),
+            (_, None) => true,
         }
     }
 
@@ -114,9 +145,15 @@ impl Download {
 
 impl Clock {
     /// The fault of having waited too long.
-    fn poll(&mut self, upload: Option<&Progress>, context: &mut Context<'_>) -> Poll<Fault> {
+    fn poll(
+        &mut self,
+        timer: &mut Deadline,
+        upload: Option<&Progress>,
+        context: &mut Context<'_>,
+    ) -> Poll<Fault> {
+        let last = *self.last.get_or_insert_with(Instant::now);
         loop {
-            let last = upload.map_or(self.last, |upload| upload.last().max(self.last));
+            let last = upload.map_or(last, |upload| upload.last().max(last));
             let idle = self.idle.map(|idle| last + idle);
             let Some(due) = idle.into_iter().chain(self.deadline).min() else { return Poll::Pending };
             let now = Instant::now();
@@ -126,12 +163,7 @@ impl Clock {
                     _ => Fault::new(FaultKind::UpstreamReset).cause("the response stalled"),
                 });
             }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
-            // Moving a timer at every frame would cost more than looking again when it has run out.
-            if timer.deadline() > due.into() || timer.is_elapsed() {
-                timer.as_mut().reset(due.into());
-            }
-            ready!(timer.as_mut().poll(context));
+            ready!(timer.poll(due.into(), context));
         }
     }
 }
@@ -145,13 +177,10 @@ impl HttpBody for Download {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if this.exchange.is_none() {
-            return Poll::Ready(None);
-        }
-        match Pin::new(&mut this.body).poll_frame(context) {
+        match this.poll_source(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.clock.last = Instant::now();
-                if this.body.is_end_stream() {
+                this.clock.last = None;
+                if this.is_over() {
                     this.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -160,59 +189,30 @@ impl HttpBody for Download {
                 this.finish();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => {
-                Poll::Ready(Some(Err(Box::new(this.break_off(fault_of(&error))))))
-            }
+            Poll::Ready(Some(Err(fault))) => Poll::Ready(Some(Err(Box::new(this.break_off(fault))))),
             Poll::Pending => {
-                let upload = this.exchange.as_ref().and_then(|exchange| exchange.upload.as_deref());
-                let fault = ready!(this.clock.poll(upload, context));
+                let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
+                let timer = match exchange.lease.connection() {
+                    Connection::Http1(connection) => &mut connection.timer,
+                    Connection::Http2(_) => &mut this.timer,
+                };
+                let fault = ready!(this.clock.poll(timer, exchange.upload.as_deref(), context));
                 Poll::Ready(Some(Err(Box::new(this.break_off(fault)))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.exchange.is_none() || self.body.is_end_stream()
+        self.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body of which the first frame was taken out.
-struct Resumed {
-    first: Option<Frame<Bytes>>,
-    rest: Download,
-}
-
-impl HttpBody for Resumed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        match this.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(first))),
-            None => Pin::new(&mut this.rest).poll_frame(context),
+        match (&self.source, &self.exchange) {
+            (Source::Http1, Some(exchange)) => {
+                exchange.lease.http1().map_or_else(SizeHint::default, Http1::size_hint)
+            }
+            (Source::Http2(body), Some(_)) => body.size_hint(),
+            (_, None) => SizeHint::with_exact(0),
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + first);
-        }
-        hint.set_lower(rest.lower() + first);
-        hint
     }
 }

@@ -1,7 +1,6 @@
 //! What a walk wants of its upstream, said as an order, and what became of it, said to the record.
 
 use http::Response;
-use hyper::upgrade::OnUpgrade;
 use witgate_config::model::Action;
 
 use super::deliver::{Notes, deliver, within};
@@ -19,7 +18,7 @@ use crate::protocol::upgrade::Side;
 /// `tracestate`, the request id, and the framing of `body`. Headers of the gateway's own other than these are in the
 /// head already.
 ///
-/// A request is sent again if hyper hands it back unsent, if the endpoint says that it did not process it, and, on a
+/// A request is sent again if nothing of it was written, if the endpoint says that it did not process it, and, on a
 /// connection that was used before, if the connection ended without a byte of an answer and the method is idempotent.
 ///
 /// # Errors
@@ -53,10 +52,8 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (name, endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
-    delivered.map(|mut response| {
-        exchange.upstream_side = response.extensions_mut().remove::<OnUpgrade>().map(Side::Hyper);
-        response
-    })
+    exchange.upstream_side = notes.switched.map(Side::Switched);
+    delivered
 }
 
 fn internal(cause: &'static str) -> Fault {

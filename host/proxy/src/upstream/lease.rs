@@ -3,23 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use witgate_config::model::UpstreamProtocol;
 
 use super::Upstream;
+use super::attempt::Attempt;
 use super::connect::connect;
-use super::connection::{Connection, Http1};
+use super::connection::Connection;
 use super::endpoint::Endpoint;
+use super::http1::Http1;
 use super::limit::{Asked, Grant, Permit, Place, Wish};
 use super::pool;
 use super::socket::Socket;
-use super::upload::Upload;
 use crate::fault::{Fault, FaultKind};
-
-/// How long a connection whose exchange is over has to become ready for the next.
-const SETTLE: Duration = Duration::from_secs(1);
+use crate::protocol::upgrade::Stream;
 
 /// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.
 const DOUBTFUL: Duration = Duration::from_millis(500);
@@ -27,8 +23,8 @@ const DOUBTFUL: Duration = Duration::from_millis(500);
 /// A connection in use by one request. Dropped, an HTTP/1.1 connection is closed: only a finished exchange gives it back.
 /// Of an HTTP/2 connection only the stream is given up.
 pub(super) struct Lease {
-    upstream: Arc<Upstream>,
-    endpoint: Arc<Endpoint>,
+    /// Where a stream is given up, whatever becomes of its request.
+    home: Option<(Arc<Upstream>, Arc<Endpoint>)>,
     /// There until it is given back.
     connection: Option<Connection>,
     /// Whether it served a request before: then the endpoint may have closed it in the meantime.
@@ -45,65 +41,59 @@ impl Lease {
         endpoint: &Arc<Endpoint>,
         fresh: bool,
     ) -> Result<Lease, Fault> {
+        let http2 = upstream.config.protocol == UpstreamProtocol::Http2;
         let lease = |connection, reused| Lease {
-            upstream: upstream.clone(),
-            endpoint: endpoint.clone(),
+            home: http2.then(|| (upstream.clone(), endpoint.clone())),
             connection: Some(connection),
             reused,
         };
         if !fresh && let Some(connection) = take_idle(upstream, endpoint).await {
             return Ok(lease(connection, true));
         }
-        if upstream.config.protocol == UpstreamProtocol::Http2 {
-            let (connection, reused) = open_shared(upstream, endpoint, fresh).await?;
-            return Ok(lease(connection, reused));
-        }
-        let (connection, reused) = match ask(upstream, endpoint) {
-            Asked::Permit(permit) => (open(upstream, endpoint, permit).await?, false),
-            asked => wait(upstream, endpoint, asked).await?,
-        };
+        // Boxed, since it is rare and large: otherwise every request would carry room for it.
+        let (connection, reused) = Box::pin(obtain(upstream, endpoint, fresh)).await?;
         Ok(lease(connection, reused))
     }
 
-    /// Sends a request. What was not begun comes back with the error.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        self.connection
-            .as_mut()
-            .expect("a lease has its connection until it is given back")
-            .send(request)
-            .await
+    /// The connection.
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("a lease has its connection until it is given back")
     }
 
-    /// The response was read to its end and the request was sent to its end.
-    pub(super) fn give_back(mut self) {
+    /// The connection, if it speaks HTTP/1.1.
+    pub(super) fn http1(&self) -> Option<&Http1> {
+        match &self.connection {
+            Some(Connection::Http1(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The response was read to its end. One that ends before the request does ends an HTTP/1.1 connection: what is left
+    /// of the request is not read. So does a response that says so, or behind which more came.
+    pub(super) fn give_back(mut self, attempt: &Attempt) {
+        if let Some(Connection::Http1(connection)) = &mut self.connection
+            && connection.is_reusable()
+            && let Some(connection) = self.connection.take()
+        {
+            pool::give_back(&attempt.upstream, attempt.endpoint(), connection);
+        }
+    }
+
+    /// The connection after a switch of protocols: its socket, and what was read already. None of HTTP/2.
+    pub(super) fn into_switched(mut self) -> Option<Stream> {
         match self.connection.take() {
-            Some(Connection::Http1(http1)) if !http1.sender.is_ready() => self.give_back_once_ready(http1),
-            Some(connection) => pool::give_back(&self.upstream, &self.endpoint, connection),
-            None => {}
+            Some(Connection::Http1(connection)) => connection.into_switched(),
+            _ => None,
         }
-    }
-
-    /// hyper may still have to see the end of what it wrote.
-    fn give_back_once_ready(&self, mut http1: Http1) {
-        if http1.sender.is_closed() {
-            return;
-        }
-        let (upstream, endpoint) = (self.upstream.clone(), self.endpoint.clone());
-        tokio::task::spawn_local(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(SETTLE, http1.sender.ready()).await {
-                pool::give_back(&upstream, &endpoint, Connection::Http1(http1));
-            }
-        });
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection @ Connection::Http2(_)) = self.connection.take() {
-            pool::give_back(&self.upstream, &self.endpoint, connection);
+        if let Some((upstream, endpoint)) = &self.home
+            && let Some(connection) = self.connection.take()
+        {
+            pool::give_back(upstream, endpoint, connection);
         }
     }
 }
@@ -111,7 +101,7 @@ impl Drop for Lease {
 /// A connection of this core's pool. One that has been idle for long may have been closed by the endpoint while this core
 /// was busy: then the core first looks at what its sockets have to say. A short turn is cheaper than a lost request.
 async fn take_idle(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Option<Connection> {
-    while let Some((connection, idle)) = pool::take(upstream, endpoint) {
+    while let Some((mut connection, idle)) = pool::take(upstream, endpoint) {
         if idle < DOUBTFUL {
             return Some(connection);
         }
@@ -121,6 +111,21 @@ async fn take_idle(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Option
         }
     }
     None
+}
+
+/// Opens a connection, or waits for one.
+async fn obtain(
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    fresh: bool,
+) -> Result<(Connection, bool), Fault> {
+    if upstream.config.protocol == UpstreamProtocol::Http2 {
+        return open_shared(upstream, endpoint, fresh).await;
+    }
+    match ask(upstream, endpoint) {
+        Asked::Permit(permit) => Ok((open(upstream, endpoint, permit).await?, false)),
+        asked => wait(upstream, endpoint, asked).await,
+    }
 }
 
 /// Under one lock for the endpoint and core, so that a crowd of requests shares one new connection.

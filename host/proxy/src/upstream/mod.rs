@@ -6,8 +6,8 @@
 //! | pick | `attempt`, `breaker` | the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
-//! | send | `send`, `request`, `upload`, `connection` | the request is made for the endpoint and sent |
-//! | answer | `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
+//! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
+//! | answer | `http1`, `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
 //! | observe | `observe`, `events` | what the attempt shows of the endpoint; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
@@ -27,6 +27,7 @@ mod events;
 mod failure;
 mod fetch;
 mod forward;
+mod http1;
 pub(crate) mod keeper;
 mod lease;
 mod limit;
@@ -35,6 +36,7 @@ mod pool;
 mod request;
 mod resolve;
 mod response;
+mod resumed;
 mod send;
 mod socket;
 mod status;

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::Upstream;
-use super::connection::{Connection, Http1, Http2, Stream};
+use super::connection::{Connection, Http2, Stream};
 use super::endpoint::Endpoint;
+use super::http1::Http1;
 use super::limit::{Core, Next};
 
 /// How often old connections are looked for.
@@ -27,10 +29,31 @@ thread_local! {
 struct Pool {
     core: Arc<Core>,
     /// By the endpoint's number.
-    shelves: HashMap<u64, Shelf>,
+    shelves: HashMap<u64, Shelf, Numbers>,
     /// Put aside for waiting requests, by their number.
-    reserved: HashMap<u64, Connection>,
+    reserved: HashMap<u64, Connection, Numbers>,
     sweeper: Option<JoinHandle<()>>,
+}
+
+/// The keys are numbers of our own, counted up: nobody can choose them to collide, so mixing them is enough.
+#[derive(Default)]
+struct Number(u64);
+
+type Numbers = BuildHasherDefault<Number>;
+
+impl Hasher for Number {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: the table looks at the highest bits, and at the lowest.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The connections to one endpoint.
@@ -44,7 +67,7 @@ struct Shelf {
 }
 
 struct Idle {
-    connection: Http1,
+    connection: Box<Http1>,
     since: Instant,
 }
 
@@ -78,9 +101,10 @@ pub(super) fn core() -> Arc<Core> {
 pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<(Connection, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let shelf = pool.shelves.get_mut(&endpoint.id)?;
-        while let Some(Idle { connection, since }) = shelf.idle.pop_back() {
-            if since.elapsed() < upstream.config.keep_alive && connection.sender.is_ready() {
-                return Some((Connection::Http1(connection), since.elapsed()));
+        while let Some(Idle { mut connection, since }) = shelf.idle.pop_back() {
+            let idle = since.elapsed();
+            if idle < upstream.config.keep_alive && connection.is_alive() {
+                return Some((Connection::Http1(connection), idle));
             }
         }
         shelf.shared.retain(|connection| !connection.is_closed());
@@ -124,10 +148,7 @@ pub(super) fn give_back(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, conn
     }
 }
 
-fn give_back_http1(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, mut connection: Http1) {
-    if connection.sender.is_closed() {
-        return;
-    }
+fn give_back_http1(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, mut connection: Box<Http1>) {
     match upstream.limit.next(&core(), endpoint.id, &mut connection.overtakes) {
         Next::Close => {}
         Next::HandOver(id) => reserve(id, Connection::Http1(connection)),
@@ -203,7 +224,7 @@ async fn sweep() {
 
 /// What is to be closed, by being dropped.
 enum Closed {
-    Http1 { _connection: Http1 },
+    Http1 { _connection: Box<Http1> },
     Http2 { _connection: Rc<Http2> },
 }
 
@@ -217,8 +238,12 @@ impl Shelf {
         };
         let keep_alive = upstream.config.keep_alive;
         let old = |since: Instant| since.elapsed() >= keep_alive;
-        while self.idle.front().is_some_and(|idle| old(idle.since) || idle.connection.sender.is_closed()) {
-            self.close_oldest(closed);
+        for mut idle in std::mem::take(&mut self.idle) {
+            if old(idle.since) || !idle.connection.is_alive() {
+                closed.push(Closed::Http1 { _connection: idle.connection });
+            } else {
+                self.idle.push_back(idle);
+            }
         }
         self.shared.retain(|connection| {
             let spent = connection.retiring.get() || old(connection.idle_since.get());

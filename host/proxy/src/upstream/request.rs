@@ -1,12 +1,11 @@
 //! The request an endpoint sees.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
-use witgate_config::model::UpstreamProtocol;
 
 use super::endpoint::Endpoint;
 use super::upload::Upload;
@@ -43,94 +42,108 @@ impl Order<'_> {
         self.method.is_idempotent() && self.upgrade.is_none()
     }
 
-    /// Makes the request for an endpoint.
+    /// What `Host` says, checked.
     ///
     /// # Errors
-    /// `UpgradeRefused` if the endpoint's protocol knows no upgrade; `BadRequest` if the authority cannot be one or the
-    /// method is CONNECT.
+    /// `BadRequest` if the authority cannot be one or the method is CONNECT, which would open a tunnel.
+    pub(super) fn host<'a>(&'a self, endpoint: &'a Endpoint) -> Result<&'a [u8], Fault> {
+        if *self.method == Method::CONNECT {
+            return Err(Fault::new(FaultKind::BadRequest).detail("CONNECT is not forwarded").unsent());
+        }
+        match self.authority {
+            Some(authority) if !authority.bytes().all(|byte| byte.is_ascii_graphic()) => Err(bad_authority()),
+            Some(authority) => Ok(authority.as_bytes()),
+            None => Ok(endpoint.authority.as_bytes()),
+        }
+    }
+
+    /// Makes the request for an endpoint that speaks HTTP/2.
+    ///
+    /// # Errors
+    /// `UpgradeRefused` if a switch of protocols is asked for, which HTTP/2 does not know; as [`Order::host`].
     pub(super) fn request(
         &self,
         endpoint: &Endpoint,
-        protocol: UpstreamProtocol,
         tls: bool,
         body: Upload,
     ) -> Result<Request<Upload>, Fault> {
-        if *self.method == Method::CONNECT {
-            // hyper would open a tunnel of its own.
-            return Err(Fault::new(FaultKind::BadRequest).detail("CONNECT is not forwarded").unsent());
+        if self.upgrade.is_some() {
+            return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
         }
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
-        let host = match self.authority {
-            Some(authority) => HeaderValue::from_str(authority).map_err(|_| bad_authority())?,
-            None => endpoint.authority.clone(),
-        };
-        let http2 = protocol == UpstreamProtocol::Http2;
-        let uri = if http2 { absolute(&host, self.target, tls)? } else { Uri::from(self.target.clone()) };
-        if !http2 {
-            headers.insert(HOST, host);
-        }
-        self.copy_headers(&mut headers);
-        self.add_connection_headers(&mut headers, http2)?;
-        add_framing(&mut headers, self.method, &body, http2);
-        if let Some(passport) = &self.passport {
-            passport.stamp(&mut headers);
-        }
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-
-    /// End-to-end headers only, whatever the caller's map holds. `Expect` was met by the gateway, which asks for the
-    /// body once it can send it on.
-    fn copy_headers(&self, headers: &mut HeaderMap) {
         for (name, value) in self.headers {
-            let framing = matches!(
-                *name,
-                HOST | CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | CONNECTION | UPGRADE | TE
-            );
-            if !framing {
+            if !is_of_connection(name) {
                 headers.append(name, value.clone());
             }
         }
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if let Some(length) = Framing::of(&body).content_length(self.method) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(passport) = &self.passport {
+            passport.stamp(&mut headers);
+        }
+        let uri = absolute(self.host(endpoint)?, self.target, tls)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// A header that speaks about one hop or its framing. Each hop says its own, whatever the caller's map holds. `Expect`
+/// was met by the gateway, which asks for the body once it can send it on.
+pub(super) fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(*name, HOST | CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | CONNECTION | UPGRADE | TE)
+}
+
+/// How the end of a request's body is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// So many bytes.
+    Length(u64),
+    /// Its length is not known.
+    Open,
+}
+
+impl Framing {
+    /// The framing follows from the body, never from what the client's headers said.
+    pub(super) fn of(upload: &Upload) -> Framing {
+        match upload.size_hint().exact() {
+            Some(0) if upload.is_end_stream() => Framing::Nothing,
+            Some(length) => Framing::Length(length),
+            None => Framing::Open,
+        }
     }
 
-    /// Of hop-by-hop headers, only what is meant for this hop: a switch of protocols, and that trailers are welcome.
-    fn add_connection_headers(&self, headers: &mut HeaderMap, http2: bool) -> Result<(), Fault> {
-        let trailers = self.headers.contains_key(TE);
-        if trailers || http2 {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+    /// What `Content-Length` says. A method that has content says that there is none (RFC 9110 section 8.6).
+    pub(super) fn content_length(self, method: &Method) -> Option<u64> {
+        match self {
+            Framing::Length(length) => Some(length),
+            Framing::Nothing if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => Some(0),
+            Framing::Nothing | Framing::Open => None,
         }
-        if let Some(upgrade) = self.upgrade {
-            if http2 {
-                return Err(Fault::new(FaultKind::UpgradeRefused)
-                    .cause("the upstream speaks HTTP/2")
-                    .unsent());
-            }
-            headers.insert(UPGRADE, upgrade.clone());
-        }
-        let options = match (self.upgrade.is_some(), trailers && !http2) {
-            (true, true) => "upgrade, te",
-            (true, false) => "upgrade",
-            (false, true) => "te",
-            (false, false) => return Ok(()),
-        };
-        headers.insert(CONNECTION, HeaderValue::from_static(options));
-        Ok(())
     }
 }
 
 impl Passport<'_> {
-    /// `Via` (RFC 9110 section 7.6.3), trace context and request id.
-    fn stamp(&self, headers: &mut HeaderMap) {
-        let received = match self.received {
+    /// `Via` (RFC 9110 section 7.6.3): the version it was received in, and who passes it on.
+    pub(super) fn via(&self) -> &'static str {
+        match self.received {
             Version::HTTP_2 => "2 witgate",
             Version::HTTP_10 => "1.0 witgate",
             _ => "1.1 witgate",
-        };
-        headers.append(VIA, HeaderValue::from_static(received));
+        }
+    }
+
+    /// `Via`, trace context and request id.
+    fn stamp(&self, headers: &mut HeaderMap) {
+        headers.append(VIA, HeaderValue::from_static(self.via()));
         self.trace.inject(headers);
         if let Ok(id) = HeaderValue::from_str(self.request_id) {
             headers.insert(REQUEST_ID, id);
@@ -138,28 +151,8 @@ impl Passport<'_> {
     }
 }
 
-/// The framing follows from the body, never from what the client's headers said.
-fn add_framing(headers: &mut HeaderMap, method: &Method, body: &Upload, http2: bool) {
-    match body.size_hint().exact() {
-        Some(0) if body.is_end_stream() => {
-            // A method that has content says that there is none (RFC 9110 section 8.6).
-            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-            }
-        }
-        Some(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        None if http2 => {}
-        // Said explicitly, since hyper would take a GET without a length for one without a body.
-        None => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    }
-}
-
-fn absolute(host: &HeaderValue, target: &PathAndQuery, tls: bool) -> Result<Uri, Fault> {
-    let authority = Authority::try_from(host.as_bytes()).map_err(|_| bad_authority())?;
+fn absolute(host: &[u8], target: &PathAndQuery, tls: bool) -> Result<Uri, Fault> {
+    let authority = Authority::try_from(host).map_err(|_| bad_authority())?;
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = Some(authority);

@@ -1,48 +1,24 @@
 //! The response of an endpoint, before it is believed.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, StatusCode};
 
 use crate::fault::{Fault, FaultKind};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Checks and cleans the head of a response. `asked` says whether the request asked to switch protocols.
-///
-/// hyper has refused control bytes, malformed lines and lengths that contradict each other. What it accepts and this
-/// refuses: a length beside a transfer coding (RFC 9112 section 6.3), and codings it would hand on undecoded.
+/// Checks and cleans the head of an HTTP/2 response. Those of HTTP/1.1 are held to these rules when they are read.
 ///
 /// # Errors
 /// `UpstreamProtocol`.
-pub(super) fn admit(response: &mut Response<Incoming>, asked: bool) -> Result<(), Fault> {
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if switching && !asked {
+pub(super) fn admit(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Fault> {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(malformed("101 that was not asked for"));
     }
-    let http1 = response.version() < Version::HTTP_2;
-    let headers = response.headers_mut();
-    if http1 {
-        check_framing(headers)?;
-    }
     one_length(headers)?;
-    if !switching {
-        strip_hop_by_hop(headers);
-    }
+    strip_hop_by_hop(headers);
     Ok(())
-}
-
-fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(_), _) if headers.contains_key(CONTENT_LENGTH) => {
-            Err(malformed("Content-Length beside Transfer-Encoding"))
-        }
-        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(malformed("a transfer coding other than chunked")),
-    }
 }
 
 /// The same length said twice is said once.
@@ -71,12 +47,23 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
             .collect();
-        for name in named.iter().filter(|name| **name != CONTENT_LENGTH) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+        strip_named(headers, &named);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Whether a header is known to be meant for one hop.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
+/// Removes what `Connection` names. A length that could be named away would be none.
+pub(super) fn strip_named(headers: &mut HeaderMap, named: &[HeaderName]) {
+    for name in named.iter().filter(|name| **name != CONTENT_LENGTH) {
         headers.remove(name);
     }
 }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::time::sleep_until;
 
 use super::attempt::Attempt;
+use super::connection::{Connection, Stream};
 use super::deliver::Notes;
-use super::download::{Download, Underway};
+use super::download::{Download, Source, Underway};
 use super::failure::{blames_endpoint, fault_of, is_unprocessed};
+use super::http1::Http1;
 use super::lease::Lease;
 use super::observe::Failing;
 use super::request::Order;
@@ -45,7 +47,7 @@ pub(super) async fn exchange_with(
 ) -> Result<Response<Body>, Failure> {
     notes.endpoint = Some(attempt.endpoint().name.clone());
     match send(&attempt, order, body, notes).await {
-        Ok(answer) => Ok(supervise(attempt, answer, order, deadline).await?),
+        Ok(answer) => Ok(supervise(attempt, answer, notes, deadline).await?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
                 attempt.failed(Failing::Fault(failure.fault.kind));
@@ -57,7 +59,7 @@ pub(super) async fn exchange_with(
 
 /// The head of a response, and the connection it came on.
 struct Answer {
-    response: Response<Incoming>,
+    response: Response<Source>,
     lease: Lease,
     upload: Option<Rc<Progress>>,
 }
@@ -70,7 +72,6 @@ async fn send(
     notes: &mut Notes,
 ) -> Result<Answer, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
-    let config = &upstream.config;
     let mut stale = 0;
     loop {
         let mut lease = match Lease::take(upstream, endpoint, stale >= STALE).await {
@@ -78,34 +79,33 @@ async fn send(
             Err(fault) => return Err(Failure { fault, body: Some(body) }),
         };
         let spare = spare(&body);
-        let (upload, progress) = Upload::new(body);
-        let request = order.request(endpoint, config.protocol, upstream.tls.is_some(), upload)?;
-        let begun = attempt.begin();
+        let upload = Upload::new(body);
+        let progress = upload.progress();
+        let reused = lease.reused;
+        let begun = Begun::new(&mut lease, attempt, order, upload)?;
+        let since = attempt.begin();
         notes.attempts += 1;
-        notes.begun = Some(begun);
-        let lost = match answer(&mut lease, request, progress.as_deref(), config.first_byte_timeout).await {
+        notes.begun = Some(since);
+        let lost = match begun.answer(since, upstream.config.first_byte_timeout).await {
             Ok(response) => {
-                notes.time = Some(begun.elapsed());
+                notes.time = Some(since.elapsed());
                 return Ok(Answer { response, lease, upload: progress });
             }
             Err(lost) => lost,
         };
         let may_repeat = stale <= STALE;
         body = match lost {
-            Lost::Unsent(body, error) => {
+            Lost::Unsent(body, fault) => {
                 notes.attempts -= 1;
-                if !(lease.reused && may_repeat) {
-                    return Err(Failure { fault: fault_of(&error).unsent(), body: Some(body) });
+                if !(reused && may_repeat) {
+                    return Err(Failure { fault: fault.unsent(), body: Some(body) });
                 }
                 body
             }
-            Lost::Failed(error) => {
-                let repeatable = is_unprocessed(&error) || (lease.reused && order.is_idempotent());
-                let fault = fault_of(&error);
+            Lost::Failed { fault, silent, unprocessed } => {
+                let repeatable = unprocessed || (silent && reused && order.is_idempotent());
                 match spare {
-                    Some(spare) if may_repeat && repeatable && fault.kind == FaultKind::UpstreamReset => {
-                        spare
-                    }
+                    Some(spare) if may_repeat && repeatable => spare,
                     _ => return Err(fault.into()),
                 }
             }
@@ -118,38 +118,105 @@ async fn send(
 }
 
 /// Why a request was not answered.
-enum Lost {
-    /// It was not begun.
-    Unsent(Body, hyper::Error),
+pub(super) enum Lost {
+    /// Nothing of it was written.
+    Unsent(Body, Fault),
     /// It was begun.
-    Failed(hyper::Error),
+    Failed {
+        fault: Fault,
+        /// The connection ended before a byte of an answer.
+        silent: bool,
+        /// The endpoint said that it did not process it.
+        unprocessed: bool,
+    },
     /// Nothing came in time.
     Late,
 }
 
-/// Sends a request and waits for the head of its response.
-async fn answer(
-    lease: &mut Lease,
+impl From<Fault> for Lost {
+    fn from(fault: Fault) -> Self {
+        Lost::Failed { fault, silent: false, unprocessed: false }
+    }
+}
+
+/// A request made for its connection.
+enum Begun<'a> {
+    Http1 { connection: &'a mut Http1, order: &'a Order<'a>, host: &'a [u8], upload: Upload },
+    Http2 { stream: &'a Stream, request: Box<Request<Upload>>, progress: Option<Rc<Progress>> },
+}
+
+impl<'a> Begun<'a> {
+    fn new(
+        lease: &'a mut Lease,
+        attempt: &'a Attempt,
+        order: &'a Order<'a>,
+        upload: Upload,
+    ) -> Result<Self, Fault> {
+        let endpoint = attempt.endpoint();
+        Ok(match lease.connection() {
+            Connection::Http1(connection) => {
+                Begun::Http1 { connection, order, host: order.host(endpoint)?, upload }
+            }
+            Connection::Http2(stream) => {
+                let progress = upload.progress();
+                let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload)?;
+                Begun::Http2 { stream, request: Box::new(request), progress }
+            }
+        })
+    }
+
+    /// Sends it and waits for the head of its response.
+    async fn answer(self, since: Instant, timeout: Duration) -> Result<Response<Source>, Lost> {
+        match self {
+            Begun::Http1 { connection, order, host, upload } => {
+                let head = connection.exchange(order, host, upload, since, timeout).await?;
+                Ok(head.into_response().map(|()| Source::Http1))
+            }
+            Begun::Http2 { stream, request, progress } => {
+                // Boxed, so that a request over HTTP/1.1 does not carry room for it.
+                Box::pin(ask_http2(stream, *request, progress, since, timeout)).await
+            }
+        }
+    }
+}
+
+async fn ask_http2(
+    stream: &Stream,
     request: Request<Upload>,
-    upload: Option<&Progress>,
+    progress: Option<Rc<Progress>>,
+    since: Instant,
     timeout: Duration,
-) -> Result<Response<Incoming>, Lost> {
-    let late = late(upload, timeout);
-    tokio::select! {
+) -> Result<Response<Source>, Lost> {
+    let late = late(progress.as_deref(), since, timeout);
+    let mut response = tokio::select! {
         biased;
-        sent = lease.send(request) => sent.map_err(|mut error| match error.take_message() {
-            Some(request) => Lost::Unsent(request.into_body().into_body(), error.into_error()),
-            None => Lost::Failed(error.into_error()),
-        }),
-        () = late => Err(Lost::Late),
+        sent = stream.send(request) => sent.map_err(lost)?,
+        () = late => return Err(Lost::Late),
+    };
+    let status = response.status();
+    response::admit(status, response.headers_mut())?;
+    Ok(response.map(Source::Http2))
+}
+
+/// What an error of hyper leaves of a request.
+fn lost(mut error: TrySendError<Request<Upload>>) -> Lost {
+    let unsent = error.take_message();
+    let error = error.into_error();
+    let fault = fault_of(&error);
+    match unsent {
+        Some(request) => Lost::Unsent(request.into_body().into_body(), fault),
+        None => Lost::Failed {
+            silent: fault.kind == FaultKind::UpstreamReset,
+            unprocessed: is_unprocessed(&error) && fault.kind == FaultKind::UpstreamReset,
+            fault,
+        },
     }
 }
 
 /// Runs out once nothing has come for so long; while a request body moves on, the time begins anew.
-async fn late(upload: Option<&Progress>, timeout: Duration) {
-    let begun = Instant::now();
+async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
     loop {
-        let due = upload.map_or(begun, |upload| upload.last().max(begun)) + timeout;
+        let due = upload.map_or(since, |upload| upload.last().max(since)) + timeout;
         if Instant::now() >= due {
             return;
         }
@@ -157,18 +224,14 @@ async fn late(upload: Option<&Progress>, timeout: Duration) {
     }
 }
 
-/// Checks the head and lets the body stream.
+/// Tells what the head says of the endpoint, and lets the body stream.
 async fn supervise(
     attempt: Attempt,
     answer: Answer,
-    order: &Order<'_>,
+    notes: &mut Notes,
     deadline: Option<Instant>,
 ) -> Result<Response<Body>, Fault> {
-    let Answer { mut response, lease, upload } = answer;
-    if let Err(fault) = response::admit(&mut response, order.upgrade.is_some()) {
-        attempt.failed(Failing::Fault(fault.kind));
-        return Err(fault);
-    }
+    let Answer { response, lease, upload } = answer;
     match response.status() {
         // What a proxy or an overloaded service in the endpoint's place says.
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
@@ -176,13 +239,16 @@ async fn supervise(
         }
         _ => attempt.answered(),
     }
-    let (parts, incoming) = response.into_parts();
+    let (parts, source) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        // The connection goes to the tunnel, which finds it in the extensions.
+        let Some(stream) = lease.into_switched() else {
+            return Err(Fault::new(FaultKind::UpstreamProtocol).cause("101 before the request was through"));
+        };
+        notes.switched = Some(stream);
         return Ok(Response::from_parts(parts, Body::Empty));
     }
     let idle = attempt.upstream.config.idle_timeout;
-    let download = Download::new(incoming, Underway { lease, attempt, upload }, idle, deadline);
+    let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
     Ok(Response::from_parts(parts, download.begin().await?))
 }
 

@@ -26,6 +26,11 @@ impl Socket {
     pub(super) fn new(transport: Transport, permit: Permit) -> Self {
         Socket { transport, _permit: permit }
     }
+
+    /// Whether bytes go out as they are given in: then what failed to be written was not sent.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(_))
+    }
 }
 
 macro_rules! transport {

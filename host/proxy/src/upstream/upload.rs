@@ -22,16 +22,19 @@ pub(super) struct Upload {
 #[derive(Debug)]
 pub(super) struct Progress {
     last: Cell<Instant>,
-    complete: Cell<bool>,
 }
 
 impl Upload {
     /// Wraps a body; there is progress to watch only if it streams.
-    pub(super) fn new(body: Body) -> (Upload, Option<Rc<Progress>>) {
+    pub(super) fn new(body: Body) -> Upload {
         let streams = !matches!(body, Body::Empty | Body::Full(_)) && !body.is_end_stream();
-        let progress = streams
-            .then(|| Rc::new(Progress { last: Cell::new(Instant::now()), complete: Cell::new(false) }));
-        (Upload { body, progress: progress.clone() }, progress)
+        let progress = streams.then(|| Rc::new(Progress { last: Cell::new(Instant::now()) }));
+        Upload { body, progress }
+    }
+
+    /// How far it has come, if it streams.
+    pub(super) fn progress(&self) -> Option<Rc<Progress>> {
+        self.progress.clone()
     }
 
     /// The body, if it was handed back.
@@ -44,11 +47,6 @@ impl Progress {
     /// When the last piece was taken.
     pub(super) fn last(&self) -> Instant {
         self.last.get()
-    }
-
-    /// Whether the whole body was taken.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete.get()
     }
 }
 
@@ -65,7 +63,6 @@ impl HttpBody for Upload {
         let Some(progress) = &this.progress else { return polled.map_err(as_fault) };
         if polled.is_ready() {
             progress.last.set(Instant::now());
-            progress.complete.set(matches!(polled, Poll::Ready(None)) || this.body.is_end_stream());
         }
         polled.map_err(as_fault)
     }

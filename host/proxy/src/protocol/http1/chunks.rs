@@ -101,6 +101,40 @@ impl ChunkReader {
         Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
     }
 
+    /// Bytes of data that come next; 0: something else does.
+    pub(crate) fn data(&self) -> u64 {
+        match self.state {
+            Chunk::Data(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// Passes over so many bytes of data, at most [`ChunkReader::data`].
+    pub(crate) fn take(&mut self, bytes: u64) {
+        if let Chunk::Data(left) = self.state {
+            let left = left.saturating_sub(bytes);
+            self.state = if left == 0 { Chunk::DataCr } else { Chunk::Data(left) };
+        }
+    }
+
+    /// Follows what stands between data, to the next data or to the trailers, and tells how many bytes that is.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::read`].
+    pub(crate) fn frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+        let mut at = 0;
+        while at < bytes.len() && self.data() == 0 && !self.is_in_trailers() {
+            self.state = self.step(bytes[at])?;
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    /// Whether the last chunk has passed, so that trailers and the end follow.
+    pub(crate) fn is_in_trailers(&self) -> bool {
+        self.state == Chunk::TrailerBegin
+    }
+
     fn step(&self, byte: u8) -> Result<Chunk, &'static str> {
         Ok(match (self.state, byte) {
             (Chunk::Size(size, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 15 => {

@@ -24,7 +24,7 @@
 
 mod answer;
 pub mod body;
-mod chunks;
+pub(crate) mod chunks;
 mod head;
 #[cfg(test)]
 mod tests;

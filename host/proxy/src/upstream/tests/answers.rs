@@ -7,7 +7,9 @@ use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
+use crate::upstream::http1::tests::BROKEN;
 
 /// What becomes of an answer, after which the endpoint closes.
 async fn outcome(answer: &'static str) -> Result<bytes::Bytes, Fault> {
@@ -21,21 +23,36 @@ async fn outcome(answer: &'static str) -> Result<bytes::Bytes, Fault> {
 #[test]
 fn what_is_no_http_is_refused() {
     run(async {
-        for garbage in [
-            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nx: a\x01b\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nx y: a\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
-            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\nhello",
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-        ] {
-            let fault = outcome(garbage).await.expect_err(garbage);
-            assert_eq!(fault.kind, FaultKind::UpstreamProtocol, "{garbage:?}: {fault}");
+        for (rule, answer) in BROKEN {
+            let fault = outcome(answer).await.expect_err(rule);
+            assert_eq!(fault.kind, FaultKind::UpstreamProtocol, "{rule}: {fault}");
+        }
+    });
+}
+
+#[test]
+fn nothing_behind_an_answer_is_taken_for_another() {
+    run(async {
+        for hidden in ["HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhidden", "\r\n", "x"] {
+            for late in [false, true] {
+                let origin = Origin::start(async move |mut visitor: Visitor| {
+                    visitor.request().await;
+                    if late {
+                        visitor.send(HELLO).await;
+                        visitor.send(hidden).await;
+                    } else {
+                        visitor.send(&format!("{HELLO}{hidden}")).await;
+                    }
+                    visitor.closed().await;
+                });
+                let snapshot = snapshot(settings(&[origin.address]));
+                for round in 1..=2 {
+                    assert_eq!(get(&snapshot).await.unwrap(), "hello");
+                    let limit = &snapshot.upstreams["origin"].limit;
+                    super::eventually("the connection is closed", || limit.open() == 0).await;
+                    assert_eq!(origin.connections(), round, "{hidden:?}");
+                }
+            }
         }
     });
 }
@@ -142,7 +159,7 @@ fn a_switch_of_protocols_that_was_asked_for_leaves_the_connection_to_the_tunnel(
         exchange.upgrade = Some("chat".parse().unwrap());
         let response = super::super::forward(&mut exchange, Body::Empty).await.unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let mut tunnel = exchange.upstream_side.take().unwrap().switched().await.unwrap();
+        let Some(Side::Switched(mut tunnel)) = exchange.upstream_side.take() else { panic!("no tunnel") };
         let mut greeting = [0; 2];
         tokio::io::AsyncReadExt::read_exact(&mut tunnel, &mut greeting).await.unwrap();
         assert_eq!(&greeting, b"hi");

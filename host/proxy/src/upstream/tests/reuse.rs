@@ -1,10 +1,12 @@
 //! Connections that are used again, and those that have gone stale meanwhile.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{HeaderMap, Method};
+use socket2::SockRef;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, get, send, settings, snapshot};
@@ -12,6 +14,9 @@ use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
+use crate::upstream::connection::Connection;
+use crate::upstream::request::Order;
+use crate::upstream::send::Lost;
 use crate::upstream::upload::Upload;
 use crate::upstream::{forward, pool};
 
@@ -101,6 +106,25 @@ fn a_post_that_may_have_arrived_is_never_sent_again() {
 }
 
 #[test]
+fn a_get_whose_answer_broke_off_in_its_head_is_not_sent_again() {
+    run(async {
+        let origin = Origin::start(async |mut visitor: Visitor| {
+            while let Some(request) = visitor.request().await {
+                if !request.contains("/first") {
+                    visitor.send("HTTP/1.1 2").await;
+                    return;
+                }
+                visitor.send(HELLO).await;
+            }
+        });
+        let snapshot = snapshot(settings(&[origin.address]));
+        first(&snapshot).await;
+        assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset);
+        assert_eq!((origin.requests().len(), origin.connections()), (2, 1));
+    });
+}
+
+#[test]
 fn a_post_after_a_long_idle_time_does_not_meet_a_connection_closed_meanwhile() {
     run(async {
         let origin = Origin::start(async |mut visitor: Visitor| {
@@ -128,6 +152,8 @@ fn a_post_after_a_long_idle_time_does_not_meet_a_connection_closed_meanwhile() {
 fn what_was_not_begun_comes_back_with_its_body() {
     run(async {
         let origin = Origin::start(async |mut visitor: Visitor| {
+            // Its end is a reset, so that the next write fails.
+            SockRef::from(visitor.stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
             visitor.request().await;
             visitor.send(HELLO).await;
             visitor.request().await;
@@ -135,12 +161,26 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let snapshot = snapshot(settings(&[origin.address]));
         get(&snapshot).await.unwrap();
         let upstream = &snapshot.upstreams["origin"];
-        let (mut connection, _) = pool::take(upstream, &upstream.endpoints[0]).unwrap();
+        let (Connection::Http1(connection), _) = pool::take(upstream, &upstream.endpoints[0]).unwrap() else {
+            panic!("the origin speaks HTTP/1.1")
+        };
         drop(origin);
-        eventually("its end is seen", || !connection.is_alive()).await;
-        let (upload, _) = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
-        let mut error = connection.send(http::Request::new(upload)).await.unwrap_err();
-        let body = error.take_message().unwrap().into_body().into_body();
+        let connection = RefCell::new(connection);
+        eventually("its end is seen", || !connection.borrow_mut().is_alive()).await;
+        let mut connection = connection.into_inner();
+        let order = Order {
+            method: &Method::POST,
+            target: &"/".parse().unwrap(),
+            headers: &HeaderMap::new(),
+            authority: None,
+            upgrade: None,
+            hash_key: None,
+            passport: None,
+        };
+        let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
+        let timeout = Duration::from_secs(5);
+        let lost = connection.exchange(&order, b"a", upload, Instant::now(), timeout).await;
+        let Err(Lost::Unsent(body, _)) = lost else { panic!("it was begun") };
         assert_eq!(testing::bytes(body).await.unwrap(), "data");
     });
 }

@@ -4,17 +4,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Method;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsAcceptor;
 use witgate_config::model::{CertificateFiles, Upstream, UpstreamTls};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, get, rebuilt, settings, snapshot};
+use super::{HELLO, get, rebuilt, send, settings, snapshot};
+use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
@@ -46,7 +49,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// An origin with a certificate for `name` that answers hello, also wanting a certificate if told so.
+    /// An origin with a certificate for `name` that answers hello, or what it was sent, also wanting a certificate if told so.
     fn origin(&self, name: &str, wants_certificate: bool) -> Origin {
         let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -68,10 +71,15 @@ impl Authority {
         Origin::start(async move |visitor: Visitor| {
             let Ok(stream) = acceptor.accept(visitor.stream).await else { return };
             let mut stream = BufReader::new(stream);
-            let mut line = String::new();
+            let (mut line, mut length) = (String::new(), 0);
             while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
                 if line == "\r\n" {
-                    let _ = stream.write_all(HELLO.as_bytes()).await;
+                    let mut body = vec![0; std::mem::take(&mut length)];
+                    stream.read_exact(&mut body).await.unwrap();
+                    let _ = stream.write_all(&answer(&body)).await;
                     let _ = stream.flush().await;
                 }
                 line.clear();
@@ -88,6 +96,16 @@ impl Authority {
                 insecure_skip_verify: false,
             }),
             ..settings(&[origin.address])
+        }
+    }
+}
+
+/// Hello, or the same body.
+fn answer(body: &[u8]) -> Vec<u8> {
+    match body {
+        [] => HELLO.into(),
+        body => {
+            [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
         }
     }
 }
@@ -119,6 +137,21 @@ fn only_the_right_name_from_the_right_authority_is_believed() {
         assert_eq!(get(&wrong_authority).await.unwrap_err().kind, FaultKind::UpstreamTls);
         let anybody = snapshot(Upstream { tls: Some(unverified()), ..settings(&[origin.address]) });
         assert_eq!(get(&anybody).await.unwrap(), "hello");
+    });
+}
+
+#[test]
+fn bodies_of_any_size_pass_both_ways() {
+    run(async {
+        let authority = Authority::new();
+        let origin = authority.origin("right.example", false);
+        let snapshot = snapshot(authority.trusted_as(&origin, "right.example"));
+        for size in [1, 16 * 1024, 1 << 20] {
+            let data = Bytes::from_iter((0..size).map(|number: u32| number.to_le_bytes()[1]));
+            let response = send(&snapshot, Method::POST, Body::Full(data.clone())).await.unwrap();
+            assert_eq!(testing::bytes(response.into_body()).await.unwrap(), data);
+        }
+        assert_eq!(origin.connections(), 1);
     });
 }
 

@@ -1,0 +1,329 @@
+//! The head of an answer, read strictly (RFC 9112).
+//!
+//! Two readers of one answer must not come to two ends of it, or the rest of it is taken for the answer to somebody
+//! else's request. So a line ends in CR LF and nothing else, a name is a token right before its colon, nothing is
+//! folded, a value has no control byte, and what says where the body ends says it once. Names and values become those
+//! of a checked header map; nothing received is ever passed on as it came.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Response, StatusCode, Version};
+
+use super::content::Content;
+use crate::upstream::response;
+
+/// Bytes of all heads of one answer, or of its trailers.
+const HEAD_BYTES: usize = 128 * 1024;
+/// Fields of one head, or of the trailers.
+const FIELDS: usize = 100;
+/// Interim answers (1xx) that are passed over before the answer.
+const INTERIM: u8 = 16;
+/// What every head begins with.
+const BEGIN: &[u8; 7] = b"HTTP/1.";
+
+/// What the request was, as far as it decides how its answer is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// It was a HEAD, whose answer has no body.
+    pub(super) head: bool,
+    /// It asked to switch protocols.
+    pub(super) upgrade: bool,
+}
+
+/// A head, free of what concerns one hop only.
+#[derive(Debug)]
+pub(in crate::upstream) struct Head {
+    status: StatusCode,
+    version: Version,
+    headers: HeaderMap,
+    /// What follows.
+    pub(super) content: Content,
+    /// Whether the endpoint keeps the connection open for another request.
+    pub(super) persistent: bool,
+}
+
+/// Reads one answer's head, however its bytes trickle in. Interim answers are passed over.
+#[derive(Debug, Default)]
+pub(super) struct HeadReader {
+    lines: Lines,
+    head: Option<Parts>,
+    interim: u8,
+}
+
+/// What is known of a head under way.
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    version: Version,
+    headers: HeaderMap,
+    fields: usize,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    /// Names of headers that are meant for this hop only.
+    named: Vec<HeaderName>,
+}
+
+impl Head {
+    /// The head as a response.
+    pub(in crate::upstream) fn into_response(self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = self.status;
+        *response.version_mut() = self.version;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+impl HeadReader {
+    /// Takes out of `arrived` what belongs to the head. `None` asks for more.
+    ///
+    /// # Errors
+    /// What is wrong. The connection cannot be read any further then.
+    pub(super) fn read(
+        &mut self,
+        arrived: &mut BytesMut,
+        asked: Asked,
+    ) -> Result<Option<Head>, &'static str> {
+        loop {
+            let Some(head) = &mut self.head else {
+                let seen = arrived.len().min(BEGIN.len());
+                if arrived[..seen] != BEGIN[..seen] {
+                    return Err("what came is no HTTP/1 answer");
+                }
+                let Some(line) = self.lines.next(arrived)? else { return Ok(None) };
+                self.head = Some(Parts::begin(&line)?);
+                continue;
+            };
+            let Some(line) = self.lines.next(arrived)? else { return Ok(None) };
+            if !line.is_empty() {
+                head.field(line)?;
+                continue;
+            }
+            let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            let interim = head.status.is_informational() && !switching;
+            let head = self.head.take().map(|head| head.finish(asked)).transpose()?;
+            if !interim {
+                return Ok(head);
+            }
+            self.interim += 1;
+            if self.interim > INTERIM {
+                return Err("interim answers without end");
+            }
+        }
+    }
+
+    /// Whether anything was taken.
+    pub(super) fn has_begun(&self) -> bool {
+        self.lines.bytes > 0
+    }
+}
+
+impl Parts {
+    /// Reads a status line (RFC 9112 section 4). The space before a reason that is missing may be missing too.
+    fn begin(line: &[u8]) -> Result<Self, &'static str> {
+        let version = match line.get(BEGIN.len()) {
+            Some(b'1') => Version::HTTP_11,
+            Some(b'0') => Version::HTTP_10,
+            _ => return Err("the version is neither HTTP/1.1 nor HTTP/1.0"),
+        };
+        let status = line.get(BEGIN.len() + 1..).unwrap_or_default();
+        let (Some((b' ', digits)), reason) =
+            (status.get(..4).and_then(<[u8]>::split_first), status.get(4..).unwrap_or_default())
+        else {
+            return Err("the status line is not version and status");
+        };
+        let visible = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..);
+        if !(reason.is_empty() || reason[0] == b' ') || !reason.iter().all(visible) {
+            return Err("the reason is malformed");
+        }
+        Ok(Parts {
+            status: StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?,
+            version,
+            headers: HeaderMap::with_capacity(12),
+            fields: 0,
+            length: None,
+            chunked: false,
+            close: false,
+            keep_alive: false,
+            named: Vec::new(),
+        })
+    }
+
+    fn field(&mut self, line: Bytes) -> Result<(), &'static str> {
+        self.fields += 1;
+        if self.fields > FIELDS {
+            return Err("too many header fields");
+        }
+        let (name, value) = field(line)?;
+        match name {
+            CONTENT_LENGTH => return self.length(value),
+            TRANSFER_ENCODING => return self.coding(&value),
+            CONNECTION => self.connection(&value),
+            _ => {}
+        }
+        // What is said about a switch concerns both hops of it.
+        if !response::is_hop_by_hop(&name) || self.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.headers.append(name, value);
+        }
+        Ok(())
+    }
+
+    /// Digits only; the same length said twice is said once (RFC 9112 section 6.3, number 5).
+    fn length(&mut self, value: HeaderValue) -> Result<(), &'static str> {
+        let length = decimal(value.as_bytes()).ok_or("a Content-Length that is no number")?;
+        match self.length.replace(length) {
+            None => drop(self.headers.insert(CONTENT_LENGTH, value)),
+            Some(before) if before == length => {}
+            Some(_) => return Err("Content-Length is repeated"),
+        }
+        Ok(())
+    }
+
+    fn coding(&mut self, value: &HeaderValue) -> Result<(), &'static str> {
+        if self.version == Version::HTTP_10 {
+            return Err("Transfer-Encoding in HTTP/1.0");
+        }
+        if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err("Transfer-Encoding is other than `chunked`, once");
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &HeaderValue) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if let Ok(name) = HeaderName::from_bytes(option) {
+                self.named.push(name);
+            }
+        }
+    }
+
+    fn finish(mut self, asked: Asked) -> Result<Head, &'static str> {
+        let content = match (self.length, self.chunked) {
+            (Some(_), true) => return Err("Content-Length beside Transfer-Encoding"),
+            (_, true) => Content::chunked(),
+            (Some(length), false) => Content::length(length),
+            (None, false) => Content::UntilClose,
+        };
+        let bodiless = asked.head || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let content = if self.status.is_informational() {
+            // RFC 9110 section 15.2: an interim answer has no body, so it cannot have a length of one either.
+            if self.chunked || self.length.is_some_and(|length| length > 0) {
+                return Err("an interim answer with a body");
+            }
+            Content::Over
+        } else if bodiless {
+            Content::Over
+        } else {
+            content
+        };
+        let switching = self.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switching && !asked.upgrade {
+            return Err("101 that was not asked for");
+        }
+        if !switching {
+            response::strip_named(&mut self.headers, &self.named);
+        }
+        let persistent = !self.close && (self.version == Version::HTTP_11 || self.keep_alive);
+        let persistent = persistent && !matches!(content, Content::UntilClose);
+        Ok(Head { status: self.status, version: self.version, headers: self.headers, content, persistent })
+    }
+}
+
+/// Reads trailers (RFC 9112 section 7.1.2), which have the form of headers.
+#[derive(Debug, Default)]
+pub(super) struct TrailerReader {
+    lines: Lines,
+    headers: HeaderMap,
+    fields: usize,
+}
+
+impl TrailerReader {
+    /// Takes out of `arrived` what belongs to the trailers. `None` asks for more.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
+        while let Some(line) = self.lines.next(arrived)? {
+            if line.is_empty() {
+                return Ok(Some(std::mem::take(&mut self.headers)));
+            }
+            self.fields += 1;
+            if self.fields > FIELDS {
+                return Err("too many trailer fields");
+            }
+            let (name, value) = field(line)?;
+            // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
+            if name != CONTENT_LENGTH && !response::is_hop_by_hop(&name) {
+                self.headers.append(name, value);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Lines, each of which ends in CR LF.
+#[derive(Debug, Default)]
+struct Lines {
+    /// How far the line under way was searched for its end.
+    searched: usize,
+    /// Bytes of the lines taken.
+    bytes: usize,
+}
+
+impl Lines {
+    /// Takes the next line out, without its end.
+    fn next(&mut self, arrived: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
+        let Some(end) = memchr::memchr(b'\n', &arrived[self.searched..]) else {
+            self.searched = arrived.len();
+            if self.bytes + self.searched > HEAD_BYTES {
+                return Err("the head is too large");
+            }
+            return Ok(None);
+        };
+        let end = std::mem::take(&mut self.searched) + end;
+        self.bytes += end + 1;
+        if self.bytes > HEAD_BYTES {
+            return Err("the head is too large");
+        }
+        if end == 0 || arrived[end - 1] != b'\r' {
+            return Err("a line ends without CR");
+        }
+        if end == 1 {
+            arrived.advance(2);
+            return Ok(Some(Bytes::new()));
+        }
+        let mut line = arrived.split_to(end + 1).freeze();
+        line.truncate(end - 1);
+        Ok(Some(line))
+    }
+}
+
+/// A field line (RFC 9112 section 5). The value stays where it arrived; what it holds is checked.
+fn field(mut line: Bytes) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let colon = memchr::memchr(b':', &line).ok_or("a header line has no colon")?;
+    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
+    let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| "a header name is malformed")?;
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let end = line.iter().rposition(|byte| !blank(byte)).map_or(0, |last| last + 1);
+    let begin = line[colon + 1..].iter().position(|byte| !blank(byte));
+    let begin = begin.map_or(end, |blanks| colon + 1 + blanks);
+    line.truncate(end);
+    line.advance(begin.min(end));
+    let value = HeaderValue::from_maybe_shared(line).map_err(|_| "a header value has a control byte")?;
+    Ok((name, value))
+}
+
+/// Digits only: no sign, no list, no space, and not more than fits.
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}

@@ -1,0 +1,111 @@
+//! The body of an answer, as its head framed it (RFC 9112 section 6.3).
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Frame;
+
+use super::answer::TrailerReader;
+use crate::protocol::http1::chunks::ChunkReader;
+
+/// What is still to come of a body.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Nothing.
+    Over,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// Chunks.
+    Chunked(ChunkReader),
+    /// The trailers behind the last chunk.
+    Trailers(Box<TrailerReader>),
+    /// Trailers that have arrived.
+    Ended(Box<HeaderMap>),
+    /// Whatever comes until the endpoint closes the connection.
+    UntilClose,
+}
+
+impl Content {
+    pub(super) fn length(length: u64) -> Self {
+        if length == 0 { Content::Over } else { Content::Length(length) }
+    }
+
+    pub(super) fn chunked() -> Self {
+        Content::Chunked(ChunkReader::new())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Content::Over)
+    }
+
+    /// Bytes to come, if they are known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Content::Over => Some(0),
+            Content::Length(left) => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// Takes the next frame out of what has arrived, and what frames it on both sides. `None`: more has to arrive, or the
+    /// body is over.
+    ///
+    /// # Errors
+    /// What is wrong with the chunks or the trailers.
+    pub(super) fn next(&mut self, arrived: &mut BytesMut) -> Result<Option<Frame<Bytes>>, &'static str> {
+        self.advance(arrived)?;
+        let data = match self {
+            Content::Ended(trailers) => {
+                let trailers = std::mem::take(&mut **trailers);
+                *self = Content::Over;
+                return Ok(Some(Frame::trailers(trailers)));
+            }
+            Content::Length(left) => {
+                let data = split(arrived, *left);
+                *self = Content::length(*left - data.len() as u64);
+                data
+            }
+            Content::Chunked(reader) => {
+                let data = split(arrived, reader.data());
+                reader.take(data.len() as u64);
+                data
+            }
+            Content::UntilClose => split(arrived, u64::MAX),
+            Content::Trailers(_) | Content::Over => Bytes::new(),
+        };
+        // An end that has arrived with the last data is known at once.
+        self.advance(arrived)?;
+        Ok((!data.is_empty()).then(|| Frame::data(data)))
+    }
+
+    /// Passes over what stands between data.
+    fn advance(&mut self, arrived: &mut BytesMut) -> Result<(), &'static str> {
+        while !arrived.is_empty() {
+            match self {
+                Content::Chunked(reader) if reader.data() == 0 => {
+                    arrived.advance(reader.frame(arrived)?);
+                    if reader.is_in_trailers() {
+                        *self = Content::Trailers(Box::default());
+                    }
+                }
+                Content::Trailers(reader) => {
+                    let Some(trailers) = reader.read(arrived)? else { break };
+                    *self = match trailers.is_empty() {
+                        true => Content::Over,
+                        false => Content::Ended(Box::new(trailers)),
+                    };
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split(arrived: &mut BytesMut, most: u64) -> Bytes {
+    if arrived.is_empty() {
+        // Splitting nothing off would cost an allocation.
+        return Bytes::new();
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    arrived.split_to(most.min(arrived.len())).freeze()
+}

@@ -1,0 +1,84 @@
+//! The head of a request as it is written (RFC 9112 sections 3 and 5), straight from the order.
+
+use std::io::Write;
+
+use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
+
+use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::upstream::request::{Framing, Order, Passport, is_of_connection};
+
+/// Writes a head. Methods, targets, names and values are types that hold no byte which could end a line; what is only
+/// text was checked by [`Order::host`] or is checked here.
+pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: Framing) {
+    out.extend_from_slice(order.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(order.target.as_str().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    field(out, HOST.as_str(), host);
+    let mut trailers = false;
+    for (name, value) in order.headers {
+        if !is_own(name, order.passport.is_some()) {
+            field(out, name.as_str(), value.as_bytes());
+        }
+        trailers |= *name == TE;
+    }
+    connection(out, order.upgrade, trailers);
+    if let Some(length) = framing.content_length(order.method) {
+        // A vector takes whatever is written.
+        let _ = write!(out, "content-length: {length}\r\n");
+    } else if framing == Framing::Open {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if let Some(passport) = &order.passport {
+        stamp(out, passport);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A header that the gateway writes itself, whatever the caller's map holds.
+fn is_own(name: &HeaderName, passport: bool) -> bool {
+    is_of_connection(name)
+        || (passport && (*name == TRACEPARENT || *name == TRACESTATE || *name == REQUEST_ID))
+}
+
+/// Of hop-by-hop headers, only what is meant for this hop: a switch of protocols, and that trailers are welcome.
+fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) {
+    if trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    if let Some(upgrade) = upgrade {
+        field(out, UPGRADE.as_str(), upgrade.as_bytes());
+    }
+    out.extend_from_slice(match (upgrade.is_some(), trailers) {
+        (true, true) => b"connection: upgrade, te\r\n",
+        (true, false) => b"connection: upgrade\r\n",
+        (false, true) => b"connection: te\r\n",
+        (false, false) => b"",
+    });
+}
+
+/// `Via`, trace context and request id.
+fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
+    field(out, VIA.as_str(), passport.via().as_bytes());
+    field(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
+    if let Some(state) = passport.trace.state.as_deref().filter(|state| is_visible(state)) {
+        field(out, TRACESTATE.as_str(), state.as_bytes());
+    }
+    if is_visible(passport.request_id) {
+        field(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
+    }
+}
+
+/// Whether a text can stand in a field.
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, 0x20..=0x7E))
+}
+
+/// A field line.
+pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
