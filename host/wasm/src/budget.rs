@@ -58,19 +58,19 @@ impl Stopwatch {
         })))
     }
 
-    /// A call begins, which may take so much.
-    pub(crate) fn begin(&self, cpu: Duration, wall: Duration) {
+    /// A call begins at this moment, which is now, and may take so much.
+    pub(crate) fn begin(&self, now: Instant, cpu: Duration, wall: Duration) {
         self.with(|reading| {
             (reading.cpu, reading.wall) = (cpu, wall);
             reading.spent = Duration::ZERO;
-            reading.resume();
-            reading.begun = reading.resumed;
+            reading.resume(now);
+            reading.begun = now;
         });
     }
 
     /// A call that waited goes on.
     pub(crate) fn resume(&self) {
-        self.with(Reading::resume);
+        self.with(|reading| reading.resume(Instant::now()));
     }
 
     /// A call begins to wait.
@@ -101,9 +101,9 @@ impl Stopwatch {
 }
 
 impl Reading {
-    fn resume(&mut self) {
-        self.resumed = Instant::now();
-        self.clock = cpu_clock_at(self.resumed);
+    fn resume(&mut self, now: Instant) {
+        self.resumed = now;
+        self.clock = cpu_clock_at(now);
     }
 
     /// CPU time since the call was taken up, rather too little than too much: a thread that was put aside has used less
@@ -219,12 +219,12 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
     fn time_that_was_waited_is_wall_time_only() {
         let stopwatch = Stopwatch::new();
-        stopwatch.begin(Duration::from_millis(200), Duration::from_secs(60));
+        stopwatch.begin(Instant::now(), Duration::from_millis(200), Duration::from_secs(60));
         stopwatch.pause();
         std::thread::sleep(Duration::from_millis(250));
         stopwatch.resume();
         assert!(stopwatch.look().is_ok(), "sleeping is not computing");
-        stopwatch.begin(Duration::from_secs(60), Duration::from_millis(10));
+        stopwatch.begin(Instant::now(), Duration::from_secs(60), Duration::from_millis(10));
         std::thread::sleep(Duration::from_millis(20));
         let ended = stopwatch.look().err().and_then(|error| error.downcast::<Killed>().ok());
         assert_eq!(ended.map(|killed| killed.0), Some(CallFailure::Wall));

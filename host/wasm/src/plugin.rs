@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_proxy::pipeline::plugin::{
     BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece,
@@ -14,7 +15,7 @@ use crate::call::{authentication, rate_limiting, routing, transformation};
 use crate::imports::log::Pace;
 use crate::load::text;
 use crate::meter::{Meter, Phase};
-use crate::pool::Pool;
+use crate::pool::{Lease, Pool};
 use crate::quarantine::{Health, Quarantine};
 use crate::revert::Trial;
 use crate::runtime::OnRevert;
@@ -52,6 +53,20 @@ impl Loaded {
     /// What was counted about the binding, its earlier versions included.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.pool.rights().meter
+    }
+
+    /// Makes a call. With an instance at hand it is over at once, and its state needs no place of its own.
+    fn outcome<'a, T, F>(&'a self, call: impl FnOnce(Option<Lease<'a>>) -> F) -> Outcome<'a, T>
+    where
+        F: Future<Output = Result<T, CallFailure>> + 'a,
+    {
+        match self.pool.at_hand() {
+            Some(lease) => {
+                let answer = call(Some(lease)).now_or_never();
+                Outcome::over(answer.unwrap_or(Err(CallFailure::Unavailable)))
+            }
+            None => Outcome::waiting(call(None)),
+        }
     }
 
     /// A call ran, good or bad.
@@ -143,23 +158,23 @@ impl Plugin for Loaded {
     }
 
     fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision> {
-        Box::pin(authentication::authenticate(self, call))
+        self.outcome(|lease| authentication::authenticate(self, lease, call))
     }
 
     fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
-        Box::pin(rate_limiting::draw(self, call))
+        self.outcome(|lease| rate_limiting::draw(self, lease, call))
     }
 
     fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>> {
-        Box::pin(routing::route(self, call))
+        self.outcome(|lease| routing::route(self, lease, call))
     }
 
     fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome> {
-        Box::pin(transformation::request(self, call))
+        self.outcome(|lease| transformation::request(self, lease, call))
     }
 
     fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
-        Box::pin(transformation::request_body(self, call, piece))
+        self.outcome(|lease| transformation::request_body(self, lease, call, piece))
     }
 
     fn transform_response<'a>(
@@ -168,7 +183,7 @@ impl Plugin for Loaded {
         response: Arc<ResponseHead>,
         context: Bytes,
     ) -> Outcome<'a, ResponseOutcome> {
-        Box::pin(transformation::response_head(self, call, response, context))
+        self.outcome(|lease| transformation::response_head(self, lease, call, response, context))
     }
 
     fn transform_response_body<'a>(
@@ -177,6 +192,6 @@ impl Plugin for Loaded {
         response: Arc<ResponseHead>,
         piece: Piece,
     ) -> Outcome<'a, BodyResult> {
-        Box::pin(transformation::response_body(self, call, response, piece))
+        self.outcome(|lease| transformation::response_body(self, lease, call, response, piece))
     }
 }

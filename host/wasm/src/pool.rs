@@ -45,7 +45,8 @@ struct Core(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
-    idle: Vec<Instance>,
+    #[expect(clippy::vec_box, reason = "every call moves one out and back, several times")]
+    idle: Vec<Box<Instance>>,
     /// Instances there are, idle or leased, and those being made.
     live: usize,
     waiting: VecDeque<oneshot::Sender<Handover>>,
@@ -58,7 +59,7 @@ pub(crate) struct Lease<'p> {
     pool: &'p Arc<Pool>,
     core: usize,
     /// None: the holder has to make one.
-    instance: Option<Instance>,
+    instance: Option<Box<Instance>>,
     calling: bool,
 }
 
@@ -67,7 +68,7 @@ struct Handover {
     pool: Arc<Pool>,
     core: usize,
     /// None: it has arrived.
-    content: Option<Option<Instance>>,
+    content: Option<Option<Box<Instance>>>,
 }
 
 impl Drop for Handover {
@@ -101,6 +102,16 @@ impl Pool {
         self.template.waits
     }
 
+    /// An idle instance for one call that does not wait.
+    pub(crate) fn at_hand<'p>(self: &'p Arc<Self>) -> Option<Lease<'p>> {
+        if self.waits() {
+            return None;
+        }
+        let core = self.this_core();
+        let instance = self.held(core).idle.pop()?;
+        Some(self.lease_of(core, Some(instance)))
+    }
+
     /// An instance for one call: an idle one, a new one, or the next that is given back.
     ///
     /// # Errors
@@ -132,11 +143,11 @@ impl Pool {
     }
 
     /// Makes and configures an instance.
-    fn make(&self, core: usize, time: Duration) -> Result<Instance, CallFailure> {
+    fn make(&self, core: usize, time: Duration) -> Result<Box<Instance>, CallFailure> {
         let made = self.template.instantiate(&self.rights, time).and_then(|mut instance| {
             let answer = self.template.configure(&mut instance, &self.setup.settings, time)?;
             answer.map_err(|_| wasmtime::Error::msg("an instance refuses settings that another took"))?;
-            Ok(instance)
+            Ok(Box::new(instance))
         });
         match made {
             Ok(instance) => {
@@ -155,7 +166,7 @@ impl Pool {
     pub(crate) fn add(self: &Arc<Self>, core: usize, instance: Instance) {
         self.held(core).live += 1;
         self.rights.meter.made(core);
-        self.give_back(core, Some(instance));
+        self.give_back(core, Some(Box::new(instance)));
     }
 
     /// Makes instances until a core has its idle ones. Takes time; never on the data path.
@@ -193,12 +204,12 @@ impl Pool {
         self.cores[core].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lease_of(self: &Arc<Self>, core: usize, instance: Option<Instance>) -> Lease<'_> {
+    fn lease_of(self: &Arc<Self>, core: usize, instance: Option<Box<Instance>>) -> Lease<'_> {
         Lease { pool: self, core, instance, calling: false }
     }
 
     /// Hands an instance, or the place of one that is gone, to whoever waits longest.
-    fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Instance>) {
+    fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Box<Instance>>) {
         let mut held = self.held(core);
         while let Some(sender) = held.waiting.pop_front() {
             let handover = Handover { pool: Arc::clone(self), core, content: Some(instance) };
@@ -235,7 +246,8 @@ impl Pool {
 /// Retired pools are emptied off the data path, wherever the last handle goes.
 impl Drop for Pool {
     fn drop(&mut self) {
-        let idle: Vec<Instance> = self
+        #[expect(clippy::vec_box, reason = "as they were held")]
+        let idle: Vec<Box<Instance>> = self
             .cores
             .iter_mut()
             .enumerate()
@@ -284,7 +296,7 @@ impl Lease<'_> {
     /// `Unavailable` if there is none, which [`Pool::lease`] rules out.
     pub(crate) fn call(&mut self) -> Result<&mut Instance, CallFailure> {
         self.calling = true;
-        self.instance.as_mut().ok_or(CallFailure::Unavailable)
+        self.instance.as_deref_mut().ok_or(CallFailure::Unavailable)
     }
 
     /// Ends the lease after a call. The instance is kept if it is sound and may be used again.

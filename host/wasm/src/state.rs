@@ -1,7 +1,7 @@
 //! The data of one store: the call under way, and what remains of its budget.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use witgate_proxy::head::RequestHead;
 use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
@@ -47,18 +47,23 @@ impl HostState {
         }
     }
 
-    /// A call begins: its budget is whole, its request is the one the guest may look at.
-    pub(crate) fn begin(&mut self, request: Arc<RequestHead>, response: Option<Arc<ResponseHead>>) {
+    /// A call begins now: its budget is whole, its request is the one the guest may look at.
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        request: Arc<RequestHead>,
+        response: Option<Arc<ResponseHead>>,
+    ) {
         self.host_calls = self.rights.budget.host_calls;
         self.request = Some(request);
         self.response = response;
-        self.stopwatch.begin(self.rights.budget.cpu, self.rights.budget.wall);
+        self.stopwatch.begin(now, self.rights.budget.cpu, self.rights.budget.wall);
     }
 
     /// The instance is being set up, without a request and with time of its own.
     pub(crate) fn begin_setup(&mut self, time: Duration) {
         self.host_calls = self.rights.budget.host_calls;
-        self.stopwatch.begin(time, time);
+        self.stopwatch.begin(Instant::now(), time, time);
     }
 
     /// A call is over: nothing of its request stays.

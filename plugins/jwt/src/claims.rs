@@ -26,6 +26,16 @@ pub(crate) struct Accepted {
 }
 
 impl Rules {
+    /// Whether a member of the claims is looked at.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        matches!(name, "exp" | "nbf" | "iss" | "aud" | "scope" | "scp")
+            || name == self.subject
+            || self
+                .claims
+                .iter()
+                .any(|claim| claim == name || claim.split_once('.').is_some_and(|(head, _)| head == name))
+    }
+
     /// Checks the claims at a time, in seconds since 1970-01-01T00:00:00Z.
     pub(crate) fn check(&self, claims: &Map<String, Value>, now: f64) -> Result<Accepted, Refusal> {
         let expires = date(claims, "exp")?;

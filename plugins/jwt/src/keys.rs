@@ -57,16 +57,16 @@ impl KeySet {
     pub(crate) fn verify(&self, token: &Token) -> Option<Result<(), Refusal>> {
         let mut candidates = self.candidates(token).peekable();
         candidates.peek()?;
-        let good = candidates.any(|key| key.algorithm == token.algorithm && key.signed(token));
+        let good = candidates.any(|key| key.algorithm == token.heading.algorithm && key.signed(token));
         Some(if good { Ok(()) } else { Err(Refusal::Invalid("the signature is not good")) })
     }
 
     /// A token that names a key is only for that key, whatever its algorithm; any other is for all keys of its
     /// algorithm.
     fn candidates(&self, token: &Token) -> impl Iterator<Item = &Key> {
-        self.keys.iter().filter(move |key| match (&key.kid, &token.kid) {
+        self.keys.iter().filter(move |key| match (&key.kid, &token.heading.kid) {
             (Some(own), Some(named)) => own == named,
-            _ => key.algorithm == token.algorithm,
+            _ => key.algorithm == token.heading.algorithm,
         })
     }
 }

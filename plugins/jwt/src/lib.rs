@@ -18,7 +18,7 @@ use claims::Rules;
 use jwks::Jwks;
 use keys::KeySet;
 use refusal::Refusal;
-use token::Token;
+use token::{LastHeading, Token};
 use witgate_sdk::{
     Acceptance, Authentication, Decision, HeaderName, Input, Interest, Period, Plugin, Request,
     SettingsProblem, authentication, clock, settings,
@@ -83,6 +83,7 @@ struct Jwt {
     jwks: Option<Jwks>,
     rules: Rules,
     cache_for: Duration,
+    last_heading: LastHeading,
 }
 
 impl Plugin for Jwt {
@@ -111,7 +112,8 @@ impl Plugin for Jwt {
             allow_unlimited: settings.allow_unlimited,
         };
         let cache_for = settings.cache_for.duration();
-        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for })
+        let last_heading = LastHeading::default();
+        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for, last_heading })
     }
 }
 
@@ -128,10 +130,10 @@ impl Authentication for Jwt {
 
 impl Jwt {
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
-        let token = Token::parse(self.presented(request)?)?;
+        let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
         let now = clock::now();
-        let accepted = self.rules.check(&token.claims()?, now.as_secs_f64())?;
+        let accepted = self.rules.check(&token.claims(|name| self.rules.wants(name))?, now.as_secs_f64())?;
         // A token without an end may be remembered for as long as any.
         let rest = accepted.expires.map_or(self.cache_for, |expires| {
             Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX).saturating_sub(now)

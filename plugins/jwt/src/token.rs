@@ -1,9 +1,13 @@
 //! A token in its compact form (RFC 7515 section 7.1), taken apart.
 
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
@@ -14,10 +18,38 @@ pub(crate) struct Token<'a> {
     /// What was signed: header and payload, as they came.
     pub(crate) signed: &'a str,
     pub(crate) signature: Vec<u8>,
+    pub(crate) heading: Rc<Heading>,
+    payload: &'a str,
+}
+
+/// What the header of a token says of its key.
+pub(crate) struct Heading {
     /// What the token claims to be signed with. It chooses nothing, it is only compared.
     pub(crate) algorithm: Algorithm,
     pub(crate) kid: Option<String>,
-    payload: &'a str,
+}
+
+/// The longest header that is kept, in characters.
+const KEPT: usize = 512;
+
+/// The header that was read last, beside its text: an issuer writes the same one into token after token, and reading it
+/// takes longer than reading the claims.
+#[derive(Default)]
+pub(crate) struct LastHeading(RefCell<Option<(String, Rc<Heading>)>>);
+
+impl LastHeading {
+    fn read(&self, text: &str) -> Result<Rc<Heading>, Refusal> {
+        if let Some((last, heading)) = &*self.0.borrow()
+            && last == text
+        {
+            return Ok(Rc::clone(heading));
+        }
+        let heading = Rc::new(Heading::parse(text)?);
+        if text.len() <= KEPT {
+            self.0.replace(Some((text.to_owned(), Rc::clone(&heading))));
+        }
+        Ok(heading)
+    }
 }
 
 /// The header (RFC 7515 section 4). A member that comes twice is an error.
@@ -28,14 +60,9 @@ struct Header {
     crit: Option<IgnoredAny>,
 }
 
-impl<'a> Token<'a> {
-    pub(crate) fn parse(text: &'a str) -> Result<Self, Refusal> {
-        let (signed, signature) = text.rsplit_once('.').ok_or(Refusal::Invalid("not a token"))?;
-        let (header, payload) = signed.split_once('.').ok_or(Refusal::Invalid("not a token"))?;
-        if payload.contains('.') {
-            return Err(Refusal::Invalid("an encrypted token, or none at all"));
-        }
-        let header: Header = serde_json::from_slice(&decoded(header)?)
+impl Heading {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let header: Header = serde_json::from_slice(&decoded(text)?)
             .map_err(|_| Refusal::Invalid("the header is malformed"))?;
         // RFC 7515 section 4.1.11: what must be understood and is not.
         if header.crit.is_some() {
@@ -43,13 +70,60 @@ impl<'a> Token<'a> {
         }
         let algorithm = Algorithm::named(&header.alg)
             .ok_or(Refusal::Invalid("the algorithm is none of those accepted"))?;
-        Ok(Self { signed, signature: decoded(signature)?, algorithm, kid: header.kid, payload })
+        Ok(Self { algorithm, kid: header.kid })
+    }
+}
+
+impl<'a> Token<'a> {
+    pub(crate) fn parse(text: &'a str, last: &LastHeading) -> Result<Self, Refusal> {
+        let (signed, signature) = text.rsplit_once('.').ok_or(Refusal::Invalid("not a token"))?;
+        let (header, payload) = signed.split_once('.').ok_or(Refusal::Invalid("not a token"))?;
+        if payload.contains('.') {
+            return Err(Refusal::Invalid("an encrypted token, or none at all"));
+        }
+        let heading = last.read(header)?;
+        Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
 
-    /// The claims. Only for tokens whose signature is good.
-    pub(crate) fn claims(&self) -> Result<Map<String, Value>, Refusal> {
-        serde_json::from_slice(&decoded(self.payload)?)
+    /// The claims that are wanted, by name. Only for tokens whose signature is good.
+    pub(crate) fn claims(&self, wanted: impl Fn(&str) -> bool) -> Result<Map<String, Value>, Refusal> {
+        let payload = decoded(self.payload)?;
+        let mut json = serde_json::Deserializer::from_slice(&payload);
+        Wanted(wanted)
+            .deserialize(&mut json)
+            .and_then(|claims| json.end().map(|()| claims))
             .map_err(|_| Refusal::Invalid("the claims are malformed"))
+    }
+}
+
+/// Reads an object and keeps the members that are wanted.
+struct Wanted<F>(F);
+
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Wanted<F> {
+    type Value = Map<String, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Wanted<F> {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut claims = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if (self.0)(&name) {
+                claims.insert(name, members.next_value()?);
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(claims)
     }
 }
 

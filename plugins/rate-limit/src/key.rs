@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::{fmt, slice};
 
@@ -111,7 +112,7 @@ impl<'a> KeyParts<'a> {
         for part in by.iter() {
             match self.part(part) {
                 Some(value) => {
-                    key.extend(format!("{}:", value.len()).into_bytes());
+                    write!(key, "{}:", value.len()).expect("writing to memory does not fail");
                     key.extend_from_slice(&value);
                 }
                 None if missing == Missing::Skip => return None,
@@ -147,6 +148,10 @@ impl<'a> KeyParts<'a> {
     fn client(&self) -> &str {
         self.client.get_or_init(|| {
             let address = self.request.client_address();
+            if !address.contains(':') {
+                // Most are IPv4, which have nothing to take away.
+                return address;
+            }
             match address.parse() {
                 Ok(IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
                     Some(v4) => v4.to_string(),

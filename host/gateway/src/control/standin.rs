@@ -47,7 +47,7 @@ fn next_version() -> u64 {
 }
 
 fn unavailable<'a, T: 'a>() -> Outcome<'a, T> {
-    Box::pin(std::future::ready(Err(CallFailure::Unavailable)))
+    Outcome::over(Err(CallFailure::Unavailable))
 }
 
 impl Plugin for Standin {

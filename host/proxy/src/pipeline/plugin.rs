@@ -3,7 +3,10 @@
 //! The types mirror the WIT package `witgate:plugin`; whatever comes back is untrusted until
 //! [`crate::pipeline`] has validated it.
 
+use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,8 +78,39 @@ pub trait Plugin: Send + Sync {
     ) -> Outcome<'a, BodyResult>;
 }
 
-/// A call under way. Ready at once where no import waits.
-pub type Outcome<'a, T> = LocalBoxFuture<'a, Result<T, CallFailure>>;
+/// A call, made or under way.
+///
+/// Most calls are over before there is anything to wait for. Their answers come as they are: a boxed future for each
+/// was the dearest allocation of a call.
+pub enum Outcome<'a, T> {
+    /// The call is over.
+    Over(Ready<Result<T, CallFailure>>),
+    /// It waits for something: an import, or an instance.
+    Waiting(LocalBoxFuture<'a, Result<T, CallFailure>>),
+}
+
+impl<'a, T> Outcome<'a, T> {
+    /// A call that is over.
+    pub fn over(answer: Result<T, CallFailure>) -> Self {
+        Outcome::Over(ready(answer))
+    }
+
+    /// A call that waits.
+    pub fn waiting(call: impl Future<Output = Result<T, CallFailure>> + 'a) -> Self {
+        Outcome::Waiting(Box::pin(call))
+    }
+}
+
+impl<T> Future for Outcome<'_, T> {
+    type Output = Result<T, CallFailure>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Outcome::Over(answer) => Pin::new(answer).poll(context),
+            Outcome::Waiting(call) => call.as_mut().poll(context),
+        }
+    }
+}
 
 /// What every call is given.
 #[derive(Clone, Copy)]

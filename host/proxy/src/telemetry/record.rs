@@ -41,10 +41,13 @@ pub struct Record {
 #[derive(Debug, Default)]
 pub struct PluginCalls(Option<Rc<RefCell<Vec<PluginCall>>>>);
 
+/// Calls that a request with plugins has room for without growing: a chain of four makes five.
+const ROOM: usize = 6;
+
 impl PluginCalls {
     /// Notes a call of a head: one row each.
     pub fn push(&mut self, call: PluginCall) {
-        self.0.get_or_insert_default().borrow_mut().push(call);
+        self.0.get_or_insert_with(|| Rc::new(RefCell::new(Vec::with_capacity(ROOM)))).borrow_mut().push(call);
     }
 
     /// Notes a call of a body: all chunks of a binding and phase are one row, whose time is their sum.

@@ -11,10 +11,16 @@ use super::{
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
+use crate::pool::Lease;
 
 /// Asks who is calling.
-pub(crate) async fn authenticate(binding: &Loaded, call: Call<'_>) -> Result<Decision, CallFailure> {
-    let mut running = Running::begin(binding, Phase::Authentication, Given { call, response: None }).await?;
+pub(crate) async fn authenticate<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
+) -> Result<Decision, CallFailure> {
+    let mut running =
+        Running::begin(binding, lease, Phase::Authentication, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.authentication.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers);
     let parameters = (request_head(call.head, &list), Resource::new_borrow(0));

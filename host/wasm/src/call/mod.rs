@@ -47,12 +47,13 @@ pub(crate) struct Given<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Takes an instance and hands it the request.
+    /// Takes an instance, if it has none yet, and hands it the request.
     ///
     /// # Errors
     /// `Quarantined`, `Queue`, or why an instance could not be made; counted.
     pub(crate) async fn begin(
         binding: &'a Loaded,
+        lease: Option<Lease<'a>>,
         phase: Phase,
         given: Given<'a>,
     ) -> Result<Self, CallFailure> {
@@ -61,19 +62,19 @@ impl<'a> Running<'a> {
             binding.not_called(binding.pool.this_core(), CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running = Running {
-            binding,
-            phase,
-            admission: Some(admission),
-            lease: None,
-            begun: Instant::now(),
-            snapshot,
+        let begun = Instant::now();
+        let mut running =
+            Running { binding, phase, admission: Some(admission), lease: None, begun, snapshot };
+        let leased = match lease {
+            Some(lease) => Ok((lease, begun)),
+            // The time in the queue is not the guest's.
+            None => binding.pool.lease().await.map(|lease| (lease, Instant::now())),
         };
-        match binding.pool.lease().await {
-            Ok(lease) => {
+        match leased {
+            Ok((lease, now)) => {
                 let lease = running.lease.insert(lease);
                 let instance = lease.call()?;
-                instance.store.data_mut().begin(Arc::clone(given.call.head), given.response);
+                instance.store.data_mut().begin(now, Arc::clone(given.call.head), given.response);
                 Ok(running)
             }
             Err(failure) => {
@@ -104,7 +105,8 @@ impl<'a> Running<'a> {
         let Instance { store, stopwatch, mailbox, .. } = self.instance()?;
         store.set_epoch_deadline(FIRST_LOOK);
         let answer = if waits {
-            let call = function.call_async(store, parameters);
+            // Boxed, so that calls that do not wait do not carry its state around.
+            let call = Box::pin(function.call_async(store, parameters));
             let driven = drive(call, stopwatch, mailbox, snapshot);
             tokio::time::timeout(wall, driven).await.unwrap_or_else(|_| Err(Killed(CallFailure::Wall).into()))
         } else {

@@ -9,13 +9,19 @@ use super::{Given, Running, declared, request_head};
 use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
+use crate::pool::Lease;
 
 /// What a bucket costs beside its names.
 const BUCKET: usize = 40;
 
 /// Asks which buckets a request draws on.
-pub(crate) async fn draw(binding: &Loaded, call: Call<'_>) -> Result<Vec<Bucket>, CallFailure> {
-    let mut running = Running::begin(binding, Phase::RateLimiting, Given { call, response: None }).await?;
+pub(crate) async fn draw<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
+) -> Result<Vec<Bucket>, CallFailure> {
+    let mut running =
+        Running::begin(binding, lease, Phase::RateLimiting, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.rate_limiting.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers);
     let parameters = (request_head(call.head, &list), Resource::new_borrow(0));

@@ -9,10 +9,15 @@ use super::{Given, Running, declared, headers, request_head, size_of_headers};
 use crate::bindings::exports::witgate::plugin::routing as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
+use crate::pool::Lease;
 
 /// Asks where a request goes.
-pub(crate) async fn route(binding: &Loaded, call: Call<'_>) -> Result<Option<Destination>, CallFailure> {
-    let mut running = Running::begin(binding, Phase::Routing, Given { call, response: None }).await?;
+pub(crate) async fn route<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
+) -> Result<Option<Destination>, CallFailure> {
+    let mut running = Running::begin(binding, lease, Phase::Routing, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.routing.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers);
     let parameters = (request_head(call.head, &list), Resource::new_borrow(0));

@@ -14,10 +14,15 @@ use crate::bindings::exports::witgate::plugin::transformation as contract;
 use crate::bindings::witgate::plugin::types;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
+use crate::pool::Lease;
 
 /// Hands over the head of a request.
-pub(crate) async fn request(binding: &Loaded, call: Call<'_>) -> Result<RequestOutcome, CallFailure> {
-    let mut running = Running::begin(binding, Phase::Request, Given { call, response: None }).await?;
+pub(crate) async fn request<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
+) -> Result<RequestOutcome, CallFailure> {
+    let mut running = Running::begin(binding, lease, Phase::Request, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers);
     let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
@@ -46,12 +51,14 @@ pub(crate) async fn request(binding: &Loaded, call: Call<'_>) -> Result<RequestO
 }
 
 /// Hands over a piece of the body of a request.
-pub(crate) async fn request_body(
-    binding: &Loaded,
-    call: Call<'_>,
+pub(crate) async fn request_body<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
     piece: Piece,
 ) -> Result<BodyResult, CallFailure> {
-    let mut running = Running::begin(binding, Phase::RequestBody, Given { call, response: None }).await?;
+    let mut running =
+        Running::begin(binding, lease, Phase::RequestBody, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request_body(), parameters).await;
@@ -60,14 +67,15 @@ pub(crate) async fn request_body(
 }
 
 /// Hands over the head of a response.
-pub(crate) async fn response_head(
-    binding: &Loaded,
-    call: Call<'_>,
+pub(crate) async fn response_head<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
     head: Arc<ResponseHead>,
     context: Bytes,
 ) -> Result<ResponseOutcome, CallFailure> {
     let given = Given { call, response: Some(Arc::clone(&head)) };
-    let mut running = Running::begin(binding, Phase::Response, given).await?;
+    let mut running = Running::begin(binding, lease, Phase::Response, given).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&head.headers, &binding.interest.response_headers);
     let lowered = contract::ResponseHead { status: head.status, headers: &list };
@@ -90,14 +98,15 @@ pub(crate) async fn response_head(
 }
 
 /// Hands over a piece of the body of a response.
-pub(crate) async fn response_body(
-    binding: &Loaded,
-    call: Call<'_>,
+pub(crate) async fn response_body<'a>(
+    binding: &'a Loaded,
+    lease: Option<Lease<'a>>,
+    call: Call<'a>,
     head: Arc<ResponseHead>,
     piece: Piece,
 ) -> Result<BodyResult, CallFailure> {
     let given = Given { call, response: Some(head) };
-    let mut running = Running::begin(binding, Phase::ResponseBody, given).await?;
+    let mut running = Running::begin(binding, lease, Phase::ResponseBody, given).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters =
         (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0), Resource::new_borrow(0));

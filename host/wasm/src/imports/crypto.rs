@@ -8,51 +8,50 @@ use aws_lc_rs::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 use aws_lc_rs::{digest, hmac};
+use wasmtime::component::{Linker, WasmList};
 
-use crate::bindings::witgate::plugin::crypto::{Hash, Host, PublicKey, RsaKey, SignatureAlgorithm};
+use crate::bindings::name;
+use crate::bindings::witgate::plugin::crypto::{Hash, PublicKey, RsaKey, SignatureAlgorithm};
 use crate::state::HostState;
 
-impl Host for HostState {
-    fn digest(&mut self, hash: Hash, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        self.charge()?;
-        let algorithm = match hash {
-            Hash::Sha256 => &digest::SHA256,
-            Hash::Sha384 => &digest::SHA384,
-            Hash::Sha512 => &digest::SHA512,
-        };
-        Ok(digest::digest(algorithm, &data).as_ref().to_vec())
-    }
+type Bytes = WasmList<u8>;
 
-    fn hmac(&mut self, hash: Hash, key: Vec<u8>, data: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
-        self.charge()?;
-        Ok(hmac::sign(&hmac_key(hash, &key), &data).as_ref().to_vec())
-    }
+/// Defines the interface. By hand rather than by the generated trait, which would copy every key and message out of the
+/// guest first.
+pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    let mut crypto = linker.instance(name::CRYPTO)?;
+    crypto.func_wrap("digest", |mut store, (hash, data): (Hash, Bytes)| {
+        store.data_mut().charge()?;
+        Ok((digest::digest(digest_algorithm(hash), data.as_le_slice(&store)).as_ref().to_vec(),))
+    })?;
+    crypto.func_wrap("hmac", |mut store, (hash, key, data): (Hash, Bytes, Bytes)| {
+        store.data_mut().charge()?;
+        let key = hmac_key(hash, key.as_le_slice(&store));
+        Ok((hmac::sign(&key, data.as_le_slice(&store)).as_ref().to_vec(),))
+    })?;
+    crypto.func_wrap("hmac-verify", |mut store, (hash, key, data, tag): (Hash, Bytes, Bytes, Bytes)| {
+        store.data_mut().charge()?;
+        let key = hmac_key(hash, key.as_le_slice(&store));
+        Ok((hmac::verify(&key, data.as_le_slice(&store), tag.as_le_slice(&store)).is_ok(),))
+    })?;
+    crypto.func_wrap(
+        "verify",
+        |mut store, (algorithm, key, message, signature): (SignatureAlgorithm, PublicKey, Bytes, Bytes)| {
+            store.data_mut().charge()?;
+            Ok((verify(algorithm, &key, message.as_le_slice(&store), signature.as_le_slice(&store)),))
+        },
+    )?;
+    crypto.func_wrap("equal", |mut store, (a, b): (Bytes, Bytes)| {
+        store.data_mut().charge()?;
+        Ok((verify_slices_are_equal(a.as_le_slice(&store), b.as_le_slice(&store)).is_ok(),))
+    })
+}
 
-    fn hmac_verify(
-        &mut self,
-        hash: Hash,
-        key: Vec<u8>,
-        data: Vec<u8>,
-        tag: Vec<u8>,
-    ) -> wasmtime::Result<bool> {
-        self.charge()?;
-        Ok(hmac::verify(&hmac_key(hash, &key), &data, &tag).is_ok())
-    }
-
-    fn verify(
-        &mut self,
-        algorithm: SignatureAlgorithm,
-        key: PublicKey,
-        message: Vec<u8>,
-        signature: Vec<u8>,
-    ) -> wasmtime::Result<Result<bool, String>> {
-        self.charge()?;
-        Ok(verify(algorithm, &key, &message, &signature))
-    }
-
-    fn equal(&mut self, a: Vec<u8>, b: Vec<u8>) -> wasmtime::Result<bool> {
-        self.charge()?;
-        Ok(verify_slices_are_equal(&a, &b).is_ok())
+fn digest_algorithm(hash: Hash) -> &'static digest::Algorithm {
+    match hash {
+        Hash::Sha256 => &digest::SHA256,
+        Hash::Sha384 => &digest::SHA384,
+        Hash::Sha512 => &digest::SHA512,
     }
 }
 

@@ -39,7 +39,7 @@ fn without_fetch(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState
     plugin::log::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::metrics::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::store::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
-    plugin::crypto::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    crypto::add_to_linker(&mut linker)?;
     wasi::add_to_linker(&mut linker)?;
     Ok(linker)
 }

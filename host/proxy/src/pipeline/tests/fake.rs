@@ -141,7 +141,7 @@ impl Fake {
         given: Given,
         default: T,
     ) -> Outcome<'a, T> {
-        Box::pin(async move {
+        Outcome::waiting(async move {
             tokio::task::yield_now().await;
             self.calls.fetch_add(1, Ordering::Relaxed);
             answer.map_or(Ok(default), |answer| answer(given))
