@@ -1,4 +1,18 @@
 //! Calls: what they have in common. One file for each contract beside.
+//!
+//! # What was tried to make them cheap
+//!
+//! By `benches/plugins.rs`, as ratios of the time before: a call that does nothing, and the chain of jwt, rate-limit,
+//! canary and headers (five calls).
+//!
+//! | change | nothing | chain |
+//! |---|---|---|
+//! | a call that need not wait is over at once, without a boxed future; instances are moved as pointers; one reading of the clock fewer; keys and messages of the crypto import are not copied out of the guest | 0.81 | 0.91 |
+//! | guests compiled for speed instead of size: 1.13 times as large | | 0.86 |
+//!
+//! Of what remains a third is the guest, and a third is wasmtime lowering the head and lifting the answer. The calls
+//! into the guest's allocator, one for each string, are part of both; only another shape of the contract (the head as
+//! one list of bytes) would save them.
 
 pub(crate) mod authentication;
 pub(crate) mod rate_limiting;
