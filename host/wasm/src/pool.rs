@@ -246,7 +246,6 @@ impl Pool {
 /// Retired pools are emptied off the data path, wherever the last handle goes.
 impl Drop for Pool {
     fn drop(&mut self) {
-        #[expect(clippy::vec_box, reason = "as they were held")]
         let idle: Vec<Box<Instance>> = self
             .cores
             .iter_mut()
