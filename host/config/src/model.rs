@@ -13,7 +13,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::settings::Settings;
-pub use upstream::{Breaker, Endpoint, Upstream, UpstreamProtocol, UpstreamTls};
+pub use upstream::{
+    Balancer, Breaker, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
+};
 
 /// Everything a gateway is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +43,8 @@ pub struct Config {
 pub struct Gateway {
     /// Worker threads, one runtime each; default: one a core.
     pub workers: usize,
+    /// Where the gateway is; endpoints in the same zone come first.
+    pub zone: Option<String>,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Time between the failing of `/readyz` and the closing of the listeners.

@@ -10,6 +10,7 @@ const BARE: &str = r#"
 upstream = "users"
 [upstreams.users]
 endpoints = [{ address = "127.0.0.1:9001" }]
+[upstreams.users.sticky]
 [plugins.jwt]
 [bindings.jwt]
 [telemetry.otlp]

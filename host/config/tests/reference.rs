@@ -129,7 +129,15 @@ fn routes_mean_what_they_say() {
 fn upstreams_and_bindings_mean_what_they_say() {
     let (folder, config) = loaded();
     let users = &config.upstreams["users"];
-    assert_eq!(users.endpoints[1], model::Endpoint { host: "127.0.0.1".to_owned(), port: 9002, weight: 2 });
+    let host = "127.0.0.1".to_owned();
+    let second = model::Endpoint { host, port: 9002, weight: 2, priority: 1, zone: Some("a".to_owned()) };
+    assert_eq!(users.endpoints[1], second);
+    assert_eq!((&*users.balancer.kind, users.balancer.settings.value.len()), ("least-requests", 0));
+    assert_eq!(users.sticky.as_ref().map(|sticky| sticky.same_site), Some(model::SameSite::Strict));
+    assert!(!format!("{:?}", users.sticky).contains("0123"), "the key stays out of logs");
+    let balancer = &config.upstreams["users-next"].balancer;
+    assert_eq!((&*balancer.kind, &*balancer.settings.key), ("ring-hash", "upstreams.users-next.balancer"));
+    assert_eq!(balancer.settings.value["keys"][0], "cookie:session");
     assert_eq!(users.idle_timeout, None);
     let tls = config.upstreams["users-next"].tls.as_ref().expect("https is TLS");
     assert_eq!(tls.ca, Some(folder.path().join("ca.pem")));

@@ -104,6 +104,7 @@ fn a_gateway_that_does_not_run_cannot_be_reached() {
         &["reload", "--admin", "127.0.0.1:1"],
         &["drain", "--admin", "./admin.sock"],
         &["plugin", "rollback", "door", "--admin", "unix:admin.sock"],
+        &["upstreams", "set", "api", "127.0.0.1:1", "--drain", "--admin", "unix:admin.sock"],
     ] {
         let output = witgate(scratch.path(), arguments);
         assert_eq!(code(&output), 5, "{arguments:?}: {}", err(&output));

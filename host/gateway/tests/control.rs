@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use rustix::process::Signal;
-use witgate_tests::{Client, Gateway, Reply, Scratch, eventually};
+use witgate_tests::{Client, Gateway, Origin, Reply, Scratch, eventually};
 
 fn saying(words: &str) -> String {
     format!("[[routes]]\npath = \"/*\"\nrespond = {{ body = \"{words}\" }}\n")
@@ -253,4 +253,48 @@ async fn the_service_manager_is_told() {
     send(Signal::TERM);
     assert_eq!(told(), "STOPPING=1\n");
     assert!(process.wait().expect("it ends").success());
+}
+
+#[tokio::test]
+async fn an_endpoint_is_drained_and_weighed_without_a_reload() {
+    let (first, second) = (Origin::named("first").await, Origin::named("second").await);
+    let upstream = |weight: u32| {
+        format!(
+            "[[routes]]\nupstream = \"users\"\n[upstreams.users]\nendpoints = [\n  {{ address = \"{}\", weight = {weight} }},\n  \"{}\",\n]\n",
+            first.address(),
+            second.address()
+        )
+    };
+    let gateway = Gateway::start(Scratch::new(), &upstream(1)).await;
+    let address = first.address().to_string();
+    let set = |arguments: &[&str]| {
+        command(&gateway, &[&["upstreams", "set", "users", address.as_str()][..], arguments].concat())
+    };
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+
+    let drained = set(&["--drain", "--weight", "5"]);
+    assert!(drained.status.success(), "{}", String::from_utf8_lossy(&drained.stderr));
+    assert_eq!(text(&drained), format!("users {address}: weight 5, drained, 0 in flight\n"));
+    for _ in 0..4 {
+        assert!(words(&gateway).await.starts_with("second"));
+    }
+    // A reload that says nothing else about it leaves it so; one that does is believed.
+    gateway.reconfigure(&format!("{PREAMBLE}{}connect_timeout = \"3s\"\n", upstream(1))).await;
+    assert!(text(&set(&["--undrain"])).contains("weight 5, available"));
+    gateway.reconfigure(&format!("{PREAMBLE}{}", upstream(2))).await;
+    assert!(text(&set(&["--drain"])).contains("weight 2, drained"));
+    assert!(text(&set(&["--reset"])).contains("weight 2, available"));
+
+    assert_eq!(set(&[]).status.code(), Some(2), "something must change");
+    let unknown = command(&gateway, &["upstreams", "set", "users", "nowhere:1", "--drain"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no endpoint `nowhere:1`"));
+    let target = format!("/upstreams/users/endpoints/{address}");
+    assert_eq!(
+        gateway.admin_get(&format!("{target}?drain=true")).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(gateway.admin_post(&format!("{target}?drain=maybe")).await.status, StatusCode::BAD_REQUEST);
+    let json = gateway.admin_post(&format!("{target}?weight=0")).await.json();
+    assert_eq!((&json["weight"], &json["written_weight"]), (&0.into(), &2.into()));
 }

@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
     Config {
         gateway: model::Gateway {
             workers: 1,
+            zone: None,
             trusted_proxies: Vec::new(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(1),

@@ -1,17 +1,27 @@
 //! What is meant by an upstream.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CertificateFiles;
+use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// Its endpoints, at least one.
     pub endpoints: Vec<Endpoint>,
-    /// The policy that picks among them, e.g. `round-robin`. Whether it exists is known to the proxy.
-    pub balancer: String,
+    /// The policy that picks among them.
+    pub balancer: Balancer,
+    /// Whether clients stay with their endpoint, and how.
+    pub sticky: Option<Sticky>,
+    /// How new endpoints come in; none: with all their weight at once.
+    pub slow_start: Option<SlowStart>,
+    /// The share of usable endpoints, above 0 and up to 1, below which the next zone or priority takes over gradually.
+    pub spill_below: f64,
+    /// The share of usable endpoints, 0 to 1, below which health is not believed any more.
+    pub panic_below: f64,
     /// The protocol spoken to the endpoints.
     pub protocol: UpstreamProtocol,
     /// TLS towards the endpoints; none: cleartext.
@@ -45,6 +55,65 @@ pub struct Endpoint {
     pub port: u16,
     /// Share relative to its siblings; 0 takes no new requests.
     pub weight: u32,
+    /// 0 comes first; the next takes what those before it cannot.
+    pub priority: u32,
+    /// Where it is.
+    pub zone: Option<String>,
+}
+
+/// A balancing policy with its settings.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Balancer {
+    /// Its kind, e.g. `round-robin`. Whether it exists is known to the proxy.
+    pub kind: String,
+    /// Its settings, which its owner parses.
+    pub settings: Settings,
+}
+
+/// Sticky sessions: a signed cookie leads a client back to its endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// The name of the cookie.
+    pub cookie: String,
+    /// Its `Path`.
+    pub path: String,
+    /// How long it leads back; none: as long as the browser keeps it.
+    pub ttl: Option<Duration>,
+    /// Its `SameSite`.
+    pub same_site: SameSite,
+    /// What it is signed with; none: a random key of the process.
+    pub key: Option<String>,
+}
+
+/// The key stays out of logs.
+impl fmt::Debug for Sticky {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Sticky");
+        shown.field("cookie", &self.cookie).field("path", &self.path).field("ttl", &self.ttl);
+        shown.field("same_site", &self.same_site).field("key", &self.key.as_ref().map(|_| "...")).finish()
+    }
+}
+
+/// To which requests of other sites a browser adds a cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// To none.
+    Strict,
+    /// To those that lead the user here.
+    Lax,
+    /// To all. Browsers want `Secure` with it.
+    None,
+}
+
+/// How the weight of an endpoint grows while it is new.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowStart {
+    /// The time until it has all of its weight.
+    pub window: Duration,
+    /// The share of its weight that it begins with, above 0 and up to 1.
+    pub least: f64,
+    /// Whether an endpoint that has recovered is new again.
+    pub after_recovery: bool,
 }
 
 /// The protocol spoken to endpoints.

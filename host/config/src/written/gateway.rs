@@ -20,6 +20,10 @@ pub(crate) struct Gateway {
     /// Worker threads, one runtime each. Without it, one for each core.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<usize>,
+    /// Where the gateway is, e.g. `"eu-central-1a"`, best written as `"${ZONE}"`. Endpoints with the same `zone` come
+    /// first.
+    #[schemars(length(min = 1))]
+    zone: Option<String>,
     /// Addresses and networks of the proxies in front. Only their `Forwarded` and `X-Forwarded-*` headers are believed;
     /// those of anybody else are replaced.
     trusted_proxies: Vec<Text<Net>>,
@@ -76,6 +80,7 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             workers: None,
+            zone: None,
             trusted_proxies: Vec::new(),
             drain_delay: Text::of("0s"),
             drain_timeout: Text::of("30s"),
@@ -100,6 +105,7 @@ impl Section for Gateway {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Some(model::Gateway {
             workers: self.workers.unwrap_or_else(cores),
+            zone: self.zone,
             trusted_proxies: self.trusted_proxies.into_iter().map(|net| net.value.0).collect(),
             drain_delay: self.drain_delay.value.0,
             drain_timeout: self.drain_timeout.value.0,

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use witgate_proxy::telemetry::metrics::CONTENT_TYPE as CONTENT_TYPE_METRICS;
 
 use super::Context;
+use super::adjust::{self, Adjustment};
 use super::guard::{self, Entrance, Refusal};
 use crate::control::handle;
 use crate::control::status::Change;
@@ -59,6 +60,7 @@ enum Wanted {
     Reload { force: bool },
     Rollback { binding: String },
     Drain,
+    Adjust(Adjustment),
 }
 
 fn change(path: &str, query: Option<&str>) -> Option<Wanted> {
@@ -66,6 +68,9 @@ fn change(path: &str, query: Option<&str>) -> Option<Wanted> {
         "/reload" => Some(Wanted::Reload { force: query == Some("force=true") }),
         "/drain" => Some(Wanted::Drain),
         _ => {
+            if let Some(adjustment) = adjust::read(path, query) {
+                return Some(Wanted::Adjust(adjustment));
+            }
             let binding = path.strip_prefix("/plugins/")?.strip_suffix("/rollback")?;
             Some(Wanted::Rollback { binding: binding.to_owned() })
         }
@@ -79,6 +84,7 @@ async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
         Wanted::Reload { force } => handle::Request::Reload { reason, force, reply: Some(reply) },
         Wanted::Rollback { binding } => handle::Request::Rollback { binding, reply },
         Wanted::Drain => return drain(context, reason),
+        Wanted::Adjust(adjustment) => return adjusted(context, adjustment).await,
     };
     if let Err(reason) = context.handle.send(request) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
@@ -93,6 +99,25 @@ fn drain(context: &Context, reason: String) -> Answer {
     match context.handle.send(handle::Request::Drain { reason }) {
         Ok(()) => plain(StatusCode::ACCEPTED, "draining\n"),
         Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
+    }
+}
+
+/// 200 with how the endpoint stands now, 404 where there is none such.
+async fn adjusted(context: &Context, adjustment: Adjustment) -> Answer {
+    let Adjustment { upstream, address, change } = adjustment;
+    let change = match change {
+        Ok(change) => change,
+        Err(why) => return plain(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+    };
+    let (reply, answer) = oneshot::channel();
+    let request = handle::Request::Adjust { upstream, address, change, reply };
+    if let Err(reason) = context.handle.send(request) {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
+    }
+    match answer.await {
+        Ok(Ok(endpoint)) => json(StatusCode::OK, &endpoint),
+        Ok(Err(why)) => plain(StatusCode::NOT_FOUND, &format!("{why}\n")),
+        Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down\n"),
     }
 }
 

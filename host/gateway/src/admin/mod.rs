@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread of its own, so that neither traffic nor a long compilation keeps `/healthz` from answering.
 
+mod adjust;
 mod answer;
 pub(crate) mod client;
 pub(crate) mod doors;

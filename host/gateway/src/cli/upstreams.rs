@@ -1,6 +1,8 @@
 //! `witgate upstreams`
 
-use clap::Args;
+mod set;
+
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use witgate_config::model::{Upstream, UpstreamProtocol};
 
@@ -9,13 +11,21 @@ use super::place::ConfigPlace;
 use crate::control::source::Source;
 use crate::exit::Outcome;
 
-/// List the upstreams of a configuration and their endpoints.
+/// List the upstreams of a configuration and their endpoints, or change an endpoint of a running gateway.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     config: ConfigPlace,
     #[command(flatten)]
     format: Format,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Set(set::Arguments),
 }
 
 #[derive(Serialize)]
@@ -29,6 +39,9 @@ struct Row {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if let Some(Command::Set(arguments)) = &arguments.command {
+        return set::run(arguments);
+    }
     let reading = Source::Path(arguments.config.path()).read()?;
     let rows: Vec<Row> =
         reading.config.upstreams.iter().map(|(name, upstream)| row(name, upstream)).collect();
@@ -54,6 +67,6 @@ fn row(name: &str, upstream: &Upstream) -> Row {
             UpstreamProtocol::Http2 => "h2",
         },
         tls: upstream.tls.is_some(),
-        balancer: upstream.balancer.clone(),
+        balancer: upstream.balancer.kind.clone(),
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
 use witgate_proxy::telemetry::Telemetry;
+use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
 
 use super::status::{Change, Phase, Status};
 
@@ -38,6 +39,17 @@ pub(crate) enum Request {
         /// The version that failed, as [`Plugin::version`](witgate_proxy::pipeline::plugin::Plugin::version) tells it: if
         /// another is in service by now, nothing is done.
         version: u64,
+    },
+    /// Change the weight of an endpoint or drain it, by hand.
+    Adjust {
+        /// Name of the upstream.
+        upstream: String,
+        /// The endpoint, `host:port`.
+        address: String,
+        /// What is to change.
+        change: EndpointChange,
+        /// Who wants to know how it stands then, or why it does not exist.
+        reply: oneshot::Sender<Result<EndpointStatus, String>>,
     },
     /// Finish what is in flight and end.
     Drain {

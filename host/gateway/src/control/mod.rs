@@ -21,6 +21,7 @@ use witgate_config::{Config, Problems};
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
+use witgate_proxy::upstream::adjust;
 use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
@@ -192,6 +193,10 @@ impl Control {
                     let _ = reply.send(change);
                 }
                 Ok(Request::Revert { binding, version }) => self.revert(&binding, version),
+                Ok(Request::Adjust { upstream, address, change, reply }) => {
+                    let snapshot = self.service.data_plane.snapshot();
+                    let _ = reply.send(adjust(&snapshot, &upstream, &address, &change));
+                }
                 Ok(Request::Drain { reason }) => return self.drain(&reason),
                 Err(RecvTimeoutError::Timeout) => {
                     self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1)

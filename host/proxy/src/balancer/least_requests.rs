@@ -3,119 +3,101 @@
 //! Choose it when requests differ much in cost, or endpoints in speed. Two choices are nearly as good as looking at all
 //! of them, cost the same for any number, and do not send every core to the same idle endpoint at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use witgate_config::{Problems, Settings as Written};
 
-use super::{Balancer, BalancerKind, Candidate, Pick};
+use super::draw::Draw;
+use super::{Balancer, BalancerKind, Candidate, Group, NoSettings as Settings, Pick, Policy};
 
 /// The row of the table.
-pub const KIND: BalancerKind = BalancerKind {
+pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "least-requests",
     summary: "the less busy of two drawn by weight; for requests or endpoints that differ in speed",
-    build: |weights| Box::new(LeastRequests::new(weights)),
+    build,
 };
 
-/// Draws before all endpoints are looked at: enough unless most of them are unusable.
-const DRAWS: usize = 8;
+fn build(settings: &Written) -> Result<Box<dyn Policy>, Problems> {
+    settings.parse::<Settings>()?;
+    Ok(Box::new(LeastRequests))
+}
 
 /// The policy.
-pub struct LeastRequests {
-    /// The sum of the weights up to and including each endpoint's.
-    sums: Box<[u64]>,
-    seed: AtomicU64,
-}
+struct LeastRequests;
 
-impl LeastRequests {
-    fn new(weights: &[u32]) -> Self {
-        let mut sum = 0;
-        let sums = weights.iter().map(|weight| {
-            sum += u64::from(*weight);
-            sum
-        });
-        LeastRequests { sums: sums.collect(), seed: AtomicU64::new(0) }
-    }
-
-    fn draw(&self) -> Option<usize> {
-        let total = *self.sums.last().filter(|total| **total > 0)?;
-        // SplitMix64: a counter, well mixed.
-        let mut point = self.seed.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        point = (point ^ (point >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        point = (point ^ (point >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        point ^= point >> 31;
-        let point = (u128::from(point) * u128::from(total)) >> 64;
-        Some(self.sums.partition_point(|sum| u128::from(*sum) <= point))
+impl Policy for LeastRequests {
+    fn balancer(&self, group: Group) -> Box<dyn Balancer> {
+        Box::new(LessBusy { draw: Draw::new(&group.candidates), candidates: group.candidates })
     }
 }
 
-impl Balancer for LeastRequests {
-    fn pick(&self, pick: &Pick<'_>, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let mut first = None;
-        for _ in 0..DRAWS {
-            let index = self.draw()?;
-            match first {
-                _ if first == Some(index) || !usable(index) => {}
-                None => first = Some(index),
-                Some(first) => return Some(less_busy(pick.endpoints, first, index)),
-            }
-        }
-        first.or_else(|| {
-            let all =
-                (0..pick.endpoints.len()).filter(|index| pick.endpoints[*index].weight > 0 && usable(*index));
-            all.reduce(|best, index| less_busy(pick.endpoints, best, index))
+/// Picks the less busy of two.
+struct LessBusy {
+    draw: Draw,
+    candidates: Vec<Candidate>,
+}
+
+impl Balancer for LessBusy {
+    fn pick(&self, _pick: &Pick, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.draw.better_of_two(usable, |first, second| {
+            let (one, other) = (&self.candidates[first], &self.candidates[second]);
+            let load = other.load() as u64 * u64::from(one.weight);
+            if load < one.load() as u64 * u64::from(other.weight) { second } else { first }
         })
     }
 }
 
-/// The one with fewer requests for its weight; the first of equals.
-fn less_busy(endpoints: &[Candidate], first: usize, second: usize) -> usize {
-    let load = |index: usize| endpoints[index].active.load(Ordering::Relaxed) as u64 + 1;
-    let weight = |index: usize| u64::from(endpoints[index].weight);
-    if load(second) * weight(first) < load(first) * weight(second) { second } else { first }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
 
+    use super::super::tests::{group, worst_error};
     use super::*;
 
-    fn candidates(loads: &[(u32, usize)]) -> Vec<Candidate> {
-        let candidate = |(weight, active): &(u32, usize)| Candidate {
-            weight: *weight,
-            active: Arc::new(AtomicUsize::new(*active)),
-        };
-        loads.iter().map(candidate).collect()
-    }
-
-    fn counts(endpoints: &[Candidate], rounds: usize, usable: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        let policy =
-            LeastRequests::new(&endpoints.iter().map(|endpoint| endpoint.weight).collect::<Vec<_>>());
-        let mut counts = vec![0; endpoints.len()];
+    /// How often each of some endpoints with these weights and loads is picked.
+    fn counts(loads: &[(u32, usize)], rounds: usize) -> Vec<usize> {
+        let weights: Vec<u32> = loads.iter().map(|(weight, _)| *weight).collect();
+        let group = group(&weights);
+        for (candidate, (_, active)) in group.candidates.iter().zip(loads) {
+            candidate.active.store(*active, Ordering::Relaxed);
+        }
+        let balancer = LeastRequests.balancer(group);
+        let mut counts = vec![0; loads.len()];
         for _ in 0..rounds {
-            if let Some(index) = policy.pick(&Pick { endpoints, hash_key: None }, usable) {
-                counts[index] += 1;
-            }
+            counts[balancer.pick(&Pick::default(), &|_| true).unwrap()] += 1;
         }
         counts
     }
 
     #[test]
     fn the_busiest_is_avoided() {
-        let counts = counts(&candidates(&[(1, 0), (1, 50), (1, 0)]), 300, &|_| true);
+        let counts = counts(&[(1, 0), (1, 50), (1, 0)], 300);
+        // It is picked only where it was drawn eight times in a row.
         assert!(counts[1] < 10, "{counts:?}");
         assert!(counts[0] > 50 && counts[2] > 50, "{counts:?}");
     }
 
     #[test]
     fn a_heavier_endpoint_may_be_busier() {
-        let counts = counts(&candidates(&[(10, 5), (1, 2)]), 100, &|_| true);
+        let counts = counts(&[(10, 5), (1, 2)], 100);
         assert!(counts[0] > counts[1], "{counts:?}");
     }
 
     #[test]
-    fn the_only_usable_one_of_many_is_found() {
-        let endpoints = candidates(&[(1, 0); 1000]);
-        assert_eq!(counts(&endpoints, 20, &|index| index == 777)[777], 20);
-        assert_eq!(counts(&candidates(&[(0, 0), (0, 0)]), 20, &|_| true), [0, 0]);
+    fn idle_endpoints_of_equal_weight_are_picked_equally_often() {
+        let counts = counts(&[(3, 0); 5], 50_000);
+        assert!(worst_error(&[3; 5], &counts) < 0.08, "{counts:?}");
+    }
+
+    /// Requests that stay: the loads settle in proportion to the weights.
+    #[test]
+    fn loads_settle_by_weight() {
+        let weights = [1, 2, 4];
+        let group = group(&weights);
+        let loads: Vec<_> = group.candidates.iter().map(|candidate| candidate.active.clone()).collect();
+        let balancer = LeastRequests.balancer(group);
+        for _ in 0..7000 {
+            loads[balancer.pick(&Pick::default(), &|_| true).unwrap()].fetch_add(1, Ordering::Relaxed);
+        }
+        let counts: Vec<usize> = loads.iter().map(|load| load.load(Ordering::Relaxed)).collect();
+        assert!(worst_error(&weights, &counts) < 0.02, "{counts:?}");
     }
 }

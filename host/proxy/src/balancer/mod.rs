@@ -1,35 +1,120 @@
 //! Balancing policies: each a file and a row of [`BALANCERS`].
 //!
-//! A policy sees weights, requests in flight and the key of a request; which endpoints are usable (breaker, weight,
-//! tried before) is decided outside. A pick costs the same for 10,000 endpoints as for three.
+//! All files have one shape: what the policy is and when to choose it, its `KIND`, its `Settings`, the policy, the
+//! balancer it makes, tests. A [`Policy`] lives as long as its settings stay the same and makes a [`Balancer`] for each
+//! set of endpoints. Which endpoints are usable is decided outside, seldom, by handing a policy another set; what a
+//! balancer asks for each pick is only a last check. So a pick costs the same for 10,000 endpoints as for three.
 
-pub mod least_requests;
-pub mod round_robin;
+mod bound;
+pub(crate) mod clock;
+mod draw;
+mod key;
+mod latency;
+mod least_requests;
+mod maglev;
+mod peak_ewma;
+mod ring_hash;
+mod round_robin;
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// What a policy may look at to pick an endpoint.
-pub struct Pick<'a> {
+use http::HeaderMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use witgate_config::{Problems, Settings};
+
+pub use latency::Latency;
+
+/// A policy with its settings, and with what it remembers from one set of endpoints to the next.
+pub trait Policy: Send + Sync {
+    /// Makes a balancer for a group of endpoints.
+    fn balancer(&self, group: Group) -> Box<dyn Balancer>;
+
+    /// The hash of what binds a request to an endpoint; none where the policy binds none, or the request has no such
+    /// thing.
+    fn hash(&self, _caller: &Caller<'_>) -> Option<u64> {
+        None
+    }
+
+    /// Called with what became of each attempt at an endpoint.
+    fn observe(&self, _latency: &Latency, _outcome: Outcome) {}
+
+    /// Whether its balancers want to know how many requests are in flight in their group.
+    fn counts_in_flight(&self) -> bool {
+        false
+    }
+}
+
+/// Picks among the endpoints of one group. Shared by all cores.
+pub trait Balancer: Send + Sync {
+    /// The index of the endpoint to use among those for which `usable` says yes; none if there is none.
+    fn pick(&self, pick: &Pick, usable: &dyn Fn(usize) -> bool) -> Option<usize>;
+}
+
+/// Endpoints that share requests, each with a weight above 0.
+pub struct Group {
     /// The endpoints.
-    pub endpoints: &'a [Candidate],
-    /// The key for hashing policies.
-    pub hash_key: Option<&'a [u8]>,
+    pub candidates: Vec<Candidate>,
+    /// Which of the groups of its upstream it is: the same from one set of endpoints to the next.
+    pub place: usize,
+    /// The largest weight in the upstream, whether or not that endpoint is usable now.
+    pub heaviest: u32,
+    /// Endpoints of the upstream, whether or not they are usable now.
+    pub endpoints: usize,
 }
 
 /// One endpoint as a policy sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Candidate {
-    /// Relative share; 0 takes no new requests.
+    /// `host:port`. What hashes go by, so that the order in which endpoints are written does not matter.
+    pub name: Arc<str>,
+    /// Relative share, above 0.
     pub weight: u32,
     /// Requests in flight, over all cores.
     pub active: Arc<AtomicUsize>,
+    /// How fast it answers, if the policy observes that.
+    pub latency: Arc<Latency>,
 }
 
-/// A policy with its state, shared by all cores.
-pub trait Balancer: Send + Sync {
-    /// The index of the endpoint to use among those for which `usable` says yes; none if there is none.
-    fn pick(&self, pick: &Pick<'_>, usable: &dyn Fn(usize) -> bool) -> Option<usize>;
+impl Candidate {
+    /// Requests in flight if it took one more.
+    fn load(&self) -> usize {
+        self.active.load(Ordering::Relaxed) + 1
+    }
+}
+
+/// What a balancer may know of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pick {
+    /// What [`Policy::hash`] said.
+    pub hash: Option<u64>,
+    /// Requests in flight in the group, if the policy wants to know.
+    pub in_flight: usize,
+}
+
+/// What binds a request to an endpoint may be made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The headers of the request.
+    pub headers: &'a HeaderMap,
+    /// The path the client asked for, normalised.
+    pub path: &'a str,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The key a routing plugin chose. It takes precedence.
+    pub hash_key: Option<&'a [u8]>,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer began within this time.
+    Answered(Duration),
+    /// The endpoint failed within this time.
+    Failed(Duration),
 }
 
 /// A row of the table: one policy.
@@ -38,9 +123,95 @@ pub struct BalancerKind {
     pub kind: &'static str,
     /// When to choose it, in one sentence.
     pub summary: &'static str,
-    /// Makes one for a number of endpoints with these weights.
-    pub build: fn(&[u32]) -> Box<dyn Balancer>,
+    /// Parses the settings.
+    pub build: fn(&Settings) -> Result<Box<dyn Policy>, Problems>,
 }
 
 /// Every policy.
-pub const BALANCERS: &[BalancerKind] = &[round_robin::KIND, least_requests::KIND];
+pub const BALANCERS: &[BalancerKind] =
+    &[round_robin::KIND, least_requests::KIND, peak_ewma::KIND, ring_hash::KIND, maglev::KIND];
+
+/// Settings of a policy that has none.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoSettings {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The row of a kind, with settings, as the configuration would have them.
+    pub(crate) fn policy(kind: &str, settings: serde_json::Value) -> Result<Box<dyn Policy>, Problems> {
+        let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
+        let row = BALANCERS.iter().find(|row| row.kind == kind).expect("a known kind");
+        (row.build)(&Settings::unwritten("upstreams.a.balancer", value))
+    }
+
+    /// A group of endpoints with these weights, called `e0:80`, `e1:80`...
+    pub(crate) fn group(weights: &[u32]) -> Group {
+        let candidate = |(index, weight): (usize, &u32)| Candidate {
+            name: format!("e{index}:80").into(),
+            weight: *weight,
+            active: Arc::default(),
+            latency: Arc::default(),
+        };
+        let candidates: Vec<Candidate> = weights.iter().enumerate().map(candidate).collect();
+        let heaviest = weights.iter().copied().max().unwrap_or(1);
+        Group { endpoints: candidates.len(), candidates, place: 0, heaviest }
+    }
+
+    /// The largest distance of a share of picks from the share of the weight, in relation to the latter.
+    pub(crate) fn worst_error(weights: &[u32], counts: &[usize]) -> f64 {
+        let (total, picks) = (weights.iter().sum::<u32>(), counts.iter().sum::<usize>());
+        let errors = weights.iter().zip(counts).map(|(weight, count)| {
+            let fair = f64::from(*weight) / f64::from(total) * picks as f64;
+            (*count as f64 - fair).abs() / fair
+        });
+        errors.fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn every_row_has_a_kind_of_its_own_and_settings_that_refuse_unknown_keys() {
+        for (index, row) in BALANCERS.iter().enumerate() {
+            assert!(BALANCERS[..index].iter().all(|other| other.kind != row.kind), "{}", row.kind);
+            assert!(policy(row.kind, serde_json::json!({})).is_ok(), "{}", row.kind);
+            let problems = policy(row.kind, serde_json::json!({ "no such key": 1 })).err().expect("refused");
+            assert_eq!(problems.len(), 1, "{}", row.kind);
+        }
+    }
+
+    /// The rule of the house: a pick looks at a few endpoints, however many there are, also while half of them are
+    /// unusable and the set has not been made anew yet.
+    #[test]
+    fn a_pick_among_ten_thousand_looks_at_a_few() {
+        for row in BALANCERS {
+            let group = group(&[1; 10_000]);
+            let balancer = policy(row.kind, serde_json::json!({})).expect("built").balancer(group);
+            for usable in [|_: usize| true, |index| index % 2 == 0, |index| index >= 5000] {
+                let looks = std::cell::Cell::new(0);
+                let usable = |index: usize| {
+                    looks.set(looks.get() + 1);
+                    usable(index)
+                };
+                for number in 0..1000_u64 {
+                    let hash = Some(key::hash(&number.to_le_bytes(), 0));
+                    let picked = balancer.pick(&Pick { hash, in_flight: 0 }, &usable);
+                    assert!(picked.is_some(), "{}", row.kind);
+                }
+                assert!(looks.get() < 8 * 1000, "{} looked at {} for 1000 picks", row.kind, looks.get());
+            }
+        }
+    }
+
+    #[test]
+    fn the_only_usable_one_of_many_is_found_and_none_if_there_is_none() {
+        for row in BALANCERS {
+            let balancer =
+                policy(row.kind, serde_json::json!({})).expect("built").balancer(group(&[3; 1000]));
+            for _ in 0..20 {
+                assert_eq!(balancer.pick(&Pick::default(), &|index| index == 777), Some(777), "{}", row.kind);
+            }
+            assert_eq!(balancer.pick(&Pick::default(), &|_| false), None, "{}", row.kind);
+        }
+    }
+}

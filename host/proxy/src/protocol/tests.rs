@@ -386,8 +386,18 @@ pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
 fn upstream(origin: SocketAddr) -> model::Upstream {
     let second = Duration::from_secs(1);
     model::Upstream {
-        endpoints: vec![model::Endpoint { host: origin.ip().to_string(), port: origin.port(), weight: 1 }],
-        balancer: "round-robin".into(),
+        endpoints: vec![model::Endpoint {
+            host: origin.ip().to_string(),
+            port: origin.port(),
+            weight: 1,
+            priority: 0,
+            zone: None,
+        }],
+        balancer: model::Balancer { kind: "round-robin".into(), ..Default::default() },
+        sticky: None,
+        slow_start: None,
+        spill_below: 0.7,
+        panic_below: 0.1,
         protocol: model::UpstreamProtocol::Http1,
         tls: None,
         connect_timeout: second,

@@ -84,7 +84,7 @@ fn build_upstreams(
     let mut upstreams = HashMap::new();
     for (name, settings) in &config.upstreams {
         let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
-        match Upstream::build(name, settings, before) {
+        match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {
             Ok(upstream) => {
                 upstreams.insert(upstream.name.clone(), upstream);
             }

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::fault::FaultKind;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
-use crate::upstream::{self, BreakerState, EndpointStatus};
+use crate::upstream::{self, Availability, BreakerState, EndpointStatus, UpstreamStatus};
 
 /// Words of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -22,6 +22,15 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// The states of a breaker, with their words.
 const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
+
+/// What an endpoint may be.
+const AVAILABILITIES: [Availability; 5] = [
+    Availability::Available,
+    Availability::Probing,
+    Availability::Unhealthy,
+    Availability::Resting,
+    Availability::Drained,
+];
 
 /// The labels of a family that has one sample only.
 const NO_LABELS: [(&str, &str); 0] = [];
@@ -212,11 +221,14 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
             .iter()
             .flat_map(|upstream| upstream.endpoints.iter().map(move |endpoint| (upstream, endpoint)))
     };
-    let gauges: [(&str, &str, Number); 3] = [
+    let gauges: [(&str, &str, Number); 4] = [
         ("witgate_upstream_active_requests", "Requests in flight", |endpoint| endpoint.active),
         ("witgate_upstream_connections_open", "Connections open", |endpoint| endpoint.connections),
         ("witgate_upstream_connections_idle", "Connections that wait for a request", |endpoint| {
             endpoint.idle
+        }),
+        ("witgate_upstream_endpoint_weight", "Weight, and 0 for an endpoint that is drained", |endpoint| {
+            if endpoint.availability == Availability::Drained { 0 } else { endpoint.weight as usize }
         }),
     ];
     for (name, help, read) in gauges {
@@ -226,6 +238,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
             family.gauge(&labels, read(endpoint) as i64)?;
         }
     }
+    balancing(&upstreams, encoder)?;
     let help = "1 for the state the breaker is in, 0 for the others";
     let mut family = Family::gauges(encoder, "witgate_upstream_breaker", help)?;
     for (upstream, endpoint) in endpoints() {
@@ -244,6 +257,34 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
         for (event, endpoint, count) in upstream.event_counts() {
             let endpoint = endpoint.as_deref().unwrap_or(NONE);
             family.counter(&[("upstream", &**name), ("endpoint", endpoint), ("event", event)], count)?;
+        }
+    }
+    Ok(())
+}
+
+/// Who takes requests.
+fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let help = "1 where so few endpoints are usable that health is not believed";
+    let mut family = Family::gauges(encoder, "witgate_upstream_panic", help)?;
+    for upstream in upstreams {
+        family.gauge(&[("upstream", upstream.name.as_str())], i64::from(upstream.panics))?;
+    }
+    let help = "Endpoints, by whether they take requests and what keeps them from it";
+    let mut family = Family::gauges(encoder, "witgate_upstream_endpoints", help)?;
+    for upstream in upstreams {
+        for availability in AVAILABILITIES {
+            let count = upstream.endpoints.iter().filter(|endpoint| endpoint.availability == availability);
+            let labels = [("upstream", upstream.name.as_str()), ("availability", availability.as_str())];
+            family.gauge(&labels, count.count() as i64)?;
+        }
+    }
+    let help = "Average latency as the balancer sees it: rising at once, falling slowly";
+    let mut family = Family::gauges(encoder, "witgate_upstream_latency_ewma_seconds", help)?;
+    for upstream in upstreams {
+        for endpoint in &upstream.endpoints {
+            let Some(micros) = endpoint.latency_micros else { continue };
+            let labels = [("upstream", upstream.name.as_str()), ("endpoint", endpoint.address.as_str())];
+            family.gauge_of(&labels, micros as f64 / 1e6)?;
         }
     }
     Ok(())
@@ -300,6 +341,9 @@ mod tests {
             format!("witgate_upstream_active_requests{{{labels}}} 0"),
             format!("witgate_upstream_breaker{{{labels},state=\"closed\"}} 1"),
             format!("witgate_upstream_breaker{{{labels},state=\"open\"}} 0"),
+            format!("witgate_upstream_endpoint_weight{{{labels}}} 1"),
+            "witgate_upstream_endpoints{upstream=\"users\",availability=\"available\"} 1".to_owned(),
+            "witgate_upstream_panic{upstream=\"users\"} 0".to_owned(),
             "witgate_snapshot_version{} 1".to_owned(),
         ] {
             assert!(metrics.lines().any(|written| written == line), "{line}\n{metrics}");

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 
+use super::affinity::Affinity;
 use super::breaker::Pass;
-use super::endpoint::Endpoint;
+use super::endpoint::{Availability, Endpoint};
 use super::observe::{Failing, Sign, tell};
 use super::{BreakerState, Upstream};
-use crate::balancer::Pick;
 use crate::fault::{Fault, FaultKind};
 
 /// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
@@ -27,39 +27,69 @@ pub(super) struct Attempt {
 }
 
 impl Upstream {
-    /// Picks an endpoint that is in service, has a weight, and was not tried before.
+    /// Picks an endpoint that takes requests and was not tried before: the one of the request's session, or else one of
+    /// the balancer's choice.
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After` if only breakers stand in the way, else `NoEndpoint`.
-    pub(super) fn pick(self: &Arc<Self>, hash_key: Option<&[u8]>, tried: &[usize]) -> Result<Attempt, Fault> {
-        let pick = Pick { endpoints: &self.candidates, hash_key };
-        let usable = |index: usize| {
-            self.candidates[index].weight > 0
-                && !tried.contains(&index)
-                && self.endpoints[index].breaker.would_pass()
-        };
+    pub(super) fn pick(self: &Arc<Self>, affinity: Affinity, tried: &[usize]) -> Result<Attempt, Fault> {
+        let view = self.view.load();
+        let usable = |index: usize| !tried.contains(&index) && self.endpoints[index].would_take(view.panics);
+        let session = affinity.session.map(|session| session.endpoint);
+        if let Some(index) = session.filter(|index| view.standings[*index].is_wanted() && usable(*index))
+            && let Some(attempt) = self.enter(index)
+        {
+            return Ok(attempt);
+        }
         // Another core may take the one probe between the look and the step; then the look finds it taken.
         for _ in 0..self.endpoints.len() {
-            let Some(index) = self.balancer.pick(&pick, &usable) else { break };
-            let endpoint = &self.endpoints[index];
-            if let Some(pass) = endpoint.breaker.enter() {
-                endpoint.active.fetch_add(1, Ordering::Relaxed);
-                return Ok(Attempt {
-                    upstream: self.clone(),
-                    index,
-                    pass,
-                    begun: Cell::new(Instant::now()),
-                    failed: Cell::new(false),
-                });
+            let Some(index) = view.pick(affinity.hash, &|place| self.in_flight(place), &usable) else {
+                break;
+            };
+            if let Some(attempt) = self.enter(index) {
+                return Ok(attempt);
             }
         }
-        Err(self.no_endpoint())
+        self.last_resort(tried).ok_or_else(|| self.no_endpoint())
+    }
+
+    /// The view may be a moment old: before a request is refused, all endpoints are looked at. Where none is usable, and
+    /// not only because the rest was tried, that is a reason to panic.
+    fn last_resort(self: &Arc<Self>, tried: &[usize]) -> Option<Attempt> {
+        let start = fastrand::usize(..self.endpoints.len().max(1));
+        let all = || (start..self.endpoints.len()).chain(0..start).filter(|index| !tried.contains(index));
+        let weighted =
+            |index: &usize| self.endpoints[*index].share.weight(self.config.endpoints[*index].weight) > 0;
+        let may_panic = tried.is_empty() && self.config.panic_below > 0.0;
+        let panics: &[bool] = if may_panic { &[false, true] } else { &[false] };
+        panics.iter().find_map(|panics| {
+            let usable = all().filter(|index| self.endpoints[*index].would_take(*panics)).filter(weighted);
+            usable.into_iter().find_map(|index| self.enter(index))
+        })
+    }
+
+    /// Takes an endpoint, if its breaker lets the request through.
+    fn enter(self: &Arc<Self>, index: usize) -> Option<Attempt> {
+        let endpoint = &self.endpoints[index];
+        let pass = endpoint.breaker.enter()?;
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
+        if let Some(crowd) = self.crowds.get(self.places[index]) {
+            crowd.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Attempt {
+            upstream: self.clone(),
+            index,
+            pass,
+            begun: Cell::new(Instant::now()),
+            failed: Cell::new(false),
+        })
     }
 
     fn no_endpoint(&self) -> Fault {
-        let weighted =
-            self.candidates.iter().zip(&self.endpoints).filter(|(candidate, _)| candidate.weight > 0);
-        let resting = weighted.filter(|(_, endpoint)| endpoint.breaker.state() != BreakerState::Closed);
+        let wanted = self.config.endpoints.iter().zip(&self.endpoints).filter(|(settings, endpoint)| {
+            endpoint.share.weight(settings.weight) > 0 && !endpoint.share.is_drained()
+        });
+        let resting = wanted.filter(|(_, endpoint)| endpoint.breaker.state() != BreakerState::Closed);
         match resting.map(|(_, endpoint)| endpoint.breaker.rests_for()).min() {
             Some(rest) => Fault::new(FaultKind::BreakerOpen)
                 .cause(self.name.to_string())
@@ -75,10 +105,27 @@ fn whole_seconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
+impl Endpoint {
+    /// Whether it would take a request now; the last look of a pick.
+    fn would_take(&self, panics: bool) -> bool {
+        match self.availability() {
+            Availability::Available => true,
+            Availability::Probing => self.breaker.would_pass(),
+            Availability::Unhealthy => panics && self.breaker.would_pass(),
+            Availability::Resting | Availability::Drained => false,
+        }
+    }
+}
+
 impl Attempt {
     /// The endpoint.
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.upstream.endpoints[self.index]
+    }
+
+    /// Since the request was begun to be sent.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.get().elapsed()
     }
 
     /// The request is about to be sent, on a connection that is there.
@@ -89,7 +136,7 @@ impl Attempt {
 
     /// A response head came that speaks for the endpoint.
     pub(super) fn answered(&self) {
-        tell(self, Sign::Answered { within: self.begun.get().elapsed() });
+        tell(self, Sign::Answered { within: self.elapsed() });
     }
 
     /// The whole response came.
@@ -111,6 +158,9 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);
+        if let Some(crowd) = self.upstream.crowds.get(self.upstream.places[self.index]) {
+            crowd.fetch_sub(1, Ordering::Relaxed);
+        }
         endpoint.breaker.leave(self.pass);
     }
 }

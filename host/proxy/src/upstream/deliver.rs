@@ -39,7 +39,7 @@ pub(super) async fn deliver(
     let mut tried = Vec::new();
     let mut last = None;
     loop {
-        let attempt = match upstream.pick(order.hash_key, &tried) {
+        let attempt = match upstream.pick(order.affinity, &tried) {
             Ok(attempt) => attempt,
             Err(fault) => return Err(last.unwrap_or(fault)),
         };

@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
+use serde::Serialize;
 use witgate_config::{Problem, model};
 
+use super::BreakerState;
 use super::breaker::Breaker;
+use super::share::Share;
+use super::slow_start::Newness;
+use crate::balancer::Latency;
 
 /// An endpoint. It survives a reload of its upstream as long as host, port, protocol and TLS stay the same.
 #[derive(Debug)]
@@ -24,6 +29,50 @@ pub(super) struct Endpoint {
     pub(super) active: Arc<AtomicUsize>,
     /// Connections open, over all cores.
     pub(super) connections: AtomicUsize,
+    /// How fast it answers, where the balancer observes that.
+    pub(super) latency: Arc<Latency>,
+    /// What an operator says about it.
+    pub(super) share: Arc<Share>,
+    /// Since when it has been in service.
+    pub(super) newness: Newness,
+}
+
+/// Whether an endpoint takes requests, and what keeps it from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Availability {
+    /// It takes requests.
+    Available,
+    /// Its breaker is half-open: it takes as many requests as that lets through.
+    Probing,
+    /// Its health is in doubt: it takes requests only in panic.
+    Unhealthy,
+    /// Its breaker is open: it takes none.
+    Resting,
+    /// An operator wants it to take none.
+    Drained,
+}
+
+impl Availability {
+    /// Whether requests may be sent, as far as this tells; in panic, health is not believed.
+    pub(super) fn takes_requests(self, panics: bool) -> bool {
+        match self {
+            Availability::Available | Availability::Probing => true,
+            Availability::Unhealthy => panics,
+            Availability::Resting | Availability::Drained => false,
+        }
+    }
+
+    /// The word for lists and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Availability::Available => "available",
+            Availability::Probing => "probing",
+            Availability::Unhealthy => "unhealthy",
+            Availability::Resting => "resting",
+            Availability::Drained => "drained",
+        }
+    }
 }
 
 impl Endpoint {
@@ -52,7 +101,22 @@ impl Endpoint {
             breaker: Breaker::default(),
             active: Arc::default(),
             connections: AtomicUsize::new(0),
+            latency: Arc::default(),
+            share: Arc::default(),
+            newness: Newness::default(),
         })
+    }
+
+    /// Whether it takes requests: what an operator, its breaker and its health say of it, the strictest first.
+    pub(super) fn availability(&self) -> Availability {
+        if self.share.is_drained() {
+            return Availability::Drained;
+        }
+        match self.breaker.state() {
+            BreakerState::Open => Availability::Resting,
+            BreakerState::HalfOpen => Availability::Probing,
+            BreakerState::Closed => Availability::Available,
+        }
     }
 }
 

@@ -19,6 +19,18 @@ pub(super) enum EventKind {
     BreakerOpened,
     /// A probe showed that the endpoint is back.
     BreakerClosed,
+    /// An operator wants the endpoint to take no new requests.
+    EndpointDrained,
+    /// An operator wants the endpoint to take requests again.
+    EndpointUndrained,
+    /// An operator wants the endpoint to have another weight than the file says.
+    WeightChanged,
+    /// An operator wants the endpoint to be as the file says.
+    EndpointReset,
+    /// So few endpoints are usable that health is not believed.
+    PanicBegan,
+    /// Health is believed again.
+    PanicEnded,
 }
 
 impl EventKind {
@@ -27,14 +39,25 @@ impl EventKind {
         match self {
             EventKind::BreakerOpened => "breaker-opened",
             EventKind::BreakerClosed => "breaker-closed",
+            EventKind::EndpointDrained => "endpoint-drained",
+            EventKind::EndpointUndrained => "endpoint-undrained",
+            EventKind::WeightChanged => "weight-changed",
+            EventKind::EndpointReset => "endpoint-reset",
+            EventKind::PanicBegan => "panic-began",
+            EventKind::PanicEnded => "panic-ended",
         }
     }
 
     /// How much it matters to whoever reads the log.
     pub(super) fn level(self) -> LogLevel {
         match self {
-            EventKind::BreakerOpened => LogLevel::Warn,
-            EventKind::BreakerClosed => LogLevel::Info,
+            EventKind::BreakerOpened | EventKind::PanicBegan => LogLevel::Warn,
+            EventKind::BreakerClosed
+            | EventKind::EndpointDrained
+            | EventKind::EndpointUndrained
+            | EventKind::WeightChanged
+            | EventKind::EndpointReset
+            | EventKind::PanicEnded => LogLevel::Info,
         }
     }
 }

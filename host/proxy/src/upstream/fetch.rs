@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::deliver::{Notes, deliver, within};
 use super::request::Order;
+use crate::balancer::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 
@@ -31,13 +32,16 @@ pub async fn fetch(
     let upstream = snapshot.upstreams.get(upstream).ok_or_else(unknown)?;
     let (parts, body) = request.into_parts();
     let root = PathAndQuery::from_static("/");
+    let (headers, path) = (&parts.headers, parts.uri.path());
+    let caller = Caller { headers, path, client: None, hash_key: None };
     let order = Order {
         method: &parts.method,
         target: parts.uri.path_and_query().unwrap_or(&root),
         headers: &parts.headers,
         authority: None,
         upgrade: None,
-        hash_key: None,
+        affinity: upstream.affinity(&caller),
+        without_cookie: None,
         passport: None,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);

@@ -1,10 +1,12 @@
 //! What a walk wants of its upstream, said as an order, and what became of it, said to the record.
 
 use http::Response;
+use http::header::SET_COOKIE;
 use witgate_config::model::Action;
 
 use super::deliver::{Notes, deliver, within};
 use super::request::{Order, Passport};
+use crate::balancer::Caller;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
@@ -32,13 +34,20 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
         Some(Action::Forward(forward)) => forward.preserve_host,
         _ => false,
     };
+    let affinity = upstream.affinity(&Caller {
+        headers: &head.headers,
+        path: head.path(),
+        client: Some(head.client.address),
+        hash_key: exchange.hash_key.as_deref(),
+    });
     let order = Order {
         method: head.upstream_method.as_ref().unwrap_or(&head.method),
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
         headers: &head.headers,
         authority: preserve_host.then_some(&*head.authority),
         upgrade: exchange.upgrade.as_ref(),
-        hash_key: exchange.hash_key.as_deref(),
+        affinity,
+        without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         passport: Some(Passport {
             trace: &head.trace,
             request_id: &head.request_id,
@@ -49,6 +58,11 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     let mut notes = Notes::default();
     let delivered = within(deadline, deliver(upstream, &order, body, deadline, &mut notes)).await;
     exchange.record.attempts = notes.attempts;
+    if let (Ok(_), Some(endpoint)) = (&delivered, &notes.endpoint)
+        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
+    {
+        exchange.response_headers.append(SET_COOKIE, cookie);
+    }
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (name, endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::balancer::clock;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -56,7 +57,11 @@ async fn keep(snapshots: &ArcSwap<Snapshot>, telemetry: &Telemetry) {
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;
-        say_events(&snapshots.load_full(), telemetry);
+        let snapshot = snapshots.load_full();
+        for upstream in snapshot.upstreams.values() {
+            upstream.refresh(clock::now());
+        }
+        say_events(&snapshot, telemetry);
     }
 }
 

@@ -247,7 +247,8 @@ mod tests {
     use super::*;
 
     fn endpoint() -> Arc<Endpoint> {
-        let config = model::Endpoint { host: "a.example".into(), port: 80, weight: 1 };
+        let config =
+            model::Endpoint { host: "a.example".into(), port: 80, weight: 1, priority: 0, zone: None };
         Arc::new(Endpoint::new(&config, false, "").unwrap())
     }
 

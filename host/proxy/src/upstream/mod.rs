@@ -3,7 +3,8 @@
 //! | step | module | what happens |
 //! |---|---|---|
 //! | order | `forward`, `deliver` | what is wanted; which endpoints are tried, and how often |
-//! | pick | `attempt`, `breaker` | the balancer picks an endpoint whose breaker lets the request through |
+//! | affinity | `affinity`, `sticky` | the hash of its key, the session of its cookie |
+//! | pick | `attempt`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
 //! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
@@ -11,11 +12,14 @@
 //! | observe | `observe`, `events` | what the attempt shows of the endpoint; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
-//! What no request asks for is done by the [`keeper`].
+//! What no request asks for is done by the [`keeper`]: it makes the `view` anew when endpoints come and go. What an
+//! operator changes without a reload (`adjust`, `share`) and what is new (`slow_start`) shows there too.
 //!
 //! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
 //! belong to the core that made them.
 
+mod adjust;
+mod affinity;
 mod attempt;
 mod breaker;
 mod connect;
@@ -38,27 +42,39 @@ mod resolve;
 mod response;
 mod resumed;
 mod send;
+mod share;
+mod slow_start;
 mod socket;
+mod spread;
 mod status;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod upload;
+mod view;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 
-use crate::balancer::{BALANCERS, Balancer, Candidate};
+use crate::balancer::{BALANCERS, Policy, clock};
+pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use breaker::BreakerState;
+pub use endpoint::Availability;
 use endpoint::Endpoint;
 use events::Events;
 pub use fetch::fetch;
 pub use forward::forward;
 use limit::Limit;
+use slow_start::Newness;
 pub use status::{EndpointStatus, EventStatus, UpstreamStatus, status};
+use sticky::Sticky;
 use tls::Tls;
+use view::View;
 
 /// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled
 /// connections belong to the core that made them.
@@ -68,22 +84,30 @@ pub struct Upstream {
     /// What it was configured as.
     pub config: model::Upstream,
     endpoints: Vec<Arc<Endpoint>>,
-    candidates: Vec<Candidate>,
-    balancer: Box<dyn Balancer>,
+    /// Which group each endpoint belongs to.
+    places: Box<[usize]>,
+    policy: Arc<dyn Policy>,
+    /// Requests in flight of each group; none if the policy does not want to know.
+    crowds: Box<[AtomicUsize]>,
+    sticky: Option<Sticky>,
+    view: ArcSwap<View>,
+    /// Held while the view is made anew.
+    refreshing: Mutex<()>,
     limit: Arc<Limit>,
     events: Arc<Events>,
     tls: Option<Tls>,
 }
 
 impl Upstream {
-    /// Builds an upstream, or hands on the one before if nothing changed. Endpoints that stay keep their pools, breakers
-    /// and counters.
+    /// Builds an upstream, or hands on the one before if nothing changed. Endpoints that stay keep their pools, breakers,
+    /// counters, and what an operator has said about them. `zone` is the gateway's.
     ///
     /// # Errors
-    /// An unknown balancer; TLS files that cannot be read or used.
+    /// An unknown balancer, or settings it does not take; TLS files that cannot be read or used.
     pub(crate) fn build(
         name: &str,
         config: &model::Upstream,
+        zone: Option<&str>,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
@@ -93,43 +117,67 @@ impl Upstream {
             Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
         });
         let tls = tls.transpose().map_err(|more| problems.extend(more)).unwrap_or_default();
-        let same_tls = |previous: &&Arc<Upstream>| {
+        let same_tls = previous.is_some_and(|previous| {
             previous.tls.as_ref().map(|tls| tls.digest) == tls.as_ref().map(|tls| tls.digest)
                 && previous.config.protocol == config.protocol
+        });
+        let places = view::places(&config.endpoints, zone);
+        let unchanged = |previous: &&Arc<Upstream>| {
+            same_tls && problems.is_empty() && previous.config == *config && previous.places == places
         };
-        let previous = previous.filter(same_tls);
-        if let Some(previous) = previous.filter(|previous| problems.is_empty() && previous.config == *config)
-        {
+        if let Some(previous) = previous.filter(unchanged) {
             return Ok(previous.clone());
         }
-        let row = BALANCERS.iter().find(|row| row.kind == config.balancer);
-        if row.is_none() {
-            problems.push(unknown_balancer(name, &config.balancer));
-        }
-        let endpoints = build_endpoints(name, config, previous, &mut problems);
-        let (Some(row), true) = (row, problems.is_empty()) else { return Err(problems) };
-        let weights: Vec<u32> = config.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-        let candidate = |(endpoint, weight): (&Arc<Endpoint>, &u32)| Candidate {
-            weight: *weight,
-            active: endpoint.active.clone(),
-        };
-        Ok(Arc::new(Upstream {
-            name: name.into(),
+        let policy = build_policy(name, config, previous).map_err(|more| problems.extend(more));
+        let endpoints = build_endpoints(name, config, previous, same_tls, &mut problems);
+        let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
+        let groups = places.iter().max().map_or(0, |last| last + 1);
+        let crowds = if policy.counts_in_flight() { groups } else { 0 };
+        let name: Arc<str> = name.into();
+        let sticky = config.sticky.as_ref().map(|settings| Sticky::new(settings, &name, &endpoints));
+        let upstream = Upstream {
+            name,
             config: config.clone(),
-            candidates: endpoints.iter().zip(&weights).map(candidate).collect(),
             endpoints,
-            balancer: (row.build)(&weights),
+            places,
+            policy,
+            crowds: std::iter::repeat_with(AtomicUsize::default).take(crowds).collect(),
+            sticky,
+            view: ArcSwap::from_pointee(View::empty()),
+            refreshing: Mutex::default(),
             limit,
             events,
             tls,
-        }))
+        };
+        let now = clock::now();
+        let standings = (0..upstream.endpoints.len()).map(|index| upstream.standing(index, now)).collect();
+        upstream.view.store(Arc::new(upstream.view_of(standings)));
+        Ok(Arc::new(upstream))
     }
 }
 
+/// The policy; the one before, with what it remembers, if its settings are the same.
+fn build_policy(
+    name: &str,
+    config: &model::Upstream,
+    previous: Option<&Arc<Upstream>>,
+) -> Result<Arc<dyn Policy>, Problems> {
+    if let Some(previous) = previous.filter(|previous| previous.config.balancer == config.balancer) {
+        return Ok(previous.policy.clone());
+    }
+    match BALANCERS.iter().find(|row| row.kind == config.balancer.kind) {
+        Some(row) => (row.build)(&config.balancer.settings).map(Arc::from),
+        None => Err(vec![unknown_balancer(name, &config.balancer)]),
+    }
+}
+
+/// Endpoints that stay are carried over as they are, if they are reached in the same way (`same_tls`); if not, only what
+/// an operator has said about them is.
 fn build_endpoints(
     name: &str,
     config: &model::Upstream,
     previous: Option<&Arc<Upstream>>,
+    same_tls: bool,
     problems: &mut Problems,
 ) -> Vec<Arc<Endpoint>> {
     let mut known: HashMap<(&str, u16), &Arc<Endpoint>> = HashMap::new();
@@ -139,24 +187,33 @@ fn build_endpoints(
     let mut endpoints = Vec::new();
     for (index, settings) in config.endpoints.iter().enumerate() {
         let host = settings.host.trim_matches(['[', ']']);
-        if let Some(endpoint) = known.remove(&(host, settings.port)) {
+        let before = known.remove(&(host, settings.port));
+        if let Some(endpoint) = before.filter(|_| same_tls) {
             endpoints.push(endpoint.clone());
             continue;
         }
         let key = format!("upstreams.{name}.endpoints[{index}]");
         match Endpoint::new(settings, config.tls.is_some(), &key) {
-            Ok(endpoint) => endpoints.push(Arc::new(endpoint)),
+            Ok(mut endpoint) => {
+                match before {
+                    Some(before) => endpoint.share = before.share.clone(),
+                    // Those of a new upstream are all equally new.
+                    None if previous.is_some() => endpoint.newness = Newness::since(clock::now()),
+                    None => {}
+                }
+                endpoints.push(Arc::new(endpoint));
+            }
             Err(problem) => problems.push(problem),
         }
     }
     endpoints
 }
 
-fn unknown_balancer(upstream: &str, balancer: &str) -> Problem {
+fn unknown_balancer(upstream: &str, balancer: &model::Balancer) -> Problem {
     let kinds: Vec<&str> = BALANCERS.iter().map(|row| row.kind).collect();
     Problem {
-        message: format!("there is no balancer `{balancer}`"),
-        span: None,
+        message: format!("there is no balancer `{}`", balancer.kind),
+        span: balancer.settings.spans.get("").cloned(),
         key: format!("upstreams.{upstream}.balancer"),
         hint: Some(format!("balancers are {}", kinds.join(", "))),
     }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::attempt::Attempt;
 use super::breaker::Change;
 use super::events::EventKind;
+use crate::balancer::Outcome;
 use crate::fault::FaultKind;
 
 /// What an attempt has shown.
@@ -35,6 +36,16 @@ pub(super) enum Failing {
 /// Tells everybody who wants to know.
 pub(super) fn tell(attempt: &Attempt, sign: Sign) {
     breaker(attempt, sign);
+    balancer(attempt, sign);
+}
+
+fn balancer(attempt: &Attempt, sign: Sign) {
+    let outcome = match sign {
+        Sign::Answered { within } => Outcome::Answered(within),
+        Sign::Failed(_) => Outcome::Failed(attempt.elapsed()),
+        Sign::Completed => return,
+    };
+    attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
 
 fn breaker(attempt: &Attempt, sign: Sign) {

@@ -1,14 +1,19 @@
 //! The request an endpoint sees.
 
+use std::borrow::Cow;
+
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
 
+use super::affinity::Affinity;
 use super::endpoint::Endpoint;
 use super::upload::Upload;
+use crate::cookie;
 use crate::fault::{Fault, FaultKind};
 use crate::telemetry::trace::{REQUEST_ID, TraceContext};
 
@@ -23,7 +28,9 @@ pub(super) struct Order<'a> {
     pub(super) authority: Option<&'a str>,
     /// The protocol to switch to.
     pub(super) upgrade: Option<&'a HeaderValue>,
-    pub(super) hash_key: Option<&'a [u8]>,
+    pub(super) affinity: Affinity,
+    /// The cookie that is between the client and the gateway, and not for the endpoint.
+    pub(super) without_cookie: Option<&'a str>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
     pub(super) passport: Option<Passport<'a>>,
 }
@@ -57,6 +64,19 @@ impl Order<'_> {
         }
     }
 
+    /// The value of an end-to-end header as it is sent on; none if nothing is left of it. The session's cookie is the
+    /// gateway's own.
+    pub(super) fn outgoing<'v>(
+        &self,
+        name: &HeaderName,
+        value: &'v HeaderValue,
+    ) -> Option<Cow<'v, HeaderValue>> {
+        match self.without_cookie {
+            Some(cookie) if *name == COOKIE => cookie::without(value, cookie).map(Cow::Owned),
+            _ => Some(Cow::Borrowed(value)),
+        }
+    }
+
     /// Makes the request for an endpoint that speaks HTTP/2.
     ///
     /// # Errors
@@ -72,8 +92,11 @@ impl Order<'_> {
         }
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         for (name, value) in self.headers {
-            if !is_of_connection(name) {
-                headers.append(name, value.clone());
+            if is_of_connection(name) {
+                continue;
+            }
+            if let Some(value) = self.outgoing(name, value) {
+                headers.append(name, value.into_owned());
             }
         }
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -7,7 +7,8 @@ use serde::Serialize;
 use witgate_config::model::UpstreamProtocol;
 
 use super::events::Event;
-use super::{BreakerState, Upstream};
+use super::{Availability, BreakerState, Upstream};
+use crate::balancer::clock;
 use crate::snapshot::Snapshot;
 
 /// How an upstream stands, over all cores.
@@ -23,6 +24,8 @@ pub struct UpstreamStatus {
     pub max_connections: usize,
     /// Requests that wait for a connection.
     pub pending: usize,
+    /// Whether so few endpoints are usable that health is not believed.
+    pub panics: bool,
     /// Its endpoints, in the order written.
     pub endpoints: Vec<EndpointStatus>,
     /// Its latest changes of state, the oldest first.
@@ -47,8 +50,20 @@ pub struct EventStatus {
 pub struct EndpointStatus {
     /// `host:port`.
     pub address: String,
-    /// Its weight.
+    /// Its weight: the file's, or what an operator has said since.
     pub weight: u32,
+    /// The weight in the file, if an operator has said another.
+    pub written_weight: Option<u32>,
+    /// How many percent of its weight it takes: fewer than 100 while it is new.
+    pub percent: u32,
+    /// 0 comes first.
+    pub priority: u32,
+    /// Where it is.
+    pub zone: Option<String>,
+    /// Whether it takes requests, and what keeps it from it.
+    pub availability: Availability,
+    /// Its average latency in microseconds, where the balancer observes it.
+    pub latency_micros: Option<u64>,
     /// Requests in flight.
     pub active: usize,
     /// Connections open.
@@ -69,26 +84,42 @@ pub fn status(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
 
 impl Upstream {
     fn status(&self) -> UpstreamStatus {
-        let endpoints = self.candidates.iter().zip(&self.endpoints).map(|(candidate, endpoint)| {
-            let active = endpoint.active.load(Ordering::Relaxed);
-            let connections = endpoint.connections.load(Ordering::Relaxed);
-            let idle = match self.config.protocol {
-                UpstreamProtocol::Http1 => connections.saturating_sub(active),
-                UpstreamProtocol::Http2 if active == 0 => connections,
-                UpstreamProtocol::Http2 => 0,
-            };
-            let breaker = endpoint.breaker.state();
-            let (address, weight) = (endpoint.name.to_string(), candidate.weight);
-            EndpointStatus { address, weight, active, connections, idle, breaker }
-        });
+        let endpoints = (0..self.endpoints.len()).map(|index| self.endpoint_status(index));
         UpstreamStatus {
             name: self.name.to_string(),
-            balancer: self.config.balancer.clone(),
+            balancer: self.config.balancer.kind.clone(),
             connections: self.limit.open(),
             max_connections: self.config.max_connections,
             pending: self.limit.waiting(),
+            panics: self.view.load().panics,
             endpoints: endpoints.collect(),
             events: self.events.recent().into_iter().map(event_status).collect(),
+        }
+    }
+
+    /// How one of its endpoints stands.
+    pub(super) fn endpoint_status(&self, index: usize) -> EndpointStatus {
+        let (endpoint, settings) = (&self.endpoints[index], &self.config.endpoints[index]);
+        let standing = self.standing(index, clock::now());
+        let active = endpoint.active.load(Ordering::Relaxed);
+        let connections = endpoint.connections.load(Ordering::Relaxed);
+        EndpointStatus {
+            address: endpoint.name.to_string(),
+            weight: standing.weight,
+            written_weight: endpoint.share.other_weight(settings.weight).map(|_| settings.weight),
+            percent: standing.percent,
+            priority: settings.priority,
+            zone: settings.zone.clone(),
+            availability: standing.availability,
+            latency_micros: endpoint.latency.micros(),
+            active,
+            connections,
+            idle: match self.config.protocol {
+                UpstreamProtocol::Http1 => connections.saturating_sub(active),
+                UpstreamProtocol::Http2 if active == 0 => connections,
+                UpstreamProtocol::Http2 => 0,
+            },
+            breaker: endpoint.breaker.state(),
         }
     }
 

@@ -13,19 +13,26 @@ use crate::written::Scope;
 #[serde(untagged)]
 pub(super) enum Endpoint {
     Address(Text<EndpointAddress>),
-    Table(WeightedEndpoint),
+    Table(EndpointTable),
 }
 
-/// An endpoint with its share.
+/// An endpoint with its share and its place.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WeightedEndpoint {
+pub(super) struct EndpointTable {
     /// The address, e.g. `"127.0.0.1:9001"`.
     address: Text<EndpointAddress>,
     /// Share relative to its siblings. 0 takes no new requests.
     #[serde(default = "default_weight")]
     #[schemars(range(max = 1_000_000))]
     weight: u32,
+    /// Endpoints of priority 0 come first. Those of the next take what the ones before cannot: see `spill_below`.
+    #[serde(default)]
+    #[schemars(range(max = 127))]
+    priority: u32,
+    /// Where it is, e.g. `"eu-central-1a"`. Of a priority, endpoints in the gateway's own zone come first.
+    #[schemars(length(min = 1))]
+    zone: Option<String>,
 }
 
 fn default_weight() -> u32 {
@@ -42,10 +49,13 @@ pub(super) fn meant(
     let mut schemes = Vec::new();
     for (index, endpoint) in written.into_iter().enumerate() {
         let at = child(at, &index.to_string());
-        let (address, weight) = match endpoint {
-            Endpoint::Address(address) => (address.value, default_weight()),
-            Endpoint::Table(table) => (table.address.value, table.weight),
+        let table = match endpoint {
+            Endpoint::Address(address) => {
+                EndpointTable { address, weight: default_weight(), priority: 0, zone: None }
+            }
+            Endpoint::Table(table) => table,
         };
+        let EndpointTable { address: Text { value: address, .. }, weight, priority, zone } = table;
         let earlier = endpoints.iter().any(|known| known.host == address.host && known.port == address.port);
         if earlier {
             scope.report(
@@ -62,7 +72,7 @@ pub(super) fn meant(
             );
         }
         schemes.push(address.scheme);
-        endpoints.push(model::Endpoint { host: address.host, port: address.port, weight });
+        endpoints.push(model::Endpoint { host: address.host, port: address.port, weight, priority, zone });
     }
     if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
         scope.report(at, "all endpoints have weight 0, so none takes requests", None);

@@ -1,7 +1,10 @@
 //! `[upstreams.NAME]`: where requests go. Each of its tables is a file.
 
+mod balancer;
 mod breaker;
 mod endpoint;
+mod slow_start;
+mod sticky;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,20 +14,36 @@ use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
 use crate::scalar::{Duration, DurationOrOff, Text};
+use balancer::Balancer;
 use breaker::Breaker;
 use endpoint::Endpoint;
+use slow_start::SlowStart;
+use sticky::Sticky;
 
 /// Where requests go: one or more endpoints that do the same.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
 pub(crate) struct Upstream {
-    /// The endpoints: `"host:port"`, `"http://host"`, `"https://host"`, or a table with `address` and `weight`.
+    /// The endpoints: `"host:port"`, `"http://host"`, `"https://host"`, or a table with `address`, `weight`,
+    /// `priority` and `zone`.
     #[schemars(length(min = 1))]
     endpoints: Vec<Endpoint>,
-    /// The policy that picks among the endpoints, e.g. `round-robin` or `least-requests`.
-    #[schemars(length(min = 1))]
-    balancer: String,
+    /// The policy that picks among the endpoints: its kind alone, e.g. `round-robin`, or a table with its settings.
+    balancer: Balancer,
+    /// Sticky sessions: clients stay with their endpoint as long as it takes requests.
+    sticky: Option<Sticky>,
+    /// How endpoints that are new after a reload come in.
+    slow_start: SlowStart,
+    /// Own zone before other zones, priority 0 before 1: each takes all requests as long as this share of its endpoints
+    /// is usable. Below, it takes proportionally less, and the next takes what is left.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
+    spill_below: f64,
+    /// Where fewer than this share of all endpoints are usable, health is not believed: endpoints that checks or
+    /// ejection have taken out get requests again, rather than those left all of them. Drained endpoints and open
+    /// breakers stay as they are. 0 means never.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    panic_below: f64,
     /// The protocol spoken to the endpoints: `http1`, or `http2` (by ALPN over TLS, by prior knowledge in cleartext).
     protocol: Protocol,
     /// TLS towards the endpoints: `true`, or a table. Implied by `https://` endpoints.
@@ -65,7 +84,11 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
-            balancer: "round-robin".to_owned(),
+            balancer: Balancer::default(),
+            sticky: None,
+            slow_start: SlowStart::default(),
+            spill_below: 0.7,
+            panic_below: 0.1,
             protocol: Protocol::Http1,
             tls: None,
             connect_timeout: Text::of("2s"),
@@ -88,7 +111,11 @@ impl Section for Upstream {
         let (endpoints, https) = endpoint::meant(self.endpoints, &child(at, "endpoints"), scope);
         Some(model::Upstream {
             endpoints,
-            balancer: self.balancer,
+            balancer: self.balancer.meant(&child(at, "balancer"), scope),
+            sticky: self.sticky.map(|sticky| sticky.meant(&child(at, "sticky"), scope)),
+            slow_start: self.slow_start.meant(&child(at, "slow_start"), scope),
+            spill_below: self.spill_below,
+            panic_below: self.panic_below,
             protocol: match self.protocol {
                 Protocol::Http1 => model::UpstreamProtocol::Http1,
                 Protocol::Http2 => model::UpstreamProtocol::Http2,

@@ -67,7 +67,7 @@ impl Fixture {
         let mut snapshot = testing::snapshot(self.config.clone());
         snapshot.counter = Arc::clone(&self.counter);
         for (name, settings) in &self.config.upstreams {
-            let Ok(built) = Upstream::build(name, settings, None) else { panic!("an upstream") };
+            let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };
             snapshot.upstreams.insert(name.as_str().into(), built);
         }
         let Ok(rule) = Rule::compile(0, &self.route) else { panic!("a rule") };
@@ -99,8 +99,18 @@ impl Fixture {
 
 fn upstream() -> model::Upstream {
     model::Upstream {
-        endpoints: vec![model::Endpoint { host: "127.0.0.1".into(), port: 1, weight: 1 }],
-        balancer: "round-robin".into(),
+        endpoints: vec![model::Endpoint {
+            host: "127.0.0.1".into(),
+            port: 1,
+            weight: 1,
+            priority: 0,
+            zone: None,
+        }],
+        balancer: model::Balancer { kind: "round-robin".into(), ..Default::default() },
+        sticky: None,
+        slow_start: None,
+        spill_below: 0.7,
+        panic_below: 0.1,
         protocol: model::UpstreamProtocol::Http1,
         tls: None,
         connect_timeout: Duration::from_secs(1),

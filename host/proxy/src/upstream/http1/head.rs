@@ -17,7 +17,10 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
     field(out, HOST.as_str(), host);
     let mut trailers = false;
     for (name, value) in order.headers {
-        if !is_own(name, order.passport.is_some()) {
+        if is_own(name, order.passport.is_some()) {
+            continue;
+        }
+        if let Some(value) = order.outgoing(name, value) {
             field(out, name.as_str(), value.as_bytes());
         }
         trailers |= *name == TE;

@@ -3,6 +3,7 @@
 mod origin;
 
 mod answers;
+mod balancing;
 mod breaker;
 mod fetch;
 mod http2;

@@ -87,9 +87,9 @@ fn the_cap_counts_connections_of_the_version_before() {
 fn everything_wrong_is_reported_at_once() {
     let mut config = testing::config();
     let mut upstream = settings(&["127.0.0.1:1".parse().unwrap()]);
-    upstream.balancer = "magic".into();
+    upstream.balancer.kind = "magic".into();
     config.upstreams.insert("first".into(), upstream.clone());
-    upstream.balancer = "round-robin".into();
+    upstream.balancer.kind = "round-robin".into();
     upstream.tls = Some(super::tls::unverified());
     upstream.tls.as_mut().unwrap().ca = Some("/nowhere/ca.pem".into());
     config.upstreams.insert("second".into(), upstream);

@@ -1,0 +1,51 @@
+//! Endpoints drawn at random by weight, and the better of two of them.
+
+use super::Candidate;
+
+/// Draws before all endpoints are looked at: enough unless most of them are unusable.
+const DRAWS: usize = 8;
+
+/// An urn in which each endpoint lies as often as its weight says.
+pub(super) struct Draw {
+    /// The sum of the weights up to and including each endpoint's.
+    sums: Box<[u64]>,
+}
+
+impl Draw {
+    /// An urn with these endpoints.
+    pub(super) fn new(candidates: &[Candidate]) -> Self {
+        let mut sum = 0;
+        let sums = candidates.iter().map(|candidate| {
+            sum += u64::from(candidate.weight);
+            sum
+        });
+        Draw { sums: sums.collect() }
+    }
+
+    /// The better of two usable endpoints; the one there is, if there is one only.
+    pub(super) fn better_of_two(
+        &self,
+        usable: &dyn Fn(usize) -> bool,
+        better: impl Fn(usize, usize) -> usize,
+    ) -> Option<usize> {
+        if self.sums.len() == 1 {
+            return usable(0).then_some(0);
+        }
+        let mut first = None;
+        for _ in 0..DRAWS {
+            let index = self.one()?;
+            match first {
+                _ if first == Some(index) || !usable(index) => {}
+                None => first = Some(index),
+                Some(first) => return Some(better(first, index)),
+            }
+        }
+        first.or_else(|| (0..self.sums.len()).filter(|index| usable(*index)).reduce(better))
+    }
+
+    fn one(&self) -> Option<usize> {
+        let total = *self.sums.last()?;
+        let point = fastrand::u64(..total);
+        Some(self.sums.partition_point(|sum| *sum <= point))
+    }
+}

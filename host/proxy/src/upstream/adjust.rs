@@ -1,0 +1,54 @@
+//! Changes that an operator makes to an endpoint while the gateway runs, without a reload.
+
+use super::events::EventKind;
+use super::status::EndpointStatus;
+use crate::balancer::clock;
+use crate::snapshot::Snapshot;
+
+/// What is to change. What is none stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointChange {
+    /// Whether everything said before is taken back first: the file holds again.
+    pub reset: bool,
+    /// The weight. It holds until the file gives the endpoint another one than now.
+    pub weight: Option<u32>,
+    /// Whether it takes no new requests, though those in flight are finished.
+    pub drain: Option<bool>,
+}
+
+/// The largest weight, as in the configuration.
+pub const LARGEST_WEIGHT: u32 = 1_000_000;
+
+/// Changes an endpoint, and says how it stands then. When this returns, the change holds for every request that begins.
+///
+/// # Errors
+/// There is no such upstream or endpoint; which, in a sentence.
+pub fn adjust(
+    snapshot: &Snapshot,
+    upstream: &str,
+    address: &str,
+    change: &EndpointChange,
+) -> Result<EndpointStatus, String> {
+    let upstream =
+        snapshot.upstreams.get(upstream).ok_or_else(|| format!("there is no upstream `{upstream}`"))?;
+    let index = upstream.endpoints.iter().position(|endpoint| *endpoint.name == *address);
+    let index = index.ok_or_else(|| format!("upstream `{}` has no endpoint `{address}`", upstream.name))?;
+    let (endpoint, written) = (&upstream.endpoints[index], upstream.config.endpoints[index].weight);
+    let record = |kind, why: String| upstream.events.record(kind, Some(&endpoint.name), why);
+    if change.reset {
+        endpoint.share.reset();
+        record(EventKind::EndpointReset, "by hand".to_owned());
+    }
+    if let Some(weight) = change.weight {
+        let weight = weight.min(LARGEST_WEIGHT);
+        endpoint.share.set_weight(written, weight);
+        record(EventKind::WeightChanged, format!("by hand, to {weight}"));
+    }
+    match change.drain.filter(|drain| endpoint.share.set_drained(*drain)) {
+        Some(true) => record(EventKind::EndpointDrained, "by hand".to_owned()),
+        Some(false) => record(EventKind::EndpointUndrained, "by hand".to_owned()),
+        None => {}
+    }
+    upstream.refresh(clock::now());
+    Ok(upstream.endpoint_status(index))
+}

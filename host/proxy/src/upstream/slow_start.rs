@@ -1,0 +1,54 @@
+//! The weight of an endpoint while it is new.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use witgate_config::model;
+
+/// Weights grow in steps of so many percent, so that balancers are not made anew all the time.
+const STEP: u32 = 5;
+
+/// Since when an endpoint has been in service.
+#[derive(Debug, Default)]
+pub(super) struct Newness(AtomicU64);
+
+impl Newness {
+    /// Of an endpoint that came in at this time of the balancing clock.
+    pub(super) fn since(now: Duration) -> Self {
+        let newness = Newness::default();
+        newness.begin(now);
+        newness
+    }
+
+    /// It is new again.
+    pub(super) fn begin(&self, now: Duration) {
+        self.0.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
+    }
+
+    /// How many percent of its weight it takes, from 1 to 100.
+    pub(super) fn percent(&self, settings: Option<&model::SlowStart>, now: Duration) -> u32 {
+        let (Some(settings), since @ 1..) = (settings, self.0.load(Ordering::Relaxed)) else { return 100 };
+        let elapsed = (now.as_millis() as u64 + 1).saturating_sub(since) as f64;
+        let ramp = (elapsed / (settings.window.as_secs_f64() * 1000.0)).clamp(settings.least, 1.0);
+        let percent = (ramp * 100.0) as u32;
+        (percent - percent % STEP).max((settings.least * 100.0) as u32).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_grows_in_steps_until_it_is_all_there() {
+        let settings =
+            model::SlowStart { window: Duration::from_secs(20), least: 0.12, after_recovery: false };
+        let start = Duration::from_secs(1000);
+        let newness = Newness::since(start);
+        let after = |millis| newness.percent(Some(&settings), start + Duration::from_millis(millis));
+        let grown = [0, 2999, 3000, 3999, 4000, 10_000, 19_999, 20_000, 90_000].map(after);
+        assert_eq!(grown, [12, 12, 15, 15, 20, 50, 95, 100, 100]);
+        assert_eq!(newness.percent(None, start), 100);
+        assert_eq!(Newness::default().percent(Some(&settings), Duration::ZERO), 100, "there from the start");
+    }
+}

@@ -1,0 +1,229 @@
+//! Sticky sessions: a signed cookie leads a client back to the endpoint that answered it before.
+//!
+//! The cookie is, in hexadecimal, when it ends (seconds since 1970, 8 bytes; 0: never), a tag that stands for the endpoint
+//! (16 bytes), and an HMAC-SHA256 over the upstream's name and both. The tag is made with the same key from upstream, host
+//! and port: it tells nothing, and stays the same over reloads and on every gateway that has the key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use http::{HeaderMap, HeaderValue};
+use witgate_config::model::{self, SameSite};
+
+use super::endpoint::Endpoint;
+use crate::cookie;
+use crate::head::Scheme;
+
+const TAG: usize = 16;
+const SIGNED: usize = 8 + TAG;
+const COOKIE: usize = SIGNED + 32;
+
+type Tag = [u8; TAG];
+
+/// The sticky sessions of one upstream.
+pub(super) struct Sticky {
+    settings: model::Sticky,
+    upstream: Arc<str>,
+    key: hmac::Key,
+    endpoints: HashMap<Tag, usize>,
+}
+
+/// What a request's cookie says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Session {
+    /// The endpoint it leads to.
+    pub(super) endpoint: usize,
+    /// Whether more than half of its time is over.
+    pub(super) is_ageing: bool,
+}
+
+/// The key of those who configure none.
+static OF_THE_PROCESS: LazyLock<[u8; 32]> = LazyLock::new(|| {
+    let mut key = [0; 32];
+    // The system gives random bytes or none at all, and then TLS could not have started either.
+    aws_lc_rs::rand::fill(&mut key).expect("the system has random bytes");
+    key
+});
+
+impl Sticky {
+    /// Sticky sessions for these endpoints.
+    pub(super) fn new(settings: &model::Sticky, upstream: &Arc<str>, endpoints: &[Arc<Endpoint>]) -> Sticky {
+        let key = settings.key.as_ref().map_or(OF_THE_PROCESS.as_slice(), |key| key.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let mut sticky =
+            Sticky { settings: settings.clone(), upstream: upstream.clone(), key, endpoints: HashMap::new() };
+        let tagged =
+            endpoints.iter().enumerate().map(|(index, endpoint)| (sticky.tag(&endpoint.name), index));
+        sticky.endpoints = tagged.collect();
+        sticky
+    }
+
+    /// What the cookie of a request says; none if it has none that is ours and still holds.
+    pub(super) fn session(&self, headers: &HeaderMap, now: SystemTime) -> Option<Session> {
+        let cookie: [u8; COOKIE] = decode(cookie::find(headers, &self.settings.cookie)?)?;
+        let (signed, signature) = cookie.split_at(SIGNED);
+        // In constant time.
+        hmac::verify(&self.key, &self.message(signed), signature).ok()?;
+        let (ends, tag) = signed.split_first_chunk::<8>()?;
+        let endpoint = *self.endpoints.get(tag)?;
+        let left = match (u64::from_be_bytes(*ends), self.settings.ttl) {
+            (0, None) => return Some(Session { endpoint, is_ageing: false }),
+            // One of before the settings changed: it still leads back, and is replaced.
+            (0, Some(_)) => return Some(Session { endpoint, is_ageing: true }),
+            (ends, _) => ends.checked_sub(seconds(now)).filter(|left| *left > 0)?,
+        };
+        let is_ageing = self.settings.ttl.is_none_or(|ttl| left < ttl.as_secs() / 2);
+        Some(Session { endpoint, is_ageing })
+    }
+
+    /// `Set-Cookie` for a client whom an endpoint has answered.
+    pub(super) fn set_cookie(&self, endpoint: &str, scheme: Scheme, now: SystemTime) -> Option<HeaderValue> {
+        let model::Sticky { cookie, path, ttl, same_site, .. } = &self.settings;
+        let ttl = ttl.map(|ttl| ttl.max(Duration::from_secs(1)).as_secs());
+        let ends = ttl.map_or(0, |ttl| seconds(now) + ttl);
+        let signed = [ends.to_be_bytes().as_slice(), &self.tag(endpoint)].concat();
+        let signature = hmac::sign(&self.key, &self.message(&signed));
+        let value = encode(&[&signed, signature.as_ref()].concat());
+        let age = ttl.map_or_else(String::new, |ttl| format!("; Max-Age={ttl}"));
+        // Browsers refuse `None` that is not `Secure`.
+        let (secure, same_site) = match (scheme, same_site) {
+            (Scheme::Https, SameSite::None) => ("; Secure", "None"),
+            (Scheme::Https, SameSite::Lax) => ("; Secure", "Lax"),
+            (Scheme::Https, SameSite::Strict) => ("; Secure", "Strict"),
+            (Scheme::Http, SameSite::Strict) => ("", "Strict"),
+            (Scheme::Http, SameSite::Lax | SameSite::None) => ("", "Lax"),
+        };
+        let text = format!("{cookie}={value}; Path={path}{age}; HttpOnly{secure}; SameSite={same_site}");
+        HeaderValue::try_from(text).ok()
+    }
+
+    fn tag(&self, endpoint: &str) -> Tag {
+        let message = [b"endpoint\0", self.upstream.as_bytes(), b"\0", endpoint.as_bytes()].concat();
+        let mut tag = [0; TAG];
+        tag.copy_from_slice(&hmac::sign(&self.key, &message).as_ref()[..TAG]);
+        tag
+    }
+
+    /// Names have no zero byte, so that no two messages are the same.
+    fn message(&self, signed: &[u8]) -> Vec<u8> {
+        [b"session\0", self.upstream.as_bytes(), b"\0", signed].concat()
+    }
+}
+
+fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn encode(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Only what [`encode`] makes.
+fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sticky(upstream: &str, ports: &[u16], settings: &model::Sticky) -> Sticky {
+        let endpoint = |port: &u16| {
+            let config =
+                model::Endpoint { host: "a.example".into(), port: *port, weight: 1, priority: 0, zone: None };
+            Arc::new(Endpoint::new(&config, false, "").unwrap())
+        };
+        Sticky::new(settings, &upstream.into(), &ports.iter().map(endpoint).collect::<Vec<_>>())
+    }
+
+    fn settings(ttl: Option<u64>) -> model::Sticky {
+        model::Sticky {
+            cookie: "witgate".into(),
+            path: "/".into(),
+            ttl: ttl.map(Duration::from_secs),
+            same_site: SameSite::Lax,
+            key: Some("0123456789abcdef0123456789abcdef".into()),
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    /// The request of a browser that was given this.
+    fn sent_back(set: &HeaderValue) -> HeaderMap {
+        let pair = set.to_str().unwrap().split(';').next().unwrap().to_owned();
+        HeaderMap::from_iter([(http::header::COOKIE, HeaderValue::try_from(format!("a=1; {pair}")).unwrap())])
+    }
+
+    #[test]
+    fn a_cookie_leads_back_until_its_time_is_over() {
+        let sticky = sticky("users", &[1, 2], &settings(Some(100)));
+        let set = sticky.set_cookie("a.example:2", Scheme::Http, at(0)).unwrap();
+        assert!(set.to_str().unwrap().ends_with("; Path=/; Max-Age=100; HttpOnly; SameSite=Lax"), "{set:?}");
+        assert!(!set.to_str().unwrap().contains("example"), "it tells nothing about the endpoint");
+        let session = |seconds| sticky.session(&sent_back(&set), at(seconds));
+        assert_eq!(session(1), Some(Session { endpoint: 1, is_ageing: false }));
+        assert_eq!(session(60), Some(Session { endpoint: 1, is_ageing: true }));
+        assert_eq!(session(100), None);
+    }
+
+    #[test]
+    fn it_leads_to_the_same_endpoint_wherever_that_stands_and_nowhere_if_it_is_gone() {
+        let set = sticky("users", &[1, 2], &settings(None)).set_cookie("a.example:2", Scheme::Http, at(0));
+        let headers = sent_back(&set.unwrap());
+        let endpoint =
+            |ports| sticky("users", ports, &settings(None)).session(&headers, at(9)).map(|s| s.endpoint);
+        assert_eq!((endpoint(&[2, 1]), endpoint(&[7, 8, 2]), endpoint(&[1])), (Some(0), Some(2), None));
+    }
+
+    #[test]
+    fn what_is_forged_or_of_another_upstream_or_key_leads_nowhere() {
+        let ours = sticky("users", &[1, 2], &settings(None));
+        let set = ours.set_cookie("a.example:1", Scheme::Http, at(0)).unwrap();
+        let headers = sent_back(&set);
+        assert!(ours.session(&headers, at(0)).is_some());
+        let other_key = model::Sticky { key: Some("f".repeat(32)), ..settings(None) };
+        for other in [sticky("orders", &[1, 2], &settings(None)), sticky("users", &[1, 2], &other_key)] {
+            assert_eq!(other.session(&headers, at(0)), None);
+        }
+        let value = cookie::find(&headers, "witgate").unwrap();
+        for position in 0..value.len() {
+            let mut forged = value.to_vec();
+            forged[position] = if forged[position] == b'0' { b'1' } else { b'0' };
+            let field = HeaderValue::try_from([b"witgate=", forged.as_slice()].concat()).unwrap();
+            let forged = HeaderMap::from_iter([(http::header::COOKIE, field)]);
+            assert_eq!(ours.session(&forged, at(0)), None, "digit {position}");
+        }
+        for short in ["", "00", "zz"] {
+            let field = HeaderValue::try_from(format!("witgate={short}")).unwrap();
+            assert_eq!(ours.session(&HeaderMap::from_iter([(http::header::COOKIE, field)]), at(0)), None);
+        }
+    }
+
+    #[test]
+    fn it_is_secure_over_tls_only() {
+        let none = model::Sticky { same_site: SameSite::None, ..settings(None) };
+        let sticky = sticky("users", &[1], &none);
+        let end = |scheme| {
+            let set = sticky.set_cookie("a.example:1", scheme, at(0)).unwrap();
+            set.to_str().unwrap().split_once("HttpOnly").unwrap().1.to_owned()
+        };
+        assert_eq!(end(Scheme::Https), "; Secure; SameSite=None");
+        assert_eq!(end(Scheme::Http), "; SameSite=Lax");
+    }
+}
