@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::answer::{Asked, HeadReader};
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
+use crate::upstream::affinity::Affinity;
 use crate::upstream::request::{Framing, Order, Passport};
 
 /// Everything about an answer that was read.
@@ -263,14 +264,14 @@ fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Pas
         ("x-a", "1"),
     ];
     let head = testing::head(Method::POST, "/p?q", &headers);
-    let (authority, hash_key) = (None, None);
     let order = Order {
         method: &head.method,
         target: &head.target,
         headers: &head.headers,
-        authority,
+        authority: None,
         upgrade,
-        hash_key,
+        affinity: Affinity::default(),
+        without_cookie: None,
         passport,
     };
     let mut out = Vec::new();

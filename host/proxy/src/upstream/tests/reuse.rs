@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
+use crate::upstream::affinity::Affinity;
 use crate::upstream::connection::Connection;
 use crate::upstream::request::Order;
 use crate::upstream::send::Lost;
@@ -174,7 +175,8 @@ fn what_was_not_begun_comes_back_with_its_body() {
             headers: &HeaderMap::new(),
             authority: None,
             upgrade: None,
-            hash_key: None,
+            affinity: Affinity::default(),
+            without_cookie: None,
             passport: None,
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
