@@ -2,8 +2,8 @@
 
 use super::Candidate;
 
-/// Draws before all endpoints are looked at: enough unless most of them are unusable.
-const DRAWS: usize = 8;
+/// Draws before endpoints are looked at one after the other: enough unless nearly all of them are unusable.
+const DRAWS: usize = 16;
 
 /// An urn in which each endpoint lies as often as its weight says.
 pub(super) struct Draw {
@@ -40,7 +40,10 @@ impl Draw {
                 Some(first) => return Some(better(first, index)),
             }
         }
-        first.or_else(|| (0..self.sums.len()).filter(|index| usable(*index)).reduce(better))
+        first.or_else(|| {
+            let start = fastrand::usize(..self.sums.len());
+            (start..self.sums.len()).chain(0..start).filter(|index| usable(*index)).take(2).reduce(better)
+        })
     }
 
     fn one(&self) -> Option<usize> {

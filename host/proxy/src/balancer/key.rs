@@ -106,7 +106,8 @@ mod tests {
 
     fn keys(keys: &[&str]) -> Result<Keys, Problems> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-        Keys::read(&Settings::unwritten("upstreams.a.balancer", Default::default()), &keys)
+        let written = serde_json::Map::from_iter([("keys".to_owned(), keys.clone().into())]);
+        Keys::read(&Settings::unwritten("upstreams.a.balancer", written), &keys)
     }
 
     #[test]

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_busiest_is_avoided() {
         let counts = counts(&[(1, 0), (1, 50), (1, 0)], 300);
-        // It is picked only where it was drawn eight times in a row.
+        // It is picked only where it was drawn sixteen times in a row.
         assert!(counts[1] < 10, "{counts:?}");
         assert!(counts[0] > 50 && counts[2] > 50, "{counts:?}");
     }
