@@ -2,6 +2,7 @@
 //!
 //! Cut by section, one type for each table of the file. All names that refer to something have been checked to exist.
 
+mod retry;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::settings::Settings;
+pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use upstream::{
     Balancer, Breaker, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
 };
@@ -344,6 +346,10 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// Whether the upstream sees the client's `Host`; otherwise the endpoint's.
     pub preserve_host: bool,
+    /// What the route wants otherwise than the `retry` of its upstream.
+    pub retry: RouteRetry,
+    /// Who gets copies of the requests; none: nobody.
+    pub mirror: Option<Mirror>,
 }
 
 /// What becomes of the path.

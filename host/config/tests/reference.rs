@@ -109,6 +109,9 @@ fn routes_mean_what_they_say() {
     let Action::Forward(forward) = &users.action else { panic!("forwards") };
     assert_eq!(forward.rewrite, Rewrite::Template("/v2/users/{id}".to_owned()));
     assert!(!forward.preserve_host);
+    assert_eq!((forward.retry.attempts, forward.retry.per_try_timeout), (Some(2), Some(None)));
+    let mirror = forward.mirror.as_ref().expect("a mirror");
+    assert_eq!((mirror.upstream.as_str(), mirror.body_bytes), ("users-next", 16 << 10));
     assert_eq!(users.filters[1].settings.value["set"]["x-served-by"], "witgate");
     assert_eq!(users.filters[1].settings.key, "routes[0].filters[1]");
     assert!(!users.filters[1].settings.value.contains_key("kind"), "the kind is no setting");
@@ -139,6 +142,12 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!((&*balancer.kind, &*balancer.settings.key), ("ring-hash", "upstreams.users-next.balancer"));
     assert_eq!(balancer.settings.value["keys"][0], "cookie:session");
     assert_eq!(users.idle_timeout, None);
+    assert_eq!(users.retry.grpc_statuses, [14, 8], "by their numbers");
+    assert_eq!(users.retry.per_try_timeout, Some(Duration::from_secs(1)));
+    let on = model::RetryOn { connect: true, timeout: true, ..model::RetryOn::default() };
+    assert_eq!((users.retry.on, users.retry.body_bytes), (on, 1 << 20));
+    let after = model::HedgeAfter::Percentile { share: 0.95, min_samples: 50 };
+    assert_eq!(users.hedge, Some(model::Hedge { after, max_extra: 2 }));
     let tls = config.upstreams["users-next"].tls.as_ref().expect("https is TLS");
     assert_eq!(tls.ca, Some(folder.path().join("ca.pem")));
     assert_eq!(config.upstreams["users-next"].endpoints[0].port, 443);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::CertificateFiles;
+use super::{CertificateFiles, Hedge, Retry};
 use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
@@ -44,6 +44,13 @@ pub struct Upstream {
     pub pending_timeout: Duration,
     /// The circuit breaker of each endpoint.
     pub breaker: Breaker,
+    /// What is sent again.
+    pub retry: Retry,
+    /// What is sent to another endpoint too when it takes long; none: nothing.
+    pub hedge: Option<Hedge>,
+    /// The header, in lower case, by which a client says and the endpoint is told how many milliseconds are left; none:
+    /// there is no such header.
+    pub deadline_header: Option<String>,
 }
 
 /// One endpoint of an upstream.

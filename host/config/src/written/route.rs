@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{self, Filter};
+use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
+use super::retry::RouteRetry;
 use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section};
 use crate::model;
@@ -52,6 +54,10 @@ pub(crate) struct Route {
     strip_prefix: Option<StripPrefix>,
     /// Whether the upstream sees the client's `Host` (the default), or the address of the endpoint.
     preserve_host: Option<bool>,
+    /// What this route wants otherwise than its upstream's `retry`.
+    retry: Option<RouteRetry>,
+    /// Who gets copies of this route's requests.
+    mirror: Option<Mirror>,
     /// Redirects: where to, or a table with `location` and `status`.
     redirect: Option<Redirect>,
     /// Answers with a fixed response.
@@ -118,6 +124,8 @@ impl Section for Route {
                 rewrite: self.rewrite.take(),
                 strip_prefix: self.strip_prefix.take(),
                 preserve_host: self.preserve_host,
+                retry: self.retry.take(),
+                mirror: self.mirror.take(),
                 redirect: self.redirect.take(),
                 respond: self.respond.take(),
                 path: self.path.as_ref().map(|path| &path.value),

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::mirror::Mirror;
 use super::one_or_many::OneOrMany;
+use super::retry::RouteRetry;
 use crate::model::{self, PathMatch};
 use crate::pointer::child;
 use crate::scalar::{HeaderName, Location, PathPattern, PathPrefix, PathTemplate, Scalar, Text};
@@ -72,6 +74,8 @@ pub(crate) struct Keys<'r> {
     pub(crate) rewrite: Option<Text<PathTemplate>>,
     pub(crate) strip_prefix: Option<StripPrefix>,
     pub(crate) preserve_host: Option<bool>,
+    pub(crate) retry: Option<RouteRetry>,
+    pub(crate) mirror: Option<Mirror>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
     pub(crate) path: Option<&'r PathPattern>,
@@ -89,7 +93,7 @@ impl Keys<'_> {
 pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
     scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
-    for key in ["rewrite", "strip_prefix", "preserve_host"] {
+    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror"] {
         let at = child(at, key);
         if !forwards && scope.is_written(&at) {
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);
@@ -102,6 +106,8 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
             upstreams,
             rewrite: rewrite(&mut keys, at, scope),
             preserve_host,
+            retry: keys.retry.take().unwrap_or_default().meant(&child(at, "retry"), scope),
+            mirror: keys.mirror.take().map(|mirror| mirror.meant(&child(at, "mirror"), scope)),
         }));
     }
     if let Some(redirect) = keys.redirect.take() {

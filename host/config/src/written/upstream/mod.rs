@@ -3,20 +3,23 @@
 mod balancer;
 mod breaker;
 mod endpoint;
+mod hedge;
 mod slow_start;
 mod sticky;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::retry::Retry;
 use super::tls::{UpstreamTls, UpstreamTlsTable};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, DurationOrOff, Text};
+use crate::scalar::{Duration, DurationOrOff, HeaderName, Text};
 use balancer::Balancer;
 use breaker::Breaker;
 use endpoint::Endpoint;
+use hedge::Hedge;
 use slow_start::SlowStart;
 use sticky::Sticky;
 
@@ -69,6 +72,14 @@ pub(crate) struct Upstream {
     pending_timeout: Text<Duration>,
     /// The circuit breaker of each endpoint.
     breaker: Breaker,
+    /// What is sent again, how often, and when.
+    retry: Retry,
+    /// What is sent to another endpoint too when it takes long. Without it, nothing.
+    hedge: Option<Hedge>,
+    /// A header by which a client says how many milliseconds it will wait, e.g. `x-request-timeout-ms`, and the endpoint is
+    /// told how many are left. A client can only shorten the route's `timeout`. gRPC has a header of its own,
+    /// `grpc-timeout`, which is always heard and told.
+    deadline_header: Option<Text<HeaderName>>,
 }
 
 /// The protocol spoken to endpoints.
@@ -100,6 +111,9 @@ impl Default for Upstream {
             max_pending: 1024,
             pending_timeout: Text::of("5s"),
             breaker: Breaker::default(),
+            retry: Retry::default(),
+            hedge: None,
+            deadline_header: None,
         }
     }
 }
@@ -138,6 +152,9 @@ impl Section for Upstream {
             max_pending: self.max_pending,
             pending_timeout: self.pending_timeout.value.0,
             breaker: self.breaker.meant(&child(at, "breaker"), scope),
+            retry: self.retry.meant(&child(at, "retry"), scope),
+            hedge: self.hedge.and_then(|hedge| hedge.meant(&child(at, "hedge"), scope)),
+            deadline_header: self.deadline_header.map(|name| name.value.0),
         })
     }
 }
