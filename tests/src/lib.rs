@@ -7,6 +7,7 @@
 mod artifacts;
 mod client;
 mod gateway;
+mod moody;
 mod origin;
 mod shell;
 mod websocket;
@@ -14,6 +15,7 @@ mod websocket;
 pub use artifacts::{guest, plugin, repository, witgate};
 pub use client::{Client, Reply, raw};
 pub use gateway::{Gateway, Scratch};
+pub use moody::{Mood, MoodyOrigin};
 pub use origin::{Origin, OriginBody, Seen};
 pub use shell::{Block, Shell, blocks};
 pub use websocket::echo_websocket;

@@ -10,4 +10,5 @@ mod hot_swap;
 mod misbehaving;
 mod observability;
 mod real_clients;
+mod retries;
 mod tls;

@@ -90,6 +90,23 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     }
 }
 
+/// An upstream of these endpoints as a configuration has it that says nothing more.
+pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
+    let endpoints: Vec<model::Endpoint> = endpoints
+        .iter()
+        .map(|address| model::Endpoint {
+            host: address.ip().to_string(),
+            port: address.port(),
+            weight: 1,
+            priority: 0,
+            zone: None,
+        })
+        .collect();
+    let loaded = witgate_config::parse_str("[upstreams.any]\nendpoints = [\"127.0.0.1:1\"]\n");
+    let mut config = loaded.unwrap_or_else(|failure| panic!("{:?}", failure.problems)).config;
+    model::Upstream { endpoints, ..config.upstreams.remove("any").expect("it was declared") }
+}
+
 /// A request head from [`CLIENT`] to `a.example`.
 pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHead {
     let target = PathAndQuery::try_from(target).expect("a test's target");
@@ -137,6 +154,7 @@ pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head
         route: None,
         begun: Instant::now(),
         timeout: None,
+        delay: None,
         version: Version::HTTP_11,
         upgrade: None,
         upstream_side: None,

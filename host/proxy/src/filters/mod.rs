@@ -6,6 +6,7 @@ mod access_log;
 mod body_limit;
 mod compression;
 pub(crate) mod cors;
+mod fault;
 mod headers;
 mod ip;
 mod request_id;
@@ -84,6 +85,7 @@ pub const FILTERS: &[FilterKind] = &[
     headers::ROW,
     body_limit::ROW,
     headers::ORIGIN_ROW,
+    fault::ROW,
 ];
 
 /// The row of a kind.

@@ -36,6 +36,8 @@ pub struct Exchange {
     pub begun: Instant,
     /// The shortest of the route's and the plugins' timeouts.
     pub timeout: Option<Duration>,
+    /// How long a stage wants the request to wait before it is forwarded or answered.
+    pub delay: Option<Duration>,
     /// The version of HTTP the client spoke.
     pub version: Version,
     /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.

@@ -23,6 +23,7 @@ mod transformation;
 mod validate;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use witgate_config::model::Action;
@@ -74,7 +75,11 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
     } else {
         body
     };
-    let body = match enter(exchange, &route, Place::Origin, body)? {
+    let step = enter(exchange, &route, Place::Origin, body)?;
+    if let Some(delay) = exchange.delay.take() {
+        wait(exchange, delay).await;
+    }
+    let body = match step {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -149,6 +154,13 @@ fn stage(route: &Route, place: Place) -> &[(Place, Arc<dyn Filter>)] {
         Place::Edge => edge,
         Place::Origin => origin,
     }
+}
+
+/// Waits, but not past the request's deadline: what comes then is said by whoever finds it passed.
+async fn wait(exchange: &Exchange, delay: Duration) {
+    let due = exchange.begun.elapsed() + delay;
+    let due = exchange.begun + exchange.timeout.map_or(due, |timeout| timeout.min(due));
+    Box::pin(tokio::time::sleep_until(due.into())).await;
 }
 
 fn answered(exchange: &mut Exchange, response: Response<Body>) -> Descent {

@@ -101,6 +101,7 @@ fn begin(
         route: None,
         begun: Instant::now(),
         timeout: None,
+        delay: None,
         version,
         upgrade: None,
         upstream_side: None,

@@ -378,7 +378,13 @@ pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
     start(|config| {
         config.upstreams.insert("origin".into(), upstream(origin));
         let upstreams = vec![("origin".into(), 1)];
-        let forward = Forward { upstreams, rewrite: Rewrite::Keep, preserve_host: true };
+        let forward = Forward {
+            upstreams,
+            rewrite: Rewrite::Keep,
+            preserve_host: true,
+            retry: Default::default(),
+            mirror: None,
+        };
         config.routes[0].action = Action::Forward(forward);
     })
 }
@@ -386,18 +392,6 @@ pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
 fn upstream(origin: SocketAddr) -> model::Upstream {
     let second = Duration::from_secs(1);
     model::Upstream {
-        endpoints: vec![model::Endpoint {
-            host: origin.ip().to_string(),
-            port: origin.port(),
-            weight: 1,
-            priority: 0,
-            zone: None,
-        }],
-        balancer: model::Balancer { kind: "round-robin".into(), ..Default::default() },
-        sticky: None,
-        slow_start: None,
-        spill_below: 0.7,
-        panic_below: 0.1,
         protocol: model::UpstreamProtocol::Http1,
         tls: None,
         connect_timeout: second,
@@ -409,6 +403,7 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
         max_pending: 1,
         pending_timeout: second,
         breaker: model::Breaker { consecutive_failures: 0, open_for: second },
+        ..testing::upstream(&[origin])
     }
 }
 

@@ -58,7 +58,13 @@ fn config(name: &str, action: Action) -> model::Route {
 }
 
 fn forward(rewrite: Rewrite) -> Action {
-    Action::Forward(Forward { upstreams: vec![("origin".into(), 1)], rewrite, preserve_host: false })
+    Action::Forward(Forward {
+        upstreams: vec![("origin".into(), 1)],
+        rewrite,
+        preserve_host: false,
+        retry: Default::default(),
+        mirror: None,
+    })
 }
 
 fn route(position: usize, config: model::Route) -> Arc<Route> {

@@ -20,7 +20,7 @@ use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::CallFailure;
 use crate::telemetry::metrics::NONE;
 use crate::telemetry::queue::Line;
-use crate::telemetry::record::{AccessLog, PluginCall, Record, Share};
+use crate::telemetry::record::{AccessLog, PluginCall, Record, Repeat, Share};
 use crate::telemetry::timestamp;
 
 /// How a response ended.
@@ -69,6 +69,8 @@ pub struct Story {
     pub upstream_begun: Option<Instant>,
     /// From the first byte upstream to the response head.
     pub upstream_time: Option<Duration>,
+    /// Why it was sent more than once, in order.
+    pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: Vec<PluginCall>,
     /// What the `access-log` filter decided.
@@ -105,6 +107,7 @@ impl Story {
             attempts: record.attempts,
             upstream_begun: record.upstream_begun,
             upstream_time: record.upstream_time,
+            repeats: record.repeats,
             plugins: Vec::new(),
             access_log: record.access_log,
         }
@@ -163,6 +166,9 @@ struct Fields<'a> {
     endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
+    /// Why there was more than one: what happened, and at which endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    retries: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,
     client: IpAddr,
@@ -223,6 +229,7 @@ impl<'a> Fields<'a> {
             upstream: story.upstream_name(),
             endpoint: story.endpoint.as_ref().map(|(_, endpoint)| &**endpoint),
             attempts: Some(story.attempts).filter(|attempts| *attempts > 0),
+            retries: story.repeats.iter().map(Repeat::to_string).collect(),
             upstream_ms: story.upstream_time.map(milliseconds),
             client: head.client.address,
             peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),

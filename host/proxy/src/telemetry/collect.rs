@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::fault::FaultKind;
+use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
 use crate::upstream::{self, Availability, BreakerState, EndpointStatus, UpstreamStatus};
@@ -251,6 +252,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
             family.gauge(&labels, i64::from(endpoint.breaker == state))?;
         }
     }
+    tries(&snapshot, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
     for (name, upstream) in &snapshot.upstreams {
@@ -290,6 +292,38 @@ fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> f
     Ok(())
 }
 
+/// What was sent in addition, and what for.
+fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let upstreams = || snapshot.upstreams.iter().map(|(name, upstream)| (&**name, upstream.tries()));
+    let help = "Requests sent again, by why and by what became of it";
+    let mut family = Family::counters(encoder, "witgate_upstream_retries", help)?;
+    for (name, tries) in upstreams() {
+        for (reason, outcome, count) in tries.retries() {
+            family.counter(&[("upstream", name), ("reason", reason), ("outcome", outcome)], count)?;
+        }
+    }
+    let help = "Requests sent to another endpoint too because they took long, by which answered first";
+    let mut family = Family::counters(encoder, "witgate_upstream_hedges", help)?;
+    for (name, tries) in upstreams() {
+        for (outcome, count) in tries.hedges() {
+            family.counter(&[("upstream", name), ("outcome", outcome)], count)?;
+        }
+    }
+    let help = "Copies of other upstreams' requests for this one, by what became of them";
+    let mut family = Family::counters(encoder, "witgate_upstream_mirrored_requests", help)?;
+    for (name, tries) in upstreams() {
+        for (outcome, count) in tries.copies() {
+            family.counter(&[("upstream", name), ("outcome", outcome)], count)?;
+        }
+    }
+    let help = "Requests whose deadline passed before the response head";
+    let mut family = Family::counters(encoder, "witgate_upstream_deadlines_exceeded", help)?;
+    for (name, tries) in upstreams() {
+        family.counter(&[("upstream", name)], tries.deadlines())?;
+    }
+    Ok(())
+}
+
 fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let [failed, succeeded] = &telemetry.metrics.reloads;
     let mut family =
@@ -324,7 +358,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::snapshot::Snapshot;
 
     #[test]
     fn upstreams_are_shown_as_they_stand() {

@@ -1,12 +1,13 @@
 //! What is noted about one request while it passes.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::CallFailure;
@@ -24,6 +25,8 @@ pub struct Record {
     pub upstream_begun: Option<Instant>,
     /// From the first byte upstream to the response head.
     pub upstream_time: Option<Duration>,
+    /// Why it was sent more than once, in order.
+    pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
     /// Counts the bytes of the request body; none: the request has no body.
@@ -34,6 +37,46 @@ pub struct Record {
     pub(crate) in_flight: bool,
     /// Whether an [`Ending`](crate::telemetry::ending::Ending) has taken these notes over.
     pub(crate) taken: bool,
+}
+
+/// Why a request was sent once more, or was not although it should have been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// Why.
+    pub why: Why,
+    /// The endpoint that failed; of a hedge, the one that was asked in addition.
+    pub endpoint: Arc<str>,
+}
+
+/// Why a request was sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The attempt before failed.
+    Fault(FaultKind),
+    /// The answer before had this status.
+    Status(StatusCode),
+    /// The answer before had this status of gRPC.
+    GrpcStatus(u8),
+    /// It took long; the endpoint asked in addition answered first.
+    HedgeWon,
+    /// It took long; the endpoint asked in addition did not answer first.
+    HedgeLost,
+    /// It was not sent once more, because the upstream's budget was used up.
+    BudgetExhausted,
+}
+
+impl fmt::Display for Repeat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.why {
+            Why::Fault(kind) => formatter.write_str(kind.describe().code)?,
+            Why::Status(status) => write!(formatter, "status-{}", status.as_u16())?,
+            Why::GrpcStatus(code) => write!(formatter, "grpc-status-{code}")?,
+            Why::HedgeWon => formatter.write_str("hedge-won")?,
+            Why::HedgeLost => formatter.write_str("hedge-lost")?,
+            Why::BudgetExhausted => formatter.write_str("budget-exhausted")?,
+        }
+        write!(formatter, " {}", self.endpoint)
+    }
 }
 
 /// The plugin calls of one request, in order. Shared with bodies that still call plugins while they stream; empty, it

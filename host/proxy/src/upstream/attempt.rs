@@ -107,7 +107,7 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 impl Endpoint {
     /// Whether it would take a request now; the last look of a pick.
-    fn would_take(&self, panics: bool) -> bool {
+    pub(super) fn would_take(&self, panics: bool) -> bool {
         match self.availability() {
             Availability::Available => true,
             Availability::Probing => self.breaker.would_pass(),

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::deliver::{Notes, deliver, within};
+use super::deliver::{Notes, Rules, deliver, within};
 use super::request::Order;
 use crate::balancer::Caller;
 use crate::fault::{Fault, FaultKind};
@@ -43,6 +43,8 @@ pub async fn fetch(
         affinity: upstream.affinity(&caller),
         without_cookie: None,
         passport: None,
+        rules: Rules::new(&upstream.config.retry, None),
+        allowance: None,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = Notes::default();

@@ -4,7 +4,9 @@ use http::Response;
 use http::header::SET_COOKIE;
 use witgate_config::model::Action;
 
-use super::deliver::{Notes, deliver, within};
+use super::deadline::{self, Allowance};
+use super::deliver::{Notes, Rules, deliver, within};
+use super::mirror::mirror;
 use super::request::{Order, Passport};
 use crate::balancer::Caller;
 use crate::body::Body;
@@ -20,7 +22,8 @@ use crate::protocol::upgrade::Side;
 /// `tracestate`, the request id, and the framing of `body`. Headers of the gateway's own other than these are in the
 /// head already.
 ///
-/// A request is sent again if nothing of it was written, if the endpoint says that it did not process it, and, on a
+/// How often, and to which endpoints, is decided by `deliver`. Within one attempt a request is sent again if nothing of it
+/// was written, if the endpoint says that it did not process it, and, on a
 /// connection that was used before, if the connection ended without a byte of an answer and the method is idempotent.
 ///
 /// # Errors
@@ -30,9 +33,20 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     let upstream =
         exchange.snapshot.upstreams.get(&name).ok_or_else(|| internal("the upstream does not exist"))?;
     let head = exchange.head.clone();
-    let preserve_host = match exchange.route.as_ref().map(|route| &route.config.action) {
-        Some(Action::Forward(forward)) => forward.preserve_host,
-        _ => false,
+    let route = exchange.route.clone();
+    let forward = match route.as_ref().map(|route| &route.config.action) {
+        Some(Action::Forward(forward)) => Some(forward),
+        _ => None,
+    };
+    let preserve_host = forward.is_some_and(|forward| forward.preserve_host);
+    let grpc = deadline::is_grpc(&head.headers);
+    let asked_for = deadline::asked_for(&head.headers, grpc, upstream.deadline_header.as_ref())?;
+    let timeout = exchange.timeout.into_iter().chain(asked_for).min();
+    let deadline = timeout.map(|timeout| exchange.begun + timeout);
+    let allowance = |deadline| Allowance { deadline, grpc, header: upstream.deadline_header.as_ref() };
+    let body = match forward.and_then(|forward| forward.mirror.as_ref()) {
+        Some(settings) => mirror(exchange, settings, preserve_host, body),
+        None => body,
     };
     let affinity = upstream.affinity(&Caller {
         headers: &head.headers,
@@ -53,8 +67,9 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
             request_id: &head.request_id,
             received: exchange.version,
         }),
+        rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
+        allowance: deadline.map(allowance),
     };
-    let deadline = exchange.timeout.map(|timeout| exchange.begun + timeout);
     let mut notes = Notes::default();
     let delivered = within(deadline, deliver(upstream, &order, body, deadline, &mut notes)).await;
     exchange.record.attempts = notes.attempts;
@@ -67,7 +82,17 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
     exchange.upstream_side = notes.switched.map(Side::Switched);
-    delivered
+    exchange.record.repeats = notes.repeats;
+    match delivered {
+        Err(fault) if fault.kind == FaultKind::RequestTimeout => {
+            upstream.tries().deadline_exceeded();
+            if !grpc {
+                return Err(fault);
+            }
+            Ok(deadline::exceeded(exchange.fault(fault)))
+        }
+        delivered => delivered,
+    }
 }
 
 fn internal(cause: &'static str) -> Fault {

@@ -2,7 +2,8 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | order | `forward`, `deliver` | what is wanted; which endpoints are tried, and how often |
+//! | order | `forward`, `deadline`, `mirror` | what is wanted, by when, and who gets a copy |
+//! | deliver | `deliver` | which endpoints are tried, and how often |
 //! | affinity | `affinity`, `sticky` | the hash of its key, the session of its cookie |
 //! | pick | `attempt`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
@@ -24,6 +25,7 @@ mod attempt;
 mod breaker;
 mod connect;
 mod connection;
+mod deadline;
 mod deliver;
 mod download;
 mod endpoint;
@@ -35,6 +37,7 @@ mod http1;
 pub(crate) mod keeper;
 mod lease;
 mod limit;
+mod mirror;
 mod observe;
 mod pool;
 mod request;
@@ -61,9 +64,13 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 
+use http::HeaderName;
+
 use crate::balancer::{BALANCERS, Policy, clock};
 pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use breaker::BreakerState;
+use deliver::Tries;
+pub use deliver::TriesStatus;
 pub use endpoint::Availability;
 use endpoint::Endpoint;
 use events::Events;
@@ -95,6 +102,8 @@ pub struct Upstream {
     refreshing: Mutex<()>,
     limit: Arc<Limit>,
     events: Arc<Events>,
+    tries: Arc<Tries>,
+    deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
 }
 
@@ -113,6 +122,7 @@ impl Upstream {
         let mut problems = Problems::new();
         let limit = previous.map_or_else(Arc::default, |previous| previous.limit.clone());
         let events = previous.map_or_else(Arc::default, |previous| previous.events.clone());
+        let tries = previous.map_or_else(Arc::default, |previous| previous.tries.clone());
         let tls = config.tls.as_ref().map(|settings| {
             Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
         });
@@ -147,6 +157,8 @@ impl Upstream {
             refreshing: Mutex::default(),
             limit,
             events,
+            tries,
+            deadline_header: config.deadline_header.as_deref().and_then(|name| name.parse().ok()),
             tls,
         };
         let now = clock::now();

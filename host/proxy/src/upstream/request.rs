@@ -1,6 +1,7 @@
 //! The request an endpoint sees.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
@@ -11,6 +12,8 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
 
 use super::affinity::Affinity;
+use super::deadline::Allowance;
+use super::deliver::Rules;
 use super::endpoint::Endpoint;
 use super::upload::Upload;
 use crate::cookie;
@@ -33,6 +36,10 @@ pub(super) struct Order<'a> {
     pub(super) without_cookie: Option<&'a str>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
     pub(super) passport: Option<Passport<'a>>,
+    /// What is sent again, and when.
+    pub(super) rules: Rules<'a>,
+    /// The time that is left, if the endpoint is told.
+    pub(super) allowance: Option<Allowance<'a>>,
 }
 
 /// What the gateway tells the upstream about a client's request.
@@ -47,6 +54,19 @@ impl Order<'_> {
     /// Whether the request may be sent again although it may have been processed (RFC 9110 section 9.2.2).
     pub(super) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent() && self.upgrade.is_none()
+    }
+
+    /// Whether it may be sent again by method or by configuration. A switch of protocols never may.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method())
+    }
+
+    /// How long one attempt may take from the end of the request until the response head.
+    pub(super) fn patience(&self, first_byte: Duration) -> Duration {
+        match self.rules.per_try_timeout() {
+            Some(per_try) if self.is_repeatable() => per_try.min(first_byte),
+            _ => first_byte,
+        }
     }
 
     /// What `Host` says, checked.
@@ -105,6 +125,11 @@ impl Order<'_> {
         }
         if let Some(passport) = &self.passport {
             passport.stamp(&mut headers);
+        }
+        if let Some(allowance) = &self.allowance {
+            for (name, value) in allowance.fields() {
+                headers.insert(name, value);
+            }
         }
         let uri = absolute(self.host(endpoint)?, self.target, tls)?;
         let mut request = Request::new(body);

@@ -86,7 +86,7 @@ async fn send(
         let since = attempt.begin();
         notes.attempts += 1;
         notes.begun = Some(since);
-        let lost = match begun.answer(since, upstream.config.first_byte_timeout).await {
+        let lost = match begun.answer(since, order.patience(upstream.config.first_byte_timeout)).await {
             Ok(response) => {
                 notes.time = Some(since.elapsed());
                 return Ok(Answer { response, lease, upload: progress });
@@ -106,7 +106,7 @@ async fn send(
                 let repeatable = unprocessed || (silent && reused && order.is_idempotent());
                 match spare {
                     Some(spare) if may_repeat && repeatable => spare,
-                    _ => return Err(fault.into()),
+                    _ => return Err(Fault { unsent: unprocessed, ..fault }.into()),
                 }
             }
             Lost::Late => {

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 use witgate_config::model::UpstreamProtocol;
 
+use super::deliver::{Counts, TriesStatus};
 use super::events::Event;
 use super::{Availability, BreakerState, Upstream};
 use crate::balancer::clock;
@@ -28,6 +29,8 @@ pub struct UpstreamStatus {
     pub panics: bool,
     /// Its endpoints, in the order written.
     pub endpoints: Vec<EndpointStatus>,
+    /// How often requests were sent in addition.
+    pub tries: TriesStatus,
     /// Its latest changes of state, the oldest first.
     pub events: Vec<EventStatus>,
 }
@@ -93,6 +96,7 @@ impl Upstream {
             pending: self.limit.waiting(),
             panics: self.view.load().panics,
             endpoints: endpoints.collect(),
+            tries: self.tries.counts.status(),
             events: self.events.recent().into_iter().map(event_status).collect(),
         }
     }
@@ -121,6 +125,11 @@ impl Upstream {
             },
             breaker: endpoint.breaker.state(),
         }
+    }
+
+    /// How often requests were sent in addition, and why.
+    pub(crate) fn tries(&self) -> &Counts {
+        &self.tries.counts
     }
 
     /// How often each change of state happened: what changed, whose, how often.

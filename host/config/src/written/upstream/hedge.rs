@@ -40,12 +40,8 @@ impl Hedge {
             scope.report_key(&child(at, "min_samples"), "`min_samples` needs `percentile`", None);
         }
         let after = match (self.delay, self.percentile) {
-            (Some(delay), _) => {
-                model::HedgeAfter::Delay(scope.check_positive(at, "delay", delay.value.0))
-            }
-            (None, Some(share)) => {
-                model::HedgeAfter::Percentile { share, min_samples: self.min_samples }
-            }
+            (Some(delay), _) => model::HedgeAfter::Delay(scope.check_positive(at, "delay", delay.value.0)),
+            (None, Some(share)) => model::HedgeAfter::Percentile { share, min_samples: self.min_samples },
             (None, None) => {
                 let hint = "set `delay` or `percentile`";
                 scope.report(at, "this does not say when a request is hedged", Some(hint.to_owned()));

@@ -45,8 +45,13 @@ impl Fixture {
     fn new(plugins: impl IntoIterator<Item = Fake>) -> Self {
         let mut config = testing::config();
         config.upstreams = BTreeMap::from([("users".into(), upstream()), ("orders".into(), upstream())]);
-        let forward =
-            Forward { upstreams: vec![("users".into(), 1)], rewrite: Rewrite::Keep, preserve_host: false };
+        let forward = Forward {
+            upstreams: vec![("users".into(), 1)],
+            rewrite: Rewrite::Keep,
+            preserve_host: false,
+            retry: Default::default(),
+            mirror: None,
+        };
         let route = model::Route {
             name: "all".into(),
             matches: model::RouteMatch::default(),
@@ -122,6 +127,7 @@ fn upstream() -> model::Upstream {
         max_pending: 1,
         pending_timeout: Duration::from_secs(1),
         breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+        ..testing::upstream(&[])
     }
 }
 

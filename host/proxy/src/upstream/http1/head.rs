@@ -5,6 +5,7 @@ use std::io::Write;
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{Framing, Order, Passport, is_of_connection};
 
 /// Writes a head. Methods, targets, names and values are types that hold no byte which could end a line; what is only
@@ -17,13 +18,14 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
     field(out, HOST.as_str(), host);
     let mut trailers = false;
     for (name, value) in order.headers {
-        if is_own(name, order.passport.is_some()) {
+        trailers |= *name == TE;
+        let told = order.allowance.as_ref().is_some_and(|allowance| allowance.is_own(name));
+        if told || is_own(name, order.passport.is_some()) {
             continue;
         }
         if let Some(value) = order.outgoing(name, value) {
             field(out, name.as_str(), value.as_bytes());
         }
-        trailers |= *name == TE;
     }
     connection(out, order.upgrade, trailers);
     if let Some(length) = framing.content_length(order.method) {
@@ -34,6 +36,9 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
     }
     if let Some(passport) = &order.passport {
         stamp(out, passport);
+    }
+    for (name, value) in order.allowance.iter().flat_map(Allowance::fields) {
+        field(out, name.as_str(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -10,6 +10,7 @@ use super::answer::{Asked, HeadReader};
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
+use crate::upstream::deliver::Rules;
 use crate::upstream::request::{Framing, Order, Passport};
 
 /// Everything about an answer that was read.
@@ -264,6 +265,7 @@ fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Pas
         ("x-a", "1"),
     ];
     let head = testing::head(Method::POST, "/p?q", &headers);
+    let retry = testing::upstream(&[]).retry;
     let order = Order {
         method: &head.method,
         target: &head.target,
@@ -273,6 +275,8 @@ fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Pas
         affinity: Affinity::default(),
         without_cookie: None,
         passport,
+        rules: Rules::new(&retry, None),
+        allowance: None,
     };
     let mut out = Vec::new();
     super::head::write(&mut out, &order, b"a:80", framing);

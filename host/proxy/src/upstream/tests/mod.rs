@@ -5,10 +5,14 @@ mod origin;
 mod answers;
 mod balancing;
 mod breaker;
+mod deadlines;
 mod fetch;
+mod hedging;
 mod http2;
 mod limits;
+mod mirroring;
 mod reload;
+mod retries;
 mod reuse;
 mod streaming;
 mod timeouts;
@@ -30,13 +34,10 @@ use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing.
+/// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing. Only
+/// what was never sent is sent again.
 fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
-    let endpoints: Vec<String> = endpoints.iter().map(SocketAddr::to_string).collect();
-    let text = format!("[upstreams.origin]\nendpoints = {endpoints:?}\n");
-    let loaded = witgate_config::parse_str(&text);
-    let mut config = loaded.unwrap_or_else(|failure| panic!("{:?}", failure.problems)).config;
-    let written = config.upstreams.remove("origin").unwrap();
+    let written = testing::upstream(endpoints);
     model::Upstream {
         connect_timeout: Duration::from_secs(5),
         first_byte_timeout: Duration::from_secs(10),
@@ -46,6 +47,10 @@ fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
         max_pending: 64,
         pending_timeout: Duration::from_secs(10),
         breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+        retry: model::Retry {
+            on: model::RetryOn { connect: true, ..model::RetryOn::default() },
+            ..written.retry
+        },
         ..written
     }
 }

@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::affinity::Affinity;
 use crate::upstream::connection::Connection;
+use crate::upstream::deliver::Rules;
 use crate::upstream::request::Order;
 use crate::upstream::send::Lost;
 use crate::upstream::upload::Upload;
@@ -178,6 +179,8 @@ fn what_was_not_begun_comes_back_with_its_body() {
             affinity: Affinity::default(),
             without_cookie: None,
             passport: None,
+            rules: Rules::new(&upstream.config.retry, None),
+            allowance: None,
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
         let timeout = Duration::from_secs(5);

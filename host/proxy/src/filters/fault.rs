@@ -1,0 +1,238 @@
+//! Faults on purpose: delays and refusals, to find out how callers bear them.
+//!
+//! Choose it to try out timeouts, retries and fallbacks of your clients before an upstream does it to them. It stands next
+//! to the upstream, so that only who may call the service meets it, and what it answers passes all stages as an upstream's
+//! answer would. With `when`, only requests that ask for it are touched.
+
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use witgate_config::scalar::{self, Text};
+use witgate_config::{Problems, Settings as Written};
+
+use super::{Filter, FilterKind, Place, Step, header_name, schema_of};
+use crate::body::Body;
+use crate::fault::Fault;
+use crate::pipeline::exchange::Exchange;
+
+pub(super) const ROW: FilterKind = FilterKind {
+    kind: "fault",
+    summary: "delays and refusals on purpose",
+    place: Place::Origin,
+    build,
+    schema: schema_of::<Settings>,
+};
+
+/// Settings of `fault`: `delay`, `abort` or both.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Which requests are made to wait, and how long.
+    delay: Option<DelaySettings>,
+    /// Which requests are refused, and how.
+    abort: Option<AbortSettings>,
+    /// Only requests with this header; without it, all.
+    when: Option<WhenSettings>,
+}
+
+/// A delay, before the request goes on or is refused.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DelaySettings {
+    /// How long, e.g. `"2s"`. Never past the request's own deadline.
+    time: Text<scalar::Duration>,
+    /// The share of requests, 0 to 1.
+    #[serde(default = "everything")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    share: f64,
+}
+
+/// A refusal, by one of `status` and `grpc_status`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AbortSettings {
+    /// The status of the answer.
+    #[schemars(range(min = 200, max = 599))]
+    status: Option<u16>,
+    /// The gRPC status of the answer, by its number; the answer is trailers only.
+    #[schemars(range(min = 1, max = 16))]
+    grpc_status: Option<u8>,
+    /// The share of requests, 0 to 1.
+    #[serde(default = "everything")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    share: f64,
+}
+
+/// A condition on a header.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WhenSettings {
+    /// The header.
+    header: Text<scalar::HeaderName>,
+    /// Its value; without it, any.
+    value: Option<String>,
+}
+
+fn everything() -> f64 {
+    1.0
+}
+
+fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
+    let Settings { delay, abort, when } = settings.parse()?;
+    if delay.is_none() && abort.is_none() {
+        let hint = Some("set `delay` or `abort`".to_owned());
+        return Err(vec![settings.problem("", "this filter does nothing", hint)]);
+    }
+    let abort = match abort {
+        None => None,
+        Some(AbortSettings { status, grpc_status, share }) => match (status, grpc_status) {
+            (Some(status), None) => Some((Abort::Status(status), share)),
+            (None, Some(status)) => Some((Abort::GrpcStatus(status), share)),
+            _ => {
+                let message = "a refusal has exactly one of `status` and `grpc_status`";
+                return Err(vec![settings.problem("/abort", message, None)]);
+            }
+        },
+    };
+    Ok(Box::new(Injection {
+        delay: delay.map(|delay| (delay.time.value.0, delay.share)),
+        abort,
+        when: when.map(|when| (header_name(&when.header), when.value)),
+    }))
+}
+
+struct Injection {
+    delay: Option<(Duration, f64)>,
+    abort: Option<(Abort, f64)>,
+    when: Option<(HeaderName, Option<String>)>,
+}
+
+#[derive(Clone, Copy)]
+enum Abort {
+    Status(u16),
+    GrpcStatus(u8),
+}
+
+impl Injection {
+    fn is_meant(&self, headers: &HeaderMap) -> bool {
+        match &self.when {
+            None => true,
+            Some((name, None)) => headers.contains_key(name),
+            Some((name, Some(value))) => {
+                headers.get_all(name).iter().any(|given| given.as_bytes() == value.as_bytes())
+            }
+        }
+    }
+}
+
+impl Filter for Injection {
+    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+        if !self.is_meant(&exchange.head.headers) {
+            return Ok(Step::Proceed(body));
+        }
+        if let Some((time, share)) = self.delay
+            && drawn(share)
+        {
+            exchange.delay = Some(exchange.delay.unwrap_or_default() + time);
+        }
+        match self.abort {
+            Some((abort, share)) if drawn(share) => Ok(Step::Answer(abort.response())),
+            _ => Ok(Step::Proceed(body)),
+        }
+    }
+}
+
+fn drawn(share: f64) -> bool {
+    share >= 1.0 || fastrand::f64() < share
+}
+
+impl Abort {
+    fn response(self) -> Response<Body> {
+        let mut response = Response::new(Body::Empty);
+        match self {
+            Abort::Status(status) => {
+                *response.status_mut() =
+                    StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                *response.body_mut() = Body::Full("a fault on purpose\n".into());
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            }
+            Abort::GrpcStatus(status) => {
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+                headers.insert("grpc-message", HeaderValue::from_static("a fault on purpose"));
+            }
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use super::super::tests::build;
+    use super::*;
+    use crate::testing;
+
+    /// The answer and the delay.
+    fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Option<Duration>) {
+        let filter = build("fault", settings).expect("good settings");
+        let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
+        let answer = match filter.request(&mut exchange, Body::Empty) {
+            Ok(Step::Answer(response)) => Some(response),
+            Ok(Step::Proceed(_)) => None,
+            Err(fault) => panic!("{fault}"),
+        };
+        (answer, exchange.delay)
+    }
+
+    #[test]
+    fn delays_are_noted_and_refusals_answered() {
+        let (answer, delay) = meet(json!({ "delay": { "time": "2s" } }), &[]);
+        assert_eq!((answer.is_none(), delay), (true, Some(Duration::from_secs(2))));
+        let (answer, delay) = meet(json!({ "delay": { "time": "1s" }, "abort": { "status": 503 } }), &[]);
+        assert_eq!((answer.expect("refused").status().as_u16(), delay), (503, Some(Duration::from_secs(1))));
+        let (answer, _) = meet(json!({ "abort": { "grpc_status": 14 } }), &[]);
+        let answer = answer.expect("refused");
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["grpc-status"], "14");
+    }
+
+    #[test]
+    fn only_requests_that_ask_for_it_are_touched() {
+        let settings = json!({ "abort": { "status": 500 }, "when": { "header": "X-Fault", "value": "yes" } });
+        assert!(meet(settings.clone(), &[]).0.is_none());
+        assert!(meet(settings.clone(), &[("x-fault", "no")]).0.is_none());
+        assert!(meet(settings, &[("x-fault", "yes")]).0.is_some());
+        let any = json!({ "abort": { "status": 500 }, "when": { "header": "x-fault" } });
+        assert!(meet(any, &[("x-fault", "no")]).0.is_some());
+    }
+
+    #[test]
+    fn shares_are_kept() {
+        let refused = |share: f64| {
+            let settings = json!({ "abort": { "status": 500, "share": share } });
+            (0..1000).filter(|_| meet(settings.clone(), &[]).0.is_some()).count()
+        };
+        assert_eq!(refused(0.0), 0);
+        // Four standard deviations.
+        assert!((300 - 58..=300 + 58).contains(&refused(0.3)));
+    }
+
+    #[test]
+    fn settings_that_do_nothing_or_two_things_at_once_are_refused() {
+        for settings in [
+            json!({}),
+            json!({ "abort": {} }),
+            json!({ "abort": { "status": 500, "grpc_status": 14 } }),
+            json!({ "delay": { "time": "1s", "share": 2 } }),
+        ] {
+            assert!(build("fault", settings.clone()).is_err(), "{settings}");
+        }
+    }
+}

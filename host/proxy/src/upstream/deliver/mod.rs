@@ -1,0 +1,280 @@
+//! Which endpoints are tried for one request, and how often.
+//!
+//! What was not sent goes to another endpoint at once, whatever the method. What may have been processed is sent again
+//! only if the method is idempotent (RFC 9110 section 9.2.2) or the configuration says that the service recognises what it
+//! has seen; never an upgrade; after a wait, within a budget, and to another endpoint while one is usable. Once a head is
+//! handed out there is no way back: what breaks off later is the client's to see.
+//!
+//! | step | module | what happens |
+//! |---|---|---|
+//! | supply | `supply` | the body is handed out, and kept if it may be needed again |
+//! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
+//! | judge | `rules` | whether what came is a reason to send again |
+//! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
+//!
+//! A request that succeeds at once allocates nothing here, and starts no timer.
+
+mod backoff;
+mod budget;
+mod hedge;
+mod latency;
+mod rules;
+mod supply;
+mod tries;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Response;
+use tokio::time::timeout_at;
+
+use super::Upstream;
+use super::attempt::Attempt;
+use super::request::Order;
+use super::send::exchange_with;
+use crate::body::Body;
+use crate::fault::{Fault, FaultKind};
+use crate::protocol::upgrade::Stream;
+use crate::telemetry::record::{Repeat, Why};
+use rules::Reason;
+pub(super) use rules::Rules;
+use supply::Supply;
+use tries::Outcome;
+pub use tries::TriesStatus;
+pub(super) use tries::{Copied, Counts, Tries};
+
+/// What is noted about an exchange for the record.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) endpoint: Option<Arc<str>>,
+    pub(super) attempts: u32,
+    pub(super) begun: Option<Instant>,
+    pub(super) time: Option<Duration>,
+    /// The endpoint's side of a tunnel, if it answered 101.
+    pub(super) switched: Option<Stream>,
+    /// Why there was more than one attempt.
+    pub(super) repeats: Vec<Repeat>,
+}
+
+/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried.
+pub(super) async fn deliver(
+    upstream: &Arc<Upstream>,
+    order: &Order<'_>,
+    body: Body,
+    deadline: Option<Instant>,
+    notes: &mut Notes,
+) -> Result<Response<Body>, Fault> {
+    upstream.tries.budget.count();
+    let mut delivery = Delivery::begin(upstream, order, body, deadline);
+    let mut before: Option<(Reason, Result<Response<Body>, Fault>)> = None;
+    loop {
+        let attempt = match delivery.pick() {
+            Ok(attempt) => attempt,
+            Err(fault) => return before.map_or(Err(fault), |(_, outcome)| outcome),
+        };
+        // The answer that was not good enough is given up now that there is somewhere else to go.
+        let reason = before.take().map(|(reason, _)| reason);
+        let outcome = delivery.attempt(attempt, notes).await;
+        if let Some(reason) = reason {
+            let became = if outcome.is_ok() { Outcome::Answered } else { Outcome::Failed };
+            upstream.tries.counts.retried(reason, became);
+        }
+        match delivery.again(&outcome, notes).await {
+            Some(reason) => before = Some((reason, outcome)),
+            None => return outcome,
+        }
+    }
+}
+
+/// One request on its way, however many attempts it takes.
+struct Delivery<'a> {
+    upstream: &'a Arc<Upstream>,
+    order: &'a Order<'a>,
+    deadline: Option<Instant>,
+    supply: Supply,
+    /// Whether the request may be sent again although it may have been processed.
+    repeatable: bool,
+    /// Attempts so far, without hedges.
+    made: u32,
+    /// Endpoints of the latest attempt: the one picked, and hedges.
+    latest: usize,
+    hedged: Vec<usize>,
+    tried: Tried,
+}
+
+/// Endpoints that were tried; those that must not be asked again stand first.
+#[derive(Default)]
+struct Tried {
+    indices: Vec<usize>,
+    barred: usize,
+}
+
+impl Tried {
+    fn add(&mut self, index: usize, bar: bool) {
+        if let Some(position) = self.indices.iter().position(|known| *known == index) {
+            if !bar || position < self.barred {
+                return;
+            }
+            self.indices.remove(position);
+        }
+        if bar {
+            self.indices.insert(self.barred, index);
+            self.barred += 1;
+        } else {
+            self.indices.push(index);
+        }
+    }
+
+    fn barred(&self) -> &[usize] {
+        &self.indices[..self.barred]
+    }
+}
+
+impl<'a> Delivery<'a> {
+    fn begin(
+        upstream: &'a Arc<Upstream>,
+        order: &'a Order<'a>,
+        body: Body,
+        deadline: Option<Instant>,
+    ) -> Delivery<'a> {
+        let repeatable = order.is_repeatable();
+        let keep = (repeatable && order.rules.attempts() > 1).then_some(upstream.config.retry.body_bytes);
+        Delivery {
+            upstream,
+            order,
+            deadline,
+            supply: Supply::new(body, keep),
+            repeatable,
+            made: 0,
+            latest: 0,
+            hedged: Vec::new(),
+            tried: Tried::default(),
+        }
+    }
+
+    /// An endpoint that was not tried yet, or else one that may be asked again.
+    fn pick(&self) -> Result<Attempt, Fault> {
+        let picked = self.upstream.pick(self.order.affinity, &self.tried.indices);
+        match picked {
+            Err(_) if self.tried.barred < self.tried.indices.len() => {
+                self.upstream.pick(self.order.affinity, self.tried.barred())
+            }
+            picked => picked,
+        }
+    }
+
+    /// Makes one attempt, hedged if that is wanted.
+    async fn attempt(&mut self, attempt: Attempt, notes: &mut Notes) -> Result<Response<Body>, Fault> {
+        let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
+        let body = self.supply.next().ok_or_else(unsupplied)?;
+        self.latest = attempt.index;
+        self.made += 1;
+        let outcome = match self.upstream.config.hedge {
+            // Boxed, so that requests that are not hedged do not carry its state around.
+            Some(hedge) if self.repeatable => Box::pin(self.hedge(hedge, attempt, body, notes)).await,
+            _ => exchange_with(attempt, self.order, body, self.deadline, notes).await,
+        };
+        outcome.map_err(|failure| {
+            if let Some(unsent) = failure.body {
+                self.supply.put_back(unsent);
+            }
+            failure.fault
+        })
+    }
+
+    /// Why the request is to be sent again, once it is time to; none: this outcome is the one.
+    async fn again(&mut self, outcome: &Result<Response<Body>, Fault>, notes: &mut Notes) -> Option<Reason> {
+        let rules = &self.order.rules;
+        let reason = match outcome {
+            Ok(answer) => rules.after_answer(answer.status(), answer.headers(), self.repeatable),
+            Err(fault) => rules.after_fault(fault, self.repeatable),
+        }?;
+        self.tried.add(self.latest, reason.bars_endpoint());
+        for index in std::mem::take(&mut self.hedged) {
+            self.tried.add(index, reason.bars_endpoint());
+        }
+        if self.made >= rules.attempts() || !self.supply.is_left() || !self.has_endpoint() {
+            return None;
+        }
+        let why = why(outcome, reason);
+        if reason != Reason::Connect {
+            let wait = self.wait(outcome)?;
+            if !self.upstream.tries.budget.take(&rules.upstream.budget) {
+                self.upstream.tries.counts.retried(reason, Outcome::BudgetExhausted);
+                self.note(Why::BudgetExhausted, notes);
+                return None;
+            }
+            if !wait.is_zero() {
+                Box::pin(tokio::time::sleep(wait)).await;
+            }
+        }
+        self.note(why, notes);
+        Some(reason)
+    }
+
+    /// Whether an endpoint may be asked that is not known to be of no use.
+    fn has_endpoint(&self) -> bool {
+        let barred = self.tried.barred();
+        let view = self.upstream.view.load();
+        let mut endpoints = self.upstream.endpoints.iter().enumerate();
+        endpoints.any(|(index, endpoint)| {
+            !barred.contains(&index) && view.standings[index].is_wanted() && endpoint.would_take(view.panics)
+        })
+    }
+
+    /// How long to wait before the next attempt; none: longer than there is time.
+    fn wait(&self, outcome: &Result<Response<Body>, Fault>) -> Option<Duration> {
+        let retry = self.order.rules.upstream;
+        let backoff = backoff::wait(&retry.backoff, self.made, fastrand::f64());
+        let asked_for = match outcome {
+            Ok(answer) => backoff::asked_for(answer.headers(), SystemTime::now()).unwrap_or_default(),
+            Err(_) => Duration::ZERO,
+        };
+        let wait = backoff.max(asked_for);
+        let in_time =
+            self.deadline.is_none_or(|deadline| deadline.saturating_duration_since(Instant::now()) > wait);
+        (asked_for <= retry.max_retry_after && in_time).then_some(wait)
+    }
+
+    fn note(&self, why: Why, notes: &mut Notes) {
+        notes.repeats.push(Repeat { why, endpoint: self.upstream.endpoints[self.latest].name.clone() });
+    }
+}
+
+fn why(outcome: &Result<Response<Body>, Fault>, reason: Reason) -> Why {
+    match outcome {
+        Err(fault) => Why::Fault(fault.kind),
+        Ok(answer) if reason == Reason::Grpc => {
+            Why::GrpcStatus(rules::grpc_status(answer.headers()).unwrap_or_default())
+        }
+        Ok(answer) => Why::Status(answer.status()),
+    }
+}
+
+/// Runs until the deadline of the whole request.
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    exchange: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let exceeded = || Err(Fault::new(FaultKind::RequestTimeout));
+    match deadline {
+        None => exchange.await,
+        // Nothing is sent that cannot be answered in time.
+        Some(deadline) if deadline <= Instant::now() => exceeded(),
+        Some(deadline) => timeout_at(deadline.into(), exchange).await.unwrap_or_else(|_| exceeded()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tried;
+
+    #[test]
+    fn endpoints_that_must_not_be_asked_again_stand_first() {
+        let mut tried = Tried::default();
+        for (index, bar) in [(4, false), (2, true), (4, false), (4, true), (2, false), (7, false)] {
+            tried.add(index, bar);
+        }
+        assert_eq!((tried.indices.as_slice(), tried.barred()), (&[2, 4, 7][..], &[2, 4][..]));
+    }
+}

@@ -1,0 +1,157 @@
+//! What an upstream remembers of second tries: the budget, the latest latencies, and counts of what was done.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use super::budget::Budget;
+use super::latency::Latencies;
+use super::rules::Reason;
+
+/// Shared by all cores, and carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Tries {
+    pub(super) budget: Budget,
+    pub(super) latencies: Latencies,
+    pub(in crate::upstream) counts: Counts,
+    /// Copies of requests under way to this upstream.
+    pub(in crate::upstream) shadows: AtomicUsize,
+}
+
+/// What became of a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Outcome {
+    /// The endpoint answered, with an answer that goes to the client or leads to the next retry.
+    Answered,
+    /// It failed as well.
+    Failed,
+    /// It was not made, because the budget was used up.
+    BudgetExhausted,
+}
+
+/// What became of a copy for this upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Copied {
+    /// It was answered.
+    Answered,
+    /// It failed, or took too long.
+    Failed,
+    /// There were too many at once.
+    Full,
+    /// The body was too long to copy.
+    TooLong,
+    /// The body of the request broke off.
+    Cut,
+}
+
+/// Counts since the upstream was first configured.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    retries: [[AtomicU64; OUTCOMES.len()]; Reason::ALL.len()],
+    copies: [AtomicU64; COPIES.len()],
+    hedges_sent: AtomicU64,
+    hedges_won: AtomicU64,
+    hedges_refused: AtomicU64,
+    deadlines: AtomicU64,
+}
+
+/// Words of the outcomes, in the order of the declaration.
+const OUTCOMES: [&str; 3] = ["answered", "failed", "budget-exhausted"];
+const COPIES: [&str; 5] = ["answered", "failed", "too-many", "body-too-long", "body-cut"];
+
+/// How often requests were sent in addition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TriesStatus {
+    /// Retries that were sent.
+    pub retries: u64,
+    /// Retries and hedges that were not sent because the budget was used up.
+    pub budget_exhausted: u64,
+    /// Hedges that were sent.
+    pub hedges: u64,
+    /// Hedges that answered first.
+    pub hedges_won: u64,
+    /// Copies of other upstreams' requests that were sent here.
+    pub mirrored: u64,
+    /// Copies that were not sent.
+    pub mirrored_dropped: u64,
+    /// Requests whose deadline passed.
+    pub deadlines_exceeded: u64,
+}
+
+impl Counts {
+    pub(super) fn retried(&self, reason: Reason, outcome: Outcome) {
+        increment(&self.retries[reason as usize][outcome as usize]);
+    }
+
+    pub(super) fn hedge_sent(&self) {
+        increment(&self.hedges_sent);
+    }
+
+    pub(super) fn hedge_won(&self) {
+        increment(&self.hedges_won);
+    }
+
+    pub(super) fn hedge_refused(&self) {
+        increment(&self.hedges_refused);
+    }
+
+    pub(in crate::upstream) fn copied(&self, copied: Copied) {
+        increment(&self.copies[copied as usize]);
+    }
+
+    pub(in crate::upstream) fn deadline_exceeded(&self) {
+        increment(&self.deadlines);
+    }
+
+    /// Retries by reason and outcome.
+    pub(crate) fn retries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let rows = Reason::ALL.iter().zip(&self.retries);
+        rows.flat_map(|(reason, row)| {
+            let cells = OUTCOMES.iter().zip(row);
+            cells.map(|(outcome, count)| (reason.as_str(), *outcome, read(count)))
+        })
+    }
+
+    /// Hedges by outcome.
+    pub(crate) fn hedges(&self) -> [(&'static str, u64); 3] {
+        let (sent, won) = (read(&self.hedges_sent), read(&self.hedges_won));
+        [("won", won), ("lost", sent.saturating_sub(won)), ("budget-exhausted", read(&self.hedges_refused))]
+    }
+
+    /// Copies by outcome.
+    pub(crate) fn copies(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        COPIES.iter().zip(&self.copies).map(|(outcome, count)| (*outcome, read(count)))
+    }
+
+    /// Requests whose deadline passed.
+    pub(crate) fn deadlines(&self) -> u64 {
+        read(&self.deadlines)
+    }
+
+    /// The sums of it all.
+    pub(in crate::upstream) fn status(&self) -> TriesStatus {
+        let sum = |outcomes: &[Outcome]| {
+            let cells =
+                self.retries.iter().flat_map(|row| outcomes.iter().map(|outcome| &row[*outcome as usize]));
+            cells.map(read).sum::<u64>()
+        };
+        let copies = |range: std::ops::Range<usize>| self.copies[range].iter().map(read).sum::<u64>();
+        TriesStatus {
+            retries: sum(&[Outcome::Answered, Outcome::Failed]),
+            budget_exhausted: sum(&[Outcome::BudgetExhausted]) + read(&self.hedges_refused),
+            hedges: read(&self.hedges_sent),
+            hedges_won: read(&self.hedges_won),
+            mirrored: copies(0..Copied::Full as usize),
+            mirrored_dropped: copies(Copied::Full as usize..COPIES.len()),
+            deadlines_exceeded: read(&self.deadlines),
+        }
+    }
+}
+
+fn increment(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+fn read(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}

@@ -1,0 +1,236 @@
+//! Mirroring: copies of requests for another upstream, whose answers nobody reads.
+//!
+//! The caller never waits for a copy: it is sent by a task of its own once the request's body has passed, so that neither
+//! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
+//! long to keep) is dropped and counted.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use witgate_config::model::{Mirror, RouteRetry};
+
+use super::Upstream;
+use super::deliver::{Copied, Notes, Rules, deliver, within};
+use super::request::{Order, Passport};
+use crate::balancer::Caller;
+use crate::body::{Body, BodyError};
+use crate::fault::Fault;
+use crate::head::RequestHead;
+use crate::pipeline::exchange::Exchange;
+
+/// Tells the shadow that nobody waits for its answer.
+const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
+
+/// A copy is sent once.
+const ONCE: RouteRetry = RouteRetry {
+    attempts: Some(1),
+    on: None,
+    statuses: None,
+    grpc_statuses: None,
+    non_idempotent: None,
+    per_try_timeout: None,
+};
+
+/// Copies the exchange's request, if the lot falls on it. The body that comes back is the one to forward.
+pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool, body: Body) -> Body {
+    // Never drawn where everything is copied.
+    let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
+    let Some(upstream) = exchange.snapshot.upstreams.get(settings.upstream.as_str()) else { return body };
+    if exchange.upgrade.is_some() || !chosen {
+        return body;
+    }
+    let Some(place) = Place::take(upstream, settings.max_concurrent) else { return body };
+    let shadow = Shadow {
+        place,
+        head: exchange.head.clone(),
+        received: exchange.version,
+        preserve_host,
+        timeout: settings.timeout,
+    };
+    match body {
+        Body::Full(bytes) if bytes.len() <= settings.body_bytes => {
+            shadow.send(Body::Full(bytes.clone()));
+            Body::Full(bytes)
+        }
+        body if body.is_end_stream() => {
+            shadow.send(Body::Empty);
+            body
+        }
+        body if body.size_hint().lower() > settings.body_bytes as u64 => {
+            shadow.place.drop_as(Copied::TooLong);
+            body
+        }
+        body => Body::wrap(Copying {
+            body,
+            shadow: Some(shadow),
+            bytes: BytesMut::new(),
+            limit: settings.body_bytes,
+        }),
+    }
+}
+
+/// One of the copies that may be under way at once.
+struct Place(Arc<Upstream>);
+
+impl Place {
+    fn take(upstream: &Arc<Upstream>, most: usize) -> Option<Place> {
+        let shadows = &upstream.tries.shadows;
+        if shadows.fetch_add(1, Ordering::AcqRel) < most {
+            return Some(Place(upstream.clone()));
+        }
+        shadows.fetch_sub(1, Ordering::AcqRel);
+        upstream.tries.counts.copied(Copied::Full);
+        None
+    }
+
+    fn drop_as(self, copied: Copied) {
+        self.0.tries.counts.copied(copied);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.tries.shadows.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A copy of a request, but for its body.
+struct Shadow {
+    place: Place,
+    head: Arc<RequestHead>,
+    received: Version,
+    preserve_host: bool,
+    timeout: std::time::Duration,
+}
+
+impl Shadow {
+    /// Sends the copy on its own.
+    fn send(self, body: Body) {
+        tokio::task::spawn_local(async move {
+            let deadline = Instant::now() + self.timeout;
+            let answered = within(Some(deadline), self.exchange(body, deadline)).await;
+            self.place.drop_as(if answered.is_ok() { Copied::Answered } else { Copied::Failed });
+        });
+    }
+
+    async fn exchange(&self, body: Body, deadline: Instant) -> Result<(), Fault> {
+        let (upstream, head) = (&self.place.0, &self.head);
+        let mut headers = head.headers.clone();
+        headers.insert(SHADOW, HeaderValue::from_static("1"));
+        let caller = Caller {
+            headers: &headers,
+            path: head.path(),
+            client: Some(head.client.address),
+            hash_key: None,
+        };
+        let order = Order {
+            method: head.upstream_method.as_ref().unwrap_or(&head.method),
+            target: head.upstream_target.as_ref().unwrap_or(&head.target),
+            headers: &headers,
+            authority: self.preserve_host.then_some(&*head.authority),
+            upgrade: None,
+            affinity: upstream.affinity(&caller),
+            without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
+            passport: Some(Passport {
+                trace: &head.trace,
+                request_id: &head.request_id,
+                received: self.received,
+            }),
+            rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
+            allowance: None,
+        };
+        let delivered = deliver(upstream, &order, body, Some(deadline), &mut Notes::default()).await?;
+        let mut answer = delivered.into_body();
+        // Read to its end, so that the connection can be used again.
+        while let Some(frame) = answer.frame().await {
+            if frame.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A request body that is copied while it passes.
+struct Copying {
+    body: Body,
+    /// There until the copy is sent or given up.
+    shadow: Option<Shadow>,
+    bytes: BytesMut,
+    limit: usize,
+}
+
+impl Copying {
+    fn copy(&mut self, data: &[u8]) {
+        if self.shadow.is_none() {
+            return;
+        }
+        if self.bytes.len() + data.len() > self.limit {
+            self.bytes = BytesMut::new();
+            self.give_up(Copied::TooLong);
+        } else {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+
+    fn give_up(&mut self, copied: Copied) {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.place.drop_as(copied);
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.send(Body::from(std::mem::take(&mut self.bytes).freeze()));
+        }
+    }
+}
+
+impl HttpBody for Copying {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.copy(data);
+                }
+                // Not everybody asks for a frame past the last.
+                if this.body.is_end_stream() {
+                    this.complete();
+                }
+            }
+            Poll::Ready(None) => this.complete(),
+            Poll::Ready(Some(Err(_))) => this.give_up(Copied::Cut),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.give_up(Copied::Cut);
+    }
+}

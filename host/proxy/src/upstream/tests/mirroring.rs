@@ -1,0 +1,113 @@
+//! Copies of requests for another upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use witgate_config::model::{Action, Forward, Mirror, Rewrite};
+
+use super::origin::{Origin, Visitor};
+use super::{HELLO, eventually, exchange, settings};
+use crate::body::Body;
+use crate::pipeline::exchange::Exchange;
+use crate::router::{Route, Rule};
+use crate::snapshot::Snapshot;
+use crate::testing::{self, run};
+use crate::upstream::{forward, status};
+
+fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
+    let mut config = testing::config();
+    config.upstreams.insert("origin".into(), settings(&[origin.address]));
+    config.upstreams.insert("shadow".into(), settings(&[shadow.address]));
+    let built = Snapshot::build(Arc::new(config), Default::default(), None);
+    Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+/// An exchange of a route that copies every request, three at once, bodies of eight bytes.
+fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
+    let mirror = Mirror {
+        upstream: "shadow".into(),
+        share: 1.0,
+        timeout: Duration::from_secs(3),
+        max_concurrent: 3,
+        body_bytes: 8,
+    };
+    let config = witgate_config::model::Route {
+        action: Action::Forward(Forward {
+            upstreams: vec![("origin".into(), 1)],
+            rewrite: Rewrite::Keep,
+            preserve_host: false,
+            retry: Default::default(),
+            mirror: Some(mirror),
+        }),
+        ..crate::listener::tests::route("")
+    };
+    let Ok(rule) = Rule::compile(0, &config) else { panic!("a rule") };
+    let mut exchange = exchange(snapshot, method, &[]);
+    exchange.route = Some(Arc::new(Route::new(config, Arc::new(rule))));
+    exchange
+}
+
+fn outcome(snapshot: &Snapshot, outcome: &str) -> u64 {
+    let counts = snapshot.upstreams["shadow"].tries();
+    counts.copies().find(|(known, _)| *known == outcome).map_or(0, |(_, count)| count)
+}
+
+#[test]
+fn a_copy_is_marked_and_its_answer_thrown_away() {
+    run(async {
+        let (origin, shadow) = (Origin::answering(HELLO), Origin::answering(HELLO));
+        let snapshot = mirrored(&origin, &shadow);
+        for body in [Body::Empty, Body::Full("data".into())] {
+            let answer = forward(&mut copied(&snapshot, Method::POST), body).await.unwrap();
+            assert_eq!(testing::bytes(answer.into_body()).await.unwrap(), "hello");
+        }
+        // The origin reads no chunks; the copy has a length by then.
+        let chunks = testing::chunks(vec![Ok(b"some"), Ok(b"data")]);
+        let _ = forward(&mut copied(&snapshot, Method::POST), chunks).await;
+        eventually("all copies are answered", || outcome(&snapshot, "answered") == 3).await;
+        let copies = shadow.requests();
+        assert!(copies.iter().all(|copy| copy.contains("\r\nx-shadow: 1\r\n")), "{copies:?}");
+        assert!(copies.iter().any(|copy| copy.ends_with("\r\n\r\nsomedata")), "{copies:?}");
+        assert!(origin.requests().iter().all(|request| !request.contains("x-shadow")));
+        assert_eq!(status(&snapshot)[1].tries.mirrored, 3);
+    });
+}
+
+#[test]
+fn a_shadow_that_hangs_delays_nobody_and_has_only_so_many() {
+    run(async {
+        let origin = Origin::answering(HELLO);
+        let hung = Origin::start(async |mut visitor: Visitor| {
+            visitor.request().await;
+            visitor.closed().await;
+        });
+        let snapshot = mirrored(&origin, &hung);
+        for _ in 0..10 {
+            let answer = forward(&mut copied(&snapshot, Method::GET), Body::Empty).await.unwrap();
+            assert_eq!(testing::bytes(answer.into_body()).await.unwrap(), "hello");
+        }
+        assert_eq!(outcome(&snapshot, "failed"), 0, "nobody waited until a copy was given up");
+        assert_eq!(outcome(&snapshot, "too-many"), 7);
+        eventually("three copies", || hung.requests().len() == 3).await;
+        eventually("they are given up", || outcome(&snapshot, "failed") == 3).await;
+    });
+}
+
+#[test]
+fn a_body_that_is_too_long_or_breaks_off_is_not_copied() {
+    run(async {
+        let (origin, shadow) = (Origin::answering(HELLO), Origin::answering(HELLO));
+        let snapshot = mirrored(&origin, &shadow);
+        let long = Body::Full("more than eight bytes".into());
+        assert!(forward(&mut copied(&snapshot, Method::POST), long).await.is_ok());
+        let streamed = testing::chunks(vec![Ok(b"12345678"), Ok(b"9")]);
+        let _ = forward(&mut copied(&snapshot, Method::POST), streamed).await;
+        assert_eq!(outcome(&snapshot, "body-too-long"), 2);
+        let broken = testing::chunks(vec![Ok(b"1234"), Err("reset")]);
+        assert!(forward(&mut copied(&snapshot, Method::POST), broken).await.is_err());
+        eventually("it is let go", || outcome(&snapshot, "body-cut") == 1).await;
+        assert!(shadow.requests().is_empty());
+        assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 3);
+    });
+}
