@@ -2,6 +2,9 @@
 //!
 //! Cut by section, one type for each table of the file. All names that refer to something have been checked to exist.
 
+mod breaker;
+mod concurrency;
+mod fallback;
 mod retry;
 mod upstream;
 
@@ -14,9 +17,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::settings::Settings;
+pub use breaker::Breaker;
+pub use concurrency::Concurrency;
+pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use upstream::{
-    Balancer, Breaker, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
+    Balancer, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
 };
 
 /// Everything a gateway is told.

@@ -10,6 +10,9 @@ const BARE: &str = r#"
 upstream = "users"
 [upstreams.users]
 endpoints = [{ address = "127.0.0.1:9001" }]
+upstream_breaker = {}
+concurrency = {}
+fallback = { cached = {}, respond = {} }
 [upstreams.users.sticky]
 [plugins.jwt]
 [bindings.jwt]

@@ -148,6 +148,14 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!((users.retry.on, users.retry.body_bytes), (on, 1 << 20));
     let after = model::HedgeAfter::Percentile { share: 0.95, min_samples: 50 };
     assert_eq!(users.hedge, Some(model::Hedge { after, max_extra: 2 }));
+    assert_eq!(users.breaker.max_open_for, Duration::from_secs(300));
+    let breaker = users.upstream_breaker.expect("it is there");
+    assert_eq!((breaker.consecutive_failures, breaker.failure_ratio), (0, 0.9));
+    let next = &config.upstreams["users-next"].breaker;
+    assert_eq!(next.max_open_for, next.open_for, "it does not grow");
+    let fallback = users.fallback.as_ref().expect("it is there");
+    assert!(fallback.on_breaker_open && fallback.on_no_endpoint && !fallback.on_overload);
+    assert_eq!(fallback.respond.as_ref().map(|answer| answer.status), Some(503));
     let tls = config.upstreams["users-next"].tls.as_ref().expect("https is TLS");
     assert_eq!(tls.ca, Some(folder.path().join("ca.pem")));
     assert_eq!(config.upstreams["users-next"].endpoints[0].port, 443);

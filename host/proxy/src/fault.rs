@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::telemetry::trace::REQUEST_ID;
 
 /// RFC 9209.
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Every way in which the gateway itself ends a request. The code is stable: clients and dashboards may match on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +123,13 @@ impl FaultKind {
         )
     }
 
+    /// The value of `Proxy-Status` (RFC 9209), where an error type fits.
+    pub(crate) fn proxy_status(self) -> Option<HeaderValue> {
+        let error = self.describe().proxy_error?;
+        let status = format!("witgate; error={error}");
+        Some(HeaderValue::from_str(&status).expect("the table's words are tokens"))
+    }
+
     /// The status, code and words of this kind.
     pub fn describe(self) -> Description {
         use Blame::{Client, Gateway, Plugin, Upstream};
@@ -223,10 +230,8 @@ impl Fault {
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, id);
         }
-        if let Some(error) = description.proxy_error {
-            let status = format!("witgate; error={error}");
-            headers
-                .insert(PROXY_STATUS, HeaderValue::from_str(&status).expect("the table's words are tokens"));
+        if let Some(status) = self.kind.proxy_status() {
+            headers.insert(PROXY_STATUS, status);
         }
         if self.kind.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -78,18 +78,6 @@ pub(crate) fn config() -> Config {
     }
 }
 
-/// A snapshot of a configuration, with nothing resolved.
-pub(crate) fn snapshot(config: Config) -> Snapshot {
-    Snapshot {
-        version: 1,
-        config: Arc::new(config),
-        routers: HashMap::new(),
-        upstreams: HashMap::new(),
-        counter: Arc::new(Table::default()),
-        plugins: BTreeMap::new(),
-    }
-}
-
 /// An upstream of these endpoints as a configuration has it that says nothing more.
 pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     let endpoints: Vec<model::Endpoint> = endpoints
@@ -105,6 +93,18 @@ pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     let loaded = witgate_config::parse_str("[upstreams.any]\nendpoints = [\"127.0.0.1:1\"]\n");
     let mut config = loaded.unwrap_or_else(|failure| panic!("{:?}", failure.problems)).config;
     model::Upstream { endpoints, ..config.upstreams.remove("any").expect("it was declared") }
+}
+
+/// A snapshot of a configuration, with nothing resolved.
+pub(crate) fn snapshot(config: Config) -> Snapshot {
+    Snapshot {
+        version: 1,
+        config: Arc::new(config),
+        routers: HashMap::new(),
+        upstreams: HashMap::new(),
+        counter: Arc::new(Table::default()),
+        plugins: BTreeMap::new(),
+    }
 }
 
 /// A request head from [`CLIENT`] to `a.example`.

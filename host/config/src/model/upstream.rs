@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{CertificateFiles, Hedge, Retry};
+use super::{Breaker, CertificateFiles, Concurrency, Fallback, Hedge, Retry};
 use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
@@ -38,9 +38,11 @@ pub struct Upstream {
     pub idle_connections: usize,
     /// Connections at once over all cores; 0: unlimited.
     pub max_connections: usize,
-    /// Requests that may wait for a connection over all cores.
+    /// Requests in flight at once over all cores; 0: unlimited.
+    pub max_requests: usize,
+    /// Requests that may wait over all cores, for their turn and for a connection each.
     pub max_pending: usize,
-    /// How long a request may wait for a connection.
+    /// How long a request may wait for its turn, and again for a connection.
     pub pending_timeout: Duration,
     /// The circuit breaker of each endpoint.
     pub breaker: Breaker,
@@ -51,6 +53,12 @@ pub struct Upstream {
     /// The header, in lower case, by which a client says and the endpoint is told how many milliseconds are left; none:
     /// there is no such header.
     pub deadline_header: Option<String>,
+    /// The circuit breaker of the upstream as a whole.
+    pub upstream_breaker: Option<Breaker>,
+    /// The limit on requests in flight that finds itself.
+    pub concurrency: Option<Concurrency>,
+    /// What is done with requests it cannot take.
+    pub fallback: Option<Fallback>,
 }
 
 /// One endpoint of an upstream.
@@ -144,13 +152,4 @@ pub struct UpstreamTls {
     pub client_certificate: Option<CertificateFiles>,
     /// Whether certificates are taken unverified. For tests of the operator's only; logged as a warning.
     pub insecure_skip_verify: bool,
-}
-
-/// A first circuit breaker: consecutive failures open it, one probe at a time closes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Breaker {
-    /// Failures in a row that open it; 0: never.
-    pub consecutive_failures: u32,
-    /// How long it stays open before a probe is let through.
-    pub open_for: Duration,
 }

@@ -160,6 +160,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let listeners = listener::all(scope, admin.as_ref().and_then(|admin| admin.address));
     let routes = route::all(scope);
     let upstreams = scope.table::<upstream::Upstream>("upstreams");
+    upstream::check_rings(&upstreams, scope);
     let plugins = scope.table::<plugin::Plugin>("plugins");
     let bindings = binding::all(scope);
     Some(Config {

@@ -114,7 +114,8 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
         return Some(redirect.meant(&keys.parameters(), &child(at, "redirect"), scope));
     }
     if let Some(respond) = keys.respond.take() {
-        return Some(respond.meant(&child(at, "respond"), scope));
+        let model::Answer { status, headers, body } = respond.answer(&child(at, "respond"), scope);
+        return Some(model::Action::Respond { status, headers, body });
     }
     let hint = "set one of `upstream`, `upstreams`, `redirect` and `respond`";
     scope.report(at, "this route does not say what is done with a request", Some(hint.to_owned()));
@@ -207,7 +208,8 @@ const FRAMING: &[&str] =
     &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 impl Respond {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::Action {
+    /// The answer it means. `at` is its JSON Pointer.
+    pub(crate) fn answer(self, at: &str, scope: &mut Scope) -> model::Answer {
         if matches!(self.status, 204 | 205 | 304) && !self.body.is_empty() {
             scope.report(
                 &child(at, "body"),
@@ -237,6 +239,6 @@ impl Respond {
                 Err(why) => scope.report_key(&at, format!("expected {}: {why}", HeaderName::WHAT), None),
             }
         }
-        model::Action::Respond { status: self.status, headers, body: self.body }
+        model::Answer { status: self.status, headers, body: self.body }
     }
 }

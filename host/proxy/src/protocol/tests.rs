@@ -392,8 +392,6 @@ pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
 fn upstream(origin: SocketAddr) -> model::Upstream {
     let second = Duration::from_secs(1);
     model::Upstream {
-        protocol: model::UpstreamProtocol::Http1,
-        tls: None,
         connect_timeout: second,
         first_byte_timeout: DEADLINE,
         idle_timeout: None,
@@ -402,7 +400,6 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
         max_connections: 0,
         max_pending: 1,
         pending_timeout: second,
-        breaker: model::Breaker { consecutive_failures: 0, open_for: second },
         ..testing::upstream(&[origin])
     }
 }

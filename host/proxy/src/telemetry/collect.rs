@@ -15,7 +15,7 @@ use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
-use crate::upstream::{self, Availability, BreakerState, EndpointStatus, UpstreamStatus};
+use crate::upstream::{self, Availability, BreakerState, EndpointStatus, LoadStatus, UpstreamStatus};
 
 /// Words of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -240,18 +240,8 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
         }
     }
     balancing(&upstreams, encoder)?;
-    let help = "1 for the state the breaker is in, 0 for the others";
-    let mut family = Family::gauges(encoder, "witgate_upstream_breaker", help)?;
-    for (upstream, endpoint) in endpoints() {
-        for (state, word) in BREAKER_STATES {
-            let labels = [
-                ("upstream", upstream.name.as_str()),
-                ("endpoint", endpoint.address.as_str()),
-                ("state", word),
-            ];
-            family.gauge(&labels, i64::from(endpoint.breaker == state))?;
-        }
-    }
+    breakers(&upstreams, encoder)?;
+    load(&upstreams, encoder)?;
     tries(&snapshot, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
@@ -320,6 +310,59 @@ fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let mut family = Family::counters(encoder, "witgate_upstream_deadlines_exceeded", help)?;
     for (name, tries) in upstreams() {
         family.counter(&[("upstream", name)], tries.deadlines())?;
+    }
+    Ok(())
+}
+
+fn breakers(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let help = "1 for the state the breaker is in, 0 for the others; endpoint `-`: the upstream's own";
+    let mut family = Family::gauges(encoder, "witgate_upstream_breaker", help)?;
+    for upstream in upstreams {
+        let own = upstream.breaker.map(|breaker| (NONE, breaker));
+        let endpoints = upstream.endpoints.iter().map(|endpoint| (&*endpoint.address, endpoint.breaker));
+        for (endpoint, breaker) in own.into_iter().chain(endpoints) {
+            for (state, word) in BREAKER_STATES {
+                let labels = [("upstream", &*upstream.name), ("endpoint", endpoint), ("state", word)];
+                family.gauge(&labels, i64::from(breaker == state))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One number about the requests in flight of an upstream; none where it has no such limit.
+type LoadNumber = fn(&LoadStatus) -> Option<usize>;
+
+/// Limits on requests in flight, and what they cost.
+fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let gauges: [(&str, &str, LoadNumber); 3] = [
+        ("witgate_upstream_limited_requests", "Requests in flight, where they are limited", |load| {
+            Some(load.requests)
+        }),
+        ("witgate_upstream_queued_requests", "Requests that wait for their turn", |load| Some(load.waiting)),
+        ("witgate_upstream_concurrency_limit", "The adaptive limit on requests in flight", |load| {
+            load.concurrency
+        }),
+    ];
+    for (name, help, read) in gauges {
+        let mut family = Family::gauges(encoder, name, help)?;
+        for upstream in upstreams {
+            if let Some(number) = upstream.load.as_ref().and_then(read) {
+                family.gauge(&[("upstream", upstream.name.as_str())], number as i64)?;
+            }
+        }
+    }
+    let help = "Requests dropped because the upstream was at its limits";
+    let mut family = Family::counters(encoder, "witgate_upstream_shed_requests", help)?;
+    for upstream in upstreams {
+        family.counter(&[("upstream", upstream.name.as_str())], upstream.shed)?;
+    }
+    let help = "Requests the upstream could not take, by the fallback that did";
+    let mut family = Family::counters(encoder, "witgate_upstream_fallbacks", help)?;
+    for upstream in upstreams {
+        for (fallback, count) in &upstream.fallbacks {
+            family.counter(&[("upstream", &*upstream.name), ("fallback", &**fallback)], *count)?;
+        }
     }
     Ok(())
 }

@@ -9,9 +9,9 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 
 use super::affinity::Affinity;
-use super::breaker::Pass;
+use super::breaker::Call;
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Failing, Sign, tell};
+use super::observe::{Failing, Sign, note_change, tell};
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
 
@@ -19,9 +19,11 @@ use crate::fault::{Fault, FaultKind};
 pub(super) struct Attempt {
     pub(super) upstream: Arc<Upstream>,
     pub(super) index: usize,
-    pub(super) pass: Pass,
-    /// When the request was begun to be sent.
+    pub(super) call: Call,
+    /// When the request was begun to be sent; until then, when the endpoint was picked.
     begun: Cell<Instant>,
+    /// Whether the request was begun to be sent.
+    sent: Cell<bool>,
     /// Whether the endpoint failed, so that the end of its answer is no success.
     failed: Cell<bool>,
 }
@@ -34,7 +36,7 @@ impl Upstream {
     /// `BreakerOpen` with `Retry-After` if only breakers stand in the way, else `NoEndpoint`.
     pub(super) fn pick(self: &Arc<Self>, affinity: Affinity, tried: &[usize]) -> Result<Attempt, Fault> {
         let view = self.view.load();
-        let usable = |index: usize| !tried.contains(&index) && self.endpoints[index].would_take(view.panics);
+        let usable = |index: usize| !tried.contains(&index) && self.would_take(index, view.panics);
         let session = affinity.session.map(|session| session.endpoint);
         if let Some(index) = session.filter(|index| view.standings[*index].is_wanted() && usable(*index))
             && let Some(attempt) = self.enter(index)
@@ -58,12 +60,11 @@ impl Upstream {
     fn last_resort(self: &Arc<Self>, tried: &[usize]) -> Option<Attempt> {
         let start = fastrand::usize(..self.endpoints.len().max(1));
         let all = || (start..self.endpoints.len()).chain(0..start).filter(|index| !tried.contains(index));
-        let weighted =
-            |index: &usize| self.endpoints[*index].share.weight(self.config.endpoints[*index].weight) > 0;
+        let weighted = |index: &usize| self.is_weighted(*index);
         let may_panic = tried.is_empty() && self.config.panic_below > 0.0;
         let panics: &[bool] = if may_panic { &[false, true] } else { &[false] };
         panics.iter().find_map(|panics| {
-            let usable = all().filter(|index| self.endpoints[*index].would_take(*panics)).filter(weighted);
+            let usable = all().filter(|index| self.would_take(*index, *panics)).filter(weighted);
             usable.into_iter().find_map(|index| self.enter(index))
         })
     }
@@ -71,7 +72,8 @@ impl Upstream {
     /// Takes an endpoint, if its breaker lets the request through.
     fn enter(self: &Arc<Self>, index: usize) -> Option<Attempt> {
         let endpoint = &self.endpoints[index];
-        let pass = endpoint.breaker.enter()?;
+        let (call, change) = endpoint.breaker.enter(&self.config.breaker)?;
+        note_change(&self.events, Some(&endpoint.name), change, "");
         endpoint.active.fetch_add(1, Ordering::Relaxed);
         if let Some(crowd) = self.crowds.get(self.places[index]) {
             crowd.fetch_add(1, Ordering::Relaxed);
@@ -79,10 +81,38 @@ impl Upstream {
         Some(Attempt {
             upstream: self.clone(),
             index,
-            pass,
+            call,
             begun: Cell::new(Instant::now()),
+            sent: Cell::new(false),
             failed: Cell::new(false),
         })
+    }
+
+    /// Whether an endpoint is likely to take a request.
+    ///
+    /// # Errors
+    /// As [`Upstream::pick`].
+    pub(super) fn look(&self) -> Result<(), Fault> {
+        let panics = self.config.panic_below > 0.0;
+        let mut all = 0..self.endpoints.len();
+        let takes = all.any(|index| self.is_weighted(index) && self.would_take(index, panics));
+        if takes { Ok(()) } else { Err(self.no_endpoint()) }
+    }
+
+    /// Whether an endpoint would take a request now; the last look of a pick.
+    pub(super) fn would_take(&self, index: usize, panics: bool) -> bool {
+        let endpoint = &self.endpoints[index];
+        let passes = || endpoint.breaker.would_pass(&self.config.breaker);
+        match endpoint.availability() {
+            Availability::Available => true,
+            Availability::Probing => passes(),
+            Availability::Unhealthy => panics && passes(),
+            Availability::Resting | Availability::Drained => false,
+        }
+    }
+
+    fn is_weighted(&self, index: usize) -> bool {
+        self.endpoints[index].share.weight(self.config.endpoints[index].weight) > 0
     }
 
     fn no_endpoint(&self) -> Fault {
@@ -101,20 +131,8 @@ impl Upstream {
 }
 
 /// `Retry-After` knows only whole seconds; zero would invite a storm.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
-}
-
-impl Endpoint {
-    /// Whether it would take a request now; the last look of a pick.
-    pub(super) fn would_take(&self, panics: bool) -> bool {
-        match self.availability() {
-            Availability::Available => true,
-            Availability::Probing => self.breaker.would_pass(),
-            Availability::Unhealthy => panics && self.breaker.would_pass(),
-            Availability::Resting | Availability::Drained => false,
-        }
-    }
 }
 
 impl Attempt {
@@ -128,8 +146,14 @@ impl Attempt {
         self.begun.get().elapsed()
     }
 
+    /// How long the endpoint has had the request; none: it was not begun to be sent.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.sent.get().then(|| self.elapsed())
+    }
+
     /// The request is about to be sent, on a connection that is there.
     pub(super) fn begin(&self) -> Instant {
+        self.sent.set(true);
         self.begun.set(Instant::now());
         self.begun.get()
     }
@@ -161,6 +185,6 @@ impl Drop for Attempt {
         if let Some(crowd) = self.upstream.crowds.get(self.upstream.places[self.index]) {
             crowd.fetch_sub(1, Ordering::Relaxed);
         }
-        endpoint.breaker.leave(self.pass);
+        tell(self, Sign::Ended);
     }
 }

@@ -27,6 +27,7 @@ const UNITS: [(u8, u64); 6] = [
 const DIGITS: usize = 8;
 
 /// What an endpoint is told about the time that is left.
+#[derive(Clone, Copy)]
 pub(super) struct Allowance<'a> {
     pub(super) deadline: Instant,
     pub(super) grpc: bool,

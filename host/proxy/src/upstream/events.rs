@@ -15,9 +15,11 @@ const KEPT: usize = 32;
 /// What can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EventKind {
-    /// An endpoint failed so often that its breaker lets nothing through.
+    /// A breaker has seen enough, and lets nothing through.
     BreakerOpened,
-    /// A probe showed that the endpoint is back.
+    /// A breaker lets the first probe through.
+    BreakerHalfOpened,
+    /// Probes showed that the endpoint, or the upstream, is back.
     BreakerClosed,
     /// An operator wants the endpoint to take no new requests.
     EndpointDrained,
@@ -31,6 +33,14 @@ pub(super) enum EventKind {
     PanicBegan,
     /// Health is believed again.
     PanicEnded,
+    /// The adaptive limit has halved since it was told last.
+    ConcurrencyLowered,
+    /// The adaptive limit has doubled since it was told last.
+    ConcurrencyRaised,
+    /// A request was dropped because the upstream is at its limits; more may follow.
+    SheddingBegan,
+    /// No request was dropped for a while.
+    SheddingEnded,
 }
 
 impl EventKind {
@@ -38,6 +48,7 @@ impl EventKind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             EventKind::BreakerOpened => "breaker-opened",
+            EventKind::BreakerHalfOpened => "breaker-half-opened",
             EventKind::BreakerClosed => "breaker-closed",
             EventKind::EndpointDrained => "endpoint-drained",
             EventKind::EndpointUndrained => "endpoint-undrained",
@@ -45,19 +56,29 @@ impl EventKind {
             EventKind::EndpointReset => "endpoint-reset",
             EventKind::PanicBegan => "panic-began",
             EventKind::PanicEnded => "panic-ended",
+            EventKind::ConcurrencyLowered => "concurrency-lowered",
+            EventKind::ConcurrencyRaised => "concurrency-raised",
+            EventKind::SheddingBegan => "shedding-began",
+            EventKind::SheddingEnded => "shedding-ended",
         }
     }
 
     /// How much it matters to whoever reads the log.
     pub(super) fn level(self) -> LogLevel {
         match self {
-            EventKind::BreakerOpened | EventKind::PanicBegan => LogLevel::Warn,
-            EventKind::BreakerClosed
+            EventKind::BreakerOpened
+            | EventKind::PanicBegan
+            | EventKind::ConcurrencyLowered
+            | EventKind::SheddingBegan => LogLevel::Warn,
+            EventKind::BreakerHalfOpened
+            | EventKind::BreakerClosed
             | EventKind::EndpointDrained
             | EventKind::EndpointUndrained
             | EventKind::WeightChanged
             | EventKind::EndpointReset
-            | EventKind::PanicEnded => LogLevel::Info,
+            | EventKind::PanicEnded
+            | EventKind::ConcurrencyRaised
+            | EventKind::SheddingEnded => LogLevel::Info,
         }
     }
 }

@@ -8,7 +8,8 @@ use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::deliver::{Notes, Rules, deliver, within};
+use super::deliver::{Notes, Rules, within};
+use super::fallback::deliver_or_fall_back;
 use super::request::Order;
 use crate::balancer::Caller;
 use crate::fault::{Fault, FaultKind};
@@ -40,8 +41,10 @@ pub async fn fetch(
         headers: &parts.headers,
         authority: None,
         upgrade: None,
+        caller,
         affinity: upstream.affinity(&caller),
         without_cookie: None,
+        shareable: None,
         passport: None,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
@@ -49,7 +52,8 @@ pub async fn fetch(
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = Notes::default();
     let exchange = async {
-        let response = deliver(upstream, &order, body.into(), deadline, &mut notes).await?;
+        let body = body.into();
+        let response = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes).await?;
         let (parts, body) = response.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;

@@ -5,7 +5,8 @@ use http::header::SET_COOKIE;
 use witgate_config::model::Action;
 
 use super::deadline::{self, Allowance};
-use super::deliver::{Notes, Rules, deliver, within};
+use super::deliver::{Notes, Rules, within};
+use super::fallback::deliver_or_fall_back;
 use super::mirror::mirror;
 use super::request::{Order, Passport};
 use crate::balancer::Caller;
@@ -48,20 +49,23 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
         Some(settings) => mirror(exchange, settings, preserve_host, body),
         None => body,
     };
-    let affinity = upstream.affinity(&Caller {
+    let caller = Caller {
         headers: &head.headers,
         path: head.path(),
         client: Some(head.client.address),
         hash_key: exchange.hash_key.as_deref(),
-    });
+    };
+    let affinity = upstream.affinity(&caller);
     let order = Order {
         method: head.upstream_method.as_ref().unwrap_or(&head.method),
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
         headers: &head.headers,
         authority: preserve_host.then_some(&*head.authority),
         upgrade: exchange.upgrade.as_ref(),
+        caller,
         affinity,
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
+        shareable: head.identity.is_none().then_some(head.scheme),
         passport: Some(Passport {
             trace: &head.trace,
             request_id: &head.request_id,
@@ -71,13 +75,17 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
         allowance: deadline.map(allowance),
     };
     let mut notes = Notes::default();
-    let delivered = within(deadline, deliver(upstream, &order, body, deadline, &mut notes)).await;
+    let delivering = deliver_or_fall_back(&exchange.snapshot, upstream, &order, body, deadline, &mut notes);
+    let delivered = within(deadline, delivering).await;
+    exchange.local_response |= notes.local;
     exchange.record.attempts = notes.attempts;
-    if let (Ok(_), Some(endpoint)) = (&delivered, &notes.endpoint)
+    let is_own = notes.instead.is_none() && !notes.local;
+    if let (Ok(_), Some(endpoint), true) = (&delivered, &notes.endpoint, is_own)
         && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
     {
         exchange.response_headers.append(SET_COOKIE, cookie);
     }
+    let name = notes.instead.unwrap_or(name);
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (name, endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;

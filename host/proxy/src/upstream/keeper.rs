@@ -60,6 +60,7 @@ async fn keep(snapshots: &ArcSwap<Snapshot>, telemetry: &Telemetry) {
         let snapshot = snapshots.load_full();
         for upstream in snapshot.upstreams.values() {
             upstream.refresh(clock::now());
+            upstream.note_calm();
         }
         say_events(&snapshot, telemetry);
     }

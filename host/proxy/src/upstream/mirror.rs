@@ -17,7 +17,8 @@ use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
 use super::Upstream;
-use super::deliver::{Copied, Notes, Rules, deliver, within};
+use super::admission::deliver_admitted;
+use super::deliver::{Copied, Notes, Rules, within};
 use super::request::{Order, Passport};
 use crate::balancer::Caller;
 use crate::body::{Body, BodyError};
@@ -136,8 +137,10 @@ impl Shadow {
             headers: &headers,
             authority: self.preserve_host.then_some(&*head.authority),
             upgrade: None,
+            caller,
             affinity: upstream.affinity(&caller),
             without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
+            shareable: None,
             passport: Some(Passport {
                 trace: &head.trace,
                 request_id: &head.request_id,
@@ -146,8 +149,9 @@ impl Shadow {
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,
         };
-        let delivered = deliver(upstream, &order, body, Some(deadline), &mut Notes::default()).await?;
-        let mut answer = delivered.into_body();
+        let mut notes = Notes::default();
+        let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
+        let mut answer = delivered.map_err(|failure| failure.fault)?.into_body();
         // Read to its end, so that the connection can be used again.
         while let Some(frame) = answer.frame().await {
             if frame.is_err() {

@@ -3,8 +3,10 @@
 //! | step | module | what happens |
 //! |---|---|---|
 //! | order | `forward`, `deadline`, `mirror` | what is wanted, by when, and who gets a copy |
-//! | deliver | `deliver` | which endpoints are tried, and how often |
 //! | affinity | `affinity`, `sticky` | the hash of its key, the session of its cookie |
+//! | fall back | `fallback` | what is done if the upstream cannot take it |
+//! | admit | `admission`, `breaker` | the upstream's own breaker, places for requests in flight, the queue before them |
+//! | deliver | `deliver` | which endpoints are tried, and how often |
 //! | pick | `attempt`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
@@ -20,6 +22,7 @@
 //! belong to the core that made them.
 
 mod adjust;
+mod admission;
 mod affinity;
 mod attempt;
 mod breaker;
@@ -31,6 +34,7 @@ mod download;
 mod endpoint;
 mod events;
 mod failure;
+mod fallback;
 mod fetch;
 mod forward;
 mod http1;
@@ -53,6 +57,7 @@ mod status;
 mod sticky;
 #[cfg(test)]
 mod tests;
+mod time;
 mod tls;
 mod upload;
 mod view;
@@ -68,17 +73,19 @@ use http::HeaderName;
 
 use crate::balancer::{BALANCERS, Policy, clock};
 pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
+use admission::Admissions;
 pub use breaker::BreakerState;
 use deliver::Tries;
 pub use deliver::TriesStatus;
 pub use endpoint::Availability;
 use endpoint::Endpoint;
 use events::Events;
+use fallback::Fallback;
 pub use fetch::fetch;
 pub use forward::forward;
 use limit::Limit;
 use slow_start::Newness;
-pub use status::{EndpointStatus, EventStatus, UpstreamStatus, status};
+pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 use sticky::Sticky;
 use tls::Tls;
 use view::View;
@@ -101,6 +108,10 @@ pub struct Upstream {
     /// Held while the view is made anew.
     refreshing: Mutex<()>,
     limit: Arc<Limit>,
+    admissions: Arc<Admissions>,
+    /// Whether there is anything a request must pass before an endpoint is picked.
+    guarded: bool,
+    fallback: Option<Fallback>,
     events: Arc<Events>,
     tries: Arc<Tries>,
     deadline_header: Option<HeaderName>,
@@ -121,8 +132,13 @@ impl Upstream {
     ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
         let limit = previous.map_or_else(Arc::default, |previous| previous.limit.clone());
+        let admissions = previous.map_or_else(Arc::default, |previous| previous.admissions.clone());
         let events = previous.map_or_else(Arc::default, |previous| previous.events.clone());
         let tries = previous.map_or_else(Arc::default, |previous| previous.tries.clone());
+        let fallback = config.fallback.as_ref().map(|settings| {
+            Fallback::build(name, settings, previous.and_then(|previous| previous.fallback.as_ref()))
+        });
+        let fallback = fallback.transpose().map_err(|problem| problems.push(problem)).unwrap_or_default();
         let tls = config.tls.as_ref().map(|settings| {
             Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
         });
@@ -156,6 +172,9 @@ impl Upstream {
             view: ArcSwap::from_pointee(View::empty()),
             refreshing: Mutex::default(),
             limit,
+            admissions,
+            guarded: admission::is_guarded(config),
+            fallback,
             events,
             tries,
             deadline_header: config.deadline_header.as_deref().and_then(|name| name.parse().ok()),

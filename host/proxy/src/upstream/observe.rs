@@ -1,12 +1,13 @@
 //! What an attempt shows of its endpoint, and who wants to know: one place, in one order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::attempt::Attempt;
 use super::breaker::Change;
-use super::events::EventKind;
+use super::events::{EventKind, Events};
 use crate::balancer::Outcome;
 use crate::fault::FaultKind;
 
@@ -22,6 +23,8 @@ pub(super) enum Sign {
     Completed,
     /// The endpoint failed. Told once for each attempt, and nothing is told after it.
     Failed(Failing),
+    /// Nothing more will be shown, whether it was answered or not. Told once, after all else.
+    Ended,
 }
 
 /// How an endpoint failed.
@@ -36,6 +39,7 @@ pub(super) enum Failing {
 /// Tells everybody who wants to know.
 pub(super) fn tell(attempt: &Attempt, sign: Sign) {
     breaker(attempt, sign);
+    concurrency(attempt, sign);
     balancer(attempt, sign);
 }
 
@@ -43,28 +47,47 @@ fn balancer(attempt: &Attempt, sign: Sign) {
     let outcome = match sign {
         Sign::Answered { within } => Outcome::Answered(within),
         Sign::Failed(_) => Outcome::Failed(attempt.elapsed()),
-        Sign::Completed => return,
+        Sign::Completed | Sign::Ended => return,
     };
     attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
 
 fn breaker(attempt: &Attempt, sign: Sign) {
-    let breaker = &attempt.endpoint().breaker;
+    let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
+    let settings = &attempt.upstream.config.breaker;
     let change = match sign {
-        Sign::Answered { .. } => breaker.answered(attempt.pass),
-        Sign::Completed => {
-            breaker.succeeded();
-            None
+        Sign::Answered { within } => call.answered(breaker, within, settings),
+        Sign::Completed => call.completed(breaker, settings),
+        Sign::Failed(_) => call.failed(breaker, settings),
+        Sign::Ended => call.abandoned(breaker, || attempt.waited(), settings),
+    };
+    if change.is_some() {
+        let last = if let Sign::Failed(failing) = sign { failing.to_string() } else { String::new() };
+        note_change(&attempt.upstream.events, Some(&attempt.endpoint().name), change, &last);
+    }
+}
+
+/// An answer that did not come in time took at least so long; other failures are no measure.
+fn concurrency(attempt: &Attempt, sign: Sign) {
+    match sign {
+        Sign::Answered { within } => attempt.upstream.observe_latency(within),
+        Sign::Failed(Failing::Fault(FaultKind::FirstByteTimeout)) => {
+            attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
-        Sign::Failed(_) => breaker.failed(attempt.pass, &attempt.upstream.config.breaker),
-    };
+        Sign::Completed | Sign::Failed(_) | Sign::Ended => {}
+    }
+}
+
+/// Notes that a breaker has changed. `last`: what the last call ended with, where that tells more.
+pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: Option<Change>, last: &str) {
     let Some(change) = change else { return };
-    let (kind, why) = match (change, sign) {
-        (Change::Opened, Sign::Failed(failing)) => (EventKind::BreakerOpened, failing.to_string()),
-        (Change::Opened, _) => (EventKind::BreakerOpened, String::new()),
-        (Change::Closed, _) => (EventKind::BreakerClosed, "a probe was answered".to_owned()),
+    let (kind, why) = match change {
+        Change::Opened(reason) if last.is_empty() => (EventKind::BreakerOpened, reason.to_string()),
+        Change::Opened(reason) => (EventKind::BreakerOpened, format!("{reason}, the last with {last}")),
+        Change::HalfOpened => (EventKind::BreakerHalfOpened, "its rest is over".to_owned()),
+        Change::Closed => (EventKind::BreakerClosed, "enough probes were answered".to_owned()),
     };
-    attempt.upstream.events.record(kind, Some(&attempt.endpoint().name), why);
+    events.record(kind, endpoint, why);
 }
 
 impl std::fmt::Display for Failing {

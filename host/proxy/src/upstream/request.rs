@@ -11,13 +11,16 @@ use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
 
+use super::Upstream;
 use super::affinity::Affinity;
 use super::deadline::Allowance;
 use super::deliver::Rules;
 use super::endpoint::Endpoint;
 use super::upload::Upload;
+use crate::balancer::Caller;
 use crate::cookie;
 use crate::fault::{Fault, FaultKind};
+use crate::head;
 use crate::telemetry::trace::{REQUEST_ID, TraceContext};
 
 /// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
@@ -31,9 +34,13 @@ pub(super) struct Order<'a> {
     pub(super) authority: Option<&'a str>,
     /// The protocol to switch to.
     pub(super) upgrade: Option<&'a HeaderValue>,
+    /// What binds the request to an endpoint is made from this, for whatever upstream it goes to.
+    pub(super) caller: Caller<'a>,
     pub(super) affinity: Affinity,
     /// The cookie that is between the client and the gateway, and not for the endpoint.
     pub(super) without_cookie: Option<&'a str>,
+    /// The scheme the client spoke, if nothing is known of who it is, so that others may be shown its answer.
+    pub(super) shareable: Option<head::Scheme>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
     pub(super) passport: Option<Passport<'a>>,
     /// What is sent again, and when.
@@ -43,11 +50,29 @@ pub(super) struct Order<'a> {
 }
 
 /// What the gateway tells the upstream about a client's request.
+#[derive(Clone, Copy)]
 pub(super) struct Passport<'a> {
     pub(super) trace: &'a TraceContext,
     pub(super) request_id: &'a str,
     /// The version the client spoke.
     pub(super) received: Version,
+}
+
+impl<'a> Order<'a> {
+    /// The same request to another upstream: what binds it to an endpoint, how often it is tried and how its deadline is
+    /// told are each upstream's own.
+    pub(super) fn to<'b>(&'b self, other: &'b Upstream) -> Order<'b>
+    where
+        'a: 'b,
+    {
+        let header = other.deadline_header.as_ref();
+        Order {
+            affinity: other.affinity(&self.caller),
+            rules: self.rules.of(&other.config.retry),
+            allowance: self.allowance.map(|allowance| Allowance { header, ..allowance }),
+            ..*self
+        }
+    }
 }
 
 impl Order<'_> {

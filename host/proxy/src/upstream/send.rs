@@ -253,7 +253,7 @@ async fn supervise(
 }
 
 /// A second copy of a body, where it costs nothing.
-fn spare(body: &Body) -> Option<Body> {
+pub(super) fn spare(body: &Body) -> Option<Body> {
     match body {
         Body::Full(bytes) => Some(Body::Full(bytes.clone())),
         body if body.is_end_stream() => Some(Body::Empty),

@@ -1,11 +1,13 @@
 //! How upstreams stand, for the admin listener and the command line.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use witgate_config::model::UpstreamProtocol;
 
+use super::admission::limits_requests;
 use super::deliver::{Counts, TriesStatus};
 use super::events::Event;
 use super::{Availability, BreakerState, Upstream};
@@ -27,12 +29,35 @@ pub struct UpstreamStatus {
     pub pending: usize,
     /// Whether so few endpoints are usable that health is not believed.
     pub panics: bool,
+    /// How its own breaker stands; none: it has none.
+    pub breaker: Option<BreakerState>,
+    /// How its requests in flight stand; none: they are not limited.
+    pub load: Option<LoadStatus>,
+    /// Requests dropped at its limits.
+    pub shed: u64,
+    /// Whether requests are being dropped.
+    pub shedding: bool,
+    /// How often each of its fallbacks was taken: `cached`, `upstream`, `respond`.
+    pub fallbacks: BTreeMap<String, u64>,
     /// Its endpoints, in the order written.
     pub endpoints: Vec<EndpointStatus>,
     /// How often requests were sent in addition.
     pub tries: TriesStatus,
     /// Its latest changes of state, the oldest first.
     pub events: Vec<EventStatus>,
+}
+
+/// Requests in flight against their limits, over all cores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoadStatus {
+    /// Requests in flight.
+    pub requests: usize,
+    /// The most there may be; 0: no such limit.
+    pub max_requests: usize,
+    /// The adaptive limit as it stands; none: there is none.
+    pub concurrency: Option<usize>,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
 }
 
 /// A change of state.
@@ -95,6 +120,11 @@ impl Upstream {
             max_connections: self.config.max_connections,
             pending: self.limit.waiting(),
             panics: self.view.load().panics,
+            breaker: self.config.upstream_breaker.map(|_| self.admissions.breaker.state()),
+            load: self.load(),
+            shed: self.admissions.shedding.count(),
+            shedding: self.admissions.shedding.is_under_way(),
+            fallbacks: self.fallbacks(),
             endpoints: endpoints.collect(),
             tries: self.tries.counts.status(),
             events: self.events.recent().into_iter().map(event_status).collect(),
@@ -130,6 +160,21 @@ impl Upstream {
     /// How often requests were sent in addition, and why.
     pub(crate) fn tries(&self) -> &Counts {
         &self.tries.counts
+    }
+
+    fn load(&self) -> Option<LoadStatus> {
+        let (config, places) = (&self.config, &self.admissions.places);
+        limits_requests(config).then(|| LoadStatus {
+            requests: places.taken(),
+            max_requests: config.max_requests,
+            concurrency: config.concurrency.as_ref().map(|settings| places.limit(settings)),
+            waiting: places.waiting(),
+        })
+    }
+
+    fn fallbacks(&self) -> BTreeMap<String, u64> {
+        let counts = self.fallback.iter().flat_map(|fallback| fallback.taken.counts());
+        counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
     }
 
     /// How often each change of state happened: what changed, whose, how often.

@@ -2,7 +2,9 @@
 
 mod balancer;
 mod breaker;
+mod concurrency;
 mod endpoint;
+mod fallback;
 mod hedge;
 mod slow_start;
 mod sticky;
@@ -18,7 +20,10 @@ use crate::pointer::child;
 use crate::scalar::{Duration, DurationOrOff, HeaderName, Text};
 use balancer::Balancer;
 use breaker::Breaker;
+use concurrency::Concurrency;
 use endpoint::Endpoint;
+use fallback::Fallback;
+pub(super) use fallback::check_rings;
 use hedge::Hedge;
 use slow_start::SlowStart;
 use sticky::Sticky;
@@ -65,10 +70,15 @@ pub(crate) struct Upstream {
     /// Connections at once, over all cores. 0 means unlimited.
     #[schemars(range(max = 10_000_000))]
     max_connections: usize,
-    /// Requests that may wait for a connection, over all cores. What is over is answered with 503.
+    /// Requests in flight at once, over all cores. 0 means unlimited.
+    #[schemars(range(max = 10_000_000))]
+    max_requests: usize,
+    /// Requests that may wait, over all cores: so many for their turn (`max_requests`, `concurrency`), and so many for a
+    /// connection (`max_connections`). What is over is answered with 503.
     #[schemars(range(max = 10_000_000))]
     max_pending: usize,
-    /// How long a request may wait for a connection.
+    /// How long a request may wait for its turn, and again for a connection. One whose route's `timeout` would run out
+    /// before it could be answered is dropped sooner.
     pending_timeout: Text<Duration>,
     /// The circuit breaker of each endpoint.
     breaker: Breaker,
@@ -80,6 +90,13 @@ pub(crate) struct Upstream {
     /// told how many are left. A client can only shorten the route's `timeout`. gRPC has a header of its own,
     /// `grpc-timeout`, which is always heard and told.
     deadline_header: Option<Text<HeaderName>>,
+    /// A circuit breaker of the upstream as a whole, which looks at what callers get in the end. Without this table there
+    /// is none.
+    upstream_breaker: Option<Breaker>,
+    /// A limit on requests in flight that finds itself. Without this table there is none.
+    concurrency: Option<Concurrency>,
+    /// What is done with requests the upstream cannot take. Without this table they are answered with 503.
+    fallback: Option<Fallback>,
 }
 
 /// The protocol spoken to endpoints.
@@ -108,12 +125,16 @@ impl Default for Upstream {
             keep_alive: Text::of("60s"),
             idle_connections: 64,
             max_connections: 1024,
+            max_requests: 0,
             max_pending: 1024,
             pending_timeout: Text::of("5s"),
             breaker: Breaker::default(),
             retry: Retry::default(),
             hedge: None,
             deadline_header: None,
+            upstream_breaker: None,
+            concurrency: None,
+            fallback: None,
         }
     }
 }
@@ -149,12 +170,20 @@ impl Section for Upstream {
             keep_alive: self.keep_alive.value.0,
             idle_connections: self.idle_connections,
             max_connections: self.max_connections,
+            max_requests: self.max_requests,
             max_pending: self.max_pending,
             pending_timeout: self.pending_timeout.value.0,
             breaker: self.breaker.meant(&child(at, "breaker"), scope),
             retry: self.retry.meant(&child(at, "retry"), scope),
             hedge: self.hedge.and_then(|hedge| hedge.meant(&child(at, "hedge"), scope)),
             deadline_header: self.deadline_header.map(|name| name.value.0),
+            upstream_breaker: self
+                .upstream_breaker
+                .map(|breaker| breaker.meant(&child(at, "upstream_breaker"), scope)),
+            concurrency: self
+                .concurrency
+                .map(|concurrency| concurrency.meant(&child(at, "concurrency"), scope)),
+            fallback: self.fallback.map(|fallback| fallback.meant(&child(at, "fallback"), scope)),
         })
     }
 }

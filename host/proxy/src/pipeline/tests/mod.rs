@@ -104,20 +104,6 @@ impl Fixture {
 
 fn upstream() -> model::Upstream {
     model::Upstream {
-        endpoints: vec![model::Endpoint {
-            host: "127.0.0.1".into(),
-            port: 1,
-            weight: 1,
-            priority: 0,
-            zone: None,
-        }],
-        balancer: model::Balancer { kind: "round-robin".into(), ..Default::default() },
-        sticky: None,
-        slow_start: None,
-        spill_below: 0.7,
-        panic_below: 0.1,
-        protocol: model::UpstreamProtocol::Http1,
-        tls: None,
         connect_timeout: Duration::from_secs(1),
         first_byte_timeout: Duration::from_secs(1),
         idle_timeout: None,
@@ -126,7 +112,6 @@ fn upstream() -> model::Upstream {
         max_connections: 0,
         max_pending: 1,
         pending_timeout: Duration::from_secs(1),
-        breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
         ..testing::upstream(&[])
     }
 }

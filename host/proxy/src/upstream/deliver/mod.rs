@@ -54,6 +54,10 @@ pub(super) struct Notes {
     pub(super) switched: Option<Stream>,
     /// Why there was more than one attempt.
     pub(super) repeats: Vec<Repeat>,
+    /// The upstream that was asked instead of the one that was chosen.
+    pub(super) instead: Option<Arc<str>>,
+    /// Whether the answer is a fallback that no upstream gave.
+    pub(super) local: bool,
 }
 
 /// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried.
@@ -216,9 +220,10 @@ impl<'a> Delivery<'a> {
     fn has_endpoint(&self) -> bool {
         let barred = self.tried.barred();
         let view = self.upstream.view.load();
-        let mut endpoints = self.upstream.endpoints.iter().enumerate();
-        endpoints.any(|(index, endpoint)| {
-            !barred.contains(&index) && view.standings[index].is_wanted() && endpoint.would_take(view.panics)
+        (0..self.upstream.endpoints.len()).any(|index| {
+            !barred.contains(&index)
+                && view.standings[index].is_wanted()
+                && self.upstream.would_take(index, view.panics)
         })
     }
 

@@ -65,6 +65,14 @@ impl<'a> Rules<'a> {
         Rules { upstream, route }
     }
 
+    /// The rules of another upstream, for the same request.
+    pub(in crate::upstream) fn of<'b>(self, upstream: &'b model::Retry) -> Rules<'b>
+    where
+        'a: 'b,
+    {
+        Rules { upstream, route: self.route }
+    }
+
     /// What the route says, or else the upstream.
     fn choose<T>(
         &self,

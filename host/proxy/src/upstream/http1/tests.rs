@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use proptest::prelude::*;
 
 use super::answer::{Asked, HeadReader};
+use crate::balancer::Caller;
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
@@ -266,14 +267,17 @@ fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Pas
     ];
     let head = testing::head(Method::POST, "/p?q", &headers);
     let retry = testing::upstream(&[]).retry;
+    let caller = Caller { headers: &head.headers, path: head.path(), client: None, hash_key: None };
     let order = Order {
         method: &head.method,
         target: &head.target,
         headers: &head.headers,
         authority: None,
         upgrade,
+        caller,
         affinity: Affinity::default(),
         without_cookie: None,
+        shareable: None,
         passport,
         rules: Rules::new(&retry, None),
         allowance: None,

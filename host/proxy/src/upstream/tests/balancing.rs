@@ -149,7 +149,9 @@ fn the_next_priority_takes_over_and_gives_back() {
         let second = Origin::answering(HELLO);
         let mut settings = settings(&[first.address, second.address]);
         settings.endpoints[1].priority = 1;
-        settings.breaker = Breaker { consecutive_failures: 1, open_for: Duration::from_millis(100) };
+        let rest = Duration::from_millis(100);
+        settings.breaker =
+            Breaker { consecutive_failures: 1, open_for: rest, max_open_for: rest, ..settings.breaker };
         let snapshot = snapshot(settings);
         get(&snapshot).await.unwrap_err();
         refresh(&snapshot);
@@ -213,7 +215,8 @@ fn where_that_is_wanted_one_that_has_recovered_comes_in_slowly() {
     let mut file = settings(&["127.0.0.1:1".parse().unwrap()]);
     let window = Duration::from_secs(100);
     file.slow_start = Some(SlowStart { window, least: 0.25, after_recovery: true });
-    file.breaker = Breaker { consecutive_failures: 1, open_for: Duration::from_millis(1) };
+    let rest = Duration::from_millis(1);
+    file.breaker = Breaker { consecutive_failures: 1, open_for: rest, max_open_for: rest, ..file.breaker };
     run(async {
         let snapshot = snapshot(file);
         get(&snapshot).await.unwrap_err();
@@ -222,8 +225,9 @@ fn where_that_is_wanted_one_that_has_recovered_comes_in_slowly() {
         eventually("it may be probed", || upstream.endpoints[0].availability() == Availability::Probing)
             .await;
         refresh(&snapshot);
-        let pass = upstream.endpoints[0].breaker.enter().unwrap();
-        upstream.endpoints[0].breaker.answered(pass);
+        let breaker = &upstream.endpoints[0].breaker;
+        let (probe, _) = breaker.enter(&upstream.config.breaker).unwrap();
+        probe.answered(breaker, Duration::ZERO, &upstream.config.breaker);
         refresh(&snapshot);
         assert_eq!(status(&snapshot)[0].endpoints[0].percent, 25);
     });

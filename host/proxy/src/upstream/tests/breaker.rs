@@ -33,7 +33,12 @@ fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         let healthy = Arc::new(AtomicBool::new(false));
         let origin = sick(&healthy);
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker { consecutive_failures: 3, open_for: Duration::from_millis(100) };
+        settings.breaker = Breaker {
+            consecutive_failures: 3,
+            open_for: Duration::from_millis(100),
+            max_open_for: Duration::from_millis(100),
+            ..settings.breaker
+        };
         let snapshot = snapshot(settings);
         for _ in 0..3 {
             assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset);
@@ -65,7 +70,12 @@ fn only_one_probe_at_a_time_passes() {
             }
         });
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker { consecutive_failures: 1, open_for: Duration::from_millis(20) };
+        settings.breaker = Breaker {
+            consecutive_failures: 1,
+            open_for: Duration::from_millis(20),
+            max_open_for: Duration::from_millis(20),
+            ..settings.breaker
+        };
         let snapshot = snapshot(settings);
         get(&snapshot).await.unwrap_err();
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
@@ -93,7 +103,12 @@ fn an_endpoint_whose_answers_break_off_is_left_alone() {
         });
         let well = Origin::answering(HELLO);
         let mut settings = settings(&[sick.address, well.address]);
-        settings.breaker = Breaker { consecutive_failures: 2, open_for: Duration::from_secs(60) };
+        settings.breaker = Breaker {
+            consecutive_failures: 2,
+            open_for: Duration::from_secs(60),
+            max_open_for: Duration::from_secs(60),
+            ..settings.breaker
+        };
         let snapshot = snapshot(settings);
         let mut failed = 0;
         for _ in 0..20 {
@@ -108,7 +123,12 @@ fn answers_of_a_proxy_without_a_service_count_as_failures() {
     run(async {
         let origin = Origin::answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker { consecutive_failures: 2, open_for: Duration::from_secs(60) };
+        settings.breaker = Breaker {
+            consecutive_failures: 2,
+            open_for: Duration::from_secs(60),
+            max_open_for: Duration::from_secs(60),
+            ..settings.breaker
+        };
         let snapshot = snapshot(settings);
         get(&snapshot).await.unwrap();
         assert_eq!(state(&snapshot), BreakerState::Closed);

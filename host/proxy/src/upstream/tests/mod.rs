@@ -2,10 +2,12 @@
 
 mod origin;
 
+mod admission;
 mod answers;
 mod balancing;
 mod breaker;
 mod deadlines;
+mod fallback;
 mod fetch;
 mod hedging;
 mod http2;
@@ -17,6 +19,7 @@ mod reuse;
 mod streaming;
 mod timeouts;
 mod tls;
+mod upstream_breaker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +49,7 @@ fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
         max_connections: 0,
         max_pending: 64,
         pending_timeout: Duration::from_secs(10),
-        breaker: model::Breaker { consecutive_failures: 0, open_for: Duration::from_secs(1) },
+        breaker: model::Breaker { consecutive_failures: 0, ..written.breaker },
         retry: model::Retry {
             on: model::RetryOn { connect: true, ..model::RetryOn::default() },
             ..written.retry

@@ -33,7 +33,12 @@ fn endpoints_that_stay_keep_connections_and_breakers_when_others_come() {
     run(async {
         let (well, sick) = (Origin::answering(HELLO), Origin::start(async |_: Visitor| {}));
         let mut old = settings(&[well.address, sick.address]);
-        old.breaker = Breaker { consecutive_failures: 1, open_for: Duration::from_secs(60) };
+        old.breaker = Breaker {
+            consecutive_failures: 1,
+            open_for: Duration::from_secs(60),
+            max_open_for: Duration::from_secs(60),
+            ..old.breaker
+        };
         let before = snapshot(old.clone());
         for _ in 0..2 {
             let _ = get(&before).await;

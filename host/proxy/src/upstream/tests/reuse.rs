@@ -10,6 +10,7 @@ use socket2::SockRef;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, get, send, settings, snapshot};
+use crate::balancer::Caller;
 use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
@@ -170,14 +171,17 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let connection = RefCell::new(connection);
         eventually("its end is seen", || !connection.borrow_mut().is_alive()).await;
         let mut connection = connection.into_inner();
+        let headers = HeaderMap::new();
         let order = Order {
             method: &Method::POST,
             target: &"/".parse().unwrap(),
-            headers: &HeaderMap::new(),
+            headers: &headers,
             authority: None,
             upgrade: None,
+            caller: Caller { headers: &headers, path: "/", client: None, hash_key: None },
             affinity: Affinity::default(),
             without_cookie: None,
+            shareable: None,
             passport: None,
             rules: Rules::new(&upstream.config.retry, None),
             allowance: None,

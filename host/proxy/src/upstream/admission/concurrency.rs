@@ -1,0 +1,257 @@
+//! A limit on the requests in flight that finds itself: the gradient of latency.
+//!
+//! After Gradient2 of Netflix's concurrency-limits (<https://github.com/Netflix/concurrency-limits>). In each window the
+//! average latency is held against the average over a long time. Where it has grown by more than a tolerated factor,
+//! requests queue at the upstream, and the limit shrinks by that gradient, by half at most. Otherwise the limit grows by
+//! a small queue, the square root of the limit, to find out whether more is possible; but only while at least half of
+//! it is in use, since an idle upstream teaches nothing. Changes are smoothed.
+//!
+//! Envoy's gradient controller measures the best latency instead, by letting hardly anything through every minute. That
+//! costs requests of an upstream that is well, and is wrong for as long as one that is slow stays slow; here an upstream
+//! that stays slow is taken for the new normal, after some 600 windows.
+//!
+//! The state is in shared atomics. Whoever ends a window, on whatever core, moves the limit; no one waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use witgate_config::model;
+
+use crate::upstream::time::{Clock, millis};
+
+/// Answers in a window before their average means anything.
+const LEAST_SAMPLES: u64 = 10;
+
+/// Windows the long average reaches back.
+const LONG: f64 = 600.0;
+
+/// Windows at the beginning whose plain mean it is: connections are new, and caches cold, in the first of them.
+const WARM_UP: u64 = 10;
+
+/// Share of a new limit in the next.
+const SMOOTHING: f64 = 0.2;
+
+/// A longer wait is not more telling, and the sum has to fit.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Bits of a sum of microseconds; the rest of the word counts the samples in it.
+const SUM: u32 = 44;
+
+/// The limit of one upstream.
+#[derive(Debug, Default)]
+pub(super) struct Concurrency {
+    pub(super) clock: Clock,
+    /// The limit, the long average in microseconds, and the limit that was told last: bits of floating-point numbers,
+    /// 0 before the first window.
+    limit: AtomicU64,
+    long: AtomicU64,
+    told: AtomicU64,
+    /// Windows that have ended.
+    ended: AtomicU64,
+    /// When the window began.
+    begun: AtomicU64,
+    /// Samples of the window and their sum.
+    samples: AtomicU64,
+    /// The most requests in flight in the window.
+    crowd: AtomicU64,
+}
+
+/// A change of the limit that is worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) struct Told {
+    pub(in crate::upstream) limit: usize,
+    pub(in crate::upstream) lowered: bool,
+}
+
+impl Concurrency {
+    /// The limit.
+    pub(super) fn limit(&self, settings: &model::Concurrency) -> usize {
+        self.exact(settings) as usize
+    }
+
+    fn exact(&self, settings: &model::Concurrency) -> f64 {
+        match self.limit.load(Ordering::Acquire) {
+            0 => f64::from(settings.initial),
+            bits => f64::from_bits(bits).clamp(f64::from(settings.min), f64::from(settings.max)),
+        }
+    }
+
+    /// An attempt took so long, while so many requests were in flight. Some if the limit has changed much.
+    pub(super) fn observe(
+        &self,
+        took: Duration,
+        in_flight: usize,
+        settings: &model::Concurrency,
+    ) -> Option<Told> {
+        let took = took.min(LONGEST).as_micros() as u64;
+        self.samples.fetch_add((1 << SUM) | took.max(1), Ordering::AcqRel);
+        if self.crowd.load(Ordering::Relaxed) < in_flight as u64 {
+            self.crowd.fetch_max(in_flight as u64, Ordering::AcqRel);
+        }
+        let (now, begun) = (self.clock.now(), self.begun.load(Ordering::Acquire));
+        let complete = now >= begun + millis(settings.window)
+            && self.samples.load(Ordering::Acquire) >> SUM >= LEAST_SAMPLES;
+        let mine =
+            complete && self.begun.compare_exchange(begun, now, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if mine { self.end_window(settings) } else { None }
+    }
+
+    fn end_window(&self, settings: &model::Concurrency) -> Option<Told> {
+        let samples = self.samples.swap(0, Ordering::AcqRel);
+        let crowd = self.crowd.swap(0, Ordering::AcqRel);
+        let short = (samples & ((1 << SUM) - 1)) as f64 / (samples >> SUM).max(1) as f64;
+        let ended = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
+        let long = long_average(f64::from_bits(self.long.load(Ordering::Acquire)), short, ended);
+        self.long.store(long.to_bits(), Ordering::Release);
+        let before = self.exact(settings);
+        if (crowd as f64) < before / 2.0 {
+            return None;
+        }
+        let limit = next_limit(before, long, short, settings);
+        self.limit.store(limit.to_bits(), Ordering::Release);
+        self.worth_telling(limit, settings)
+    }
+
+    /// A limit that has doubled or halved since it was told last.
+    fn worth_telling(&self, limit: f64, settings: &model::Concurrency) -> Option<Told> {
+        let told = match self.told.load(Ordering::Acquire) {
+            0 => f64::from(settings.initial),
+            bits => f64::from_bits(bits),
+        };
+        let much = limit >= told * 2.0 || limit <= told / 2.0;
+        much.then(|| {
+            self.told.store(limit.to_bits(), Ordering::Release);
+            Told { limit: limit as usize, lowered: limit < told }
+        })
+    }
+}
+
+/// Moves towards what is new, the so many-th window; faster where it is far too high, as it is after a time of slowness.
+fn long_average(long: f64, short: f64, ended: u64) -> f64 {
+    let reach = if ended <= WARM_UP { ended as f64 } else { LONG };
+    let long = long + (short - long) / reach;
+    if long > 2.0 * short { long * 0.95 } else { long }
+}
+
+fn next_limit(limit: f64, long: f64, short: f64, settings: &model::Concurrency) -> f64 {
+    let gradient = (settings.tolerance * long / short).clamp(0.5, 1.0);
+    let found = limit * gradient + limit.sqrt();
+    let smoothed = limit + (found - limit) * SMOOTHING;
+    smoothed.clamp(f64::from(settings.min), f64::from(settings.max))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_millis(100);
+
+    fn settings() -> model::Concurrency {
+        model::Concurrency { min: 4, max: 200, initial: 20, tolerance: 1.5, window: WINDOW }
+    }
+
+    fn concurrency() -> Concurrency {
+        Concurrency { clock: Clock::still(), ..Concurrency::default() }
+    }
+
+    /// Windows of answers that take so many milliseconds, with the limit in use. Returns what was told.
+    fn windows(
+        concurrency: &Concurrency,
+        count: usize,
+        took: u64,
+        settings: &model::Concurrency,
+    ) -> Vec<Told> {
+        let mut told = Vec::new();
+        for _ in 0..count {
+            concurrency.clock.pass(WINDOW);
+            let in_flight = concurrency.limit(settings);
+            for _ in 0..LEAST_SAMPLES {
+                told.extend(concurrency.observe(Duration::from_millis(took), in_flight, settings));
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn it_grows_to_the_greatest_while_answers_stay_fast() {
+        let (concurrency, settings) = (concurrency(), settings());
+        let told = windows(&concurrency, 200, 10, &settings);
+        assert_eq!(concurrency.limit(&settings), 200);
+        assert!(told.iter().all(|told| !told.lowered) && told.len() < 5, "{told:?}");
+    }
+
+    #[test]
+    fn it_shrinks_when_answers_get_slow_and_recovers_with_them() {
+        let (concurrency, settings) = (concurrency(), settings());
+        windows(&concurrency, 200, 10, &settings);
+        let told = windows(&concurrency, 80, 100, &settings);
+        assert!(concurrency.limit(&settings) < 10, "{}", concurrency.limit(&settings));
+        assert!(told.iter().all(|told| told.lowered) && !told.is_empty(), "{told:?}");
+        windows(&concurrency, 200, 10, &settings);
+        assert_eq!(concurrency.limit(&settings), 200);
+    }
+
+    #[test]
+    fn a_slow_beginning_is_not_taken_for_what_is_usual() {
+        let (concurrency, settings) = (concurrency(), settings());
+        windows(&concurrency, 1, 100, &settings);
+        windows(&concurrency, WARM_UP as usize, 10, &settings);
+        let before = concurrency.limit(&settings);
+        windows(&concurrency, 5, 100, &settings);
+        assert!(concurrency.limit(&settings) < before);
+    }
+
+    #[test]
+    fn a_little_slower_is_tolerated() {
+        let (concurrency, settings) = (concurrency(), settings());
+        windows(&concurrency, 200, 10, &settings);
+        windows(&concurrency, 50, 14, &settings);
+        assert_eq!(concurrency.limit(&settings), 200);
+    }
+
+    #[test]
+    fn an_upstream_that_is_hardly_used_teaches_nothing() {
+        let (concurrency, settings) = (concurrency(), settings());
+        for _ in 0..1000 {
+            concurrency.clock.pass(WINDOW);
+            concurrency.observe(Duration::from_millis(10), 9, &settings);
+        }
+        assert_eq!(concurrency.limit(&settings), 20);
+    }
+
+    #[test]
+    fn bounds_that_a_reload_changes_hold_at_once() {
+        let (concurrency, settings) = (concurrency(), settings());
+        windows(&concurrency, 200, 10, &settings);
+        assert_eq!(concurrency.limit(&model::Concurrency { max: 50, ..settings }), 50);
+    }
+
+    /// The same answers in the same windows find the same limit, on however many threads they are seen.
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let limits = [1, 2, 4].map(|threads| {
+            let (concurrency, settings) = (Arc::new(concurrency()), settings());
+            for window in 0..60 {
+                // The last answer of a window ends it, after all the others.
+                let took = Duration::from_millis(if window < 30 { 10 } else { 80 });
+                let observing: Vec<_> = (0..threads)
+                    .map(|_| {
+                        let concurrency = concurrency.clone();
+                        std::thread::spawn(move || {
+                            for _ in 0..40 / threads {
+                                assert_eq!(concurrency.observe(took, 1000, &settings), None);
+                            }
+                        })
+                    })
+                    .collect();
+                observing.into_iter().for_each(|thread| thread.join().unwrap());
+                concurrency.clock.pass(WINDOW);
+                concurrency.observe(took, 1000, &settings);
+            }
+            concurrency.limit(&settings)
+        });
+        assert_eq!(limits, [limits[0]; 3]);
+    }
+}

@@ -1,0 +1,252 @@
+//! What is let in to an upstream, before an endpoint is picked: its breaker, its places, its queue.
+//!
+//! | part | module | what it does |
+//! |---|---|---|
+//! | breaker | [`breaker`](super::breaker) | turns requests away while the upstream as a whole rests |
+//! | places | `places` | caps the requests in flight; the rest wait in a queue that knows deadlines |
+//! | limit | `concurrency` | finds the cap by itself, from how fast answers come |
+//! | shedding | `shedding` | tells when requests begin to be dropped, and when that is over |
+//! | watched | `watched` | holds the place until the response has ended |
+//!
+//! One admission is one delivery, whatever is retried in it, and what it says to the upstream's breaker is what the
+//! caller got in the end. An upstream that has none of this configured pays one branch.
+
+mod concurrency;
+mod places;
+mod shedding;
+mod watched;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Response, StatusCode};
+use tokio::time::timeout_at;
+use witgate_config::model;
+
+use super::Upstream;
+use super::attempt::whole_seconds;
+use super::breaker::{Breaker, Call, Change};
+use super::deliver::{Notes, deliver};
+use super::events::EventKind;
+use super::failure::blames_endpoint;
+use super::observe::note_change;
+use super::request::Order;
+use super::send::Failure;
+use crate::body::Body;
+use crate::fault::{Fault, FaultKind};
+use places::{Asked, Place, Places, Ticket, Wish};
+use shedding::Shedding;
+use watched::Watched;
+
+/// What all cores share about what is let in. Carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(super) struct Admissions {
+    pub(super) breaker: Breaker,
+    pub(super) places: Arc<Places>,
+    pub(super) shedding: Shedding,
+}
+
+/// One request that was let in. Dropping it undecided (the client went away) says nothing about the upstream, unless the
+/// client was kept waiting for too long.
+struct Admission {
+    upstream: Arc<Upstream>,
+    /// When it had its turn; none while it waits, which is not the upstream's slowness.
+    begun: Option<Instant>,
+    deadline: Option<Instant>,
+    /// There if the upstream has a breaker.
+    call: Option<Call>,
+    /// There if the requests in flight are limited.
+    _place: Option<Place>,
+}
+
+/// Whether an upstream has anything that a request must pass.
+pub(super) fn is_guarded(config: &model::Upstream) -> bool {
+    config.upstream_breaker.is_some() || limits_requests(config)
+}
+
+/// Whether an upstream limits its requests in flight.
+pub(super) fn limits_requests(config: &model::Upstream) -> bool {
+    config.max_requests > 0 || config.concurrency.is_some()
+}
+
+/// Delivers a request if it is let in, and holds its place until the response has ended.
+pub(super) async fn deliver_admitted(
+    upstream: &Arc<Upstream>,
+    order: &Order<'_>,
+    body: Body,
+    deadline: Option<Instant>,
+    notes: &mut Notes,
+) -> Result<Response<Body>, Failure> {
+    if !upstream.guarded {
+        return deliver(upstream, order, body, deadline, notes).await.map_err(Failure::from);
+    }
+    let admission = match upstream.admit(deadline).await {
+        Ok(admission) => admission,
+        Err(fault) => return Err(Failure { fault, body: Some(body) }),
+    };
+    match deliver(upstream, order, body, deadline, notes).await {
+        Ok(response) => Ok(admission.hold(response)),
+        Err(fault) => {
+            admission.failed(&fault);
+            Err(fault.into())
+        }
+    }
+}
+
+impl Upstream {
+    /// Lets a request in, or waits for its turn.
+    ///
+    /// # Errors
+    /// `BreakerOpen` with `Retry-After`; `UpstreamOverloaded`; both unsent.
+    async fn admit(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Admission, Fault> {
+        let mut admission = Admission {
+            upstream: self.clone(),
+            begun: None,
+            deadline,
+            call: self.pass_breaker()?,
+            _place: None,
+        };
+        if limits_requests(&self.config) {
+            admission._place = Some(self.take_place(deadline).await?);
+        }
+        admission.begun = Some(Instant::now());
+        Ok(admission)
+    }
+
+    fn pass_breaker(&self) -> Result<Option<Call>, Fault> {
+        let Some(settings) = &self.config.upstream_breaker else { return Ok(None) };
+        let breaker = &self.admissions.breaker;
+        let Some((call, change)) = breaker.enter(settings) else {
+            let rest = HeaderValue::from(whole_seconds(breaker.rests_for()));
+            return Err(Fault::new(FaultKind::BreakerOpen)
+                .cause(format!("{}: the upstream as a whole rests", self.name))
+                .header(RETRY_AFTER, rest)
+                .unsent());
+        };
+        note_change(&self.events, None, change, "");
+        Ok(Some(call))
+    }
+
+    async fn take_place(&self, deadline: Option<Instant>) -> Result<Place, Fault> {
+        let places = &self.admissions.places;
+        let wish = Wish {
+            max_requests: self.config.max_requests,
+            concurrency: self.config.concurrency,
+            max_pending: self.config.max_pending,
+            deadline,
+        };
+        match places.ask(&wish) {
+            Asked::Place(place) => Ok(place),
+            Asked::Full => Err(self.overloaded("too many requests wait for their turn")),
+            Asked::Late => Err(self.overloaded("its deadline is too near to wait for a turn")),
+            Asked::Wait(ticket) => self.wait_for_turn(ticket, deadline).await,
+        }
+    }
+
+    async fn wait_for_turn(&self, mut ticket: Ticket, deadline: Option<Instant>) -> Result<Place, Fault> {
+        let places = &self.admissions.places;
+        let patience = Instant::now() + self.config.pending_timeout;
+        let latest = places.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
+        match timeout_at(latest.into(), &mut ticket.grant).await {
+            // What is expected may have changed while it waited.
+            Ok(Ok(place)) if !places.is_late(deadline) => Ok(place),
+            Ok(Ok(_)) => Err(self.overloaded("its turn came too late to be answered in time")),
+            _ if latest < patience => Err(self.overloaded("it could no longer be answered in time")),
+            _ => Err(self.overloaded("its turn did not come in time")),
+        }
+    }
+
+    fn overloaded(&self, cause: &'static str) -> Fault {
+        Fault::new(FaultKind::UpstreamOverloaded).cause(format!("{}: {cause}", self.name)).unsent()
+    }
+
+    /// Notes that an attempt took so long to its head, or in vain.
+    pub(super) fn observe_latency(&self, took: Duration) {
+        if !limits_requests(&self.config) {
+            return;
+        }
+        let Some(told) = self.admissions.places.observe(took, self.config.concurrency.as_ref()) else {
+            return;
+        };
+        let kind = if told.lowered { EventKind::ConcurrencyLowered } else { EventKind::ConcurrencyRaised };
+        self.events.record(kind, None, format!("the limit is {}", told.limit));
+    }
+
+    /// Notes that a request was dropped because the upstream is at its limits.
+    pub(super) fn note_shed(&self, fault: &Fault) {
+        if self.admissions.shedding.dropped() {
+            let why = fault.cause.as_deref().unwrap_or_default();
+            let why = why.strip_prefix(&*self.name).map_or(why, |why| why.trim_start_matches(": "));
+            self.events.record(EventKind::SheddingBegan, None, why);
+        }
+    }
+
+    /// Looks whether requests are no longer dropped. Done by the keeper.
+    pub(super) fn note_calm(&self) {
+        if let Some(dropped) = self.admissions.shedding.calmed_down() {
+            let why = format!("{dropped} requests were dropped");
+            self.events.record(EventKind::SheddingEnded, None, why);
+        }
+    }
+}
+
+impl Admission {
+    /// The head of the response is there; the place is held until its body has ended. A tunnel holds none.
+    fn hold(self, response: Response<Body>) -> Response<Body> {
+        match response.status() {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                let last = format!("status {}", response.status().as_u16());
+                self.tell(|call, breaker, settings| call.failed(breaker, settings), &last);
+            }
+            _ => {
+                let within = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+                self.tell(|call, breaker, settings| call.answered(breaker, within, settings), "");
+            }
+        }
+        let (parts, body) = response.into_parts();
+        let body = match body {
+            body @ (Body::Empty | Body::Full(_)) => {
+                self.completed();
+                body
+            }
+            body => Body::wrap(Watched::new(body, self)),
+        };
+        Response::from_parts(parts, body)
+    }
+
+    fn completed(&self) {
+        self.tell(|call, breaker, settings| call.completed(breaker, settings), "");
+    }
+
+    /// Nothing is said of the upstream by what is the client's fault, or by limits of ours.
+    fn failed(&self, fault: &Fault) {
+        if blames_endpoint(fault) || fault.kind == FaultKind::RequestTimeout {
+            let code = fault.kind.describe().code;
+            self.tell(|call, breaker, settings| call.failed(breaker, settings), code);
+        }
+    }
+
+    fn tell(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
+        if let (Some(call), Some(settings)) = (&self.call, &self.upstream.config.upstream_breaker) {
+            let change = say(call, &self.upstream.admissions.breaker, settings);
+            note_change(&self.upstream.events, None, change, last);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if self.call.is_none() {
+            return;
+        }
+        // The deadline of the request ends it from outside.
+        let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if out_of_time && self.begun.is_some() {
+            let code = FaultKind::RequestTimeout.describe().code;
+            self.tell(|call, breaker, settings| call.out_of_time(breaker, settings), code);
+        }
+        let waited = || self.begun.map(|begun| begun.elapsed());
+        self.tell(|call, breaker, settings| call.abandoned(breaker, waited, settings), "");
+    }
+}

@@ -1,0 +1,343 @@
+//! Places for requests in flight, over all cores, and the queue of those that wait for one.
+//!
+//! A place that is free is taken without a lock; the lock is for the queue, while requests wait in it.
+//!
+//! The queue knows deadlines: a request leaves it, with an answer, as soon as it could no longer be answered in time, that
+//! is, when its deadline less the time an answer is expected to take has passed. Waiting requests hold no endpoint.
+//!
+//! Usually the oldest goes first. Once the queue has not been empty for [`STANDING`], there is more work than can be done,
+//! and the newest goes first: it has the most time left, while the oldest would be answered when nobody listens any
+//! more, and so would everybody after it (adaptive LIFO; B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use witgate_config::model;
+
+use super::concurrency::{Concurrency, Told};
+use crate::upstream::time::{Clock, millis};
+
+/// How long a queue may stand before the newest goes first.
+const STANDING: Duration = Duration::from_millis(100);
+
+/// The places of one upstream. Carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Places {
+    taken: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Microseconds an answer is expected to take: a moving average.
+    expected: AtomicU64,
+    concurrency: Concurrency,
+    clock: Clock,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    line: VecDeque<Waiting>,
+    next: u64,
+    /// Since when it has not been empty, in milliseconds of the clock.
+    stands_since: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    cap: Cap,
+    grant: oneshot::Sender<Place>,
+}
+
+/// How many places there are, as the request's version of the configuration has it.
+#[derive(Debug, Clone, Copy)]
+struct Cap {
+    /// 0: unlimited.
+    max_requests: usize,
+    concurrency: Option<model::Concurrency>,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    /// Requests in flight at once; 0: unlimited.
+    pub(super) max_requests: usize,
+    /// Settings of the adaptive limit, if there is one.
+    pub(super) concurrency: Option<model::Concurrency>,
+    pub(super) max_pending: usize,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A place was free.
+    Place(Place),
+    /// It must wait.
+    Wait(Ticket),
+    /// Too many wait already.
+    Full,
+    /// It would have to wait, and has no time to.
+    Late,
+}
+
+/// A place in flight. Free when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Places>);
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) grant: oneshot::Receiver<Place>,
+    id: u64,
+    places: Arc<Places>,
+}
+
+impl Places {
+    /// Requests in flight, over all cores.
+    pub(in crate::upstream) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Requests that wait for their turn, over all cores.
+    pub(in crate::upstream) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// The limit that was found.
+    pub(in crate::upstream) fn limit(&self, settings: &model::Concurrency) -> usize {
+        self.concurrency.limit(settings)
+    }
+
+    /// Asks for a place.
+    pub(super) fn ask(self: &Arc<Self>, wish: &Wish) -> Asked {
+        let cap = Cap { max_requests: wish.max_requests, concurrency: wish.concurrency };
+        // Those who wait already come first, or a stream of new requests could starve them.
+        if self.waiting.load(Ordering::SeqCst) == 0 && self.take(cap) {
+            return Asked::Place(Place(self.clone()));
+        }
+        if self.is_late(wish.deadline) {
+            return Asked::Late;
+        }
+        let mut queue = self.lock();
+        if queue.line.len() >= wish.max_pending {
+            return Asked::Full;
+        }
+        if queue.line.is_empty() {
+            queue.stands_since = self.clock.now();
+        }
+        let id = queue.next;
+        queue.next += 1;
+        let (sender, grant) = oneshot::channel();
+        queue.line.push_back(Waiting { id, cap, grant: sender });
+        self.count(&queue);
+        // A place may have become free before it was known that somebody waits.
+        self.serve(queue);
+        Asked::Wait(Ticket { grant, id, places: self.clone() })
+    }
+
+    /// The last moment to send a request that is to be answered by its deadline.
+    pub(super) fn latest_start(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let expected = Duration::from_micros(self.expected.load(Ordering::Acquire));
+        deadline.map(|deadline| deadline.checked_sub(expected).unwrap_or(deadline))
+    }
+
+    /// Whether it is too late to send a request with such a deadline.
+    pub(super) fn is_late(&self, deadline: Option<Instant>) -> bool {
+        self.latest_start(deadline).is_some_and(|latest| latest <= Instant::now())
+    }
+
+    /// An attempt took so long. Some if the adaptive limit has changed much by it.
+    pub(super) fn observe(
+        self: &Arc<Self>,
+        took: Duration,
+        settings: Option<&model::Concurrency>,
+    ) -> Option<Told> {
+        let took_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / 8);
+        let _ = self.expected.fetch_update(Ordering::AcqRel, Ordering::Acquire, |expected| {
+            Some(if expected == 0 { took_micros } else { expected - expected / 8 + took_micros / 8 })
+        });
+        let settings = settings?;
+        let before = self.limit(settings);
+        let told = self.concurrency.observe(took, self.taken(), settings);
+        if self.limit(settings) > before && self.waiting() > 0 {
+            self.serve(self.lock());
+        }
+        told
+    }
+
+    fn take(&self, cap: Cap) -> bool {
+        let unlimited = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+        let adaptive = cap.concurrency.map_or(usize::MAX, |settings| self.limit(&settings));
+        let cap = unlimited(cap.max_requests).min(adaptive);
+        let more = |taken| (taken < cap).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Gives the places there are to those who wait.
+    fn serve(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
+        let mut served = Vec::new();
+        let overdue = self.clock.now() >= queue.stands_since + millis(STANDING);
+        while let Some(next) = if overdue { queue.line.back() } else { queue.line.front() } {
+            if !self.take(next.cap) {
+                break;
+            }
+            served.extend(if overdue { queue.line.pop_back() } else { queue.line.pop_front() });
+        }
+        self.count(&queue);
+        drop(queue);
+        for waiting in served {
+            // If the request has just gone away, the place is dropped and goes to the next.
+            let _ = waiting.grant.send(Place(self.clone()));
+        }
+    }
+
+    fn count(&self, queue: &Queue) {
+        self.waiting.store(queue.line.len(), Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::SeqCst);
+        if self.0.waiting.load(Ordering::SeqCst) > 0 {
+            self.0.serve(self.0.lock());
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut queue = self.places.lock();
+        if let Some(index) = queue.line.iter().position(|waiting| waiting.id == self.id) {
+            queue.line.remove(index);
+            self.places.count(&queue);
+            // It may have been next, and the one after it may be content with a larger cap.
+            self.places.serve(queue);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn places() -> Arc<Places> {
+        Arc::new(Places { clock: Clock::still(), ..Places::default() })
+    }
+
+    fn wish(max_requests: usize) -> Wish {
+        Wish { max_requests, concurrency: None, max_pending: 100, deadline: None }
+    }
+
+    fn place(asked: Asked) -> Place {
+        match asked {
+            Asked::Place(place) => place,
+            asked => panic!("{asked:?}"),
+        }
+    }
+
+    fn wait(asked: Asked) -> Ticket {
+        match asked {
+            Asked::Wait(ticket) => ticket,
+            asked => panic!("{asked:?}"),
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_first_until_the_queue_has_stood_for_long() {
+        let places = places();
+        let held = place(places.ask(&wish(1)));
+        let mut tickets: Vec<Ticket> = (0..4).map(|_| wait(places.ask(&wish(1)))).collect();
+        drop(held);
+        let oldest = tickets[0].grant.try_recv().unwrap();
+        places.clock.pass(STANDING);
+        drop(oldest);
+        let newest = tickets[3].grant.try_recv().unwrap();
+        drop(tickets.remove(1));
+        assert_eq!((places.taken(), places.waiting()), (1, 1));
+        drop(newest);
+        drop(tickets[1].grant.try_recv().unwrap());
+        assert_eq!((places.taken(), places.waiting()), (0, 0));
+        let held = place(places.ask(&wish(1)));
+        let mut tickets: Vec<Ticket> = (0..2).map(|_| wait(places.ask(&wish(1)))).collect();
+        drop(held);
+        assert!(tickets[0].grant.try_recv().is_ok(), "a new queue begins with the oldest again");
+    }
+
+    #[test]
+    fn who_has_no_time_to_wait_is_told_so_but_takes_a_free_place() {
+        let places = places();
+        places.observe(Duration::from_secs(60), None);
+        let soon = Wish { deadline: Some(Instant::now() + Duration::from_secs(30)), ..wish(1) };
+        let _held = place(places.ask(&soon));
+        assert!(matches!(places.ask(&soon), Asked::Late));
+        let late = Wish { deadline: Some(Instant::now() + Duration::from_secs(90)), ..wish(1) };
+        let _ticket = wait(places.ask(&late));
+        assert!(matches!(places.ask(&Wish { max_pending: 1, ..late }), Asked::Full));
+    }
+
+    #[test]
+    fn a_place_granted_to_one_who_is_gone_goes_to_the_next() {
+        let places = places();
+        let held = place(places.ask(&wish(1)));
+        let granted = wait(places.ask(&wish(1)));
+        let mut next = wait(places.ask(&wish(1)));
+        drop(held);
+        drop(granted);
+        assert!(next.grant.try_recv().is_ok());
+        assert_eq!((places.taken(), places.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_limit_that_grows_lets_those_in_who_wait() {
+        let places = places();
+        let settings = model::Concurrency {
+            min: 1,
+            max: 10,
+            initial: 1,
+            tolerance: 1.5,
+            window: Duration::from_nanos(1),
+        };
+        let adaptive = Wish { concurrency: Some(settings), ..wish(0) };
+        let _held = place(places.ask(&adaptive));
+        let mut waits = wait(places.ask(&adaptive));
+        for _ in 0..200 {
+            places.observe(Duration::from_millis(1), Some(&settings));
+        }
+        assert!(waits.grant.try_recv().is_ok());
+    }
+
+    #[test]
+    fn the_cap_holds_whatever_threads_do() {
+        let places = places();
+        let (over, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (places, over, open) = (places.clone(), over.clone(), open.clone());
+                std::thread::spawn(move || {
+                    for _ in 0..2000 {
+                        let place = match places.ask(&wish(2)) {
+                            Asked::Place(place) => place,
+                            Asked::Wait(mut ticket) => crate::testing::run(&mut ticket.grant).unwrap(),
+                            asked => panic!("there is room for four: {asked:?}"),
+                        };
+                        over.fetch_or(open.fetch_add(1, Ordering::SeqCst) >= 2, Ordering::SeqCst);
+                        open.fetch_sub(1, Ordering::SeqCst);
+                        drop(place);
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!over.load(Ordering::SeqCst));
+        assert_eq!((places.taken(), places.waiting()), (0, 0));
+    }
+}

@@ -1,0 +1,33 @@
+//! The share of failed calls in a sliding window: sees what fails again and again, though not each time.
+
+use witgate_config::model;
+
+use super::super::window::{Tally, Window};
+use super::{News, Reason, Rule};
+use crate::upstream::time::Clock;
+
+/// Calls and how many of them failed.
+#[derive(Debug, Default)]
+pub(super) struct FailureRatio(Window);
+
+impl Rule for FailureRatio {
+    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Reason> {
+        if settings.failure_ratio <= 0.0 {
+            return None;
+        }
+        // Heads are counted, not ends: a stream may go on for hours.
+        let more = match news {
+            News::Answered(_) => Tally::GOOD,
+            News::Failed => Tally::BAD,
+            News::BrokeOff => Tally::TURNED_BAD,
+            News::Completed | News::Abandoned(_) => return None,
+        };
+        let tally = self.0.count(clock.now(), settings.window, more);
+        let share = tally.share(settings.min_requests)?;
+        (share >= settings.failure_ratio).then_some(Reason::Failed(tally))
+    }
+
+    fn forget(&self, _: &model::Breaker) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,267 @@
+//! The state machine, with a clock that is moved by hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FAST: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn breaker() -> Breaker {
+    Breaker { clock: Clock::still(), ..Breaker::default() }
+}
+
+/// No rule at all; rests of a second.
+fn settings() -> model::Breaker {
+    model::Breaker {
+        consecutive_failures: 0,
+        failure_ratio: 0.0,
+        slow_ratio: 0.0,
+        slow_call: SECOND,
+        window: 10 * SECOND,
+        min_requests: 10,
+        open_for: SECOND,
+        max_open_for: SECOND,
+        probes: 1,
+        probe_successes: 1,
+    }
+}
+
+fn enter(breaker: &Breaker, settings: &model::Breaker) -> Option<Call> {
+    breaker.enter(settings).map(|(call, _)| call)
+}
+
+/// A call that ends well.
+fn succeed(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
+    let call = enter(breaker, settings)?;
+    let change = call.answered(breaker, FAST, settings);
+    change.or(call.completed(breaker, settings))
+}
+
+fn fail(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
+    enter(breaker, settings)?.failed(breaker, settings)
+}
+
+fn opened(change: Option<Change>) -> Option<Reason> {
+    match change {
+        Some(Change::Opened(reason)) => Some(reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn failures_in_a_row_open_it_and_whole_answers_between_them_do_not() {
+    let (breaker, settings) = (breaker(), model::Breaker { consecutive_failures: 3, ..settings() });
+    for _ in 0..5 {
+        assert_eq!(fail(&breaker, &settings), None);
+        assert_eq!(fail(&breaker, &settings), None);
+        succeed(&breaker, &settings);
+    }
+    fail(&breaker, &settings);
+    fail(&breaker, &settings);
+    assert_eq!(opened(fail(&breaker, &settings)), Some(Reason::InARow(3)));
+    assert!(enter(&breaker, &settings).is_none());
+    assert_eq!((breaker.state(), breaker.rests_for()), (BreakerState::Open, SECOND));
+}
+
+#[test]
+fn a_share_of_failures_opens_it_once_there_is_enough_to_tell() {
+    let (breaker, settings) = (breaker(), model::Breaker { failure_ratio: 0.5, ..settings() });
+    for _ in 0..5 {
+        assert_eq!(fail(&breaker, &settings), None, "of too few");
+    }
+    for _ in 0..4 {
+        assert_eq!(succeed(&breaker, &settings), None);
+    }
+    let reason = opened(succeed(&breaker, &settings)).unwrap();
+    assert_eq!(reason.to_string(), "5 of 10 calls failed");
+}
+
+#[test]
+fn failures_of_long_ago_are_forgotten() {
+    let (breaker, settings) = (breaker(), model::Breaker { failure_ratio: 0.5, ..settings() });
+    for _ in 0..9 {
+        fail(&breaker, &settings);
+    }
+    breaker.clock.pass(10 * SECOND);
+    for _ in 0..20 {
+        assert_eq!(succeed(&breaker, &settings), None);
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_one_call_and_one_failure() {
+    let settings = model::Breaker { failure_ratio: 0.5, min_requests: 2, ..settings() };
+    let breaker = breaker();
+    let call = enter(&breaker, &settings).unwrap();
+    assert_eq!(call.answered(&breaker, FAST, &settings), None);
+    assert_eq!(call.failed(&breaker, &settings), None, "one call is too few");
+    assert_eq!(call.failed(&breaker, &settings), None, "said once");
+    assert_eq!(opened(succeed(&breaker, &settings)).unwrap().to_string(), "1 of 2 calls failed");
+}
+
+#[test]
+fn slow_calls_open_it_even_if_nobody_waited_for_their_end() {
+    let (breaker, settings) = (breaker(), model::Breaker { slow_ratio: 0.3, ..settings() });
+    for _ in 0..7 {
+        assert_eq!(succeed(&breaker, &settings), None);
+    }
+    let slow = enter(&breaker, &settings).unwrap();
+    assert_eq!(slow.answered(&breaker, SECOND, &settings), None);
+    for waited in [None, Some(FAST), Some(2 * SECOND)] {
+        let gone = enter(&breaker, &settings).unwrap();
+        assert_eq!(gone.abandoned(&breaker, || waited, &settings), None);
+    }
+    let gone = enter(&breaker, &settings).unwrap();
+    let reason = opened(gone.abandoned(&breaker, || Some(SECOND), &settings)).unwrap();
+    assert_eq!(reason.to_string(), "3 of 10 calls were slow");
+    breaker.clock.pass(SECOND);
+    let probe = enter(&breaker, &settings).unwrap();
+    assert_eq!(opened(probe.answered(&breaker, SECOND, &settings)), Some(Reason::SlowProbe));
+}
+
+#[test]
+fn probes_pass_so_many_at_once_and_close_it_when_enough_succeeded() {
+    let settings = model::Breaker { consecutive_failures: 1, probes: 2, probe_successes: 3, ..settings() };
+    let breaker = breaker();
+    fail(&breaker, &settings);
+    breaker.clock.pass(SECOND);
+    let (first, change) = breaker.enter(&settings).unwrap();
+    assert_eq!(change, Some(Change::HalfOpened));
+    let (second, change) = breaker.enter(&settings).unwrap();
+    assert_eq!(change, None);
+    assert!(enter(&breaker, &settings).is_none());
+    assert_eq!(first.abandoned(&breaker, || Some(FAST), &settings), None);
+    let third = enter(&breaker, &settings).unwrap();
+    assert_eq!(second.answered(&breaker, FAST, &settings), None);
+    assert_eq!(third.answered(&breaker, FAST, &settings), None);
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert_eq!(succeed(&breaker, &settings), Some(Change::Closed));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn rests_grow_while_probes_fail_and_begin_anew_once_it_closed() {
+    let settings = model::Breaker { consecutive_failures: 1, max_open_for: 5 * SECOND, ..settings() };
+    let breaker = breaker();
+    fail(&breaker, &settings);
+    for rest in [1, 2, 4, 5, 5] {
+        assert_eq!(breaker.rests_for(), rest * SECOND);
+        breaker.clock.pass(rest * SECOND);
+        assert_eq!(opened(fail(&breaker, &settings)), Some(Reason::Probe));
+    }
+    breaker.clock.pass(5 * SECOND);
+    assert_eq!(succeed(&breaker, &settings), Some(Change::Closed));
+    fail(&breaker, &settings);
+    assert_eq!(breaker.rests_for(), SECOND);
+}
+
+#[test]
+fn what_a_probe_of_an_earlier_rest_says_counts_no_longer() {
+    let settings = model::Breaker { consecutive_failures: 1, probes: 2, ..settings() };
+    let breaker = breaker();
+    fail(&breaker, &settings);
+    breaker.clock.pass(SECOND);
+    let late = enter(&breaker, &settings).unwrap();
+    fail(&breaker, &settings);
+    assert_eq!(late.answered(&breaker, FAST, &settings), None);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
+fn closed_by_a_head_it_opens_again_when_the_body_breaks_off() {
+    let (breaker, settings) = (breaker(), model::Breaker { consecutive_failures: 5, ..settings() });
+    for _ in 0..5 {
+        fail(&breaker, &settings);
+    }
+    breaker.clock.pass(SECOND);
+    let probe = enter(&breaker, &settings).unwrap();
+    assert_eq!(probe.answered(&breaker, FAST, &settings), Some(Change::Closed));
+    assert_eq!(opened(probe.failed(&breaker, &settings)), Some(Reason::InARow(5)));
+}
+
+/// Feeds so many calls of each kind to a breaker, spread over threads.
+fn fed(threads: usize, kinds: &[bool], settings: model::Breaker) -> BreakerState {
+    let breaker = Arc::new(breaker());
+    let kinds: Arc<[bool]> = kinds.into();
+    let feeding: Vec<_> = (0..threads)
+        .map(|thread| {
+            let (breaker, kinds) = (breaker.clone(), kinds.clone());
+            std::thread::spawn(move || {
+                for good in kinds.iter().skip(thread).step_by(threads) {
+                    let call = Call::new(Pass::Ordinary);
+                    if *good {
+                        call.answered(&breaker, FAST, &settings);
+                        call.completed(&breaker, &settings);
+                    } else {
+                        call.failed(&breaker, &settings);
+                    }
+                }
+            })
+        })
+        .collect();
+    feeding.into_iter().for_each(|thread| thread.join().unwrap());
+    breaker.state()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The volume is reached with the last call only, so the order of calls cannot matter; nor may the threads.
+    #[test]
+    fn the_same_calls_decide_the_same_on_any_number_of_threads(kinds in prop::collection::vec(any::<bool>(), 1..400)) {
+        let failed = kinds.iter().filter(|good| !**good).count();
+        let settings =
+            model::Breaker { failure_ratio: 0.5, min_requests: kinds.len() as u32, ..settings() };
+        let expected =
+            if failed * 2 >= kinds.len() { BreakerState::Open } else { BreakerState::Closed };
+        for threads in [1, 2, 4] {
+            prop_assert_eq!(fed(threads, &kinds, settings), expected, "{} threads", threads);
+        }
+    }
+
+    /// Whatever threads do while it is half-open, no more probes are under way than are allowed.
+    #[test]
+    fn probes_are_never_too_many(probes in 1_u32..4, outcomes in prop::collection::vec(any::<bool>(), 8..60)) {
+        let settings = model::Breaker {
+            consecutive_failures: 1,
+            probes,
+            probe_successes: 1000,
+            open_for: FAST,
+            max_open_for: FAST,
+            ..settings()
+        };
+        let breaker = Arc::new(breaker());
+        fail(&breaker, &settings);
+        let (under_way, too_many) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let outcomes: Arc<[bool]> = outcomes.into();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (breaker, outcomes) = (breaker.clone(), outcomes.clone());
+                let (under_way, too_many) = (under_way.clone(), too_many.clone());
+                std::thread::spawn(move || {
+                    for outcome in outcomes.iter() {
+                        let Some(call) = enter(&breaker, &settings) else {
+                            breaker.clock.pass(FAST);
+                            continue;
+                        };
+                        let others = under_way.fetch_add(1, Ordering::SeqCst);
+                        too_many.fetch_or(others >= probes as usize, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        under_way.fetch_sub(1, Ordering::SeqCst);
+                        match outcome {
+                            true => call.answered(&breaker, FAST, &settings),
+                            false => call.abandoned(&breaker, || None, &settings),
+                        };
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        prop_assert!(!too_many.load(Ordering::SeqCst));
+        prop_assert_eq!(Word::unpack(breaker.word.load(Ordering::SeqCst)).map(|word| word.probes), Some(0));
+    }
+}

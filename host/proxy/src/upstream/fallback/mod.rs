@@ -1,0 +1,196 @@
+//! What is done with a request that an upstream cannot take, before anything of it was sent.
+//!
+//! In this order, as far as the configuration has them: the last good answer to the same request (`answers`, filled by
+//! `recorder`), another upstream with breakers and limits of its own, a fixed answer. What is left is the fault.
+//!
+//! A request body that streams goes to another upstream only if the first one was known not to take it before the body
+//! was touched; that is so for breakers, for the queue and for missing endpoints. An answer needs no body.
+
+mod answers;
+mod fixed;
+mod recorder;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::{Response, StatusCode};
+use witgate_config::{Problem, model};
+
+use super::Upstream;
+use super::admission::deliver_admitted;
+use super::deliver::Notes;
+use super::request::Order;
+use super::send::{Failure, spare};
+use crate::body::Body;
+use crate::fault::{Fault, FaultKind, PROXY_STATUS};
+use crate::snapshot::Snapshot;
+use answers::{Answers, key};
+use fixed::Fixed;
+
+/// The fallback of an upstream.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    answers: Option<Arc<Answers>>,
+    fixed: Option<Fixed>,
+    /// Carried over every reload by the upstream's name.
+    pub(super) taken: Arc<Taken>,
+}
+
+/// How often each fallback was taken.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    cached: AtomicU64,
+    upstream: AtomicU64,
+    respond: AtomicU64,
+}
+
+impl Taken {
+    /// Each, with its word for the metrics.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 3] {
+        [("cached", &self.cached), ("upstream", &self.upstream), ("respond", &self.respond)]
+            .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Fallback {
+    /// Builds it. Answers that are kept stay if their settings do.
+    ///
+    /// # Errors
+    /// The fixed answer cannot be one.
+    pub(super) fn build(
+        name: &str,
+        config: &model::Fallback,
+        previous: Option<&Fallback>,
+    ) -> Result<Fallback, Problem> {
+        let answers = config.cached.map(|settings| {
+            let kept = previous.and_then(|previous| previous.answers.as_ref());
+            let kept = kept.filter(|answers| answers.settings == settings);
+            kept.cloned().unwrap_or_else(|| Arc::new(Answers::new(settings)))
+        });
+        let key = format!("upstreams.{name}.fallback.respond");
+        let fixed = config.respond.as_ref().map(|answer| Fixed::build(answer, &key)).transpose()?;
+        let taken = previous.map_or_else(Arc::default, |previous| previous.taken.clone());
+        Ok(Fallback { answers, fixed, taken })
+    }
+}
+
+/// Whether a fallback is for such a fault.
+fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
+    match kind {
+        FaultKind::BreakerOpen => config.on_breaker_open,
+        FaultKind::NoEndpoint => config.on_no_endpoint,
+        FaultKind::UpstreamOverloaded => config.on_overload,
+        _ => false,
+    }
+}
+
+/// Delivers a request to an upstream, or does what its fallback says.
+pub(super) async fn deliver_or_fall_back(
+    snapshot: &Snapshot,
+    upstream: &Arc<Upstream>,
+    order: &Order<'_>,
+    body: Body,
+    deadline: Option<Instant>,
+    notes: &mut Notes,
+) -> Result<Response<Body>, Fault> {
+    let Some(fallback) = &upstream.fallback else {
+        let delivered = deliver_admitted(upstream, order, body, deadline, notes).await;
+        return delivered.map_err(|failure| upstream.noted(failure.fault));
+    };
+    let spare = spare(&body);
+    let delivered = match upstream.look() {
+        Ok(()) => deliver_admitted(upstream, order, body, deadline, notes).await,
+        Err(fault) => Err(Failure { fault, body: Some(body) }),
+    };
+    match delivered {
+        Ok(response) => Ok(fallback.keep(order, response)),
+        Err(Failure { fault, body }) => {
+            let fault = upstream.noted(fault);
+            // Boxed, so that requests that go well do not carry its state around.
+            let fallen = Fallen { snapshot, upstream, order, deadline };
+            Box::pin(fallen.fall_back(fallback, fault, body.or(spare), notes)).await
+        }
+    }
+}
+
+/// A request that its upstream did not take.
+struct Fallen<'a> {
+    snapshot: &'a Snapshot,
+    upstream: &'a Arc<Upstream>,
+    order: &'a Order<'a>,
+    deadline: Option<Instant>,
+}
+
+impl Fallen<'_> {
+    async fn fall_back(
+        &self,
+        fallback: &Fallback,
+        mut fault: Fault,
+        body: Option<Body>,
+        notes: &mut Notes,
+    ) -> Result<Response<Body>, Fault> {
+        let Some(config) = self.upstream.config.fallback.as_ref().filter(|config| covers(config, fault.kind))
+        else {
+            return Err(fault);
+        };
+        let kept = fallback.answers.as_ref().zip(key(self.order));
+        if let Some(answer) = kept.and_then(|(answers, key)| answers.find(&key)) {
+            fallback.taken.cached.fetch_add(1, Ordering::Relaxed);
+            notes.local = true;
+            return Ok(answer.response(fault.kind));
+        }
+        let other = config.upstream.as_ref().and_then(|name| self.snapshot.upstreams.get(name.as_str()));
+        if let (Some(other), Some(body)) = (other, body) {
+            fallback.taken.upstream.fetch_add(1, Ordering::Relaxed);
+            notes.instead = Some(other.name.clone());
+            let order = self.order.to(other);
+            let delivered =
+                deliver_or_fall_back(self.snapshot, other, &order, body, self.deadline, notes).await;
+            match delivered {
+                Ok(response) => return Ok(response),
+                Err(other) => fault = other,
+            }
+        }
+        match &fallback.fixed {
+            Some(fixed) => {
+                fallback.taken.respond.fetch_add(1, Ordering::Relaxed);
+                notes.local = true;
+                Ok(fixed.response(fault))
+            }
+            None => Err(fault),
+        }
+    }
+}
+
+impl Fallback {
+    /// Keeps a good answer for bad times, once its body is through.
+    fn keep(&self, order: &Order<'_>, response: Response<Body>) -> Response<Body> {
+        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(&response)) else { return response };
+        match key(order).filter(|key| answers.wants(key)) {
+            Some(key) => recorder::record(answers, key, response),
+            None => response,
+        }
+    }
+}
+
+fn may_be_kept(response: &Response<Body>) -> bool {
+    response.status() == StatusCode::OK && answers::is_for_everybody(response.headers())
+}
+
+impl Upstream {
+    /// Hands a fault on; if it says that the upstream is at its limits, that is noted.
+    fn noted(&self, fault: Fault) -> Fault {
+        if fault.kind == FaultKind::UpstreamOverloaded {
+            self.note_shed(&fault);
+        }
+        fault
+    }
+}
+
+/// Tells in `Proxy-Status` (RFC 9209) why an answer is not the upstream's.
+fn mark(response: &mut Response<Body>, kind: FaultKind) {
+    if let Some(status) = kind.proxy_status() {
+        response.headers_mut().append(PROXY_STATUS, status);
+    }
+}
