@@ -5,6 +5,7 @@
 mod breaker;
 mod concurrency;
 mod fallback;
+mod health;
 mod retry;
 mod upstream;
 
@@ -20,6 +21,7 @@ use crate::settings::Settings;
 pub use breaker::Breaker;
 pub use concurrency::Concurrency;
 pub use fallback::{Answer, CachedAnswers, Fallback};
+pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, SuccessRate};
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use upstream::{
     Balancer, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,

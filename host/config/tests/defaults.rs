@@ -14,6 +14,8 @@ upstream_breaker = {}
 concurrency = {}
 fallback = { cached = {}, respond = {} }
 [upstreams.users.sticky]
+[upstreams.users.health.http]
+[upstreams.users.ejection.success_rate]
 [plugins.jwt]
 [bindings.jwt]
 [telemetry.otlp]

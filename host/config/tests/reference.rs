@@ -170,6 +170,30 @@ fn upstreams_and_bindings_mean_what_they_say() {
 }
 
 #[test]
+fn health_means_what_it_says() {
+    let (_folder, config) = loaded();
+    let users = config.upstreams["users"].health.as_ref().expect("checks");
+    assert_eq!(
+        (users.interval, users.recheck_interval),
+        (Duration::from_secs(2), Duration::from_millis(500))
+    );
+    let model::Check::Http(http) = &users.check else { panic!("an HTTP check") };
+    assert_eq!(http.statuses, [(200, 200), (204, 206)]);
+    assert_eq!(http.body, Some(model::BodyCheck::Contains("ok".to_owned())));
+    let check = |name: &str| config.upstreams[name].health.as_ref().map(|health| health.check.clone());
+    let grpc = model::Check::Grpc { service: "users.v1.Users".to_owned() };
+    assert_eq!(check("users-next"), Some(grpc));
+    let tcp = model::Check::Tcp { send: b"PING\r\n".to_vec(), expect: b"PONG".to_vec() };
+    assert_eq!(check("collector"), Some(tcp));
+    let probed = config.upstreams["probed"].health.as_ref().expect("checks");
+    assert_eq!(probed.recheck_interval, probed.interval, "never slower than the interval by default");
+    let ejection = config.upstreams["users"].ejection;
+    assert_eq!((ejection.consecutive_faults, ejection.max_ejected), (3, 34));
+    assert_eq!(ejection.success_rate.map(|rate| rate.minimum_endpoints), Some(4));
+    assert_eq!(config.upstreams["probed"].ejection.success_rate, None);
+}
+
+#[test]
 fn an_equal_file_is_an_equal_configuration() {
     let (_folder, first) = loaded();
     let again = REFERENCE.replace("limit = 5, window", "limit =    5, window");

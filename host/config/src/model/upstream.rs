@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Breaker, CertificateFiles, Concurrency, Fallback, Hedge, Retry};
+use super::health::{Ejection, Health};
+
 use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
@@ -59,6 +61,10 @@ pub struct Upstream {
     pub concurrency: Option<Concurrency>,
     /// What is done with requests it cannot take.
     pub fallback: Option<Fallback>,
+    /// Active checks of the endpoints; none: only requests show how they are.
+    pub health: Option<Health>,
+    /// When endpoints that fail requests are left out for a while.
+    pub ejection: Ejection,
 }
 
 /// One endpoint of an upstream.

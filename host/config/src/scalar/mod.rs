@@ -13,6 +13,7 @@ mod host;
 mod net;
 mod path;
 mod size;
+mod status;
 mod token;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ pub(crate) use host::{HostName, HostPattern};
 pub use net::Net;
 pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
 pub use size::Size;
+pub(crate) use status::StatusRange;
 pub(crate) use token::Name;
 pub use token::{HeaderName, Method};
 
@@ -81,6 +83,7 @@ const FORMATS: &[Format] = &[
     row::<PathPrefix>(),
     row::<PathTemplate>(),
     row::<Location>(),
+    row::<StatusRange>(),
 ];
 
 /// The format of that name, if it is one of ours.

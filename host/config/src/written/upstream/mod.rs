@@ -5,6 +5,8 @@ mod breaker;
 mod concurrency;
 mod endpoint;
 mod fallback;
+mod ejection;
+mod health;
 mod hedge;
 mod slow_start;
 mod sticky;
@@ -24,6 +26,8 @@ use concurrency::Concurrency;
 use endpoint::Endpoint;
 use fallback::Fallback;
 pub(super) use fallback::check_rings;
+use ejection::Ejection;
+use health::Health;
 use hedge::Hedge;
 use slow_start::SlowStart;
 use sticky::Sticky;
@@ -97,6 +101,10 @@ pub(crate) struct Upstream {
     concurrency: Option<Concurrency>,
     /// What is done with requests the upstream cannot take. Without this table they are answered with 503.
     fallback: Option<Fallback>,
+    /// Checks of the endpoints by the gateway's own requests. Without, only requests show how endpoints are.
+    health: Option<Health>,
+    /// When endpoints that fail requests are left out for a while.
+    ejection: Ejection,
 }
 
 /// The protocol spoken to endpoints.
@@ -135,6 +143,8 @@ impl Default for Upstream {
             upstream_breaker: None,
             concurrency: None,
             fallback: None,
+            health: None,
+            ejection: Ejection::default(),
         }
     }
 }
@@ -184,6 +194,8 @@ impl Section for Upstream {
                 .concurrency
                 .map(|concurrency| concurrency.meant(&child(at, "concurrency"), scope)),
             fallback: self.fallback.map(|fallback| fallback.meant(&child(at, "fallback"), scope)),
+            health: self.health.and_then(|health| health.meant(&child(at, "health"), scope)),
+            ejection: self.ejection.meant(&child(at, "ejection"), scope),
         })
     }
 }
