@@ -15,7 +15,9 @@ use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
-use crate::upstream::{self, Availability, BreakerState, EndpointStatus, LoadStatus, UpstreamStatus};
+use crate::upstream::{
+    self, Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus,
+};
 
 /// Words of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -31,6 +33,13 @@ const AVAILABILITIES: [Availability; 5] = [
     Availability::Unhealthy,
     Availability::Resting,
     Availability::Drained,
+];
+
+/// What active checks may say, with the words.
+const HEALTH_STATES: [(HealthState, &str); 3] = [
+    (HealthState::Unknown, "unknown"),
+    (HealthState::Healthy, "healthy"),
+    (HealthState::Unhealthy, "unhealthy"),
 ];
 
 /// The labels of a family that has one sample only.
@@ -243,6 +252,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     breakers(&upstreams, encoder)?;
     load(&upstreams, encoder)?;
     tries(&snapshot, encoder)?;
+    health(&upstreams, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
     for (name, upstream) in &snapshot.upstreams {
@@ -367,6 +377,45 @@ fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::R
     Ok(())
 }
 
+/// What checks and requests have shown of endpoints.
+fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let endpoints = || {
+        upstreams.iter().flat_map(|upstream| {
+            let labels = |endpoint| (("upstream", upstream.name.as_str()), ("endpoint", address(endpoint)));
+            upstream.endpoints.iter().map(move |endpoint| (labels(endpoint), endpoint))
+        })
+    };
+    let help = "1 for what active checks say of the endpoint, 0 for the others; unknown: there are none";
+    let mut family = Family::gauges(encoder, "witgate_upstream_health", help)?;
+    for ((upstream, address), endpoint) in endpoints() {
+        for (state, word) in HEALTH_STATES {
+            family.gauge(&[upstream, address, ("state", word)], i64::from(endpoint.health == state))?;
+        }
+    }
+    let help = "Active checks, by result";
+    let mut family = Family::counters(encoder, "witgate_upstream_health_checks", help)?;
+    for ((upstream, address), endpoint) in endpoints() {
+        family.counter(&[upstream, address, ("result", "success")], endpoint.checks_succeeded)?;
+        family.counter(&[upstream, address, ("result", "failure")], endpoint.checks_failed)?;
+    }
+    let help = "1 while the endpoint is ejected for what requests have shown";
+    let mut family = Family::gauges(encoder, "witgate_upstream_ejected", help)?;
+    for ((upstream, address), endpoint) in endpoints() {
+        family.gauge(&[upstream, address], i64::from(endpoint.ejected_for.is_some()))?;
+    }
+    let help = "Requests an endpoint has done, or failed by faults and statuses from 500";
+    let mut family = Family::counters(encoder, "witgate_upstream_requests", help)?;
+    for ((upstream, address), endpoint) in endpoints() {
+        family.counter(&[upstream, address, ("result", "success")], endpoint.requests_succeeded)?;
+        family.counter(&[upstream, address, ("result", "failure")], endpoint.requests_failed)?;
+    }
+    Ok(())
+}
+
+fn address(endpoint: &EndpointStatus) -> &str {
+    endpoint.address.as_str()
+}
+
 fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let [failed, succeeded] = &telemetry.metrics.reloads;
     let mut family =
@@ -420,6 +469,10 @@ mod tests {
             format!("witgate_upstream_endpoint_weight{{{labels}}} 1"),
             "witgate_upstream_endpoints{upstream=\"users\",availability=\"available\"} 1".to_owned(),
             "witgate_upstream_panic{upstream=\"users\"} 0".to_owned(),
+            format!("witgate_upstream_health{{{labels},state=\"unknown\"}} 1"),
+            format!("witgate_upstream_health_checks_total{{{labels},result=\"failure\"}} 0"),
+            format!("witgate_upstream_ejected{{{labels}}} 0"),
+            format!("witgate_upstream_requests_total{{{labels},result=\"success\"}} 0"),
             "witgate_snapshot_version{} 1".to_owned(),
         ] {
             assert!(metrics.lines().any(|written| written == line), "{line}\n{metrics}");

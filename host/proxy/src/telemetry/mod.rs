@@ -29,6 +29,7 @@ use arc_swap::ArcSwapOption;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
 use crate::snapshot::Snapshot;
+use crate::upstream::{self, UpstreamStatus};
 use access::{AccessLine, Story};
 use export::{Exporter, SpanCounters};
 use log::LogLine;
@@ -147,6 +148,11 @@ impl Telemetry {
     /// Whether the gateway's own log takes lines of this level.
     pub fn logs(&self, level: LogLevel) -> bool {
         level as u8 >= self.log_level.load(Ordering::Relaxed)
+    }
+
+    /// How the upstreams of the snapshot in service stand.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
     }
 
     /// The numbers.

@@ -1,6 +1,7 @@
 //! Counters without contention: a cell for each core, summed when read.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Cells on cache lines of their own (128 bytes: neighbouring lines are fetched in pairs).
@@ -17,8 +18,7 @@ pub struct PerCore<T> {
 
 impl<T: Default> Default for PerCore<T> {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64);
-        PerCore { cells: (0..cores).map(|_| Padded::default()).collect() }
+        PerCore { cells: (0..cores()).map(|_| Padded::default()).collect() }
     }
 }
 
@@ -37,6 +37,12 @@ impl<T> PerCore<T> {
     pub fn sum(&self, read: impl Fn(&T) -> u64) -> u64 {
         self.iter().map(read).fold(0, u64::wrapping_add)
     }
+}
+
+/// Asked once: the answer is read from files, and there may be ten thousand endpoints with cells.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64))
 }
 
 /// A number of its own for each thread: the workers are started one after the other, so theirs differ modulo the number

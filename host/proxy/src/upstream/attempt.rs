@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
 use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 
 use super::affinity::Affinity;
 use super::breaker::Call;
@@ -26,6 +26,10 @@ pub(super) struct Attempt {
     sent: Cell<bool>,
     /// Whether the endpoint failed, so that the end of its answer is no success.
     failed: Cell<bool>,
+    /// The status it answered with; none: it has not yet.
+    status: Cell<Option<StatusCode>>,
+    /// When the time of the request is over, if nothing but the endpoint's answer is missing.
+    due: Cell<Option<Instant>>,
 }
 
 impl Upstream {
@@ -85,6 +89,8 @@ impl Upstream {
             begun: Cell::new(Instant::now()),
             sent: Cell::new(false),
             failed: Cell::new(false),
+            status: Cell::new(None),
+            due: Cell::new(None),
         })
     }
 
@@ -158,15 +164,22 @@ impl Attempt {
         self.begun.get()
     }
 
+    /// From now on nothing but the endpoint's answer is missing. If the attempt is given up after the deadline without one,
+    /// the endpoint is at fault; if before, the client went away, which shows nothing.
+    pub(super) fn owe_answer_by(&self, deadline: Option<Instant>) {
+        self.due.set(deadline);
+    }
+
     /// A response head came that speaks for the endpoint.
-    pub(super) fn answered(&self) {
-        tell(self, Sign::Answered { within: self.elapsed() });
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.status.set(Some(status));
+        tell(self, Sign::Answered { within: self.elapsed(), status });
     }
 
     /// The whole response came.
     pub(super) fn completed(&self) {
-        if !self.failed.get() {
-            tell(self, Sign::Completed);
+        if let (Some(status), false) = (self.status.get(), self.failed.get()) {
+            tell(self, Sign::Completed { status });
         }
     }
 
@@ -180,6 +193,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if self.status.get().is_none() && self.due.get().is_some_and(|due| Instant::now() >= due) {
+            self.failed(Failing::Fault(FaultKind::RequestTimeout));
+        }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);
         if let Some(crowd) = self.upstream.crowds.get(self.upstream.places[self.index]) {

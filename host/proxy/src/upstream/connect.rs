@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,21 +32,46 @@ pub(super) async fn connect(
     config: &model::Upstream,
     tls: Option<&Tls>,
 ) -> Result<Transport, Fault> {
-    let connecting = async {
-        let stream = connect_tcp(endpoint).await.map_err(|error| unreachable(endpoint, &error))?;
-        match tls {
-            None => Ok(Transport::Tcp(stream)),
-            Some(tls) => shake_hands(stream, endpoint, config, tls).await,
-        }
+    let destination = Destination {
+        endpoint,
+        port: endpoint.port,
+        tls: tls.map(|tls| &tls.config),
+        server_name: config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+        http2: config.protocol == model::UpstreamProtocol::Http2,
     };
-    let connected = tokio::time::timeout(config.connect_timeout, connecting).await;
+    let connected = tokio::time::timeout(config.connect_timeout, reach(&destination)).await;
     connected
         .unwrap_or_else(|_| Err(Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string())))
         .map_err(Fault::unsent)
 }
 
-async fn connect_tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let addresses = resolve(&endpoint.host, endpoint.port).await?;
+/// Where a connection leads, and how it begins.
+pub(super) struct Destination<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) port: u16,
+    /// None: cleartext.
+    pub(super) tls: Option<&'a Arc<ClientConfig>>,
+    /// The name in the certificate; none: the endpoint's host.
+    pub(super) server_name: Option<&'a str>,
+    /// Whether TLS has to agree on HTTP/2.
+    pub(super) http2: bool,
+}
+
+/// Connects, TLS included. It takes as long as it takes.
+///
+/// # Errors
+/// `UpstreamUnreachable`, `UpstreamTls`.
+pub(super) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fault> {
+    let Destination { endpoint, port, tls, .. } = destination;
+    let stream = connect_tcp(endpoint, *port).await.map_err(|error| unreachable(endpoint, &error))?;
+    match tls {
+        None => Ok(Transport::Tcp(stream)),
+        Some(tls) => shake_hands(stream, destination, tls).await,
+    }
+}
+
+async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<TcpStream> {
+    let addresses = resolve(&endpoint.host, port).await?;
     let stream = match addresses.as_slice() {
         [address] => TcpStream::connect(address).await?,
         addresses => connect_any(addresses).await?,
@@ -76,18 +103,17 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 async fn shake_hands(
     stream: TcpStream,
-    endpoint: &Endpoint,
-    config: &model::Upstream,
-    tls: &Tls,
+    destination: &Destination<'_>,
+    tls: &Arc<ClientConfig>,
 ) -> Result<Transport, Fault> {
+    let endpoint = destination.endpoint;
     let fault =
         |cause: String| Fault::new(FaultKind::UpstreamTls).cause(format!("{}: {cause}", endpoint.name));
-    let name = config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(&endpoint.host);
+    let name = destination.server_name.unwrap_or(&endpoint.host);
     let name = ServerName::try_from(name.to_owned()).map_err(|error| fault(error.to_string()))?;
-    let connector = TlsConnector::from(tls.config.clone());
+    let connector = TlsConnector::from(tls.clone());
     let stream = connector.connect(name, stream).await.map_err(|error| fault(chain(&error)))?;
-    let http2 = config.protocol == model::UpstreamProtocol::Http2;
-    if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+    if destination.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(fault("the endpoint did not agree on HTTP/2".into()));
     }
     Ok(Transport::Tls(Box::new(stream)))

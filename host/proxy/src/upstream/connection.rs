@@ -145,7 +145,7 @@ impl Drop for Stream {
 
 /// Runs hyper's tasks on the core of the connection.
 #[derive(Debug, Clone, Copy)]
-struct OwnCore;
+pub(super) struct OwnCore;
 
 impl<F> hyper::rt::Executor<F> for OwnCore
 where

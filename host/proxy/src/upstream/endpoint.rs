@@ -1,14 +1,16 @@
 //! One endpoint of an upstream: what all cores share about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use witgate_config::{Problem, model};
 
 use super::BreakerState;
 use super::breaker::Breaker;
+use super::ejection::Ejection;
+use super::health::state::Health;
 use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
@@ -25,6 +27,10 @@ pub(super) struct Endpoint {
     /// What `Host` says where the client's is not preserved.
     pub(super) authority: HeaderValue,
     pub(super) breaker: Breaker,
+    /// What active checks have shown.
+    pub(super) health: Health,
+    /// What requests have shown.
+    pub(super) ejection: Ejection,
     /// Requests in flight, over all cores.
     pub(super) active: Arc<AtomicUsize>,
     /// Connections open, over all cores.
@@ -35,17 +41,19 @@ pub(super) struct Endpoint {
     pub(super) share: Arc<Share>,
     /// Since when it has been in service.
     pub(super) newness: Newness,
+    /// How often the connections that wait were given up, over all cores.
+    pub(super) purges: Arc<AtomicU32>,
 }
 
 /// Whether an endpoint takes requests, and what keeps it from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Availability {
     /// It takes requests.
     Available,
     /// Its breaker is half-open: it takes as many requests as that lets through.
     Probing,
-    /// Its health is in doubt: it takes requests only in panic.
+    /// Its checks failed, or it is ejected for what requests have shown: it takes requests only in panic.
     Unhealthy,
     /// Its breaker is open: it takes none.
     Resting,
@@ -99,11 +107,14 @@ impl Endpoint {
             port: config.port,
             authority,
             breaker: Breaker::default(),
+            health: Health::default(),
+            ejection: Ejection::default(),
             active: Arc::default(),
             connections: AtomicUsize::new(0),
             latency: Arc::default(),
             share: Arc::default(),
             newness: Newness::default(),
+            purges: Arc::default(),
         })
     }
 
@@ -114,9 +125,20 @@ impl Endpoint {
         }
         match self.breaker.state() {
             BreakerState::Open => Availability::Resting,
+            BreakerState::HalfOpen | BreakerState::Closed if !self.is_in_service() => Availability::Unhealthy,
             BreakerState::HalfOpen => Availability::Probing,
             BreakerState::Closed => Availability::Available,
         }
+    }
+
+    /// Whether neither checks nor requests speak against it.
+    pub(super) fn is_in_service(&self) -> bool {
+        !self.health.is_unhealthy() && !self.ejection.is_ejected()
+    }
+
+    /// Has every core close the connections that wait for a request. Those in use are left alone: they live.
+    pub(super) fn close_idle(&self) {
+        self.purges.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -41,6 +41,14 @@ pub(super) enum EventKind {
     SheddingBegan,
     /// No request was dropped for a while.
     SheddingEnded,
+    /// Active checks failed: the endpoint takes no requests.
+    Unhealthy,
+    /// Active checks succeed again.
+    Healthy,
+    /// Requests failed: the endpoint is left out for a while.
+    Ejected,
+    /// An ejection is over.
+    Returned,
 }
 
 impl EventKind {
@@ -60,6 +68,10 @@ impl EventKind {
             EventKind::ConcurrencyRaised => "concurrency-raised",
             EventKind::SheddingBegan => "shedding-began",
             EventKind::SheddingEnded => "shedding-ended",
+            EventKind::Unhealthy => "unhealthy",
+            EventKind::Healthy => "healthy",
+            EventKind::Ejected => "ejected",
+            EventKind::Returned => "returned",
         }
     }
 
@@ -67,11 +79,15 @@ impl EventKind {
     pub(super) fn level(self) -> LogLevel {
         match self {
             EventKind::BreakerOpened
+            | EventKind::Unhealthy
+            | EventKind::Ejected
             | EventKind::PanicBegan
             | EventKind::ConcurrencyLowered
             | EventKind::SheddingBegan => LogLevel::Warn,
             EventKind::BreakerHalfOpened
             | EventKind::BreakerClosed
+            | EventKind::Healthy
+            | EventKind::Returned
             | EventKind::EndpointDrained
             | EventKind::EndpointUndrained
             | EventKind::WeightChanged

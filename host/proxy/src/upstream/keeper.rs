@@ -4,13 +4,14 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::health::checks::Checks;
 use crate::balancer::clock;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
@@ -53,12 +54,16 @@ impl Drop for Keeper {
 }
 
 async fn keep(snapshots: &ArcSwap<Snapshot>, telemetry: &Telemetry) {
+    let mut checks = Checks::default();
     let mut round = interval(ROUND);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         round.tick().await;
         let snapshot = snapshots.load_full();
+        checks.follow(&snapshot);
+        let now = Instant::now();
         for upstream in snapshot.upstreams.values() {
+            upstream.review_ejections(now);
             upstream.refresh(clock::now());
             upstream.note_calm();
         }

@@ -12,11 +12,12 @@
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
 //! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
 //! | answer | `http1`, `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
-//! | observe | `observe`, `events` | what the attempt shows of the endpoint; changes of state |
+//! | observe | `observe`, `ejection`, `events` | what the attempt shows of the endpoint; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
-//! What no request asks for is done by the [`keeper`]: it makes the `view` anew when endpoints come and go. What an
-//! operator changes without a reload (`adjust`, `share`) and what is new (`slow_start`) shows there too.
+//! What no request asks for is done by the [`keeper`]: active checks ([`health`]), the end of ejections, and the
+//! `view`, made anew when endpoints come and go. What an operator changes without a reload (`adjust`, `share`) and what
+//! is new (`slow_start`) shows there too.
 //!
 //! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
 //! belong to the core that made them.
@@ -31,12 +32,14 @@ mod connection;
 mod deadline;
 mod deliver;
 mod download;
+mod ejection;
 mod endpoint;
 mod events;
 mod failure;
 mod fallback;
 mod fetch;
 mod forward;
+mod health;
 mod http1;
 pub(crate) mod keeper;
 mod lease;
@@ -77,12 +80,14 @@ use admission::Admissions;
 pub use breaker::BreakerState;
 use deliver::Tries;
 pub use deliver::TriesStatus;
+use ejection::Ejections;
 pub use endpoint::Availability;
 use endpoint::Endpoint;
 use events::Events;
 use fallback::Fallback;
 pub use fetch::fetch;
 pub use forward::forward;
+pub use health::state::HealthState;
 use limit::Limit;
 use slow_start::Newness;
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
@@ -113,9 +118,11 @@ pub struct Upstream {
     guarded: bool,
     fallback: Option<Fallback>,
     events: Arc<Events>,
+    ejections: Arc<Ejections>,
     tries: Arc<Tries>,
     deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
+    plan: Option<health::Plan>,
 }
 
 impl Upstream {
@@ -139,6 +146,7 @@ impl Upstream {
             Fallback::build(name, settings, previous.and_then(|previous| previous.fallback.as_ref()))
         });
         let fallback = fallback.transpose().map_err(|problem| problems.push(problem)).unwrap_or_default();
+        let ejections = previous.map_or_else(Arc::default, |previous| previous.ejections.clone());
         let tls = config.tls.as_ref().map(|settings| {
             Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
         });
@@ -156,6 +164,8 @@ impl Upstream {
         }
         let policy = build_policy(name, config, previous).map_err(|more| problems.extend(more));
         let endpoints = build_endpoints(name, config, previous, same_tls, &mut problems);
+        let plan = health::Plan::build(name, config, tls.as_ref());
+        let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
         let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
         let groups = places.iter().max().map_or(0, |last| last + 1);
         let crowds = if policy.counts_in_flight() { groups } else { 0 };
@@ -176,9 +186,11 @@ impl Upstream {
             guarded: admission::is_guarded(config),
             fallback,
             events,
+            ejections,
             tries,
             deadline_header: config.deadline_header.as_deref().and_then(|name| name.parse().ok()),
             tls,
+            plan,
         };
         let now = clock::now();
         let standings = (0..upstream.endpoints.len()).map(|index| upstream.standing(index, now)).collect();

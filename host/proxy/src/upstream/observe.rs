@@ -18,9 +18,14 @@ pub(super) enum Sign {
     Answered {
         /// From the first byte of the request to the head.
         within: Duration,
+        /// What the head says.
+        status: StatusCode,
     },
     /// The whole response came, after such a head.
-    Completed,
+    Completed {
+        /// What the head said.
+        status: StatusCode,
+    },
     /// The endpoint failed. Told once for each attempt, and nothing is told after it.
     Failed(Failing),
     /// Nothing more will be shown, whether it was answered or not. Told once, after all else.
@@ -40,14 +45,15 @@ pub(super) enum Failing {
 pub(super) fn tell(attempt: &Attempt, sign: Sign) {
     breaker(attempt, sign);
     concurrency(attempt, sign);
+    ejection(attempt, sign);
     balancer(attempt, sign);
 }
 
 fn balancer(attempt: &Attempt, sign: Sign) {
     let outcome = match sign {
-        Sign::Answered { within } => Outcome::Answered(within),
+        Sign::Answered { within, .. } => Outcome::Answered(within),
         Sign::Failed(_) => Outcome::Failed(attempt.elapsed()),
-        Sign::Completed | Sign::Ended => return,
+        Sign::Completed { .. } | Sign::Ended => return,
     };
     attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
@@ -56,8 +62,8 @@ fn breaker(attempt: &Attempt, sign: Sign) {
     let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
     let settings = &attempt.upstream.config.breaker;
     let change = match sign {
-        Sign::Answered { within } => call.answered(breaker, within, settings),
-        Sign::Completed => call.completed(breaker, settings),
+        Sign::Answered { within, .. } => call.answered(breaker, within, settings),
+        Sign::Completed { .. } => call.completed(breaker, settings),
         Sign::Failed(_) => call.failed(breaker, settings),
         Sign::Ended => call.abandoned(breaker, || attempt.waited(), settings),
     };
@@ -70,11 +76,11 @@ fn breaker(attempt: &Attempt, sign: Sign) {
 /// An answer that did not come in time took at least so long; other failures are no measure.
 fn concurrency(attempt: &Attempt, sign: Sign) {
     match sign {
-        Sign::Answered { within } => attempt.upstream.observe_latency(within),
+        Sign::Answered { within, .. } => attempt.upstream.observe_latency(within),
         Sign::Failed(Failing::Fault(FaultKind::FirstByteTimeout)) => {
             attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
-        Sign::Completed | Sign::Failed(_) | Sign::Ended => {}
+        Sign::Completed { .. } | Sign::Failed(_) | Sign::Ended => {}
     }
 }
 
@@ -88,6 +94,18 @@ pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: 
         Change::Closed => (EventKind::BreakerClosed, "enough probes were answered".to_owned()),
     };
     events.record(kind, endpoint, why);
+}
+
+fn ejection(attempt: &Attempt, sign: Sign) {
+    let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
+    match sign {
+        // Half an answer is no success. A tunnel has no end that could be waited for.
+        Sign::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => endpoint.ejection.succeeded(),
+        Sign::Answered { .. } | Sign::Ended => {}
+        Sign::Completed { status } if status.is_server_error() => upstream.erred(endpoint, status.as_u16()),
+        Sign::Completed { .. } => endpoint.ejection.succeeded(),
+        Sign::Failed(failing) => upstream.faulted(endpoint, failing),
+    }
 }
 
 impl std::fmt::Display for Failing {

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,9 @@ struct Shelf {
     upstream: Weak<Upstream>,
     idle: VecDeque<Idle>,
     shared: Vec<Rc<Http2>>,
+    /// How often the endpoint's idle connections were given up, as it says and as this shelf has followed.
+    purges: Arc<AtomicU32>,
+    purged: u32,
     /// Held while an HTTP/2 connection is opened, so that one is opened for many requests.
     opening: Rc<tokio::sync::Mutex<()>>,
 }
@@ -77,6 +81,8 @@ impl Pool {
             upstream: Arc::downgrade(upstream),
             idle: VecDeque::new(),
             shared: Vec::new(),
+            purges: endpoint.purges.clone(),
+            purged: endpoint.purges.load(Ordering::Relaxed),
             opening: Rc::default(),
         });
         if !std::ptr::eq(shelf.upstream.as_ptr(), Arc::as_ptr(upstream)) {
@@ -101,6 +107,9 @@ pub(super) fn core() -> Arc<Core> {
 pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<(Connection, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let shelf = pool.shelves.get_mut(&endpoint.id)?;
+        if shelf.follow_purges() {
+            return None;
+        }
         while let Some(Idle { mut connection, since }) = shelf.idle.pop_back() {
             let idle = since.elapsed();
             if idle < upstream.config.keep_alive && connection.is_alive() {
@@ -236,6 +245,9 @@ impl Shelf {
             self.shared.iter().for_each(|connection| connection.retiring.set(true));
             return false;
         };
+        if self.follow_purges() {
+            self.close_idle(usize::MAX, closed);
+        }
         let keep_alive = upstream.config.keep_alive;
         let old = |since: Instant| since.elapsed() >= keep_alive;
         for mut idle in std::mem::take(&mut self.idle) {
@@ -254,6 +266,21 @@ impl Shelf {
             !close
         });
         self.close_idle(upstream.limit.waiting(), closed);
+        true
+    }
+
+    /// Gives up the connections that wait, if the endpoint was found broken since. Those in use have shown that they live.
+    fn follow_purges(&mut self) -> bool {
+        let purges = self.purges.load(Ordering::Relaxed);
+        if self.purged == purges {
+            return false;
+        }
+        self.purged = purges;
+        self.idle.clear();
+        self.shared
+            .iter()
+            .filter(|connection| connection.is_idle())
+            .for_each(|connection| connection.retiring.set(true));
         true
     }
 

@@ -46,7 +46,7 @@ pub(super) async fn exchange_with(
     notes: &mut Notes,
 ) -> Result<Response<Body>, Failure> {
     notes.endpoint = Some(attempt.endpoint().name.clone());
-    match send(&attempt, order, body, notes).await {
+    match send(&attempt, order, body, deadline, notes).await {
         Ok(answer) => Ok(supervise(attempt, answer, notes, deadline).await?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
@@ -69,6 +69,7 @@ async fn send(
     attempt: &Attempt,
     order: &Order<'_>,
     mut body: Body,
+    deadline: Option<Instant>,
     notes: &mut Notes,
 ) -> Result<Answer, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
@@ -84,6 +85,10 @@ async fn send(
         let reused = lease.reused;
         let begun = Begun::new(&mut lease, attempt, order, upload)?;
         let since = attempt.begin();
+        if progress.is_none() {
+            // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
+            attempt.owe_answer_by(deadline);
+        }
         notes.attempts += 1;
         notes.begun = Some(since);
         let lost = match begun.answer(since, order.patience(upstream.config.first_byte_timeout)).await {
@@ -237,7 +242,7 @@ async fn supervise(
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             attempt.failed(Failing::Status(response.status()));
         }
-        _ => attempt.answered(),
+        status => attempt.answered(status),
     }
     let (parts, source) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {

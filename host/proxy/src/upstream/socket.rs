@@ -10,10 +10,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::limit::Permit;
 
-/// A TCP or TLS stream, and the right to have it open: whoever holds the socket, be it a tunnel, holds the permit.
+/// A TCP or TLS stream, and the right to have it open: whoever holds the socket, be it a tunnel, holds the permit. A
+/// connection that no request uses needs none.
 pub(super) struct Socket {
     transport: Transport,
-    _permit: Permit,
+    _permit: Option<Permit>,
 }
 
 /// What bytes go through.
@@ -24,7 +25,12 @@ pub(super) enum Transport {
 
 impl Socket {
     pub(super) fn new(transport: Transport, permit: Permit) -> Self {
-        Socket { transport, _permit: permit }
+        Socket { transport, _permit: Some(permit) }
+    }
+
+    /// A socket that counts nowhere.
+    pub(super) fn unlimited(transport: Transport) -> Self {
+        Socket { transport, _permit: None }
     }
 
     /// Whether bytes go out as they are given in: then what failed to be written was not sent.

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use witgate_config::model::UpstreamProtocol;
 
 use super::admission::limits_requests;
 use super::deliver::{Counts, TriesStatus};
 use super::events::Event;
-use super::{Availability, BreakerState, Upstream};
+use super::{Availability, BreakerState, HealthState, Upstream};
 use crate::balancer::clock;
 use crate::snapshot::Snapshot;
 
 /// How an upstream stands, over all cores.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
@@ -61,12 +61,12 @@ pub struct LoadStatus {
 }
 
 /// A change of state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventStatus {
     /// Milliseconds since 1970.
     pub at: u64,
     /// What changed, e.g. `breaker-opened`.
-    pub event: &'static str,
+    pub event: String,
     /// Whose; none: the upstream's as a whole.
     pub endpoint: Option<String>,
     /// Why.
@@ -74,7 +74,7 @@ pub struct EventStatus {
 }
 
 /// How an endpoint stands, over all cores.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {
     /// `host:port`.
     pub address: String,
@@ -100,6 +100,20 @@ pub struct EndpointStatus {
     pub idle: usize,
     /// How its breaker stands.
     pub breaker: BreakerState,
+    /// What its active checks say.
+    pub health: HealthState,
+    /// Active checks that succeeded, over the life of the endpoint.
+    pub checks_succeeded: u64,
+    /// Active checks that failed.
+    pub checks_failed: u64,
+    /// Why the latest active check failed; none: it did not.
+    pub check_failure: Option<String>,
+    /// Milliseconds for which it is still ejected; none: it is not.
+    pub ejected_for: Option<u64>,
+    /// Requests it has done.
+    pub requests_succeeded: u64,
+    /// Requests it has failed: by faults, or statuses from 500.
+    pub requests_failed: u64,
 }
 
 /// How the upstreams of a snapshot stand, by name.
@@ -137,6 +151,9 @@ impl Upstream {
         let standing = self.standing(index, clock::now());
         let active = endpoint.active.load(Ordering::Relaxed);
         let connections = endpoint.connections.load(Ordering::Relaxed);
+        let (checks_succeeded, checks_failed) = endpoint.health.checks();
+        let (requests_succeeded, requests_failed) = endpoint.ejection.requests();
+        let remains = endpoint.ejection.remains(Instant::now());
         EndpointStatus {
             address: endpoint.name.to_string(),
             weight: standing.weight,
@@ -154,6 +171,13 @@ impl Upstream {
                 UpstreamProtocol::Http2 => 0,
             },
             breaker: endpoint.breaker.state(),
+            health: endpoint.health.state(),
+            checks_succeeded,
+            checks_failed,
+            check_failure: endpoint.health.why(),
+            ejected_for: remains.map(|remains| remains.as_millis() as u64),
+            requests_succeeded,
+            requests_failed,
         }
     }
 
@@ -189,7 +213,7 @@ impl Upstream {
 fn event_status(event: Event) -> EventStatus {
     EventStatus {
         at: event.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-        event: event.kind.as_str(),
+        event: event.kind.as_str().to_owned(),
         endpoint: event.endpoint.map(|name| name.to_string()),
         why: event.why,
     }

@@ -16,7 +16,7 @@ mod window;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use witgate_config::model;
 
 use super::time::{Clock, millis};
@@ -35,7 +35,7 @@ pub(super) struct Breaker {
 }
 
 /// How a breaker stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
     /// Requests pass.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::budget::Budget;
 use super::latency::Latencies;
@@ -60,7 +60,7 @@ const OUTCOMES: [&str; 3] = ["answered", "failed", "budget-exhausted"];
 const COPIES: [&str; 5] = ["answered", "failed", "too-many", "body-too-long", "body-cut"];
 
 /// How often requests were sent in addition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriesStatus {
     /// Retries that were sent.
     pub retries: u64,

@@ -84,7 +84,8 @@ fn a_drained_endpoint_takes_no_new_requests_and_finishes_those_it_has() {
             get(&snapshot).await.unwrap();
         }
         assert_eq!(seen([&slow, &other]), [6, 15]);
-        let events: Vec<&str> = status(&snapshot)[0].events.iter().map(|event| event.event).collect();
+        let events: Vec<String> =
+            status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
         assert_eq!(events, ["endpoint-drained", "endpoint-undrained"]);
     });
 }

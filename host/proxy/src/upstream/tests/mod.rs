@@ -7,8 +7,10 @@ mod answers;
 mod balancing;
 mod breaker;
 mod deadlines;
+mod ejection;
 mod fallback;
 mod fetch;
+mod health;
 mod hedging;
 mod http2;
 mod limits;
@@ -50,6 +52,7 @@ fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
         max_pending: 64,
         pending_timeout: Duration::from_secs(10),
         breaker: model::Breaker { consecutive_failures: 0, ..written.breaker },
+        ejection: model::Ejection { consecutive_faults: 0, ..written.ejection },
         retry: model::Retry {
             on: model::RetryOn { connect: true, ..model::RetryOn::default() },
             ..written.retry

@@ -28,13 +28,13 @@ pub(super) fn unverified() -> UpstreamTls {
 }
 
 /// A CA with what it issues, and its certificate in a file.
-struct Authority {
+pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: NamedTempFile,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -50,7 +50,7 @@ impl Authority {
     }
 
     /// An origin with a certificate for `name` that answers hello, or what it was sent, also wanting a certificate if told so.
-    fn origin(&self, name: &str, wants_certificate: bool) -> Origin {
+    pub(super) fn origin(&self, name: &str, wants_certificate: bool) -> Origin {
         let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -87,7 +87,7 @@ impl Authority {
         })
     }
 
-    fn trusted_as(&self, origin: &Origin, name: &str) -> Upstream {
+    pub(super) fn trusted_as(&self, origin: &Origin, name: &str) -> Upstream {
         Upstream {
             tls: Some(UpstreamTls {
                 server_name: Some(name.into()),

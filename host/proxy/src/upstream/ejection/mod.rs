@@ -1,0 +1,371 @@
+//! Outlier ejection: an endpoint that fails requests is left out for a while, the longer the more often in a row.
+//!
+//! What requests show is counted over all cores: faults in a row in one shared atomic, success rates in cells of each
+//! core that the [keeper](super::keeper) sums. So it does not matter how many cores there are, nor which of them saw what.
+//! A streak of faults ejects within the request that completes it; rates are compared once in an interval. The keeper
+//! takes endpoints back when their time is over.
+//!
+//! The breaker of an endpoint sees the same faults and knows nothing of the others. It may open with the ejection: then
+//! it has half-opened by the time the endpoint comes back, and lets one request at a time find out how it is. What
+//! ejection adds is the comparison with the others, a time that grows, and a cap, so that the upstream as a whole goes on.
+//!
+//! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
+//! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;
+//! but only the first in a row, and only one for faults that a check would meet as well (not reached, reset, too late). An
+//! endpoint whose checks succeed while its requests fail must not come and go with every check.
+
+mod success_rate;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use witgate_config::model;
+
+use super::Upstream;
+use super::endpoint::Endpoint;
+use super::events::EventKind;
+use super::observe::Failing;
+use crate::fault::FaultKind;
+use crate::telemetry::per_core::PerCore;
+use success_rate::{Done, outliers};
+
+/// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that
+/// the cap holds. Carried over every reload by the upstream's name.
+#[derive(Debug, Default)]
+pub(super) struct Ejections(Mutex<Option<Instant>>);
+
+/// What requests have shown of an endpoint, and whether it is left out for it.
+#[derive(Debug, Default)]
+pub(super) struct Ejection {
+    streaks: Streaks,
+    tally: PerCore<Tally>,
+    ejected: AtomicBool,
+    /// Ejections that are not forgotten yet.
+    in_a_row: AtomicU32,
+    term: Mutex<Term>,
+}
+
+/// What requests on one core have come to.
+#[derive(Debug, Default)]
+struct Tally {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Times of the latest ejection. Looked at seldom.
+#[derive(Debug, Default)]
+struct Term {
+    begun: Option<Instant>,
+    until: Option<Instant>,
+    /// When it came back, or one ejection was forgotten last.
+    in_service_since: Option<Instant>,
+    cause: Cause,
+    /// Checks in a row that have succeeded since.
+    checks: u32,
+    /// What had been counted when rates were compared last.
+    compared: Done,
+}
+
+/// What an endpoint was ejected for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Cause {
+    /// Faults in a row; whether a check would meet the last of them as well.
+    Streak { seen_by_checks: bool },
+    /// Its success rate.
+    #[default]
+    Rate,
+}
+
+impl Ejection {
+    /// Whether it must not take requests. Cheap: for every request.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// How long it is still left out; none: it is not.
+    pub(super) fn remains(&self, now: Instant) -> Option<Duration> {
+        self.is_ejected()
+            .then(|| self.term().until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)))
+    }
+
+    /// Requests so far that ended well, and that failed.
+    pub(super) fn requests(&self) -> (u64, u64) {
+        let done = self.done();
+        (done.succeeded, done.failed)
+    }
+
+    fn done(&self) -> Done {
+        Done {
+            succeeded: self.tally.sum(|tally| tally.succeeded.load(Ordering::Relaxed)),
+            failed: self.tally.sum(|tally| tally.failed.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// A request ended well.
+    pub(super) fn succeeded(&self) {
+        self.tally.mine().succeeded.fetch_add(1, Ordering::Relaxed);
+        self.streaks.end();
+    }
+
+    /// A request failed. Returns why the endpoint should be ejected, if that was one too many.
+    fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
+        self.tally.mine().failed.fetch_add(1, Ordering::Relaxed);
+        let (faults, errors) = self.streaks.lengthen(shown);
+        // Also at its multiples: where the cap stood in the way the first time, it is tried again.
+        let full =
+            |streak: u32, threshold: u32| threshold > 0 && streak > 0 && streak.is_multiple_of(threshold);
+        if full(faults, settings.consecutive_faults) {
+            Some(format!("{faults} faults in a row, the last: {shown}"))
+        } else if full(errors, settings.consecutive_server_errors) {
+            Some(format!("{errors} server errors in a row, the last: {shown}"))
+        } else {
+            None
+        }
+    }
+
+    fn term(&self) -> MutexGuard<'_, Term> {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, cause: Cause, settings: &model::Ejection, now: Instant) -> Duration {
+        let mut term = self.term();
+        let in_a_row = self.in_a_row.load(Ordering::Relaxed).saturating_add(1);
+        let lasts =
+            settings.base_time.saturating_mul(in_a_row).min(settings.max_time.max(settings.base_time));
+        self.in_a_row.store(in_a_row, Ordering::Relaxed);
+        (term.begun, term.until, term.cause, term.checks) = (Some(now), Some(now + lasts), cause, 0);
+        self.ejected.store(true, Ordering::Relaxed);
+        lasts
+    }
+
+    fn end(&self, term: &mut Term, settings: &model::Ejection, now: Instant) {
+        term.in_service_since = Some(now);
+        term.until = None;
+        match term.cause {
+            Cause::Streak { .. } => self.streaks.put_on_probation(settings),
+            Cause::Rate => self.streaks.end(),
+        }
+        self.ejected.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether its time is over; then it is back. Forgets one ejection for each interval in service.
+    fn look(&self, settings: &model::Ejection, now: Instant) -> bool {
+        if self.in_a_row.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut term = self.term();
+        if self.is_ejected() {
+            let over = term.until.is_none_or(|until| until <= now);
+            if over {
+                self.end(&mut term, settings, now);
+            }
+            return over;
+        }
+        if term.in_service_since.is_some_and(|since| now >= since + settings.interval) {
+            term.in_service_since = Some(now);
+            self.in_a_row.fetch_sub(1, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// What an active check that began at `begun` means for an ejection. True: it is over.
+    fn checked(
+        &self,
+        succeeded: bool,
+        begun: Instant,
+        healthy_threshold: u32,
+        settings: &model::Ejection,
+        now: Instant,
+    ) -> bool {
+        if !self.is_ejected() {
+            return false;
+        }
+        let mut term = self.term();
+        let curable = term.cause == (Cause::Streak { seen_by_checks: true });
+        let first = self.in_a_row.load(Ordering::Relaxed) == 1;
+        if !curable || !first || term.begun.is_none_or(|ejected| begun < ejected) {
+            return false;
+        }
+        term.checks = if succeeded { term.checks + 1 } else { 0 };
+        let over = term.checks >= healthy_threshold;
+        if over {
+            self.end(&mut term, settings, now);
+        }
+        over
+    }
+
+    /// What was done since this was asked last.
+    fn since_compared(&self) -> Done {
+        let (now, mut term) = (self.done(), self.term());
+        let before = std::mem::replace(&mut term.compared, now);
+        Done { succeeded: now.succeeded - before.succeeded, failed: now.failed - before.failed }
+    }
+}
+
+/// How a request failed.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// A fault, or an answer in its place.
+    Fault(Failing),
+    /// A whole answer with another status from 500.
+    ServerError(u16),
+}
+
+impl Display for Shown {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shown::Fault(failing) => failing.fmt(formatter),
+            Shown::ServerError(status) => write!(formatter, "status {status}"),
+        }
+    }
+}
+
+/// Faults in a row in the upper half, faults and server errors in a row in the lower: one word, so that a success needs
+/// one look.
+#[derive(Debug, Default)]
+struct Streaks(AtomicU64);
+
+impl Streaks {
+    /// Reading first keeps the cache line shared between cores while all is well.
+    fn end(&self) {
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// One more. Each call sees a length of its own, however many cores there are.
+    fn lengthen(&self, shown: Shown) -> (u32, u32) {
+        let longer = |word: u64| {
+            let (faults, errors) = split(word);
+            match shown {
+                Shown::Fault(_) => join(faults.saturating_add(1), errors.saturating_add(1)),
+                Shown::ServerError(_) => join(0, errors.saturating_add(1)),
+            }
+        };
+        let mut before = self.0.load(Ordering::Relaxed);
+        loop {
+            let after = longer(before);
+            match self.0.compare_exchange_weak(before, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return split(after),
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    fn put_on_probation(&self, settings: &model::Ejection) {
+        let but_one = |threshold: u32| threshold.saturating_sub(1);
+        let word = join(but_one(settings.consecutive_faults), but_one(settings.consecutive_server_errors));
+        self.0.store(word, Ordering::Relaxed);
+    }
+}
+
+fn split(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+fn join(faults: u32, errors: u32) -> u64 {
+    u64::from(faults) << 32 | u64::from(errors)
+}
+
+impl Upstream {
+    /// A request to an endpoint failed with a fault, or an answer in its place.
+    pub(super) fn faulted(&self, endpoint: &Arc<Endpoint>, failing: Failing) {
+        if let Some(why) = endpoint.ejection.failed(Shown::Fault(failing), &self.config.ejection) {
+            // Garbage and statuses come from a process that may well answer its checks.
+            let seen_by_checks =
+                !matches!(failing, Failing::Status(_) | Failing::Fault(FaultKind::UpstreamProtocol));
+            self.eject(endpoint, Cause::Streak { seen_by_checks }, &why, Instant::now());
+        }
+    }
+
+    /// A request to an endpoint was answered with a status from 500.
+    pub(super) fn erred(&self, endpoint: &Arc<Endpoint>, status: u16) {
+        if let Some(why) = endpoint.ejection.failed(Shown::ServerError(status), &self.config.ejection) {
+            self.eject(endpoint, Cause::Streak { seen_by_checks: false }, &why, Instant::now());
+        }
+    }
+
+    /// An active check of an endpoint is over. One that succeeds may end an ejection early.
+    pub(super) fn checked(&self, endpoint: &Arc<Endpoint>, succeeded: bool, begun: Instant) {
+        let Some(plan) = &self.plan else { return };
+        let (threshold, settings) = (plan.settings.healthy_threshold, &self.config.ejection);
+        if endpoint.ejection.checked(succeeded, begun, threshold, settings, Instant::now()) {
+            self.events.record(EventKind::Returned, Some(&endpoint.name), "its checks succeed");
+        }
+    }
+
+    /// Leaves an endpoint out, unless too many are.
+    fn eject(&self, endpoint: &Arc<Endpoint>, cause: Cause, why: &str, now: Instant) {
+        let lasts = {
+            let _one_at_a_time = self.ejections.lock();
+            if endpoint.ejection.is_ejected() || !self.can_do_without(endpoint) {
+                return;
+            }
+            endpoint.ejection.begin(cause, &self.config.ejection, now)
+        };
+        // What broke the endpoint may have broken the connections that wait, too.
+        endpoint.close_idle();
+        self.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
+    }
+
+    /// Whether the cap allows it, and another endpoint stays in service.
+    fn can_do_without(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.ejection.is_ejected()).count();
+        let cap = (self.endpoints.len() * self.config.ejection.max_ejected as usize).div_ceil(100);
+        let mut others = self.endpoints.iter().zip(&self.config.endpoints);
+        ejected < cap
+            && others.any(|(other, written)| {
+                let wanted = other.share.weight(written.weight) > 0 && !other.share.is_drained();
+                wanted && !Arc::ptr_eq(other, endpoint) && other.is_in_service()
+            })
+    }
+
+    /// What is due: takes endpoints back whose time is over, compares success rates.
+    pub(super) fn review_ejections(&self, now: Instant) {
+        let settings = &self.config.ejection;
+        for endpoint in &self.endpoints {
+            if endpoint.ejection.look(settings, now) {
+                self.events.record(EventKind::Returned, Some(&endpoint.name), "its time is over");
+            }
+        }
+        if !self.ejections.is_due(settings.interval, now) {
+            return;
+        }
+        // Counted even if they are not compared, so that the first comparison is about one interval, not about all before.
+        let done: Vec<Done> = self
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let done = endpoint.ejection.since_compared();
+                if endpoint.ejection.is_ejected() { Done::default() } else { done }
+            })
+            .collect();
+        let Some(settings) = &settings.success_rate else { return };
+        for outlier in outliers(&done, settings) {
+            let (rate, mean) = (outlier.rate * 100.0, outlier.mean * 100.0);
+            let why = format!("{rate:.0} % of its requests succeed, {mean:.0} % on the average");
+            self.eject(&self.endpoints[outlier.index], Cause::Rate, &why, now);
+        }
+    }
+}
+
+impl Ejections {
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an interval is over; then the next begins.
+    fn is_due(&self, interval: Duration, now: Instant) -> bool {
+        let mut due = self.lock();
+        // An interval that a reload has shortened is over sooner.
+        let is_due = due.is_some_and(|due| due <= now);
+        if is_due || due.is_none_or(|due| due > now + interval) {
+            *due = Some(now + interval);
+        }
+        is_due
+    }
+}

@@ -1,0 +1,115 @@
+//! `grpc`: the gRPC health protocol, `grpc.health.v1.Health/Check`. For services that speak gRPC: frameworks bring it.
+
+use ::http::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
+use ::http::{HeaderMap, Method, Request, Uri};
+use bytes::{BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use prost::Message;
+
+use super::Why;
+use super::http::send;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::socket::Socket;
+
+const PATH: &str = "/grpc.health.v1.Health/Check";
+
+/// Bytes of an answer: the message is two bytes long.
+const ANSWER_BYTES: usize = 4096;
+
+/// Bytes before a message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// `grpc.health.v1.HealthCheckRequest`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HealthCheckRequest {
+    #[prost(string, tag = "1")]
+    pub(super) service: String,
+}
+
+/// `grpc.health.v1.HealthCheckResponse`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HealthCheckResponse {
+    #[prost(enumeration = "ServingStatus", tag = "1")]
+    pub(super) status: i32,
+}
+
+/// `grpc.health.v1.HealthCheckResponse.ServingStatus`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum ServingStatus {
+    Unknown = 0,
+    Serving = 1,
+    NotServing = 2,
+    ServiceUnknown = 3,
+}
+
+/// What is asked.
+pub(super) struct Question {
+    request: Bytes,
+}
+
+impl Question {
+    /// Asks for a service; an empty name asks for the server as a whole.
+    pub(super) fn new(service: &str) -> Question {
+        Question { request: framed(&HealthCheckRequest { service: service.to_owned() }) }
+    }
+
+    /// Asks, and wants `SERVING`.
+    pub(super) async fn ask(
+        &self,
+        socket: Socket,
+        endpoint: &Endpoint,
+        scheme: Option<&str>,
+    ) -> Result<(), Why> {
+        let uri = Uri::builder().scheme(scheme.unwrap_or("http")).authority(endpoint.authority.as_bytes());
+        let mut request = Request::new(Full::new(self.request.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.path_and_query(PATH).build().map_err(|error| error.to_string())?;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(USER_AGENT, HeaderValue::from_static("witgate-health"));
+        let (response, _connection) = send(socket, request).await?;
+        if !response.status().is_success() {
+            return Err(format!("status {}", response.status().as_u16()));
+        }
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+        // An answer without a message has its `grpc-status` in the head.
+        check_status(body.trailers().unwrap_or(&head.headers))?;
+        match status(&body.to_bytes())? {
+            ServingStatus::Serving => Ok(()),
+            ServingStatus::NotServing => Err("NOT_SERVING".to_owned()),
+            ServingStatus::ServiceUnknown => Err("SERVICE_UNKNOWN".to_owned()),
+            ServingStatus::Unknown => Err("UNKNOWN".to_owned()),
+        }
+    }
+}
+
+/// `grpc-status` must be there, and 0.
+fn check_status(headers: &HeaderMap) -> Result<(), Why> {
+    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(b"0") => Ok(()),
+        Some(status) => Err(format!("grpc-status {}", status.escape_ascii())),
+        None => Err("there is no grpc-status".to_owned()),
+    }
+}
+
+fn status(body: &[u8]) -> Result<ServingStatus, Why> {
+    let message = match body.split_at_checked(PREFIX) {
+        Some((prefix, message)) if prefix[0] == 0 => message,
+        _ => return Err("the answer is no message".to_owned()),
+    };
+    let response = HealthCheckResponse::decode(message).map_err(|error| error.to_string())?;
+    ServingStatus::try_from(response.status).map_err(|_| format!("unknown status {}", response.status))
+}
+
+/// A message as gRPC sends it: not compressed.
+pub(super) fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + length);
+    bytes.put_u8(0);
+    bytes.put_u32(length as u32);
+    bytes.put_slice(&message.encode_to_vec());
+    bytes.freeze()
+}

@@ -1,0 +1,101 @@
+//! What the checks of an endpoint have shown so far.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use witgate_config::model;
+
+/// What an endpoint is held for by its checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthState {
+    /// There are no checks, or none is over yet. It takes requests.
+    Unknown,
+    /// It takes requests.
+    Healthy,
+    /// It takes none.
+    Unhealthy,
+}
+
+/// What the checks have shown. Written by the keeper alone, read by all cores.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Health {
+    state: AtomicU8,
+    /// Checks in a row that contradict the state.
+    contradicting: AtomicU32,
+    passed: AtomicU64,
+    failed: AtomicU64,
+    /// Why the latest check failed; none: it did not.
+    why: Mutex<Option<String>>,
+}
+
+const UNKNOWN: u8 = 0;
+const HEALTHY: u8 = 1;
+const UNHEALTHY: u8 = 2;
+
+impl Health {
+    /// Whether it must not take requests. Cheap: for every request.
+    pub(in crate::upstream) fn is_unhealthy(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == UNHEALTHY
+    }
+
+    /// What it is held for.
+    pub(in crate::upstream) fn state(&self) -> HealthState {
+        match self.state.load(Ordering::Relaxed) {
+            HEALTHY => HealthState::Healthy,
+            UNHEALTHY => HealthState::Unhealthy,
+            _ => HealthState::Unknown,
+        }
+    }
+
+    /// Notes what a check has shown. Returns what the endpoint is held for from now on, if that has changed. The first
+    /// check decides alone: until then nothing is known that a threshold could defend.
+    pub(in crate::upstream) fn note(
+        &self,
+        shown: &Result<(), String>,
+        settings: &model::Health,
+    ) -> Option<HealthState> {
+        let counter = if shown.is_ok() { &self.passed } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = shown.as_ref().err().cloned();
+        let (becomes, threshold) = match (self.state(), shown) {
+            (HealthState::Unknown, Ok(())) => (HEALTHY, 1),
+            (HealthState::Unknown, Err(_)) => (UNHEALTHY, 1),
+            (HealthState::Healthy, Err(_)) => (UNHEALTHY, settings.unhealthy_threshold),
+            (HealthState::Unhealthy, Ok(())) => (HEALTHY, settings.healthy_threshold),
+            (HealthState::Healthy, Ok(())) | (HealthState::Unhealthy, Err(_)) => {
+                self.contradicting.store(0, Ordering::Relaxed);
+                return None;
+            }
+        };
+        if self.contradicting.fetch_add(1, Ordering::Relaxed) + 1 < threshold {
+            return None;
+        }
+        self.contradicting.store(0, Ordering::Relaxed);
+        self.state.store(becomes, Ordering::Relaxed);
+        Some(self.state())
+    }
+
+    /// Whether the next check should come soon: the endpoint is unhealthy, or its last check contradicts its state.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_unhealthy() || self.contradicting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nobody checks it any more: nothing is known.
+    pub(in crate::upstream) fn forget(&self) {
+        self.state.store(UNKNOWN, Ordering::Relaxed);
+        self.contradicting.store(0, Ordering::Relaxed);
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Checks so far: succeeded, failed.
+    pub(in crate::upstream) fn checks(&self) -> (u64, u64) {
+        (self.passed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// Why the latest check failed.
+    pub(in crate::upstream) fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,41 @@
+//! `tcp`: a connection, and if wanted some bytes to and fro. For endpoints that have nothing better.
+
+use memchr::memmem;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Why;
+use crate::upstream::socket::Socket;
+
+/// Bytes among which the expected ones must be.
+const READ: usize = 64 * 1024;
+
+/// What is sent, and what must come back.
+pub(super) struct Question {
+    send: Vec<u8>,
+    expect: Vec<u8>,
+}
+
+impl Question {
+    /// Sends and expects bytes; either may be empty.
+    pub(super) fn new(send: &[u8], expect: &[u8]) -> Question {
+        Question { send: send.to_owned(), expect: expect.to_owned() }
+    }
+
+    /// Asks over a connection, which is there already.
+    pub(super) async fn ask(&self, mut socket: Socket) -> Result<(), Why> {
+        if !self.send.is_empty() {
+            socket.write_all(&self.send).await.map_err(|error| error.to_string())?;
+            socket.flush().await.map_err(|error| error.to_string())?;
+        }
+        let mut read = Vec::new();
+        while memmem::find(&read, &self.expect).is_none() {
+            if read.len() >= READ {
+                return Err(format!("the first {READ} bytes are not as expected"));
+            }
+            if socket.read_buf(&mut read).await.map_err(|error| error.to_string())? == 0 {
+                return Err("it closed the connection without what is expected".to_owned());
+            }
+        }
+        Ok(())
+    }
+}

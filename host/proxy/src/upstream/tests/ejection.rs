@@ -1,0 +1,126 @@
+//! Ejection over real failures, under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use witgate_config::model::{Ejection, Upstream};
+
+use super::health::Kept;
+use super::origin::{Origin, Visitor};
+use super::{HELLO, eventually, exchange, get, rebuilt, settings, snapshot};
+use crate::body::Body;
+use crate::fault::{Fault, FaultKind};
+use crate::snapshot::Snapshot;
+use crate::testing::run;
+use crate::upstream::{Availability, forward, status};
+
+const WELL: u8 = 0;
+const RESETTING: u8 = 1;
+const SILENT: u8 = 2;
+const GARBAGE: u8 = 3;
+const HALF: u8 = 4;
+
+/// An origin that does as it is told.
+fn actor(mood: &Arc<AtomicU8>) -> Origin {
+    let mood = mood.clone();
+    Origin::start(async move |mut visitor: Visitor| {
+        while visitor.request().await.is_some() {
+            match mood.load(Ordering::SeqCst) {
+                WELL => visitor.send(HELLO).await,
+                RESETTING => return,
+                SILENT => return visitor.closed().await,
+                GARBAGE => return visitor.send("nonsense\r\n\r\n").await,
+                _ => return visitor.send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe").await,
+            }
+        }
+    })
+}
+
+/// The actor first, and two that are always well. Settings are the defaults, but for short times.
+fn three(actor: &Origin, others: &[Origin; 2]) -> Upstream {
+    let addresses = [actor.address, others[0].address, others[1].address];
+    let ejection = Ejection {
+        consecutive_faults: 5,
+        base_time: Duration::from_millis(200),
+        ..settings(&addresses).ejection
+    };
+    Upstream { first_byte_timeout: Duration::from_millis(100), ejection, ..settings(&addresses) }
+}
+
+fn is_ejected(snapshot: &Snapshot) -> bool {
+    status(snapshot)[0].endpoints[0].ejected_for.is_some()
+}
+
+#[test]
+fn whatever_is_wrong_with_one_of_three_five_requests_show_it_and_it_is_back_when_it_is_well() {
+    run(async {
+        let mood = Arc::new(AtomicU8::new(WELL));
+        let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
+        for ill in [RESETTING, SILENT, GARBAGE, HALF] {
+            let snapshot = snapshot(three(&actor, &others));
+            let _kept = Kept::new(&snapshot);
+            mood.store(ill, Ordering::SeqCst);
+            let mut failed = 0;
+            let begun = Instant::now();
+            while !is_ejected(&snapshot) {
+                failed += usize::from(get(&snapshot).await.is_err());
+                assert!(begun.elapsed() < Duration::from_secs(5), "{ill} does not eject");
+            }
+            assert_eq!(failed, 5, "{ill}");
+            mood.store(WELL, Ordering::SeqCst);
+            let first = || snapshot.upstreams["origin"].view.load().standings[0].availability;
+            let back = || !is_ejected(&snapshot) && first() == Availability::Available;
+            eventually("it is back", back).await;
+            let before = actor.requests().len();
+            for _ in 0..6 {
+                get(&snapshot).await.unwrap();
+            }
+            assert_eq!(actor.requests().len() - before, 2, "it takes its share again");
+            let events: Vec<_> =
+                status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+            assert_eq!(events, ["ejected", "returned"]);
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_that_lets_the_time_of_requests_run_out_is_at_fault() {
+    run(async {
+        let mood = Arc::new(AtomicU8::new(SILENT));
+        let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
+        let upstream = Upstream { first_byte_timeout: Duration::from_secs(60), ..three(&actor, &others) };
+        let snapshot = snapshot(upstream);
+        let impatient = async || -> Result<(), Fault> {
+            let mut exchange = exchange(&snapshot, Method::GET, &[]);
+            exchange.timeout = Some(Duration::from_millis(50));
+            forward(&mut exchange, Body::Empty).await.map(drop)
+        };
+        let mut faults = Vec::new();
+        while !is_ejected(&snapshot) {
+            faults.extend(impatient().await.err().map(|fault| fault.kind));
+            assert!(faults.len() < 9, "it is not ejected");
+        }
+        assert_eq!(faults, [FaultKind::RequestTimeout; 5]);
+    });
+}
+
+#[test]
+fn a_reload_in_the_middle_changes_nothing() {
+    run(async {
+        let mood = Arc::new(AtomicU8::new(RESETTING));
+        let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
+        let mut upstream = three(&actor, &others);
+        upstream.ejection.base_time = Duration::from_secs(60);
+        upstream.ejection.max_time = Duration::from_secs(60);
+        let mut now = snapshot(upstream.clone());
+        let mut failed = 0;
+        for round in 0..60 {
+            failed += usize::from(get(&now).await.is_err());
+            upstream.keep_alive = Duration::from_secs(10 + round);
+            now = rebuilt(upstream.clone(), Some(&now));
+        }
+        assert_eq!((failed, is_ejected(&now)), (5, true));
+    });
+}
