@@ -105,6 +105,7 @@ fn a_gateway_that_does_not_run_cannot_be_reached() {
         &["drain", "--admin", "./admin.sock"],
         &["plugin", "rollback", "door", "--admin", "unix:admin.sock"],
         &["upstreams", "set", "api", "127.0.0.1:1", "--drain", "--admin", "unix:admin.sock"],
+        &["upstreams", "--admin", "unix:admin.sock"],
     ] {
         let output = witgate(scratch.path(), arguments);
         assert_eq!(code(&output), 5, "{arguments:?}: {}", err(&output));
@@ -127,15 +128,29 @@ fn lists_are_tables_for_people_and_json_for_programs() {
                     [upstreams.api]\nendpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n";
     scratch.write("witgate.toml", format!("{GOOD}{upstream}"));
     assert!(out(&witgate(scratch.path(), &["routes"])).contains("/api/*"));
-    for (command, name) in [("routes", "api"), ("upstreams", "api")] {
-        let output = witgate(scratch.path(), &[command, "-o", "json"]);
+    for arguments in [&["routes"][..], &["upstreams", "--configured"]] {
+        let output = witgate(scratch.path(), &[arguments, &["-o", "json"]].concat());
         let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let found = rows.as_array().expect("a list").iter().any(|row| row["name"] == name);
+        let found = rows.as_array().expect("a list").iter().any(|row| row["name"] == "api");
         assert!(found, "{rows}");
     }
     let version: serde_json::Value =
         serde_json::from_slice(&witgate(scratch.path(), &["version", "-o", "json"]).stdout).expect("JSON");
     assert_eq!(version["witgate"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn where_no_gateway_runs_the_upstreams_of_the_configuration_are_listed() {
+    let scratch = Scratch::new();
+    let upstream = "[upstreams.api]\nendpoints = [\"127.0.0.1:1\"]\n";
+    scratch.write(
+        "witgate.toml",
+        format!("{GOOD}{upstream}").replace("\"off\"", "\"off\"\nsocket = \"admin.sock\""),
+    );
+    let output = witgate(scratch.path(), &["upstreams"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("api       127.0.0.1:1  http/1.1  round-robin"), "{}", out(&output));
+    assert!(err(&output).contains("admin.sock does not answer"), "{}", err(&output));
 }
 
 #[test]

@@ -298,3 +298,36 @@ async fn an_endpoint_is_drained_and_weighed_without_a_reload() {
     let json = gateway.admin_post(&format!("{target}?weight=0")).await.json();
     assert_eq!((&json["weight"], &json["written_weight"]), (&0.into(), &2.into()));
 }
+
+#[tokio::test]
+async fn upstreams_are_shown_as_they_stand() {
+    let (origin, gone) = (Origin::named("one").await, Origin::named("two").await);
+    let (address, dead) = (origin.address(), gone.address());
+    drop(gone);
+    let upstream = format!(
+        "[[routes]]\npath = \"/*\"\nupstream = \"api\"\n[upstreams.api]\nendpoints = [\"{address}\", \"{dead}\"]\n\
+         health = {{ interval = \"50ms\", tcp = {{}} }}\n"
+    );
+    let gateway = Gateway::start(Scratch::new(), &upstream).await;
+    let shown = |arguments: &[&str]| {
+        let output = command(&gateway, arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    eventually("the checks", async || {
+        let text = shown(&["upstreams"]);
+        text.contains("healthy  ") && text.contains("unhealthy (")
+    })
+    .await;
+    assert_eq!(words(&gateway).await, "one");
+    let text = shown(&["upstreams"]);
+    assert!(text.contains(&format!("ago  {dead} unhealthy: ")), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&shown(&["upstreams", "-o", "json"])).expect("JSON");
+    let endpoint = &json[0]["endpoints"][0];
+    assert_eq!(
+        (&endpoint["health"], &endpoint["requests_succeeded"]),
+        (&"healthy".into(), &1.into()),
+        "{json}"
+    );
+    assert_eq!(gateway.admin_get("/upstreams").await.json()[0]["name"], "api");
+}

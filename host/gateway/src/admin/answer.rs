@@ -26,7 +26,7 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
     }
     let (method, path) = (request.method(), request.uri().path());
     match path {
-        "/healthz" | "/readyz" | "/metrics" | "/status" => {
+        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" => {
             if method == Method::GET || method == Method::HEAD {
                 read(context, path)
             } else {
@@ -51,6 +51,7 @@ fn read(context: &Context, path: &str) -> Answer {
         "/metrics" => {
             with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
         }
+        "/upstreams" => json(StatusCode::OK, &context.handle.telemetry().upstreams()),
         _ => json(StatusCode::OK, &*context.handle.status()),
     }
 }

@@ -44,6 +44,16 @@ pub(crate) struct AdminPlace {
 }
 
 impl AdminPlace {
+    /// Whether it was said where to ask, rather than found in the configuration.
+    pub(crate) fn is_given(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// The path of the configuration.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.config.path()
+    }
+
     /// Where to ask.
     pub(crate) fn place(&self) -> Place {
         if let Some(text) = &self.admin {

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use clap::Args;
 use http::{Method, StatusCode};
+use serde::de::DeserializeOwned;
 
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
-use crate::admin::client::ask;
+use crate::admin::client::{Answer, Place, ask};
 use crate::control::status::{self, BindingStatus, Status};
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -23,16 +24,22 @@ pub(crate) struct Arguments {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let place = arguments.admin.place();
-    let answer = ask(&place, Method::GET, "/status")?;
+    let status: Status = read(&place, &ask(&place, Method::GET, "/status")?)?;
+    print(arguments.format, &status, || describe(&status, status::now()))
+}
+
+/// Reads what a gateway tells of itself.
+///
+/// # Errors
+/// It tells nothing, or something else.
+pub(super) fn read<T: DeserializeOwned>(place: &Place, answer: &Answer) -> Result<T, Failure> {
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
         let message = format!("{} answered {}: {}", place.describe(), answer.status.as_u16(), text.trim());
         return Err(Failure::new(Exit::Failure, message));
     }
-    let status: Status = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
-    })?;
-    print(arguments.format, &status, || describe(&status, status::now()))
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}")))
 }
 
 fn describe(status: &Status, now: u64) -> String {
@@ -103,7 +110,7 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus]) {
 }
 
 /// A span of time in its largest unit.
-fn ago(now: u64, then: u64) -> String {
+pub(super) fn ago(now: u64, then: u64) -> String {
     match now.saturating_sub(then) {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7200 => format!("{} min", seconds / 60),

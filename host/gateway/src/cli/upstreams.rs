@@ -2,23 +2,41 @@
 
 mod set;
 
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use clap::{Args, Subcommand};
+use http::Method;
 use serde::Serialize;
 use witgate_config::model::{Upstream, UpstreamProtocol};
+use witgate_proxy::upstream::{
+    Availability, BreakerState, EndpointStatus, EventStatus, HealthState, TriesStatus, UpstreamStatus,
+};
 
 use super::output::{Format, print, table};
-use super::place::ConfigPlace;
+use super::place::AdminPlace;
+use super::status::{ago, read};
+use crate::admin::client::ask;
 use crate::control::source::Source;
-use crate::exit::Outcome;
+use crate::exit::{Exit, Outcome};
 
-/// List the upstreams of a configuration and their endpoints, or change an endpoint of a running gateway.
+/// Events shown for each upstream.
+const EVENTS: usize = 8;
+
+/// Show how the upstreams of a running gateway stand, and what has changed of late; or change one of its endpoints.
+///
+/// Where no gateway runs, the upstreams of the configuration are listed instead, and standard error says so; with
+/// `--admin`, or `WITGATE_ADMIN`, it is a failure (exit code 5).
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    config: ConfigPlace,
+    admin: AdminPlace,
+    /// List what the configuration says, without asking a gateway
+    #[arg(long, conflicts_with = "admin")]
+    configured: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -42,7 +60,27 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if let Some(Command::Set(arguments)) = &arguments.command {
         return set::run(arguments);
     }
-    let reading = Source::Path(arguments.config.path()).read()?;
+    if arguments.configured {
+        return list_configured(arguments);
+    }
+    let place = arguments.admin.place();
+    match ask(&place, Method::GET, "/upstreams") {
+        Ok(answer) => {
+            let upstreams: Vec<UpstreamStatus> = read(&place, &answer)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            print(arguments.format, &upstreams, || describe(&upstreams, now))
+        }
+        Err(failure) if failure.exit == Exit::AdminUnreachable && !arguments.admin.is_given() => {
+            list_configured(arguments)?;
+            eprintln!("{} does not answer: this is the configuration.", place.describe());
+            Ok(())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn list_configured(arguments: &Arguments) -> Outcome {
+    let reading = Source::Path(arguments.admin.config_path()).read()?;
     let rows: Vec<Row> =
         reading.config.upstreams.iter().map(|(name, upstream)| row(name, upstream)).collect();
     print(arguments.format, &rows, || {
@@ -68,5 +106,159 @@ fn row(name: &str, upstream: &Upstream) -> Row {
         },
         tls: upstream.tls.is_some(),
         balancer: upstream.balancer.kind.clone(),
+    }
+}
+
+fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
+    let endpoints = upstreams
+        .iter()
+        .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (upstream.name.clone(), endpoint)));
+    let rows: Vec<_> = endpoints
+        .map(|(name, endpoint)| {
+            [
+                name,
+                endpoint.address.clone(),
+                state(endpoint),
+                endpoint.weight.to_string(),
+                endpoint.active.to_string(),
+                endpoint.connections.to_string(),
+                (endpoint.requests_succeeded + endpoint.requests_failed).to_string(),
+                endpoint.requests_failed.to_string(),
+            ]
+        })
+        .collect();
+    let headings = ["UPSTREAM", "ENDPOINT", "STATE", "WEIGHT", "ACTIVE", "CONNECTIONS", "REQUESTS", "FAILED"];
+    let mut text = table(headings, &rows);
+    let tried_again = |upstream: &&UpstreamStatus| upstream.tries != TriesStatus::default();
+    for UpstreamStatus { name, tries, .. } in upstreams.iter().filter(tried_again) {
+        let TriesStatus { retries, budget_exhausted, hedges, hedges_won, .. } = tries;
+        let _ = writeln!(
+            text,
+            "\n{name}: {retries} retries ({budget_exhausted} more were over budget), {hedges} hedges ({hedges_won} answered first)"
+        );
+    }
+    for upstream in upstreams.iter().filter(|upstream| upstream.panics) {
+        let _ =
+            writeln!(text, "\n{}: so few endpoints are usable that health is not believed", upstream.name);
+    }
+    for upstream in upstreams.iter().filter(|upstream| !upstream.events.is_empty()) {
+        let _ = writeln!(text, "\n{}, the latest last:", upstream.name);
+        for event in &upstream.events[upstream.events.len().saturating_sub(EVENTS)..] {
+            text.push_str(&describe_event(event, now));
+        }
+    }
+    text
+}
+
+/// What keeps an endpoint from taking requests, the longest lasting first; or that nothing does.
+fn state(endpoint: &EndpointStatus) -> String {
+    if endpoint.availability == Availability::Drained {
+        return if endpoint.active > 0 { "draining" } else { "drained" }.to_owned();
+    }
+    if endpoint.weight == 0 {
+        return "no weight".to_owned();
+    }
+    if endpoint.health == HealthState::Unhealthy {
+        let why = endpoint.check_failure.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        return format!("unhealthy{why}");
+    }
+    if let Some(remains) = endpoint.ejected_for {
+        return format!("ejected {} s", remains.div_ceil(1000));
+    }
+    match (endpoint.breaker, endpoint.health) {
+        (BreakerState::Open, _) => "breaker open".to_owned(),
+        (BreakerState::HalfOpen, _) => "half-open".to_owned(),
+        (BreakerState::Closed, HealthState::Unknown) => "in service".to_owned(),
+        (BreakerState::Closed, _) => "healthy".to_owned(),
+    }
+}
+
+fn describe_event(event: &EventStatus, now: u64) -> String {
+    let of = event.endpoint.as_deref().map(|endpoint| format!("{endpoint} ")).unwrap_or_default();
+    let why = if event.why.is_empty() { String::new() } else { format!(": {}", event.why) };
+    format!("  {} ago  {of}{}{why}\n", ago(now, event.at / 1000), event.event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> EndpointStatus {
+        EndpointStatus {
+            address: "10.0.0.1:80".to_owned(),
+            weight: 1,
+            written_weight: None,
+            percent: 100,
+            priority: 0,
+            zone: None,
+            availability: Availability::Available,
+            latency_micros: None,
+            active: 2,
+            connections: 3,
+            idle: 1,
+            breaker: BreakerState::Closed,
+            health: HealthState::Unknown,
+            checks_succeeded: 0,
+            checks_failed: 0,
+            check_failure: None,
+            ejected_for: None,
+            requests_succeeded: 90,
+            requests_failed: 10,
+        }
+    }
+
+    #[test]
+    fn a_state_is_one_word_and_a_reason() {
+        let unhealthy = EndpointStatus {
+            health: HealthState::Unhealthy,
+            check_failure: Some("status 503".to_owned()),
+            ejected_for: Some(1),
+            ..endpoint()
+        };
+        for (status, expected) in [
+            (endpoint(), "in service"),
+            (EndpointStatus { health: HealthState::Healthy, ..endpoint() }, "healthy"),
+            (unhealthy, "unhealthy (status 503)"),
+            (EndpointStatus { ejected_for: Some(11_001), ..endpoint() }, "ejected 12 s"),
+            (EndpointStatus { breaker: BreakerState::Open, ..endpoint() }, "breaker open"),
+            (EndpointStatus { breaker: BreakerState::HalfOpen, ..endpoint() }, "half-open"),
+            (EndpointStatus { weight: 0, ..endpoint() }, "no weight"),
+            (EndpointStatus { availability: Availability::Drained, ..endpoint() }, "draining"),
+            (EndpointStatus { availability: Availability::Drained, active: 0, ..endpoint() }, "drained"),
+        ] {
+            assert_eq!(state(&status), expected);
+        }
+    }
+
+    #[test]
+    fn endpoints_are_a_table_and_events_come_below() {
+        let event = EventStatus {
+            at: 95_000,
+            event: "ejected".to_owned(),
+            endpoint: Some("10.0.0.1:80".to_owned()),
+            why: "5 faults in a row".to_owned(),
+        };
+        let upstream = UpstreamStatus {
+            name: "users".to_owned(),
+            balancer: "round-robin".to_owned(),
+            connections: 3,
+            max_connections: 0,
+            pending: 0,
+            panics: true,
+            endpoints: vec![endpoint()],
+            tries: TriesStatus { retries: 3, budget_exhausted: 1, ..TriesStatus::default() },
+            events: vec![event],
+        };
+        let text = describe(&[upstream], 100);
+        for line in [
+            "UPSTREAM  ENDPOINT     STATE       WEIGHT  ACTIVE  CONNECTIONS  REQUESTS  FAILED",
+            "users     10.0.0.1:80  in service  1       2       3            100       10",
+            "users, the latest last:",
+            "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row",
+            "users: 3 retries (1 more were over budget), 0 hedges (0 answered first)",
+            "users: so few endpoints are usable that health is not believed",
+        ] {
+            assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");
+        }
     }
 }
