@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Breaker, CertificateFiles, Concurrency, Fallback, Hedge, Retry};
 use super::health::{Ejection, Health};
+use super::{Breaker, CertificateFiles, Concurrency, Fallback, Hedge, Retry};
 
 use crate::settings::Settings;
 

@@ -48,7 +48,7 @@ pub struct UpstreamStatus {
 }
 
 /// Requests in flight against their limits, over all cores.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadStatus {
     /// Requests in flight.
     pub requests: usize,

@@ -51,6 +51,10 @@ pub(super) struct Output {
     moved: bool,
 }
 
+/// A piece up to this size is cheaper copied behind its head than written from two places: the kernel's way of one
+/// buffer is shorter, and TLS makes one record of it.
+const COPIED_BYTES: usize = 4 * 1024;
+
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// The second it is, and how `Date` says it.
@@ -126,7 +130,12 @@ impl Output {
             hexadecimal(self.prefix(), data.len());
             self.suffix = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
         }
-        self.data = data;
+        if self.prefix.is_empty() || data.len() > COPIED_BYTES {
+            self.data = data;
+        } else {
+            self.prefix.extend_from_slice(&data);
+            self.prefix.extend_from_slice(std::mem::take(&mut self.suffix));
+        }
     }
 
     /// The end of a chunked body, with trailers where there are some.
