@@ -156,7 +156,7 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     let root = workplace();
     let folder = root.path().join("examples").join(name);
     std::fs::create_dir_all(folder.join("src")).expect("an empty folder takes folders");
-    for file in ["witgate.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
+    for file in ["witgate.toml", "origin.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
         let source = repository().join("examples").join(name).join(file);
         if let Ok(text) = std::fs::read_to_string(source) {
             // A manifest is found by its real path only: cargo looks for the SDK's workspace above it.
@@ -172,6 +172,10 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
 /// Runs an example's README: the first block prepares and runs the gateway, the second asks it.
 fn follow_example(name: &str, port: &str) {
     let (_root, folder) = example(name);
+    follow_in(&folder, port, &[]);
+}
+
+fn follow_in(folder: &Path, port: &str, variables: &[(&str, String)]) {
     let document = std::fs::read_to_string(folder.join("README.md")).expect("every example has one");
     assert!(document.lines().count() < 40, "an example's README is short");
     let blocks: Vec<String> = blocks(&document)
@@ -179,13 +183,16 @@ fn follow_example(name: &str, port: &str) {
         .filter(|block| block.language == "sh")
         .map(|block| block.text)
         .collect();
-    let mut shell = Shell::new(&folder);
+    let mut shell = Shell::new(folder);
     let path = witgate().parent().expect("a file is in a folder").display();
     shell.follow(&format!("export PATH=\"{path}:$PATH\" ADMIN=off"));
+    for (name, value) in variables {
+        shell.follow(&format!("export {name}='{value}'"));
+    }
     let (prepare, run) = blocks[0].rsplit_once("witgate run").expect("the first block runs the gateway");
     shell.follow(prepare);
     let mut command = Command::new(witgate());
-    command.arg("run").args(run.split_whitespace()).current_dir(&folder);
+    command.arg("run").args(run.split_whitespace()).current_dir(folder).envs(variables.iter().cloned());
     let mut gateway = Running::start(&mut command);
     let address = gateway.address(&folder.join("admin.sock"), DEADLINE);
     let real = address.rsplit(':').next().expect("an address has a port");
@@ -206,4 +213,38 @@ fn the_tls_example_runs() {
 #[test]
 fn the_hot_swap_example_runs() {
     follow_example("hot-swap", "8080");
+}
+
+/// Ends the origins of the resilient example by the ids in its folder, whatever became of the test.
+struct Origins<'a>(&'a Path);
+
+impl Drop for Origins<'_> {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(self.0).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "pid")
+                && let Ok(text) = std::fs::read_to_string(&path)
+                && let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw)
+            {
+                // One that has ended already is no mistake.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_resilient_example_runs() {
+    let (_root, folder) = example("resilient");
+    let _origins = Origins(&folder);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ports = [free(), free(), free()].map(|socket| socket.local_addr().expect("it is bound").port());
+    let [one, two, three] = ports.map(|port| port.to_string());
+    let variables = [
+        ("PORTS", format!("{one} {two} {three}")),
+        ("PORT_1", one.clone()),
+        ("PORT_2", two.clone()),
+        ("PORT_3", three.clone()),
+    ];
+    follow_in(&folder, "8080", &variables);
 }

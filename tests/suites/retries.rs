@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::Full;
@@ -154,4 +155,45 @@ async fn so_does_one_that_talks_nonsense() {
 async fn so_does_one_that_closes_in_the_middle_of_its_head() {
     story(1, Mood::HalfHead).await;
     story(2, Mood::HalfHead).await;
+}
+
+/// Whether the endpoint that falls ill takes requests, as the status tells it.
+async fn in_service(gateway: &Gateway) -> bool {
+    gateway.admin_get("/upstreams").await.json()[0]["endpoints"][0]["availability"] == "available"
+}
+
+/// Three endpoints under load, of which one falls ill, is left out, and comes back once it is well.
+async fn left_out(workers: usize, mood: Mood) {
+    let origins = [MoodyOrigin::start(), MoodyOrigin::start(), MoodyOrigin::start()];
+    let gateway = Gateway::start_exactly(Scratch::new(), &config(&origins, workers, "60s")).await;
+    let load = Load::begin(gateway.address());
+    load.goes_on(50).await;
+    origins[0].set(mood);
+    eventually("the endpoint to be left out", async || !in_service(&gateway).await).await;
+    load.goes_on(50).await;
+    origins[0].set(Mood::Well);
+    let before = origins[0].seen().len();
+    eventually("the endpoint to be asked again", async || origins[0].seen().len() > before + 20).await;
+    eventually("the endpoint to be in service", async || in_service(&gateway).await).await;
+    let told = load.end().await;
+    assert!(told.lost.is_empty(), "{mood:?}: {} lost, e.g. {}", told.lost.len(), told.lost[0]);
+    let events = gateway.admin_get("/upstreams").await.json()[0]["events"].to_string();
+    let (address, left_out) = (origins[0].address().to_string(), ["ejected", "breaker-opened"]);
+    assert!(left_out.iter().any(|event| events.contains(event)) && events.contains(&address), "{events}");
+    for well in &origins[1..] {
+        assert!(
+            !events.contains(&well.address().to_string()),
+            "{mood:?}: the others were left alone: {events}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_falls_ill_is_left_out_until_it_is_well_again() {
+    let moods =
+        [Mood::Killed, Mood::Paused, Mood::Slow(Duration::from_secs(2)), Mood::Garbage, Mood::HalfHead];
+    for mood in moods {
+        left_out(2, mood).await;
+    }
+    left_out(1, Mood::Killed).await;
 }

@@ -141,6 +141,7 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
         let _ =
             writeln!(text, "\n{}: so few endpoints are usable that health is not believed", upstream.name);
     }
+    upstreams.iter().for_each(|upstream| describe_guards(&mut text, upstream));
     for upstream in upstreams.iter().filter(|upstream| !upstream.events.is_empty()) {
         let _ = writeln!(text, "\n{}, the latest last:", upstream.name);
         for event in &upstream.events[upstream.events.len().saturating_sub(EVENTS)..] {
@@ -148,6 +149,32 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
         }
     }
     text
+}
+
+/// What stands before all endpoints of an upstream: its own breaker, its limits, its fallbacks.
+fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
+    let name = &upstream.name;
+    match upstream.breaker {
+        Some(BreakerState::Open) => drop(writeln!(text, "\n{name}: breaker open")),
+        Some(BreakerState::HalfOpen) => drop(writeln!(text, "\n{name}: breaker half-open")),
+        Some(BreakerState::Closed) | None => {}
+    }
+    if let Some(load) = &upstream.load {
+        let _ = write!(text, "\n{name}: {} requests in flight", load.requests);
+        if load.max_requests > 0 {
+            let _ = write!(text, ", at most {}", load.max_requests);
+        }
+        if let Some(limit) = load.concurrency {
+            let _ = write!(text, ", adaptive limit {limit}");
+        }
+        let _ = write!(text, ", {} wait, {} dropped so far", load.waiting, upstream.shed);
+        text.push_str(if upstream.shedding { ", being dropped now\n" } else { "\n" });
+    }
+    if !upstream.fallbacks.is_empty() {
+        let taken: Vec<String> =
+            upstream.fallbacks.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let _ = writeln!(text, "\n{name}: fallbacks taken: {}", taken.join(", "));
+    }
 }
 
 /// What keeps an endpoint from taking requests, the longest lasting first; or that nothing does.
@@ -181,6 +208,8 @@ fn describe_event(event: &EventStatus, now: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use witgate_proxy::upstream::LoadStatus;
+
     use super::*;
 
     fn endpoint() -> EndpointStatus {
@@ -245,6 +274,11 @@ mod tests {
             max_connections: 0,
             pending: 0,
             panics: true,
+            breaker: Some(BreakerState::Open),
+            load: Some(LoadStatus { requests: 5, max_requests: 100, concurrency: Some(20), waiting: 2 }),
+            shed: 7,
+            shedding: true,
+            fallbacks: [("cached".to_owned(), 3)].into(),
             endpoints: vec![endpoint()],
             tries: TriesStatus { retries: 3, budget_exhausted: 1, ..TriesStatus::default() },
             events: vec![event],
@@ -257,6 +291,9 @@ mod tests {
             "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row",
             "users: 3 retries (1 more were over budget), 0 hedges (0 answered first)",
             "users: so few endpoints are usable that health is not believed",
+            "users: breaker open",
+            "users: 5 requests in flight, at most 100, adaptive limit 20, 2 wait, 7 dropped so far, being dropped now",
+            "users: fallbacks taken: cached 3",
         ] {
             assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");
         }
