@@ -142,6 +142,15 @@ fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
 }
 
 #[test]
+fn the_upstreams_of_the_readme_are_a_configuration() {
+    let scratch = Scratch::new();
+    let config = scratch.write("witgate.toml", &readme("Keep upstreams up", "toml")[0].text);
+    let output =
+        Command::new(witgate()).args(["validate", "--config"]).arg(config).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn running_it_for_real_begins_with_true_commands() {
     let folder = workplace();
     let mut shell = Shell::new(folder.path());

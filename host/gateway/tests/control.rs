@@ -319,7 +319,7 @@ async fn upstreams_are_shown_as_they_stand() {
         text.contains("healthy  ") && text.contains("unhealthy (")
     })
     .await;
-    assert_eq!(words(&gateway).await, "one");
+    assert_eq!(words(&gateway).await, "one GET /");
     let text = shown(&["upstreams"]);
     assert!(text.contains(&format!("ago  {dead} unhealthy: ")), "{text}");
     let json: serde_json::Value = serde_json::from_str(&shown(&["upstreams", "-o", "json"])).expect("JSON");
