@@ -18,6 +18,11 @@ mod watch;
 
 use std::process::ExitCode;
 
+/// Chosen by measurement, in one run with the C library's: a plain request costs 0.92 of its CPU (median of three
+/// interleaved rounds, each better). With four plugins the rounds were too far apart to say; jemalloc gained nothing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }
