@@ -1,10 +1,13 @@
 //! What a connection needs of its transport beyond reading and writing, over TLS or not.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Buf;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -13,6 +16,22 @@ const PROBE_AFTER: Duration = Duration::from_secs(30);
 
 /// Time between such questions.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// Reads what has arrived already, and then the stream behind it.
+pub(crate) fn poll_read_after<R: AsyncRead>(
+    arrived: &mut impl Buf,
+    stream: Pin<&mut R>,
+    context: &mut Context<'_>,
+    out: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    if !arrived.has_remaining() {
+        return stream.poll_read(context, out);
+    }
+    let passed = arrived.chunk().len().min(out.remaining());
+    out.put_slice(&arrived.chunk()[..passed]);
+    arrived.advance(passed);
+    Poll::Ready(Ok(()))
+}
 
 /// A byte stream over TCP.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {

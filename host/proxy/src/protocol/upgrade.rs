@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -26,6 +26,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::listener::door::Phase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Presence;
+use crate::protocol::socket::poll_read_after;
 use crate::telemetry::ending::Ending;
 
 /// Bytes copied at a time, in each direction.
@@ -91,13 +92,7 @@ impl AsyncRead for Stream {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.arrived.is_empty() {
-            return Pin::new(&mut this.transport).poll_read(context, out);
-        }
-        let passed = this.arrived.len().min(out.remaining());
-        out.put_slice(&this.arrived[..passed]);
-        this.arrived.advance(passed);
-        Poll::Ready(Ok(()))
+        poll_read_after(&mut this.arrived, Pin::new(&mut this.transport), context, out)
     }
 }
 

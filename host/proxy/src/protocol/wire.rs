@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::deadline::Deadline;
-use crate::protocol::socket::Transport;
+use crate::protocol::socket::{Transport, poll_read_after};
 
 /// A client connection as hyper sees it.
 pub(crate) struct Wire<T: Transport> {
@@ -49,13 +49,7 @@ impl<T: Transport> AsyncRead for Wire<T> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.arrived.is_empty() {
-            return Pin::new(&mut this.io).poll_read(context, out);
-        }
-        let passed = this.arrived.len().min(out.remaining());
-        out.put_slice(&this.arrived[..passed]);
-        this.arrived.advance(passed);
-        Poll::Ready(Ok(()))
+        poll_read_after(&mut this.arrived, Pin::new(&mut this.io), context, out)
     }
 }
 

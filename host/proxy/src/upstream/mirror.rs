@@ -4,15 +4,13 @@
 //! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
 //! long to keep) is dropped and counted.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Version};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
@@ -20,6 +18,7 @@ use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{Copied, Notes, Rules, within};
 use super::request::{Order, Passport};
+use super::witness::{Witness, Witnessed};
 use crate::balancer::Caller;
 use crate::body::{Body, BodyError};
 use crate::fault::Fault;
@@ -68,12 +67,11 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
             shadow.place.drop_as(Copied::TooLong);
             body
         }
-        body => Body::wrap(Copying {
-            body,
-            shadow: Some(shadow),
-            bytes: BytesMut::new(),
-            limit: settings.body_bytes,
-        }),
+        body => {
+            let copying =
+                Copying { shadow: Some(shadow), bytes: BytesMut::new(), limit: settings.body_bytes };
+            Body::wrap(Witnessed::new(body, copying))
+        }
     }
 }
 
@@ -162,9 +160,8 @@ impl Shadow {
     }
 }
 
-/// A request body that is copied while it passes.
+/// The witness of a request's body, who copies it.
 struct Copying {
-    body: Body,
     /// There until the copy is sent or given up.
     shadow: Option<Shadow>,
     bytes: BytesMut,
@@ -189,47 +186,23 @@ impl Copying {
             shadow.place.drop_as(copied);
         }
     }
+}
 
-    fn complete(&mut self) {
+impl Witness for Copying {
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.copy(data);
+        }
+    }
+
+    fn ended(&mut self) {
         if let Some(shadow) = self.shadow.take() {
             shadow.send(Body::from(std::mem::take(&mut self.bytes).freeze()));
         }
     }
-}
 
-impl HttpBody for Copying {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    this.copy(data);
-                }
-                // Not everybody asks for a frame past the last.
-                if this.body.is_end_stream() {
-                    this.complete();
-                }
-            }
-            Poll::Ready(None) => this.complete(),
-            Poll::Ready(Some(Err(_))) => this.give_up(Copied::Cut),
-            Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn broken(&mut self, _error: &BodyError) {
+        self.give_up(Copied::Cut);
     }
 }
 

@@ -64,6 +64,7 @@ mod time;
 mod tls;
 mod upload;
 mod view;
+mod witness;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;

@@ -294,7 +294,7 @@ fn check_target(target: &[u8]) -> Result<(), Fault> {
 }
 
 /// Digits only: no sign, no list, no space, and not more than fits.
-fn decimal(value: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -25,7 +25,7 @@
 mod answer;
 pub mod body;
 pub(crate) mod chunks;
-mod head;
+pub(crate) mod head;
 #[cfg(test)]
 mod tests;
 mod wire;

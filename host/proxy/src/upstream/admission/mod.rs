@@ -6,7 +6,7 @@
 //! | places | `places` | caps the requests in flight; the rest wait in a queue that knows deadlines |
 //! | limit | `concurrency` | finds the cap by itself, from how fast answers come |
 //! | shedding | `shedding` | tells when requests begin to be dropped, and when that is over |
-//! | watched | `watched` | holds the place until the response has ended |
+//! | watch | `watch` | holds the place until the response has ended |
 //!
 //! One admission is one delivery, whatever is retried in it, and what it says to the upstream's breaker is what the
 //! caller got in the end. An upstream that has none of this configured pays one branch.
@@ -14,7 +14,7 @@
 mod concurrency;
 mod places;
 mod shedding;
-mod watched;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,11 +33,12 @@ use super::failure::blames_endpoint;
 use super::observe::note_change;
 use super::request::Order;
 use super::send::Failure;
+use super::witness::Witnessed;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use places::{Asked, Place, Places, Ticket, Wish};
 use shedding::Shedding;
-use watched::Watched;
+use watch::Watch;
 
 /// What all cores share about what is let in. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
@@ -210,7 +211,7 @@ impl Admission {
                 self.completed();
                 body
             }
-            body => Body::wrap(Watched::new(body, self)),
+            body => Body::wrap(Witnessed::new(body, Watch::new(self))),
         };
         Response::from_parts(parts, body)
     }

@@ -1,15 +1,14 @@
 //! A response body that is written down as it passes, and kept once it is through.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 
 use super::answers::Answers;
 use crate::body::{Body, BodyError};
+use crate::upstream::witness::{Witness, Witnessed};
 
 /// Keeps an answer: at once if its body is at hand, else when it has passed. What is too large is let go.
 pub(super) fn record(answers: &Arc<Answers>, key: String, response: Response<Body>) -> Response<Body> {
@@ -28,14 +27,14 @@ pub(super) fn record(answers: &Arc<Answers>, key: String, response: Response<Bod
         body => {
             let (answers, headers) = (answers.clone(), parts.headers.clone());
             let note = Note { answers, key, headers, bytes: BytesMut::new() };
-            Body::wrap(Recorder { body, note: Some(note) })
+            Body::wrap(Witnessed::new(body, Recorder { note: Some(note) }))
         }
     };
     Response::from_parts(parts, body)
 }
 
+/// The witness of a response's body.
 struct Recorder {
-    body: Body,
     /// There as long as the answer may be kept.
     note: Option<Note>,
 }
@@ -59,43 +58,20 @@ impl Recorder {
             _ => self.note = None,
         }
     }
+}
 
-    fn end(&mut self) {
+impl Witness for Recorder {
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        self.write(frame);
+    }
+
+    fn ended(&mut self) {
         if let Some(note) = self.note.take() {
             note.answers.keep(note.key, note.headers, note.bytes.freeze());
         }
     }
-}
 
-impl HttpBody for Recorder {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) => {
-                this.write(frame);
-                if this.body.is_end_stream() {
-                    this.end();
-                }
-            }
-            Poll::Ready(Some(Err(_))) => this.note = None,
-            Poll::Ready(None) => this.end(),
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn broken(&mut self, _error: &BodyError) {
+        self.note = None;
     }
 }

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER
 use http::{HeaderMap, Response, StatusCode, Version};
 
 use super::content::Content;
+use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
 /// Bytes of all heads of one answer, or of its trailers.
@@ -318,12 +319,4 @@ fn field(mut line: Bytes) -> Result<(HeaderName, HeaderValue), &'static str> {
     line.advance(begin.min(end));
     let value = HeaderValue::from_maybe_shared(line).map_err(|_| "a header value has a control byte")?;
     Ok((name, value))
-}
-
-/// Digits only: no sign, no list, no space, and not more than fits.
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }

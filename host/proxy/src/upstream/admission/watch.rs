@@ -1,0 +1,29 @@
+//! What holds a request's admission until the body of its response has ended.
+
+use super::Admission;
+use crate::body::BodyError;
+use crate::fault::Fault;
+use crate::upstream::witness::Witness;
+
+/// The witness of a response's body.
+pub(super) struct Watch(Option<Admission>);
+
+impl Watch {
+    pub(super) fn new(admission: Admission) -> Watch {
+        Watch(Some(admission))
+    }
+}
+
+impl Witness for Watch {
+    fn ended(&mut self) {
+        if let Some(admission) = self.0.take() {
+            admission.completed();
+        }
+    }
+
+    fn broken(&mut self, error: &BodyError) {
+        if let (Some(admission), Some(fault)) = (self.0.take(), error.downcast_ref::<Fault>()) {
+            admission.failed(fault);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A body that somebody looks at as it passes, and does not touch.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{Body, BodyError};
+
+/// Who looks at a body. Dropped before it was told of an end, it knows that nobody wanted the rest.
+pub(super) trait Witness: Unpin {
+    /// A frame passes.
+    fn passed(&mut self, _frame: &Frame<Bytes>) {}
+
+    /// The last frame has passed. Told once more to whoever asks for a frame past the last.
+    fn ended(&mut self);
+
+    /// The body has broken off.
+    fn broken(&mut self, error: &BodyError);
+}
+
+/// A body with its witness.
+pub(super) struct Witnessed<W> {
+    body: Body,
+    witness: W,
+}
+
+impl<W: Witness> Witnessed<W> {
+    pub(super) fn new(body: Body, witness: W) -> Self {
+        Witnessed { body, witness }
+    }
+}
+
+impl<W: Witness> HttpBody for Witnessed<W> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(context);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                this.witness.passed(frame);
+                // Not everybody asks for a frame past the last.
+                if this.body.is_end_stream() {
+                    this.witness.ended();
+                }
+            }
+            Poll::Ready(Some(Err(error))) => this.witness.broken(error),
+            Poll::Ready(None) => this.witness.ended(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
