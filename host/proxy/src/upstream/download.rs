@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -82,12 +82,13 @@ impl Download {
 
     /// The body as the rest of the gateway sees it. What has arrived with the head already is not wrapped, and its
     /// connection is free at once.
-    pub(super) async fn begin(mut self) -> Result<Body, Fault> {
+    pub(super) fn begin(mut self) -> Result<Body, Fault> {
         if self.is_over() {
             self.finish();
             return Ok(Body::Empty);
         }
-        match std::future::poll_fn(|context| Poll::Ready(self.poll_source(context))).await {
+        // Whoever waits for the next piece says so by asking for it.
+        match self.poll_source(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Ok(Body::wrap(self)),
             Poll::Ready(None) => {
                 self.finish();

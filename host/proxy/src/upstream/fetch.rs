@@ -1,5 +1,6 @@
 //! Outbound exchanges of plugins, through the same pools, breakers, limits and TLS as forwarded requests.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ pub async fn fetch(
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
         Ok(Response::from_parts(parts, collected.to_bytes()))
     };
-    within(deadline, exchange).await
+    within(deadline, pin!(exchange)).await
 }
 
 /// Why a response could not be collected.

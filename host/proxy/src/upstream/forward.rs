@@ -1,5 +1,7 @@
 //! What a walk wants of its upstream, said as an order, and what became of it, said to the record.
 
+use std::pin::pin;
+
 use http::Response;
 use http::header::SET_COOKIE;
 use witgate_config::model::Action;
@@ -75,8 +77,11 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
         allowance: deadline.map(allowance),
     };
     let mut notes = Notes::default();
-    let delivering = deliver_or_fall_back(&exchange.snapshot, upstream, &order, body, deadline, &mut notes);
-    let delivered = within(deadline, delivering).await;
+    let delivered = {
+        let snapshot = &exchange.snapshot;
+        let delivering = pin!(deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes));
+        within(deadline, delivering).await
+    };
     exchange.local_response |= notes.local;
     exchange.record.attempts = notes.attempts;
     let is_own = notes.instead.is_none() && !notes.local;

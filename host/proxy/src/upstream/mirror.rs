@@ -4,6 +4,7 @@
 //! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
 //! long to keep) is dropped and counted.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -114,7 +115,7 @@ impl Shadow {
     fn send(self, body: Body) {
         tokio::task::spawn_local(async move {
             let deadline = Instant::now() + self.timeout;
-            let answered = within(Some(deadline), self.exchange(body, deadline)).await;
+            let answered = within(Some(deadline), pin!(self.exchange(body, deadline))).await;
             self.place.drop_as(if answered.is_ok() { Copied::Answered } else { Copied::Failed });
         });
     }

@@ -47,7 +47,7 @@ pub(super) async fn exchange_with(
 ) -> Result<Response<Body>, Failure> {
     notes.endpoint = Some(attempt.endpoint().name.clone());
     match send(&attempt, order, body, deadline, notes).await {
-        Ok(answer) => Ok(supervise(attempt, answer, notes, deadline).await?),
+        Ok(answer) => Ok(supervise(attempt, answer, notes, deadline)?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
                 attempt.failed(Failing::Fault(failure.fault.kind));
@@ -230,7 +230,7 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
 }
 
 /// Tells what the head says of the endpoint, and lets the body stream.
-async fn supervise(
+fn supervise(
     attempt: Attempt,
     answer: Answer,
     notes: &mut Notes,
@@ -254,7 +254,7 @@ async fn supervise(
     }
     let idle = attempt.upstream.config.idle_timeout;
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
-    Ok(Response::from_parts(parts, download.begin().await?))
+    Ok(Response::from_parts(parts, download.begin()?))
 }
 
 /// A second copy of a body, where it costs nothing.

@@ -22,6 +22,7 @@ mod rules;
 mod supply;
 mod tries;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -256,10 +257,10 @@ fn why(outcome: &Result<Response<Body>, Fault>, reason: Reason) -> Why {
     }
 }
 
-/// Runs until the deadline of the whole request.
+/// Runs until the deadline of the whole request. The exchange stays where it is: it is large.
 pub(super) async fn within<T>(
     deadline: Option<Instant>,
-    exchange: impl Future<Output = Result<T, Fault>>,
+    exchange: Pin<&mut impl Future<Output = Result<T, Fault>>>,
 ) -> Result<T, Fault> {
     let exceeded = || Err(Fault::new(FaultKind::RequestTimeout));
     match deadline {
