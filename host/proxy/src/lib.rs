@@ -26,6 +26,7 @@ pub mod fault;
 pub mod filters;
 pub mod head;
 pub mod listener;
+pub mod names;
 pub mod pipeline;
 pub mod protocol;
 pub mod router;

@@ -1,6 +1,6 @@
 //! Exchanges without sockets, for unit tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -99,9 +99,10 @@ pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
 pub(crate) fn snapshot(config: Config) -> Snapshot {
     Snapshot {
         version: 1,
+        identity_headers: crate::snapshot::identity_headers(&config),
         config: Arc::new(config),
-        routers: HashMap::new(),
-        upstreams: HashMap::new(),
+        routers: Default::default(),
+        upstreams: Default::default(),
         counter: Arc::new(Table::default()),
         plugins: BTreeMap::new(),
     }

@@ -96,11 +96,10 @@ impl Exchange {
     /// # Errors
     /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
     pub fn choose_route(&mut self) -> Result<(), Fault> {
-        let snapshot = Arc::clone(&self.snapshot);
-        let listener: &str = &self.connection.listener;
         let find =
             |router: &Router| of_preflight(router, &self.head).unwrap_or_else(|| router.find(&self.head));
-        let found = snapshot.routers.get(listener).map_or(Found::Nothing, find);
+        let router = self.snapshot.routers.get(&*self.connection.listener);
+        let found = router.map_or(Found::Nothing, find);
         match found {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.head);
@@ -117,7 +116,8 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        self.connection.telemetry.metrics().in_flight(&self.connection.listener, &self.head.route, 1);
+        let Connection { telemetry, listener, last_begun, .. } = &*self.connection;
+        last_begun.in_flight(telemetry.metrics(), listener, &self.head.route, 1);
         self.record.in_flight = true;
     }
 

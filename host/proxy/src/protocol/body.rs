@@ -68,7 +68,7 @@ impl Limited {
             return Ok(frame);
         }
         match frame.into_trailers() {
-            Ok(trailers) => hygiene::trailers(trailers, &self.snapshot.config.gateway).map(Frame::trailers),
+            Ok(trailers) => hygiene::trailers(trailers, &self.snapshot).map(Frame::trailers),
             Err(frame) => Ok(frame),
         }
     }

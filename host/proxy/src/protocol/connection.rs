@@ -26,7 +26,7 @@ use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::OpenConnection;
+use crate::telemetry::metrics::{LastSeries, OpenConnection};
 
 /// One client connection.
 pub struct Connection {
@@ -48,6 +48,11 @@ pub struct Connection {
     pub(crate) peer_text: HeaderValue,
     /// The last `Host` and what it was found to be: clients seldom change it.
     last_host: RefCell<Option<(HeaderValue, Authority)>>,
+    /// Where its requests were counted last: when they began, and when they were over.
+    pub(crate) last_begun: LastSeries,
+    pub(crate) last_ended: LastSeries,
+    /// The name of no route.
+    pub(crate) unrouted: Arc<str>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     presence: Option<Presence>,
 }
@@ -100,6 +105,9 @@ impl Connection {
             closing: Cell::new(false),
             peer_text: peer_text.expect("an address is digits and punctuation"),
             last_host: RefCell::new(None),
+            last_begun: LastSeries::default(),
+            last_ended: LastSeries::default(),
+            unrouted: "".into(),
             snapshots,
             presence: None,
         }

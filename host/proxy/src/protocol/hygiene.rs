@@ -12,8 +12,7 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::ext::Protocol;
-use witgate_config::Config;
-use witgate_config::model::{EncodedSlashes, Gateway};
+use witgate_config::model::EncodedSlashes;
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
@@ -71,7 +70,7 @@ impl Refusal {
             headers: HeaderMap::new(),
             trailers: None,
             client,
-            route: "".into(),
+            route: connection.unrouted.clone(),
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
@@ -127,7 +126,7 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let (mut parts, body) = request.into_parts();
     let method = parts.method.clone();
-    match head(connection, &snapshot.config, &mut parts) {
+    match head(connection, snapshot, &mut parts) {
         Ok((head, protocol)) => Ok(Admitted {
             connection: connection.clone(),
             head,
@@ -142,9 +141,10 @@ pub fn admit(
 /// The head, and the protocol it asks to switch to.
 fn head(
     connection: &Connection,
-    config: &Config,
+    snapshot: &Snapshot,
     parts: &mut request::Parts,
 ) -> Result<(RequestHead, Option<HeaderValue>), Fault> {
+    let config = &snapshot.config;
     let gateway = &config.gateway;
     let sample = config.telemetry.otlp.as_ref().map_or(0.0, |otlp| otlp.sample);
     if parts.version == Version::HTTP_2 {
@@ -167,8 +167,8 @@ fn head(
     if parts.version == Version::HTTP_2 && upgrade.is_some() {
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
-    for name in gateway.identity_headers.keys() {
-        headers.remove(name.as_str());
+    for (name, _) in &snapshot.identity_headers {
+        headers.remove(name);
     }
     headers.remove(header::HOST);
     if census.expect {
@@ -194,7 +194,7 @@ fn head(
         scheme: connection.scheme,
         trailers: None,
         client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
-        route: "".into(),
+        route: connection.unrouted.clone(),
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),
@@ -415,14 +415,14 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 ///
 /// # Errors
 /// `BadRequest`, as for headers.
-pub(crate) fn trailers(mut trailers: HeaderMap, gateway: &Gateway) -> Result<HeaderMap, Fault> {
-    check_fields(&trailers, gateway.underscores_in_headers)?;
+pub(crate) fn trailers(mut trailers: HeaderMap, snapshot: &Snapshot) -> Result<HeaderMap, Fault> {
+    check_fields(&trailers, snapshot.config.gateway.underscores_in_headers)?;
     let misplaced = [header::HOST, header::CONTENT_LENGTH, header::TE, header::AUTHORIZATION, header::COOKIE];
     for name in misplaced.iter().chain(&HOP_BY_HOP) {
         trailers.remove(name);
     }
-    for name in gateway.identity_headers.keys() {
-        trailers.remove(name.as_str());
+    for (name, _) in &snapshot.identity_headers {
+        trailers.remove(name);
     }
     forwarded::strip(&mut trailers);
     Ok(trailers)

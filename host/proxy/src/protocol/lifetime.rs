@@ -87,10 +87,26 @@ async fn until_due(connection: &Connection, generation: &Generation, phase: &mut
     match connection.limits.max_connection_age {
         None => until_draining(generation, phase).await,
         Some(age) => tokio::select! {
+            biased;
             () = until_draining(generation, phase) => {}
-            () = sleep_until(Instant::now() + jitter(age)) => {}
+            () = until_past(Instant::now() + jitter(age)) => {}
         },
     }
+}
+
+/// Until then. Polled as often as [`until_draining`]: the timer is asked once to have the connection woken, and then only
+/// looked at.
+async fn until_past(due: Instant) {
+    let mut timer = pin!(sleep_until(due));
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        asked = true;
+        timer.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// Polled whenever anything happens on the connection, so the channel, which takes a lock, is asked once to have itself

@@ -2,11 +2,14 @@
 
 mod routes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::HeaderName;
+use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
+use crate::names::Named;
 use crate::pipeline::plugin::Plugin;
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
@@ -19,10 +22,12 @@ pub struct Snapshot {
     pub version: u64,
     /// What it was built from.
     pub config: Arc<Config>,
+    /// Headers that tell upstreams who calls, and what each of them tells.
+    pub identity_headers: Vec<(HeaderName, IdentitySource)>,
     /// A router for each listener, by name.
-    pub routers: HashMap<String, Router>,
+    pub routers: Named<String, Router>,
     /// Upstreams by name. Carried over from the snapshot before where their configuration is equal.
-    pub upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    pub upstreams: Named<Arc<str>, Arc<Upstream>>,
     /// Where the draws of the rate-limiting contract are counted. Carried over every reload.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
@@ -50,6 +55,7 @@ impl Snapshot {
         }
         Ok(Snapshot {
             version: previous.map_or(1, |previous| previous.version + 1),
+            identity_headers: identity_headers(&config),
             config,
             routers,
             upstreams,
@@ -76,12 +82,18 @@ impl Snapshot {
     }
 }
 
+/// The identity headers of a configuration, which holds header names only.
+pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySource)> {
+    let named = config.gateway.identity_headers.iter();
+    named.filter_map(|(name, source)| Some((name.parse().ok()?, source.clone()))).collect()
+}
+
 fn build_upstreams(
     config: &Config,
     previous: Option<&Snapshot>,
     problems: &mut Problems,
-) -> HashMap<Arc<str>, Arc<Upstream>> {
-    let mut upstreams = HashMap::new();
+) -> Named<Arc<str>, Arc<Upstream>> {
+    let mut upstreams = Named::default();
     for (name, settings) in &config.upstreams {
         let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
         match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {

@@ -1,11 +1,12 @@
 //! Routes with their filters and plugins resolved, a router for each listener.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
 use crate::filters::{FILTERS, Filter, Place};
+use crate::names::Named;
 use crate::pipeline::plugin::Plugin;
 use crate::router::{Route, Router, Rule};
 
@@ -17,7 +18,7 @@ pub(super) fn build(
     config: &Config,
     plugins: &BTreeMap<String, Arc<dyn Plugin>>,
     problems: &mut Problems,
-) -> HashMap<String, Router> {
+) -> Named<String, Router> {
     let gateway_filters = build_filters(&config.gateway.filters, problems);
     let prepared: Vec<_> = config
         .routes
@@ -29,7 +30,7 @@ pub(super) fn build(
             Some((route, Arc::new(rule), filters))
         })
         .collect();
-    let mut routers = HashMap::new();
+    let mut routers = Named::default();
     for listener in &config.listeners {
         let listener_filters = build_filters(&listener.filters, problems);
         let belongs =

@@ -132,7 +132,7 @@ impl<'a> Family<'a> {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
-    /// A histogram, as [`Durations::read`](crate::telemetry::metrics::Durations::read) gives it.
+    /// A histogram, as [`Series::latency`] gives it.
     ///
     /// # Errors
     /// The writer's.
@@ -149,34 +149,34 @@ impl<'a> Family<'a> {
 fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let table = telemetry.metrics.series.load();
     let all = || table.values().flatten();
-    let ended = || all().filter(|series| series.latency.read().1 > 0);
+    let ended = || all().filter(|series| series.latency().1 > 0);
 
     let help = "Requests that are over, by class of status";
     let mut family = Family::counters(encoder, "witgate_requests", help)?;
     for series in ended() {
-        for (class, counter) in CLASSES.iter().zip(&series.classes) {
+        for (class, count) in CLASSES.iter().zip(series.classes()) {
             let [listener, route, upstream] = labels(series);
-            family.counter(&[listener, route, upstream, ("status", *class)], counter.get())?;
+            family.counter(&[listener, route, upstream, ("status", *class)], count)?;
         }
     }
     let help = "From the complete request head to the last byte of the response";
     let mut family = Family::histograms(encoder, "witgate_request_duration_seconds", help)?;
     for series in ended() {
-        family.histogram(&labels(series), series.latency.read())?;
+        family.histogram(&labels(series), series.latency())?;
     }
     let mut family = Family::counters(encoder, "witgate_request_body_bytes", "Bytes of request bodies")?;
     for series in ended() {
-        family.counter(&labels(series), series.received.get())?;
+        family.counter(&labels(series), series.received())?;
     }
     let mut family = Family::counters(encoder, "witgate_response_body_bytes", "Bytes of response bodies")?;
     for series in ended() {
-        family.counter(&labels(series), series.sent.get())?;
+        family.counter(&labels(series), series.sent())?;
     }
     let help = "Requests whose response is not through; route `-`: not yet routed";
     let mut family = Family::gauges(encoder, "witgate_requests_in_flight", help)?;
     for series in all().filter(|series| *series.upstream == *NONE) {
         let [listener, route, _] = labels(series);
-        family.gauge(&[listener, route], series.in_flight.get())?;
+        family.gauge(&[listener, route], series.in_flight())?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
 use crate::telemetry::access::{End, Story};
-use crate::telemetry::metrics::NONE;
+use crate::telemetry::metrics::{Ended, Way};
 use crate::telemetry::record::{PluginCalls, Received, Share};
 
 /// Dropping it writes metrics, access log line and span. Until [`Ending::complete`] was called that means the client
@@ -86,14 +86,12 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let time = self.begun.elapsed();
         let received = self.received.as_ref().map_or(0, Received::bytes);
-        let Connection { telemetry, listener, .. } = &*self.connection;
+        let Connection { telemetry, listener, last_ended, last_begun, .. } = &*self.connection;
         let metrics = telemetry.metrics();
-        let route = if self.head.route.is_empty() { NONE } else { &self.head.route };
-        let upstream = self.upstream.as_deref().unwrap_or(NONE);
-        metrics
-            .with(listener, route, upstream, |series| series.count(self.status, time, received, self.sent));
+        let way = Way { listener, route: &self.head.route, upstream: self.upstream.as_ref() };
+        last_ended.count(metrics, &way, &Ended { status: self.status, time, received, sent: self.sent });
         if self.in_flight {
-            metrics.in_flight(listener, route, -1);
+            last_begun.in_flight(metrics, listener, &self.head.route, -1);
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
@@ -347,8 +345,7 @@ mod tests {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
         Arc::make_mut(&mut exchange.head).route = "a \"quoted\" route".into();
-        log.telemetry.metrics().in_flight("web", &exchange.head.route, 1);
-        exchange.record.in_flight = true;
+        exchange.count_in_flight();
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;
         assert!(during.contains(&format!("{gauge} 1")), "{during}");

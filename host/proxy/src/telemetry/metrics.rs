@@ -1,8 +1,7 @@
 //! Numbers: counted on each core, summed when somebody reads them.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
 use crate::fault::FaultKind;
+use crate::names::Named;
 use crate::telemetry::per_core::PerCore;
 
 /// The content type of [`Metrics::expose`].
@@ -31,40 +31,6 @@ const SERIES: usize = 4096;
 /// Upper bounds of the latency buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// A histogram of durations.
-#[derive(Debug, Default)]
-pub struct Durations(PerCore<DurationCells>);
-
-#[derive(Debug, Default)]
-struct DurationCells {
-    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
-}
-
-impl Durations {
-    /// Counts one.
-    pub fn observe(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let bucket =
-            LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
-        let cells = self.0.mine();
-        cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        cells.nanoseconds.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    /// The sum in seconds, the count, and the buckets by upper bound.
-    pub fn read(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds
-            .enumerate()
-            .map(|(index, bound)| (bound, self.0.sum(|cells| cells.buckets[index].load(Ordering::Relaxed))))
-            .collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        let nanoseconds = self.0.sum(|cells| cells.nanoseconds.load(Ordering::Relaxed));
-        (nanoseconds as f64 / 1e9, count, buckets)
-    }
-}
 
 /// A counter that may be used from every core.
 #[derive(Debug, Default)]
@@ -109,12 +75,19 @@ pub struct Series {
     pub(super) listener: Box<str>,
     pub(super) route: Box<str>,
     pub(super) upstream: Box<str>,
+    cells: PerCore<Cells>,
+}
+
+/// What one core counts, side by side: a request that is over touches two or three cache lines.
+#[derive(Debug, Default)]
+struct Cells {
     /// By class: 1xx to 5xx.
-    pub(super) classes: [Counter; 5],
-    pub(super) latency: Durations,
-    pub(super) received: Counter,
-    pub(super) sent: Counter,
-    pub(super) in_flight: Gauge,
+    classes: [AtomicU64; 5],
+    received: AtomicU64,
+    sent: AtomicU64,
+    in_flight: AtomicI64,
+    nanoseconds: AtomicU64,
+    buckets: [AtomicU64; LATENCY_BOUNDS.len() + 1],
 }
 
 impl Series {
@@ -123,22 +96,129 @@ impl Series {
             listener: listener.into(),
             route: route.into(),
             upstream: upstream.into(),
-            classes: Default::default(),
-            latency: Durations::default(),
-            received: Counter::default(),
-            sent: Counter::default(),
-            in_flight: Gauge::default(),
+            cells: PerCore::default(),
         }
     }
 
-    /// Counts one request that is over.
-    pub(super) fn count(&self, status: StatusCode, time: Duration, received: u64, sent: u64) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.classes[class].increment();
-        self.latency.observe(time);
-        self.received.add(received);
-        self.sent.add(sent);
+    fn count(&self, ended: &Ended) {
+        let cells = self.cells.mine();
+        let class = usize::from(ended.status.as_u16() / 100).clamp(1, 5) - 1;
+        cells.classes[class].fetch_add(1, Ordering::Relaxed);
+        let seconds = ended.time.as_secs_f64();
+        let bucket =
+            LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
+        cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        cells.nanoseconds.fetch_add(ended.time.as_nanos() as u64, Ordering::Relaxed);
+        if ended.received > 0 {
+            cells.received.fetch_add(ended.received, Ordering::Relaxed);
+        }
+        cells.sent.fetch_add(ended.sent, Ordering::Relaxed);
     }
+
+    fn add_in_flight(&self, change: i64) {
+        self.cells.mine().in_flight.fetch_add(change, Ordering::Relaxed);
+    }
+
+    fn sum(&self, read: impl Fn(&Cells) -> &AtomicU64) -> u64 {
+        self.cells.sum(|cells| read(cells).load(Ordering::Relaxed))
+    }
+
+    /// Requests that are over, by class: 1xx to 5xx.
+    pub(super) fn classes(&self) -> [u64; 5] {
+        std::array::from_fn(|class| self.sum(|cells| &cells.classes[class]))
+    }
+
+    /// Their time: the sum in seconds, the count, and the buckets by upper bound.
+    pub(super) fn latency(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds
+            .enumerate()
+            .map(|(index, bound)| (bound, self.sum(|cells| &cells.buckets[index])))
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        (self.sum(|cells| &cells.nanoseconds) as f64 / 1e9, count, buckets)
+    }
+
+    /// Bytes of request bodies.
+    pub(super) fn received(&self) -> u64 {
+        self.sum(|cells| &cells.received)
+    }
+
+    /// Bytes of response bodies.
+    pub(super) fn sent(&self) -> u64 {
+        self.sum(|cells| &cells.sent)
+    }
+
+    /// Requests whose response is not through.
+    pub(super) fn in_flight(&self) -> i64 {
+        self.cells.iter().map(|cells| cells.in_flight.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// The series that was used last, found again without its names being hashed: the requests of a connection mostly take
+/// one way. Names are told apart by where they are kept, and kept here, so that none can take the place of another.
+#[derive(Debug, Default)]
+pub(crate) struct LastSeries(RefCell<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    route: Arc<str>,
+    upstream: Option<Arc<str>>,
+    series: Arc<Series>,
+}
+
+impl LastSeries {
+    /// Counts one request that is over.
+    pub(super) fn count(&self, metrics: &Metrics, way: &Way<'_>, ended: &Ended) {
+        self.with(metrics, way, |series| series.count(ended));
+    }
+
+    /// A request of a route is in flight from now on (1), or no longer (-1).
+    pub(crate) fn in_flight(&self, metrics: &Metrics, listener: &str, route: &Arc<str>, change: i64) {
+        let way = Way { listener, route, upstream: None };
+        self.with(metrics, &way, |series| series.add_in_flight(change));
+    }
+
+    fn with(&self, metrics: &Metrics, way: &Way<'_>, work: impl FnOnce(&Series)) {
+        if let Some(known) = &*self.0.borrow()
+            && known.is(way)
+        {
+            return work(&known.series);
+        }
+        let series = metrics.series_of(way);
+        work(&series);
+        let (route, upstream) = (Arc::clone(way.route), way.upstream.cloned());
+        self.0.replace(Some(Known { route, upstream, series }));
+    }
+}
+
+impl Known {
+    fn is(&self, way: &Way<'_>) -> bool {
+        let same = match (&self.upstream, way.upstream) {
+            (Some(known), Some(upstream)) => Arc::ptr_eq(known, upstream),
+            (known, upstream) => known.is_none() && upstream.is_none(),
+        };
+        same && Arc::ptr_eq(&self.route, way.route)
+    }
+}
+
+/// Which way a request took.
+pub(super) struct Way<'a> {
+    pub(super) listener: &'a str,
+    /// Empty: none was found.
+    pub(super) route: &'a Arc<str>,
+    pub(super) upstream: Option<&'a Arc<str>>,
+}
+
+/// What there is to count of a request that is over.
+pub(super) struct Ended {
+    pub(super) status: StatusCode,
+    /// From its head to the end of its answer.
+    pub(super) time: Duration,
+    /// Bytes of its body.
+    pub(super) received: u64,
+    /// Bytes of its answer's body.
+    pub(super) sent: u64,
 }
 
 /// An open connection of a listener.
@@ -159,31 +239,7 @@ pub(super) struct Connections {
 }
 
 /// A table that is read on the path without a lock and grows rarely, behind one.
-type Table<V> = ArcSwap<Named<V>>;
-
-/// Values by names of the configuration. Nobody else chooses the names, so hashing them need not withstand an attacker.
-pub(super) type Named<V> = HashMap<Box<str>, V, BuildHasherDefault<NameHasher>>;
-
-/// FNV-1a with 64 bits.
-pub(super) struct NameHasher(u64);
-
-impl Default for NameHasher {
-    fn default() -> Self {
-        NameHasher(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+type Table<V> = ArcSwap<Named<Box<str>, V>>;
 
 /// Everything that is counted.
 #[derive(Default)]
@@ -218,11 +274,6 @@ impl Metrics {
         text
     }
 
-    /// A request of a route is in flight from now on (1), or no longer (-1).
-    pub(crate) fn in_flight(&self, listener: &str, route: &str, change: i64) {
-        self.with(listener, route, NONE, |series| series.in_flight.add(change));
-    }
-
     /// A connection was accepted; it counts as open until the guard is dropped.
     pub fn connection(&self, listener: &str) -> OpenConnection {
         let connections = self.entry(&self.connections, listener);
@@ -245,19 +296,14 @@ impl Metrics {
         self.faults[kind as usize].increment();
     }
 
-    /// Uses the series of a combination. It is borrowed rather than cloned: the count of references would be the one
-    /// thing in it that all cores write.
-    pub(super) fn with<R>(
-        &self,
-        listener: &str,
-        route: &str,
-        upstream: &str,
-        work: impl FnOnce(&Series) -> R,
-    ) -> R {
-        if let Some(series) = find(&self.series.load(), listener, route, upstream) {
-            return work(series);
+    /// The series of a way.
+    fn series_of(&self, way: &Way<'_>) -> Arc<Series> {
+        let route: &str = if way.route.is_empty() { NONE } else { way.route };
+        let upstream = way.upstream.map_or(NONE, |upstream| upstream);
+        if let Some(series) = find(&self.series.load(), way.listener, route, upstream) {
+            return Arc::clone(series);
         }
-        work(&self.grow(listener, route, upstream))
+        self.grow(way.listener, route, upstream)
     }
 
     /// A series that was not there. Happens once for each, behind a lock.
@@ -295,7 +341,7 @@ impl Metrics {
 }
 
 fn find<'a>(
-    table: &'a Named<Vec<Arc<Series>>>,
+    table: &'a Named<Box<str>, Vec<Arc<Series>>>,
     listener: &str,
     route: &str,
     upstream: &str,
@@ -311,21 +357,37 @@ mod tests {
     #[test]
     fn series_are_counted_apart_up_to_a_bound() {
         let metrics = Metrics::default();
-        let count = |route: &str, upstream: &str| {
-            metrics.with("web", route, upstream, |series| {
-                series.sent.increment();
-                (series.sent.get(), series.route.to_string())
-            })
+        let last = LastSeries::default();
+        let ended = Ended { status: StatusCode::OK, time: Duration::from_micros(400), received: 0, sent: 1 };
+        let count = |route: &Arc<str>, upstream: &Arc<str>| {
+            let way = Way { listener: "web", route, upstream: Some(upstream) };
+            last.count(&metrics, &way, &ended);
+            let series = metrics.series_of(&way);
+            (series.sent(), series.route.to_string())
         };
-        assert_eq!(count("users", "u1"), (1, "users".to_owned()));
-        assert_eq!(count("users", "u1"), (2, "users".to_owned()));
-        assert_eq!(count("users", "u2"), (1, "users".to_owned()));
+        let [users, u1, u2] = ["users", "u1", "u2"].map(Arc::<str>::from);
+        assert_eq!(count(&users, &u1), (1, "users".to_owned()));
+        assert_eq!(count(&users, &u1), (2, "users".to_owned()));
+        assert_eq!(count(&users, &u2), (1, "users".to_owned()));
+        assert_eq!(count(&users, &"u1".into()), (3, "users".to_owned()), "a name is what it says");
         for number in 0..SERIES {
-            count(&number.to_string(), "u");
+            count(&number.to_string().into(), &u1);
         }
-        assert_eq!(count("one more", "u").1, OTHERS);
+        assert_eq!(count(&"one more".into(), &u1).1, OTHERS);
         assert!(metrics.series.load().values().map(Vec::len).sum::<usize>() <= SERIES + 1);
-        assert_eq!(count("users", "u1").0, 3, "what was there stays");
+        assert_eq!(count(&users, &u1).0, 4, "what was there stays");
+    }
+
+    #[test]
+    fn requests_are_in_flight_on_their_route_whatever_came_between() {
+        let (metrics, last) = (Metrics::default(), LastSeries::default());
+        let [a, b] = ["a", "b"].map(Arc::<str>::from);
+        for (route, change) in [(&a, 1), (&b, 1), (&a, 1), (&b, -1), (&a, -1)] {
+            last.in_flight(&metrics, "web", route, change);
+        }
+        let in_flight =
+            |route| metrics.series_of(&Way { listener: "web", route, upstream: None }).in_flight();
+        assert_eq!((in_flight(&a), in_flight(&b)), (1, 0));
     }
 
     #[test]
@@ -343,13 +405,15 @@ mod tests {
 
     #[test]
     fn durations_fall_into_buckets() {
-        let durations = Durations::default();
-        durations.observe(Duration::from_micros(400));
-        durations.observe(Duration::from_secs(60));
-        let (sum, count, buckets) = durations.read();
+        let series = Series::new("web", "users", "u1");
+        for time in [Duration::from_micros(400), Duration::from_secs(60)] {
+            series.count(&Ended { status: StatusCode::NOT_FOUND, time, received: 7, sent: 0 });
+        }
+        let (sum, count, buckets) = series.latency();
         assert!((sum - 60.0004).abs() < 1e-6);
         assert_eq!(count, 2);
         assert_eq!(buckets[0], (0.0005, 1));
         assert_eq!(buckets[LATENCY_BOUNDS.len()].1, 1);
+        assert_eq!((series.classes(), series.received()), ([0, 0, 0, 2, 0], 14));
     }
 }

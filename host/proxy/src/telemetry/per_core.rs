@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 struct Padded<T>(T);
 
-/// One `T` for each core. The `T` is made of atomics; that a cell is seldom written by two threads makes it cheap, not
+/// One `T` for each core, and for some more if that makes their number a power of two. The `T` is made of atomics; that a cell is seldom written by two threads makes it cheap, not
 /// correct.
 #[derive(Debug)]
 pub struct PerCore<T> {
@@ -25,7 +25,7 @@ impl<T: Default> Default for PerCore<T> {
 impl<T> PerCore<T> {
     /// The cell of the calling thread.
     pub fn mine(&self) -> &T {
-        &self.cells[slot() % self.cells.len()].0
+        &self.cells[slot() & (self.cells.len() - 1)].0
     }
 
     /// All cells.
@@ -42,7 +42,9 @@ impl<T> PerCore<T> {
 /// Asked once: the answer is read from files, and there may be ten thousand endpoints with cells.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64))
+    *CORES.get_or_init(|| {
+        std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64).next_power_of_two()
+    })
 }
 
 /// A number of its own for each thread: the workers are started one after the other, so theirs differ modulo the number

@@ -73,18 +73,14 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
 /// Writes the identity headers an upstream is to see. Copies from elsewhere are removed first, even though they have
 /// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
-    let gateway = &exchange.snapshot.config.gateway;
-    if gateway.identity_headers.is_empty() {
-        return Ok(());
-    }
     let head = Arc::make_mut(&mut exchange.head);
-    for (name, source) in &gateway.identity_headers {
+    for (name, source) in &exchange.snapshot.identity_headers {
         head.headers.remove(name);
         let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else { continue };
-        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(text)) {
-            (Ok(name), Ok(value)) => head.headers.insert(name, value),
-            _ => return Err(Fault::new(FaultKind::Internal).cause("an identity header cannot be written")),
+        let Ok(value) = HeaderValue::from_str(text) else {
+            return Err(Fault::new(FaultKind::Internal).cause("an identity header cannot be written"));
         };
+        head.headers.insert(name, value);
     }
     Ok(())
 }

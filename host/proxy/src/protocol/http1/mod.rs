@@ -136,7 +136,8 @@ async fn answered<T: Transport>(
     request: Request<Body>,
     side: Option<Side>,
 ) -> Option<Response<Body>> {
-    let mut walk = Box::into_pin(Box::write(Box::new_uninit(), service::answer(connection.clone(), request, side)));
+    let mut walk =
+        Box::into_pin(Box::write(Box::new_uninit(), service::answer(connection.clone(), request, side)));
     poll_fn(|context| match walk.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),

@@ -5,7 +5,9 @@
 //! folded, a value has no control byte, and what says where the body ends says it once. Names and values become those
 //! of a checked header map; nothing received is ever passed on as it came.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
 
@@ -17,6 +19,8 @@ use crate::upstream::response;
 const HEAD_BYTES: usize = 128 * 1024;
 /// Fields of one head, or of the trailers.
 const FIELDS: usize = 100;
+/// Room in the map for what the gateway adds.
+const OWN_FIELDS: usize = 3;
 /// Interim answers (1xx) that are passed over before the answer.
 const INTERIM: u8 = 16;
 /// What every head begins with.
@@ -46,8 +50,7 @@ pub(in crate::upstream) struct Head {
 /// Reads one answer's head, however its bytes trickle in. Interim answers are passed over.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
-    lines: Lines,
-    head: Option<Parts>,
+    reader: SectionReader,
     interim: u8,
 }
 
@@ -57,7 +60,6 @@ struct Parts {
     status: StatusCode,
     version: Version,
     headers: HeaderMap,
-    fields: usize,
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -88,25 +90,16 @@ impl HeadReader {
         asked: Asked,
     ) -> Result<Option<Head>, &'static str> {
         loop {
-            let Some(head) = &mut self.head else {
-                let seen = arrived.len().min(BEGIN.len());
-                if arrived[..seen] != BEGIN[..seen] {
-                    return Err("what came is no HTTP/1 answer");
-                }
-                let Some(line) = self.lines.next(arrived)? else { return Ok(None) };
-                self.head = Some(Parts::begin(&line)?);
-                continue;
-            };
-            let Some(line) = self.lines.next(arrived)? else { return Ok(None) };
-            if !line.is_empty() {
-                head.field(line)?;
-                continue;
+            let seen = arrived.len().min(BEGIN.len());
+            if arrived[..seen] != BEGIN[..seen] {
+                return Err("what came is no HTTP/1 answer");
             }
-            let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-            let interim = head.status.is_informational() && !switching;
-            let head = self.head.take().map(|head| head.finish(asked)).transpose()?;
+            let Some(section) = self.reader.take(arrived)? else { return Ok(None) };
+            let parts = Parts::read(&section)?;
+            let interim = parts.status.is_informational() && parts.status != StatusCode::SWITCHING_PROTOCOLS;
+            let head = parts.finish(asked)?;
             if !interim {
-                return Ok(head);
+                return Ok(Some(head));
             }
             self.interim += 1;
             if self.interim > INTERIM {
@@ -117,13 +110,24 @@ impl HeadReader {
 
     /// Whether anything was taken.
     pub(super) fn has_begun(&self) -> bool {
-        self.lines.bytes > 0
+        self.reader.taken > 0
     }
 }
 
 impl Parts {
+    fn read(section: &Section) -> Result<Self, &'static str> {
+        let mut lines = section.lines();
+        let status = lines.next().unwrap_or_default();
+        let mut parts = Parts::begin(&section.bytes[status], section.lines + OWN_FIELDS)?;
+        for line in lines {
+            let (name, value) = section.field(line)?;
+            parts.field(name, value)?;
+        }
+        Ok(parts)
+    }
+
     /// Reads a status line (RFC 9112 section 4). The space before a reason that is missing may be missing too.
-    fn begin(line: &[u8]) -> Result<Self, &'static str> {
+    fn begin(line: &[u8], room: usize) -> Result<Self, &'static str> {
         let version = match line.get(BEGIN.len()) {
             Some(b'1') => Version::HTTP_11,
             Some(b'0') => Version::HTTP_10,
@@ -142,8 +146,7 @@ impl Parts {
         Ok(Parts {
             status: StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?,
             version,
-            headers: HeaderMap::with_capacity(12),
-            fields: 0,
+            headers: HeaderMap::with_capacity(room),
             length: None,
             chunked: false,
             close: false,
@@ -152,12 +155,7 @@ impl Parts {
         })
     }
 
-    fn field(&mut self, line: Bytes) -> Result<(), &'static str> {
-        self.fields += 1;
-        if self.fields > FIELDS {
-            return Err("too many header fields");
-        }
-        let (name, value) = field(line)?;
+    fn field(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), &'static str> {
         match name {
             CONTENT_LENGTH => return self.length(value),
             TRANSFER_ENCODING => return self.coding(&value),
@@ -239,11 +237,7 @@ impl Parts {
 
 /// Reads trailers (RFC 9112 section 7.1.2), which have the form of headers.
 #[derive(Debug, Default)]
-pub(super) struct TrailerReader {
-    lines: Lines,
-    headers: HeaderMap,
-    fields: usize,
-}
+pub(super) struct TrailerReader(SectionReader);
 
 impl TrailerReader {
     /// Takes out of `arrived` what belongs to the trailers. `None` asks for more.
@@ -251,72 +245,93 @@ impl TrailerReader {
     /// # Errors
     /// What is wrong.
     pub(super) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
-        while let Some(line) = self.lines.next(arrived)? {
-            if line.is_empty() {
-                return Ok(Some(std::mem::take(&mut self.headers)));
-            }
-            self.fields += 1;
-            if self.fields > FIELDS {
-                return Err("too many trailer fields");
-            }
-            let (name, value) = field(line)?;
+        let Some(section) = self.0.take(arrived)? else { return Ok(None) };
+        if section.lines > FIELDS {
+            return Err("too many trailer fields");
+        }
+        let mut headers = HeaderMap::with_capacity(section.lines);
+        for line in section.lines() {
+            let (name, value) = section.field(line)?;
             // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
             if name != CONTENT_LENGTH && !response::is_hop_by_hop(&name) {
-                self.headers.append(name, value);
+                headers.append(name, value);
             }
         }
-        Ok(None)
+        Ok(Some(headers))
     }
 }
 
-/// Lines, each of which ends in CR LF.
+/// Finds the end of a section however its bytes trickle in.
 #[derive(Debug, Default)]
-struct Lines {
-    /// How far the line under way was searched for its end.
+struct SectionReader {
+    /// Where the line under way begins.
+    at: usize,
+    /// How far it was searched for its end.
     searched: usize,
-    /// Bytes of the lines taken.
-    bytes: usize,
+    /// Lines before it.
+    lines: usize,
+    /// Bytes of the sections taken.
+    taken: usize,
 }
 
-impl Lines {
-    /// Takes the next line out, without its end.
-    fn next(&mut self, arrived: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
-        let Some(end) = memchr::memchr(b'\n', &arrived[self.searched..]) else {
-            self.searched = arrived.len();
-            if self.bytes + self.searched > HEAD_BYTES {
+impl SectionReader {
+    /// Takes a section out, once all of it has arrived.
+    fn take(&mut self, arrived: &mut BytesMut) -> Result<Option<Section>, &'static str> {
+        loop {
+            let end = memchr::memchr(b'\n', &arrived[self.searched..]).map(|end| self.searched + end);
+            self.searched = end.map_or(arrived.len(), |end| end + 1);
+            if self.taken + self.searched > HEAD_BYTES {
                 return Err("the head is too large");
             }
-            return Ok(None);
-        };
-        let end = std::mem::take(&mut self.searched) + end;
-        self.bytes += end + 1;
-        if self.bytes > HEAD_BYTES {
-            return Err("the head is too large");
+            let Some(end) = end else { return Ok(None) };
+            if end == self.at || arrived[end - 1] != b'\r' {
+                return Err("a line ends without CR");
+            }
+            if end == self.at + 1 {
+                break;
+            }
+            self.at = self.searched;
+            self.lines += 1;
+            // A status line goes before the fields of a head.
+            if self.lines > 1 + FIELDS {
+                return Err("too many header fields");
+            }
         }
-        if end == 0 || arrived[end - 1] != b'\r' {
-            return Err("a line ends without CR");
-        }
-        if end == 1 {
-            arrived.advance(2);
-            return Ok(Some(Bytes::new()));
-        }
-        let mut line = arrived.split_to(end + 1).freeze();
-        line.truncate(end - 1);
-        Ok(Some(line))
+        let section = Section { bytes: arrived.split_to(self.searched).freeze(), lines: self.lines };
+        *self = SectionReader { taken: self.taken + self.searched, ..SectionReader::default() };
+        Ok(Some(section))
     }
 }
 
-/// A field line (RFC 9112 section 5). The value stays where it arrived; what it holds is checked.
-fn field(mut line: Bytes) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let colon = memchr::memchr(b':', &line).ok_or("a header line has no colon")?;
-    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
-    let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| "a header name is malformed")?;
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let end = line.iter().rposition(|byte| !blank(byte)).map_or(0, |last| last + 1);
-    let begin = line[colon + 1..].iter().position(|byte| !blank(byte));
-    let begin = begin.map_or(end, |blanks| colon + 1 + blanks);
-    line.truncate(end);
-    line.advance(begin.min(end));
-    let value = HeaderValue::from_maybe_shared(line).map_err(|_| "a header value has a control byte")?;
-    Ok((name, value))
+/// The lines of a head or of trailers, each of which ends in CR LF, and an empty one behind them.
+struct Section {
+    bytes: Bytes,
+    lines: usize,
+}
+
+impl Section {
+    /// Where each line is, without its end; the empty one is left out.
+    fn lines(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut at = 0;
+        let line = move |end| std::mem::replace(&mut at, end + 1)..end - 1;
+        memchr::memchr_iter(b'\n', &self.bytes).map(line).take(self.lines)
+    }
+
+    /// A field line (RFC 9112 section 5). The value stays where it arrived; what it holds is checked.
+    fn field(&self, line: Range<usize>) -> Result<(HeaderName, HeaderValue), &'static str> {
+        let text = &self.bytes[line.clone()];
+        let colon = memchr::memchr(b':', text).ok_or("a header line has no colon")?;
+        // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
+        let name = HeaderName::from_bytes(&text[..colon]).map_err(|_| "a header name is malformed")?;
+        let filled = |byte: &u8| !matches!(byte, b' ' | b'\t');
+        let value = match text[colon + 1..].iter().position(filled) {
+            Some(blanks) => {
+                let end = text.iter().rposition(filled).map_or(line.end, |last| line.start + last + 1);
+                self.bytes.slice(line.start + colon + 1 + blanks..end)
+            }
+            None => Bytes::new(),
+        };
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| "a header value has a control byte")?;
+        Ok((name, value))
+    }
 }
