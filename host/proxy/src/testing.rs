@@ -108,6 +108,12 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     }
 }
 
+/// A response as its exchange hands it out.
+pub(crate) fn finished(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
+    exchange.finish(&mut response);
+    response
+}
+
 /// A request head from [`CLIENT`] to `a.example`.
 pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHead {
     let target = PathAndQuery::try_from(target).expect("a test's target");

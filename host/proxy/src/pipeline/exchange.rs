@@ -128,12 +128,12 @@ impl Exchange {
         fault.into_response(&self.head.request_id, &self.head.method)
     }
 
-    /// Hands the response out; the record is written when its last byte is through or the client is gone.
-    pub fn finish(self, mut response: Response<Body>) -> Response<Body> {
+    /// Makes the response one to hand out: the record is written when its last byte is through or the client is gone.
+    pub fn finish(&mut self, response: &mut Response<Body>) {
         if let Ok(id) = HeaderValue::from_str(&self.head.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        ending::finish(self, response)
+        ending::finish(self, response);
     }
 }
 

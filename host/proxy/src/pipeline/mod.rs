@@ -91,27 +91,31 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
 
 /// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up
 /// replaces the response.
-pub async fn ascend(exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
-    let Some(route) = exchange.route.clone() else { return response };
-    response = leave(exchange, &route, Place::Origin, response);
+pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
+    let Some(route) = exchange.route.clone() else { return };
+    leave(exchange, &route, Place::Origin, response);
     if !exchange.transformations.is_empty() {
         // Boxed, so that requests without transformations do not carry its state around.
-        response = Box::pin(transform(exchange, &route, response)).await;
+        Box::pin(transform(exchange, &route, response)).await;
     }
     for (name, value) in &exchange.response_headers {
         response.headers_mut().append(name, value.clone());
     }
-    leave(exchange, &route, Place::Edge, response)
+    leave(exchange, &route, Place::Edge, response);
 }
 
 /// Lets the transformations have their turns; the fault of one is a response to those that have not.
-async fn transform(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
+async fn transform(exchange: &mut Exchange, route: &Route, response: &mut Response<Body>) {
     loop {
-        match transformation::response(exchange, route, response).await {
-            Ok(response) => return response,
+        let shown = std::mem::take(response);
+        match transformation::response(exchange, route, shown).await {
+            Ok(shown) => {
+                *response = shown;
+                return;
+            }
             Err(fault) => {
                 exchange.local_response = true;
-                response = exchange.fault(fault);
+                *response = exchange.fault(fault);
             }
         }
     }
@@ -130,21 +134,15 @@ fn enter(exchange: &mut Exchange, route: &Route, place: Place, mut body: Body) -
 }
 
 /// Leaves the filters of one place that were entered, in reverse.
-fn leave(
-    exchange: &mut Exchange,
-    route: &Route,
-    place: Place,
-    mut response: Response<Body>,
-) -> Response<Body> {
+fn leave(exchange: &mut Exchange, route: &Route, place: Place, response: &mut Response<Body>) {
     let filters = stage(route, place);
     let entered = match place {
         Place::Edge => exchange.filters_entered,
         Place::Origin => exchange.filters_entered.saturating_sub(stage(route, Place::Edge).len()),
     };
     for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
-        response = filter.response(exchange, response);
+        *response = filter.response(exchange, std::mem::take(response));
     }
-    response
 }
 
 /// The route's filters of one place: edge filters stand first.

@@ -8,9 +8,8 @@ use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use http::HeaderValue;
 use http::header::HOST;
-use http::request::Parts;
+use http::{HeaderValue, Request};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use witgate_config::model::Limits;
@@ -122,17 +121,17 @@ impl Connection {
     ///
     /// # Errors
     /// As [`authority::of`].
-    pub(crate) fn authority(&self, request: &Parts) -> Result<Authority, Fault> {
-        let mut hosts = request.headers.get_all(HOST).iter();
-        let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri.authority()) else {
-            return authority::of(&request.uri, &request.headers, request.version);
+    pub(crate) fn authority<B>(&self, request: &Request<B>) -> Result<Authority, Fault> {
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().authority()) else {
+            return authority::of(request.uri(), request.headers(), request.version());
         };
         if let Some((known, authority)) = &*self.last_host.borrow()
             && known == host
         {
             return Ok(authority.clone());
         }
-        let found = authority::of(&request.uri, &request.headers, request.version)?;
+        let found = authority::of(request.uri(), request.headers(), request.version())?;
         // A copy: the value itself would keep the bytes of its whole head.
         if let Ok(known) = HeaderValue::from_bytes(host.as_bytes()) {
             self.last_host.replace(Some((known, found.clone())));

@@ -114,7 +114,7 @@ fn answer(
     async move {
         let mut request = request.map(Body::Incoming);
         let side = request.extensions_mut().remove::<OnUpgrade>().map(Side::Hyper);
-        let mut response = service::answer(connection, request, side).await;
+        let mut response = service::answer(connection, &mut request, side).await;
         for name in &OTHER_VERSION {
             response.headers_mut().remove(name);
         }

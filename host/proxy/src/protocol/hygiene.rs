@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use hyper::ext::Protocol;
 use witgate_config::model::EncodedSlashes;
 
@@ -28,7 +28,7 @@ use crate::telemetry::trace::{self, TraceContext};
 /// A request that was let in.
 pub struct Admitted {
     connection: Rc<Connection>,
-    head: RequestHead,
+    head: Arc<RequestHead>,
     version: Version,
     body: Body,
     switch: Option<(HeaderValue, Side)>,
@@ -47,7 +47,7 @@ impl Admitted {
 /// A request that was not let in.
 pub struct Refusal {
     fault: Fault,
-    head: Box<RequestHead>,
+    head: Arc<RequestHead>,
     version: Version,
 }
 
@@ -76,27 +76,28 @@ impl Refusal {
             request_id: trace::request_id(&HeaderMap::new(), false),
             trace: TraceContext::from_headers(&HeaderMap::new(), 0.0),
         };
-        Refusal { fault, head: Box::new(head), version }
+        Refusal { fault, head: Arc::new(head), version }
     }
 
     /// The answer; it is recorded like any other, without a route.
     pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
-        let mut exchange = begin(connection.clone(), snapshot.clone(), *self.head, self.version);
-        let response = exchange.fault(self.fault);
-        exchange.finish(response)
+        let mut exchange = begin(connection.clone(), snapshot.clone(), self.head, self.version);
+        let mut response = exchange.fault(self.fault);
+        exchange.finish(&mut response);
+        response
     }
 }
 
 fn begin(
     connection: Rc<Connection>,
     snapshot: Arc<Snapshot>,
-    head: RequestHead,
+    head: Arc<RequestHead>,
     version: Version,
 ) -> Exchange {
     Exchange {
         connection,
         snapshot,
-        head: Arc::new(head),
+        head,
         route: None,
         begun: Instant::now(),
         timeout: None,
@@ -114,27 +115,29 @@ fn begin(
     }
 }
 
-/// Checks and normalises a request head; `client` is the client's side of a tunnel it may ask for.
+/// Checks and normalises a request head, of which it takes what it needs; `client` is the client's side of a tunnel it may ask for.
 ///
 /// # Errors
 /// A refusal with the fault to answer.
 pub fn admit(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     client: Option<Side>,
 ) -> Result<Admitted, Refusal> {
-    let (mut parts, body) = request.into_parts();
-    let method = parts.method.clone();
-    match head(connection, snapshot, &mut parts) {
+    let method = request.method().clone();
+    match head(connection, snapshot, request) {
         Ok((head, protocol)) => Ok(Admitted {
             connection: connection.clone(),
             head,
-            version: parts.version,
-            body: if http_body::Body::is_end_stream(&body) { Body::Empty } else { body },
+            version: request.version(),
+            body: match std::mem::replace(request.body_mut(), Body::Empty) {
+                body if http_body::Body::is_end_stream(&body) => Body::Empty,
+                body => body,
+            },
             switch: protocol.zip(client),
         }),
-        Err(fault) => Err(Refusal::new(connection, method, parts.version, fault)),
+        Err(fault) => Err(Refusal::new(connection, method, request.version(), fault)),
     }
 }
 
@@ -142,29 +145,29 @@ pub fn admit(
 fn head(
     connection: &Connection,
     snapshot: &Snapshot,
-    parts: &mut request::Parts,
-) -> Result<(RequestHead, Option<HeaderValue>), Fault> {
+    request: &mut Request<Body>,
+) -> Result<(Arc<RequestHead>, Option<HeaderValue>), Fault> {
     let config = &snapshot.config;
     let gateway = &config.gateway;
     let sample = config.telemetry.otlp.as_ref().map_or(0.0, |otlp| otlp.sample);
-    if parts.version == Version::HTTP_2 {
-        check_sizes(connection, parts)?;
-        check_values(&parts.headers)?;
+    if request.version() == Version::HTTP_2 {
+        check_sizes(connection, request)?;
+        check_values(request.headers())?;
     }
-    let census = Census::take(&parts.headers, gateway.underscores_in_headers)?;
+    let census = Census::take(request.headers(), gateway.underscores_in_headers)?;
     if census.framing {
-        check_framing(&parts.headers)?;
+        check_framing(request.headers())?;
     }
-    let authority = connection.authority(parts)?;
-    let connects = extended_connect(parts)?;
-    let (received_target, target) = target(parts, gateway.encoded_slashes)?;
-    let mut headers = std::mem::take(&mut parts.headers);
+    let authority = connection.authority(request)?;
+    let connects = extended_connect(request)?;
+    let (received_target, target) = target(request, gateway.encoded_slashes)?;
+    let mut headers = std::mem::take(request.headers_mut());
     let upgrade = match census.hop_by_hop {
-        true => strip_hop_by_hop(&mut headers, parts.version)?,
+        true => strip_hop_by_hop(&mut headers, request.version())?,
         false => None,
     };
     let upgrade = upgrade.or(connects);
-    if parts.version == Version::HTTP_2 && upgrade.is_some() {
+    if request.version() == Version::HTTP_2 && upgrade.is_some() {
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
     for (name, _) in &snapshot.identity_headers {
@@ -184,8 +187,8 @@ fn head(
     } else {
         forwarded::tell(&mut headers, connection, &authority)
     };
-    let head = RequestHead {
-        method: parts.method.clone(),
+    let head = Arc::new(RequestHead {
+        method: request.method().clone(),
         target,
         received_target,
         upstream_target: None,
@@ -200,17 +203,17 @@ fn head(
         request_id: trace::request_id(&headers, trusted),
         trace: TraceContext::from_headers(&headers, sample),
         headers,
-    };
+    });
     Ok((head, upgrade))
 }
 
 /// A WebSocket over HTTP/2 (RFC 8441) becomes what it is over HTTP/1.1: a GET that asks to switch protocols.
-fn extended_connect(parts: &mut request::Parts) -> Result<Option<HeaderValue>, Fault> {
-    let Some(protocol) = parts.extensions.get::<Protocol>() else { return Ok(None) };
-    if parts.method != Method::CONNECT || protocol.as_str() != "websocket" {
+fn extended_connect(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Fault> {
+    let Some(protocol) = request.extensions().get::<Protocol>() else { return Ok(None) };
+    if request.method() != Method::CONNECT || protocol.as_str() != "websocket" {
         return Err(bad("only `websocket` may be spoken over CONNECT"));
     }
-    parts.method = Method::GET;
+    *request.method_mut() = Method::GET;
     Ok(Some(HeaderValue::from_static("websocket")))
 }
 
@@ -227,18 +230,18 @@ fn websocket_key() -> HeaderValue {
 }
 
 /// Limits that HTTP/1.1 has met on its way in already; HTTP/2 meets them here.
-fn check_sizes(connection: &Connection, parts: &request::Parts) -> Result<(), Fault> {
+fn check_sizes(connection: &Connection, request: &Request<Body>) -> Result<(), Fault> {
     let limits = &connection.limits;
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.url_bytes {
         return Err(Fault::new(FaultKind::TargetTooLong));
     }
-    if parts.headers.len() > limits.headers {
+    if request.headers().len() > limits.headers {
         return Err(Fault::new(FaultKind::HeadersTooLarge).detail("too many header fields"));
     }
     // RFC 9113 section 6.5.2 counts 32 bytes for each field, so that many tiny fields are not free.
     let bytes =
-        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
     if bytes > limits.header_bytes {
         return Err(Fault::new(FaultKind::HeadersTooLarge));
     }
@@ -325,16 +328,16 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
 }
 
 /// The path and query as received, and in their one form.
-fn target(parts: &request::Parts, slashes: EncodedSlashes) -> Result<(PathAndQuery, PathAndQuery), Fault> {
-    if parts.method == Method::CONNECT {
+fn target(request: &Request<Body>, slashes: EncodedSlashes) -> Result<(PathAndQuery, PathAndQuery), Fault> {
+    if request.method() == Method::CONNECT {
         return Err(bad("CONNECT is not served: this is no forward proxy"));
     }
-    let received = match parts.uri.path_and_query() {
+    let received = match request.uri().path_and_query() {
         Some(received) => received.clone(),
         None => PathAndQuery::from_static("/"),
     };
     if received.as_str() == "*" {
-        if parts.method != Method::OPTIONS {
+        if request.method() != Method::OPTIONS {
             return Err(bad("only OPTIONS may ask about `*`"));
         }
         // OPTIONS about the server as a whole is a question to this server: it is routed like the root.

@@ -17,7 +17,7 @@ use crate::serve::serve;
 /// request and nothing else.
 pub(crate) async fn answer(
     connection: Rc<Connection>,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     side: Option<Side>,
 ) -> Response<Body> {
     let (method, version) = (request.method().clone(), request.version());

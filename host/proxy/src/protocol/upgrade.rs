@@ -110,14 +110,16 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// If the response is a 101 that the client asked for, joins both sides once it is sent; otherwise hands it on.
-pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Response<Body>) -> Response<Body> {
+/// If the response is a 101 that the client asked for, joins both sides once it is sent.
+pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return response;
+        return;
     }
     let upstream = exchange.upstream_side.take();
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
-        return exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
+        *response =
+            exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
+        return;
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
@@ -126,8 +128,7 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Respons
     };
     tokio::task::spawn_local(tunnel.run(client, upstream));
     *response.body_mut() = Body::Empty;
-    announce(&mut response, exchange.version, protocol);
-    response
+    announce(response, exchange.version, protocol);
 }
 
 /// Says to the client that the switch is made, in the words of its version (RFC 9110 section 7.8, RFC 8441 section 5).

@@ -122,29 +122,26 @@ impl Drop for Exchange {
 }
 
 /// See [`Exchange::finish`].
-pub(crate) fn finish(mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
+pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     if exchange.record.taken {
-        return response;
+        return;
     }
     let bodiless = exchange.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut ending = Ending::take(&mut exchange, response.status());
-    let (mut parts, body) = response.into_parts();
+    let mut ending = Ending::take(exchange, response.status());
+    let body = std::mem::replace(response.body_mut(), Body::Empty);
     if bodiless {
         // The body of such a response is dropped unread, which must not look like a client that went away.
         if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
         ending.complete();
-        return Response::from_parts(parts, Body::Empty);
+        return;
     }
     match body {
-        Body::Empty => {
-            ending.complete();
-            Response::from_parts(parts, Body::Empty)
-        }
-        body => Response::from_parts(parts, Body::wrap(RecordedBody { inner: body, ending: Some(ending) })),
+        Body::Empty => ending.complete(),
+        body => *response.body_mut() = Body::wrap(RecordedBody { inner: body, ending: Some(ending) }),
     }
 }
 
@@ -261,7 +258,7 @@ mod tests {
         };
         exchange.record.plugins.push(call);
         let body = testing::chunks(vec![Ok(b"hello "), Ok(b"world")]);
-        let response = exchange.finish(Response::new(body));
+        let response = testing::finished(exchange, Response::new(body));
         assert!(response.headers().contains_key("x-request-id"));
         assert!(log.lines().is_empty());
         testing::run(testing::bytes(response.into_body())).expect("a body");
@@ -285,12 +282,12 @@ mod tests {
         drop(log.exchange(Method::GET, "/before"));
 
         let body = testing::chunks(vec![Ok(b"half"), Ok(b"never read")]);
-        let mut response = log.exchange(Method::GET, "/during").finish(Response::new(body));
+        let mut response = testing::finished(log.exchange(Method::GET, "/during"), Response::new(body));
         testing::run(http_body_util::BodyExt::frame(response.body_mut())).expect("a frame").expect("bytes");
         drop(response);
 
         let body = testing::chunks(vec![Ok(b"half"), Err("reset")]);
-        let response = log.exchange(Method::GET, "/cut").finish(Response::new(body));
+        let response = testing::finished(log.exchange(Method::GET, "/cut"), Response::new(body));
         testing::run(testing::bytes(response.into_body())).expect_err("the body's failure");
 
         let lines = log.lines();
@@ -315,7 +312,7 @@ mod tests {
         let mut exchange = log.exchange(Method::GET, "/");
         let fault = Fault::new(FaultKind::UpstreamUnreachable).cause("10.0.0.1:80 refused");
         let response = exchange.fault(fault);
-        let response = exchange.finish(response);
+        let response = testing::finished(exchange, response);
         assert_eq!(response.status(), 502);
         assert_eq!(response.headers()["proxy-status"], "witgate; error=connection_refused");
         let id = response.headers()["x-request-id"].clone();
@@ -332,8 +329,10 @@ mod tests {
     #[test]
     fn head_has_the_length_but_not_the_body() {
         let log = Log::open();
-        let response =
-            log.exchange(Method::HEAD, "/").finish(Response::new(Body::from(Bytes::from_static(b"12345"))));
+        let response = testing::finished(
+            log.exchange(Method::HEAD, "/"),
+            Response::new(Body::from(Bytes::from_static(b"12345"))),
+        );
         assert_eq!(response.headers()["content-length"], "5");
         assert!(response.body().is_end_stream());
         drop(response);
@@ -349,7 +348,7 @@ mod tests {
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;
         assert!(during.contains(&format!("{gauge} 1")), "{during}");
-        drop(exchange.finish(Response::new(Body::Empty)));
+        drop(testing::finished(exchange, Response::new(Body::Empty)));
         let after = log.telemetry.metrics().expose();
         assert!(after.contains(&format!("{gauge} 0")), "{after}");
         let labels = r#"listener="web",route="a \"quoted\" route",upstream="-""#;

@@ -157,10 +157,17 @@ impl Attempt {
         self.sent.get().then(|| self.elapsed())
     }
 
-    /// The request is about to be sent, on a connection that is there.
-    pub(super) fn begin(&self) -> Instant {
-        self.sent.set(true);
-        self.begun.set(Instant::now());
+    /// When the request was begun to be sent; until then, when the endpoint was picked.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun.get()
+    }
+
+    /// The request is about to be sent, on a connection that is there. Where nothing was waited for since the endpoint was
+    /// picked, it is still the same time.
+    pub(super) fn begin(&self, waited: bool) -> Instant {
+        if self.sent.replace(true) || waited {
+            self.begun.set(Instant::now());
+        }
         self.begun.get()
     }
 
@@ -170,10 +177,10 @@ impl Attempt {
         self.due.set(deadline);
     }
 
-    /// A response head came that speaks for the endpoint.
-    pub(super) fn answered(&self, status: StatusCode) {
+    /// A response head came that speaks for the endpoint, so long after the request was begun to be sent.
+    pub(super) fn answered(&self, status: StatusCode, within: Duration) {
         self.status.set(Some(status));
-        tell(self, Sign::Answered { within: self.elapsed(), status });
+        tell(self, Sign::Answered { within, status });
     }
 
     /// The whole response came.

@@ -58,9 +58,9 @@ pub(super) struct Clock {
 
 impl Underway {
     /// The response was read to its end.
-    fn finish(self) {
+    fn finish(self, now: Instant) {
         self.attempt.completed();
-        self.lease.give_back(&self.attempt);
+        self.lease.give_back(&self.attempt, now);
     }
 }
 
@@ -81,23 +81,23 @@ impl Download {
     }
 
     /// The body as the rest of the gateway sees it. What has arrived with the head already is not wrapped, and its
-    /// connection is free at once.
-    pub(super) fn begin(mut self) -> Result<Body, Fault> {
+    /// connection is free at once, which is `now`.
+    pub(super) fn begin(mut self, now: Instant) -> Result<Body, Fault> {
         if self.is_over() {
-            self.finish();
+            self.finish(now);
             return Ok(Body::Empty);
         }
         // Whoever waits for the next piece says so by asking for it.
         match self.poll_source(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Ok(Body::wrap(self)),
             Poll::Ready(None) => {
-                self.finish();
+                self.finish(now);
                 Ok(Body::Empty)
             }
             Poll::Ready(Some(Err(fault))) => Err(self.break_off(fault)),
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) if self.is_over() => {
-                    self.finish();
+                    self.finish(now);
                     Ok(Body::from(data))
                 }
                 Ok(data) => Ok(Body::wrap(Resumed::new(Frame::data(data), self))),
@@ -128,9 +128,9 @@ impl Download {
         }
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Instant) {
         if let Some(exchange) = self.exchange.take() {
-            exchange.finish();
+            exchange.finish(now);
         }
     }
 
@@ -182,12 +182,12 @@ impl HttpBody for Download {
             Poll::Ready(Some(Ok(frame))) => {
                 this.clock.last = None;
                 if this.is_over() {
-                    this.finish();
+                    this.finish(Instant::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                this.finish();
+                this.finish(Instant::now());
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(fault))) => Poll::Ready(Some(Err(Box::new(this.break_off(fault))))),

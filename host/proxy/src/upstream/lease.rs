@@ -1,7 +1,7 @@
 //! A connection in use by one request, and how a request comes by one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use witgate_config::model::UpstreamProtocol;
 
@@ -29,6 +29,8 @@ pub(super) struct Lease {
     connection: Option<Connection>,
     /// Whether it served a request before: then the endpoint may have closed it in the meantime.
     pub(super) reused: bool,
+    /// Whether time has passed until it was there.
+    pub(super) waited: bool,
 }
 
 impl Lease {
@@ -36,23 +38,21 @@ impl Lease {
     ///
     /// # Errors
     /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `UpstreamOverloaded`; all unsent.
-    pub(super) async fn take(
-        upstream: &Arc<Upstream>,
-        endpoint: &Arc<Endpoint>,
-        fresh: bool,
-    ) -> Result<Lease, Fault> {
+    pub(super) async fn take(attempt: &Attempt, fresh: bool) -> Result<Lease, Fault> {
+        let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
         let http2 = upstream.config.protocol == UpstreamProtocol::Http2;
-        let lease = |connection, reused| Lease {
+        let lease = |connection, reused, waited| Lease {
             home: http2.then(|| (upstream.clone(), endpoint.clone())),
             connection: Some(connection),
             reused,
+            waited,
         };
-        if !fresh && let Some(connection) = take_idle(upstream, endpoint).await {
-            return Ok(lease(connection, true));
+        if !fresh && let Some((connection, waited)) = take_idle(attempt).await {
+            return Ok(lease(connection, true, waited));
         }
         // Boxed, since it is rare and large: otherwise every request would carry room for it.
         let (connection, reused) = Box::pin(obtain(upstream, endpoint, fresh)).await?;
-        Ok(lease(connection, reused))
+        Ok(lease(connection, reused, true))
     }
 
     /// The connection.
@@ -70,12 +70,12 @@ impl Lease {
 
     /// The response was read to its end. One that ends before the request does ends an HTTP/1.1 connection: what is left
     /// of the request is not read. So does a response that says so, or behind which more came.
-    pub(super) fn give_back(mut self, attempt: &Attempt) {
+    pub(super) fn give_back(mut self, attempt: &Attempt, now: Instant) {
         if let Some(Connection::Http1(connection)) = &mut self.connection
             && connection.is_reusable()
             && let Some(connection) = self.connection.take()
         {
-            pool::give_back(&attempt.upstream, attempt.endpoint(), connection);
+            pool::give_back(&attempt.upstream, attempt.endpoint(), connection, now);
         }
     }
 
@@ -93,21 +93,26 @@ impl Drop for Lease {
         if let Some((upstream, endpoint)) = &self.home
             && let Some(connection) = self.connection.take()
         {
-            pool::give_back(upstream, endpoint, connection);
+            pool::give_back(upstream, endpoint, connection, Instant::now());
         }
     }
 }
 
 /// A connection of this core's pool. One that has been idle for long may have been closed by the endpoint while this core
-/// was busy: then the core first looks at what its sockets have to say. A short turn is cheaper than a lost request.
-async fn take_idle(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Option<Connection> {
-    while let Some((mut connection, idle)) = pool::take(upstream, endpoint) {
+/// was busy: then the core first looks at what its sockets have to say. A short turn is cheaper than a lost request. With
+/// it, whether there was such a turn.
+async fn take_idle(attempt: &Attempt) -> Option<(Connection, bool)> {
+    let mut waited = false;
+    while let Some((mut connection, idle)) =
+        pool::take(&attempt.upstream, attempt.endpoint(), attempt.begun())
+    {
         if idle < DOUBTFUL {
-            return Some(connection);
+            return Some((connection, waited));
         }
+        waited = true;
         tokio::task::yield_now().await;
         if connection.is_alive() {
-            return Some(connection);
+            return Some((connection, waited));
         }
     }
     None
@@ -139,7 +144,7 @@ async fn open_shared(
         let timeout = tokio::time::timeout(upstream.config.connect_timeout, lock.lock()).await;
         let _guard = timeout
             .map_err(|_| Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string()).unsent())?;
-        if !fresh && let Some((connection, _)) = pool::take(upstream, endpoint) {
+        if !fresh && let Some((connection, _)) = pool::take(upstream, endpoint, Instant::now()) {
             return Ok((connection, true));
         }
         match ask(upstream, endpoint) {
@@ -209,7 +214,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(connection) = pool::take_reserved(self.place.id) {
-            pool::give_back(self.upstream, self.endpoint, connection);
+            pool::give_back(self.upstream, self.endpoint, connection, Instant::now());
         }
     }
 }

@@ -103,23 +103,29 @@ pub(super) fn core() -> Arc<Core> {
     POOL.with_borrow(|pool| pool.core.clone())
 }
 
-/// A connection that waits for a request, if there is one that lives, and how long it has been idle.
-pub(super) fn take(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Option<(Connection, Duration)> {
+/// A connection that waits for a request, if there is one that lives, and how long it has been idle `now`.
+pub(super) fn take(
+    upstream: &Arc<Upstream>,
+    endpoint: &Endpoint,
+    now: Instant,
+) -> Option<(Connection, Duration)> {
     POOL.with_borrow_mut(|pool| {
         let shelf = pool.shelves.get_mut(&endpoint.id)?;
         if shelf.follow_purges() {
             return None;
         }
         while let Some(Idle { mut connection, since }) = shelf.idle.pop_back() {
-            let idle = since.elapsed();
+            let idle = now.saturating_duration_since(since);
             if idle < upstream.config.keep_alive && connection.is_alive() {
                 return Some((Connection::Http1(connection), idle));
             }
         }
         shelf.shared.retain(|connection| !connection.is_closed());
         shelf.shared.iter().find_map(|connection| {
-            let idle =
-                if connection.is_idle() { connection.idle_since.get().elapsed() } else { Duration::ZERO };
+            let idle = match connection.is_idle() {
+                true => now.saturating_duration_since(connection.idle_since.get()),
+                false => Duration::ZERO,
+            };
             Some((Connection::Http2(connection.stream()?), idle))
         })
     })
@@ -143,10 +149,15 @@ pub(super) fn share(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connecti
     }
 }
 
-/// A connection is free: it goes to a request that waits, into the pool, or is closed.
-pub(super) fn give_back(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connection: Connection) {
+/// A connection is free `now`: it goes to a request that waits, into the pool, or is closed.
+pub(super) fn give_back(
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    connection: Connection,
+    now: Instant,
+) {
     match connection {
-        Connection::Http1(connection) => give_back_http1(upstream, endpoint, connection),
+        Connection::Http1(connection) => give_back_http1(upstream, endpoint, connection, now),
         Connection::Http2(stream) => {
             let connection = stream.connection.clone();
             offer_stream(upstream, endpoint, stream);
@@ -157,14 +168,19 @@ pub(super) fn give_back(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, conn
     }
 }
 
-fn give_back_http1(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, mut connection: Box<Http1>) {
+fn give_back_http1(
+    upstream: &Arc<Upstream>,
+    endpoint: &Arc<Endpoint>,
+    mut connection: Box<Http1>,
+    now: Instant,
+) {
     match upstream.limit.next(&core(), endpoint.id, &mut connection.overtakes) {
         Next::Close => {}
         Next::HandOver(id) => reserve(id, Connection::Http1(connection)),
         Next::Keep => POOL.with_borrow_mut(|pool| {
             pool.sweep_from_now_on();
             let shelf = pool.shelf(upstream, endpoint);
-            shelf.idle.push_back(Idle { connection, since: Instant::now() });
+            shelf.idle.push_back(Idle { connection, since: now });
             if shelf.idle.len() > upstream.config.idle_connections {
                 shelf.idle.pop_front();
             }

@@ -62,6 +62,8 @@ struct Answer {
     response: Response<Source>,
     lease: Lease,
     upload: Option<Rc<Progress>>,
+    /// When the head was there.
+    arrived: Instant,
 }
 
 /// Sends the request until it is answered, on as many connections as it takes to find one that is not stale.
@@ -75,16 +77,16 @@ async fn send(
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let mut stale = 0;
     loop {
-        let mut lease = match Lease::take(upstream, endpoint, stale >= STALE).await {
+        let mut lease = match Lease::take(attempt, stale >= STALE).await {
             Ok(lease) => lease,
             Err(fault) => return Err(Failure { fault, body: Some(body) }),
         };
         let spare = spare(&body);
         let upload = Upload::new(body);
         let progress = upload.progress();
-        let reused = lease.reused;
+        let (reused, waited) = (lease.reused, lease.waited);
         let begun = Begun::new(&mut lease, attempt, order, upload)?;
-        let since = attempt.begin();
+        let since = attempt.begin(waited);
         if progress.is_none() {
             // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
             attempt.owe_answer_by(deadline);
@@ -93,8 +95,9 @@ async fn send(
         notes.begun = Some(since);
         let lost = match begun.answer(since, order.patience(upstream.config.first_byte_timeout)).await {
             Ok(response) => {
-                notes.time = Some(since.elapsed());
-                return Ok(Answer { response, lease, upload: progress });
+                let arrived = Instant::now();
+                notes.time = Some(arrived - since);
+                return Ok(Answer { response, lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
@@ -236,13 +239,13 @@ fn supervise(
     notes: &mut Notes,
     deadline: Option<Instant>,
 ) -> Result<Response<Body>, Fault> {
-    let Answer { response, lease, upload } = answer;
+    let Answer { response, lease, upload, arrived } = answer;
     match response.status() {
         // What a proxy or an overloaded service in the endpoint's place says.
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             attempt.failed(Failing::Status(response.status()));
         }
-        status => attempt.answered(status),
+        status => attempt.answered(status, arrived - attempt.begun()),
     }
     let (parts, source) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -254,7 +257,7 @@ fn supervise(
     }
     let idle = attempt.upstream.config.idle_timeout;
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
-    Ok(Response::from_parts(parts, download.begin()?))
+    Ok(Response::from_parts(parts, download.begin(arrived)?))
 }
 
 /// A second copy of a body, where it costs nothing.

@@ -218,7 +218,7 @@ fn bindings_chain_and_the_context_reaches_every_call() {
     let mut exchange = fixture.exchange(Method::POST, "/", &[]);
     let body = forwarded(&mut exchange, Bytes::from_static(b"x"));
     assert_eq!(&read(body).unwrap().0[..], b"b(a(x))");
-    let response = testing::run(ascend(&mut exchange, testing::response(&[], "y")));
+    let response = testing::run(ascended(&mut exchange, testing::response(&[], "y")));
     assert_eq!(&read(response.into_body()).unwrap().0[..], b"a2(b2(y))");
 }
 
@@ -251,7 +251,7 @@ fn trailers_can_be_read_and_go_on() {
         let trailers = trailers.unwrap();
         assert_eq!((trailers.len(), values(&trailers, "x-sum").as_str()), (1, "7"));
         assert!(!exchange.head.headers.contains_key("content-length"));
-        let response = testing::run(ascend(&mut exchange, Response::new(with_trailers())));
+        let response = testing::run(ascended(&mut exchange, Response::new(with_trailers())));
         let (bytes, trailers) = read(response.into_body()).unwrap();
         assert!(bytes.ends_with(b"7"));
         assert_eq!(trailers.unwrap().len(), 1);

@@ -141,8 +141,14 @@ fn through(exchange: &mut Exchange, origin: Response<Body>) -> Response<Body> {
             Ok(Descent::Answered(response)) => response,
             Err(fault) => exchange.fault(fault),
         };
-        ascend(exchange, response).await
+        ascended(exchange, response).await
     })
+}
+
+/// A response after its way up.
+async fn ascended(exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+    ascend(exchange, &mut response).await;
+    response
 }
 
 /// The whole of a body, and its trailers.

@@ -52,7 +52,7 @@ fn pieces_pass_one_by_one_and_state_lives_in_the_context() {
     assert!(!exchange.head.headers.contains_key("content-length"));
     assert_eq!(&read(body).unwrap().0[..], b"0:ab1:cd2.");
     // The response's calls go on where the request's ended.
-    let response = testing::run(ascend(&mut exchange, testing::response(&[], "x")));
+    let response = testing::run(ascended(&mut exchange, testing::response(&[], "x")));
     assert_eq!(&read(response.into_body()).unwrap().0[..], b"3:x4.");
     let calls = exchange.record.plugins.take();
     let phases: Vec<_> = calls.iter().map(|call| call.phase).collect();

@@ -96,9 +96,9 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
             Next::Request(request, wishes) => {
                 let body = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
                 let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
-                let request = request.map(|()| body);
-                let Some(response) = answered(&connection, &wire, request, side.map(Side::Promised)).await
-                else {
+                let mut request = request.map(|()| body);
+                let side = side.map(Side::Promised);
+                let Some(response) = answered(&connection, &wire, &mut request, side).await else {
                     return;
                 };
                 (answer::send(&wire, response, &wishes, connection.is_closing()).await, promise)
@@ -133,7 +133,7 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
 async fn answered<T: Transport>(
     connection: &Rc<Connection>,
     wire: &RefCell<Wire<T>>,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     side: Option<Side>,
 ) -> Option<Response<Body>> {
     let mut walk =

@@ -83,7 +83,7 @@ fn serve(telemetry: &Arc<Telemetry>, path: &str, sampled: bool) {
     let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
     let head = testing::head(Method::GET, path, &[("traceparent", &parent)]);
     let exchange = testing::exchange_with(telemetry, testing::snapshot(testing::config()), head);
-    drop(exchange.finish(Response::new(Body::Empty)));
+    drop(testing::finished(exchange, Response::new(Body::Empty)));
 }
 
 fn outcome(telemetry: &Telemetry, outcome: &str) -> u64 {

@@ -164,9 +164,8 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let snapshot = snapshot(settings(&[origin.address]));
         get(&snapshot).await.unwrap();
         let upstream = &snapshot.upstreams["origin"];
-        let (Connection::Http1(connection), _) = pool::take(upstream, &upstream.endpoints[0]).unwrap() else {
-            panic!("the origin speaks HTTP/1.1")
-        };
+        let taken = pool::take(upstream, &upstream.endpoints[0], Instant::now());
+        let (Connection::Http1(connection), _) = taken.unwrap() else { panic!("the origin speaks HTTP/1.1") };
         drop(origin);
         let connection = RefCell::new(connection);
         eventually("its end is seen", || !connection.borrow_mut().is_alive()).await;
