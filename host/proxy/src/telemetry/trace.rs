@@ -192,12 +192,23 @@ pub(crate) fn span_id() -> [u8; 8] {
     fastrand::u64(1..).to_be_bytes()
 }
 
+/// Every byte as two lower-case digits.
+const DIGITS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// Writes two lower-case digits for each byte; `text` is twice as long as `bytes`.
 fn hexadecimal(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    let (pairs, _) = text.as_chunks_mut();
+    for (byte, pair) in bytes.iter().zip(pairs) {
+        *pair = DIGITS[usize::from(*byte)];
     }
 }
 

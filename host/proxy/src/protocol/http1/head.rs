@@ -9,9 +9,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 
+use super::field;
 use crate::fault::{Fault, FaultKind};
 
 /// Longer targets do not fit a [`Uri`].
@@ -177,7 +178,8 @@ impl HeadReader {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header name is malformed"));
         }
-        if !value.iter().all(|byte| is_value(*byte)) {
+        // Without a way out in the middle, several bytes are looked at at once.
+        if value.iter().fold(false, |bad, byte| bad | !is_value(*byte)) {
             return Err(bad("a header value has a control byte"));
         }
         let skipped = line.len() - colon - 1 - line[colon + 1..].trim_ascii_start().len();
@@ -252,7 +254,7 @@ impl HeadReader {
     pub(crate) fn take(&mut self, head: &Bytes) -> Result<Request<()>, Fault> {
         let mut headers = HeaderMap::with_capacity(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
-            let name = HeaderName::from_bytes(&head[field.name.clone()]);
+            let name = field::name(&head[field.name.clone()]);
             let value = HeaderValue::from_maybe_shared(head.slice(field.value.clone()));
             let (Ok(name), Ok(value)) = (name, value) else { return Err(bad("a header is malformed")) };
             headers.append(name, value);

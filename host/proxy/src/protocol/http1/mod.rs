@@ -25,6 +25,7 @@
 mod answer;
 pub mod body;
 pub(crate) mod chunks;
+pub(crate) mod field;
 pub(crate) mod head;
 #[cfg(test)]
 mod tests;

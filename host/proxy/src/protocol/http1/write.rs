@@ -12,6 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
 use httpdate::HttpDate;
 use tokio::io::AsyncWrite;
 
+use super::field;
+
 /// Room for heads that a core keeps between two answers; a larger one is given back.
 const SPARE_BYTES: usize = 16 * 1024;
 
@@ -96,11 +98,13 @@ impl Output {
         let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         // The answer to HEAD, and 304, tell the length of what they do not send (RFC 9110 section 8.6).
         let told = plan.framing == Framing::Nothing && !switches && parts.status != StatusCode::NO_CONTENT;
+        let mut dated = false;
         for (name, value) in &parts.headers {
+            dated |= *name == DATE;
             if *name == CONTENT_LENGTH && !told || !switches && is_of_this_hop(name) {
                 continue;
             }
-            field(out, name, value);
+            sound_field(out, name, value);
         }
         match plan.framing {
             Framing::Length(length) => {
@@ -116,7 +120,7 @@ impl Output {
         } else if plan.version == Version::HTTP_10 {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
-        if !parts.headers.contains_key(DATE) {
+        if !dated {
             out.extend_from_slice(b"date: ");
             out.extend_from_slice(&date());
             out.extend_from_slice(b"\r\n");
@@ -145,7 +149,7 @@ impl Output {
         for (name, value) in trailers.into_iter().flatten() {
             // What frames, routes or changes a message has no place behind it (RFC 9110 section 6.5.1).
             if *name != CONTENT_LENGTH && *name != TRAILER && !is_of_this_hop(name) {
-                field(out, name, value);
+                sound_field(out, name, value);
             }
         }
         out.extend_from_slice(b"\r\n");
@@ -204,15 +208,11 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
 }
 
 /// A line end or a zero byte inside of a value would begin another field, or another answer: such a value is not sent.
-fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn sound_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let breaks = |found: bool, byte: &u8| found | matches!(byte, b'\r' | b'\n' | 0);
-    if value.as_bytes().iter().fold(false, breaks) {
-        return;
+    if !value.as_bytes().iter().fold(false, breaks) {
+        field::write(out, name, value);
     }
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 fn decimal(out: &mut Vec<u8>, mut number: u64) {

@@ -12,6 +12,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER
 use http::{HeaderMap, Response, StatusCode, Version};
 
 use super::content::Content;
+use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
@@ -319,18 +320,11 @@ impl Section {
 
     /// A field line (RFC 9112 section 5). The value stays where it arrived; what it holds is checked.
     fn field(&self, line: Range<usize>) -> Result<(HeaderName, HeaderValue), &'static str> {
-        let text = &self.bytes[line.clone()];
+        let text = &self.bytes[line];
         let colon = memchr::memchr(b':', text).ok_or("a header line has no colon")?;
         // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
-        let name = HeaderName::from_bytes(&text[..colon]).map_err(|_| "a header name is malformed")?;
-        let filled = |byte: &u8| !matches!(byte, b' ' | b'\t');
-        let value = match text[colon + 1..].iter().position(filled) {
-            Some(blanks) => {
-                let end = text.iter().rposition(filled).map_or(line.end, |last| line.start + last + 1);
-                self.bytes.slice(line.start + colon + 1 + blanks..end)
-            }
-            None => Bytes::new(),
-        };
+        let name = field::name(&text[..colon]).map_err(|_| "a header name is malformed")?;
+        let value = self.bytes.slice_ref(field::trimmed(&text[colon + 1..]));
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| "a header value has a control byte")?;
         Ok((name, value))
     }

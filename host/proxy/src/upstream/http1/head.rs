@@ -4,6 +4,7 @@ use std::io::Write;
 
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 
+use crate::protocol::http1::field;
 use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{Framing, Order, Passport, is_of_connection};
@@ -15,7 +16,7 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
     out.push(b' ');
     out.extend_from_slice(order.target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    field(out, HOST.as_str(), host);
+    field::write_text(out, HOST.as_str(), host);
     let mut trailers = false;
     for (name, value) in order.headers {
         trailers |= *name == TE;
@@ -24,7 +25,7 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
             continue;
         }
         if let Some(value) = order.outgoing(name, value) {
-            field(out, name.as_str(), value.as_bytes());
+            field::write(out, name, &value);
         }
     }
     connection(out, order.upgrade, trailers);
@@ -38,7 +39,7 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
         stamp(out, passport);
     }
     for (name, value) in order.allowance.iter().flat_map(Allowance::fields) {
-        field(out, name.as_str(), value.as_bytes());
+        field::write(out, name, &value);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -55,7 +56,7 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
         out.extend_from_slice(b"te: trailers\r\n");
     }
     if let Some(upgrade) = upgrade {
-        field(out, UPGRADE.as_str(), upgrade.as_bytes());
+        field::write(out, &UPGRADE, upgrade);
     }
     out.extend_from_slice(match (upgrade.is_some(), trailers) {
         (true, true) => b"connection: upgrade, te\r\n",
@@ -67,26 +68,17 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
 
 /// `Via`, trace context and request id.
 fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
-    field(out, VIA.as_str(), passport.via().as_bytes());
-    field(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
+    field::write_text(out, VIA.as_str(), passport.via().as_bytes());
+    field::write_text(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
     if let Some(state) = passport.trace.state.as_deref().filter(|state| is_visible(state)) {
-        field(out, TRACESTATE.as_str(), state.as_bytes());
+        field::write_text(out, TRACESTATE.as_str(), state.as_bytes());
     }
     if is_visible(passport.request_id) {
-        field(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
+        field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
     }
 }
 
 /// Whether a text can stand in a field.
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, 0x20..=0x7E))
-}
-
-/// A field line.
-pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }

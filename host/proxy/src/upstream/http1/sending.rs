@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
+use crate::protocol::http1::field;
 use crate::upstream::request::{Framing, is_of_connection};
 use crate::upstream::resumed::Resumed;
 use crate::upstream::socket::Socket;
@@ -197,7 +198,7 @@ impl Sending {
             self.lead.extend_from_slice(b"0\r\n");
             for (name, value) in trailers {
                 if !is_of_connection(name) {
-                    super::head::field(&mut self.lead, name.as_str(), value.as_bytes());
+                    field::write(&mut self.lead, name, value);
                 }
             }
             self.lead.extend_from_slice(b"\r\n");

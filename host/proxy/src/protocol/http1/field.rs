@@ -1,0 +1,109 @@
+//! What both sides of HTTP/1.1 know about a field line (RFC 9112 section 5).
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_TYPE, COOKIE, DATE, ETAG, HOST, InvalidHeaderName, LAST_MODIFIED, ORIGIN, REFERER, SERVER,
+    SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
+};
+use http::{HeaderName, HeaderValue};
+
+/// The name that some bytes are. What most messages carry is told by its length and one comparison, which is a third of
+/// what it takes to look at every byte.
+///
+/// # Errors
+/// They are no token.
+pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    let is = |known: &[u8]| bytes.eq_ignore_ascii_case(known);
+    Ok(match bytes.len() {
+        4 if is(b"host") => HOST,
+        4 if is(b"date") => DATE,
+        4 if is(b"vary") => VARY,
+        4 if is(b"etag") => ETAG,
+        6 if is(b"accept") => ACCEPT,
+        6 if is(b"server") => SERVER,
+        6 if is(b"cookie") => COOKIE,
+        6 if is(b"origin") => ORIGIN,
+        7 if is(b"referer") => REFERER,
+        10 if is(b"user-agent") => USER_AGENT,
+        10 if is(b"connection") => CONNECTION,
+        10 if is(b"set-cookie") => SET_COOKIE,
+        12 if is(b"content-type") => CONTENT_TYPE,
+        13 if is(b"authorization") => AUTHORIZATION,
+        13 if is(b"cache-control") => CACHE_CONTROL,
+        13 if is(b"last-modified") => LAST_MODIFIED,
+        14 if is(b"content-length") => CONTENT_LENGTH,
+        15 if is(b"accept-encoding") => ACCEPT_ENCODING,
+        15 if is(b"accept-language") => ACCEPT_LANGUAGE,
+        17 if is(b"transfer-encoding") => TRANSFER_ENCODING,
+        _ => HeaderName::from_bytes(bytes)?,
+    })
+}
+
+/// A value without the white space around it (RFC 9110 section 5.6.3: space and tab, nothing else).
+pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Writes a field line.
+pub(crate) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    write_text(out, name.as_str(), value.as_bytes());
+}
+
+/// Writes a field line of parts that are known to hold no byte which could end it.
+pub(crate) fn write_text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_they_say() {
+        let usual = [
+            "host",
+            "date",
+            "vary",
+            "etag",
+            "accept",
+            "server",
+            "cookie",
+            "origin",
+            "referer",
+            "user-agent",
+            "connection",
+            "set-cookie",
+            "content-type",
+            "authorization",
+            "cache-control",
+            "last-modified",
+            "content-length",
+            "accept-encoding",
+            "accept-language",
+            "transfer-encoding",
+            "hosts",
+            "x-a",
+        ];
+        for text in usual {
+            assert_eq!(name(text.as_bytes()).expect("a token").as_str(), text);
+            assert_eq!(name(text.to_uppercase().as_bytes()).expect("a token").as_str(), text);
+        }
+        for text in ["", "host ", "h\u{e4}st", "da:e"] {
+            assert!(name(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_blanks_are_white_space() {
+        assert_eq!(trimmed(b" \t a b\t "), b"a b");
+        assert_eq!(trimmed(b" \t "), b"");
+        assert_eq!(trimmed(b"\x0ba\r"), b"\x0ba\r");
+    }
+}
