@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::protocol::http1::body::RequestBody;
+use crate::protocol::{http1::body as http1, http2::body as http2};
 
 /// What can go wrong in the middle of a body. The stream is reset, never ended cleanly.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,7 +25,9 @@ pub enum Body {
     /// Straight from a connection that hyper drives.
     Incoming(Incoming),
     /// Straight from an HTTP/1.1 client.
-    Http1(RequestBody),
+    Http1(http1::RequestBody),
+    /// Straight from an HTTP/2 client.
+    Http2(http2::RequestBody),
     /// Anything wrapped: limits, transformations, recording.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
@@ -48,6 +50,7 @@ impl fmt::Debug for Body {
             Body::Full(_) => "Full",
             Body::Incoming(_) => "Incoming",
             Body::Http1(_) => "Http1",
+            Body::Http2(_) => "Http2",
             Body::Boxed(_) => "Boxed",
         })
     }
@@ -75,6 +78,7 @@ impl HttpBody for Body {
             },
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
             Body::Http1(body) => Pin::new(body).poll_frame(context),
+            Body::Http2(body) => Pin::new(body).poll_frame(context),
             Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
     }
@@ -85,6 +89,7 @@ impl HttpBody for Body {
             Body::Full(_) => false,
             Body::Incoming(incoming) => incoming.is_end_stream(),
             Body::Http1(body) => body.is_end_stream(),
+            Body::Http2(body) => body.is_end_stream(),
             Body::Boxed(boxed) => boxed.is_end_stream(),
         }
     }
@@ -95,6 +100,7 @@ impl HttpBody for Body {
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Body::Incoming(incoming) => incoming.size_hint(),
             Body::Http1(body) => body.size_hint(),
+            Body::Http2(body) => body.size_hint(),
             Body::Boxed(boxed) => boxed.size_hint(),
         }
     }

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use h2::ext::Protocol;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
-use hyper::ext::Protocol;
 use witgate_config::model::EncodedSlashes;
 
 use crate::body::Body;

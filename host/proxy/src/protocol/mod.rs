@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`connection`] | one client connection: TLS, which protocol, what its requests share |
 //! | [`http1`] | HTTP/1.1: our own, strict and narrow |
-//! | `http2`, `wire` | HTTP/2: hyper's, with an eye on clients that do not read |
+//! | [`http2`] | HTTP/2: its streams, with an eye on clients that do not read |
 //! | `lifetime` | how long a connection lives |
 //! | `service` | from a request to [`serve`](crate::serve::serve) and back |
 //! | [`hygiene`], [`path`], `authority`, [`forwarded`] | one unambiguous, normalised head, or a refusal |
@@ -17,7 +17,7 @@ pub mod connection;
 pub(crate) mod deadline;
 pub mod forwarded;
 pub mod http1;
-mod http2;
+pub mod http2;
 pub mod hygiene;
 mod lifetime;
 pub mod path;
@@ -25,7 +25,6 @@ mod preface;
 mod service;
 mod socket;
 pub mod upgrade;
-mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -38,11 +36,9 @@ const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-acce
 /// One side of a tunnel: the client's, or the upstream's ([`Exchange::upstream_side`]).
 #[derive(Debug)]
 pub enum Side {
-    /// hyper hands it over once its 101 is through.
-    Hyper(OnUpgrade),
-    /// A connection of our own whose 101 is still to be sent.
+    /// A connection whose 101 (in HTTP/2: whose 200) is still to be sent.
     Promised(oneshot::Receiver<Stream>),
-    /// A connection of our own that has switched.
+    /// A connection that has switched.
     Switched(Stream),
 }
 
@@ -50,10 +46,6 @@ impl Side {
     /// Waits for the switch; none if the connection ended before.
     pub(crate) async fn switched(self) -> Option<Stream> {
         match self {
-            Side::Hyper(promise) => {
-                let upgraded = promise.await.ok()?;
-                Some(Stream::new(TokioIo::new(upgraded), Bytes::new()))
-            }
             Side::Promised(promise) => promise.await.ok(),
             Side::Switched(stream) => Some(stream),
         }

@@ -30,7 +30,7 @@ pub(crate) mod head;
 #[cfg(test)]
 mod tests;
 mod wire;
-mod write;
+pub(crate) mod write;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

@@ -239,7 +239,7 @@ fn hexadecimal(out: &mut Vec<u8>, number: usize) {
 }
 
 /// `Date` (RFC 9110 section 6.6.1), made once a second.
-fn date() -> [u8; 29] {
+pub(crate) fn date() -> [u8; 29] {
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (made, text) = NOW.get();
     if made == second {

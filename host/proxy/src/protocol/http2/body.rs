@@ -1,0 +1,64 @@
+//! The body of a request: a stream's data as its reader asks for it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::BodyError;
+use crate::protocol::http1::head::decimal;
+
+/// A body under way. What its reader has not taken is not granted to the client again, which is how a slow reader slows
+/// its client down. A stream that was reset is an error, whatever the reason: it did not end.
+pub struct RequestBody {
+    stream: RecvStream,
+    /// What is still to come, if the client said so. The frames' side holds it to that.
+    left: Option<u64>,
+    only_trailers: bool,
+}
+
+impl RequestBody {
+    /// The body that follows a head; none if nothing does.
+    pub(super) fn of(headers: &HeaderMap, stream: RecvStream) -> Option<Self> {
+        if stream.is_end_stream() {
+            return None;
+        }
+        let left = headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
+        Some(RequestBody { stream, left, only_trailers: false })
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if !this.only_trailers {
+            if let Some(data) = ready!(this.stream.poll_data(context)?) {
+                // Fails only for more than was received.
+                let _ = this.stream.flow_control().release_capacity(data.len());
+                this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            this.only_trailers = true;
+        }
+        let trailers = ready!(this.stream.poll_trailers(context)?);
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,45 @@
+//! Whether a silent client is still there: it is asked now and then (RFC 9113 section 6.7).
+
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use h2::{Ping, PingPong};
+use tokio::time::Instant;
+
+use crate::protocol::deadline::Deadline;
+
+/// How long a client may be silent before it is asked, and how long it may then take to say anything.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks a client that says nothing whether it is there.
+pub(super) struct KeepAlive {
+    pings: PingPong,
+    asked: Option<Instant>,
+    timer: Deadline,
+}
+
+impl KeepAlive {
+    /// Asks with these pings.
+    pub(super) fn new(pings: PingPong) -> Self {
+        KeepAlive { pings, asked: None, timer: Deadline::default() }
+    }
+
+    /// Ready once the client is found to be gone; `heard` is when it was last heard of.
+    pub(super) fn poll(&mut self, heard: Instant, context: &mut Context<'_>) -> Poll<()> {
+        if self.asked.is_some() && self.pings.poll_pong(context).is_ready() {
+            self.asked = None;
+        }
+        if let Some(asked) = self.asked {
+            return self.timer.poll(asked.max(heard) + PING_PATIENCE, context);
+        }
+        ready!(self.timer.poll(heard + PING_EVERY, context));
+        // It fails only where the connection is over, which shows elsewhere.
+        if self.pings.send_ping(Ping::opaque()).is_ok() {
+            let asked = *self.asked.insert(Instant::now());
+            let _ = self.pings.poll_pong(context);
+            return self.timer.poll(asked + PING_PATIENCE, context);
+        }
+        Poll::Pending
+    }
+}

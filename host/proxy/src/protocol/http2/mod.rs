@@ -1,0 +1,181 @@
+//! HTTP/2 (RFC 9113) on one connection: the frames are those of the `h2` crate, everything else is one future.
+//!
+//! | file | what happens there |
+//! |---|---|
+//! | `stream` | one request, its walk, and its answer as fast as the client takes it |
+//! | [`body`] | request bodies, granted as they are read |
+//! | `tunnel` | the data of a stream as the bytes of another protocol |
+//! | `wire` | the bytes, gathered into one write a turn |
+//! | `keep_alive` | silent clients |
+//! | `streams` | what is open |
+
+pub mod body;
+mod keep_alive;
+mod stream;
+mod streams;
+mod tunnel;
+mod wire;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::Reason;
+use h2::server::{Builder, Connection as Frames};
+use witgate_config::model::Limits;
+
+use self::keep_alive::KeepAlive;
+use self::stream::Stream;
+use self::streams::{OpenStream, Streams};
+use self::wire::{Shared, Wire};
+use crate::listener::door::Generation;
+use crate::listener::plane::Plane;
+use crate::protocol::connection::Connection;
+use crate::protocol::lifetime::{self, Protocol};
+use crate::protocol::socket::Transport;
+
+/// Bytes of a request body that may be on their way, for a stream and for the connection. What is not read is not
+/// granted again, so this is also what a client can make us hold.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The largest frame that is accepted; the least the protocol allows.
+const FRAME_BYTES: u32 = 16 * 1024;
+
+/// Bytes of a response that may wait to be written.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that were reset before they were looked at ("rapid reset", CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+
+/// Streams we had to reset because of the client's mistakes ("made you reset", CVE-2025-8671).
+const PROVOKED_RESETS: usize = 128;
+
+/// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
+pub(crate) async fn serve<T: Transport>(
+    plane: &Plane,
+    connection: Rc<Connection>,
+    io: T,
+    arrived: BytesMut,
+    generation: &Arc<Generation>,
+) {
+    let streams = Rc::new(Streams::default());
+    let wire = Wire::new(io, arrived, connection.limits.body_timeout);
+    let turns = Box::pin(run(connection.clone(), Rc::new(RefCell::new(wire)), streams.clone()));
+    let http = pin!(Http2 { turns, streams: streams.clone() });
+    if !lifetime::drive(http, &connection, generation, &*streams).await {
+        plane.cut.fetch_add(streams.open(), Ordering::AcqRel);
+    }
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(PROVOKED_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    builder
+}
+
+/// The preface, and then turn after turn. An error has nobody to be told: the client knows, or is gone.
+async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>, streams: Rc<Streams>) {
+    let mut handshake = pin!(builder(&connection.limits).handshake(Shared(wire.clone())));
+    let shaken = poll_fn(|context| {
+        let frames = handshake.as_mut().poll(context);
+        match wire.borrow_mut().poll_send(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => frames.map_err(io::Error::other),
+        }
+    });
+    let Ok(mut frames) = shaken.await else { return };
+    let keep_alive = frames.ping_pong().map(KeepAlive::new);
+    let under_way = FuturesUnordered::new();
+    let mut serving = Serving { connection, wire, frames, keep_alive, streams, under_way };
+    poll_fn(|context| serving.poll_turn(context)).await;
+}
+
+/// A connection past its preface.
+struct Serving<T: Transport> {
+    connection: Rc<Connection>,
+    wire: Rc<RefCell<Wire<T>>>,
+    frames: Frames<Shared<T>, Bytes>,
+    keep_alive: Option<KeepAlive>,
+    streams: Rc<Streams>,
+    under_way: FuturesUnordered<Stream>,
+}
+
+impl<T: Transport> Serving<T> {
+    /// What can be done now: streams that were waited for move on, frames are read, streams begin, and what all of them
+    /// have to say is written at once. Ready when the connection is over.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.streams.take_end() {
+            self.frames.graceful_shutdown();
+        }
+        let heard = self.wire.borrow().heard();
+        if self.keep_alive.as_mut().is_some_and(|keep_alive| keep_alive.poll(heard, context).is_ready()) {
+            self.keep_alive = None;
+            self.frames.abrupt_shutdown(Reason::NO_ERROR);
+        }
+        let over = loop {
+            while let Poll::Ready(Some(())) = self.under_way.poll_next_unpin(context) {}
+            match self.poll_frames(context) {
+                Poll::Ready(over) => break over,
+                Poll::Pending => {}
+            }
+        };
+        let sent = self.wire.borrow_mut().poll_send(context);
+        if over || matches!(sent, Poll::Ready(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Writes and reads frames, and begins what they ask for. Pending: something has begun that wants to be looked at. Ready
+    /// with whether the connection is over.
+    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut begun = false;
+        loop {
+            match self.frames.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let open = OpenStream::new(&self.streams);
+                    self.under_way.push(Stream::begin(&self.connection, request, respond, open));
+                    begun = true;
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(true),
+                Poll::Pending if begun => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(false),
+            }
+        }
+    }
+}
+
+/// The turns of a connection, and a way to tell them to end.
+struct Http2<F> {
+    turns: Pin<Box<F>>,
+    streams: Rc<Streams>,
+}
+
+impl<F: Future<Output = ()>> Future for Http2<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.turns.as_mut().poll(context)
+    }
+}
+
+impl<F: Future<Output = ()>> Protocol for Http2<F> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.streams.end();
+    }
+}

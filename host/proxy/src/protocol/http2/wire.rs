@@ -1,0 +1,198 @@
+//! The bytes of an HTTP/2 connection: what was read of it already comes first, what is written is gathered until the end
+//! of a turn, and no write waits for ever.
+//!
+//! The frames' side flushes after every piece of data. Here that means nothing yet: what all streams have to say in one
+//! turn of their connection goes to the socket at once, with [`Wire::poll_send`].
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::protocol::deadline::Deadline;
+use crate::protocol::socket::{Transport, poll_read_after};
+
+/// Bytes that are gathered before they are written without waiting for the end of the turn.
+const GATHERED_BYTES: usize = 32 * 1024;
+
+/// Slices that are written behind what was gathered: head and payload of a frame.
+const SLICES: usize = 3;
+
+thread_local! {
+    /// What the connections of a core gather in. A connection keeps it only while its client does not read.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A client connection.
+pub(super) struct Wire<T: Transport> {
+    io: T,
+    arrived: BytesMut,
+    /// Last sign of life of the client.
+    heard: Instant,
+    gathered: Vec<u8>,
+    /// How much of it the transport has taken.
+    taken: usize,
+    /// Whether the transport holds bytes back (TLS does) until it is flushed.
+    unflushed: bool,
+    /// How long a client may take none of the bytes that wait for it.
+    patience: Duration,
+    writing: Deadline,
+}
+
+impl<T: Transport> Wire<T> {
+    /// A connection of which some bytes were read already.
+    pub(super) fn new(io: T, arrived: BytesMut, patience: Duration) -> Self {
+        Wire {
+            io,
+            arrived,
+            heard: Instant::now(),
+            gathered: Vec::new(),
+            taken: 0,
+            unflushed: false,
+            patience,
+            writing: Deadline::default(),
+        }
+    }
+
+    /// When the client was last heard of.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Writes what was gathered, down to the socket.
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.taken < self.gathered.len() {
+            ready!(self.poll_write_through(&[], context))?;
+        }
+        if self.unflushed {
+            let flushed = Pin::new(&mut self.io).poll_flush(context);
+            ready!(self.poll_patience(flushed, context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gathers a copy if there is room for it.
+    fn gather(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
+        let room = self.gathered.len() + bytes <= GATHERED_BYTES;
+        if room {
+            if self.gathered.capacity() == 0 {
+                self.gathered = SPARE.take();
+                self.gathered.reserve(GATHERED_BYTES);
+            }
+            slices.iter().for_each(|slice| self.gathered.extend_from_slice(slice));
+        }
+        room
+    }
+
+    /// Writes what was gathered and, right behind it, the slices. Tells how many bytes of the slices were taken.
+    fn poll_write_through(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let waiting = &self.gathered[self.taken..];
+        let mut all = [IoSlice::new(&[]); 1 + SLICES];
+        all[0] = IoSlice::new(waiting);
+        let follow = slices.len().min(SLICES);
+        all[1..=follow].copy_from_slice(&slices[..follow]);
+        let first = usize::from(waiting.is_empty());
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, &all[first..=follow]);
+        let waiting = waiting.len();
+        let written = ready!(self.poll_patience(written, context))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        self.taken += written.min(waiting);
+        if self.taken == self.gathered.len() && self.taken > 0 {
+            self.taken = 0;
+            self.gathered.clear();
+            SPARE.set(std::mem::take(&mut self.gathered));
+        }
+        Poll::Ready(Ok(written.saturating_sub(waiting)))
+    }
+
+    fn poll_write(&mut self, slices: &[IoSlice<'_>], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            if self.gather(slices, bytes) {
+                return Poll::Ready(Ok(bytes));
+            }
+            let written = ready!(self.poll_write_through(slices, context))?;
+            if written > 0 {
+                return Poll::Ready(Ok(written));
+            }
+        }
+    }
+
+    /// Ready with an error once a client has not taken a byte for too long.
+    fn poll_patience<R>(
+        &mut self,
+        result: Poll<io::Result<R>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if result.is_ready() {
+            self.writing.clear();
+            return result;
+        }
+        let since = self.writing.since();
+        ready!(self.writing.poll(since + self.patience, context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+/// A connection as its frames see it, while somebody else sees to what is gathered.
+pub(super) struct Shared<T: Transport>(pub(super) Rc<RefCell<Wire<T>>>);
+
+impl<T: Transport> AsyncRead for Shared<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut wire = self.0.borrow_mut();
+        let wire = &mut *wire;
+        let read = poll_read_after(&mut wire.arrived, Pin::new(&mut wire.io), context, out);
+        if read.is_ready() {
+            wire.heard = Instant::now();
+        }
+        read
+    }
+}
+
+impl<T: Transport> AsyncWrite for Shared<T> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(&[IoSlice::new(bytes)], context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(slices, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What is gathered waits for the end of the turn.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.0.borrow_mut();
+        ready!(wire.poll_send(context))?;
+        let shut = Pin::new(&mut wire.io).poll_shutdown(context);
+        wire.poll_patience(shut, context)
+    }
+}
