@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use http::header::HOST;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Version};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use witgate_config::model::Limits;
@@ -45,8 +45,8 @@ pub struct Connection {
     pub closing: Cell<bool>,
     /// The peer's address as headers tell it.
     pub(crate) peer_text: HeaderValue,
-    /// The last `Host` and what it was found to be: clients seldom change it.
-    last_host: RefCell<Option<(HeaderValue, Authority)>>,
+    /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
+    last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
     /// Where its requests were counted last: when they began, and when they were over.
     pub(crate) last_begun: LastSeries,
     pub(crate) last_ended: LastSeries,
@@ -103,7 +103,7 @@ impl Connection {
             limits,
             closing: Cell::new(false),
             peer_text: peer_text.expect("an address is digits and punctuation"),
-            last_host: RefCell::new(None),
+            last_authority: RefCell::new(None),
             last_begun: LastSeries::default(),
             last_ended: LastSeries::default(),
             unrouted: "".into(),
@@ -123,19 +123,19 @@ impl Connection {
     /// As [`authority::of`].
     pub(crate) fn authority<B>(&self, request: &Request<B>) -> Result<Authority, Fault> {
         let mut hosts = request.headers().get_all(HOST).iter();
-        let (Some(host), None, None) = (hosts.next(), hosts.next(), request.uri().authority()) else {
-            return authority::of(request.uri(), request.headers(), request.version());
+        let told = match (hosts.next(), hosts.next(), request.uri().authority()) {
+            (Some(host), None, None) => host.as_bytes(),
+            (None, None, Some(target)) if request.version() == Version::HTTP_2 => target.as_str().as_bytes(),
+            _ => return authority::of(request.uri(), request.headers(), request.version()),
         };
-        if let Some((known, authority)) = &*self.last_host.borrow()
-            && known == host
+        if let Some((known, authority)) = &*self.last_authority.borrow()
+            && **known == *told
         {
             return Ok(authority.clone());
         }
         let found = authority::of(request.uri(), request.headers(), request.version())?;
         // A copy: the value itself would keep the bytes of its whole head.
-        if let Ok(known) = HeaderValue::from_bytes(host.as_bytes()) {
-            self.last_host.replace(Some((known, found.clone())));
-        }
+        self.last_authority.replace(Some((told.into(), found.clone())));
         Ok(found)
     }
 

@@ -8,6 +8,23 @@
 //! | `wire` | the bytes, gathered into one write a turn |
 //! | `keep_alive` | silent clients |
 //! | `streams` | what is open |
+//!
+//! # What was tried, and what it gave
+//!
+//! Instructions of the whole process in user space for one request (16 connections of 8 streams, GET of 1 KiB, HTTP/1.1
+//! towards the upstream, no access log), counted by callgrind in November 2026; hyper's server is 1:
+//!
+//! | step | ratio |
+//! |---|---|
+//! | the walk of a request made where it stays, where hyper's executor moved it four times; no task a stream; one flush a turn | 0.44 |
+//! | with it: request ids are kept out of the table of headers; the last authority is remembered | 0.39 |
+//!
+//! Writes to clients went from one for every answer to one for seven or eight: the frames' side flushes after each piece of
+//! data that is not tiny. CPU of the process in the same run, as a ratio to nginx: 1.39 before, 0.79 after, on a noisy
+//! machine.
+//! What is left besides the walk (half of it): headers in HPACK, and one poll of all frames for every stream accepted,
+//! which the crate gives no way around. Streams that answer at once also use and give back upstream connections at once, so
+//! with more streams than `idle_connections` some are opened anew in every round.
 
 pub mod body;
 mod keep_alive;

@@ -24,6 +24,7 @@ use crate::protocol::deadline::Deadline;
 use crate::protocol::http1::write::date;
 use crate::protocol::service;
 use crate::protocol::upgrade::{self, Side};
+use crate::telemetry::trace::REQUEST_ID;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -123,6 +124,11 @@ impl Walking {
             && let Ok(date) = HeaderValue::from_bytes(&date())
         {
             parts.headers.insert(DATE, date);
+        }
+        if let Some(id) = parts.headers.get_mut(REQUEST_ID) {
+            // Each is seen once. In the table of what both sides remember (RFC 7541 section 7.1.3) they would stand in the way
+            // of what repeats, and each new one would be compared with all before it.
+            id.set_sensitive(true);
         }
         let tunnel = self.tunnel.take().filter(|_| parts.status.is_success());
         let over = tunnel.is_none() && body.is_end_stream();
