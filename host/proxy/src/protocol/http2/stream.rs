@@ -176,14 +176,20 @@ impl Sending {
                 true
             }
             Some(Ok(Err(frame))) => match frame.into_trailers() {
-                Ok(trailers) => self.stream.send_trailers(trailers).is_err(),
+                Ok(trailers) => {
+                    let _ = self.stream.send_trailers(trailers);
+                    false
+                }
                 Err(_) => true,
             },
             Some(Err(_)) => {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
                 false
             }
-            None => self.stream.send_data(Bytes::new(), true).is_err(),
+            None => {
+                let _ = self.stream.send_data(Bytes::new(), true);
+                false
+            }
         }
     }
 
