@@ -27,7 +27,7 @@ pub enum Body {
     /// Straight from an HTTP/1.1 client.
     Http1(http1::RequestBody),
     /// Straight from an HTTP/2 client.
-    Http2(http2::RequestBody),
+    Http2(Box<http2::RequestBody>),
     /// Anything wrapped: limits, transformations, recording.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
@@ -78,7 +78,7 @@ impl HttpBody for Body {
             },
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
             Body::Http1(body) => Pin::new(body).poll_frame(context),
-            Body::Http2(body) => Pin::new(body).poll_frame(context),
+            Body::Http2(body) => Pin::new(&mut **body).poll_frame(context),
             Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
     }

@@ -78,7 +78,12 @@ impl Stream {
             let (kept, promise) = oneshot::channel();
             (Body::Empty, Some(Side::Promised(promise)), Some(Promise { stream, kept }))
         } else {
-            (RequestBody::of(&parts.headers, stream).map_or(Body::Empty, Body::Http2), None, None)
+            (
+                RequestBody::of(&parts.headers, stream)
+                    .map_or(Body::Empty, |body| Body::Http2(Box::new(body))),
+                None,
+                None,
+            )
         };
         let request = Request::from_parts(parts, body);
         let patience = connection.limits.body_timeout;
