@@ -28,6 +28,7 @@ pub mod lifecycle {
         path: "../wit/0.1.0",
         inline: "package witgate:sdk-lifecycle; world lifecycle-exports { export witgate:plugin/lifecycle@0.1.0; }",
         world: "witgate:sdk-lifecycle/lifecycle-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_lifecycle",

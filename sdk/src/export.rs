@@ -9,15 +9,19 @@ use crate::contracts::authentication::{Authentication, Decision};
 use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
 use crate::contracts::transformation::{BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation};
-use crate::plugin::{self, Interest, Plugin, SettingsProblem};
-use crate::request::{Request, Source};
+use crate::plugin::{self, Function, Interest, Plugin, SettingsProblem};
+use crate::request::{Given, Request, Source};
 use crate::response::{ResponseView, ViewSource};
 use transformation::exports::witgate::plugin::transformation::ResponseHead;
 
 /// A configured plugin, and the header names it declared: the border names headers by their position.
 pub struct Instance<P> {
     plugin: P,
-    request_headers: Vec<String>,
+    /// What comes in with the calls of each function.
+    authenticate: Given,
+    draw: Given,
+    route: Given,
+    on_request: Given,
     response_headers: Vec<String>,
 }
 
@@ -48,9 +52,14 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
     fn configure(settings: String) -> Result<Interest, Vec<SettingsProblem>> {
         let plugin = plugin::configure::<C::Plugin>(&settings)?;
         let interest = C::interest(&plugin);
+        let declared = &interest.request_headers;
+        let given = |function| Given::to(declared, interest.inputs(function));
         let instance = Instance {
             plugin,
-            request_headers: interest.request_headers.clone(),
+            authenticate: Given::to(declared, None),
+            draw: given(Function::Draw),
+            route: given(Function::Route),
+            on_request: given(Function::OnRequest),
             response_headers: interest.response_headers.clone(),
         };
         C::instance()
@@ -66,7 +75,7 @@ where
 {
     fn authenticate(head: types::RequestHead, request: &types::Request) -> Decision {
         with_instance::<C, _>(|instance| {
-            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            let request = Request::new(head, &instance.authenticate, Source::Gateway(request));
             instance.plugin.authenticate(&request)
         })
     }
@@ -78,7 +87,7 @@ where
 {
     fn draw(head: types::RequestHead, request: &types::Request) -> Vec<Bucket> {
         with_instance::<C, _>(|instance| {
-            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            let request = Request::new(head, &instance.draw, Source::Gateway(request));
             instance.plugin.draw(&request).0
         })
     }
@@ -90,7 +99,7 @@ where
 {
     fn route(head: types::RequestHead, request: &types::Request) -> Option<Destination> {
         with_instance::<C, _>(|instance| {
-            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            let request = Request::new(head, &instance.route, Source::Gateway(request));
             instance.plugin.route(&request)
         })
     }
@@ -102,7 +111,7 @@ where
 {
     fn on_request(head: types::RequestHead, request: &types::Request) -> RequestOutcome {
         with_instance::<C, _>(|instance| {
-            let request = Request::new(head, &instance.request_headers, Source::Gateway(request));
+            let request = Request::new(head, &instance.on_request, Source::Gateway(request));
             instance.plugin.on_request(&request)
         })
     }

@@ -126,6 +126,33 @@
 //! attribute (or in `interest`, where it depends on the settings) and reading it is free; every other header or fact is
 //! a call to the gateway when it is asked for.
 //!
+//! # Answers that are used again
+//!
+//! Most functions answer by little: a header, who is calling, the settings alone. Say so, and the gateway uses an answer
+//! again for every request that agrees in these inputs; a call costs ten times as much as that.
+//!
+//! ```
+//! use witgate_sdk::{Destination, Input, Request, routing};
+//!
+//! #[routing(headers = ["x-preview"], pure = [Input::header("x-preview")])]
+//! fn route(request: &Request) -> Option<Destination> {
+//!     (request.header("x-preview") == Some("yes")).then(|| Destination::to("preview"))
+//! }
+//! # fn main() {
+//! # use witgate_sdk::{Routing, Function, Interest, test};
+//! # let preview = test::request().header("x-preview", "yes").build();
+//! # assert_eq!(route(&preview), Some(Destination::to("preview")));
+//! # }
+//! ```
+//!
+//! `pure` is a promise: no state of the instance, no clock, no chance, no store and no fetch decides, and nobody misses the
+//! log lines and metrics of calls that are not made. An empty list says that the answer is always the same. In an
+//! `interest` method it is [`Interest::pure`], which can go by the settings. Every accessor of a [`Request`] reads one
+//! [`Input`], and only those named come in with the call; the others are asked for. The gateway watches: the answer of a
+//! call that asked for more is not used again, and the log says what it was. An answer that is meant for one request only
+//! asks for the [request id](Request::request_id), and nobody is told. Acceptances of an authentication say by
+//! themselves how long they hold, see [`Acceptance::cacheable`].
+//!
 //! # What else the gateway offers
 //!
 //! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]. `store`, `fetch` and the upstreams of
@@ -165,7 +192,7 @@ mod response;
 pub mod test;
 mod values;
 
-pub use contracts::authentication::{Acceptance, Authentication, Decision, Input};
+pub use contracts::authentication::{Acceptance, Authentication, Decision};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
 pub use contracts::transformation::{
@@ -174,8 +201,8 @@ pub use contracts::transformation::{
 };
 pub use headers::Values;
 pub use imports::{clock, crypto, fetch, log, metrics, random, store};
-pub use plugin::{BodyAccess, Interest, NoSettings, Plugin, Settings, SettingsProblem};
-pub use request::{Header, Identity, Request};
+pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};
+pub use request::{Header, Identity, Input, Request};
 pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{authentication, rate_limiting, routing, settings, transformation};

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
+use crate::bindings::lifecycle::exports::witgate::plugin::lifecycle::PureFunction;
 pub use crate::bindings::lifecycle::exports::witgate::plugin::lifecycle::{
-    BodyAccess, Interest, SettingsProblem,
+    BodyAccess, Function, Interest, SettingsProblem,
 };
+use crate::request::Input;
 
 /// Typed settings of a binding. Written with [`#[settings]`](macro@crate::settings), which derives what is needed.
 pub trait Settings: DeserializeOwned + JsonSchema + 'static {
@@ -61,6 +63,7 @@ impl Interest {
             request_body: BodyAccess::None,
             response_body: BodyAccess::None,
             response: false,
+            pure: Vec::new(),
         }
     }
 
@@ -99,6 +102,36 @@ impl Interest {
         self
     }
 
+    /// Promises that a function answers by nothing but the settings and these inputs (none: it always answers the same),
+    /// so that the gateway may use its answers again. `on_response` goes in addition by the status, the declared response
+    /// headers, the context, and whether the gateway made the response.
+    ///
+    /// ```
+    /// use witgate_sdk::{Function, Input, Interest};
+    ///
+    /// let interest = Interest::none()
+    ///     .request_headers(["x-tenant"])
+    ///     .pure(Function::Route, [Input::header("x-tenant"), Input::Path])
+    ///     .pure(Function::OnResponse, []);
+    /// assert_eq!(interest.pure.len(), 2);
+    /// ```
+    #[must_use]
+    pub fn pure(mut self, function: Function, inputs: impl IntoIterator<Item = Input>) -> Self {
+        let mut named = Vec::new();
+        for input in inputs {
+            if !named.contains(&input) {
+                named.push(input);
+            }
+        }
+        self.pure.push(PureFunction { function, inputs: named });
+        self
+    }
+
+    /// What a function said that it answers by; none: by anything.
+    pub(crate) fn inputs(&self, function: Function) -> Option<&[Input]> {
+        self.pure.iter().find(|known| known.function == function).map(|known| known.inputs.as_slice())
+    }
+
     /// Both interests in one, for a plugin with several contracts. Only transformation declares bodies, so there is
     /// never a choice between two kinds of access.
     #[must_use]
@@ -110,6 +143,7 @@ impl Interest {
             request_body: either(self.request_body, other.request_body),
             response_body: either(self.response_body, other.response_body),
             response: self.response || other.response,
+            pure: [self.pure.clone(), other.pure].concat(),
             ..self.request_headers(other.request_headers).response_headers(other.response_headers)
         }
     }

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::bindings::host::witgate::plugin::types;
 use crate::headers::{DeclaredHeaders, ReadHeaders, Values};
 
-pub use types::{Header, Identity};
+pub use types::{Header, Identity, Input};
 
 /// The request of the current call.
 ///
@@ -20,6 +20,45 @@ pub struct Request<'a> {
     path: OnceCell<String>,
     query: OnceCell<Option<String>>,
     authority: OnceCell<String>,
+}
+
+/// What comes in with the calls of a function: everything, or of a pure one what it named. All else is asked for.
+pub(crate) struct Given {
+    /// The declared headers, by position; the name of one that does not come in is empty.
+    headers: Vec<String>,
+    method: bool,
+    path: bool,
+    query: bool,
+    authority: bool,
+}
+
+/// Of a request that has not come over the border.
+#[cfg(any(not(target_family = "wasm"), feature = "test"))]
+pub(crate) static ALL_BUT_HEADERS: Given =
+    Given { headers: Vec::new(), method: true, path: true, query: true, authority: true };
+
+impl Given {
+    /// With calls of a function that depends on anything (none), or only on these inputs.
+    pub(crate) fn to(declared: &[String], inputs: Option<&[Input]>) -> Self {
+        let named = |input: &Input| inputs.is_none_or(|inputs| inputs.contains(input));
+        let header = |name: &String| {
+            let is_it =
+                |input: &Input| matches!(input, Input::Header(known) if known.eq_ignore_ascii_case(name));
+            inputs.is_none_or(|inputs| inputs.iter().any(is_it))
+        };
+        let headers = declared.iter().map(|name| if header(name) { name.clone() } else { String::new() });
+        Self {
+            headers: headers.collect(),
+            method: named(&Input::Method),
+            path: named(&Input::Path),
+            query: named(&Input::Query),
+            authority: named(&Input::Authority),
+        }
+    }
+}
+
+fn known<T>(given: bool, part: T) -> OnceCell<T> {
+    if given { OnceCell::from(part) } else { OnceCell::new() }
 }
 
 /// Who answers what did not come in with the call.
@@ -41,15 +80,15 @@ macro_rules! ask {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(head: types::RequestHead, declared: &'a [String], source: Source<'a>) -> Self {
+    pub(crate) fn new(head: types::RequestHead, given: &'a Given, source: Source<'a>) -> Self {
         Self {
             source,
-            headers: DeclaredHeaders { names: declared, values: head.headers },
+            headers: DeclaredHeaders { names: &given.headers, values: head.headers },
             read: ReadHeaders::default(),
-            method: OnceCell::from(head.method),
-            path: OnceCell::from(head.path),
-            query: OnceCell::from(head.query),
-            authority: OnceCell::from(head.authority),
+            method: known(given.method, head.method),
+            path: known(given.path, head.path),
+            query: known(given.query, head.query),
+            authority: known(given.authority, head.authority),
         }
     }
 
@@ -171,6 +210,20 @@ impl<'a> Request<'a> {
     /// The trailers; empty before the last body call.
     pub fn trailers(&self) -> Vec<Header> {
         ask!(self, trailers())
+    }
+}
+
+/// Each accessor of [`Request`] reads one input: `header`, `values` and `cookie` read [`Input::header`], `path_parameter`
+/// reads [`Input::path_parameter`], `query_parameter` reads [`Input::Query`], and the others the input of their name.
+impl Input {
+    /// All values of a request header.
+    pub fn header(name: impl Into<String>) -> Self {
+        Self::Header(name.into())
+    }
+
+    /// A parameter of the route's path.
+    pub fn path_parameter(name: impl Into<String>) -> Self {
+        Self::PathParameter(name.into())
     }
 }
 

@@ -10,5 +10,6 @@ mod hot_swap;
 mod misbehaving;
 mod observability;
 mod real_clients;
+mod remembered;
 mod retries;
 mod tls;

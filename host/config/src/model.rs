@@ -415,6 +415,8 @@ pub struct Binding {
     pub grants: Grants,
     /// What becomes of a request whose call failed.
     pub on_failure: OnFailure,
+    /// Whether its answers may be used again without a call, where the plugin says so.
+    pub remember: bool,
     /// What one call, or one instance, may use.
     pub budget: Budget,
     /// Instances.

@@ -121,7 +121,7 @@ impl Chain {
     }
 
     fn draw(&self) {
-        assert_eq!(now(self.rate_limit.draw(self.call())).len(), 1);
+        assert_eq!(now(self.rate_limit.draw(self.call())).content.len(), 1);
     }
 
     fn route(&self) {

@@ -69,7 +69,10 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
 /// A counter of one number of a reading.
 type Column = (&'static str, &'static str, fn(&Reading) -> u64);
 
-const COUNTERS: [Column; 8] = [
+const COUNTERS: [Column; 9] = [
+    ("witgate_plugin_answers_remembered", "Answers that were used again in place of a call", |reading| {
+        reading.answers_again
+    }),
     ("witgate_plugin_denials", "Requests that plugins turned away", |reading| reading.refusals),
     ("witgate_plugin_abandoned", "Calls whose client went away", |reading| reading.abandoned),
     ("witgate_plugin_instances_made", "Instances made", |reading| reading.made),

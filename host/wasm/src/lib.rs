@@ -48,6 +48,7 @@ mod runtime;
 mod state;
 mod trial;
 mod upkeep;
+mod witness;
 
 pub use imports::store::{KeyStore, StoreError};
 pub use inspect::Inspection;

@@ -1,17 +1,19 @@
 //! From a component to a binding in service: grants, settings, a first instance.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use serde_json::Value;
 use witgate_config::model::{self, Budget};
 use witgate_config::{Problem, Settings, check_settings};
-use witgate_proxy::pipeline::plugin::{BodyAccess, Contracts, Interest};
+use witgate_proxy::pipeline::plugin::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
 
 use crate::bindings::exports::witgate::plugin::lifecycle;
+use crate::bindings::witgate::plugin::types;
 use crate::budget::Killed;
+use crate::call::{self, Shown};
 use crate::compile::Compiled;
 use crate::inspect::Inspection;
 use crate::instance::{Instance, Template};
@@ -84,6 +86,9 @@ pub(crate) fn prepare(
         version: next_version(),
         digest: component.inspection.digest,
         contracts,
+        shown: Function::ALL.map(|function| Shown::to(function, &interest)),
+        remember: order.binding.remember,
+        told: AtomicU8::new(0),
         interest,
         on_failure: order.binding.on_failure,
         pool: Arc::new(pool),
@@ -218,15 +223,54 @@ fn interest(declared: lifecycle::Interest) -> Result<Interest, Refusal> {
         request_body: body_access(declared.request_body),
         response_body: body_access(declared.response_body),
         response: declared.response,
+        pure: pure_functions(declared.pure)?,
     })
 }
 
+fn pure_functions(
+    declared: Vec<lifecycle::PureFunction>,
+) -> Result<[Option<Box<[Input]>>; Function::ALL.len()], Refusal> {
+    let mut pure = [const { None }; Function::ALL.len()];
+    for lifecycle::PureFunction { function, inputs } in declared {
+        let function = match function {
+            lifecycle::Function::Draw => Function::Draw,
+            lifecycle::Function::Route => Function::Route,
+            lifecycle::Function::OnRequest => Function::OnRequest,
+            lifecycle::Function::OnResponse => Function::OnResponse,
+        };
+        let name = function.as_str();
+        if inputs.len() > INPUTS {
+            return misdeclared(format!(
+                "it names {} inputs of `{name}`, at most {INPUTS} are allowed",
+                inputs.len()
+            ));
+        }
+        let inputs = inputs.iter().map(|input| named(input, name)).collect::<Result<_, _>>()?;
+        if pure[function as usize].replace(inputs).is_some() {
+            return misdeclared(format!("it declares `{name}` to be pure more than once"));
+        }
+    }
+    Ok(pure)
+}
+
+fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {
+    match (call::input(input), input) {
+        (Some(input), _) => Ok(input),
+        (None, types::Input::Header(name)) => misdeclared(format!(
+            "it names the header `{}` as an input of `{function}`, which is no header name",
+            name.escape_default()
+        )),
+        (None, _) => misdeclared(format!("it names an input of `{function}` that no request has")),
+    }
+}
+
+fn misdeclared<T>(message: String) -> Result<T, Refusal> {
+    Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
+}
+
 fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, Refusal> {
-    let refuse = |message: String| {
-        Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
-    };
     if names.len() > DECLARED {
-        return refuse(format!(
+        return misdeclared(format!(
             "it declares {} {direction} headers, at most {DECLARED} are allowed",
             names.len()
         ));
@@ -236,7 +280,7 @@ fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, 
         match HeaderName::from_lowercase(name.as_bytes()) {
             Ok(name) => parsed.push(name),
             Err(_) => {
-                return refuse(format!(
+                return misdeclared(format!(
                     "it declares the {direction} header `{}`, which is no lower-case header name",
                     name.escape_default()
                 ));

@@ -90,6 +90,7 @@ struct CoreMeter {
     failures: [AtomicU64; FAILURES.len()],
     times: [AtomicU64; MICROSECONDS.len() + 1],
     microseconds: AtomicU64,
+    answers_again: AtomicU64,
     refusals: AtomicU64,
     abandoned: AtomicU64,
     made: AtomicU64,
@@ -107,6 +108,8 @@ pub struct Reading {
     pub times: [u64; MICROSECONDS.len() + 1],
     /// Time of all calls together, in microseconds.
     pub microseconds: u64,
+    /// Answers that were used again in place of a call.
+    pub answers_again: u64,
     /// Requests the plugin itself turned away (an authentication refused, an answer in place of the upstream's).
     pub refusals: u64,
     /// Calls whose client went away.
@@ -152,6 +155,11 @@ impl Meter {
         core.calls[phase as usize].fetch_add(1, Relaxed);
         core.times[slot].fetch_add(1, Relaxed);
         core.microseconds.fetch_add(microseconds, Relaxed);
+    }
+
+    /// An earlier answer was used again in place of a call.
+    pub(crate) fn answered_again(&self, core: usize) {
+        self.cores[core].answers_again.fetch_add(1, Relaxed);
     }
 
     /// A call gave no answer.
@@ -236,6 +244,7 @@ impl Meter {
             add(&mut reading.failures, &core.failures);
             add(&mut reading.times, &core.times);
             reading.microseconds += core.microseconds.load(Relaxed);
+            reading.answers_again += core.answers_again.load(Relaxed);
             reading.refusals += core.refusals.load(Relaxed);
             reading.abandoned += core.abandoned.load(Relaxed);
             reading.made += core.made.load(Relaxed);

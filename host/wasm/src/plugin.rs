@@ -1,17 +1,18 @@
 //! A binding in service.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_proxy::pipeline::plugin::{
-    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece,
-    Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+    Answer, BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Function, Interest,
+    Outcome, Piece, Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
 };
 
-use crate::call::{authentication, rate_limiting, routing, transformation};
+use crate::call::{Shown, authentication, rate_limiting, routing, transformation};
 use crate::imports::log::Pace;
 use crate::load::text;
 use crate::meter::{Meter, Phase};
@@ -19,6 +20,7 @@ use crate::pool::{Lease, Pool};
 use crate::quarantine::{Health, Quarantine};
 use crate::revert::Trial;
 use crate::runtime::OnRevert;
+use crate::witness::Beyond;
 
 /// One version of one binding: a component with its settings, rights, instances and record.
 pub struct Loaded {
@@ -27,6 +29,12 @@ pub struct Loaded {
     pub(crate) digest: [u8; 32],
     pub(crate) contracts: Contracts,
     pub(crate) interest: Interest,
+    /// What comes in with the calls of each function.
+    pub(crate) shown: [Shown; Function::ALL.len()],
+    /// Whether its answers may be used again.
+    pub(crate) remember: bool,
+    /// The phases in which the log was told that an answer cannot be used again, as bits.
+    pub(crate) told: AtomicU8,
     pub(crate) on_failure: OnFailure,
     pub(crate) pool: Arc<Pool>,
     pub(crate) quarantine: Quarantine,
@@ -102,10 +110,27 @@ impl Loaded {
         self.complain(LogLevel::Warn, &format!("its {} call failed: {}", phase.as_str(), text(error)));
     }
 
-    fn complain(&self, level: LogLevel, message: &str) {
-        if self.complaints.admit() {
+    /// Tells the log, once for each phase, why an answer is not used again although the plugin says that it may be.
+    pub(crate) fn not_pure(&self, phase: Phase, function: &str, beyond: &Beyond<'_>) {
+        let bit = 1 << phase as u8;
+        if !self.remember || beyond.is_meant() || self.told.load(Ordering::Relaxed) & bit != 0 {
+            return;
+        }
+        let message = format!(
+            "its answers to `{function}` are not used again where they could be: it used {beyond} without naming it"
+        );
+        if self.complain(LogLevel::Warn, &message) {
+            self.told.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a line, if the pace allows; says whether it did.
+    fn complain(&self, level: LogLevel, message: &str) -> bool {
+        let admitted = self.complaints.admit();
+        if admitted {
             self.pool.rights().journal.write(level, &self.name, message);
         }
+        admitted
     }
 
     fn ask_for_reversion(&self) {
@@ -141,6 +166,14 @@ impl Plugin for Loaded {
         PluginLimits { body: budget.body_limit, context: budget.context_limit }
     }
 
+    fn remembers(&self) -> bool {
+        self.remember
+    }
+
+    fn answered_again(&self) {
+        self.meter().answered_again(self.pool.this_core());
+    }
+
     fn may_route_to(&self, upstream: &str) -> bool {
         let granted = self.pool.rights().grants.route_to.iter().any(|granted| granted == upstream);
         if !granted {
@@ -161,15 +194,15 @@ impl Plugin for Loaded {
         self.outcome(|lease| authentication::authenticate(self, lease, call))
     }
 
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
+    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
         self.outcome(|lease| rate_limiting::draw(self, lease, call))
     }
 
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>> {
+    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
         self.outcome(|lease| routing::route(self, lease, call))
     }
 
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
         self.outcome(|lease| transformation::request(self, lease, call))
     }
 
@@ -182,7 +215,7 @@ impl Plugin for Loaded {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, ResponseOutcome> {
+    ) -> Outcome<'a, Answer<ResponseOutcome>> {
         self.outcome(|lease| transformation::response_head(self, lease, call, response, context))
     }
 

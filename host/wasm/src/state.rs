@@ -11,6 +11,7 @@ use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::fetch::Mailbox;
 use crate::imports::wasi::Output;
 use crate::rights::Rights;
+use crate::witness::{Mark, Witness};
 
 /// What host functions see while a guest runs.
 pub(crate) struct HostState {
@@ -20,6 +21,8 @@ pub(crate) struct HostState {
     pub(crate) space: Space,
     /// CPU and wall time.
     pub(crate) stopwatch: Stopwatch,
+    /// What the call did.
+    pub(crate) witness: Witness,
     /// Host calls the call may still make.
     host_calls: u32,
     /// The request of the call under way.
@@ -38,6 +41,7 @@ impl HostState {
         HostState {
             space: Space::new(&rights.budget),
             stopwatch,
+            witness: Witness::default(),
             host_calls: 0,
             request: None,
             response: None,
@@ -54,6 +58,7 @@ impl HostState {
         request: Arc<RequestHead>,
         response: Option<Arc<ResponseHead>>,
     ) {
+        self.witness.begin();
         self.host_calls = self.rights.budget.host_calls;
         self.request = Some(request);
         self.response = response;
@@ -78,6 +83,15 @@ impl HostState {
         self.output.flush(&self.rights);
     }
 
+    /// Counts a host call that leaves a mark.
+    ///
+    /// # Errors
+    /// As [`HostState::charge`].
+    pub(crate) fn marked(&mut self, mark: Mark) -> wasmtime::Result<()> {
+        self.witness.mark(mark);
+        self.charge()
+    }
+
     /// Counts a host call.
     ///
     /// # Errors
@@ -92,10 +106,19 @@ impl HostState {
         }
     }
 
-    /// The request of the call, charged as a host call.
+    /// The request of the call, of which a part is looked at; charged as a host call.
     ///
     /// # Errors
     /// No host calls are left, or there is no request (the plugin is being configured).
+    pub(crate) fn look(&mut self, part: Mark) -> wasmtime::Result<&Arc<RequestHead>> {
+        self.witness.mark(part);
+        self.request()
+    }
+
+    /// The request of the call, charged as a host call. The caller says what is looked at.
+    ///
+    /// # Errors
+    /// As [`HostState::look`].
     pub(crate) fn request(&mut self) -> wasmtime::Result<&Arc<RequestHead>> {
         self.charge()?;
         self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
@@ -109,7 +132,7 @@ impl HostState {
     /// The response of the call, charged as a host call.
     ///
     /// # Errors
-    /// As [`HostState::request`].
+    /// As [`HostState::look`].
     pub(crate) fn response(&mut self) -> wasmtime::Result<&Arc<ResponseHead>> {
         self.charge()?;
         self.response.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no response in this call"))

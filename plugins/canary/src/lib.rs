@@ -4,7 +4,8 @@
 //! new version: each keeps a place in the line, and the percentage says how far down the line the new version goes.
 
 use witgate_sdk::{
-    Destination, HeaderName, Interest, Period, Request, Routing, SettingsProblem, crypto, routing, settings,
+    Destination, Function, HeaderName, Input, Interest, Period, Request, Routing, SettingsProblem, crypto,
+    routing, settings,
 };
 
 /// How many places the line has: a percentage counts in hundredths.
@@ -121,10 +122,17 @@ impl Routing for Settings {
             Sticky::Cookie(_) => Some("cookie"),
             Sticky::Subject | Sticky::Client | Sticky::Nothing => None,
         };
-        Interest::none()
+        let interest = Interest::none()
             .request_headers(self.header.iter().map(|choice| &choice.name))
             .request_headers(self.cookie.iter().map(|_| "cookie"))
-            .request_headers(sticky)
+            .request_headers(sticky);
+        let inputs = self.inputs();
+        // Where every request is diced, no choice is ever made again.
+        if inputs.is_empty() && self.percent > 0.0 {
+            interest
+        } else {
+            interest.pure(Function::Route, inputs)
+        }
     }
 
     fn route(&self, request: &Request) -> Option<Destination> {
@@ -151,6 +159,20 @@ impl Routing for Settings {
 }
 
 impl Settings {
+    /// What a choice goes by. One that is diced asks for the request id as well, so that it is not used again.
+    fn inputs(&self) -> Vec<Input> {
+        let header = self.header.iter().map(|choice| Input::header(&choice.name));
+        let cookie = self.cookie.iter().map(|_| Input::header("cookie"));
+        let sticky = match &self.sticky {
+            Sticky::Cookie(_) => Some(Input::header("cookie")),
+            Sticky::Header(name) => Some(Input::header(&**name)),
+            Sticky::Subject => Some(Input::Identity),
+            Sticky::Client => Some(Input::ClientAddress),
+            Sticky::Nothing => None,
+        };
+        header.chain(cookie).chain(sticky).collect()
+    }
+
     /// What the caller asked for, if it asked.
     fn wanted(&self, request: &Request) -> Option<bool> {
         let by_header = self.header.as_ref().and_then(|choice| choice.decides(request.header(&choice.name)?));

@@ -115,3 +115,20 @@ fn every_bad_setting_is_reported_at_its_place() {
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
     assert_eq!(pointers, ["/upstream", "/percent", "/header", "/cookie/name", "/sticky/cookie/name"]);
 }
+
+#[test]
+fn choices_say_what_they_go_by() {
+    let inputs = |settings: &str| {
+        let settings = settings.replace("{ ", "{ \"upstream\": \"v2\", ");
+        plugin(&settings).interest().pure.pop().map(|pure| pure.inputs)
+    };
+    assert_eq!(inputs("{ \"percent\": 0 }"), Some(vec![]), "the route's own, always");
+    assert_eq!(inputs("{ \"percent\": 5 }"), None);
+    assert_eq!(
+        inputs(r#"{ "header": {"name": "X-Canary"}, "percent": 5, "sticky": "subject" }"#),
+        Some(vec![Input::header("X-Canary"), Input::Identity])
+    );
+    assert_eq!(inputs(r#"{ "sticky": {"cookie": {}} }"#), Some(vec![Input::header("cookie")]));
+    assert_eq!(inputs(r#"{ "sticky": {"header": "x-tenant"} }"#), Some(vec![Input::header("x-tenant")]));
+    assert_eq!(inputs(r#"{ "sticky": "client" }"#), Some(vec![Input::ClientAddress]));
+}

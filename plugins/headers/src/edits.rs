@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::template::{Placeholder, Seen, Template};
-use witgate_sdk::{Header, HeaderChange, HeaderName, SettingsProblem, Values, settings};
+use witgate_sdk::{Header, HeaderChange, HeaderName, Input, SettingsProblem, Values, settings};
 
 /// Edits of one header section, applied in this order.
 #[settings]
@@ -75,6 +75,13 @@ impl Edits {
             Placeholder::ResponseHeader(name) => Some(name),
             _ => None,
         })
+    }
+
+    /// What of a request the templates show; none: what no two requests have in common.
+    pub(crate) fn inputs(&self) -> Option<Vec<Input>> {
+        let each: Option<Vec<_>> =
+            self.placeholders().map(|(.., placeholder)| placeholder.inputs()).collect();
+        Some(each?.concat())
     }
 
     /// Where templates look at a response.

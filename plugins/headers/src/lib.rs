@@ -9,8 +9,8 @@ mod template;
 use edits::Edits;
 use template::Seen;
 use witgate_sdk::{
-    Interest, Plugin, Request, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
-    ResponseView, SettingsProblem, Transformation, settings, transformation,
+    Function, Input, Interest, Plugin, Request, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseOutcome, ResponseView, SettingsProblem, Transformation, settings, transformation,
 };
 
 /// What to change on the way to the upstream, and on the way back.
@@ -53,6 +53,17 @@ impl Transformation for Headers {
             .request_headers(self.request.shown_request_headers())
             .response_headers(self.response.renamed())
             .response_headers(self.response.shown_response_headers());
+        let interest = match self.request.inputs() {
+            Some(shown) => {
+                let renamed = self.request.renamed().map(|name| Input::header(&**name));
+                interest.pure(Function::OnRequest, shown.into_iter().chain(renamed))
+            }
+            None => interest,
+        };
+        let interest = match self.response.inputs() {
+            Some(shown) => interest.pure(Function::OnResponse, shown),
+            None => interest,
+        };
         if self.response.is_empty() { interest } else { interest.response() }
     }
 

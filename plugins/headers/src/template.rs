@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use witgate_sdk::{HeaderName, Identity, Request, ResponseView};
+use witgate_sdk::{HeaderName, Identity, Input, Request, ResponseView};
 
 /// Text with placeholders, parsed once.
 pub(crate) struct Template {
@@ -136,6 +136,25 @@ impl Placeholder {
                 }
             },
         })
+    }
+
+    /// What of a request it shows; none: what no two requests have in common.
+    pub(crate) fn inputs(&self) -> Option<Vec<Input>> {
+        Some(vec![match self {
+            Self::RequestId | Self::TraceParent => return None,
+            // These come in with a response, and count by themselves.
+            Self::Status | Self::ResponseHeader(_) => return Some(Vec::new()),
+            Self::ClientAddress => Input::ClientAddress,
+            Self::Method => Input::Method,
+            Self::Path => Input::Path,
+            Self::OriginalPath => Input::OriginalPath,
+            Self::Query => Input::Query,
+            Self::Authority => Input::Authority,
+            Self::Scheme => Input::Scheme,
+            Self::Route => Input::Route,
+            Self::Subject | Self::Claim(_) => Input::Identity,
+            Self::RequestHeader(name) => Input::header(&**name),
+        }])
     }
 
     /// Writes the value; none if there is none.

@@ -123,3 +123,23 @@ fn every_bad_template_is_reported_at_its_place() {
     let problems = test::configure::<Headers>(r#"{ "response": { "set": { "bad name": "x" } } }"#);
     assert!(problems.err().expect("not a token")[0].message.contains("not a header name"));
 }
+
+#[test]
+fn edits_say_what_they_go_by() {
+    let inputs = |settings: &str, function: Function| {
+        let pure = plugin(settings).interest().pure;
+        pure.into_iter().find(|pure| pure.function == function).map(|pure| pure.inputs)
+    };
+    let fixed = r#"{ "response": { "set": { "x": "y", "z": "{status} {response_header.server}" } } }"#;
+    assert_eq!(inputs(fixed, Function::OnRequest), Some(vec![]));
+    assert_eq!(inputs(fixed, Function::OnResponse), Some(vec![]));
+    let templates = r#"{
+        "request": { "rename": { "x-old": "x-new" }, "set": { "a": "{identity.subject} {claim.plan} {header.x-b}" } },
+        "response": { "set": { "a": "{path}" } }
+    }"#;
+    let named = vec![Input::Identity, Input::header("x-b"), Input::header("x-old")];
+    assert_eq!(inputs(templates, Function::OnRequest), Some(named));
+    assert_eq!(inputs(templates, Function::OnResponse), Some(vec![Input::Path]));
+    let one = r#"{ "request": { "set": { "a": "{request.id}" } }, "response": { "set": { "a": "{trace_parent}" } } }"#;
+    assert_eq!((inputs(one, Function::OnRequest), inputs(one, Function::OnResponse)), (None, None));
+}

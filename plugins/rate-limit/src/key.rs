@@ -12,7 +12,7 @@ use witgate_sdk::serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visi
 use witgate_sdk::serde::{Deserialize, Deserializer};
 
 use crate::Missing;
-use witgate_sdk::{HeaderName, Identity, Request, crypto, settings};
+use witgate_sdk::{HeaderName, Identity, Input, Request, crypto, settings};
 
 /// The longest key the border takes, in bytes.
 const KEY_LIMIT: usize = 256;
@@ -81,6 +81,16 @@ impl<'de> Deserialize<'de> for Parts {
 }
 
 impl By {
+    /// What of a request it reads.
+    pub(crate) fn input(&self) -> Input {
+        match self {
+            Self::Client => Input::ClientAddress,
+            Self::Subject | Self::Claim(_) => Input::Identity,
+            Self::Route => Input::Route,
+            Self::Header(name) => Input::header(&**name),
+        }
+    }
+
     pub(crate) fn header(&self) -> Option<&HeaderName> {
         match self {
             Self::Header(name) => Some(name),

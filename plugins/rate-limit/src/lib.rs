@@ -6,7 +6,8 @@ mod key;
 
 use key::{By, KeyParts, Parts};
 use witgate_sdk::{
-    Bucket, Buckets, Interest, Period, RateLimiting, Request, SettingsProblem, rate_limiting, settings,
+    Bucket, Buckets, Function, Interest, Period, RateLimiting, Request, SettingsProblem, rate_limiting,
+    settings,
 };
 
 /// The policies: a request must fit all of them that apply to it.
@@ -116,8 +117,10 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
 #[rate_limiting]
 impl RateLimiting for Settings {
     fn interest(&self) -> Interest {
-        let parts = self.policies.iter().flat_map(|policy| policy.by.iter());
-        Interest::none().request_headers(parts.filter_map(By::header))
+        let parts = || self.policies.iter().flat_map(|policy| policy.by.iter());
+        Interest::none()
+            .request_headers(parts().filter_map(By::header))
+            .pure(Function::Draw, parts().map(By::input))
     }
 
     fn draw(&self, request: &Request) -> Buckets {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use witgate_sdk::{Identity, test};
+use witgate_sdk::{Identity, Input, test};
 
 fn plugin(settings: &str) -> Settings {
     test::configure(settings).expect("the settings are good")
@@ -130,4 +130,17 @@ fn every_bad_setting_is_reported_at_its_place() {
             .pointer
             .starts_with("/policies/0/by/0")
     );
+}
+
+#[test]
+fn buckets_say_what_they_go_by() {
+    let plugin = plugin(
+        r#"{ "policies": [
+            { "name": "a", "by": ["client", { "header": "X-Tenant" }], "limit": 1 },
+            { "name": "b", "by": ["subject", { "claim": "plan" }, "route", "client"], "limit": 1 }
+        ] }"#,
+    );
+    let pure = plugin.interest().pure.pop().expect("draws are pure");
+    let inputs = [Input::ClientAddress, Input::header("x-tenant"), Input::Identity, Input::Route];
+    assert_eq!((pure.function, &pure.inputs[..]), (Function::Draw, &inputs[..]));
 }

@@ -30,6 +30,8 @@ pub fn authentication(arguments: TokenStream, item: TokenStream) -> TokenStream 
 /// becomes `Buckets`, or of an `impl RateLimiting`.
 ///
 /// `headers = ["x-tenant"]` names the request headers that are to come in with each call.
+/// `pure = [Input::header("x-tenant")]` promises that the answer depends on nothing but these inputs and the settings, so that
+/// the gateway may use it again.
 #[proc_macro_attribute]
 pub fn rate_limiting(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::RateLimiting, arguments, item)
@@ -39,6 +41,8 @@ pub fn rate_limiting(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `Option<Destination>`, or of an `impl Routing`.
 ///
 /// `headers = ["x-canary"]` names the request headers that are to come in with each call.
+/// `pure = [Input::header("x-canary")]` promises that the answer depends on nothing but these inputs and the settings, so that
+/// the gateway may use it again.
 #[proc_macro_attribute]
 pub fn routing(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::Routing, arguments, item)
@@ -50,6 +54,8 @@ pub fn routing(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `headers = ["accept"]` and `response_headers = ["content-type"]` name the headers that are to come in with each
 /// call. The methods that the impl block has are those the gateway calls; bodies are buffered unless
 /// `request_body = streamed` or `response_body = streamed` says otherwise.
+/// `pure = [Input::header("accept")]` promises that the answer to a request's head depends on nothing but these inputs and
+/// the settings, so that the gateway may use it again.
 #[proc_macro_attribute]
 pub fn transformation(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::Transformation, arguments, item)

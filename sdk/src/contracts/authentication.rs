@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::milliseconds;
 use crate::plugin::{Interest, Plugin};
-use crate::request::{Header, Identity, Request};
+use crate::request::{Header, Identity, Input, Request};
 use crate::response::Response;
 
-pub use crate::bindings::authentication::exports::witgate::plugin::authentication::{
-    Acceptance, Decision, Input,
-};
+pub use crate::bindings::authentication::exports::witgate::plugin::authentication::{Acceptance, Decision};
 
 /// Decides who is calling. Runs first, may not change the request and does not see the body.
 pub trait Authentication: Plugin {
@@ -51,19 +49,13 @@ impl Acceptance {
     }
 
     /// Lets the gateway reuse the decision for so long, for requests that agree in all of `inputs`. Name everything
-    /// that was looked at: what is left out is ignored when the decision is reused.
+    /// that was looked at: what is left out is ignored when the decision is reused. A decision is not reused if the
+    /// gateway was asked for something of the request that is not named.
     #[must_use]
     pub fn cacheable(mut self, duration: Duration, inputs: impl Into<Vec<Input>>) -> Self {
         self.cacheable_for = milliseconds(duration);
         self.inputs = inputs.into();
         self
-    }
-}
-
-impl Input {
-    /// All values of a request header.
-    pub fn header(name: impl Into<String>) -> Self {
-        Self::Header(name.into())
     }
 }
 

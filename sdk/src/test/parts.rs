@@ -1,7 +1,7 @@
 //! Requests and responses, built by the test.
 
 use crate::bindings::host::witgate::plugin::types::RequestHead;
-use crate::request::{Header, Identity, Request, Source};
+use crate::request::{ALL_BUT_HEADERS, Header, Identity, Request, Source};
 use crate::response::{ResponseView, ViewSource};
 
 /// A `GET http://example.test/` from 192.0.2.1, to be changed by the builder's methods.
@@ -239,7 +239,7 @@ impl RequestBuilder {
             authority: self.parts.authority.clone(),
             headers: Vec::new(),
         };
-        Request::new(head, &[], Source::Test(Box::new(self.parts)))
+        Request::new(head, &ALL_BUT_HEADERS, Source::Test(Box::new(self.parts)))
     }
 }
 

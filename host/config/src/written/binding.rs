@@ -13,7 +13,7 @@ use crate::scalar::{Duration, Name, Size, Text};
 use crate::settings::Settings;
 
 /// A plugin with settings, rights and budgets.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Binding {
     /// The plugin that is bound. Without it, the one with the binding's own name.
@@ -25,6 +25,11 @@ pub(crate) struct Binding {
     /// What becomes of a request whose call failed: 503 (`deny`), or on without the plugin (`skip`; an authentication
     /// plugin that is skipped knows nobody).
     on_failure: OnFailure,
+    /// Whether answers may be used again without a call, for requests that agree in all that the plugin says they depend
+    /// on: acceptances of an authentication plugin for as long as it says, and the answers of functions that it declares
+    /// pure. What is remembered goes on to be used while the binding rests in quarantine. `false`: every request makes
+    /// its calls.
+    remember: bool,
     /// What one call, or one instance, may use.
     budget: Budget,
     /// How many instances there are.
@@ -33,6 +38,22 @@ pub(crate) struct Binding {
     quarantine: Quarantine,
     /// When a new version of the plugin is taken back.
     revert: Revert,
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Self {
+            plugin: None,
+            settings: Map::new(),
+            grants: Grants::default(),
+            on_failure: OnFailure::default(),
+            remember: true,
+            budget: Budget::default(),
+            instances: Instances::default(),
+            quarantine: Quarantine::default(),
+            revert: Revert::default(),
+        }
+    }
 }
 
 /// What the plugin may use, by name. Everything else is refused.
@@ -148,7 +169,8 @@ impl Default for Instances {
     }
 }
 
-/// When the binding is taken out of service: `on_failure` applies without a call, but for one probe at a time.
+/// When the binding is taken out of service: `on_failure` applies without a call, but for one probe at a time. Answers
+/// that are remembered are used all the same.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Quarantine {
@@ -200,6 +222,7 @@ impl Section for Binding {
                 OnFailure::Deny => model::OnFailure::Deny,
                 OnFailure::Skip => model::OnFailure::Skip,
             },
+            remember: self.remember,
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
             quarantine: model::Quarantine {

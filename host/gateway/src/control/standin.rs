@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use witgate_config::model::{Binding, OnFailure};
 use witgate_proxy::pipeline::plugin::{
-    BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome, Piece,
-    Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+    Answer, BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome,
+    Piece, Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
 };
 
 /// A binding without a plugin.
@@ -75,6 +75,12 @@ impl Plugin for Standin {
         self.limits
     }
 
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    fn answered_again(&self) {}
+
     fn may_route_to(&self, _upstream: &str) -> bool {
         false
     }
@@ -85,15 +91,15 @@ impl Plugin for Standin {
         unavailable()
     }
 
-    fn draw<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
+    fn draw<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
         unavailable()
     }
 
-    fn route<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Option<Destination>> {
+    fn route<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
         unavailable()
     }
 
-    fn transform_request<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+    fn transform_request<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
         unavailable()
     }
 
@@ -106,7 +112,7 @@ impl Plugin for Standin {
         _call: Call<'a>,
         _response: Arc<ResponseHead>,
         _context: Bytes,
-    ) -> Outcome<'a, ResponseOutcome> {
+    ) -> Outcome<'a, Answer<ResponseOutcome>> {
         unavailable()
     }
 

@@ -1,12 +1,14 @@
 //! One call of a plugin: timed, noted, its answer validated, and what becomes of the request if it failed.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use witgate_config::model::OnFailure;
 
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::{CallFailure, Outcome, Plugin};
+use crate::pipeline::plugin::{Answer, CallFailure, Function, Outcome, Plugin};
+use crate::pipeline::remembered::{Answered, Question, Recalled};
 use crate::pipeline::validate::Invalid;
 use crate::telemetry::record::{PluginCall, PluginCalls};
 
@@ -33,6 +35,16 @@ impl Phase {
             Phase::RequestBody => "request-body",
             Phase::Response => "response",
             Phase::ResponseBody => "response-body",
+        }
+    }
+
+    /// The phase in which a function is called.
+    fn of(function: Function) -> Self {
+        match function {
+            Function::Draw => Phase::RateLimiting,
+            Function::Route => Phase::Routing,
+            Function::OnRequest => Phase::Request,
+            Function::OnResponse => Phase::Response,
         }
     }
 
@@ -78,6 +90,33 @@ pub(super) async fn call<'a, Answer, Valid>(
         Err(_) if plugin.on_failure() == OnFailure::Skip => Ok(None),
         Err(failure) => Err(denied(plugin, phase, failure.as_str())),
     }
+}
+
+/// As [`call`], of a function that may be pure: what it answered to the same inputs is used again.
+///
+/// # Errors
+/// As [`call`].
+pub(super) async fn ask<'a, Content, Valid: Answered>(
+    calls: &mut PluginCalls,
+    question: Question<'_>,
+    make: impl FnOnce() -> Outcome<'a, Answer<Content>>,
+    check: impl FnOnce(Content) -> Result<Valid, Invalid>,
+) -> Result<Option<Rc<Valid>>, Fault> {
+    let ticket = match question.recall() {
+        Recalled::Known(answer) => return Ok(Some(answer)),
+        Recalled::Unknown(ticket) => ticket,
+    };
+    let mut pure = false;
+    let phase = Phase::of(question.function);
+    let check = |answer: Answer<Content>| {
+        pure = answer.pure;
+        check(answer.content)
+    };
+    let valid = call(calls, question.plugin, phase, make, check).await?.map(Rc::new);
+    if let Some(valid) = valid.as_ref().filter(|_| pure) {
+        question.remember(&ticket, valid);
+    }
+    Ok(valid)
 }
 
 /// The fault of a failed call whose binding denies. Only the log is told which binding and why.

@@ -16,6 +16,7 @@ mod call;
 pub mod exchange;
 pub mod plugin;
 pub mod rate_limiting;
+mod remembered;
 mod routing;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,8 @@ use crate::fault::Fault;
 use crate::filters::{Filter, Place, Step};
 use crate::router::Route;
 use exchange::Exchange;
+use remembered::Ticket;
+use transformation::Left;
 
 /// Where the way down ended.
 pub enum Descent {
@@ -95,8 +98,12 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
     let Some(route) = exchange.route.clone() else { return };
     leave(exchange, &route, Place::Origin, response);
     if !exchange.transformations.is_empty() {
-        // Boxed, so that requests without transformations do not carry its state around.
-        Box::pin(transform(exchange, &route, response)).await;
+        let left = transformation::recall_response(exchange, &route, std::mem::take(response));
+        *response = match left {
+            Left::Nothing(response) => response,
+            // Boxed, so that requests whose transformations are over at once do not carry its state around.
+            Left::Turns(response, asked) => Box::pin(transform(exchange, &route, response, asked)).await,
+        };
     }
     for (name, value) in &exchange.response_headers {
         response.headers_mut().append(name, value.clone());
@@ -105,17 +112,18 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
 }
 
 /// Lets the transformations have their turns; the fault of one is a response to those that have not.
-async fn transform(exchange: &mut Exchange, route: &Route, response: &mut Response<Body>) {
+async fn transform(
+    exchange: &mut Exchange,
+    route: &Route,
+    mut response: Response<Body>,
+    mut asked: Option<Ticket>,
+) -> Response<Body> {
     loop {
-        let shown = std::mem::take(response);
-        match transformation::response(exchange, route, shown).await {
-            Ok(shown) => {
-                *response = shown;
-                return;
-            }
+        match transformation::response(exchange, route, response, asked.take()).await {
+            Ok(response) => return response,
             Err(fault) => {
                 exchange.local_response = true;
-                *response = exchange.fault(fault);
+                response = exchange.fault(fault);
             }
         }
     }

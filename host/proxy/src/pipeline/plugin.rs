@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use witgate_config::model::OnFailure;
 
 use crate::head::RequestHead;
@@ -41,6 +41,12 @@ pub trait Plugin: Send + Sync {
     /// What the pipeline itself must hold the binding to.
     fn limits(&self) -> PluginLimits;
 
+    /// Whether its answers may be remembered at all.
+    fn remembers(&self) -> bool;
+
+    /// An answer of an earlier call was used again in place of a call.
+    fn answered_again(&self);
+
     /// Upstreams the routing contract may choose.
     fn may_route_to(&self, upstream: &str) -> bool;
 
@@ -51,13 +57,13 @@ pub trait Plugin: Send + Sync {
     fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision>;
 
     /// Contract `rate-limiting`.
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>>;
+    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>>;
 
     /// Contract `routing`.
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>>;
+    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>>;
 
     /// Contract `transformation`, head of a request.
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome>;
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>>;
 
     /// Contract `transformation`, body of a request.
     fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult>;
@@ -68,7 +74,7 @@ pub trait Plugin: Send + Sync {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, ResponseOutcome>;
+    ) -> Outcome<'a, Answer<ResponseOutcome>>;
 
     /// Contract `transformation`, body of a response.
     fn transform_response_body<'a>(
@@ -80,36 +86,55 @@ pub trait Plugin: Send + Sync {
 }
 
 /// A call, made or under way.
+pub type Outcome<'a, T> = Soon<'a, Result<T, CallFailure>>;
+
+/// What is there, or is waited for.
 ///
 /// Most calls are over before there is anything to wait for. Their answers come as they are: a boxed future for each
 /// was the dearest allocation of a call.
-pub enum Outcome<'a, T> {
-    /// The call is over.
-    Over(Ready<Result<T, CallFailure>>),
+pub enum Soon<'a, T> {
+    /// It is there.
+    Over(Ready<T>),
     /// It waits for something: an import, or an instance.
-    Waiting(LocalBoxFuture<'a, Result<T, CallFailure>>),
+    Waiting(LocalBoxFuture<'a, T>),
 }
 
-impl<'a, T> Outcome<'a, T> {
-    /// A call that is over.
-    pub fn over(answer: Result<T, CallFailure>) -> Self {
-        Outcome::Over(ready(answer))
+impl<'a, T> Soon<'a, T> {
+    /// What is there.
+    pub fn over(answer: T) -> Self {
+        Soon::Over(ready(answer))
     }
 
-    /// A call that waits.
-    pub fn waiting(call: impl Future<Output = Result<T, CallFailure>> + 'a) -> Self {
-        Outcome::Waiting(Box::pin(call))
+    /// What is waited for.
+    pub fn waiting(call: impl Future<Output = T> + 'a) -> Self {
+        Soon::Waiting(Box::pin(call))
     }
 }
 
-impl<T> Future for Outcome<'_, T> {
-    type Output = Result<T, CallFailure>;
+impl<T> Future for Soon<'_, T> {
+    type Output = T;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
-            Outcome::Over(answer) => Pin::new(answer).poll(context),
-            Outcome::Waiting(call) => call.as_mut().poll(context),
+            Soon::Over(answer) => Pin::new(answer).poll(context),
+            Soon::Waiting(call) => call.as_mut().poll(context),
         }
+    }
+}
+
+/// The answer of a function that may be declared pure.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What it answered.
+    pub content: T,
+    /// Whether the function is declared pure, and the call did nothing that speaks against it.
+    pub pure: bool,
+}
+
+impl<T> Answer<T> {
+    /// An answer that is good for this one request.
+    pub fn once(content: T) -> Self {
+        Answer { content, pure: false }
     }
 }
 
@@ -136,16 +161,72 @@ pub struct Contracts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     /// Lower-case names of request headers.
-    pub request_headers: Vec<http::HeaderName>,
+    pub request_headers: Vec<HeaderName>,
     /// Lower-case names of response headers.
-    pub response_headers: Vec<http::HeaderName>,
+    pub response_headers: Vec<HeaderName>,
     /// Access to the request body.
     pub request_body: BodyAccess,
     /// Access to the response body.
     pub response_body: BodyAccess,
     /// Whether it wants to see response heads.
     pub response: bool,
+    /// The inputs of functions that answer by nothing else, by [`Function::ALL`]; none: it made no such promise.
+    pub pure: [Option<Box<[Input]>>; Function::ALL.len()],
 }
+
+impl Interest {
+    /// What a function depends on, if it is declared pure.
+    pub fn inputs(&self, function: Function) -> Option<&[Input]> {
+        self.pure[function as usize].as_deref()
+    }
+}
+
+/// The functions that may be declared pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the contracts' functions")]
+pub enum Function {
+    Draw,
+    Route,
+    OnRequest,
+    OnResponse,
+}
+
+impl Function {
+    /// Every function.
+    pub const ALL: [Function; 4] =
+        [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse];
+
+    /// The name in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Function::Draw => "draw",
+            Function::Route => "route",
+            Function::OnRequest => "on-request",
+            Function::OnResponse => "on-response",
+        }
+    }
+}
+
+/// Something of a request that an answer depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names of parts of a request")]
+pub enum Input {
+    Header(HeaderName),
+    Method,
+    Path,
+    Query,
+    Authority,
+    Scheme,
+    OriginalPath,
+    ClientAddress,
+    ClientCertificate,
+    Identity,
+    Route,
+    PathParameter(Box<str>),
+}
+
+/// Inputs one answer may depend on.
+pub const INPUTS: usize = 32;
 
 /// How a plugin sees a body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -272,21 +353,8 @@ pub struct Acceptance {
     pub response_headers: Vec<Header>,
     /// How long the decision may be remembered; zero: never.
     pub cacheable_for: Duration,
-    /// What the decision looked at; empty: not to be remembered.
+    /// What the decision looked at; empty, or more than [`INPUTS`]: not to be remembered.
     pub inputs: Vec<Input>,
-}
-
-/// Something a decision was based on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names of parts of a request")]
-pub enum Input {
-    Header(String),
-    Method,
-    Path,
-    Query,
-    Authority,
-    ClientAddress,
-    ClientCertificate,
 }
 
 /// One limit a request draws on.

@@ -4,6 +4,7 @@
 //! field counts; timeouts can only become shorter. Routes that answer by themselves have nothing to choose, so their
 //! routing bindings are not asked.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use http::{HeaderName, HeaderValue};
 use witgate_config::model::Action;
 
 use crate::fault::Fault;
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Call, Destination, Plugin};
+use crate::pipeline::plugin::{Call, Destination, Function, Plugin};
+use crate::pipeline::remembered::{Answered, Question};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
@@ -35,21 +37,28 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         }
     }
     for plugin in &route.routing {
-        let answer = call::call(
-            &mut exchange.record.plugins,
+        let question = Question {
             plugin,
-            Phase::Routing,
+            function: Function::Route,
+            head: &exchange.head,
+            snapshot: &exchange.snapshot,
+            response: None,
+        };
+        let answer = call::ask(
+            &mut exchange.record.plugins,
+            question,
             || plugin.route(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
             |destination| destination.map(|some| Choice::check(some, plugin, &exchange.snapshot)).transpose(),
         );
-        if let Some(Some(choice)) = answer.await? {
-            choice.apply(exchange);
+        if let Some(choice) = answer.await? {
+            apply(choice, exchange);
         }
     }
     Ok(())
 }
 
 /// A destination that holds.
+#[derive(Clone)]
 struct Choice {
     upstream: Option<Arc<str>>,
     target: Option<PathAndQuery>,
@@ -84,23 +93,36 @@ impl Choice {
             response_headers: validate::response_headers(destination.response_headers)?,
         })
     }
+}
 
-    fn apply(self, exchange: &mut Exchange) {
-        if self.upstream.is_some() {
-            exchange.upstream = self.upstream;
-        }
-        if self.target.is_some() {
-            Arc::make_mut(&mut exchange.head).upstream_target = self.target;
-        }
-        if self.hash_key.is_some() {
-            exchange.hash_key = self.hash_key;
-        }
-        exchange.timeout = match (exchange.timeout, self.timeout) {
-            (Some(present), Some(chosen)) => Some(present.min(chosen)),
-            (present, chosen) => present.or(chosen),
-        };
-        for (name, value) in self.response_headers {
-            exchange.response_headers.append(name, value);
-        }
+/// Nothing, or a destination: what a binding answered.
+impl Answered for Option<Choice> {
+    fn size(&self) -> usize {
+        self.as_ref().map_or(0, |choice| {
+            choice.target.as_ref().map_or(0, |target| target.as_str().len())
+                + choice.hash_key.as_ref().map_or(0, Bytes::len)
+                + validate::size_of_headers(&choice.response_headers)
+                + size_of::<Choice>()
+        })
+    }
+}
+
+fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
+    let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
+    if choice.upstream.is_some() {
+        exchange.upstream = choice.upstream;
+    }
+    if choice.target.is_some() {
+        Arc::make_mut(&mut exchange.head).upstream_target = choice.target;
+    }
+    if choice.hash_key.is_some() {
+        exchange.hash_key = choice.hash_key;
+    }
+    exchange.timeout = match (exchange.timeout, choice.timeout) {
+        (Some(present), Some(chosen)) => Some(present.min(chosen)),
+        (present, chosen) => present.or(chosen),
+    };
+    for (name, value) in choice.response_headers {
+        exchange.response_headers.append(name, value);
     }
 }

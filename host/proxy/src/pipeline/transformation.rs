@@ -9,12 +9,13 @@
 //! shown to nobody.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
 
 use crate::body::Body;
@@ -24,9 +25,10 @@ use crate::pipeline::body;
 use crate::pipeline::call::{self, Phase};
 use crate::pipeline::exchange::{Context, Exchange, Transformed};
 use crate::pipeline::plugin::{
-    Call, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead,
-    ResponseOutcome,
+    BodyAccess, Call, Function, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseHead, ResponseOutcome,
 };
+use crate::pipeline::remembered::{Answered, Question, Recalled, Ticket};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
 
@@ -36,19 +38,11 @@ use crate::router::Route;
 /// `PluginFailed`.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     for (binding, plugin) in route.transformation.iter().enumerate() {
-        let gateway = &exchange.snapshot.config.gateway;
-        let answer = call::call(
-            &mut exchange.record.plugins,
-            plugin,
-            Phase::Request,
-            || plugin.transform_request(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
-            |outcome| RequestTurn::check(outcome, &exchange.head, gateway, plugin.limits()),
-        );
-        match answer.await? {
+        match request_turn(exchange, plugin).await? {
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
             Some(RequestTurn::Proceed(edit)) => {
-                let context = Context::new(edit.apply(&mut exchange.head));
+                let context = Context::new(RequestEdit::apply(edit, &mut exchange.head));
                 exchange.transformations.push(Transformed { binding, context });
             }
         }
@@ -56,7 +50,126 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
     Ok(None)
 }
 
-/// Shows the response to the bindings that have seen the request, in reverse.
+/// One binding's turn on the head of a request.
+async fn request_turn(
+    exchange: &mut Exchange,
+    plugin: &Arc<dyn Plugin>,
+) -> Result<Option<RequestTurn>, Fault> {
+    let present = exchange.head.headers.len();
+    let question = Question {
+        plugin,
+        function: Function::OnRequest,
+        head: &exchange.head,
+        snapshot: &exchange.snapshot,
+        response: None,
+    };
+    let ticket = match question.recall::<RequestEdit>() {
+        Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
+            return Ok(Some(RequestTurn::Proceed(edit)));
+        }
+        Recalled::Known(_) => Ticket::default(),
+        Recalled::Unknown(ticket) => ticket,
+    };
+    let mut pure = false;
+    let answer = call::call(
+        &mut exchange.record.plugins,
+        plugin,
+        Phase::Request,
+        || plugin.transform_request(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+        |answer| {
+            pure = answer.pure;
+            let gateway = &exchange.snapshot.config.gateway;
+            RequestTurn::check(answer.content, present, gateway, plugin.limits())
+        },
+    );
+    let turn = answer.await?;
+    if let Some(RequestTurn::Proceed(edit)) = &turn
+        && pure
+    {
+        question.remember(&ticket, edit);
+    }
+    Ok(turn)
+}
+
+/// What is left of the way up once everything that is remembered was applied.
+pub(super) enum Left {
+    /// Nothing.
+    Nothing(Response<Body>),
+    /// The turns of the bindings that are still in the exchange. If the first was looked for in vain, this is the
+    /// leave to remember it.
+    Turns(Response<Body>, Option<Ticket>),
+}
+
+/// The turns that need no call: those of bindings that look at nothing of responses, and whose answer is remembered.
+/// Apart from the others, because they wait for nothing.
+pub(super) fn recall_response(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Left {
+    // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
+    if exchange.head.upstream_method == Some(Method::HEAD) && exchange.head.method != Method::HEAD {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    while let Some(transformed) = exchange.transformations.pop() {
+        let plugin = &route.transformation[transformed.binding];
+        let interest = plugin.interest();
+        let asked = match interest.response_body {
+            _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => continue,
+            BodyAccess::None if !interest.response => continue,
+            BodyAccess::None => match recall_head(exchange, plugin, &transformed.context, &mut response) {
+                None => continue,
+                asked => asked,
+            },
+            BodyAccess::Buffered | BodyAccess::Streamed => None,
+        };
+        exchange.transformations.push(transformed);
+        return Left::Turns(response, asked);
+    }
+    Left::Nothing(response)
+}
+
+/// Applies the remembered answer of one binding to the head of a response; if there is none, the leave to remember it.
+fn recall_head(
+    exchange: &Exchange,
+    plugin: &Arc<dyn Plugin>,
+    context: &Context,
+    response: &mut Response<Body>,
+) -> Option<Ticket> {
+    let view = ResponseHead {
+        status: response.status().as_u16(),
+        headers: std::mem::take(response.headers_mut()),
+        trailers: None,
+        local: exchange.local_response,
+    };
+    let recalled = response_question(exchange, plugin, &view, &context.get()).recall::<ResponseEdit>();
+    let present = view.headers.len();
+    *response.headers_mut() = view.headers;
+    match recalled {
+        Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
+            let mut status = response.status();
+            ResponseEdit::apply(edit, &mut status, response.headers_mut(), context);
+            *response.status_mut() = status;
+            None
+        }
+        Recalled::Known(_) => Some(Ticket::default()),
+        Recalled::Unknown(ticket) => Some(ticket),
+    }
+}
+
+fn response_question<'a>(
+    exchange: &'a Exchange,
+    plugin: &'a Arc<dyn Plugin>,
+    view: &'a ResponseHead,
+    context: &'a [u8],
+) -> Question<'a> {
+    Question {
+        plugin,
+        function: Function::OnResponse,
+        head: &exchange.head,
+        snapshot: &exchange.snapshot,
+        response: Some((view, context)),
+    }
+}
+
+/// Shows the response to the bindings that have seen the request and have not had their turn, in reverse. `asked` is
+/// the leave to remember the first answer, if it was looked for already.
 ///
 /// # Errors
 /// `PluginFailed`; the bindings that have not had their turn yet are still in the exchange.
@@ -64,17 +177,14 @@ pub(super) async fn response(
     exchange: &mut Exchange,
     route: &Route,
     mut response: Response<Body>,
+    mut asked: Option<Ticket>,
 ) -> Result<Response<Body>, Fault> {
-    // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
-    if exchange.head.upstream_method == Some(Method::HEAD) && exchange.head.method != Method::HEAD {
-        response.headers_mut().remove(CONTENT_LENGTH);
-    }
     while let Some(transformed) = exchange.transformations.pop() {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             continue;
         }
         let plugin = &route.transformation[transformed.binding];
-        response = turn(exchange, plugin, transformed.context, response).await?;
+        response = turn(exchange, plugin, transformed.context, response, asked.take()).await?;
     }
     Ok(response)
 }
@@ -84,16 +194,17 @@ async fn turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Plugin>,
     context: Context,
-    response: Response<Body>,
+    mut response: Response<Body>,
+    asked: Option<Ticket>,
 ) -> Result<Response<Body>, Fault> {
-    let response = if plugin.interest().response {
-        match head_turn(exchange, plugin, &context, response).await? {
+    if plugin.interest().response
+        && let Some(ticket) = asked.or_else(|| recall_head(exchange, plugin, &context, &mut response))
+    {
+        response = match head_turn(exchange, plugin, &context, response, &ticket).await? {
             ControlFlow::Continue(response) => response,
             ControlFlow::Break(own) => return Ok(own),
-        }
-    } else {
-        response
-    };
+        };
+    }
     body::response(exchange, plugin, context, response).await
 }
 
@@ -103,6 +214,7 @@ async fn head_turn(
     plugin: &Arc<dyn Plugin>,
     context: &Context,
     response: Response<Body>,
+    ticket: &Ticket,
 ) -> Result<ControlFlow<Response<Body>, Response<Body>>, Fault> {
     let (mut parts, body) = response.into_parts();
     // The headers move into the view and back: nothing is copied.
@@ -112,18 +224,27 @@ async fn head_turn(
         trailers: None,
         local: exchange.local_response,
     });
-    let limits = plugin.limits();
+    let (given, limits) = (context.get(), plugin.limits());
+    let mut pure = false;
     let answer = call::call(
         &mut exchange.record.plugins,
         plugin,
         Phase::Response,
         || {
             let call = Call { head: &exchange.head, snapshot: &exchange.snapshot };
-            plugin.transform_response(call, Arc::clone(&view), context.get())
+            plugin.transform_response(call, Arc::clone(&view), given.clone())
         },
-        |outcome| ResponseTurn::check(outcome, view.headers.len(), limits),
+        |answer| {
+            pure = answer.pure;
+            ResponseTurn::check(answer.content, view.headers.len(), limits)
+        },
     );
     let answer = answer.await?;
+    if let Some(ResponseTurn::Proceed(edit)) = &answer
+        && pure
+    {
+        response_question(exchange, plugin, &view, &given).remember(ticket, edit);
+    }
     parts.headers = Arc::try_unwrap(view).map_or_else(|shared| shared.headers.clone(), |view| view.headers);
     match answer {
         None => {}
@@ -131,12 +252,8 @@ async fn head_turn(
             exchange.local_response = true;
             return Ok(ControlFlow::Break(own));
         }
-        Some(ResponseTurn::Proceed { edits, status, context: new }) => {
-            validate::apply(edits, &mut parts.headers);
-            parts.status = status.unwrap_or(parts.status);
-            if let Some(new) = new {
-                context.set(new);
-            }
+        Some(ResponseTurn::Proceed(edit)) => {
+            ResponseEdit::apply(edit, &mut parts.status, &mut parts.headers, context);
         }
     }
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
@@ -144,10 +261,11 @@ async fn head_turn(
 
 /// An answer to a request's head that holds.
 enum RequestTurn {
-    Proceed(RequestEdit),
+    Proceed(Rc<RequestEdit>),
     Respond(Response<Body>),
 }
 
+/// Changes of a request's head.
 struct RequestEdit {
     edits: Vec<Edit>,
     target: Option<PathAndQuery>,
@@ -158,7 +276,7 @@ struct RequestEdit {
 impl RequestTurn {
     fn check(
         outcome: RequestOutcome,
-        head: &RequestHead,
+        present: usize,
         gateway: &Gateway,
         limits: PluginLimits,
     ) -> Result<Self, Invalid> {
@@ -168,32 +286,55 @@ impl RequestTurn {
             }
             RequestOutcome::Proceed(changes) => changes,
         };
-        Ok(RequestTurn::Proceed(RequestEdit {
-            edits: validate::edits(headers, head.headers.len(), Direction::Request(gateway))?,
+        Ok(RequestTurn::Proceed(Rc::new(RequestEdit {
+            edits: validate::edits(headers, present, Direction::Request(gateway))?,
             target: path.map(|path| validate::target(&path, gateway)).transpose()?,
             method: method.map(|method| validate::method(&method)).transpose()?,
             context: within(context, limits)?,
-        }))
+        })))
     }
 }
 
 impl RequestEdit {
     /// Applies everything; gives the context back.
-    fn apply(self, head: &mut Arc<RequestHead>) -> Bytes {
-        if !self.edits.is_empty() || self.target.is_some() || self.method.is_some() {
+    fn apply(edit: Rc<Self>, head: &mut Arc<RequestHead>) -> Bytes {
+        if !edit.edits.is_empty() || edit.target.is_some() || edit.method.is_some() {
             let head = Arc::make_mut(head);
-            validate::apply(self.edits, &mut head.headers);
-            head.upstream_target = self.target.or(head.upstream_target.take());
-            head.upstream_method = self.method.or(head.upstream_method.take());
+            head.upstream_target = edit.target.clone().or(head.upstream_target.take());
+            head.upstream_method = edit.method.clone().or(head.upstream_method.take());
+            match Rc::try_unwrap(edit) {
+                Ok(own) => {
+                    validate::apply(own.edits, &mut head.headers);
+                    return own.context;
+                }
+                Err(shared) => {
+                    validate::apply(shared.edits.iter().cloned(), &mut head.headers);
+                    return shared.context.clone();
+                }
+            }
         }
-        self.context
+        edit.context.clone()
+    }
+}
+
+impl Answered for RequestEdit {
+    fn size(&self) -> usize {
+        let target = self.target.as_ref().map_or(0, |target| target.as_str().len());
+        size_of::<Self>() + validate::size_of_edits(&self.edits) + target + self.context.len()
     }
 }
 
 /// An answer to a response's head that holds.
 enum ResponseTurn {
-    Proceed { edits: Vec<Edit>, status: Option<StatusCode>, context: Option<Bytes> },
+    Proceed(Rc<ResponseEdit>),
     Respond(Response<Body>),
+}
+
+/// Changes of a response's head.
+struct ResponseEdit {
+    edits: Vec<Edit>,
+    status: Option<StatusCode>,
+    context: Option<Bytes>,
 }
 
 impl ResponseTurn {
@@ -204,11 +345,32 @@ impl ResponseTurn {
             }
             ResponseOutcome::Proceed(changes) => changes,
         };
-        Ok(ResponseTurn::Proceed {
+        Ok(ResponseTurn::Proceed(Rc::new(ResponseEdit {
             edits: validate::edits(headers, present, Direction::Response)?,
             status: status.map(validate::status).transpose()?,
             context: context.map(|context| within(context, limits)).transpose()?,
-        })
+        })))
+    }
+}
+
+impl ResponseEdit {
+    /// Applies everything.
+    fn apply(edit: Rc<Self>, status: &mut StatusCode, headers: &mut HeaderMap, context: &Context) {
+        *status = edit.status.unwrap_or(*status);
+        if let Some(new) = &edit.context {
+            context.set(new.clone());
+        }
+        match Rc::try_unwrap(edit) {
+            Ok(own) => validate::apply(own.edits, headers),
+            Err(shared) => validate::apply(shared.edits.iter().cloned(), headers),
+        }
+    }
+}
+
+impl Answered for ResponseEdit {
+    fn size(&self) -> usize {
+        let context = self.context.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>() + validate::size_of_edits(&self.edits) + context
     }
 }
 

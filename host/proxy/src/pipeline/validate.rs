@@ -54,7 +54,7 @@ pub(super) fn edits(
     present: usize,
     direction: Direction<'_>,
 ) -> Result<Vec<Edit>, Invalid> {
-    if present + changes.len() > FIELDS {
+    if !has_room(present, changes.len()) {
         return Err(Invalid::new("too many headers"));
     }
     changes
@@ -69,8 +69,13 @@ pub(super) fn edits(
         .collect()
 }
 
+/// Whether a section that has `present` fields now has room for so many edits.
+pub(super) fn has_room(present: usize, edits: usize) -> bool {
+    present + edits <= FIELDS
+}
+
 /// Applies edits in their order.
-pub(super) fn apply(edits: Vec<Edit>, headers: &mut HeaderMap) {
+pub(super) fn apply(edits: impl IntoIterator<Item = Edit>, headers: &mut HeaderMap) {
     for edit in edits {
         match edit {
             Edit::Set(name, value) => {
@@ -92,6 +97,20 @@ pub(super) fn response_headers(headers: Vec<Header>) -> Result<Vec<(HeaderName, 
         return Err(Invalid::new("too many headers"));
     }
     headers.into_iter().map(|header| field(header, Direction::Response)).collect()
+}
+
+/// Roughly the bytes that headers take.
+pub(super) fn size_of_headers(headers: &[(HeaderName, HeaderValue)]) -> usize {
+    headers.iter().map(|(_, value)| value.len() + size_of::<(HeaderName, HeaderValue)>()).sum()
+}
+
+/// Roughly the bytes that edits take.
+pub(super) fn size_of_edits(edits: &[Edit]) -> usize {
+    let value = |edit: &Edit| match edit {
+        Edit::Set(_, value) | Edit::Append(_, value) => value.len(),
+        Edit::Remove(_) => 0,
+    };
+    edits.iter().map(|edit| value(edit) + size_of::<Edit>()).sum()
 }
 
 /// A complete response.

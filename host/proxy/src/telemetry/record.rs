@@ -79,10 +79,22 @@ impl fmt::Display for Repeat {
     }
 }
 
-/// The plugin calls of one request, in order. Shared with bodies that still call plugins while they stream; empty, it
-/// costs nothing.
+/// The plugin calls of one request, in order. Empty, it costs nothing; only a body that still calls plugins while it
+/// streams makes others share it.
 #[derive(Debug, Default)]
-pub struct PluginCalls(Option<Rc<RefCell<Vec<PluginCall>>>>);
+pub struct PluginCalls(Hand);
+
+#[derive(Debug)]
+enum Hand {
+    Own(Vec<PluginCall>),
+    Shared(Rc<RefCell<Vec<PluginCall>>>),
+}
+
+impl Default for Hand {
+    fn default() -> Self {
+        Hand::Own(Vec::new())
+    }
+}
 
 /// Calls that a request with plugins has room for without growing: a chain of four makes five.
 const ROOM: usize = 6;
@@ -90,29 +102,47 @@ const ROOM: usize = 6;
 impl PluginCalls {
     /// Notes a call of a head: one row each.
     pub fn push(&mut self, call: PluginCall) {
-        self.0.get_or_insert_with(|| Rc::new(RefCell::new(Vec::with_capacity(ROOM)))).borrow_mut().push(call);
+        self.with(|calls| {
+            if calls.capacity() == 0 {
+                calls.reserve_exact(ROOM);
+            }
+            calls.push(call);
+        });
     }
 
     /// Notes a call of a body: all chunks of a binding and phase are one row, whose time is their sum.
     pub fn add(&mut self, call: PluginCall) {
-        let mut calls = self.0.get_or_insert_default().borrow_mut();
-        match calls.iter_mut().find(|known| known.phase == call.phase && known.binding == call.binding) {
-            Some(known) => {
-                known.time += call.time;
-                known.failure = known.failure.or(call.failure);
+        self.with(|calls| {
+            match calls.iter_mut().find(|known| known.phase == call.phase && known.binding == call.binding) {
+                Some(known) => {
+                    known.time += call.time;
+                    known.failure = known.failure.or(call.failure);
+                }
+                None => calls.push(call),
             }
-            None => calls.push(call),
-        }
+        });
     }
 
     /// Another hand on the same notes, for a body that outlives the exchange.
     pub fn share(&mut self) -> PluginCalls {
-        PluginCalls(Some(Rc::clone(self.0.get_or_insert_default())))
+        let shared = match std::mem::take(&mut self.0) {
+            Hand::Own(calls) => Rc::new(RefCell::new(calls)),
+            Hand::Shared(shared) => shared,
+        };
+        self.0 = Hand::Shared(Rc::clone(&shared));
+        PluginCalls(Hand::Shared(shared))
     }
 
     /// What was noted so far, taken out.
-    pub fn take(&self) -> Vec<PluginCall> {
-        self.0.as_ref().map(|calls| std::mem::take(&mut *calls.borrow_mut())).unwrap_or_default()
+    pub fn take(&mut self) -> Vec<PluginCall> {
+        self.with(std::mem::take)
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Vec<PluginCall>) -> T) -> T {
+        match &mut self.0 {
+            Hand::Own(calls) => act(calls),
+            Hand::Shared(shared) => act(&mut shared.borrow_mut()),
+        }
     }
 }
 

@@ -6,12 +6,15 @@ use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Acceptance, Call, CallFailure, Decision, Input};
 
 use super::{
-    Given, ITEM, Running, declared, headers, request_head, response, size_of_headers, size_of_response,
+    Given, ITEM, Running, Shown, declared, headers, input, request_head, response, size_of_headers,
+    size_of_response,
 };
 use crate::bindings::exports::witgate::plugin::authentication as contract;
+use crate::bindings::witgate::plugin::types;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
+use crate::witness::Witness;
 
 /// Asks who is calling.
 pub(crate) async fn authenticate<'a>(
@@ -22,14 +25,33 @@ pub(crate) async fn authenticate<'a>(
     let mut running =
         Running::begin(binding, lease, Phase::Authentication, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.authentication.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&call.head.headers, &binding.interest.request_headers);
-    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let list = declared(&call.head.headers, &binding.interest.request_headers, u64::MAX);
+    let parameters = (request_head(call.head, &list, Shown::ALL), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
+    let witness = &running.instance()?.store.data().witness;
+    let inputs = answer.as_ref().map_or_else(|_| Vec::new(), |(answer,)| basis(binding, witness, answer));
     let (answer,) = running.end(answer, |(answer,)| size(answer))?;
     if matches!(answer, contract::Decision::Refused(_)) {
         binding.turned_away(binding.pool.this_core());
     }
-    Ok(decision(answer))
+    Ok(decision(answer, inputs))
+}
+
+/// The inputs by which an acceptance may be remembered; none if it may not, also because the call looked at more of the
+/// request than it names. Of that the log is told.
+fn basis(binding: &Loaded, witness: &Witness, answer: &contract::Decision) -> Vec<Input> {
+    let contract::Decision::Accepted(accepted) = answer else { return Vec::new() };
+    if accepted.cacheable_for == 0 {
+        return Vec::new();
+    }
+    let inputs: Vec<Input> = accepted.inputs.iter().filter_map(input).collect();
+    match witness.looked_beyond(&inputs) {
+        Some(beyond) if !inputs.is_empty() => {
+            binding.not_pure(Phase::Authentication, "authenticate", &beyond);
+            Vec::new()
+        }
+        _ => inputs,
+    }
 }
 
 fn size(answer: &contract::Decision) -> usize {
@@ -37,7 +59,7 @@ fn size(answer: &contract::Decision) -> usize {
         contract::Decision::Accepted(accepted) => {
             let claims = accepted.identity.claims.iter().map(|(name, value)| name.len() + value.len() + ITEM);
             let inputs = accepted.inputs.iter().map(|input| match input {
-                contract::Input::Header(name) => name.len() + ITEM,
+                types::Input::Header(name) | types::Input::PathParameter(name) => name.len() + ITEM,
                 _ => ITEM,
             });
             accepted.identity.subject.len()
@@ -52,28 +74,16 @@ fn size(answer: &contract::Decision) -> usize {
     }
 }
 
-fn decision(answer: contract::Decision) -> Decision {
+fn decision(answer: contract::Decision, inputs: Vec<Input>) -> Decision {
     match answer {
         contract::Decision::Accepted(accepted) => Decision::Accepted(Acceptance {
             subject: accepted.identity.subject,
             claims: accepted.identity.claims,
             response_headers: headers(accepted.response_headers),
             cacheable_for: Duration::from_millis(accepted.cacheable_for),
-            inputs: accepted.inputs.into_iter().map(input).collect(),
+            inputs,
         }),
         contract::Decision::Refused(refusal) => Decision::Refused(response(refusal)),
         contract::Decision::NotMine(challenges) => Decision::NotMine(challenges),
-    }
-}
-
-fn input(input: contract::Input) -> Input {
-    match input {
-        contract::Input::Header(name) => Input::Header(name),
-        contract::Input::Method => Input::Method,
-        contract::Input::Path => Input::Path,
-        contract::Input::Query => Input::Query,
-        contract::Input::Authority => Input::Authority,
-        contract::Input::ClientAddress => Input::ClientAddress,
-        contract::Input::ClientCertificate => Input::ClientCertificate,
     }
 }

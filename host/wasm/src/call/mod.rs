@@ -30,7 +30,7 @@ use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{self, Call, CallFailure};
+use witgate_proxy::pipeline::plugin::{self, Call, CallFailure, Function, Input, Interest};
 use witgate_proxy::snapshot::Snapshot;
 
 use crate::bindings::witgate::plugin::types;
@@ -140,6 +140,21 @@ impl<'a> Running<'a> {
         self.lease.as_mut().ok_or(CallFailure::Unavailable)?.call()
     }
 
+    /// Whether the answer may be used again: the function is declared pure, and the call kept to what that means. If it
+    /// did not, the log is told.
+    ///
+    /// # Errors
+    /// As [`Running::instance`].
+    pub(crate) fn is_pure(&mut self, function: Function) -> Result<bool, CallFailure> {
+        let (binding, phase) = (self.binding, self.phase);
+        let Some(inputs) = binding.interest.inputs(function) else { return Ok(false) };
+        let beyond = self.instance()?.store.data().witness.beyond(inputs);
+        if let Some(beyond) = &beyond {
+            binding.not_pure(phase, function.as_str(), beyond);
+        }
+        Ok(beyond.is_none())
+    }
+
     /// Ends the call: checks the size of the answer, counts, and gives the instance back.
     ///
     /// # Errors
@@ -243,10 +258,42 @@ fn is_kill(failure: CallFailure) -> bool {
     !matches!(failure, CallFailure::Queue | CallFailure::Quarantined | CallFailure::Unavailable)
 }
 
-/// The values of the declared headers, in the order of declaration.
-fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Vec<types::DeclaredHeader<'a>> {
+/// What comes in with the calls of one function: everything, or of a pure function only what it named.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown {
+    method: bool,
+    path: bool,
+    query: bool,
+    authority: bool,
+    /// By position among the declared request headers, of which there are at most 64.
+    headers: u64,
+}
+
+impl Shown {
+    const ALL: Shown = Shown { method: true, path: true, query: true, authority: true, headers: u64::MAX };
+
+    /// Of a function with this interest.
+    pub(crate) fn to(function: Function, interest: &Interest) -> Self {
+        let Some(inputs) = interest.inputs(function) else { return Shown::ALL };
+        let named = |wanted: &Input| inputs.contains(wanted);
+        let mut headers = 0;
+        for (index, name) in interest.request_headers.iter().enumerate() {
+            headers |= u64::from(named(&Input::Header(name.clone()))) << index;
+        }
+        Shown {
+            method: named(&Input::Method),
+            path: named(&Input::Path),
+            query: named(&Input::Query),
+            authority: named(&Input::Authority),
+            headers,
+        }
+    }
+}
+
+/// The values of the declared headers that are shown, in the order of declaration.
+fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName], shown: u64) -> Vec<types::DeclaredHeader<'a>> {
     let mut declared = Vec::with_capacity(names.len());
-    for (name, index) in names.iter().zip(0_u16..) {
+    for (name, index) in names.iter().zip(0_u16..).filter(|(_, index)| shown >> index & 1 == 1) {
         declared.extend(
             headers
                 .get_all(name)
@@ -261,14 +308,34 @@ fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Vec<types::Decl
 fn request_head<'a>(
     head: &'a RequestHead,
     headers: &'a [types::DeclaredHeader<'a>],
+    shown: Shown,
 ) -> types::RequestHead<'a> {
+    let part = |shown: bool, part: &'a str| if shown { part } else { "" };
     types::RequestHead {
-        method: head.method.as_str(),
-        path: head.path(),
-        query: head.query(),
-        authority: &head.authority,
+        method: part(shown.method, head.method.as_str()),
+        path: part(shown.path, head.path()),
+        query: head.query().filter(|_| shown.query),
+        authority: part(shown.authority, &head.authority),
         headers,
     }
+}
+
+/// An input as a plugin names it; none if no request can have it.
+pub(crate) fn input(input: &types::Input) -> Option<Input> {
+    Some(match input {
+        types::Input::Header(name) => Input::Header(HeaderName::from_bytes(name.as_bytes()).ok()?),
+        types::Input::Method => Input::Method,
+        types::Input::Path => Input::Path,
+        types::Input::Query => Input::Query,
+        types::Input::Authority => Input::Authority,
+        types::Input::Scheme => Input::Scheme,
+        types::Input::OriginalPath => Input::OriginalPath,
+        types::Input::ClientAddress => Input::ClientAddress,
+        types::Input::ClientCertificate => Input::ClientCertificate,
+        types::Input::Identity => Input::Identity,
+        types::Input::Route => Input::Route,
+        types::Input::PathParameter(name) => Input::PathParameter(name.as_str().into()),
+    })
 }
 
 fn header(header: types::Header) -> plugin::Header {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{Bucket, Call, CallFailure};
+use witgate_proxy::pipeline::plugin::{Answer, Bucket, Call, CallFailure, Function};
 
 use super::{Given, Running, declared, request_head};
 use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
@@ -19,15 +19,17 @@ pub(crate) async fn draw<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
     call: Call<'a>,
-) -> Result<Vec<Bucket>, CallFailure> {
+) -> Result<Answer<Vec<Bucket>>, CallFailure> {
     let mut running =
         Running::begin(binding, lease, Phase::RateLimiting, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.rate_limiting.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&call.head.headers, &binding.interest.request_headers);
-    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let shown = binding.shown[Function::Draw as usize];
+    let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
+    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_draw(), parameters).await;
+    let pure = running.is_pure(Function::Draw)?;
     let (buckets,) = running.end(answer, |(buckets,)| size(buckets))?;
-    Ok(buckets.into_iter().map(bucket).collect())
+    Ok(Answer { content: buckets.into_iter().map(bucket).collect(), pure })
 }
 
 fn size(buckets: &[contract::Bucket]) -> usize {

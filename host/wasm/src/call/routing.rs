@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Destination};
+use witgate_proxy::pipeline::plugin::{Answer, Call, CallFailure, Destination, Function};
 
 use super::{Given, Running, declared, headers, request_head, size_of_headers};
 use crate::bindings::exports::witgate::plugin::routing as contract;
@@ -16,14 +16,16 @@ pub(crate) async fn route<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
     call: Call<'a>,
-) -> Result<Option<Destination>, CallFailure> {
+) -> Result<Answer<Option<Destination>>, CallFailure> {
     let mut running = Running::begin(binding, lease, Phase::Routing, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.routing.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&call.head.headers, &binding.interest.request_headers);
-    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let shown = binding.shown[Function::Route as usize];
+    let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
+    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_route(), parameters).await;
+    let pure = running.is_pure(Function::Route)?;
     let (chosen,) = running.end(answer, |(chosen,)| chosen.as_ref().map_or(0, size))?;
-    Ok(chosen.map(destination))
+    Ok(Answer { content: chosen.map(destination), pure })
 }
 
 fn size(chosen: &contract::Destination) -> usize {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{
-    BodyResult, Call, CallFailure, HeaderChange, Piece, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome,
+    Answer, BodyResult, Call, CallFailure, Function, HeaderChange, Piece, RequestChanges, RequestOutcome,
+    ResponseChanges, ResponseHead, ResponseOutcome,
 };
 
 use super::{Given, ITEM, Running, declared, header, request_head, response, size_of_response};
@@ -21,12 +21,14 @@ pub(crate) async fn request<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
     call: Call<'a>,
-) -> Result<RequestOutcome, CallFailure> {
+) -> Result<Answer<RequestOutcome>, CallFailure> {
     let mut running = Running::begin(binding, lease, Phase::Request, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&call.head.headers, &binding.interest.request_headers);
-    let parameters = (request_head(call.head, &list), Resource::new_borrow(0));
+    let shown = binding.shown[Function::OnRequest as usize];
+    let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
+    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request(), parameters).await;
+    let pure = running.is_pure(Function::OnRequest)?;
     let (outcome,) = running.end(answer, |(outcome,)| match outcome {
         contract::RequestOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers)
@@ -36,7 +38,7 @@ pub(crate) async fn request<'a>(
         }
         contract::RequestOutcome::Respond(answer) => size_of_response(answer),
     })?;
-    Ok(match outcome {
+    let content = match outcome {
         contract::RequestOutcome::Proceed(changes) => RequestOutcome::Proceed(RequestChanges {
             headers: changes.headers.into_iter().map(change).collect(),
             path: changes.path,
@@ -47,7 +49,8 @@ pub(crate) async fn request<'a>(
             binding.turned_away(binding.pool.this_core());
             RequestOutcome::Respond(response(answer))
         }
-    })
+    };
+    Ok(Answer { content, pure })
 }
 
 /// Hands over a piece of the body of a request.
@@ -73,28 +76,30 @@ pub(crate) async fn response_head<'a>(
     call: Call<'a>,
     head: Arc<ResponseHead>,
     context: Bytes,
-) -> Result<ResponseOutcome, CallFailure> {
+) -> Result<Answer<ResponseOutcome>, CallFailure> {
     let given = Given { call, response: Some(Arc::clone(&head)) };
     let mut running = Running::begin(binding, lease, Phase::Response, given).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&head.headers, &binding.interest.response_headers);
+    let list = declared(&head.headers, &binding.interest.response_headers, u64::MAX);
     let lowered = contract::ResponseHead { status: head.status, headers: &list };
     let parameters = (lowered, &context[..], Resource::new_borrow(0), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_response(), parameters).await;
+    let pure = running.is_pure(Function::OnResponse)?;
     let (outcome,) = running.end(answer, |(outcome,)| match outcome {
         contract::ResponseOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers) + changes.context.as_ref().map_or(0, Vec::len)
         }
         contract::ResponseOutcome::Respond(answer) => size_of_response(answer),
     })?;
-    Ok(match outcome {
+    let content = match outcome {
         contract::ResponseOutcome::Proceed(changes) => ResponseOutcome::Proceed(ResponseChanges {
             headers: changes.headers.into_iter().map(change).collect(),
             status: changes.status,
             context: changes.context.map(Bytes::from),
         }),
         contract::ResponseOutcome::Respond(answer) => ResponseOutcome::Respond(response(answer)),
-    })
+    };
+    Ok(Answer { content, pure })
 }
 
 /// Hands over a piece of the body of a response.

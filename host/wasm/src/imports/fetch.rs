@@ -25,6 +25,7 @@ use witgate_proxy::upstream;
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Headers that belong to the gateway: framing, and those of one hop (RFC 9110 section 7.6.1).
 const RESERVED: [HeaderName; 8] = [
@@ -42,7 +43,7 @@ type Reply = Result<InboundResponse, Error>;
 
 impl Host for HostState {
     async fn send(&mut self, request: OutboundRequest) -> wasmtime::Result<Reply> {
-        self.charge()?;
+        self.marked(Mark::Fetch)?;
         if !self.rights.grants.fetch.iter().flatten().any(|granted| *granted == request.upstream) {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));
@@ -75,7 +76,7 @@ pub(crate) fn add_denying_to_linker(linker: &mut Linker<HostState>) -> wasmtime:
         "send",
         |mut store: StoreContextMut<'_, HostState>, (_request,): (OutboundRequest,)| {
             let state = store.data_mut();
-            state.charge()?;
+            state.marked(Mark::Fetch)?;
             state.rights.meter.grant_refused();
             Ok((Reply::Err(Error::Denied),))
         },

@@ -8,19 +8,20 @@ use witgate_config::model::LogLevel;
 use crate::bindings::witgate::plugin::log::{Host, Level};
 use crate::rights::Rights;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Bytes of a line; what is more is cut.
 const LINE: usize = 4 << 10;
 
 impl Host for HostState {
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
-        self.charge()?;
+        self.marked(Mark::Log)?;
         deliver(&self.rights, level.into(), &message);
         Ok(())
     }
 
     fn enabled(&mut self, level: Level) -> wasmtime::Result<bool> {
-        self.charge()?;
+        self.marked(Mark::Log)?;
         Ok(self.rights.journal.enabled(level.into()))
     }
 }

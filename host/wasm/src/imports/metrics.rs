@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use crate::bindings::witgate::plugin::metrics::Host;
 use crate::meter::Distribution;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Names a binding may use.
 const NAMES: usize = 64;
@@ -43,7 +44,7 @@ impl Host for HostState {
 
 impl HostState {
     fn record(&mut self, name: &str, kind: Kind, act: impl FnOnce(&Number)) -> wasmtime::Result<()> {
-        self.charge()?;
+        self.marked(Mark::Metrics)?;
         if !self.rights.metrics.with(name, kind, act) {
             self.rights.meter.metric_dropped();
         }

@@ -6,6 +6,7 @@ use wasmtime::component::Resource;
 use crate::bindings::witgate::plugin::types::{Header, Host, HostRequest, HostResponseView, Identity};
 use crate::bindings::{RequestView, ResponseView};
 use crate::state::HostState;
+use crate::witness::Mark;
 
 type Answer<T> = wasmtime::Result<T>;
 
@@ -13,44 +14,48 @@ impl Host for HostState {}
 
 impl HostRequest for HostState {
     fn header(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Vec<Vec<u8>>> {
-        Ok(values(&self.request()?.headers, &name))
+        let values = values(&self.request()?.headers, &name);
+        self.witness.header(name);
+        Ok(values)
     }
 
     fn headers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
-        Ok(fields(&self.request()?.headers))
+        Ok(fields(&self.look(Mark::AllHeaders)?.headers))
     }
 
     fn method(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.method.as_str().to_owned())
+        Ok(self.look(Mark::Method)?.method.as_str().to_owned())
     }
 
     fn path(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.path().to_owned())
+        Ok(self.look(Mark::Path)?.path().to_owned())
     }
 
     fn query(&mut self, _view: Resource<RequestView>) -> Answer<Option<String>> {
-        Ok(self.request()?.query().map(str::to_owned))
+        Ok(self.look(Mark::Query)?.query().map(str::to_owned))
     }
 
     fn authority(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.authority.as_ref().to_owned())
+        Ok(self.look(Mark::Authority)?.authority.as_ref().to_owned())
     }
 
     fn scheme(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.scheme.as_str().to_owned())
+        Ok(self.look(Mark::Scheme)?.scheme.as_str().to_owned())
     }
 
     fn client_address(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.client.address.to_string())
+        Ok(self.look(Mark::ClientAddress)?.client.address.to_string())
     }
 
     fn identity(&mut self, _view: Resource<RequestView>) -> Answer<Option<Identity>> {
-        let identity = self.request()?.identity.as_ref();
+        let identity = self.look(Mark::Identity)?.identity.as_ref();
         Ok(identity.map(|known| Identity { subject: known.subject.clone(), claims: known.claims.clone() }))
     }
 
     fn client_certificate(&mut self, _view: Resource<RequestView>) -> Answer<Vec<(String, String)>> {
-        let Some(certificate) = &self.request()?.client.certificate else { return Ok(Vec::new()) };
+        let Some(certificate) = &self.look(Mark::ClientCertificate)?.client.certificate else {
+            return Ok(Vec::new());
+        };
         let mut fields = vec![("subject".to_owned(), certificate.subject.clone())];
         fields.extend(certificate.names.iter().map(|name| ("san".to_owned(), name.clone())));
         fields.push(("fingerprint".to_owned(), certificate.fingerprint.clone()));
@@ -58,28 +63,30 @@ impl HostRequest for HostState {
     }
 
     fn route(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.route.as_ref().to_owned())
+        Ok(self.look(Mark::Route)?.route.as_ref().to_owned())
     }
 
     fn path_parameter(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Option<String>> {
         let parameters = &self.request()?.parameters;
-        Ok(parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.clone()))
+        let found = parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.clone());
+        self.witness.path_parameter(name);
+        Ok(found)
     }
 
     fn original_path(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.received_target.path().to_owned())
+        Ok(self.look(Mark::OriginalPath)?.received_target.path().to_owned())
     }
 
     fn request_id(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.request()?.request_id.as_ref().to_owned())
+        Ok(self.look(Mark::RequestId)?.request_id.as_ref().to_owned())
     }
 
     fn trace_parent(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(String::from_utf8_lossy(self.request()?.trace.traceparent().as_bytes()).into_owned())
+        Ok(String::from_utf8_lossy(self.look(Mark::TraceParent)?.trace.traceparent().as_bytes()).into_owned())
     }
 
     fn trailers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
-        Ok(self.request()?.trailers.as_ref().map(fields).unwrap_or_default())
+        Ok(self.look(Mark::Trailers)?.trailers.as_ref().map(fields).unwrap_or_default())
     }
 
     fn drop(&mut self, _view: Resource<RequestView>) -> Answer<()> {
@@ -90,10 +97,12 @@ impl HostRequest for HostState {
 
 impl HostResponseView for HostState {
     fn header(&mut self, _view: Resource<ResponseView>, name: String) -> Answer<Vec<Vec<u8>>> {
+        self.witness.mark(Mark::ResponseHeaders);
         Ok(values(&self.response()?.headers, &name))
     }
 
     fn headers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
+        self.witness.mark(Mark::ResponseHeaders);
         Ok(fields(&self.response()?.headers))
     }
 
@@ -106,6 +115,7 @@ impl HostResponseView for HostState {
     }
 
     fn trailers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
+        self.witness.mark(Mark::Trailers);
         Ok(self.response()?.trailers.as_ref().map(fields).unwrap_or_default())
     }
 

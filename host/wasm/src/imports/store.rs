@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bindings::witgate::plugin::store::{Error, Host};
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Bytes of a key, its space included.
 pub(crate) const KEY: usize = 1 << 10;
@@ -118,7 +119,7 @@ impl Host for HostState {
 impl HostState {
     /// Acts on the keys of a space, if it is granted.
     fn keys<T>(&mut self, space: &str, act: impl FnOnce(&Self) -> Result<T, Error>) -> Answer<T> {
-        self.charge()?;
+        self.marked(Mark::Store)?;
         if !self.rights.grants.store.iter().flatten().any(|granted| granted == space) {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));

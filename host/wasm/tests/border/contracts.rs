@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use witgate_proxy::pipeline::plugin::{
     BodyAccess, Call, Decision, Header, HeaderChange, Input, Piece, Plugin, RequestOutcome, ResponseOutcome,
 };
@@ -35,7 +36,7 @@ fn authentication_accepts_refuses_or_does_not_know() {
     assert_eq!(accepted.subject, "3", "one instance answered all three calls");
     assert_eq!(accepted.claims, [("path".to_owned(), "/users/7".to_owned())]);
     assert_eq!(accepted.cacheable_for, Duration::from_millis(1500));
-    assert_eq!(accepted.inputs, [Input::Header("x-do".into()), Input::Path]);
+    assert_eq!(accepted.inputs, [Input::Header(HeaderName::from_static("x-do")), Input::Path]);
     assert_eq!(loaded.meter().read().refusals, 1);
 }
 
@@ -43,7 +44,7 @@ fn authentication_accepts_refuses_or_does_not_know() {
 fn rate_limiting_names_buckets() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
-    let buckets = on_core(loaded.draw(Call { head: &head, snapshot: &snapshot })).unwrap();
+    let buckets = on_core(loaded.draw(Call { head: &head, snapshot: &snapshot })).unwrap().content;
     let bucket = &buckets[0];
     assert_eq!((bucket.policy.as_str(), bucket.key.as_str(), bucket.cost), ("probe", "1", 1));
     assert_eq!((bucket.limit, bucket.window, bucket.burst), (10, Duration::from_secs(60), Some(5)));
@@ -54,9 +55,9 @@ fn routing_chooses_or_leaves_the_choice() {
     let (_scene, loaded) = probe("");
     let snapshot = snapshot();
     let head = request(&[]);
-    assert!(on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().is_none());
+    assert!(on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().content.is_none());
     let head = request(&[("x-do", "calls")]);
-    let chosen = on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().unwrap();
+    let chosen = on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().content.unwrap();
     assert_eq!((chosen.upstream.as_deref(), chosen.path.as_deref()), (Some("2"), Some("/there?a=1")));
     assert_eq!((chosen.hash_key, chosen.timeout), (Some(bytes("hash")), Some(Duration::from_millis(250))));
     assert!(!loaded.may_route_to("2"), "no upstream is granted");
@@ -89,7 +90,7 @@ fn transformation_sees_responses_and_bodies() {
     let answer = response(&[("x-origin", "1"), ("x-other", "2")]);
     let piece = |end| Piece { content: bytes("some"), end, context: bytes("ctx") };
 
-    let outcome = on_core(loaded.transform_response(call, answer.clone(), bytes("abc"))).unwrap();
+    let outcome = on_core(loaded.transform_response(call, answer.clone(), bytes("abc"))).unwrap().content;
     let ResponseOutcome::Proceed(changes) = outcome else { panic!("proceeds") };
     let told = Header { name: "x-answer".into(), value: bytes("1 200 1 2 200 false") };
     assert_eq!(changes.headers, [HeaderChange::Set(told)]);

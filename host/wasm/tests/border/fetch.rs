@@ -40,7 +40,7 @@ impl Fetching {
 
     async fn fetch(&self, order: &str) -> Result<String, CallFailure> {
         let head = request(&[("x-fetch", order)]);
-        let chosen = self.loaded.route(Call { head: &head, snapshot: &self.snapshot }).await?;
+        let chosen = self.loaded.route(Call { head: &head, snapshot: &self.snapshot }).await?.content;
         Ok(chosen.and_then(|chosen| chosen.path).expect("the answer is told as the path"))
     }
 }

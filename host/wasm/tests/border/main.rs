@@ -7,4 +7,5 @@ mod imports;
 mod loading;
 mod misbehaving;
 mod pools;
+mod promises;
 mod scene;

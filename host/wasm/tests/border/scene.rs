@@ -141,7 +141,7 @@ pub(crate) fn on_core<T>(future: impl Future<Output = T>) -> T {
 pub(crate) async fn told(loaded: &Loaded, deed: &str, with: &str) -> Result<String, CallFailure> {
     let head = request(&[("x-do", deed), ("x-with", with), ("x-twice", "1"), ("x-twice", "2")]);
     let snapshot = snapshot();
-    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, snapshot: &snapshot }).await?;
+    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, snapshot: &snapshot }).await?.content;
     Ok(buckets.into_iter().next().expect("the probe draws on one bucket").key)
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn authenticate(loaded: &Loaded, deed: &str) -> Result<Decision, Call
 
 pub(crate) fn transform(loaded: &Loaded, deed: &str) -> Result<RequestOutcome, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot }))
+    on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot })).map(|answer| answer.content)
 }
 
 /// Waits until a condition holds, at most ten seconds.

@@ -19,11 +19,21 @@ pub(super) struct Arguments {
     response_headers: Vec<Expr>,
     request_body: Option<Ident>,
     response_body: Option<Ident>,
+    /// The inputs by which the contract's first function answers; none: by anything.
+    pure: Option<Vec<Expr>>,
+    function: Option<&'static str>,
 }
 
 impl Arguments {
     pub(super) fn parse(contract: Contract, arguments: TokenStream) -> syn::Result<Self> {
-        let mut parsed = Self { span: (!arguments.is_empty()).then(|| arguments.span()), ..Self::default() };
+        let span = (!arguments.is_empty()).then(|| arguments.span());
+        let function = match contract {
+            Contract::Authentication => None,
+            Contract::RateLimiting => Some("Draw"),
+            Contract::Routing => Some("Route"),
+            Contract::Transformation => Some("OnRequest"),
+        };
+        let mut parsed = Self { span, function, ..Self::default() };
         let sees_responses = contract == Contract::Transformation;
         let parser = syn::meta::parser(|meta| {
             let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
@@ -32,10 +42,13 @@ impl Arguments {
                 "response_headers" if sees_responses => parsed.response_headers = expressions(&meta)?,
                 "request_body" if sees_responses => parsed.request_body = Some(access(&meta)?),
                 "response_body" if sees_responses => parsed.response_body = Some(access(&meta)?),
+                "pure" if function.is_some() => parsed.pure = Some(expressions(&meta)?),
                 _ if sees_responses => {
-                    return Err(meta
-                        .error("expected `headers`, `response_headers`, `request_body` or `response_body`"));
+                    return Err(meta.error(
+                        "expected `headers`, `pure`, `response_headers`, `request_body` or `response_body`",
+                    ));
                 }
+                _ if function.is_some() => return Err(meta.error("expected `headers` or `pure`")),
                 _ => return Err(meta.error("expected `headers = [\"name\", ...]`")),
             }
             Ok(())
@@ -55,6 +68,10 @@ impl Arguments {
         }
         if !response_headers.is_empty() {
             interest.extend(quote!(.response_headers([#(#response_headers),*])));
+        }
+        if let (Some(function), Some(inputs)) = (self.function, &self.pure) {
+            let function = Ident::new(function, Span::call_site());
+            interest.extend(quote!(.pure(::witgate_sdk::Function::#function, [#(#inputs),*])));
         }
         if has("on_request_body") {
             let access = self.request_body.clone().unwrap_or_else(buffered);

@@ -8,14 +8,14 @@ use std::hint::black_box;
 
 wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "plugin", generate_all });
 
-use exports::witgate::plugin::authentication::{Acceptance, Decision, Input};
-use exports::witgate::plugin::lifecycle::{BodyAccess, Interest, SettingsProblem};
+use exports::witgate::plugin::authentication::{Acceptance, Decision};
+use exports::witgate::plugin::lifecycle::{BodyAccess, Function, Interest, PureFunction, SettingsProblem};
 use exports::witgate::plugin::rate_limiting::Bucket;
 use exports::witgate::plugin::routing::Destination;
 use exports::witgate::plugin::transformation::{
     BodyResult, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome,
 };
-use witgate::plugin::types::{Header, HeaderChange, Identity, Request, RequestHead, Response, ResponseView};
+use witgate::plugin::types::{Header, HeaderChange, Identity, Input, Request, RequestHead, Response, ResponseView};
 use witgate::plugin::{crypto, log, metrics, store};
 
 struct Probe;
@@ -96,6 +96,14 @@ fn act(deed: &str, with: &str, request: &Request) -> String {
         }
         "kept" => KEPT.with_borrow(|kept| String::from_utf8_lossy(kept).into_owned()),
         "look" => look(request),
+        "head" => format!("{} {} {:?} {}", request.method(), request.path(), request.query(), request.authority()),
+        "header" => first(request, with),
+        "parameter" => format!("{:?}", request.path_parameter(with)),
+        "scheme" => request.scheme(),
+        "id" => request.request_id(),
+        "digest" => hex(&crypto::digest(crypto::Hash::Sha256, with.as_bytes())),
+        "time" => format!("{:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)),
+        "chance" => format!("{:?}", std::collections::hash_map::RandomState::new()),
         "store" => stored(with),
         "crypto" => crypto_of(with),
         other => format!("no such deed: {other}"),
@@ -234,6 +242,20 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
         if told("refuse") {
             return Err(vec![SettingsProblem { pointer: "/deed".into(), message: "not this deed".into() }]);
         }
+        let header = |name: &str| Input::Header(name.into());
+        // Whether it is true depends on what the header says.
+        let promise = |function| PureFunction { function, inputs: vec![header("x-do"), header("x-with")] };
+        let pure = if told("pure") {
+            [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse].map(promise).into()
+        } else if told("pure twice") {
+            vec![promise(Function::Draw), promise(Function::Draw)]
+        } else if told("pure by no header") {
+            vec![PureFunction { function: Function::Draw, inputs: vec![header("no header")] }]
+        } else if told("pure by too much") {
+            vec![PureFunction { function: Function::Draw, inputs: vec![Input::Path; 33] }]
+        } else {
+            Vec::new()
+        };
         let names = if told("upper-case") { vec!["X-Do".to_string()] } else { vec!["x-do".into(), "x-with".into()] };
         Ok(Interest {
             request_headers: names,
@@ -241,6 +263,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
             request_body: BodyAccess::Buffered,
             response_body: BodyAccess::Streamed,
             response: true,
+            pure,
         })
     }
 }

@@ -115,9 +115,9 @@ async fn report(
 async fn decide(contract: Contract, plugin: &dyn Plugin, call: Call<'_>) -> Result<Value, CallFailure> {
     Ok(match contract {
         Contract::Authentication => told::decision(&plugin.authenticate(call).await?),
-        Contract::RateLimiting => told::buckets(&plugin.draw(call).await?),
-        Contract::Routing => told::destination(plugin.route(call).await?.as_ref()),
-        Contract::Transformation => told::request_outcome(&plugin.transform_request(call).await?),
+        Contract::RateLimiting => told::buckets(&plugin.draw(call).await?.content),
+        Contract::Routing => told::destination(plugin.route(call).await?.content.as_ref()),
+        Contract::Transformation => told::request_outcome(&plugin.transform_request(call).await?.content),
     })
 }
 

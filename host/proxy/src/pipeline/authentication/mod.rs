@@ -8,8 +8,6 @@
 //! The identity becomes visible to plugins only once this phase is over, so that no decision can rest on something
 //! that cannot be named among its inputs.
 
-mod decisions;
-
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +21,10 @@ use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call::{self, Phase};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Plugin};
+use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Input, Plugin};
+use crate::pipeline::remembered::{self, Answered, Recalled};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
-use decisions::Part;
 
 /// Establishes who calls, or answers with a plugin's refusal.
 ///
@@ -112,13 +110,14 @@ struct Accepted {
     claims: Vec<(String, String)>,
     response_headers: Vec<(HeaderName, HeaderValue)>,
     cacheable_for: Duration,
-    inputs: Box<[Part]>,
+    inputs: Vec<Input>,
 }
 
 async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
-    if let Some(accepted) = decisions::recall(plugin, &exchange.head) {
-        return Ok(Verdict::Accepted(accepted));
-    }
+    let ticket = match remembered::recall_acceptance(plugin, &exchange.snapshot, &exchange.head) {
+        Recalled::Known(accepted) => return Ok(Verdict::Accepted(accepted)),
+        Recalled::Unknown(ticket) => ticket,
+    };
     let gateway = &exchange.snapshot.config.gateway;
     let answer = call::call(
         &mut exchange.record.plugins,
@@ -129,7 +128,8 @@ async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Ver
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
     if let Verdict::Accepted(accepted) = &verdict {
-        decisions::remember(plugin, &exchange.head, accepted);
+        let basis = (&accepted.inputs[..], accepted.cacheable_for);
+        remembered::remember_acceptance(&ticket, plugin, &exchange.snapshot, &exchange.head, basis, accepted);
     }
     Ok(verdict)
 }
@@ -169,7 +169,7 @@ impl Accepted {
             claims: identity.claims,
             response_headers: validate::response_headers(response_headers)?,
             cacheable_for,
-            inputs: inputs.into_iter().map(Part::check).collect::<Result<_, _>>()?,
+            inputs,
         })
     }
 
@@ -191,11 +191,14 @@ impl Accepted {
             }
         }
     }
+}
 
-    /// Roughly the bytes it keeps.
+impl Answered for Accepted {
     fn size(&self) -> usize {
         let claims: usize = self.claims.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-        let headers: usize = self.response_headers.iter().map(|(_, value)| value.len() + 64).sum();
-        self.subject.len() + claims + headers + 256
+        self.subject.len()
+            + claims
+            + validate::size_of_headers(&self.response_headers)
+            + size_of::<Accepted>()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
+use crate::pipeline::plugin::Soon;
 
 pub use super::gcra::Rate;
 
@@ -15,7 +15,7 @@ pub trait Counter: Send + Sync {
     ///
     /// # Errors
     /// The place where draws are counted cannot be reached.
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>>;
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>>;
 }
 
 /// What one request draws from one bucket.
@@ -29,6 +29,25 @@ pub struct Draw {
     pub cost: u32,
     /// How fast the bucket fills and how much it holds.
     pub rate: Rate,
+}
+
+/// How the buckets of one request stand, in the order of its draws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standings {
+    /// Most requests draw from one.
+    One(Standing),
+    /// Those of several.
+    Several(Vec<Standing>),
+}
+
+impl Standings {
+    /// Each of them.
+    pub fn as_slice(&self) -> &[Standing] {
+        match self {
+            Standings::One(standing) => std::slice::from_ref(standing),
+            Standings::Several(standings) => standings,
+        }
+    }
 }
 
 /// How a bucket stands after a draw.

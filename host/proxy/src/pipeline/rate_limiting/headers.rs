@@ -4,41 +4,51 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::fault::Fault;
 use crate::pipeline::plugin::Bucket;
+use crate::protocol::http1::write::decimal;
 
+use super::Draws;
 use super::counter::Standing;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Adds both fields. Policies are tokens, so they need no escaping as strings.
-pub(super) fn write(buckets: &[Bucket], standings: &[Standing], headers: &mut HeaderMap) {
-    let mut policies = String::with_capacity(48 * buckets.len());
-    let mut limits = String::with_capacity(48 * buckets.len());
-    for (bucket, standing) in buckets.iter().zip(standings) {
-        let comma = if policies.is_empty() { "" } else { ", " };
-        let Bucket { policy, limit, window, .. } = bucket;
-        let written = write!(policies, "{comma}\"{policy}\";q={limit}").and_then(|()| {
-            // The window is in whole seconds; one that is not cannot be told.
-            match (window.as_secs(), window.subsec_nanos()) {
-                (seconds, 0) => write!(policies, ";w={seconds}"),
-                _ => Ok(()),
-            }
-        });
-        let (remaining, reset) = (standing.remaining, whole_seconds(standing.reset));
-        written
-            .and_then(|()| write!(limits, "{comma}\"{policy}\";r={remaining};t={reset}"))
-            .expect("writing to a string does not fail");
+/// What `RateLimit-Policy` says of one bucket. Policies are tokens, so they need no escaping as strings.
+pub(super) fn policy(Bucket { policy, limit, window, .. }: &Bucket) -> String {
+    let mut text = format!("\"{policy}\";q={limit}");
+    // The window is in whole seconds; one that is not cannot be told.
+    if window.subsec_nanos() == 0 {
+        write!(text, ";w={}", window.as_secs()).expect("writing to a string does not fail");
     }
-    for (name, text) in [(RATELIMIT_POLICY, policies), (RATELIMIT, limits)] {
-        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-            .expect("tokens, digits and punctuation are a header value");
-        headers.append(name, value);
+    text
+}
+
+/// Adds both fields.
+pub(super) fn write(draws: &Draws, standings: &[Standing], headers: &mut HeaderMap) {
+    let mut limits = Vec::with_capacity(48 * standings.len());
+    for (policy, standing) in draws.policies.iter().zip(standings) {
+        if !limits.is_empty() {
+            limits.extend_from_slice(b", ");
+        }
+        limits.push(b'"');
+        limits.extend_from_slice(policy.as_bytes());
+        limits.extend_from_slice(b"\";r=");
+        decimal(&mut limits, u64::from(standing.remaining));
+        limits.extend_from_slice(b";t=");
+        decimal(&mut limits, whole_seconds(standing.reset));
     }
+    headers.append(RATELIMIT_POLICY, draws.told.clone());
+    headers.append(RATELIMIT, field(limits));
+}
+
+/// Tokens, digits and punctuation as a header's value.
+pub(super) fn field(text: impl Into<Bytes>) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text.into()).expect("tokens, digits and punctuation are a header value")
 }
 
 /// Adds the time to wait, in whole seconds and at least one.

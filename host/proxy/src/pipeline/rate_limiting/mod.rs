@@ -10,15 +10,18 @@ mod headers;
 pub mod table;
 
 use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use http::HeaderValue;
 use witgate_config::model::OnFailure;
 
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call::{self, Phase};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Bucket, Call, Plugin};
+use crate::pipeline::plugin::{Bucket, Call, Function, Plugin};
+use crate::pipeline::remembered::{Answered, Question};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
 use counter::{Draw, Rate};
@@ -31,30 +34,34 @@ const BUCKETS: usize = 32;
 /// # Errors
 /// `RateLimited` with `Retry-After`, `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
-    let mut buckets: Vec<Bucket> = Vec::new();
-    let mut draws: Vec<Draw> = Vec::new();
+    let mut drawn: Option<Rc<Draws>> = None;
     for plugin in &route.rate_limiting {
-        let answer = call::call(
-            &mut exchange.record.plugins,
+        let question = Question {
             plugin,
-            Phase::RateLimiting,
+            function: Function::Draw,
+            head: &exchange.head,
+            snapshot: &exchange.snapshot,
+            response: None,
+        };
+        let answer = call::ask(
+            &mut exchange.record.plugins,
+            question,
             || plugin.draw(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
-            check,
+            |buckets| Draws::check(plugin, buckets),
         );
-        let named = answer.await?.unwrap_or_default();
-        for (bucket, rate) in named {
-            draws.push(draw(plugin, &bucket, rate));
-            buckets.push(bucket);
+        if let Some(more) = answer.await?.filter(|more| !more.draws.is_empty()) {
+            drawn = Some(match drawn {
+                None => more,
+                Some(before) => Rc::new(before.with(&more)),
+            });
         }
     }
-    if draws.is_empty() {
-        return Ok(());
-    }
-    let counter = Arc::clone(&exchange.snapshot.counter);
-    let Ok(standings) = counter.charge(&draws).await else {
+    let Some(drawn) = drawn else { return Ok(()) };
+    let Ok(standings) = exchange.snapshot.counter.charge(&drawn.draws).await else {
         return uncounted(route);
     };
-    headers::write(&buckets, &standings, &mut exchange.response_headers);
+    let standings = standings.as_slice();
+    headers::write(&drawn, standings, &mut exchange.response_headers);
     let wait =
         standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max();
     exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
@@ -72,24 +79,60 @@ fn uncounted(route: &Route) -> Result<(), Fault> {
     }
 }
 
-fn check(buckets: Vec<Bucket>) -> Result<Vec<(Bucket, Rate)>, Invalid> {
-    if buckets.len() > BUCKETS {
-        return Err(Invalid::new("too many buckets"));
+/// The buckets a request draws on, as they are charged and told.
+#[derive(Debug)]
+struct Draws {
+    draws: Vec<Draw>,
+    /// The policy of each.
+    policies: Vec<String>,
+    /// What `RateLimit-Policy` says of all.
+    told: HeaderValue,
+}
+
+impl Draws {
+    fn check(plugin: &Arc<dyn Plugin>, buckets: Vec<Bucket>) -> Result<Self, Invalid> {
+        if buckets.len() > BUCKETS {
+            return Err(Invalid::new("too many buckets"));
+        }
+        let mut draws = Vec::with_capacity(buckets.len());
+        let mut policies = Vec::with_capacity(buckets.len());
+        let mut told: Vec<String> = Vec::with_capacity(buckets.len());
+        for bucket in buckets {
+            draws.push(draw(plugin, &bucket, check(&bucket)?));
+            told.push(headers::policy(&bucket));
+            policies.push(bucket.policy);
+        }
+        Ok(Draws { draws, policies, told: headers::field(told.join(", ")) })
     }
-    let hold = |bucket: Bucket| {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if bucket.policy.is_empty() || bucket.policy.len() > 64 || !bucket.policy.bytes().all(token) {
-            return Err(Invalid::new("a policy is not a token of at most 64 characters"));
+
+    /// Those of another binding as well.
+    fn with(&self, more: &Draws) -> Draws {
+        let told = [self.told.as_bytes(), more.told.as_bytes()].join(&b", "[..]);
+        Draws {
+            draws: [&self.draws[..], &more.draws].concat(),
+            policies: [&self.policies[..], &more.policies].concat(),
+            told: headers::field(told),
         }
-        if bucket.key.len() > 256 {
-            return Err(Invalid::new("a bucket's key is longer than 256 bytes"));
-        }
-        match Rate::of(bucket.limit, bucket.window, bucket.burst.unwrap_or(bucket.limit)) {
-            Some(rate) => Ok((bucket, rate)),
-            None => Err(Invalid::new("a limit or window is zero, or a bucket takes over a century to fill")),
-        }
-    };
-    buckets.into_iter().map(hold).collect()
+    }
+}
+
+impl Answered for Draws {
+    fn size(&self) -> usize {
+        let each = size_of::<Draw>() + size_of::<String>();
+        self.draws.len() * each + self.policies.iter().map(String::len).sum::<usize>() + self.told.len()
+    }
+}
+
+fn check(bucket: &Bucket) -> Result<Rate, Invalid> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if bucket.policy.is_empty() || bucket.policy.len() > 64 || !bucket.policy.bytes().all(token) {
+        return Err(Invalid::new("a policy is not a token of at most 64 characters"));
+    }
+    if bucket.key.len() > 256 {
+        return Err(Invalid::new("a bucket's key is longer than 256 bytes"));
+    }
+    Rate::of(bucket.limit, bucket.window, bucket.burst.unwrap_or(bucket.limit))
+        .ok_or_else(|| Invalid::new("a limit or window is zero, or a bucket takes over a century to fill"))
 }
 
 fn draw(plugin: &Arc<dyn Plugin>, bucket: &Bucket, rate: Rate) -> Draw {

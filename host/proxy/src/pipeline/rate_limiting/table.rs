@@ -13,9 +13,9 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use futures_util::future::LocalBoxFuture;
+use crate::pipeline::plugin::Soon;
 
-use super::counter::{Counter, Draw, Standing, Unavailable};
+use super::counter::{Counter, Draw, Standing, Standings, Unavailable};
 
 /// Sets of the table unless a test wants it small: 131,072 cells, 4.5 MiB, taken when the first draw is counted.
 const SETS: usize = 1 << 14;
@@ -48,9 +48,12 @@ impl Default for Table {
 }
 
 impl Counter for Table {
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>> {
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>> {
         let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX / 4);
-        Box::pin(std::future::ready(Ok(self.charge_at(draws, now))))
+        Soon::over(Ok(match draws {
+            [draw] => Standings::One(self.charge_one(draw, now)),
+            several => Standings::Several(self.charge_at(several, now)),
+        }))
     }
 }
 
@@ -66,6 +69,26 @@ impl Table {
 
     fn sets(&self) -> &[Mutex<Set>] {
         self.sets.get_or_init(|| (0..self.size).map(|_| Mutex::default()).collect())
+    }
+
+    /// Charges one draw, as [`Table::charge_at`] would.
+    fn charge_one(&self, draw: &Draw, now: u64) -> Standing {
+        let sets = self.sets();
+        let mut set = lock(&sets[set_of(draw, sets.len())]);
+        let mut shared;
+        let (cell, owner) = match way_of(&set, draw, now) {
+            Some(way) => (&mut set[way], draw.bucket),
+            None => {
+                shared = lock(&self.shared);
+                (&mut shared[shared_of(draw)], u128::from(draw.policy))
+            }
+        };
+        let full = if cell.bucket == owner || owner != draw.bucket { cell.full } else { 0 };
+        let after = draw.rate.charge(full, now, draw.cost);
+        if let Some(after) = after.filter(|_| draw.cost > 0) {
+            *cell = Cell { bucket: owner, full: after };
+        }
+        draw.rate.standing(after.unwrap_or(full), now, draw.cost, after.is_some())
     }
 
     /// Charges all draws or none, at a time in nanoseconds since the table began.
@@ -149,11 +172,9 @@ impl<'a> Held<'a> {
             .sets
             .binary_search_by_key(&set, |(set, _)| *set)
             .expect("the set of every draw was locked before the first is looked for");
-        let cells = &self.sets[held].1;
-        let own = cells.iter().position(|cell| cell.bucket == draw.bucket);
-        match own.or_else(|| cells.iter().position(|cell| cell.full <= now)) {
+        match way_of(&self.sets[held].1, draw, now) {
             Some(way) => Place::Own(held, way),
-            None => Place::Shared(draw.policy as usize % SHARED),
+            None => Place::Shared(shared_of(draw)),
         }
     }
 
@@ -166,6 +187,17 @@ impl<'a> Held<'a> {
             }
         }
     }
+}
+
+/// The cell of a set that a bucket has or gets: its own, else one about which there is nothing to remember.
+fn way_of(cells: &Set, draw: &Draw, now: u64) -> Option<usize> {
+    let own = cells.iter().position(|cell| cell.bucket == draw.bucket);
+    own.or_else(|| cells.iter().position(|cell| cell.full <= now))
+}
+
+/// The cell that newcomers of a draw's policy share.
+fn shared_of(draw: &Draw) -> usize {
+    draw.policy as usize % SHARED
 }
 
 fn set_of(draw: &Draw, sets: usize) -> usize {
@@ -196,7 +228,26 @@ mod tests {
     }
 
     fn admits(table: &Table, draws: &[Draw], now: u64) -> bool {
-        table.charge_at(draws, now).iter().all(|standing| standing.admitted)
+        match draws {
+            [draw] => table.charge_one(draw, now).admitted,
+            several => table.charge_at(several, now).iter().all(|standing| standing.admitted),
+        }
+    }
+
+    proptest! {
+        /// One draw is charged alike whichever way it goes.
+        #[test]
+        fn one_draw_alone_is_charged_like_one_of_several(
+            steps in proptest::collection::vec((0_u64..2, 0_u128..30, 0_u32..4), 1..300)
+        ) {
+            let (alone, together) = (Table::with_sets(1), Table::with_sets(1));
+            let mut now = SECOND;
+            for (pause, bucket, cost) in steps {
+                now += pause * SECOND;
+                let draw = Draw { rate: Rate::of(2, Duration::from_secs(4), 3).unwrap(), ..draw(bucket, cost, 1) };
+                prop_assert_eq!(vec![alone.charge_one(&draw, now)], together.charge_at(&[draw], now));
+            }
+        }
     }
 
     #[test]

@@ -167,11 +167,13 @@ fn remembering(binding: &str, time: Duration, inputs: Vec<Input>) -> Fake {
     })
 }
 
+const KEY: HeaderName = HeaderName::from_static("x-key");
+
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
 fn a_decision_is_used_again_for_requests_that_agree_in_its_inputs() {
-    let inputs = vec![Input::Header("X-Key".into()), Input::Path];
+    let inputs = vec![Input::Header(KEY), Input::Path];
     let fixture = Fixture::new([remembering("key", LONG, inputs)]);
     let ask = |target: &str, key: &str| {
         let mut exchange = fixture.get(target, &[("x-key", key), ("x-other", target)]);
@@ -185,12 +187,12 @@ fn a_decision_is_used_again_for_requests_that_agree_in_its_inputs() {
 
 #[test]
 fn repeated_headers_do_not_read_like_one() {
-    let fixture = Fixture::new([remembering("key", LONG, vec![Input::Header("x-key".into())])]);
+    let fixture = Fixture::new([remembering("key", LONG, vec![Input::Header(KEY)])]);
     for headers in [&[("x-key", "ab")][..], &[("x-key", "a"), ("x-key", "b")], &[]] {
         forwarded(&mut fixture.get("/", headers), Body::Empty);
     }
     assert_eq!(fixture.plugins[0].calls(), 3);
-    let inputs = vec![Input::Header("x-key".into()), Input::Header("x-other".into())];
+    let inputs = vec![Input::Header(KEY), Input::Header(HeaderName::from_static("x-other"))];
     let fixture = Fixture::new([remembering("key", LONG, inputs)]);
     for header in [("x-key", "a"), ("x-other", "a")] {
         forwarded(&mut fixture.get("/", &[header]), Body::Empty);
@@ -200,7 +202,7 @@ fn repeated_headers_do_not_read_like_one() {
 
 #[test]
 fn what_may_not_be_remembered_is_not() {
-    let inputs = || vec![Input::Header("x-key".into())];
+    let inputs = || vec![Input::Header(KEY)];
     for (time, inputs) in [(Duration::ZERO, inputs()), (LONG, Vec::new())] {
         let fixture = Fixture::new([remembering("key", time, inputs)]);
         for _ in 0..2 {
@@ -213,7 +215,7 @@ fn what_may_not_be_remembered_is_not() {
 #[test]
 fn another_version_or_binding_never_sees_a_decision() {
     for _ in 0..2 {
-        let fixture = Fixture::new([remembering("key", LONG, vec![Input::Header("x-key".into())])]);
+        let fixture = Fixture::new([remembering("key", LONG, vec![Input::Header(KEY)])]);
         forwarded(&mut fixture.get("/", &[("x-key", "ann")]), Body::Empty);
         assert_eq!(fixture.plugins[0].calls(), 1);
     }
@@ -230,11 +232,25 @@ fn every_input_counts() {
         (Input::Method, Box::new(|head| head.method = Method::POST)),
         (Input::Path, Box::new(|head| head.target = "/b".parse().expect("a path"))),
         (Input::Query, Box::new(|head| head.target = "/?".parse().expect("a path"))),
+        (Input::Scheme, Box::new(|head| head.scheme = crate::head::Scheme::Https)),
+        (Input::OriginalPath, Box::new(|head| head.received_target = "/b".parse().expect("a path"))),
+        (Input::Route, Box::new(|head| head.route = "b".into())),
+        (
+            Input::PathParameter("id".into()),
+            Box::new(|head| head.parameters = vec![("id".into(), String::new())]),
+        ),
+        (
+            Input::Identity,
+            Box::new(|head| {
+                head.identity =
+                    Some(Identity { subject: String::new(), claims: Vec::new(), binding: "a".into() });
+            }),
+        ),
         (Input::Authority, Box::new(|head| head.authority = "b.example".into())),
         (Input::ClientAddress, Box::new(|head| head.client.address = [10, 0, 0, 1].into())),
         (Input::ClientCertificate, Box::new(move |head| head.client.certificate = Some(certificate("aa")))),
         (
-            Input::Header("x-key".into()),
+            Input::Header(KEY),
             Box::new(|head| {
                 head.headers.insert(HeaderName::from_static("x-key"), "b".parse().expect("a value"));
             }),

@@ -12,7 +12,7 @@ use crate::pipeline::plugin::*;
 
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
 
-type Answer<Given, T> = Box<dyn Fn(Given) -> Result<T, CallFailure> + Send + Sync>;
+type Closure<Given, T> = Box<dyn Fn(Given) -> Result<T, CallFailure> + Send + Sync>;
 
 /// What a body call was given.
 pub(super) struct Given {
@@ -34,12 +34,16 @@ pub(super) struct Fake {
     pub(super) granted: Vec<&'static str>,
     rejected: Mutex<Vec<String>>,
     calls: AtomicU64,
-    authenticate: Option<Answer<Arc<RequestHead>, Decision>>,
-    draw: Option<Answer<Arc<RequestHead>, Vec<Bucket>>>,
-    route: Option<Answer<Arc<RequestHead>, Option<Destination>>>,
-    request: Option<Answer<Arc<RequestHead>, RequestOutcome>>,
-    response: Option<Answer<(Arc<ResponseHead>, Bytes), ResponseOutcome>>,
-    body: Option<Answer<Given, BodyResult>>,
+    again: AtomicU64,
+    pub(super) remembers: bool,
+    /// Whether its calls keep what it promised.
+    pub(super) keeps_promises: bool,
+    authenticate: Option<Closure<Arc<RequestHead>, Decision>>,
+    draw: Option<Closure<Arc<RequestHead>, Vec<Bucket>>>,
+    route: Option<Closure<Arc<RequestHead>, Option<Destination>>>,
+    request: Option<Closure<Arc<RequestHead>, RequestOutcome>>,
+    response: Option<Closure<(Arc<ResponseHead>, Bytes), ResponseOutcome>>,
+    body: Option<Closure<Given, BodyResult>>,
 }
 
 impl Fake {
@@ -54,6 +58,9 @@ impl Fake {
             granted: Vec::new(),
             rejected: Mutex::default(),
             calls: AtomicU64::new(0),
+            again: AtomicU64::new(0),
+            remembers: true,
+            keeps_promises: true,
             authenticate: None,
             draw: None,
             route: None,
@@ -126,6 +133,17 @@ impl Fake {
         self
     }
 
+    /// Declares a function pure.
+    pub(super) fn pure(mut self, function: Function, inputs: &[Input]) -> Self {
+        self.interest.pure[function as usize] = Some(inputs.into());
+        self
+    }
+
+    /// Answers that were used again.
+    pub(super) fn again(&self) -> u64 {
+        self.again.load(Ordering::Relaxed)
+    }
+
     pub(super) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -137,7 +155,7 @@ impl Fake {
     /// Every call waits once, as one that fetches does, so that nothing relies on calls being ready at once.
     fn answer<'a, Given: 'a, T: 'a>(
         &'a self,
-        answer: Option<&'a Answer<Given, T>>,
+        answer: Option<&'a Closure<Given, T>>,
         given: Given,
         default: T,
     ) -> Outcome<'a, T> {
@@ -146,6 +164,19 @@ impl Fake {
             self.calls.fetch_add(1, Ordering::Relaxed);
             answer.map_or(Ok(default), |answer| answer(given))
         })
+    }
+
+    /// The answer of a function that may be declared pure.
+    fn pure_answer<'a, Given: 'a, T: 'a>(
+        &'a self,
+        function: Function,
+        answer: Option<&'a Closure<Given, T>>,
+        given: Given,
+        default: T,
+    ) -> Outcome<'a, Answer<T>> {
+        let pure = self.keeps_promises && self.interest.inputs(function).is_some();
+        let outcome = self.answer(answer, given, default);
+        Outcome::waiting(async move { outcome.await.map(|content| Answer { content, pure }) })
     }
 }
 
@@ -174,6 +205,14 @@ impl Plugin for Fake {
         self.limits
     }
 
+    fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    fn answered_again(&self) {
+        self.again.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn may_route_to(&self, upstream: &str) -> bool {
         self.granted.contains(&upstream)
     }
@@ -186,17 +225,17 @@ impl Plugin for Fake {
         self.answer(self.authenticate.as_ref(), Arc::clone(call.head), Decision::NotMine(Vec::new()))
     }
 
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Vec<Bucket>> {
-        self.answer(self.draw.as_ref(), Arc::clone(call.head), Vec::new())
+    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
+        self.pure_answer(Function::Draw, self.draw.as_ref(), Arc::clone(call.head), Vec::new())
     }
 
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Option<Destination>> {
-        self.answer(self.route.as_ref(), Arc::clone(call.head), None)
+    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
+        self.pure_answer(Function::Route, self.route.as_ref(), Arc::clone(call.head), None)
     }
 
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, RequestOutcome> {
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
         let default = RequestOutcome::Proceed(RequestChanges::default());
-        self.answer(self.request.as_ref(), Arc::clone(call.head), default)
+        self.pure_answer(Function::OnRequest, self.request.as_ref(), Arc::clone(call.head), default)
     }
 
     fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
@@ -210,9 +249,9 @@ impl Plugin for Fake {
         _call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, ResponseOutcome> {
+    ) -> Outcome<'a, Answer<ResponseOutcome>> {
         let default = ResponseOutcome::Proceed(ResponseChanges::default());
-        self.answer(self.response.as_ref(), (response, context), default)
+        self.pure_answer(Function::OnResponse, self.response.as_ref(), (response, context), default)
     }
 
     fn transform_response_body<'a>(

@@ -5,6 +5,7 @@ mod bodies;
 mod fake;
 mod order;
 mod rate_limiting;
+mod remembered;
 mod routing;
 mod streams;
 mod transformation;
@@ -38,6 +39,8 @@ struct Fixture {
     plugins: Vec<Arc<Fake>>,
     filters: Vec<(Place, Arc<dyn Filter>)>,
     counter: Arc<dyn Counter>,
+    /// Version of the snapshot.
+    version: u64,
 }
 
 impl Fixture {
@@ -64,12 +67,20 @@ impl Fixture {
             body_bytes: None,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();
-        Fixture { config, route, plugins, filters: Vec::new(), counter: Arc::new(Table::default()) }
+        Fixture {
+            config,
+            route,
+            plugins,
+            filters: Vec::new(),
+            counter: Arc::new(Table::default()),
+            version: 1,
+        }
     }
 
     /// An exchange that has found its route.
     fn exchange(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Exchange {
         let mut snapshot = testing::snapshot(self.config.clone());
+        snapshot.version = self.version;
         snapshot.counter = Arc::clone(&self.counter);
         for (name, settings) in &self.config.upstreams {
             let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };

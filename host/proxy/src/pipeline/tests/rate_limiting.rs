@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-
 use super::fake::Fake;
 use super::*;
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::*;
-use crate::pipeline::rate_limiting::counter::{Draw, Standing, Unavailable};
+use crate::pipeline::rate_limiting::counter::{Draw, Standings, Unavailable};
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {
@@ -116,8 +114,8 @@ fn answers_that_break_a_rule_are_failed_calls() {
 struct Gone;
 
 impl Counter for Gone {
-    fn charge<'a>(&'a self, _: &'a [Draw]) -> LocalBoxFuture<'a, Result<Vec<Standing>, Unavailable>> {
-        Box::pin(std::future::ready(Err(Unavailable)))
+    fn charge<'a>(&'a self, _: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>> {
+        Soon::waiting(std::future::ready(Err(Unavailable)))
     }
 }
 

@@ -215,7 +215,8 @@ fn sound_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     }
 }
 
-fn decimal(out: &mut Vec<u8>, mut number: u64) {
+/// Writes a number in decimal digits.
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

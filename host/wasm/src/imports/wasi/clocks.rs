@@ -8,6 +8,7 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 use super::VERSION;
 use super::io::Pollable;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Seconds and nanoseconds since 1970.
 #[derive(ComponentType, Lift, Lower, Clone, Copy)]
@@ -34,11 +35,11 @@ fn monotonic_now() -> u64 {
 pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut monotonic = linker.instance(&format!("wasi:clocks/monotonic-clock@{VERSION}"))?;
     monotonic.func_wrap("now", |mut store, ()| {
-        store.data_mut().charge()?;
+        store.data_mut().marked(Mark::Clock)?;
         Ok((monotonic_now(),))
     })?;
     monotonic.func_wrap("resolution", |mut store, ()| {
-        store.data_mut().charge()?;
+        store.data_mut().marked(Mark::Clock)?;
         Ok((1_u64,))
     })?;
     for name in ["subscribe-instant", "subscribe-duration"] {
@@ -48,11 +49,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     }
     let mut wall = linker.instance(&format!("wasi:clocks/wall-clock@{VERSION}"))?;
     wall.func_wrap("now", |mut store, ()| {
-        store.data_mut().charge()?;
+        store.data_mut().marked(Mark::Clock)?;
         Ok((Datetime::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),))
     })?;
     wall.func_wrap("resolution", |mut store, ()| {
-        store.data_mut().charge()?;
+        store.data_mut().marked(Mark::Clock)?;
         Ok((Datetime::from(Duration::from_nanos(1)),))
     })
 }

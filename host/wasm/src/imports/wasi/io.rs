@@ -8,6 +8,7 @@ use super::VERSION;
 use crate::imports::log::deliver;
 use crate::rights::Rights;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Representation of standard output.
 pub(super) const STDOUT: u32 = 1;
@@ -181,7 +182,7 @@ fn write(
     bytes: &[u8],
 ) -> wasmtime::Result<Written> {
     let state = store.data_mut();
-    state.charge()?;
+    state.marked(Mark::Output)?;
     state.output.print(&state.rights, stream.rep(), bytes);
     Ok((Ok(()),))
 }

@@ -4,6 +4,7 @@ use wasmtime::component::Linker;
 
 use super::VERSION;
 use crate::state::HostState;
+use crate::witness::Mark;
 
 /// Bytes a guest may ask for at once.
 const BYTES: u64 = 64 << 10;
@@ -16,20 +17,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     ] {
         let mut random = linker.instance(&format!("wasi:random/{interface}@{VERSION}"))?;
         random.func_wrap(bytes, |mut store, (length,): (u64,)| {
-            store.data_mut().charge()?;
+            store.data_mut().marked(Mark::Random)?;
             let length = usize::try_from(length.min(BYTES)).unwrap_or_default();
             let mut random = vec![0; length];
             fill(&mut random)?;
             Ok((random,))
         })?;
         random.func_wrap(number, |mut store, ()| {
-            store.data_mut().charge()?;
+            store.data_mut().marked(Mark::Random)?;
             Ok((random_number()?,))
         })?;
     }
     let mut seed = linker.instance(&format!("wasi:random/insecure-seed@{VERSION}"))?;
     seed.func_wrap("insecure-seed", |mut store, ()| {
-        store.data_mut().charge()?;
+        store.data_mut().marked(Mark::Random)?;
         Ok(((random_number()?, random_number()?),))
     })
 }

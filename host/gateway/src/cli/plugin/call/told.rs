@@ -79,8 +79,13 @@ fn input(input: &Input) -> String {
         Input::Path => "path".to_owned(),
         Input::Query => "query".to_owned(),
         Input::Authority => "authority".to_owned(),
+        Input::Scheme => "scheme".to_owned(),
+        Input::OriginalPath => "original path".to_owned(),
         Input::ClientAddress => "client address".to_owned(),
         Input::ClientCertificate => "client certificate".to_owned(),
+        Input::Identity => "identity".to_owned(),
+        Input::Route => "route".to_owned(),
+        Input::PathParameter(name) => format!("path parameter {name}"),
     }
 }
 

@@ -1,0 +1,294 @@
+//! What one core remembers: whose answers, and how each binding fares with that.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::head::RequestHead;
+use crate::pipeline::plugin::{Function, Input};
+
+use super::key::Basis;
+use super::pace::Pace;
+use super::table::Table;
+use super::{Answered, Recalled, Ticket};
+
+/// Different lists of inputs that acceptances of one binding may be based on; each costs a hash per request.
+pub(super) const SHAPES: usize = 4;
+
+/// Kinds of answers: acceptances, and those of each function.
+const KINDS: usize = 1 + Function::ALL.len();
+
+/// Whose answer it is.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    /// Version of the binding.
+    pub(super) version: u64,
+    /// Version of the snapshot that the request sees.
+    pub(super) snapshot: u64,
+}
+
+/// What one core remembers.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The newest snapshot that was seen. Requests that still see another are neither answered nor remembered.
+    snapshot: u64,
+    /// How each version of a binding fares in that snapshot.
+    habits: HashMap<u64, Habit, BuildHasherDefault<Spread>>,
+    table: Table,
+}
+
+/// How a version of a binding fares.
+#[derive(Default)]
+struct Habit {
+    /// By [`kind`].
+    paces: [Pace; KINDS],
+    /// The lists of inputs that its acceptances were based on.
+    shapes: Vec<Box<[Input]>>,
+}
+
+impl Memory {
+    /// The answer of a pure function.
+    pub(super) fn recall<T: Answered>(
+        &mut self,
+        owner: Owner,
+        function: Function,
+        basis: &Basis<'_>,
+    ) -> Recalled<T> {
+        if !self.serves(owner.snapshot) {
+            return Recalled::Unknown(Ticket::default());
+        }
+        let kind = kind(Some(function));
+        let tag = tag(owner, kind, 0);
+        let hash = self.table.hash(tag, basis);
+        let found = self.table.find(tag, hash, basis).and_then(|entry| entry.answer());
+        self.habits.entry(owner.version).or_default().outcome(kind, found, [hash; SHAPES])
+    }
+
+    /// Keeps the answer of a pure function.
+    pub(super) fn remember<T: Answered>(
+        &mut self,
+        owner: Owner,
+        function: Function,
+        hash: u64,
+        basis: &Basis<'_>,
+        answer: &Rc<T>,
+    ) {
+        if self.serves(owner.snapshot) {
+            self.table.insert(tag(owner, kind(Some(function)), 0), hash, basis, None, answer);
+        }
+    }
+
+    /// An acceptance that still holds, whatever it was based on.
+    pub(super) fn recall_acceptance<T: Answered>(
+        &mut self,
+        owner: Owner,
+        head: &RequestHead,
+        now: impl Fn() -> Instant,
+    ) -> Recalled<T> {
+        if !self.serves(owner.snapshot) {
+            return Recalled::Unknown(Ticket::default());
+        }
+        let kind = kind(None);
+        let habit = self.habits.entry(owner.version).or_default();
+        let mut hashes = [0; SHAPES];
+        let mut found = None;
+        for (shape, inputs) in habit.shapes.iter().enumerate() {
+            let basis = Basis { inputs, head, shown: None, secret: true };
+            let tag = tag(owner, kind, shape);
+            hashes[shape] = self.table.hash(tag, &basis);
+            let entry = self.table.find(tag, hashes[shape], &basis);
+            found = entry.filter(|entry| entry.holds(&now)).and_then(|entry| entry.answer());
+            if found.is_some() {
+                break;
+            }
+        }
+        habit.outcome(kind, found, hashes)
+    }
+
+    /// Keeps an acceptance. `hashes` are those of the shapes that were known when it was looked for.
+    pub(super) fn remember_acceptance<T: Answered>(
+        &mut self,
+        owner: Owner,
+        hashes: &[u64; SHAPES],
+        head: &RequestHead,
+        (inputs, until): (&[Input], Instant),
+        accepted: &Rc<T>,
+    ) {
+        if !self.serves(owner.snapshot) {
+            return;
+        }
+        let shapes = &mut self.habits.entry(owner.version).or_default().shapes;
+        let known = shapes.iter().position(|shape| **shape == *inputs);
+        let shape = match known {
+            Some(shape) => shape,
+            None if shapes.len() == SHAPES => return,
+            None => {
+                shapes.push(inputs.into());
+                shapes.len() - 1
+            }
+        };
+        let basis = Basis { inputs, head, shown: None, secret: true };
+        let tag = tag(owner, kind(None), shape);
+        // Zero: the shape became known while the call was under way.
+        let hash = match hashes[shape] {
+            0 => self.table.hash(tag, &basis),
+            hash => hash,
+        };
+        self.table.insert(tag, hash, &basis, Some(until), accepted);
+    }
+
+    /// Whether requests that see this snapshot are served; with a newer one, all of the one before is forgotten.
+    fn serves(&mut self, snapshot: u64) -> bool {
+        if snapshot > self.snapshot {
+            self.snapshot = snapshot;
+            self.habits.clear();
+            self.table.forget();
+        }
+        snapshot == self.snapshot
+    }
+}
+
+impl Habit {
+    fn outcome<T>(&mut self, kind: usize, found: Option<Rc<T>>, hashes: [u64; SHAPES]) -> Recalled<T> {
+        let pace = &mut self.paces[kind];
+        match found {
+            Some(answer) => {
+                pace.hit();
+                Recalled::Known(answer)
+            }
+            None => Recalled::Unknown(Ticket(pace.miss().then_some(hashes))),
+        }
+    }
+}
+
+/// Position of a kind of answers; none: acceptances.
+fn kind(function: Option<Function>) -> usize {
+    function.map_or(0, |function| 1 + function as usize)
+}
+
+/// Says whose answer to what it is. Versions count up from 1, so that the shift loses nothing.
+fn tag(owner: Owner, kind: usize, shape: usize) -> u64 {
+    owner.version << 8 | (kind << 4 | shape) as u64
+}
+
+/// Spreads small numbers, which nobody outside chooses, over all bits.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::*;
+    use crate::testing;
+
+    struct Subject(&'static str);
+
+    impl Answered for Subject {
+        fn size(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    const FIRST: Owner = Owner { version: 1, snapshot: 1 };
+
+    fn head(path: &str) -> RequestHead {
+        testing::head(Method::GET, path, &[])
+    }
+
+    fn recall(memory: &mut Memory, owner: Owner, path: &str, now: Instant) -> Result<&'static str, Ticket> {
+        match memory.recall_acceptance::<Subject>(owner, &head(path), || now) {
+            Recalled::Known(subject) => Ok(subject.0),
+            Recalled::Unknown(ticket) => Err(ticket),
+        }
+    }
+
+    fn accept(memory: &mut Memory, owner: Owner, path: &str, inputs: &[Input], until: Instant) {
+        let Err(Ticket(Some(hashes))) = recall(memory, owner, path, until) else { panic!("leave") };
+        let accepted = Rc::new(Subject("ann"));
+        memory.remember_acceptance(owner, &hashes, &head(path), (inputs, until), &accepted);
+    }
+
+    #[test]
+    fn acceptances_end_with_their_time() {
+        let mut memory = Memory::default();
+        let until = Instant::now() + Duration::from_secs(10);
+        accept(&mut memory, FIRST, "/", &[Input::Path], until);
+        let second = Duration::from_secs(1);
+        assert_eq!(recall(&mut memory, FIRST, "/", until - second).ok(), Some("ann"));
+        assert_eq!(recall(&mut memory, FIRST, "/", until).ok(), None);
+        let other = Owner { version: 2, ..FIRST };
+        assert_eq!(recall(&mut memory, other, "/", until - second).ok(), None);
+    }
+
+    #[test]
+    fn a_new_snapshot_forgets_and_the_one_before_finds_nothing() {
+        let mut memory = Memory::default();
+        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(10));
+        let next = Owner { snapshot: 2, ..FIRST };
+        accept(&mut memory, FIRST, "/", &[Input::Path], until);
+        accept(&mut memory, next, "/", &[Input::Path], until);
+        assert_eq!(recall(&mut memory, next, "/", now).ok(), Some("ann"));
+        let Err(Ticket(None)) = recall(&mut memory, FIRST, "/", now) else { panic!("no leave") };
+        memory.remember_acceptance(
+            FIRST,
+            &[0; SHAPES],
+            &head("/late"),
+            (&[Input::Path], until),
+            &Rc::new(Subject("bob")),
+        );
+        assert_eq!(recall(&mut memory, next, "/late", now).ok(), None);
+    }
+
+    #[test]
+    fn acceptances_of_several_shapes_are_found_and_shapes_are_bounded() {
+        let mut memory = Memory::default();
+        let (now, until) = (Instant::now(), Instant::now() + Duration::from_secs(10));
+        let shapes = [Input::Path, Input::Query, Input::Method, Input::Authority, Input::ClientAddress];
+        for (number, shape) in shapes.iter().enumerate() {
+            let owner = Owner { version: 1 + number as u64 / 2, ..FIRST };
+            accept(&mut memory, owner, &format!("/{number}?{number}"), std::slice::from_ref(shape), until);
+        }
+        assert_eq!(recall(&mut memory, FIRST, "/0", now).ok(), Some("ann"), "by its path");
+        assert_eq!(recall(&mut memory, FIRST, "/9?1", now).ok(), Some("ann"), "by its query");
+        assert_eq!(recall(&mut memory, FIRST, "/9?9", now).ok(), None);
+        for shape in shapes {
+            let answer = Rc::new(Subject("ann"));
+            memory.remember_acceptance(FIRST, &[0; SHAPES], &head("/"), (&[shape], until), &answer);
+        }
+        assert_eq!(memory.habits[&1].shapes.len(), SHAPES);
+    }
+
+    #[test]
+    fn what_never_comes_again_is_soon_remembered_rarely() {
+        let mut memory = Memory::default();
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut given = |range: std::ops::Range<usize>| {
+            range
+                .filter(|number| {
+                    let leave = recall(&mut memory, FIRST, &format!("/{number}"), until);
+                    matches!(leave, Err(Ticket(Some(_))))
+                })
+                .count()
+        };
+        assert_eq!(given(0..128), 128);
+        assert_eq!(given(128..128 + 310), 10);
+    }
+}

@@ -1,0 +1,142 @@
+//! Answers that may be used again without a call: acceptances for as long as they say, and whatever a function answered
+//! that is declared pure.
+//!
+//! Each core remembers for itself, so nothing is locked. What is kept is the answer as it was validated, ready for use.
+//! It is found by the version of the binding, so that another binding, other code, settings or grants never see it; by
+//! the version of the snapshot it was validated in, so that a rule that came into force later is never evaded; and by
+//! exactly the inputs it was based on, which are compared byte for byte. Credentials are not kept: of them, a SHA-256 is.
+//!
+//! A binding that rests in quarantine makes no calls, and what is remembered of it goes on to be used.
+//!
+//! # What it costs
+//!
+//! A hit is a keyed hash (SipHash, so that nobody can aim at one place of the table), one place of the table, and a
+//! comparison. On a miss, a key is only made if the answer is remembered, and a credential is only digested then. What
+//! is not asked for again is not worth that: see [`pace`].
+
+mod key;
+mod memory;
+mod pace;
+mod table;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::head::RequestHead;
+use crate::pipeline::plugin::{Function, INPUTS, Input, Plugin, ResponseHead};
+use crate::snapshot::Snapshot;
+use key::{Basis, Shown};
+use memory::{Memory, Owner, SHAPES};
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::new(Memory::default());
+}
+
+/// A validated answer that can be kept.
+pub(super) trait Answered: Any {
+    /// Roughly the bytes it keeps.
+    fn size(&self) -> usize;
+}
+
+/// What is remembered of a question.
+pub(super) enum Recalled<T> {
+    /// The answer.
+    Known(Rc<T>),
+    /// None: a call has to be made.
+    Unknown(Ticket),
+}
+
+/// Leave to remember the answer to a question, with what was found out about its key while it was looked for.
+#[derive(Default)]
+pub(super) struct Ticket(Option<[u64; SHAPES]>);
+
+/// One request, as a function that may be pure is asked about it.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) plugin: &'a Arc<dyn Plugin>,
+    pub(super) function: Function,
+    pub(super) head: &'a RequestHead,
+    pub(super) snapshot: &'a Snapshot,
+    /// The response and the context, for `on-response`.
+    pub(super) response: Option<(&'a ResponseHead, &'a [u8])>,
+}
+
+impl<'a> Question<'a> {
+    /// The answer that was given before to the same inputs.
+    pub(super) fn recall<T: Answered>(&self) -> Recalled<T> {
+        let Some(basis) = self.basis() else { return Recalled::Unknown(Ticket::default()) };
+        let recalled = MEMORY.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
+        if let Recalled::Known(_) = recalled {
+            self.plugin.answered_again();
+        }
+        recalled
+    }
+
+    /// Remembers the answer of a call that kept its promise.
+    pub(super) fn remember<T: Answered>(&self, ticket: &Ticket, answer: &Rc<T>) {
+        let (Some(hashes), Some(basis)) = (ticket.0, self.basis()) else { return };
+        MEMORY.with_borrow_mut(|memory| {
+            memory.remember(self.owner(), self.function, hashes[0], &basis, answer);
+        });
+    }
+
+    /// What the answer depends on; none: it is not to be remembered.
+    fn basis(&self) -> Option<Basis<'a>> {
+        let interest = self.plugin.interest();
+        let inputs = interest.inputs(self.function)?;
+        let shown =
+            self.response.map(|(head, context)| Shown { head, headers: &interest.response_headers, context });
+        let basis = Basis { inputs, head: self.head, shown, secret: false };
+        // Changes made with a credential might hold it.
+        let might_tell = matches!(self.function, Function::OnRequest | Function::OnResponse);
+        (self.plugin.remembers() && !(might_tell && basis.has_credentials())).then_some(basis)
+    }
+
+    fn owner(&self) -> Owner {
+        owner(self.plugin, self.snapshot)
+    }
+}
+
+/// A remembered acceptance that fits this request.
+pub(super) fn recall_acceptance<T: Answered>(
+    plugin: &Arc<dyn Plugin>,
+    snapshot: &Snapshot,
+    head: &RequestHead,
+) -> Recalled<T> {
+    if !plugin.remembers() {
+        return Recalled::Unknown(Ticket::default());
+    }
+    let owner = owner(plugin, snapshot);
+    let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, Instant::now));
+    if let Recalled::Known(_) = recalled {
+        plugin.answered_again();
+    }
+    recalled
+}
+
+/// Remembers an acceptance that is based on these inputs, for so long; not at all if there are none.
+pub(super) fn remember_acceptance<T: Answered>(
+    ticket: &Ticket,
+    plugin: &Arc<dyn Plugin>,
+    snapshot: &Snapshot,
+    head: &RequestHead,
+    (inputs, time): (&[Input], Duration),
+    accepted: &Rc<T>,
+) {
+    let Some(hashes) = ticket.0 else { return };
+    if time.is_zero() || inputs.is_empty() || inputs.len() > INPUTS {
+        return;
+    }
+    let Some(until) = Instant::now().checked_add(time) else { return };
+    let owner = owner(plugin, snapshot);
+    MEMORY.with_borrow_mut(|memory| {
+        memory.remember_acceptance(owner, &hashes, head, (inputs, until), accepted);
+    });
+}
+
+fn owner(plugin: &Arc<dyn Plugin>, snapshot: &Snapshot) -> Owner {
+    Owner { version: plugin.version(), snapshot: snapshot.version }
+}

@@ -1,0 +1,120 @@
+//! What becomes of a promise to answer by named inputs alone, kept or not.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use witgate_proxy::pipeline::plugin::{Call, Decision, Function, Input, Plugin};
+use witgate_wasm::{Loaded, Reason};
+
+use crate::scene::{Scene, authenticate, bytes, on_core, probe, request, response, snapshot};
+
+/// A probe that promises to go by the headers `x-do` and `x-with` only.
+fn promising() -> (Scene, Arc<Loaded>) {
+    probe("settings.deed = \"pure\"\nquarantine.kills = 0")
+}
+
+/// Whether each function kept its promise when it was told to do something, and what it answered as a draw.
+fn kept(loaded: &Loaded, deed: &str, with: &str) -> ([bool; 4], String) {
+    let (head, snapshot) = (request(&[("x-do", deed), ("x-with", with), ("x-other", "1")]), snapshot());
+    let call = Call { head: &head, snapshot: &snapshot };
+    on_core(async {
+        let draw = loaded.draw(call).await.unwrap();
+        let route = loaded.route(call).await.unwrap();
+        let changes = loaded.transform_request(call).await.unwrap();
+        let answer =
+            loaded.transform_response(call, response(&[("x-origin", "1")]), bytes("")).await.unwrap();
+        ([draw.pure, route.pure, changes.pure, answer.pure], draw.content[0].key.clone())
+    })
+}
+
+#[test]
+fn inputs_that_are_named_and_cryptography_are_allowed() {
+    let (_scene, loaded) = promising();
+    let named = ["x-do", "x-with"].map(|name| Input::Header(HeaderName::from_static(name)));
+    assert_eq!(loaded.interest().inputs(Function::Route), Some(&named[..]));
+    // The response call reads the named headers through the borrowed request.
+    for (deed, with) in [("", ""), ("digest", "a"), ("header", "X-With")] {
+        let (pure, answer) = kept(&loaded, deed, with);
+        // The probe looks at all response headers, which it does not declare.
+        assert_eq!(pure, [true, true, true, false], "{deed}: {answer}");
+    }
+    let (_scene, makes_no_promise) = probe("");
+    assert_eq!(kept(&makes_no_promise, "", "").0, [false; 4]);
+}
+
+#[test]
+fn a_call_that_did_more_is_good_for_one_request_only() {
+    let (_scene, loaded) = promising();
+    for (deed, with) in [
+        ("header", "x-other"),
+        ("header", "x-absent"),
+        ("parameter", "id"),
+        ("head", ""),
+        ("scheme", ""),
+        ("id", ""),
+        ("look", ""),
+        ("log", "line"),
+        ("metrics", ""),
+        ("store", "get space name"),
+        ("time", ""),
+        ("chance", ""),
+        ("print", "a line"),
+    ] {
+        let (pure, answer) = kept(&loaded, deed, with);
+        // An instance asks for its chance once.
+        let at_first = deed == "chance";
+        assert_eq!(pure, [false, at_first, at_first, false], "{deed}: {answer}");
+        assert!(kept(&loaded, "", "").0[0], "what one call did is not held against the next");
+    }
+}
+
+#[test]
+fn what_is_not_named_does_not_come_in() {
+    let (_scene, loaded) = promising();
+    let (head, snapshot) = (request(&[("x-do", "digest")]), snapshot());
+    let answer = on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot })).unwrap();
+    let shown = format!("{:?}", answer.content);
+    assert!(answer.pure && !shown.contains("example.com") && !shown.contains("POST"), "{shown}");
+    // It can still be asked for.
+    assert_eq!(kept(&loaded, "head", "").1, "POST /users/7 Some(\"a=b\") example.com:8080");
+}
+
+#[test]
+fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
+    let (_scene, loaded) = probe("");
+    let inputs = |deed: &str| match authenticate(&loaded, deed) {
+        Ok(Decision::Accepted(accepted)) => accepted.inputs,
+        other => panic!("{other:?}"),
+    };
+    // It names a header and the path. What else it does than look is its own affair: a token has to be held against the
+    // clock, and its key comes from the store.
+    for (deed, lasts) in [("calls", true), ("time", true), ("store", true), ("scheme", false), ("id", false)]
+    {
+        assert_eq!(!inputs(deed).is_empty(), lasts, "{deed}");
+    }
+}
+
+#[test]
+fn promises_that_make_no_sense_are_refused() {
+    for (deed, text) in [
+        ("pure twice", "`draw` to be pure more than once"),
+        ("pure by no header", "`no header` as an input of `draw`"),
+        ("pure by too much", "33 inputs of `draw`, at most 32"),
+    ] {
+        let bound = Scene::new().bind("probe", &format!("grants.store = []\nsettings.deed = \"{deed}\""));
+        let refusal = bound.err().expect("it is refused");
+        assert_eq!(refusal.reason, Reason::Interest);
+        assert!(refusal.to_string().contains(text), "{refusal}");
+    }
+}
+
+#[test]
+fn remembering_can_be_turned_off() {
+    let (_scene, loaded) = probe("remember = false\nsettings.deed = \"pure\"");
+    assert!(!loaded.remembers());
+    let (scene, loaded) = promising();
+    assert!(loaded.remembers());
+    loaded.answered_again();
+    let line = "witgate_plugin_answers_remembered_total{binding=\"b\"} 1";
+    assert!(scene.telemetry.metrics().expose().contains(line));
+}
