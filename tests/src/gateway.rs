@@ -68,9 +68,14 @@ impl Gateway {
     /// Starts a gateway with a configuration and waits until it is ready. A listener `web` on a free port and an admin
     /// socket are added in front of `toml`; more may be configured.
     pub async fn start(scratch: Scratch, toml: &str) -> Self {
+        Self::start_exactly(scratch, &Self::completed(toml)).await
+    }
+
+    /// A configuration with what [`Gateway::start`] puts in front of it, for [`Gateway::reconfigure`].
+    pub fn completed(toml: &str) -> String {
         let preamble = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n\n\
              [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\n";
-        Self::start_exactly(scratch, &format!("{preamble}{toml}")).await
+        format!("{preamble}{toml}")
     }
 
     /// Starts a gateway with exactly this configuration, which must name the admin socket `admin.sock`.

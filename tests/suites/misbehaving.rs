@@ -93,10 +93,7 @@ async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
             if by_header && (phase.ends_with("_body") || phase == "rate_limiting") {
                 continue;
             }
-            let text = config(&origin, phase, deed, "deny");
-            let preamble = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n\n\
-                 [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\n";
-            let whole = format!("{preamble}{text}");
+            let whole = Gateway::completed(&config(&origin, phase, deed, "deny"));
             if std::fs::read_to_string(gateway.scratch.config()).expect("the configuration") != whole {
                 gateway.reconfigure(&whole).await;
             }

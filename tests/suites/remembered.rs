@@ -1,6 +1,6 @@
 //! Answers that are used again, through a real gateway.
 
-use witgate_tests::{Client, Gateway, Origin, Scratch, guest, plugin};
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest, plugin};
 
 const AGAIN: &str = "witgate_plugin_answers_remembered_total";
 
@@ -62,9 +62,9 @@ async fn calls_are_made_once_for_equal_inputs_and_again_after_a_swap() {
     assert_eq!(ask(&mut client, &origin, "ann").await.0, 200);
     assert_eq!(ask(&mut client, &origin, "ann").await.0, 429);
 
-    gateway.reconfigure(&config(&origin, "two", "")).await;
+    gateway.reconfigure(&Gateway::completed(&config(&origin, "two", ""))).await;
     assert_eq!(ask(&mut client, &origin, "bob").await, (200, "two".into(), "bob".into()));
-    gateway.reconfigure(&config(&origin, "two", "remember = false")).await;
+    gateway.reconfigure(&Gateway::completed(&config(&origin, "two", "remember = false"))).await;
     let before = again("headers").await;
     for _ in 0..2 {
         assert_eq!(ask(&mut client, &origin, "eve").await, (200, "two".into(), "eve".into()));
@@ -100,13 +100,18 @@ settings.deed = "pure"
     let mut client = gateway.client().await;
     for _ in 0..4 {
         let headers = [("x-do", "header"), ("x-with", "x-other"), ("x-other", "origin")];
-        assert_eq!(client.get("/", &headers).await.status, 299);
+        assert_eq!(client.get("/", &headers).await.status, 200);
+        assert_eq!(origin.last().header("x-answer"), "origin", "every function did what it was told");
     }
     // The request id is what says that an answer is meant for one request only: nobody has to be told.
     client.get("/", &[("x-do", "id")]).await;
     assert_eq!(gateway.metric(AGAIN, &["binding=\"probe\""]).await, 0.0);
-    let output = gateway.output();
-    let told: Vec<&str> = output.lines().filter(|line| line.contains("without naming it")).collect();
+    let told = || {
+        let output = gateway.output();
+        output.lines().filter(|line| line.contains("without naming it")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("the log says it", async || told().len() >= 5).await;
+    let told = told();
     for function in ["`authenticate`", "`draw`", "`route`", "`on-request`", "`on-response`"] {
         let of_it: Vec<_> = told.iter().filter(|line| line.contains(function)).collect();
         assert_eq!(of_it.len(), 1, "{function}: {told:#?}");

@@ -46,7 +46,10 @@ pub(crate) enum Plugins {
     /// So many bindings of the headers plugin.
     Headers(usize),
     /// jwt, rate-limit, canary and headers.
-    Chain,
+    Chain {
+        /// Whether the gateway may use answers of pure functions again, as it does unless it is told not to.
+        remember: bool,
+    },
 }
 
 impl Scene {

@@ -77,11 +77,12 @@ fn plugins(plugins: &Plugins) -> (String, String) {
         Plugins::Headers(bindings) => repeated(
             "headers",
             *bindings,
-            "settings = { response = { set = { \"x-served-by\" = \"witgate\" } } }\n",
+            // Its answers are always the same: remembered, none of the calls would be measured.
+            "remember = false\nsettings = { response = { set = { \"x-served-by\" = \"witgate\" } } }\n",
         ),
-        Plugins::Chain => (
+        Plugins::Chain { remember } => (
             "\"jwt\", \"rate-limit\", \"canary\", \"headers\"".into(),
-            CHAIN.replace("SECRET", crate::tokens::SECRET),
+            CHAIN.replace("SECRET", crate::tokens::SECRET).replace("REMEMBER", &remember.to_string()),
         ),
     }
 }
@@ -104,17 +105,25 @@ canary = {}
 headers = {}
 
 [bindings.jwt]
+remember = REMEMBER
 grants = { fetch = [], store = [] }
 
 [bindings.jwt.settings]
 keys = [{ alg = "HS256", secret = "SECRET" }]
 
+[bindings.rate-limit]
+remember = REMEMBER
+
 [bindings.rate-limit.settings]
 policies = [{ name = "bench", by = "client", limit = 1000000000, window = "1s" }]
 
 [bindings.canary]
+remember = REMEMBER
 grants = { route_to = ["origin"] }
 settings = { upstream = "origin", header = { name = "x-canary", value = "always" } }
+
+[bindings.headers]
+remember = REMEMBER
 
 [bindings.headers.settings]
 request = { set = { "x-caller" = "{identity.subject}" } }

@@ -25,6 +25,7 @@ pub(super) struct Subject {
 /// Peers that take part in every row.
 const ALL: [&str; 5] = [BASELINE, "haproxy", "caddy", "envoy", OURS];
 const FRESH: &str = "witgate, four plugins, fresh tokens";
+const CALLED: &str = "witgate, four plugins, fresh tokens, nothing remembered (`remember = false`)";
 const SEEN: &str = "witgate, four plugins, tokens seen before";
 
 /// Plain proxying.
@@ -58,8 +59,9 @@ pub(super) fn plugins(bench: &Bench) -> Result<Vec<Line>> {
     );
     subjects.extend([
         ours("witgate, a plugin that does nothing", Plugins::Idle(1), Load::plain()),
-        ours(FRESH, Plugins::Chain, fresh),
-        ours(SEEN, Plugins::Chain, seen),
+        ours(CALLED, Plugins::Chain { remember: false }, fresh.clone()),
+        ours(FRESH, Plugins::Chain { remember: true }, fresh),
+        ours(SEEN, Plugins::Chain { remember: true }, seen),
     ]);
     let mut lines = compare(bench, subjects)?;
     judge(&mut lines, FRESH, Aim::Ratio(1.25), Some(aim::PLUGINS_MINIMUM));

@@ -19,7 +19,7 @@ const CHAIN: &str = "witgate, four plugins, a token seen before";
 /// nginx, haproxy, and ours with and without plugins.
 pub(super) fn half_load(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
-    let chain = Scene { plugins: Plugins::Chain, ..plain.clone() };
+    let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
     let mut running = Vec::new();
     for (name, peer, scene) in [
         (BASELINE, BASELINE, &plain),

@@ -21,7 +21,7 @@ const BINDINGS: usize = 33;
 /// the compiler's is left in the memory of ours, as after any restart.
 pub(super) fn idle(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
-    let chain = Scene { plugins: Plugins::Chain, ..plain.clone() };
+    let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
     let subjects = ALL.map(|peer| (peer, peer, &plain)).into_iter().chain([(CHAIN, OURS, &chain)]);
     let tokens = Load::scripted(Script::FreshTokens(bench.tokens.clone()));
     let mut lines = once(bench, subjects, |peer, scene, first| {

@@ -15,7 +15,7 @@ use crate::scene::{Plugins, Scene};
 /// nginx, ours without and with plugins.
 pub(super) fn first_answer(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
-    let chain = Scene { plugins: Plugins::Chain, ..plain.clone() };
+    let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
     let request = request(&bench.tokens.one);
     let mut lines = Vec::new();
     let subjects =

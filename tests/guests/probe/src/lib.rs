@@ -320,7 +320,8 @@ impl exports::witgate::plugin::transformation::Guest for Probe {
                 HeaderChange::Remove("x-do".into()),
             ],
             path: head.query,
-            method: Some(head.method),
+            // A function that is pure by other inputs is not told the method.
+            method: Some(head.method).filter(|method| !method.is_empty()),
             context: b"context".into(),
         })
     }

@@ -131,7 +131,7 @@ impl Default for Upstream {
             first_byte_timeout: Text::of("30s"),
             idle_timeout: Text::of("5m"),
             keep_alive: Text::of("60s"),
-            idle_connections: 64,
+            idle_connections: 256,
             max_connections: 1024,
             max_requests: 0,
             max_pending: 1024,
