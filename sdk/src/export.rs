@@ -62,10 +62,10 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
             on_request: given(Function::OnRequest),
             response_headers: interest.response_headers.clone(),
         };
-        C::instance()
-            .with(|cell| cell.set(instance))
-            .map_err(|_| vec![SettingsProblem::new("", "this instance is configured already")])?;
-        Ok(interest)
+        match C::instance().with(|cell| cell.set(instance).is_ok()) {
+            true => Ok(interest),
+            false => Err(vec![SettingsProblem::new("", "this instance is configured already")]),
+        }
     }
 }
 

@@ -108,7 +108,11 @@ settings.deed = "pure"
     assert_eq!(gateway.metric(AGAIN, &["binding=\"probe\""]).await, 0.0);
     let told = || {
         let output = gateway.output();
-        output.lines().filter(|line| line.contains("without naming it")).map(str::to_owned).collect::<Vec<_>>()
+        output
+            .lines()
+            .filter(|line| line.contains("without naming it"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     eventually("the log says it", async || told().len() >= 5).await;
     let told = told();

@@ -35,7 +35,7 @@ const END: u32 = u32::MAX;
 impl Basis<'_> {
     /// Whether a credential is among the inputs.
     pub(super) fn has_credentials(&self) -> bool {
-        self.inputs.iter().any(|input| is_credential(input))
+        self.inputs.iter().any(is_credential)
             || self.shown.is_some_and(|shown| shown.headers.iter().any(is_credential_header))
     }
 
