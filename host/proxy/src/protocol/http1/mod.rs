@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `wire` | the bytes, and how long everything may take |
 //! | `head`, `chunks` | the strict reading of heads and chunked bodies |
+//! | `field` | field lines, as both sides read and write them |
 //! | [`body`] | request bodies, read when somebody asks for them |
 //! | `answer`, `write` | answers |
 //!
@@ -19,8 +20,21 @@
 //! | with it: what a connection knows (the peer's text, the last authority) is kept; one look at every field instead of a look for each name that might be there; maps and hashes no larger than needed | 0.77 |
 //!
 //! So parsing and writing were less than half of what was to be won; most of it was in what the gateway itself did to
-//! every head. A walk has its place in memory only while it lasts: to allocate and fill it takes about 2 % of a request,
-//! and idle connections hold nothing of it.
+//! every head. A walk has its place in memory only while it lasts, so idle connections hold nothing of it.
+//!
+//! Since then the same on both sides, hyper being gone; what the steps above and [`crate::upstream`]'s own HTTP/1.1 left is 1:
+//!
+//! | step | ratio |
+//! |---|---|
+//! | the walk is made where it stays (`Box::write`), not moved there: 9 KB less to copy; a deadline borrows the exchange | 0.80 |
+//! | heads of answers are read in one piece; series, routers and upstreams are found without hashing names again | 0.75 |
+//! | request, head and response stay where they are; the clock is read five times instead of nine | 0.72 |
+//! | the usual header names are told by their length | 0.70 |
+//!
+//! As CPU of the process, kernel included, that took a request from 1.23 to 1.14 times nginx's, in the same rounds. Not
+//! taken: yielding before each write, to wake the origin less often (no gain); one codegen unit and fat LTO (4 % of the
+//! instructions, nothing that could be told from noise in CPU). With a profile of this very
+//! load (PGO) beside those two it was 1.02.
 
 mod answer;
 pub mod body;
