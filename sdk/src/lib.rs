@@ -129,7 +129,7 @@
 //! # Answers that are used again
 //!
 //! Most functions answer by little: a header, who is calling, the settings alone. Say so, and the gateway uses an answer
-//! again for every request that agrees in these inputs; a call costs ten times as much as that.
+//! again for every request that agrees in these inputs, which costs less than a call.
 //!
 //! ```
 //! use witgate_sdk::{Destination, Input, Request, routing};
