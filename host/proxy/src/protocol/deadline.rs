@@ -1,8 +1,10 @@
 //! A timer that costs nothing until someone waits, and little when its time is moved.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -28,6 +30,22 @@ impl Deadline {
             }
             timer.as_mut().reset(until);
         }
+    }
+
+    /// A result of writing; an error once a client has made it wait for so long.
+    pub(crate) fn poll_write<R>(
+        &mut self,
+        result: Poll<io::Result<R>>,
+        patience: Duration,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if result.is_ready() {
+            self.clear();
+            return result;
+        }
+        let since = self.since();
+        ready!(self.poll(since + patience, context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 
     /// When the wait began: the first call since [`Deadline::clear`].

@@ -22,12 +22,6 @@ const QUIET_ROUNDS: u32 = 5;
 /// How long a connection that was accepted just before a drain may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// What a protocol tells about its connection.
-pub(crate) trait Protocol: Future {
-    /// Begins to close: what is under way ends, nothing new begins.
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
 /// What is under way on a connection.
 pub(crate) trait UnderWay {
     /// Whether closing now would lose something that a client has begun.
@@ -36,6 +30,8 @@ pub(crate) trait UnderWay {
     fn is_fresh(&self) -> bool;
     /// Whether the protocol can be told at once, because it lets what has begun end.
     fn can_be_told(&self) -> bool;
+    /// Tells it to close: what is under way ends, nothing new begins.
+    fn end(&self);
     /// Until nothing has been under way for so long. For ever, where the protocol's own reading sees to that.
     fn idle_for(&self, _time: Duration) -> impl Future<Output = ()> {
         std::future::pending()
@@ -43,8 +39,8 @@ pub(crate) trait UnderWay {
 }
 
 /// Drives a connection to its end. False: it was cut.
-pub(crate) async fn drive<P: Protocol>(
-    mut http: Pin<&mut P>,
+pub(crate) async fn drive(
+    mut http: Pin<&mut impl Future>,
     connection: &Connection,
     generation: &Arc<Generation>,
     under_way: &impl UnderWay,
@@ -72,7 +68,7 @@ pub(crate) async fn drive<P: Protocol>(
         () = until(&mut phase, Phase::Cut) => return false,
         () = told => {}
     }
-    http.as_mut().graceful_shutdown();
+    under_way.end();
     tokio::select! {
         biased;
         _ = http => true,

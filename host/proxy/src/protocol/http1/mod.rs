@@ -48,11 +48,10 @@ pub(crate) mod write;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::BytesMut;
 use http::{Request, Response, Version};
@@ -66,7 +65,7 @@ use crate::body::Body;
 use crate::listener::door::Generation;
 use crate::listener::plane::Plane;
 use crate::protocol::connection::Connection;
-use crate::protocol::lifetime::{self, Protocol, UnderWay};
+use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::service;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Side;
@@ -90,9 +89,8 @@ pub(crate) async fn serve<T: Transport>(
     generation: &Arc<Generation>,
 ) {
     let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits)));
-    let requests = Box::pin(run(connection.clone(), wire.clone()));
-    let http = pin!(Http1 { requests, wire: wire.clone() });
-    if !lifetime::drive(http, &connection, generation, &*wire).await && wire.borrow().busy {
+    let mut requests = Box::pin(run(connection.clone(), wire.clone()));
+    if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {
         wire.borrow().reset();
         plane.cut.fetch_add(1, Ordering::AcqRel);
     }
@@ -169,26 +167,6 @@ async fn drained<T: Transport>(wire: &RefCell<Wire<T>>) -> bool {
     poll_fn(|context| wire.borrow_mut().poll_drain(context, &mut room)).await
 }
 
-/// The requests of a connection, and a way to tell them to end.
-struct Http1<T: Transport, F> {
-    requests: Pin<Box<F>>,
-    wire: Rc<RefCell<Wire<T>>>,
-}
-
-impl<T: Transport, F: Future<Output = ()>> Future for Http1<T, F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.requests.as_mut().poll(context)
-    }
-}
-
-impl<T: Transport, F: Future<Output = ()>> Protocol for Http1<T, F> {
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.wire.borrow_mut().last = true;
-    }
-}
-
 impl<T: Transport> UnderWay for RefCell<Wire<T>> {
     fn has_begun(&self) -> bool {
         self.borrow().is_reading_head()
@@ -200,5 +178,9 @@ impl<T: Transport> UnderWay for RefCell<Wire<T>> {
 
     fn can_be_told(&self) -> bool {
         self.borrow().busy
+    }
+
+    fn end(&self) {
+        self.borrow_mut().last = true;
     }
 }

@@ -282,13 +282,10 @@ impl<T: Transport> Wire<T> {
         context: &mut Context<'_>,
         result: Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        if result.is_ready() {
-            self.writing.clear();
-            return result;
+        if result.is_pending() && self.output.take_progress() {
+            self.writing.restart();
         }
-        let since = if self.output.take_progress() { self.writing.restart() } else { self.writing.since() };
-        ready!(self.writing.poll(since + self.limits.body_timeout, context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+        self.writing.poll_write(result, self.limits.body_timeout, context)
     }
 
     /// Reads what is left of the body of a request that was answered early; false if that is too much, too slow or broken.

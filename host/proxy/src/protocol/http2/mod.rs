@@ -37,7 +37,7 @@ mod wire;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,7 +57,7 @@ use self::wire::{Shared, Wire};
 use crate::listener::door::Generation;
 use crate::listener::plane::Plane;
 use crate::protocol::connection::Connection;
-use crate::protocol::lifetime::{self, Protocol};
+use crate::protocol::lifetime;
 use crate::protocol::socket::Transport;
 
 /// Bytes of a request body that may be on their way, for a stream and for the connection. What is not read is not
@@ -87,9 +87,8 @@ pub(crate) async fn serve<T: Transport>(
 ) {
     let streams = Rc::new(Streams::default());
     let wire = Wire::new(io, arrived, connection.limits.body_timeout);
-    let turns = Box::pin(run(connection.clone(), Rc::new(RefCell::new(wire)), streams.clone()));
-    let http = pin!(Http2 { turns, streams: streams.clone() });
-    if !lifetime::drive(http, &connection, generation, &*streams).await {
+    let mut turns = Box::pin(run(connection.clone(), Rc::new(RefCell::new(wire)), streams.clone()));
+    if !lifetime::drive(turns.as_mut(), &connection, generation, &*streams).await {
         plane.cut.fetch_add(streams.open(), Ordering::AcqRel);
     }
 }
@@ -175,25 +174,5 @@ impl<T: Transport> Serving<T> {
                 Poll::Pending => return Poll::Ready(false),
             }
         }
-    }
-}
-
-/// The turns of a connection, and a way to tell them to end.
-struct Http2<F> {
-    turns: Pin<Box<F>>,
-    streams: Rc<Streams>,
-}
-
-impl<F: Future<Output = ()>> Future for Http2<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.turns.as_mut().poll(context)
-    }
-}
-
-impl<F: Future<Output = ()>> Protocol for Http2<F> {
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.streams.end();
     }
 }

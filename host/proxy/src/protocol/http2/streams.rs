@@ -28,11 +28,6 @@ impl Streams {
         self.open.get()
     }
 
-    /// Nothing new may begin.
-    pub(super) fn end(&self) {
-        self.last.set(true);
-    }
-
     /// Whether the client is to be told now that nothing new may begin.
     pub(super) fn take_end(&self) -> bool {
         self.last.take()
@@ -51,6 +46,10 @@ impl UnderWay for Streams {
     /// GOAWAY leaves what has begun alone (RFC 9113 section 6.8).
     fn can_be_told(&self) -> bool {
         true
+    }
+
+    fn end(&self) {
+        self.last.set(true);
     }
 
     async fn idle_for(&self, time: Duration) {

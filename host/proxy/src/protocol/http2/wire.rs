@@ -72,7 +72,7 @@ impl<T: Transport> Wire<T> {
         }
         if self.unflushed {
             let flushed = Pin::new(&mut self.io).poll_flush(context);
-            ready!(self.poll_patience(flushed, context))?;
+            ready!(self.writing.poll_write(flushed, self.patience, context))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
@@ -105,7 +105,7 @@ impl<T: Transport> Wire<T> {
         let first = usize::from(waiting.is_empty());
         let written = Pin::new(&mut self.io).poll_write_vectored(context, &all[first..=follow]);
         let waiting = waiting.len();
-        let written = ready!(self.poll_patience(written, context))?;
+        let written = ready!(self.writing.poll_write(written, self.patience, context))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -130,21 +130,6 @@ impl<T: Transport> Wire<T> {
                 return Poll::Ready(Ok(written));
             }
         }
-    }
-
-    /// Ready with an error once a client has not taken a byte for too long.
-    fn poll_patience<R>(
-        &mut self,
-        result: Poll<io::Result<R>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<R>> {
-        if result.is_ready() {
-            self.writing.clear();
-            return result;
-        }
-        let since = self.writing.since();
-        ready!(self.writing.poll(since + self.patience, context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 }
 
@@ -193,6 +178,7 @@ impl<T: Transport> AsyncWrite for Shared<T> {
         let mut wire = self.0.borrow_mut();
         ready!(wire.poll_send(context))?;
         let shut = Pin::new(&mut wire.io).poll_shutdown(context);
-        wire.poll_patience(shut, context)
+        let wire = &mut *wire;
+        wire.writing.poll_write(shut, wire.patience, context)
     }
 }
