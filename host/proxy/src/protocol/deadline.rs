@@ -54,8 +54,8 @@ impl Deadline {
     }
 
     /// The wait begins anew.
-    pub(crate) fn restart(&mut self) -> Instant {
-        *self.since.insert(Instant::now())
+    pub(crate) fn restart(&mut self) {
+        self.since = Some(Instant::now());
     }
 
     /// The wait is over.

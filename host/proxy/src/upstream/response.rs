@@ -1,12 +1,10 @@
 //! The response of an endpoint, before it is believed.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::fault::{Fault, FaultKind};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+use crate::protocol::http1::field;
 
 /// Checks and cleans the head of an HTTP/2 response. Those of HTTP/1.1 are held to these rules when they are read.
 ///
@@ -17,7 +15,7 @@ pub(super) fn admit(status: StatusCode, headers: &mut HeaderMap) -> Result<(), F
         return Err(malformed("101 that was not asked for"));
     }
     one_length(headers)?;
-    strip_hop_by_hop(headers);
+    strip_for_next_hop(headers);
     Ok(())
 }
 
@@ -38,7 +36,7 @@ fn one_length(headers: &mut HeaderMap) -> Result<(), Fault> {
 }
 
 /// RFC 9110 section 7.6.1: what `Connection` names, and what is known to be meant for one hop.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_for_next_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -49,16 +47,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .collect();
         strip_named(headers, &named);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-}
-
-/// Whether a header is known to be meant for one hop.
-pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
+    field::strip_hop_by_hop(headers);
 }
 
 /// Removes what `Connection` names. A length that could be named away would be none.

@@ -3,9 +3,12 @@
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
     CONTENT_TYPE, COOKIE, DATE, ETAG, HOST, InvalidHeaderName, LAST_MODIFIED, ORIGIN, REFERER, SERVER,
-    SET_COOKIE, TRANSFER_ENCODING, USER_AGENT, VARY,
+    SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VARY,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The name that some bytes are. What most messages carry is told by its length and one comparison, which is a third of
 /// what it takes to look at every byte.
@@ -37,6 +40,22 @@ pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
         17 if is(b"transfer-encoding") => TRANSFER_ENCODING,
         _ => HeaderName::from_bytes(bytes)?,
     })
+}
+
+/// Whether a header of an answer is known to be the connection's own business (RFC 9110 section 7.6.1). HTTP/2 has no such
+/// headers (RFC 9113 section 8.2.2).
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
+/// Removes all such headers.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 /// A value without the white space around it (RFC 9110 section 5.6.3: space and tab, nothing else).

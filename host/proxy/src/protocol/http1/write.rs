@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, DATE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
 use httpdate::HttpDate;
 use tokio::io::AsyncWrite;
 
-use super::field;
+use super::field::{self, is_hop_by_hop};
 
 /// Room for heads that a core keeps between two answers; a larger one is given back.
 const SPARE_BYTES: usize = 16 * 1024;
@@ -101,7 +101,8 @@ impl Output {
         let mut dated = false;
         for (name, value) in &parts.headers {
             dated |= *name == DATE;
-            if *name == CONTENT_LENGTH && !told || !switches && is_of_this_hop(name) {
+            // What is needed of the connection's own business is written below.
+            if *name == CONTENT_LENGTH && !told || !switches && is_hop_by_hop(name) {
                 continue;
             }
             sound_field(out, name, value);
@@ -148,7 +149,7 @@ impl Output {
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.into_iter().flatten() {
             // What frames, routes or changes a message has no place behind it (RFC 9110 section 6.5.1).
-            if *name != CONTENT_LENGTH && *name != TRAILER && !is_of_this_hop(name) {
+            if *name != CONTENT_LENGTH && *name != TRAILER && !is_hop_by_hop(name) {
                 sound_field(out, name, value);
             }
         }
@@ -199,12 +200,6 @@ impl Output {
             self.data = Bytes::new();
         }
     }
-}
-
-/// Fields that are the connection's own business: what is needed of them is written here.
-fn is_of_this_hop(name: &HeaderName) -> bool {
-    matches!(*name, CONNECTION | TRANSFER_ENCODING | UPGRADE | TE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// A line end or a zero byte inside of a value would begin another field, or another answer: such a value is not sent.

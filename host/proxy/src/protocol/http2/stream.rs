@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
 
@@ -21,13 +21,11 @@ use super::tunnel::Tunnel;
 use crate::body::{Body, BodyError};
 use crate::protocol::connection::Connection;
 use crate::protocol::deadline::Deadline;
+use crate::protocol::http1::field::strip_hop_by_hop;
 use crate::protocol::http1::write::date;
 use crate::protocol::service;
 use crate::protocol::upgrade::{self, Side};
 use crate::telemetry::trace::REQUEST_ID;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Whatever a stream still has to do. Dropping it resets the stream, unless its answer is complete.
 pub(super) struct Stream {
@@ -124,7 +122,7 @@ impl Walking {
     /// Sends the head of the answer; what remains to be sent, if anything does.
     fn answer(&mut self, response: Response<Body>, open: &mut Option<OpenStream>) -> Option<Sending> {
         let (mut parts, body) = response.into_parts();
-        strip(&mut parts.headers);
+        strip_hop_by_hop(&mut parts.headers);
         if !parts.headers.contains_key(DATE)
             && let Ok(date) = HeaderValue::from_bytes(&date())
         {
@@ -239,13 +237,4 @@ impl Sending {
 /// The walk of a request that nobody else keeps.
 async fn walk(connection: Rc<Connection>, mut request: Request<Body>, side: Option<Side>) -> Response<Body> {
     service::answer(connection, &mut request, side).await
-}
-
-/// Takes out what HTTP/2 does not have (RFC 9113 section 8.2.2).
-fn strip(headers: &mut HeaderMap) {
-    const FOREIGN: [HeaderName; 6] =
-        [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
-    if headers.keys().any(|name| FOREIGN.contains(name)) {
-        FOREIGN.iter().for_each(|name| drop(headers.remove(name)));
-    }
 }

@@ -164,7 +164,7 @@ impl Parts {
             _ => {}
         }
         // What is said about a switch concerns both hops of it.
-        if !response::is_hop_by_hop(&name) || self.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !field::is_hop_by_hop(&name) || self.status == StatusCode::SWITCHING_PROTOCOLS {
             self.headers.append(name, value);
         }
         Ok(())
@@ -254,7 +254,7 @@ impl TrailerReader {
         for line in section.lines() {
             let (name, value) = section.field(line)?;
             // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
-            if name != CONTENT_LENGTH && !response::is_hop_by_hop(&name) {
+            if name != CONTENT_LENGTH && !field::is_hop_by_hop(&name) {
                 headers.append(name, value);
             }
         }
