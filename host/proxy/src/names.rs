@@ -1,4 +1,4 @@
-//! Tables by names of the configuration.
+//! Tables by names of the configuration, and by numbers of our own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -21,6 +21,28 @@ impl Hasher for NameHasher {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Values by numbers that are counted up: nobody can choose them to collide, so mixing them is enough.
+pub(crate) type Numbered<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+
+/// Fibonacci hashing.
+#[derive(Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table looks at the highest bits, and at the lowest.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
     }
 
     fn finish(&self) -> u64 {

@@ -4,8 +4,7 @@
 //! the rest grow old and are closed; HTTP/2 connections stay in the pool while their streams come and go.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,6 +17,7 @@ use super::connection::{Connection, Http2, Stream};
 use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::limit::{Core, Next};
+use crate::names::Numbered;
 
 /// How often old connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -30,31 +30,10 @@ thread_local! {
 struct Pool {
     core: Arc<Core>,
     /// By the endpoint's number.
-    shelves: HashMap<u64, Shelf, Numbers>,
+    shelves: Numbered<Shelf>,
     /// Put aside for waiting requests, by their number.
-    reserved: HashMap<u64, Connection, Numbers>,
+    reserved: Numbered<Connection>,
     sweeper: Option<JoinHandle<()>>,
-}
-
-/// The keys are numbers of our own, counted up: nobody can choose them to collide, so mixing them is enough.
-#[derive(Default)]
-struct Number(u64);
-
-type Numbers = BuildHasherDefault<Number>;
-
-impl Hasher for Number {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing: the table looks at the highest bits, and at the lowest.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// The connections to one endpoint.

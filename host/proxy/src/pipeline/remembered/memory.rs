@@ -1,11 +1,10 @@
 //! What one core remembers: whose answers, and how each binding fares with that.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::time::Instant;
 
 use crate::head::RequestHead;
+use crate::names::Numbered;
 use crate::pipeline::plugin::{Function, Input};
 
 use super::key::Basis;
@@ -34,7 +33,7 @@ pub(super) struct Memory {
     /// The newest snapshot that was seen. Requests that still see another are neither answered nor remembered.
     snapshot: u64,
     /// How each version of a binding fares in that snapshot.
-    habits: HashMap<u64, Habit, BuildHasherDefault<Spread>>,
+    habits: Numbered<Habit>,
     table: Table,
 }
 
@@ -170,24 +169,6 @@ fn kind(function: Option<Function>) -> usize {
 /// Says whose answer to what it is. Versions count up from 1, so that the shift loses nothing.
 fn tag(owner: Owner, kind: usize, shape: usize) -> u64 {
     owner.version << 8 | (kind << 4 | shape) as u64
-}
-
-/// Spreads small numbers, which nobody outside chooses, over all bits.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
 }
 
 #[cfg(test)]
