@@ -31,6 +31,28 @@ struct Cell {
     full: u64,
 }
 
+impl Cell {
+    /// Charges a draw to the cell that its bucket has or gets. When the bucket is full again as it was, and with the
+    /// draw; none: it is not admitted.
+    fn charge(&mut self, draw: &Draw, now: u64) -> (u64, Option<u64>) {
+        let full = if self.bucket == draw.bucket { self.full } else { 0 };
+        self.fill(draw.bucket, full, draw, now)
+    }
+
+    /// The same with the cell that newcomers of its policy share, whoever came before.
+    fn charge_shared(&mut self, draw: &Draw, now: u64) -> (u64, Option<u64>) {
+        self.fill(u128::from(draw.policy), self.full, draw, now)
+    }
+
+    fn fill(&mut self, bucket: u128, full: u64, draw: &Draw, now: u64) -> (u64, Option<u64>) {
+        let after = draw.rate.charge(full, now, draw.cost);
+        if let Some(after) = after.filter(|_| draw.cost > 0) {
+            *self = Cell { bucket, full: after };
+        }
+        (full, after)
+    }
+}
+
 type Set = [Cell; WAYS];
 
 /// The table.
@@ -75,19 +97,10 @@ impl Table {
     fn charge_one(&self, draw: &Draw, now: u64) -> Standing {
         let sets = self.sets();
         let mut set = lock(&sets[set_of(draw, sets.len())]);
-        let mut shared;
-        let (cell, owner) = match way_of(&set, draw, now) {
-            Some(way) => (&mut set[way], draw.bucket),
-            None => {
-                shared = lock(&self.shared);
-                (&mut shared[shared_of(draw)], u128::from(draw.policy))
-            }
+        let (full, after) = match way_of(&set, draw, now) {
+            Some(way) => set[way].charge(draw, now),
+            None => lock(&self.shared)[shared_of(draw)].charge_shared(draw, now),
         };
-        let full = if cell.bucket == owner || owner != draw.bucket { cell.full } else { 0 };
-        let after = draw.rate.charge(full, now, draw.cost);
-        if let Some(after) = after.filter(|_| draw.cost > 0) {
-            *cell = Cell { bucket: owner, full: after };
-        }
         draw.rate.standing(after.unwrap_or(full), now, draw.cost, after.is_some())
     }
 
@@ -98,12 +111,10 @@ impl Table {
         for draw in draws {
             let place = held.find(draw, now);
             let before = *held.cell(place);
-            let known = before.bucket == place.owner(draw) || matches!(place, Place::Shared(_));
-            let full = if known { before.full } else { 0 };
-            let after = draw.rate.charge(full, now, draw.cost);
-            if let Some(after) = after.filter(|_| draw.cost > 0) {
-                *held.cell(place) = Cell { bucket: place.owner(draw), full: after };
-            }
+            let (full, after) = match place {
+                Place::Own(..) => held.cell(place).charge(draw, now),
+                Place::Shared(_) => held.cell(place).charge_shared(draw, now),
+            };
             tried.push(Try { place, before, full, after });
         }
         let refused = tried.iter().any(|one| one.after.is_none());
@@ -136,15 +147,6 @@ enum Place {
     Own(usize, usize),
     /// In the cell that newcomers of its policy share.
     Shared(usize),
-}
-
-impl Place {
-    fn owner(self, draw: &Draw) -> u128 {
-        match self {
-            Place::Own(..) => draw.bucket,
-            Place::Shared(_) => u128::from(draw.policy),
-        }
-    }
 }
 
 /// The locks of one charge. Sets are locked in ascending order and the shared cells last, so that two charges never
