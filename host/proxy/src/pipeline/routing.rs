@@ -37,13 +37,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         }
     }
     for plugin in &route.routing {
-        let question = Question {
-            plugin,
-            function: Function::Route,
-            head: &exchange.head,
-            snapshot: &exchange.snapshot,
-            response: None,
-        };
+        let question = Question::new(plugin, Function::Route, &exchange.head, &exchange.snapshot);
         let answer = call::ask(
             &mut exchange.record.plugins,
             question,

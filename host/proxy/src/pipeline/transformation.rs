@@ -56,13 +56,7 @@ async fn request_turn(
     plugin: &Arc<dyn Plugin>,
 ) -> Result<Option<RequestTurn>, Fault> {
     let present = exchange.head.headers.len();
-    let question = Question {
-        plugin,
-        function: Function::OnRequest,
-        head: &exchange.head,
-        snapshot: &exchange.snapshot,
-        response: None,
-    };
+    let question = Question::new(plugin, Function::OnRequest, &exchange.head, &exchange.snapshot);
     let ticket = match question.recall::<RequestEdit>() {
         Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
             return Ok(Some(RequestTurn::Proceed(edit)));
@@ -159,13 +153,8 @@ fn response_question<'a>(
     view: &'a ResponseHead,
     context: &'a [u8],
 ) -> Question<'a> {
-    Question {
-        plugin,
-        function: Function::OnResponse,
-        head: &exchange.head,
-        snapshot: &exchange.snapshot,
-        response: Some((view, context)),
-    }
+    let question = Question::new(plugin, Function::OnResponse, &exchange.head, &exchange.snapshot);
+    Question { response: Some((view, context)), ..question }
 }
 
 /// Shows the response to the bindings that have seen the request and have not had their turn, in reverse. `asked` is

@@ -36,13 +36,7 @@ const BUCKETS: usize = 32;
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     let mut drawn: Option<Rc<Draws>> = None;
     for plugin in &route.rate_limiting {
-        let question = Question {
-            plugin,
-            function: Function::Draw,
-            head: &exchange.head,
-            snapshot: &exchange.snapshot,
-            response: None,
-        };
+        let question = Question::new(plugin, Function::Draw, &exchange.head, &exchange.snapshot);
         let answer = call::ask(
             &mut exchange.record.plugins,
             question,

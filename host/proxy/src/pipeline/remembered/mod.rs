@@ -65,6 +65,16 @@ pub(super) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    /// About a request.
+    pub(super) fn new(
+        plugin: &'a Arc<dyn Plugin>,
+        function: Function,
+        head: &'a RequestHead,
+        snapshot: &'a Snapshot,
+    ) -> Self {
+        Question { plugin, function, head, snapshot, response: None }
+    }
+
     /// The answer that was given before to the same inputs.
     pub(super) fn recall<T: Answered>(&self) -> Recalled<T> {
         let Some(basis) = self.basis() else { return Recalled::Unknown(Ticket::default()) };
