@@ -10,7 +10,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 use witgate_config::model::Budget;
 use witgate_proxy::pipeline::plugin::CallFailure;
 
-use crate::engine::TICK;
+use crate::clock::{Clock, LONGEST_LOOK, TICK};
 
 /// Ticks until the first look at the clocks. One may be over at once; two are at least one whole tick.
 pub(crate) const FIRST_LOOK: u64 = 2;
@@ -29,7 +29,10 @@ impl std::error::Error for Killed {}
 
 /// The time of one call, shared between the caller and the epoch callback in its store.
 #[derive(Clone)]
-pub(crate) struct Stopwatch(Arc<Mutex<Reading>>);
+pub(crate) struct Stopwatch {
+    reading: Arc<Mutex<Reading>>,
+    clock: Arc<Clock>,
+}
 
 struct Reading {
     cpu: Duration,
@@ -46,20 +49,22 @@ struct Reading {
 
 impl Stopwatch {
     /// A stopwatch that no call has begun yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Arc<Clock>) -> Self {
         let now = Instant::now();
-        Stopwatch(Arc::new(Mutex::new(Reading {
+        let reading = Reading {
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
             begun: now,
             resumed: now,
             clock: Duration::ZERO,
             spent: Duration::ZERO,
-        })))
+        };
+        Stopwatch { reading: Arc::new(Mutex::new(reading)), clock }
     }
 
     /// A call begins at this moment, which is now, and may take so much.
     pub(crate) fn begin(&self, now: Instant, cpu: Duration, wall: Duration) {
+        self.clock.keep_going();
         self.with(|reading| {
             (reading.cpu, reading.wall) = (cpu, wall);
             reading.spent = Duration::ZERO;
@@ -70,6 +75,7 @@ impl Stopwatch {
 
     /// A call that waited goes on.
     pub(crate) fn resume(&self) {
+        self.clock.keep_going();
         self.with(|reading| reading.resume(Instant::now()));
     }
 
@@ -80,6 +86,7 @@ impl Stopwatch {
 
     /// Looks at both clocks: how long until the next look, or why the call ends here.
     pub(crate) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
+        self.clock.keep_going();
         self.with(|reading| {
             let used = reading.spent + reading.used();
             if used >= reading.cpu {
@@ -91,12 +98,14 @@ impl Stopwatch {
             }
             let left = (reading.cpu - used).min(reading.wall - elapsed);
             let ticks = left.as_nanos().div_ceil(TICK.as_nanos()).max(1);
-            Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX)))
+            Ok(UpdateDeadline::Continue(
+                u64::try_from(ticks).map_or(LONGEST_LOOK, |ticks| ticks.min(LONGEST_LOOK)),
+            ))
         })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Reading) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.reading.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -218,7 +227,7 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
     fn time_that_was_waited_is_wall_time_only() {
-        let stopwatch = Stopwatch::new();
+        let stopwatch = Stopwatch::new(Arc::new(Clock::start(|| false).unwrap()));
         stopwatch.begin(Instant::now(), Duration::from_millis(200), Duration::from_secs(60));
         stopwatch.pause();
         std::thread::sleep(Duration::from_millis(250));

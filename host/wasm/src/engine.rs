@@ -1,13 +1,10 @@
 //! The engine: how components are compiled and where their memory comes from.
 
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
-/// How often the epoch advances. A loop is noticed at most this much late; a shorter tick costs more of a core than it
-/// gains.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+use crate::clock::Clock;
 
 /// Stack a guest may use.
 const GUEST_STACK: usize = 512 << 10;
@@ -25,6 +22,8 @@ const KEEP_RESIDENT: usize = 64 << 10;
 pub(crate) struct Engine {
     /// What compiles and runs.
     pub(crate) wasmtime: wasmtime::Engine,
+    /// What makes its epoch advance.
+    pub(crate) clock: Arc<Clock>,
 }
 
 impl Engine {
@@ -38,8 +37,9 @@ impl Engine {
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Engine> {
         let pooled = wasmtime::Engine::new(config().allocation_strategy(pool(instances)));
         let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(&config()))?;
-        start_ticker(&wasmtime)?;
-        Ok(Engine { wasmtime })
+        let engine = wasmtime.weak();
+        let clock = Clock::start(move || engine.upgrade().map(|engine| engine.increment_epoch()).is_some())?;
+        Ok(Engine { wasmtime, clock: Arc::new(clock) })
     }
 }
 
@@ -73,18 +73,4 @@ fn pool(instances: u32) -> InstanceAllocationStrategy {
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
-}
-
-/// One thread an engine, which ends with it.
-#[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep and tick")]
-fn start_ticker(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
-    let engine = engine.weak();
-    thread::Builder::new().name("witgate-epoch".into()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    })?;
-    Ok(())
 }

@@ -162,7 +162,7 @@ pub(crate) fn fresh_store(
     engine: &Engine,
     rights: &Arc<Rights>,
 ) -> wasmtime::Result<(Store<HostState>, Stopwatch, Mailbox)> {
-    let stopwatch = Stopwatch::new();
+    let stopwatch = Stopwatch::new(Arc::clone(&engine.clock));
     let mailbox = Mailbox::default();
     let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
     let mut store = Store::try_new(&engine.wasmtime, state)?;

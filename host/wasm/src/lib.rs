@@ -27,6 +27,7 @@ mod bindings;
 mod budget;
 mod cache;
 mod call;
+mod clock;
 mod compile;
 mod deserialize;
 mod engine;
