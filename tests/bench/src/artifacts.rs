@@ -19,17 +19,20 @@ pub(crate) struct Artifacts {
     pub(crate) idle: PathBuf,
 }
 
-/// Builds the gateway, unless one is given, and the components.
-pub(crate) fn build(gateway: Option<PathBuf>) -> Result<Artifacts> {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let gateway = match gateway {
-        Some(gateway) => std::path::absolute(gateway)?,
-        None => {
-            cargo(&["build", "--release", "-p", "witgate"])?;
-            target.join("release/witgate")
-        }
-    };
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+/// Builds the gateway in the release profile and gives its path.
+pub(crate) fn release() -> Result<PathBuf> {
+    cargo(&["build", "--release", "--workspace", "--bin", "witgate"])?;
+    Ok(target().join("release/witgate"))
+}
+
+/// Builds the components that go with a gateway.
+pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
+    let target = target();
     let mut components = vec!["build", "--profile", "plugin", "--target", "wasm32-wasip2"];
     for package in
         ["witgate-plugin-jwt", "witgate-plugin-rate-limit", "witgate-plugin-canary", "witgate-plugin-headers"]
@@ -52,8 +55,19 @@ pub(crate) fn build(gateway: Option<PathBuf>) -> Result<Artifacts> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
+    cargo_with(arguments, None)
+}
+
+/// Runs cargo, with a flag for the compiler if there is one.
+pub(crate) fn cargo_with(arguments: &[&str], flag: Option<&str>) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program).args(arguments).current_dir(repository()).status().context("cargo")?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(repository());
+    if let Some(flag) = flag {
+        // Unlike `RUSTFLAGS`, this one may hold blanks.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flag);
+    }
+    let status = command.status().context("cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
     Ok(())
 }

@@ -48,12 +48,12 @@ pub(crate) struct Running {
 }
 
 impl Bench {
-    /// Builds ours, looks for the others, starts the origins.
+    /// Builds the plugins, looks for the others, starts the origins.
     pub(crate) fn prepare(
         rounds: usize,
         seconds: u32,
         envoy: Option<&Path>,
-        gateway: Option<PathBuf>,
+        gateway: PathBuf,
     ) -> Result<Bench> {
         raise_file_limit();
         let artifacts = artifacts::build(gateway)?;

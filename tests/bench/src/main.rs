@@ -1,6 +1,6 @@
 //! What a request costs, beside the peers that are installed.
 //!
-//! `cargo run --release -p witgate-bench` builds Witgate, starts an origin and the proxies of one row after the other,
+//! `cargo run --release -p witgate-bench` builds Witgate ([`trained`]), starts an origin and the proxies of one row after the other,
 //! and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes of a proxy.
 //! Only ratios to nginx of the same round are compared: the machine drifts, its neighbours make noise, and a ratio taken
 //! seconds apart survives both.
@@ -23,6 +23,7 @@ mod rows;
 mod scene;
 mod spread;
 mod tokens;
+mod trained;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +60,12 @@ struct Options {
     /// A gateway that is measured instead of the one that would be built.
     #[arg(long)]
     gateway: Option<PathBuf>,
+    /// Measure what `cargo build --release` gives, not the trained build.
+    #[arg(long, conflicts_with = "gateway")]
+    untrained: bool,
+    /// Build the trained gateway, print its path, and end.
+    #[arg(long, conflicts_with_all = ["gateway", "untrained"])]
+    build: bool,
     /// Where to write the results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -79,10 +86,19 @@ fn main() -> Result<ExitCode> {
         ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.about));
         return Ok(ExitCode::SUCCESS);
     }
+    if options.build {
+        println!("{}", trained::build()?.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let rows = rows::select(&options.only)?;
     let (rounds, seconds) = if options.quick { (1, 1) } else { (options.rounds, options.seconds) };
     ensure!(rounds > 0 && seconds > 0, "rounds and seconds must be above 0");
-    let bench = Bench::prepare(rounds, seconds, options.envoy.as_deref(), options.gateway)?;
+    let gateway = match options.gateway {
+        Some(gateway) => std::path::absolute(gateway)?,
+        None if options.untrained => artifacts::release()?,
+        None => trained::build()?,
+    };
+    let bench = Bench::prepare(rounds, seconds, options.envoy.as_deref(), gateway)?;
     let mut report = Report::begin(&bench);
     for row in rows {
         eprintln!("{}: {}", row.name, row.about);

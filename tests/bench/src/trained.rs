@@ -1,0 +1,130 @@
+//! The gateway as it is meant to be shipped: compiled twice, the second time by what the first one did under load
+//! (profile-guided optimisation).
+//!
+//! The first build counts how often each part of the code runs. Loads of the kinds that the rows measure train it, and
+//! others (new connections, many headers, plugins with nothing remembered) beside them. The second build moves what is
+//! seldom run out of the way and inlines what is often run, over the borders of all crates.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::artifacts;
+use crate::bench::Bench;
+use crate::load::{Load, Script};
+use crate::origin;
+use crate::peers::OURS;
+use crate::scene::{Inbound, Outbound, Plugins, Scene};
+
+/// Seconds of each load. A program that counts is slow, and some thousands of requests say enough.
+const SECONDS: u32 = 2;
+
+/// Builds it, and trains it unless that was done since the code changed. Gives its path.
+///
+/// # Errors
+/// A build fails, a tool is missing (nginx, wrk, h2load, `llvm-profdata`), or a load is not answered.
+pub(crate) fn build() -> Result<PathBuf> {
+    let folder = artifacts::target().join("trained");
+    let counts = folder.join("counts");
+    let host = host()?;
+    let tool = llvm_profdata(&host)?;
+    let counting = compile(&host, &folder.join("counting"), "-Cprofile-generate=", &counts)?;
+    let profile = folder.join(format!("{}.profdata", built_at(&counting)?));
+    if !profile.exists() {
+        train(&counting, &counts)?;
+        let merged = Command::new(&tool).arg("merge").arg("-o").arg(&profile).arg(&counts).status();
+        ensure!(merged.with_context(|| tool.display().to_string())?.success(), "{} failed", tool.display());
+    }
+    compile(&host, &folder.join("counted"), "-Cprofile-use=", &profile)
+}
+
+/// Builds the gateway in a folder of its own, so that neither build undoes the other. The target is named so that cargo
+/// leaves the programs alone that it runs during the build.
+fn compile(host: &str, folder: &Path, option: &str, path: &Path) -> Result<PathBuf> {
+    let target = folder.to_str().context("the target folder's path is not UTF-8")?;
+    let mut arguments = vec!["build", "--profile", "trained", "--workspace", "--bin", "witgate"];
+    arguments.extend(["--target", host, "--target-dir", target]);
+    artifacts::cargo_with(&arguments, Some(&format!("{option}{}", path.display())))?;
+    Ok(folder.join(host).join("trained").join("witgate"))
+}
+
+/// When a program was built, in nanoseconds since 1970: cargo knows a profile by its path only, so that the profile of
+/// another program has another name.
+fn built_at(program: &Path) -> Result<u128> {
+    Ok(fs::metadata(program)?.modified()?.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())
+}
+
+/// Loads the counting program; it writes its counts when it ends.
+fn train(counting: &Path, counts: &Path) -> Result<()> {
+    match fs::remove_dir_all(counts) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    fs::create_dir(counts)?;
+    let bench = Bench::prepare(1, SECONDS, None, counting.into())?;
+    for (scene, load) in lessons(&bench)? {
+        eprintln!("training: {scene:?}");
+        let running = bench.start(OURS, &scene)?.context("the program that counts is missing")?;
+        let done = load.run(running.address, SECONDS)?;
+        ensure!(done.requests > 0 && done.failed == 0, "{done:?} in {scene:?}");
+    }
+    Ok(())
+}
+
+/// What it is trained with.
+fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
+    let plain = Scene::plain(bench.origin.address);
+    let with = |plugins| Scene { plugins, ..plain.clone() };
+    let from = |inbound| Scene { inbound, ..plain.clone() };
+    let keep_alive = |tls, path, headers| Load::KeepAlive { tls, path, script: Script::None, headers };
+    let fresh = Load::scripted(Script::FreshTokens(bench.tokens.clone()));
+    let seen = Load::scripted(Script::File(bench.tokens.seen.clone()));
+    let body = bench.folder().join("message");
+    fs::write(&body, origin::message())?;
+    let grpc = Scene { inbound: Inbound::Http2, outbound: Outbound::Grpc, ..Scene::plain(bench.grpc) };
+    Ok(vec![
+        (plain.clone(), Load::plain()),
+        (plain.clone(), keep_alive(false, origin::LARGE, 0)),
+        (plain.clone(), keep_alive(false, "/", 30)),
+        (plain.clone(), Load::NewConnections { tls: None }),
+        (from(Inbound::Tls), keep_alive(true, "/", 0)),
+        (from(Inbound::Tls), Load::NewConnections { tls: Some(bench.certificate.client()?) }),
+        (from(Inbound::Http2), Load::Http2),
+        (grpc, Load::Grpc { body }),
+        (with(Plugins::Chain { remember: true }), fresh.clone()),
+        (with(Plugins::Chain { remember: true }), seen),
+        (with(Plugins::Chain { remember: false }), fresh),
+    ])
+}
+
+/// The tool of the compiler's own version; rustup adds it where it is missing.
+fn llvm_profdata(host: &str) -> Result<PathBuf> {
+    let sysroot = printed(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let tool = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/llvm-profdata");
+    if !tool.exists() {
+        let added = Command::new("rustup").args(["component", "add", "llvm-tools"]).status();
+        ensure!(
+            added.is_ok_and(|status| status.success()) && tool.exists(),
+            "llvm-profdata is missing and `rustup component add llvm-tools` failed: add that component by hand, or \
+             measure what `cargo build --release` gives with --untrained"
+        );
+    }
+    Ok(tool)
+}
+
+/// The target that the compiler builds for by default.
+fn host() -> Result<String> {
+    let version = printed(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(String::from).with_context(|| format!("rustc does not say its host:\n{version}"))
+}
+
+fn printed(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
