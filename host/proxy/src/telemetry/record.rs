@@ -100,6 +100,14 @@ impl Default for Hand {
 const ROOM: usize = 6;
 
 impl PluginCalls {
+    /// Whether any call was made.
+    pub fn any(&self) -> bool {
+        match &self.0 {
+            Hand::Own(calls) => !calls.is_empty(),
+            Hand::Shared(calls) => !calls.borrow().is_empty(),
+        }
+    }
+
     /// Notes a call of a head: one row each.
     pub fn push(&mut self, call: PluginCall) {
         self.with(|calls| {

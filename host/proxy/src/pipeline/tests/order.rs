@@ -136,6 +136,24 @@ fn a_route_that_answers_by_itself_is_protected_and_transformed() {
 }
 
 #[test]
+fn requests_whose_plugins_ran_go_out_together() {
+    let journal = Journal::default();
+    let note = |entry: &str| journal.lock().unwrap().push(entry.to_owned());
+    let called = Arc::clone(&journal);
+    let fixture = Fixture::new([Fake::new("route").route(move |_| {
+        called.lock().unwrap().push("called".to_owned());
+        Ok(None)
+    })]);
+    let down = async |exchange: &mut Exchange| {
+        assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+        note("forwarded");
+    };
+    let (mut one, mut other) = (fixture.get("/", &[]), fixture.get("/", &[]));
+    testing::run(async { tokio::join!(down(&mut one), down(&mut other)) });
+    assert_eq!(*journal.lock().unwrap(), ["called", "called", "forwarded", "forwarded"]);
+}
+
+#[test]
 fn every_call_is_noted() {
     let fixture = Fixture::new([
         Fake::new("broken").request(|_| Err(CallFailure::Trap)).skip(),
