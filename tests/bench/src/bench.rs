@@ -26,6 +26,8 @@ pub(crate) struct Bench {
     pub(crate) grpc: SocketAddr,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) certificate: Certificate,
+    /// How ours was built, in words.
+    pub(crate) build: &'static str,
     artifacts: Artifacts,
     found: Vec<Found>,
     folder: tempfile::TempDir,
@@ -53,7 +55,7 @@ impl Bench {
         rounds: usize,
         seconds: u32,
         envoy: Option<&Path>,
-        gateway: PathBuf,
+        (gateway, build): (PathBuf, &'static str),
     ) -> Result<Bench> {
         raise_file_limit();
         let artifacts = artifacts::build(gateway)?;
@@ -70,6 +72,7 @@ impl Bench {
             grpc: origin::grpc()?,
             tokens: Arc::new(Tokens::new(folder.path())?),
             certificate: Certificate::write(folder.path())?,
+            build,
             artifacts,
             found,
             folder,

@@ -94,9 +94,9 @@ fn main() -> Result<ExitCode> {
     let (rounds, seconds) = if options.quick { (1, 1) } else { (options.rounds, options.seconds) };
     ensure!(rounds > 0 && seconds > 0, "rounds and seconds must be above 0");
     let gateway = match options.gateway {
-        Some(gateway) => std::path::absolute(gateway)?,
-        None if options.untrained => artifacts::release()?,
-        None => trained::build()?,
+        Some(gateway) => (std::path::absolute(gateway)?, "build that was given"),
+        None if options.untrained => (artifacts::release()?, "untrained build"),
+        None => (trained::build()?, "trained build"),
     };
     let bench = Bench::prepare(rounds, seconds, options.envoy.as_deref(), gateway)?;
     let mut report = Report::begin(&bench);

@@ -28,6 +28,10 @@ const SECONDS: u32 = 2;
 /// # Errors
 /// A build fails, a tool is missing (nginx, wrk, h2load, `llvm-profdata`), or a load is not answered.
 pub(crate) fn build() -> Result<PathBuf> {
+    eprintln!(
+        "the gateway is compiled, trained, and compiled again where its code has changed, which takes a while; \
+         --untrained measures what `cargo build --release` gives"
+    );
     let folder = artifacts::target().join("trained");
     let counts = folder.join("counts");
     let host = host()?;
@@ -65,7 +69,7 @@ fn train(counting: &Path, counts: &Path) -> Result<()> {
         _ => {}
     }
     fs::create_dir(counts)?;
-    let bench = Bench::prepare(1, SECONDS, None, counting.into())?;
+    let bench = Bench::prepare(1, SECONDS, None, (counting.into(), "counting build"))?;
     for (scene, load) in lessons(&bench)? {
         eprintln!("training: {scene:?}");
         let running = bench.start(OURS, &scene)?.context("the program that counts is missing")?;

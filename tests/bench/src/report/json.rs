@@ -21,6 +21,7 @@ pub(crate) fn text(report: &Report) -> String {
         },
         "rounds": report.rounds,
         "seconds": report.seconds,
+        "build": report.build,
         "peers": peers,
         "rows": report.sections.iter().map(section).collect::<Vec<_>>(),
         "failures": failures,

@@ -61,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
     pub(crate) seconds: u32,
+    /// How ours was built.
+    pub(crate) build: &'static str,
     /// Names and versions; without a version, what to install.
     pub(crate) peers: Vec<(&'static str, Result<String, &'static str>)>,
     pub(crate) sections: Vec<Section>,
@@ -77,6 +79,7 @@ impl Report {
             machine: Machine::read(),
             rounds: bench.rounds,
             seconds: bench.seconds,
+            build: bench.build,
             peers: peers.collect(),
             sections: Vec::new(),
             failures: Vec::new(),
@@ -111,7 +114,7 @@ impl Report {
 
     /// What a ratio is made of.
     pub(crate) fn describe_run(&self) -> String {
-        format!("{} interleaved rounds of {} s", self.rounds, self.seconds)
+        format!("Witgate: {}; {} interleaved rounds of {} s", self.build, self.rounds, self.seconds)
     }
 }
 
@@ -147,6 +150,7 @@ mod tests {
             },
             rounds: 3,
             seconds: 2,
+            build: "trained build",
             peers: vec![("nginx", Ok("1.22.1".into())), ("envoy", Err("envoy"))],
             sections: Vec::new(),
             failures: Vec::new(),
