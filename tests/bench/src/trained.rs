@@ -17,7 +17,7 @@ use crate::artifacts;
 use crate::bench::Bench;
 use crate::load::{Load, Script};
 use crate::origin;
-use crate::peers::OURS;
+use crate::peers::{OURS, on_path};
 use crate::scene::{Inbound, Outbound, Plugins, Scene};
 
 /// Seconds of each load. A program that counts is slow, and some thousands of requests say enough.
@@ -32,6 +32,9 @@ pub(crate) fn build() -> Result<PathBuf> {
         "the gateway is compiled, trained, and compiled again where its code has changed, which takes a while; \
          --untrained measures what `cargo build --release` gives"
     );
+    for program in ["nginx", "wrk", "h2load"] {
+        ensure!(on_path(program).is_some(), "{program} is missing: the gateway is trained with it");
+    }
     let folder = artifacts::target().join("trained");
     let counts = folder.join("counts");
     let host = host()?;
