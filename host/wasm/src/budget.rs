@@ -98,9 +98,7 @@ impl Stopwatch {
             }
             let left = (reading.cpu - used).min(reading.wall - elapsed);
             let ticks = left.as_nanos().div_ceil(TICK.as_nanos()).max(1);
-            Ok(UpdateDeadline::Continue(
-                u64::try_from(ticks).map_or(LONGEST_LOOK, |ticks| ticks.min(LONGEST_LOOK)),
-            ))
+            Ok(UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX).min(LONGEST_LOOK)))
         })
     }
 

@@ -36,6 +36,7 @@ impl Clock {
     ///
     /// # Errors
     /// The system refuses a thread.
+    #[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep and tick")]
     pub(crate) fn start(mut tick: impl FnMut() -> bool + Send + 'static) -> std::io::Result<Clock> {
         let state = Arc::new(AtomicU8::new(WANTED));
         let shared = Arc::clone(&state);
@@ -45,7 +46,7 @@ impl Clock {
                     if !tick() {
                         return;
                     }
-                    sleep(TICK);
+                    thread::sleep(TICK);
                 }
                 if shared.compare_exchange(WANTED, UNWANTED, Ordering::AcqRel, Ordering::Acquire).is_err() {
                     rest(&shared, &mut tick);
@@ -74,11 +75,6 @@ fn rest(state: &AtomicU8, tick: &mut impl FnMut() -> bool) {
     while state.load(Ordering::Acquire) == RESTING && tick() {
         thread::park_timeout(NAP);
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep and tick")]
-fn sleep(time: Duration) {
-    thread::sleep(time);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Builds what is measured, from source, in the release profile.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,9 +61,8 @@ fn cargo(arguments: &[&str]) -> Result<()> {
 
 /// Runs cargo, with a flag for the compiler if there is one.
 pub(crate) fn cargo_with(arguments: &[&str], flag: Option<&str>) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(repository());
+    let mut command = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
     if let Some(flag) = flag {
         // Unlike `RUSTFLAGS`, this one may hold blanks.
         command.env("CARGO_ENCODED_RUSTFLAGS", flag);
@@ -70,4 +70,11 @@ pub(crate) fn cargo_with(arguments: &[&str], flag: Option<&str>) -> Result<()> {
     let status = command.status().context("cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
     Ok(())
+}
+
+/// A command of the toolchain, run where the checkout says which toolchain that is.
+pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(repository());
+    command
 }

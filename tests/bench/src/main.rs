@@ -1,8 +1,8 @@
 //! What a request costs, beside the peers that are installed.
 //!
-//! `cargo run --release -p witgate-bench` builds Witgate ([`trained`]), starts an origin and the proxies of one row after the other,
-//! and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes of a proxy.
-//! Only ratios to nginx of the same round are compared: the machine drifts, its neighbours make noise, and a ratio taken
+//! `cargo run --release -p witgate-bench` builds Witgate ([`trained`]), starts an origin and the proxies of one row after
+//! the other, and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes of a
+//! proxy. Only ratios to nginx of the same round are compared: the machine drifts, its neighbours make noise, and a ratio taken
 //! seconds apart survives both.
 //!
 //! Needs nginx, wrk and h2load. haproxy, Caddy, Envoy and nginx with Lua are compared when they are there.

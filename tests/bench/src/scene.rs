@@ -53,6 +53,11 @@ pub(crate) enum Plugins {
 }
 
 impl Scene {
+    /// As [`Scene::plain`], for gRPC calls.
+    pub(crate) fn grpc(origin: SocketAddr) -> Scene {
+        Scene { inbound: Inbound::Http2, outbound: Outbound::Grpc, ..Scene::plain(origin) }
+    }
+
     /// One worker, HTTP/1.1 on both sides, one route, no plugins.
     pub(crate) fn plain(origin: SocketAddr) -> Scene {
         Scene {

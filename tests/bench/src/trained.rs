@@ -18,7 +18,7 @@ use crate::bench::Bench;
 use crate::load::{Load, Script};
 use crate::origin;
 use crate::peers::{OURS, on_path};
-use crate::scene::{Inbound, Outbound, Plugins, Scene};
+use crate::scene::{Inbound, Plugins, Scene};
 
 /// Seconds of each load. A program that counts is slow, and some thousands of requests say enough.
 const SECONDS: u32 = 2;
@@ -37,8 +37,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     }
     let folder = artifacts::target().join("trained");
     let counts = folder.join("counts");
-    let host = host()?;
-    let tool = llvm_profdata(&host)?;
+    let tool = llvm_profdata()?;
+    let host = printed_by_rustc("host-tuple")?;
     let counting = compile(&host, &folder.join("counting"), "-Cprofile-generate=", &counts)?;
     let profile = folder.join(format!("{}.profdata", built_at(&counting)?));
     if !profile.exists() {
@@ -90,9 +90,6 @@ fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
     let keep_alive = |tls, path, headers| Load::KeepAlive { tls, path, script: Script::None, headers };
     let fresh = Load::scripted(Script::FreshTokens(bench.tokens.clone()));
     let seen = Load::scripted(Script::File(bench.tokens.seen.clone()));
-    let body = bench.folder().join("message");
-    fs::write(&body, origin::message())?;
-    let grpc = Scene { inbound: Inbound::Http2, outbound: Outbound::Grpc, ..Scene::plain(bench.grpc) };
     Ok(vec![
         (plain.clone(), Load::plain()),
         (plain.clone(), keep_alive(false, origin::LARGE, 0)),
@@ -101,7 +98,7 @@ fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
         (from(Inbound::Tls), keep_alive(true, "/", 0)),
         (from(Inbound::Tls), Load::NewConnections { tls: Some(bench.certificate.client()?) }),
         (from(Inbound::Http2), Load::Http2),
-        (grpc, Load::Grpc { body }),
+        (Scene::grpc(bench.grpc), Load::grpc(bench.folder())?),
         (with(Plugins::Chain { remember: true }), fresh.clone()),
         (with(Plugins::Chain { remember: true }), seen),
         (with(Plugins::Chain { remember: false }), fresh),
@@ -109,11 +106,10 @@ fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
 }
 
 /// The tool of the compiler's own version; rustup adds it where it is missing.
-fn llvm_profdata(host: &str) -> Result<PathBuf> {
-    let sysroot = printed(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let tool = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/llvm-profdata");
+fn llvm_profdata() -> Result<PathBuf> {
+    let tool = Path::new(&printed_by_rustc("target-libdir")?).with_file_name("bin").join("llvm-profdata");
     if !tool.exists() {
-        let added = Command::new("rustup").args(["component", "add", "llvm-tools"]).status();
+        let added = artifacts::tool("rustup").args(["component", "add", "llvm-tools"]).status();
         ensure!(
             added.is_ok_and(|status| status.success()) && tool.exists(),
             "llvm-profdata is missing and `rustup component add llvm-tools` failed: add that component by hand, or \
@@ -123,15 +119,9 @@ fn llvm_profdata(host: &str) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// The target that the compiler builds for by default.
-fn host() -> Result<String> {
-    let version = printed(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(String::from).with_context(|| format!("rustc does not say its host:\n{version}"))
-}
-
-fn printed(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed");
-    Ok(String::from_utf8(output.stdout)?)
+/// What `rustc --print` says of the target that it builds for by default.
+fn printed_by_rustc(what: &str) -> Result<String> {
+    let output = artifacts::tool("rustc").args(["--print", what]).output().context("rustc")?;
+    ensure!(output.status.success(), "rustc --print {what} failed");
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }

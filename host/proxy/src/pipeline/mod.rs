@@ -24,7 +24,6 @@ mod transformation;
 mod validate;
 
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::Response;
@@ -91,25 +90,12 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
         return Ok(answered(exchange, response));
     }
     if exchange.record.plugins.any() {
-        let_others_go_first().await;
+        // An upstream falls asleep while plugins run, and each request would wake it. Behind all others that are ready,
+        // what they have to send goes out together and wakes it once. Four plugins with fresh tokens cost 0.87 of what
+        // they did before (ratios to nginx, interleaved rounds); without calls nothing is gained, and HTTP/2 loses.
+        tokio::task::yield_now().await;
     }
     Ok(Descent::Forward(body))
-}
-
-/// Puts the request behind those that are ready to run, once. What they have to send then goes out in one go with its
-/// own, and wakes an upstream once where each would wake it, because it falls asleep while plugins run. Four plugins with
-/// fresh tokens cost 0.87 of what they did before (ratios to nginx, interleaved rounds); without calls nothing is gained,
-/// and HTTP/2 loses.
-async fn let_others_go_first() {
-    let mut waited = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up

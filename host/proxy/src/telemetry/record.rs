@@ -101,11 +101,8 @@ const ROOM: usize = 6;
 
 impl PluginCalls {
     /// Whether any call was made.
-    pub fn any(&self) -> bool {
-        match &self.0 {
-            Hand::Own(calls) => !calls.is_empty(),
-            Hand::Shared(calls) => !calls.borrow().is_empty(),
-        }
+    pub fn any(&mut self) -> bool {
+        self.with(|calls| !calls.is_empty())
     }
 
     /// Notes a call of a head: one row each.

@@ -9,11 +9,12 @@ pub(crate) mod open_loop;
 mod tools;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::origin;
 use crate::tokens::Tokens;
 
 /// A closed loop: the next request is sent when an answer is there.
@@ -66,6 +67,13 @@ impl Load {
     /// The same, with a script that says what is sent.
     pub(crate) fn scripted(script: Script) -> Load {
         Load::KeepAlive { tls: false, path: "/", script, headers: 0 }
+    }
+
+    /// gRPC calls; the message is written into a folder.
+    pub(crate) fn grpc(folder: &Path) -> Result<Load> {
+        let body = folder.join("message");
+        std::fs::write(&body, origin::message())?;
+        Ok(Load::Grpc { body })
     }
 
     /// Loads for some seconds.

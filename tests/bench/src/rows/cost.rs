@@ -12,7 +12,7 @@ use crate::load::{Load, Script};
 use crate::origin;
 use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
-use crate::scene::{Inbound, Outbound, Plugins, Scene};
+use crate::scene::{Inbound, Plugins, Scene};
 
 /// A proxy in a scene under a load.
 pub(super) struct Subject {
@@ -83,11 +83,7 @@ pub(super) fn http2(bench: &Bench) -> Result<Vec<Line>> {
 
 /// gRPC unary calls. nginx forwards them by `grpc_pass`, the others by speaking HTTP/2 upstream.
 pub(super) fn grpc(bench: &Bench) -> Result<Vec<Line>> {
-    let body = bench.folder().join("message");
-    std::fs::write(&body, origin::message())?;
-    let plain = Scene::plain(bench.grpc);
-    let scene = Scene { inbound: Inbound::Http2, outbound: Outbound::Grpc, ..plain };
-    row(bench, &scene, &Load::Grpc { body }, None)
+    row(bench, &Scene::grpc(bench.grpc), &Load::grpc(bench.folder())?, None)
 }
 
 /// TLS with keep-alive: handshakes are over before the clock starts.
