@@ -26,7 +26,9 @@ const SWEPT: usize = 8;
 /// The answers of one core.
 pub(super) struct Table {
     hasher: RandomState,
-    /// Empty until there is something to remember.
+    /// Those of the answers in the slots, zero where there is none. Apart, so that a question nobody has asked before costs
+    /// one cache line. Empty until there is something to remember.
+    hashes: Box<[u64]>,
     slots: Box<[Slot]>,
     size: usize,
     bytes: usize,
@@ -43,7 +45,6 @@ pub(super) struct Table {
 
 #[derive(Default)]
 struct Slot {
-    hash: u64,
     /// Which answer in order it is.
     number: u64,
     entry: Option<Box<Entry>>,
@@ -83,6 +84,7 @@ impl Table {
     fn new(size: usize, bytes_limit: usize) -> Self {
         Table {
             hasher: RandomState::new(),
+            hashes: Box::default(),
             slots: Box::default(),
             size,
             bytes: 0,
@@ -107,9 +109,10 @@ impl Table {
 
     /// The answer to the question that was hashed last.
     pub(super) fn find(&self, tag: u64, hash: u64, basis: &Basis<'_>) -> Option<&Entry> {
-        let set = self.slots.get(self.set(hash))?;
-        let slot = set.iter().find(|slot| slot.hash == hash && slot.number > self.forgotten)?;
-        let entry = slot.entry.as_deref()?;
+        let set = self.set(hash);
+        let way = self.hashes.get(set.clone())?.iter().position(|known| *known == hash)?;
+        let slot = &self.slots[set.start + way];
+        let entry = slot.entry.as_deref().filter(|_| slot.number > self.forgotten)?;
         let same =
             entry.tag == tag && *entry.plain == *self.plain && entry.digest == basis.digest_of_secrets();
         same.then_some(entry)
@@ -131,6 +134,7 @@ impl Table {
             return;
         }
         if self.slots.is_empty() {
+            self.hashes = vec![0; self.size].into();
             self.slots = (0..self.size).map(|_| Slot::default()).collect();
         }
         self.make_room(size);
@@ -144,8 +148,8 @@ impl Table {
         };
         self.count += 1;
         let place = self.place(hash);
+        self.hashes[place] = hash;
         let slot = &mut self.slots[place];
-        slot.hash = hash;
         slot.number = self.count;
         self.bytes += size;
         if let Some(replaced) = slot.entry.replace(Box::new(entry)) {
@@ -167,7 +171,7 @@ impl Table {
     /// Where an answer goes: in place of an earlier one to the same question, else of the oldest.
     fn place(&self, hash: u64) -> usize {
         let set = self.set(hash);
-        let same = set.clone().find(|slot| self.slots[*slot].hash == hash);
+        let same = set.clone().find(|slot| self.hashes[*slot] == hash);
         same.or_else(|| set.clone().min_by_key(|slot| self.slots[*slot].number)).unwrap_or(set.start)
     }
 
@@ -184,12 +188,13 @@ impl Table {
     /// Looks at the next slot in turn, and empties it if it can go.
     fn step(&mut self, can_go: impl FnOnce(&Slot) -> bool) {
         let slot = &mut self.slots[self.hand];
-        self.hand = (self.hand + 1) % self.size;
         if can_go(slot)
             && let Some(entry) = std::mem::take(slot).entry
         {
+            self.hashes[self.hand] = 0;
             self.bytes -= entry.size;
         }
+        self.hand = (self.hand + 1) % self.size;
     }
 }
 
