@@ -8,6 +8,7 @@ use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
 use witgate_proxy::telemetry::trace::TraceContext;
 
 use crate::budget::{Killed, Space, Stopwatch};
+use crate::imports::crypto::LastKey;
 use crate::imports::fetch::Mailbox;
 use crate::imports::wasi::Output;
 use crate::rights::Rights;
@@ -33,6 +34,8 @@ pub(crate) struct HostState {
     pub(crate) mailbox: Mailbox,
     /// What the guest has printed of a line.
     pub(crate) output: Output,
+    /// The HMAC key that it used last.
+    pub(crate) last_key: Option<Box<LastKey>>,
 }
 
 impl HostState {
@@ -47,6 +50,7 @@ impl HostState {
             response: None,
             mailbox,
             output: Output::default(),
+            last_key: None,
             rights,
         }
     }

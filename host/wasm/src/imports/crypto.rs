@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 use aws_lc_rs::{digest, hmac};
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, WasmList};
 
 use crate::bindings::name;
@@ -26,13 +27,17 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     })?;
     crypto.func_wrap("hmac", |mut store, (hash, key, data): (Hash, Bytes, Bytes)| {
         store.data_mut().charge()?;
-        let key = hmac_key(hash, key.as_le_slice(&store));
-        Ok((hmac::sign(&key, data.as_le_slice(&store)).as_ref().to_vec(),))
+        let key = LastKey::take(&mut store, hash, &key);
+        let tag = hmac::sign(&key.prepared, data.as_le_slice(&store));
+        store.data_mut().last_key = Some(key);
+        Ok((tag.as_ref().to_vec(),))
     })?;
     crypto.func_wrap("hmac-verify", |mut store, (hash, key, data, tag): (Hash, Bytes, Bytes, Bytes)| {
         store.data_mut().charge()?;
-        let key = hmac_key(hash, key.as_le_slice(&store));
-        Ok((hmac::verify(&key, data.as_le_slice(&store), tag.as_le_slice(&store)).is_ok(),))
+        let key = LastKey::take(&mut store, hash, &key);
+        let verdict = hmac::verify(&key.prepared, data.as_le_slice(&store), tag.as_le_slice(&store));
+        store.data_mut().last_key = Some(key);
+        Ok((verdict.is_ok(),))
     })?;
     crypto.func_wrap(
         "verify",
@@ -55,13 +60,29 @@ fn digest_algorithm(hash: Hash) -> &'static digest::Algorithm {
     }
 }
 
-fn hmac_key(hash: Hash, key: &[u8]) -> hmac::Key {
-    let algorithm = match hash {
-        Hash::Sha256 => hmac::HMAC_SHA256,
-        Hash::Sha384 => hmac::HMAC_SHA384,
-        Hash::Sha512 => hmac::HMAC_SHA512,
-    };
-    hmac::Key::new(algorithm, key)
+/// The HMAC key that an instance used last. Preparing one takes two blocks of the hash, as much as a short message, and
+/// nearly every call comes with the same.
+pub(crate) struct LastKey {
+    algorithm: hmac::Algorithm,
+    bytes: Box<[u8]>,
+    prepared: hmac::Key,
+}
+
+impl LastKey {
+    /// The key that was used last, if it is this one, else this one. The caller puts it back.
+    fn take(store: &mut StoreContextMut<'_, HostState>, hash: Hash, key: &Bytes) -> Box<Self> {
+        let algorithm = match hash {
+            Hash::Sha256 => hmac::HMAC_SHA256,
+            Hash::Sha384 => hmac::HMAC_SHA384,
+            Hash::Sha512 => hmac::HMAC_SHA512,
+        };
+        let last = store.data_mut().last_key.take();
+        let key = key.as_le_slice(&*store);
+        last.filter(|last| last.algorithm == algorithm && verify_slices_are_equal(&last.bytes, key).is_ok())
+            .unwrap_or_else(|| {
+                Box::new(LastKey { algorithm, bytes: key.into(), prepared: hmac::Key::new(algorithm, key) })
+            })
+    }
 }
 
 /// Whether a signature is good.
