@@ -1,6 +1,11 @@
 //! What a token says (RFC 7519 section 4), and whether that is enough.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 use witgate_sdk::Identity;
 
 use crate::refusal::Refusal;
@@ -25,9 +30,88 @@ pub(crate) struct Accepted {
     pub(crate) expires: Option<f64>,
 }
 
+/// The members of the claims that are looked at. They are few, so a list is faster than a tree, and their names are
+/// lent out of the text.
+#[derive(Debug, Default)]
+pub(crate) struct Claims<'a>(Vec<(Cow<'a, str>, Value)>);
+
+impl<'a> Claims<'a> {
+    /// Reads the members that are wanted. Of two with one name the last counts (RFC 7519 section 4).
+    pub(crate) fn read(payload: &'a [u8], rules: &Rules) -> Result<Self, Refusal> {
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        rules
+            .deserialize(&mut json)
+            .and_then(|claims| json.end().map(|()| claims))
+            .map_err(|_| Refusal::Invalid("the claims are malformed"))
+    }
+
+    fn get(&self, wanted: &str) -> Option<&Value> {
+        self.0.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value)
+    }
+
+    fn take(&mut self, wanted: &str) -> Option<Value> {
+        self.0.iter_mut().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.take())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &Rules {
+    type Value = Claims<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Claims<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &Rules {
+    type Value = Claims<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Claims<'de>, A::Error> {
+        let mut claims = Vec::with_capacity(4);
+        while let Some(name) = members.next_key_seed(Name)? {
+            if self.wants(&name) {
+                claims.push((name, members.next_value()?));
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Claims(claims))
+    }
+}
+
+/// The name of a member, lent out of the text unless it has escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
 impl Rules {
     /// Whether a member of the claims is looked at.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    fn wants(&self, name: &str) -> bool {
         matches!(name, "exp" | "nbf" | "iss" | "aud" | "scope" | "scp")
             || name == self.subject
             || self
@@ -37,8 +121,8 @@ impl Rules {
     }
 
     /// Checks the claims at a time, in seconds since 1970-01-01T00:00:00Z.
-    pub(crate) fn check(&self, claims: &Map<String, Value>, now: f64) -> Result<Accepted, Refusal> {
-        let expires = date(claims, "exp")?;
+    pub(crate) fn check(&self, mut claims: Claims<'_>, now: f64) -> Result<Accepted, Refusal> {
+        let expires = date(&claims, "exp")?;
         match expires {
             Some(expires) if now >= expires + self.leeway => {
                 return Err(Refusal::Invalid("the token has expired"));
@@ -46,7 +130,7 @@ impl Rules {
             None if !self.allow_unlimited => return Err(Refusal::Invalid("the token has no exp")),
             _ => {}
         }
-        if date(claims, "nbf")?.is_some_and(|begins| now + self.leeway < begins) {
+        if date(&claims, "nbf")?.is_some_and(|begins| now + self.leeway < begins) {
             return Err(Refusal::Invalid("the token is not valid yet"));
         }
         if let Some(issuer) = &self.issuer
@@ -57,17 +141,17 @@ impl Rules {
         if !self.audience.is_empty() && !self.is_addressed(claims.get("aud")) {
             return Err(Refusal::Invalid("the token is for others"));
         }
-        if !self.scopes.iter().all(|scope| has_scope(claims, scope)) {
+        if !self.scopes.iter().all(|scope| has_scope(&claims, scope)) {
             return Err(Refusal::Scope(self.scopes.join(" ")));
         }
-        let subject = claims.get(&self.subject).and_then(Value::as_str).filter(|subject| !subject.is_empty());
-        let mut identity = Identity::new(subject.ok_or(Refusal::Invalid("the token names no subject"))?);
-        for name in &self.claims {
-            if let Some(value) = found(claims, name) {
-                identity = identity.with_claim(&**name, text(value));
+        let told = self.claims.iter().filter_map(|name| Some((name.clone(), text(found(&claims, name)?))));
+        let told = told.collect();
+        match claims.take(&self.subject) {
+            Some(Value::String(subject)) if !subject.is_empty() => {
+                Ok(Accepted { identity: Identity { subject, claims: told }, expires })
             }
+            _ => Err(Refusal::Invalid("the token names no subject")),
         }
-        Ok(Accepted { identity, expires })
     }
 
     fn is_addressed(&self, audience: Option<&Value>) -> bool {
@@ -82,13 +166,13 @@ impl Rules {
 }
 
 /// A NumericDate; not there is fine, not a number is not.
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Refusal> {
+fn date(claims: &Claims<'_>, name: &str) -> Result<Option<f64>, Refusal> {
     claims.get(name).map(|value| value.as_f64().ok_or(Refusal::Invalid("a date is not a number"))).transpose()
 }
 
 /// `scope` is a list with spaces (RFC 8693 section 4.2); some issuers write an array, or `scp`.
-fn has_scope(claims: &Map<String, Value>, scope: &str) -> bool {
-    ["scope", "scp"].iter().filter_map(|name| claims.get(*name)).any(|value| match value {
+fn has_scope(claims: &Claims<'_>, scope: &str) -> bool {
+    ["scope", "scp"].iter().filter_map(|name| claims.get(name)).any(|value| match value {
         Value::String(scopes) => scopes.split(' ').any(|own| own == scope),
         Value::Array(scopes) => scopes.iter().any(|own| own == scope),
         _ => false,
@@ -96,10 +180,17 @@ fn has_scope(claims: &Map<String, Value>, scope: &str) -> bool {
 }
 
 /// A claim by its whole name, dots included, or by a path into objects.
-fn found<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn found<'a>(claims: &'a Claims<'_>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let (head, rest) = name.split_once('.')?;
-        found(claims.get(head)?.as_object()?, rest)
+        member(claims.get(head)?, rest)
+    })
+}
+
+fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    value.get(name).or_else(|| {
+        let (head, rest) = name.split_once('.')?;
+        member(value.get(head)?, rest)
     })
 }
 

@@ -14,7 +14,7 @@ mod token;
 use std::rc::Rc;
 use std::time::Duration;
 
-use claims::Rules;
+use claims::{Claims, Rules};
 use jwks::Jwks;
 use keys::KeySet;
 use refusal::Refusal;
@@ -120,7 +120,7 @@ impl Plugin for Jwt {
 #[authentication]
 impl Authentication for Jwt {
     fn interest(&self) -> Interest {
-        Interest::none().request_headers([&self.header])
+        Interest::none().request_headers([&self.header]).authenticates_by([Input::header(&*self.header)])
     }
 
     fn authenticate(&self, request: &Request) -> Decision {
@@ -133,7 +133,8 @@ impl Jwt {
         let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
         let now = clock::now();
-        let accepted = self.rules.check(&token.claims(|name| self.rules.wants(name))?, now.as_secs_f64())?;
+        let payload = token.payload()?;
+        let accepted = self.rules.check(Claims::read(&payload, &self.rules)?, now.as_secs_f64())?;
         // A token without an end may be remembered for as long as any.
         let rest = accepted.expires.map_or(self.cache_for, |expires| {
             Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX).saturating_sub(now)

@@ -1,14 +1,12 @@
 //! A token in its compact form (RFC 7515 section 7.1), taken apart.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::algorithm::Algorithm;
 use crate::refusal::Refusal;
@@ -85,45 +83,9 @@ impl<'a> Token<'a> {
         Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
 
-    /// The claims that are wanted, by name. Only for tokens whose signature is good.
-    pub(crate) fn claims(&self, wanted: impl Fn(&str) -> bool) -> Result<Map<String, Value>, Refusal> {
-        let payload = decoded(self.payload)?;
-        let mut json = serde_json::Deserializer::from_slice(&payload);
-        Wanted(wanted)
-            .deserialize(&mut json)
-            .and_then(|claims| json.end().map(|()| claims))
-            .map_err(|_| Refusal::Invalid("the claims are malformed"))
-    }
-}
-
-/// Reads an object and keeps the members that are wanted.
-struct Wanted<F>(F);
-
-impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Wanted<F> {
-    type Value = Map<String, Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Wanted<F> {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut claims = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if (self.0)(&name) {
-                claims.insert(name, members.next_value()?);
-            } else {
-                members.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(claims)
+    /// The claims, as JSON. Only for tokens whose signature is good.
+    pub(crate) fn payload(&self) -> Result<Vec<u8>, Refusal> {
+        decoded(self.payload)
     }
 }
 
