@@ -56,7 +56,7 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
         let given = |function| Given::to(declared, interest.inputs(function));
         let instance = Instance {
             plugin,
-            authenticate: Given::to(declared, None),
+            authenticate: Given::to(declared, interest.authenticates_by.as_deref()),
             draw: given(Function::Draw),
             route: given(Function::Route),
             on_request: given(Function::OnRequest),

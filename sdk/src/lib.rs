@@ -196,8 +196,8 @@ pub use contracts::authentication::{Acceptance, Authentication, Decision};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
 pub use contracts::transformation::{
-    BodyResult, Chunk, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
-    Transformation,
+    BodyResult, Chunk, ComposedHeader, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseOutcome, Transformation, ValuePart,
 };
 pub use headers::Values;
 pub use imports::{clock, crypto, fetch, log, metrics, random, store};

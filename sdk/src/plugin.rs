@@ -63,6 +63,7 @@ impl Interest {
             request_body: BodyAccess::None,
             response_body: BodyAccess::None,
             response: false,
+            authenticates_by: None,
             pure: Vec::new(),
         }
     }
@@ -99,6 +100,14 @@ impl Interest {
     #[must_use]
     pub fn response(mut self) -> Self {
         self.response = true;
+        self
+    }
+
+    /// Has only these inputs come in with `authenticate`, which is cheaper than everything. What else it reads is asked of
+    /// the gateway.
+    #[must_use]
+    pub fn authenticates_by(mut self, inputs: impl IntoIterator<Item = Input>) -> Self {
+        self.authenticates_by = Some(inputs.into_iter().collect());
         self
     }
 
@@ -143,6 +152,7 @@ impl Interest {
             request_body: either(self.request_body, other.request_body),
             response_body: either(self.response_body, other.response_body),
             response: self.response || other.response,
+            authenticates_by: self.authenticates_by.clone().or(other.authenticates_by),
             pure: [self.pure.clone(), other.pure].concat(),
             ..self.request_headers(other.request_headers).response_headers(other.response_headers)
         }

@@ -22,43 +22,34 @@ pub struct Request<'a> {
     authority: OnceCell<String>,
 }
 
-/// What comes in with the calls of a function: everything, or of a pure one what it named. All else is asked for.
+/// What comes in with the calls of a function: everything, or what it named. All else is asked for.
 pub(crate) struct Given {
     /// The declared headers, by position; the name of one that does not come in is empty.
     headers: Vec<String>,
-    method: bool,
-    path: bool,
+    /// Whether the query does: that there is none says nothing.
     query: bool,
-    authority: bool,
 }
 
 /// Of a request that has not come over the border.
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
-pub(crate) static ALL_BUT_HEADERS: Given =
-    Given { headers: Vec::new(), method: true, path: true, query: true, authority: true };
+pub(crate) static ALL_BUT_HEADERS: Given = Given { headers: Vec::new(), query: true };
 
 impl Given {
     /// With calls of a function that depends on anything (none), or only on these inputs.
     pub(crate) fn to(declared: &[String], inputs: Option<&[Input]>) -> Self {
-        let named = |input: &Input| inputs.is_none_or(|inputs| inputs.contains(input));
         let header = |name: &String| {
             let is_it =
                 |input: &Input| matches!(input, Input::Header(known) if known.eq_ignore_ascii_case(name));
             inputs.is_none_or(|inputs| inputs.iter().any(is_it))
         };
         let headers = declared.iter().map(|name| if header(name) { name.clone() } else { String::new() });
-        Self {
-            headers: headers.collect(),
-            method: named(&Input::Method),
-            path: named(&Input::Path),
-            query: named(&Input::Query),
-            authority: named(&Input::Authority),
-        }
+        Self { headers: headers.collect(), query: inputs.is_none_or(|inputs| inputs.contains(&Input::Query)) }
     }
 }
 
-fn known<T>(given: bool, part: T) -> OnceCell<T> {
-    if given { OnceCell::from(part) } else { OnceCell::new() }
+/// A part that may have come in with the call.
+fn known<T>(part: Option<T>) -> OnceCell<T> {
+    part.map_or_else(OnceCell::new, OnceCell::from)
 }
 
 /// Who answers what did not come in with the call.
@@ -85,10 +76,10 @@ impl<'a> Request<'a> {
             source,
             headers: DeclaredHeaders { names: &given.headers, values: head.headers },
             read: ReadHeaders::default(),
-            method: known(given.method, head.method),
-            path: known(given.path, head.path),
-            query: known(given.query, head.query),
-            authority: known(given.authority, head.authority),
+            method: known(head.method),
+            path: known(head.path),
+            query: known(given.query.then_some(head.query)),
+            authority: known(head.authority),
         }
     }
 

@@ -39,7 +39,7 @@ pub struct RequestHead {
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
     /// Who calls, after authentication.
-    pub identity: Option<Identity>,
+    pub identity: Option<Arc<Identity>>,
     /// The request id.
     pub request_id: Arc<str>,
     /// The trace this request belongs to.

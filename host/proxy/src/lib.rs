@@ -21,6 +21,7 @@
 
 pub mod balancer;
 pub mod body;
+pub(crate) mod composed;
 pub(crate) mod cookie;
 pub mod fault;
 pub mod filters;

@@ -78,7 +78,7 @@ fn head() -> Arc<RequestHead> {
         ("cache-control", "no-cache"),
     ]);
     let identity = Identity { subject: "user-4711".to_owned(), claims: Vec::new(), binding: "jwt".into() };
-    Arc::get_mut(&mut head).unwrap().identity = Some(identity);
+    Arc::get_mut(&mut head).unwrap().identity = Some(Arc::new(identity));
     head
 }
 

@@ -86,7 +86,8 @@ pub(crate) fn prepare(
         version: next_version(),
         digest: component.inspection.digest,
         contracts,
-        shown: Function::ALL.map(|function| Shown::to(function, &interest)),
+        shown_to_authenticate: Shown::to(interest.authenticates_by.as_deref(), &interest),
+        shown: Function::ALL.map(|function| Shown::to(interest.inputs(function), &interest)),
         remember: order.binding.remember,
         told: AtomicU8::new(0),
         interest,
@@ -223,6 +224,10 @@ fn interest(declared: lifecycle::Interest) -> Result<Interest, Refusal> {
         request_body: body_access(declared.request_body),
         response_body: body_access(declared.response_body),
         response: declared.response,
+        authenticates_by: declared
+            .authenticates_by
+            .map(|inputs| named_inputs(&inputs, "authenticate"))
+            .transpose()?,
         pure: pure_functions(declared.pure)?,
     })
 }
@@ -239,18 +244,21 @@ fn pure_functions(
             lifecycle::Function::OnResponse => Function::OnResponse,
         };
         let name = function.as_str();
-        if inputs.len() > INPUTS {
-            return misdeclared(format!(
-                "it names {} inputs of `{name}`, at most {INPUTS} are allowed",
-                inputs.len()
-            ));
-        }
-        let inputs = inputs.iter().map(|input| named(input, name)).collect::<Result<_, _>>()?;
-        if pure[function as usize].replace(inputs).is_some() {
+        if pure[function as usize].replace(named_inputs(&inputs, name)?).is_some() {
             return misdeclared(format!("it declares `{name}` to be pure more than once"));
         }
     }
     Ok(pure)
+}
+
+fn named_inputs(inputs: &[types::Input], function: &str) -> Result<Box<[Input]>, Refusal> {
+    if inputs.len() > INPUTS {
+        return misdeclared(format!(
+            "it names {} inputs of `{function}`, at most {INPUTS} are allowed",
+            inputs.len()
+        ));
+    }
+    inputs.iter().map(|input| named(input, function)).collect()
 }
 
 fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {

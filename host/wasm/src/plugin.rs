@@ -29,7 +29,9 @@ pub struct Loaded {
     pub(crate) digest: [u8; 32],
     pub(crate) contracts: Contracts,
     pub(crate) interest: Interest,
-    /// What comes in with the calls of each function.
+    /// What comes in with `authenticate`.
+    pub(crate) shown_to_authenticate: Shown,
+    /// What comes in with the calls of each function that may be pure.
     pub(crate) shown: [Shown; Function::ALL.len()],
     /// Whether its answers may be used again.
     pub(crate) remember: bool,

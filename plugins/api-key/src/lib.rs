@@ -72,7 +72,7 @@ impl Plugin for ApiKeys {
 #[authentication]
 impl Authentication for ApiKeys {
     fn interest(&self) -> Interest {
-        Interest::none().request_headers(&self.header)
+        Interest::none().request_headers(&self.header).authenticates_by(self.inputs())
     }
 
     fn authenticate(&self, request: &Request) -> Decision {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::template::{Placeholder, Seen, Template};
-use witgate_sdk::{Header, HeaderChange, HeaderName, Input, SettingsProblem, Values, settings};
+use crate::template::Template;
+use witgate_sdk::{Header, HeaderChange, HeaderName, SettingsProblem, Values, settings};
+
+/// Values the gateway puts together for one message.
+const COMPOSED: usize = 64;
 
 /// Edits of one header section, applied in this order.
 #[settings]
@@ -44,12 +47,13 @@ impl Edits {
             }
             parsed
         };
-        Self {
-            set: parse(settings.set, "set"),
-            append: parse(settings.append, "append"),
-            rename: settings.rename,
-            remove: settings.remove,
+        let (set, append) = (parse(settings.set, "set"), parse(settings.append, "append"));
+        let composed = set.iter().chain(&append).filter(|(_, template)| template.fixed().is_none()).count();
+        if composed > COMPOSED {
+            let message = format!("{composed} templates with placeholders are too many: at most {COMPOSED}");
+            problems.push(SettingsProblem::new(pointer, message));
         }
+        Self { set, append, rename: settings.rename, remove: settings.remove }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -61,48 +65,17 @@ impl Edits {
         self.rename.keys()
     }
 
-    /// The request headers that templates show.
-    pub(crate) fn shown_request_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.placeholders().filter_map(|(.., placeholder)| match placeholder {
-            Placeholder::RequestHeader(name) => Some(name),
-            _ => None,
-        })
-    }
-
-    /// The response headers that templates show.
-    pub(crate) fn shown_response_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.placeholders().filter_map(|(.., placeholder)| match placeholder {
-            Placeholder::ResponseHeader(name) => Some(name),
-            _ => None,
-        })
-    }
-
-    /// What of a request the templates show; none: what no two requests have in common.
-    pub(crate) fn inputs(&self) -> Option<Vec<Input>> {
-        let each: Option<Vec<_>> =
-            self.placeholders().map(|(.., placeholder)| placeholder.inputs()).collect();
-        Some(each?.concat())
-    }
-
     /// Where templates look at a response.
     pub(crate) fn looks_at_a_response(&self, pointer: &str) -> impl Iterator<Item = String> {
-        self.placeholders()
-            .filter(|(.., placeholder)| {
-                matches!(placeholder, Placeholder::Status | Placeholder::ResponseHeader(_))
-            })
-            .map(move |(edit, name, _)| at(pointer, edit, name))
-    }
-
-    fn placeholders(&self) -> impl Iterator<Item = (&'static str, &HeaderName, &Placeholder)> {
-        let set = self.set.iter().map(|(name, template)| ("set", name, template));
-        let append = self.append.iter().map(|(name, template)| ("append", name, template));
-        set.chain(append).flat_map(|(edit, name, template)| {
-            template.placeholders().map(move |placeholder| (edit, name, placeholder))
-        })
+        let set = self.set.iter().map(|edit| ("set", edit));
+        let append = self.append.iter().map(|edit| ("append", edit));
+        set.chain(append)
+            .filter(|(_, (_, template))| template.shows_a_response())
+            .map(move |(edit, (name, _))| at(pointer, edit, name))
     }
 
     /// The changes for one message, whose own headers `values` reads.
-    pub(crate) fn apply<'a>(&self, seen: &Seen, values: impl Fn(&str) -> Values<'a>) -> Vec<HeaderChange> {
+    pub(crate) fn apply<'a>(&self, values: impl Fn(&str) -> Values<'a>) -> Vec<HeaderChange> {
         let mut changes = Vec::with_capacity(self.remove.len() + self.set.len() + self.append.len());
         for (old, new) in &self.rename {
             let mut moved = values(old).map(|value| Header::new(&**new, value));
@@ -113,13 +86,8 @@ impl Edits {
             }
         }
         changes.extend(self.remove.iter().map(|name| HeaderChange::Remove(name.to_string())));
-        changes.extend(self.set.iter().map(|(name, template)| match template.render(seen) {
-            Some(value) => HeaderChange::Set(Header::new(&**name, value)),
-            None => HeaderChange::Remove(name.to_string()),
-        }));
-        changes.extend(self.append.iter().filter_map(|(name, template)| {
-            Some(HeaderChange::Append(Header::new(&**name, template.render(seen)?)))
-        }));
+        changes.extend(self.set.iter().map(|(name, template)| template.set(name)));
+        changes.extend(self.append.iter().map(|(name, template)| template.append(name)));
         changes
     }
 }

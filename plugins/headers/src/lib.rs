@@ -7,7 +7,6 @@ mod edits;
 mod template;
 
 use edits::Edits;
-use template::Seen;
 use witgate_sdk::{
     Function, Input, Interest, Plugin, Request, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseOutcome, ResponseView, SettingsProblem, Transformation, settings, transformation,
@@ -50,35 +49,19 @@ impl Transformation for Headers {
     fn interest(&self) -> Interest {
         let interest = Interest::none()
             .request_headers(self.request.renamed())
-            .request_headers(self.request.shown_request_headers())
             .response_headers(self.response.renamed())
-            .response_headers(self.response.shown_response_headers());
-        let interest = match self.request.inputs() {
-            Some(shown) => {
-                let renamed = self.request.renamed().map(|name| Input::header(&**name));
-                interest.pure(Function::OnRequest, shown.into_iter().chain(renamed))
-            }
-            None => interest,
-        };
-        let interest = match self.response.inputs() {
-            Some(shown) => interest.pure(Function::OnResponse, shown),
-            None => interest,
-        };
+            .pure(Function::OnRequest, self.request.renamed().map(|name| Input::header(&**name)))
+            .pure(Function::OnResponse, []);
         if self.response.is_empty() { interest } else { interest.response() }
     }
 
     fn on_request(&self, request: &Request) -> RequestOutcome {
-        let seen = Seen::new(request, None);
-        RequestChanges {
-            headers: self.request.apply(&seen, |name| request.values(name)),
-            ..RequestChanges::none()
-        }
-        .into()
+        let headers = self.request.apply(|name| request.values(name));
+        RequestChanges { headers, ..RequestChanges::none() }.into()
     }
 
-    fn on_response(&self, response: &ResponseView, request: &Request, _: &[u8]) -> ResponseOutcome {
-        let seen = Seen::new(request, Some(response));
-        let headers = self.response.apply(&seen, |name| response.values(name));
+    fn on_response(&self, response: &ResponseView, _: &Request, _: &[u8]) -> ResponseOutcome {
+        let headers = self.response.apply(|name| response.values(name));
         ResponseChanges { headers, ..ResponseChanges::none() }.into()
     }
 }

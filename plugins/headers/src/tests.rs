@@ -1,17 +1,40 @@
 //! One test a promise of the README.
 
 use super::*;
-use witgate_sdk::{Header, HeaderChange, Identity, test};
+use witgate_sdk::{ComposedHeader, Header, HeaderChange, Identity, test};
 
 fn plugin(settings: &str) -> Headers {
     test::configure(settings).expect("the settings are good")
 }
 
 fn request_changes(settings: &str, request: test::RequestBuilder) -> Vec<HeaderChange> {
-    match plugin(settings).on_request(&request.build()) {
-        RequestOutcome::Proceed(changes) => changes.headers,
+    let request = request.build();
+    match plugin(settings).on_request(&request) {
+        RequestOutcome::Proceed(changes) => composed(changes.headers, &request, None),
         RequestOutcome::Respond(response) => panic!("answered {response:?}"),
     }
+}
+
+/// What the gateway makes of changes.
+fn composed(
+    changes: Vec<HeaderChange>,
+    request: &Request,
+    response: Option<&ResponseView>,
+) -> Vec<HeaderChange> {
+    let value = |header: &ComposedHeader| test::composed(&header.value, request, response);
+    let made = changes.into_iter().filter_map(|change| {
+        Some(match change {
+            HeaderChange::SetComposed(header) => match value(&header) {
+                Some(value) => HeaderChange::Set(Header::new(header.name, value)),
+                None => HeaderChange::Remove(header.name),
+            },
+            HeaderChange::AppendComposed(header) => {
+                HeaderChange::Append(Header::new(&*header.name, value(&header)?))
+            }
+            other => other,
+        })
+    });
+    made.collect()
 }
 
 fn set(name: &str, value: &str) -> HeaderChange {
@@ -28,7 +51,7 @@ fn remove(name: &str) -> HeaderChange {
 
 #[test]
 fn every_placeholder_of_a_request_is_filled_in() {
-    let settings = r#"{ "request": { "set": { "x-all": "{client.address} {request.id} {method} {path} {original_path} {query} {authority} {scheme} {route} {identity.subject} {claim.role} {header.x-in} {{}}" } } }"#;
+    let settings = r#"{ "request": { "set": { "x-all": "{client.address} {request.id} {method} {path} {original_path} {query} {authority} {scheme} {route} {identity.subject} {claim.role} {header.x-in} {parameter.id} {{}}" } } }"#;
     let request = test::request()
         .client_address("192.0.2.7")
         .request_id("id-1")
@@ -39,9 +62,10 @@ fn every_placeholder_of_a_request_is_filled_in() {
         .scheme("https")
         .route("users")
         .identity(Identity::new("alice").with_claim("role", "admin"))
+        .path_parameter("id", "1")
         .header("X-In", "in");
     let expected =
-        "192.0.2.7 id-1 PUT /users/1 /api/users/1 full=yes api.example.test https users alice admin in {}";
+        "192.0.2.7 id-1 PUT /users/1 /api/users/1 full=yes api.example.test https users alice admin in 1 {}";
     assert_eq!(request_changes(settings, request), [set("x-all", expected)]);
 }
 
@@ -92,18 +116,19 @@ fn responses_know_their_request_and_themselves() {
     let ResponseOutcome::Proceed(changes) = plugin.on_response(&response, &request, &[]) else {
         panic!("the response is changed, not replaced");
     };
-    assert_eq!(changes.headers, [remove("server"), set("x-seen", "203 /a \"1\"")]);
+    let changes = composed(changes.headers, &request, Some(&response));
+    assert_eq!(changes, [remove("server"), set("x-seen", "203 /a \"1\"")]);
 }
 
 #[test]
-fn only_what_is_shown_or_renamed_is_declared() {
+fn only_what_is_renamed_is_declared() {
     let interest = plugin(
         r#"{ "request": { "rename": { "a": "b" }, "set": { "c": "{header.d}" } },
-             "response": { "append": { "e": "{response_header.f}" } } }"#,
+             "response": { "rename": { "g": "h" }, "append": { "e": "{response_header.f}" } } }"#,
     )
     .interest();
-    assert_eq!(interest.request_headers, ["a", "d"]);
-    assert_eq!(interest.response_headers, ["f"]);
+    assert_eq!(interest.request_headers, ["a"]);
+    assert_eq!(interest.response_headers, ["g"]);
     assert!(interest.response);
     assert!(
         !plugin(r#"{ "request": { "remove": ["a"] } }"#).interest().response,
@@ -125,21 +150,28 @@ fn every_bad_template_is_reported_at_its_place() {
 }
 
 #[test]
-fn edits_say_what_they_go_by() {
-    let inputs = |settings: &str, function: Function| {
-        let pure = plugin(settings).interest().pure;
-        pure.into_iter().find(|pure| pure.function == function).map(|pure| pure.inputs)
-    };
-    let fixed = r#"{ "response": { "set": { "x": "y", "z": "{status} {response_header.server}" } } }"#;
-    assert_eq!(inputs(fixed, Function::OnRequest), Some(vec![]));
-    assert_eq!(inputs(fixed, Function::OnResponse), Some(vec![]));
-    let templates = r#"{
-        "request": { "rename": { "x-old": "x-new" }, "set": { "a": "{identity.subject} {claim.plan} {header.x-b}" } },
-        "response": { "set": { "a": "{path}" } }
-    }"#;
-    let named = vec![Input::Identity, Input::header("x-b"), Input::header("x-old")];
-    assert_eq!(inputs(templates, Function::OnRequest), Some(named));
-    assert_eq!(inputs(templates, Function::OnResponse), Some(vec![Input::Path]));
-    let one = r#"{ "request": { "set": { "a": "{request.id}" } }, "response": { "set": { "a": "{trace_parent}" } } }"#;
-    assert_eq!((inputs(one, Function::OnRequest), inputs(one, Function::OnResponse)), (None, None));
+fn edits_go_by_nothing_but_the_values_they_move() {
+    let pure = plugin(
+        r#"{ "request": { "rename": { "x-old": "x-new" }, "set": { "a": "{identity.subject} {request.id}" } },
+             "response": { "set": { "a": "{path} {status}" } } }"#,
+    )
+    .interest()
+    .pure;
+    let inputs = |function| pure.iter().find(|pure| pure.function == function).map(|pure| &*pure.inputs);
+    assert_eq!(inputs(Function::OnRequest), Some(&[Input::header("x-old")][..]));
+    assert_eq!(inputs(Function::OnResponse), Some(&[][..]));
+}
+
+#[test]
+fn more_than_the_gateway_puts_together_is_reported() {
+    let long = "{path} ".repeat(17);
+    let many: Vec<String> = (0..65).map(|number| format!(r#""x-{number}": "{{path}}""#)).collect();
+    for (settings, pointer) in [
+        (format!(r#"{{ "request": {{ "set": {{ "a": "{long}" }} }} }}"#), "/request/set/a"),
+        (format!(r#"{{ "response": {{ "append": {{ {} }} }} }}"#, many.join(", ")), "/response"),
+    ] {
+        let problems = test::configure::<Headers>(settings).err().expect("too much");
+        assert_eq!(problems[0].pointer, pointer);
+        assert!(problems[0].message.contains("at most"), "{}", problems[0].message);
+    }
 }

@@ -5,7 +5,7 @@ use crate::plugin::{Interest, Plugin};
 use crate::request::{Header, Request};
 use crate::response::{Response, ResponseView};
 
-pub use crate::bindings::host::witgate::plugin::types::HeaderChange;
+pub use crate::bindings::host::witgate::plugin::types::{ComposedHeader, HeaderChange, ValuePart};
 pub use crate::bindings::transformation::exports::witgate::plugin::transformation::{
     BodyResult, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
 };
@@ -70,6 +70,28 @@ macro_rules! header_changes {
                 self
             }
 
+            /// As `set`, with a value that the gateway puts together: see [`ValuePart`].
+            #[must_use]
+            pub fn set_composed(
+                mut self,
+                name: impl Into<String>,
+                value: impl IntoIterator<Item = ValuePart>,
+            ) -> Self {
+                self.headers.push(Change::set_composed(name, value));
+                self
+            }
+
+            /// As `append`, with a value that the gateway puts together: see [`ValuePart`].
+            #[must_use]
+            pub fn append_composed(
+                mut self,
+                name: impl Into<String>,
+                value: impl IntoIterator<Item = ValuePart>,
+            ) -> Self {
+                self.headers.push(Change::append_composed(name, value));
+                self
+            }
+
             /// Removes every value of the header.
             #[must_use]
             pub fn remove(mut self, name: impl Into<String>) -> Self {
@@ -78,6 +100,69 @@ macro_rules! header_changes {
             }
         }
     };
+}
+
+impl HeaderChange {
+    /// Replaces all values by one that the gateway puts together. Where it cannot, it only removes them.
+    pub fn set_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
+        Self::SetComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
+    }
+
+    /// Adds a value that the gateway puts together, if it can.
+    pub fn append_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
+        Self::AppendComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
+    }
+}
+
+/// The gateway puts a composed value together for each request, out of at most 32 parts. So a pure answer can show every
+/// request something else, without a call: this one is good for all requests.
+///
+/// ```
+/// use witgate_sdk::{Interest, Function, Request, RequestChanges, RequestOutcome, Transformation, ValuePart};
+///
+/// #[witgate_sdk::settings]
+/// struct Caller {
+///     claim: String,
+/// }
+///
+/// impl Transformation for Caller {
+///     fn interest(&self) -> Interest {
+///         Interest::none().pure(Function::OnRequest, [])
+///     }
+///
+///     fn on_request(&self, _: &Request) -> RequestOutcome {
+///         let value = [ValuePart::Subject, ValuePart::text("/"), ValuePart::claim(&*self.claim)];
+///         RequestChanges::none().set_composed("x-caller", value).into()
+///     }
+/// }
+/// ```
+///
+/// In a test, [`test::composed`](crate::test::composed) does what the gateway would.
+impl ValuePart {
+    /// These bytes.
+    pub fn text(text: impl Into<Vec<u8>>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// A parameter of the route's path.
+    pub fn path_parameter(name: impl Into<String>) -> Self {
+        Self::PathParameter(name.into())
+    }
+
+    /// The first value of a request header, by its lower-case name.
+    pub fn request_header(name: impl Into<String>) -> Self {
+        Self::RequestHeader(name.into())
+    }
+
+    /// A claim of the identity.
+    pub fn claim(name: impl Into<String>) -> Self {
+        Self::Claim(name.into())
+    }
+
+    /// The first value of a response header, by its lower-case name.
+    pub fn response_header(name: impl Into<String>) -> Self {
+        Self::ResponseHeader(name.into())
+    }
 }
 
 header_changes!(RequestChanges);

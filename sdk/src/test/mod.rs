@@ -19,6 +19,7 @@
 //! # Ok::<(), fetch::Error>(())
 //! ```
 
+mod composed;
 mod gateway;
 mod parts;
 
@@ -31,6 +32,7 @@ pub(crate) mod store;
 
 use crate::plugin::{self, Plugin, SettingsProblem};
 
+pub use composed::composed;
 pub use gateway::Gateway;
 pub(crate) use gateway::now;
 pub use parts::{RequestBuilder, ResponseBuilder, request, response};

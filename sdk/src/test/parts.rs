@@ -233,10 +233,10 @@ impl RequestBuilder {
     #[must_use]
     pub fn build(self) -> Request<'static> {
         let head = RequestHead {
-            method: self.parts.method.clone(),
-            path: self.parts.path.clone(),
+            method: Some(self.parts.method.clone()),
+            path: Some(self.parts.path.clone()),
             query: self.parts.query.clone(),
-            authority: self.parts.authority.clone(),
+            authority: Some(self.parts.authority.clone()),
             headers: Vec::new(),
         };
         Request::new(head, &ALL_BUT_HEADERS, Source::Test(Box::new(self.parts)))

@@ -170,6 +170,8 @@ pub struct Interest {
     pub response_body: BodyAccess,
     /// Whether it wants to see response heads.
     pub response: bool,
+    /// What comes in with `authenticate`; none: everything.
+    pub authenticates_by: Option<Box<[Input]>>,
     /// The inputs of functions that answer by nothing else, by [`Function::ALL`]; none: it made no such promise.
     pub pure: [Option<Box<[Input]>>; Function::ALL.len()],
 }
@@ -300,6 +302,13 @@ pub struct Identity {
     pub binding: Arc<str>,
 }
 
+impl Identity {
+    /// A fact by its name.
+    pub fn claim(&self, wanted: &str) -> Option<&str> {
+        self.claims.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    }
+}
+
 /// A header as a plugin writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -318,6 +327,42 @@ pub enum HeaderChange {
     Append(Header),
     /// Removes all values.
     Remove(String),
+    /// Replaces all values.
+    SetComposed(ComposedHeader),
+    /// Adds a value.
+    AppendComposed(ComposedHeader),
+}
+
+/// A header whose value is put together for each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComposedHeader {
+    /// Untrusted name.
+    pub name: String,
+    /// Untrusted parts of the value.
+    pub value: Vec<ValuePart>,
+}
+
+/// A part of a composed value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of parts of a request, and of a response")]
+pub enum ValuePart {
+    Text(Bytes),
+    Method,
+    Path,
+    Query,
+    Authority,
+    Scheme,
+    OriginalPath,
+    ClientAddress,
+    Route,
+    PathParameter(String),
+    RequestHeader(String),
+    RequestId,
+    TraceParent,
+    Subject,
+    Claim(String),
+    Status,
+    ResponseHeader(String),
 }
 
 /// A complete response.

@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
 
 use crate::body::Body;
+use crate::composed::Seen;
 use crate::fault::Fault;
 use crate::head::RequestHead;
 use crate::pipeline::body;
@@ -138,7 +139,7 @@ fn recall_head(
     match recalled {
         Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
             let mut status = response.status();
-            ResponseEdit::apply(edit, &mut status, response.headers_mut(), context);
+            ResponseEdit::apply(edit, &exchange.head, (&mut status, response.headers_mut()), context);
             *response.status_mut() = status;
             None
         }
@@ -242,7 +243,7 @@ async fn head_turn(
             return Ok(ControlFlow::Break(own));
         }
         Some(ResponseTurn::Proceed(edit)) => {
-            ResponseEdit::apply(edit, &mut parts.status, &mut parts.headers, context);
+            ResponseEdit::apply(edit, &exchange.head, (&mut parts.status, &mut parts.headers), context);
         }
     }
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
@@ -288,16 +289,17 @@ impl RequestEdit {
     /// Applies everything; gives the context back.
     fn apply(edit: Rc<Self>, head: &mut Arc<RequestHead>) -> Bytes {
         if !edit.edits.is_empty() || edit.target.is_some() || edit.method.is_some() {
+            let composed = validate::compose(&edit.edits, &Seen { head, response: None });
             let head = Arc::make_mut(head);
             head.upstream_target = edit.target.clone().or(head.upstream_target.take());
             head.upstream_method = edit.method.clone().or(head.upstream_method.take());
             match Rc::try_unwrap(edit) {
                 Ok(own) => {
-                    validate::apply(own.edits, &mut head.headers);
+                    validate::apply(own.edits, composed, &mut head.headers);
                     return own.context;
                 }
                 Err(shared) => {
-                    validate::apply(shared.edits.iter().cloned(), &mut head.headers);
+                    validate::apply(shared.edits.iter().cloned(), composed, &mut head.headers);
                     return shared.context.clone();
                 }
             }
@@ -344,14 +346,20 @@ impl ResponseTurn {
 
 impl ResponseEdit {
     /// Applies everything.
-    fn apply(edit: Rc<Self>, status: &mut StatusCode, headers: &mut HeaderMap, context: &Context) {
+    fn apply(
+        edit: Rc<Self>,
+        head: &RequestHead,
+        (status, headers): (&mut StatusCode, &mut HeaderMap),
+        context: &Context,
+    ) {
+        let composed = validate::compose(&edit.edits, &Seen { head, response: Some((*status, headers)) });
         *status = edit.status.unwrap_or(*status);
         if let Some(new) = &edit.context {
             context.set(new.clone());
         }
         match Rc::try_unwrap(edit) {
-            Ok(own) => validate::apply(own.edits, headers),
-            Err(shared) => validate::apply(shared.edits.iter().cloned(), headers),
+            Ok(own) => validate::apply(own.edits, composed, headers),
+            Err(shared) => validate::apply(shared.edits.iter().cloned(), composed, headers),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! used, all of it or nothing.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -9,11 +10,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
 
 use crate::body::Body;
-use crate::pipeline::plugin::{Header, HeaderChange, LocalResponse};
+use crate::composed::{Part, Seen};
+use crate::pipeline::plugin::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use crate::protocol::path;
 
 /// Fields a section may hold after a plugin's edits.
 const FIELDS: usize = 1024;
+/// Composed values in one answer: each may become far longer than what the plugin answered.
+const COMPOSED: usize = 64;
+/// Parts a composed value may have.
+const PARTS: usize = 32;
+/// Bytes of the longest composed value.
+const LONGEST: usize = 8 << 10;
 
 /// Why an answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +54,17 @@ pub(super) enum Edit {
     Set(HeaderName, HeaderValue),
     Append(HeaderName, HeaderValue),
     Remove(HeaderName),
+    SetComposed(HeaderName, Rc<[Part]>),
+    AppendComposed(HeaderName, Rc<[Part]>),
+}
+
+impl Edit {
+    fn composed(&self) -> Option<&[Part]> {
+        match self {
+            Edit::SetComposed(_, parts) | Edit::AppendComposed(_, parts) => Some(parts),
+            Edit::Set(..) | Edit::Append(..) | Edit::Remove(_) => None,
+        }
+    }
 }
 
 /// Edits of a section that has `present` fields now.
@@ -57,7 +76,8 @@ pub(super) fn edits(
     if !has_room(present, changes.len()) {
         return Err(Invalid::new("too many headers"));
     }
-    changes
+    let composed = |header: ComposedHeader| Ok((field_name(&header.name, direction)?, parts(header.value)?));
+    let edits: Vec<Edit> = changes
         .into_iter()
         .map(|change| match change {
             HeaderChange::Set(header) => field(header, direction).map(|(name, value)| Edit::Set(name, value)),
@@ -65,8 +85,18 @@ pub(super) fn edits(
                 field(header, direction).map(|(name, value)| Edit::Append(name, value))
             }
             HeaderChange::Remove(name) => field_name(&name, direction).map(Edit::Remove),
+            HeaderChange::SetComposed(header) => {
+                composed(header).map(|(name, value)| Edit::SetComposed(name, value))
+            }
+            HeaderChange::AppendComposed(header) => {
+                composed(header).map(|(name, value)| Edit::AppendComposed(name, value))
+            }
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if edits.iter().filter_map(Edit::composed).count() > COMPOSED {
+        return Err(Invalid::new("too many composed headers"));
+    }
+    Ok(edits)
 }
 
 /// Whether a section that has `present` fields now has room for so many edits.
@@ -74,10 +104,33 @@ pub(super) fn has_room(present: usize, edits: usize) -> bool {
     present + edits <= FIELDS
 }
 
-/// Applies edits in their order.
-pub(super) fn apply(edits: impl IntoIterator<Item = Edit>, headers: &mut HeaderMap) {
+/// The values of composed edits, in their order.
+pub(super) fn compose(edits: &[Edit], seen: &Seen<'_>) -> Vec<Option<HeaderValue>> {
+    edits.iter().filter_map(Edit::composed).map(|parts| seen.value(parts, LONGEST)).collect()
+}
+
+/// Applies edits in their order, with the values that [`compose`] made of them.
+pub(super) fn apply(
+    edits: impl IntoIterator<Item = Edit>,
+    composed: Vec<Option<HeaderValue>>,
+    headers: &mut HeaderMap,
+) {
+    let mut composed = composed.into_iter();
     for edit in edits {
         match edit {
+            Edit::SetComposed(name, _) => match composed.next().flatten() {
+                Some(value) => {
+                    headers.insert(name, value);
+                }
+                None => {
+                    headers.remove(name);
+                }
+            },
+            Edit::AppendComposed(name, _) => {
+                if let Some(value) = composed.next().flatten() {
+                    headers.append(name, value);
+                }
+            }
             Edit::Set(name, value) => {
                 headers.insert(name, value);
             }
@@ -108,9 +161,53 @@ pub(super) fn size_of_headers(headers: &[(HeaderName, HeaderValue)]) -> usize {
 pub(super) fn size_of_edits(edits: &[Edit]) -> usize {
     let value = |edit: &Edit| match edit {
         Edit::Set(_, value) | Edit::Append(_, value) => value.len(),
+        Edit::SetComposed(_, parts) | Edit::AppendComposed(_, parts) => parts.iter().map(size_of_part).sum(),
         Edit::Remove(_) => 0,
     };
     edits.iter().map(|edit| value(edit) + size_of::<Edit>()).sum()
+}
+
+fn size_of_part(part: &Part) -> usize {
+    let text = match part {
+        Part::Text(text) => text.len(),
+        Part::PathParameter(name) | Part::Claim(name) => name.len(),
+        Part::RequestHeader(name) | Part::ResponseHeader(name) => name.as_str().len(),
+        _ => 0,
+    };
+    text + size_of::<Part>()
+}
+
+/// The parts of a composed value.
+fn parts(parts: Vec<ValuePart>) -> Result<Rc<[Part]>, Invalid> {
+    if parts.len() > PARTS {
+        return Err(Invalid::new(format!("a composed value has more than {PARTS} parts")));
+    }
+    parts.into_iter().map(part).collect()
+}
+
+fn part(part: ValuePart) -> Result<Part, Invalid> {
+    Ok(match part {
+        ValuePart::Text(text) if HeaderValue::from_bytes(&text).is_err() => {
+            return Err(Invalid::new("the text of a composed value contains control bytes"));
+        }
+        ValuePart::Text(text) => Part::Text(text),
+        ValuePart::Method => Part::Method,
+        ValuePart::Path => Part::Path,
+        ValuePart::Query => Part::Query,
+        ValuePart::Authority => Part::Authority,
+        ValuePart::Scheme => Part::Scheme,
+        ValuePart::OriginalPath => Part::OriginalPath,
+        ValuePart::ClientAddress => Part::ClientAddress,
+        ValuePart::Route => Part::Route,
+        ValuePart::PathParameter(name) => Part::PathParameter(name.into()),
+        ValuePart::RequestHeader(header) => Part::RequestHeader(name(&header)?),
+        ValuePart::RequestId => Part::RequestId,
+        ValuePart::TraceParent => Part::TraceParent,
+        ValuePart::Subject => Part::Subject,
+        ValuePart::Claim(name) => Part::Claim(name.into()),
+        ValuePart::Status => Part::Status,
+        ValuePart::ResponseHeader(header) => Part::ResponseHeader(name(&header)?),
+    })
 }
 
 /// A complete response.
@@ -164,10 +261,14 @@ fn field(header: Header, direction: Direction<'_>) -> Result<(HeaderName, Header
     Ok((field_name(&header.name, direction)?, value(header.value)?))
 }
 
+/// The name of a header as plugins write it.
+fn name(name: &str) -> Result<HeaderName, Invalid> {
+    HeaderName::from_lowercase(name.as_bytes())
+        .map_err(|_| Invalid::new("a header name is not a lower-case token"))
+}
+
 fn field_name(name: &str, direction: Direction<'_>) -> Result<HeaderName, Invalid> {
-    let Ok(valid) = HeaderName::from_lowercase(name.as_bytes()) else {
-        return Err(Invalid::new("a header name is not a lower-case token"));
-    };
+    let valid = self::name(name)?;
     let reserved = is_framing(name)
         || match direction {
             Direction::Request(gateway) => is_reserved_in_requests(name, gateway),

@@ -6,8 +6,7 @@ use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Acceptance, Call, CallFailure, Decision, Input};
 
 use super::{
-    Given, ITEM, Running, Shown, declared, headers, input, request_head, response, size_of_headers,
-    size_of_response,
+    Given, ITEM, Running, declared, headers, input, request_head, response, size_of_headers, size_of_response,
 };
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::bindings::witgate::plugin::types;
@@ -25,8 +24,9 @@ pub(crate) async fn authenticate<'a>(
     let mut running =
         Running::begin(binding, lease, Phase::Authentication, Given { call, response: None }).await?;
     let exported = running.instance()?.exports.authentication.clone().ok_or(CallFailure::Unavailable)?;
-    let list = declared(&call.head.headers, &binding.interest.request_headers, u64::MAX);
-    let parameters = (request_head(call.head, &list, Shown::ALL), Resource::new_borrow(0));
+    let shown = binding.shown_to_authenticate;
+    let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
+    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
     let witness = &running.instance()?.store.data().witness;
     let inputs = answer.as_ref().map_or_else(|_| Vec::new(), |(answer,)| basis(binding, witness, answer));

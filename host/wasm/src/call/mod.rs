@@ -258,7 +258,7 @@ fn is_kill(failure: CallFailure) -> bool {
     !matches!(failure, CallFailure::Queue | CallFailure::Quarantined | CallFailure::Unavailable)
 }
 
-/// What comes in with the calls of one function: everything, or of a pure function only what it named.
+/// What comes in with the calls of one function: everything, or only what it named.
 #[derive(Clone, Copy)]
 pub(crate) struct Shown {
     method: bool,
@@ -272,9 +272,9 @@ pub(crate) struct Shown {
 impl Shown {
     const ALL: Shown = Shown { method: true, path: true, query: true, authority: true, headers: u64::MAX };
 
-    /// Of a function with this interest.
-    pub(crate) fn to(function: Function, interest: &Interest) -> Self {
-        let Some(inputs) = interest.inputs(function) else { return Shown::ALL };
+    /// To a function that named these inputs; none: everything.
+    pub(crate) fn to(inputs: Option<&[Input]>, interest: &Interest) -> Self {
+        let Some(inputs) = inputs else { return Shown::ALL };
         let named = |wanted: &Input| inputs.contains(wanted);
         let mut headers = 0;
         for (index, name) in interest.request_headers.iter().enumerate() {
@@ -310,12 +310,11 @@ fn request_head<'a>(
     headers: &'a [types::DeclaredHeader<'a>],
     shown: Shown,
 ) -> types::RequestHead<'a> {
-    let part = |shown: bool, part: &'a str| if shown { part } else { "" };
     types::RequestHead {
-        method: part(shown.method, head.method.as_str()),
-        path: part(shown.path, head.path()),
+        method: shown.method.then(|| head.method.as_str()),
+        path: shown.path.then(|| head.path()),
         query: head.query().filter(|_| shown.query),
-        authority: part(shown.authority, &head.authority),
+        authority: shown.authority.then_some(&*head.authority),
         headers,
     }
 }

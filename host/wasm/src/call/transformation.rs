@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Call, CallFailure, Function, HeaderChange, Piece, RequestChanges, RequestOutcome,
-    ResponseChanges, ResponseHead, ResponseOutcome,
+    Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Piece, RequestChanges,
+    RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
 };
 
 use super::{Given, ITEM, Running, declared, header, request_head, response, size_of_response};
@@ -126,8 +126,23 @@ fn size_of_changes(changes: &[types::HeaderChange]) -> usize {
             header.name.len() + header.value.len() + ITEM
         }
         types::HeaderChange::Remove(name) => name.len() + ITEM,
+        types::HeaderChange::SetComposed(header) | types::HeaderChange::AppendComposed(header) => {
+            header.name.len() + header.value.iter().map(size_of_part).sum::<usize>() + ITEM
+        }
     });
     sizes.sum()
+}
+
+fn size_of_part(part: &types::ValuePart) -> usize {
+    let text = match part {
+        types::ValuePart::Text(text) => text.len(),
+        types::ValuePart::PathParameter(name)
+        | types::ValuePart::RequestHeader(name)
+        | types::ValuePart::Claim(name)
+        | types::ValuePart::ResponseHeader(name) => name.len(),
+        _ => 0,
+    };
+    text + ITEM
 }
 
 fn size_of_body(result: &contract::BodyResult) -> usize {
@@ -143,5 +158,33 @@ fn change(change: types::HeaderChange) -> HeaderChange {
         types::HeaderChange::Set(set) => HeaderChange::Set(header(set)),
         types::HeaderChange::Append(appended) => HeaderChange::Append(header(appended)),
         types::HeaderChange::Remove(name) => HeaderChange::Remove(name),
+        types::HeaderChange::SetComposed(set) => HeaderChange::SetComposed(composed(set)),
+        types::HeaderChange::AppendComposed(appended) => HeaderChange::AppendComposed(composed(appended)),
+    }
+}
+
+fn composed(header: types::ComposedHeader) -> ComposedHeader {
+    ComposedHeader { name: header.name, value: header.value.into_iter().map(part).collect() }
+}
+
+fn part(part: types::ValuePart) -> ValuePart {
+    match part {
+        types::ValuePart::Text(text) => ValuePart::Text(text.into()),
+        types::ValuePart::Method => ValuePart::Method,
+        types::ValuePart::Path => ValuePart::Path,
+        types::ValuePart::Query => ValuePart::Query,
+        types::ValuePart::Authority => ValuePart::Authority,
+        types::ValuePart::Scheme => ValuePart::Scheme,
+        types::ValuePart::OriginalPath => ValuePart::OriginalPath,
+        types::ValuePart::ClientAddress => ValuePart::ClientAddress,
+        types::ValuePart::Route => ValuePart::Route,
+        types::ValuePart::PathParameter(name) => ValuePart::PathParameter(name),
+        types::ValuePart::RequestHeader(name) => ValuePart::RequestHeader(name),
+        types::ValuePart::RequestId => ValuePart::RequestId,
+        types::ValuePart::TraceParent => ValuePart::TraceParent,
+        types::ValuePart::Subject => ValuePart::Subject,
+        types::ValuePart::Claim(name) => ValuePart::Claim(name),
+        types::ValuePart::Status => ValuePart::Status,
+        types::ValuePart::ResponseHeader(name) => ValuePart::ResponseHeader(name),
     }
 }

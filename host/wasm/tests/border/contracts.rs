@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use witgate_proxy::pipeline::plugin::{
-    BodyAccess, Call, Decision, Header, HeaderChange, Input, Piece, Plugin, RequestOutcome, ResponseOutcome,
+    BodyAccess, Call, ComposedHeader, Decision, Header, HeaderChange, Input, Piece, Plugin, RequestOutcome,
+    ResponseOutcome, ValuePart,
 };
 
 use crate::scene::{authenticate, bytes, on_core, probe, request, response, snapshot, tell, transform};
@@ -34,7 +35,8 @@ fn authentication_accepts_refuses_or_does_not_know() {
     assert_eq!(refusal.headers, [Header { name: "set-cookie".into(), value: bytes("a=1") }]);
     let Ok(Decision::Accepted(accepted)) = authenticate(&loaded, "calls") else { panic!("accepted") };
     assert_eq!(accepted.subject, "3", "one instance answered all three calls");
-    assert_eq!(accepted.claims, [("path".to_owned(), "/users/7".to_owned())]);
+    let shown = r#"Some("POST") Some("/users/7") Some("a=b") Some("example.com:8080") 1"#;
+    assert_eq!(accepted.claims, [("shown".to_owned(), shown.to_owned())]);
     assert_eq!(accepted.cacheable_for, Duration::from_millis(1500));
     assert_eq!(accepted.inputs, [Input::Header(HeaderName::from_static("x-do")), Input::Path]);
     assert_eq!(loaded.meter().read().refusals, 1);
@@ -74,12 +76,36 @@ fn transformation_changes_heads() {
             HeaderChange::Set(header("x-answer", "1")),
             HeaderChange::Append(header("x-more", "example.com:8080")),
             HeaderChange::Remove("x-do".into()),
+            HeaderChange::SetComposed(ComposedHeader { name: "x-all".into(), value: every_part() }),
+            HeaderChange::AppendComposed(ComposedHeader { name: "x-none".into(), value: vec![] }),
         ]
     );
     assert_eq!((changes.path.as_deref(), changes.method.as_deref()), (Some("a=b"), Some("POST")));
     assert_eq!(changes.context, "context");
     let Ok(RequestOutcome::Respond(answer)) = transform(&loaded, "respond") else { panic!("responds") };
     assert_eq!((answer.status, &answer.body[..]), (418, &b"short"[..]));
+}
+
+fn every_part() -> Vec<ValuePart> {
+    vec![
+        ValuePart::Text(bytes("text")),
+        ValuePart::Method,
+        ValuePart::Path,
+        ValuePart::Query,
+        ValuePart::Authority,
+        ValuePart::Scheme,
+        ValuePart::OriginalPath,
+        ValuePart::ClientAddress,
+        ValuePart::Route,
+        ValuePart::PathParameter("id".into()),
+        ValuePart::RequestHeader("x-do".into()),
+        ValuePart::RequestId,
+        ValuePart::TraceParent,
+        ValuePart::Subject,
+        ValuePart::Claim("role".into()),
+        ValuePart::Status,
+        ValuePart::ResponseHeader("server".into()),
+    ]
 }
 
 #[test]

@@ -80,6 +80,16 @@ fn what_is_not_named_does_not_come_in() {
 }
 
 #[test]
+fn authentication_is_shown_what_it_named() {
+    let (_scene, loaded) = probe("settings.deed = \"authenticates by header\"");
+    let (head, snapshot) = (request(&[("x-do", "head"), ("x-with", "1")]), snapshot());
+    let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }));
+    let Ok(Decision::Accepted(accepted)) = answer else { panic!("{answer:?}") };
+    assert_eq!(accepted.claims[0].1, r#"None None Some("a=b") None 1"#);
+    assert_eq!(accepted.subject, "POST /users/7 Some(\"a=b\") example.com:8080", "it can still be asked for");
+}
+
+#[test]
 fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
     let (_scene, loaded) = probe("");
     let inputs = |deed: &str| match authenticate(&loaded, deed) {
@@ -100,6 +110,7 @@ fn promises_that_make_no_sense_are_refused() {
         ("pure twice", "`draw` to be pure more than once"),
         ("pure by no header", "`no header` as an input of `draw`"),
         ("pure by too much", "33 inputs of `draw`, at most 32"),
+        ("authenticates by no header", "`no header` as an input of `authenticate`"),
     ] {
         let bound = Scene::new().bind("probe", &format!("grants.store = []\nsettings.deed = \"{deed}\""));
         let refusal = bound.err().expect("it is refused");

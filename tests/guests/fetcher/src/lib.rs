@@ -49,6 +49,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Fetcher {
             request_body: BodyAccess::None,
             response_body: BodyAccess::None,
             response: false,
+            authenticates_by: None,
             pure: vec![],
         })
     }

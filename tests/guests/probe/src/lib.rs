@@ -15,7 +15,9 @@ use exports::witgate::plugin::routing::Destination;
 use exports::witgate::plugin::transformation::{
     BodyResult, RequestChanges, RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome,
 };
-use witgate::plugin::types::{Header, HeaderChange, Identity, Input, Request, RequestHead, Response, ResponseView};
+use witgate::plugin::types::{
+    ComposedHeader, Header, HeaderChange, Identity, Input, Request, RequestHead, Response, ResponseView, ValuePart,
+};
 use witgate::plugin::{crypto, log, metrics, store};
 
 struct Probe;
@@ -216,6 +218,33 @@ fn run(head: &RequestHead, request: &Request) -> String {
     act(&header(&head.headers, DO), &header(&head.headers, WITH), request)
 }
 
+/// What came in with a call, beside the headers.
+fn shown(head: &RequestHead) -> String {
+    format!("{:?} {:?} {:?} {:?} {}", head.method, head.path, head.query, head.authority, head.headers.len())
+}
+
+fn every_part() -> Vec<ValuePart> {
+    vec![
+        ValuePart::Text("text".into()),
+        ValuePart::Method,
+        ValuePart::Path,
+        ValuePart::Query,
+        ValuePart::Authority,
+        ValuePart::Scheme,
+        ValuePart::OriginalPath,
+        ValuePart::ClientAddress,
+        ValuePart::Route,
+        ValuePart::PathParameter("id".into()),
+        ValuePart::RequestHeader("x-do".into()),
+        ValuePart::RequestId,
+        ValuePart::TraceParent,
+        ValuePart::Subject,
+        ValuePart::Claim("role".into()),
+        ValuePart::Status,
+        ValuePart::ResponseHeader("server".into()),
+    ]
+}
+
 fn first(request: &Request, name: &str) -> String {
     request.header(name).first().map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
 }
@@ -256,6 +285,11 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
         } else {
             Vec::new()
         };
+        let authenticates_by = match () {
+            () if told("authenticates by header") => Some(vec![header("x-do"), Input::Query]),
+            () if told("authenticates by no header") => Some(vec![header("no header")]),
+            () => None,
+        };
         let names = if told("upper-case") { vec!["X-Do".to_string()] } else { vec!["x-do".into(), "x-with".into()] };
         Ok(Interest {
             request_headers: names,
@@ -263,6 +297,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
             request_body: BodyAccess::Buffered,
             response_body: BodyAccess::Streamed,
             response: true,
+            authenticates_by,
             pure,
         })
     }
@@ -278,7 +313,7 @@ impl exports::witgate::plugin::authentication::Guest for Probe {
                 body: b"no".into(),
             }),
             answer => Decision::Accepted(Acceptance {
-                identity: Identity { subject: answer.into(), claims: vec![("path".into(), head.path)] },
+                identity: Identity { subject: answer.into(), claims: vec![("shown".into(), shown(&head))] },
                 response_headers: vec![],
                 cacheable_for: 1500,
                 inputs: vec![Input::Header("x-do".into()), Input::Path],
@@ -316,12 +351,17 @@ impl exports::witgate::plugin::transformation::Guest for Probe {
         RequestOutcome::Proceed(RequestChanges {
             headers: vec![
                 HeaderChange::Set(Header { name: "x-answer".into(), value: answer.into_bytes() }),
-                HeaderChange::Append(Header { name: "x-more".into(), value: head.authority.into_bytes() }),
+                HeaderChange::Append(Header {
+                    name: "x-more".into(),
+                    value: head.authority.unwrap_or_default().into_bytes(),
+                }),
                 HeaderChange::Remove("x-do".into()),
+                HeaderChange::SetComposed(ComposedHeader { name: "x-all".into(), value: every_part() }),
+                HeaderChange::AppendComposed(ComposedHeader { name: "x-none".into(), value: vec![] }),
             ],
             path: head.query,
             // A function that is pure by other inputs is not told the method.
-            method: Some(head.method).filter(|method| !method.is_empty()),
+            method: head.method,
             context: b"context".into(),
         })
     }

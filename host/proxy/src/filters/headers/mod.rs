@@ -280,7 +280,8 @@ mod tests {
         let mut exchange = testing::exchange(head.clone());
         filter.request(&mut exchange, Body::Empty).expect("no fault");
         assert!(!exchange.head.headers.contains_key("x-user"), "a forged value must not stay");
-        head.identity = Some(Identity { subject: "ada".into(), claims: Vec::new(), binding: "jwt".into() });
+        head.identity =
+            Some(Arc::new(Identity { subject: "ada".into(), claims: Vec::new(), binding: "jwt".into() }));
         let mut exchange = testing::exchange(head);
         filter.request(&mut exchange, Body::Empty).expect("no fault");
         assert_eq!(exchange.head.headers["x-user"], "ada");

@@ -3,37 +3,12 @@
 use http::{HeaderName, HeaderValue, Response};
 
 use crate::body::Body;
+use crate::composed::{Part, Seen};
 use crate::head::RequestHead;
 
 /// A header value with placeholders, parsed once. The placeholders are those of the first-party plugin `headers`.
 pub(super) struct Template {
     parts: Vec<Part>,
-}
-
-enum Part {
-    Text(String),
-    Value(Placeholder),
-}
-
-/// What may stand between braces.
-#[derive(Debug, Clone, PartialEq)]
-enum Placeholder {
-    ClientAddress,
-    RequestId,
-    Method,
-    Path,
-    OriginalPath,
-    Query,
-    Authority,
-    Scheme,
-    Route,
-    TraceParent,
-    Subject,
-    Claim(String),
-    Parameter(String),
-    RequestHeader(HeaderName),
-    Status,
-    ResponseHeader(HeaderName),
 }
 
 /// The placeholders, for problems.
@@ -60,29 +35,25 @@ impl Template {
             let (name, after) =
                 inner.ok_or("a brace stands alone; write `{{` or `}}` for a brace in the text")?;
             if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
+                parts.push(Part::Text(std::mem::take(&mut plain).into()));
             }
-            parts.push(Part::Value(Placeholder::parse(name)?));
+            parts.push(placeholder(name)?);
             rest = after;
         }
         plain.push_str(rest);
         HeaderValue::from_bytes(plain.as_bytes()).map_err(|_| "it has a control character")?;
-        parts.push(Part::Text(plain));
+        parts.push(Part::Text(plain.into()));
         Ok(Template { parts })
     }
 
     /// Whether it tells something of the caller, who is known only after authentication.
     pub(super) fn names_caller(&self) -> bool {
-        self.any(|placeholder| matches!(placeholder, Placeholder::Subject | Placeholder::Claim(_)))
+        self.parts.iter().any(|part| matches!(part, Part::Subject | Part::Claim(_)))
     }
 
     /// Whether it tells something of a response.
     pub(super) fn names_response(&self) -> bool {
-        self.any(|placeholder| matches!(placeholder, Placeholder::Status | Placeholder::ResponseHeader(_)))
-    }
-
-    fn any(&self, test: impl Fn(&Placeholder) -> bool) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Value(placeholder) if test(placeholder)))
+        self.parts.iter().any(|part| matches!(part, Part::Status | Part::ResponseHeader(_)))
     }
 
     /// The value; none if a placeholder has none, or one that no header can carry.
@@ -92,82 +63,38 @@ impl Template {
         response: Option<&Response<Body>>,
     ) -> Option<HeaderValue> {
         if let [Part::Text(text)] = &self.parts[..] {
-            return HeaderValue::from_bytes(text.as_bytes()).ok();
+            return HeaderValue::from_maybe_shared(text.clone()).ok();
         }
-        let mut value = Vec::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => value.extend_from_slice(text.as_bytes()),
-                Part::Value(placeholder) => placeholder.write(head, response, &mut value)?,
-            }
-        }
-        HeaderValue::from_bytes(&value).ok()
+        let response = response.map(|response| (response.status(), response.headers()));
+        Seen { head, response }.value(&self.parts, usize::MAX)
     }
 }
 
-impl Placeholder {
-    fn parse(name: &str) -> Result<Self, String> {
-        let header = |name: &str| {
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))
-        };
-        Ok(match name {
-            "client.address" => Self::ClientAddress,
-            "request.id" => Self::RequestId,
-            "method" => Self::Method,
-            "path" => Self::Path,
-            "original_path" => Self::OriginalPath,
-            "query" => Self::Query,
-            "authority" => Self::Authority,
-            "scheme" => Self::Scheme,
-            "route" => Self::Route,
-            "trace_parent" => Self::TraceParent,
-            "identity.subject" => Self::Subject,
-            "status" => Self::Status,
-            _ => match name.split_once('.') {
-                Some(("claim", claim)) => Self::Claim(claim.to_owned()),
-                Some(("parameter", parameter)) => Self::Parameter(parameter.to_owned()),
-                Some(("header", name)) => Self::RequestHeader(header(name)?),
-                Some(("response_header", name)) => Self::ResponseHeader(header(name)?),
-                _ => return Err(format!("`{{{name}}}` is not a placeholder; there are {KNOWN}")),
-            },
-        })
-    }
-
-    /// Writes the value; none if there is none.
-    fn write(
-        &self,
-        head: &RequestHead,
-        response: Option<&Response<Body>>,
-        value: &mut Vec<u8>,
-    ) -> Option<()> {
-        let mut text = |text: &str| value.extend_from_slice(text.as_bytes());
-        match self {
-            Self::ClientAddress => text(&head.client.address.to_string()),
-            Self::RequestId => text(&head.request_id),
-            Self::Method => text(head.method.as_str()),
-            Self::Path => text(head.path()),
-            Self::OriginalPath => text(head.received_target.path()),
-            Self::Query => text(head.query()?),
-            Self::Authority => text(&head.authority),
-            Self::Scheme => text(head.scheme.as_str()),
-            Self::Route => text(&head.route),
-            Self::TraceParent => value.extend_from_slice(head.trace.traceparent().as_bytes()),
-            Self::Subject => text(&head.identity.as_ref()?.subject),
-            Self::Claim(name) => {
-                let claims = &head.identity.as_ref()?.claims;
-                text(&claims.iter().find(|(claim, _)| claim == name)?.1);
-            }
-            Self::Parameter(name) => {
-                text(&head.parameters.iter().find(|(parameter, _)| **parameter == **name)?.1);
-            }
-            Self::RequestHeader(name) => value.extend_from_slice(head.headers.get(name)?.as_bytes()),
-            Self::Status => text(response?.status().as_str()),
-            Self::ResponseHeader(name) => {
-                value.extend_from_slice(response?.headers().get(name)?.as_bytes());
-            }
-        }
-        Some(())
-    }
+fn placeholder(name: &str) -> Result<Part, String> {
+    let header = |name: &str| {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))
+    };
+    Ok(match name {
+        "client.address" => Part::ClientAddress,
+        "request.id" => Part::RequestId,
+        "method" => Part::Method,
+        "path" => Part::Path,
+        "original_path" => Part::OriginalPath,
+        "query" => Part::Query,
+        "authority" => Part::Authority,
+        "scheme" => Part::Scheme,
+        "route" => Part::Route,
+        "trace_parent" => Part::TraceParent,
+        "identity.subject" => Part::Subject,
+        "status" => Part::Status,
+        _ => match name.split_once('.') {
+            Some(("claim", claim)) => Part::Claim(claim.into()),
+            Some(("parameter", parameter)) => Part::PathParameter(parameter.into()),
+            Some(("header", name)) => Part::RequestHeader(header(name)?),
+            Some(("response_header", name)) => Part::ResponseHeader(header(name)?),
+            _ => return Err(format!("`{{{name}}}` is not a placeholder; there are {KNOWN}")),
+        },
+    })
 }
 
 #[cfg(test)]

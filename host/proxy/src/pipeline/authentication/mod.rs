@@ -32,13 +32,13 @@ use crate::router::Route;
 /// `Unauthenticated` with every challenge, `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     let all = route.config.auth == Auth::All;
-    let mut identity: Option<Identity> = None;
+    let mut identity: Option<Arc<Identity>> = None;
     let mut challenges = Vec::new();
     let mut unrecognised = false;
     for plugin in &route.authentication {
         match decide(exchange, plugin).await? {
             Verdict::Accepted(accepted) => {
-                accepted.add_to(&mut identity, plugin);
+                accepted.add_to(&mut identity);
                 for (name, value) in &accepted.response_headers {
                     exchange.response_headers.append(name, value.clone());
                 }
@@ -89,9 +89,7 @@ impl Identity {
         match source {
             IdentitySource::Subject => Some(&self.subject),
             IdentitySource::Binding => Some(&self.binding),
-            IdentitySource::Claim(wanted) => {
-                self.claims.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-            }
+            IdentitySource::Claim(name) => self.claim(name),
         }
     }
 }
@@ -106,8 +104,7 @@ enum Verdict {
 /// An acceptance that holds.
 #[derive(Debug)]
 struct Accepted {
-    subject: String,
-    claims: Vec<(String, String)>,
+    identity: Arc<Identity>,
     response_headers: Vec<(HeaderName, HeaderValue)>,
     cacheable_for: Duration,
     inputs: Vec<Input>,
@@ -124,7 +121,7 @@ async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Ver
         plugin,
         Phase::Authentication,
         || plugin.authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
-        |decision| Verdict::check(decision, gateway),
+        |decision| Verdict::check(decision, plugin, gateway),
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
     if let Verdict::Accepted(accepted) = &verdict {
@@ -135,11 +132,10 @@ async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Ver
 }
 
 impl Verdict {
-    fn check(decision: Decision, gateway: &Gateway) -> Result<Self, Invalid> {
+    fn check(decision: Decision, plugin: &Arc<dyn Plugin>, gateway: &Gateway) -> Result<Self, Invalid> {
         match decision {
-            Decision::Accepted(acceptance) => {
-                Accepted::check(acceptance, gateway).map(|accepted| Verdict::Accepted(Rc::new(accepted)))
-            }
+            Decision::Accepted(acceptance) => Accepted::check(acceptance, plugin, gateway)
+                .map(|accepted| Verdict::Accepted(Rc::new(accepted))),
             Decision::Refused(response) => validate::response(response).map(Verdict::Refused),
             Decision::NotMine(challenges) => challenges
                 .into_iter()
@@ -151,12 +147,12 @@ impl Verdict {
 }
 
 impl Accepted {
-    fn check(acceptance: Acceptance, gateway: &Gateway) -> Result<Self, Invalid> {
+    fn check(acceptance: Acceptance, plugin: &Arc<dyn Plugin>, gateway: &Gateway) -> Result<Self, Invalid> {
         if acceptance.subject.is_empty() {
             return Err(Invalid::new("the subject is empty"));
         }
         let Acceptance { subject, claims, response_headers, cacheable_for, inputs } = acceptance;
-        let identity = Identity { subject, claims, binding: Arc::from("") };
+        let identity = Identity { subject, claims, binding: Arc::clone(plugin.binding()) };
         for source in gateway.identity_headers.values() {
             if identity.of(source).is_some_and(|text| HeaderValue::from_str(text).is_err()) {
                 return Err(Invalid::new(
@@ -165,29 +161,22 @@ impl Accepted {
             }
         }
         Ok(Accepted {
-            subject: identity.subject,
-            claims: identity.claims,
+            identity: Arc::new(identity),
             response_headers: validate::response_headers(response_headers)?,
             cacheable_for,
             inputs,
         })
     }
 
-    fn add_to(&self, identity: &mut Option<Identity>, plugin: &Arc<dyn Plugin>) {
-        match identity {
-            None => {
-                *identity = Some(Identity {
-                    subject: self.subject.clone(),
-                    claims: self.claims.clone(),
-                    binding: Arc::clone(plugin.binding()),
-                });
-            }
-            Some(first) => {
-                for (name, value) in &self.claims {
-                    if !first.claims.iter().any(|(known, _)| known == name) {
-                        first.claims.push((name.clone(), value.clone()));
-                    }
-                }
+    /// Becomes the identity, or adds its claims to one that is there.
+    fn add_to(&self, identity: &mut Option<Arc<Identity>>) {
+        let Some(first) = identity else {
+            *identity = Some(Arc::clone(&self.identity));
+            return;
+        };
+        for (name, value) in &self.identity.claims {
+            if first.claim(name).is_none() {
+                Arc::make_mut(first).claims.push((name.clone(), value.clone()));
             }
         }
     }
@@ -195,10 +184,9 @@ impl Accepted {
 
 impl Answered for Accepted {
     fn size(&self) -> usize {
-        let claims: usize = self.claims.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-        self.subject.len()
-            + claims
-            + validate::size_of_headers(&self.response_headers)
-            + size_of::<Accepted>()
+        let Identity { subject, claims, .. } = &*self.identity;
+        let claims: usize = claims.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        let identity = subject.len() + claims + size_of::<Identity>();
+        identity + validate::size_of_headers(&self.response_headers) + size_of::<Accepted>()
     }
 }

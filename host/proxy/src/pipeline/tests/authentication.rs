@@ -242,8 +242,8 @@ fn every_input_counts() {
         (
             Input::Identity,
             Box::new(|head| {
-                head.identity =
-                    Some(Identity { subject: String::new(), claims: Vec::new(), binding: "a".into() });
+                let somebody = Identity { subject: String::new(), claims: Vec::new(), binding: "a".into() };
+                head.identity = Some(Arc::new(somebody));
             }),
         ),
         (Input::Authority, Box::new(|head| head.authority = "b.example".into())),

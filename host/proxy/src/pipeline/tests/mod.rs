@@ -2,6 +2,7 @@
 
 mod authentication;
 mod bodies;
+mod composed;
 mod fake;
 mod order;
 mod rate_limiting;

@@ -194,7 +194,7 @@ fn answers_of_callers_who_are_known_are_not_shown_to_others() {
             if header.is_none() {
                 let (claims, binding) = (Vec::new(), "jwt".into());
                 let identity = Identity { subject: "ann".into(), claims, binding };
-                Arc::make_mut(&mut known.head).identity = Some(identity);
+                Arc::make_mut(&mut known.head).identity = Some(Arc::new(identity));
             }
             let response = forward(&mut known, Body::Empty).await.unwrap();
             assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");

@@ -49,7 +49,7 @@ impl Options {
         Ok(RequestHead { client, route: Arc::from("call"), identity: self.identity()?, ..head })
     }
 
-    fn identity(&self) -> Result<Option<Identity>, Failure> {
+    fn identity(&self) -> Result<Option<Arc<Identity>>, Failure> {
         let claims = self.claims.iter().map(|claim| match claim.split_once('=') {
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
             None => {
@@ -57,8 +57,9 @@ impl Options {
             }
         });
         let claims = claims.collect::<Result<_, _>>()?;
-        let identity =
-            |subject: &String| Identity { subject: subject.clone(), claims, binding: Arc::from("option") };
+        let identity = |subject: &String| {
+            Arc::new(Identity { subject: subject.clone(), claims, binding: Arc::from("option") })
+        };
         Ok(self.subject.as_ref().map(identity))
     }
 }

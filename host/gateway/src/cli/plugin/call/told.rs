@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use witgate_proxy::pipeline::plugin::{
-    Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
+    Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome, ValuePart,
 };
 
 /// Answer of `authentication`.
@@ -69,7 +69,35 @@ fn change(change: &HeaderChange) -> String {
         HeaderChange::Set(header) => format!("set {}: {}", header.name, text(&header.value)),
         HeaderChange::Append(header) => format!("append {}: {}", header.name, text(&header.value)),
         HeaderChange::Remove(name) => format!("remove {name}"),
+        HeaderChange::SetComposed(header) => format!("set {}: {}", header.name, composed(&header.value)),
+        HeaderChange::AppendComposed(header) => {
+            format!("append {}: {}", header.name, composed(&header.value))
+        }
     }
+}
+
+/// The parts of a value, in the words of the plugin `headers`.
+fn composed(parts: &[ValuePart]) -> String {
+    let word = |part: &ValuePart| match part {
+        ValuePart::Text(bytes) => text(bytes),
+        ValuePart::Method => "{method}".to_owned(),
+        ValuePart::Path => "{path}".to_owned(),
+        ValuePart::Query => "{query}".to_owned(),
+        ValuePart::Authority => "{authority}".to_owned(),
+        ValuePart::Scheme => "{scheme}".to_owned(),
+        ValuePart::OriginalPath => "{original_path}".to_owned(),
+        ValuePart::ClientAddress => "{client.address}".to_owned(),
+        ValuePart::Route => "{route}".to_owned(),
+        ValuePart::PathParameter(name) => format!("{{parameter.{name}}}"),
+        ValuePart::RequestHeader(name) => format!("{{header.{name}}}"),
+        ValuePart::RequestId => "{request.id}".to_owned(),
+        ValuePart::TraceParent => "{trace_parent}".to_owned(),
+        ValuePart::Subject => "{identity.subject}".to_owned(),
+        ValuePart::Claim(name) => format!("{{claim.{name}}}"),
+        ValuePart::Status => "{status}".to_owned(),
+        ValuePart::ResponseHeader(name) => format!("{{response_header.{name}}}"),
+    };
+    parts.iter().map(word).collect()
 }
 
 fn input(input: &Input) -> String {

@@ -1,0 +1,89 @@
+//! Header values that are put together for each request: text, and parts of the request and its response.
+//!
+//! The native filter `headers` is configured with them, and plugins answer with them. A plugin's answer that would be
+//! another for every caller ("set `x-caller` to the subject") is so the same for all, and a remembered one serves them all:
+//! no call is made for what only moves a part of a request into a header.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::head::RequestHead;
+
+/// A part of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    Text(Bytes),
+    Method,
+    Path,
+    Query,
+    Authority,
+    Scheme,
+    OriginalPath,
+    ClientAddress,
+    Route,
+    PathParameter(Box<str>),
+    RequestHeader(HeaderName),
+    RequestId,
+    TraceParent,
+    Subject,
+    Claim(Box<str>),
+    Status,
+    ResponseHeader(HeaderName),
+}
+
+/// What values are put together from.
+pub(crate) struct Seen<'a> {
+    /// The request.
+    pub(crate) head: &'a RequestHead,
+    /// The response, once there is one.
+    pub(crate) response: Option<(StatusCode, &'a HeaderMap)>,
+}
+
+impl Seen<'_> {
+    /// A value of at most so many bytes. None if a part is not there, or if what comes out is no header value (RFC 9110
+    /// section 5.5): it has control bytes, or begins or ends with white space.
+    pub(crate) fn value(&self, parts: &[Part], longest: usize) -> Option<HeaderValue> {
+        let mut value = Vec::with_capacity(64);
+        for part in parts {
+            self.write(part, &mut value)?;
+            if value.len() > longest {
+                return None;
+            }
+        }
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let bounded = !is_blank(value.first()) && !is_blank(value.last());
+        bounded.then(|| HeaderValue::from_bytes(&value).ok())?
+    }
+
+    /// Writes one part; none if it is not there.
+    fn write(&self, part: &Part, value: &mut Vec<u8>) -> Option<()> {
+        let head = self.head;
+        let identity = head.identity.as_deref();
+        let bytes = match part {
+            Part::Text(text) => text,
+            Part::Method => head.method.as_str().as_bytes(),
+            Part::Path => head.path().as_bytes(),
+            Part::Query => head.query()?.as_bytes(),
+            Part::Authority => head.authority.as_bytes(),
+            Part::Scheme => head.scheme.as_str().as_bytes(),
+            Part::OriginalPath => head.received_target.path().as_bytes(),
+            Part::ClientAddress => return write!(value, "{}", head.client.address).ok(),
+            Part::Route => head.route.as_bytes(),
+            Part::PathParameter(wanted) => {
+                let found = head.parameters.iter().find(|(name, _)| **name == **wanted);
+                found.map(|(_, parameter)| parameter.as_bytes())?
+            }
+            Part::RequestHeader(name) => head.headers.get(name)?.as_bytes(),
+            Part::RequestId => head.request_id.as_bytes(),
+            Part::TraceParent => &head.trace.traceparent_text(),
+            Part::Subject => identity?.subject.as_bytes(),
+            Part::Claim(name) => identity?.claim(name)?.as_bytes(),
+            Part::Status => self.response.as_ref()?.0.as_str().as_bytes(),
+            Part::ResponseHeader(name) => self.response?.1.get(name)?.as_bytes(),
+        };
+        value.extend_from_slice(bytes);
+        Some(())
+    }
+}
