@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::origin;
-use crate::tokens::Tokens;
+use crate::tokens::{FRESH_PER_SECOND, Tokens};
 
 /// A closed loop: the next request is sent when an answer is there.
 #[derive(Clone)]
@@ -81,7 +81,12 @@ impl Load {
         match self {
             Load::KeepAlive { tls, path, script, headers } => {
                 let url = format!("{}://{address}{path}", if *tls { "https" } else { "http" });
-                tools::wrk(&url, script.file(seconds)?.as_deref(), *headers, seconds)
+                let done = tools::wrk(&url, script.file(seconds)?.as_deref(), *headers, seconds)?;
+                if let Script::FreshTokens(_) = script {
+                    let tokens = FRESH_PER_SECOND as u64 * u64::from(seconds);
+                    ensure!(done.requests < tokens, "the tokens were used up, so that not all were fresh");
+                }
+                Ok(done)
             }
             Load::Http2 => tools::h2load(address, None, seconds),
             Load::Grpc { body } => tools::h2load(address, Some(body), seconds),
