@@ -1,6 +1,7 @@
 //! Components, and the runtime that makes plugins of them.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use witgate_config::{Config, Problem, Problems};
 use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
@@ -14,28 +15,47 @@ use super::library::{Asked, Loader, Refused};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
 /// are read from the first configuration and do not change by a reload.
+///
+/// It is made with the first component. A gateway without plugins has no use for its threads and the address space of its
+/// instances, which take as long to set up as all the rest.
 pub(crate) struct Components {
-    runtime: Runtime,
+    telemetry: Arc<Telemetry>,
+    cores: usize,
+    cache: Option<PathBuf>,
+    on_revert: OnRevert,
+    made: OnceLock<Result<Runtime, String>>,
 }
 
 impl Components {
     /// The runtime for a configuration. Reversions are asked for by `handle`; without one nothing is ever in service.
-    ///
-    /// # Errors
-    /// The machine lacks what the runtime needs.
-    pub(crate) fn new(
-        config: &Config,
-        telemetry: &Arc<Telemetry>,
-        handle: Option<Handle>,
-    ) -> Result<Components, Problem> {
-        let options = RuntimeOptions {
+    pub(crate) fn new(config: &Config, telemetry: &Arc<Telemetry>, handle: Option<Handle>) -> Components {
+        Components {
+            telemetry: Arc::clone(telemetry),
             cores: config.gateway.workers,
-            instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
             on_revert: on_revert(handle),
+            made: OnceLock::new(),
+        }
+    }
+
+    /// The runtime.
+    ///
+    /// # Errors
+    /// The machine lacks what it needs.
+    fn runtime(&self) -> Result<&Runtime, Refusal> {
+        let make = || {
+            let options = RuntimeOptions {
+                cores: self.cores,
+                instances: INSTANCES,
+                cache: self.cache.clone(),
+                on_revert: Arc::clone(&self.on_revert),
+            };
+            Runtime::new(options, &self.telemetry).map_err(|error| error.to_string())
         };
-        let runtime = Runtime::new(options, telemetry).map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Components { runtime })
+        self.made.get_or_init(make).as_ref().map_err(|error| Refusal {
+            reason: Reason::Compile,
+            problems: vec![Problem::new(error.as_str())],
+        })
     }
 
     /// All there is to know about a component, its settings' schema included.
@@ -43,7 +63,7 @@ impl Components {
     /// # Errors
     /// Why no gateway would take it.
     pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
-        self.runtime.inspect(bytes)
+        self.runtime()?.inspect(bytes)
     }
 }
 
@@ -62,7 +82,7 @@ impl Loader for Components {
     type Component = Component;
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, Problems> {
-        self.runtime.compile(bytes).map_err(|refusal| refusal.problems)
+        self.runtime().and_then(|runtime| runtime.compile(bytes)).map_err(|refusal| refusal.problems)
     }
 
     fn contracts(&self, component: &Component) -> Contracts {
@@ -71,7 +91,7 @@ impl Loader for Components {
 
     fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused> {
         let order = Order { name: asked.name, binding: asked.binding, plugin: asked.plugin };
-        match self.runtime.prepare(component, &order) {
+        match self.runtime().and_then(|runtime| runtime.prepare(component, &order)) {
             Ok(plugin) => Ok(plugin),
             Err(refusal) if refusal.reason == Reason::Settings => Err(Refused::Settings(refusal.problems)),
             Err(refusal) => Err(Refused::Component(refusal.problems)),

@@ -78,8 +78,7 @@ pub(crate) struct Built {
 pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let reading = source.read()?;
     let telemetry = Telemetry::new();
-    let components = Components::new(&reading.config, &telemetry, None)
-        .map_err(|problem| reading.refusal(Exit::Failure, vec![problem]))?;
+    let components = Components::new(&reading.config, &telemetry, None);
     let (draft, snapshot) = build(&Library::new(components), &reading, false, None)?;
     Ok(Built { snapshot, reservations: draft.reservations() })
 }
@@ -98,13 +97,11 @@ pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal
 /// Looks at a component as a gateway would, without any configuration.
 ///
 /// # Errors
-/// The runtime cannot start; inside, why no gateway would take the component.
+/// Nothing was looked at; inside, why no gateway would take the component.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::Refusal>, Failure> {
     let config = witgate_config::proxy_config("127.0.0.1:0", "127.0.0.1:1")
         .map_err(|_| Failure::new(Exit::Failure, "the empty configuration is refused"))?;
-    let components = Components::new(&config, &Telemetry::new(), None)
-        .map_err(|problem| Failure::new(Exit::Failure, problem.message))?;
-    Ok(components.inspect(bytes))
+    Ok(Components::new(&config, &Telemetry::new(), None).inspect(bytes))
 }
 
 /// Runs a gateway until it has drained.
@@ -146,8 +143,7 @@ impl Control {
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
         let reading = source.read()?;
-        let components = Components::new(&reading.config, &telemetry, Some(handle.clone()))
-            .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
+        let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
         let mut library = Library::new(components);
         let (draft, snapshot) = build(&library, &reading, false, None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
