@@ -203,6 +203,16 @@ impl Gateway {
         pages * rustix::param::page_size() as u64
     }
 
+    /// The names of its threads.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("a live process");
+        // One may end meanwhile.
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            Some(std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?.trim_end().to_owned())
+        };
+        tasks.filter_map(name).collect()
+    }
+
     /// All it wrote to its standard output and error.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("output")).unwrap_or_default()

@@ -34,6 +34,23 @@ async fn marking_origin() -> Origin {
 }
 
 #[tokio::test]
+async fn the_first_plugin_may_come_with_a_reload_and_its_runtime_comes_with_it() {
+    let origin = marking_origin().await;
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let with_plugin = config(&origin);
+    let without = with_plugin.replace(MARKED, "").replace("plugins = [\"mark\"]", "");
+    let gateway = Gateway::start(scratch, &without).await;
+    let compiles = || gateway.threads().iter().any(|name| name == "witgate-compile");
+    assert_eq!(gateway.client().await.get("/", &[]).await.text(), "");
+    assert!(!compiles(), "{:?}", gateway.threads());
+
+    gateway.reconfigure(&Gateway::completed(&with_plugin)).await;
+    assert_eq!(gateway.client().await.get("/", &[]).await.text(), "one");
+    assert!(compiles(), "{:?}", gateway.threads());
+}
+
+#[tokio::test]
 async fn two_hundred_swaps_under_load_lose_nothing_and_mix_nothing() {
     const SWAPS: usize = 200;
     let (one, two) = (guest("mark-one"), guest("mark-two"));

@@ -13,6 +13,10 @@ pub(crate) struct Template {
 impl Template {
     /// Parses `text {placeholder} text`. Two braces stand for one.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // RFC 9110 section 5.5: of the control bytes, only TAB may stand in a value.
+        if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err("a header value must not have control characters".to_owned());
+        }
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(place) = rest.find(['{', '}']) {
             plain.push_str(&rest[..place]);
@@ -35,10 +39,6 @@ impl Template {
             rest = after;
         }
         plain.push_str(rest);
-        // RFC 9110 section 5.5: of the control bytes, only TAB may stand in a value.
-        if plain.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-            return Err("a header value must not have control characters".to_owned());
-        }
         if !plain.is_empty() {
             parts.push(ValuePart::text(plain));
         }

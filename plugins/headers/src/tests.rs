@@ -139,12 +139,13 @@ fn only_what_is_renamed_is_declared() {
 #[test]
 fn every_bad_template_is_reported_at_its_place() {
     let problems = test::configure::<Headers>(
-        r#"{ "request": { "set": { "a": "{nobody}", "b": "{open" }, "append": { "c": "{status}" } } }"#,
+        r#"{ "request": { "set": { "a": "{nobody}", "b": "{open" }, "append": { "c": "{status}", "d": "a\n{path}" } } }"#,
     )
     .err()
-    .expect("three problems");
+    .expect("four problems");
     let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/request/set/a", "/request/set/b", "/request/append/c"]);
+    let expected = ["/request/set/a", "/request/set/b", "/request/append/d", "/request/append/c"];
+    assert_eq!(pointers, expected);
     let problems = test::configure::<Headers>(r#"{ "response": { "set": { "bad name": "x" } } }"#);
     assert!(problems.err().expect("not a token")[0].message.contains("not a header name"));
 }

@@ -10,9 +10,19 @@
 //! | a call that need not wait is over at once, without a boxed future; instances are moved as pointers; one reading of the clock fewer; keys and messages of the crypto import are not copied out of the guest | 0.81 | 0.91 |
 //! | guests compiled for speed instead of size: 1.13 times as large | | 0.86 |
 //!
-//! Of what remains a third is the guest, and a third is wasmtime lowering the head and lifting the answer. The calls
-//! into the guest's allocator, one for each string, are part of both; only another shape of the contract (the head as
-//! one list of bytes) would save them.
+//! Under load, four plugins with fresh tokens took this much CPU a request, as a ratio to nginx in the same round (5 and 7
+//! rounds, not the trained build; nginx does not know of the plugins):
+//!
+//! | change | before | after |
+//! |---|---|---|
+//! | the plugin headers answers with composed values, so that its answer is remembered for all callers; what a function does not look at is none instead of an empty string, which wasmtime asks the guest's allocator for; jwt names the one header it looks at | 1.81 | 1.69 |
+//! | claims in a list, the HMAC key prepared once, the identity shared, hashes of remembered answers apart | 1.69 | 1.59 |
+//!
+//! Tried in vain: letting other requests go first before the response is sent (no gain), and also before forwarding if
+//! no call was made (within noise with remembered answers, dearer without plugins).
+//!
+//! Of what remains of the one call that is made, half is the guest (base64, JSON and its allocator, nothing of it large),
+//! the rest is spread over wasmtime's way in and out, the host's HMAC, and the bookkeeping of a call.
 
 pub(crate) mod authentication;
 pub(crate) mod rate_limiting;

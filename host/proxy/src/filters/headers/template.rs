@@ -22,6 +22,7 @@ impl Template {
     /// # Errors
     /// What is wrong, as a sentence.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        HeaderValue::from_bytes(text.as_bytes()).map_err(|_| "it has a control character")?;
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
             let (before, from) = rest.split_at(at);
@@ -41,7 +42,6 @@ impl Template {
             rest = after;
         }
         plain.push_str(rest);
-        HeaderValue::from_bytes(plain.as_bytes()).map_err(|_| "it has a control character")?;
         parts.push(Part::Text(plain.into()));
         Ok(Template { parts })
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn malformed_templates_are_refused() {
-        for text in ["{", "}", "{nothing}", "a{path", "a\nb", "{header.a b}"] {
+        for text in ["{", "}", "{nothing}", "a{path", "a\nb", "a\n{path}", "{header.a b}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }
