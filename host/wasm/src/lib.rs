@@ -41,7 +41,6 @@ mod load;
 pub mod meter;
 mod plugin;
 mod pool;
-mod priority;
 mod quarantine;
 pub mod refusal;
 mod revert;
