@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::head::RequestHead;
+use crate::protocol::http1::field;
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +53,10 @@ impl Seen<'_> {
                 return None;
             }
         }
-        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        let bounded = !is_blank(value.first()) && !is_blank(value.last());
-        bounded.then(|| HeaderValue::from_bytes(&value).ok())?
+        if field::trimmed(&value).len() < value.len() {
+            return None;
+        }
+        HeaderValue::from_bytes(&value).ok()
     }
 
     /// Writes one part; none if it is not there.

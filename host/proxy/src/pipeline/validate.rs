@@ -12,6 +12,7 @@ use witgate_config::model::Gateway;
 use crate::body::Body;
 use crate::composed::{Part, Seen};
 use crate::pipeline::plugin::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
+use crate::protocol::http1::field;
 use crate::protocol::path;
 
 /// Fields a section may hold after a plugin's edits.
@@ -250,8 +251,7 @@ pub(super) fn target(target: &str, gateway: &Gateway) -> Result<PathAndQuery, In
 
 /// The value of a header the gateway itself writes on a plugin's word.
 pub(super) fn value(value: Bytes) -> Result<HeaderValue, Invalid> {
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    if blank(value.first()) || blank(value.last()) {
+    if field::trimmed(&value).len() < value.len() {
         return Err(Invalid::new("a header value begins or ends with white space"));
     }
     HeaderValue::from_maybe_shared(value).map_err(|_| Invalid::new("a header value contains control bytes"))
