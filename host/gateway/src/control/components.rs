@@ -1,7 +1,6 @@
 //! Components, and the runtime that makes plugins of them.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use witgate_config::{Config, Problem, Problems};
 use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
@@ -19,23 +18,24 @@ use super::library::{Asked, Loader, Refused};
 /// It is made with the first component. A gateway without plugins has no use for its threads and the address space of its
 /// instances, which take as long to set up as all the rest.
 pub(crate) struct Components {
-    telemetry: Arc<Telemetry>,
-    cores: usize,
-    cache: Option<PathBuf>,
-    on_revert: OnRevert,
-    made: OnceLock<Result<Runtime, String>>,
+    runtime: LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>,
 }
+
+/// A runtime, or what the machine lacks for one.
+type Made = Result<Runtime, String>;
 
 impl Components {
     /// The runtime for a configuration. Reversions are asked for by `handle`; without one nothing is ever in service.
     pub(crate) fn new(config: &Config, telemetry: &Arc<Telemetry>, handle: Option<Handle>) -> Components {
-        Components {
-            telemetry: Arc::clone(telemetry),
+        let options = RuntimeOptions {
             cores: config.gateway.workers,
+            instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
             on_revert: on_revert(handle),
-            made: OnceLock::new(),
-        }
+        };
+        let telemetry = Arc::clone(telemetry);
+        let make = move || Runtime::new(options, &telemetry).map_err(|error| error.to_string());
+        Components { runtime: LazyLock::new(Box::new(make)) }
     }
 
     /// The runtime.
@@ -43,16 +43,7 @@ impl Components {
     /// # Errors
     /// The machine lacks what it needs.
     fn runtime(&self) -> Result<&Runtime, Refusal> {
-        let make = || {
-            let options = RuntimeOptions {
-                cores: self.cores,
-                instances: INSTANCES,
-                cache: self.cache.clone(),
-                on_revert: Arc::clone(&self.on_revert),
-            };
-            Runtime::new(options, &self.telemetry).map_err(|error| error.to_string())
-        };
-        self.made.get_or_init(make).as_ref().map_err(|error| Refusal {
+        self.runtime.as_ref().map_err(|error| Refusal {
             reason: Reason::Compile,
             problems: vec![Problem::new(error.as_str())],
         })
