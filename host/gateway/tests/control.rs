@@ -301,9 +301,11 @@ async fn an_endpoint_is_drained_and_weighed_without_a_reload() {
 
 #[tokio::test]
 async fn upstreams_are_shown_as_they_stand() {
-    let (origin, gone) = (Origin::named("one").await, Origin::named("two").await);
-    let (address, dead) = (origin.address(), gone.address());
-    drop(gone);
+    let origin = Origin::named("one").await;
+    // Bound and not listening: it refuses connections, and nobody else can be given its port.
+    let refusing = tokio::net::TcpSocket::new_v4().expect("a socket");
+    refusing.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let (address, dead) = (origin.address(), refusing.local_addr().expect("it is bound"));
     let upstream = format!(
         "[[routes]]\npath = \"/*\"\nupstream = \"api\"\n[upstreams.api]\nendpoints = [\"{address}\", \"{dead}\"]\n\
          health = {{ interval = \"50ms\", tcp = {{}} }}\n"
