@@ -34,12 +34,8 @@ pub enum Body {
 
 impl Body {
     /// Wraps any other body.
-    pub fn wrap<B>(body: B) -> Self
-    where
-        B: HttpBody<Data = Bytes> + 'static,
-        B::Error: Into<BodyError>,
-    {
-        Body::Boxed(Box::pin(http_body_util::BodyExt::map_err(body, Into::into)))
+    pub fn wrap(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Body::Boxed(Box::pin(body))
     }
 }
 

@@ -161,7 +161,9 @@ impl Router {
         question: &Question<'q>,
         visitor: &mut tree::Visitor<'_, 'r, 'q, Leaf>,
     ) -> ControlFlow<()> {
-        let wildcard = question.host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        let parent = || question.host.split_once('.').map(|(_, parent)| parent);
+        let wildcard = if self.wildcards.is_empty() { None } else { parent() };
+        let wildcard = wildcard.and_then(|parent| self.wildcards.get(parent));
         let trees = [self.hosts.get(question.host), wildcard, Some(&self.any)];
         trees.into_iter().flatten().try_for_each(|tree| tree.visit(question.path, visitor))
     }

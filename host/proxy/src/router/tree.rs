@@ -86,13 +86,22 @@ impl<T> Node<T> {
         match rest {
             None => offer(&self.exact, captured, visitor)?,
             Some(rest) => {
-                self.descend(rest, captured, visitor)?;
-                captured.push(rest);
-                offer(&self.tail, captured, visitor)?;
-                captured.pop();
+                if !self.is_last() {
+                    self.descend(rest, captured, visitor)?;
+                }
+                if self.tail.is_some() {
+                    captured.push(rest);
+                    offer(&self.tail, captured, visitor)?;
+                    captured.pop();
+                }
             }
         }
         offer(&self.prefix, captured, visitor)
+    }
+
+    /// Whether no pattern tells what a further segment is.
+    fn is_last(&self) -> bool {
+        self.literals.is_empty() && self.parameter.is_none()
     }
 
     fn descend<'t, 'p>(
