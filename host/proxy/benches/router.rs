@@ -35,7 +35,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
     let target = PathAndQuery::try_from(target).expect("a target");
     RequestHead {
         method: Method::GET,
-        received_target: target.clone(),
+        received_target: None,
         target,
         upstream_target: None,
         upstream_method: None,

@@ -70,7 +70,7 @@ impl Seen<'_> {
             Part::Query => head.query()?.as_bytes(),
             Part::Authority => head.authority.as_bytes(),
             Part::Scheme => head.scheme.as_str().as_bytes(),
-            Part::OriginalPath => head.received_target.path().as_bytes(),
+            Part::OriginalPath => head.received_target().path().as_bytes(),
             Part::ClientAddress => return write!(value, "{}", head.client.address).ok(),
             Part::Route => head.route.as_bytes(),
             Part::PathParameter(wanted) => {

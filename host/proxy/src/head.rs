@@ -18,8 +18,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The one normalised path and query that router, filters and plugins see.
     pub target: PathAndQuery,
-    /// The path and query as the client sent them.
-    pub received_target: PathAndQuery,
+    /// The path and query as the client sent them, where `target` is another.
+    pub received_target: Option<PathAndQuery>,
     /// What the upstream is to see in place of `target`; set by route rewrites and plugins, normalised again.
     pub upstream_target: Option<PathAndQuery>,
     /// The method the upstream is to see in place of `method`; set by plugins, validated.
@@ -55,6 +55,11 @@ impl RequestHead {
     /// The query, without `?`.
     pub fn query(&self) -> Option<&str> {
         self.target.query()
+    }
+
+    /// The path and query as the client sent them.
+    pub fn received_target(&self) -> &PathAndQuery {
+        self.received_target.as_ref().unwrap_or(&self.target)
     }
 
     /// The authority without port.

@@ -33,6 +33,7 @@ pub mod protocol;
 pub mod router;
 pub mod serve;
 pub mod snapshot;
+pub(crate) mod tcp;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;

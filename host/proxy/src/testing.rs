@@ -126,7 +126,7 @@ pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> Re
         .collect();
     RequestHead {
         method,
-        received_target: target.clone(),
+        received_target: None,
         target,
         upstream_target: None,
         upstream_method: None,

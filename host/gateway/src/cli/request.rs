@@ -30,7 +30,7 @@ pub(super) fn head(
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     RequestHead {
         method,
-        received_target: target.clone(),
+        received_target: None,
         target,
         upstream_target: None,
         upstream_method: None,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::LocalSet;
 
 use super::accept;
 use super::door::{Door, Generation, Place};
@@ -16,7 +16,7 @@ use super::plane::Plane;
 
 /// Task polls between two looks at sockets and timers. Tokio's default is 61; a plugin may spin up to its CPU budget
 /// in each poll, and then everyone else's timers wait for so many budgets.
-const EVENT_INTERVAL: u32 = 8;
+const EVENT_INTERVAL: u32 = 61;
 
 /// What a core is told.
 pub(crate) enum Order {
@@ -102,12 +102,25 @@ pub(crate) fn start(
     plane: Arc<Plane>,
     orders: UnboundedReceiver<Order>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
-    std::thread::Builder::new().name(format!("witgate-core-{index}")).spawn(move || {
-        let local = LocalSet::new();
-        local.block_on(&runtime, run(Rc::new(Core { index, plane }), orders));
-    })
+    let (told, built) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("witgate-core-{index}")).spawn(move || {
+        // A runtime of local tasks belongs to the thread that made it.
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .build_local(LocalOptions::default());
+        let (runtime, result) = match runtime {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Whoever starts a core waits for this.
+        let _ = told.send(result);
+        if let Some(runtime) = runtime {
+            runtime.block_on(run(Rc::new(Core { index, plane }), orders));
+        }
+    })?;
+    built.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    Ok(thread)
 }
 
 async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<Order>) {

@@ -24,6 +24,7 @@ use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
 use crate::snapshot::Snapshot;
+use crate::tcp::Tcp;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{LastSeries, OpenConnection};
 
@@ -167,6 +168,7 @@ pub(crate) fn spawn(
             _counted: core.plane.telemetry.metrics().connection(&generation.name),
         };
         socket::prepare(&stream);
+        let stream = Tcp::new(stream);
         let mut connection = Connection::new(
             generation.name.clone(),
             peer,
@@ -186,7 +188,7 @@ pub(crate) fn spawn(
 async fn serve_tls(
     core: &Core,
     mut connection: Connection,
-    stream: TcpStream,
+    stream: Tcp,
     tls: &Tls,
     generation: &Arc<Generation>,
 ) {
@@ -205,12 +207,7 @@ async fn serve_tls(
     }
 }
 
-async fn serve_cleartext(
-    core: &Core,
-    connection: Connection,
-    mut stream: TcpStream,
-    generation: &Arc<Generation>,
-) {
+async fn serve_cleartext(core: &Core, connection: Connection, mut stream: Tcp, generation: &Arc<Generation>) {
     let connection = Rc::new(connection);
     let mut arrived = BytesMut::new();
     let spoken = match generation.config.http2 {

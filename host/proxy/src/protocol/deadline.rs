@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     since: Option<Instant>,
+    /// Who is woken, where that is always the same task.
+    owner: Option<Waker>,
 }
 
 impl Deadline {
@@ -30,6 +32,19 @@ impl Deadline {
             }
             timer.as_mut().reset(until);
         }
+    }
+
+    /// The same, for the one task that asks again and again: the timer is told once whom to wake, and then only looked at.
+    pub(crate) fn poll_by_owner(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        if let (Some(timer), Some(owner)) = (&self.timer, &self.owner)
+            && owner.will_wake(context.waker())
+            && timer.deadline() <= until
+            && !timer.is_elapsed()
+        {
+            return Poll::Pending;
+        }
+        self.owner = Some(context.waker().clone());
+        self.poll(until, context)
     }
 
     /// A result of writing; an error once a client has made it wait for so long.

@@ -62,7 +62,7 @@ impl Refusal {
         let head = RequestHead {
             method,
             target: PathAndQuery::from_static("/"),
-            received_target: PathAndQuery::from_static("/"),
+            received_target: None,
             upstream_target: None,
             upstream_method: None,
             authority: "".into(),
@@ -154,7 +154,7 @@ fn head(
         check_sizes(connection, request)?;
         check_values(request.headers())?;
     }
-    let census = Census::take(request.headers(), gateway.underscores_in_headers)?;
+    let census = Census::take(request.headers(), snapshot)?;
     if census.framing {
         check_framing(request.headers())?;
     }
@@ -170,8 +170,10 @@ fn head(
     if request.version() == Version::HTTP_2 && upgrade.is_some() {
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
-    for (name, _) in &snapshot.identity_headers {
-        headers.remove(name);
+    if census.identity {
+        for (name, _) in &snapshot.identity_headers {
+            headers.remove(name);
+        }
     }
     headers.remove(header::HOST);
     if census.expect {
@@ -259,14 +261,18 @@ struct Census {
     cookies: usize,
     /// Fields that only a trusted proxy may say.
     forwarded: bool,
+    /// Fields that only the gateway may say.
+    identity: bool,
 }
 
 impl Census {
     /// # Errors
     /// `BadRequest` where a name has an underscore.
-    fn take(headers: &HeaderMap, underscores: bool) -> Result<Census, Fault> {
+    fn take(headers: &HeaderMap, snapshot: &Snapshot) -> Result<Census, Fault> {
+        let underscores = snapshot.config.gateway.underscores_in_headers;
         let mut census = Census::default();
         for name in headers.keys() {
+            census.identity |= snapshot.identity_headers.iter().any(|(own, _)| own == name);
             match *name {
                 header::HOST | header::USER_AGENT | header::ACCEPT => {}
                 header::CONTENT_LENGTH => census.framing = true,
@@ -327,24 +333,28 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The path and query as received, and in their one form.
-fn target(request: &Request<Body>, slashes: EncodedSlashes) -> Result<(PathAndQuery, PathAndQuery), Fault> {
+/// The path and query as received, where that is not their one form, and in that form. The request has none any more.
+fn target(
+    request: &mut Request<Body>,
+    slashes: EncodedSlashes,
+) -> Result<(Option<PathAndQuery>, PathAndQuery), Fault> {
     if request.method() == Method::CONNECT {
         return Err(bad("CONNECT is not served: this is no forward proxy"));
     }
-    let received = match request.uri().path_and_query() {
-        Some(received) => received.clone(),
-        None => PathAndQuery::from_static("/"),
-    };
+    let root = || PathAndQuery::from_static("/");
+    let received = std::mem::take(request.uri_mut()).into_parts().path_and_query.unwrap_or_else(root);
     if received.as_str() == "*" {
         if request.method() != Method::OPTIONS {
             return Err(bad("only OPTIONS may ask about `*`"));
         }
         // OPTIONS about the server as a whole is a question to this server: it is routed like the root.
-        return Ok((received, PathAndQuery::from_static("/")));
+        return Ok((Some(received), root()));
     }
-    let target = path::normalise_parsed(&received, slashes)?;
-    Ok((received, target))
+    if path::is_normal(&received) {
+        return Ok((None, received));
+    }
+    let target = path::normalise(received.as_str(), slashes)?;
+    Ok((Some(received), target))
 }
 
 /// Headers that speak to the next hop only, whatever `Connection` says (RFC 9110 section 7.6.1).

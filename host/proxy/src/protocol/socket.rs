@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::tcp::Tcp;
+
 /// Silence before the kernel asks whether a client is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 
@@ -50,15 +52,15 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     }
 }
 
-impl Transport for TcpStream {
+impl Transport for Tcp {
     fn socket(&self) -> &TcpStream {
-        self
+        self.get_ref()
     }
 }
 
-impl Transport for TlsStream<TcpStream> {
+impl Transport for TlsStream<Tcp> {
     fn socket(&self) -> &TcpStream {
-        self.get_ref().0
+        self.get_ref().0.get_ref()
     }
 }
 

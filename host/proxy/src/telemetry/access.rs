@@ -200,9 +200,9 @@ struct CallFields<'a> {
 impl<'a> Fields<'a> {
     fn of(story: &'a Story) -> Self {
         let head = &*story.head;
-        let received = head.received_target.path();
+        let received = head.received_target().path();
         let upstream = head.upstream_target.as_ref().map(PathAndQuery::path);
-        let query = head.received_target.query().filter(|_| story.access_log.query);
+        let query = head.received_target().query().filter(|_| story.access_log.query);
         Fields {
             time: timestamp::rfc3339(story.ended),
             listener: &story.listener,

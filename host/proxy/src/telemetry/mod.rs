@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -44,6 +44,9 @@ pub struct Telemetry {
     metrics: Metrics,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
+    /// Whether there is an access log, and whether spans are exported: asked once a request, so in the cheapest way.
+    wants_lines: AtomicBool,
+    wants_spans: AtomicBool,
     access_dropped: Counter,
     exporter: ArcSwapOption<Exporter>,
     spans: Arc<SpanCounters>,
@@ -67,6 +70,8 @@ impl Telemetry {
             metrics: Metrics::default(),
             snapshot: Arc::default(),
             access: ArcSwapOption::empty(),
+            wants_lines: AtomicBool::new(false),
+            wants_spans: AtomicBool::new(false),
             access_dropped: Counter::default(),
             exporter: ArcSwapOption::empty(),
             spans: Arc::default(),
@@ -89,6 +94,8 @@ impl Telemetry {
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
         self.follow_exporter(config.otlp.as_ref());
+        self.wants_lines.store(self.access.load().is_some(), Ordering::Relaxed);
+        self.wants_spans.store(self.exporter.load().is_some(), Ordering::Relaxed);
         for warning in snapshot.warnings() {
             self.log(LogLevel::Warn, warning, &[]);
         }
@@ -181,12 +188,12 @@ impl Telemetry {
 
     /// Whether there is an access log.
     pub(crate) fn wants_lines(&self) -> bool {
-        self.access.load().is_some()
+        self.wants_lines.load(Ordering::Relaxed)
     }
 
     /// Whether spans are exported.
     pub(crate) fn wants_spans(&self) -> bool {
-        self.exporter.load().is_some()
+        self.wants_spans.load(Ordering::Relaxed)
     }
 
     /// Hands the notes about a request to whoever wants them.

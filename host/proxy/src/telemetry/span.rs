@@ -102,7 +102,7 @@ fn server(story: &Story, clock: &Clock) -> Span {
     };
     let mut attributes = vec![
         text("http.request.method", head.method.as_str()),
-        text("url.path", head.received_target.path()),
+        text("url.path", head.received_target().path()),
         text("url.scheme", head.scheme.as_str()),
         text("server.address", head.host()),
         text("client.address", &head.client.address.to_string()),

@@ -19,6 +19,7 @@ use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
 use crate::fault::{Fault, FaultKind};
+use crate::tcp::Tcp;
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -70,14 +71,14 @@ pub(super) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fa
     }
 }
 
-async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<TcpStream> {
+async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<Tcp> {
     let addresses = resolve(&endpoint.host, port).await?;
     let stream = match addresses.as_slice() {
         [address] => TcpStream::connect(address).await?,
         addresses => connect_any(addresses).await?,
     };
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Tcp::new(stream))
 }
 
 /// The first address that accepts. Each has a head start over the next, which begins at once when one fails.
@@ -102,7 +103,7 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 async fn shake_hands(
-    stream: TcpStream,
+    stream: Tcp,
     destination: &Destination<'_>,
     tls: &Arc<ClientConfig>,
 ) -> Result<Transport, Fault> {

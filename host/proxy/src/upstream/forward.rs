@@ -32,12 +32,11 @@ use crate::protocol::upgrade::Side;
 /// # Errors
 /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
 pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
-    let name = exchange.upstream.clone().ok_or_else(|| internal("no stage chose an upstream"))?;
+    let name = exchange.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
     let upstream =
-        exchange.snapshot.upstreams.get(&name).ok_or_else(|| internal("the upstream does not exist"))?;
-    let head = exchange.head.clone();
-    let route = exchange.route.clone();
-    let forward = match route.as_ref().map(|route| &route.config.action) {
+        exchange.snapshot.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
+    let head = &*exchange.head;
+    let forward = match exchange.route.as_ref().map(|route| &route.config.action) {
         Some(Action::Forward(forward)) => Some(forward),
         _ => None,
     };
@@ -90,8 +89,9 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     {
         exchange.response_headers.append(SET_COOKIE, cookie);
     }
-    let name = notes.instead.unwrap_or(name);
-    exchange.record.endpoint = notes.endpoint.map(|endpoint| (name, endpoint));
+    let instead = notes.instead;
+    exchange.record.endpoint =
+        notes.endpoint.map(|endpoint| (instead.unwrap_or_else(|| name.clone()), endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
     exchange.upstream_side = notes.switched.map(Side::Switched);

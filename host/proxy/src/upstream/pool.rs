@@ -153,18 +153,25 @@ fn give_back_http1(
     mut connection: Box<Http1>,
     now: Instant,
 ) {
-    match upstream.limit.next(&core(), endpoint.id, &mut connection.overtakes) {
-        Next::Close => {}
-        Next::HandOver(id) => reserve(id, Connection::Http1(connection)),
-        Next::Keep => POOL.with_borrow_mut(|pool| {
-            pool.sweep_from_now_on();
-            let shelf = pool.shelf(upstream, endpoint);
-            shelf.idle.push_back(Idle { connection, since: now });
-            if shelf.idle.len() > upstream.config.idle_connections {
-                shelf.idle.pop_front();
+    let closed = POOL.with_borrow_mut(|pool| {
+        match upstream.limit.next(&pool.core, endpoint.id, &mut connection.overtakes) {
+            Next::Close => return Some(connection),
+            Next::HandOver(id) => {
+                pool.reserved.insert(id, Connection::Http1(connection));
             }
-        }),
-    }
+            Next::Keep => {
+                pool.sweep_from_now_on();
+                let shelf = pool.shelf(upstream, endpoint);
+                shelf.idle.push_back(Idle { connection, since: now });
+                if shelf.idle.len() > upstream.config.idle_connections {
+                    return shelf.idle.pop_front().map(|oldest| oldest.connection);
+                }
+            }
+        }
+        None
+    });
+    // Outside of the borrow: what is dropped may run code that looks into the pool.
+    drop(closed);
 }
 
 /// Offers a stream's place to a request that waits. True if one took it.

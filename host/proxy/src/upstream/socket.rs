@@ -2,13 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::limit::Permit;
+use crate::tcp::Tcp;
 
 /// A TCP or TLS stream, and the right to have it open: whoever holds the socket, be it a tunnel, holds the permit. A
 /// connection that no request uses needs none.
@@ -19,8 +19,8 @@ pub(super) struct Socket {
 
 /// What bytes go through.
 pub(super) enum Transport {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tcp(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Socket {
@@ -31,6 +31,17 @@ impl Socket {
     /// A socket that counts nowhere.
     pub(super) fn unlimited(transport: Transport) -> Self {
         Socket { transport, _permit: None }
+    }
+
+    /// Whether it is open, and nothing has come. Costs no system call while that is so, and nobody is woken by what comes.
+    pub(super) fn is_silent(&mut self) -> bool {
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.is_silent(),
+            Transport::Tls(stream) => {
+                let mut context = Context::from_waker(Waker::noop());
+                Pin::new(stream.as_mut()).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
+            }
+        }
     }
 
     /// Whether bytes go out as they are given in: then what failed to be written was not sent.

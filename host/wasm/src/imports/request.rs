@@ -74,7 +74,7 @@ impl HostRequest for HostState {
     }
 
     fn original_path(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(self.look(Mark::OriginalPath)?.received_target.path().to_owned())
+        Ok(self.look(Mark::OriginalPath)?.received_target().path().to_owned())
     }
 
     fn request_id(&mut self, _view: Resource<RequestView>) -> Answer<String> {

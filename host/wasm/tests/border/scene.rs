@@ -102,7 +102,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
     Arc::new(RequestHead {
         method: Method::POST,
         target: PathAndQuery::from_static("/users/7?a=b"),
-        received_target: PathAndQuery::from_static("/./users/7?a=b"),
+        received_target: Some(PathAndQuery::from_static("/./users/7?a=b")),
         upstream_target: None,
         upstream_method: None,
         authority: "example.com:8080".into(),

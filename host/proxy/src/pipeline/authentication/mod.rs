@@ -71,6 +71,11 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
 /// Writes the identity headers an upstream is to see. Copies from elsewhere are removed first, even though they have
 /// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
+    let names = &exchange.snapshot.identity_headers;
+    let head = &exchange.head;
+    if head.identity.is_none() && !names.iter().any(|(name, _)| head.headers.contains_key(name)) {
+        return Ok(());
+    }
     let head = Arc::make_mut(&mut exchange.head);
     for (name, source) in &exchange.snapshot.identity_headers {
         head.headers.remove(name);

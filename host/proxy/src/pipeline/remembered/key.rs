@@ -105,7 +105,7 @@ fn feed(input: &Input, head: &RequestHead, sink: &mut impl FnMut(&[u8])) {
         Input::Query => optional(head.query().map(str::as_bytes), sink),
         Input::Authority => item(head.authority.as_bytes(), sink),
         Input::Scheme => item(head.scheme.as_str().as_bytes(), sink),
-        Input::OriginalPath => item(head.received_target.path().as_bytes(), sink),
+        Input::OriginalPath => item(head.received_target().path().as_bytes(), sink),
         Input::ClientAddress => match head.client.address {
             IpAddr::V4(address) => item(&address.octets(), sink),
             IpAddr::V6(address) => item(&address.octets(), sink),

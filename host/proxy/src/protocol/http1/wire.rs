@@ -171,7 +171,7 @@ impl<T: Transport> Wire<T> {
             None if self.is_fresh() => self.idle_since + self.limits.header_timeout,
             None => self.idle_since + self.limits.keep_alive,
         };
-        ready!(self.reading.poll(until, context));
+        ready!(self.reading.poll_by_owner(until, context));
         Poll::Ready(match self.head_begun {
             Some(_) => self.refuse(Fault::new(FaultKind::HeaderTimeout)),
             None => Next::End,

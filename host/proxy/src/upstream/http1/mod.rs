@@ -33,13 +33,12 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use self::answer::{Asked, HeadReader};
@@ -102,12 +101,9 @@ impl Http1 {
         })
     }
 
-    /// Whether an idle connection is as it should be: open and silent. Costs no system call while nothing has come.
+    /// Whether an idle connection is as it should be: open and silent.
     pub(super) fn is_alive(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        self.persistent
-            && Pin::new(&mut self.socket).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+        self.persistent && self.socket.is_silent()
     }
 
     /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved.

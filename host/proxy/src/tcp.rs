@@ -1,0 +1,195 @@
+//! A TCP stream that costs its system calls and little else.
+//!
+//! The C library's `recv` and `send` are points at which a thread may be cancelled, and say so in a process with threads:
+//! two locked instructions before the call and two behind it, which was a twentieth of the gateway's time in user space.
+//! Here the kernel is called as it is. Waiting is still the runtime's.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A TCP stream of the runtime.
+#[derive(Debug)]
+pub(crate) struct Tcp(TcpStream);
+
+impl Tcp {
+    /// The stream.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Tcp(stream)
+    }
+
+    /// The stream, for its options.
+    pub(crate) fn get_ref(&self) -> &TcpStream {
+        &self.0
+    }
+
+    /// Whether it is open, and nothing has come. Costs no system call while that is so, and nobody is woken by what comes.
+    pub(crate) fn is_silent(&self) -> bool {
+        let read = self.attempt(Interest::READABLE, 1, || {
+            Ok(rustix::net::recv(&self.0, &mut [0], RecvFlags::empty())?.1)
+        });
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Moves up to `room` bytes. Where fewer were moved, the socket has no more at hand: the runtime is told so, which
+    /// spares the call that would find it out.
+    fn attempt(
+        &self,
+        interest: Interest,
+        room: usize,
+        call: impl FnOnce() -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut part = None;
+        let whole = self.0.try_io(interest, || match call()? {
+            moved if 0 < moved && moved < room => {
+                part = Some(moved);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            moved => Ok(moved),
+        });
+        part.map_or(whole, Ok)
+    }
+
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        room: usize,
+        call: impl Fn() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match self.attempt(Interest::WRITABLE, room, &call) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Tcp {
+    #[expect(
+        unsafe_code,
+        reason = "the room of a read buffer has no safe way in but to be filled with zeros first"
+    )]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            // SAFETY: the kernel writes into the room and takes nothing out of it: what was initialised stays so.
+            let room: &mut [MaybeUninit<u8>] = unsafe { buffer.unfilled_mut() };
+            let length = room.len();
+            let receive = || Ok(rustix::net::recv(&self.0, room, RecvFlags::empty())?.1);
+            match self.attempt(Interest::READABLE, length, receive) {
+                Ok(read) => {
+                    // SAFETY: the kernel has written so many bytes.
+                    unsafe { buffer.assume_init(read) };
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(context, bytes.len(), || rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let room = slices.iter().map(|slice| slice.len()).sum();
+        self.poll_send(context, room, || rustix::io::writev(&self.0, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.0).shutdown(Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::testing;
+
+    async fn pair() -> (Tcp, Tcp) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client =
+            TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        (Tcp::new(client), Tcp::new(listener.accept().await.expect("a connection").0))
+    }
+
+    #[test]
+    fn bytes_come_through_in_both_directions_whatever_their_number() {
+        testing::run(async {
+            let (mut client, server) = pair().await;
+            let (mut reader, mut writer) = tokio::io::split(server);
+            let echo =
+                tokio::task::spawn_local(async move { tokio::io::copy(&mut reader, &mut writer).await });
+            for length in [1, 7, 64 * 1024, 3 * 1024 * 1024 + 1] {
+                let sent: Vec<u8> = (0..length).map(|index: usize| (index % 251) as u8).collect();
+                let mut came = vec![0; length];
+                let (mut reader, mut writer) = tokio::io::split(&mut client);
+                let (read, written) = tokio::join!(reader.read_exact(&mut came), writer.write_all(&sent));
+                written.expect("room");
+                read.expect("as many bytes");
+                assert!(came == sent, "{length}");
+            }
+            client.shutdown().await.expect("an end");
+            assert_eq!(client.read(&mut [0]).await.expect("an end"), 0);
+            echo.await.expect("a task").expect("no error");
+        });
+    }
+
+    #[test]
+    fn pieces_are_written_together() {
+        testing::run(async {
+            let (mut client, mut server) = pair().await;
+            let slices = [IoSlice::new(b"a"), IoSlice::new(b""), IoSlice::new(b"bc")];
+            assert_eq!(client.write_vectored(&slices).await.expect("room"), 3);
+            let mut came = [0; 8];
+            assert_eq!(server.read(&mut came).await.expect("bytes"), 3);
+            assert_eq!(&came[..3], b"abc");
+        });
+    }
+
+    #[test]
+    fn a_connection_is_silent_until_something_comes_or_it_ends() {
+        for byte in [&b"x"[..], b""] {
+            testing::run(async {
+                let (client, mut server) = pair().await;
+                assert!(client.is_silent());
+                server.write_all(byte).await.expect("room");
+                drop(server);
+                client.get_ref().readable().await.expect("news");
+                assert!(!client.is_silent());
+            });
+        }
+    }
+}
