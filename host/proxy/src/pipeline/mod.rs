@@ -101,6 +101,9 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
 /// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up
 /// replaces the response.
 pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
+    if exchange.filters_entered == 0 && exchange.transformations.is_empty() {
+        return add_headers(exchange, response);
+    }
     let Some(route) = exchange.route.clone() else { return };
     leave(exchange, &route, Place::Origin, response);
     if !exchange.transformations.is_empty() {
@@ -111,10 +114,20 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
             Left::Turns(response, asked) => Box::pin(transform(exchange, &route, response, asked)).await,
         };
     }
-    for (name, value) in &exchange.response_headers {
-        response.headers_mut().append(name, value.clone());
-    }
+    add_headers(exchange, response);
     leave(exchange, &route, Place::Edge, response);
+}
+
+/// Adds what stages on the way down wanted on the response.
+fn add_headers(exchange: &mut Exchange, response: &mut Response<Body>) {
+    let mut name = None;
+    // Only the first value of a name comes with it.
+    for (next, value) in std::mem::take(&mut exchange.response_headers) {
+        name = next.or(name);
+        if let Some(name) = &name {
+            response.headers_mut().append(name, value);
+        }
+    }
 }
 
 /// Lets the transformations have their turns; the fault of one is a response to those that have not.

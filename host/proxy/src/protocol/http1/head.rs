@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 
-use super::field;
+use super::field::{self, is};
 use crate::fault::{Fault, FaultKind};
 
 /// Longer targets do not fit a [`Uri`].
@@ -200,26 +200,25 @@ impl HeadReader {
 
     /// The fields that say where the message ends, each of which may say so once, and those meant for this hop.
     fn framing_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
-            2 if is(b"te") => self.trailers |= has_option(value, b"trailers"),
-            6 if is(b"expect") => self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
-            7 if is(b"upgrade") => self.upgrade = !self.version_10,
-            10 if is(b"connection") => {
+            2 if is(name, b"te") => self.trailers |= has_option(value, b"trailers"),
+            6 if is(name, b"expect") => self.expects_continue |= is(value, b"100-continue"),
+            7 if is(name, b"upgrade") => self.upgrade = !self.version_10,
+            10 if is(name, b"connection") => {
                 self.close |= has_option(value, b"close");
                 self.keep_alive |= has_option(value, b"keep-alive");
             }
-            14 if is(b"content-length") => {
+            14 if is(name, b"content-length") => {
                 if self.length.is_some() {
                     return Err(bad("Content-Length is repeated"));
                 }
                 self.length = Some(decimal(value).ok_or_else(|| bad("Content-Length is not a number"))?);
             }
-            17 if is(b"transfer-encoding") => {
+            17 if is(name, b"transfer-encoding") => {
                 if self.version_10 {
                     return Err(bad("Transfer-Encoding in HTTP/1.0"));
                 }
-                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                if self.chunked || !is(value, b"chunked") {
                     return Err(bad("Transfer-Encoding is other than `chunked`, once"));
                 }
                 self.chunked = true;
@@ -247,11 +246,12 @@ impl HeadReader {
         Ok(Head { length: self.at, content, wishes })
     }
 
-    /// The request of a head that was read to its end, out of the bytes it was read from. The reader is as new then.
+    /// Makes of a head that was read to its end, and the bytes it was read from, the head of a request. The reader is as
+    /// new then.
     ///
     /// # Errors
     /// `BadRequest` where the target is no URI.
-    pub(crate) fn take(&mut self, head: &Bytes) -> Result<Request<()>, Fault> {
+    pub(crate) fn take<B>(&mut self, head: &Bytes, request: &mut Request<B>) -> Result<(), Fault> {
         let mut headers = HeaderMap::with_capacity(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
             let name = field::name(&head[field.name.clone()]);
@@ -264,7 +264,6 @@ impl HeadReader {
         let (Ok(method), Ok(target)) = (method, target) else {
             return Err(bad("the request target is malformed"));
         };
-        let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = target;
         *request.version_mut() = if self.version_10 { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -273,7 +272,7 @@ impl HeadReader {
         fields.clear();
         fields.shrink_to(USUAL_FIELDS);
         *self = HeadReader { fields, ..HeadReader::default() };
-        Ok(request)
+        Ok(())
     }
 
     /// Whether anything but forgiven empty lines has arrived.
@@ -343,7 +342,7 @@ pub(super) fn is_token(byte: u8) -> bool {
 }
 
 /// A byte of a field value (RFC 9110 section 5.5).
-pub(super) fn is_value(byte: u8) -> bool {
+pub(crate) fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 

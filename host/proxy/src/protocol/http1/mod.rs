@@ -100,17 +100,18 @@ pub(crate) async fn serve<T: Transport>(
 /// One request after the other.
 async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>) {
     loop {
-        let Ok(next) = poll_fn(|context| wire.borrow_mut().poll_next(context)).await else { return };
+        let mut request = Request::new(Body::Empty);
+        let next = poll_fn(|context| wire.borrow_mut().poll_next(&mut request, context));
+        let Ok(next) = next.await else { return };
         let (sent, promise) = match next {
             Next::End => break,
             Next::Refused(fault) => {
                 let response = service::refuse(&connection, Version::HTTP_11, fault);
                 (answer::send(&wire, response, &REFUSED, true).await, None)
             }
-            Next::Request(request, wishes) => {
-                let body = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
+            Next::Request(wishes) => {
+                *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
                 let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
-                let mut request = request.map(|()| body);
                 let side = side.map(Side::Promised);
                 let Some(response) = answered(&connection, &wire, &mut request, side).await else {
                     return;

@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use witgate_config::model::Limits;
 
 use super::body::{Inbound, Step};
-use super::head::{Content, HeadReader, Wishes};
+use super::head::{Head, HeadReader, Wishes};
 use super::write::Output;
+use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::Transport;
@@ -47,8 +48,8 @@ thread_local! {
 
 /// What a connection brings next.
 pub(super) enum Next {
-    /// A request whose head was found good.
-    Request(Request<()>, Wishes),
+    /// A request whose head was found good, and is where it was asked for.
+    Request(Wishes),
     /// A head that is refused; nothing more is read.
     Refused(Fault),
     /// Nothing.
@@ -136,13 +137,17 @@ impl<T: Transport> Wire<T> {
         })
     }
 
-    /// Reads the next head.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Next>> {
+    /// Reads the next head, into a request that is as new.
+    pub(super) fn poll_next(
+        &mut self,
+        request: &mut Request<Body>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Next>> {
         loop {
             if !self.arrived.is_empty() {
                 match self.reader.read(&self.arrived, &self.limits) {
                     Ok(Some(head)) => {
-                        return Poll::Ready(Ok(self.begin(head.length, head.content, head.wishes)));
+                        return Poll::Ready(Ok(self.begin(&head, request)));
                     }
                     Ok(None) => {}
                     Err(fault) => return Poll::Ready(Ok(self.refuse(fault))),
@@ -178,17 +183,17 @@ impl<T: Transport> Wire<T> {
         })
     }
 
-    fn begin(&mut self, length: usize, content: Content, wishes: Wishes) -> Next {
-        let head = if self.arrived.len() == length {
+    fn begin(&mut self, head: &Head, request: &mut Request<Body>) -> Next {
+        let bytes = if self.arrived.len() == head.length {
             mem::take(&mut self.arrived).freeze()
         } else {
-            self.arrived.split_to(length).freeze()
+            self.arrived.split_to(head.length).freeze()
         };
-        match self.reader.take(&head) {
-            Ok(request) => {
-                self.inbound.begin(content, wishes.expects_continue);
+        match self.reader.take(&bytes, request) {
+            Ok(()) => {
+                self.inbound.begin(head.content, head.wishes.expects_continue);
                 self.busy();
-                Next::Request(request, wishes)
+                Next::Request(head.wishes)
             }
             Err(fault) => self.refuse(fault),
         }

@@ -13,7 +13,7 @@ use http::{HeaderMap, Response, StatusCode, Version};
 
 use super::content::Content;
 use crate::protocol::http1::field;
-use crate::protocol::http1::head::decimal;
+use crate::protocol::http1::head::{decimal, is_value};
 use crate::upstream::response;
 
 /// Bytes of all heads of one answer, or of its trailers.
@@ -24,6 +24,8 @@ const FIELDS: usize = 100;
 const OWN_FIELDS: usize = 3;
 /// Interim answers (1xx) that are passed over before the answer.
 const INTERIM: u8 = 16;
+/// What is wrong with a value that could end its line, or do worse.
+const CONTROL_BYTE: &str = "a header value has a control byte";
 /// What every head begins with.
 const BEGIN: &[u8; 7] = b"HTTP/1.";
 
@@ -121,8 +123,8 @@ impl Parts {
         let status = lines.next().unwrap_or_default();
         let mut parts = Parts::begin(&section.bytes[status], section.lines + OWN_FIELDS)?;
         for line in lines {
-            let (name, value) = section.field(line)?;
-            parts.field(name, value)?;
+            let (name, text) = section.field(line)?;
+            parts.field(section, name, text)?;
         }
         Ok(parts)
     }
@@ -140,8 +142,7 @@ impl Parts {
         else {
             return Err("the status line is not version and status");
         };
-        let visible = |byte: &u8| matches!(byte, b'\t' | 0x20..=0x7E | 0x80..);
-        if !(reason.is_empty() || reason[0] == b' ') || !reason.iter().all(visible) {
+        if !(reason.is_empty() || reason[0] == b' ') || !reason.iter().all(|byte| is_value(*byte)) {
             return Err("the reason is malformed");
         }
         Ok(Parts {
@@ -156,47 +157,47 @@ impl Parts {
         })
     }
 
-    fn field(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), &'static str> {
+    fn field(&mut self, section: &Section, name: HeaderName, text: &[u8]) -> Result<(), &'static str> {
         match name {
-            CONTENT_LENGTH => return self.length(value),
-            TRANSFER_ENCODING => return self.coding(&value),
-            CONNECTION => self.connection(&value),
+            CONTENT_LENGTH if !self.is_first_length(text)? => return Ok(()),
+            TRANSFER_ENCODING => return self.coding(text),
+            CONNECTION => self.connection(text),
             _ => {}
         }
         // What is said about a switch concerns both hops of it.
-        if !field::is_hop_by_hop(&name) || self.status == StatusCode::SWITCHING_PROTOCOLS {
-            self.headers.append(name, value);
+        if field::is_hop_by_hop(&name) && self.status != StatusCode::SWITCHING_PROTOCOLS {
+            return if text.iter().all(|byte| is_value(*byte)) { Ok(()) } else { Err(CONTROL_BYTE) };
         }
+        self.headers.append(name, section.value(text)?);
         Ok(())
     }
 
     /// Digits only; the same length said twice is said once (RFC 9112 section 6.3, number 5).
-    fn length(&mut self, value: HeaderValue) -> Result<(), &'static str> {
-        let length = decimal(value.as_bytes()).ok_or("a Content-Length that is no number")?;
+    fn is_first_length(&mut self, text: &[u8]) -> Result<bool, &'static str> {
+        let length = decimal(text).ok_or("a Content-Length that is no number")?;
         match self.length.replace(length) {
-            None => drop(self.headers.insert(CONTENT_LENGTH, value)),
-            Some(before) if before == length => {}
-            Some(_) => return Err("Content-Length is repeated"),
+            None => Ok(true),
+            Some(before) if before == length => Ok(false),
+            Some(_) => Err("Content-Length is repeated"),
         }
-        Ok(())
     }
 
-    fn coding(&mut self, value: &HeaderValue) -> Result<(), &'static str> {
+    fn coding(&mut self, text: &[u8]) -> Result<(), &'static str> {
         if self.version == Version::HTTP_10 {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
-        if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        if self.chunked || !field::is(text, b"chunked") {
             return Err("Transfer-Encoding is other than `chunked`, once");
         }
         self.chunked = true;
         Ok(())
     }
 
-    fn connection(&mut self, value: &HeaderValue) {
-        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"keep-alive") {
+    fn connection(&mut self, text: &[u8]) {
+        for option in text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if field::is(option, b"keep-alive") {
                 self.keep_alive = true;
-            } else if option.eq_ignore_ascii_case(b"close") {
+            } else if field::is(option, b"close") {
                 self.close = true;
             } else if let Ok(name) = HeaderName::from_bytes(option) {
                 self.named.push(name);
@@ -252,7 +253,8 @@ impl TrailerReader {
         }
         let mut headers = HeaderMap::with_capacity(section.lines);
         for line in section.lines() {
-            let (name, value) = section.field(line)?;
+            let (name, text) = section.field(line)?;
+            let value = section.value(text)?;
             // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
             if name != CONTENT_LENGTH && !field::is_hop_by_hop(&name) {
                 headers.append(name, value);
@@ -318,14 +320,17 @@ impl Section {
         memchr::memchr_iter(b'\n', &self.bytes).map(line).take(self.lines)
     }
 
-    /// A field line (RFC 9112 section 5). The value stays where it arrived; what it holds is checked.
-    fn field(&self, line: Range<usize>) -> Result<(HeaderName, HeaderValue), &'static str> {
-        let text = &self.bytes[line];
-        let colon = memchr::memchr(b':', text).ok_or("a header line has no colon")?;
+    /// The name and the text of a field line (RFC 9112 section 5).
+    fn field(&self, line: Range<usize>) -> Result<(HeaderName, &[u8]), &'static str> {
+        let line = &self.bytes[line];
+        let colon = memchr::memchr(b':', line).ok_or("a header line has no colon")?;
         // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
-        let name = field::name(&text[..colon]).map_err(|_| "a header name is malformed")?;
-        let value = self.bytes.slice_ref(field::trimmed(&text[colon + 1..]));
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| "a header value has a control byte")?;
-        Ok((name, value))
+        let name = field::name(&line[..colon]).map_err(|_| "a header name is malformed")?;
+        Ok((name, field::trimmed(&line[colon + 1..])))
+    }
+
+    /// A text as the value of a field. It stays where it arrived; what it holds is checked.
+    fn value(&self, text: &[u8]) -> Result<HeaderValue, &'static str> {
+        HeaderValue::from_maybe_shared(self.bytes.slice_ref(text)).map_err(|_| CONTROL_BYTE)
     }
 }
