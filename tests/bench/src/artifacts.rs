@@ -6,6 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+/// The target of components.
+const COMPONENTS: &str = "wasm32-wasip2";
+
 /// The root of the checkout.
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/bench lies in the repository")
@@ -31,10 +34,26 @@ pub(crate) fn release() -> Result<PathBuf> {
     Ok(target().join("release/witgate"))
 }
 
+/// Adds the target of the components where rustup has not done so by itself.
+pub(crate) fn ensure_component_target() -> Result<()> {
+    let folder = tool("rustc").args(["--print", "target-libdir", "--target", COMPONENTS]).output();
+    let folder = String::from_utf8(folder.context("rustc")?.stdout)?;
+    if Path::new(folder.trim()).is_dir() {
+        return Ok(());
+    }
+    let added = tool("rustup").args(["target", "add", COMPONENTS]).status();
+    ensure!(
+        added.is_ok_and(|status| status.success()),
+        "the Rust target {COMPONENTS} is missing and `rustup target add {COMPONENTS}` failed: add it by hand"
+    );
+    Ok(())
+}
+
 /// Builds the components that go with a gateway.
 pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
+    ensure_component_target()?;
     let target = target();
-    let mut components = vec!["build", "--profile", "plugin", "--target", "wasm32-wasip2"];
+    let mut components = vec!["build", "--profile", "plugin", "--target", COMPONENTS];
     for package in
         ["witgate-plugin-jwt", "witgate-plugin-rate-limit", "witgate-plugin-canary", "witgate-plugin-headers"]
     {
@@ -45,13 +64,13 @@ pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
     let guests_folder = guests.to_str().context("the target folder's path is not UTF-8")?;
     let manifest = ["--manifest-path", "tests/guests/Cargo.toml", "--target-dir", guests_folder];
     cargo(
-        &[&["build", "--release", "--target", "wasm32-wasip2", "-p", "witgate-guest-idle"], &manifest[..]]
+        &[&["build", "--release", "--target", COMPONENTS, "-p", "witgate-guest-idle"], &manifest[..]]
             .concat(),
     )?;
     Ok(Artifacts {
         gateway,
-        components: target.join("wasm32-wasip2/plugin"),
-        idle: guests.join("wasm32-wasip2/release/idle.wasm"),
+        components: target.join(COMPONENTS).join("plugin"),
+        idle: guests.join(COMPONENTS).join("release/idle.wasm"),
     })
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     for program in ["nginx", "wrk", "h2load"] {
         ensure!(on_path(program).is_some(), "{program} is missing: the gateway is trained with it");
     }
+    artifacts::ensure_component_target()?;
     let folder = artifacts::target().join("trained");
     let counts = folder.join("counts");
     let tool = llvm_profdata()?;
