@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::accept;
 use super::door::{Door, Generation, Place};
 use super::plane::Plane;
+use crate::telemetry::per_core;
 
 /// Task polls between two looks at sockets and timers. Tokio's default is 61; a plugin may spin up to its CPU budget
 /// in each poll, and then everyone else's timers wait for so many budgets.
@@ -116,6 +117,7 @@ pub(crate) fn start(
         // Whoever starts a core waits for this.
         let _ = told.send(result);
         if let Some(runtime) = runtime {
+            per_core::claim();
             runtime.block_on(run(Rc::new(Core { index, plane }), orders));
         }
     })?;

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::fault::FaultKind;
 use crate::names::Named;
-use crate::telemetry::per_core::PerCore;
+use crate::telemetry::per_core::{self, PerCore};
 
 /// The content type of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,7 +44,7 @@ impl Counter {
 
     /// Counts more.
     pub fn add(&self, more: u64) {
-        self.0.mine().fetch_add(more, Ordering::Relaxed);
+        per_core::add(self.0.mine(), more);
     }
 
     /// The sum over all cores.
@@ -60,7 +60,7 @@ pub struct Gauge(PerCore<AtomicI64>);
 impl Gauge {
     /// Adds, or takes away.
     pub fn add(&self, more: i64) {
-        self.0.mine().fetch_add(more, Ordering::Relaxed);
+        per_core::add_signed(self.0.mine(), more);
     }
 
     /// The sum over all cores.
@@ -103,20 +103,20 @@ impl Series {
     fn count(&self, ended: &Ended) {
         let cells = self.cells.mine();
         let class = usize::from(ended.status.as_u16() / 100).clamp(1, 5) - 1;
-        cells.classes[class].fetch_add(1, Ordering::Relaxed);
+        per_core::add(&cells.classes[class], 1);
         let seconds = ended.time.as_secs_f64();
         let bucket =
             LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(LATENCY_BOUNDS.len());
-        cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        cells.nanoseconds.fetch_add(ended.time.as_nanos() as u64, Ordering::Relaxed);
+        per_core::add(&cells.buckets[bucket], 1);
+        per_core::add(&cells.nanoseconds, ended.time.as_nanos() as u64);
         if ended.received > 0 {
-            cells.received.fetch_add(ended.received, Ordering::Relaxed);
+            per_core::add(&cells.received, ended.received);
         }
-        cells.sent.fetch_add(ended.sent, Ordering::Relaxed);
+        per_core::add(&cells.sent, ended.sent);
     }
 
     fn add_in_flight(&self, change: i64) {
-        self.cells.mine().in_flight.fetch_add(change, Ordering::Relaxed);
+        per_core::add_signed(&self.cells.mine().in_flight, change);
     }
 
     fn sum(&self, read: impl Fn(&Cells) -> &AtomicU64) -> u64 {

@@ -1,16 +1,22 @@
 //! Counters without contention: a cell for each core, summed when read.
+//!
+//! A thread that has claimed a cell is alone in writing it, so it counts with a load and a store: a locked instruction
+//! costs twenty times as much, and a request counts eight numbers. All other threads share one cell and lock.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// Cells that can be claimed at most: as many as a mask has bits.
+const MOST: usize = 64;
 
 /// Cells on cache lines of their own (128 bytes: neighbouring lines are fetched in pairs).
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct Padded<T>(T);
 
-/// One `T` for each core, and for some more if that makes their number a power of two. The `T` is made of atomics; that a cell is seldom written by two threads makes it cheap, not
-/// correct.
+/// One `T` for each core, and one that all other threads share. The `T` is made of atomics that only [`add`] and
+/// [`add_signed`] write.
 #[derive(Debug)]
 pub struct PerCore<T> {
     cells: Box<[Padded<T>]>,
@@ -18,14 +24,14 @@ pub struct PerCore<T> {
 
 impl<T: Default> Default for PerCore<T> {
     fn default() -> Self {
-        PerCore { cells: (0..cores()).map(|_| Padded::default()).collect() }
+        PerCore { cells: (0..=cores()).map(|_| Padded::default()).collect() }
     }
 }
 
 impl<T> PerCore<T> {
     /// The cell of the calling thread.
     pub fn mine(&self) -> &T {
-        &self.cells[slot() & (self.cells.len() - 1)].0
+        &self.cells[OWN.get()].0
     }
 
     /// All cells.
@@ -39,48 +45,111 @@ impl<T> PerCore<T> {
     }
 }
 
+/// Adds to a number in the calling thread's cell.
+pub fn add(number: &AtomicU64, more: u64) {
+    if OWN.get() == SHARED {
+        number.fetch_add(more, Ordering::Relaxed);
+    } else {
+        number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+}
+
+/// As [`add`], or takes away.
+pub fn add_signed(number: &AtomicI64, more: i64) {
+    if OWN.get() == SHARED {
+        number.fetch_add(more, Ordering::Relaxed);
+    } else {
+        number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+}
+
+/// The place of the cell that has no owner.
+const SHARED: usize = 0;
+
+/// Cells that are claimed, as bits: the lowest is the one behind the shared one.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The place of this thread's cell.
+    static OWN: Cell<usize> = const { Cell::new(SHARED) };
+    static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
+}
+
+/// A cell that has an owner. It is free again when its thread ends.
+struct Claim(u64);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // What other thread-local values count in their last moments goes to the shared cell.
+        let _ = OWN.try_with(|own| own.set(SHARED));
+        // Whoever claims it next sees all that was counted.
+        CLAIMED.fetch_and(!self.0, Ordering::Release);
+    }
+}
+
+/// From now on, the calling thread counts in cells of its own, if there are any left.
+pub(crate) fn claim() {
+    let mut claimed = CLAIMED.load(Ordering::Relaxed);
+    loop {
+        let free = claimed.trailing_ones();
+        if free as usize >= cores() {
+            return;
+        }
+        let bit = 1 << free;
+        match CLAIMED.compare_exchange_weak(claimed, claimed | bit, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                CLAIM.set(Some(Claim(bit)));
+                return OWN.set(free as usize + 1);
+            }
+            Err(now) => claimed = now,
+        }
+    }
+}
+
 /// Asked once: the answer is read from files, and there may be ten thousand endpoints with cells.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| {
-        std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64).next_power_of_two()
-    })
-}
-
-/// A number of its own for each thread: the workers are started one after the other, so theirs differ modulo the number
-/// of cores.
-fn slot() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SLOT: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    SLOT.with(|cell| {
-        cell.get().unwrap_or_else(|| {
-            let slot = NEXT.fetch_add(1, Ordering::Relaxed);
-            cell.set(Some(slot));
-            slot
-        })
-    })
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
 
     #[test]
-    fn every_thread_is_in_the_sum() {
+    fn every_thread_is_in_the_sum_with_a_cell_of_its_own_or_without() {
         let counter = PerCore::<AtomicU64>::default();
-        std::thread::scope(|scope| {
-            for _ in 0..9 {
-                scope.spawn(|| {
-                    for _ in 0..1000 {
-                        counter.mine().fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert_eq!(counter.sum(|cell| cell.load(Ordering::Relaxed)), 9000);
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for thread in 0..9 {
+                    let counter = &counter;
+                    scope.spawn(move || {
+                        if thread % 3 > 0 {
+                            claim();
+                        }
+                        for _ in 0..1000 {
+                            add(counter.mine(), 1);
+                        }
+                    });
+                }
+            });
+        }
+        assert_eq!(counter.sum(|cell| cell.load(Ordering::Relaxed)), 27_000);
+    }
+
+    #[test]
+    fn a_cell_is_free_again_when_its_thread_has_ended() {
+        for _ in 0..4 * MOST {
+            // Other tests hold cells too, so that there may be none for a moment; but they cannot be used up for good.
+            std::thread::spawn(claim).join().expect("a thread");
+        }
+        let owns = || {
+            claim();
+            OWN.get() != SHARED
+        };
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !std::thread::spawn(owns).join().expect("a thread") {
+            assert!(std::time::Instant::now() < until, "no cell was ever free again");
+        }
     }
 }

@@ -30,7 +30,7 @@ use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
 use crate::fault::FaultKind;
-use crate::telemetry::per_core::PerCore;
+use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
 
 /// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that
@@ -107,13 +107,13 @@ impl Ejection {
 
     /// A request ended well.
     pub(super) fn succeeded(&self) {
-        self.tally.mine().succeeded.fetch_add(1, Ordering::Relaxed);
+        per_core::add(&self.tally.mine().succeeded, 1);
         self.streaks.end();
     }
 
     /// A request failed. Returns why the endpoint should be ejected, if that was one too many.
     fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
-        self.tally.mine().failed.fetch_add(1, Ordering::Relaxed);
+        per_core::add(&self.tally.mine().failed, 1);
         let (faults, errors) = self.streaks.lengthen(shown);
         // Also at its multiples: where the cap stood in the way the first time, it is tried again.
         let full =
