@@ -17,7 +17,7 @@ use crate::telemetry::per_core;
 
 /// Task polls between two looks at sockets and timers. Tokio's default is 61; a plugin may spin up to its CPU budget
 /// in each poll, and then everyone else's timers wait for so many budgets.
-const EVENT_INTERVAL: u32 = 61;
+const EVENT_INTERVAL: u32 = 16;
 
 /// What a core is told.
 pub(crate) enum Order {
