@@ -72,6 +72,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("a host with a path", "GET @ HTTP/1.1\r\nHost: a/b\r\n\r\n"),
     ("user information in the host", "GET @ HTTP/1.1\r\nHost: u@a\r\n\r\n"),
     ("target and host disagree", "GET http://b@ HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("a target without a path", "GET http://a?x=@ HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("an underscore that aliases a dash", "GET @ HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\n\r\n"),
     ("an underscored length", "POST @ HTTP/1.1\r\nHost: a\r\nContent_Length: 4\r\n\r\n"),
     ("two spaces in the request line", "GET  @ HTTP/1.1\r\nHost: a\r\n\r\n"),

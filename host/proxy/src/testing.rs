@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
 use http_body_util::BodyExt;
+use tokio::runtime::{Builder, LocalOptions};
 use witgate_config::model::{self, Config, LogLevel};
 
 use crate::body::{Body, BodyError};
@@ -201,6 +202,6 @@ pub(crate) fn response(headers: &[(&str, &str)], body: impl Into<Bytes>) -> Resp
 
 /// Runs a future to its end on a runtime like a core's.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    tokio::task::LocalSet::new().block_on(&runtime, future)
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    runtime.expect("a runtime").block_on(future)
 }

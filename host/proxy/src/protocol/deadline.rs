@@ -14,13 +14,14 @@ use tokio::time::{Instant, Sleep};
 pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     since: Option<Instant>,
-    /// Who is woken, where that is always the same task.
+    /// Who is woken, where that is known.
     owner: Option<Waker>,
 }
 
 impl Deadline {
     /// Ready once `until` has passed.
     pub(crate) fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        self.owner = None;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() > until {
             timer.as_mut().reset(until);
@@ -34,7 +35,8 @@ impl Deadline {
         }
     }
 
-    /// The same, for the one task that asks again and again: the timer is told once whom to wake, and then only looked at.
+    /// The same, for a task that asks again and again: while nobody else asks, the timer is told once whom to wake, and
+    /// then only looked at.
     pub(crate) fn poll_by_owner(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         if let (Some(timer), Some(owner)) = (&self.timer, &self.owner)
             && owner.will_wake(context.waker())
@@ -43,8 +45,9 @@ impl Deadline {
         {
             return Poll::Pending;
         }
+        let passed = self.poll(until, context);
         self.owner = Some(context.waker().clone());
-        self.poll(until, context)
+        passed
     }
 
     /// A result of writing; an error once a client has made it wait for so long.
@@ -76,5 +79,48 @@ impl Deadline {
     /// The wait is over.
     pub(crate) fn clear(&mut self) {
         self.since = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::testing;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn whoever_asked_last_is_woken() {
+        testing::run(async {
+            let mut deadline = Deadline::default();
+            let until = Instant::now() + SOON;
+            let ours = poll_fn(|context| Poll::Ready(deadline.poll_by_owner(until, context))).await;
+            assert!(ours.is_pending());
+            // Somebody else, whose waker does nothing.
+            assert!(deadline.poll(until, &mut Context::from_waker(Waker::noop())).is_pending());
+            let met = poll_fn(|context| deadline.poll_by_owner(until, context));
+            // Without being woken, it would be looked at only then.
+            tokio::time::timeout(Duration::from_secs(20), met).await.expect("it is over");
+            assert!(Instant::now() >= until && Instant::now() < until + Duration::from_secs(10));
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_moves_is_met_whichever_way() {
+        testing::run(async {
+            let begun = Instant::now();
+            let mut deadline = Deadline::default();
+            for until in [begun + SOON * 2, begun + SOON * 3, begun + SOON] {
+                let asked = poll_fn(|context| Poll::Ready(deadline.poll_by_owner(until, context))).await;
+                assert!(asked.is_pending());
+            }
+            poll_fn(|context| deadline.poll_by_owner(begun + SOON, context)).await;
+            let met = Instant::now();
+            poll_fn(|context| deadline.poll_by_owner(begun + SOON * 4, context)).await;
+            assert!(met >= begun + SOON && Instant::now() >= begun + SOON * 4);
+        });
     }
 }

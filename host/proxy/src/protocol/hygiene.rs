@@ -350,7 +350,7 @@ fn target(
         // OPTIONS about the server as a whole is a question to this server: it is routed like the root.
         return Ok((Some(received), root()));
     }
-    if path::is_normal(&received) {
+    if path::is_normal(received.as_str()) {
         return Ok((None, received));
     }
     let target = path::normalise(received.as_str(), slashes)?;
