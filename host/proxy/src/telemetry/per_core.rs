@@ -66,8 +66,10 @@ pub fn add_signed(number: &AtomicI64, more: i64) {
 /// The place of the cell that has no owner.
 const SHARED: usize = 0;
 
-/// Cells that are claimed, as bits: the lowest is the one behind the shared one.
-static CLAIMED: AtomicU64 = AtomicU64::new(0);
+/// Which cells are claimed, as bits: the lowest is the one behind the shared one.
+struct Claimed(AtomicU64);
+
+static CLAIMED: Claimed = Claimed(AtomicU64::new(0));
 
 thread_local! {
     /// The place of this thread's cell.
@@ -75,35 +77,51 @@ thread_local! {
     static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
 }
 
+impl Claimed {
+    /// Claims the first of so many cells that is free.
+    fn claim(&'static self, most: usize) -> Option<Claim> {
+        let mut claimed = self.0.load(Ordering::Relaxed);
+        loop {
+            let free = claimed.trailing_ones();
+            if free as usize >= most {
+                return None;
+            }
+            let with = claimed | 1 << free;
+            match self.0.compare_exchange_weak(claimed, with, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Claim { of: self, bit: free }),
+                Err(now) => claimed = now,
+            }
+        }
+    }
+}
+
 /// A cell that has an owner. It is free again when its thread ends.
-struct Claim(u64);
+struct Claim {
+    of: &'static Claimed,
+    bit: u32,
+}
+
+impl Claim {
+    fn place(&self) -> usize {
+        self.bit as usize + 1
+    }
+}
 
 impl Drop for Claim {
     fn drop(&mut self) {
         // What other thread-local values count in their last moments goes to the shared cell.
         let _ = OWN.try_with(|own| own.set(SHARED));
         // Whoever claims it next sees all that was counted.
-        CLAIMED.fetch_and(!self.0, Ordering::Release);
+        self.of.0.fetch_and(!(1 << self.bit), Ordering::Release);
     }
 }
 
 /// From now on, the calling thread counts in cells of its own, if there are any left.
 pub(crate) fn claim() {
-    let mut claimed = CLAIMED.load(Ordering::Relaxed);
-    loop {
-        let free = claimed.trailing_ones();
-        if free as usize >= cores() {
-            return;
-        }
-        let bit = 1 << free;
-        match CLAIMED.compare_exchange_weak(claimed, claimed | bit, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => {
-                CLAIM.set(Some(Claim(bit)));
-                return OWN.set(free as usize + 1);
-            }
-            Err(now) => claimed = now,
-        }
-    }
+    let claim = CLAIMED.claim(cores());
+    let place = claim.as_ref().map_or(SHARED, Claim::place);
+    CLAIM.set(claim);
+    OWN.set(place);
 }
 
 /// Asked once: the answer is read from files, and there may be ten thousand endpoints with cells.
@@ -138,18 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_free_again_when_its_thread_has_ended() {
-        for _ in 0..4 * MOST {
-            // Other tests hold cells too, so that there may be none for a moment; but they cannot be used up for good.
-            std::thread::spawn(claim).join().expect("a thread");
-        }
-        let owns = || {
-            claim();
-            OWN.get() != SHARED
-        };
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while !std::thread::spawn(owns).join().expect("a thread") {
-            assert!(std::time::Instant::now() < until, "no cell was ever free again");
-        }
+    fn a_cell_has_one_owner_at_a_time() {
+        static FEW: Claimed = Claimed(AtomicU64::new(0));
+        let first = FEW.claim(2).expect("a free cell");
+        let second = FEW.claim(2).expect("a free cell");
+        assert_eq!([first.place(), second.place()], [1, 2]);
+        assert!(FEW.claim(2).is_none());
+        drop(first);
+        assert_eq!(FEW.claim(2).expect("a free cell").place(), 1);
+        let rest: Vec<_> = std::iter::from_fn(|| FEW.claim(MOST)).collect();
+        assert_eq!(rest.len(), MOST - 1, "the second is still held");
     }
 }
