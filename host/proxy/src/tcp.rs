@@ -1,7 +1,7 @@
 //! A TCP stream that costs its system calls and little else.
 //!
 //! The C library's `recv` and `send` are points at which a thread may be cancelled, and say so in a process with threads:
-//! two locked instructions before the call and two behind it, which was a twentieth of the gateway's time in user space.
+//! a locked instruction before the call and one behind it, which was a twentieth of the gateway's time in user space.
 //! Here the kernel is called as it is. Waiting is still the runtime's.
 
 use std::io::{self, IoSlice};

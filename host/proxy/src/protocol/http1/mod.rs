@@ -44,7 +44,7 @@
 //! | step | locked instructions |
 //! |---|---|
 //! | before | 140 |
-//! | the kernel is called as it is ([`crate::tcp`]); the C library locks four times around `recv` and `send` each | -8 |
+//! | the kernel is called as it is ([`crate::tcp`]); the C library locks before and behind each of the four calls | -8 |
 //! | cores run local tasks without a `LocalSet`, whose waker is told of each task; timers and idle connections are looked at without registering anew | -12 |
 //! | routes, heads and names are borrowed where their `Arc` was cloned; whether anybody wants a log line is a flag, not a handle | -15 |
 //! | values that are not passed on, and targets that are in their one form, are not shared | -2 |
