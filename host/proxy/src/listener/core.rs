@@ -15,9 +15,11 @@ use super::door::{Door, Generation, Place};
 use super::plane::Plane;
 use crate::telemetry::per_core;
 
-/// Task polls between two looks at sockets and timers. Tokio's default is 61; a plugin may spin up to its CPU budget
-/// in each poll, and then everyone else's timers wait for so many budgets.
-const EVENT_INTERVAL: u32 = 16;
+/// Task polls between two looks at sockets and timers: tokio's default. Fewer would let timers fire sooner behind plugins
+/// that spin, each up to its CPU budget. But a request that yields goes behind the tasks of one such turn, and with 16
+/// the upstream is woken more often: four plugins with fresh tokens cost 2.25 times nginx's plain request instead of 2.15
+/// (untrained builds, six interleaved rounds).
+const EVENT_INTERVAL: u32 = 61;
 
 /// What a core is told.
 pub(crate) enum Order {
