@@ -37,7 +37,7 @@
 //! and fat LTO (4 % of the instructions, nothing that could be told from noise in CPU). A profile of such loads beside
 //! those two is taken, as `witgate-bench` builds it: 0.79 of the instructions, and 1.16 became 1.06 in the same rounds.
 //!
-//! On another machine (two Intel cores instead of two of AMD) the same trained build cost 1.24 times nginx's: 1.3 times its
+//! On another machine (two Intel cores instead of two of AMD) a trained build of the same code cost 1.24 times nginx's: 1.3 times its
 //! instructions in user space, but 1.8 times its time there. Some 22 % of that time lay on 140 locked instructions a
 //! request, found by counting every executed instruction with callgrind and by sampling. Per request:
 //!
