@@ -36,9 +36,7 @@ pub(crate) fn release() -> Result<PathBuf> {
 
 /// Adds the target of the components where rustup has not done so by itself.
 pub(crate) fn ensure_component_target() -> Result<()> {
-    let folder = tool("rustc").args(["--print", "target-libdir", "--target", COMPONENTS]).output();
-    let folder = String::from_utf8(folder.context("rustc")?.stdout)?;
-    if Path::new(folder.trim()).is_dir() {
+    if Path::new(&printed_by_rustc(&["target-libdir", "--target", COMPONENTS])?).is_dir() {
         return Ok(());
     }
     let added = tool("rustup").args(["target", "add", COMPONENTS]).status();
@@ -51,7 +49,6 @@ pub(crate) fn ensure_component_target() -> Result<()> {
 
 /// Builds the components that go with a gateway.
 pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
-    ensure_component_target()?;
     let target = target();
     let mut components = vec!["build", "--profile", "plugin", "--target", COMPONENTS];
     for package in
@@ -89,6 +86,13 @@ pub(crate) fn cargo_with(arguments: &[&str], flag: Option<&str>) -> Result<()> {
     let status = command.status().context("cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
     Ok(())
+}
+
+/// What `rustc --print` says, of the target that it builds for by default unless told otherwise.
+pub(crate) fn printed_by_rustc(what: &[&str]) -> Result<String> {
+    let output = tool("rustc").arg("--print").args(what).output().context("rustc")?;
+    ensure!(output.status.success(), "rustc --print {} failed", what.join(" "));
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
 /// A command of the toolchain, run where the checkout says which toolchain that is.

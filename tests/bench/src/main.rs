@@ -86,6 +86,8 @@ fn main() -> Result<ExitCode> {
         ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.about));
         return Ok(ExitCode::SUCCESS);
     }
+    // First: it would be missed only after minutes of compiling.
+    artifacts::ensure_component_target()?;
     if options.build {
         println!("{}", trained::build()?.display());
         return Ok(ExitCode::SUCCESS);

@@ -35,11 +35,10 @@ pub(crate) fn build() -> Result<PathBuf> {
     for program in ["nginx", "wrk", "h2load"] {
         ensure!(on_path(program).is_some(), "{program} is missing: the gateway is trained with it");
     }
-    artifacts::ensure_component_target()?;
     let folder = artifacts::target().join("trained");
     let counts = folder.join("counts");
     let tool = llvm_profdata()?;
-    let host = printed_by_rustc("host-tuple")?;
+    let host = artifacts::printed_by_rustc(&["host-tuple"])?;
     let counting = compile(&host, &folder.join("counting"), "-Cprofile-generate=", &counts)?;
     let profile = folder.join(format!("{}.profdata", built_at(&counting)?));
     if !profile.exists() {
@@ -108,7 +107,9 @@ fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
 
 /// The tool of the compiler's own version; rustup adds it where it is missing.
 fn llvm_profdata() -> Result<PathBuf> {
-    let tool = Path::new(&printed_by_rustc("target-libdir")?).with_file_name("bin").join("llvm-profdata");
+    let tool = Path::new(&artifacts::printed_by_rustc(&["target-libdir"])?)
+        .with_file_name("bin")
+        .join("llvm-profdata");
     if !tool.exists() {
         let added = artifacts::tool("rustup").args(["component", "add", "llvm-tools"]).status();
         ensure!(
@@ -118,11 +119,4 @@ fn llvm_profdata() -> Result<PathBuf> {
         );
     }
     Ok(tool)
-}
-
-/// What `rustc --print` says of the target that it builds for by default.
-fn printed_by_rustc(what: &str) -> Result<String> {
-    let output = artifacts::tool("rustc").args(["--print", what]).output().context("rustc")?;
-    ensure!(output.status.success(), "rustc --print {what} failed");
-    Ok(String::from_utf8(output.stdout)?.trim().into())
 }

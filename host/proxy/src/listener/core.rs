@@ -112,18 +112,16 @@ pub(crate) fn start(
             .enable_all()
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default());
-        let (runtime, result) = match runtime {
-            Ok(runtime) => (Some(runtime), Ok(())),
-            Err(error) => (None, Err(error)),
+        // Whoever starts a core waits for word of it.
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(told.send(Err(error))),
         };
-        // Whoever starts a core waits for this.
-        let _ = told.send(result);
-        if let Some(runtime) = runtime {
-            per_core::claim();
-            runtime.block_on(run(Rc::new(Core { index, plane }), orders));
-        }
+        drop(told.send(Ok(())));
+        per_core::claim();
+        runtime.block_on(run(Rc::new(Core { index, plane }), orders));
     })?;
-    built.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+    built.recv().map_err(io::Error::other)??;
     Ok(thread)
 }
 

@@ -85,7 +85,6 @@ impl Deadline {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::task::Waker;
 
     use super::*;
     use crate::testing;

@@ -86,22 +86,15 @@ impl<T> Node<T> {
         match rest {
             None => offer(&self.exact, captured, visitor)?,
             Some(rest) => {
-                if !self.is_last() {
-                    self.descend(rest, captured, visitor)?;
-                }
-                if self.tail.is_some() {
+                self.descend(rest, captured, visitor)?;
+                if let Some(tail) = &self.tail {
                     captured.push(rest);
-                    offer(&self.tail, captured, visitor)?;
+                    visitor(tail, captured)?;
                     captured.pop();
                 }
             }
         }
         offer(&self.prefix, captured, visitor)
-    }
-
-    /// Whether no pattern tells what a further segment is.
-    fn is_last(&self) -> bool {
-        self.literals.is_empty() && self.parameter.is_none()
     }
 
     fn descend<'t, 'p>(
@@ -110,6 +103,9 @@ impl<T> Node<T> {
         captured: &mut Vec<&'p str>,
         visitor: &mut Visitor<'_, 't, 'p, T>,
     ) -> ControlFlow<()> {
+        if self.literals.is_empty() && self.parameter.is_none() {
+            return ControlFlow::Continue(());
+        }
         let (segment, rest) = match rest.split_once('/') {
             Some((segment, rest)) => (segment, Some(rest)),
             None => (rest, None),

@@ -50,24 +50,20 @@ impl Ending {
         let telemetry = &exchange.connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || telemetry.wants_spans() && exchange.head.trace.sampled;
-        let received = record.received.take();
-        let plugins = std::mem::take(&mut record.plugins);
-        let fault = record.fault.as_ref().map(|(kind, _)| *kind);
-        let in_flight = record.in_flight;
-        let story = wanted.then(|| Arc::new(Story::new(exchange, status, record)));
         Ending {
             connection: Rc::clone(&exchange.connection),
             head: Arc::clone(&exchange.head),
-            upstream: exchange.upstream.take(),
             begun: exchange.begun,
             status,
             end: End::ClientGone,
-            received,
+            received: record.received.take(),
             sent: 0,
-            fault,
-            in_flight,
-            plugins,
-            story,
+            fault: record.fault.as_ref().map(|(kind, _)| *kind),
+            in_flight: record.in_flight,
+            plugins: std::mem::take(&mut record.plugins),
+            story: wanted.then(|| Arc::new(Story::new(exchange, status, record))),
+            // Last: the story tells it too.
+            upstream: exchange.upstream.take(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Counters without contention: a cell for each core, summed when read.
 //!
 //! A thread that has claimed a cell is alone in writing it, so it counts with a load and a store: a locked instruction
-//! costs twenty times as much, and a request counts eight numbers. All other threads share one cell and lock.
+//! costs many times as much, and a request counts eight numbers. All other threads share one cell and lock.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;

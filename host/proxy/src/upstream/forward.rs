@@ -89,9 +89,8 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
     {
         exchange.response_headers.append(SET_COOKIE, cookie);
     }
-    let instead = notes.instead;
-    exchange.record.endpoint =
-        notes.endpoint.map(|endpoint| (instead.unwrap_or_else(|| name.clone()), endpoint));
+    let of = || notes.instead.unwrap_or_else(|| name.clone());
+    exchange.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));
     exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
     exchange.upstream_side = notes.switched.map(Side::Switched);

@@ -77,7 +77,7 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
         return Ok(());
     }
     let head = Arc::make_mut(&mut exchange.head);
-    for (name, source) in &exchange.snapshot.identity_headers {
+    for (name, source) in names {
         head.headers.remove(name);
         let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else { continue };
         let Ok(value) = HeaderValue::from_str(text) else {

@@ -17,8 +17,8 @@ pub(crate) fn is<const N: usize>(bytes: &[u8], name: &[u8; N]) -> bool {
     bytes.len() == N && pairs.fold(0, |differs, (byte, of)| differs | (byte ^ of) & !case(*of)) == 0
 }
 
-/// The name that some bytes are. What most messages carry is told by its length and one comparison, which is a tenth of
-/// what it takes to look at every byte.
+/// The name that some bytes are. What most messages carry is told by its length and one comparison, which is much
+/// less than to look at every byte.
 ///
 /// # Errors
 /// They are no token.

@@ -55,7 +55,7 @@
 //! split where a route asks for segments. Untrained builds of before and after, in the same nine rounds there: 1.36 and
 //! 1.28 times nginx's, time in user space 0.89. What is left is tokio's (28: waking a task, a mutex for each wait on a
 //! socket), `Bytes` (29), and `Arc`s (31). Trained builds of before and after could not be told apart by their CPU there in seven
-//! rounds (1.22 and 1.22): a profile had taken part of it already, and the rest is within the noise.
+//! rounds (1.22 and 1.22).
 
 mod answer;
 pub mod body;
