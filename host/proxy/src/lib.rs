@@ -37,4 +37,5 @@ pub(crate) mod tcp;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod turn;
 pub mod upstream;

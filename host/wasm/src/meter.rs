@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use witgate_proxy::pipeline::plugin::CallFailure;
+use witgate_proxy::telemetry::per_core::{PerCore, add, add_signed};
 
 pub use crate::imports::metrics::Kind;
 use crate::imports::metrics::Names;
@@ -70,8 +71,9 @@ impl Phase {
 }
 
 /// The counters of one binding. Carried over its versions.
+#[derive(Default)]
 pub struct Meter {
-    cores: Box<[CoreMeter]>,
+    cores: PerCore<CoreMeter>,
     /// What plugins count by themselves.
     pub(crate) names: Arc<Names>,
     log_lines_dropped: AtomicU64,
@@ -82,9 +84,8 @@ pub struct Meter {
     reverts: AtomicU64,
 }
 
-/// The counters of one core, on cache lines of their own.
+/// The counters of one core.
 #[derive(Default)]
-#[repr(align(128))]
 struct CoreMeter {
     calls: [AtomicU64; Phase::ALL.len()],
     failures: [AtomicU64; FAILURES.len()],
@@ -133,61 +134,48 @@ pub struct Reading {
 }
 
 impl Meter {
-    /// Counters for so many cores.
-    pub(crate) fn new(cores: usize) -> Self {
-        Meter {
-            cores: (0..cores.max(1)).map(|_| CoreMeter::default()).collect(),
-            names: Arc::default(),
-            log_lines_dropped: AtomicU64::new(0),
-            metrics_dropped: AtomicU64::new(0),
-            grants_refused: AtomicU64::new(0),
-            memory_high: AtomicUsize::new(0),
-            quarantines: AtomicU64::new(0),
-            reverts: AtomicU64::new(0),
-        }
-    }
-
     /// A call ran to its end, good or bad.
-    pub(crate) fn called(&self, core: usize, phase: Phase, time: Duration) {
+    pub(crate) fn called(&self, phase: Phase, time: Duration) {
         let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let slot = MICROSECONDS.partition_point(|bound| *bound < microseconds);
-        let core = &self.cores[core];
-        core.calls[phase as usize].fetch_add(1, Relaxed);
-        core.times[slot].fetch_add(1, Relaxed);
-        core.microseconds.fetch_add(microseconds, Relaxed);
+        let core = self.cores.mine();
+        add(&core.calls[phase as usize], 1);
+        add(&core.times[slot], 1);
+        add(&core.microseconds, microseconds);
     }
 
     /// An earlier answer was used again in place of a call.
-    pub(crate) fn answered_again(&self, core: usize) {
-        self.cores[core].answers_again.fetch_add(1, Relaxed);
+    pub(crate) fn answered_again(&self) {
+        add(&self.cores.mine().answers_again, 1);
     }
 
     /// A call gave no answer.
-    pub(crate) fn failed(&self, core: usize, failure: CallFailure) {
+    pub(crate) fn failed(&self, failure: CallFailure) {
         if let Some(slot) = FAILURES.iter().position(|known| *known == failure) {
-            self.cores[core].failures[slot].fetch_add(1, Relaxed);
+            add(&self.cores.mine().failures[slot], 1);
         }
     }
 
     /// The plugin turned a request away.
-    pub(crate) fn refused(&self, core: usize) {
-        self.cores[core].refusals.fetch_add(1, Relaxed);
+    pub(crate) fn refused(&self) {
+        add(&self.cores.mine().refusals, 1);
     }
 
     /// A call was dropped before its end.
-    pub(crate) fn abandoned(&self, core: usize) {
-        self.cores[core].abandoned.fetch_add(1, Relaxed);
+    pub(crate) fn abandoned(&self) {
+        add(&self.cores.mine().abandoned, 1);
     }
 
     /// An instance was made.
-    pub(crate) fn made(&self, core: usize) {
-        self.cores[core].made.fetch_add(1, Relaxed);
-        self.cores[core].live.fetch_add(1, Relaxed);
+    pub(crate) fn made(&self) {
+        let core = self.cores.mine();
+        add(&core.made, 1);
+        add_signed(&core.live, 1);
     }
 
     /// Instances are gone.
-    pub(crate) fn gone(&self, core: usize, count: usize) {
-        self.cores[core].live.fetch_sub(i64::try_from(count).unwrap_or(i64::MAX), Relaxed);
+    pub(crate) fn gone(&self, count: usize) {
+        add_signed(&self.cores.mine().live, -i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// An instance has this much memory.
@@ -239,10 +227,10 @@ impl Meter {
             ..Reading::default()
         };
         let mut live = 0_i64;
-        for core in &self.cores {
-            add(&mut reading.calls, &core.calls);
-            add(&mut reading.failures, &core.failures);
-            add(&mut reading.times, &core.times);
+        for core in self.cores.iter() {
+            sum(&mut reading.calls, &core.calls);
+            sum(&mut reading.failures, &core.failures);
+            sum(&mut reading.times, &core.times);
             reading.microseconds += core.microseconds.load(Relaxed);
             reading.answers_again += core.answers_again.load(Relaxed);
             reading.refusals += core.refusals.load(Relaxed);
@@ -255,7 +243,7 @@ impl Meter {
     }
 }
 
-fn add<const N: usize>(sums: &mut [u64; N], counters: &[AtomicU64; N]) {
+fn sum<const N: usize>(sums: &mut [u64; N], counters: &[AtomicU64; N]) {
     for (sum, counter) in sums.iter_mut().zip(counters) {
         *sum += counter.load(Relaxed);
     }
@@ -284,7 +272,7 @@ impl Distribution {
     /// Values by [`BOUNDS`]; the last are those above. Not cumulative.
     pub fn counts(&self) -> [u64; BOUNDS.len() + 1] {
         let mut counts = [0; BOUNDS.len() + 1];
-        add(&mut counts, &self.counts);
+        sum(&mut counts, &self.counts);
         counts
     }
 

@@ -80,11 +80,11 @@ impl Loaded {
     }
 
     /// A call ran, good or bad.
-    pub(crate) fn called(&self, core: usize, phase: Phase, time: Duration, failure: Option<CallFailure>) {
+    pub(crate) fn called(&self, phase: Phase, time: Duration, failure: Option<CallFailure>) {
         let meter = self.meter();
-        meter.called(core, phase, time);
+        meter.called(phase, time);
         if let Some(failure) = failure {
-            meter.failed(core, failure);
+            meter.failed(failure);
         }
         if self.trial.note(failure.is_some()) {
             self.ask_for_reversion();
@@ -92,13 +92,13 @@ impl Loaded {
     }
 
     /// A call could not even be made.
-    pub(crate) fn not_called(&self, core: usize, failure: CallFailure) {
-        self.meter().failed(core, failure);
+    pub(crate) fn not_called(&self, failure: CallFailure) {
+        self.meter().failed(failure);
     }
 
     /// The plugin turned a request away.
-    pub(crate) fn turned_away(&self, core: usize) {
-        self.meter().refused(core);
+    pub(crate) fn turned_away(&self) {
+        self.meter().refused();
     }
 
     /// The binding was taken out of service.
@@ -173,7 +173,7 @@ impl Plugin for Loaded {
     }
 
     fn answered_again(&self) {
-        self.meter().answered_again(self.pool.this_core());
+        self.meter().answered_again();
     }
 
     fn may_route_to(&self, upstream: &str) -> bool {
@@ -185,7 +185,7 @@ impl Plugin for Loaded {
     }
 
     fn reject_answer(&self, reason: &str) {
-        self.meter().failed(self.pool.this_core(), CallFailure::Output);
+        self.meter().failed(CallFailure::Output);
         self.complain(LogLevel::Warn, &format!("its answer cannot be used: {reason}"));
         if self.trial.correct() {
             self.ask_for_reversion();

@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Makes and configures an instance.
-    fn make(&self, core: usize, time: Duration) -> Result<Box<Instance>, CallFailure> {
+    fn make(&self, time: Duration) -> Result<Box<Instance>, CallFailure> {
         let made = self.template.instantiate(&self.rights, time).and_then(|mut instance| {
             let answer = self.template.configure(&mut instance, &self.setup.settings, time)?;
             answer.map_err(|_| wasmtime::Error::msg("an instance refuses settings that another took"))?;
@@ -151,7 +151,7 @@ impl Pool {
         });
         match made {
             Ok(instance) => {
-                self.rights.meter.made(core);
+                self.rights.meter.made();
                 self.rights.meter.memory(instance.store.data().space.memory());
                 Ok(instance)
             }
@@ -165,7 +165,7 @@ impl Pool {
     /// Puts an instance that was made elsewhere into a core's pool.
     pub(crate) fn add(self: &Arc<Self>, core: usize, instance: Instance) {
         self.held(core).live += 1;
-        self.rights.meter.made(core);
+        self.rights.meter.made();
         self.give_back(core, Some(Box::new(instance)));
     }
 
@@ -180,7 +180,7 @@ impl Pool {
                 }
                 held.live += 1;
             }
-            let made = self.make(core, SETUP);
+            let made = self.make(SETUP);
             let failed = made.is_err();
             self.give_back(core, made.ok());
             if failed {
@@ -249,13 +249,11 @@ impl Drop for Pool {
         let idle: Vec<Box<Instance>> = self
             .cores
             .iter_mut()
-            .enumerate()
-            .flat_map(|(core, held)| {
-                let idle = std::mem::take(&mut held.0.get_mut().unwrap_or_else(PoisonError::into_inner).idle);
-                self.rights.meter.gone(core, idle.len());
-                idle
+            .flat_map(|held| {
+                std::mem::take(&mut held.0.get_mut().unwrap_or_else(PoisonError::into_inner).idle)
             })
             .collect();
+        self.rights.meter.gone(idle.len());
         self.upkeep.discard((idle, Arc::clone(&self.template)));
     }
 }
@@ -279,14 +277,9 @@ impl Lease<'_> {
     /// The same lease with an instance in it.
     fn filled(mut self) -> Result<Self, CallFailure> {
         if self.instance.is_none() {
-            self.instance = Some(self.pool.make(self.core, self.pool.rights.budget.cpu)?);
+            self.instance = Some(self.pool.make(self.pool.rights.budget.cpu)?);
         }
         Ok(self)
-    }
-
-    /// The core it belongs to.
-    pub(crate) fn core(&self) -> usize {
-        self.core
     }
 
     /// The instance, for a call that begins now.
@@ -319,7 +312,7 @@ impl Drop for Lease<'_> {
         if let Some(mut instance) = instance {
             // The store is dropped later; the request is let go of now, so that nobody has to copy it to change it.
             instance.store.data_mut().end();
-            pool.rights.meter.gone(core, 1);
+            pool.rights.meter.gone(1);
             pool.upkeep.discard(instance);
         }
         if pool.setup.quick {

@@ -178,7 +178,7 @@ impl Runtime {
 
     /// What a component may do that is only looked at.
     pub(crate) fn no_rights(&self) -> Rights {
-        let meter = Arc::new(Meter::new(1));
+        let meter = Arc::<Meter>::default();
         Rights {
             binding: Arc::from("-"),
             grants: Grants::default(),
@@ -193,9 +193,7 @@ impl Runtime {
 
     fn meter(&self, binding: &Arc<str>) -> Arc<Meter> {
         let mut meters = self.watched.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        let meter =
-            meters.entry(Arc::clone(binding)).or_insert_with(|| Arc::new(Meter::new(self.options.cores)));
-        Arc::clone(meter)
+        Arc::clone(meters.entry(Arc::clone(binding)).or_default())
     }
 
     fn keys(&self, name: &str, plugin: &model::Plugin) -> Arc<MemoryKeys> {

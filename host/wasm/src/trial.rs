@@ -230,7 +230,7 @@ impl Journal for Printed {
 
 /// A test has no objects of a gateway: the mocks play them.
 fn rights(printed: &Arc<Printed>) -> Rights {
-    let meter = Arc::new(Meter::new(1));
+    let meter = Arc::<Meter>::default();
     Rights {
         binding: Arc::from("test"),
         grants: Grants::default(),

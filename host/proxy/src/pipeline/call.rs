@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use witgate_config::model::OnFailure;
 
@@ -11,6 +10,7 @@ use crate::pipeline::plugin::{Answer, CallFailure, Function, Outcome, Plugin};
 use crate::pipeline::remembered::{Answered, Question, Recalled};
 use crate::pipeline::validate::Invalid;
 use crate::telemetry::record::{PluginCall, PluginCalls};
+use crate::turn;
 
 /// Which function of which contract is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,10 @@ pub(super) async fn call<'a, Answer, Valid>(
     make: impl FnOnce() -> Outcome<'a, Answer>,
     check: impl FnOnce(Answer) -> Result<Valid, Invalid>,
 ) -> Result<Option<Valid>, Fault> {
-    let begun = Instant::now();
+    let begun = turn::read();
     let outcome = make().await;
-    let time = begun.elapsed();
+    // Whoever makes calls reads the clock at their end.
+    let time = turn::now() - begun;
     let valid = outcome.and_then(|answer| {
         check(answer).map_err(|invalid| {
             plugin.reject_answer(invalid.reason());

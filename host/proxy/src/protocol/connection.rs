@@ -27,6 +27,7 @@ use crate::snapshot::Snapshot;
 use crate::tcp::Tcp;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{LastSeries, OpenConnection};
+use crate::turn;
 
 /// One client connection.
 pub struct Connection {
@@ -178,10 +179,13 @@ pub(crate) fn spawn(
         );
         let presence = Presence { generation: generation.clone(), core: core.clone(), _held: Rc::new(held) };
         connection.presence = Some(presence);
-        match &generation.tls {
-            Some(tls) => serve_tls(&core, connection, stream, tls, &generation).await,
-            None => serve_cleartext(&core, connection, stream, &generation).await,
-        }
+        turn::by_turns(async {
+            match &generation.tls {
+                Some(tls) => serve_tls(&core, connection, stream, tls, &generation).await,
+                None => serve_cleartext(&core, connection, stream, &generation).await,
+            }
+        })
+        .await;
     });
 }
 

@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use h2::ext::Protocol;
 use http::header::{self, HeaderName};
@@ -25,6 +24,7 @@ use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::telemetry::trace::{self, TraceContext};
+use crate::turn;
 
 /// A request that was let in.
 pub struct Admitted {
@@ -100,7 +100,7 @@ fn begin(
         snapshot,
         head,
         route: None,
-        begun: Instant::now(),
+        begun: turn::now(),
         timeout: None,
         delay: None,
         version,

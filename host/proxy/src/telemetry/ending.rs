@@ -19,6 +19,7 @@ use crate::protocol::connection::Connection;
 use crate::telemetry::access::{End, Story};
 use crate::telemetry::metrics::{Ended, Way};
 use crate::telemetry::record::{PluginCalls, Received, Share};
+use crate::turn;
 
 /// Dropping it writes metrics, access log line and span. Until [`Ending::complete`] was called that means the client
 /// went away first: futures and bodies are dropped then, without a word.
@@ -85,7 +86,7 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let time = self.begun.elapsed();
+        let time = turn::now() - self.begun;
         let received = self.received.as_ref().map_or(0, Received::bytes);
         let Connection { telemetry, listener, last_ended, last_begun, .. } = &*self.connection;
         let metrics = telemetry.metrics();

@@ -14,6 +14,7 @@ use super::endpoint::{Availability, Endpoint};
 use super::observe::{Failing, Sign, note_change, tell};
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
+use crate::turn;
 
 /// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
 pub(super) struct Attempt {
@@ -86,7 +87,7 @@ impl Upstream {
             upstream: self.clone(),
             index,
             call,
-            begun: Cell::new(Instant::now()),
+            begun: Cell::new(turn::now()),
             sent: Cell::new(false),
             failed: Cell::new(false),
             status: Cell::new(None),
@@ -166,7 +167,7 @@ impl Attempt {
     /// picked, it is still the same time.
     pub(super) fn begin(&self, waited: bool) -> Instant {
         if self.sent.replace(true) || waited {
-            self.begun.set(Instant::now());
+            self.begun.set(turn::now());
         }
         self.begun.get()
     }

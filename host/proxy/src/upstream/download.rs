@@ -20,6 +20,7 @@ use super::upload::Progress;
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
+use crate::turn;
 
 /// A response body that streams. It holds the connection, and knows what to do with it when it ends, breaks off, stalls,
 /// or is dropped because the client went away.
@@ -182,12 +183,12 @@ impl HttpBody for Download {
             Poll::Ready(Some(Ok(frame))) => {
                 this.clock.last = None;
                 if this.is_over() {
-                    this.finish(Instant::now());
+                    this.finish(turn::now());
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                this.finish(Instant::now());
+                this.finish(turn::now());
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(fault))) => Poll::Ready(Some(Err(Box::new(this.break_off(fault))))),

@@ -21,6 +21,7 @@ use super::response;
 use super::upload::{Progress, Upload};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::turn;
 
 /// Stale connections of the pool met before a fresh one is opened.
 const STALE: usize = 2;
@@ -46,8 +47,9 @@ pub(super) async fn exchange_with(
     notes: &mut Notes,
 ) -> Result<Response<Body>, Failure> {
     notes.endpoint = Some(attempt.endpoint().name.clone());
-    match send(&attempt, order, body, deadline, notes).await {
-        Ok(answer) => Ok(supervise(attempt, answer, notes, deadline)?),
+    let mut response = Response::new(Source::Http1);
+    match send(&attempt, order, body, deadline, notes, &mut response).await {
+        Ok(answered) => Ok(supervise(attempt, response, answered, notes, deadline)?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
                 attempt.failed(Failing::Fault(failure.fault.kind));
@@ -57,23 +59,24 @@ pub(super) async fn exchange_with(
     }
 }
 
-/// The head of a response, and the connection it came on.
-struct Answer {
-    response: Response<Source>,
+/// The connection that a response came on.
+struct Answered {
     lease: Lease,
     upload: Option<Rc<Progress>>,
     /// When the head was there.
     arrived: Instant,
 }
 
-/// Sends the request until it is answered, on as many connections as it takes to find one that is not stale.
+/// Sends the request until it is answered, on as many connections as it takes to find one that is not stale. `response`
+/// gets the answer; where it stands, it stays until it has a body, for it is large.
 async fn send(
     attempt: &Attempt,
     order: &Order<'_>,
     mut body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
-) -> Result<Answer, Failure> {
+    response: &mut Response<Source>,
+) -> Result<Answered, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let mut stale = 0;
     loop {
@@ -93,11 +96,12 @@ async fn send(
         }
         notes.attempts += 1;
         notes.begun = Some(since);
-        let lost = match begun.answer(since, order.patience(upstream.config.first_byte_timeout)).await {
-            Ok(response) => {
-                let arrived = Instant::now();
+        let patience = order.patience(upstream.config.first_byte_timeout);
+        let lost = match begun.answer(since, patience, response).await {
+            Ok(()) => {
+                let arrived = turn::now();
                 notes.time = Some(arrived - since);
-                return Ok(Answer { response, lease, upload: progress, arrived });
+                return Ok(Answered { lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
@@ -174,15 +178,20 @@ impl<'a> Begun<'a> {
     }
 
     /// Sends it and waits for the head of its response.
-    async fn answer(self, since: Instant, timeout: Duration) -> Result<Response<Source>, Lost> {
+    async fn answer(
+        self,
+        since: Instant,
+        timeout: Duration,
+        response: &mut Response<Source>,
+    ) -> Result<(), Lost> {
         match self {
             Begun::Http1 { connection, order, host, upload } => {
-                let head = connection.exchange(order, host, upload, since, timeout).await?;
-                Ok(head.into_response().map(|()| Source::Http1))
+                connection.exchange(order, host, upload, since, timeout, response).await
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry room for it.
-                Box::pin(ask_http2(stream, *request, progress, since, timeout)).await
+                *response = Box::pin(ask_http2(stream, *request, progress, since, timeout)).await?;
+                Ok(())
             }
         }
     }
@@ -235,11 +244,12 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
 /// Tells what the head says of the endpoint, and lets the body stream.
 fn supervise(
     attempt: Attempt,
-    answer: Answer,
+    response: Response<Source>,
+    answered: Answered,
     notes: &mut Notes,
     deadline: Option<Instant>,
 ) -> Result<Response<Body>, Fault> {
-    let Answer { response, lease, upload, arrived } = answer;
+    let Answered { lease, upload, arrived } = answered;
     match response.status() {
         // What a proxy or an overloaded service in the endpoint's place says.
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {

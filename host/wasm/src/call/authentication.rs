@@ -32,7 +32,7 @@ pub(crate) async fn authenticate<'a>(
     let inputs = answer.as_ref().map_or_else(|_| Vec::new(), |(answer,)| basis(binding, witness, answer));
     let (answer,) = running.end(answer, |(answer,)| size(answer))?;
     if matches!(answer, contract::Decision::Refused(_)) {
-        binding.turned_away(binding.pool.this_core());
+        binding.turned_away();
     }
     Ok(decision(answer, inputs))
 }

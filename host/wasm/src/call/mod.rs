@@ -42,6 +42,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use witgate_proxy::head::RequestHead;
 use witgate_proxy::pipeline::plugin::{self, Call, CallFailure, Function, Input, Interest};
 use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::turn;
 
 use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
@@ -83,16 +84,16 @@ impl<'a> Running<'a> {
     ) -> Result<Self, CallFailure> {
         let snapshot = given.call.snapshot;
         let Some(admission) = binding.quarantine.admit() else {
-            binding.not_called(binding.pool.this_core(), CallFailure::Quarantined);
+            binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let begun = Instant::now();
+        let begun = turn::now();
         let mut running =
             Running { binding, phase, admission: Some(admission), lease: None, begun, snapshot };
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // The time in the queue is not the guest's.
-            None => binding.pool.lease().await.map(|lease| (lease, Instant::now())),
+            None => binding.pool.lease().await.map(|lease| (lease, turn::read())),
         };
         match leased {
             Ok((lease, now)) => {
@@ -104,7 +105,7 @@ impl<'a> Running<'a> {
             Err(failure) => {
                 let killed = is_kill(failure);
                 running.settle(killed);
-                binding.not_called(binding.pool.this_core(), failure);
+                binding.not_called(failure);
                 Err(failure)
             }
         }
@@ -179,7 +180,6 @@ impl<'a> Running<'a> {
             .and_then(|answer| if size(&answer) > limit { Err(CallFailure::Output) } else { Ok(answer) });
         let failure = answer.as_ref().err().copied();
         if let Some(mut lease) = self.lease.take() {
-            let core = lease.core();
             if let Ok(instance) = lease.call() {
                 let state = instance.store.data_mut();
                 if failure.is_some() {
@@ -189,7 +189,7 @@ impl<'a> Running<'a> {
                 self.binding.meter().memory(state.space.memory());
             }
             lease.end(failure.is_none());
-            self.binding.called(core, self.phase, self.begun.elapsed(), failure);
+            self.binding.called(self.phase, turn::read() - self.begun, failure);
         }
         self.settle(failure.is_some_and(is_kill));
         answer
@@ -218,8 +218,8 @@ impl<'a> Running<'a> {
 /// A call that is dropped before its end counts as abandoned; its lease takes the instance along.
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = &self.lease {
-            self.binding.pool.rights().meter.abandoned(lease.core());
+        if self.lease.is_some() {
+            self.binding.meter().abandoned();
         }
     }
 }

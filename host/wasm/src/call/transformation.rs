@@ -46,7 +46,7 @@ pub(crate) async fn request<'a>(
             context: changes.context.into(),
         }),
         contract::RequestOutcome::Respond(answer) => {
-            binding.turned_away(binding.pool.this_core());
+            binding.turned_away();
             RequestOutcome::Respond(response(answer))
         }
     };

@@ -23,11 +23,12 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::head::RequestHead;
 use crate::pipeline::plugin::{Function, INPUTS, Input, Plugin, ResponseHead};
 use crate::snapshot::Snapshot;
+use crate::turn;
 use key::{Basis, Shown};
 use memory::{Memory, Owner, SHAPES};
 
@@ -120,7 +121,7 @@ pub(super) fn recall_acceptance<T: Answered>(
         return Recalled::Unknown(Ticket::default());
     }
     let owner = owner(plugin, snapshot);
-    let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, Instant::now));
+    let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, turn::now));
     if let Recalled::Known(_) = recalled {
         plugin.answered_again();
     }
@@ -140,7 +141,7 @@ pub(super) fn remember_acceptance<T: Answered>(
     if time.is_zero() || inputs.is_empty() || inputs.len() > INPUTS {
         return;
     }
-    let Some(until) = Instant::now().checked_add(time) else { return };
+    let Some(until) = turn::now().checked_add(time) else { return };
     let owner = owner(plugin, snapshot);
     MEMORY.with_borrow_mut(|memory| {
         memory.remember_acceptance(owner, &hashes, head, (inputs, until), accepted);

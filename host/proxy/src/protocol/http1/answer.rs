@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{Response, StatusCode, Version, response};
+use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
 
 use super::head::Wishes;
@@ -32,47 +32,40 @@ pub(super) enum Sent {
     Broken,
 }
 
-/// Sends an answer. `closing` says that it is to be the last.
+/// Sends an answer, which is left without a body. `closing` says that it is to be the last.
 pub(super) async fn send<T: Transport>(
     wire: &RefCell<Wire<T>>,
-    response: Response<Body>,
+    response: &mut Response<Body>,
     wishes: &Wishes,
     closing: bool,
 ) -> Sent {
-    let (parts, mut body) = response.into_parts();
     let plan = {
         let mut wire = wire.borrow_mut();
-        let plan = plan(&wire, &parts, &body, wishes, closing);
+        let plan = plan(&wire, response, wishes, closing);
         wire.inbound.expects = false;
-        wire.output.head(&parts, &plan);
+        wire.output.head(response, &plan);
         plan
     };
     if plan.framing != Framing::Nothing
-        && let Err(sent) = send_body(wire, &mut body, plan.framing, wishes.trailers).await
+        && let Err(sent) = send_body(wire, response.body_mut(), plan.framing, wishes.trailers).await
     {
         return sent;
     }
-    drop(body);
+    *response.body_mut() = Body::Empty;
     match poll_fn(|context| wire.borrow_mut().poll_send(context)).await {
         Err(_) => Sent::Gone,
-        Ok(()) if parts.status == StatusCode::SWITCHING_PROTOCOLS => Sent::Switched,
+        Ok(()) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Sent::Switched,
         Ok(()) if plan.keep_alive => Sent::Kept,
         Ok(()) => Sent::Last,
     }
 }
 
-fn plan<T: Transport>(
-    wire: &Wire<T>,
-    parts: &response::Parts,
-    body: &Body,
-    wishes: &Wishes,
-    closing: bool,
-) -> Plan {
-    let status = parts.status;
+fn plan<T: Transport>(wire: &Wire<T>, response: &Response<Body>, wishes: &Wishes, closing: bool) -> Plan {
+    let status = response.status();
     let bodiless = wishes.is_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let framing = match body.size_hint().exact() {
+    let framing = match response.body().size_hint().exact() {
         _ if bodiless => Framing::Nothing,
         Some(length) => Framing::Length(length),
         None if wishes.version == Version::HTTP_10 => Framing::Close,
@@ -81,7 +74,7 @@ fn plan<T: Transport>(
     // A body that nobody has asked for may come or not; one that is far from its end is not worth waiting for.
     let inbound = &wire.inbound;
     let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(LINGER_BYTES);
-    let said = parts.headers.get(CONNECTION).is_some_and(|said| said == "close");
+    let said = response.headers().get(CONNECTION).is_some_and(|said| said == "close");
     let keep_alive = wishes.keep_alive && !closing && !lost && !said && framing != Framing::Close;
     Plan { version: wishes.version, framing, keep_alive }
 }

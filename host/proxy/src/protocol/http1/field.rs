@@ -66,13 +66,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// A value without the white space around it (RFC 9110 section 5.6.3: space and tab, nothing else).
 pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
+    // As nearly all are written: one space before, none behind.
+    if let [b' ', rest @ ..] = value
+        && let [b'!'..=u8::MAX, .., b'!'..=u8::MAX] = rest
+    {
+        return rest;
+    }
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
     value
 }
 
-/// Writes a field line.
+/// Writes a field line. A [`HeaderValue`] holds no byte that could end it.
 pub(crate) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     write_text(out, name.as_str(), value.as_bytes());
 }
@@ -126,8 +132,19 @@ mod tests {
     }
 
     #[test]
+    fn no_value_can_hold_a_byte_that_ends_its_line() {
+        for byte in 0..=u8::MAX {
+            let value = HeaderValue::from_bytes(&[b'a', byte, b'a']);
+            assert_eq!(value.is_ok(), byte == b'\t' || byte >= b' ' && byte != 0x7F, "{byte}");
+        }
+    }
+
+    #[test]
     fn only_blanks_are_white_space() {
-        assert_eq!(trimmed(b" \t a b\t "), b"a b");
+        for value in [&b"a b"[..], b" a b", b" a b ", b" \t a b\t ", b"  a b", b" a b\t"] {
+            assert_eq!(trimmed(value), b"a b");
+        }
+        assert_eq!(trimmed(b" a"), b"a");
         assert_eq!(trimmed(b" \t "), b"");
         assert_eq!(trimmed(b"\x0ba\r"), b"\x0ba\r");
     }

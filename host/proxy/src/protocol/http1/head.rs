@@ -174,7 +174,7 @@ impl HeadReader {
             return Err(bad("a header line is folded"));
         }
         let colon = memchr::memchr(b':', line).ok_or_else(|| bad("a header line has no colon"))?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], field::trimmed(&line[colon + 1..]));
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header name is malformed"));
         }
@@ -182,8 +182,7 @@ impl HeadReader {
         if value.iter().fold(false, |bad, byte| bad | !is_value(*byte)) {
             return Err(bad("a header value has a control byte"));
         }
-        let skipped = line.len() - colon - 1 - line[colon + 1..].trim_ascii_start().len();
-        let at = begin + colon + 1 + if value.is_empty() { 0 } else { skipped };
+        let at = begin + (value.as_ptr().addr() - line.as_ptr().addr());
         if self.fields.capacity() == 0 {
             self.fields.reserve(USUAL_FIELDS);
         }

@@ -126,17 +126,17 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
         let (sent, promise) = match next {
             Next::End => break,
             Next::Refused(fault) => {
-                let response = service::refuse(&connection, Version::HTTP_11, fault);
-                (answer::send(&wire, response, &REFUSED, true).await, None)
+                let mut response = service::refuse(&connection, Version::HTTP_11, fault);
+                (answer::send(&wire, &mut response, &REFUSED, true).await, None)
             }
             Next::Request(wishes) => {
                 *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
                 let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
                 let side = side.map(Side::Promised);
-                let Some(response) = answered(&connection, &wire, &mut request, side).await else {
+                let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {
                     return;
                 };
-                (answer::send(&wire, response, &wishes, connection.is_closing()).await, promise)
+                (answer::send(&wire, &mut response, &wishes, connection.is_closing()).await, promise)
             }
         };
         match sent {

@@ -26,6 +26,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Stream;
+use crate::turn;
 
 /// Bytes asked of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;
@@ -217,7 +218,7 @@ impl<T: Transport> Wire<T> {
         self.busy = false;
         self.request += 1;
         self.body_held = false;
-        self.idle_since = Instant::now();
+        self.idle_since = turn::now().into();
         if let Some(waker) = self.body_waker.take() {
             waker.wake();
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, DATE, TRAILER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
+use http::{HeaderMap, Response, StatusCode, Version};
 use httpdate::HttpDate;
 use tokio::io::AsyncWrite;
 
@@ -88,24 +88,24 @@ impl Output {
     }
 
     /// The head of an answer.
-    pub(super) fn head(&mut self, parts: &response::Parts, plan: &Plan) {
-        let out = self.prefix();
+    pub(super) fn head<B>(&mut self, response: &Response<B>, plan: &Plan) {
+        let (out, status) = (self.prefix(), response.status());
         out.extend_from_slice(if plan.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-        out.extend_from_slice(parts.status.as_str().as_bytes());
+        out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
-        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
         // The answer to HEAD, and 304, tell the length of what they do not send (RFC 9110 section 8.6).
-        let told = plan.framing == Framing::Nothing && !switches && parts.status != StatusCode::NO_CONTENT;
+        let told = plan.framing == Framing::Nothing && !switches && status != StatusCode::NO_CONTENT;
         let mut dated = false;
-        for (name, value) in &parts.headers {
+        for (name, value) in response.headers() {
             dated |= *name == DATE;
             // What is needed of the connection's own business is written below.
             if *name == CONTENT_LENGTH && !told || !switches && is_hop_by_hop(name) {
                 continue;
             }
-            sound_field(out, name, value);
+            field::write(out, name, value);
         }
         match plan.framing {
             Framing::Length(length) => {
@@ -150,7 +150,7 @@ impl Output {
         for (name, value) in trailers.into_iter().flatten() {
             // What frames, routes or changes a message has no place behind it (RFC 9110 section 6.5.1).
             if *name != CONTENT_LENGTH && *name != TRAILER && !is_hop_by_hop(name) {
-                sound_field(out, name, value);
+                field::write(out, name, value);
             }
         }
         out.extend_from_slice(b"\r\n");
@@ -202,14 +202,6 @@ impl Output {
     }
 }
 
-/// A line end or a zero byte inside of a value would begin another field, or another answer: such a value is not sent.
-fn sound_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    let breaks = |found: bool, byte: &u8| found | matches!(byte, b'\r' | b'\n' | 0);
-    if !value.as_bytes().iter().fold(false, breaks) {
-        field::write(out, name, value);
-    }
-}
-
 /// Writes a number in decimal digits.
 pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
@@ -256,13 +248,12 @@ mod tests {
 
     /// The bytes of an answer with one piece of data.
     fn written(plan: Plan, headers: &[(&str, &str)], data: &'static [u8]) -> String {
-        let mut builder = http::Response::builder().header(DATE, "now");
+        let mut builder = Response::builder().header(DATE, "now");
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        let (parts, ()) = builder.body(()).expect("a head").into_parts();
         let mut output = Output::default();
-        output.head(&parts, &plan);
+        output.head(&builder.body(()).expect("a head"), &plan);
         output.data(Bytes::from_static(data), plan.framing, true);
         let mut bytes = Vec::new();
         testing::run(std::future::poll_fn(|context| output.poll_write(&mut bytes, context))).expect("room");

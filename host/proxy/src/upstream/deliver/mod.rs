@@ -37,6 +37,7 @@ use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
 use crate::telemetry::record::{Repeat, Why};
+use crate::turn;
 use rules::Reason;
 pub(super) use rules::Rules;
 use supply::Supply;
@@ -266,7 +267,7 @@ pub(super) async fn within<T>(
     match deadline {
         None => exchange.await,
         // Nothing is sent that cannot be answered in time.
-        Some(deadline) if deadline <= Instant::now() => exceeded(),
+        Some(deadline) if deadline <= turn::now() => exceeded(),
         Some(deadline) => timeout_at(deadline.into(), exchange).await.unwrap_or_else(|_| exceeded()),
     }
 }

@@ -5,8 +5,6 @@
 //! folded, a value has no control byte, and what says where the body ends says it once. Names and values become those
 //! of a checked header map; nothing received is ever passed on as it came.
 
-use std::ops::Range;
-
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
@@ -38,13 +36,9 @@ pub(super) struct Asked {
     pub(super) upgrade: bool,
 }
 
-/// A head, free of what concerns one hop only.
+/// What follows a head.
 #[derive(Debug)]
-pub(in crate::upstream) struct Head {
-    status: StatusCode,
-    version: Version,
-    headers: HeaderMap,
-    /// What follows.
+pub(super) struct Rest {
     pub(super) content: Content,
     /// Whether the endpoint keeps the connection open for another request.
     pub(super) persistent: bool,
@@ -59,10 +53,10 @@ pub(super) struct HeadReader {
 
 /// What is known of a head under way.
 #[derive(Debug)]
-struct Parts {
+struct Parts<'a> {
     status: StatusCode,
     version: Version,
-    headers: HeaderMap,
+    headers: &'a mut HeaderMap,
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -71,38 +65,31 @@ struct Parts {
     named: Vec<HeaderName>,
 }
 
-impl Head {
-    /// The head as a response.
-    pub(in crate::upstream) fn into_response(self) -> Response<()> {
-        let mut response = Response::new(());
-        *response.status_mut() = self.status;
-        *response.version_mut() = self.version;
-        *response.headers_mut() = self.headers;
-        response
-    }
-}
-
 impl HeadReader {
-    /// Takes out of `arrived` what belongs to the head. `None` asks for more.
+    /// Takes out of `arrived` what belongs to the head, and makes it that of `answer`, free of what concerns one hop
+    /// only. `None` asks for more.
     ///
     /// # Errors
     /// What is wrong. The connection cannot be read any further then.
-    pub(super) fn read(
+    pub(super) fn read<B>(
         &mut self,
         arrived: &mut BytesMut,
         asked: Asked,
-    ) -> Result<Option<Head>, &'static str> {
+        answer: &mut Response<B>,
+    ) -> Result<Option<Rest>, &'static str> {
         loop {
             let seen = arrived.len().min(BEGIN.len());
             if arrived[..seen] != BEGIN[..seen] {
                 return Err("what came is no HTTP/1 answer");
             }
             let Some(section) = self.reader.take(arrived)? else { return Ok(None) };
-            let parts = Parts::read(&section)?;
-            let interim = parts.status.is_informational() && parts.status != StatusCode::SWITCHING_PROTOCOLS;
-            let head = parts.finish(asked)?;
-            if !interim {
-                return Ok(Some(head));
+            let parts = Parts::read(&section, answer.headers_mut())?;
+            let (status, version) = (parts.status, parts.version);
+            let rest = parts.finish(asked)?;
+            self.reader.give_back(section);
+            (*answer.status_mut(), *answer.version_mut()) = (status, version);
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(rest));
             }
             self.interim += 1;
             if self.interim > INTERIM {
@@ -111,26 +98,33 @@ impl HeadReader {
         }
     }
 
+    /// Begins anew, for the answer to another request.
+    pub(super) fn restart(&mut self) {
+        self.reader.restart();
+        self.interim = 0;
+    }
+
     /// Whether anything was taken.
     pub(super) fn has_begun(&self) -> bool {
         self.reader.taken > 0
     }
 }
 
-impl Parts {
-    fn read(section: &Section) -> Result<Self, &'static str> {
+impl<'a> Parts<'a> {
+    fn read(section: &Section, headers: &'a mut HeaderMap) -> Result<Self, &'static str> {
         let mut lines = section.lines();
         let status = lines.next().unwrap_or_default();
-        let mut parts = Parts::begin(&section.bytes[status], section.lines + OWN_FIELDS)?;
+        *headers = HeaderMap::with_capacity(section.ends.len() + OWN_FIELDS);
+        let mut parts = Parts::begin(status, headers)?;
         for line in lines {
-            let (name, text) = section.field(line)?;
+            let (name, text) = field_of(line)?;
             parts.field(section, name, text)?;
         }
         Ok(parts)
     }
 
     /// Reads a status line (RFC 9112 section 4). The space before a reason that is missing may be missing too.
-    fn begin(line: &[u8], room: usize) -> Result<Self, &'static str> {
+    fn begin(line: &[u8], headers: &'a mut HeaderMap) -> Result<Self, &'static str> {
         let version = match line.get(BEGIN.len()) {
             Some(b'1') => Version::HTTP_11,
             Some(b'0') => Version::HTTP_10,
@@ -148,7 +142,7 @@ impl Parts {
         Ok(Parts {
             status: StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?,
             version,
-            headers: HeaderMap::with_capacity(room),
+            headers,
             length: None,
             chunked: false,
             close: false,
@@ -205,7 +199,7 @@ impl Parts {
         }
     }
 
-    fn finish(mut self, asked: Asked) -> Result<Head, &'static str> {
+    fn finish(self, asked: Asked) -> Result<Rest, &'static str> {
         let content = match (self.length, self.chunked) {
             (Some(_), true) => return Err("Content-Length beside Transfer-Encoding"),
             (_, true) => Content::chunked(),
@@ -229,11 +223,11 @@ impl Parts {
             return Err("101 that was not asked for");
         }
         if !switching {
-            response::strip_named(&mut self.headers, &self.named);
+            response::strip_named(self.headers, &self.named);
         }
         let persistent = !self.close && (self.version == Version::HTTP_11 || self.keep_alive);
         let persistent = persistent && !matches!(content, Content::UntilClose);
-        Ok(Head { status: self.status, version: self.version, headers: self.headers, content, persistent })
+        Ok(Rest { content, persistent })
     }
 }
 
@@ -248,12 +242,12 @@ impl TrailerReader {
     /// What is wrong.
     pub(super) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
         let Some(section) = self.0.take(arrived)? else { return Ok(None) };
-        if section.lines > FIELDS {
+        if section.ends.len() > FIELDS {
             return Err("too many trailer fields");
         }
-        let mut headers = HeaderMap::with_capacity(section.lines);
+        let mut headers = HeaderMap::with_capacity(section.ends.len());
         for line in section.lines() {
-            let (name, text) = section.field(line)?;
+            let (name, text) = field_of(line)?;
             let value = section.value(text)?;
             // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
             if name != CONTENT_LENGTH && !field::is_hop_by_hop(&name) {
@@ -271,8 +265,8 @@ struct SectionReader {
     at: usize,
     /// How far it was searched for its end.
     searched: usize,
-    /// Lines before it.
-    lines: usize,
+    /// Where the lines before it end: at their LF.
+    ends: Vec<usize>,
     /// Bytes of the sections taken.
     taken: usize,
 }
@@ -294,43 +288,55 @@ impl SectionReader {
                 break;
             }
             self.at = self.searched;
-            self.lines += 1;
+            self.ends.push(end);
             // A status line goes before the fields of a head.
-            if self.lines > 1 + FIELDS {
+            if self.ends.len() > 1 + FIELDS {
                 return Err("too many header fields");
             }
         }
-        let section = Section { bytes: arrived.split_to(self.searched).freeze(), lines: self.lines };
-        *self = SectionReader { taken: self.taken + self.searched, ..SectionReader::default() };
-        Ok(Some(section))
+        let bytes = arrived.split_to(self.searched).freeze();
+        self.taken += self.searched;
+        (self.at, self.searched) = (0, 0);
+        Ok(Some(Section { bytes, ends: std::mem::take(&mut self.ends) }))
+    }
+
+    /// Takes back a section that was read, of which the room for lines serves the next.
+    fn give_back(&mut self, section: Section) {
+        self.ends = section.ends;
+        self.ends.clear();
+    }
+
+    /// Begins anew.
+    fn restart(&mut self) {
+        self.ends.clear();
+        (self.at, self.searched, self.taken) = (0, 0, 0);
     }
 }
 
 /// The lines of a head or of trailers, each of which ends in CR LF, and an empty one behind them.
 struct Section {
     bytes: Bytes,
-    lines: usize,
+    ends: Vec<usize>,
 }
 
 impl Section {
-    /// Where each line is, without its end; the empty one is left out.
-    fn lines(&self) -> impl Iterator<Item = Range<usize>> {
+    /// The lines without their ends; the empty one is left out.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = 0;
-        let line = move |end| std::mem::replace(&mut at, end + 1)..end - 1;
-        memchr::memchr_iter(b'\n', &self.bytes).map(line).take(self.lines)
-    }
-
-    /// The name and the text of a field line (RFC 9112 section 5).
-    fn field(&self, line: Range<usize>) -> Result<(HeaderName, &[u8]), &'static str> {
-        let line = &self.bytes[line];
-        let colon = memchr::memchr(b':', line).ok_or("a header line has no colon")?;
-        // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
-        let name = field::name(&line[..colon]).map_err(|_| "a header name is malformed")?;
-        Ok((name, field::trimmed(&line[colon + 1..])))
+        self.ends.iter().map(move |end| &self.bytes[std::mem::replace(&mut at, end + 1)..end - 1])
     }
 
     /// A text as the value of a field. It stays where it arrived; what it holds is checked.
     fn value(&self, text: &[u8]) -> Result<HeaderValue, &'static str> {
         HeaderValue::from_maybe_shared(self.bytes.slice_ref(text)).map_err(|_| CONTROL_BYTE)
     }
+}
+
+/// The name and the text of a field line (RFC 9112 section 5).
+fn field_of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
+    // Names are short: a plain search is over before a wide one has begun.
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("a header line has no colon")?;
+    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
+    let name = field::name(&line[..colon]).map_err(|_| "a header name is malformed")?;
+    Ok((name, field::trimmed(&line[colon + 1..])))
 }

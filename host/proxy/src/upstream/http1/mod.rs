@@ -37,7 +37,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
+use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
@@ -51,7 +51,6 @@ use super::upload::Upload;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
-pub(super) use answer::Head;
 
 /// Bytes read at a time, at most. A core's buffer is as large, so a piece that is kept keeps no more than that: what a
 /// large piece of a body would keep anyway.
@@ -107,17 +106,19 @@ impl Http1 {
     }
 
     /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved.
+    /// `answer` gets that head.
     ///
     /// # Errors
     /// Why there is none. The connection is of no more use then.
-    pub(super) async fn exchange(
+    pub(super) async fn exchange<B>(
         &mut self,
         order: &Order<'_>,
         host: &[u8],
         mut upload: Upload,
         begun: Instant,
         timeout: Duration,
-    ) -> Result<Head, Lost> {
+        answer: &mut Response<B>,
+    ) -> Result<(), Lost> {
         let framing = Framing::of(&upload);
         let progress = upload.progress();
         // What is there of the body already leaves with the head.
@@ -134,12 +135,12 @@ impl Http1 {
         let head = |out: &mut Vec<u8>| head::write(out, order, host, framing);
         self.sending = Sending::new(head, framing, first, upload)?;
         self.refused = None;
-        self.reader = HeadReader::default();
+        self.reader.restart();
         self.asked = Asked { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
         // Until its end has come, a connection is of no use to another request.
         self.persistent = false;
         poll_fn(|context| {
-            if let Poll::Ready(answered) = self.poll_head(context) {
+            if let Poll::Ready(answered) = self.poll_head(answer, context) {
                 return Poll::Ready(answered);
             }
             let last = progress.as_ref().map_or(begun, |progress| progress.last().max(begun));
@@ -149,16 +150,19 @@ impl Http1 {
         .await
     }
 
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Head, Lost>> {
+    fn poll_head<B>(
+        &mut self,
+        answer: &mut Response<B>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Lost>> {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
-                let read = self.reader.read(&mut self.arrived, self.asked).map_err(malformed)?;
+                let read = self.reader.read(&mut self.arrived, self.asked, answer).map_err(malformed)?;
                 self.let_go();
-                if let Some(mut head) = read {
-                    self.persistent = head.persistent;
-                    self.content = std::mem::replace(&mut head.content, Content::Over);
-                    return Poll::Ready(Ok(head));
+                if let Some(rest) = read {
+                    (self.content, self.persistent) = (rest.content, rest.persistent);
+                    return Poll::Ready(Ok(()));
                 }
             }
             match ready!(self.poll_fill(context)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use proptest::prelude::*;
 
 use super::answer::{Asked, HeadReader};
@@ -35,24 +35,25 @@ fn read<'a>(
 ) -> Result<Option<Answer>, &'static str> {
     let mut arrived = BytesMut::new();
     let mut reader = HeadReader::default();
-    let (mut head, mut body, mut trailers) = (None, Vec::new(), None);
+    let mut answer = Response::new(());
+    let (mut rest, mut body, mut trailers) = (None, Vec::new(), None);
     for piece in pieces {
         arrived.extend_from_slice(piece);
-        if head.is_none() {
-            head = reader.read(&mut arrived, asked)?;
+        if rest.is_none() {
+            rest = reader.read(&mut arrived, asked, &mut answer)?;
         }
-        let Some(head) = &mut head else { continue };
-        while let Some(frame) = head.content.next(&mut arrived)? {
+        let Some(rest) = &mut rest else { continue };
+        while let Some(frame) = rest.content.next(&mut arrived)? {
             match frame.into_data() {
                 Ok(data) => body.extend_from_slice(&data),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
     }
-    Ok(head.map(|head| {
-        let (over, persistent) = (head.content.is_over(), head.persistent);
-        let (response, ()) = head.into_response().into_parts();
-        let (status, headers) = (response.status.as_u16(), response.headers);
+    Ok(rest.map(|rest| {
+        let (over, persistent) = (rest.content.is_over(), rest.persistent);
+        let (head, ()) = answer.into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
         Answer { status, headers, body, trailers, over, persistent, rest: arrived.to_vec() }
     }))
 }
