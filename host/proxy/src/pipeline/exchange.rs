@@ -15,6 +15,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::filters::cors;
 use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
+use crate::protocol::http1::field;
 use crate::protocol::upgrade::Side;
 use crate::router::{Found, Route, Router};
 use crate::snapshot::Snapshot;
@@ -131,7 +132,7 @@ impl Exchange {
     /// Makes the response one to hand out: the record is written when its last byte is through or the client is gone.
     pub fn finish(&mut self, response: &mut Response<Body>) {
         if let Ok(id) = HeaderValue::from_str(&self.head.request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
+            field::set(response.headers_mut(), REQUEST_ID, id);
         }
         ending::finish(self, response);
     }

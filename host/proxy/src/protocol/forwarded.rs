@@ -14,6 +14,7 @@ use witgate_config::model;
 
 use crate::protocol::authority::Authority;
 use crate::protocol::connection::Connection;
+use crate::protocol::http1::field;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -58,10 +59,10 @@ pub(crate) fn apply(
 
 /// The same for a peer that is nobody's proxy and said nothing of the kind: the usual case, and the texts are at hand.
 pub(crate) fn tell(headers: &mut HeaderMap, connection: &Connection, authority: &Authority) -> IpAddr {
-    headers.insert(FOR, connection.peer_text.clone());
-    headers.insert(REAL_IP, connection.peer_text.clone());
-    headers.insert(PROTO, HeaderValue::from_static(connection.scheme.as_str()));
-    headers.insert(HOST, authority.value.clone());
+    field::set(headers, FOR, connection.peer_text.clone());
+    field::set(headers, REAL_IP, connection.peer_text.clone());
+    field::set(headers, PROTO, HeaderValue::from_static(connection.scheme.as_str()));
+    field::set(headers, HOST, authority.value.clone());
     connection.peer.ip().to_canonical()
 }
 

@@ -18,7 +18,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
-use crate::protocol::http1::head::is_value;
+use crate::protocol::http1::field;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
@@ -306,7 +306,7 @@ fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
 
 /// Values of HTTP/1.1 have met this on their way in already.
 fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
-    let sound = |value: &HeaderValue| value.as_bytes().iter().all(|byte| is_value(*byte));
+    let sound = |value: &HeaderValue| field::is_text(value.as_bytes());
     if headers.values().all(sound) { Ok(()) } else { Err(bad("a header value has a control byte")) }
 }
 

@@ -205,6 +205,7 @@ const DIGITS: [[u8; 2]; 256] = {
 };
 
 /// Writes two lower-case digits for each byte; `text` is twice as long as `bytes`.
+#[inline(never)]
 fn hexadecimal(bytes: &[u8], text: &mut [u8]) {
     let (pairs, _) = text.as_chunks_mut();
     for (byte, pair) in bytes.iter().zip(pairs) {

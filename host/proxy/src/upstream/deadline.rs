@@ -51,7 +51,7 @@ pub(super) fn asked_for(
     let malformed = |name: &HeaderName| {
         Fault::new(FaultKind::BadRequest).detail(format!("`{name}` is no time limit")).unsent()
     };
-    let by_grpc = match headers.get(&GRPC_TIMEOUT).filter(|_| grpc) {
+    let by_grpc = match grpc.then(|| headers.get(&GRPC_TIMEOUT)).flatten() {
         Some(value) => Some(parse_grpc(value.as_bytes()).ok_or_else(|| malformed(&GRPC_TIMEOUT))?),
         None => None,
     };

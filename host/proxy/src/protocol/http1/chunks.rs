@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use witgate_config::model::Limits;
 
-use super::head::{is_token, is_value};
+use super::field::is_value;
+use super::head::is_token;
 
 /// Follows a chunked body (RFC 9112 section 7.1) to its end.
 #[derive(Debug)]

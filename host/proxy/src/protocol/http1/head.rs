@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 
 use super::field::{self, is};
@@ -178,8 +178,7 @@ impl HeadReader {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header name is malformed"));
         }
-        // Without a way out in the middle, several bytes are looked at at once.
-        if value.iter().fold(false, |bad, byte| bad | !is_value(*byte)) {
+        if !field::is_text(value) {
             return Err(bad("a header value has a control byte"));
         }
         let at = begin + (value.as_ptr().addr() - line.as_ptr().addr());
@@ -254,9 +253,9 @@ impl HeadReader {
         let mut headers = HeaderMap::with_capacity(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
             let name = field::name(&head[field.name.clone()]);
-            let value = HeaderValue::from_maybe_shared(head.slice(field.value.clone()));
-            let (Ok(name), Ok(value)) = (name, value) else { return Err(bad("a header is malformed")) };
-            headers.append(name, value);
+            let value = field::value(head.slice(field.value.clone()));
+            let (Ok(name), Some(value)) = (name, value) else { return Err(bad("a header is malformed")) };
+            field::append(&mut headers, name, value);
         }
         let method = Method::from_bytes(&head[self.method.clone()]);
         let target = Uri::from_maybe_shared(head.slice(self.target.clone()));
@@ -338,11 +337,6 @@ const TOKEN: [bool; 256] = {
 /// A character of a token.
 pub(super) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
-}
-
-/// A byte of a field value (RFC 9110 section 5.5).
-pub(crate) fn is_value(byte: u8) -> bool {
-    matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 
 fn bad(detail: &'static str) -> Fault {

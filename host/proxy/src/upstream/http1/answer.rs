@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode, Version};
 
 use super::content::Content;
 use crate::protocol::http1::field;
-use crate::protocol::http1::head::{decimal, is_value};
+use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
 /// Bytes of all heads of one answer, or of its trailers.
@@ -136,7 +136,7 @@ impl<'a> Parts<'a> {
         else {
             return Err("the status line is not version and status");
         };
-        if !(reason.is_empty() || reason[0] == b' ') || !reason.iter().all(|byte| is_value(*byte)) {
+        if !(reason.is_empty() || reason[0] == b' ') || !field::is_text(reason) {
             return Err("the reason is malformed");
         }
         Ok(Parts {
@@ -160,9 +160,9 @@ impl<'a> Parts<'a> {
         }
         // What is said about a switch concerns both hops of it.
         if field::is_hop_by_hop(&name) && self.status != StatusCode::SWITCHING_PROTOCOLS {
-            return if text.iter().all(|byte| is_value(*byte)) { Ok(()) } else { Err(CONTROL_BYTE) };
+            return if field::is_text(text) { Ok(()) } else { Err(CONTROL_BYTE) };
         }
-        self.headers.append(name, section.value(text)?);
+        field::append(self.headers, name, section.value(text)?);
         Ok(())
     }
 
@@ -328,7 +328,7 @@ impl Section {
 
     /// A text as the value of a field. It stays where it arrived; what it holds is checked.
     fn value(&self, text: &[u8]) -> Result<HeaderValue, &'static str> {
-        HeaderValue::from_maybe_shared(self.bytes.slice_ref(text)).map_err(|_| CONTROL_BYTE)
+        field::value(self.bytes.slice_ref(text)).ok_or(CONTROL_BYTE)
     }
 }
 
