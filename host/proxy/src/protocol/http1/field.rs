@@ -86,20 +86,37 @@ pub(crate) fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 
-/// Whether all of a text may be a value. Without a way out in the middle of a block, its bytes are looked at all at once:
-/// heads are mostly values, and byte by byte this took as long as all else that is done to them.
+/// Whether all of a text may be a value. Heads are mostly values, and byte by byte, with a way out behind each, this took
+/// as long as all else that is done to them.
 pub(crate) fn is_text(text: &[u8]) -> bool {
-    fn is_sound<const N: usize>(block: &[u8; N]) -> bool {
-        block.iter().fold(true, |sound, byte| sound & is_value(*byte))
+    let is_sound = |block: &[u8; 16]| block.iter().fold(true, |sound, byte| sound & is_value(*byte));
+    let (blocks, rest) = text.as_chunks();
+    blocks.iter().all(is_sound)
+        && match (rest.first_chunk(), text.last_chunk()) {
+            (Some(first), Some(last)) => are_values(*first) && are_values(*last),
+            // Of what the blocks have left, or of that and some bytes before it.
+            (None, Some(last)) => are_values(*last),
+            (_, None) => {
+                let mut padded = [b' '; 8];
+                padded[..text.len()].copy_from_slice(text);
+                are_values(padded)
+            }
+        }
+}
+
+/// As [`is_value`], of eight bytes in one word: what is said of a byte stands in the highest bit of its place.
+fn are_values(bytes: [u8; 8]) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
     }
-    if let Some(last) = text.last_chunk::<16>() {
-        // The last block overlaps the one before it.
-        text.as_chunks::<16>().0.iter().all(is_sound) && is_sound(last)
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        is_sound(first) && is_sound(last)
-    } else {
-        text.iter().all(|byte| is_value(*byte))
-    }
+    let word = u64::from_ne_bytes(bytes);
+    let low = word & each(0x7F);
+    let is_printable = low + each(0x80 - 0x20);
+    let is_delete = low + each(0x80 - 0x7F);
+    let tab = word ^ each(b'\t');
+    let is_no_tab = ((tab & each(0x7F)) + each(0x7F)) | tab;
+    let is_control = (!is_printable & is_no_tab) | is_delete;
+    !word & is_control & each(0x80) == 0
 }
 
 /// Bytes as a value, which stays where they are; none if they cannot be one.
