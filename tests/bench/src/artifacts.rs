@@ -72,16 +72,16 @@ pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    cargo_with(arguments, None)
+    cargo_with(arguments, &[])
 }
 
-/// Runs cargo, with a flag for the compiler if there is one.
-pub(crate) fn cargo_with(arguments: &[&str], flag: Option<&str>) -> Result<()> {
+/// Runs cargo, with flags for the compiler if there are any.
+pub(crate) fn cargo_with(arguments: &[&str], flags: &[String]) -> Result<()> {
     let mut command = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
-    if let Some(flag) = flag {
-        // Unlike `RUSTFLAGS`, this one may hold blanks.
-        command.env("CARGO_ENCODED_RUSTFLAGS", flag);
+    if !flags.is_empty() {
+        // Unlike those in `RUSTFLAGS`, these may hold blanks: they are parted by another character.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     }
     let status = command.status().context("cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));

@@ -10,6 +10,7 @@
 //! The way: [`peers`] turn a [`scene`] into a configuration, [`load`] loads, [`rows`] say what is compared, [`report`]
 //! prints it. A peer or a kind of row is one file and its line in a table.
 
+mod arranged;
 mod artifacts;
 mod bench;
 mod certificate;
@@ -89,7 +90,7 @@ fn main() -> Result<ExitCode> {
     // First: it would be missed only after minutes of compiling.
     artifacts::ensure_component_target()?;
     if options.build {
-        println!("{}", trained::build()?.display());
+        println!("{}", trained::build()?.0.display());
         return Ok(ExitCode::SUCCESS);
     }
     let rows = rows::select(&options.only)?;
@@ -98,7 +99,7 @@ fn main() -> Result<ExitCode> {
     let gateway = match options.gateway {
         Some(gateway) => (std::path::absolute(gateway)?, "build that was given"),
         None if options.untrained => (artifacts::release()?, "untrained build"),
-        None => (trained::build()?, "trained build"),
+        None => trained::build()?,
     };
     let bench = Bench::prepare(rounds, seconds, options.envoy.as_deref(), gateway)?;
     let mut report = Report::begin(&bench);

@@ -3,7 +3,8 @@
 //!
 //! The first build counts how often each part of the code runs. Loads of the kinds that the rows measure train it, and
 //! others (new connections, many headers, plugins with nothing remembered) beside them. The second build moves what is
-//! seldom run out of the way and inlines what is often run, over the borders of all crates.
+//! seldom run out of the way and inlines what is often run, over the borders of all crates. Where `llvm-bolt` is
+//! installed, the program is watched under the same loads once more and then arranged, see [`crate::arranged`].
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::arranged::{Bolt, LINKED};
 use crate::artifacts;
 use crate::bench::Bench;
 use crate::load::{Load, Script};
@@ -23,11 +25,11 @@ use crate::scene::{Inbound, Plugins, Scene};
 /// Seconds of each load. A program that counts is slow, and some thousands of requests say enough.
 const SECONDS: u32 = 2;
 
-/// Builds it, and trains it unless that was done since the code changed. Gives its path.
+/// Builds it, and trains it unless that was done since the code changed. Gives its path, and what it is.
 ///
 /// # Errors
 /// A build fails, a tool is missing (nginx, wrk, h2load, `llvm-profdata`), or a load is not answered.
-pub(crate) fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<(PathBuf, &'static str)> {
     eprintln!(
         "the gateway is compiled, trained, and compiled again where its code has changed, which takes a while; \
          --untrained measures what `cargo build --release` gives"
@@ -39,23 +41,47 @@ pub(crate) fn build() -> Result<PathBuf> {
     let counts = folder.join("counts");
     let tool = llvm_profdata()?;
     let host = artifacts::printed_by_rustc(&["host-tuple"])?;
-    let counting = compile(&host, &folder.join("counting"), "-Cprofile-generate=", &counts)?;
+    let bolt = Bolt::find();
+    let counting =
+        compile(&host, &folder.join("counting"), &[format!("-Cprofile-generate={}", counts.display())])?;
     let profile = folder.join(format!("{}.profdata", built_at(&counting)?));
     if !profile.exists() {
         train(&counting, &counts)?;
         let merged = Command::new(&tool).arg("merge").arg("-o").arg(&profile).arg(&counts).status();
         ensure!(merged.with_context(|| tool.display().to_string())?.success(), "{} failed", tool.display());
     }
-    compile(&host, &folder.join("counted"), "-Cprofile-use=", &profile)
+    let mut flags = vec![format!("-Cprofile-use={}", profile.display())];
+    flags.extend(bolt.is_some().then(|| LINKED.into()));
+    let counted = compile(&host, &folder.join("counted"), &flags)?;
+    let Some(bolt) = bolt else {
+        eprintln!("llvm-bolt is missing: the code of the trained gateway stays where the linker has put it");
+        return Ok((counted, "trained build"));
+    };
+    Ok((arrange(&bolt, &counted, &folder)?, "trained build, arranged by llvm-bolt"))
+}
+
+/// Watches the gateway under the same loads, and arranges it, unless that was done since it was built.
+fn arrange(bolt: &Bolt, counted: &Path, folder: &Path) -> Result<PathBuf> {
+    let place = folder.join("arranged");
+    let (watched, arranged) = (place.join("watched"), place.join("witgate"));
+    if !arranged.exists() || built_at(&arranged)? < built_at(counted)? {
+        fs::create_dir_all(&place)?;
+        let ways = place.join("ways");
+        empty(&ways)?;
+        bolt.watch(counted, &ways, &watched)?;
+        lead(&watched)?;
+        bolt.arrange(counted, &ways, &arranged)?;
+    }
+    Ok(arranged)
 }
 
 /// Builds the gateway in a folder of its own, so that neither build undoes the other. The target is named so that cargo
 /// leaves the programs alone that it runs during the build.
-fn compile(host: &str, folder: &Path, option: &str, path: &Path) -> Result<PathBuf> {
+fn compile(host: &str, folder: &Path, flags: &[String]) -> Result<PathBuf> {
     let target = folder.to_str().context("the target folder's path is not UTF-8")?;
     let mut arguments = vec!["build", "--profile", "trained", "--workspace", "--bin", "witgate"];
     arguments.extend(["--target", host, "--target-dir", target]);
-    artifacts::cargo_with(&arguments, Some(&format!("{option}{}", path.display())))?;
+    artifacts::cargo_with(&arguments, flags)?;
     Ok(folder.join(host).join("trained").join("witgate"))
 }
 
@@ -67,12 +93,21 @@ fn built_at(program: &Path) -> Result<u128> {
 
 /// Loads the counting program; it writes its counts when it ends.
 fn train(counting: &Path, counts: &Path) -> Result<()> {
-    match fs::remove_dir_all(counts) {
+    empty(counts)?;
+    lead(counting)
+}
+
+/// A folder without files.
+fn empty(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+        _ => Ok(fs::create_dir(folder)?),
     }
-    fs::create_dir(counts)?;
-    let bench = Bench::prepare(1, SECONDS, None, (counting.into(), "counting build"))?;
+}
+
+/// Leads a program through every lesson.
+fn lead(program: &Path) -> Result<()> {
+    let bench = Bench::prepare(1, SECONDS, None, (program.into(), "build in training"))?;
     for (scene, load) in lessons(&bench)? {
         eprintln!("training: {scene:?}");
         let running = bench.start(OURS, &scene)?.context("the program that counts is missing")?;
