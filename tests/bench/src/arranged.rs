@@ -83,3 +83,54 @@ fn run(command: &mut Command) -> Result<Vec<u8>> {
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(output.stdout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts;
+
+    /// It panics and catches that, so that what unwinds has to be right behind the move, too.
+    const PROGRAM: &str = r#"
+        fn odd(number: u64) -> u64 {
+            if number % 2 == 0 { panic!("{number} is even") } else { number }
+        }
+        fn main() {
+            std::panic::set_hook(Box::new(|_| {}));
+            let odds = (0..1000).filter_map(|number| std::panic::catch_unwind(move || odd(number)).ok());
+            println!("{}", odds.sum::<u64>());
+        }"#;
+
+    #[test]
+    fn a_program_does_the_same_when_it_is_watched_and_when_it_is_arranged() {
+        let Some(bolt) = Bolt::find() else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "llvm-bolt is not installed, and in CI nothing is skipped"
+            );
+            eprintln!("skipped: llvm-bolt is not installed");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let [source, program, watched, ways, arranged] =
+            ["source.rs", "program", "watched", "ways", "arranged"].map(|name| folder.path().join(name));
+        fs::write(&source, PROGRAM).unwrap();
+        let mut compile = artifacts::tool("rustc");
+        compile.args(["--edition=2024", "-Copt-level=2", LINKED, "-o"]).arg(&program).arg(&source);
+        run(&mut compile).unwrap();
+        fs::create_dir(&ways).unwrap();
+        bolt.watch(&program, &ways, &watched).unwrap();
+        let said = |program: &Path| String::from_utf8(run(&mut Command::new(program)).unwrap()).unwrap();
+        assert_eq!(said(&watched), "250000\n");
+        bolt.arrange(&program, &ways, &arranged).unwrap();
+        assert_eq!(said(&arranged), "250000\n");
+        assert_ne!(fs::read(&arranged).unwrap(), fs::read(&program).unwrap());
+    }
+
+    #[test]
+    fn without_anything_seen_nothing_is_arranged() {
+        let folder = tempfile::tempdir().unwrap();
+        let bolt = Bolt { bolt: "llvm-bolt".into(), merge: "merge-fdata".into() };
+        let failed = bolt.arrange(Path::new("program"), folder.path(), Path::new("arranged")).unwrap_err();
+        assert_eq!(failed.to_string(), "the program that was watched has written nothing");
+    }
+}
