@@ -100,7 +100,7 @@ fn train(counting: &Path, counts: &Path) -> Result<()> {
 /// A folder without files.
 fn empty(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(fs::create_dir(folder)?),
     }
 }
