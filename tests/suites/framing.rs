@@ -49,6 +49,11 @@ const AMBIGUOUS: &[(&str, &str)] = &[
         "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
     ),
     (
+        "a CR behind the coding",
+        "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\r\n\r\n0\r\n\r\n",
+    ),
+    ("a form feed before a length", "POST @ HTTP/1.1\r\nHost: a\r\nContent-Length: \x0c4\r\n\r\nabcd"),
+    (
         "white space before the colon: RFC 9112 5.1",
         "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     ),
@@ -60,6 +65,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("a bare LF inside the head", "GET @ HTTP/1.1\r\nHost: a\r\nX-A: b\nX-B: c\r\n\r\n"),
     ("a bare CR in a value", "GET @ HTTP/1.1\r\nHost: a\r\nX-A: b\rc\r\n\r\n"),
     ("a bare CR as line end", "GET @ HTTP/1.1\rHost: a\r\r"),
+    ("a CR at the end of a value", "GET @ HTTP/1.1\r\nHost: a\r\nX-A: b\r\r\n\r\n"),
     ("NUL in a value", "GET @ HTTP/1.1\r\nHost: a\r\nX-A: b\0c\r\n\r\n"),
     ("a control byte in a value", "GET @ HTTP/1.1\r\nHost: a\r\nX-A: b\x01c\r\n\r\n"),
     ("a control byte in a name", "GET @ HTTP/1.1\r\nHost: a\r\nX\x01A: b\r\n\r\n"),

@@ -16,29 +16,26 @@ use crate::protocol::upgrade::Side;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::upstream;
 
-/// Takes one request of one connection to its response: `response` is that at the end. `side` is the client's side of a
-/// tunnel it may ask for. What remains of the request is of no further use.
+/// Takes one request of one connection to its response. `side` is the client's side of a tunnel it may ask for. What
+/// remains of the request is of no further use.
 pub async fn serve(
     connection: Rc<Connection>,
     request: &mut Request<Body>,
     side: Option<Side>,
-    response: &mut Response<Body>,
-) {
+) -> Response<Body> {
     let snapshot = connection.snapshot();
     let (mut exchange, body, side) = match hygiene::admit(&connection, &snapshot, request, side) {
         Ok(admitted) => admitted.into_exchange(snapshot),
-        Err(refusal) => {
-            *response = refusal.into_response(&connection, &snapshot);
-            return;
-        }
+        Err(refusal) => return refusal.into_response(&connection, &snapshot),
     };
-    *response = match walk(&mut exchange, body).await {
+    let mut response = match walk(&mut exchange, body).await {
         Ok(response) => response,
         Err(fault) => exchange.fault(fault),
     };
-    pipeline::ascend(&mut exchange, response).await;
-    upgrade::join(&mut exchange, side, response);
-    exchange.finish(response);
+    pipeline::ascend(&mut exchange, &mut response).await;
+    upgrade::join(&mut exchange, side, &mut response);
+    exchange.finish(&mut response);
+    response
 }
 
 /// Route, stages down, upstream. An early answer of a stage is a response like any other.

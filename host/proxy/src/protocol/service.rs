@@ -13,20 +13,22 @@ use crate::protocol::hygiene::Refusal;
 use crate::protocol::upgrade::Side;
 use crate::serve::serve;
 
-/// Takes one request to its answer, which becomes `response`; `side` is the client's side of a tunnel it may ask for. A
-/// panic on the way ends this request and nothing else.
+/// Takes one request to its answer; `side` is the client's side of a tunnel it may ask for. A panic on the way ends this
+/// request and nothing else.
 pub(crate) async fn answer(
     connection: Rc<Connection>,
     request: &mut Request<Body>,
     side: Option<Side>,
-    response: &mut Response<Body>,
-) {
+) -> Response<Body> {
     let (method, version) = (request.method().clone(), request.version());
-    let walk = AssertUnwindSafe(serve(connection.clone(), request, side, response)).catch_unwind();
-    if walk.await.is_err() {
-        let fault = Fault::new(FaultKind::Internal).cause("panic");
-        *response = Refusal::new(&connection, method, version, fault)
-            .into_response(&connection, &connection.snapshot());
+    let walk = AssertUnwindSafe(serve(connection.clone(), request, side)).catch_unwind();
+    match walk.await {
+        Ok(response) => response,
+        Err(_) => {
+            let fault = Fault::new(FaultKind::Internal).cause("panic");
+            Refusal::new(&connection, method, version, fault)
+                .into_response(&connection, &connection.snapshot())
+        }
     }
 }
 

@@ -135,20 +135,19 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
         let mut request = Request::new(Body::Empty);
         let next = poll_fn(|context| wire.borrow_mut().poll_next(&mut request, context));
         let Ok(next) = next.await else { return };
-        let mut response = Response::new(Body::Empty);
         let (sent, promise) = match next {
             Next::End => break,
             Next::Refused(fault) => {
-                response = service::refuse(&connection, Version::HTTP_11, fault);
+                let mut response = service::refuse(&connection, Version::HTTP_11, fault);
                 (answer::send(&wire, &mut response, &REFUSED, true).await, None)
             }
             Next::Request(wishes) => {
                 *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
                 let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
                 let side = side.map(Side::Promised);
-                if answered(&connection, &wire, &mut request, side, &mut response).await.is_none() {
+                let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {
                     return;
-                }
+                };
                 (answer::send(&wire, &mut response, &wishes, connection.is_closing()).await, promise)
             }
         };
@@ -175,7 +174,7 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
     poll_fn(|context| wire.borrow_mut().poll_close(context, &mut lingering)).await;
 }
 
-/// Takes a request to its answer, which becomes `response`; none if the client went away meanwhile.
+/// Takes a request to its answer; none if the client went away meanwhile.
 ///
 /// The walk has a place of its own in memory, given back with its answer: it is large, and most connections are idle.
 async fn answered<T: Transport>(
@@ -183,12 +182,11 @@ async fn answered<T: Transport>(
     wire: &RefCell<Wire<T>>,
     request: &mut Request<Body>,
     side: Option<Side>,
-    response: &mut Response<Body>,
-) -> Option<()> {
-    let walk = service::answer(connection.clone(), request, side, response);
-    let mut walk = Box::into_pin(Box::write(Box::new_uninit(), walk));
+) -> Option<Response<Body>> {
+    let mut walk =
+        Box::into_pin(Box::write(Box::new_uninit(), service::answer(connection.clone(), request, side)));
     poll_fn(|context| match walk.as_mut().poll(context) {
-        Poll::Ready(()) => Poll::Ready(Some(())),
+        Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),
     })
     .await

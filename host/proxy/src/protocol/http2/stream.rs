@@ -236,7 +236,5 @@ impl Sending {
 
 /// The walk of a request that nobody else keeps.
 async fn walk(connection: Rc<Connection>, mut request: Request<Body>, side: Option<Side>) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    service::answer(connection, &mut request, side, &mut response).await;
-    response
+    service::answer(connection, &mut request, side).await
 }
