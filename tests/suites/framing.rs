@@ -48,10 +48,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
         "a vertical tab in the coding",
         "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
     ),
-    (
-        "a CR behind the coding",
-        "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\r\n\r\n0\r\n\r\n",
-    ),
+    ("a CR behind the coding", "POST @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\r\n\r\n0\r\n\r\n"),
     ("a form feed before a length", "POST @ HTTP/1.1\r\nHost: a\r\nContent-Length: \x0c4\r\n\r\nabcd"),
     (
         "white space before the colon: RFC 9112 5.1",

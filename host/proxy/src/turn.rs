@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::time::Instant;
 
 thread_local! {
@@ -41,9 +41,8 @@ pub fn read() -> Instant {
     now
 }
 
-/// Takes a future to its end; each poll is a turn.
-pub(crate) async fn by_turns<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+/// Takes a future to its end; each poll is a turn. It stays with the caller: taken as it is, it would be kept twice.
+pub(crate) async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
         let _turn = Turn::begin();
         future.as_mut().poll(context)
@@ -69,6 +68,8 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::testing;
 
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_turn_has_one_time_until_the_clock_is_read_and_the_next_has_another() {
-        let (first, second) = testing::run(by_turns(async {
+        let (first, second) = testing::run(by_turns(pin!(async {
             let first = now();
             passes(first);
             assert_eq!(now(), first);
@@ -87,7 +88,7 @@ mod tests {
             assert_eq!(now(), read);
             tokio::task::yield_now().await;
             (read, now())
-        }));
+        })));
         assert!(second > first);
         let outside = now();
         assert!(outside > second);
@@ -98,10 +99,10 @@ mod tests {
     #[test]
     fn a_turn_that_panics_is_over() {
         let panicked = std::panic::catch_unwind(|| {
-            testing::run(by_turns(async {
+            testing::run(by_turns(pin!(async {
                 now();
                 panic!("on purpose");
-            }))
+            })))
         });
         assert!(panicked.is_err());
         let time = now();

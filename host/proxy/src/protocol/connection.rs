@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -179,13 +180,13 @@ pub(crate) fn spawn(
         );
         let presence = Presence { generation: generation.clone(), core: core.clone(), _held: Rc::new(held) };
         connection.presence = Some(presence);
-        turn::by_turns(async {
+        let served = pin!(async {
             match &generation.tls {
                 Some(tls) => serve_tls(&core, connection, stream, tls, &generation).await,
                 None => serve_cleartext(&core, connection, stream, &generation).await,
             }
-        })
-        .await;
+        });
+        turn::by_turns(served).await;
     });
 }
 
