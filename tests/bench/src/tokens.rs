@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub(crate) const SECRET: &str = "the-secret-of-the-bench-32-bytes";
 
 /// More than a proxy with one worker answers in a second; a run that used them up is an error.
-pub(crate) const FRESH_PER_SECOND: usize = 80_000;
+pub(crate) const FRESH_PER_SECOND: usize = 120_000;
 /// So few that each is seen again at once.
 const SEEN: usize = 5;
 
