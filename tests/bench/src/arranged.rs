@@ -13,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::peers::on_path;
+use crate::process::printed;
 
 /// What the linker has to leave in a program so that its parts can be moved.
 pub(crate) const LINKED: &str = "-Clink-arg=-Wl,--emit-relocs";
@@ -45,13 +46,15 @@ impl Bolt {
     pub(crate) fn watch(&self, program: &Path, folder: &Path, to: &Path) -> Result<()> {
         let file = folder.join("ways");
         let file = file.to_str().context("the target folder's path is not UTF-8")?;
-        run(Command::new(&self.bolt)
-            .arg(program)
-            .arg("-o")
-            .arg(to)
-            .arg("-instrument")
-            .arg(format!("--instrumentation-file={file}"))
-            .arg("--instrumentation-file-append-pid"))
+        printed(
+            Command::new(&self.bolt)
+                .arg(program)
+                .arg("-o")
+                .arg(to)
+                .arg("-instrument")
+                .arg(format!("--instrumentation-file={file}"))
+                .arg("--instrumentation-file-append-pid"),
+        )
         .map(drop)
     }
 
@@ -64,7 +67,7 @@ impl Bolt {
             fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         ensure!(!ways.is_empty(), "the program that was watched has written nothing");
         let merged = folder.with_extension("merged");
-        fs::write(&merged, run(Command::new(&self.merge).args(&ways))?)?;
+        fs::write(&merged, printed(Command::new(&self.merge).args(&ways))?)?;
         let options = [
             "-reorder-blocks=ext-tsp",
             "-reorder-functions=hfsort+",
@@ -72,16 +75,11 @@ impl Bolt {
             "-split-all-cold",
             "-split-eh",
         ];
-        run(Command::new(&self.bolt).arg(program).arg("-o").arg(to).arg("-data").arg(&merged).args(options))
-            .map(drop)
+        printed(
+            Command::new(&self.bolt).arg(program).arg("-o").arg(to).arg("-data").arg(&merged).args(options),
+        )
+        .map(drop)
     }
-}
-
-/// Runs a tool to its end; what it prints is only shown when it fails.
-fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
 }
 
 #[cfg(test)]
@@ -116,10 +114,10 @@ mod tests {
         fs::write(&source, PROGRAM).unwrap();
         let mut compile = artifacts::tool("rustc");
         compile.args(["--edition=2024", "-Copt-level=2", LINKED, "-o"]).arg(&program).arg(&source);
-        run(&mut compile).unwrap();
+        printed(&mut compile).unwrap();
         fs::create_dir(&ways).unwrap();
         bolt.watch(&program, &ways, &watched).unwrap();
-        let said = |program: &Path| String::from_utf8(run(&mut Command::new(program)).unwrap()).unwrap();
+        let said = |program: &Path| printed(&mut Command::new(program)).unwrap();
         assert_eq!(said(&watched), "250000\n");
         bolt.arrange(&program, &ways, &arranged).unwrap();
         assert_eq!(said(&arranged), "250000\n");

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::process::printed;
+
 /// The target of components.
 const COMPONENTS: &str = "wasm32-wasip2";
 
@@ -90,9 +92,7 @@ pub(crate) fn cargo_with(arguments: &[&str], flags: &[String]) -> Result<()> {
 
 /// What `rustc --print` says, of the target that it builds for by default unless told otherwise.
 pub(crate) fn printed_by_rustc(what: &[&str]) -> Result<String> {
-    let output = tool("rustc").arg("--print").args(what).output().context("rustc")?;
-    ensure!(output.status.success(), "rustc --print {} failed", what.join(" "));
-    Ok(String::from_utf8(output.stdout)?.trim().into())
+    Ok(printed(tool("rustc").arg("--print").args(what))?.trim().into())
 }
 
 /// A command of the toolchain, run where the checkout says which toolchain that is.

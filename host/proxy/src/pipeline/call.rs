@@ -70,7 +70,6 @@ pub(super) async fn call<'a, Answer, Valid>(
 ) -> Result<Option<Valid>, Fault> {
     let begun = turn::read();
     let outcome = make().await;
-    // Whoever makes calls reads the clock at their end.
     let time = turn::now() - begun;
     let valid = outcome.and_then(|answer| {
         check(answer).map_err(|invalid| {

@@ -20,7 +20,8 @@ use crate::snapshot::Snapshot;
 /// One binding in service: a plugin with its settings, rights and budgets.
 ///
 /// Calls run on the core that makes them: one that has nothing to wait for is over when its outcome is handed out, any
-/// other may be dropped at any await, e.g. because the client went away.
+/// other may be dropped at any await, e.g. because the client went away. Where a call took time, the clock is read at its
+/// end ([`crate::turn::read`]): that is how the pipeline knows how long it took.
 pub trait Plugin: Send + Sync {
     /// Name of the binding.
     fn binding(&self) -> &Arc<str>;

@@ -93,7 +93,11 @@ impl<'a> Running<'a> {
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // The time in the queue is not the guest's.
-            None => binding.pool.lease().await.map(|lease| (lease, turn::read())),
+            None => {
+                let leased = binding.pool.lease().await;
+                let now = turn::read();
+                leased.map(|lease| (lease, now))
+            }
         };
         match leased {
             Ok((lease, now)) => {

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::Done;
+use crate::process::printed;
 
 /// 64 keep-alive connections, with so many headers more than `Host`.
 pub(super) fn wrk(url: &str, script: Option<&Path>, headers: usize, seconds: u32) -> Result<Done> {
@@ -18,7 +19,7 @@ pub(super) fn wrk(url: &str, script: Option<&Path>, headers: usize, seconds: u32
     if let Some(script) = script {
         command.arg("-s").arg(script);
     }
-    wrk_done(&run(command.arg(url))?)
+    wrk_done(&printed(command.arg(url))?)
 }
 
 /// 16 connections with 8 streams each. With a body, gRPC calls.
@@ -29,7 +30,7 @@ pub(super) fn h2load(address: SocketAddr, body: Option<&Path>, seconds: u32) -> 
         command.args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-d"]).arg(body);
     }
     let path = if body.is_some() { "/bench.Echo/Say" } else { "/" };
-    h2load_done(&run(command.arg(format!("http://{address}{path}")))?)
+    h2load_done(&printed(command.arg(format!("http://{address}{path}")))?)
 }
 
 fn wrk_done(text: &str) -> Result<Done> {
@@ -48,12 +49,6 @@ fn h2load_done(text: &str) -> Result<Done> {
     let refused = number(text, |line| line.starts_with("status codes:"), 6)?
         + number(text, |line| line.starts_with("status codes:"), 8)?;
     Ok(Done { requests, failed: failed.max(refused) })
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The number that is word `index` of the first line that fits.
