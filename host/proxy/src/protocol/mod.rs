@@ -6,6 +6,7 @@
 //! | [`http1`] | HTTP/1.1: our own, strict and narrow |
 //! | [`http2`] | HTTP/2: its streams, with an eye on clients that do not read |
 //! | `lifetime` | how long a connection lives |
+//! | `maps` | header maps that serve one message after the other |
 //! | `service` | from a request to [`serve`](crate::serve::serve) and back |
 //! | [`hygiene`], [`path`], `authority`, [`forwarded`] | one unambiguous, normalised head, or a refusal |
 //! | [`body`] | request bodies: size and pace |
@@ -20,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod hygiene;
 mod lifetime;
+pub(crate) mod maps;
 pub mod path;
 mod preface;
 mod service;

@@ -103,7 +103,15 @@ fn decode_segment(raw: &str, slashes: EncodedSlashes) -> Result<String, Fault> {
 
 /// A character that a segment may hold as it is (RFC 3986 section 3.3), or the slash between segments.
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)
+    const OTHERS: u128 = {
+        let (others, mut set, mut at) = (b"-._~!$&'()*+,;=:@/", 0, 0);
+        while at < others.len() {
+            set |= 1 << others[at];
+            at += 1;
+        }
+        set
+    };
+    byte.is_ascii_alphanumeric() || byte.is_ascii() && OTHERS >> byte & 1 == 1
 }
 
 fn push_decoded(segment: &mut String, value: u8, slashes: EncodedSlashes) -> Result<(), Fault> {

@@ -16,6 +16,7 @@ use crate::fault::FaultKind;
 use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
+use crate::protocol::maps;
 use crate::telemetry::access::{End, Story};
 use crate::telemetry::metrics::{Ended, Way};
 use crate::telemetry::record::{PluginCalls, Received, Share};
@@ -97,6 +98,9 @@ impl Drop for Ending {
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
+        }
+        if let Some(head) = Arc::get_mut(&mut self.head) {
+            maps::give_back(std::mem::take(&mut head.headers));
         }
         let Some(mut story) = self.story.take() else { return };
         if let Some(story) = Arc::get_mut(&mut story) {

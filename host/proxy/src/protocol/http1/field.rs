@@ -81,6 +81,24 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Where the name ends in a field line. Names are short, and a search through wider blocks would only be about to begin
+/// where this one is over.
+pub(crate) fn colon(line: &[u8]) -> Option<usize> {
+    const COLONS: u64 = u64::from_le_bytes([b':'; 8]);
+    const LOWEST: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = u64::from_le_bytes([0x80; 8]);
+    let (words, rest) = line.as_chunks();
+    for (index, word) in words.iter().enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ COLONS;
+        // The lowest bit that is left is in the first byte that was zero; above it there may be others that were not.
+        let zero = differs.wrapping_sub(LOWEST) & !differs & HIGHEST;
+        if zero != 0 {
+            return Some(8 * index + zero.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte == b':').map(|at| 8 * words.len() + at)
+}
+
 /// A byte of a value (RFC 9110 section 5.5): no control byte but the tab.
 pub(crate) fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
@@ -218,6 +236,21 @@ mod tests {
                     assert_eq!(value(Bytes::copy_from_slice(&text)), expected, "{byte} at {at} of {length}");
                 }
                 text[at] = b'a';
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_colon_is_found_wherever_it_is() {
+        for length in 0..30 {
+            // What differs from a colon in the lowest or the highest bit only stands around it.
+            for beside in [b'a', b';', b':' ^ 0x80, 0, 0xFF] {
+                let mut line = vec![beside; length];
+                assert_eq!(colon(&line), None);
+                for at in (0..length).rev() {
+                    line[at] = b':';
+                    assert_eq!(colon(&line), Some(at), "{at} of {length} beside {beside}");
+                }
             }
         }
     }

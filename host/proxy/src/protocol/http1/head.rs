@@ -9,11 +9,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 
 use super::field::{self, is};
 use crate::fault::{Fault, FaultKind};
+use crate::protocol::maps;
 
 /// Longer targets do not fit a [`Uri`].
 const TARGET_BYTES: usize = 65_534;
@@ -173,7 +174,7 @@ impl HeadReader {
         if matches!(line[0], b' ' | b'\t') {
             return Err(bad("a header line is folded"));
         }
-        let colon = memchr::memchr(b':', line).ok_or_else(|| bad("a header line has no colon"))?;
+        let colon = field::colon(line).ok_or_else(|| bad("a header line has no colon"))?;
         let (name, value) = (&line[..colon], field::trimmed(&line[colon + 1..]));
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header name is malformed"));
@@ -250,7 +251,7 @@ impl HeadReader {
     /// # Errors
     /// `BadRequest` where the target is no URI.
     pub(crate) fn take<B>(&mut self, head: &Bytes, request: &mut Request<B>) -> Result<(), Fault> {
-        let mut headers = HeaderMap::with_capacity(self.fields.len() + OWN_FIELDS);
+        let mut headers = maps::take(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
             let name = field::name(&head[field.name.clone()]);
             let value = field::value(head.slice(field.value.clone()));

@@ -5,6 +5,7 @@
 //! | `wire` | the bytes, and how long everything may take |
 //! | `head`, `chunks` | the strict reading of heads and chunked bodies |
 //! | `field` | field lines, as both sides read and write them |
+//! | `place` | where a walk is kept while it lasts |
 //! | [`body`] | request bodies, read when somebody asks for them |
 //! | `answer`, `write` | answers |
 //!
@@ -77,6 +78,7 @@ pub mod body;
 pub(crate) mod chunks;
 pub(crate) mod field;
 pub(crate) mod head;
+mod place;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -96,15 +98,16 @@ use tokio::sync::oneshot;
 use self::answer::Sent;
 use self::body::RequestBody;
 use self::head::Wishes;
+use self::place::Placed;
 use self::wire::{Next, Wire};
 use crate::body::Body;
 use crate::listener::door::Generation;
 use crate::listener::plane::Plane;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime::{self, UnderWay};
-use crate::protocol::service;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Side;
+use crate::protocol::{maps, service};
 
 /// How a request is answered whose head was refused.
 const REFUSED: Wishes = Wishes {
@@ -151,7 +154,9 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
                 let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {
                     return;
                 };
-                (answer::send(&wire, &mut response, &wishes, connection.is_closing()).await, promise)
+                let sent = answer::send(&wire, &mut response, &wishes, connection.is_closing()).await;
+                maps::give_back(std::mem::take(response.headers_mut()));
+                (sent, promise)
             }
         };
         match sent {
@@ -179,15 +184,15 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
 
 /// Takes a request to its answer; none if the client went away meanwhile.
 ///
-/// The walk has a place of its own in memory, given back with its answer: it is large, and most connections are idle.
+/// The walk has a place of its own in memory, given back with its answer: it is large, and most connections are idle. It
+/// is made there, not moved there.
 async fn answered<T: Transport>(
     connection: &Rc<Connection>,
     wire: &RefCell<Wire<T>>,
     request: &mut Request<Body>,
     side: Option<Side>,
 ) -> Option<Response<Body>> {
-    let mut walk =
-        Box::into_pin(Box::write(Box::new_uninit(), service::answer(connection.clone(), request, side)));
+    let mut walk = Placed::new(|| service::answer(connection.clone(), request, side));
     poll_fn(|context| match walk.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),

@@ -1,0 +1,159 @@
+//! Where walks are kept while they last.
+//!
+//! A walk is larger than what an allocator has at hand. To ask for each anew took one in fifty of the instructions of a
+//! request, and an allocator hands its places out in turn, so that each walk met lines that the processor's caches had let
+//! go of. A core keeps the places that come back to it, and the last one back is the first one out.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::ptr::NonNull;
+
+/// Places that a core keeps: as many as there are often requests under way on it.
+const KEPT: usize = 64;
+
+thread_local! {
+    static FREE: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory of one layout.
+struct Place {
+    at: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Place {
+    /// The place that came back last, if it is of this layout, or else a new one. The layout's size is not zero.
+    #[expect(unsafe_code, reason = "memory that outlives what is in it has no safe way in")]
+    fn take(layout: Layout) -> Place {
+        let kept = FREE.try_with(|free| free.borrow_mut().pop_if(|place| place.layout == layout));
+        kept.ok().flatten().unwrap_or_else(|| {
+            // SAFETY: the size is not zero.
+            let at = NonNull::new(unsafe { alloc(layout) });
+            Place { at: at.unwrap_or_else(|| handle_alloc_error(layout)), layout }
+        })
+    }
+
+    /// Keeps it for the next, if there is room for it.
+    fn give_back(self) {
+        // A thread that ends keeps nothing any more.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(self);
+            }
+        });
+    }
+}
+
+impl Drop for Place {
+    #[expect(unsafe_code, reason = "see `take`")]
+    fn drop(&mut self) {
+        // SAFETY: it was allocated in this layout, and this is the one place that knows it.
+        unsafe { dealloc(self.at.as_ptr(), self.layout) }
+    }
+}
+
+/// A value that stays where it was made until it is dropped.
+pub(super) struct Placed<T> {
+    value: NonNull<T>,
+    place: Option<Place>,
+}
+
+impl<T> Placed<T> {
+    /// Makes a value in its place.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "see `Place::take`")]
+    pub(super) fn new(make: impl FnOnce() -> T) -> Self {
+        const { assert!(size_of::<T>() > 0) };
+        let place = Place::take(Layout::new::<T>());
+        let value = place.at.cast::<T>();
+        // SAFETY: the place is of the value's layout, and nobody else's.
+        unsafe { value.write(make()) };
+        Placed { value, place: Some(place) }
+    }
+
+    /// The value, which is not moved any more.
+    #[expect(unsafe_code, reason = "see `Place::take`")]
+    pub(super) fn as_mut(&mut self) -> Pin<&mut T> {
+        // SAFETY: the value is there until `self` is dropped, `self` is borrowed as long as the value is, and the value is
+        // dropped where it is before its place serves another.
+        unsafe { Pin::new_unchecked(self.value.as_mut()) }
+    }
+}
+
+impl<T> Drop for Placed<T> {
+    #[expect(unsafe_code, reason = "see `Place::take`")]
+    fn drop(&mut self) {
+        let place = self.place.take();
+        // SAFETY: it was made by `new` and is not used any more. If it panics, its place is given up.
+        unsafe { self.value.drop_in_place() };
+        if let Some(place) = place {
+            place.give_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn address<T: Unpin>(placed: &mut Placed<T>) -> usize {
+        std::ptr::from_mut(placed.as_mut().get_mut()).addr()
+    }
+
+    #[test]
+    fn the_last_place_that_came_back_is_the_next() {
+        let [mut first, mut second] = [1_u64, 2].map(|number| Placed::new(|| [number; 50]));
+        let (one, two) = (address(&mut first), address(&mut second));
+        assert_eq!((first.as_mut()[49], second.as_mut()[0]), (1, 2));
+        drop(second);
+        drop(first);
+        let mut again = Placed::new(|| [3_u64; 50]);
+        assert_eq!(address(&mut again), one);
+        let mut other = Placed::new(|| [4_u8; 400]);
+        assert_ne!(address(&mut other), two, "a layout of its own");
+        assert_eq!(address(&mut Placed::new(|| [5_u64; 50])), two);
+        assert_eq!((again.as_mut()[0], other.as_mut()[0]), (3, 4));
+    }
+
+    #[test]
+    fn a_place_fits_what_is_in_it() {
+        #[repr(align(256))]
+        struct Aligned(u8);
+        let mut all: Vec<_> = (0..2 * KEPT as u8).map(|number| Placed::new(|| Aligned(number))).collect();
+        for (number, placed) in all.iter_mut().enumerate() {
+            assert_eq!(address(placed) % 256, 0);
+            assert_eq!(usize::from(placed.as_mut().0), number);
+        }
+        drop(all);
+        assert_eq!(FREE.with_borrow(Vec::len), KEPT);
+    }
+
+    #[test]
+    fn what_is_in_it_is_dropped_once() {
+        let counted = Rc::new(());
+        let placed = Placed::new(|| counted.clone());
+        assert_eq!(Rc::strong_count(&counted), 2);
+        drop(placed);
+        assert_eq!(Rc::strong_count(&counted), 1);
+    }
+
+    #[test]
+    fn a_panic_on_either_end_loses_nothing_else() {
+        struct Panics([u32; 7]);
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("{:?}", self.0);
+            }
+        }
+        let made = catch_unwind(|| Placed::<[u32; 7]>::new(|| panic!("on purpose")));
+        assert!(made.is_err());
+        let placed = Placed::new(|| Panics([7; 7]));
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(placed))).is_err());
+        assert_eq!(Placed::new(|| [8_u32; 7]).as_mut()[6], 8);
+    }
+}
