@@ -28,10 +28,10 @@ pub async fn serve(
         Ok(admitted) => admitted.into_exchange(snapshot),
         Err(refusal) => return refusal.into_response(&connection, &snapshot),
     };
-    let mut response = match walk(&mut exchange, body).await {
-        Ok(response) => response,
-        Err(fault) => exchange.fault(fault),
-    };
+    let mut response = Response::default();
+    if let Err(fault) = walk(&mut exchange, body, &mut response).await {
+        response = exchange.fault(fault);
+    }
     pipeline::ascend(&mut exchange, &mut response).await;
     upgrade::join(&mut exchange, side, &mut response);
     exchange.finish(&mut response);
@@ -39,12 +39,15 @@ pub async fn serve(
 }
 
 /// Route, stages down, upstream. An early answer of a stage is a response like any other.
-async fn walk(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
+async fn walk(exchange: &mut Exchange, body: Body, response: &mut Response<Body>) -> Result<(), Fault> {
     exchange.choose_route()?;
     exchange.count_in_flight();
     let body = body::limit(exchange, body)?;
     match pipeline::descend(exchange, body).await? {
-        pipeline::Descent::Answered(response) => Ok(response),
-        pipeline::Descent::Forward(body) => upstream::forward(exchange, body).await,
+        pipeline::Descent::Answered(early) => {
+            *response = early;
+            Ok(())
+        }
+        pipeline::Descent::Forward(body) => upstream::forward(exchange, body, response).await,
     }
 }

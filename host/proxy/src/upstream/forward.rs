@@ -7,7 +7,7 @@ use http::header::SET_COOKIE;
 use witgate_config::model::Action;
 
 use super::deadline::{self, Allowance};
-use super::deliver::{Notes, Rules, within};
+use super::deliver::{Notes, Rules, deliver, within};
 use super::fallback::deliver_or_fall_back;
 use super::mirror::mirror;
 use super::request::{Order, Passport};
@@ -17,7 +17,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::upgrade::Side;
 
-/// Sends the exchange's request to its upstream and returns the head of its response with the body streaming behind.
+/// Sends the exchange's request to its upstream. `answer` gets the head of its response with the body streaming behind; it
+/// is filled where it stays, for it is large.
 /// An endpoint that answers 101 leaves its side of the tunnel in the exchange.
 ///
 /// What the upstream sees: the exchange's method and target (or what stages want it to see) in origin form, end-to-end
@@ -31,7 +32,7 @@ use crate::protocol::upgrade::Side;
 ///
 /// # Errors
 /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
-pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
+pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<Body>) -> Result<(), Fault> {
     let name = exchange.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
     let upstream =
         exchange.snapshot.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
@@ -76,10 +77,14 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
         allowance: deadline.map(allowance),
     };
     let mut notes = Notes::default();
-    let delivered = {
-        let snapshot = &exchange.snapshot;
-        let delivering = pin!(deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes));
-        within(deadline, delivering).await
+    let delivered = if upstream.is_plain() {
+        let delivering = deliver(upstream, &order, body, deadline, &mut notes, answer);
+        within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))
+    } else {
+        // Boxed, so that requests to upstreams without any of this do not carry its state around.
+        let (snapshot, notes) = (&exchange.snapshot, &mut notes);
+        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, answer);
+        within(deadline, Box::pin(delivering).as_mut()).await
     };
     exchange.local_response |= notes.local;
     exchange.record.attempts = notes.attempts;
@@ -101,7 +106,8 @@ pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Bod
             if !grpc {
                 return Err(fault);
             }
-            Ok(deadline::exceeded(exchange.fault(fault)))
+            *answer = deadline::exceeded(exchange.fault(fault));
+            Ok(())
         }
         delivered => delivered,
     }

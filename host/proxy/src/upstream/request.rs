@@ -103,8 +103,8 @@ impl Order<'_> {
             return Err(Fault::new(FaultKind::BadRequest).detail("CONNECT is not forwarded").unsent());
         }
         match self.authority {
-            Some(authority) if !authority.bytes().all(|byte| byte.is_ascii_graphic()) => Err(bad_authority()),
-            Some(authority) => Ok(authority.as_bytes()),
+            Some(authority) if is_graphic(authority) => Ok(authority.as_bytes()),
+            Some(_) => Err(bad_authority()),
             None => Ok(endpoint.authority.as_bytes()),
         }
     }
@@ -231,6 +231,11 @@ fn absolute(host: &[u8], target: &PathAndQuery, tls: bool) -> Result<Uri, Fault>
     parts.authority = Some(authority);
     parts.path_and_query = Some(target.clone());
     Uri::from_parts(parts).map_err(|_| Fault::new(FaultKind::BadPath).unsent())
+}
+
+/// Whether all characters can be seen. Without a way out in the middle, several are looked at at once.
+fn is_graphic(text: &str) -> bool {
+    text.bytes().fold(true, |graphic, byte| graphic & byte.is_ascii_graphic())
 }
 
 fn bad_authority() -> Fault {

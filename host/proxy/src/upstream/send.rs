@@ -38,18 +38,16 @@ impl From<Fault> for Failure {
     }
 }
 
-/// One endpoint: connection, request, answer; what it says about the endpoint goes to its breaker.
-pub(super) async fn exchange_with(
+/// What became of an attempt is said to the endpoint's breaker. The body of an answer streams behind its head from now on.
+pub(super) fn conclude(
     attempt: Attempt,
-    order: &Order<'_>,
-    body: Body,
+    sent: Result<Answered, Failure>,
     deadline: Option<Instant>,
     notes: &mut Notes,
-) -> Result<Response<Body>, Failure> {
-    notes.endpoint = Some(attempt.endpoint().name.clone());
-    let mut response = Response::new(Source::Http1);
-    match send(&attempt, order, body, deadline, notes, &mut response).await {
-        Ok(answered) => Ok(supervise(attempt, response, answered, notes, deadline)?),
+    answer: &mut Response<Body>,
+) -> Result<(), Failure> {
+    match sent {
+        Ok(answered) => Ok(supervise(attempt, answered, notes, deadline, answer)?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
                 attempt.failed(Failing::Fault(failure.fault.kind));
@@ -60,24 +58,26 @@ pub(super) async fn exchange_with(
 }
 
 /// The connection that a response came on.
-struct Answered {
+pub(super) struct Answered {
     lease: Lease,
     upload: Option<Rc<Progress>>,
     /// When the head was there.
     arrived: Instant,
 }
 
-/// Sends the request until it is answered, on as many connections as it takes to find one that is not stale. `response`
-/// gets the answer; where it stands, it stays until it has a body, for it is large.
-async fn send(
+/// One endpoint: sends the request until it is answered, on as many connections as it takes to find one that is not stale.
+/// `answer` gets the head, and the body if it has one that is not read off the connection itself; it is filled where it
+/// stays, for it is large. [`conclude`] has to follow.
+pub(super) async fn send(
     attempt: &Attempt,
     order: &Order<'_>,
     mut body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
-    response: &mut Response<Source>,
+    answer: &mut Response<Body>,
 ) -> Result<Answered, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
+    notes.endpoint = Some(endpoint.name.clone());
     let mut stale = 0;
     loop {
         let mut lease = match Lease::take(attempt, stale >= STALE).await {
@@ -97,7 +97,17 @@ async fn send(
         notes.attempts += 1;
         notes.begun = Some(since);
         let patience = order.patience(upstream.config.first_byte_timeout);
-        let lost = match begun.answer(since, patience, response).await {
+        let answered = match begun {
+            Begun::Http1 { connection, host, upload } => {
+                connection.exchange(order, host, upload, since, patience, answer).await
+            }
+            Begun::Http2 { stream, request, progress } => {
+                // Boxed, so that a request over HTTP/1.1 does not carry room for it.
+                let asked = Box::pin(ask_http2(stream, *request, progress, since, patience)).await;
+                asked.map(|response| *answer = response)
+            }
+        };
+        let lost = match answered {
             Ok(()) => {
                 let arrived = turn::now();
                 notes.time = Some(arrived - since);
@@ -153,7 +163,7 @@ impl From<Fault> for Lost {
 
 /// A request made for its connection.
 enum Begun<'a> {
-    Http1 { connection: &'a mut Http1, order: &'a Order<'a>, host: &'a [u8], upload: Upload },
+    Http1 { connection: &'a mut Http1, host: &'a [u8], upload: Upload },
     Http2 { stream: &'a Stream, request: Box<Request<Upload>>, progress: Option<Rc<Progress>> },
 }
 
@@ -166,34 +176,13 @@ impl<'a> Begun<'a> {
     ) -> Result<Self, Fault> {
         let endpoint = attempt.endpoint();
         Ok(match lease.connection() {
-            Connection::Http1(connection) => {
-                Begun::Http1 { connection, order, host: order.host(endpoint)?, upload }
-            }
+            Connection::Http1(connection) => Begun::Http1 { connection, host: order.host(endpoint)?, upload },
             Connection::Http2(stream) => {
                 let progress = upload.progress();
                 let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload)?;
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
-    }
-
-    /// Sends it and waits for the head of its response.
-    async fn answer(
-        self,
-        since: Instant,
-        timeout: Duration,
-        response: &mut Response<Source>,
-    ) -> Result<(), Lost> {
-        match self {
-            Begun::Http1 { connection, order, host, upload } => {
-                connection.exchange(order, host, upload, since, timeout, response).await
-            }
-            Begun::Http2 { stream, request, progress } => {
-                // Boxed, so that a request over HTTP/1.1 does not carry room for it.
-                *response = Box::pin(ask_http2(stream, *request, progress, since, timeout)).await?;
-                Ok(())
-            }
-        }
     }
 }
 
@@ -203,7 +192,7 @@ async fn ask_http2(
     progress: Option<Rc<Progress>>,
     since: Instant,
     timeout: Duration,
-) -> Result<Response<Source>, Lost> {
+) -> Result<Response<Body>, Lost> {
     let late = late(progress.as_deref(), since, timeout);
     let mut response = tokio::select! {
         biased;
@@ -212,7 +201,7 @@ async fn ask_http2(
     };
     let status = response.status();
     response::admit(status, response.headers_mut())?;
-    Ok(response.map(Source::Http2))
+    Ok(response.map(Body::Incoming))
 }
 
 /// What an error of hyper leaves of a request.
@@ -244,30 +233,34 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
 /// Tells what the head says of the endpoint, and lets the body stream.
 fn supervise(
     attempt: Attempt,
-    response: Response<Source>,
     answered: Answered,
     notes: &mut Notes,
     deadline: Option<Instant>,
-) -> Result<Response<Body>, Fault> {
+    answer: &mut Response<Body>,
+) -> Result<(), Fault> {
     let Answered { lease, upload, arrived } = answered;
-    match response.status() {
+    match answer.status() {
         // What a proxy or an overloaded service in the endpoint's place says.
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            attempt.failed(Failing::Status(response.status()));
+            attempt.failed(Failing::Status(answer.status()));
         }
         status => attempt.answered(status, arrived - attempt.begun()),
     }
-    let (parts, source) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {
             return Err(Fault::new(FaultKind::UpstreamProtocol).cause("101 before the request was through"));
         };
         notes.switched = Some(stream);
-        return Ok(Response::from_parts(parts, Body::Empty));
+        return Ok(());
     }
+    let source = match std::mem::take(answer.body_mut()) {
+        Body::Incoming(stream) => Source::Http2(stream),
+        _ => Source::Http1,
+    };
     let idle = attempt.upstream.config.idle_timeout;
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
-    Ok(Response::from_parts(parts, download.begin(arrived)?))
+    *answer.body_mut() = download.begin(arrived)?;
+    Ok(())
 }
 
 /// A second copy of a body, where it costs nothing.

@@ -78,16 +78,20 @@ pub(super) async fn deliver_admitted(
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
-) -> Result<Response<Body>, Failure> {
+    answer: &mut Response<Body>,
+) -> Result<(), Failure> {
     if !upstream.guarded {
-        return deliver(upstream, order, body, deadline, notes).await.map_err(Failure::from);
+        return deliver(upstream, order, body, deadline, notes, answer).await.map_err(Failure::from);
     }
     let admission = match upstream.admit(deadline).await {
         Ok(admission) => admission,
         Err(fault) => return Err(Failure { fault, body: Some(body) }),
     };
-    match deliver(upstream, order, body, deadline, notes).await {
-        Ok(response) => Ok(admission.hold(response)),
+    match deliver(upstream, order, body, deadline, notes, answer).await {
+        Ok(()) => {
+            admission.hold(answer);
+            Ok(())
+        }
         Err(fault) => {
             admission.failed(&fault);
             Err(fault.into())
@@ -194,10 +198,10 @@ impl Upstream {
 
 impl Admission {
     /// The head of the response is there; the place is held until its body has ended. A tunnel holds none.
-    fn hold(self, response: Response<Body>) -> Response<Body> {
-        match response.status() {
+    fn hold(self, answer: &mut Response<Body>) {
+        match answer.status() {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                let last = format!("status {}", response.status().as_u16());
+                let last = format!("status {}", answer.status().as_u16());
                 self.tell(|call, breaker, settings| call.failed(breaker, settings), &last);
             }
             _ => {
@@ -205,15 +209,10 @@ impl Admission {
                 self.tell(|call, breaker, settings| call.answered(breaker, within, settings), "");
             }
         }
-        let (parts, body) = response.into_parts();
-        let body = match body {
-            body @ (Body::Empty | Body::Full(_)) => {
-                self.completed();
-                body
-            }
-            body => Body::wrap(Witnessed::new(body, Watch::new(self))),
-        };
-        Response::from_parts(parts, body)
+        match answer.body_mut() {
+            Body::Empty | Body::Full(_) => self.completed(),
+            body => *body = Body::wrap(Witnessed::new(std::mem::take(body), Watch::new(self))),
+        }
     }
 
     fn completed(&self) {

@@ -10,7 +10,7 @@ use witgate_config::model::{Hedge, HedgeAfter};
 
 use super::super::attempt::Attempt;
 use super::super::request::Order;
-use super::super::send::{Failure, exchange_with};
+use super::super::send::{Failure, conclude, send};
 use super::{Delivery, Notes};
 use crate::body::Body;
 use crate::telemetry::record::{Repeat, Why};
@@ -33,7 +33,8 @@ impl Delivery<'_> {
         attempt: Attempt,
         body: Body,
         notes: &mut Notes,
-    ) -> Result<Response<Body>, Failure> {
+        answer: &mut Response<Body>,
+    ) -> Result<(), Failure> {
         let begun = Instant::now();
         let first = attempt.index;
         let mut asked = vec![first];
@@ -66,7 +67,8 @@ impl Delivery<'_> {
             // the same request, and pull the percentile down.
             self.upstream.tries.latencies.record(begun.elapsed());
         }
-        self.settle(&asked, ended, notes)
+        *answer = self.settle(&asked, ended, notes)?;
+        Ok(())
     }
 
     /// After which time an attempt takes long; none: that is not known yet.
@@ -128,8 +130,10 @@ async fn run(
     deadline: Option<Instant>,
 ) -> Ended {
     let mut notes = Notes::default();
-    let result = exchange_with(attempt, order, body, deadline, &mut notes).await;
-    Ended { place, notes, result }
+    let mut answer = Response::default();
+    let sent = send(&attempt, order, body, deadline, &mut notes, &mut answer).await;
+    let result = conclude(attempt, sent, deadline, &mut notes, &mut answer);
+    Ended { place, notes, result: result.map(|()| answer) }
 }
 
 async fn until(due: Option<Instant>) {

@@ -32,7 +32,7 @@ use tokio::time::timeout_at;
 use super::Upstream;
 use super::attempt::Attempt;
 use super::request::Order;
-use super::send::exchange_with;
+use super::send::{Failure, conclude, send};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
@@ -62,34 +62,61 @@ pub(super) struct Notes {
     pub(super) local: bool,
 }
 
-/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried.
+/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried. `answer` gets it.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &Order<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
-) -> Result<Response<Body>, Fault> {
+    answer: &mut Response<Body>,
+) -> Result<(), Fault> {
     upstream.tries.budget.count();
     let mut delivery = Delivery::begin(upstream, order, body, deadline);
-    let mut before: Option<(Reason, Result<Response<Body>, Fault>)> = None;
+    let mut before: Option<Box<Before>> = None;
     loop {
         let attempt = match delivery.pick() {
             Ok(attempt) => attempt,
-            Err(fault) => return before.map_or(Err(fault), |(_, outcome)| outcome),
+            Err(fault) => {
+                *answer = before.ok_or(fault)?.outcome?;
+                return Ok(());
+            }
         };
         // The answer that was not good enough is given up now that there is somewhere else to go.
-        let reason = before.take().map(|(reason, _)| reason);
-        let outcome = delivery.attempt(attempt, notes).await;
+        let reason = before.take().map(|before| before.reason);
+        let body = delivery.supply(&attempt)?;
+        let outcome = match upstream.config.hedge {
+            // Boxed, so that requests that are not hedged do not carry its state around.
+            Some(hedge) if delivery.repeatable => {
+                Box::pin(delivery.hedge(hedge, attempt, body, notes, answer)).await
+            }
+            _ => {
+                let sent = send(&attempt, order, body, deadline, notes, answer).await;
+                conclude(attempt, sent, deadline, notes, answer)
+            }
+        };
+        let outcome = outcome.map_err(|failure| delivery.take_back(failure));
         if let Some(reason) = reason {
             let became = if outcome.is_ok() { Outcome::Answered } else { Outcome::Failed };
             upstream.tries.counts.retried(reason, became);
         }
-        match delivery.again(&outcome, notes).await {
-            Some(reason) => before = Some((reason, outcome)),
+        match delivery.again(outcome.as_ref().map(|()| &*answer), notes).await {
+            Some(reason) => {
+                let outcome = outcome.map(|()| std::mem::take(answer));
+                before = Some(Box::new(Before { reason, outcome }));
+            }
             None => return outcome,
         }
     }
+}
+
+/// What came of an attempt.
+type Came<'a> = Result<&'a Response<Body>, &'a Fault>;
+
+/// An attempt that was not good enough, and why.
+struct Before {
+    reason: Reason,
+    outcome: Result<Response<Body>, Fault>,
 }
 
 /// One request on its way, however many attempts it takes.
@@ -169,27 +196,24 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Makes one attempt, hedged if that is wanted.
-    async fn attempt(&mut self, attempt: Attempt, notes: &mut Notes) -> Result<Response<Body>, Fault> {
+    /// The body for another attempt.
+    fn supply(&mut self, attempt: &Attempt) -> Result<Body, Fault> {
         let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
-        let body = self.supply.next().ok_or_else(unsupplied)?;
         self.latest = attempt.index;
         self.made += 1;
-        let outcome = match self.upstream.config.hedge {
-            // Boxed, so that requests that are not hedged do not carry its state around.
-            Some(hedge) if self.repeatable => Box::pin(self.hedge(hedge, attempt, body, notes)).await,
-            _ => exchange_with(attempt, self.order, body, self.deadline, notes).await,
-        };
-        outcome.map_err(|failure| {
-            if let Some(unsent) = failure.body {
-                self.supply.put_back(unsent);
-            }
-            failure.fault
-        })
+        self.supply.next().ok_or_else(unsupplied)
+    }
+
+    /// Takes back the body of an attempt that sent nothing of it.
+    fn take_back(&mut self, failure: Failure) -> Fault {
+        if let Some(unsent) = failure.body {
+            self.supply.put_back(unsent);
+        }
+        failure.fault
     }
 
     /// Why the request is to be sent again, once it is time to; none: this outcome is the one.
-    async fn again(&mut self, outcome: &Result<Response<Body>, Fault>, notes: &mut Notes) -> Option<Reason> {
+    async fn again(&mut self, outcome: Came<'_>, notes: &mut Notes) -> Option<Reason> {
         let rules = &self.order.rules;
         let reason = match outcome {
             Ok(answer) => rules.after_answer(answer.status(), answer.headers(), self.repeatable),
@@ -230,7 +254,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// How long to wait before the next attempt; none: longer than there is time.
-    fn wait(&self, outcome: &Result<Response<Body>, Fault>) -> Option<Duration> {
+    fn wait(&self, outcome: Came<'_>) -> Option<Duration> {
         let retry = self.order.rules.upstream;
         let backoff = backoff::wait(&retry.backoff, self.made, fastrand::f64());
         let asked_for = match outcome {
@@ -248,7 +272,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-fn why(outcome: &Result<Response<Body>, Fault>, reason: Reason) -> Why {
+fn why(outcome: Came<'_>, reason: Reason) -> Why {
     match outcome {
         Err(fault) => Why::Fault(fault.kind),
         Ok(answer) if reason == Reason::Grpc => {

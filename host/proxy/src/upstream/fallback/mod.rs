@@ -85,7 +85,7 @@ fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
     }
 }
 
-/// Delivers a request to an upstream, or does what its fallback says.
+/// Delivers a request to an upstream, or does what its fallback says. `answer` gets what came of it.
 pub(super) async fn deliver_or_fall_back(
     snapshot: &Snapshot,
     upstream: &Arc<Upstream>,
@@ -93,23 +93,27 @@ pub(super) async fn deliver_or_fall_back(
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
-) -> Result<Response<Body>, Fault> {
+    answer: &mut Response<Body>,
+) -> Result<(), Fault> {
     let Some(fallback) = &upstream.fallback else {
-        let delivered = deliver_admitted(upstream, order, body, deadline, notes).await;
+        let delivered = deliver_admitted(upstream, order, body, deadline, notes, answer).await;
         return delivered.map_err(|failure| upstream.noted(failure.fault));
     };
     let spare = spare(&body);
     let delivered = match upstream.look() {
-        Ok(()) => deliver_admitted(upstream, order, body, deadline, notes).await,
+        Ok(()) => deliver_admitted(upstream, order, body, deadline, notes, answer).await,
         Err(fault) => Err(Failure { fault, body: Some(body) }),
     };
     match delivered {
-        Ok(response) => Ok(fallback.keep(order, response)),
+        Ok(()) => {
+            fallback.keep(order, answer);
+            Ok(())
+        }
         Err(Failure { fault, body }) => {
             let fault = upstream.noted(fault);
             // Boxed, so that requests that go well do not carry its state around.
             let fallen = Fallen { snapshot, upstream, order, deadline };
-            Box::pin(fallen.fall_back(fallback, fault, body.or(spare), notes)).await
+            Box::pin(fallen.fall_back(fallback, fault, body.or(spare), notes, answer)).await
         }
     }
 }
@@ -129,26 +133,27 @@ impl Fallen<'_> {
         mut fault: Fault,
         body: Option<Body>,
         notes: &mut Notes,
-    ) -> Result<Response<Body>, Fault> {
+        answer: &mut Response<Body>,
+    ) -> Result<(), Fault> {
         let Some(config) = self.upstream.config.fallback.as_ref().filter(|config| covers(config, fault.kind))
         else {
             return Err(fault);
         };
         let kept = fallback.answers.as_ref().zip(key(self.order));
-        if let Some(answer) = kept.and_then(|(answers, key)| answers.find(&key)) {
+        if let Some(kept) = kept.and_then(|(answers, key)| answers.find(&key)) {
             fallback.taken.cached.fetch_add(1, Ordering::Relaxed);
             notes.local = true;
-            return Ok(answer.response(fault.kind));
+            *answer = kept.response(fault.kind);
+            return Ok(());
         }
         let other = config.upstream.as_ref().and_then(|name| self.snapshot.upstreams.get(name.as_str()));
         if let (Some(other), Some(body)) = (other, body) {
             fallback.taken.upstream.fetch_add(1, Ordering::Relaxed);
             notes.instead = Some(other.name.clone());
             let order = self.order.to(other);
-            let delivered =
-                deliver_or_fall_back(self.snapshot, other, &order, body, self.deadline, notes).await;
-            match delivered {
-                Ok(response) => return Ok(response),
+            match deliver_or_fall_back(self.snapshot, other, &order, body, self.deadline, notes, answer).await
+            {
+                Ok(()) => return Ok(()),
                 Err(other) => fault = other,
             }
         }
@@ -156,7 +161,8 @@ impl Fallen<'_> {
             Some(fixed) => {
                 fallback.taken.respond.fetch_add(1, Ordering::Relaxed);
                 notes.local = true;
-                Ok(fixed.response(fault))
+                *answer = fixed.response(fault);
+                Ok(())
             }
             None => Err(fault),
         }
@@ -165,11 +171,10 @@ impl Fallen<'_> {
 
 impl Fallback {
     /// Keeps a good answer for bad times, once its body is through.
-    fn keep(&self, order: &Order<'_>, response: Response<Body>) -> Response<Body> {
-        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(&response)) else { return response };
-        match key(order).filter(|key| answers.wants(key)) {
-            Some(key) => recorder::record(answers, key, response),
-            None => response,
+    fn keep(&self, order: &Order<'_>, answer: &mut Response<Body>) {
+        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(answer)) else { return };
+        if let Some(key) = key(order).filter(|key| answers.wants(key)) {
+            recorder::record(answers, key, answer);
         }
     }
 }
@@ -179,8 +184,13 @@ fn may_be_kept(response: &Response<Body>) -> bool {
 }
 
 impl Upstream {
+    /// Whether a request goes to its endpoints at once, and what becomes of it there is the end of it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.fallback.is_none() && !self.guarded
+    }
+
     /// Hands a fault on; if it says that the upstream is at its limits, that is noted.
-    fn noted(&self, fault: Fault) -> Fault {
+    pub(super) fn noted(&self, fault: Fault) -> Fault {
         if fault.kind == FaultKind::UpstreamOverloaded {
             self.note_shed(&fault);
         }

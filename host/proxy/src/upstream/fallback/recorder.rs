@@ -11,26 +11,18 @@ use crate::body::{Body, BodyError};
 use crate::upstream::witness::{Witness, Witnessed};
 
 /// Keeps an answer: at once if its body is at hand, else when it has passed. What is too large is let go.
-pub(super) fn record(answers: &Arc<Answers>, key: String, response: Response<Body>) -> Response<Body> {
+pub(super) fn record(answers: &Arc<Answers>, key: String, answer: &mut Response<Body>) {
     let most = answers.settings.entry_bytes;
-    let (parts, body) = response.into_parts();
-    let body = match body {
-        Body::Empty => {
-            answers.keep(key, parts.headers.clone(), Bytes::new());
-            Body::Empty
-        }
-        Body::Full(bytes) => {
-            answers.keep(key, parts.headers.clone(), bytes.clone());
-            Body::Full(bytes)
-        }
-        body if body.size_hint().lower() > most as u64 => body,
+    let headers = answer.headers().clone();
+    match answer.body_mut() {
+        Body::Empty => answers.keep(key, headers, Bytes::new()),
+        Body::Full(bytes) => answers.keep(key, headers, bytes.clone()),
+        body if body.size_hint().lower() > most as u64 => {}
         body => {
-            let (answers, headers) = (answers.clone(), parts.headers.clone());
-            let note = Note { answers, key, headers, bytes: BytesMut::new() };
-            Body::wrap(Witnessed::new(body, Recorder { note: Some(note) }))
+            let note = Note { answers: answers.clone(), key, headers, bytes: BytesMut::new() };
+            *body = Body::wrap(Witnessed::new(std::mem::take(body), Recorder { note: Some(note) }));
         }
-    };
-    Response::from_parts(parts, body)
+    }
 }
 
 /// The witness of a response's body.

@@ -12,14 +12,13 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use super::content::Content;
 use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
+use crate::protocol::maps;
 use crate::upstream::response;
 
 /// Bytes of all heads of one answer, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;
 /// Fields of one head, or of the trailers.
 const FIELDS: usize = 100;
-/// Room in the map for what the gateway adds.
-const OWN_FIELDS: usize = 3;
 /// Interim answers (1xx) that are passed over before the answer.
 const INTERIM: u8 = 16;
 /// What is wrong with a value that could end its line, or do worse.
@@ -114,7 +113,9 @@ impl<'a> Parts<'a> {
     fn read(section: &Section, headers: &'a mut HeaderMap) -> Result<Self, &'static str> {
         let mut lines = section.lines();
         let status = lines.next().unwrap_or_default();
-        *headers = HeaderMap::with_capacity(section.ends.len() + OWN_FIELDS);
+        // One line is the status, and the gateway adds one field. More room would double the map of an ordinary answer, past
+        // the size that allocators have at hand.
+        *headers = maps::take(section.ends.len());
         let mut parts = Parts::begin(status, headers)?;
         for line in lines {
             let (name, text) = field_of(line)?;
@@ -188,6 +189,11 @@ impl<'a> Parts<'a> {
     }
 
     fn connection(&mut self, text: &[u8]) {
+        // As nearly all that say anything.
+        if field::is(text, b"keep-alive") {
+            self.keep_alive = true;
+            return;
+        }
         for option in text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if field::is(option, b"keep-alive") {
                 self.keep_alive = true;
@@ -334,8 +340,7 @@ impl Section {
 
 /// The name and the text of a field line (RFC 9112 section 5).
 fn field_of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
-    // Names are short: a plain search is over before a wide one has begun.
-    let colon = line.iter().position(|byte| *byte == b':').ok_or("a header line has no colon")?;
+    let colon = field::colon(line).ok_or("a header line has no colon")?;
     // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
     let name = field::name(&line[..colon]).map_err(|_| "a header name is malformed")?;
     Ok((name, field::trimmed(&line[colon + 1..])))

@@ -70,16 +70,10 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
 fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
     field::write_text(out, VIA.as_str(), passport.via().as_bytes());
     field::write_text(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
-    if let Some(state) = passport.trace.state.as_deref().filter(|state| is_visible(state)) {
+    if let Some(state) = passport.trace.state.as_deref().filter(|state| field::is_text(state.as_bytes())) {
         field::write_text(out, TRACESTATE.as_str(), state.as_bytes());
     }
-    if is_visible(passport.request_id) {
+    if field::is_text(passport.request_id.as_bytes()) {
         field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
     }
-}
-
-/// Whether a text can stand in a field.
-fn is_visible(text: &str) -> bool {
-    // Without a way out in the middle, several bytes are looked at at once.
-    text.bytes().fold(true, |visible, byte| visible & matches!(byte, 0x20..=0x7E))
 }

@@ -110,27 +110,48 @@ impl Http1 {
     ///
     /// # Errors
     /// Why there is none. The connection is of no more use then.
-    pub(super) async fn exchange<B>(
+    pub(super) fn exchange<B>(
+        &mut self,
+        order: &Order<'_>,
+        host: &[u8],
+        upload: Upload,
+        begun: Instant,
+        timeout: Duration,
+        answer: &mut Response<B>,
+    ) -> impl Future<Output = Result<(), Lost>> {
+        let progress = upload.progress();
+        let mut unsent = Some(upload);
+        // Not an async function, which would be a frame of its own for a wait that is made here alone.
+        poll_fn(move |context| {
+            if let Some(upload) = unsent.take() {
+                self.begin(order, host, upload, context)?;
+            }
+            if let Poll::Ready(answered) = self.poll_head(answer, context) {
+                return Poll::Ready(answered);
+            }
+            let last = progress.as_ref().map_or(begun, |progress| progress.last().max(begun));
+            ready!(self.timer.poll((last + timeout).into(), context));
+            Poll::Ready(Err(Lost::Late))
+        })
+    }
+
+    /// Makes a request ready to be sent. What is there of its body already leaves with the head.
+    fn begin(
         &mut self,
         order: &Order<'_>,
         host: &[u8],
         mut upload: Upload,
-        begun: Instant,
-        timeout: Duration,
-        answer: &mut Response<B>,
+        context: &mut Context<'_>,
     ) -> Result<(), Lost> {
         let framing = Framing::of(&upload);
-        let progress = upload.progress();
-        // What is there of the body already leaves with the head.
         let first = match framing {
             Framing::Nothing => Poll::Ready(None),
-            _ => poll_fn(|context| Poll::Ready(Pin::new(&mut upload).poll_frame(context))).await,
-        };
-        let first = match first {
-            Poll::Ready(Some(Err(error))) => return Err(Lost::from(*sending::fault(error))),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame)),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            _ => match Pin::new(&mut upload).poll_frame(context) {
+                Poll::Ready(Some(Err(error))) => return Err(Lost::from(*sending::fault(error))),
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame)),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
         };
         let head = |out: &mut Vec<u8>| head::write(out, order, host, framing);
         self.sending = Sending::new(head, framing, first, upload)?;
@@ -139,15 +160,7 @@ impl Http1 {
         self.asked = Asked { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
         // Until its end has come, a connection is of no use to another request.
         self.persistent = false;
-        poll_fn(|context| {
-            if let Poll::Ready(answered) = self.poll_head(answer, context) {
-                return Poll::Ready(answered);
-            }
-            let last = progress.as_ref().map_or(begun, |progress| progress.last().max(begun));
-            ready!(self.timer.poll((last + timeout).into(), context));
-            Poll::Ready(Err(Lost::Late))
-        })
-        .await
+        Ok(())
     }
 
     fn poll_head<B>(

@@ -9,12 +9,12 @@ use http::Method;
 use witgate_config::model::Concurrency;
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, get, rebuilt, send, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, get, rebuilt, send, settings, snapshot};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use crate::upstream::{EventStatus, LoadStatus, forward, status};
+use crate::upstream::{EventStatus, LoadStatus, status};
 
 /// An origin that answers when it may, and counts how many requests are with it at once.
 fn patient(go: &Arc<AtomicBool>, most: &Arc<AtomicUsize>) -> Origin {

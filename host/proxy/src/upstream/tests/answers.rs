@@ -157,7 +157,7 @@ fn a_switch_of_protocols_that_was_asked_for_leaves_the_connection_to_the_tunnel(
         let snapshot = snapshot(settings(&[origin.address]));
         let mut exchange = exchange(&snapshot, Method::GET, &[]);
         exchange.upgrade = Some("chat".parse().unwrap());
-        let response = super::super::forward(&mut exchange, Body::Empty).await.unwrap();
+        let response = super::forward(&mut exchange, Body::Empty).await.unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
         let Some(Side::Switched(mut tunnel)) = exchange.upstream_side.take() else { panic!("no tunnel") };
         let mut greeting = [0; 2];

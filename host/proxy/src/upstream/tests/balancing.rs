@@ -10,12 +10,12 @@ use witgate_config::model::{Breaker, SameSite, SlowStart, Sticky};
 use witgate_config::{Settings, model};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, get, rebuilt, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::balancer::clock;
 use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use crate::upstream::{Availability, EndpointChange, EndpointStatus, adjust, forward, status};
+use crate::upstream::{Availability, EndpointChange, EndpointStatus, adjust, status};
 
 fn balancer(kind: &str, settings: serde_json::Value) -> model::Balancer {
     let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };

@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, exchange, settings, snapshot};
+use super::{HELLO, exchange, forward, settings, snapshot};
 use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::testing::run;
-use crate::upstream::{forward, status};
+use crate::upstream::status;
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 

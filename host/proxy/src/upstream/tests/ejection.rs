@@ -9,12 +9,12 @@ use witgate_config::model::{Ejection, Upstream};
 
 use super::health::Kept;
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, get, rebuilt, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
-use crate::upstream::{Availability, forward, status};
+use crate::upstream::{Availability, status};
 
 const WELL: u8 = 0;
 const RESETTING: u8 = 1;

@@ -8,13 +8,13 @@ use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, Breaker};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, exchange, get, settings};
+use super::{HELLO, exchange, forward, get, settings};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::plugin::Identity;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use crate::upstream::{forward, status};
+use crate::upstream::status;
 
 /// An upstream whose breaker has one endpoint rest after one failure, with the fallback written so.
 fn falling_back(origin: &Origin, fallback: &str) -> model::Upstream {

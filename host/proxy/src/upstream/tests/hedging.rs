@@ -6,10 +6,10 @@ use http::Method;
 use witgate_config::model::{self, Hedge, HedgeAfter};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, settings, snapshot};
 use crate::body::Body;
 use crate::testing::{self, run};
-use crate::upstream::{forward, status};
+use crate::upstream::status;
 
 /// Answers nothing, and notices when the gateway gives up.
 fn stuck() -> Origin {

@@ -7,13 +7,13 @@ use http::Method;
 use witgate_config::model::{Action, Forward, Mirror, Rewrite};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, settings};
+use super::{HELLO, eventually, exchange, forward, settings};
 use crate::body::Body;
 use crate::pipeline::exchange::Exchange;
 use crate::router::{Route, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use crate::upstream::{forward, status};
+use crate::upstream::status;
 
 fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     let mut config = testing::config();

@@ -39,6 +39,12 @@ use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
+/// As [`super::forward`], with the answer in a place of its own.
+async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
+    let mut answer = Response::default();
+    super::forward(exchange, body, &mut answer).await.map(|()| answer)
+}
+
 /// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing. Only
 /// what was never sent is sent again.
 fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
@@ -82,7 +88,7 @@ fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) 
 }
 
 async fn send(snapshot: &Arc<Snapshot>, method: Method, body: Body) -> Result<Response<Body>, Fault> {
-    super::forward(&mut exchange(snapshot, method, &[]), body).await
+    forward(&mut exchange(snapshot, method, &[]), body).await
 }
 
 /// GETs, and reads the body.

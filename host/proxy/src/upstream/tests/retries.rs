@@ -7,12 +7,12 @@ use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, RetryOn};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, exchange, settings, snapshot};
+use super::{HELLO, exchange, forward, settings, snapshot};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use crate::upstream::{forward, status};
+use crate::upstream::status;
 
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 const BUSY_FOR_LONG: &str =

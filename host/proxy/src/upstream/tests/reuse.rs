@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response};
 use socket2::SockRef;
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, get, send, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, get, send, settings, snapshot};
 use crate::balancer::Caller;
 use crate::body::Body;
 use crate::fault::FaultKind;
@@ -18,10 +18,10 @@ use crate::testing::{self, run};
 use crate::upstream::affinity::Affinity;
 use crate::upstream::connection::Connection;
 use crate::upstream::deliver::Rules;
+use crate::upstream::pool;
 use crate::upstream::request::Order;
 use crate::upstream::send::Lost;
 use crate::upstream::upload::Upload;
-use crate::upstream::{forward, pool};
 
 #[test]
 fn one_connection_serves_one_request_after_the_other() {

@@ -10,12 +10,12 @@ use http::{Method, StatusCode};
 use witgate_config::model::Breaker;
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, get, rebuilt, settings, snapshot};
+use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::run;
-use crate::upstream::{BreakerState, forward, status};
+use crate::upstream::{BreakerState, status};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
