@@ -44,9 +44,12 @@ pub(crate) fn build() -> Result<(PathBuf, &'static str)> {
     let bolt = Bolt::find();
     let counting =
         compile(&host, &folder.join("counting"), &[format!("-Cprofile-generate={}", counts.display())])?;
-    let profile = folder.join(format!("{}.profdata", built_at(&counting)?));
+    let profiles = folder.join("profiles");
+    let profile = profiles.join(format!("{}.profdata", built_at(&counting)?));
     if !profile.exists() {
         train(&counting, &counts)?;
+        // The profile of a program that is gone is of no more use.
+        empty(&profiles)?;
         let merged = Command::new(&tool).arg("merge").arg("-o").arg(&profile).arg(&counts).status();
         ensure!(merged.with_context(|| tool.display().to_string())?.success(), "{} failed", tool.display());
     }
