@@ -23,7 +23,7 @@ const LATEST: u64 = 8 * BUCKETS;
 /// A sliding window.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Window {
-    /// Milliseconds of a slot; when a reload changes them, counting begins anew.
+    /// Milliseconds of a slot, 0 before the first call; when a reload changes them, counting begins anew.
     width: AtomicU64,
     buckets: [AtomicU64; BUCKETS as usize],
 }
@@ -74,8 +74,12 @@ impl Window {
 
     fn slot(&self, now: u64, length: Duration) -> u64 {
         let width = (millis(length) / BUCKETS).max(1);
-        if self.width.load(Ordering::Relaxed) != width && self.width.swap(width, Ordering::AcqRel) != width {
-            self.clear();
+        if self.width.load(Ordering::Relaxed) != width {
+            let before = self.width.swap(width, Ordering::AcqRel);
+            // A new window is empty as it is. To clear it would take away what another thread has counted meanwhile.
+            if before != 0 && before != width {
+                self.clear();
+            }
         }
         // A window that has just begun must not reach back to before slot 0, which an empty bucket names.
         (now / width + BUCKETS) % SLOTS
@@ -134,6 +138,27 @@ mod tests {
         let window = Window::default();
         window.count(50, SECOND, Tally::BAD);
         assert_eq!(window.count(50, 2 * SECOND, Tally::GOOD), Tally::GOOD);
+    }
+
+    #[test]
+    fn threads_that_come_first_at_once_both_count() {
+        let windows: Arc<Vec<Window>> = Arc::new((0..20_000).map(|_| Window::default()).collect());
+        let arrived = Arc::new(AtomicU64::new(0));
+        let counting = [(); 2].map(|()| {
+            let (windows, arrived) = (windows.clone(), arrived.clone());
+            std::thread::spawn(move || {
+                for (before, window) in (0..).zip(&*windows) {
+                    arrived.fetch_add(1, Ordering::AcqRel);
+                    while arrived.load(Ordering::Acquire) < 2 * before + 2 {
+                        std::thread::yield_now();
+                    }
+                    window.count(0, SECOND, Tally::GOOD);
+                }
+            })
+        });
+        counting.into_iter().for_each(|thread| thread.join().unwrap());
+        let lost = |window: &&Window| window.count(0, SECOND, Tally::default()).calls != 2;
+        assert_eq!(windows.iter().filter(lost).count(), 0);
     }
 
     proptest! {
