@@ -1,30 +1,24 @@
-//! Header maps that a core keeps from one message to the next.
-//!
-//! A map is two blocks of memory, and allocators hand out last what came back last: asked for anew, each message's fields
-//! would be written to memory that the processor's caches had let go of.
-
-use std::cell::RefCell;
+//! Header maps that a core keeps from one message to the next: two blocks of memory each.
 
 use http::HeaderMap;
 
-/// Maps that a core keeps: one for each of the requests that are often under way on it, and for the answer at hand.
-const KEPT: usize = 64;
+use crate::kept::{self, Kept};
 
 /// Fields that a map has room for and is still worth keeping.
 const FIELDS: usize = 64;
 
 thread_local! {
-    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static MAPS: Kept<HeaderMap> = const { Kept::new(Vec::new()) };
 }
 
 /// An empty map with room for so many fields.
 pub(crate) fn take(fields: usize) -> HeaderMap {
-    match MAPS.try_with(|maps| maps.borrow_mut().pop()) {
-        Ok(Some(mut map)) => {
+    match kept::take(&MAPS, |_| true) {
+        Some(mut map) => {
             map.reserve(fields);
             map
         }
-        _ => HeaderMap::with_capacity(fields),
+        None => HeaderMap::with_capacity(fields),
     }
 }
 
@@ -34,13 +28,7 @@ pub(crate) fn give_back(mut map: HeaderMap) {
         return;
     }
     map.clear();
-    // A thread that ends keeps nothing any more.
-    let _ = MAPS.try_with(|maps| {
-        let mut maps = maps.borrow_mut();
-        if maps.len() < KEPT {
-            maps.push(map);
-        }
-    });
+    kept::give_back(&MAPS, map);
 }
 
 #[cfg(test)]
@@ -70,14 +58,14 @@ mod tests {
 
     #[test]
     fn neither_many_maps_nor_large_ones_are_kept() {
-        for _ in 0..2 * KEPT {
+        for _ in 0..2 * kept::MOST {
             give_back(HeaderMap::with_capacity(4));
         }
-        assert_eq!(kept(), KEPT);
+        assert_eq!(kept(), kept::MOST);
         let before = take(1);
         give_back(HeaderMap::with_capacity(10 * FIELDS));
         give_back(HeaderMap::new());
-        assert_eq!(kept(), KEPT - 1);
+        assert_eq!(kept(), kept::MOST - 1);
         drop(before);
     }
 }

@@ -1,19 +1,16 @@
 //! Where walks are kept while they last.
 //!
-//! A walk is larger than what an allocator has at hand. To ask for each anew took one in fifty of the instructions of a
-//! request, and an allocator hands its places out in turn, so that each walk met lines that the processor's caches had let
-//! go of. A core keeps the places that come back to it, and the last one back is the first one out.
+//! A walk is larger than what an allocator has at hand: to ask for each anew took one in fifty of the instructions of a
+//! request. A core keeps the places that come back to it.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::ptr::NonNull;
 
-/// Places that a core keeps: as many as there are often requests under way on it.
-const KEPT: usize = 64;
+use crate::kept::{self, Kept};
 
 thread_local! {
-    static FREE: RefCell<Vec<Place>> = const { RefCell::new(Vec::new()) };
+    static FREE: Kept<Place> = const { Kept::new(Vec::new()) };
 }
 
 /// Memory of one layout.
@@ -26,23 +23,11 @@ impl Place {
     /// The place that came back last, if it is of this layout, or else a new one. The layout's size is not zero.
     #[expect(unsafe_code, reason = "memory that outlives what is in it has no safe way in")]
     fn take(layout: Layout) -> Place {
-        let kept = FREE.try_with(|free| free.borrow_mut().pop_if(|place| place.layout == layout));
-        kept.ok().flatten().unwrap_or_else(|| {
+        kept::take(&FREE, |place| place.layout == layout).unwrap_or_else(|| {
             // SAFETY: the size is not zero.
             let at = NonNull::new(unsafe { alloc(layout) });
             Place { at: at.unwrap_or_else(|| handle_alloc_error(layout)), layout }
         })
-    }
-
-    /// Keeps it for the next, if there is room for it.
-    fn give_back(self) {
-        // A thread that ends keeps nothing any more.
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < KEPT {
-                free.push(self);
-            }
-        });
     }
 }
 
@@ -89,7 +74,7 @@ impl<T> Drop for Placed<T> {
         // SAFETY: it was made by `new` and is not used any more. If it panics, its place is given up.
         unsafe { self.value.drop_in_place() };
         if let Some(place) = place {
-            place.give_back();
+            kept::give_back(&FREE, place);
         }
     }
 }
@@ -124,13 +109,14 @@ mod tests {
     fn a_place_fits_what_is_in_it() {
         #[repr(align(256))]
         struct Aligned(u8);
-        let mut all: Vec<_> = (0..2 * KEPT as u8).map(|number| Placed::new(|| Aligned(number))).collect();
+        let mut all: Vec<_> =
+            (0..2 * kept::MOST as u8).map(|number| Placed::new(|| Aligned(number))).collect();
         for (number, placed) in all.iter_mut().enumerate() {
             assert_eq!(address(placed) % 256, 0);
             assert_eq!(usize::from(placed.as_mut().0), number);
         }
         drop(all);
-        assert_eq!(FREE.with_borrow(Vec::len), KEPT);
+        assert_eq!(FREE.with_borrow(Vec::len), kept::MOST);
     }
 
     #[test]
