@@ -1,10 +1,10 @@
 //! A strict reading of chunked bodies (RFC 9112 section 7.1): no extensions, no bare LF, no white space.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use witgate_config::model::Limits;
 
-use super::field::is_value;
+use super::field::{self, is_value};
 use super::head::is_token;
 
 /// Follows a chunked body (RFC 9112 section 7.1) to its end.
@@ -94,10 +94,9 @@ impl ChunkReader {
         let bytes = Bytes::from(std::mem::take(&mut self.trailers));
         let mut trailers = HeaderMap::new();
         for line in bytes.split(|byte| *byte == b'\r').filter(|line| !line.is_empty()) {
-            let colon = memchr::memchr(b':', line).ok_or("a trailer is malformed")?;
-            let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| "a trailer is malformed")?;
-            let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
-            trailers.append(name, value.map_err(|_| "a trailer is malformed")?);
+            let (name, text) = field::of(line).map_err(|_| "a trailer is malformed")?;
+            let value = field::value(bytes.slice_ref(text)).ok_or("a trailer is malformed")?;
+            trailers.append(name, value);
         }
         Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
     }

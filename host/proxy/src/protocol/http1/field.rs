@@ -81,6 +81,17 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The name and the text of a field line.
+///
+/// # Errors
+/// What is wrong with the name. The text is not looked at.
+pub(crate) fn of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
+    let colon = colon(line).ok_or("a header line has no colon")?;
+    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
+    let name = name(&line[..colon]).map_err(|_| "a header name is malformed")?;
+    Ok((name, trimmed(&line[colon + 1..])))
+}
+
 /// Where the name ends in a field line. Names are short, and a search through wider blocks would only be about to begin
 /// where this one is over.
 pub(crate) fn colon(line: &[u8]) -> Option<usize> {
@@ -120,6 +131,11 @@ pub(crate) fn is_text(text: &[u8]) -> bool {
                 are_values(padded)
             }
         }
+}
+
+/// Whether all characters are visible ASCII or spaces, which is stricter: no tab, and no byte above 126.
+pub(crate) fn is_visible(text: &str) -> bool {
+    text.is_ascii() && is_text(text.as_bytes()) && !text.contains('\t')
 }
 
 /// As [`is_value`], of eight bytes in one word: what is said of a byte stands in the highest bit of its place.
@@ -238,6 +254,15 @@ mod tests {
                 text[at] = b'a';
             }
         }
+    }
+
+    #[test]
+    fn visible_are_ascii_and_spaces() {
+        for character in '\0'..='\u{100}' {
+            let text = format!("an id {character} of 32 characters");
+            assert_eq!(is_visible(&text), matches!(character, ' '..='~'), "{character:?}");
+        }
+        assert!(is_visible(""));
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl<'a> Parts<'a> {
         *headers = maps::take(section.ends.len());
         let mut parts = Parts::begin(status, headers)?;
         for line in lines {
-            let (name, text) = field_of(line)?;
+            let (name, text) = field::of(line)?;
             parts.field(section, name, text)?;
         }
         Ok(parts)
@@ -253,7 +253,7 @@ impl TrailerReader {
         }
         let mut headers = HeaderMap::with_capacity(section.ends.len());
         for line in section.lines() {
-            let (name, text) = field_of(line)?;
+            let (name, text) = field::of(line)?;
             let value = section.value(text)?;
             // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
             if name != CONTENT_LENGTH && !field::is_hop_by_hop(&name) {
@@ -336,12 +336,4 @@ impl Section {
     fn value(&self, text: &[u8]) -> Result<HeaderValue, &'static str> {
         field::value(self.bytes.slice_ref(text)).ok_or(CONTROL_BYTE)
     }
-}
-
-/// The name and the text of a field line (RFC 9112 section 5).
-fn field_of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
-    let colon = field::colon(line).ok_or("a header line has no colon")?;
-    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
-    let name = field::name(&line[..colon]).map_err(|_| "a header name is malformed")?;
-    Ok((name, field::trimmed(&line[colon + 1..])))
 }

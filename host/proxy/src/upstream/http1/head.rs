@@ -70,10 +70,10 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
 fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
     field::write_text(out, VIA.as_str(), passport.via().as_bytes());
     field::write_text(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
-    if let Some(state) = passport.trace.state.as_deref().filter(|state| field::is_text(state.as_bytes())) {
+    if let Some(state) = passport.trace.state.as_deref().filter(|state| field::is_visible(state)) {
         field::write_text(out, TRACESTATE.as_str(), state.as_bytes());
     }
-    if field::is_text(passport.request_id.as_bytes()) {
+    if field::is_visible(passport.request_id) {
         field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
     }
 }
