@@ -15,9 +15,20 @@ pub(crate) struct DeclaredHeaders<'a> {
 impl DeclaredHeaders<'_> {
     /// None if the name was not declared.
     pub(crate) fn values(&self, name: &str) -> Option<Values<'_>> {
-        let index = self.names.iter().position(|declared| declared.eq_ignore_ascii_case(name))?;
+        let index = self.names.iter().position(|declared| is_named(declared, name))?;
         Some(Values(Kind::Declared { index, values: self.values.iter() }))
     }
+}
+
+/// Whether a declared name is this one, whatever its case. Nearly always it is written the same: that is seen by words,
+/// since components compare bytes one by one.
+fn is_named(declared: &str, name: &str) -> bool {
+    let (one, one_rest) = declared.as_bytes().as_chunks::<8>();
+    let (other, other_rest) = name.as_bytes().as_chunks::<8>();
+    let same_words =
+        one.iter().zip(other).all(|(one, other)| u64::from_le_bytes(*one) == u64::from_le_bytes(*other));
+    let same_rest = one_rest.iter().zip(other_rest).all(|(one, other)| one == other);
+    declared.len() == name.len() && (same_words && same_rest || declared.eq_ignore_ascii_case(name))
 }
 
 /// Headers that were not declared, as they are read: a list that only grows, so that values may be lent out of it.
@@ -96,6 +107,18 @@ mod tests {
         assert_eq!(cookies, [b"a=1", b"b=2"]);
         assert_eq!(headers.values("accept").expect("it is declared").only(), Some("*/*"));
         assert!(headers.values("host").is_none(), "not declared is not absent");
+    }
+
+    #[test]
+    fn names_are_compared_whole_and_without_case() {
+        let name = "x-a-name-of-some-length";
+        for place in 0..name.len() {
+            let mut other = name.to_owned();
+            other.replace_range(place..=place, "!");
+            assert!(!is_named(name, &other) && !is_named(&other, name), "{other}");
+            assert!(!is_named(name, &name[..place]) && !is_named(&name[..place], name), "{place}");
+        }
+        assert!(is_named(name, name) && is_named(name, &name.to_ascii_uppercase()));
     }
 
     #[test]

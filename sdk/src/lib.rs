@@ -179,6 +179,8 @@
 
 extern crate self as witgate_sdk;
 
+#[cfg(any(test, all(target_family = "wasm", not(target_feature = "atomics"), feature = "allocator")))]
+mod allocator;
 #[doc(hidden)]
 pub mod bindings;
 mod contracts;

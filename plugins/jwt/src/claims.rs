@@ -37,8 +37,8 @@ pub(crate) struct Claims<'a>(Vec<(Cow<'a, str>, Value)>);
 
 impl<'a> Claims<'a> {
     /// Reads the members that are wanted. Of two with one name the last counts (RFC 7519 section 4).
-    pub(crate) fn read(payload: &'a [u8], rules: &Rules) -> Result<Self, Refusal> {
-        let mut json = serde_json::Deserializer::from_slice(payload);
+    pub(crate) fn read(payload: &'a str, rules: &Rules) -> Result<Self, Refusal> {
+        let mut json = serde_json::Deserializer::from_str(payload);
         rules
             .deserialize(&mut json)
             .and_then(|claims| json.end().map(|()| claims))
