@@ -158,7 +158,7 @@ mod tests {
         for round in 0..20_000_u32 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let random = (seed >> 33) as usize;
-            let (size, align) = (1 + random % 2500, 1 << (random >> 12) % 7);
+            let (size, align) = (1 + random % 2500, 1 << ((random >> 12) % 7));
             match random % 3 {
                 0 if !held.is_empty() => drop(held.swap_remove(random % held.len())),
                 1 if !held.is_empty() => {

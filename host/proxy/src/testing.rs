@@ -168,7 +168,7 @@ pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head
         upstream_side: None,
         upstream: None,
         hash_key: None,
-        response_headers: HeaderMap::new(),
+        response_headers: Vec::new(),
         transformations: Vec::new(),
         filters_entered: 0,
         local_response: false,

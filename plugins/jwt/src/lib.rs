@@ -152,9 +152,9 @@ impl Jwt {
             return Err(Refusal::Ambiguous);
         }
         let value = std::str::from_utf8(value).map_err(|_| Refusal::NotMine)?.trim();
-        match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_start()),
-            None if &*self.header != "authorization" => Ok(value),
+        match value.split_at_checked("bearer ".len()) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer ") => Ok(token.trim_start()),
+            _ if &*self.header != "authorization" && !value.contains(' ') => Ok(value),
             _ => Err(Refusal::NotMine),
         }
     }

@@ -93,15 +93,16 @@ impl<'a> Token<'a> {
             None => text.split_once('.').ok_or_else(malformed)?,
         };
         let (payload, signature) = rest.split_once('.').ok_or_else(malformed)?;
-        if signature.contains('.') {
-            return Err(Refusal::Invalid("an encrypted token, or none at all"));
-        }
+        let signature = decoded(signature).map_err(|refusal| match signature.contains('.') {
+            true => Refusal::Invalid("an encrypted token, or none at all"),
+            false => refusal,
+        })?;
         let heading = match known {
             Some((_, heading)) => heading,
             None => last.read(header)?,
         };
         let signed = &text[..header.len() + 1 + payload.len()];
-        Ok(Self { signed, signature: decoded(signature)?, heading, payload })
+        Ok(Self { signed, signature, heading, payload })
     }
 
     /// The claims, as JSON. Only for tokens whose signature is good.
@@ -112,4 +113,44 @@ impl<'a> Token<'a> {
 
 fn decoded(text: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::Invalid("a part is not base64url"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(json: &str) -> String {
+        URL_SAFE_NO_PAD.encode(json)
+    }
+
+    fn kid(last: &LastHeading, header: &str) -> Option<String> {
+        let token = format!("{header}.e30.c2ln");
+        let token = Token::parse(&token, last).expect("the token has a form");
+        assert_eq!((token.signed, token.payload), (&*format!("{header}.e30"), "e30"));
+        token.heading.kid.clone()
+    }
+
+    #[test]
+    fn a_header_that_only_begins_like_the_last_is_read_anew() {
+        let last = LastHeading::default();
+        let long = header(r#"{"alg":"HS256","typ":"JWT","kid":"one"}"#);
+        let others = [
+            header(r#"{"alg":"HS256","typ":"JWT","kid":"onE"}"#),
+            header(r#"{"alg":"HS256","kid":"two","typ":"JWT"}"#),
+            header(r#"{"alg":"HS256"}"#),
+        ];
+        for other in others {
+            let named = kid(&LastHeading::default(), &other);
+            assert_eq!(kid(&last, &long).as_deref(), Some("one"));
+            assert_eq!(kid(&last, &long).as_deref(), Some("one"), "by what was read last");
+            assert_eq!(kid(&last, &other), named);
+            assert_eq!(kid(&last, &other), named, "by what was read last");
+        }
+        assert_eq!(kid(&last, &long).as_deref(), Some("one"));
+        for cut in 0..long.len() {
+            let shorter =
+                Token::parse(&format!("{}.e30.c2ln", &long[..cut]), &last).map(|token| token.heading);
+            assert!(shorter.is_err(), "{cut} characters of the header are none");
+        }
+    }
 }

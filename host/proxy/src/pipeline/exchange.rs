@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Response, Version};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
@@ -50,7 +50,7 @@ pub struct Exchange {
     /// The key for hashing balancers.
     pub hash_key: Option<Bytes>,
     /// Headers that stages on the way down want on the response (rate limits, cookies of authentication…).
-    pub response_headers: HeaderMap,
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
     pub transformations: Vec<Transformed>,
     /// How many edge and origin filters were entered on the way down; only those see the response.

@@ -120,13 +120,8 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
 
 /// Adds what stages on the way down wanted on the response.
 fn add_headers(exchange: &mut Exchange, response: &mut Response<Body>) {
-    let mut name = None;
-    // Only the first value of a name comes with it.
-    for (next, value) in std::mem::take(&mut exchange.response_headers) {
-        name = next.or(name);
-        if let Some(name) = &name {
-            response.headers_mut().append(name, value);
-        }
+    for (name, value) in std::mem::take(&mut exchange.response_headers) {
+        response.headers_mut().append(name, value);
     }
 }
 

@@ -116,7 +116,5 @@ fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
         (Some(present), Some(chosen)) => Some(present.min(chosen)),
         (present, chosen) => present.or(chosen),
     };
-    for (name, value) in choice.response_headers {
-        exchange.response_headers.append(name, value);
-    }
+    exchange.response_headers.extend(choice.response_headers);
 }

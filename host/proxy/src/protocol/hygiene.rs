@@ -108,7 +108,7 @@ fn begin(
         upstream_side: None,
         upstream: None,
         hash_key: None,
-        response_headers: HeaderMap::new(),
+        response_headers: Vec::new(),
         transformations: Vec::new(),
         filters_entered: 0,
         local_response: false,

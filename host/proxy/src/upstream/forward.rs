@@ -92,7 +92,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
     if let (Ok(_), Some(endpoint), true) = (&delivered, &notes.endpoint, is_own)
         && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
     {
-        exchange.response_headers.append(SET_COOKIE, cookie);
+        exchange.response_headers.push((SET_COOKIE, cookie));
     }
     let of = || notes.instead.unwrap_or_else(|| name.clone());
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));

@@ -39,9 +39,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
         match decide(exchange, plugin).await? {
             Verdict::Accepted(accepted) => {
                 accepted.add_to(&mut identity);
-                for (name, value) in &accepted.response_headers {
-                    exchange.response_headers.append(name, value.clone());
-                }
+                exchange.response_headers.extend_from_slice(&accepted.response_headers);
                 if !all {
                     break;
                 }
@@ -78,8 +76,10 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     }
     let head = Arc::make_mut(&mut exchange.head);
     for (name, source) in names {
-        head.headers.remove(name);
-        let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else { continue };
+        let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else {
+            head.headers.remove(name);
+            continue;
+        };
         let Ok(value) = HeaderValue::from_str(text) else {
             return Err(Fault::new(FaultKind::Internal).cause("an identity header cannot be written"));
         };

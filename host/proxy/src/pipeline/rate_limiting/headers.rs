@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::fault::Fault;
 use crate::pipeline::plugin::Bucket;
@@ -29,7 +29,7 @@ pub(super) fn policy(Bucket { policy, limit, window, .. }: &Bucket) -> String {
 }
 
 /// Adds both fields.
-pub(super) fn write(draws: &Draws, standings: &[Standing], headers: &mut HeaderMap) {
+pub(super) fn write(draws: &Draws, standings: &[Standing], headers: &mut Vec<(HeaderName, HeaderValue)>) {
     let mut limits = Vec::with_capacity(48 * standings.len());
     for (policy, standing) in draws.policies.iter().zip(standings) {
         if !limits.is_empty() {
@@ -42,8 +42,8 @@ pub(super) fn write(draws: &Draws, standings: &[Standing], headers: &mut HeaderM
         limits.extend_from_slice(b";t=");
         decimal(&mut limits, whole_seconds(standing.reset));
     }
-    headers.append(RATELIMIT_POLICY, draws.told.clone());
-    headers.append(RATELIMIT, field(limits));
+    headers.push((RATELIMIT_POLICY, draws.told.clone()));
+    headers.push((RATELIMIT, field(limits)));
 }
 
 /// Tokens, digits and punctuation as a header's value.

@@ -5,9 +5,11 @@
 //! in turn. So are some that were forgotten, each time something is remembered.
 
 use std::any::Any;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 use std::time::Instant;
+
+use foldhash::quality::RandomState;
 
 use super::Answered;
 use super::key::Basis;
@@ -83,7 +85,7 @@ impl Table {
     /// `size`: a power of two, and no less than [`WAYS`].
     fn new(size: usize, bytes_limit: usize) -> Self {
         Table {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             hashes: Box::default(),
             slots: Box::default(),
             size,

@@ -44,7 +44,7 @@ async fn get_with(snapshot: &Arc<Snapshot>, headers: &[(&str, &str)]) -> HeaderM
     let mut exchange = exchange(snapshot, Method::GET, headers);
     let response = forward(&mut exchange, Body::Empty).await.unwrap();
     testing::bytes(response.into_body()).await.unwrap();
-    std::mem::take(&mut exchange.response_headers)
+    std::mem::take(&mut exchange.response_headers).into_iter().collect()
 }
 
 /// How many more requests each origin has seen since.
