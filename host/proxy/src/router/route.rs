@@ -85,6 +85,12 @@ impl Route {
         }
     }
 
+    /// Whether plugins are asked about its requests.
+    pub(crate) fn has_plugins(&self) -> bool {
+        let none = self.authentication.is_empty() && self.rate_limiting.is_empty();
+        !(none && self.routing.is_empty() && self.transformation.is_empty())
+    }
+
     /// The parameters of its path with their values decoded.
     pub(super) fn parameters(&self, captured: &[&str]) -> Vec<(Arc<str>, String)> {
         let values = captured.iter().map(|value| decode(value).into_owned());
