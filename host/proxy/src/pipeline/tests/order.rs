@@ -136,21 +136,27 @@ fn a_route_that_answers_by_itself_is_protected_and_transformed() {
 }
 
 #[test]
-fn requests_whose_plugins_ran_go_out_together() {
+fn requests_that_are_ready_together_make_their_calls_together_and_go_out_together() {
     let journal = Journal::default();
     let note = |entry: &str| journal.lock().unwrap().push(entry.to_owned());
     let called = Arc::clone(&journal);
-    let fixture = Fixture::new([Fake::new("route").route(move |_| {
+    let route = move |_| {
         called.lock().unwrap().push("called".to_owned());
         Ok(None)
-    })]);
-    let down = async |exchange: &mut Exchange| {
-        assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+    };
+    let fixture = Fixture::new([Fake::new("route").route(route).pure(Function::Route, &[Input::Path])]);
+    let down = async |target: &str| {
+        let mut exchange = fixture.get(target, &[]);
+        note("begun");
+        assert!(matches!(descend(&mut exchange, Body::Empty).await, Ok(Descent::Forward(_))));
         note("forwarded");
     };
-    let (mut one, mut other) = (fixture.get("/", &[]), fixture.get("/", &[]));
-    testing::run(async { tokio::join!(down(&mut one), down(&mut other)) });
-    assert_eq!(*journal.lock().unwrap(), ["called", "called", "forwarded", "forwarded"]);
+    let steps = || {
+        testing::run(async { tokio::join!(down("/one"), down("/other")) });
+        std::mem::take(&mut *journal.lock().unwrap())
+    };
+    assert_eq!(steps(), ["begun", "begun", "called", "called", "forwarded", "forwarded"]);
+    assert_eq!(steps(), ["begun", "begun", "forwarded", "forwarded"], "the answers are remembered");
 }
 
 #[test]
