@@ -160,6 +160,9 @@
 //! environment. Use [`crypto`] rather than a crate: the gateway computes in half the time, and in constant time where it
 //! matters.
 //!
+//! Components get an allocator that is made for calls: many small blocks, soon freed. A crate that has a
+//! `#[global_allocator]` of its own turns it off, with `default-features = false`.
+//!
 //! A panic ends the call, costs a new instance, and the binding's `on_failure` decides about the request; a plugin that
 //! panics again and again is taken out of service. Say what is wrong with a request in the answer instead.
 //!
