@@ -25,7 +25,7 @@
 //! | an allocator in the guest that keeps freed blocks by size, names and the token's header compared by words, fewer searches in a token; answers found by a faster hash, response headers of stages in a list | 1.88 became 1.79 (11 rounds; with the guest alone: within noise) | 1.59 became 1.55 (9 rounds, within noise) |
 //! | requests are forwarded behind all that are ready also where no call was made | | 1.49 became 1.40 (13 rounds) |
 //!
-//! By callgrind, the call that verifies a token took 18,700 instructions in the guest and takes 13,500 now: a quarter had
+//! By callgrind, the call that verifies a token took 18,700 instructions in the guest and takes 13,200 now: a quarter had
 //! been the standard library's allocator (it has neither the sizes nor the ends of a call in view, and none of it is inlined),
 //! 1,200 a `memcmp` that goes byte by byte.
 //!
