@@ -14,8 +14,9 @@ use std::ptr;
 /// The smallest blocks, in bytes; those of each following size are twice as large.
 const SMALLEST: usize = 16;
 /// The largest blocks that are kept.
-const LARGEST: usize = SMALLEST << (SIZES - 1);
-const SIZES: usize = 8;
+const LARGEST: usize = SMALLEST << (CLASSES - 1);
+/// Sizes there are of blocks that are kept.
+const CLASSES: usize = 8;
 /// The alignment that every block has.
 const ALIGNMENT: usize = 8;
 
@@ -23,9 +24,9 @@ const ALIGNMENT: usize = 8;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new();
 
-/// The blocks that wait, by size: each holds the address of the next.
+/// The blocks that wait, by size class: each holds the address of the next.
 struct Allocator {
-    free: [Cell<*mut Block>; SIZES],
+    free: [Cell<*mut Block>; CLASSES],
 }
 
 struct Block {
@@ -34,7 +35,7 @@ struct Block {
 
 impl Allocator {
     const fn new() -> Self {
-        Self { free: [const { Cell::new(ptr::null_mut()) }; SIZES] }
+        Self { free: [const { Cell::new(ptr::null_mut()) }; CLASSES] }
     }
 }
 
@@ -42,47 +43,47 @@ impl Allocator {
 // SAFETY: a component has one thread; for targets with several there is no static. A test has one of its own.
 unsafe impl Sync for Allocator {}
 
-/// Position of the size that a block of this layout has; none: it is not kept.
-fn size_of_block(layout: Layout) -> Option<usize> {
+/// The size class of a block of this layout; none: it is not kept.
+fn class_of(layout: Layout) -> Option<usize> {
     let fits = layout.size() <= LARGEST && layout.align() <= ALIGNMENT;
     fits.then(|| (layout.size().max(SMALLEST) - 1).ilog2() as usize + 1 - SMALLEST.ilog2() as usize)
 }
 
 #[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
 // SAFETY: a block is at least as large and as aligned as was asked for. It is in a list only while it is free, and a list
-// holds blocks of one size only, since a layout always gives the same one. Nothing here unwinds.
+// holds blocks of one class only, since a layout always gives the same one. Nothing here unwinds.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(size) = size_of_block(layout) else {
+        let Some(class) = class_of(layout) else {
             // SAFETY: the caller's.
             return unsafe { System.alloc(layout) };
         };
-        let block = self.free[size].get();
+        let block = self.free[class].get();
         if block.is_null() {
             // SAFETY: the size is neither zero nor too large for an address, the alignment a power of two.
-            return unsafe { System.alloc(Layout::from_size_align_unchecked(SMALLEST << size, ALIGNMENT)) };
+            return unsafe { System.alloc(Layout::from_size_align_unchecked(SMALLEST << class, ALIGNMENT)) };
         }
         // SAFETY: what is in the list is a free block, whose address was put there by `dealloc`.
-        self.free[size].set(unsafe { (*block).next });
+        self.free[class].set(unsafe { (*block).next });
         block.cast()
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(size) = size_of_block(layout) else {
+        let Some(class) = class_of(layout) else {
             // SAFETY: it came from there, as its layout says.
             return unsafe { System.dealloc(block, layout) };
         };
         let block: *mut Block = block.cast();
         // SAFETY: the block is free from here on, and large and aligned enough for an address.
-        unsafe { block.write(Block { next: self.free[size].get() }) };
-        self.free[size].set(block);
+        unsafe { block.write(Block { next: self.free[class].get() }) };
+        self.free[class].set(block);
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's: the size is not zero, and does not overflow when rounded up to the alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        match (size_of_block(layout), size_of_block(wanted)) {
-            (Some(present), Some(size)) if present == size => block,
+        match (class_of(layout), class_of(wanted)) {
+            (Some(present), Some(class)) if present == class => block,
             // SAFETY: the caller's; neither is a block that is kept.
             (None, None) => unsafe { System.realloc(block, layout, new_size) },
             _ => {

@@ -87,8 +87,9 @@ impl Route {
 
     /// Whether plugins are asked about its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        let none = self.authentication.is_empty() && self.rate_limiting.is_empty();
-        !(none && self.routing.is_empty() && self.transformation.is_empty())
+        [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
+            .iter()
+            .any(|bindings| !bindings.is_empty())
     }
 
     /// The parameters of its path with their values decoded.

@@ -33,9 +33,9 @@
 //! | the usual header names are told by their length | 0.70 |
 //!
 //! As CPU of the process, kernel included, that took a request from 1.23 to 1.14 times nginx's, in the same rounds. Not
-//! taken: yielding before each write, to wake the origin less often (no gain here; where plugins were called it is done,
-//! see the pipeline); jemalloc, the C library's allocator (no gain); one codegen unit and fat LTO (4 % of the instructions, nothing that could be told from noise in CPU). A profile of such loads beside
-//! those two is taken, as `witgate-bench` builds it: 0.79 of the instructions, and 1.16 became 1.06 in the same rounds.
+//! taken: yielding before each write, to wake the origin less often (no gain here; where plugins are asked it is done, see
+//! the pipeline); jemalloc, the C library's allocator (no gain); one codegen unit and fat LTO (4 % of the instructions,
+//! nothing that could be told from noise in CPU). A profile of such loads beside those two is taken, as `witgate-bench` builds it: 0.79 of the instructions, and 1.16 became 1.06 in the same rounds.
 //!
 //! On another machine (two Intel cores instead of two of AMD) a trained build of the same code cost 1.24 times nginx's: 1.3 times its
 //! instructions in user space, but 1.8 times its time there. Some 22 % of that time lay on 140 locked instructions a
