@@ -56,12 +56,12 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of(layout) else {
             // SAFETY: the caller's.
-            return unsafe { System.alloc(layout) };
+            return unsafe { new(layout) };
         };
         let block = self.free[class].get();
         if block.is_null() {
             // SAFETY: the size is neither zero nor too large for an address, the alignment a power of two.
-            return unsafe { System.alloc(Layout::from_size_align_unchecked(SMALLEST << class, ALIGNMENT)) };
+            return unsafe { new(Layout::from_size_align_unchecked(SMALLEST << class, ALIGNMENT)) };
         }
         // SAFETY: what is in the list is a free block, whose address was put there by `dealloc`.
         self.free[class].set(unsafe { (*block).next });
@@ -71,7 +71,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of(layout) else {
             // SAFETY: it came from there, as its layout says.
-            return unsafe { System.dealloc(block, layout) };
+            return unsafe { give_back(block, layout) };
         };
         let block: *mut Block = block.cast();
         // SAFETY: the block is free from here on, and large and aligned enough for an address.
@@ -99,6 +99,29 @@ unsafe impl GlobalAlloc for Allocator {
             }
         }
     }
+}
+
+/// A block of the standard library's allocator. Apart, so that what is done each time needs no room for it on the stack
+/// and saves no registers.
+///
+/// # Safety
+/// As [`GlobalAlloc::alloc`].
+#[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
+#[cold]
+unsafe fn new(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's.
+    unsafe { System.alloc(layout) }
+}
+
+/// Gives a block back that came from [`new`].
+///
+/// # Safety
+/// As [`GlobalAlloc::dealloc`].
+#[expect(unsafe_code, reason = "what frees memory cannot be safe")]
+#[cold]
+unsafe fn give_back(block: *mut u8, layout: Layout) {
+    // SAFETY: the caller's.
+    unsafe { System.dealloc(block, layout) };
 }
 
 #[cfg(test)]

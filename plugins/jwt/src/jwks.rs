@@ -111,6 +111,7 @@ impl Jwks {
     }
 
     /// The keys, fetched if they are old or `sufficient` says no.
+    #[inline(never)]
     pub(crate) fn keys(&self, sufficient: impl Fn(&KeySet) -> bool) -> Result<Rc<KeySet>, Refusal> {
         let now = clock::now();
         let age = |since: Option<Duration>| since.map_or(Duration::MAX, |since| now.saturating_sub(since));

@@ -10,14 +10,15 @@ use serde::de::IgnoredAny;
 
 use crate::algorithm::Algorithm;
 use crate::refusal::Refusal;
+use crate::words::is_same;
 
 /// A token whose signature is not yet checked.
 pub(crate) struct Token<'a> {
     /// What was signed: header and payload, as they came.
-    pub(crate) signed: &'a str,
+    pub(crate) signed: &'a [u8],
     pub(crate) signature: Vec<u8>,
     pub(crate) heading: Rc<Heading>,
-    payload: &'a str,
+    payload: &'a [u8],
 }
 
 /// What the header of a token says of its key.
@@ -33,33 +34,50 @@ const KEPT: usize = 512;
 /// The header that was read last, beside its text: an issuer writes the same one into token after token, and reading it
 /// takes longer than reading the claims.
 #[derive(Default)]
-pub(crate) struct LastHeading(RefCell<Option<(String, Rc<Heading>)>>);
+pub(crate) struct LastHeading(RefCell<Option<Last>>);
+
+struct Last {
+    header: Vec<u8>,
+    heading: Rc<Heading>,
+    /// Characters of the signature that came with it: what is signed by one key ends in as many.
+    signature: usize,
+}
+
+/// Header, payload and signature, as they came.
+type Parts<'a> = [&'a [u8]; 3];
 
 impl LastHeading {
-    /// What a token begins with, if that is the header that was read last, and how long it is.
-    fn begins(&self, token: &str) -> Option<(usize, Rc<Heading>)> {
+    /// Takes a token apart that begins with the header that was read last. None: it is another, or its signature is of
+    /// another length. No part is looked through for dots, of which no part has any once it is decoded.
+    fn split<'a>(&self, token: &'a [u8]) -> Option<(Rc<Heading>, Parts<'a>)> {
         let last = self.0.borrow();
-        let (header, heading) = last.as_ref()?;
-        (begins_with(token, header) && token.as_bytes().get(header.len()) == Some(&b'.'))
-            .then(|| (header.len(), Rc::clone(heading)))
+        let Last { header, heading, signature } = last.as_ref()?;
+        let (start, rest) = token.split_at_checked(header.len())?;
+        let (payload, end) = rest.split_at_checked(rest.len().checked_sub(signature + 1)?)?;
+        let (payload, end) = (payload.strip_prefix(b".")?, end.strip_prefix(b".")?);
+        is_same(start, header).then(|| (Rc::clone(heading), [start, payload, end]))
     }
 
-    fn read(&self, text: &str) -> Result<Rc<Heading>, Refusal> {
-        let heading = Rc::new(Heading::parse(text)?);
-        if text.len() <= KEPT {
-            self.0.replace(Some((text.to_owned(), Rc::clone(&heading))));
+    #[cold]
+    fn read(&self, [header, _, signature]: Parts<'_>) -> Result<Rc<Heading>, Refusal> {
+        let heading = Rc::new(Heading::parse(header)?);
+        if header.len() <= KEPT {
+            let last =
+                Last { header: header.to_vec(), heading: Rc::clone(&heading), signature: signature.len() };
+            self.0.replace(Some(last));
         }
         Ok(heading)
     }
 }
 
-/// By words: components compare bytes one by one.
-fn begins_with(text: &str, start: &str) -> bool {
-    let (words, rest) = start.as_bytes().as_chunks::<8>();
-    let Some(same) = text.as_bytes().get(..start.len()) else { return false };
-    let (text_words, text_rest) = same.as_chunks::<8>();
-    words.iter().zip(text_words).all(|(one, other)| u64::from_le_bytes(*one) == u64::from_le_bytes(*other))
-        && rest.iter().zip(text_rest).all(|(one, other)| one == other)
+#[cold]
+fn split(token: &[u8]) -> Result<Parts<'_>, Refusal> {
+    let mut parts = token.split(|byte| *byte == b'.');
+    match [(); 4].map(|()| parts.next()) {
+        [Some(header), Some(payload), Some(signature), None] => Ok([header, payload, signature]),
+        [.., Some(_)] => Err(Refusal::Invalid("an encrypted token, or none at all")),
+        _ => Err(Refusal::Invalid("not a token")),
+    }
 }
 
 /// The header (RFC 7515 section 4). A member that comes twice is an error.
@@ -71,7 +89,7 @@ struct Header {
 }
 
 impl Heading {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    fn parse(text: &[u8]) -> Result<Self, Refusal> {
         let header: Header = serde_json::from_slice(&decoded(text)?)
             .map_err(|_| Refusal::Invalid("the header is malformed"))?;
         // RFC 7515 section 4.1.11: what must be understood and is not.
@@ -85,24 +103,16 @@ impl Heading {
 }
 
 impl<'a> Token<'a> {
-    pub(crate) fn parse(text: &'a str, last: &LastHeading) -> Result<Self, Refusal> {
-        let malformed = || Refusal::Invalid("not a token");
-        let known = last.begins(text);
-        let (header, rest) = match &known {
-            Some((length, _)) => (&text[..*length], &text[length + 1..]),
-            None => text.split_once('.').ok_or_else(malformed)?,
-        };
-        let (payload, signature) = rest.split_once('.').ok_or_else(malformed)?;
-        let signature = decoded(signature).map_err(|refusal| match signature.contains('.') {
-            true => Refusal::Invalid("an encrypted token, or none at all"),
-            false => refusal,
-        })?;
-        let heading = match known {
-            Some((_, heading)) => heading,
-            None => last.read(header)?,
+    pub(crate) fn parse(text: &'a [u8], last: &LastHeading) -> Result<Self, Refusal> {
+        let (heading, [header, payload, signature]) = match last.split(text) {
+            Some(known) => known,
+            None => {
+                let parts = split(text)?;
+                (last.read(parts)?, parts)
+            }
         };
         let signed = &text[..header.len() + 1 + payload.len()];
-        Ok(Self { signed, signature, heading, payload })
+        Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
 
     /// The claims, as JSON. Only for tokens whose signature is good.
@@ -111,7 +121,7 @@ impl<'a> Token<'a> {
     }
 }
 
-fn decoded(text: &str) -> Result<Vec<u8>, Refusal> {
+fn decoded(text: &[u8]) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::Invalid("a part is not base64url"))
 }
 
@@ -125,8 +135,8 @@ mod tests {
 
     fn kid(last: &LastHeading, header: &str) -> Option<String> {
         let token = format!("{header}.e30.c2ln");
-        let token = Token::parse(&token, last).expect("the token has a form");
-        assert_eq!((token.signed, token.payload), (&*format!("{header}.e30"), "e30"));
+        let token = Token::parse(token.as_bytes(), last).expect("the token has a form");
+        assert_eq!((token.signed, token.payload), (format!("{header}.e30").as_bytes(), &b"e30"[..]));
         token.heading.kid.clone()
     }
 
@@ -148,8 +158,8 @@ mod tests {
         }
         assert_eq!(kid(&last, &long).as_deref(), Some("one"));
         for cut in 0..long.len() {
-            let shorter =
-                Token::parse(&format!("{}.e30.c2ln", &long[..cut]), &last).map(|token| token.heading);
+            let shorter = Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes(), &last)
+                .map(|token| token.heading);
             assert!(shorter.is_err(), "{cut} characters of the header are none");
         }
     }
