@@ -12,6 +12,7 @@ use std::time::Instant;
 
 thread_local! {
     static TIME: Cell<Time> = const { Cell::new(Time::Untold) };
+    static GIVEN_UP: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +42,17 @@ pub fn read() -> Instant {
     now
 }
 
+/// Gives the turn up: what comes next is done in another, behind all tasks that are ready.
+pub(crate) async fn give_up() {
+    GIVEN_UP.set(!matches!(TIME.get(), Time::Untold));
+    tokio::task::yield_now().await;
+}
+
+/// Whether the turn under way was given up: the next one comes without anything having to wake it.
+pub(crate) fn is_given_up() -> bool {
+    GIVEN_UP.get()
+}
+
 /// Takes a future to its end; each poll is a turn. It stays with the caller: taken as it is, it would be kept twice.
 pub(crate) async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
@@ -63,6 +75,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         TIME.set(Time::Untold);
+        GIVEN_UP.set(false);
     }
 }
 
@@ -94,6 +107,24 @@ mod tests {
         assert!(outside > second);
         passes(outside);
         assert!(now() > outside, "no turn is under way");
+    }
+
+    #[test]
+    fn a_turn_is_given_up_until_the_next() {
+        let told = testing::run(by_turns(pin!(async {
+            let mut given_up = Vec::new();
+            let mut giving_up = pin!(give_up());
+            poll_fn(|context| {
+                let polled = giving_up.as_mut().poll(context);
+                given_up.push((polled.is_pending(), is_given_up()));
+                polled
+            })
+            .await;
+            given_up
+        })));
+        assert_eq!(told, [(true, true), (false, false)]);
+        testing::run(give_up());
+        assert!(!is_given_up(), "no turn is under way");
     }
 
     #[test]

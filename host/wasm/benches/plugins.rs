@@ -117,7 +117,7 @@ impl Chain {
     }
 
     fn authenticate(&self) {
-        assert!(matches!(now(self.jwt.authenticate(self.call())), Decision::Accepted(_)));
+        assert!(matches!(now(self.jwt.authenticate(self.call(), false)), Decision::Accepted(_)));
     }
 
     fn draw(&self) {

@@ -1,5 +1,6 @@
 //! A binding in service.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -72,7 +73,8 @@ impl Loaded {
     {
         match self.pool.at_hand() {
             Some(lease) => {
-                let answer = call(Some(lease)).now_or_never();
+                // Polled where it stays, for it holds all that is lowered into the guest.
+                let answer = pin!(call(Some(lease))).as_mut().now_or_never();
                 Outcome::over(answer.unwrap_or(Err(CallFailure::Unavailable)))
             }
             None => Outcome::waiting(call(None)),
@@ -192,8 +194,8 @@ impl Plugin for Loaded {
         }
     }
 
-    fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision> {
-        self.outcome(|lease| authentication::authenticate(self, lease, call))
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision> {
+        self.outcome(|lease| authentication::authenticate(self, lease, call, remember))
     }
 
     fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {

@@ -168,6 +168,11 @@ impl Witness {
         self.marks |= mark.bit();
     }
 
+    /// Whether the call did that.
+    pub(crate) fn is_marked(&self, mark: Mark) -> bool {
+        self.marks & mark.bit() != 0
+    }
+
     /// The call asks for a header of the request.
     pub(crate) fn header(&mut self, name: String) {
         // Whoever asks for more than can be named has not named them all.

@@ -87,7 +87,7 @@ impl Plugin for Standin {
 
     fn reject_answer(&self, _reason: &str) {}
 
-    fn authenticate<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Decision> {
+    fn authenticate<'a>(&'a self, _call: Call<'a>, _remember: bool) -> Outcome<'a, Decision> {
         unavailable()
     }
 

@@ -54,8 +54,8 @@ pub trait Plugin: Send + Sync {
     /// The answer of an earlier call broke a rule that only the pipeline could check; counts as a failed call.
     fn reject_answer(&self, reason: &str);
 
-    /// Contract `authentication`.
-    fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision>;
+    /// Contract `authentication`. An acceptance need not name its inputs if it is not to be remembered.
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision>;
 
     /// Contract `rate-limiting`.
     fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>>;

@@ -284,7 +284,12 @@ impl Metrics {
 
     /// A request of a route was held against its rate limits.
     pub fn rate_limit(&self, route: &str, admitted: bool) {
-        self.entry(&self.rate_limits, route)[usize::from(admitted)].increment();
+        let counted = usize::from(admitted);
+        // A borrowed entry: a clone would be counted up and down across all cores.
+        match self.rate_limits.load().get(route) {
+            Some(counters) => counters[counted].increment(),
+            None => self.entry(&self.rate_limits, route)[counted].increment(),
+        }
     }
 
     /// A new configuration was put in service, or refused.

@@ -15,11 +15,12 @@ use crate::plugin::Loaded;
 use crate::pool::Lease;
 use crate::witness::Witness;
 
-/// Asks who is calling.
+/// Asks who is calling. If the answer is not to be remembered, what it is based on is left out.
 pub(crate) async fn authenticate<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
     call: Call<'a>,
+    remember: bool,
 ) -> Result<Decision, CallFailure> {
     let mut running =
         Running::begin(binding, lease, Phase::Authentication, Given { call, response: None }).await?;
@@ -28,9 +29,12 @@ pub(crate) async fn authenticate<'a>(
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
     let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
-    let witness = &running.instance()?.store.data().witness;
-    let inputs = answer.as_ref().map_or_else(|_| Vec::new(), |(answer,)| basis(binding, witness, answer));
-    let (answer,) = running.end(answer, |(answer,)| size(answer))?;
+    let inputs = match &answer {
+        Ok((answer,)) if remember => basis(binding, &running.instance()?.store.data().witness, answer),
+        _ => Vec::new(),
+    };
+    running.end(&answer, |(answer,)| size(answer))?;
+    let (answer,) = answer?;
     if matches!(answer, contract::Decision::Refused(_)) {
         binding.turned_away();
     }

@@ -184,19 +184,21 @@ impl<'a> Running<'a> {
         Ok(beyond.is_none())
     }
 
-    /// Ends the call: checks the size of the answer, counts, and gives the instance back.
+    /// Ends the call: checks the size of the answer, counts, and gives the instance back. The answer stays where it is,
+    /// for it may be large.
     ///
     /// # Errors
     /// The failure of the call, or `Output` if the answer is larger than it may be.
     pub(crate) fn end<R>(
         mut self,
-        answer: Result<R, CallFailure>,
+        answer: &Result<R, CallFailure>,
         size: impl FnOnce(&R) -> usize,
-    ) -> Result<R, CallFailure> {
-        let limit = self.limit();
-        let answer = answer
-            .and_then(|answer| if size(&answer) > limit { Err(CallFailure::Output) } else { Ok(answer) });
-        let failure = answer.as_ref().err().copied();
+    ) -> Result<(), CallFailure> {
+        let failure = match answer {
+            Ok(answer) if size(answer) > self.limit() => Some(CallFailure::Output),
+            Ok(_) => None,
+            Err(failure) => Some(*failure),
+        };
         if let Some(mut lease) = self.lease.take() {
             if let Ok(instance) = lease.call() {
                 let state = instance.store.data_mut();
@@ -210,7 +212,7 @@ impl<'a> Running<'a> {
             self.binding.called(self.phase, turn::read() - self.begun, failure);
         }
         self.settle(failure.is_some_and(is_kill));
-        answer
+        failure.map_or(Ok(()), Err)
     }
 
     /// Bytes the answer may have: a body that is handed back may be as large as one that was handed in.

@@ -28,7 +28,8 @@ pub(crate) async fn draw<'a>(
     let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_draw(), parameters).await;
     let pure = running.is_pure(Function::Draw)?;
-    let (buckets,) = running.end(answer, |(buckets,)| size(buckets))?;
+    running.end(&answer, |(buckets,)| size(buckets))?;
+    let (buckets,) = answer?;
     Ok(Answer { content: buckets.into_iter().map(bucket).collect(), pure })
 }
 

@@ -24,7 +24,8 @@ pub(crate) async fn route<'a>(
     let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_route(), parameters).await;
     let pure = running.is_pure(Function::Route)?;
-    let (chosen,) = running.end(answer, |(chosen,)| chosen.as_ref().map_or(0, size))?;
+    running.end(&answer, |(chosen,)| chosen.as_ref().map_or(0, size))?;
+    let (chosen,) = answer?;
     Ok(Answer { content: chosen.map(destination), pure })
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn request<'a>(
     let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request(), parameters).await;
     let pure = running.is_pure(Function::OnRequest)?;
-    let (outcome,) = running.end(answer, |(outcome,)| match outcome {
+    running.end(&answer, |(outcome,)| match outcome {
         contract::RequestOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers)
                 + changes.path.as_ref().map_or(0, String::len)
@@ -38,6 +38,7 @@ pub(crate) async fn request<'a>(
         }
         contract::RequestOutcome::Respond(answer) => size_of_response(answer),
     })?;
+    let (outcome,) = answer?;
     let content = match outcome {
         contract::RequestOutcome::Proceed(changes) => RequestOutcome::Proceed(RequestChanges {
             headers: changes.headers.into_iter().map(change).collect(),
@@ -65,7 +66,8 @@ pub(crate) async fn request_body<'a>(
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request_body(), parameters).await;
-    let (result,) = running.end(answer, |(result,)| size_of_body(result))?;
+    running.end(&answer, |(result,)| size_of_body(result))?;
+    let (result,) = answer?;
     Ok(body_result(result))
 }
 
@@ -85,12 +87,13 @@ pub(crate) async fn response_head<'a>(
     let parameters = (lowered, &context[..], Resource::new_borrow(0), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_response(), parameters).await;
     let pure = running.is_pure(Function::OnResponse)?;
-    let (outcome,) = running.end(answer, |(outcome,)| match outcome {
+    running.end(&answer, |(outcome,)| match outcome {
         contract::ResponseOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers) + changes.context.as_ref().map_or(0, Vec::len)
         }
         contract::ResponseOutcome::Respond(answer) => size_of_response(answer),
     })?;
+    let (outcome,) = answer?;
     let content = match outcome {
         contract::ResponseOutcome::Proceed(changes) => ResponseOutcome::Proceed(ResponseChanges {
             headers: changes.headers.into_iter().map(change).collect(),
@@ -116,7 +119,8 @@ pub(crate) async fn response_body<'a>(
     let parameters =
         (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_response_body(), parameters).await;
-    let (result,) = running.end(answer, |(result,)| size_of_body(result))?;
+    running.end(&answer, |(result,)| size_of_body(result))?;
+    let (result,) = answer?;
     Ok(body_result(result))
 }
 

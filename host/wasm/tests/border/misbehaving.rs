@@ -45,7 +45,7 @@ fn a_trap_in_any_phase_is_a_failure_of_that_call_only() {
     let piece = || Piece { content: bytes("some"), end: true, context: bytes("") };
     let trap = Some(CallFailure::Trap);
     on_core(async {
-        assert_eq!(loaded.authenticate(call).await.err(), trap);
+        assert_eq!(loaded.authenticate(call, true).await.err(), trap);
         assert_eq!(loaded.draw(call).await.err(), trap);
         assert_eq!(loaded.route(call).await.err(), trap);
         assert_eq!(loaded.transform_request(call).await.err(), trap);

@@ -83,7 +83,7 @@ fn what_is_not_named_does_not_come_in() {
 fn authentication_is_shown_what_it_named() {
     let (_scene, loaded) = probe("settings.deed = \"authenticates by header\"");
     let (head, snapshot) = (request(&[("x-do", "head"), ("x-with", "1")]), snapshot());
-    let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }));
+    let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, true));
     let Ok(Decision::Accepted(accepted)) = answer else { panic!("{answer:?}") };
     assert_eq!(accepted.claims[0].1, r#"None None Some("a=b") None 1"#);
     assert_eq!(accepted.subject, "POST /users/7 Some(\"a=b\") example.com:8080", "it can still be asked for");
@@ -101,6 +101,17 @@ fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
     for (deed, lasts) in [("calls", true), ("time", true), ("store", true), ("scheme", false), ("id", false)]
     {
         assert_eq!(!inputs(deed).is_empty(), lasts, "{deed}");
+    }
+}
+
+#[test]
+fn an_acceptance_names_its_inputs_only_where_it_is_to_be_remembered() {
+    let (_scene, loaded) = probe("");
+    let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
+    for remember in [true, false] {
+        let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, remember));
+        let Ok(Decision::Accepted(accepted)) = answer else { panic!("{answer:?}") };
+        assert_eq!(!accepted.inputs.is_empty(), remember);
     }
 }
 

@@ -152,7 +152,7 @@ pub(crate) fn tell(loaded: &Loaded, deed: &str, with: &str) -> Result<String, Ca
 
 pub(crate) fn authenticate(loaded: &Loaded, deed: &str) -> Result<Decision, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }))
+    on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, true))
 }
 
 pub(crate) fn transform(loaded: &Loaded, deed: &str) -> Result<RequestOutcome, CallFailure> {

@@ -114,7 +114,7 @@ async fn report(
 
 async fn decide(contract: Contract, plugin: &dyn Plugin, call: Call<'_>) -> Result<Value, CallFailure> {
     Ok(match contract {
-        Contract::Authentication => told::decision(&plugin.authenticate(call).await?),
+        Contract::Authentication => told::decision(&plugin.authenticate(call, true).await?),
         Contract::RateLimiting => told::buckets(&plugin.draw(call).await?.content),
         Contract::Routing => told::destination(plugin.route(call).await?.content.as_ref()),
         Contract::Transformation => told::request_outcome(&plugin.transform_request(call).await?.content),

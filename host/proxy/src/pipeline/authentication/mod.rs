@@ -24,6 +24,7 @@ use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Input, Plugin};
 use crate::pipeline::remembered::{self, Answered, Recalled};
 use crate::pipeline::validate::{self, Invalid};
+use crate::protocol::http1::field;
 use crate::router::Route;
 
 /// Establishes who calls, or answers with a plugin's refusal.
@@ -80,7 +81,7 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
             head.headers.remove(name);
             continue;
         };
-        let Ok(value) = HeaderValue::from_str(text) else {
+        let Some(value) = field::value(Bytes::copy_from_slice(text.as_bytes())) else {
             return Err(Fault::new(FaultKind::Internal).cause("an identity header cannot be written"));
         };
         head.headers.insert(name, value);
@@ -125,7 +126,10 @@ async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Ver
         &mut exchange.record.plugins,
         plugin,
         Phase::Authentication,
-        || plugin.authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+        || {
+            plugin
+                .authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }, ticket.is_leave())
+        },
         |decision| Verdict::check(decision, plugin, gateway),
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
@@ -159,7 +163,7 @@ impl Accepted {
         let Acceptance { subject, claims, response_headers, cacheable_for, inputs } = acceptance;
         let identity = Identity { subject, claims, binding: Arc::clone(plugin.binding()) };
         for source in gateway.identity_headers.values() {
-            if identity.of(source).is_some_and(|text| HeaderValue::from_str(text).is_err()) {
+            if identity.of(source).is_some_and(|text| !field::is_text(text.as_bytes())) {
                 return Err(Invalid::new(
                     "the subject, or a claim that becomes a header, contains control bytes",
                 ));

@@ -56,6 +56,13 @@ pub(super) enum Recalled<T> {
 #[derive(Default)]
 pub(super) struct Ticket(Option<[u64; SHAPES]>);
 
+impl Ticket {
+    /// Whether the answer to come is to be remembered.
+    pub(super) fn is_leave(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 /// One request, as a function that may be pure is asked about it.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {

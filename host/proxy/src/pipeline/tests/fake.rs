@@ -35,6 +35,7 @@ pub(super) struct Fake {
     rejected: Mutex<Vec<String>>,
     calls: AtomicU64,
     again: AtomicU64,
+    to_remember: AtomicU64,
     pub(super) remembers: bool,
     /// Whether its calls keep what it promised.
     pub(super) keeps_promises: bool,
@@ -59,6 +60,7 @@ impl Fake {
             rejected: Mutex::default(),
             calls: AtomicU64::new(0),
             again: AtomicU64::new(0),
+            to_remember: AtomicU64::new(0),
             remembers: true,
             keeps_promises: true,
             authenticate: None,
@@ -137,6 +139,11 @@ impl Fake {
     pub(super) fn pure(mut self, function: Function, inputs: &[Input]) -> Self {
         self.interest.pure[function as usize] = Some(inputs.into());
         self
+    }
+
+    /// Calls whose acceptance was to be remembered.
+    pub(super) fn to_remember(&self) -> u64 {
+        self.to_remember.load(Ordering::Relaxed)
     }
 
     /// Answers that were used again.
@@ -221,7 +228,8 @@ impl Plugin for Fake {
         self.rejected.lock().expect("no panic").push(reason.to_owned());
     }
 
-    fn authenticate<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Decision> {
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision> {
+        self.to_remember.fetch_add(u64::from(remember), Ordering::Relaxed);
         self.answer(self.authenticate.as_ref(), Arc::clone(call.head), Decision::NotMine(Vec::new()))
     }
 

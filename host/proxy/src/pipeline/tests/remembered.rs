@@ -96,6 +96,26 @@ fn nothing_is_remembered_of_a_binding_that_may_not() {
 }
 
 #[test]
+fn a_binding_is_told_whether_its_acceptance_is_to_be_remembered() {
+    for remembers in [true, false] {
+        let mut fake = Fake::new("key").authenticate(|head: Arc<RequestHead>| {
+            let inputs = vec![Input::Header(GROUP)];
+            let accepted = Acceptance { inputs, ..acceptance(&group(&head)) };
+            Ok(Decision::Accepted(Acceptance { cacheable_for: Duration::from_secs(60), ..accepted }))
+        });
+        fake.remembers = remembers;
+        let fixture = Fixture::new([fake]);
+        for number in 0..1000 {
+            outcome(&fixture, "/", &format!("group {number}"));
+        }
+        let told = fixture.plugins[0].to_remember();
+        // Where no answer is asked for twice, soon hardly any is worth remembering.
+        assert!(if remembers { (100..300).contains(&told) } else { told == 0 }, "{told}");
+        assert_eq!(fixture.plugins[0].calls(), 1000);
+    }
+}
+
+#[test]
 fn another_version_and_another_snapshot_ask_anew() {
     let mut fixture = Fixture::new([by_group("all")]);
     outcome(&fixture, "/", "new");

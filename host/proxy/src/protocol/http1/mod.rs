@@ -123,6 +123,7 @@ use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{maps, service};
+use crate::turn;
 
 /// How a request is answered whose head was refused.
 const REFUSED: Wishes = Wishes {
@@ -210,6 +211,8 @@ async fn answered<T: Transport>(
     let mut walk = Placed::new(|| service::answer(connection.clone(), request, side));
     poll_fn(|context| match walk.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
+        // Whether the client is still there is asked when the walk waits for something.
+        Poll::Pending if turn::is_given_up() => Poll::Pending,
         Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),
     })
     .await
