@@ -130,6 +130,8 @@ impl Authentication for Jwt {
 }
 
 impl Jwt {
+    /// Its steps, and what happens rarely, are kept from being inlined: as one function of 48 KB of machine code they left
+    /// no register for anything.
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
         let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
@@ -170,8 +172,8 @@ impl Jwt {
     }
 }
 
-/// Whether the scheme is `Bearer` in whatever case (RFC 9110 section 11.1). All bytes at once: a component looks at the
-/// clock on each turn of a loop.
+/// Whether the scheme is `Bearer` in whatever case (RFC 9110 section 11.1). All bytes at once: a component is held to
+/// its budget on each turn of a loop.
 fn is_bearer(scheme: &[u8; 7]) -> bool {
     scheme.map(|byte| byte.to_ascii_lowercase()) == *b"bearer "
 }

@@ -157,6 +157,10 @@ mod tests {
             assert_eq!(kid(&last, &other), named, "by what was read last");
         }
         assert_eq!(kid(&last, &long).as_deref(), Some("one"));
+        let four_parts = format!("{long}.e30.e30.c2ln");
+        let token = Token::parse(four_parts.as_bytes(), &last).expect("its parts are not looked at");
+        assert!(token.payload().is_err(), "even if somebody signed it");
+        assert!(Token::parse(four_parts.as_bytes(), &LastHeading::default()).is_err());
         for cut in 0..long.len() {
             let shorter = Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes(), &last)
                 .map(|token| token.heading);
