@@ -99,7 +99,12 @@ impl Issuer {
 
     /// A token with this header, whatever it says.
     pub(super) fn token_with(&self, header: Value, claims: Value) -> String {
-        let signed = format!("{}.{}", encoded(header.to_string()), encoded(claims.to_string()));
+        self.token_of(&header, claims.to_string().as_bytes())
+    }
+
+    /// A token of these bytes.
+    pub(super) fn token_of(&self, header: &Value, claims: &[u8]) -> String {
+        let signed = format!("{}.{}", encoded(header.to_string()), encoded(claims));
         let signature = self.sign(signed.as_bytes());
         format!("{signed}.{}", encoded(signature))
     }

@@ -1,7 +1,7 @@
 //! The algorithm comes from the key.
 
 use serde_json::json;
-use witgate_sdk::{Decision, test};
+use witgate_sdk::{Authentication, Decision, test};
 
 use super::issuer::{Issuer, NOW, encoded};
 use super::{decide, plugin, plugin_with, why};
@@ -113,4 +113,10 @@ fn what_is_no_signed_token_is_refused() {
     let critical = issuer.token_with(json!({ "alg": "HS256", "crit": ["b64"], "b64": false }), json!({}));
     assert_eq!(why(decide(&plugin, &critical)), "the header has critical extensions");
     assert_eq!(why(decide(&plugin, &issuer.token(json!(["sub"])))), "the claims are malformed");
+    // JSON is UTF-8 (RFC 8259 section 8.1), also where nobody looks.
+    let claims = [br#"{"sub":"ada","exp":9999999999,"note":""#, &b"\xFF"[..], br#""}"#].concat();
+    let token = issuer.token_of(&json!({ "alg": "HS256", "kid": "demo" }), &claims);
+    assert_eq!(why(decide(&plugin, &token)), "the claims are malformed");
+    let no_text = test::request().header("authorization", b"Bearer \xFF.e30.e30").build();
+    assert_eq!(why(plugin.authenticate(&no_text)), "a part is not base64url");
 }
