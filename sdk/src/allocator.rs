@@ -71,7 +71,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of(layout) else {
             // SAFETY: it came from there, as its layout says.
-            return unsafe { give_back(block, layout) };
+            return unsafe { System.dealloc(block, layout) };
         };
         let block: *mut Block = block.cast();
         // SAFETY: the block is free from here on, and large and aligned enough for an address.
@@ -111,17 +111,6 @@ unsafe impl GlobalAlloc for Allocator {
 unsafe fn new(layout: Layout) -> *mut u8 {
     // SAFETY: the caller's.
     unsafe { System.alloc(layout) }
-}
-
-/// Gives a block back that came from [`new`].
-///
-/// # Safety
-/// As [`GlobalAlloc::dealloc`].
-#[expect(unsafe_code, reason = "what frees memory cannot be safe")]
-#[cold]
-unsafe fn give_back(block: *mut u8, layout: Layout) {
-    // SAFETY: the caller's.
-    unsafe { System.dealloc(block, layout) };
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn read() -> Instant {
 /// Gives the turn up: what comes next is done in another, behind all tasks that are ready.
 ///
 /// A task that wakes itself goes to the end of the queue. `tokio::task::yield_now` would have it wait until the queue is
-/// empty and the kernel was asked for more, which takes five more locked instructions and, where little is ready, a call of
+/// empty and the kernel was asked for more, which takes one more locked instruction and, where little is ready, a call of
 /// the kernel for each turn: four plugins cost 0.96 of what they did with that (15 interleaved rounds).
 pub(crate) async fn give_up() {
     let mut given_up = false;

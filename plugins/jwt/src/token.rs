@@ -48,7 +48,7 @@ type Parts<'a> = [&'a [u8]; 3];
 
 impl LastHeading {
     /// Takes a token apart that begins with the header that was read last. None: it is another, or its signature is of
-    /// another length. No part is looked through for dots, of which no part has any once it is decoded.
+    /// another length. No part is looked through for dots: one that has any is no base64url.
     fn split<'a>(&self, token: &'a [u8]) -> Option<(Rc<Heading>, Parts<'a>)> {
         let last = self.0.borrow();
         let Last { header, heading, signature } = last.as_ref()?;
