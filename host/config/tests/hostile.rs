@@ -95,3 +95,21 @@ fn deep_nesting_is_answered() {
     told(&format!("[gateway]\nfilters = {}", "[".repeat(100_000)));
     told(&format!("{}=1", "a.".repeat(10_000)));
 }
+
+#[test]
+fn many_routes_are_no_reason_to_refuse() {
+    let mut text = String::from("[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:1\"\n");
+    text.push_str("[upstreams.origin]\nendpoints = [\"127.0.0.1:2\"]\n");
+    for route in 0..15_000 {
+        text.push_str(&format!(
+            "[[routes]]\nname = \"{route}\"\nhosts = [\"{route}.example\"]\npath = \"/*\"\nmethods = [\"GET\", \"POST\"]\n\
+             headers = {{ x-tenant = \"a\" }}\ntimeout = \"3s\"\nupstream = \"origin\"\n"
+        ));
+    }
+    let loaded = parse_str(&text).expect("it is as good as one of ten routes");
+    assert_eq!(loaded.config.routes.len(), 15_000);
+    let wrong = text.replace("\"14999.example\"", "14999");
+    let failure = parse_str(&wrong).expect_err("a host is no number");
+    let places: Vec<_> = failure.problems.iter().map(|problem| &*problem.key).collect();
+    assert_eq!(places, ["routes[14999].hosts[0]"]);
+}

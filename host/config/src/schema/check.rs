@@ -10,34 +10,39 @@ use crate::pointer::child;
 
 /// Everything in `value` that does not satisfy `schema` (JSON Schema draft 2020-12).
 pub(crate) fn check(schema: &Value, value: &Value) -> Vec<Finding> {
-    let mut walk = Walk { root: schema, steps: 0, depth: 0 };
+    let mut walk = Walk { root: schema, steps: STEPS + STEPS_EACH * values(value), depth: 0 };
     let mut found = Vec::new();
     walk.value(schema, value, "", &mut found);
-    if walk.steps > STEPS {
+    if walk.steps == 0 {
         found.push(Finding::at("", "the schema is too complex to check these settings against"));
     }
     found
 }
 
-/// Schemas come from plugins: alternatives in alternatives could take for ever.
+/// Steps of any check. Schemas come from plugins: alternatives in alternatives could take for ever.
 const STEPS: usize = 200_000;
+
+/// Steps more for each value that is checked, so that many routes are no reason to refuse. The schema of the configuration
+/// itself takes about two.
+const STEPS_EACH: usize = 20;
 
 /// And references in circles could take all of the stack. TOML itself nests at most 80 deep.
 const DEPTH: usize = 256;
 
 struct Walk<'s> {
     root: &'s Value,
+    /// Those that are left; none: the check was given up.
     steps: usize,
     depth: usize,
 }
 
 impl Walk<'_> {
     fn value(&mut self, schema: &Value, value: &Value, at: &str, found: &mut Vec<Finding>) {
-        self.steps += 1;
+        self.steps = self.steps.saturating_sub(1);
         if self.depth == DEPTH {
-            self.steps = STEPS + 1;
+            self.steps = 0;
         }
-        if self.steps <= STEPS {
+        if self.steps > 0 {
             self.depth += 1;
             self.value_within_bounds(schema, value, at, found);
             self.depth -= 1;
@@ -334,6 +339,15 @@ fn fits_tags(root: &Value, branch: &Value, value: &Value) -> bool {
         (Some(constant), written) => written == Some(constant),
         (None, _) => true,
     })
+}
+
+/// How many values there are: this one, and all within.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(members) => members.values().map(values).sum::<usize>(),
+        _ => 0,
+    }
 }
 
 pub(super) fn list_of<'s>(schema: &'s Value, keyword: &str) -> &'s [Value] {
