@@ -151,7 +151,7 @@
 //! [`Input`], and only those named come in with the call; the others are asked for. The gateway watches: the answer of a
 //! call that asked for more is not used again, and the log says what it was. An answer that is meant for one request only
 //! asks for the [request id](Request::request_id), and nobody is told. Acceptances of an authentication say by
-//! themselves how long they hold, see [`Acceptance::cacheable`].
+//! themselves how long they hold, see [`Acceptance::cacheable_for`].
 //!
 //! # What else the gateway offers
 //!

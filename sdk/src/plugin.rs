@@ -104,7 +104,7 @@ impl Interest {
     }
 
     /// Has only these inputs come in with `authenticate`, which is cheaper than everything. What else it reads is asked of
-    /// the gateway.
+    /// the gateway. An acceptance that is [`cacheable_for`](crate::Acceptance::cacheable_for) some time is based on these.
     #[must_use]
     pub fn authenticates_by(mut self, inputs: impl IntoIterator<Item = Input>) -> Self {
         self.authenticates_by = Some(inputs.into_iter().collect());

@@ -82,9 +82,7 @@ impl Authentication for ApiKeys {
             Err(refusal) => return refusal.into(),
         };
         match self.keys.owner(presented.as_bytes()) {
-            Some(identity) => {
-                Acceptance::from(identity).cacheable(self.cache_for.duration(), self.inputs()).into()
-            }
+            Some(identity) => Acceptance::from(identity).cacheable_for(self.cache_for.duration()).into(),
             None => Decision::unauthorized(CHALLENGE),
         }
     }

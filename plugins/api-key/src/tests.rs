@@ -66,14 +66,14 @@ fn a_query_parameter_serves_where_it_is_named() {
 #[test]
 fn a_decision_is_remembered_by_all_it_looked_at() {
     let request = test::request().header("x-key", "second").build();
-    let acceptance =
-        accepted(plugin(r#""header": "x-key", "query": "key", "cache_for": "5m","#).authenticate(&request));
-    assert_eq!(acceptance.cacheable_for, 300_000);
-    assert_eq!(acceptance.inputs, [Input::header("x-key"), Input::Query]);
-    let default = accepted(plugin("").authenticate(&test::request().header("x-api-key", "second").build()));
-    let expected = Acceptance::from(Identity::new("other"))
-        .cacheable(Duration::from_secs(60), [Input::header("x-api-key")]);
-    assert_eq!(default, expected);
+    let both = plugin(r#""header": "x-key", "query": "key", "cache_for": "5m","#);
+    assert_eq!(accepted(both.authenticate(&request)).cacheable_for, 300_000);
+    assert_eq!(both.interest().authenticates_by, Some(vec![Input::header("x-key"), Input::Query]));
+    let default = plugin("");
+    let request = test::request().header("x-api-key", "second").build();
+    let expected = Acceptance::from(Identity::new("other")).cacheable_for(Duration::from_secs(60));
+    assert_eq!(accepted(default.authenticate(&request)), expected);
+    assert_eq!(default.interest().authenticates_by, Some(vec![Input::header("x-api-key")]));
 }
 
 #[test]

@@ -142,8 +142,7 @@ impl Jwt {
         let rest = accepted.expires.map_or(self.cache_for, |expires| {
             Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX).saturating_sub(now)
         });
-        Ok(Acceptance::from(accepted.identity)
-            .cacheable(rest.min(self.cache_for), [Input::header(&*self.header)]))
+        Ok(Acceptance::from(accepted.identity).cacheable_for(rest.min(self.cache_for)))
     }
 
     /// The token that came with a request.

@@ -48,9 +48,19 @@ impl Acceptance {
         self
     }
 
-    /// Lets the gateway reuse the decision for so long, for requests that agree in all of `inputs`. Name everything
-    /// that was looked at: what is left out is ignored when the decision is reused. A decision is not reused if the
-    /// gateway was asked for something of the request that is not named.
+    /// Lets the gateway reuse the decision for so long, for requests that agree in all inputs that
+    /// [`Interest::authenticates_by`] names. If it names none, or the gateway was asked for something else of the request,
+    /// the decision is not reused.
+    #[must_use]
+    pub fn cacheable_for(mut self, duration: Duration) -> Self {
+        self.cacheable_for = milliseconds(duration);
+        self
+    }
+
+    /// Lets the gateway reuse the decision for so long, for requests that agree in all of `inputs`; for a decision that
+    /// looked at other inputs than most, else see [`Acceptance::cacheable_for`]. Name everything that was looked at: what
+    /// is left out is ignored when the decision is reused. A decision is not reused if the gateway was asked for something
+    /// of the request that is not named.
     #[must_use]
     pub fn cacheable(mut self, duration: Duration, inputs: impl Into<Vec<Input>>) -> Self {
         self.cacheable_for = milliseconds(duration);

@@ -171,7 +171,7 @@ pub struct Interest {
     pub response_body: BodyAccess,
     /// Whether it wants to see response heads.
     pub response: bool,
-    /// What comes in with `authenticate`; none: everything.
+    /// What comes in with `authenticate`; none: everything. Also what an acceptance is based on that names nothing itself.
     pub authenticates_by: Option<Box<[Input]>>,
     /// The inputs of functions that answer by nothing else, by [`Function::ALL`]; none: it made no such promise.
     pub pure: [Option<Box<[Input]>>; Function::ALL.len()],

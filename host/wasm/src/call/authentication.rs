@@ -48,7 +48,10 @@ fn basis(binding: &Loaded, witness: &Witness, answer: &contract::Decision) -> Ve
     if accepted.cacheable_for == 0 {
         return Vec::new();
     }
-    let inputs: Vec<Input> = accepted.inputs.iter().filter_map(input).collect();
+    let inputs: Vec<Input> = match &accepted.inputs[..] {
+        [] => binding.interest.authenticates_by.as_deref().unwrap_or_default().to_vec(),
+        own => own.iter().filter_map(input).collect(),
+    };
     match witness.looked_beyond(&inputs) {
         Some(beyond) if !inputs.is_empty() => {
             binding.not_pure(Phase::Authentication, "authenticate", &beyond);

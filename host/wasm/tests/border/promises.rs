@@ -105,6 +105,19 @@ fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
 }
 
 #[test]
+fn an_acceptance_that_names_no_inputs_is_based_on_those_that_come_in() {
+    let inputs = |loaded: &Loaded, deed: &str| match authenticate(loaded, deed) {
+        Ok(Decision::Accepted(accepted)) => accepted.inputs,
+        other => panic!("{other:?}"),
+    };
+    let (_scene, loaded) = probe("settings.deed = \"names no inputs\"");
+    assert_eq!(inputs(&loaded, "calls"), [Input::Header(HeaderName::from_static("x-do")), Input::Query]);
+    assert_eq!(inputs(&loaded, "scheme"), [], "it looked at more");
+    let (_scene, loaded) = probe("settings.deed = \"names and declares no inputs\"");
+    assert_eq!(inputs(&loaded, "calls"), [], "everything came in");
+}
+
+#[test]
 fn an_acceptance_names_its_inputs_only_where_it_is_to_be_remembered() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());

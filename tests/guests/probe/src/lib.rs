@@ -26,6 +26,8 @@ export!(Probe);
 thread_local! {
     /// Calls this instance has answered.
     static CALLS: Cell<u32> = const { Cell::new(0) };
+    /// Whether acceptances name what they are based on.
+    static NAMES_INPUTS: Cell<bool> = const { Cell::new(true) };
     /// What an earlier call left behind.
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -285,8 +287,11 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
         } else {
             Vec::new()
         };
+        NAMES_INPUTS.set(!told("names no inputs") && !told("names and declares no inputs"));
         let authenticates_by = match () {
-            () if told("authenticates by header") => Some(vec![header("x-do"), Input::Query]),
+            () if told("authenticates by header") || told("names no inputs") => {
+                Some(vec![header("x-do"), Input::Query])
+            }
             () if told("authenticates by no header") => Some(vec![header("no header")]),
             () => None,
         };
@@ -316,7 +321,7 @@ impl exports::witgate::plugin::authentication::Guest for Probe {
                 identity: Identity { subject: answer.into(), claims: vec![("shown".into(), shown(&head))] },
                 response_headers: vec![],
                 cacheable_for: 1500,
-                inputs: vec![Input::Header("x-do".into()), Input::Path],
+                inputs: if NAMES_INPUTS.get() { vec![Input::Header("x-do".into()), Input::Path] } else { vec![] },
             }),
         }
     }
