@@ -63,9 +63,8 @@ impl Acceptance {
     /// of the request that is not named.
     #[must_use]
     pub fn cacheable(mut self, duration: Duration, inputs: impl Into<Vec<Input>>) -> Self {
-        self.cacheable_for = milliseconds(duration);
         self.inputs = inputs.into();
-        self
+        self.cacheable_for(duration)
     }
 }
 

@@ -89,27 +89,27 @@ fn authentication_is_shown_what_it_named() {
     assert_eq!(accepted.subject, "POST /users/7 Some(\"a=b\") example.com:8080", "it can still be asked for");
 }
 
+/// What an acceptance is based on.
+fn inputs(loaded: &Loaded, deed: &str) -> Vec<Input> {
+    match authenticate(loaded, deed) {
+        Ok(Decision::Accepted(accepted)) => accepted.inputs,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
     let (_scene, loaded) = probe("");
-    let inputs = |deed: &str| match authenticate(&loaded, deed) {
-        Ok(Decision::Accepted(accepted)) => accepted.inputs,
-        other => panic!("{other:?}"),
-    };
     // It names a header and the path. What else it does than look is its own affair: a token has to be held against the
     // clock, and its key comes from the store.
     for (deed, lasts) in [("calls", true), ("time", true), ("store", true), ("scheme", false), ("id", false)]
     {
-        assert_eq!(!inputs(deed).is_empty(), lasts, "{deed}");
+        assert_eq!(!inputs(&loaded, deed).is_empty(), lasts, "{deed}");
     }
 }
 
 #[test]
 fn an_acceptance_that_names_no_inputs_is_based_on_those_that_come_in() {
-    let inputs = |loaded: &Loaded, deed: &str| match authenticate(loaded, deed) {
-        Ok(Decision::Accepted(accepted)) => accepted.inputs,
-        other => panic!("{other:?}"),
-    };
     let (_scene, loaded) = probe("settings.deed = \"names no inputs\"");
     assert_eq!(inputs(&loaded, "calls"), [Input::Header(HeaderName::from_static("x-do")), Input::Query]);
     assert_eq!(inputs(&loaded, "scheme"), [], "it looked at more");
