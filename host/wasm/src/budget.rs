@@ -45,6 +45,8 @@ struct Reading {
     clock: Duration,
     /// CPU time before it last waited.
     spent: Duration,
+    /// Whether it was looked at since it began.
+    looked_at: bool,
 }
 
 impl Stopwatch {
@@ -58,6 +60,7 @@ impl Stopwatch {
             resumed: now,
             clock: Duration::ZERO,
             spent: Duration::ZERO,
+            looked_at: false,
         };
         Stopwatch { reading: Arc::new(Mutex::new(reading)), clock }
     }
@@ -67,7 +70,7 @@ impl Stopwatch {
         self.clock.keep_going();
         self.with(|reading| {
             (reading.cpu, reading.wall) = (cpu, wall);
-            reading.spent = Duration::ZERO;
+            (reading.spent, reading.looked_at) = (Duration::ZERO, false);
             reading.resume(now);
             reading.begun = now;
         });
@@ -85,10 +88,19 @@ impl Stopwatch {
     }
 
     /// Looks at both clocks: how long until the next look, or why the call ends here.
+    ///
+    /// No call ends for its CPU time at the first look, but has its budget anew from there. A machine that shares its
+    /// processors may stand still for longer than a budget while a call of microseconds is under way, and its CPU clock
+    /// counts such time in part. A short call is over by the second look; a loop is not.
     pub(crate) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
         self.clock.keep_going();
         self.with(|reading| {
-            let used = reading.spent + reading.used();
+            let first = !std::mem::replace(&mut reading.looked_at, true);
+            let mut used = reading.spent + reading.used();
+            if first && used >= reading.cpu {
+                reading.resume(Instant::now());
+                (reading.spent, used) = (Duration::ZERO, Duration::ZERO);
+            }
             if used >= reading.cpu {
                 return Err(wasmtime::Error::new(Killed(CallFailure::Cpu)));
             }
@@ -222,6 +234,35 @@ mod tests {
         assert_eq!(killed(&space.table_growing(10, usize::MAX, None)), Some(CallFailure::Memory));
     }
 
+    fn ended(stopwatch: &Stopwatch) -> Option<CallFailure> {
+        stopwatch.look().err().and_then(|error| error.downcast::<Killed>().ok()).map(|killed| killed.0)
+    }
+
+    fn compute(time: Duration) {
+        let begun = cpu_clock();
+        while cpu_clock() - begun < time {}
+    }
+
+    /// To the stopwatch, a machine that stands still under a call looks like a call that computes.
+    #[test]
+    fn a_short_call_survives_a_machine_that_stands_still_and_a_loop_does_not() {
+        let stopwatch = Stopwatch::new(Arc::new(Clock::start(|| false).unwrap()));
+        let (budget, wall) = (Duration::from_millis(50), Duration::from_secs(60));
+        for _ in 0..2 {
+            stopwatch.begin(Instant::now(), budget, wall);
+            compute(3 * budget);
+            assert_eq!(ended(&stopwatch), None, "at the first look");
+            compute(budget / 2);
+            assert_eq!(ended(&stopwatch), None, "the budget begins anew");
+            compute(budget);
+            assert_eq!(ended(&stopwatch), Some(CallFailure::Cpu));
+        }
+        stopwatch.begin(Instant::now(), budget, wall);
+        assert_eq!(ended(&stopwatch), None);
+        compute(2 * budget);
+        assert_eq!(ended(&stopwatch), Some(CallFailure::Cpu), "only at the first look");
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
     fn time_that_was_waited_is_wall_time_only() {
@@ -233,7 +274,6 @@ mod tests {
         assert!(stopwatch.look().is_ok(), "sleeping is not computing");
         stopwatch.begin(Instant::now(), Duration::from_secs(60), Duration::from_millis(10));
         std::thread::sleep(Duration::from_millis(20));
-        let ended = stopwatch.look().err().and_then(|error| error.downcast::<Killed>().ok());
-        assert_eq!(ended.map(|killed| killed.0), Some(CallFailure::Wall));
+        assert_eq!(ended(&stopwatch), Some(CallFailure::Wall));
     }
 }

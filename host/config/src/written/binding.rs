@@ -84,7 +84,8 @@ enum OnFailure {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Budget {
-    /// CPU time of one call. A plugin that computes for longer is stopped; others on its core wait no longer than this.
+    /// CPU time of one call. A plugin that computes for longer is stopped, which takes 15 ms more at most; others on its
+    /// core wait no longer than that.
     cpu: Text<Duration>,
     /// Wall time of one call, waits in `fetch` included.
     wall: Text<Duration>,
