@@ -5,7 +5,25 @@ pub(crate) mod rate_limiting;
 pub(crate) mod routing;
 pub(crate) mod transformation;
 
+use std::time::Duration;
+
 /// A duration as the border counts it. What does not fit is for ever in practice.
-pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+///
+/// Not by [`Duration::as_millis`], whose 128 bits a component multiplies by a function.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_count_in_whole_milliseconds_and_the_longest_are_for_ever() {
+        assert_eq!(milliseconds(Duration::new(61, 1_999_999)), 61_001);
+        assert_eq!(milliseconds(Duration::MAX), u64::MAX);
+        let longest = Duration::from_millis(u64::MAX);
+        assert_eq!(milliseconds(longest), u64::MAX);
+        assert_eq!(milliseconds(longest - Duration::from_millis(1)), u64::MAX - 1);
+    }
 }
