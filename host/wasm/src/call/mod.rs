@@ -50,9 +50,10 @@
 //! # Where it stands, and what the rest would take
 //!
 //! It depends on how dear the kernel is. On two shared AMD cores, where nginx takes 31 us for a plain request, the trained
-//! gateway takes 1.30 times that with four plugins and fresh tokens (7 rounds of a second; 1.33 in 41 rounds of two), and
-//! 1.05 with tokens that were seen before. On two Intel cores, where nginx takes 10 us, of them 7.5 in the kernel, it took
-//! 1.47 to 1.58 and 1.24 to 1.27: 6.7 us in user space and 8.0 to 8.6 in the kernel, 1.9 more than 1.35 times.
+//! gateway takes 1.29 times that with four plugins and fresh tokens (61 rounds of two seconds; 1.33 in 41 others, 1.30 to
+//! 1.41 in three comparisons of 7 to 15 rounds of one), and 1.05 with tokens that were seen before. On two Intel cores, where
+//! nginx takes 10 us, of them 7.5 in the kernel, it took 1.47 to 1.58 and 1.24 to 1.27: 6.7 us in user space and 8.0 to 8.6
+//! in the kernel, 1.9 more than 1.35 times.
 //!
 //! By instructions (callgrind, not the trained build, without SHA-256, which it does not run as the processor does) a plain
 //! request takes 26,900, one with four answers remembered 39,400, one with a fresh token some 61,000: guest 10,900, wasmtime
