@@ -96,14 +96,14 @@ impl Stopwatch {
     pub(crate) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
         self.clock.keep_going();
         self.with(|reading| {
-            let first = !std::mem::replace(&mut reading.looked_at, true);
+            let again = std::mem::replace(&mut reading.looked_at, true);
             let mut used = reading.spent + reading.used();
-            if first && used >= reading.cpu {
+            if used >= reading.cpu {
+                if again {
+                    return Err(wasmtime::Error::new(Killed(CallFailure::Cpu)));
+                }
                 reading.resume(Instant::now());
                 (reading.spent, used) = (Duration::ZERO, Duration::ZERO);
-            }
-            if used >= reading.cpu {
-                return Err(wasmtime::Error::new(Killed(CallFailure::Cpu)));
             }
             let elapsed = reading.begun.elapsed();
             if elapsed >= reading.wall {

@@ -157,7 +157,7 @@ fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
     let before = proxy.process.cpu()?;
     let done = subject.load.run(proxy.address, bench.seconds)?;
     let spent = proxy.process.cpu()?.saturating_sub(before);
-    ensure!(done.failed == 0, "{}: {} of {} requests failed", subject.name, done.failed, done.requests);
+    ensure!(done.failed == 0, "{}: {} failed, {} were counted", subject.name, done.failed, done.requests);
     ensure!(done.requests > 0, "{}: no request was answered", subject.name);
     Ok(spent.as_secs_f64() * 1e6 / done.requests as f64)
 }
