@@ -183,12 +183,15 @@ pub struct Fault {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether nothing of the request can have reached the upstream, so that it may be sent again.
     pub unsent: bool,
+    /// Whether it is the end of a connection that many requests shared, and another of them has told of it already. Who
+    /// counts failures in a row counts such an end once.
+    pub shared: bool,
 }
 
 impl Fault {
     /// A fault without further words.
     pub fn new(kind: FaultKind) -> Self {
-        Fault { kind, detail: None, cause: None, headers: Vec::new(), unsent: false }
+        Fault { kind, detail: None, cause: None, headers: Vec::new(), unsent: false, shared: false }
     }
 
     /// Tells the client more.

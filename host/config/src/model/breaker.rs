@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A circuit breaker, of an endpoint or of an upstream as a whole. It opens by whichever rule holds first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breaker {
-    /// Failures in a row that open it; 0: never.
+    /// Failures in a row that open it, of which the end of a shared connection is one; 0: never.
     pub consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1; 0: never.
     pub failure_ratio: f64,

@@ -43,6 +43,8 @@ pub(super) struct Http2 {
     most: Rc<Cell<usize>>,
     /// Whether it takes no new streams, so that it closes with the last.
     pub(super) retiring: Cell<bool>,
+    /// Whether one of its requests has told that it ended.
+    pub(super) end_told: Cell<bool>,
     pub(super) overtakes: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
 }
@@ -112,6 +114,7 @@ impl Http2 {
             streams: Cell::new(0),
             most,
             retiring: Cell::new(false),
+            end_told: Cell::new(false),
             overtakes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
         }))

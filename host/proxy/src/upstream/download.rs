@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::attempt::Attempt;
 use super::connection::Connection;
-use super::failure::fault_of;
+use super::failure::{ends_connection, fault_of};
 use super::http1::Http1;
 use super::lease::Lease;
 use super::observe::Failing;
@@ -113,9 +113,10 @@ impl Download {
                 Connection::Http1(connection) => connection.poll_frame(context),
                 Connection::Http2(_) => Poll::Ready(None),
             },
-            (Source::Http2(body), Some(_)) => {
-                Pin::new(body).poll_frame(context).map_err(|error| fault_of(&error))
-            }
+            (Source::Http2(body), Some(exchange)) => Pin::new(body).poll_frame(context).map_err(|error| {
+                let shared = ends_connection(&error) && exchange.lease.tell_end();
+                Fault { shared, ..fault_of(&error) }
+            }),
             (_, None) => Poll::Ready(None),
         }
     }
@@ -139,7 +140,7 @@ impl Download {
         if let Some(exchange) = self.exchange.take()
             && fault.kind.describe().blame == crate::fault::Blame::Upstream
         {
-            exchange.attempt.failed(Failing::Fault(fault.kind));
+            exchange.attempt.failed(Failing::of(&fault));
         }
         fault
     }

@@ -29,6 +29,12 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
+/// Whether an error of one HTTP/2 stream is the end of its connection, and so of all streams of it. A stream ends alone by
+/// a reset (RFC 9113 section 5.4.2), or because its own request's body broke off.
+pub(super) fn ends_connection(error: &hyper::Error) -> bool {
+    find::<Fault>(error).is_none() && find::<h2::Error>(error).is_none_or(|error| !error.is_reset())
+}
+
 /// What we refused in HTTP/2; what the endpoint refused is a reset.
 fn is_protocol_error(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_some_and(|error| error.is_library())

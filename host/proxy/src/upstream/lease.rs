@@ -68,6 +68,11 @@ impl Lease {
         }
     }
 
+    /// Tells that the connection has ended under its request. True: another request that shared it has told so before.
+    pub(super) fn tell_end(&self) -> bool {
+        matches!(&self.connection, Some(Connection::Http2(stream)) if stream.connection.end_told.replace(true))
+    }
+
     /// The response was read to its end. One that ends before the request does ends an HTTP/1.1 connection: what is left
     /// of the request is not read. So does a response that says so, or behind which more came.
     pub(super) fn give_back(mut self, attempt: &Attempt, now: Instant) {

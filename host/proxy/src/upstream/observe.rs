@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::breaker::Change;
 use super::events::{EventKind, Events};
 use crate::balancer::Outcome;
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 
 /// What an attempt has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub(super) enum Sign {
 /// How an endpoint failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failing {
-    /// With a fault of ours: not reached, reset, too late, malformed.
-    Fault(FaultKind),
+    /// With a fault of ours: not reached, reset, too late, malformed. `shared`: as [`Fault::shared`].
+    Fault { kind: FaultKind, shared: bool },
     /// With an answer that a proxy or an overloaded service in its place gives.
     Status(StatusCode),
 }
@@ -64,7 +64,7 @@ fn breaker(attempt: &Attempt, sign: Sign) {
     let change = match sign {
         Sign::Answered { within, .. } => call.answered(breaker, within, settings),
         Sign::Completed { .. } => call.completed(breaker, settings),
-        Sign::Failed(_) => call.failed(breaker, settings),
+        Sign::Failed(failing) => call.failed(breaker, failing.is_shared(), settings),
         Sign::Ended => call.abandoned(breaker, || attempt.waited(), settings),
     };
     if change.is_some() {
@@ -77,7 +77,7 @@ fn breaker(attempt: &Attempt, sign: Sign) {
 fn concurrency(attempt: &Attempt, sign: Sign) {
     match sign {
         Sign::Answered { within, .. } => attempt.upstream.observe_latency(within),
-        Sign::Failed(Failing::Fault(FaultKind::FirstByteTimeout)) => {
+        Sign::Failed(Failing::Fault { kind: FaultKind::FirstByteTimeout, .. }) => {
             attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
         Sign::Completed { .. } | Sign::Failed(_) | Sign::Ended => {}
@@ -108,10 +108,21 @@ fn ejection(attempt: &Attempt, sign: Sign) {
     }
 }
 
+impl Failing {
+    pub(super) fn of(fault: &Fault) -> Failing {
+        Failing::Fault { kind: fault.kind, shared: fault.shared }
+    }
+
+    /// Whether another request has told of the same event.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Failing::Fault { shared: true, .. })
+    }
+}
+
 impl std::fmt::Display for Failing {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Failing::Fault(kind) => formatter.write_str(kind.describe().code),
+            Failing::Fault { kind, .. } => formatter.write_str(kind.describe().code),
             Failing::Status(status) => write!(formatter, "status {}", status.as_u16()),
         }
     }

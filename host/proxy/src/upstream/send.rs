@@ -12,7 +12,7 @@ use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
 use super::deliver::Notes;
 use super::download::{Download, Source, Underway};
-use super::failure::{blames_endpoint, fault_of, is_unprocessed};
+use super::failure::{blames_endpoint, ends_connection, fault_of, is_unprocessed};
 use super::http1::Http1;
 use super::lease::Lease;
 use super::observe::Failing;
@@ -50,7 +50,7 @@ pub(super) fn conclude(
         Ok(answered) => Ok(supervise(attempt, answered, notes, deadline, answer)?),
         Err(failure) => {
             if blames_endpoint(&failure.fault) {
-                attempt.failed(Failing::Fault(failure.fault.kind));
+                attempt.failed(Failing::of(&failure.fault));
             }
             Err(failure)
         }
@@ -124,11 +124,14 @@ pub(super) async fn send(
                 }
                 body
             }
-            Lost::Failed { fault, silent, unprocessed } => {
+            Lost::Failed { fault, silent, unprocessed, ended } => {
                 let repeatable = unprocessed || (silent && reused && order.is_idempotent());
                 match spare {
                     Some(spare) if may_repeat && repeatable => spare,
-                    _ => return Err(Fault { unsent: unprocessed, ..fault }.into()),
+                    _ => {
+                        let shared = ended && lease.tell_end();
+                        return Err(Fault { unsent: unprocessed, shared, ..fault }.into());
+                    }
                 }
             }
             Lost::Late => {
@@ -150,6 +153,8 @@ pub(super) enum Lost {
         silent: bool,
         /// The endpoint said that it did not process it.
         unprocessed: bool,
+        /// With it ended a connection that other requests share.
+        ended: bool,
     },
     /// Nothing came in time.
     Late,
@@ -157,7 +162,7 @@ pub(super) enum Lost {
 
 impl From<Fault> for Lost {
     fn from(fault: Fault) -> Self {
-        Lost::Failed { fault, silent: false, unprocessed: false }
+        Lost::Failed { fault, silent: false, unprocessed: false, ended: false }
     }
 }
 
@@ -214,6 +219,7 @@ fn lost(mut error: TrySendError<Request<Upload>>) -> Lost {
         None => Lost::Failed {
             silent: fault.kind == FaultKind::UpstreamReset,
             unprocessed: is_unprocessed(&error) && fault.kind == FaultKind::UpstreamReset,
+            ended: ends_connection(&error),
             fault,
         },
     }

@@ -19,7 +19,7 @@ const WINDOWS: [std::time::Duration; 2] =
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Breaker {
-    /// Failures in a row that open it. 0 means never.
+    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never.
     consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]

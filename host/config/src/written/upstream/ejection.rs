@@ -13,7 +13,8 @@ use crate::written::Scope;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Ejection {
-    /// Faults in a row that eject: not reached, reset, too late, malformed, or a status of 502, 503 or 504. 0 means never.
+    /// Faults in a row that eject: not reached, reset, too late, malformed, or a status of 502, 503 or 504. Requests that end
+    /// with one HTTP/2 connection are one of them. 0 means never.
     consecutive_faults: u32,
     /// Faults or any status from 500 in a row that eject. 0 means never.
     consecutive_server_errors: u32,

@@ -202,7 +202,7 @@ impl Admission {
         match answer.status() {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
                 let last = format!("status {}", answer.status().as_u16());
-                self.tell(|call, breaker, settings| call.failed(breaker, settings), &last);
+                self.tell(|call, breaker, settings| call.failed(breaker, false, settings), &last);
             }
             _ => {
                 let within = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
@@ -223,7 +223,7 @@ impl Admission {
     fn failed(&self, fault: &Fault) {
         if blames_endpoint(fault) || fault.kind == FaultKind::RequestTimeout {
             let code = fault.kind.describe().code;
-            self.tell(|call, breaker, settings| call.failed(breaker, settings), code);
+            self.tell(|call, breaker, settings| call.failed(breaker, fault.shared, settings), code);
         }
     }
 

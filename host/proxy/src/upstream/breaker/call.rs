@@ -59,16 +59,21 @@ impl Call {
         breaker.see(News::Completed, settings)
     }
 
-    /// There is no answer, or none worth the name, or no end of it.
-    pub(in crate::upstream) fn failed(&self, breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
+    /// There is no answer, or none worth the name, or no end of it. `shared`: another call has told of the same event.
+    pub(in crate::upstream) fn failed(
+        &self,
+        breaker: &Breaker,
+        shared: bool,
+        settings: &model::Breaker,
+    ) -> Option<Change> {
         match (self.stage.replace(Stage::Over), self.pass) {
             (Stage::Over, _) => None,
             (Stage::UnderWay, Pass::Probe { rest }) => breaker.probe_failed(rest, Reason::Probe, settings),
-            (Stage::UnderWay, Pass::Ordinary) => breaker.see(News::Failed, settings),
+            (Stage::UnderWay, Pass::Ordinary) => breaker.see(News::Failed { shared }, settings),
             (Stage::Answered, Pass::Probe { rest }) => breaker
                 .probe_failed(rest, Reason::Probe, settings)
-                .or_else(|| breaker.see(News::BrokeOff, settings)),
-            (Stage::Answered, Pass::Ordinary) => breaker.see(News::BrokeOff, settings),
+                .or_else(|| breaker.see(News::BrokeOff { shared }, settings)),
+            (Stage::Answered, Pass::Ordinary) => breaker.see(News::BrokeOff { shared }, settings),
         }
     }
 
@@ -78,7 +83,7 @@ impl Call {
         breaker: &Breaker,
         settings: &model::Breaker,
     ) -> Option<Change> {
-        if self.stage.get() == Stage::UnderWay { self.failed(breaker, settings) } else { None }
+        if self.stage.get() == Stage::UnderWay { self.failed(breaker, false, settings) } else { None }
     }
 
     /// Whoever asked went away. `waited`: for the head, since the request was sent; none if it was not.

@@ -42,7 +42,7 @@ fn succeed(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
 }
 
 fn fail(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
-    enter(breaker, settings)?.failed(breaker, settings)
+    enter(breaker, settings)?.failed(breaker, false, settings)
 }
 
 fn opened(change: Option<Change>) -> Option<Reason> {
@@ -65,6 +65,28 @@ fn failures_in_a_row_open_it_and_whole_answers_between_them_do_not() {
     assert_eq!(opened(fail(&breaker, &settings)), Some(Reason::InARow(3)));
     assert!(enter(&breaker, &settings).is_none());
     assert_eq!((breaker.state(), breaker.rests_for()), (BreakerState::Open, SECOND));
+}
+
+#[test]
+fn failures_of_one_event_are_one_in_a_row_but_many_in_the_share_and_a_probe_among_them_fails() {
+    let share = |breaker: &Breaker, settings: &model::Breaker| {
+        let call = enter(breaker, settings).unwrap();
+        call.failed(breaker, true, settings)
+    };
+    let (row, rows) = (breaker(), model::Breaker { consecutive_failures: 2, ..settings() });
+    assert_eq!(fail(&row, &rows), None);
+    for _ in 0..10 {
+        assert_eq!(share(&row, &rows), None);
+    }
+    assert_eq!(opened(fail(&row, &rows)), Some(Reason::InARow(2)));
+    row.clock.pass(SECOND);
+    assert_eq!(opened(share(&row, &rows)), Some(Reason::Probe));
+
+    let (ratio, ratios) = (breaker(), model::Breaker { failure_ratio: 1.0, ..settings() });
+    for _ in 0..9 {
+        assert_eq!(share(&ratio, &ratios), None);
+    }
+    assert_eq!(opened(share(&ratio, &ratios)).unwrap().to_string(), "10 of 10 calls failed");
 }
 
 #[test]
@@ -98,8 +120,8 @@ fn an_answer_that_breaks_off_is_one_call_and_one_failure() {
     let breaker = breaker();
     let call = enter(&breaker, &settings).unwrap();
     assert_eq!(call.answered(&breaker, FAST, &settings), None);
-    assert_eq!(call.failed(&breaker, &settings), None, "one call is too few");
-    assert_eq!(call.failed(&breaker, &settings), None, "said once");
+    assert_eq!(call.failed(&breaker, false, &settings), None, "one call is too few");
+    assert_eq!(call.failed(&breaker, false, &settings), None, "said once");
     assert_eq!(opened(succeed(&breaker, &settings)).unwrap().to_string(), "1 of 2 calls failed");
 }
 
@@ -180,7 +202,7 @@ fn closed_by_a_head_it_opens_again_when_the_body_breaks_off() {
     breaker.clock.pass(SECOND);
     let probe = enter(&breaker, &settings).unwrap();
     assert_eq!(probe.answered(&breaker, FAST, &settings), Some(Change::Closed));
-    assert_eq!(opened(probe.failed(&breaker, &settings)), Some(Reason::InARow(5)));
+    assert_eq!(opened(probe.failed(&breaker, false, &settings)), Some(Reason::InARow(5)));
 }
 
 /// Feeds so many calls of each kind to a breaker, spread over threads.
@@ -197,7 +219,7 @@ fn fed(threads: usize, kinds: &[bool], settings: model::Breaker) -> BreakerState
                         call.answered(&breaker, FAST, &settings);
                         call.completed(&breaker, &settings);
                     } else {
-                        call.failed(&breaker, &settings);
+                        call.failed(&breaker, false, &settings);
                     }
                 }
             })

@@ -111,9 +111,12 @@ impl Ejection {
         self.streaks.end();
     }
 
-    /// A request failed. Returns why the endpoint should be ejected, if that was one too many.
+    /// A request failed. One of many that failed with their connection lengthens no streak. Returns why the endpoint should be ejected, if that was one too many.
     fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
         per_core::add(&self.tally.mine().failed, 1);
+        if matches!(shown, Shown::Fault(failing) if failing.is_shared()) {
+            return None;
+        }
         let (faults, errors) = self.streaks.lengthen(shown);
         // Also at its multiples: where the cap stood in the way the first time, it is tried again.
         let full =
@@ -276,8 +279,10 @@ impl Upstream {
     pub(super) fn faulted(&self, endpoint: &Arc<Endpoint>, failing: Failing) {
         if let Some(why) = endpoint.ejection.failed(Shown::Fault(failing), &self.config.ejection) {
             // Garbage and statuses come from a process that may well answer its checks.
-            let seen_by_checks =
-                !matches!(failing, Failing::Status(_) | Failing::Fault(FaultKind::UpstreamProtocol));
+            let seen_by_checks = !matches!(
+                failing,
+                Failing::Status(_) | Failing::Fault { kind: FaultKind::UpstreamProtocol, .. }
+            );
             self.eject(endpoint, Cause::Streak { seen_by_checks }, &why, Instant::now());
         }
     }

@@ -5,7 +5,7 @@ use super::*;
 use crate::fault::FaultKind;
 use crate::upstream::health::state::HealthState;
 
-const RESET: Failing = Failing::Fault(FaultKind::UpstreamReset);
+const RESET: Failing = Failing::Fault { kind: FaultKind::UpstreamReset, shared: false };
 const NONE: [usize; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -286,7 +286,7 @@ impl Http1 {
     /// The connection ended before the head of an answer did.
     fn unanswered(&mut self, error: Option<io::Error>) -> Lost {
         let silent = !self.reader.has_begun() && self.arrived.is_empty();
-        Lost::Failed { fault: self.ended(error), silent, unprocessed: false }
+        Lost::Failed { fault: self.ended(error), silent, unprocessed: false, ended: false }
     }
 
     /// The connection ended where it should not have.

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, Request, Response, Version};
@@ -12,13 +14,15 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use witgate_config::model::{Upstream, UpstreamProtocol};
+use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
 
 use super::origin::{Origin, Visitor};
 use super::{eventually, exchange, get, send, settings, snapshot};
 use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
+use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
+use crate::upstream::{BreakerState, status};
 
 #[derive(Clone, Copy)]
 struct OwnCore;
@@ -106,7 +110,7 @@ fn a_connection_that_the_endpoint_is_leaving_is_not_used_again() {
             let mut serving = std::pin::pin!(serving);
             tokio::select! {
                 _ = serving.as_mut() => {}
-                () = tokio::time::sleep(std::time::Duration::from_millis(10)) => {
+                () = tokio::time::sleep(Duration::from_millis(10)) => {
                     serving.as_mut().graceful_shutdown();
                     let _ = serving.await;
                 }
@@ -114,7 +118,7 @@ fn a_connection_that_the_endpoint_is_leaving_is_not_used_again() {
         });
         let snapshot = snapshot(http2(&origin));
         let begun = std::time::Instant::now();
-        while begun.elapsed() < std::time::Duration::from_millis(300) {
+        while begun.elapsed() < Duration::from_millis(300) {
             send(&snapshot, Method::POST, Body::Full("x".into())).await.unwrap();
             tokio::task::yield_now().await;
         }
@@ -132,12 +136,127 @@ fn a_client_that_goes_away_resets_its_stream_only() {
             StreamBody::new(futures_util::stream::pending::<Result<Frame<bytes::Bytes>, BodyError>>());
         tokio::select! {
             _ = send(&snapshot, Method::POST, Body::wrap(endless)) => panic!("the body never ends"),
-            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
         }
         get(&snapshot).await.unwrap();
         assert_eq!(origin.connections(), 1);
         let endpoint = &snapshot.upstreams["origin"].endpoints[0];
         eventually("nothing is in flight", || endpoint.active.load(Ordering::SeqCst) == 0).await;
+    });
+}
+
+/// How an endpoint ends a connection with requests in it.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The socket is closed.
+    Closed,
+    /// GOAWAY, as of a server that has seen too many resets.
+    GoAway,
+    /// Every stream is reset by itself, and the connection goes on.
+    Resets,
+}
+
+/// Takes `CROWD` requests on each connection, answers them with a head and half a body if `halfway`, and ends so.
+fn ending(end: End, halfway: bool) -> Origin {
+    Origin::start(async move |visitor: Visitor| {
+        let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
+        loop {
+            let mut under_way = Vec::new();
+            while under_way.len() < CROWD {
+                let Some(Ok((_, mut respond))) = connection.accept().await else { return };
+                let body = halfway.then(|| {
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data("half".into(), false).unwrap();
+                    body
+                });
+                under_way.push((respond, body));
+            }
+            if halfway {
+                // What is under way is written before the end.
+                let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
+            }
+            match end {
+                End::Closed => return,
+                End::GoAway => connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM),
+                End::Resets => {
+                    for (mut respond, _) in under_way {
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Requests that stand in one connection.
+const CROWD: usize = 8;
+
+/// So many requests at once, none of which may be repeated: each gets no answer, or half a one.
+async fn fail_together(snapshot: &Arc<Snapshot>, halfway: bool) {
+    let all = (0..CROWD).map(async |_| {
+        let response = send(snapshot, Method::POST, Body::Full("x".into())).await;
+        let fault = match response {
+            Ok(response) if halfway => {
+                let broken = testing::bytes(response.into_body()).await.unwrap_err();
+                *broken.downcast::<Fault>().unwrap()
+            }
+            Ok(response) => panic!("answered {}", response.status()),
+            Err(fault) => fault,
+        };
+        assert_eq!(fault.kind, FaultKind::UpstreamReset, "{fault}");
+    });
+    join_all(all).await;
+}
+
+/// A breaker of an endpoint, one of the upstream and an ejection that each take three failures in a row.
+fn strict(origin: &Origin, other: &Origin) -> Upstream {
+    let settings = settings(&[origin.address, other.address]);
+    let minute = Duration::from_secs(60);
+    let breaker =
+        Breaker { consecutive_failures: 3, open_for: minute, max_open_for: minute, ..settings.breaker };
+    let ejection = Ejection { consecutive_faults: 3, base_time: minute, ..settings.ejection };
+    let protocol = UpstreamProtocol::Http2;
+    let mut upstream = Upstream { protocol, breaker, ejection, upstream_breaker: Some(breaker), ..settings };
+    // The other is there so that one may be ejected, and is asked for nothing.
+    upstream.endpoints[1].priority = 1;
+    upstream
+}
+
+#[test]
+fn requests_that_end_with_their_connection_are_one_failure() {
+    for (end, halfway) in
+        [(End::Closed, false), (End::GoAway, false), (End::Closed, true), (End::GoAway, true)]
+    {
+        run(async {
+            let (origin, other) = (ending(end, halfway), echo());
+            let snapshot = snapshot(strict(&origin, &other));
+            for connection in 1..=3 {
+                let before = status(&snapshot).remove(0);
+                assert_eq!(before.breaker, Some(BreakerState::Closed), "{end:?}, {connection}");
+                assert_eq!(before.endpoints[0].breaker, BreakerState::Closed, "{end:?}, {connection}");
+                assert_eq!(before.endpoints[0].ejected_for, None, "{end:?}, {connection}");
+                fail_together(&snapshot, halfway).await;
+                assert_eq!(origin.connections(), connection);
+            }
+            let after = status(&snapshot).remove(0);
+            assert_eq!(after.breaker, Some(BreakerState::Open), "{end:?}");
+            assert_eq!(after.endpoints[0].breaker, BreakerState::Open, "{end:?}");
+            assert!(after.endpoints[0].ejected_for.is_some(), "{end:?}");
+            assert_eq!(after.endpoints[0].requests_failed, 3 * CROWD as u64, "each is counted as failed");
+        });
+    }
+}
+
+#[test]
+fn streams_that_are_reset_one_by_one_are_as_many_failures() {
+    run(async {
+        let (origin, other) = (ending(End::Resets, false), echo());
+        let snapshot = snapshot(strict(&origin, &other));
+        fail_together(&snapshot, false).await;
+        let after = status(&snapshot).remove(0);
+        assert_eq!(after.breaker, Some(BreakerState::Open));
+        assert_eq!(after.endpoints[0].breaker, BreakerState::Open);
+        assert_eq!(origin.connections(), 1);
     });
 }
 

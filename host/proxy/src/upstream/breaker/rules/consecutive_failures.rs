@@ -14,7 +14,7 @@ pub(super) struct ConsecutiveFailures(AtomicU32);
 impl Rule for ConsecutiveFailures {
     fn see(&self, news: News, _: &Clock, settings: &model::Breaker) -> Option<Reason> {
         match news {
-            News::Failed | News::BrokeOff => {
+            News::Failed { shared: false } | News::BrokeOff { shared: false } => {
                 let failures = self.0.fetch_add(1, Ordering::AcqRel).saturating_add(1);
                 let enough = settings.consecutive_failures > 0 && failures >= settings.consecutive_failures;
                 enough.then_some(Reason::InARow(failures))
@@ -26,6 +26,8 @@ impl Rule for ConsecutiveFailures {
                 }
                 None
             }
+            // A connection that ends is one failure, however many calls it takes along.
+            News::Failed { shared: true } | News::BrokeOff { shared: true } => None,
             // The body may still break off.
             News::Answered(_) | News::Abandoned(_) => None,
         }

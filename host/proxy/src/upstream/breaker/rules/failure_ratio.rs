@@ -18,8 +18,8 @@ impl Rule for FailureRatio {
         // Heads are counted, not ends: a stream may go on for hours.
         let more = match news {
             News::Answered(_) => Tally::GOOD,
-            News::Failed => Tally::BAD,
-            News::BrokeOff => Tally::TURNED_BAD,
+            News::Failed { .. } => Tally::BAD,
+            News::BrokeOff { .. } => Tally::TURNED_BAD,
             News::Completed | News::Abandoned(_) => return None,
         };
         let tally = self.0.count(clock.now(), settings.window, more);

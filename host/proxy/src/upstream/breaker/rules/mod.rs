@@ -25,10 +25,10 @@ pub(super) enum News {
     Answered(Duration),
     /// The whole answer came, after such a head.
     Completed,
-    /// There is no answer worth the name.
-    Failed,
+    /// There is no answer worth the name. `shared`: another call has told of the same event.
+    Failed { shared: bool },
     /// The answer broke off, after such a head.
-    BrokeOff,
+    BrokeOff { shared: bool },
     /// Whoever asked went away, or ran out of time, after having waited so long for the head.
     Abandoned(Duration),
 }

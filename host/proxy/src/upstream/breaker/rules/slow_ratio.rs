@@ -20,7 +20,9 @@ impl Rule for SlowRatio {
             News::Answered(took) | News::Abandoned(took) if is_slow(took, settings) => Tally::BAD,
             News::Answered(_) => Tally::GOOD,
             // Failures are for other rules; how fast they are says nothing.
-            News::Completed | News::Failed | News::BrokeOff | News::Abandoned(_) => return None,
+            News::Completed | News::Failed { .. } | News::BrokeOff { .. } | News::Abandoned(_) => {
+                return None;
+            }
         };
         let tally = self.0.count(clock.now(), settings.window, more);
         let share = tally.share(settings.min_requests)?;
