@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use crate::pipeline::plugin::Identity;
+use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace::TraceContext;
 
 /// The head of an admitted request: what the router, the filters and the plugins see.
@@ -35,7 +36,7 @@ pub struct RequestHead {
     /// The client as it is believed to be.
     pub client: Client,
     /// Name of the route; empty before routing.
-    pub route: Arc<str>,
+    pub route: RouteName,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
     /// Who calls, after authentication.

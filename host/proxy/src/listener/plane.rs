@@ -101,6 +101,7 @@ impl DataPlane {
     /// Addresses that cannot be bound, certificates that cannot be read.
     pub fn start(snapshot: Arc<Snapshot>, telemetry: Arc<Telemetry>) -> Result<DataPlane, Problems> {
         let workers = snapshot.config.gateway.workers.max(1);
+        telemetry.metrics().expect(snapshot.ways());
         let (cores, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| CoreHandle::new()).unzip();
         let plane = Arc::new(Plane {
             snapshot: Arc::new(ArcSwap::new(snapshot.clone())),
@@ -162,6 +163,7 @@ impl DataPlane {
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
             opening::prepare(&config.listeners, &doors.open, &mut inherited, self.plane.cores.len())?
         };
+        self.plane.telemetry.metrics().expect(snapshot.ways());
         self.retire.snapshot(self.plane.snapshot.swap(snapshot));
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
         Ok(())

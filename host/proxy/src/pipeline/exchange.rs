@@ -104,7 +104,7 @@ impl Exchange {
         match found {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.head);
-                head.route = Arc::clone(&route.name);
+                head.route = route.name.clone();
                 head.parameters = parameters;
                 self.timeout = route.config.timeout;
                 self.route = Some(route);
@@ -117,8 +117,8 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        let Connection { telemetry, listener, last_begun, .. } = &*self.connection;
-        last_begun.in_flight(telemetry.metrics(), listener, &self.head.route, 1);
+        let Connection { telemetry, listener, .. } = &*self.connection;
+        self.head.route.in_flight(telemetry.metrics(), listener, 1);
         self.record.in_flight = true;
     }
 

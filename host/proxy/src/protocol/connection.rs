@@ -27,7 +27,7 @@ use crate::protocol::{http1, http2, lifetime, socket};
 use crate::snapshot::Snapshot;
 use crate::tcp::Tcp;
 use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::{LastSeries, OpenConnection};
+use crate::telemetry::metrics::OpenConnection;
 use crate::turn;
 
 /// One client connection.
@@ -50,11 +50,6 @@ pub struct Connection {
     pub(crate) peer_text: HeaderValue,
     /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
-    /// Where its requests were counted last: when they began, and when they were over.
-    pub(crate) last_begun: LastSeries,
-    pub(crate) last_ended: LastSeries,
-    /// The name of no route.
-    pub(crate) unrouted: Arc<str>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     presence: Option<Presence>,
 }
@@ -107,9 +102,6 @@ impl Connection {
             closing: Cell::new(false),
             peer_text: peer_text.expect("an address is digits and punctuation"),
             last_authority: RefCell::new(None),
-            last_begun: LastSeries::default(),
-            last_ended: LastSeries::default(),
-            unrouted: "".into(),
             snapshots,
             presence: None,
         }

@@ -23,6 +23,7 @@ use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
+use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace::{self, TraceContext};
 use crate::turn;
 
@@ -71,7 +72,7 @@ impl Refusal {
             headers: HeaderMap::new(),
             trailers: None,
             client,
-            route: connection.unrouted.clone(),
+            route: RouteName::default(),
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
@@ -200,7 +201,7 @@ fn head(
         scheme: connection.scheme,
         trailers: None,
         client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
-        route: connection.unrouted.clone(),
+        route: RouteName::default(),
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),

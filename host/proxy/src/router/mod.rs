@@ -18,6 +18,16 @@
 //! else the route of the method it asks about, whose CORS filter may answer it.
 //!
 //! Paths are compared without percent-encoding, after they were split into segments: an encoded slash is a character.
+//!
+//! # What many routes cost
+//!
+//! A search takes as many steps as the path has segments, however many routes there are. Yet ten thousand routes asked for
+//! in turn cost 1.35 times one (AMD, seven rounds). Ten thousand paths that one route takes cost no more than one path, and
+//! ten thousand routes of which one is asked for no more than one route: so it was what each route brings along. Of 14 us
+//! more in a profile (perf by function), 6 were in the metrics, which past their 4,096 series took a lock and walked all of them
+//! for every request; that is gone: 1.35 became 1.15 (six rounds). Since a route's name knows its series
+//! ([`crate::telemetry::route_name`]) they are not looked up: 1.05 (eight rounds). The rest is memory that no cache holds, some
+//! thirty lines a route: its place in the tree, the route and its rule, the name of its upstream, its series.
 
 pub mod action;
 mod condition;
@@ -37,6 +47,7 @@ use std::sync::Arc;
 use witgate_config::{Problem, Problems};
 
 use crate::head::RequestHead;
+use crate::telemetry::route_name::RouteName;
 use condition::{Question, Unmet, acceptable_methods};
 pub use route::Route;
 pub(crate) use route::Rule;
@@ -56,7 +67,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
     /// Its name.
-    pub route: Arc<str>,
+    pub route: RouteName,
     /// Why it was taken or not.
     pub verdict: Verdict,
 }

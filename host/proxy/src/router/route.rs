@@ -9,11 +9,12 @@ use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use crate::filters::{Filter, Place};
 use crate::pipeline::plugin::Plugin;
+use crate::telemetry::route_name::RouteName;
 
 /// A route with everything it needs resolved.
 pub struct Route {
     /// Its name.
-    pub name: Arc<str>,
+    pub name: RouteName,
     /// What it was configured as.
     pub config: model::Route,
     /// Filters of gateway, listener and route, in the order of the way down.

@@ -67,6 +67,11 @@ impl Snapshot {
         })
     }
 
+    /// Listener, route and, where one is asked, upstream: the ways that requests take unless a plugin says another.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+        routes::ways(&self.config)
+    }
+
     /// What an operator should know about a configuration that is in order, one sentence each; for the log.
     pub fn warnings(&self) -> Vec<String> {
         let unverified = self

@@ -33,10 +33,9 @@ pub(super) fn build(
     let mut routers = Named::default();
     for listener in &config.listeners {
         let listener_filters = build_filters(&listener.filters, problems);
-        let belongs =
-            |route: &model::Route| route.listeners.is_empty() || route.listeners.contains(&listener.name);
         let mut routes = Vec::new();
-        for (settings, rule, route_filters) in prepared.iter().filter(|(route, ..)| belongs(route)) {
+        let of_listener = prepared.iter().filter(|(route, ..)| belongs(route, listener));
+        for (settings, rule, route_filters) in of_listener {
             let mut route = Route::new((*settings).clone(), rule.clone());
             route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
             let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
@@ -51,6 +50,25 @@ pub(super) fn build(
         }
     }
     routers
+}
+
+fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
+    route.listeners.is_empty() || route.listeners.contains(&listener.name)
+}
+
+/// Listener, route and, where one is asked, upstream: the ways that requests take unless a plugin says another.
+pub(super) fn ways(config: &Config) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+    config.listeners.iter().flat_map(|listener| {
+        let routes = config.routes.iter().filter(|route| belongs(route, listener));
+        routes.flat_map(|route| {
+            let upstreams = match &route.action {
+                model::Action::Forward(forward) => &forward.upstreams[..],
+                _ => &[],
+            };
+            let asked = upstreams.iter().map(|(upstream, _)| Some(upstream.as_str()));
+            asked.chain([None]).map(|upstream| (listener.name.as_str(), route.name.as_str(), upstream))
+        })
+    })
 }
 
 /// Routes of several listeners would report the same mistake several times.

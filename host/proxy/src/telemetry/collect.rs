@@ -148,7 +148,7 @@ impl<'a> Family<'a> {
 
 fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let table = telemetry.metrics.series.load();
-    let all = || table.values().flatten();
+    let all = || table.iter().filter(|series| series.is_used());
     let ended = || all().filter(|series| series.latency().1 > 0);
 
     let help = "Requests that are over, by class of status";

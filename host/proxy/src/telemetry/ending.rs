@@ -18,7 +18,7 @@ use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
 use crate::protocol::maps;
 use crate::telemetry::access::{End, Story};
-use crate::telemetry::metrics::{Ended, Way};
+use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::turn;
 
@@ -89,12 +89,13 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let time = turn::now() - self.begun;
         let received = self.received.as_ref().map_or(0, Received::bytes);
-        let Connection { telemetry, listener, last_ended, last_begun, .. } = &*self.connection;
+        let Connection { telemetry, listener, .. } = &*self.connection;
         let metrics = telemetry.metrics();
-        let way = Way { listener, route: &self.head.route, upstream: self.upstream.as_ref() };
-        last_ended.count(metrics, &way, &Ended { status: self.status, time, received, sent: self.sent });
+        let ended = Ended { status: self.status, time, received, sent: self.sent };
+        let route = &self.head.route;
+        route.count(metrics, listener, self.upstream.as_ref(), &ended);
         if self.in_flight {
-            last_begun.in_flight(metrics, listener, &self.head.route, -1);
+            route.in_flight(metrics, listener, -1);
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);

@@ -1,9 +1,8 @@
 //! Numbers: counted on each core, summed when somebody reads them.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -75,7 +74,8 @@ pub struct Series {
     pub(super) listener: Box<str>,
     pub(super) route: Box<str>,
     pub(super) upstream: Box<str>,
-    cells: PerCore<Cells>,
+    /// Made for the first request: of ten thousand routes most may never be asked for.
+    cells: OnceLock<PerCore<Cells>>,
 }
 
 /// What one core counts, side by side: a request that is over touches two or three cache lines.
@@ -96,12 +96,12 @@ impl Series {
             listener: listener.into(),
             route: route.into(),
             upstream: upstream.into(),
-            cells: PerCore::default(),
+            cells: OnceLock::new(),
         }
     }
 
-    fn count(&self, ended: &Ended) {
-        let cells = self.cells.mine();
+    pub(super) fn count(&self, ended: &Ended) {
+        let cells = self.cells().mine();
         let class = usize::from(ended.status.as_u16() / 100).clamp(1, 5) - 1;
         per_core::add(&cells.classes[class], 1);
         let seconds = ended.time.as_secs_f64();
@@ -115,12 +115,21 @@ impl Series {
         per_core::add(&cells.sent, ended.sent);
     }
 
-    fn add_in_flight(&self, change: i64) {
-        per_core::add_signed(&self.cells.mine().in_flight, change);
+    pub(super) fn add_in_flight(&self, change: i64) {
+        per_core::add_signed(&self.cells().mine().in_flight, change);
+    }
+
+    fn cells(&self) -> &PerCore<Cells> {
+        self.cells.get_or_init(PerCore::default)
     }
 
     fn sum(&self, read: impl Fn(&Cells) -> &AtomicU64) -> u64 {
-        self.cells.sum(|cells| read(cells).load(Ordering::Relaxed))
+        self.cells.get().map_or(0, |all| all.sum(|cells| read(cells).load(Ordering::Relaxed)))
+    }
+
+    /// Whether it has counted anything.
+    pub(super) fn is_used(&self) -> bool {
+        self.cells.get().is_some()
     }
 
     /// Requests that are over, by class: 1xx to 5xx.
@@ -151,63 +160,9 @@ impl Series {
 
     /// Requests whose response is not through.
     pub(super) fn in_flight(&self) -> i64 {
-        self.cells.iter().map(|cells| cells.in_flight.load(Ordering::Relaxed)).sum()
+        let cells = self.cells.get().into_iter().flat_map(PerCore::iter);
+        cells.map(|cells| cells.in_flight.load(Ordering::Relaxed)).sum()
     }
-}
-
-/// The series that was used last, found again without its names being hashed: the requests of a connection mostly take
-/// one way. Names are told apart by where they are kept, and kept here, so that none can take the place of another.
-#[derive(Debug, Default)]
-pub(crate) struct LastSeries(RefCell<Option<Known>>);
-
-#[derive(Debug)]
-struct Known {
-    route: Arc<str>,
-    upstream: Option<Arc<str>>,
-    series: Arc<Series>,
-}
-
-impl LastSeries {
-    /// Counts one request that is over.
-    pub(super) fn count(&self, metrics: &Metrics, way: &Way<'_>, ended: &Ended) {
-        self.with(metrics, way, |series| series.count(ended));
-    }
-
-    /// A request of a route is in flight from now on (1), or no longer (-1).
-    pub(crate) fn in_flight(&self, metrics: &Metrics, listener: &str, route: &Arc<str>, change: i64) {
-        let way = Way { listener, route, upstream: None };
-        self.with(metrics, &way, |series| series.add_in_flight(change));
-    }
-
-    fn with(&self, metrics: &Metrics, way: &Way<'_>, work: impl FnOnce(&Series)) {
-        if let Some(known) = &*self.0.borrow()
-            && known.is(way)
-        {
-            return work(&known.series);
-        }
-        let series = metrics.series_of(way);
-        work(&series);
-        let (route, upstream) = (Arc::clone(way.route), way.upstream.cloned());
-        self.0.replace(Some(Known { route, upstream, series }));
-    }
-}
-
-impl Known {
-    fn is(&self, way: &Way<'_>) -> bool {
-        let same = match (&self.upstream, way.upstream) {
-            (Some(known), Some(upstream)) => Arc::ptr_eq(known, upstream),
-            (known, upstream) => known.is_none() && upstream.is_none(),
-        };
-        same && Arc::ptr_eq(&self.route, way.route)
-    }
-}
-
-/// Which way a request took.
-pub(super) struct Way<'a> {
-    pub(super) listener: &'a str,
-    /// Empty: none was found.
-    pub(super) route: &'a Arc<str>,
-    pub(super) upstream: Option<&'a Arc<str>>,
 }
 
 /// What there is to count of a request that is over.
@@ -238,14 +193,44 @@ pub(super) struct Connections {
     pub(super) accepted: Counter,
 }
 
-/// A table that is read on the path without a lock and grows rarely, behind one.
+/// A table that is read on the path without a lock and grows rarely, behind one. Once it is full, it grows no more.
 type Table<V> = ArcSwap<Named<Box<str>, V>>;
+
+/// By route; the few combinations with listeners and upstreams are walked.
+#[derive(Debug, Default, Clone)]
+pub(super) struct AllSeries {
+    by_route: Named<Box<str>, Vec<Arc<Series>>>,
+    count: usize,
+}
+
+impl AllSeries {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Series>> {
+        self.by_route.values().flatten()
+    }
+
+    /// The series of these names; once the table is full, the one of all others.
+    fn find(&self, listener: &str, route: &str, upstream: &str) -> Option<&Arc<Series>> {
+        let exactly = |route: &str, upstream: &str| {
+            let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
+            self.by_route.get(route)?.iter().find(same)
+        };
+        exactly(route, upstream).or_else(|| if self.is_full() { exactly(OTHERS, OTHERS) } else { None })
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= SERIES
+    }
+
+    fn add(&mut self, series: Arc<Series>) {
+        self.by_route.entry(series.route.clone()).or_default().push(series);
+        self.count += 1;
+    }
+}
 
 /// Everything that is counted.
 #[derive(Default)]
 pub struct Metrics {
-    /// By route; the few combinations with listeners and upstreams are walked.
-    pub(super) series: Table<Vec<Arc<Series>>>,
+    pub(super) series: ArcSwap<AllSeries>,
     pub(super) connections: Table<Arc<Connections>>,
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     pub(super) faults: [Counter; FaultKind::ALL.len()],
@@ -286,7 +271,7 @@ impl Metrics {
     pub fn rate_limit(&self, route: &str, admitted: bool) {
         let counted = usize::from(admitted);
         // A borrowed entry: a clone would be counted up and down across all cores.
-        match self.rate_limits.load().get(route) {
+        match look_up(&self.rate_limits.load(), route) {
             Some(counters) => counters[counted].increment(),
             None => self.entry(&self.rate_limits, route)[counted].increment(),
         }
@@ -301,40 +286,58 @@ impl Metrics {
         self.faults[kind as usize].increment();
     }
 
-    /// The series of a way.
-    fn series_of(&self, way: &Way<'_>) -> Arc<Series> {
-        let route: &str = if way.route.is_empty() { NONE } else { way.route };
-        let upstream = way.upstream.map_or(NONE, |upstream| upstream);
-        if let Some(series) = find(&self.series.load(), way.listener, route, upstream) {
+    /// The series of a route of a listener and an upstream; [`NONE`] where there is none.
+    pub(super) fn series_of(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
+        if let Some(series) = self.series.load().find(listener, route, upstream) {
             return Arc::clone(series);
         }
-        self.grow(way.listener, route, upstream)
+        self.grow(listener, route, upstream)
+    }
+
+    /// Makes the series of ways that requests will take, in one step: a request that finds none copies the table. What was
+    /// made so before and was not used gives way.
+    pub(crate) fn expect<'a>(&self, ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>) {
+        let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.series.load();
+        let mut after = AllSeries::default();
+        before.iter().filter(|series| series.is_used()).for_each(|series| after.add(Arc::clone(series)));
+        for (listener, route, upstream) in ways {
+            let upstream = upstream.unwrap_or(NONE);
+            if after.is_full() {
+                break;
+            }
+            if after.find(listener, route, upstream).is_none() {
+                let known = before.find(listener, route, upstream).filter(|series| *series.route == *route);
+                let new = || Arc::new(Series::new(listener, route, upstream));
+                after.add(known.map_or_else(new, Arc::clone));
+            }
+        }
+        self.series.store(Arc::new(after));
     }
 
     /// A series that was not there. Happens once for each, behind a lock.
     fn grow(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.series.load();
-        let full = table.values().map(Vec::len).sum::<usize>() >= SERIES;
-        let (route, upstream) = if full { (OTHERS, OTHERS) } else { (route, upstream) };
-        if let Some(series) = find(&table, listener, route, upstream) {
+        if let Some(series) = table.find(listener, route, upstream) {
             return Arc::clone(series);
         }
+        let (route, upstream) = if table.is_full() { (OTHERS, OTHERS) } else { (route, upstream) };
         let series = Arc::new(Series::new(listener, route, upstream));
-        let mut grown = Named::clone(&table);
-        grown.entry(route.into()).or_default().push(Arc::clone(&series));
+        let mut grown = AllSeries::clone(&table);
+        grown.add(Arc::clone(&series));
         self.series.store(Arc::new(grown));
         series
     }
 
     /// The entry of a table whose keys are names of the configuration.
     fn entry<V: Default>(&self, table: &Table<Arc<V>>, name: &str) -> Arc<V> {
-        if let Some(entry) = table.load().get(name) {
+        if let Some(entry) = look_up(&table.load(), name) {
             return Arc::clone(entry);
         }
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = table.load();
-        if let Some(entry) = current.get(name) {
+        if let Some(entry) = look_up(&current, name) {
             return Arc::clone(entry);
         }
         let name = if current.len() < SERIES { name } else { OTHERS };
@@ -345,14 +348,9 @@ impl Metrics {
     }
 }
 
-fn find<'a>(
-    table: &'a Named<Box<str>, Vec<Arc<Series>>>,
-    listener: &str,
-    route: &str,
-    upstream: &str,
-) -> Option<&'a Arc<Series>> {
-    let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
-    table.get(route)?.iter().find(same)
+/// The entry of a name; once the table is full, the one of all others.
+fn look_up<'a, V>(table: &'a Named<Box<str>, V>, name: &str) -> Option<&'a V> {
+    table.get(name).or_else(|| if table.len() >= SERIES { table.get(OTHERS) } else { None })
 }
 
 #[cfg(test)]
@@ -360,39 +358,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_counted_apart_up_to_a_bound() {
+    fn series_are_apart_up_to_a_bound() {
         let metrics = Metrics::default();
-        let last = LastSeries::default();
-        let ended = Ended { status: StatusCode::OK, time: Duration::from_micros(400), received: 0, sent: 1 };
-        let count = |route: &Arc<str>, upstream: &Arc<str>| {
-            let way = Way { listener: "web", route, upstream: Some(upstream) };
-            last.count(&metrics, &way, &ended);
-            let series = metrics.series_of(&way);
-            (series.sent(), series.route.to_string())
-        };
-        let [users, u1, u2] = ["users", "u1", "u2"].map(Arc::<str>::from);
-        assert_eq!(count(&users, &u1), (1, "users".to_owned()));
-        assert_eq!(count(&users, &u1), (2, "users".to_owned()));
-        assert_eq!(count(&users, &u2), (1, "users".to_owned()));
-        assert_eq!(count(&users, &"u1".into()), (3, "users".to_owned()), "a name is what it says");
+        let first = metrics.series_of("web", "users", "u1");
         for number in 0..SERIES {
-            count(&number.to_string().into(), &u1);
+            metrics.series_of("web", &number.to_string(), "u1");
         }
-        assert_eq!(count(&"one more".into(), &u1).1, OTHERS);
-        assert!(metrics.series.load().values().map(Vec::len).sum::<usize>() <= SERIES + 1);
-        assert_eq!(count(&users, &u1).0, 4, "what was there stays");
+        let others = metrics.series_of("web", "one more", "u1");
+        assert_eq!((&*others.route, &*others.upstream), (OTHERS, OTHERS));
+        assert!(Arc::ptr_eq(&others, &metrics.series_of("web", "and one", NONE)));
+        assert!(Arc::ptr_eq(&first, &metrics.series_of("web", "users", "u1")), "what was there stays");
+        let table = metrics.series.load();
+        assert_eq!(table.iter().count(), SERIES + 1, "as many as there may be, and the others");
     }
 
     #[test]
-    fn requests_are_in_flight_on_their_route_whatever_came_between() {
-        let (metrics, last) = (Metrics::default(), LastSeries::default());
-        let [a, b] = ["a", "b"].map(Arc::<str>::from);
-        for (route, change) in [(&a, 1), (&b, 1), (&a, 1), (&b, -1), (&a, -1)] {
-            last.in_flight(&metrics, "web", route, change);
+    fn series_that_are_expected_are_there_and_cost_no_cells() {
+        let metrics = Metrics::default();
+        metrics.series_of("web", "users", NONE).add_in_flight(1);
+        let routes: Vec<String> = (0..SERIES).map(|number| number.to_string()).collect();
+        let ways = || routes.iter().flat_map(|route| [("web", &**route, Some("u1")), ("web", route, None)]);
+        metrics.expect([("web", "users", None)].into_iter().chain(ways()));
+        let table = metrics.series.load_full();
+        assert_eq!(table.iter().count(), SERIES);
+        assert_eq!(table.iter().filter(|series| series.is_used()).count(), 1);
+        metrics.series_of("web", "0", "u1").add_in_flight(1);
+        metrics.expect([("web", "renamed", None)].into_iter());
+        assert_eq!(metrics.series.load().iter().count(), 3, "two that were used, and what is expected now");
+        let in_flight = |route, upstream| metrics.series_of("web", route, upstream).in_flight();
+        assert_eq!((in_flight("users", NONE), in_flight("0", "u1")), (1, 1));
+    }
+
+    #[test]
+    fn rate_limits_are_apart_up_to_a_bound() {
+        let metrics = Metrics::default();
+        for number in 0..SERIES + 2 {
+            metrics.rate_limit(&number.to_string(), true);
         }
-        let in_flight =
-            |route| metrics.series_of(&Way { listener: "web", route, upstream: None }).in_flight();
-        assert_eq!((in_flight(&a), in_flight(&b)), (1, 0));
+        metrics.rate_limit("0", true);
+        let table = metrics.rate_limits.load();
+        let admitted = |route: &str| table[route][1].get();
+        assert_eq!((table.len(), admitted("0"), admitted(OTHERS)), (SERIES + 1, 2, 2));
     }
 
     #[test]

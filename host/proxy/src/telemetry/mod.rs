@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod per_core;
 pub mod queue;
 pub mod record;
+pub mod route_name;
 mod span;
 pub mod timestamp;
 pub mod trace;
