@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use witgate_config::model::{self, Action, PathMatch, Rewrite, ValueMatch};
-use witgate_config::{Config, load, schema};
+use witgate_config::{Config, load, parse_str, schema};
 
 const REFERENCE: &str = include_str!("reference.toml");
 
@@ -167,6 +167,18 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!(limit.settings.value["limit"], 5);
     assert_eq!(limit.budget.cpu, Duration::from_millis(5));
     assert_eq!(limit.instances.reuse, model::Reuse::Fresh);
+}
+
+#[test]
+fn many_endpoints_may_have_a_connection_each() {
+    let connections = |endpoints: usize, more: &str| {
+        let endpoints: Vec<_> = (0..endpoints).map(|endpoint| format!("e{endpoint}:1")).collect();
+        let text = format!("[upstreams.u]\nendpoints = {endpoints:?}\n{more}");
+        let loaded = parse_str(&text).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+        loaded.config.upstreams["u"].max_connections
+    };
+    assert_eq!((connections(1, ""), connections(256, ""), connections(300, "")), (1024, 1024, 1200));
+    assert_eq!((connections(300, "max_connections = 7"), connections(1, "max_connections = 0")), (7, 0));
 }
 
 #[test]

@@ -71,9 +71,10 @@ pub(crate) struct Upstream {
     /// Unused connections kept for each endpoint and core.
     #[schemars(range(max = 100_000))]
     idle_connections: usize,
-    /// Connections at once, over all cores. 0 means unlimited.
+    /// Connections at once, over all cores. 0 means unlimited. Without it 1024, or four for each endpoint if that is more:
+    /// with less than one for each core and endpoint, connections are closed for one another.
     #[schemars(range(max = 10_000_000))]
-    max_connections: usize,
+    max_connections: Option<usize>,
     /// Requests in flight at once, over all cores. 0 means unlimited.
     #[schemars(range(max = 10_000_000))]
     max_requests: usize,
@@ -132,7 +133,7 @@ impl Default for Upstream {
             idle_timeout: Text::of("5m"),
             keep_alive: Text::of("60s"),
             idle_connections: 256,
-            max_connections: 1024,
+            max_connections: None,
             max_requests: 0,
             max_pending: 1024,
             pending_timeout: Text::of("5s"),
@@ -154,6 +155,7 @@ impl Section for Upstream {
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Upstream> {
         let (endpoints, https) = endpoint::meant(self.endpoints, &child(at, "endpoints"), scope);
+        let usual_connections = 1024.max(4 * endpoints.len());
         Some(model::Upstream {
             endpoints,
             balancer: self.balancer.meant(&child(at, "balancer"), scope),
@@ -179,7 +181,7 @@ impl Section for Upstream {
                 .map(|idle| scope.check_positive(at, "idle_timeout", idle)),
             keep_alive: self.keep_alive.value.0,
             idle_connections: self.idle_connections,
-            max_connections: self.max_connections,
+            max_connections: self.max_connections.unwrap_or(usual_connections),
             max_requests: self.max_requests,
             max_pending: self.max_pending,
             pending_timeout: self.pending_timeout.value.0,

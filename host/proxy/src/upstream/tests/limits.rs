@@ -93,6 +93,27 @@ fn an_idle_connection_to_another_endpoint_makes_room() {
 }
 
 #[test]
+fn room_is_made_for_those_who_wait_and_no_more() {
+    run(async {
+        let origins: Vec<Origin> = (0..9).map(|_| Origin::answering(HELLO)).collect();
+        let mut settings = settings(&origins.iter().map(|origin| origin.address).collect::<Vec<_>>());
+        settings.max_connections = 8;
+        let snapshot = snapshot(settings);
+        // Each endpoint in its turn: the ninth request finds eight idle connections, none of them to its endpoint.
+        for _ in 0..9 {
+            assert_eq!(get(&snapshot).await.unwrap(), "hello");
+        }
+        assert_eq!(snapshot.upstreams["origin"].limit.open(), 8, "one was closed for the ninth");
+        for _ in 0..90 {
+            assert_eq!(get(&snapshot).await.unwrap(), "hello");
+        }
+        let connections: usize = origins.iter().map(Origin::connections).sum();
+        assert!(connections < 99, "{connections} connections for 99 requests");
+        assert_eq!(snapshot.upstreams["origin"].limit.open(), 8);
+    });
+}
+
+#[test]
 fn who_waits_too_long_and_who_comes_too_many_is_told_so() {
     run(async {
         let origin = Origin::start(async |mut visitor: Visitor| {
