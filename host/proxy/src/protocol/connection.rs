@@ -163,40 +163,43 @@ pub(crate) fn spawn(
         };
         socket::prepare(&stream);
         let stream = Tcp::new(stream);
-        let mut connection = Connection::new(
-            generation.name.clone(),
-            peer,
-            generation.config.limits,
-            core.plane.telemetry.clone(),
-            core.plane.snapshot.clone(),
-        );
         let presence = Presence { generation: generation.clone(), core: core.clone(), _held: Rc::new(held) };
-        connection.presence = Some(presence);
-        let served = pin!(async {
-            match &generation.tls {
-                Some(tls) => serve_tls(&core, connection, stream, tls, &generation).await,
-                None => serve_cleartext(&core, connection, stream, &generation).await,
-            }
+        let connection = Rc::new(Connection {
+            presence: Some(presence),
+            ..Connection::new(
+                generation.name.clone(),
+                peer,
+                generation.config.limits,
+                core.plane.telemetry.clone(),
+                core.plane.snapshot.clone(),
+            )
         });
-        turn::by_turns(served).await;
+        // What few connections or only their first moments need is boxed: every idle one would have room for it.
+        match &generation.tls {
+            Some(tls) => {
+                let served = serve_tls(&core, connection, stream, tls, &generation);
+                turn::by_turns(Box::pin(served).as_mut()).await;
+            }
+            None => turn::by_turns(pin!(serve_cleartext(&core, connection, stream, &generation))).await,
+        }
     });
 }
 
 async fn serve_tls(
     core: &Core,
-    mut connection: Connection,
+    mut connection: Rc<Connection>,
     stream: Tcp,
     tls: &Tls,
     generation: &Arc<Generation>,
 ) {
     // A handshake that fails or dawdles has no one to tell: the client knows, or is no client.
-    let handshake = timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream));
+    let handshake = Box::pin(timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)));
     let Ok(Ok(stream)) = handshake.await else { return };
     let session = stream.get_ref().1;
     let presented = session.peer_certificates().and_then(|chain| chain.first());
-    connection.certificate = presented.and_then(certificate::describe).map(Arc::new);
-    connection.scheme = Scheme::Https;
-    let connection = Rc::new(connection);
+    let facts = Rc::get_mut(&mut connection).expect("nobody else knows the connection yet");
+    facts.certificate = presented.and_then(certificate::describe).map(Arc::new);
+    facts.scheme = Scheme::Https;
     if session.alpn_protocol() == Some(b"h2") {
         http2::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
     } else {
@@ -204,15 +207,21 @@ async fn serve_tls(
     }
 }
 
-async fn serve_cleartext(core: &Core, connection: Connection, mut stream: Tcp, generation: &Arc<Generation>) {
-    let connection = Rc::new(connection);
+async fn serve_cleartext(
+    core: &Core,
+    connection: Rc<Connection>,
+    mut stream: Tcp,
+    generation: &Arc<Generation>,
+) {
     let mut arrived = BytesMut::new();
     let spoken = match generation.config.http2 {
         true => timeout(connection.limits.header_timeout, preface::detect(&mut stream, &mut arrived)).await,
         false => Ok(Ok(Spoken::Http1)),
     };
     match spoken {
-        Ok(Ok(Spoken::Http2)) => http2::serve(&core.plane, connection, stream, arrived, generation).await,
+        Ok(Ok(Spoken::Http2)) => {
+            Box::pin(http2::serve(&core.plane, connection, stream, arrived, generation)).await;
+        }
         Ok(Ok(Spoken::Http1)) => http1::serve(&core.plane, connection, stream, arrived, generation).await,
         // Nothing came, or not even the begin of a preface.
         Ok(Err(_)) | Err(_) => {}

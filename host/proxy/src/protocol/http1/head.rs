@@ -6,6 +6,7 @@
 //! values of its fields are slices of the bytes that arrived. Nothing here waits or knows of sockets: [`super::wire`]
 //! feeds it.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -73,6 +74,11 @@ struct Field {
 
 /// Fields of which the places are kept without asking the allocator again.
 const USUAL_FIELDS: usize = 16;
+
+thread_local! {
+    /// Room for the places of the fields of one head, which go from one head to the next.
+    static SPARE: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
+}
 
 /// Room in the map for what the gateway adds itself, `Host` being taken out.
 const OWN_FIELDS: usize = 3;
@@ -184,6 +190,7 @@ impl HeadReader {
         }
         let at = begin + (value.as_ptr().addr() - line.as_ptr().addr());
         if self.fields.capacity() == 0 {
+            self.fields = SPARE.take();
             self.fields.reserve(USUAL_FIELDS);
         }
         self.fields.push(Field { name: begin..begin + colon, value: at..at + value.len() });
@@ -267,10 +274,11 @@ impl HeadReader {
         *request.uri_mut() = target;
         *request.version_mut() = if self.version_10 { Version::HTTP_10 } else { Version::HTTP_11 };
         *request.headers_mut() = headers;
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.clear();
-        fields.shrink_to(USUAL_FIELDS);
-        *self = HeadReader { fields, ..HeadReader::default() };
+        let mut fields = std::mem::take(self).fields;
+        if fields.capacity() <= USUAL_FIELDS {
+            fields.clear();
+            SPARE.set(fields);
+        }
         Ok(())
     }
 

@@ -138,18 +138,22 @@ const REFUSED: Wishes = Wishes {
 };
 
 /// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
-pub(crate) async fn serve<T: Transport>(
+///
+/// Not an `async fn`: its future would keep room for the stream it is given, beside the place the stream moves to.
+pub(crate) fn serve<T: Transport>(
     plane: &Plane,
     connection: Rc<Connection>,
     io: T,
     arrived: BytesMut,
     generation: &Arc<Generation>,
-) {
+) -> impl Future<Output = ()> {
     let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits)));
-    let mut requests = Box::pin(run(connection.clone(), wire.clone()));
-    if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {
-        wire.borrow().reset();
-        plane.cut.fetch_add(1, Ordering::AcqRel);
+    async move {
+        let mut requests = Box::pin(run(connection.clone(), wire.clone()));
+        if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {
+            wire.borrow().reset();
+            plane.cut.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 

@@ -78,18 +78,22 @@ const PENDING_RESETS: usize = 20;
 const PROVOKED_RESETS: usize = 128;
 
 /// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
-pub(crate) async fn serve<T: Transport>(
+///
+/// Not an `async fn`: its future would keep room for the stream it is given, beside the place the stream moves to.
+pub(crate) fn serve<T: Transport>(
     plane: &Plane,
     connection: Rc<Connection>,
     io: T,
     arrived: BytesMut,
     generation: &Arc<Generation>,
-) {
-    let streams = Rc::new(Streams::default());
-    let wire = Wire::new(io, arrived, connection.limits.body_timeout);
-    let mut turns = Box::pin(run(connection.clone(), Rc::new(RefCell::new(wire)), streams.clone()));
-    if !lifetime::drive(turns.as_mut(), &connection, generation, &*streams).await {
-        plane.cut.fetch_add(streams.open(), Ordering::AcqRel);
+) -> impl Future<Output = ()> {
+    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits.body_timeout)));
+    async move {
+        let streams = Rc::new(Streams::default());
+        let mut turns = Box::pin(run(connection.clone(), wire, streams.clone()));
+        if !lifetime::drive(turns.as_mut(), &connection, generation, &*streams).await {
+            plane.cut.fetch_add(streams.open(), Ordering::AcqRel);
+        }
     }
 }
 
