@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use wasmtime::component::Component;
 use witgate_config::model::LogLevel;
@@ -64,26 +65,27 @@ impl Cache {
     /// The code in an entry, if the entry was written by us for this place.
     fn sound<'e>(&self, engine: &wasmtime::Engine, digest: &[u8; 32], entry: &'e [u8]) -> Option<&'e [u8]> {
         let (tag, code) = entry.split_at_checked(TAG)?;
-        hmac::verify(&self.key, &self.authenticated(engine, digest, code), tag).is_ok().then_some(code)
+        let computed = self.authenticate(engine, digest, code);
+        verify_slices_are_equal(tag, computed.as_ref()).is_ok().then_some(code)
     }
 
     /// Keeps the code of a component. What cannot be written is compiled again next time.
     pub(crate) fn store(&self, engine: &wasmtime::Engine, digest: &[u8; 32], component: &Component) {
         let Ok(code) = component.serialize() else { return };
-        let tag = hmac::sign(&self.key, &self.authenticated(engine, digest, &code));
+        let tag = self.authenticate(engine, digest, &code);
         let mut entry = tag.as_ref().to_vec();
         entry.extend_from_slice(&code);
         let _unkept = folder::write(&self.path(engine, digest), &entry);
         folder::trim(&self.folder, ENTRIES);
     }
 
-    /// What an entry's code of authentication covers: where it belongs, and all of it.
-    fn authenticated(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) -> Vec<u8> {
-        let mut covered = Vec::with_capacity(digest.len() + size_of::<u64>() + code.len());
-        covered.extend_from_slice(digest);
-        covered.extend_from_slice(&compatibility(engine).to_le_bytes());
-        covered.extend_from_slice(code);
-        covered
+    /// The code of authentication of an entry: over where it belongs, and all of it.
+    fn authenticate(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) -> hmac::Tag {
+        let mut covered = hmac::Context::with_key(&self.key);
+        covered.update(digest);
+        covered.update(&compatibility(engine).to_le_bytes());
+        covered.update(code);
+        covered.sign()
     }
 
     fn path(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> PathBuf {

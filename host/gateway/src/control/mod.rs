@@ -26,6 +26,7 @@ use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
 use crate::admin::doors::Doors;
+use crate::allocator;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::process::{self, Notice};
 use crate::watch::{FileWatch, Fingerprint};
@@ -173,6 +174,8 @@ impl Control {
 
     /// Takes requests until one of them is to drain.
     fn serve(mut self) -> Outcome {
+        // What is in service takes less than it took to build.
+        allocator::give_back();
         loop {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             match self.requests.recv_timeout(SWEEP) {
@@ -194,13 +197,12 @@ impl Control {
                     let _ = reply.send(adjust(&snapshot, &upstream, &address, &change));
                 }
                 Ok(Request::Drain { reason }) => return self.drain(&reason),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1)
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => {
                     return self.drain("nobody is left to ask for anything");
                 }
             }
+            allocator::give_back();
         }
     }
 

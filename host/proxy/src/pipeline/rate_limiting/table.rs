@@ -18,8 +18,10 @@ use crate::turn;
 
 use super::counter::{Counter, Draw, Standing, Standings, Unavailable};
 
-/// Sets of the table unless a test wants it small: 131,072 cells, 4.5 MiB, taken when the first draw is counted.
+/// Sets of the table unless a test wants it small: 131,072 cells.
 const SETS: usize = 1 << 14;
+/// Sets whose memory is taken when the first draw of one of them is counted: 4 KiB of the 4.5 MiB of all.
+const CHUNK: usize = 16;
 /// Cells of a set.
 const WAYS: usize = 8;
 /// Cells that newcomers without room share, by policy.
@@ -55,11 +57,12 @@ impl Cell {
 }
 
 type Set = [Cell; WAYS];
+type Chunk = Box<[Mutex<Set>]>;
 
 /// The table.
 pub struct Table {
     began: Instant,
-    sets: OnceLock<Box<[Mutex<Set>]>>,
+    chunks: Box<[OnceLock<Chunk>]>,
     size: usize,
     shared: Mutex<Box<[Cell; SHARED]>>,
 }
@@ -84,20 +87,21 @@ impl Table {
     fn with_sets(size: usize) -> Self {
         Table {
             began: Instant::now(),
-            sets: OnceLock::new(),
+            chunks: (0..size.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             size,
             shared: Mutex::new(Box::new([Cell::default(); SHARED])),
         }
     }
 
-    fn sets(&self) -> &[Mutex<Set>] {
-        self.sets.get_or_init(|| (0..self.size).map(|_| Mutex::default()).collect())
+    fn lock_set(&self, index: usize) -> MutexGuard<'_, Set> {
+        let chunk = &self.chunks[index / CHUNK];
+        let sets = chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
+        lock(&sets[index % CHUNK])
     }
 
     /// Charges one draw, as [`Table::charge_at`] would.
     fn charge_one(&self, draw: &Draw, now: u64) -> Standing {
-        let sets = self.sets();
-        let mut set = lock(&sets[set_of(draw, sets.len())]);
+        let mut set = self.lock_set(set_of(draw, self.size));
         let (full, after) = match way_of(&set, draw, now) {
             Some(way) => set[way].charge(draw, now),
             None => lock(&self.shared)[shared_of(draw)].charge_shared(draw, now),
@@ -160,11 +164,10 @@ struct Held<'a> {
 
 impl<'a> Held<'a> {
     fn lock(table: &'a Table, draws: &[Draw]) -> Self {
-        let all = table.sets();
-        let mut wanted: Vec<usize> = draws.iter().map(|draw| set_of(draw, all.len())).collect();
+        let mut wanted: Vec<usize> = draws.iter().map(|draw| set_of(draw, table.size)).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let sets = wanted.into_iter().map(|set| (set, lock(&all[set]))).collect();
+        let sets = wanted.into_iter().map(|set| (set, table.lock_set(set))).collect();
         Held { sets, shared: None, table }
     }
 
@@ -289,9 +292,20 @@ mod tests {
         assert!(!admits(&table, &[known], SECOND));
         // Each cell gives one, and newcomers without room share one more.
         assert_eq!(flood, 4 * WAYS - 1 + 1);
-        assert_eq!(table.sets().iter().map(|set| lock(set).len()).sum::<usize>(), 4 * WAYS);
         // Once everything is full again there is room for everybody.
         assert!(admits(&table, &[draw(20_000, 1, 1)], 2 * 3600 * SECOND));
+    }
+
+    #[test]
+    fn memory_is_taken_where_something_is_counted() {
+        let table = Table::default();
+        let taken = || table.chunks.iter().filter(|chunk| chunk.get().is_some()).count();
+        assert_eq!(taken(), 0);
+        assert!(admits(&table, &[draw(7, 1, 9)], SECOND));
+        assert!(admits(&table, &[draw(7, 1, 9), draw(8, 1, 9)], SECOND), "one chunk");
+        assert_eq!(taken(), 1);
+        assert!(admits(&table, &[draw(7 + SETS as u128 / 2, 1, 9)], SECOND));
+        assert_eq!(taken(), 2);
     }
 
     #[test]
@@ -308,7 +322,7 @@ mod tests {
         for bucket in 0..1000 {
             assert!(admits(&table, &[draw(bucket, 0, 1)], SECOND));
         }
-        assert!(table.sets().iter().all(|set| lock(set).iter().all(|cell| cell.full == 0)));
+        assert!((0..table.size).all(|set| table.lock_set(set).iter().all(|cell| cell.full == 0)));
     }
 
     proptest! {
