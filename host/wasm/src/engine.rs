@@ -1,4 +1,25 @@
 //! The engine: how components are compiled and where their memory comes from.
+//!
+//! # Where the memory is
+//!
+//! A gateway with one core and four bindings (jwt, rate-limit, canary, headers), restarted and after a second of load, has
+//! 23 MB, without plugins 10 MB (proportional set size; trained and arranged build). Of the difference:
+//!
+//! | part | MB |
+//! |---|---|
+//! | compiled code, 3.0, and its tables, 1.2: copied out of the cache, so that who may write to its folder cannot change it later | 4.2 |
+//! | pages of this program that only plugins need: wasmtime, the compiler's tables | 2.4 |
+//! | the heap: the engine, what it knows of four components, their instances, remembered answers | 5.9 |
+//! | the guests' memory | 0.2 |
+//!
+//! It was 34 MB: 4.6 were what loading had used and nobody gave back, 4.4 the table of rate limits, taken whole with the
+//! first draw. What is left is mostly wasmtime's.
+//!
+//! A binding more of a plugin in Rust takes 114 KB for each core. By the page faults of 32 bindings of headers: 44 KB the guest
+//! itself writes (its stack, its statics, its heap and settings), 26 KB are the instance in the host (wasmtime's, a page for
+//! its table, a page and a half for its context), 16 KB answers that are remembered and the growing request; the rest was not
+//! found. 64 KB would take guests that share what they only read after their start, e.g. a copy-on-write image made after
+//! `configure` and not before it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
 //! The accept loop of one door on one core. It only accepts: handshakes and requests are the connection's own task.
+//!
+//! Where each request opens a connection, 78 % of the samples of a core are in the kernel (perf, eight clients, AMD), 18 % in
+//! the program and 4 % in the C library: a connection costs three times a request, and no proxy has much to spare there. nginx
+//! takes as long within what can be measured, HAProxy 1.7 times.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,13 @@
 //! One client connection, from its first byte to its last, and what its requests share.
+//!
+//! # What an idle connection holds
+//!
+//! 3.2 KB, in the memory of the process for each of 2,000 that had one answer; 8.8 KB before its task was looked at, which
+//! had room in every connection for a TLS handshake, for HTTP/2, and for a stream wherever one is passed on (5.1 KB by the
+//! compiler's own account, now 1.0). HAProxy holds 0.8 KB, nginx 0.2 besides the memory for all its connections, which it takes
+//! at its start. Of ours the task is 1.0 KB, the loop over requests 0.75, the wire 0.6, [`Connection`] 0.4; the rest is the
+//! runtime's: a socket's registration, and timers. What would halve it: a loop that ends with each request and begins anew
+//! with the next, and one timer for all idle connections of a core.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -225,5 +234,28 @@ async fn serve_cleartext(
         Ok(Ok(Spoken::Http1)) => http1::serve(&core.plane, connection, stream, arrived, generation).await,
         // Nothing came, or not even the begin of a preface.
         Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function makes.
+    fn size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_has_no_room_for_what_it_does_not_do() {
+        let cleartext = |core: &'static Core, connection, stream, generation: &'static Arc<Generation>| {
+            serve_cleartext(core, connection, stream, generation)
+        };
+        assert!(size(cleartext) <= 1024, "{} bytes", size(cleartext));
+        let tls =
+            |core: &'static Core, connection, stream, door: (&'static Tls, &'static Arc<Generation>)| {
+                serve_tls(core, connection, stream, door.0, door.1)
+            };
+        assert!(size(tls) <= 2560, "{} bytes", size(tls));
     }
 }

@@ -72,8 +72,11 @@ struct Field {
     value: Range<usize>,
 }
 
-/// Fields of which the places are kept without asking the allocator again.
+/// Fields that there is room for at once.
 const USUAL_FIELDS: usize = 16;
+
+/// Fields that the room is kept for.
+const SPARE_FIELDS: usize = 128;
 
 thread_local! {
     /// Room for the places of the fields of one head, which go from one head to the next.
@@ -275,7 +278,7 @@ impl HeadReader {
         *request.version_mut() = if self.version_10 { Version::HTTP_10 } else { Version::HTTP_11 };
         *request.headers_mut() = headers;
         let mut fields = std::mem::take(self).fields;
-        if fields.capacity() <= USUAL_FIELDS {
+        if fields.capacity() <= SPARE_FIELDS {
             fields.clear();
             SPARE.set(fields);
         }

@@ -26,6 +26,15 @@
 //! What is left besides the walk (half of it): headers in HPACK, and one poll of all frames for every stream accepted,
 //! which the crate gives no way around. Streams that answer at once also give back their upstream connections at once: with
 //! 128 streams and 64 `idle_connections`, its default then, up to a third of all requests had one opened anew. It is 256 now.
+//!
+//! # Where a gRPC call goes
+//!
+//! HTTP/2 on both sides, 128 bytes each way: 26 us of CPU where HAProxy takes 19 and nginx 82 (AMD). Of the samples of a core
+//! under that load (perf, five seconds) 69 % are in the program, 19 % in the kernel and 11 % in the C library, which copies.
+//! By function: the walk of the request through this gateway 20 %, HPACK's encoder 7 %, reading frames and heads 6 %, the
+//! allocator 4 %, and a long tail. So it is not the kernel, as with HTTP/1.1, but twice the frames of `h2`: once here, and once
+//! towards the endpoint, where hyper's client stands around them with a task and a channel for each request. What it would
+//! take: `h2` alone towards endpoints too. On this side that was what took the instructions to 0.44.
 
 pub mod body;
 mod keep_alive;
