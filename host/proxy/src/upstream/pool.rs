@@ -9,9 +9,10 @@
 //! connections, long after each endpoint had one: the cap on them was 1,024 for any number of endpoints, so nearly every
 //! request waited until one was closed for it; and for one that waited, one was closed to *each* endpoint. Now so many are
 //! closed as wait, and a configuration that names no cap has room for four connections to each endpoint: 2.0 times one (five
-//! rounds of a second with seconds between them), 1.2 where one round follows another. Nothing is opened any more (65 connections for 20,000
-//! requests, as the kernel counts, 64 of them the clients'); the rest is what no cache holds of ten thousand connections, most of it the
-//! kernel's sockets, and one more turn for a connection that was idle for half a second, so that it is not met closed.
+//! rounds of a second with seconds between them), 1.2 where one round follows another. Nothing is opened any more: the kernel
+//! counts 65 connections for 20,000 requests, and 64 of them are the clients'. The rest is what no cache holds of ten thousand
+//! connections, most of it the kernel's sockets, and one more turn for a connection that was idle for half a second, so that
+//! it is not met closed.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

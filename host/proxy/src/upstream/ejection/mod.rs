@@ -111,7 +111,8 @@ impl Ejection {
         self.streaks.end();
     }
 
-    /// A request failed. One of many that failed with their connection lengthens no streak. Returns why the endpoint should be ejected, if that was one too many.
+    /// A request failed. Returns why the endpoint should be ejected, if that was one too many. Of many that failed with
+    /// their connection, one lengthens the streaks.
     fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
         per_core::add(&self.tally.mine().failed, 1);
         if matches!(shown, Shown::Fault(failing) if failing.is_shared()) {
