@@ -50,7 +50,7 @@ impl RouteName {
             (Some(named), Some(upstream)) => {
                 let first = || (upstream.clone(), look_up(&named.name, upstream));
                 let (known, series) = named.asked.get_or_init(first);
-                if Arc::ptr_eq(known, upstream) || known == upstream {
+                if known == upstream {
                     work(series);
                 } else {
                     work(&look_up(&named.name, upstream));
@@ -64,9 +64,8 @@ impl RouteName {
 
 impl From<&str> for RouteName {
     fn from(name: &str) -> Self {
-        let named =
-            |name: &str| Named { name: name.into(), unasked: OnceLock::new(), asked: OnceLock::new() };
-        RouteName((!name.is_empty()).then(|| Arc::new(named(name))))
+        let named = || Named { name: name.into(), unasked: OnceLock::new(), asked: OnceLock::new() };
+        RouteName((!name.is_empty()).then(|| Arc::new(named())))
     }
 }
 

@@ -202,7 +202,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.status.get().is_none() && self.due.get().is_some_and(|due| Instant::now() >= due) {
-            self.failed(Failing::of(&Fault::new(FaultKind::RequestTimeout)));
+            self.failed(Failing::Fault { kind: FaultKind::RequestTimeout, shared: false });
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);

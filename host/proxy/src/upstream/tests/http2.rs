@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
 
 use super::origin::{Origin, Visitor};
@@ -156,24 +157,28 @@ enum End {
     Resets,
 }
 
-/// Takes `CROWD` requests on each connection, answers them with a head and half a body if `halfway`, and ends so.
-fn ending(end: End, halfway: bool) -> Origin {
+/// Takes `CROWD` requests on each connection and ends so. With `heads` it first answers them with a head and half a body, and
+/// waits for a permit for each head that has arrived.
+fn ending(end: End, heads: Option<Arc<Semaphore>>) -> Origin {
     Origin::start(async move |visitor: Visitor| {
         let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
         loop {
             let mut under_way = Vec::new();
             while under_way.len() < CROWD {
                 let Some(Ok((_, mut respond))) = connection.accept().await else { return };
-                let body = halfway.then(|| {
+                let body = heads.is_some().then(|| {
                     let mut body = respond.send_response(Response::new(()), false).unwrap();
                     body.send_data("half".into(), false).unwrap();
                     body
                 });
                 under_way.push((respond, body));
             }
-            if halfway {
-                // What is under way is written before the end.
-                let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
+            if let Some(heads) = &heads {
+                tokio::select! {
+                    // It writes what is under way, too.
+                    _ = connection.accept() => return,
+                    arrived = heads.acquire_many(CROWD as u32) => arrived.unwrap().forget(),
+                }
             }
             match end {
                 End::Closed => return,
@@ -192,16 +197,19 @@ fn ending(end: End, halfway: bool) -> Origin {
 const CROWD: usize = 8;
 
 /// So many requests at once, none of which may be repeated: each gets no answer, or half a one.
-async fn fail_together(snapshot: &Arc<Snapshot>, halfway: bool) {
+async fn fail_together(snapshot: &Arc<Snapshot>, heads: Option<&Semaphore>) {
     let all = (0..CROWD).map(async |_| {
         let response = send(snapshot, Method::POST, Body::Full("x".into())).await;
         let fault = match response {
-            Ok(response) if halfway => {
+            Ok(response) => {
+                heads.expect("no head was sent").add_permits(1);
                 let broken = testing::bytes(response.into_body()).await.unwrap_err();
                 *broken.downcast::<Fault>().unwrap()
             }
-            Ok(response) => panic!("answered {}", response.status()),
-            Err(fault) => fault,
+            Err(fault) => {
+                assert!(heads.is_none(), "no head came: {fault}");
+                fault
+            }
         };
         assert_eq!(fault.kind, FaultKind::UpstreamReset, "{fault}");
     });
@@ -228,14 +236,15 @@ fn requests_that_end_with_their_connection_are_one_failure() {
         [(End::Closed, false), (End::GoAway, false), (End::Closed, true), (End::GoAway, true)]
     {
         run(async {
-            let (origin, other) = (ending(end, halfway), echo());
+            let heads = halfway.then(|| Arc::new(Semaphore::new(0)));
+            let (origin, other) = (ending(end, heads.clone()), echo());
             let snapshot = snapshot(strict(&origin, &other));
             for connection in 1..=3 {
                 let before = status(&snapshot).remove(0);
                 assert_eq!(before.breaker, Some(BreakerState::Closed), "{end:?}, {connection}");
                 assert_eq!(before.endpoints[0].breaker, BreakerState::Closed, "{end:?}, {connection}");
                 assert_eq!(before.endpoints[0].ejected_for, None, "{end:?}, {connection}");
-                fail_together(&snapshot, halfway).await;
+                fail_together(&snapshot, heads.as_deref()).await;
                 assert_eq!(origin.connections(), connection);
             }
             let after = status(&snapshot).remove(0);
@@ -250,9 +259,9 @@ fn requests_that_end_with_their_connection_are_one_failure() {
 #[test]
 fn streams_that_are_reset_one_by_one_are_as_many_failures() {
     run(async {
-        let (origin, other) = (ending(End::Resets, false), echo());
+        let (origin, other) = (ending(End::Resets, None), echo());
         let snapshot = snapshot(strict(&origin, &other));
-        fail_together(&snapshot, false).await;
+        fail_together(&snapshot, None).await;
         let after = status(&snapshot).remove(0);
         assert_eq!(after.breaker, Some(BreakerState::Open));
         assert_eq!(after.endpoints[0].breaker, BreakerState::Open);
