@@ -315,7 +315,8 @@ fn only_the_gateway_says_where_a_request_ends_and_what_the_connection_does() {
 
 #[test]
 fn nothing_that_is_only_text_can_end_a_line() {
-    let trace = TraceContext { state: Some("a=1\r\nx-hidden: 1".into()), ..TraceContext::start(0.0) };
+    let mut trace = TraceContext::start(0.0);
+    trace.state = Some("a=1\r\nx-hidden: 1".into());
     let passport = |request_id| Passport { request_id, received: Version::HTTP_2 };
     let head = written(Framing::Nothing, None, Some(passport("a\r\nx-hidden: 1")), Some(&trace));
     assert!(!head.contains("hidden") && !head.contains("theirs"), "{head}");
