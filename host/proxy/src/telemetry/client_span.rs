@@ -5,7 +5,7 @@
 //! the attempt is over: a copy or a hedge may outlive the request that it belongs to.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode};
 
@@ -13,9 +13,10 @@ use crate::fault::FaultKind;
 use crate::telemetry::export::Exporter;
 use crate::telemetry::trace::{SpanId, TraceContext, span_id};
 
-/// A client span under way. Dropping it without a word means that nobody waits for the response any more.
+/// A client span under way, or nothing, where there is no trace. Dropping it without a word means that nobody waits for the
+/// response any more.
 pub(crate) struct ClientSpan {
-    id: SpanId,
+    id: Option<SpanId>,
     /// There if the trace is sampled.
     notes: Option<Box<ClientNotes>>,
 }
@@ -34,7 +35,8 @@ pub(super) struct ClientNotes {
     /// When the request was begun to be sent; none: it was not.
     begun: Option<Instant>,
     pub(super) outcome: Outcome,
-    pub(super) time: std::time::Duration,
+    /// From the begin of sending to the head of the response, or the end of the attempt.
+    pub(super) time: Duration,
     /// When it ended.
     pub(super) ended: SystemTime,
 }
@@ -51,14 +53,15 @@ pub(super) enum Outcome {
 }
 
 impl ClientSpan {
-    /// A span for a request that is about to be sent to an endpoint of an upstream.
+    /// A span of a trace, for a request that is about to be sent to an endpoint of an upstream.
     pub(crate) fn new(
-        trace: &TraceContext,
+        trace: Option<&TraceContext>,
         method: &Method,
         upstream: &Arc<str>,
         endpoint: &Arc<str>,
         resends: u32,
     ) -> Self {
+        let Some(trace) = trace else { return ClientSpan { id: None, notes: None } };
         let id = span_id();
         let notes = trace.exporter().map(|exporter| {
             Box::new(ClientNotes {
@@ -71,15 +74,15 @@ impl ClientSpan {
                 resends,
                 begun: None,
                 outcome: Outcome::Abandoned,
-                time: std::time::Duration::ZERO,
+                time: Duration::ZERO,
                 ended: SystemTime::UNIX_EPOCH,
             })
         });
-        ClientSpan { id, notes }
+        ClientSpan { id: Some(id), notes }
     }
 
     /// What the endpoint is told as its parent.
-    pub(crate) fn id(&self) -> SpanId {
+    pub(crate) fn id(&self) -> Option<SpanId> {
         self.id
     }
 

@@ -90,14 +90,11 @@ pub(super) async fn send(
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let mut span = order.trace.map(|trace| {
-            ClientSpan::new(trace, order.method, &upstream.name, &endpoint.name, notes.attempts)
-        });
-        let begun = Begun::new(&mut lease, attempt, order, span.as_ref().map(ClientSpan::id), upload)?;
+        let mut span =
+            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts);
+        let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
         let since = attempt.begin(waited);
-        if let Some(span) = &mut span {
-            span.begin(since);
-        }
+        span.begin(since);
         if progress.is_none() {
             // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
             attempt.owe_answer_by(deadline);
@@ -118,16 +115,12 @@ pub(super) async fn send(
             Ok(()) => {
                 let arrived = turn::now();
                 notes.time = Some(arrived - since);
-                if let Some(span) = span {
-                    span.answered(answer.status());
-                }
+                span.answered(answer.status());
                 return Ok(Answered { lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
-        if let Some(span) = span {
-            lost.tell(span);
-        }
+        lost.tell(span);
         let may_repeat = stale <= STALE;
         body = match lost {
             Lost::Unsent(body, fault) => {

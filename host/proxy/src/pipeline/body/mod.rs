@@ -5,8 +5,11 @@
 //! before it made. No instance is held while the next piece is waited for: every piece is a call of its own.
 //!
 //! A body that a binding declared is always shown to it, also one that is empty, whatever the method: a request or response
-//! without content makes one call, which has no bytes and is the last. Responses to HEAD, and those with status 204, 205 or
-//! 304, have no body (RFC 9110 section 6.4.1) and make no calls. A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
+//! without content makes one call, which has no bytes and is the last. So does a request that asks to switch protocols: the
+//! upstream may ignore its `Upgrade` and serve it, so that it must not get past a validator of bodies. Responses to HEAD, and
+//! those with status 204, 205 or 304, have no body (RFC 9110 section 6.4.1) and make no calls.
+//!
+//! A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
 //! response's body, an upstream that answers 206 all the same is a failure of the call.
 
 mod buffered;

@@ -99,6 +99,16 @@ fn a_validator_of_bodies_sees_requests_without_one() {
     forwarded(&mut fixture.exchange(Method::POST, "/", &[]), Body::Empty);
 }
 
+/// The upstream may ignore the wish; then the request is like any other.
+#[test]
+fn a_wish_to_switch_protocols_does_not_pass_a_validator_of_bodies() {
+    let refusing = Fake::new("validate").body(Buffered, Unseen, |_| Err(CallFailure::Trap));
+    let fixture = Fixture::new([refusing]);
+    let mut exchange = fixture.get("/", &[]);
+    exchange.upgrade = Some(HeaderValue::from_static("websocket"));
+    assert_eq!(refused(&mut exchange, Body::Empty).kind, FaultKind::PluginFailed);
+}
+
 #[test]
 fn what_is_written_where_there_was_no_body_has_a_length() {
     for access in [Buffered, BodyAccess::Streamed] {
