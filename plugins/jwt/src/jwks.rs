@@ -119,7 +119,8 @@ impl Jwks {
         if is_due && age(cache.attempted) >= self.settings.min_interval.duration() {
             cache.attempted = Some(now);
             match self.load(now, &sufficient) {
-                Ok((keys, fetched)) if cache.fetched.is_none_or(|own| own <= fetched) => {
+                // The store tells whole seconds.
+                Ok((keys, fetched)) if cache.fetched.is_none_or(|own| own.as_secs() <= fetched.as_secs()) => {
                     cache.keys = Rc::new(keys);
                     cache.fetched = Some(fetched);
                 }
