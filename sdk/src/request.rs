@@ -193,7 +193,8 @@ impl<'a> Request<'a> {
         ask!(self, request_id())
     }
 
-    /// The W3C `traceparent` under which this call runs.
+    /// The W3C `traceparent` under which this call runs: with the gateway's own span, if it exports spans; otherwise as the
+    /// client sent it, and empty if it sent none or several.
     pub fn trace_parent(&self) -> String {
         ask!(self, trace_parent())
     }

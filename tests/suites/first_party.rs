@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
 
@@ -62,6 +63,54 @@ fn in_an_hour() -> u64 {
     now.as_secs() + 3600
 }
 
+/// An identity server whose answers never come while `stuck` says so.
+async fn sluggish(document: String, stuck: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> Origin {
+    Origin::serving(move |_| {
+        let (document, stuck) = (document.clone(), stuck.load(Ordering::SeqCst));
+        asked.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if stuck {
+                std::future::pending::<()>().await;
+            }
+            Response::new(Full::from(document).boxed_unsync())
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn jwt_serves_with_the_keys_it_holds_while_the_identity_server_is_slow() {
+    let issuer = Issuer::new("one");
+    let (stuck, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let idp = sluggish(issuer.jwks(), Arc::clone(&stuck), Arc::clone(&asked)).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [\"keys\"] }\nbudget.wall = \"300ms\"\n\
+         [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
+         jwks = { upstream = \"idp\", path = \"/keys\", store = \"keys\", refresh = \"100ms\", min_interval = \"100ms\" }";
+    let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let mut client = gateway.client().await;
+    let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", issuer.token(&claims));
+
+    for _ in 0..8 {
+        let reply = client.get("/", &[("authorization", &token)]).await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "5"), "there is no key yet");
+        assert!(!reply.text().contains("plugin-failed"), "the plugin has answered: {}", reply.text());
+    }
+    stuck.store(false, Ordering::SeqCst);
+    eventually("keys", async || client.get("/", &[("authorization", &token)]).await.status == 200).await;
+
+    stuck.store(true, Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    for _ in 0..12 {
+        assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200);
+    }
+    assert!(asked.load(Ordering::SeqCst) > before, "newer keys were asked for");
+    let failures = gateway.metric("witgate_plugin_failures_total", &["binding=\"jwt\""]).await;
+    assert_eq!(failures, 0.0, "a wait is nobody's misbehaviour");
+}
+
 #[tokio::test]
 async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
     let (one, two) = (Issuer::new("one"), Issuer::new("two"));
@@ -82,11 +131,14 @@ async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
 
     let claims = format!(r#"{{"iss":"me","sub":"ada","role":"reader","exp":{}}}"#, in_an_hour());
     let token = format!("Bearer {}", one.token(&claims));
-    let reply = client.get("/", &[("authorization", &token), ("x-user", "root"), ("x-role", "admin")]).await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers =
+        [("authorization", &*token), ("x-user", "root"), ("x-role", "admin"), ("traceparent", parent)];
+    let reply = client.get("/", &headers).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!((origin.last().header("x-user"), origin.last().header("x-role")), ("ada", "reader"));
     assert_eq!(idp.last().uri, "/keys", "the keys came through the upstream");
-    assert!(idp.last().header("traceparent").starts_with("00-"), "in the trace of the request");
+    assert_eq!(idp.last().header("traceparent"), parent, "in the trace of the request");
 
     *served.lock().expect("a lock") = two.jwks();
     let token = format!("Bearer {}", two.token(&claims));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest};
 
@@ -107,6 +107,44 @@ async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
         }
     }
     assert!(load.end().await > 100, "there was load");
+}
+
+/// Sends a request without a body or a word about one, and reads the status of the answer.
+async fn bodiless(gateway: &Gateway, method: &str) -> String {
+    let mut stream = TcpStream::connect(gateway.address()).await.expect("the listener accepts");
+    let request = format!("{method} /bad HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request fits");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_meets_a_plugin_of_bodies() {
+    let origin = Origin::with(|_| http::Response::default()).await;
+    let gateway = start(&origin, "request_body", "trap", "deny").await;
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] {
+        assert_eq!(bodiless(&gateway, method).await, "503", "{method}");
+    }
+    let mut http2 = Client::http2(gateway.address()).await;
+    assert_eq!(http2.get("/bad", &[]).await.status, 503);
+    assert_eq!(http2.post("/bad", &[], "").await.status, 503);
+    assert!(origin.seen().is_empty(), "nothing passed");
+
+    // What a plugin writes where there was no body has a length.
+    gateway
+        .reconfigure(&Gateway::completed(&config(&origin, "request_body", "forbidden_header", "deny")))
+        .await;
+    assert_eq!(bodiless(&gateway, "POST").await, "200");
+    let seen = origin.last();
+    assert!(!seen.body.is_empty());
+    assert_eq!(seen.header("content-length"), seen.body.len().to_string());
+    assert!(!seen.headers.contains_key("transfer-encoding"));
+
+    // The other direction: an answer without content.
+    gateway.reconfigure(&Gateway::completed(&config(&origin, "response_body", "trap", "deny"))).await;
+    assert_eq!(bodiless(&gateway, "GET").await, "503");
+    assert_eq!(bodiless(&gateway, "HEAD").await, "200", "it has no body");
 }
 
 #[tokio::test]

@@ -70,6 +70,22 @@ fn call_prints_the_decision_and_the_time() {
     assert!(err(&wrong).contains("kees"), "{}", err(&wrong));
 }
 
+/// As in the gateway: what declares a body is shown the empty one too.
+#[test]
+fn call_shows_an_empty_body_to_a_plugin_that_declares_it() {
+    let scratch = Scratch::new();
+    scratch.install(&plugin("json-body"), "json-body");
+    let call = |settings: &str| -> serde_json::Value {
+        let first = ["plugin", "call", "plugins/json-body.wasm", "-o", "json", "--settings", settings];
+        let output = witgate(scratch.path(), &first);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", err(&output)))
+    };
+    let declared = call("{\"request\": {\"remove\": [\"/a\"]}}");
+    assert_eq!(declared[0]["decision"]["request_body"], "unchanged", "{declared}");
+    let undeclared = call("{\"response\": {\"remove\": [\"/a\"]}}");
+    assert!(undeclared[0]["decision"].get("request_body").is_none(), "{undeclared}");
+}
+
 #[test]
 fn validate_points_at_the_wrong_setting_of_a_plugin() {
     let scratch = Scratch::new();

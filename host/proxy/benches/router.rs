@@ -12,7 +12,6 @@ use http::{HeaderMap, Method};
 use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::router::{Found, Router};
 use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::telemetry::trace::TraceContext;
 
 /// So many routes with a condition made of their number.
 fn snapshot(routes: usize, condition: fn(usize) -> String) -> Snapshot {
@@ -48,7 +47,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
         parameters: Vec::new(),
         identity: None,
         request_id: "".into(),
-        trace: TraceContext::start(0.0),
+        trace: None,
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) struct Seen<'a> {
 
 impl Seen<'_> {
     /// A value of at most so many bytes. None if a part is not there, or if what comes out is no header value (RFC 9110
-    /// section 5.5): it has control bytes, or begins or ends with white space.
+    /// section 5.5): it has control bytes, or begins or ends with white space. The `traceparent` of a request without one is
+    /// left out; none if nothing but that was asked for.
     pub(crate) fn value(&self, parts: &[Part], longest: usize) -> Option<HeaderValue> {
         let mut value = Vec::with_capacity(64);
         for part in parts {
@@ -53,7 +54,8 @@ impl Seen<'_> {
                 return None;
             }
         }
-        if field::trimmed(&value).len() < value.len() {
+        let only_left_out = value.is_empty() && parts.contains(&Part::TraceParent);
+        if field::trimmed(&value).len() < value.len() || only_left_out {
             return None;
         }
         HeaderValue::from_bytes(&value).ok()
@@ -79,7 +81,10 @@ impl Seen<'_> {
             }
             Part::RequestHeader(name) => head.headers.get(name)?.as_bytes(),
             Part::RequestId => head.request_id.as_bytes(),
-            Part::TraceParent => &head.trace.traceparent_text(),
+            Part::TraceParent => {
+                value.extend_from_slice(head.traceparent().unwrap_or_default().as_bytes());
+                return Some(());
+            }
             Part::Subject => identity?.subject.as_bytes(),
             Part::Claim(name) => identity?.claim(name)?.as_bytes(),
             Part::Status => self.response.as_ref()?.0.as_str().as_bytes(),

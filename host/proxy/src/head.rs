@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 
 use crate::pipeline::plugin::Identity;
 use crate::telemetry::route_name::RouteName;
-use crate::telemetry::trace::TraceContext;
+use crate::telemetry::trace::{self, TraceContext};
 
 /// The head of an admitted request: what the router, the filters and the plugins see.
 ///
@@ -43,8 +43,9 @@ pub struct RequestHead {
     pub identity: Option<Arc<Identity>>,
     /// The request id.
     pub request_id: Arc<str>,
-    /// The trace this request belongs to.
-    pub trace: TraceContext,
+    /// The trace this request belongs to; none: no spans are exported, and what came about one is among the headers, to be
+    /// passed on untouched.
+    pub trace: Option<TraceContext>,
 }
 
 impl RequestHead {
@@ -61,6 +62,23 @@ impl RequestHead {
     /// The path and query as the client sent them.
     pub fn received_target(&self) -> &PathAndQuery {
         self.received_target.as_ref().unwrap_or(&self.target)
+    }
+
+    /// `traceparent` as plugins see it: with the span of this hop, or, where no spans are exported, as it came. None: it did
+    /// not come, or several did.
+    pub fn traceparent(&self) -> Option<String> {
+        match &self.trace {
+            Some(trace) => Some(String::from_utf8_lossy(&trace.traceparent(&trace.span)).into_owned()),
+            None => trace::received(&self.headers).map(str::to_owned),
+        }
+    }
+
+    /// The id of the trace, as 32 hexadecimal digits: of the one whose spans are exported, or of the one that came.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        match &self.trace {
+            Some(trace) => Some(trace.trace_id_text()),
+            None => trace::received_id(&self.headers),
+        }
     }
 
     /// The authority without port.

@@ -15,6 +15,10 @@ use crate::clock::{Clock, LONGEST_LOOK, TICK};
 /// Ticks until the first look at the clocks. One may be over at once; two are at least one whole tick.
 pub(crate) const FIRST_LOOK: u64 = 2;
 
+/// What a wait leaves of the wall time, so that a plugin that is told of its end can still answer. Of a wall time under 100
+/// milliseconds it leaves half.
+const TIME_TO_ANSWER: Duration = Duration::from_millis(50);
+
 /// The host ended a call. Travels through the guest as an error that no guest can catch.
 #[derive(Debug)]
 pub(crate) struct Killed(pub(crate) CallFailure);
@@ -85,6 +89,14 @@ impl Stopwatch {
     /// A call begins to wait.
     pub(crate) fn pause(&self) {
         self.with(|reading| reading.spent += reading.used());
+    }
+
+    /// How long the call may still wait for the host: its wall time but for a rest in which it can answer.
+    pub(crate) fn left_to_wait(&self) -> Duration {
+        self.with(|reading| {
+            let rest = TIME_TO_ANSWER.min(reading.wall / 2);
+            (reading.wall - rest).saturating_sub(reading.begun.elapsed())
+        })
     }
 
     /// Looks at both clocks: how long until the next look, or why the call ends here.
@@ -262,6 +274,24 @@ mod tests {
         assert_eq!(ended(&stopwatch), None);
         compute(2 * budget);
         assert_eq!(ended(&stopwatch), Some(CallFailure::Cpu), "only at the first look");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
+    fn a_wait_leaves_time_to_answer() {
+        let stopwatch = Stopwatch::new(Arc::new(Clock::start(|| false).unwrap()));
+        let left = |wall: u64| {
+            stopwatch.begin(Instant::now(), Duration::from_secs(1), Duration::from_millis(wall));
+            stopwatch.left_to_wait()
+        };
+        for (wall, most) in [(60_000, 59_950), (1000, 950), (100, 50), (40, 20), (1, 1)] {
+            assert!(left(wall) <= Duration::from_millis(most), "{wall} ms");
+        }
+        assert!(left(60_000) > Duration::from_secs(59));
+        stopwatch.begin(Instant::now(), Duration::from_secs(1), Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(15));
+        assert_eq!(stopwatch.left_to_wait(), Duration::ZERO);
+        assert!(stopwatch.look().is_ok(), "there is time left to answer");
     }
 
     #[test]

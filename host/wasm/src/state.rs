@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use witgate_proxy::head::RequestHead;
 use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
-use witgate_proxy::telemetry::trace::TraceContext;
 
 use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::crypto::LastKey;
@@ -131,9 +130,9 @@ impl HostState {
         self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
     }
 
-    /// The trace of the call under way; none while the plugin is being set up.
-    pub(crate) fn trace(&self) -> Option<&TraceContext> {
-        self.request.as_ref().map(|request| &request.trace)
+    /// The head of the request of the call under way, free of charge; none while the plugin is being set up.
+    pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
+        self.request.as_ref()
     }
 
     /// The response of the call, charged as a host call.

@@ -1,5 +1,8 @@
 //! Keys that are fetched: cached, shared through the store if there is one, and fetched again when a token names a key
 //! that is not there yet.
+//!
+//! A fetch fails if it is slow, is refused, or brings no key set or an empty one; then the keys that are held serve on, for
+//! `stale_for`. What a good set does not list any more is not accepted any more.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -36,12 +39,12 @@ pub(crate) struct Settings {
     /// How long to wait at least between two fetches, however many tokens name unknown keys.
     #[serde(default = "default_min_interval")]
     min_interval: Period,
-    /// For how long old keys stay in use while the upstream gives no new ones.
+    /// For how long keys that are older than `refresh` stay in use while every fetch fails: one that is slow or refused, and
+    /// one that brings no key set or an empty one.
     #[serde(default = "default_stale_for")]
     stale_for: Period,
-    /// Time for one fetch.
-    #[serde(default = "default_timeout")]
-    timeout: Period,
+    /// Time for one fetch; absent: what the binding's wall budget leaves of a call, which bounds it in any case.
+    timeout: Option<Period>,
     /// A store space in which all instances share the keys; the binding's `store` grant must list it. Without one,
     /// each instance fetches its own.
     store: Option<String>,
@@ -65,10 +68,6 @@ fn default_min_interval() -> Period {
 
 fn default_stale_for() -> Period {
     Period::from_secs(3600)
-}
-
-fn default_timeout() -> Period {
-    Period::from_secs(2)
 }
 
 /// Fetched keys.
@@ -120,13 +119,14 @@ impl Jwks {
         if is_due && age(cache.attempted) >= self.settings.min_interval.duration() {
             cache.attempted = Some(now);
             match self.load(now, &sufficient) {
-                Ok((keys, fetched)) => {
+                // The store tells whole seconds.
+                Ok((keys, fetched)) if cache.fetched.is_none_or(|own| own.as_secs() <= fetched.as_secs()) => {
                     cache.keys = Rc::new(keys);
                     cache.fetched = Some(fetched);
                 }
-                Err(why) => {
-                    log::warn(format_args!("no keys from upstream {}: {why}", self.settings.upstream))
-                }
+                // A fetch failed, and what the store has is older than what is at hand.
+                Ok(_) => {}
+                Err(why) => self.warn(&why),
             }
         }
         if age(cache.fetched) < self.settings.refresh.duration() + self.settings.stale_for.duration() {
@@ -136,26 +136,43 @@ impl Jwks {
         }
     }
 
-    /// From the store, if another instance was there first, else from the upstream.
+    /// From the store, if another instance was there first, else from the upstream. If the upstream has none, the keys of
+    /// the store serve on.
     fn load(
         &self,
         now: Duration,
         sufficient: &impl Fn(&KeySet) -> bool,
     ) -> Result<(KeySet, Duration), String> {
         let shared = self.settings.store.as_deref().map(store::space);
-        if let Some((keys, fetched)) = shared.and_then(|space| self.shared(space)) {
-            let is_fresh = now.saturating_sub(fetched) < self.settings.refresh.duration();
-            let attempt = || {
-                let ttl = Some(self.settings.min_interval.duration());
-                shared.is_some_and(|space| space.compare_and_swap(ATTEMPT, None, Some(b"1"), ttl) == Ok(true))
-            };
-            // Of all instances, one in each interval goes on to fetch.
-            if (is_fresh && sufficient(&keys)) || !attempt() {
-                return Ok((keys, fetched));
+        let interval = Some(self.settings.min_interval.duration());
+        let held = match shared.map(|space| (space, self.shared(space))) {
+            Some((space, Some((keys, fetched)))) => {
+                let is_fresh = now.saturating_sub(fetched) < self.settings.refresh.duration();
+                let attempt = || space.compare_and_swap(ATTEMPT, None, Some(b"1"), interval) == Ok(true);
+                // Of all instances, one in each interval goes on to fetch.
+                if (is_fresh && sufficient(&keys)) || !attempt() {
+                    return Ok((keys, fetched));
+                }
+                Some((keys, fetched))
             }
-        }
-        let document = self.fetch()?;
-        let keys = self.read(&document)?;
+            Some((space, None)) if matches!(space.get(ATTEMPT), Ok(Some(_))) => {
+                return Err("another instance has just tried in vain".to_owned());
+            }
+            _ => None,
+        };
+        let fetched = self.fetch().and_then(|document| Ok((self.read(&document)?, document)));
+        let (keys, document) = match (fetched, held) {
+            (Ok(fetched), _) => fetched,
+            (Err(why), Some(held)) => {
+                self.warn(&why);
+                return Ok(held);
+            }
+            (Err(why), None) => {
+                // Others need not find out for themselves at once. If the store fails, they do.
+                let _ = shared.map(|space| space.set(ATTEMPT, b"1", interval));
+                return Err(why);
+            }
+        };
         if let Some(space) = shared {
             let mut entry = now.as_secs().to_be_bytes().to_vec();
             entry.extend_from_slice(&document);
@@ -174,12 +191,17 @@ impl Jwks {
         Some((self.read(document).ok()?, Duration::from_secs(u64::from_be_bytes(*seconds))))
     }
 
+    fn warn(&self, why: &str) {
+        log::warn(format_args!("no keys from upstream {}: {why}", self.settings.upstream));
+    }
+
     fn fetch(&self) -> Result<Vec<u8>, String> {
-        let response = fetch::get(&*self.settings.upstream, &*self.settings.path)
-            .with_header("accept", "application/jwk-set+json, application/json")
-            .with_timeout(self.settings.timeout.duration())
-            .send()
-            .map_err(|error| error.to_string())?;
+        let mut request = fetch::get(&*self.settings.upstream, &*self.settings.path)
+            .with_header("accept", "application/jwk-set+json, application/json");
+        if let Some(timeout) = self.settings.timeout {
+            request = request.with_timeout(timeout.duration());
+        }
+        let response = request.send().map_err(|error| error.to_string())?;
         match response.status {
             200 => Ok(response.body),
             status => Err(format!("it answered {status}")),
@@ -187,9 +209,14 @@ impl Jwks {
     }
 
     /// Reads a key set. A key that cannot be used here is left out; two with one id are refused, because a token
-    /// could not say which it means.
+    /// could not say which it means. A set without a key is more likely a mistake of the issuer's than the end of all its
+    /// tokens, and is refused too.
     fn read(&self, document: &[u8]) -> Result<KeySet, String> {
         let document: Document = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        // RFC 7517 section 4.1: what every key says of itself.
+        if !document.keys.iter().any(|key| key["kty"].is_string()) {
+            return Err("the key set is empty".to_owned());
+        }
         let mut set = KeySet::default();
         for value in document.keys.into_iter().take(MOST_KEYS) {
             // A secret that anybody can fetch is none.

@@ -25,7 +25,8 @@ pub trait Transformation: Plugin {
         RequestChanges::none().into()
     }
 
-    /// Called with the body of a request: once with all of it (buffered), or for each chunk (streamed).
+    /// Called with the body of a request: once with all of it (buffered), or for each chunk (streamed). A request without a
+    /// body, whatever its method, makes one call, whose chunk is empty and the last.
     fn on_request_body(&self, _chunk: Chunk, _request: &Request) -> BodyResult {
         BodyResult::unchanged()
     }
@@ -35,7 +36,8 @@ pub trait Transformation: Plugin {
         ResponseChanges::none().into()
     }
 
-    /// Called with the body of a response, as `on_request_body`. Not called for HEAD, 204 and 304.
+    /// Called with the body of a response, as `on_request_body`, also if it is empty. Not called for HEAD, 204 and 304,
+    /// which have none.
     fn on_response_body(&self, _chunk: Chunk, _response: &ResponseView, _request: &Request) -> BodyResult {
         BodyResult::unchanged()
     }

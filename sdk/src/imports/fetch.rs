@@ -51,7 +51,8 @@ impl OutboundRequest {
         self
     }
 
-    /// Time for the whole exchange. The binding's wall budget bounds it in any case.
+    /// Time for the whole exchange. In any case it ends with [`Error::Timeout`] 50 milliseconds before the binding's wall
+    /// budget does (halfway, if that is under 100), so that the plugin can still answer.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(milliseconds(timeout));

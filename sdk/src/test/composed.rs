@@ -9,7 +9,7 @@ const LONGEST: usize = 8 << 10;
 
 /// The value that the gateway puts together for a request, or for a response to it. None if a part is not there, or if
 /// what comes out is no header value (RFC 9110 section 5.5) or longer than 8 KiB: the header is then removed, or not
-/// appended.
+/// appended. The `traceparent` of a request that has none is left out; a value of nothing else is not there.
 ///
 /// ```
 /// use witgate_sdk::{ValuePart, test};
@@ -18,6 +18,8 @@ const LONGEST: usize = 8 << 10;
 /// let request = test::request().method("PUT").path("/a").build();
 /// assert_eq!(test::composed(&value, &request, None).as_deref(), Some(&b"PUT /a"[..]));
 /// assert_eq!(test::composed(&[ValuePart::Subject], &request, None), None, "nobody is known");
+/// let untraced = test::request().trace_parent("").build();
+/// assert_eq!(test::composed(&[ValuePart::TraceParent], &untraced, None), None);
 /// ```
 pub fn composed(
     value: &[ValuePart],
@@ -25,11 +27,12 @@ pub fn composed(
     response: Option<&ResponseView<'_>>,
 ) -> Option<Vec<u8>> {
     let parts = value.iter().map(|part| written(part, request, response)).collect::<Option<Vec<_>>>()?;
+    let nothing_but_trace = value.contains(&ValuePart::TraceParent) && parts.iter().all(Vec::is_empty);
     let value = parts.concat();
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
     let is_value = !is_blank(value.first()) && !is_blank(value.last()) && !value.iter().any(is_control);
-    (is_value && value.len() <= LONGEST).then_some(value)
+    (is_value && !nothing_but_trace && value.len() <= LONGEST).then_some(value)
 }
 
 fn written(part: &ValuePart, request: &Request<'_>, response: Option<&ResponseView<'_>>) -> Option<Vec<u8>> {

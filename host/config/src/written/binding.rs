@@ -87,7 +87,8 @@ struct Budget {
     /// CPU time of one call. A plugin that computes for longer is stopped, which takes 15 ms more at most; others on its
     /// core wait no longer than that.
     cpu: Text<Duration>,
-    /// Wall time of one call, waits in `fetch` included.
+    /// Wall time of one call, waits in `fetch` included. A `fetch` that is still under way 50 ms before its end (halfway, if it
+    /// is under 100 ms) ends with a timeout, so that the plugin can still answer.
     wall: Text<Duration>,
     /// Linear memory of an instance.
     memory: Text<Size>,

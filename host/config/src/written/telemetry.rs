@@ -19,7 +19,8 @@ pub(crate) struct Telemetry {
     access_log_queue: usize,
     /// The least level of the gateway's own log, which goes to standard error.
     log_level: LogLevel,
-    /// Sends spans by OTLP over HTTP. Without it none are sent; trace context is propagated all the same.
+    /// Sends spans by OTLP over HTTP. Without it the gateway takes no part in traces: `traceparent`, `tracestate` and `baggage`
+    /// are passed on as they came, and none is added.
     otlp: Option<Otlp>,
 }
 

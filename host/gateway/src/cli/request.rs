@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::telemetry::route_name::RouteName;
-use witgate_proxy::telemetry::trace::{self, TraceContext};
+use witgate_proxy::telemetry::trace;
 
 /// Reads `name: value`.
 pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -43,7 +43,7 @@ pub(super) fn head(
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&map, true),
-        trace: TraceContext::from_headers(&map, 0.0),
+        trace: None,
         headers: map,
     }
 }

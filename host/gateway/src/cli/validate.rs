@@ -25,8 +25,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// Checks the configuration at a path.
 pub(crate) fn validate(path: PathBuf) -> Outcome {
     let built = control::build_once(&Source::Path(path.clone()))?;
-    for reservation in &built.reservations {
-        eprintln!("warning: {reservation}");
+    for warning in built.reservations.iter().chain(&built.snapshot.warnings()) {
+        eprintln!("warning: {warning}");
     }
     let config = &built.snapshot.config;
     say(&format!(

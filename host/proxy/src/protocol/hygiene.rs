@@ -24,7 +24,7 @@ use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::telemetry::route_name::RouteName;
-use crate::telemetry::trace::{self, TraceContext};
+use crate::telemetry::trace;
 use crate::turn;
 
 /// A request that was let in.
@@ -76,7 +76,7 @@ impl Refusal {
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
-            trace: TraceContext::from_headers(&HeaderMap::new(), 0.0),
+            trace: None,
         };
         Refusal { fault, head: Arc::new(head), version }
     }
@@ -151,7 +151,6 @@ fn head(
 ) -> Result<(Arc<RequestHead>, Option<HeaderValue>), Fault> {
     let config = &snapshot.config;
     let gateway = &config.gateway;
-    let sample = config.telemetry.otlp.as_ref().map_or(0.0, |otlp| otlp.sample);
     if request.version() == Version::HTTP_2 {
         check_sizes(connection, request)?;
         check_values(request.headers())?;
@@ -205,7 +204,7 @@ fn head(
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),
-        trace: TraceContext::from_headers(&headers, sample),
+        trace: connection.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),
         headers,
     });
     Ok((head, upgrade))

@@ -1,5 +1,6 @@
 //! One version of everything, built by the control plane and never changed.
 
+mod contradictions;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -72,18 +73,18 @@ impl Snapshot {
         routes::ways(&self.config)
     }
 
-    /// What an operator should know about a configuration that is in order, one sentence each; for the log.
+    /// What an operator should know about a configuration that is in order, one sentence each; for the log and for
+    /// `witgate validate`.
     pub fn warnings(&self) -> Vec<String> {
         let unverified = self
             .config
             .upstreams
             .iter()
             .filter(|(_, upstream)| upstream.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify));
-        unverified
-            .map(|(name, _)| {
-                format!("the certificates of upstream `{name}` are not verified: anybody can pose as it")
-            })
-            .collect()
+        let unverified = unverified.map(|(name, _)| {
+            format!("the certificates of upstream `{name}` are not verified: anybody can pose as it")
+        });
+        unverified.chain(contradictions::find(&self.config)).collect()
     }
 }
 

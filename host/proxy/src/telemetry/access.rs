@@ -65,8 +65,6 @@ pub struct Story {
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
     /// Times the request was sent.
     pub attempts: u32,
-    /// When the last attempt began.
-    pub upstream_begun: Option<Instant>,
     /// From the first byte upstream to the response head.
     pub upstream_time: Option<Duration>,
     /// Why it was sent more than once, in order.
@@ -105,7 +103,6 @@ impl Story {
             upstream: exchange.upstream.clone(),
             endpoint: record.endpoint,
             attempts: record.attempts,
-            upstream_begun: record.upstream_begun,
             upstream_time: record.upstream_time,
             repeats: record.repeats,
             plugins: Vec::new(),
@@ -180,7 +177,9 @@ struct Fields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Cow<'a, str>>,
     request_id: &'a str,
-    trace_id: String,
+    /// The trace the request belongs to, whether or not this gateway exports spans of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     plugins: Vec<CallFields<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -236,7 +235,7 @@ impl<'a> Fields<'a> {
             subject: head.identity.as_ref().map(|identity| identity.subject.as_str()),
             user_agent: head.headers.get(USER_AGENT).map(text),
             request_id: &head.request_id,
-            trace_id: head.trace.trace_id_text(),
+            trace_id: head.trace_id(),
             plugins: story.plugins.iter().map(CallFields::of).collect(),
             headers: by_name(&story.access_log.headers),
         }

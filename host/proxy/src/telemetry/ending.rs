@@ -51,7 +51,7 @@ impl Ending {
         exchange.record.taken = true;
         let telemetry = &exchange.connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
-            || telemetry.wants_spans() && exchange.head.trace.sampled;
+            || exchange.head.trace.as_ref().is_some_and(|trace| trace.sampled);
         Ending {
             connection: Rc::clone(&exchange.connection),
             head: Arc::clone(&exchange.head),

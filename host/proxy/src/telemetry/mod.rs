@@ -6,6 +6,7 @@
 //! there. A full queue drops, and counts what it drops.
 
 pub mod access;
+pub(crate) mod client_span;
 pub mod collect;
 pub mod ending;
 mod export;
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
 use crate::snapshot::Snapshot;
@@ -36,6 +38,7 @@ use export::{Exporter, SpanCounters};
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
+use trace::TraceContext;
 
 /// Lines of the gateway's own log that may wait to be written.
 const LOG_QUEUE: usize = 4096;
@@ -45,9 +48,8 @@ pub struct Telemetry {
     metrics: Metrics,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
-    /// Whether there is an access log, and whether spans are exported: asked once a request, so in the cheapest way.
+    /// Whether there is an access log: asked once a request, so in the cheapest way.
     wants_lines: AtomicBool,
-    wants_spans: AtomicBool,
     access_dropped: Counter,
     exporter: ArcSwapOption<Exporter>,
     spans: Arc<SpanCounters>,
@@ -72,7 +74,6 @@ impl Telemetry {
             snapshot: Arc::default(),
             access: ArcSwapOption::empty(),
             wants_lines: AtomicBool::new(false),
-            wants_spans: AtomicBool::new(false),
             access_dropped: Counter::default(),
             exporter: ArcSwapOption::empty(),
             spans: Arc::default(),
@@ -96,7 +97,6 @@ impl Telemetry {
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
         self.follow_exporter(config.otlp.as_ref());
         self.wants_lines.store(self.access.load().is_some(), Ordering::Relaxed);
-        self.wants_spans.store(self.exporter.load().is_some(), Ordering::Relaxed);
         for warning in snapshot.warnings() {
             self.log(LogLevel::Warn, warning, &[]);
         }
@@ -192,17 +192,19 @@ impl Telemetry {
         self.wants_lines.load(Ordering::Relaxed)
     }
 
-    /// Whether spans are exported.
-    pub(crate) fn wants_spans(&self) -> bool {
-        self.wants_spans.load(Ordering::Relaxed)
+    /// The trace of a request with these headers, if spans are exported; `otlp` is what the request's snapshot says about that.
+    /// What the trace tells others to be sampled goes to the exporter that there is now, also if it is replaced meanwhile.
+    pub(crate) fn trace(&self, headers: &HeaderMap, otlp: Option<&Otlp>) -> Option<TraceContext> {
+        let otlp = otlp?;
+        let exporter = self.exporter.load();
+        let exporter = exporter.as_ref()?;
+        Some(TraceContext::from_headers(headers, otlp.sample).exported_by(exporter))
     }
 
     /// Hands the notes about a request to whoever wants them.
     pub(crate) fn tell(&self, story: Arc<Story>) {
-        if story.head.trace.sampled
-            && let Some(exporter) = &*self.exporter.load()
-        {
-            exporter.push(Arc::clone(&story));
+        if let Some(exporter) = story.head.trace.as_ref().and_then(TraceContext::exporter) {
+            exporter.push_request(Arc::clone(&story));
         }
         if story.is_line()
             && let Some(queue) = &*self.access.load()

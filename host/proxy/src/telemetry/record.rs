@@ -21,8 +21,6 @@ pub struct Record {
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
     /// Times the request was sent.
     pub attempts: u32,
-    /// When the last attempt began.
-    pub upstream_begun: Option<Instant>,
     /// From the first byte upstream to the response head.
     pub upstream_time: Option<Duration>,
     /// Why it was sent more than once, in order.

@@ -1,6 +1,7 @@
 //! Spans, in the words of OTLP and of OpenTelemetry's semantic conventions for HTTP.
 //!
-//! A request is a server span; the last attempt to forward it and every plugin call are its children.
+//! A request is a server span. Every plugin call, and every time that the request or a plugin's `fetch` is sent to an
+//! endpoint, is a child of it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,17 +15,16 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
 use crate::telemetry::access::{End, Story};
+use crate::telemetry::client_span::{ClientNotes, Outcome};
+use crate::telemetry::export::Told;
 use crate::telemetry::record::PluginCall;
-use crate::telemetry::trace;
+use crate::telemetry::trace::{self, SpanId, TraceContext};
 
 /// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), in `Span.flags` too.
 const SAMPLED: u32 = 1;
 
 /// A batch as it is sent.
-pub(super) fn batch<'a>(
-    service_name: &str,
-    stories: impl Iterator<Item = &'a Story>,
-) -> ExportTraceServiceRequest {
+pub(super) fn batch(service_name: &str, told: &[Told]) -> ExportTraceServiceRequest {
     let attributes = vec![
         text("service.name", service_name),
         text("telemetry.sdk.name", "witgate"),
@@ -36,7 +36,7 @@ pub(super) fn batch<'a>(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..Default::default()
     };
-    let spans = stories.flat_map(spans).collect();
+    let spans = told.iter().flat_map(spans).collect();
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
             resource: Some(Resource { attributes, ..Default::default() }),
@@ -46,16 +46,27 @@ pub(super) fn batch<'a>(
     }
 }
 
-/// How many spans a request makes.
-pub(super) fn count(story: &Story) -> u64 {
-    1 + u64::from(story.upstream_begun.is_some()) + story.plugins.len() as u64
+/// How many spans are made of something.
+pub(super) fn count(told: &Told) -> u64 {
+    match told {
+        Told::Request(story) => 1 + story.plugins.len() as u64,
+        Told::Client(_) => 1,
+    }
 }
 
-fn spans(story: &Story) -> Vec<Span> {
+fn spans(told: &Told) -> Vec<Span> {
+    match told {
+        Told::Request(story) => of_request(story),
+        Told::Client(notes) => vec![client(notes)],
+    }
+}
+
+fn of_request(story: &Story) -> Vec<Span> {
+    // Only what is sampled, and so has a trace, is handed to an exporter.
+    let Some(trace) = &story.head.trace else { return Vec::new() };
     let clock = Clock::of(story);
-    let mut spans = vec![server(story, &clock)];
-    spans.extend(attempt(story, &clock));
-    spans.extend(story.plugins.iter().map(|call| plugin(story, call, &clock)));
+    let mut spans = vec![server(story, trace, &clock)];
+    spans.extend(story.plugins.iter().map(|call| plugin(trace, call, &clock)));
     spans
 }
 
@@ -73,28 +84,35 @@ impl Clock {
 
     fn nanoseconds(&self, instant: Instant) -> u64 {
         let at = self.begun_at + instant.saturating_duration_since(self.begun);
-        at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+        nanoseconds(at)
+    }
+
+    fn set(&self, span: &mut Span, begun: Instant, time: Duration) {
+        span.start_time_unix_nano = self.nanoseconds(begun);
+        span.end_time_unix_nano = self.nanoseconds(begun + time);
     }
 }
 
-/// A span of a request's trace; a child of the request's own span unless told otherwise.
-fn span(story: &Story, clock: &Clock, name: String, kind: SpanKind, begun: Instant, time: Duration) -> Span {
-    let trace = &story.head.trace;
+/// A time of day as OTLP has it.
+fn nanoseconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+/// A span of a trace without its times; a child of the request's own span unless told otherwise.
+fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span {
     Span {
         trace_id: trace.trace_id.to_vec(),
-        span_id: trace::span_id().to_vec(),
+        span_id: id.to_vec(),
         parent_span_id: trace.span.to_vec(),
         trace_state: trace.state.as_deref().unwrap_or_default().to_owned(),
         flags: SAMPLED,
         name,
         kind: kind.into(),
-        start_time_unix_nano: clock.nanoseconds(begun),
-        end_time_unix_nano: clock.nanoseconds(begun + time),
         ..Default::default()
     }
 }
 
-fn server(story: &Story, clock: &Clock) -> Span {
+fn server(story: &Story, trace: &TraceContext, clock: &Clock) -> Span {
     let head = &story.head;
     let name = match &*head.route {
         "" => head.method.to_string(),
@@ -122,37 +140,46 @@ fn server(story: &Story, clock: &Clock) -> Span {
     }
     let error = error_type(story);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
-    let mut span = span(story, clock, name, SpanKind::Server, story.begun, story.time);
-    span.span_id = head.trace.span.to_vec();
-    span.parent_span_id = head.trace.parent.map(Vec::from).unwrap_or_default();
+    let mut span = span(trace, &trace.span, name, SpanKind::Server);
+    clock.set(&mut span, story.begun, story.time);
+    span.parent_span_id = trace.parent.map(Vec::from).unwrap_or_default();
     span.attributes = attributes;
     span.status = error.filter(|_| is_failure(story)).map(|_| failed());
     span
 }
 
-/// The last attempt: until the head of the response.
-fn attempt(story: &Story, clock: &Clock) -> Option<Span> {
-    let begun = story.upstream_begun?;
-    let time = story.upstream_time.unwrap_or_else(|| story.time.saturating_sub(begun - story.begun));
-    let mut attributes = vec![
-        text("http.request.method", story.head.method.as_str()),
-        number("http.request.resend_count", story.attempts.saturating_sub(1).into()),
+/// One sending of a request to an endpoint: until the head of the response.
+fn client(notes: &ClientNotes) -> Span {
+    let mut span = span(&notes.trace, &notes.id, notes.method.to_string(), SpanKind::Client);
+    span.start_time_unix_nano = nanoseconds(notes.ended.checked_sub(notes.time).unwrap_or(UNIX_EPOCH));
+    span.end_time_unix_nano = nanoseconds(notes.ended);
+    span.attributes = vec![
+        text("http.request.method", notes.method.as_str()),
+        number("http.request.resend_count", notes.resends.into()),
+        text("witgate.upstream", &notes.upstream),
+        text("server.address", &notes.endpoint),
     ];
-    if let Some(upstream) = story.upstream_name() {
-        attributes.push(text("witgate.upstream", upstream));
-    }
-    if let Some((_, endpoint)) = &story.endpoint {
-        attributes.push(text("server.address", endpoint));
-    }
-    let mut span = span(story, clock, story.head.method.to_string(), SpanKind::Client, begun, time);
-    span.attributes = attributes;
-    span.status = story.upstream_time.is_none().then(failed);
-    Some(span)
+    let error = match notes.outcome {
+        Outcome::Answered(status) => {
+            span.attributes.push(number("http.response.status_code", status.as_u16().into()));
+            // Of a client's span, 4xx are errors too (conventions for HTTP client spans).
+            (status.as_u16() >= 400).then(|| status.as_str().to_owned())
+        }
+        Outcome::Failed(kind) => Some(kind.describe().code.to_owned()),
+        Outcome::Abandoned => {
+            span.attributes.push(text("error.type", "abandoned"));
+            return span;
+        }
+    };
+    span.attributes.extend(error.as_deref().map(|error| text("error.type", error)));
+    span.status = error.map(|_| failed());
+    span
 }
 
-fn plugin(story: &Story, call: &PluginCall, clock: &Clock) -> Span {
+fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
     let name = format!("plugin {} {}", call.binding, call.phase);
-    let mut span = span(story, clock, name, SpanKind::Internal, call.begun, call.time);
+    let mut span = span(trace, &trace::span_id(), name, SpanKind::Internal);
+    clock.set(&mut span, call.begun, call.time);
     span.attributes = vec![text("witgate.binding", &call.binding), text("witgate.phase", call.phase)];
     if let Some(failure) = call.failure {
         span.attributes.push(text("error.type", failure.as_str()));
@@ -202,6 +229,8 @@ fn attribute(key: &str, value: Value) -> KeyValue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{Method, StatusCode as Status};
     use prost::Message;
 
@@ -213,12 +242,12 @@ mod tests {
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    /// A request with one attempt and one plugin call, as a collector reads it.
+    /// A request with one plugin call, as a collector reads it.
     fn exported(status: Status, record: Record) -> Vec<Span> {
-        let head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
+        let mut head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
+        head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));
         let exchange = testing::exchange(head);
         let begun = exchange.begun;
-        let record = Record { attempts: 1, upstream_begun: Some(begun + Duration::from_millis(2)), ..record };
         let mut story = Story::new(&exchange, status, record);
         drop(exchange);
         story.ended = UNIX_EPOCH + Duration::from_secs(100);
@@ -230,8 +259,9 @@ mod tests {
             time: Duration::from_micros(50),
             failure: Some(CallFailure::Trap),
         });
-        assert_eq!(count(&story), 3);
-        let bytes = batch("the-gateway", [&story].into_iter()).encode_to_vec();
+        let told = [Told::Request(Arc::new(story))];
+        assert_eq!(count(&told[0]), 2);
+        let bytes = batch("the-gateway", &told).encode_to_vec();
         let batch = ExportTraceServiceRequest::decode(&bytes[..]).expect("what was encoded");
         let [resource] = &batch.resource_spans[..] else { panic!("one resource") };
         let name = &resource.resource.as_ref().expect("a resource").attributes[0];
@@ -241,9 +271,8 @@ mod tests {
 
     #[test]
     fn a_request_is_a_server_span_with_its_children() {
-        let record = Record { upstream_time: Some(Duration::from_millis(3)), ..Record::default() };
-        let spans = exported(Status::OK, record);
-        let [server, attempt, plugin] = &spans[..] else { panic!("three spans") };
+        let spans = exported(Status::OK, Record::default());
+        let [server, plugin] = &spans[..] else { panic!("two spans") };
         assert_eq!(trace::hexadecimal_text(&server.trace_id), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(trace::hexadecimal_text(&server.parent_span_id), "b7ad6b7169203331");
         assert_eq!(server.kind(), SpanKind::Server);
@@ -253,13 +282,8 @@ mod tests {
         assert!(server.attributes.contains(&number("http.response.status_code", 200)));
         assert!(server.attributes.contains(&text("url.path", "/users/7")));
         assert!(!format!("{spans:?}").contains("secret"));
-        for child in [attempt, plugin] {
-            assert_eq!((&child.trace_id, &child.parent_span_id), (&server.trace_id, &server.span_id));
-            assert_ne!(child.span_id, server.span_id);
-        }
-        assert_eq!(attempt.kind(), SpanKind::Client);
-        assert_eq!(attempt.start_time_unix_nano, 99_002_000_000);
-        assert_eq!(attempt.end_time_unix_nano, 99_005_000_000);
+        assert_eq!((&plugin.trace_id, &plugin.parent_span_id), (&server.trace_id, &server.span_id));
+        assert_ne!(plugin.span_id, server.span_id);
         assert_eq!(plugin.start_time_unix_nano, 99_001_000_000);
         assert_eq!(plugin.status, Some(failed()));
     }
@@ -272,6 +296,5 @@ mod tests {
         assert!(forbidden[0].attributes.contains(&text("error.type", "forbidden")));
         let refused = exported(Status::BAD_GATEWAY, fault(FaultKind::UpstreamUnreachable));
         assert_eq!(refused[0].status, Some(failed()));
-        assert_eq!(refused[1].status, Some(failed()), "an attempt without a response");
     }
 }

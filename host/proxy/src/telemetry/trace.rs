@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::telemetry::export::Exporter;
+
 /// `traceparent`, section 3.2.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `tracestate`, section 3.3.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// `baggage` (W3C Baggage): what callers pass on beside the trace. It is never changed.
+pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 /// The header that carries the request id, in all three directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -19,30 +23,47 @@ const STATE_MEMBERS: usize = 32;
 /// Longest request id that is taken over.
 const REQUEST_ID_BYTES: usize = 128;
 
-/// The trace a request belongs to, and the span of this hop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The id of a span (section 3.2.2.4): not all zero.
+pub type SpanId = [u8; 8];
+
+/// The trace a request belongs to, and the span of this hop. There is one only where the gateway exports spans: otherwise it
+/// takes no part in traces, and passes on what came.
+#[derive(Debug, Clone)]
 pub struct TraceContext {
     /// 16 bytes, not all zero.
     pub trace_id: [u8; 16],
     /// The span of the caller, if the request came with one.
-    pub parent: Option<[u8; 8]>,
+    pub parent: Option<SpanId>,
     /// The span of this hop.
-    pub span: [u8; 8],
+    pub span: SpanId,
     /// Whether the trace is sampled.
     pub sampled: bool,
     /// `tracestate`, as received and valid.
     pub state: Option<Arc<str>>,
+    /// Where its spans go. There for sampled traces, except in tests.
+    exporter: Option<Arc<Exporter>>,
 }
 
 impl TraceContext {
     /// The trace of a request, with a new span for this hop. A `traceparent` that is missing, repeated or invalid starts
     /// a new trace, which is sampled with probability `sample` (0 to 1); the sampled flag of a valid one is honoured.
     pub fn from_headers(headers: &HeaderMap, sample: f64) -> Self {
-        let Some((trace_id, parent, sampled)) = single(headers, &TRACEPARENT).and_then(parse_parent) else {
+        let Some((trace_id, parent, sampled)) = received(headers).and_then(parse_parent) else {
             return Self::start(sample);
         };
         let state = parse_state(headers);
-        TraceContext { trace_id, parent: Some(parent), span: span_id(), sampled, state }
+        TraceContext { trace_id, parent: Some(parent), span: span_id(), sampled, state, exporter: None }
+    }
+
+    /// The same trace, whose spans go to this exporter if it is sampled.
+    pub(super) fn exported_by(self, exporter: &Arc<Exporter>) -> Self {
+        let exporter = self.sampled.then(|| Arc::clone(exporter));
+        TraceContext { exporter, ..self }
+    }
+
+    /// Where its spans go; none: nowhere.
+    pub(super) fn exporter(&self) -> Option<&Arc<Exporter>> {
+        self.exporter.as_ref()
     }
 
     /// A new trace.
@@ -53,21 +74,17 @@ impl TraceContext {
             span: span_id(),
             sampled: sample > 0.0 && fastrand::f64() < sample,
             state: None,
+            exporter: None,
         }
     }
 
-    /// `traceparent` for the next hop: this hop's span is its parent.
-    pub fn traceparent(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.traceparent_text()).expect("digits and dashes are visible characters")
-    }
-
-    /// The same as text: digits and dashes.
-    pub(crate) fn traceparent_text(&self) -> [u8; 55] {
+    /// `traceparent` that names this span of the trace as parent: digits and dashes.
+    pub(crate) fn traceparent(&self, span: &SpanId) -> [u8; 55] {
         let mut text = [0_u8; 55];
         text[..3].copy_from_slice(b"00-");
         hexadecimal(&self.trace_id, &mut text[3..35]);
         text[35] = b'-';
-        hexadecimal(&self.span, &mut text[36..52]);
+        hexadecimal(span, &mut text[36..52]);
         text[52..].copy_from_slice(if self.sampled { b"-01" } else { b"-00" });
         text
     }
@@ -77,9 +94,10 @@ impl TraceContext {
         self.state.as_ref().and_then(|state| HeaderValue::from_str(state).ok())
     }
 
-    /// Writes both headers over whatever a request carries.
-    pub fn inject(&self, headers: &mut HeaderMap) {
-        headers.insert(TRACEPARENT, self.traceparent());
+    /// Writes both headers, with this span as parent, over whatever a request carries.
+    pub(crate) fn inject(&self, span: &SpanId, headers: &mut HeaderMap) {
+        let parent = HeaderValue::from_bytes(&self.traceparent(span));
+        headers.insert(TRACEPARENT, parent.expect("digits and dashes are visible characters"));
         match self.tracestate() {
             Some(state) => drop(headers.insert(TRACESTATE, state)),
             None => drop(headers.remove(TRACESTATE)),
@@ -90,6 +108,25 @@ impl TraceContext {
     pub fn trace_id_text(&self) -> String {
         hexadecimal_text(&self.trace_id)
     }
+}
+
+/// The `traceparent` of a request that is traced by nobody: a new trace that is not sampled. For requests of the gateway's
+/// own, such as health checks, which would otherwise begin a trace in each service that they reach.
+pub(crate) fn untraced() -> HeaderValue {
+    let trace = TraceContext::start(0.0);
+    HeaderValue::from_bytes(&trace.traceparent(&trace.span))
+        .expect("digits and dashes are visible characters")
+}
+
+/// The trace id that a request came with; none: it has no valid `traceparent`, or several.
+pub(crate) fn received_id(headers: &HeaderMap) -> Option<String> {
+    let (trace_id, ..) = parse_parent(received(headers)?)?;
+    Some(hexadecimal_text(&trace_id))
+}
+
+/// The `traceparent` that a request came with, valid or not; none: there is none, or several.
+pub(crate) fn received(headers: &HeaderMap) -> Option<&str> {
+    single(headers, &TRACEPARENT)
 }
 
 /// The id of a request: the one it came with, if `trusted` (it came by a trusted proxy) and if it is made of 1 to 128
@@ -122,7 +159,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Section 3.2.2. Higher versions than 00 may be longer: what follows the flags is ignored (section 4.3).
-fn parse_parent(text: &str) -> Option<([u8; 16], [u8; 8], bool)> {
+fn parse_parent(text: &str) -> Option<([u8; 16], SpanId, bool)> {
     let bytes = text.as_bytes();
     if bytes.len() < 55 || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
         return None;
@@ -188,7 +225,7 @@ fn is_state_value(value: &str) -> bool {
 }
 
 /// A new span id, not all zero.
-pub(crate) fn span_id() -> [u8; 8] {
+pub(super) fn span_id() -> SpanId {
     fastrand::u64(1..).to_be_bytes()
 }
 
@@ -248,9 +285,8 @@ mod tests {
         assert!(context.sampled);
         assert_ne!(Some(context.span), context.parent);
         assert_eq!(context.state.as_deref(), Some("a=1,b=2"));
-        let sent = context.traceparent();
-        assert!(sent.to_str().expect("ASCII").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
-        assert!(sent.to_str().expect("ASCII").ends_with("-01"));
+        let sent = context.traceparent(&[0xab; 8]);
+        assert_eq!(&sent, b"00-0af7651916cd43dd8448eb211c80319c-abababababababab-01");
     }
 
     #[test]
@@ -313,9 +349,9 @@ mod tests {
         #[test]
         fn what_is_sent_is_what_is_read(trace_id in any::<[u8; 16]>(), span in any::<[u8; 8]>(), sampled: bool) {
             prop_assume!(trace_id != [0; 16] && span != [0; 8]);
-            let context = TraceContext { trace_id, parent: None, span, sampled, state: None };
-            let sent = context.traceparent();
-            let read = parse_parent(sent.to_str().expect("ASCII"));
+            let context = TraceContext { trace_id, sampled, ..TraceContext::start(0.0) };
+            let sent = context.traceparent(&span);
+            let read = parse_parent(std::str::from_utf8(&sent).expect("ASCII"));
             prop_assert_eq!(read, Some((trace_id, span, sampled)));
         }
 
@@ -331,7 +367,7 @@ mod tests {
             prop_assert_ne!(context.trace_id, [0; 16]);
             prop_assert_ne!(context.span, [0; 8]);
             let mut sent = HeaderMap::new();
-            context.inject(&mut sent);
+            context.inject(&context.span, &mut sent);
             prop_assert!(sent.contains_key(TRACEPARENT));
         }
     }

@@ -15,10 +15,11 @@ use super::request::Order;
 use crate::balancer::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
+use crate::telemetry::trace::TraceContext;
 
 /// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits and TLS as forwarded requests. The path of
-/// the request's URI is used, its authority is not: `Host` is the endpoint's. The caller adds `traceparent`. The body is
-/// collected, at most `limit` bytes, within `timeout`.
+/// the request's URI is used, its authority is not: `Host` is the endpoint's. The body is collected, at most `limit` bytes,
+/// within `timeout`. With a `trace`, each attempt is a span of it; without, the headers are sent as they are.
 ///
 /// # Errors
 /// As [`forward`](super::forward()); a response over the limit is `UpstreamProtocol` with the detail `response too
@@ -27,6 +28,7 @@ pub async fn fetch(
     snapshot: &Arc<Snapshot>,
     upstream: &str,
     request: Request<Bytes>,
+    trace: Option<&TraceContext>,
     timeout: Option<Duration>,
     limit: usize,
 ) -> Result<Response<Bytes>, Fault> {
@@ -47,6 +49,7 @@ pub async fn fetch(
         without_cookie: None,
         shareable: None,
         passport: None,
+        trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
     };

@@ -22,9 +22,10 @@ use crate::protocol::upgrade::Side;
 /// An endpoint that answers 101 leaves its side of the tunnel in the exchange.
 ///
 /// What the upstream sees: the exchange's method and target (or what stages want it to see) in origin form, end-to-end
-/// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), `traceparent`,
-/// `tracestate`, the request id, and the framing of `body`. Headers of the gateway's own other than these are in the
-/// head already.
+/// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), the request id, and
+/// the framing of `body`. Headers of the gateway's own other than these are in the head already. Where spans are exported,
+/// `traceparent` and `tracestate` are the gateway's too, and each attempt tells its own span; elsewhere they are end-to-end
+/// headers like others.
 ///
 /// How often, and to which endpoints, is decided by `deliver`. Within one attempt a request is sent again if nothing of it
 /// was written, if the endpoint says that it did not process it, and, on a
@@ -68,11 +69,8 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         affinity,
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         shareable: head.identity.is_none().then_some(head.scheme),
-        passport: Some(Passport {
-            trace: &head.trace,
-            request_id: &head.request_id,
-            received: exchange.version,
-        }),
+        passport: Some(Passport { request_id: &head.request_id, received: exchange.version }),
+        trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),
     };
@@ -96,7 +94,6 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
     }
     let of = || notes.instead.unwrap_or_else(|| name.clone());
     exchange.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));
-    exchange.record.upstream_begun = notes.begun;
     exchange.record.upstream_time = notes.time;
     exchange.upstream_side = notes.switched.map(Side::Switched);
     exchange.record.repeats = notes.repeats;

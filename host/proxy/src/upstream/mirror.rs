@@ -140,11 +140,8 @@ impl Shadow {
             affinity: upstream.affinity(&caller),
             without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
             shareable: None,
-            passport: Some(Passport {
-                trace: &head.trace,
-                request_id: &head.request_id,
-                received: self.received,
-            }),
+            passport: Some(Passport { request_id: &head.request_id, received: self.received }),
+            trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,
         };

@@ -21,7 +21,7 @@ use crate::balancer::Caller;
 use crate::cookie;
 use crate::fault::{Fault, FaultKind};
 use crate::head;
-use crate::telemetry::trace::{REQUEST_ID, TraceContext};
+use crate::telemetry::trace::{REQUEST_ID, SpanId, TraceContext};
 
 /// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
 /// endpoint.
@@ -43,6 +43,8 @@ pub(super) struct Order<'a> {
     pub(super) shareable: Option<head::Scheme>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
     pub(super) passport: Option<Passport<'a>>,
+    /// The trace of which each attempt is a span; none: what the headers say of one is passed on untouched.
+    pub(super) trace: Option<&'a TraceContext>,
     /// What is sent again, and when.
     pub(super) rules: Rules<'a>,
     /// The time that is left, if the endpoint is told.
@@ -52,7 +54,6 @@ pub(super) struct Order<'a> {
 /// What the gateway tells the upstream about a client's request.
 #[derive(Clone, Copy)]
 pub(super) struct Passport<'a> {
-    pub(super) trace: &'a TraceContext,
     pub(super) request_id: &'a str,
     /// The version the client spoke.
     pub(super) received: Version,
@@ -122,7 +123,7 @@ impl Order<'_> {
         }
     }
 
-    /// Makes the request for an endpoint that speaks HTTP/2.
+    /// Makes the request for an endpoint that speaks HTTP/2. `span` is the attempt's own, if there is a trace.
     ///
     /// # Errors
     /// `UpgradeRefused` if a switch of protocols is asked for, which HTTP/2 does not know; as [`Order::host`].
@@ -131,6 +132,7 @@ impl Order<'_> {
         endpoint: &Endpoint,
         tls: bool,
         body: Upload,
+        span: Option<SpanId>,
     ) -> Result<Request<Upload>, Fault> {
         if self.upgrade.is_some() {
             return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
@@ -150,6 +152,9 @@ impl Order<'_> {
         }
         if let Some(passport) = &self.passport {
             passport.stamp(&mut headers);
+        }
+        if let Some((trace, span)) = self.trace.zip(span) {
+            trace.inject(&span, &mut headers);
         }
         if let Some(allowance) = &self.allowance {
             for (name, value) in allowance.fields() {
@@ -214,10 +219,9 @@ impl Passport<'_> {
         }
     }
 
-    /// `Via`, trace context and request id.
+    /// `Via` and request id.
     fn stamp(&self, headers: &mut HeaderMap) {
         headers.append(VIA, HeaderValue::from_static(self.via()));
-        self.trace.inject(headers);
         if let Ok(id) = HeaderValue::from_str(self.request_id) {
             headers.insert(REQUEST_ID, id);
         }

@@ -13,7 +13,7 @@ use super::connection::{Connection, Stream};
 use super::deliver::Notes;
 use super::download::{Download, Source, Underway};
 use super::failure::{blames_endpoint, ends_connection, fault_of, is_unprocessed};
-use super::http1::Http1;
+use super::http1::{Http1, OfAttempt};
 use super::lease::Lease;
 use super::observe::Failing;
 use super::request::Order;
@@ -21,6 +21,8 @@ use super::response;
 use super::upload::{Progress, Upload};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
+use crate::telemetry::client_span::ClientSpan;
+use crate::telemetry::trace::SpanId;
 use crate::turn;
 
 /// Stale connections of the pool met before a fresh one is opened.
@@ -88,18 +90,20 @@ pub(super) async fn send(
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let begun = Begun::new(&mut lease, attempt, order, upload)?;
+        let mut span =
+            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts);
+        let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
         let since = attempt.begin(waited);
+        span.begin(since);
         if progress.is_none() {
             // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
             attempt.owe_answer_by(deadline);
         }
         notes.attempts += 1;
-        notes.begun = Some(since);
         let patience = order.patience(upstream.config.first_byte_timeout);
         let answered = match begun {
-            Begun::Http1 { connection, host, upload } => {
-                connection.exchange(order, host, upload, since, patience, answer).await
+            Begun::Http1 { connection, head, upload } => {
+                connection.exchange(order, head, upload, since, patience, answer).await
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry room for it.
@@ -111,10 +115,12 @@ pub(super) async fn send(
             Ok(()) => {
                 let arrived = turn::now();
                 notes.time = Some(arrived - since);
+                span.answered(answer.status());
                 return Ok(Answered { lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
+        lost.tell(span);
         let may_repeat = stale <= STALE;
         body = match lost {
             Lost::Unsent(body, fault) => {
@@ -160,6 +166,17 @@ pub(super) enum Lost {
     Late,
 }
 
+impl Lost {
+    /// Ends the span of the attempt.
+    fn tell(&self, span: ClientSpan) {
+        match self {
+            Lost::Unsent(..) => span.unsent(),
+            Lost::Failed { fault, .. } => span.failed(fault.kind),
+            Lost::Late => span.failed(FaultKind::FirstByteTimeout),
+        }
+    }
+}
+
 impl From<Fault> for Lost {
     fn from(fault: Fault) -> Self {
         Lost::Failed { fault, silent: false, unprocessed: false, ended: false }
@@ -168,7 +185,7 @@ impl From<Fault> for Lost {
 
 /// A request made for its connection.
 enum Begun<'a> {
-    Http1 { connection: &'a mut Http1, host: &'a [u8], upload: Upload },
+    Http1 { connection: &'a mut Http1, head: OfAttempt<'a>, upload: Upload },
     Http2 { stream: &'a Stream, request: Box<Request<Upload>>, progress: Option<Rc<Progress>> },
 }
 
@@ -177,14 +194,18 @@ impl<'a> Begun<'a> {
         lease: &'a mut Lease,
         attempt: &'a Attempt,
         order: &'a Order<'a>,
+        span: Option<SpanId>,
         upload: Upload,
     ) -> Result<Self, Fault> {
         let endpoint = attempt.endpoint();
         Ok(match lease.connection() {
-            Connection::Http1(connection) => Begun::Http1 { connection, host: order.host(endpoint)?, upload },
+            Connection::Http1(connection) => {
+                let head = OfAttempt { host: order.host(endpoint)?, span };
+                Begun::Http1 { connection, head, upload }
+            }
             Connection::Http2(stream) => {
                 let progress = upload.progress();
-                let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload)?;
+                let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload, span)?;
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })

@@ -13,13 +13,14 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 use witgate_proxy::fault::{Fault, FaultKind};
+use witgate_proxy::head::RequestHead;
 use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::telemetry::trace::TraceContext;
+use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
 use witgate_proxy::upstream;
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
@@ -48,19 +49,22 @@ impl Host for HostState {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));
         }
-        let timeout = request.timeout.map(Duration::from_millis);
-        let upstream = request.upstream.clone();
-        let Some(trace) = self.trace() else {
+        let Some(head) = self.head() else {
             // While it is set up, a plugin has no request and so no upstreams.
             return Ok(Err(Error::Unavailable));
         };
-        let request = match outbound(request, trace) {
+        // Whatever the plugin allows itself, it is told that time is up while it still has some to answer in.
+        let left = self.stopwatch.left_to_wait();
+        let timeout = request.timeout.map_or(left, |own| left.min(Duration::from_millis(own)));
+        let upstream = request.upstream.clone();
+        let trace = head.trace.clone();
+        let request = match outbound(request, head) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
         let limit = self.rights.budget.fetch_limit;
         let (reply, answer) = oneshot::channel();
-        self.mailbox.put(Job { upstream, request, timeout, limit, reply });
+        self.mailbox.put(Job { upstream, request, trace, timeout, limit, reply });
         // No answer means that whoever drove the exchange is gone, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
@@ -88,7 +92,7 @@ fn invalid(text: impl Into<String>) -> Error {
 }
 
 /// The request as the upstream is to see it.
-fn outbound(request: OutboundRequest, trace: &TraceContext) -> Result<Request<Bytes>, Error> {
+fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Bytes>, Error> {
     if !request.path.starts_with('/') {
         return Err(invalid("the path must begin with `/`"));
     }
@@ -115,15 +119,39 @@ fn outbound(request: OutboundRequest, trace: &TraceContext) -> Result<Request<By
             headers.append(name, value);
         }
     }
-    trace.inject(headers);
+    pass_trace(head, headers);
     Ok(outbound)
+}
+
+/// What came about the trace of the request goes on with what a plugin asks for it. Where the gateway exports spans, it writes
+/// `traceparent` and `tracestate` itself; `baggage` is the plugin's own if it has written one.
+fn pass_trace(head: &RequestHead, headers: &mut HeaderMap) {
+    let came = |name: &HeaderName| head.headers.contains_key(name);
+    if head.trace.is_none() && (came(&TRACEPARENT) || came(&TRACESTATE)) {
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+        copy(&head.headers, &TRACEPARENT, headers);
+        copy(&head.headers, &TRACESTATE, headers);
+    }
+    if !headers.contains_key(BAGGAGE) {
+        copy(&head.headers, &BAGGAGE, headers);
+    }
+}
+
+/// Copies every value of a header.
+fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
+    for value in from.get_all(name) {
+        to.append(name, value.clone());
+    }
 }
 
 /// One outbound request on its way from the guest to its caller.
 pub(crate) struct Job {
     upstream: String,
     request: Request<Bytes>,
-    timeout: Option<Duration>,
+    /// The trace of which it is a part, if spans are exported.
+    trace: Option<TraceContext>,
+    timeout: Duration,
     limit: usize,
     reply: oneshot::Sender<Reply>,
 }
@@ -156,8 +184,9 @@ impl Job {
     /// The exchange, on the core that drives it.
     pub(crate) fn run(self, snapshot: &Arc<Snapshot>) -> LocalBoxFuture<'_, ()> {
         Box::pin(async move {
+            let (trace, timeout) = (self.trace.as_ref(), Some(self.timeout));
             let answer =
-                upstream::fetch(snapshot, &self.upstream, self.request, self.timeout, self.limit).await;
+                upstream::fetch(snapshot, &self.upstream, self.request, trace, timeout, self.limit).await;
             // The guest may be gone by now; then nobody waits for the reply.
             let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
         })

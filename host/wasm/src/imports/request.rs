@@ -82,7 +82,7 @@ impl HostRequest for HostState {
     }
 
     fn trace_parent(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok(String::from_utf8_lossy(self.look(Mark::TraceParent)?.trace.traceparent().as_bytes()).into_owned())
+        Ok(self.look(Mark::TraceParent)?.traceparent().unwrap_or_default())
     }
 
     fn trailers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {

@@ -134,7 +134,21 @@ fn the_borrowed_request_tells_all_the_rest() {
     let seen = tell(&loaded, "look", "").unwrap();
     assert_eq!(
         seen,
-        "POST /users/7 Some(\"a=b\") example.com:8080 https 192.0.2.7 4 2  users Some(\"7\") /./users/7 request-1 \
-         00-01010101010101010101010101010101-0202020202020202-01"
+        "POST /users/7 Some(\"a=b\") example.com:8080 https 192.0.2.7 4 2  users Some(\"7\") /./users/7 request-1 "
     );
+}
+
+#[test]
+fn the_trace_is_told_as_it_came() {
+    let (_scene, loaded) = probe("");
+    let parent = "00-01010101010101010101010101010101-0202020202020202-01";
+    let told = |headers: &[(&str, &str)]| {
+        let (head, snapshot) = (request(&[&[("x-do", "look")], headers].concat()), snapshot());
+        let drawn = on_core(loaded.draw(Call { head: &head, snapshot: &snapshot })).unwrap().content;
+        drawn[0].key.rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(told(&[("traceparent", parent)]), parent);
+    assert_eq!(told(&[("traceparent", "garbage")]), "garbage");
+    assert_eq!(told(&[]), "");
+    assert_eq!(told(&[("traceparent", parent), ("traceparent", parent)]), "");
 }

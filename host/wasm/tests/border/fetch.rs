@@ -39,14 +39,19 @@ impl Fetching {
     }
 
     async fn fetch(&self, order: &str) -> Result<String, CallFailure> {
-        let head = request(&[("x-fetch", order)]);
+        self.fetch_for(&[("x-fetch", order)]).await
+    }
+
+    /// The same for a request with these headers.
+    async fn fetch_for(&self, headers: &[(&str, &str)]) -> Result<String, CallFailure> {
+        let head = request(headers);
         let chosen = self.loaded.route(Call { head: &head, snapshot: &self.snapshot }).await?.content;
         Ok(chosen.and_then(|chosen| chosen.path).expect("the answer is told as the path"))
     }
 }
 
 #[test]
-fn a_granted_upstream_is_reached_and_sees_the_trace() {
+fn a_granted_upstream_is_reached() {
     on_core(async {
         let origin = Origin::named("origin").await;
         let fetching = Fetching::new(&origin, GRANT);
@@ -56,8 +61,38 @@ fn a_granted_upstream_is_reached_and_sees_the_trace() {
         );
         let seen = origin.last();
         assert_eq!(seen.header("x-own"), "yes");
-        assert_eq!(seen.header("traceparent"), "00-01010101010101010101010101010101-0202020202020202-01");
+        assert!(!seen.headers.contains_key("traceparent"), "no trace came, and none begins here");
         assert_eq!(fetching.fetch("HEAD origin /").await, Ok("200 ".into()));
+    });
+}
+
+#[test]
+fn what_came_of_a_trace_goes_on_with_what_a_plugin_asks_for() {
+    on_core(async {
+        let origin = Origin::named("origin").await;
+        let fetching = Fetching::new(&origin, GRANT);
+        let traced = || {
+            let seen = origin.last();
+            let of = |name: &str| -> Vec<String> {
+                seen.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+            };
+            [of("traceparent"), of("tracestate"), of("baggage")]
+        };
+        let came =
+            [("traceparent", "came"), ("tracestate", "a=1"), ("tracestate", "b=2"), ("baggage", "k=v")];
+        let fetch = async |own: &str, came: &[(&str, &str)]| {
+            let order = format!("GET origin / {own}");
+            let headers = [&[("x-fetch", &*order)], came].concat();
+            assert_eq!(fetching.fetch_for(&headers).await, Ok("200 origin GET /".into()));
+            traced()
+        };
+        let as_it_came = [vec!["came"], vec!["a=1", "b=2"], vec!["k=v"]];
+        assert_eq!(fetch("x-own yes", &came).await, as_it_came);
+        assert_eq!(fetch("traceparent own", &came).await, as_it_came);
+        assert_eq!(fetch("baggage own=1", &came).await, [vec!["came"], vec!["a=1", "b=2"], vec!["own=1"]]);
+        let nothing: [Vec<&str>; 3] = [vec![], vec![], vec![]];
+        assert_eq!(fetch("x-own yes", &[]).await, nothing);
+        assert_eq!(fetch("traceparent own", &[]).await, [vec!["own"], vec![], vec![]]);
     });
 }
 
@@ -126,13 +161,34 @@ fn waiting_calls_share_a_core_and_the_queue_has_an_end() {
     });
 }
 
+/// A fetch ends before the wall budget does, so that the guest can answer; then its wait was no misbehaviour.
+#[test]
+fn a_guest_that_waits_too_long_is_told_in_time_to_answer() {
+    on_core(async {
+        let origin = Origin::serving(|_| std::future::pending()).await;
+        for wall in ["200ms", "100ms", "40ms"] {
+            // With the quarantine that a binding has by default.
+            let binding = format!("grants.fetch = [\"origin\"]\nbudget.wall = \"{wall}\"");
+            let fetching = Fetching::new(&origin, &binding);
+            for _ in 0..12 {
+                let answer =
+                    tokio::time::timeout(Duration::from_secs(10), fetching.fetch("GET origin /")).await;
+                assert_eq!(answer, Ok(Ok("Error::Timeout".into())), "of {wall}");
+            }
+        }
+    });
+}
+
 #[test]
 fn the_wall_budget_covers_waiting() {
     on_core(async {
         let origin = Origin::serving(|_| std::future::pending()).await;
-        let fetching = Fetching::new(&origin, &format!("{GRANT}\nbudget.wall = \"100ms\""));
-        let answer = tokio::time::timeout(Duration::from_secs(10), fetching.fetch("GET origin /")).await;
-        assert_eq!(answer, Ok(Err(CallFailure::Wall)));
+        let budget = "budget = { cpu = \"100ms\", wall = \"100ms\" }";
+        let fetching = Fetching::new(&origin, &format!("{GRANT}\n{budget}"));
+        let stubborn = fetching.fetch("stubborn GET origin /");
+        let answer = tokio::time::timeout(Duration::from_secs(10), stubborn).await;
+        assert_eq!(answer, Ok(Err(CallFailure::Wall)), "it was told that time is up, and did not answer");
+        let fetching = Fetching::new(&origin, GRANT);
         assert_eq!(
             fetching.fetch("loop").await,
             Err(CallFailure::Cpu),

@@ -14,7 +14,6 @@ use witgate_proxy::pipeline::plugin::{
 };
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
-use witgate_proxy::telemetry::trace::TraceContext;
 use witgate_tests::guest;
 use witgate_wasm::{Loaded, Order, Refusal, Runtime, RuntimeOptions};
 
@@ -118,7 +117,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
         parameters: vec![("id".into(), "7".to_owned())],
         identity: None,
         request_id: "request-1".into(),
-        trace: TraceContext { trace_id: [1; 16], parent: None, span: [2; 8], sampled: true, state: None },
+        trace: None,
     })
 }
 

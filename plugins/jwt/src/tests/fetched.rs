@@ -13,33 +13,39 @@ use super::issuer::{Issuer, NOW};
 use super::{decide, plugin, refused, why};
 use crate::Jwt;
 
-/// An identity provider whose keys can be changed; none: it is down.
+/// What an identity provider answers.
+type Answer = Result<InboundResponse, fetch::Error>;
+
+/// An identity provider whose answer can be changed.
 struct Idp {
     gateway: Gateway,
-    keys: Rc<RefCell<Option<Value>>>,
+    answer: Rc<RefCell<Answer>>,
 }
 
 impl Idp {
     fn new(keys: &[Value]) -> Self {
         let gateway = Gateway::new();
-        let published = Rc::new(RefCell::new(Some(json!({ "keys": keys }))));
-        let keys = Rc::clone(&published);
+        let answer = Rc::new(RefCell::new(Err(fetch::Error::Unavailable)));
+        let told = Rc::clone(&answer);
         gateway.upstream("idp", move |request| {
             assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/keys"));
-            match &*published.borrow() {
-                Some(document) => Ok(InboundResponse::new(200, document.to_string())),
-                None => Err(fetch::Error::Unavailable),
-            }
+            told.borrow().clone()
         });
-        Self { gateway, keys }
+        let idp = Self { gateway, answer };
+        idp.publish(keys);
+        idp
+    }
+
+    fn answer(&self, answer: Answer) {
+        *self.answer.borrow_mut() = answer;
     }
 
     fn publish(&self, keys: &[Value]) {
-        *self.keys.borrow_mut() = Some(json!({ "keys": keys }));
+        self.answer(Ok(InboundResponse::new(200, json!({ "keys": keys }).to_string())));
     }
 
     fn go_down(&self) {
-        *self.keys.borrow_mut() = None;
+        self.answer(Err(fetch::Error::Unavailable));
     }
 
     fn fetches(&self) -> usize {
@@ -103,6 +109,106 @@ fn old_keys_serve_while_there_are_no_new_ones_but_not_for_ever() {
     let response = refused(decide(&plugin, &token(&issuer)));
     assert_eq!((response.status, response.header("retry-after")), (503, Some("5")));
     assert!(idp.gateway.logged().iter().any(|(_, line)| line.contains("no keys from upstream idp")));
+}
+
+/// Every answer that is no good key set.
+fn failures() -> Vec<Answer> {
+    let text = |status: u16, body: &str| Ok(InboundResponse::new(status, body));
+    vec![
+        Err(fetch::Error::Timeout),
+        Err(fetch::Error::Unavailable),
+        Err(fetch::Error::TooLarge),
+        Err(fetch::Error::Denied),
+        text(200, r#"{"keys":[]}"#),
+        text(200, r#"{"keys":[7,null,{}]}"#),
+        text(200, r#"{"keys":{}}"#),
+        text(200, "{}"),
+        text(200, ""),
+        text(200, "<html>maintenance</html>"),
+        text(204, ""),
+        text(302, ""),
+        text(404, r#"{"keys":[]}"#),
+        text(500, r#"{"keys":[]}"#),
+    ]
+}
+
+#[test]
+fn a_fetch_that_brings_no_keys_leaves_those_that_are_held_for_stale_for() {
+    for failure in failures() {
+        let issuer = Issuer::new("ES256", "a");
+        let idp = Idp::new(&[issuer.jwk()]);
+        let plugin = plugin(&settings());
+        assert!(is_accepted(&plugin, &issuer));
+        idp.answer(failure.clone());
+        for _ in 0..3 {
+            idp.gateway.advance(Duration::from_secs(1200));
+            assert!(is_accepted(&plugin, &issuer), "{failure:?}");
+            assert!(is_accepted(&plugin, &issuer), "{failure:?}");
+        }
+        assert_eq!(idp.fetches(), 4, "once in each interval: {failure:?}");
+        assert_eq!(why(decide(&plugin, &token(&Issuer::new("ES256", "b")))), "no key fits the token");
+        idp.gateway.advance(Duration::from_secs(600));
+        assert_eq!(refused(decide(&plugin, &token(&issuer))).status, 503, "{failure:?}");
+    }
+}
+
+#[test]
+fn a_key_that_a_good_set_does_not_list_is_revoked_at_once() {
+    let (kept, revoked) = (Issuer::new("ES256", "kept"), Issuer::new("ES256", "revoked"));
+    let mut encryption = Issuer::new("ES256", "other").jwk();
+    encryption["use"] = json!("enc");
+    for left in [kept.jwk(), encryption] {
+        let idp = Idp::new(&[kept.jwk(), revoked.jwk()]);
+        let plugin = plugin(&settings());
+        assert!(is_accepted(&plugin, &revoked));
+        idp.publish(&[left]);
+        idp.gateway.advance(Duration::from_secs(600));
+        assert_eq!(why(decide(&plugin, &token(&revoked))), "no key fits the token");
+    }
+}
+
+#[test]
+fn a_new_instance_has_the_keys_of_the_store_while_the_upstream_fails() {
+    for failure in failures() {
+        let issuer = Issuer::new("ES256", "a");
+        let idp = Idp::new(&[issuer.jwk()]);
+        let mut settings = settings();
+        settings["jwks"]["store"] = json!("keys");
+        assert!(is_accepted(&plugin(&settings), &issuer));
+        idp.answer(failure.clone());
+        idp.gateway.advance(Duration::from_secs(700));
+        for _ in 0..12 {
+            assert!(is_accepted(&plugin(&settings), &issuer), "{failure:?}");
+        }
+        assert_eq!(idp.fetches(), 2, "one of them has tried: {failure:?}");
+    }
+}
+
+#[test]
+fn instances_that_never_had_a_key_do_not_all_ask_an_upstream_that_has_none() {
+    let issuer = Issuer::new("ES256", "a");
+    let idp = Idp::new(&[]);
+    let mut settings = settings();
+    settings["jwks"]["store"] = json!("keys");
+    for _ in 0..12 {
+        assert_eq!(refused(decide(&plugin(&settings), &token(&issuer))).status, 503);
+    }
+    assert_eq!(idp.fetches(), 1);
+    idp.publish(&[issuer.jwk()]);
+    idp.gateway.advance(Duration::from_secs(10));
+    assert!(is_accepted(&plugin(&settings), &issuer));
+}
+
+#[test]
+fn a_fetch_has_the_time_that_the_gateway_gives_unless_the_settings_say_less() {
+    let issuer = Issuer::new("ES256", "a");
+    let idp = Idp::new(&[issuer.jwk()]);
+    assert!(is_accepted(&plugin(&settings()), &issuer));
+    assert_eq!(idp.gateway.fetched()[0].timeout, None);
+    let mut settings = settings();
+    settings["jwks"]["timeout"] = json!("300ms");
+    assert!(is_accepted(&plugin(&settings), &issuer));
+    assert_eq!(idp.gateway.fetched()[1].timeout, Some(300));
 }
 
 #[test]

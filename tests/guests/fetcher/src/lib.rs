@@ -11,6 +11,12 @@ use witgate::plugin::types::{Header, Request, RequestHead};
 struct Fetcher;
 export!(Fetcher);
 
+fn forever() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 fn fetch(order: &str) -> String {
     let words: Vec<&str> = order.split(' ').collect();
     let headers = match words[..] {
@@ -58,10 +64,13 @@ impl exports::witgate::plugin::lifecycle::Guest for Fetcher {
 impl exports::witgate::plugin::routing::Guest for Fetcher {
     fn route(head: RequestHead, _request: &Request) -> Option<Destination> {
         let order = head.headers.first().map(|header| String::from_utf8_lossy(&header.value).into_owned())?;
+        // Whatever comes of the fetch, it is not told.
+        if let Some(order) = order.strip_prefix("stubborn ") {
+            fetch(order);
+            forever();
+        }
         if order == "loop" {
-            loop {
-                std::hint::spin_loop();
-            }
+            forever();
         }
         Some(Destination {
             upstream: None,

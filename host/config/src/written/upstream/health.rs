@@ -13,7 +13,8 @@ use crate::written::one_or_many::OneOrMany;
 
 /// Checks of each endpoint, on connections of their own, with the TLS of the upstream. An unhealthy endpoint takes no
 /// requests. Until its first check is over, an endpoint counts as healthy; that first check decides alone, the thresholds
-/// hold from then on. One of `http`, `grpc` and `tcp` says what is checked.
+/// hold from then on. One of `http`, `grpc` and `tcp` says what is checked. Requests of checks carry a `traceparent` that
+/// is not sampled, so that services do not trace them.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Health {

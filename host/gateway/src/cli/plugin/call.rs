@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Plugin};
+use witgate_proxy::pipeline::plugin::{BodyAccess, Call, CallFailure, Piece, Plugin, RequestOutcome};
 use witgate_proxy::snapshot::Snapshot;
 
 use super::scratch::Binding;
@@ -117,8 +118,24 @@ async fn decide(contract: Contract, plugin: &dyn Plugin, call: Call<'_>) -> Resu
         Contract::Authentication => told::decision(&plugin.authenticate(call, true).await?),
         Contract::RateLimiting => told::buckets(&plugin.draw(call).await?.content),
         Contract::Routing => told::destination(plugin.route(call).await?.content.as_ref()),
-        Contract::Transformation => told::request_outcome(&plugin.transform_request(call).await?.content),
+        Contract::Transformation => {
+            let outcome = plugin.transform_request(call).await?.content;
+            let mut decision = told::request_outcome(&outcome);
+            if let RequestOutcome::Proceed(changes) = outcome
+                && plugin.interest().request_body != BodyAccess::None
+            {
+                decision["request_body"] = request_body(plugin, call, changes.context).await?;
+            }
+            decision
+        }
     })
+}
+
+/// What becomes of the body of the request, which is empty. As in the gateway, a plugin that declares it is shown it all the
+/// same.
+async fn request_body(plugin: &dyn Plugin, call: Call<'_>, context: Bytes) -> Result<Value, CallFailure> {
+    let piece = Piece { content: Bytes::new(), end: true, context };
+    Ok(told::body(&plugin.transform_request_body(call, piece).await?))
 }
 
 fn name(contract: Contract) -> &'static str {

@@ -28,6 +28,8 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
     };
     let content = match coding {
         Coding::Identity => original.content.clone(),
+        // Nothing is in no coding, whatever the head says.
+        _ if original.content.is_empty() => Bytes::new(),
         coded => match collect(coded.undo(Body::from(original.content.clone())), limit).await {
             Ok(Collected::Whole(decoded)) => decoded.content,
             Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),

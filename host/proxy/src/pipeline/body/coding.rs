@@ -144,6 +144,12 @@ impl HttpBody for Decoded {
         if !this.ended {
             let mut chunk = BytesMut::with_capacity(CHUNK);
             match ready!(poll_read_buf(this.reader.as_mut(), context, &mut chunk)) {
+                // Nothing is in no coding, whatever the head says: a body without a byte is empty, not cut off.
+                Err(error)
+                    if error.kind() == io::ErrorKind::UnexpectedEof && this.passed.bytes.get() == 0 =>
+                {
+                    this.ended = true;
+                }
                 Err(error) => return Poll::Ready(Some(Err(cause(error)))),
                 Ok(0) => this.ended = true,
                 Ok(read) => {

@@ -4,8 +4,12 @@
 //! bytes as they were (length, coding, digests, strong validators). Several bindings chain: each sees what the one
 //! before it made. No instance is held while the next piece is waited for: every piece is a call of its own.
 //!
-//! A body that is empty on the way down makes no calls, and neither do responses to HEAD and with status 204, 205 or
-//! 304. A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
+//! A body that a binding declared is always shown to it, also one that is empty, whatever the method: a request or response
+//! without content makes one call, which has no bytes and is the last. So does a request that asks to switch protocols: the
+//! upstream may ignore its `Upgrade` and serve it, so that it must not get past a validator of bodies. Responses to HEAD, and
+//! those with status 204, 205 or 304, have no body (RFC 9110 section 6.4.1) and make no calls.
+//!
+//! A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
 //! response's body, an upstream that answers 206 all the same is a failure of the call.
 
 mod buffered;
@@ -16,6 +20,7 @@ mod streamed;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use witgate_config::model::OnFailure;
@@ -35,9 +40,6 @@ use coding::Coding;
 /// `BodyTooLarge`, `PluginFailed`, or what the body itself failed of.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Body) -> Result<Body, Fault> {
     for index in 0..exchange.transformations.len() {
-        if body.is_end_stream() {
-            break;
-        }
         let transformed = &exchange.transformations[index];
         let plugin = &route.transformation[transformed.binding];
         let access = plugin.interest().request_body;
@@ -123,6 +125,9 @@ enum Made {
 
 /// Shows a body to a binding, in the way it declared.
 async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: Body) -> Result<Made, Fault> {
+    if access != BodyAccess::None && body.is_end_stream() {
+        return empty(caller).await;
+    }
     let Some(coding) = coding else {
         unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
         return Ok(Made::Untouched(body));
@@ -131,6 +136,19 @@ async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: 
         BodyAccess::None => Ok(Made::Untouched(body)),
         BodyAccess::Buffered => buffered::run(caller, coding, body).await,
         BodyAccess::Streamed => Ok(streamed::run(caller, coding, body)),
+    }
+}
+
+/// Shows an empty body, by one call for either access. No bytes are waited for, so the length of what the binding writes is
+/// known before the head is sent on. No bytes are in any coding, so `Content-Encoding` is not looked at. Where the binding
+/// writes nothing either, the head still describes the body as it was.
+async fn empty(mut caller: Caller) -> Result<Made, Fault> {
+    match caller.call(Bytes::new(), true).await?.and_then(|result| result.output) {
+        Some(output) if !output.is_empty() => {
+            let length = Some(output.len());
+            Ok(Made::New { body: Body::from(output), length })
+        }
+        _ => Ok(Made::Untouched(Body::Empty)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! One call with the whole body.
 
+use std::sync::Mutex;
+
 use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZstdEncoder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -61,13 +63,93 @@ fn a_request_body_is_shown_whole_and_its_length_follows() {
 }
 
 #[test]
-fn a_request_without_body_makes_no_call() {
-    let fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+fn an_empty_request_body_is_shown_whatever_the_method() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let log = Arc::clone(&seen);
+            let fixture = Fixture::new([Fake::new("see").body(access, Unseen, move |given| {
+                log.lock().expect("a lock").push((given.content, given.end));
+                Ok(BodyResult::default())
+            })]);
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let headers = [("content-encoding", "gzip"), ("content-digest", "x"), ("etag", "\"1\"")];
+            let mut exchange = fixture.exchange(method, "/", &headers);
+            let body = forwarded(&mut exchange, Body::Empty);
+            assert!(http_body::Body::is_end_stream(&body), "nothing was written");
+            assert_eq!(*seen.lock().expect("a lock"), [(Bytes::new(), true)], "one call, the last");
+            assert_eq!(exchange.head.headers.len(), headers.len(), "the head still fits");
+        }
+    }
+}
+
+#[test]
+fn a_validator_of_bodies_sees_requests_without_one() {
+    let nonempty = || {
+        Fake::new("validate").body(Buffered, Unseen, |given| match &given.content[..] {
+            b"" => Err(CallFailure::Trap),
+            _ => Ok(BodyResult::default()),
+        })
+    };
+    let fixture = Fixture::new([nonempty()]);
+    let mut post = fixture.exchange(Method::POST, "/", &[]);
+    assert_eq!(refused(&mut post, Body::Empty).kind, FaultKind::PluginFailed);
+    forwarded(&mut fixture.exchange(Method::POST, "/", &[]), Bytes::from_static(b"x"));
+    let fixture = Fixture::new([nonempty().skip()]);
+    forwarded(&mut fixture.exchange(Method::POST, "/", &[]), Body::Empty);
+}
+
+/// The upstream may ignore the wish; then the request is like any other.
+#[test]
+fn a_wish_to_switch_protocols_does_not_pass_a_validator_of_bodies() {
+    let refusing = Fake::new("validate").body(Buffered, Unseen, |_| Err(CallFailure::Trap));
+    let fixture = Fixture::new([refusing]);
     let mut exchange = fixture.get("/", &[]);
-    forwarded(&mut exchange, Body::Empty);
-    // The head was shown; the body was not.
-    assert_eq!(fixture.plugins[0].calls(), 1);
-    assert!(exchange.head.headers.is_empty());
+    exchange.upgrade = Some(HeaderValue::from_static("websocket"));
+    assert_eq!(refused(&mut exchange, Body::Empty).kind, FaultKind::PluginFailed);
+}
+
+#[test]
+fn what_is_written_where_there_was_no_body_has_a_length() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        let writing = || {
+            Fake::new("write").body(access, access, |given| {
+                assert!(given.content.is_empty() && given.end);
+                Ok(BodyResult { output: Some(Bytes::from_static(b"made up")), context: None })
+            })
+        };
+        let fixture = Fixture::new([writing()]);
+        let mut exchange = fixture.get("/", &[]);
+        let body = forwarded(&mut exchange, Body::Empty);
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(7));
+        assert_eq!(values(&exchange.head.headers, "content-length"), "7");
+        assert_eq!(&read(body).unwrap().0[..], b"made up");
+        let empty = testing::response(&[("content-length", "0"), ("content-encoding", "br")], "");
+        let response = testing::run(ascended(&mut exchange, empty));
+        assert_eq!(values(response.headers(), "content-length"), "7");
+        assert!(!response.headers().contains_key("content-encoding"));
+        assert_eq!(&read(response.into_body()).unwrap().0[..], b"made up");
+    }
+}
+
+#[test]
+fn a_body_that_turns_out_to_be_empty_is_in_no_coding() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        for coding in ["identity", "gzip", "br", "zstd"] {
+            let fixture = Fixture::new([Fake::new("end").body(access, access, |given| {
+                assert!(given.content.is_empty() && given.end);
+                Ok(BodyResult { output: Some(Bytes::from_static(b"end")), context: None })
+            })]);
+            let headers = [("content-encoding", coding)];
+            let mut exchange = fixture.exchange(Method::POST, "/", &headers);
+            let body = forwarded(&mut exchange, testing::chunks(Vec::new()));
+            assert_eq!(&read(body).unwrap().0[..], b"end", "{coding}");
+            let mut response = testing::response(&headers, "");
+            *response.body_mut() = testing::chunks(vec![Ok(b"")]);
+            let response = testing::run(ascended(&mut exchange, response));
+            assert_eq!(&read(response.into_body()).unwrap().0[..], b"end", "{coding}");
+        }
+    }
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::fault::FaultKind;
 use crate::pipeline::plugin::ValuePart::*;
 use crate::pipeline::plugin::*;
 
+/// A `traceparent` as it comes in. No spans are exported, so it is shown as it is.
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 fn composed(name: &str, value: &[ValuePart]) -> ComposedHeader {
     ComposedHeader { name: name.to_owned(), value: value.to_vec() }
 }
@@ -65,21 +68,34 @@ fn every_part_of_a_request_can_be_shown() {
     ];
     let value: Vec<ValuePart> = parts.into_iter().flat_map(|part| [part, text(",")]).collect();
     let fixture = Fixture::new([changing(vec![HeaderChange::SetComposed(composed("x-all", &value))])]);
-    let mut exchange = fixture.get("/users/7?full", &[("x-in", "first"), ("x-in", "second")]);
+    let mut exchange =
+        fixture.get("/users/7?full", &[("x-in", "first"), ("x-in", "second"), ("traceparent", PARENT)]);
     let head = Arc::make_mut(&mut exchange.head);
     head.received_target = "/./users/7?full".parse().ok();
     head.route = "users".into();
     head.parameters = vec![("id".into(), "7".to_owned())];
-    let trace = head.trace.traceparent();
     let expected = format!(
         "GET,/users/7,full,{},http,/./users/7,{},users,7,first,{},{},",
-        head.authority,
-        head.client.address,
-        head.request_id,
-        trace.to_str().expect("text"),
+        head.authority, head.client.address, head.request_id, PARENT,
     );
     forwarded(&mut exchange, Body::Empty);
     assert_eq!(values(&exchange.head.headers, "x-all"), expected);
+}
+
+#[test]
+fn a_request_without_a_trace_leaves_the_trace_out_of_a_value() {
+    for (value, expected) in [
+        (vec![text("trace="), TraceParent, text(";"), Method], "trace=;GET"),
+        (vec![TraceParent], ""),
+        (vec![TraceParent, TraceParent], ""),
+    ] {
+        let changes = vec![HeaderChange::SetComposed(composed("x-trace", &value))];
+        let fixture = Fixture::new([changing(changes)]);
+        let mut exchange = fixture.get("/", &[("x-trace", "mine")]);
+        forwarded(&mut exchange, Body::Empty);
+        assert_eq!(values(&exchange.head.headers, "x-trace"), expected);
+        assert_eq!(exchange.head.headers.contains_key("x-trace"), !expected.is_empty(), "{value:?}");
+    }
 }
 
 #[test]

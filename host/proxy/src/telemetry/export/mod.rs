@@ -17,14 +17,15 @@ use witgate_config::model::Otlp;
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::Story;
+use crate::telemetry::client_span::ClientNotes;
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::span;
 use crate::upstream;
 
-/// Requests whose spans may wait.
-const QUEUE: usize = 4096;
-/// Most requests of one batch.
-const BATCH: usize = 512;
+/// Requests, and attempts to send them, whose spans may wait.
+const QUEUE: usize = 8192;
+/// Most requests and attempts of one batch.
+const BATCH: usize = 1024;
 /// How long a batch waits for more.
 const GATHER: Duration = Duration::from_secs(1);
 /// How long one attempt to send may take (the default of the OTLP exporter specification).
@@ -42,10 +43,19 @@ pub(super) struct SpanCounters {
     pub(super) failed: Counter,
 }
 
+/// What spans are made of.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A request that is over, with its plugin calls.
+    Request(Arc<Story>),
+    /// One sending of a request to an endpoint.
+    Client(Box<ClientNotes>),
+}
+
 /// The queue of an exporter. Dropping it ends the exporter once the queue is empty.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    sender: mpsc::Sender<Arc<Story>>,
+    sender: mpsc::Sender<Told>,
     otlp: Otlp,
     counters: Arc<SpanCounters>,
     queued: AtomicU64,
@@ -83,10 +93,19 @@ impl Exporter {
         key(&self.otlp) == key(otlp)
     }
 
-    /// Takes a request's notes. Never waits: a full queue drops them and counts their spans.
-    pub(super) fn push(&self, story: Arc<Story>) {
+    /// Takes the notes of a request that is over. Never waits: a full queue drops them and counts their spans.
+    pub(super) fn push_request(&self, story: Arc<Story>) {
+        self.push(Told::Request(story));
+    }
+
+    /// The same of a request that was sent to an endpoint.
+    pub(super) fn push_client(&self, notes: Box<ClientNotes>) {
+        self.push(Told::Client(notes));
+    }
+
+    fn push(&self, told: Told) {
         self.queued.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.sender.try_send(story) {
+        if let Err(error) = self.sender.try_send(told) {
             self.queued.fetch_sub(1, Ordering::Relaxed);
             self.counters.dropped.add(span::count(&error.into_inner()));
         }
@@ -107,15 +126,15 @@ struct Courier {
 }
 
 impl Courier {
-    async fn run(self, mut stories: mpsc::Receiver<Arc<Story>>) {
+    async fn run(self, mut queue: mpsc::Receiver<Told>) {
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some(first) = stories.recv().await {
+        while let Some(first) = queue.recv().await {
             batch.push(first);
             let more = async {
                 while batch.len() < BATCH
-                    && let Some(story) = stories.recv().await
+                    && let Some(told) = queue.recv().await
                 {
-                    batch.push(story);
+                    batch.push(told);
                 }
             };
             // Whether the batch is full or time is up: what is there is sent.
@@ -126,10 +145,10 @@ impl Courier {
         }
     }
 
-    async fn deliver(&self, stories: &[Arc<Story>]) {
-        let batch = span::batch(&self.otlp.service_name, stories.iter().map(AsRef::as_ref));
+    async fn deliver(&self, told: &[Told]) {
+        let batch = span::batch(&self.otlp.service_name, told);
         let body = Bytes::from(batch.encode_to_vec());
-        let spans = stories.iter().map(|story| span::count(story)).sum();
+        let spans = told.iter().map(span::count).sum();
         let mut pauses = PAUSES.iter();
         loop {
             match self.send(body.clone()).await {
@@ -149,7 +168,7 @@ impl Courier {
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
         let answer =
-            upstream::fetch(&snapshot, &self.otlp.upstream, request, Some(TIMEOUT), ANSWER_BYTES).await;
+            upstream::fetch(&snapshot, &self.otlp.upstream, request, None, Some(TIMEOUT), ANSWER_BYTES).await;
         match answer.map(|answer| answer.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
             // The answers after which the OTLP specification asks to try again.

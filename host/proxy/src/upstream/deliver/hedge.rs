@@ -116,7 +116,6 @@ impl Delivery<'_> {
         }
         notes.attempts += ended.notes.attempts + (asked.len() as u32 - 1);
         notes.endpoint = ended.notes.endpoint;
-        notes.begun = ended.notes.begun;
         notes.time = ended.notes.time;
         ended.result
     }

@@ -50,7 +50,6 @@ pub(super) use tries::{Copied, Counts, Tries};
 pub(super) struct Notes {
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) attempts: u32,
-    pub(super) begun: Option<Instant>,
     pub(super) time: Option<Duration>,
     /// The endpoint's side of a tunnel, if it answered 101.
     pub(super) switched: Option<Stream>,

@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::Why;
 use super::http::send;
+use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::socket::Socket;
 
@@ -69,6 +70,7 @@ impl Question {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(USER_AGENT, HeaderValue::from_static("witgate-health"));
+        headers.insert(TRACEPARENT, trace::untraced());
         let (response, _connection) = send(socket, request).await?;
         if !response.status().is_success() {
             return Err(format!("status {}", response.status().as_u16()));

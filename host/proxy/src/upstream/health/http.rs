@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use witgate_config::model::{BodyCheck, HttpCheck};
 
 use super::Why;
+use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::connection::OwnCore;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::chain;
@@ -87,6 +88,8 @@ impl Question {
         let mut request = Request::new(Full::default());
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
+        // A service that is checked every second is not to trace it, unless the operator says so.
+        request.headers_mut().entry(TRACEPARENT).or_insert_with(trace::untraced);
         match scheme {
             Some(scheme) => {
                 let uri = Uri::builder().scheme(scheme).authority(host.as_bytes());

@@ -5,23 +5,32 @@ use std::io::Write;
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 
 use crate::protocol::http1::field;
-use crate::telemetry::trace::{REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::telemetry::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{Framing, Order, Passport, is_of_connection};
 
+/// What the head says of one attempt alone.
+#[derive(Clone, Copy)]
+pub(in crate::upstream) struct OfAttempt<'a> {
+    /// What `Host` says.
+    pub(in crate::upstream) host: &'a [u8],
+    /// The span of the attempt, if there is a trace.
+    pub(in crate::upstream) span: Option<SpanId>,
+}
+
 /// Writes a head. Methods, targets, names and values are types that hold no byte which could end a line; what is only
 /// text was checked by [`Order::host`] or is checked here.
-pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: Framing) {
+pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, attempt: OfAttempt<'_>, framing: Framing) {
     out.extend_from_slice(order.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(order.target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    field::write_text(out, HOST.as_str(), host);
+    field::write_text(out, HOST.as_str(), attempt.host);
     let mut trailers = false;
     for (name, value) in order.headers {
         trailers |= *name == TE;
         let told = order.allowance.as_ref().is_some_and(|allowance| allowance.is_own(name));
-        if told || is_own(name, order.passport.is_some()) {
+        if told || is_own(name, order) {
             continue;
         }
         if let Some(value) = order.outgoing(name, value) {
@@ -38,6 +47,9 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
     if let Some(passport) = &order.passport {
         stamp(out, passport);
     }
+    if let Some((trace, span)) = order.trace.zip(attempt.span) {
+        trace_context(out, trace, &span);
+    }
     for (name, value) in order.allowance.iter().flat_map(Allowance::fields) {
         field::write(out, name, &value);
     }
@@ -45,9 +57,10 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, host: &[u8], framing: 
 }
 
 /// A header that the gateway writes itself, whatever the caller's map holds.
-fn is_own(name: &HeaderName, passport: bool) -> bool {
+fn is_own(name: &HeaderName, order: &Order<'_>) -> bool {
     is_of_connection(name)
-        || (passport && (*name == TRACEPARENT || *name == TRACESTATE || *name == REQUEST_ID))
+        || (order.trace.is_some() && (*name == TRACEPARENT || *name == TRACESTATE))
+        || (order.passport.is_some() && *name == REQUEST_ID)
 }
 
 /// Of hop-by-hop headers, only what is meant for this hop: a switch of protocols, and that trailers are welcome.
@@ -66,13 +79,17 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
     });
 }
 
-/// `Via`, trace context and request id.
-fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
-    field::write_text(out, VIA.as_str(), passport.via().as_bytes());
-    field::write_text(out, TRACEPARENT.as_str(), &passport.trace.traceparent_text());
-    if let Some(state) = passport.trace.state.as_deref().filter(|state| field::is_visible(state)) {
+/// The trace, with the span of this attempt as the parent of what the endpoint does.
+fn trace_context(out: &mut Vec<u8>, trace: &TraceContext, span: &SpanId) {
+    field::write_text(out, TRACEPARENT.as_str(), &trace.traceparent(span));
+    if let Some(state) = trace.state.as_deref().filter(|state| field::is_visible(state)) {
         field::write_text(out, TRACESTATE.as_str(), state.as_bytes());
     }
+}
+
+/// `Via` and request id.
+fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
+    field::write_text(out, VIA.as_str(), passport.via().as_bytes());
     if field::is_visible(passport.request_id) {
         field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
     }

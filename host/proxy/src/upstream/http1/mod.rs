@@ -43,6 +43,7 @@ use tokio_util::io::poll_read_buf;
 
 use self::answer::{Asked, HeadReader};
 use self::content::Content;
+pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::request::{Framing, Order};
 use super::send::Lost;
@@ -113,7 +114,7 @@ impl Http1 {
     pub(super) fn exchange<B>(
         &mut self,
         order: &Order<'_>,
-        host: &[u8],
+        attempt: OfAttempt<'_>,
         upload: Upload,
         begun: Instant,
         timeout: Duration,
@@ -124,7 +125,7 @@ impl Http1 {
         // Not an async function, which would be a frame of its own for a wait that is made here alone.
         poll_fn(move |context| {
             if let Some(upload) = unsent.take() {
-                self.begin(order, host, upload, context)?;
+                self.begin(order, attempt, upload, context)?;
             }
             if let Poll::Ready(answered) = self.poll_head(answer, context) {
                 return Poll::Ready(answered);
@@ -139,7 +140,7 @@ impl Http1 {
     fn begin(
         &mut self,
         order: &Order<'_>,
-        host: &[u8],
+        attempt: OfAttempt<'_>,
         mut upload: Upload,
         context: &mut Context<'_>,
     ) -> Result<(), Lost> {
@@ -153,7 +154,7 @@ impl Http1 {
                 Poll::Pending => Poll::Pending,
             },
         };
-        let head = |out: &mut Vec<u8>| head::write(out, order, host, framing);
+        let head = |out: &mut Vec<u8>| head::write(out, order, attempt, framing);
         self.sending = Sending::new(head, framing, first, upload)?;
         self.refused = None;
         self.reader.restart();

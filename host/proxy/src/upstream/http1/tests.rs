@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use proptest::prelude::*;
 
 use super::answer::{Asked, HeadReader};
+use super::head::OfAttempt;
 use crate::balancer::Caller;
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
@@ -253,7 +254,12 @@ fn heads_have_an_end() {
 }
 
 /// A head for these headers, some of which are not theirs to say.
-fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Passport<'_>>) -> String {
+fn written(
+    framing: Framing,
+    upgrade: Option<&HeaderValue>,
+    passport: Option<Passport<'_>>,
+    trace: Option<&TraceContext>,
+) -> String {
     let headers = [
         ("connection", "close"),
         ("transfer-encoding", "chunked"),
@@ -280,11 +286,13 @@ fn written(framing: Framing, upgrade: Option<&HeaderValue>, passport: Option<Pas
         without_cookie: None,
         shareable: None,
         passport,
+        trace,
         rules: Rules::new(&retry, None),
         allowance: None,
     };
     let mut out = Vec::new();
-    super::head::write(&mut out, &order, b"a:80", framing);
+    let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]) };
+    super::head::write(&mut out, &order, attempt, framing);
     String::from_utf8(out).expect("a head in ASCII")
 }
 
@@ -297,22 +305,25 @@ fn only_the_gateway_says_where_a_request_ends_and_what_the_connection_does() {
         (Framing::Length(2), "content-length: 2\r\n"),
         (Framing::Open, "transfer-encoding: chunked\r\n"),
     ] {
-        let head = written(framing, None, None);
+        let head = written(framing, None, None, None);
         assert_eq!(head, format!("{begin}{kept}connection: te\r\n{said}\r\n"));
     }
     let chat = HeaderValue::from_static("chat");
-    let head = written(Framing::Nothing, Some(&chat), None);
+    let head = written(Framing::Nothing, Some(&chat), None, None);
     assert!(head.contains("\r\nupgrade: chat\r\nconnection: upgrade, te\r\n"), "{head}");
 }
 
 #[test]
 fn nothing_that_is_only_text_can_end_a_line() {
-    let trace = TraceContext { state: Some("a=1\r\nx-hidden: 1".into()), ..TraceContext::start(0.0) };
-    let passport = |request_id| Passport { trace: &trace, request_id, received: Version::HTTP_2 };
-    let head = written(Framing::Nothing, None, Some(passport("a\r\nx-hidden: 1")));
+    let mut trace = TraceContext::start(0.0);
+    trace.state = Some("a=1\r\nx-hidden: 1".into());
+    let passport = |request_id| Passport { request_id, received: Version::HTTP_2 };
+    let head = written(Framing::Nothing, None, Some(passport("a\r\nx-hidden: 1")), Some(&trace));
     assert!(!head.contains("hidden") && !head.contains("theirs"), "{head}");
     assert!(head.contains("\r\nvia: 2 witgate\r\ntraceparent: 00-"), "{head}");
-    assert!(written(Framing::Nothing, None, Some(passport("mine"))).contains("\r\nx-request-id: mine\r\n"));
+    assert!(head.contains("-abababababababab-00\r\n"), "the attempt's own span: {head}");
+    let head = written(Framing::Nothing, None, Some(passport("mine")), None);
+    assert!(head.contains("\r\nx-request-id: mine\r\n") && head.contains("\r\ntraceparent: theirs\r\n"));
 }
 
 proptest! {

@@ -190,6 +190,34 @@ fn what_an_http_check_expects() {
     });
 }
 
+/// A parent that is not sampled keeps a service from beginning a trace of its own for each check.
+#[test]
+fn checks_are_traced_by_nobody() {
+    run(async {
+        let parents = |origin: &Origin| -> Vec<String> {
+            let requests = origin.requests();
+            let parent = |request: &String| {
+                request.lines().find_map(|line| line.strip_prefix("traceparent: ").map(str::to_owned))
+            };
+            requests.iter().map(|request| parent(request).expect("every check has one")).collect()
+        };
+        let origin = Origin::answering(HELLO);
+        let snapshot = snapshot(checked(&origin, Check::Http(http())));
+        let _kept = Kept::new(&snapshot);
+        eventually("two checks", || origin.requests().len() >= 2).await;
+        let fresh = parents(&origin);
+        assert!(fresh.iter().all(|parent| parent.len() == 55 && parent.ends_with("-00")), "{fresh:?}");
+        assert_ne!(fresh[0][3..35], fresh[1][3..35], "each is a trace of its own");
+
+        let told = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut written = http();
+        written.headers.push(("traceparent".into(), told.into()));
+        let origin = Origin::answering(HELLO);
+        assert_eq!(verdict(checked(&origin, Check::Http(written))).await, Ok(()));
+        assert_eq!(parents(&origin)[0], told, "what the operator writes holds");
+    });
+}
+
 #[test]
 fn an_endpoint_that_does_not_answer_in_time_is_unhealthy() {
     run(async {
@@ -207,6 +235,7 @@ fn grpc_origin() -> Origin {
         let service = service_fn(async |request: Request<Incoming>| {
             assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
             assert_eq!(request.headers()["content-type"], "application/grpc");
+            assert!(request.headers()["traceparent"].as_bytes().ends_with(b"-00"), "nobody traces a check");
             let asked = request.into_body().collect().await.unwrap().to_bytes();
             let (answer, grpc_status) = match asked.as_ref() {
                 [0, 0, 0, 0, 6, 0x0a, 4, b'w', b'e', b'l', b'l'] => (&[0, 0, 0, 0, 2, 0x08, 1][..], "0"),

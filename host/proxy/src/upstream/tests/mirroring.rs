@@ -15,7 +15,7 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
 
-fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
+pub(super) fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     let mut config = testing::config();
     config.upstreams.insert("origin".into(), settings(&[origin.address]));
     config.upstreams.insert("shadow".into(), settings(&[shadow.address]));
@@ -24,7 +24,7 @@ fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
 }
 
 /// An exchange of a route that copies every request, three at once, bodies of eight bytes.
-fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
+pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
     let mirror = Mirror {
         upstream: "shadow".into(),
         share: 1.0,

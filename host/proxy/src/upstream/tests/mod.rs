@@ -21,6 +21,7 @@ mod reuse;
 mod streaming;
 mod timeouts;
 mod tls;
+mod tracing;
 mod upstream_breaker;
 
 use std::net::SocketAddr;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use witgate_proxy::pipeline::plugin::{
-    Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome, ValuePart,
+    BodyResult, Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
+    ValuePart,
 };
 
 /// Answer of `authentication`.
@@ -53,6 +54,14 @@ pub(super) fn request_outcome(outcome: &RequestOutcome) -> Value {
             "context_bytes": changes.context.len(),
         }}),
         RequestOutcome::Respond(response) => json!({ "respond": local(response) }),
+    }
+}
+
+/// What becomes of a body.
+pub(super) fn body(result: &BodyResult) -> Value {
+    match &result.output {
+        Some(output) => json!({ "replace": text(output) }),
+        None => json!("unchanged"),
     }
 }
 

@@ -1,0 +1,126 @@
+//! The client span of one request that is sent to an endpoint: a first attempt, a retry, a hedge, a mirrored copy, a
+//! plugin's `fetch`.
+//!
+//! Its id is what the endpoint is told as its parent. It is exported by itself, when the head of the response is there or
+//! the attempt is over: a copy or a hedge may outlive the request that it belongs to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, StatusCode};
+
+use crate::fault::FaultKind;
+use crate::telemetry::export::Exporter;
+use crate::telemetry::trace::{SpanId, TraceContext, span_id};
+
+/// A client span under way, or nothing, where there is no trace. Dropping it without a word means that nobody waits for the
+/// response any more.
+pub(crate) struct ClientSpan {
+    id: Option<SpanId>,
+    /// There if the trace is sampled.
+    notes: Option<Box<ClientNotes>>,
+}
+
+/// All about one client span.
+#[derive(Debug)]
+pub(super) struct ClientNotes {
+    pub(super) trace: TraceContext,
+    pub(super) id: SpanId,
+    exporter: Arc<Exporter>,
+    pub(super) method: Method,
+    pub(super) upstream: Arc<str>,
+    pub(super) endpoint: Arc<str>,
+    /// How often the same request was sent before.
+    pub(super) resends: u32,
+    /// When the request was begun to be sent; none: it was not.
+    begun: Option<Instant>,
+    pub(super) outcome: Outcome,
+    /// From the begin of sending to the head of the response, or the end of the attempt.
+    pub(super) time: Duration,
+    /// When it ended.
+    pub(super) ended: SystemTime,
+}
+
+/// How a client span ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The head of a response came.
+    Answered(StatusCode),
+    /// No response came.
+    Failed(FaultKind),
+    /// Nobody waits for the response any more: another attempt was faster, or the client went away.
+    Abandoned,
+}
+
+impl ClientSpan {
+    /// A span of a trace, for a request that is about to be sent to an endpoint of an upstream.
+    pub(crate) fn new(
+        trace: Option<&TraceContext>,
+        method: &Method,
+        upstream: &Arc<str>,
+        endpoint: &Arc<str>,
+        resends: u32,
+    ) -> Self {
+        let Some(trace) = trace else { return ClientSpan { id: None, notes: None } };
+        let id = span_id();
+        let notes = trace.exporter().map(|exporter| {
+            Box::new(ClientNotes {
+                trace: trace.clone(),
+                id,
+                exporter: Arc::clone(exporter),
+                method: method.clone(),
+                upstream: Arc::clone(upstream),
+                endpoint: Arc::clone(endpoint),
+                resends,
+                begun: None,
+                outcome: Outcome::Abandoned,
+                time: Duration::ZERO,
+                ended: SystemTime::UNIX_EPOCH,
+            })
+        });
+        ClientSpan { id: Some(id), notes }
+    }
+
+    /// What the endpoint is told as its parent.
+    pub(crate) fn id(&self) -> Option<SpanId> {
+        self.id
+    }
+
+    /// The request is begun to be sent: from now on the span will be exported.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if let Some(notes) = &mut self.notes {
+            notes.begun = Some(now);
+        }
+    }
+
+    /// The head of a response came.
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.end(Outcome::Answered(status));
+    }
+
+    /// No response came.
+    pub(crate) fn failed(mut self, kind: FaultKind) {
+        self.end(Outcome::Failed(kind));
+    }
+
+    /// Nothing of the request was written, so that nobody was told of this span.
+    pub(crate) fn unsent(mut self) {
+        self.notes = None;
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let Some(mut notes) = self.notes.take() else { return };
+        let Some(begun) = notes.begun else { return };
+        notes.outcome = outcome;
+        notes.time = begun.elapsed();
+        notes.ended = SystemTime::now();
+        let exporter = Arc::clone(&notes.exporter);
+        exporter.push_client(notes);
+    }
+}
+
+impl Drop for ClientSpan {
+    fn drop(&mut self) {
+        self.end(Outcome::Abandoned);
+    }
+}
