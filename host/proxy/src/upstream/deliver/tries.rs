@@ -151,6 +151,14 @@ impl Counts {
     }
 }
 
+#[cfg(test)]
+impl Tries {
+    /// Bytes of request bodies that are kept to be sent again.
+    pub(in crate::upstream) fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+}
+
 fn increment(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }

@@ -162,7 +162,7 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     assert_eq!(ejected(&upstream), [0]);
     // What a check would not meet, it does not heal.
     upstream.review_ejections(Instant::now() + SECOND * 60);
-    let status = Failing::by(http::StatusCode::SERVICE_UNAVAILABLE);
+    let status = Failing::by(StatusCode::SERVICE_UNAVAILABLE);
     upstream.faulted(&upstream.endpoints[1], status);
     (0..9).for_each(|_| upstream.checked(&upstream.endpoints[1], true, Instant::now()));
     assert_eq!(ejected(&upstream), [1]);
