@@ -69,7 +69,9 @@ impl Underway {
                 let shared = ends_connection(error) && self.lease.tell_end();
                 Fault { shared, ..fault_of(error) }
             }
-            None => Fault::new(FaultKind::UpstreamReset).cause("the stream was reset before the answer ended"),
+            None => {
+                Fault::new(FaultKind::UpstreamReset).cause("the stream was reset before the answer ended")
+            }
         }
     }
 

@@ -96,10 +96,7 @@ fn balancer(attempt: &Attempt, sign: Sign) {
 /// What a proxy or an overloaded service says in the place of an endpoint: quick as it may be, it is no reason to send it
 /// more, and says nothing of how fast the endpoint is.
 fn is_in_place_of_an_answer(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
 fn breaker(attempt: &Attempt, sign: Sign) {

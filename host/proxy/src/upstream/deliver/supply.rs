@@ -306,7 +306,8 @@ mod tests {
     #[test]
     fn what_streams_is_kept_and_given_again() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
+            let mut supply =
+                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
             let mut first = supply.next().unwrap();
             assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
             assert!(supply.beside().is_none(), "it has not all come");
@@ -375,7 +376,8 @@ mod tests {
     #[test]
     fn what_was_sent_is_made_anew_without_being_asked_for_again() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
+            let mut supply =
+                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
             let mut first = supply.next().unwrap();
             for piece in ["one ", "two "] {
                 assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);

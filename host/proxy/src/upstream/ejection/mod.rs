@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use witgate_config::model;
 
-use super::{BreakerState, Upstream};
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
+use super::{BreakerState, Upstream};
 use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
 

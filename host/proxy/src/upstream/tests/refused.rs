@@ -142,7 +142,11 @@ fn a_post_that_was_not_processed_is_sent_again_with_its_body() {
                 let origin = refusing(refusal, 1, after);
                 let snapshot = snapshot(upstream(&origin));
                 let (text, trailer) = post(&snapshot, streaming()).await;
-                assert_eq!((&*text, trailer.as_deref()), ("one two three", Some("x")), "{refusal:?}, {after}");
+                assert_eq!(
+                    (&*text, trailer.as_deref()),
+                    ("one two three", Some("x")),
+                    "{refusal:?}, {after}"
+                );
                 assert_eq!(origin.connections(), 2, "{refusal:?}, {after}");
             });
         }
