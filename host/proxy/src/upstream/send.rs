@@ -30,7 +30,7 @@ const STALE: usize = 2;
 pub(super) struct Failure {
     pub(super) fault: Fault,
     /// The body, if nothing of it was sent.
-    pub(super) body: Option<Body>,
+    pub(super) body: Option<Box<Body>>,
     /// How far it got, if it speaks against the endpoint.
     pub(super) extent: Option<Extent>,
 }
@@ -39,7 +39,7 @@ impl Failure {
     /// A request that did not get as far as a connection of its own.
     pub(super) fn unsent(fault: Fault, body: Body) -> Failure {
         let extent = blames_endpoint(&fault).then_some(Extent::Unreached);
-        Failure { fault: fault.unsent(), body: Some(body), extent }
+        Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent }
     }
 }
 

@@ -236,7 +236,7 @@ impl<'a> Delivery<'a> {
     fn take_back(&mut self, failure: Failure) -> Fault {
         self.told |= failure.extent.is_some_and(|extent| extent != Extent::Unreached);
         if let Some(unsent) = failure.body {
-            self.supply.put_back(unsent);
+            self.supply.put_back(*unsent);
         }
         failure.fault
     }

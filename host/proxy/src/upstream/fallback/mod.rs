@@ -113,7 +113,7 @@ pub(super) async fn deliver_or_fall_back(
             let fault = upstream.noted(fault);
             // Boxed, so that requests that go well do not carry its state around.
             let fallen = Fallen { snapshot, upstream, order, deadline };
-            Box::pin(fallen.fall_back(fallback, fault, body.or(spare), notes, answer)).await
+            Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes, answer)).await
         }
     }
 }
