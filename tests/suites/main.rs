@@ -10,6 +10,7 @@ mod hot_swap;
 mod misbehaving;
 mod observability;
 mod real_clients;
+mod real_upstreams;
 mod remembered;
 mod retries;
 mod tls;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::settings::Settings;
-pub use breaker::Breaker;
+pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, SuccessRate};

@@ -146,12 +146,18 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!(users.retry.per_try_timeout, Some(Duration::from_secs(1)));
     let on = model::RetryOn { connect: true, timeout: true, ..model::RetryOn::default() };
     assert_eq!((users.retry.on, users.retry.body_bytes), (on, 1 << 20));
+    assert_eq!(users.retry.all_body_bytes, 16 << 20);
     let after = model::HedgeAfter::Percentile { share: 0.95, min_samples: 50 };
     assert_eq!(users.hedge, Some(model::Hedge { after, max_extra: 2 }));
     assert_eq!(users.breaker.max_open_for, Duration::from_secs(300));
     let breaker = users.upstream_breaker.expect("it is there");
     assert_eq!((breaker.consecutive_failures, breaker.failure_ratio), (0, 0.9));
+    let failures = |statuses: model::Statuses| [502, 503, 504].map(|status| statuses.contains(status));
+    assert_eq!(failures(users.breaker.statuses), [true, true, false]);
+    assert_eq!(failures(breaker.statuses), [false, false, true]);
+    assert_eq!(failures(users.ejection.statuses), [false, true, false]);
     let next = &config.upstreams["users-next"].breaker;
+    assert_eq!(next.statuses, model::Statuses::default(), "no status is a failure by itself");
     assert_eq!(next.max_open_for, next.open_for, "it does not grow");
     let fallback = users.fallback.as_ref().expect("it is there");
     assert!(fallback.on_breaker_open && fallback.on_no_endpoint && !fallback.on_overload);

@@ -186,12 +186,23 @@ pub struct Fault {
     /// Whether it is the end of a connection that many requests shared, and another of them has told of it already. Who
     /// counts failures in a row counts such an end once.
     pub shared: bool,
+    /// Whether the request's own body ended the exchange: it was too large, malformed, too slow, a plugin failed in it, or
+    /// its client went away. Then nothing is said of the upstream, whatever the kind, and nothing is sent again.
+    pub by_request: bool,
 }
 
 impl Fault {
     /// A fault without further words.
     pub fn new(kind: FaultKind) -> Self {
-        Fault { kind, detail: None, cause: None, headers: Vec::new(), unsent: false, shared: false }
+        Fault {
+            kind,
+            detail: None,
+            cause: None,
+            headers: Vec::new(),
+            unsent: false,
+            shared: false,
+            by_request: false,
+        }
     }
 
     /// Tells the client more.

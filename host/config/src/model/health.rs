@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Statuses;
+
 /// `[upstreams.NAME.health]`: checks of each endpoint by requests of the gateway's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
@@ -73,7 +75,9 @@ pub enum BodyCheck {
 /// `[upstreams.NAME.ejection]`: endpoints that fail requests are left out for a while.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ejection {
-    /// Faults in a row (not reached, reset, too late, malformed, or 502, 503, 504) that eject; 0: never.
+    /// Statuses of answers that are faults.
+    pub statuses: Statuses,
+    /// Faults in a row (not reached, reset, too late, malformed, or one of `statuses`) that eject; 0: never.
     pub consecutive_faults: u32,
     /// The same for these and any other status from 500; 0: never.
     pub consecutive_server_errors: u32,

@@ -24,6 +24,8 @@ pub struct Retry {
     pub max_retry_after: Duration,
     /// Bytes of a streaming request body that are kept to be sent again.
     pub body_bytes: usize,
+    /// Bytes of all request bodies together that are kept, over all cores.
+    pub all_body_bytes: usize,
     /// How many retries there may be.
     pub budget: RetryBudget,
 }

@@ -11,16 +11,17 @@ use crate::scalar::{Duration, DurationOrOff, Size, Text};
 /// The most a body may take of memory while it could be sent again.
 const MOST_BODY: u64 = 64 << 20;
 
-/// What is sent again, how often, and when. A request that may have reached the upstream is sent again only if its method
-/// is idempotent or `non_idempotent` is set; a switch of protocols never is.
+/// What is sent again, how often, and when. A request that may have been processed is sent again only if its method is
+/// idempotent or `non_idempotent` is set; a switch of protocols never is. What an HTTP/2 endpoint did not process, because
+/// it refused the stream or was leaving, is sent again whatever its method, as long as its body was kept.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Retry {
     /// Times a request is sent at most, the first included. 1 means never again.
     #[schemars(range(min = 1, max = 10))]
     attempts: u32,
-    /// Failures after which a request is sent again: `connect` (no connection, or the endpoint refused the stream: at
-    /// once, to another endpoint, whatever the method), `reset` (the connection ended before the response head),
+    /// Failures after which a request is sent again: `connect` (no connection, or the endpoint said that it did not process
+    /// the request: at once, to another endpoint, whatever the method), `reset` (the connection ended before the response head),
     /// `timeout` (no response head in time: to another endpoint only), `malformed` (no HTTP).
     on: Vec<Condition>,
     /// Statuses after which a request is sent again, e.g. `[502, 503]`.
@@ -38,8 +39,12 @@ pub(super) struct Retry {
     backoff: Backoff,
     /// The longest `Retry-After` of an endpoint that is waited for; an answer that asks for more goes to the client.
     max_retry_after: Text<Duration>,
-    /// Bytes of a streaming request body that are kept to be sent again. Longer ones are sent once.
+    /// Bytes of a streaming request body that are kept to be sent again, until the response head has come. Longer ones are
+    /// sent once.
     body_limit: Text<Size>,
+    /// Bytes of all request bodies together that are kept for this upstream, over all cores. While so many are, further
+    /// bodies are sent once.
+    total_body_limit: Text<Size>,
     /// How many retries and hedges there may be, over all cores. What was never sent costs nothing.
     budget: Budget,
 }
@@ -126,6 +131,7 @@ impl Default for Retry {
             backoff: Backoff::default(),
             max_retry_after: Text::of("5s"),
             body_limit: Text::of("64KiB"),
+            total_body_limit: Text::of("64MiB"),
             budget: Budget::default(),
         }
     }
@@ -135,6 +141,12 @@ impl Retry {
     /// What it means. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Retry {
         scope.check_size(at, "body_limit", self.body_limit.value.0, (0, MOST_BODY));
+        let (body_limit, total) = (self.body_limit.value, self.total_body_limit.value);
+        if total.0 < body_limit.0 && scope.is_written(&child(at, "total_body_limit")) {
+            let hint = Some("it is for all bodies together; make it larger".to_owned());
+            let at = child(at, "total_body_limit");
+            scope.report(&at, "`total_body_limit` is smaller than `body_limit`", hint);
+        }
         let per_try = self.per_try_timeout.value.0;
         let budget_at = child(at, "budget");
         model::Retry {
@@ -146,7 +158,8 @@ impl Retry {
             per_try_timeout: per_try.map(|time| scope.check_positive(at, "per_try_timeout", time)),
             backoff: self.backoff.meant(&child(at, "backoff"), scope),
             max_retry_after: self.max_retry_after.value.0,
-            body_bytes: self.body_limit.value.in_memory(),
+            body_bytes: body_limit.in_memory(),
+            all_body_bytes: total.in_memory(),
             budget: model::RetryBudget {
                 ratio: self.budget.ratio,
                 min_per_second: self.budget.min_per_second,

@@ -1,6 +1,7 @@
 //! One endpoint picked for one request: its place in the count of requests, its pass through the breaker.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,10 +9,13 @@ use std::time::{Duration, Instant};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
+use witgate_config::model::Statuses;
+
 use super::affinity::Affinity;
 use super::breaker::Call;
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Failing, Sign, note_change, tell};
+use super::observe::{Extent, Failing, Sign, note_change, tell};
+use super::upload::Progress;
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
 use crate::turn;
@@ -25,6 +29,10 @@ pub(super) struct Attempt {
     begun: Cell<Instant>,
     /// Whether the request was begun to be sent.
     sent: Cell<bool>,
+    /// How far its body has come, if it streams.
+    upload: RefCell<Option<Rc<Progress>>>,
+    /// Whether an earlier attempt of the request has told of a failure.
+    repeats: Cell<bool>,
     /// Whether the endpoint failed, so that the end of its answer is no success.
     failed: Cell<bool>,
     /// The status it answered with; none: it has not yet.
@@ -89,6 +97,8 @@ impl Upstream {
             call,
             begun: Cell::new(turn::now()),
             sent: Cell::new(false),
+            upload: RefCell::new(None),
+            repeats: Cell::new(false),
             failed: Cell::new(false),
             status: Cell::new(None),
             due: Cell::new(None),
@@ -148,14 +158,33 @@ impl Attempt {
         &self.upstream.endpoints[self.index]
     }
 
-    /// Since the request was begun to be sent.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.begun.get().elapsed()
+    /// The failure that an answer with this status is, if it is one of these.
+    pub(super) fn failing_by(&self, status: StatusCode, failures: Statuses) -> Option<Failing> {
+        let counts = failures.contains(status.as_u16());
+        counts.then(|| Failing::by(status).repeated(self.repeats.get()))
     }
 
-    /// How long the endpoint has had the request; none: it was not begun to be sent.
+    /// The status it was answered with; none: it was not yet.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.status.get()
+    }
+
+    /// An earlier attempt of the same request has told of a failure: of this one only a success counts, or that the endpoint
+    /// is not reached.
+    pub(super) fn repeats(&self) {
+        self.repeats.set(true);
+    }
+
+    /// How long the endpoint has had all that has come of the request.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.since().elapsed()
+    }
+
+    /// How long the endpoint has had all that has come of the request; none: it was not begun to be sent, or the next piece
+    /// of its body is waited for.
     pub(super) fn waited(&self) -> Option<Duration> {
-        self.sent.get().then(|| self.elapsed())
+        let awaited = self.upload.borrow().as_ref().is_some_and(|upload| upload.is_awaited());
+        (self.sent.get() && !awaited).then(|| self.elapsed())
     }
 
     /// When the request was begun to be sent; until then, when the endpoint was picked.
@@ -163,11 +192,21 @@ impl Attempt {
         self.begun.get()
     }
 
+    /// Since when the endpoint has had all that has come of the request: a client that is slow to send makes no endpoint
+    /// slow.
+    pub(super) fn since(&self) -> Instant {
+        let begun = self.begun.get();
+        self.upload.borrow().as_ref().map_or(begun, |upload| upload.last().max(begun))
+    }
+
     /// The request is about to be sent, on a connection that is there. Where nothing was waited for since the endpoint was
-    /// picked, it is still the same time.
-    pub(super) fn begin(&self, waited: bool) -> Instant {
+    /// picked, it is still the same time. `upload`: how far its body comes, if it streams.
+    pub(super) fn begin(&self, waited: bool, upload: Option<Rc<Progress>>) -> Instant {
         if self.sent.replace(true) || waited {
             self.begun.set(turn::now());
+        }
+        if upload.is_some() {
+            self.upload.replace(upload);
         }
         self.begun.get()
     }
@@ -194,7 +233,7 @@ impl Attempt {
     /// The endpoint failed. Only the first failure of an attempt counts.
     pub(super) fn failed(&self, failing: Failing) {
         if !self.failed.replace(true) {
-            tell(self, Sign::Failed(failing));
+            tell(self, Sign::Failed(failing.repeated(self.repeats.get())));
         }
     }
 }
@@ -202,7 +241,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.status.get().is_none() && self.due.get().is_some_and(|due| Instant::now() >= due) {
-            self.failed(Failing::Fault { kind: FaultKind::RequestTimeout, shared: false });
+            self.failed(Failing::of(&Fault::new(FaultKind::RequestTimeout), Extent::Unanswered));
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);

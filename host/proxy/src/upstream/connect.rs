@@ -27,7 +27,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// Connects within the upstream's `connect_timeout`, TLS included. Whatever fails, nothing was sent.
 ///
 /// # Errors
-/// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`; all unsent.
+/// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`; all unsent.
 pub(super) async fn connect(
     endpoint: &Endpoint,
     config: &model::Upstream,
@@ -61,7 +61,7 @@ pub(super) struct Destination<'a> {
 /// Connects, TLS included. It takes as long as it takes.
 ///
 /// # Errors
-/// `UpstreamUnreachable`, `UpstreamTls`.
+/// `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`.
 pub(super) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fault> {
     let Destination { endpoint, port, tls, .. } = destination;
     let stream = connect_tcp(endpoint, *port).await.map_err(|error| unreachable(endpoint, &error))?;
@@ -121,5 +121,27 @@ async fn shake_hands(
 }
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Fault {
-    Fault::new(FaultKind::UpstreamUnreachable).cause(format!("{}: {error}", endpoint.name))
+    let kind = if is_ours(error) { FaultKind::Overloaded } else { FaultKind::UpstreamUnreachable };
+    Fault::new(kind).cause(format!("{}: {error}", endpoint.name))
+}
+
+/// Whether it is the gateway that has no descriptor, or no memory, for one more socket. That says nothing of the endpoint,
+/// and nothing would be won with another.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::failure::blames_endpoint;
+
+    #[test]
+    fn a_gateway_without_descriptors_blames_no_endpoint() {
+        let settings = crate::testing::upstream(&["127.0.0.1:1".parse().unwrap()]);
+        let endpoint = Endpoint::new(&settings.endpoints[0], false, "endpoints[0]").unwrap();
+        let blames = |code| blames_endpoint(&unreachable(&endpoint, &io::Error::from_raw_os_error(code)));
+        assert!(![libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].into_iter().any(blames));
+        assert!([libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH].into_iter().all(blames));
+    }
 }

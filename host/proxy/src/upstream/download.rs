@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 
 use super::attempt::Attempt;
 use super::connection::Connection;
-use super::failure::{ends_connection, fault_of};
+use super::failure::{blames_endpoint, ends_connection, fault_of};
 use super::http1::Http1;
 use super::lease::Lease;
-use super::observe::Failing;
+use super::observe::{Extent, Failing};
 use super::resumed::Resumed;
 use super::upload::Progress;
 use crate::body::{Body, BodyError};
@@ -58,6 +58,23 @@ pub(super) struct Clock {
 }
 
 impl Underway {
+    /// Why an HTTP/2 stream ended before its response did: by the request's own body if that has ended with a fault, which
+    /// resets the stream too.
+    fn broken_off(&self, error: Option<&hyper::Error>) -> Fault {
+        if let Some(fault) = self.upload.as_ref().and_then(|upload| upload.take_fault()) {
+            return fault;
+        }
+        match error {
+            Some(error) => {
+                let shared = ends_connection(error) && self.lease.tell_end();
+                Fault { shared, ..fault_of(error) }
+            }
+            None => {
+                Fault::new(FaultKind::UpstreamReset).cause("the stream was reset before the answer ended")
+            }
+        }
+    }
+
     /// The response was read to its end.
     fn finish(self, now: Instant) {
         self.attempt.completed();
@@ -113,10 +130,14 @@ impl Download {
                 Connection::Http1(connection) => connection.poll_frame(context),
                 Connection::Http2(_) => Poll::Ready(None),
             },
-            (Source::Http2(body), Some(exchange)) => Pin::new(body).poll_frame(context).map_err(|error| {
-                let shared = ends_connection(&error) && exchange.lease.tell_end();
-                Fault { shared, ..fault_of(&error) }
-            }),
+            (Source::Http2(body), Some(exchange)) => {
+                let polled = Pin::new(&mut *body).poll_frame(context);
+                // hyper calls the end of a body what is a reset with NO_ERROR or CANCEL, however much is missing.
+                if matches!(polled, Poll::Ready(None)) && !body.is_end_stream() {
+                    return Poll::Ready(Some(Err(exchange.broken_off(None))));
+                }
+                polled.map_err(|error| exchange.broken_off(Some(&error)))
+            }
             (_, None) => Poll::Ready(None),
         }
     }
@@ -138,9 +159,9 @@ impl Download {
 
     fn break_off(&mut self, fault: Fault) -> Fault {
         if let Some(exchange) = self.exchange.take()
-            && fault.kind.describe().blame == crate::fault::Blame::Upstream
+            && blames_endpoint(&fault)
         {
-            exchange.attempt.failed(Failing::of(&fault));
+            exchange.attempt.failed(Failing::of(&fault, Extent::Answered));
         }
         fault
     }
@@ -163,7 +184,11 @@ impl Clock {
             if now >= due {
                 return Poll::Ready(match self.deadline {
                     Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout),
-                    _ => Fault::new(FaultKind::UpstreamReset).cause("the response stalled"),
+                    // Both sides may wait for the client's next piece, and then nothing is said of the endpoint.
+                    _ => Fault {
+                        by_request: upload.is_some_and(Progress::is_awaited),
+                        ..Fault::new(FaultKind::UpstreamReset).cause("the response stalled")
+                    },
                 });
             }
             ready!(timer.poll(due.into(), context));

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Upstream;
 use super::attempt::Attempt;
 use super::breaker::Change;
+use super::endpoint::Endpoint;
 use super::events::{EventKind, Events};
 use crate::balancer::Outcome;
 use crate::fault::{Fault, FaultKind};
@@ -34,11 +36,43 @@ pub(super) enum Sign {
 
 /// How an endpoint failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failing {
-    /// With a fault of ours: not reached, reset, too late, malformed. `shared`: as [`Fault::shared`].
-    Fault { kind: FaultKind, shared: bool },
-    /// With an answer that a proxy or an overloaded service in its place gives.
+pub(super) struct Failing {
+    with: With,
+    failure: Failure,
+}
+
+/// What an endpoint failed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    /// A fault of ours: not reached, reset, too late, malformed.
+    Fault(FaultKind),
+    /// A status that the configuration calls a failure.
     Status(StatusCode),
+}
+
+/// What matters of a failure to those who count failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// How far the endpoint got.
+    pub(super) extent: Extent,
+    /// As [`Fault::shared`].
+    pub(super) shared: bool,
+    /// Whether an earlier attempt of the same request has told of a failure. What fails again and again may be the request's
+    /// own doing: of the retries of one request, one failure counts.
+    pub(super) repeated: bool,
+}
+
+/// How far an endpoint got with a request that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// There was no connection to it.
+    Unreached,
+    /// It took the request, and not a byte of an answer came.
+    Unanswered,
+    /// Something came, but no whole and well-formed answer; or it reset the one stream.
+    Answered,
+    /// It answered with a status that the configuration calls a failure.
+    Status,
 }
 
 /// Tells everybody who wants to know.
@@ -51,6 +85,7 @@ pub(super) fn tell(attempt: &Attempt, sign: Sign) {
 
 fn balancer(attempt: &Attempt, sign: Sign) {
     let outcome = match sign {
+        Sign::Answered { within, status } if is_in_place_of_an_answer(status) => Outcome::Failed(within),
         Sign::Answered { within, .. } => Outcome::Answered(within),
         Sign::Failed(_) => Outcome::Failed(attempt.elapsed()),
         Sign::Completed { .. } | Sign::Ended => return,
@@ -58,17 +93,29 @@ fn balancer(attempt: &Attempt, sign: Sign) {
     attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
 
+/// What a proxy or an overloaded service says in the place of an endpoint: quick as it may be, it is no reason to send it
+/// more, and says nothing of how fast the endpoint is.
+fn is_in_place_of_an_answer(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
 fn breaker(attempt: &Attempt, sign: Sign) {
     let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
     let settings = &attempt.upstream.config.breaker;
-    let change = match sign {
-        Sign::Answered { within, .. } => call.answered(breaker, within, settings),
-        Sign::Completed { .. } => call.completed(breaker, settings),
-        Sign::Failed(failing) => call.failed(breaker, failing.is_shared(), settings),
-        Sign::Ended => call.abandoned(breaker, || attempt.waited(), settings),
+    let others = || attempt.upstream.others_serve(attempt.endpoint());
+    let failing = match sign {
+        Sign::Answered { status, .. } => attempt.failing_by(status, settings.statuses),
+        Sign::Failed(failing) => Some(failing),
+        Sign::Completed { .. } | Sign::Ended => None,
+    };
+    let change = match (failing, sign) {
+        (Some(failing), _) => call.failed(breaker, failing.failure, settings, others),
+        (None, Sign::Answered { within, .. }) => call.answered(breaker, within, settings),
+        (None, Sign::Completed { .. }) => call.completed(breaker, settings),
+        (None, _) => call.abandoned(breaker, || attempt.waited(), settings),
     };
     if change.is_some() {
-        let last = if let Sign::Failed(failing) = sign { failing.to_string() } else { String::new() };
+        let last = failing.map(|failing| failing.to_string()).unwrap_or_default();
         note_change(&attempt.upstream.events, Some(&attempt.endpoint().name), change, &last);
     }
 }
@@ -76,8 +123,9 @@ fn breaker(attempt: &Attempt, sign: Sign) {
 /// An answer that did not come in time took at least so long; other failures are no measure.
 fn concurrency(attempt: &Attempt, sign: Sign) {
     match sign {
+        Sign::Answered { status, .. } if is_in_place_of_an_answer(status) => {}
         Sign::Answered { within, .. } => attempt.upstream.observe_latency(within),
-        Sign::Failed(Failing::Fault { kind: FaultKind::FirstByteTimeout, .. }) => {
+        Sign::Failed(Failing { with: With::Fault(FaultKind::FirstByteTimeout), .. }) => {
             attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
         Sign::Completed { .. } | Sign::Failed(_) | Sign::Ended => {}
@@ -98,6 +146,17 @@ pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: 
 
 fn ejection(attempt: &Attempt, sign: Sign) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
+    let failing_by = |status| attempt.failing_by(status, upstream.config.ejection.statuses);
+    let by_status = attempt.status().and_then(failing_by);
+    match (sign, by_status) {
+        // Counted with the head, and not again with what becomes of the body.
+        (Sign::Answered { .. }, Some(failing)) => upstream.faulted(endpoint, failing),
+        (_, Some(_)) => {}
+        (sign, None) => eject_or_trust(upstream, endpoint, sign),
+    }
+}
+
+fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, sign: Sign) {
     match sign {
         // Half an answer is no success. A tunnel has no end that could be waited for.
         Sign::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => endpoint.ejection.succeeded(),
@@ -109,21 +168,42 @@ fn ejection(attempt: &Attempt, sign: Sign) {
 }
 
 impl Failing {
-    pub(super) fn of(fault: &Fault) -> Failing {
-        Failing::Fault { kind: fault.kind, shared: fault.shared }
+    /// By a fault.
+    pub(super) fn of(fault: &Fault, extent: Extent) -> Failing {
+        let failure = Failure { extent, shared: fault.shared, repeated: false };
+        Failing { with: With::Fault(fault.kind), failure }
     }
 
-    /// Whether another request has told of the same event.
-    pub(super) fn is_shared(self) -> bool {
-        matches!(self, Failing::Fault { shared: true, .. })
+    /// By a status that the configuration calls a failure.
+    pub(super) fn by(status: StatusCode) -> Failing {
+        let failure = Failure { extent: Extent::Status, shared: false, repeated: false };
+        Failing { with: With::Status(status), failure }
+    }
+
+    /// The same, where an earlier attempt of the request has told of a failure. An endpoint that is not reached is not so
+    /// because of the request.
+    pub(super) fn repeated(self, repeated: bool) -> Failing {
+        let repeated = repeated && self.failure.extent != Extent::Unreached;
+        Failing { failure: Failure { repeated, ..self.failure }, ..self }
+    }
+
+    /// What matters to those who count.
+    pub(super) fn failure(self) -> Failure {
+        self.failure
+    }
+
+    /// Whether an active check would meet the same: garbage and statuses come from a process that may well answer its
+    /// checks.
+    pub(super) fn is_seen_by_checks(self) -> bool {
+        !matches!(self.with, With::Status(_) | With::Fault(FaultKind::UpstreamProtocol))
     }
 }
 
 impl std::fmt::Display for Failing {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failing::Fault { kind, .. } => formatter.write_str(kind.describe().code),
-            Failing::Status(status) => write!(formatter, "status {}", status.as_u16()),
+        match self.with {
+            With::Fault(kind) => formatter.write_str(kind.describe().code),
+            With::Status(status) => write!(formatter, "status {}", status.as_u16()),
         }
     }
 }

@@ -10,12 +10,12 @@ use tokio::time::sleep_until;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
-use super::deliver::Notes;
+use super::deliver::{Notes, Supplied};
 use super::download::{Download, Source, Underway};
-use super::failure::{blames_endpoint, ends_connection, fault_of, is_unprocessed};
+use super::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is_unprocessed};
 use super::http1::{Http1, OfAttempt};
 use super::lease::Lease;
-use super::observe::Failing;
+use super::observe::{Extent, Failing};
 use super::request::Order;
 use super::response;
 use super::upload::{Progress, Upload};
@@ -28,15 +28,27 @@ use crate::turn;
 /// Stale connections of the pool met before a fresh one is opened.
 const STALE: usize = 2;
 
-/// An attempt that failed, with the body if nothing of it was sent.
+/// An attempt that failed.
 pub(super) struct Failure {
     pub(super) fault: Fault,
-    pub(super) body: Option<Body>,
+    /// The body, if nothing of it was sent.
+    pub(super) body: Option<Box<Body>>,
+    /// How far it got, if it speaks against the endpoint.
+    pub(super) extent: Option<Extent>,
+}
+
+impl Failure {
+    /// A request that did not get as far as a connection of its own.
+    pub(super) fn unsent(fault: Fault, body: Body) -> Failure {
+        let extent = blames_endpoint(&fault).then_some(Extent::Unreached);
+        Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent }
+    }
 }
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        Failure { fault, body: None }
+        let extent = blames_endpoint(&fault).then_some(Extent::Answered);
+        Failure { fault, body: None, extent }
     }
 }
 
@@ -51,8 +63,8 @@ pub(super) fn conclude(
     match sent {
         Ok(answered) => Ok(supervise(attempt, answered, notes, deadline, answer)?),
         Err(failure) => {
-            if blames_endpoint(&failure.fault) {
-                attempt.failed(Failing::of(&failure.fault));
+            if let Some(extent) = failure.extent {
+                attempt.failed(Failing::of(&failure.fault, extent));
             }
             Err(failure)
         }
@@ -67,33 +79,33 @@ pub(super) struct Answered {
     arrived: Instant,
 }
 
-/// One endpoint: sends the request until it is answered, on as many connections as it takes to find one that is not stale.
-/// `answer` gets the head, and the body if it has one that is not read off the connection itself; it is filled where it
-/// stays, for it is large. [`conclude`] has to follow.
+/// One endpoint: sends the request until it is answered, on as many connections as it takes to find one that is not stale,
+/// and again if the endpoint says that it did not process it. `answer` gets the head, and the body if it has one that is not
+/// read off the connection itself; it is filled where it stays, for it is large. [`conclude`] has to follow.
 pub(super) async fn send(
     attempt: &Attempt,
     order: &Order<'_>,
-    mut body: Body,
+    supplied: Supplied,
     deadline: Option<Instant>,
     notes: &mut Notes,
     answer: &mut Response<Body>,
 ) -> Result<Answered, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     notes.endpoint = Some(endpoint.name.clone());
+    let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
         let mut lease = match Lease::take(attempt, stale >= STALE).await {
             Ok(lease) => lease,
-            Err(fault) => return Err(Failure { fault, body: Some(body) }),
+            Err(fault) => return Err(Failure::unsent(fault, body)),
         };
-        let spare = spare(&body);
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
         let mut span =
             ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts);
         let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
-        let since = attempt.begin(waited);
+        let since = attempt.begin(waited, progress.clone());
         span.begin(since);
         if progress.is_none() {
             // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
@@ -116,33 +128,33 @@ pub(super) async fn send(
                 let arrived = turn::now();
                 notes.time = Some(arrived - since);
                 span.answered(answer.status());
+                notes.upload.clone_from(&progress);
                 return Ok(Answered { lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
         lost.tell(span);
-        let may_repeat = stale <= STALE;
-        body = match lost {
-            Lost::Unsent(body, fault) => {
+        let (again, ended) = match lost {
+            Lost::Unsent(unsent, fault) => {
                 notes.attempts -= 1;
-                if !(reused && may_repeat) {
-                    return Err(Failure { fault: fault.unsent(), body: Some(body) });
+                if !(reused && stale <= STALE) {
+                    return Err(Failure::unsent(fault, unsent));
                 }
-                body
+                (Some(unsent), Ended::from(fault))
             }
-            Lost::Failed { fault, silent, unprocessed, ended } => {
-                let repeatable = unprocessed || (silent && reused && order.is_idempotent());
-                match spare {
-                    Some(spare) if may_repeat && repeatable => spare,
-                    _ => {
-                        let shared = ended && lease.tell_end();
-                        return Err(Fault { unsent: unprocessed, shared, ..fault }.into());
-                    }
-                }
+            Lost::Ended(ended) => {
+                let repeatable = ended.unprocessed || (ended.silent && reused && order.is_idempotent());
+                (if repeatable && stale <= STALE { anew.body() } else { None }, ended)
             }
+            Lost::Upload(fault) => return Err(Failure::from(*fault)),
             Lost::Late => {
-                return Err(Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string()).into());
+                let fault = Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string());
+                return Err(Failure { extent: Some(Extent::Unanswered), ..fault.into() });
             }
+        };
+        body = match again {
+            Some(body) => body,
+            None => return Err(ended.into_failure(&lease)),
         };
         stale += 1;
     }
@@ -153,15 +165,9 @@ pub(super) enum Lost {
     /// Nothing of it was written.
     Unsent(Body, Fault),
     /// It was begun.
-    Failed {
-        fault: Fault,
-        /// The connection ended before a byte of an answer.
-        silent: bool,
-        /// The endpoint said that it did not process it.
-        unprocessed: bool,
-        /// With it ended a connection that other requests share.
-        ended: bool,
-    },
+    Ended(Ended),
+    /// Its own body ended with a fault.
+    Upload(Box<Fault>),
     /// Nothing came in time.
     Late,
 }
@@ -171,15 +177,62 @@ impl Lost {
     fn tell(&self, span: ClientSpan) {
         match self {
             Lost::Unsent(..) => span.unsent(),
-            Lost::Failed { fault, .. } => span.failed(fault.kind),
+            Lost::Ended(ended) => span.failed(ended.fault.kind),
+            Lost::Upload(fault) => span.failed(fault.kind),
             Lost::Late => span.failed(FaultKind::FirstByteTimeout),
         }
     }
 }
 
+/// How a request ended that was begun.
+pub(super) struct Ended {
+    pub(super) fault: Fault,
+    /// The connection ended before a byte of an answer.
+    pub(super) silent: bool,
+    /// The endpoint said that it did not process it.
+    unprocessed: bool,
+    /// The endpoint said so because it leaves, which is no failure.
+    farewell: bool,
+    /// With it ended a connection that other requests share.
+    connection: bool,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Ended { fault, silent: false, unprocessed: false, farewell: false, connection: false }
+    }
+}
+
+impl Ended {
+    /// The connection ended before the head of an answer did; `silent`: before a byte of it.
+    pub(super) fn with_connection(fault: Fault, silent: bool) -> Ended {
+        Ended { silent, ..Ended::from(fault) }
+    }
+
+    /// What an error of hyper says.
+    fn of(error: &hyper::Error) -> Ended {
+        let (fault, connection) = (fault_of(error), ends_connection(error));
+        Ended {
+            silent: connection && fault.kind == FaultKind::UpstreamReset,
+            unprocessed: is_unprocessed(error),
+            farewell: is_farewell(error),
+            connection,
+            fault,
+        }
+    }
+
+    fn into_failure(self, lease: &Lease) -> Failure {
+        let shared = self.connection && lease.tell_end();
+        let extent = if self.silent && !self.unprocessed { Extent::Unanswered } else { Extent::Answered };
+        let counts = blames_endpoint(&self.fault) && !self.farewell;
+        let fault = Fault { unsent: self.unprocessed, shared, ..self.fault };
+        Failure { fault, body: None, extent: counts.then_some(extent) }
+    }
+}
+
 impl From<Fault> for Lost {
     fn from(fault: Fault) -> Self {
-        Lost::Failed { fault, silent: false, unprocessed: false, ended: false }
+        Lost::Ended(fault.into())
     }
 }
 
@@ -219,38 +272,43 @@ async fn ask_http2(
     since: Instant,
     timeout: Duration,
 ) -> Result<Response<Body>, Lost> {
-    let late = late(progress.as_deref(), since, timeout);
+    let progress = progress.as_deref();
     let mut response = tokio::select! {
         biased;
-        sent = stream.send(request) => sent.map_err(lost)?,
-        () = late => return Err(Lost::Late),
+        sent = stream.send(request) => sent.map_err(|error| lost(error, progress))?,
+        () = late(progress, since, timeout) => return Err(Lost::Late),
     };
     let status = response.status();
     response::admit(status, response.headers_mut())?;
     Ok(response.map(Body::Incoming))
 }
 
-/// What an error of hyper leaves of a request.
-fn lost(mut error: TrySendError<Request<Upload>>) -> Lost {
+/// What an error of hyper leaves of a request. Where the request's own body has ended with a fault, the error is only its
+/// echo.
+fn lost(mut error: TrySendError<Request<Upload>>, upload: Option<&Progress>) -> Lost {
+    if let Some(fault) = upload.and_then(Progress::take_fault) {
+        return Lost::Upload(Box::new(fault));
+    }
     let unsent = error.take_message();
     let error = error.into_error();
-    let fault = fault_of(&error);
     match unsent {
-        Some(request) => Lost::Unsent(request.into_body().into_body(), fault),
-        None => Lost::Failed {
-            silent: fault.kind == FaultKind::UpstreamReset,
-            unprocessed: is_unprocessed(&error) && fault.kind == FaultKind::UpstreamReset,
-            ended: ends_connection(&error),
-            fault,
-        },
+        Some(request) => Lost::Unsent(request.into_body().into_body(), fault_of(&error)),
+        None => Lost::Ended(Ended::of(&error)),
     }
 }
 
-/// Runs out once nothing has come for so long; while a request body moves on, the time begins anew.
+/// Runs out once nothing has come for so long. While a request body moves on, the time begins anew; while its next piece is
+/// waited for, it does not run, because nobody knows what the endpoint would do with it.
 async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
     loop {
-        let due = upload.map_or(since, |upload| upload.last().max(since)) + timeout;
-        if Instant::now() >= due {
+        let now = Instant::now();
+        let due = match upload {
+            None => since + timeout,
+            // Looked at again before the time could run out that begins with the next piece.
+            Some(upload) if upload.is_awaited() => now + timeout,
+            Some(upload) => upload.last().max(since) + timeout,
+        };
+        if now >= due {
             return;
         }
         sleep_until(due.into()).await;
@@ -266,13 +324,7 @@ fn supervise(
     answer: &mut Response<Body>,
 ) -> Result<(), Fault> {
     let Answered { lease, upload, arrived } = answered;
-    match answer.status() {
-        // What a proxy or an overloaded service in the endpoint's place says.
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            attempt.failed(Failing::Status(answer.status()));
-        }
-        status => attempt.answered(status, arrived - attempt.begun()),
-    }
+    attempt.answered(answer.status(), arrived.saturating_duration_since(attempt.since()));
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {
             return Err(Fault::new(FaultKind::UpstreamProtocol).cause("101 before the request was through"));

@@ -12,23 +12,37 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
 
-/// A request body that notes its progress. What goes wrong in it is a [`Fault`] of the client's side.
+/// A request body that notes its progress. What goes wrong in it is kept in its [`Progress`], where whoever waits for the
+/// answer finds it: an error that is handed to the library of a protocol comes back as a reset stream without a reason.
 pub(super) struct Upload {
     body: Body,
     progress: Option<Rc<Progress>>,
 }
 
 /// How far a request body has come. Shared with whoever waits for the answer.
-#[derive(Debug)]
 pub(super) struct Progress {
     last: Cell<Instant>,
+    awaited: Cell<bool>,
+    fault: Cell<Option<Box<Fault>>>,
 }
 
+/// A request body has ended with a fault, which is in its [`Progress`].
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the request's body broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
 impl Upload {
-    /// Wraps a body; there is progress to watch only if it streams.
+    /// Wraps a body; there is progress to watch only if it streams. What does not stream does not fail.
     pub(super) fn new(body: Body) -> Upload {
         let streams = !matches!(body, Body::Empty | Body::Full(_)) && !body.is_end_stream();
-        let progress = streams.then(|| Rc::new(Progress { last: Cell::new(Instant::now()) }));
+        let progress = streams.then(|| Rc::new(Progress::begin(Instant::now())));
         Upload { body, progress }
     }
 
@@ -41,30 +55,61 @@ impl Upload {
     pub(super) fn into_body(self) -> Body {
         self.body
     }
+
+    /// What the body ended with. Where nothing was kept, the client is gone.
+    pub(super) fn take_fault(&self) -> Box<Fault> {
+        let fault = self.progress.as_ref().and_then(|progress| progress.fault.take());
+        fault.unwrap_or_else(|| of_request(Fault::new(FaultKind::ClientGone)))
+    }
 }
 
 impl Progress {
+    fn begin(now: Instant) -> Progress {
+        Progress { last: Cell::new(now), awaited: Cell::new(false), fault: Cell::new(None) }
+    }
+
     /// When the last piece was taken.
     pub(super) fn last(&self) -> Instant {
         self.last.get()
+    }
+
+    /// Whether the next piece was asked for and has not come: what is waited for is the client's doing, or a plugin's,
+    /// and not the endpoint's.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.get()
+    }
+
+    /// What the body has ended with, if it has ended with a fault.
+    pub(super) fn take_fault(&self) -> Option<Fault> {
+        self.fault.take().map(|fault| *fault)
+    }
+
+    fn note<T>(&self, polled: &Poll<T>) {
+        self.awaited.set(polled.is_pending());
+        if polled.is_ready() {
+            self.last.set(Instant::now());
+        }
     }
 }
 
 impl HttpBody for Upload {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
-        let Some(progress) = &this.progress else { return polled.map_err(as_fault) };
-        if polled.is_ready() {
-            progress.last.set(Instant::now());
+        if let Some(progress) = &this.progress {
+            progress.note(&polled);
         }
-        polled.map_err(as_fault)
+        polled.map_err(|error| {
+            let progress = this.progress.get_or_insert_with(|| Rc::new(Progress::begin(Instant::now())));
+            progress.fault.set(Some(fault_of(error)));
+            Broken
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -76,10 +121,15 @@ impl HttpBody for Upload {
     }
 }
 
-/// Limits and filters end a body with a fault of their own; anything else means that the client is gone.
-fn as_fault(error: BodyError) -> BodyError {
+/// Limits, filters and plugins end a body with a fault of their own; anything else means that the client is gone.
+fn fault_of(error: BodyError) -> Box<Fault> {
     match error.downcast::<Fault>() {
-        Ok(fault) => fault,
-        Err(error) => Box::new(Fault::new(FaultKind::ClientGone).cause(error.to_string())),
+        Ok(fault) => of_request(*fault),
+        Err(error) => of_request(Fault::new(FaultKind::ClientGone).cause(error.to_string())),
     }
+}
+
+/// A fault that the request's own body ended with.
+pub(super) fn of_request(fault: Fault) -> Box<Fault> {
+    Box::new(Fault { by_request: true, ..fault })
 }

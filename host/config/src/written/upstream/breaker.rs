@@ -15,11 +15,20 @@ const WINDOWS: [std::time::Duration; 2] =
 /// A circuit breaker. Closed, it lets everything through and watches; any of its rules opens it. Open, it lets nothing
 /// through for a while. Then it is half-open: a few probes find out whether it may close.
 ///
-/// A call fails if there is no answer, a malformed one or one that breaks off, or if the answer is 502, 503 or 504.
+/// A call fails if the endpoint cannot be reached, closes or resets without an answer, does not answer in time, or answers
+/// with what is malformed or breaks off. A status is a failure only if `statuses` names it. What the client did is none: a
+/// body that is too large, malformed, too slow or broken off. Of the retries of one request, one failure counts. Ejection
+/// sees the same failures.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Breaker {
-    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never.
+    /// Statuses of answers that are failures, e.g. `[502, 503, 504]`. Choose them only where no single request can cause
+    /// them: otherwise one user closes the service for all.
+    #[schemars(inner(range(min = 400, max = 599)))]
+    statuses: Vec<u16>,
+    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never. The last
+    /// endpoint in service is left alone for less: only if it cannot be reached, if its answers have one of `statuses`, or
+    /// if for as long as `window` not a byte of an answer came from it. The shares below hold for it as for all.
     consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -29,7 +38,8 @@ pub(super) struct Breaker {
     slow_ratio: f64,
     /// A call is slow if the head of its answer takes so long. Only with `slow_ratio`, where a slow probe fails too.
     slow_call: Text<Duration>,
-    /// The time over which both shares are counted, from 100ms to 10m. It slides.
+    /// The time over which both shares are counted, from 100ms to 10m. It slides. So long, too, the last endpoint must have
+    /// been silent.
     window: Text<Duration>,
     /// Calls there must be in the window before a share means anything.
     #[schemars(range(min = 1))]
@@ -49,6 +59,7 @@ pub(super) struct Breaker {
 impl Default for Breaker {
     fn default() -> Self {
         Self {
+            statuses: Vec::new(),
             consecutive_failures: 5,
             failure_ratio: 0.0,
             slow_ratio: 0.0,
@@ -78,6 +89,7 @@ impl Breaker {
             scope.report(&child(at, "max_open_for"), "`max_open_for` is shorter than `open_for`", hint);
         }
         model::Breaker {
+            statuses: self.statuses.into_iter().collect(),
             consecutive_failures: self.consecutive_failures,
             failure_ratio: self.failure_ratio,
             slow_ratio: self.slow_ratio,

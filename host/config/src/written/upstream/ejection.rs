@@ -10,11 +10,16 @@ use crate::written::Scope;
 
 /// Endpoints that fail requests are left out for a while, the longer the more often in a row. One that comes back and
 /// fails its first request is left out again at once. The last endpoint in service is never left out.
+///
+/// What is a fault here is a failure to the endpoint's `breaker`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Ejection {
-    /// Faults in a row that eject: not reached, reset, too late, malformed, or a status of 502, 503 or 504. Requests that end
-    /// with one HTTP/2 connection are one of them. 0 means never.
+    /// Statuses of answers that are faults, e.g. `[502, 503, 504]`.
+    #[schemars(inner(range(min = 400, max = 599)))]
+    statuses: Vec<u16>,
+    /// Faults in a row that eject: not reached, reset, too late, malformed, broken off, or one of `statuses`. Requests that
+    /// end with one HTTP/2 connection are one of them, and so are the retries of one request. 0 means never.
     consecutive_faults: u32,
     /// Faults or any status from 500 in a row that eject. 0 means never.
     consecutive_server_errors: u32,
@@ -53,6 +58,7 @@ struct SuccessRate {
 impl Default for Ejection {
     fn default() -> Self {
         Self {
+            statuses: Vec::new(),
             consecutive_faults: 5,
             consecutive_server_errors: 0,
             interval: Text::of("10s"),
@@ -80,6 +86,7 @@ impl Ejection {
             scope.report(&child(at, written), "`max_time` is shorter than `base_time`", None);
         }
         model::Ejection {
+            statuses: self.statuses.into_iter().collect(),
             consecutive_faults: self.consecutive_faults,
             consecutive_server_errors: self.consecutive_server_errors,
             interval: scope.check_positive(at, "interval", self.interval.value.0),

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
+use http_body::Body as _;
 use tokio::time::timeout_at;
 use witgate_config::model;
 
@@ -30,7 +31,7 @@ use super::breaker::{Breaker, Call, Change};
 use super::deliver::{Notes, deliver};
 use super::events::EventKind;
 use super::failure::blames_endpoint;
-use super::observe::note_change;
+use super::observe::{Extent, Failing, note_change};
 use super::request::Order;
 use super::send::Failure;
 use super::witness::Witnessed;
@@ -54,6 +55,8 @@ struct Admission {
     upstream: Arc<Upstream>,
     /// When it had its turn; none while it waits, which is not the upstream's slowness.
     begun: Option<Instant>,
+    /// Whether the body of the request streams: then its client may be what takes long.
+    streams: bool,
     deadline: Option<Instant>,
     /// There if the upstream has a breaker.
     call: Option<Call>,
@@ -83,13 +86,15 @@ pub(super) async fn deliver_admitted(
     if !upstream.guarded {
         return deliver(upstream, order, body, deadline, notes, answer).await.map_err(Failure::from);
     }
-    let admission = match upstream.admit(deadline).await {
+    let streams = !matches!(body, Body::Full(_)) && !body.is_end_stream();
+    let admission = match upstream.admit(deadline, streams).await {
         Ok(admission) => admission,
-        Err(fault) => return Err(Failure { fault, body: Some(body) }),
+        Err(fault) => return Err(Failure::unsent(fault, body)),
     };
     match deliver(upstream, order, body, deadline, notes, answer).await {
         Ok(()) => {
-            admission.hold(answer);
+            let uploaded = notes.upload.as_ref().map(|upload| upload.last());
+            admission.hold(answer, uploaded);
             Ok(())
         }
         Err(fault) => {
@@ -104,10 +109,11 @@ impl Upstream {
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After`; `UpstreamOverloaded`; both unsent.
-    async fn admit(self: &Arc<Self>, deadline: Option<Instant>) -> Result<Admission, Fault> {
+    async fn admit(self: &Arc<Self>, deadline: Option<Instant>, streams: bool) -> Result<Admission, Fault> {
         let mut admission = Admission {
             upstream: self.clone(),
             begun: None,
+            streams,
             deadline,
             call: self.pass_breaker()?,
             _place: None,
@@ -197,17 +203,17 @@ impl Upstream {
 }
 
 impl Admission {
-    /// The head of the response is there; the place is held until its body has ended. A tunnel holds none.
-    fn hold(self, answer: &mut Response<Body>) {
-        match answer.status() {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                let last = format!("status {}", answer.status().as_u16());
-                self.tell(|call, breaker, settings| call.failed(breaker, false, settings), &last);
-            }
-            _ => {
-                let within = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-                self.tell(|call, breaker, settings| call.answered(breaker, within, settings), "");
-            }
+    /// The head of the response is there; the place is held until its body has ended. A tunnel holds none. `uploaded`: when
+    /// the last piece of a streaming request was taken, before which its client may have been what took long.
+    fn hold(self, answer: &mut Response<Body>, uploaded: Option<Instant>) {
+        let status = answer.status();
+        let settings = self.upstream.config.upstream_breaker.as_ref();
+        if settings.is_some_and(|settings| settings.statuses.contains(status.as_u16())) {
+            self.fail(Failing::by(status));
+        } else {
+            let since = self.begun.max(uploaded);
+            let within = since.map_or(Duration::ZERO, |since| since.elapsed());
+            self.tell(|call, breaker, settings| call.answered(breaker, within, settings), "");
         }
         match answer.body_mut() {
             Body::Empty | Body::Full(_) => self.completed(),
@@ -221,10 +227,18 @@ impl Admission {
 
     /// Nothing is said of the upstream by what is the client's fault, or by limits of ours.
     fn failed(&self, fault: &Fault) {
-        if blames_endpoint(fault) || fault.kind == FaultKind::RequestTimeout {
-            let code = fault.kind.describe().code;
-            self.tell(|call, breaker, settings| call.failed(breaker, fault.shared, settings), code);
+        if blames_endpoint(fault) || (fault.kind == FaultKind::RequestTimeout && !self.streams) {
+            self.fail(Failing::of(fault, Extent::Unanswered));
         }
+    }
+
+    /// Whatever shows of an upstream as a whole counts.
+    fn fail(&self, failing: Failing) {
+        let all = || Some(());
+        let failed = |call: &Call, breaker: &Breaker, settings: &model::Breaker| {
+            call.failed(breaker, failing.failure(), settings, all)
+        };
+        self.tell(failed, &failing.to_string());
     }
 
     fn tell(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
@@ -242,11 +256,11 @@ impl Drop for Admission {
         }
         // The deadline of the request ends it from outside.
         let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if out_of_time && self.begun.is_some() {
+        if out_of_time && !self.streams && self.begun.is_some() {
             let code = FaultKind::RequestTimeout.describe().code;
             self.tell(|call, breaker, settings| call.out_of_time(breaker, settings), code);
         }
-        let waited = || self.begun.map(|begun| begun.elapsed());
+        let waited = || self.begun.filter(|_| !self.streams).map(|begun| begun.elapsed());
         self.tell(|call, breaker, settings| call.abandoned(breaker, waited, settings), "");
     }
 }

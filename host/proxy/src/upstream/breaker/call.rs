@@ -6,6 +6,7 @@ use std::time::Duration;
 use witgate_config::model;
 
 use super::{Breaker, Change, News, Pass, Reason, is_slow};
+use crate::upstream::observe::{Extent, Failure};
 
 /// A call. It says what it was told to the breaker it passed; what comes too late for that is not said.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Call {
                 breaker.probe_failed(rest, Reason::SlowProbe, settings)
             }
             Pass::Probe { rest } => breaker.probe_succeeded(rest, settings),
-            Pass::Ordinary => breaker.see(News::Answered(within), settings),
+            Pass::Ordinary => breaker.see(News::Answered(within), settings, always),
         }
     }
 
@@ -56,25 +57,38 @@ impl Call {
         if self.stage.replace(Stage::Over) != Stage::Answered {
             return None;
         }
-        breaker.see(News::Completed, settings)
+        breaker.see(News::Completed, settings, always)
     }
 
-    /// There is no answer, or none worth the name, or no end of it. `shared`: another call has told of the same event.
-    pub(in crate::upstream) fn failed(
+    /// There is no answer, or none worth the name, or no end of it. `others` says that another endpoint serves, and sees to
+    /// it that it goes on serving while what it returns is held. Where there is none, a probe that brought anything at all
+    /// closes the breaker of the last endpoint: half-open, it would turn away everybody but the next probe.
+    pub(in crate::upstream) fn failed<G>(
         &self,
         breaker: &Breaker,
-        shared: bool,
+        failure: Failure,
         settings: &model::Breaker,
+        others: impl Fn() -> Option<G>,
     ) -> Option<Change> {
-        match (self.stage.replace(Stage::Over), self.pass) {
-            (Stage::Over, _) => None,
-            (Stage::UnderWay, Pass::Probe { rest }) => breaker.probe_failed(rest, Reason::Probe, settings),
-            (Stage::UnderWay, Pass::Ordinary) => breaker.see(News::Failed { shared }, settings),
-            (Stage::Answered, Pass::Probe { rest }) => breaker
-                .probe_failed(rest, Reason::Probe, settings)
-                .or_else(|| breaker.see(News::BrokeOff { shared }, settings)),
-            (Stage::Answered, Pass::Ordinary) => breaker.see(News::BrokeOff { shared }, settings),
+        let stage = self.stage.replace(Stage::Over);
+        let news = match stage {
+            Stage::Over => return None,
+            Stage::UnderWay => News::Failed(failure),
+            Stage::Answered => News::BrokeOff(failure),
+        };
+        if let Pass::Probe { rest } = self.pass {
+            let spared = failure.extent == Extent::Answered && others().is_none();
+            let change = match (spared, stage) {
+                (false, _) => breaker.probe_failed(rest, Reason::Probe, settings),
+                (true, Stage::UnderWay) => breaker.probe_succeeded(rest, settings),
+                (true, _) => None,
+            };
+            if change.is_some() || stage == Stage::UnderWay {
+                return change;
+            }
         }
+        // Of one request, one failure counts.
+        if failure.repeated { None } else { breaker.see(news, settings, others) }
     }
 
     /// The time of the whole request ran out. Before the head of an answer came, that is a failure.
@@ -83,7 +97,11 @@ impl Call {
         breaker: &Breaker,
         settings: &model::Breaker,
     ) -> Option<Change> {
-        if self.stage.get() == Stage::UnderWay { self.failed(breaker, false, settings) } else { None }
+        if self.stage.get() != Stage::UnderWay {
+            return None;
+        }
+        let failure = Failure { extent: Extent::Unanswered, shared: false, repeated: false };
+        self.failed(breaker, failure, settings, always)
     }
 
     /// Whoever asked went away. `waited`: for the head, since the request was sent; none if it was not.
@@ -103,8 +121,13 @@ impl Call {
                 breaker.probe_left(rest);
                 None
             }
-            (Pass::Ordinary, Some(waited)) => breaker.see(News::Abandoned(waited), settings),
+            (Pass::Ordinary, Some(waited)) => breaker.see(News::Abandoned(waited), settings, always),
             (Pass::Ordinary, None) => None,
         }
     }
+}
+
+/// Where it does not matter whether another endpoint serves.
+fn always() -> Option<()> {
+    Some(())
 }

@@ -21,7 +21,7 @@ use witgate_config::model;
 
 use super::time::{Clock, millis};
 pub(super) use call::Call;
-use rules::{News, Reason, Rules, is_slow};
+use rules::{Enough, News, Reason, Rules, is_slow};
 
 /// A breaker, of an endpoint or of an upstream as a whole.
 #[derive(Debug, Default)]
@@ -147,9 +147,15 @@ impl Breaker {
         Duration::from_millis(until.saturating_sub(self.clock.now()))
     }
 
-    /// Shows news of an ordinary call to the rules.
-    fn see(&self, news: News, settings: &model::Breaker) -> Option<Change> {
-        let reason = self.rules.see(news, &self.clock, settings)?;
+    /// Shows news of an ordinary call to the rules. `others`: as in [`Call::failed`].
+    fn see<G>(
+        &self,
+        news: News,
+        settings: &model::Breaker,
+        others: impl FnOnce() -> Option<G>,
+    ) -> Option<Change> {
+        let Enough { reason, of_last } = self.rules.see(news, &self.clock, settings)?;
+        let _serving = if of_last { None } else { Some(others()?) };
         let until = self.until(settings, 0);
         // Requests that were under way when it opened do not prolong the rest.
         self.word

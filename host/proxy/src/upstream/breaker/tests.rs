@@ -6,9 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use proptest::prelude::*;
 
 use super::*;
+use crate::upstream::observe::{Extent, Failure};
 
 const FAST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+/// Half an answer, or none that is well-formed.
+const BROKEN: Failure = Failure { extent: Extent::Answered, shared: false, repeated: false };
+
+/// Another endpoint serves.
+fn others() -> Option<()> {
+    Some(())
+}
+
+/// It is the last one.
+fn nobody() -> Option<()> {
+    None
+}
 
 fn breaker() -> Breaker {
     Breaker { clock: Clock::still(), ..Breaker::default() }
@@ -17,6 +30,7 @@ fn breaker() -> Breaker {
 /// No rule at all; rests of a second.
 fn settings() -> model::Breaker {
     model::Breaker {
+        statuses: model::Statuses::default(),
         consecutive_failures: 0,
         failure_ratio: 0.0,
         slow_ratio: 0.0,
@@ -42,7 +56,7 @@ fn succeed(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
 }
 
 fn fail(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
-    enter(breaker, settings)?.failed(breaker, false, settings)
+    enter(breaker, settings)?.failed(breaker, BROKEN, settings, others)
 }
 
 fn opened(change: Option<Change>) -> Option<Reason> {
@@ -71,7 +85,7 @@ fn failures_in_a_row_open_it_and_whole_answers_between_them_do_not() {
 fn failures_of_one_event_are_one_in_a_row_but_many_in_the_share_and_a_probe_among_them_fails() {
     let share = |breaker: &Breaker, settings: &model::Breaker| {
         let call = enter(breaker, settings).unwrap();
-        call.failed(breaker, true, settings)
+        call.failed(breaker, Failure { shared: true, ..BROKEN }, settings, others)
     };
     let (row, rows) = (breaker(), model::Breaker { consecutive_failures: 2, ..settings() });
     assert_eq!(fail(&row, &rows), None);
@@ -120,8 +134,8 @@ fn an_answer_that_breaks_off_is_one_call_and_one_failure() {
     let breaker = breaker();
     let call = enter(&breaker, &settings).unwrap();
     assert_eq!(call.answered(&breaker, FAST, &settings), None);
-    assert_eq!(call.failed(&breaker, false, &settings), None, "one call is too few");
-    assert_eq!(call.failed(&breaker, false, &settings), None, "said once");
+    assert_eq!(call.failed(&breaker, BROKEN, &settings, others), None, "one call is too few");
+    assert_eq!(call.failed(&breaker, BROKEN, &settings, others), None, "said once");
     assert_eq!(opened(succeed(&breaker, &settings)).unwrap().to_string(), "1 of 2 calls failed");
 }
 
@@ -202,7 +216,77 @@ fn closed_by_a_head_it_opens_again_when_the_body_breaks_off() {
     breaker.clock.pass(SECOND);
     let probe = enter(&breaker, &settings).unwrap();
     assert_eq!(probe.answered(&breaker, FAST, &settings), Some(Change::Closed));
-    assert_eq!(opened(probe.failed(&breaker, false, &settings)), Some(Reason::InARow(5)));
+    assert_eq!(opened(probe.failed(&breaker, BROKEN, &settings, others)), Some(Reason::InARow(5)));
+}
+
+fn fail_alone(breaker: &Breaker, extent: Extent, settings: &model::Breaker) -> Option<Change> {
+    enter(breaker, settings)?.failed(breaker, Failure { extent, ..BROKEN }, settings, nobody)
+}
+
+#[test]
+fn that_of_the_last_endpoint_opens_if_nothing_is_reached_but_not_for_what_comes_malformed() {
+    let settings = model::Breaker { consecutive_failures: 3, ..settings() };
+    let alone = breaker();
+    for _ in 0..9 {
+        assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+    }
+    assert_eq!(opened(fail(&alone, &settings)), Some(Reason::InARow(10)), "once another serves, it is");
+    for extent in [Extent::Unreached, Extent::Status] {
+        let alone = breaker();
+        assert_eq!(fail_alone(&alone, extent, &settings), None);
+        assert_eq!(fail_alone(&alone, extent, &settings), None);
+        // A byte of an answer ends the row.
+        assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+        assert_eq!(fail_alone(&alone, extent, &settings), None);
+        assert_eq!(fail_alone(&alone, extent, &settings), None);
+        assert_eq!(opened(fail_alone(&alone, extent, &settings)), Some(Reason::InARow(6)));
+    }
+}
+
+#[test]
+fn that_of_the_last_endpoint_opens_only_for_a_window_of_silence() {
+    let settings = model::Breaker { consecutive_failures: 3, ..settings() };
+    let alone = breaker();
+    for _ in 0..9 {
+        assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None, "it may be the request's doing");
+    }
+    alone.clock.pass(9 * SECOND);
+    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
+    // Somebody else got an answer meanwhile.
+    let other = enter(&alone, &settings).unwrap();
+    assert_eq!(other.answered(&alone, FAST, &settings), None);
+    alone.clock.pass(SECOND);
+    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
+    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
+    alone.clock.pass(10 * SECOND);
+    assert!(opened(fail_alone(&alone, Extent::Unanswered, &settings)).is_some());
+}
+
+#[test]
+fn a_probe_that_brings_anything_closes_that_of_the_last_endpoint() {
+    let settings = model::Breaker { consecutive_failures: 1, ..settings() };
+    let alone = breaker();
+    assert!(opened(fail_alone(&alone, Extent::Unreached, &settings)).is_some());
+    alone.clock.pass(SECOND);
+    assert!(opened(fail_alone(&alone, Extent::Unreached, &settings)).is_some());
+    alone.clock.pass(SECOND);
+    assert_eq!(fail_alone(&alone, Extent::Answered, &settings), Some(Change::Closed));
+    assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+    assert_eq!(alone.state(), BreakerState::Closed);
+}
+
+#[test]
+fn of_one_request_one_failure_counts() {
+    let (breaker, settings) = (breaker(), model::Breaker { consecutive_failures: 2, ..settings() });
+    let again = Failure { repeated: true, ..BROKEN };
+    fail(&breaker, &settings);
+    for _ in 0..9 {
+        assert_eq!(enter(&breaker, &settings).unwrap().failed(&breaker, again, &settings, others), None);
+    }
+    assert!(opened(fail(&breaker, &settings)).is_some());
+    breaker.clock.pass(SECOND);
+    let probe = enter(&breaker, &settings).unwrap();
+    assert_eq!(opened(probe.failed(&breaker, again, &settings, others)), Some(Reason::Probe));
 }
 
 /// Feeds so many calls of each kind to a breaker, spread over threads.
@@ -219,7 +303,7 @@ fn fed(threads: usize, kinds: &[bool], settings: model::Breaker) -> BreakerState
                         call.answered(&breaker, FAST, &settings);
                         call.completed(&breaker, &settings);
                     } else {
-                        call.failed(&breaker, false, &settings);
+                        call.failed(&breaker, BROKEN, &settings, others);
                     }
                 }
             })

@@ -11,7 +11,7 @@ use witgate_config::model::{Hedge, HedgeAfter};
 use super::super::attempt::Attempt;
 use super::super::request::Order;
 use super::super::send::{Failure, conclude, send};
-use super::{Delivery, Notes};
+use super::{Delivery, Notes, Supplied};
 use crate::body::Body;
 use crate::telemetry::record::{Repeat, Why};
 
@@ -31,7 +31,7 @@ impl Delivery<'_> {
         &mut self,
         hedge: Hedge,
         attempt: Attempt,
-        body: Body,
+        body: Supplied,
         notes: &mut Notes,
         answer: &mut Response<Body>,
     ) -> Result<(), Failure> {
@@ -82,11 +82,14 @@ impl Delivery<'_> {
     }
 
     /// Another endpoint and another copy of the body.
-    fn company(&self, asked: &[usize]) -> Option<(Attempt, Body)> {
+    fn company(&self, asked: &[usize]) -> Option<(Attempt, Supplied)> {
         let body = self.supply.beside()?;
         let mut tried = self.tried.indices.clone();
         tried.extend(asked);
         let attempt = self.upstream.pick(self.order.affinity, &tried).ok()?;
+        if self.told {
+            attempt.repeats();
+        }
         if self.upstream.tries.budget.take(&self.order.rules.upstream.budget) {
             self.upstream.tries.counts.hedge_sent();
             Some((attempt, body))
@@ -125,7 +128,7 @@ async fn run(
     place: usize,
     attempt: Attempt,
     order: &Order<'_>,
-    body: Body,
+    body: Supplied,
     deadline: Option<Instant>,
 ) -> Ended {
     let mut notes = Notes::default();

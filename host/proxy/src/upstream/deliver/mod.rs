@@ -1,13 +1,14 @@
 //! Which endpoints are tried for one request, and how often.
 //!
-//! What was not sent goes to another endpoint at once, whatever the method. What may have been processed is sent again
+//! What was not sent, and what the endpoint says it did not process, goes to another endpoint at once, whatever the method.
+//! What may have been processed is sent again
 //! only if the method is idempotent (RFC 9110 section 9.2.2) or the configuration says that the service recognises what it
 //! has seen; never an upgrade; after a wait, within a budget, and to another endpoint while one is usable. Once a head is
 //! handed out there is no way back: what breaks off later is the client's to see.
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `supply` | the body is handed out, and kept if it may be needed again |
+//! | supply | `supply`, `kept` | the body is handed out, and kept if it may be needed again |
 //! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
 //! | judge | `rules` | whether what came is a reason to send again |
 //! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
@@ -17,29 +18,36 @@
 mod backoff;
 mod budget;
 mod hedge;
+mod kept;
 mod latency;
 mod rules;
 mod supply;
 mod tries;
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::Response;
 use tokio::time::timeout_at;
+use witgate_config::model::UpstreamProtocol;
 
 use super::Upstream;
 use super::attempt::Attempt;
+use super::observe::Extent;
 use super::request::Order;
 use super::send::{Failure, conclude, send};
+use super::upload::Progress;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
 use crate::telemetry::record::{Repeat, Why};
 use crate::turn;
+use kept::Room;
 use rules::Reason;
 pub(super) use rules::Rules;
+pub(super) use supply::Supplied;
 use supply::Supply;
 use tries::Outcome;
 pub use tries::TriesStatus;
@@ -51,6 +59,8 @@ pub(super) struct Notes {
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) attempts: u32,
     pub(super) time: Option<Duration>,
+    /// How far the request's body has come, if it streams and its answer began.
+    pub(super) upload: Option<Rc<Progress>>,
     /// The endpoint's side of a tunnel, if it answered 101.
     pub(super) switched: Option<Stream>,
     /// Why there was more than one attempt.
@@ -132,6 +142,8 @@ struct Delivery<'a> {
     latest: usize,
     hedged: Vec<usize>,
     tried: Tried,
+    /// Whether an attempt has told of a failure that may be the request's own doing.
+    told: bool,
 }
 
 /// Endpoints that were tried; those that must not be asked again stand first.
@@ -162,6 +174,18 @@ impl Tried {
     }
 }
 
+/// Room to keep a body that streams; none: it would be kept in vain. Over HTTP/2 an endpoint may say of every request that
+/// it did not process it.
+fn room(upstream: &Upstream, order: &Order<'_>) -> Option<Room> {
+    let may_be_refused = upstream.config.protocol == UpstreamProtocol::Http2;
+    let wanted = may_be_refused || (order.is_repeatable() && order.rules.attempts() > 1);
+    wanted.then(|| Room {
+        each: upstream.config.retry.body_bytes,
+        all: upstream.config.retry.all_body_bytes,
+        taken: upstream.tries.kept.clone(),
+    })
+}
+
 impl<'a> Delivery<'a> {
     fn begin(
         upstream: &'a Arc<Upstream>,
@@ -170,43 +194,48 @@ impl<'a> Delivery<'a> {
         deadline: Option<Instant>,
     ) -> Delivery<'a> {
         let repeatable = order.is_repeatable();
-        let keep = (repeatable && order.rules.attempts() > 1).then_some(upstream.config.retry.body_bytes);
         Delivery {
             upstream,
             order,
             deadline,
-            supply: Supply::new(body, keep),
+            supply: Supply::new(body, room(upstream, order)),
             repeatable,
             made: 0,
             latest: 0,
             hedged: Vec::new(),
             tried: Tried::default(),
+            told: false,
         }
     }
 
     /// An endpoint that was not tried yet, or else one that may be asked again.
     fn pick(&self) -> Result<Attempt, Fault> {
         let picked = self.upstream.pick(self.order.affinity, &self.tried.indices);
-        match picked {
+        let attempt = match picked {
             Err(_) if self.tried.barred < self.tried.indices.len() => {
                 self.upstream.pick(self.order.affinity, self.tried.barred())
             }
             picked => picked,
+        }?;
+        if self.told {
+            attempt.repeats();
         }
+        Ok(attempt)
     }
 
     /// The body for another attempt.
-    fn supply(&mut self, attempt: &Attempt) -> Result<Body, Fault> {
+    fn supply(&mut self, attempt: &Attempt) -> Result<Supplied, Fault> {
         let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
         self.latest = attempt.index;
         self.made += 1;
         self.supply.next().ok_or_else(unsupplied)
     }
 
-    /// Takes back the body of an attempt that sent nothing of it.
+    /// Takes back the body of an attempt that sent nothing of it, and notes whether it has told of a failure.
     fn take_back(&mut self, failure: Failure) -> Fault {
+        self.told |= failure.extent.is_some_and(|extent| extent != Extent::Unreached);
         if let Some(unsent) = failure.body {
-            self.supply.put_back(unsent);
+            self.supply.put_back(*unsent);
         }
         failure.fault
     }
@@ -215,7 +244,10 @@ impl<'a> Delivery<'a> {
     async fn again(&mut self, outcome: Came<'_>, notes: &mut Notes) -> Option<Reason> {
         let rules = &self.order.rules;
         let reason = match outcome {
-            Ok(answer) => rules.after_answer(answer.status(), answer.headers(), self.repeatable),
+            Ok(answer) => {
+                self.told |= self.upstream.calls_failure(answer.status());
+                rules.after_answer(answer.status(), answer.headers(), self.repeatable)
+            }
             Err(fault) => rules.after_fault(fault, self.repeatable),
         }?;
         self.tried.add(self.latest, reason.bars_endpoint());

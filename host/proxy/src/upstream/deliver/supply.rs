@@ -1,18 +1,19 @@
 //! The body of a request, for as many attempts as it takes.
 //!
-//! What is at hand is handed out again and again. A body that streams is kept while the first attempt takes it, up to a
-//! bound, if the request may be sent again at all; past the bound it is let go, and the request is sent once. Keeping
-//! delays nothing: each piece goes on as it comes.
+//! What is at hand is handed out again and again. A body that streams is kept while an attempt takes it, up to a bound, as
+//! long as it may be needed again: until the head of an answer has come. Past the bound it is let go, and the request is
+//! sent once. Keeping delays nothing: each piece goes on as it comes.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::kept::{Kept, Room};
 use crate::body::{Body, BodyError};
 
 /// A body that attempts are supplied with.
@@ -20,30 +21,47 @@ pub(super) enum Supply {
     /// Bytes at hand, or none.
     AtHand(Body),
     /// Streams, and is kept.
-    Kept(Rc<RefCell<Recording>>),
+    Kept(Keeper),
     /// Streams, and can be given once; none: it is gone.
     Once(Option<Body>),
 }
 
+/// A body for one attempt, and how it is made anew.
+pub(in crate::upstream) struct Supplied {
+    pub(in crate::upstream) body: Body,
+    pub(in crate::upstream) anew: Anew,
+}
+
+/// How a body is made anew for the same endpoint, where it has processed nothing of it.
+pub(in crate::upstream) enum Anew {
+    /// It cannot be.
+    Never,
+    AtHand(Body),
+    Kept(Rc<RefCell<Recording>>),
+}
+
+/// Keeps a recording as long as it may be asked for again.
+pub(super) struct Keeper(Rc<RefCell<Recording>>);
+
 /// A streaming body with what has come of it.
-pub(super) struct Recording {
+pub(in crate::upstream) struct Recording {
     source: Body,
     /// Of the whole body.
     size: SizeHint,
-    bytes: BytesMut,
+    kept: Kept,
     trailers: Option<HeaderMap>,
     ended: bool,
-    /// Whether too much came to be kept.
-    overflowed: bool,
-    /// Bytes that are kept at most.
-    limit: usize,
+    /// Whether it cannot be given from the beginning any more.
+    gone: bool,
+    /// Whether the latest reader still reads what was kept.
+    replayed: bool,
     /// Which reader is the latest. An earlier one belongs to an attempt that was given up and gets nothing more.
     reader: u32,
 }
 
 impl Supply {
-    /// Keeps a body that streams only if `limit` says how much of it.
-    pub(super) fn new(body: Body, limit: Option<usize>) -> Supply {
+    /// Keeps a body that streams only if there is `room` for it.
+    pub(super) fn new(body: Body, room: Option<Room>) -> Supply {
         if matches!(body, Body::Full(_)) {
             return Supply::AtHand(body);
         }
@@ -51,26 +69,29 @@ impl Supply {
             return Supply::AtHand(Body::Empty);
         }
         let shortest = body.size_hint().lower();
-        match limit.filter(|limit| shortest <= *limit as u64) {
-            Some(limit) => Supply::Kept(Rc::new(RefCell::new(Recording::of(body, limit)))),
+        match room.filter(|room| room.fits(shortest)) {
+            Some(room) => Supply::Kept(Keeper(Rc::new(RefCell::new(Recording::of(body, room))))),
             None => Supply::Once(Some(body)),
         }
     }
 
     /// The body for the next attempt; none: it cannot be sent again.
-    pub(super) fn next(&mut self) -> Option<Body> {
+    pub(super) fn next(&mut self) -> Option<Supplied> {
         match self {
-            Supply::AtHand(body) => Some(copy(body)),
-            Supply::Kept(recording) => Reader::begin(recording).map(Body::wrap),
-            Supply::Once(body) => body.take(),
+            Supply::AtHand(body) => Some(Supplied::at_hand(copy(body))),
+            Supply::Kept(Keeper(recording)) => {
+                let body = Body::wrap(Reader::begin(recording)?);
+                Some(Supplied { body, anew: Anew::Kept(recording.clone()) })
+            }
+            Supply::Once(body) => Some(Supplied { body: body.take()?, anew: Anew::Never }),
         }
     }
 
     /// A second copy of the body while the first is still being sent.
-    pub(super) fn beside(&self) -> Option<Body> {
+    pub(super) fn beside(&self) -> Option<Supplied> {
         match self {
-            Supply::AtHand(body) => Some(copy(body)),
-            Supply::Kept(recording) => recording.borrow().whole(),
+            Supply::AtHand(body) => Some(Supplied::at_hand(copy(body))),
+            Supply::Kept(Keeper(recording)) => recording.borrow_mut().whole().map(Supplied::at_hand),
             Supply::Once(_) => None,
         }
     }
@@ -86,8 +107,26 @@ impl Supply {
     pub(super) fn is_left(&self) -> bool {
         match self {
             Supply::AtHand(_) => true,
-            Supply::Kept(recording) => !recording.borrow().overflowed,
+            Supply::Kept(Keeper(recording)) => !recording.borrow().gone,
             Supply::Once(body) => body.is_some(),
+        }
+    }
+}
+
+impl Supplied {
+    fn at_hand(body: Body) -> Supplied {
+        let anew = Anew::AtHand(copy(&body));
+        Supplied { body, anew }
+    }
+}
+
+impl Anew {
+    /// The body from its beginning; none: that is gone.
+    pub(in crate::upstream) fn body(&self) -> Option<Body> {
+        match self {
+            Anew::Never => None,
+            Anew::AtHand(body) => Some(copy(body)),
+            Anew::Kept(recording) => Reader::begin(recording).map(Body::wrap),
         }
     }
 }
@@ -99,36 +138,44 @@ fn copy(at_hand: &Body) -> Body {
     }
 }
 
+impl Drop for Keeper {
+    /// There is an answer, or no further attempt: what is still to be sent goes through, and is kept no longer.
+    fn drop(&mut self) {
+        self.0.borrow_mut().give_up();
+    }
+}
+
 impl Recording {
-    fn of(source: Body, limit: usize) -> Recording {
+    fn of(source: Body, room: Room) -> Recording {
         Recording {
             size: source.size_hint(),
             source,
-            bytes: BytesMut::new(),
+            kept: Kept::new(room),
             trailers: None,
             ended: false,
-            overflowed: false,
-            limit,
+            gone: false,
+            replayed: false,
             reader: 0,
         }
     }
 
     /// All of it, once it has come.
-    fn whole(&self) -> Option<Body> {
-        let whole = self.ended && !self.overflowed && self.trailers.is_none();
-        whole.then(|| Body::from(Bytes::copy_from_slice(&self.bytes)))
+    fn whole(&mut self) -> Option<Body> {
+        let whole = self.ended && !self.gone && self.trailers.is_none();
+        whole.then(|| Body::from(self.kept.whole()))
     }
 
-    /// Copies, because a piece may hold on to a read buffer many times its size.
-    fn keep(&mut self, piece: &[u8]) {
-        if self.overflowed {
-            return;
+    fn keep(&mut self, piece: &Bytes) {
+        if !self.gone && !self.kept.keep(piece) {
+            self.give_up();
         }
-        if self.bytes.len() + piece.len() > self.limit {
-            self.overflowed = true;
-            self.bytes = BytesMut::new();
-        } else {
-            self.bytes.extend_from_slice(piece);
+    }
+
+    /// Lets the beginning go, but for what the latest reader has not had yet.
+    fn give_up(&mut self) {
+        self.gone = true;
+        if !self.replayed {
+            self.kept.clear();
         }
     }
 
@@ -146,7 +193,7 @@ impl Recording {
             }
             Poll::Ready(None) => self.ended = true,
             // What broke off is not sent again.
-            Poll::Ready(Some(Err(_))) => self.overflowed = true,
+            Poll::Ready(Some(Err(_))) => self.give_up(),
             Poll::Pending => {}
         }
         polled
@@ -157,19 +204,38 @@ impl Recording {
 struct Reader {
     recording: Rc<RefCell<Recording>>,
     number: u32,
-    position: usize,
+    /// The next of the pieces that are kept; none: it has had them all.
+    next: Option<usize>,
+    /// Bytes that were given.
+    given: u64,
     trailers_given: bool,
 }
 
 impl Reader {
     fn begin(recording: &Rc<RefCell<Recording>>) -> Option<Reader> {
         let mut latest = recording.borrow_mut();
-        if latest.overflowed {
+        if latest.gone {
             return None;
         }
         latest.reader += 1;
+        latest.kept.settle();
+        latest.replayed = true;
         let number = latest.reader;
-        Some(Reader { recording: recording.clone(), number, position: 0, trailers_given: false })
+        Some(Reader { recording: recording.clone(), number, next: Some(0), given: 0, trailers_given: false })
+    }
+
+    /// The next piece of what is kept.
+    fn replay(&mut self, recording: &mut Recording) -> Option<Bytes> {
+        let next = self.next?;
+        let piece = recording.kept.piece(next);
+        self.next = piece.as_ref().map(|_| next + 1);
+        if piece.is_none() {
+            recording.replayed = false;
+            if recording.gone {
+                recording.kept.clear();
+            }
+        }
+        piece
     }
 }
 
@@ -182,19 +248,19 @@ impl HttpBody for Reader {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut recording = this.recording.borrow_mut();
+        let shared = this.recording.clone();
+        let mut recording = shared.borrow_mut();
         if recording.reader != this.number {
             return Poll::Ready(Some(Err("the attempt was given up".into())));
         }
-        if this.position < recording.bytes.len() {
-            let kept = Bytes::copy_from_slice(&recording.bytes[this.position..]);
-            this.position += kept.len();
-            return Poll::Ready(Some(Ok(Frame::data(kept))));
+        if let Some(piece) = this.replay(&mut recording) {
+            this.given += piece.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if !recording.ended {
             let polled = recording.poll_source(context);
             if let Poll::Ready(Some(Ok(frame))) = &polled {
-                this.position += frame.data_ref().map_or(0, Bytes::len);
+                this.given += frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.trailers_given |= frame.is_trailers();
             }
             return polled;
@@ -210,19 +276,17 @@ impl HttpBody for Reader {
 
     fn is_end_stream(&self) -> bool {
         let recording = self.recording.borrow();
-        recording.ended
-            && self.position >= recording.bytes.len()
-            && (self.trailers_given || recording.trailers.is_none())
+        let had_all = self.next.is_none_or(|next| next >= recording.kept.pieces());
+        recording.ended && had_all && (self.trailers_given || recording.trailers.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
         let whole = &self.recording.borrow().size;
-        let given = self.position as u64;
         let mut left = SizeHint::new();
         if let Some(upper) = whole.upper() {
-            left.set_upper(upper.saturating_sub(given));
+            left.set_upper(upper.saturating_sub(self.given));
         }
-        left.set_lower(whole.lower().saturating_sub(given));
+        left.set_lower(whole.lower().saturating_sub(self.given));
         left
     }
 }
@@ -233,21 +297,23 @@ mod tests {
 
     use super::*;
     use crate::testing::{bytes, chunks, run};
+    use crate::upstream::deliver::kept::tests::room;
 
-    async fn text(body: Body) -> String {
-        String::from_utf8(bytes(body).await.unwrap().to_vec()).unwrap()
+    async fn text(supplied: Supplied) -> String {
+        String::from_utf8(bytes(supplied.body).await.unwrap().to_vec()).unwrap()
     }
 
     #[test]
     fn what_streams_is_kept_and_given_again() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(64));
+            let mut supply =
+                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
             let mut first = supply.next().unwrap();
-            assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
+            assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
             assert!(supply.beside().is_none(), "it has not all come");
             // The second goes on where the first was given up, and the first gets nothing more.
             let second = supply.next().unwrap();
-            assert!(first.frame().await.unwrap().is_err());
+            assert!(first.body.frame().await.unwrap().is_err());
             assert_eq!(text(second).await, "one two three");
             assert_eq!(text(supply.beside().unwrap()).await, "one two three");
             assert_eq!(text(supply.next().unwrap()).await, "one two three");
@@ -257,10 +323,10 @@ mod tests {
     #[test]
     fn what_is_too_long_goes_through_once() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(8));
+            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(8)));
             assert_eq!(text(supply.next().unwrap()).await, "one two three");
             assert!(!supply.is_left() && supply.next().is_none() && supply.beside().is_none());
-            let mut at_the_limit = Supply::new(chunks(vec![Ok(b"12345678")]), Some(8));
+            let mut at_the_limit = Supply::new(chunks(vec![Ok(b"12345678")]), Some(room(8)));
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
         });
@@ -272,7 +338,7 @@ mod tests {
             let mut supply = Supply::new(chunks(vec![Ok(b"data")]), None);
             let body = supply.next().unwrap();
             assert!(!supply.is_left() && supply.next().is_none());
-            supply.put_back(body);
+            supply.put_back(body.body);
             assert_eq!(text(supply.next().unwrap()).await, "data");
         });
     }
@@ -296,14 +362,67 @@ mod tests {
             let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))]);
             let frames = [Ok::<_, BodyError>(Frame::data("a".into())), Ok(Frame::trailers(trailers))];
             let body = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
-            let mut supply = Supply::new(body, Some(64));
+            let mut supply = Supply::new(body, Some(room(64)));
             for _ in 0..2 {
-                let collected = supply.next().unwrap().collect().await.unwrap();
+                let collected = supply.next().unwrap().body.collect().await.unwrap();
                 assert_eq!(collected.trailers().unwrap()["etag"], "x");
             }
-            let mut broken = Supply::new(chunks(vec![Ok(b"a"), Err("reset")]), Some(64));
-            assert!(bytes(broken.next().unwrap()).await.is_err());
+            let mut broken = Supply::new(chunks(vec![Ok(b"a"), Err("reset")]), Some(room(64)));
+            assert!(bytes(broken.next().unwrap().body).await.is_err());
             assert!(!broken.is_left());
+        });
+    }
+
+    #[test]
+    fn what_was_sent_is_made_anew_without_being_asked_for_again() {
+        run(async {
+            let mut supply =
+                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
+            let mut first = supply.next().unwrap();
+            for piece in ["one ", "two "] {
+                assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+            }
+            let mut second = first.anew.body().unwrap();
+            assert_eq!(second.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
+            // A third attempt, after a second that was given up half-way.
+            let third = first.anew.body().unwrap();
+            assert_eq!(third.size_hint().lower(), 0);
+            assert_eq!(bytes(third).await.unwrap(), "one two three");
+        });
+    }
+
+    #[test]
+    fn nothing_is_kept_once_there_is_an_answer() {
+        run(async {
+            let (room, taken) = crate::upstream::deliver::kept::tests::counted(64, 64);
+            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room));
+            let mut first = supply.next().unwrap();
+            first.body.frame().await.unwrap().unwrap();
+            first.body.frame().await.unwrap().unwrap();
+            assert_eq!(taken(), 8);
+            // The second attempt is answered while it still reads what was kept for it.
+            let mut second = supply.next().unwrap();
+            second.body.frame().await.unwrap().unwrap();
+            drop(supply);
+            assert_eq!(taken(), 8);
+            assert_eq!(bytes(second.body).await.unwrap(), "two three");
+            assert_eq!(taken(), 0);
+            assert!(second.anew.body().is_none());
+        });
+    }
+
+    #[test]
+    fn all_bodies_together_take_no_more_than_there_is_room_for() {
+        run(async {
+            let (room, taken) = crate::upstream::deliver::kept::tests::counted(64, 10);
+            let mut first = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room.clone()));
+            let mut second = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room));
+            assert_eq!(text(first.next().unwrap()).await, "one two ");
+            assert_eq!(text(second.next().unwrap()).await, "one two ");
+            assert!(first.is_left() && !second.is_left());
+            assert_eq!(taken(), 8);
+            drop(first);
+            assert_eq!(taken(), 0);
         });
     }
 }

@@ -1,5 +1,6 @@
 //! What an upstream remembers of second tries: the budget, the latest latencies, and counts of what was done.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use super::rules::Reason;
 pub(in crate::upstream) struct Tries {
     pub(super) budget: Budget,
     pub(super) latencies: Latencies,
+    /// Bytes of request bodies that are kept to be sent again.
+    pub(super) kept: Arc<AtomicUsize>,
     pub(in crate::upstream) counts: Counts,
     /// Copies of requests under way to this upstream.
     pub(in crate::upstream) shadows: AtomicUsize,
@@ -145,6 +148,14 @@ impl Counts {
             mirrored_dropped: copies(Copied::Full as usize..COPIES.len()),
             deadlines_exceeded: read(&self.deadlines),
         }
+    }
+}
+
+#[cfg(test)]
+impl Tries {
+    /// Bytes of request bodies that are kept to be sent again.
+    pub(in crate::upstream) fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
     }
 }
 

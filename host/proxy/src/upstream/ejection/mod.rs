@@ -5,9 +5,10 @@
 //! A streak of faults ejects within the request that completes it; rates are compared once in an interval. The keeper
 //! takes endpoints back when their time is over.
 //!
-//! The breaker of an endpoint sees the same faults and knows nothing of the others. It may open with the ejection: then
-//! it has half-opened by the time the endpoint comes back, and lets one request at a time find out how it is. What
-//! ejection adds is the comparison with the others, a time that grows, and a cap, so that the upstream as a whole goes on.
+//! The breaker of an endpoint sees the same faults. It may open with the ejection: then it has half-opened by the time the
+//! endpoint comes back, and lets one request at a time find out how it is. What ejection adds is the comparison with the
+//! others, a time that grows, and a cap, so that the upstream as a whole goes on. Neither takes the last endpoint in service
+//! out for what a single request may have caused; the breaker does if it cannot be reached or is silent.
 //!
 //! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
 //! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;
@@ -23,13 +24,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use witgate_config::model;
 
-use super::Upstream;
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
-use crate::fault::FaultKind;
+use super::{BreakerState, Upstream};
 use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
 
@@ -112,10 +113,14 @@ impl Ejection {
     }
 
     /// A request failed. Returns why the endpoint should be ejected, if that was one too many. Of many that failed with
-    /// their connection, one lengthens the streaks.
+    /// their connection, one lengthens the streaks; of the retries of one request, one counts at all.
     fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
+        let failure = if let Shown::Fault(failing) = shown { Some(failing.failure()) } else { None };
+        if failure.is_some_and(|failure| failure.repeated) {
+            return None;
+        }
         per_core::add(&self.tally.mine().failed, 1);
-        if matches!(shown, Shown::Fault(failing) if failing.is_shared()) {
+        if failure.is_some_and(|failure| failure.shared) {
             return None;
         }
         let (faults, errors) = self.streaks.lengthen(shown);
@@ -279,11 +284,7 @@ impl Upstream {
     /// A request to an endpoint failed with a fault, or an answer in its place.
     pub(super) fn faulted(&self, endpoint: &Arc<Endpoint>, failing: Failing) {
         if let Some(why) = endpoint.ejection.failed(Shown::Fault(failing), &self.config.ejection) {
-            // Garbage and statuses come from a process that may well answer its checks.
-            let seen_by_checks = !matches!(
-                failing,
-                Failing::Status(_) | Failing::Fault { kind: FaultKind::UpstreamProtocol, .. }
-            );
+            let seen_by_checks = failing.is_seen_by_checks();
             self.eject(endpoint, Cause::Streak { seen_by_checks }, &why, Instant::now());
         }
     }
@@ -322,12 +323,27 @@ impl Upstream {
     fn can_do_without(&self, endpoint: &Arc<Endpoint>) -> bool {
         let ejected = self.endpoints.iter().filter(|endpoint| endpoint.ejection.is_ejected()).count();
         let cap = (self.endpoints.len() * self.config.ejection.max_ejected as usize).div_ceil(100);
-        let mut others = self.endpoints.iter().zip(&self.config.endpoints);
-        ejected < cap
-            && others.any(|(other, written)| {
-                let wanted = other.share.weight(written.weight) > 0 && !other.share.is_drained();
-                wanted && !Arc::ptr_eq(other, endpoint) && other.is_in_service()
-            })
+        ejected < cap && self.is_another_in_service(endpoint)
+    }
+
+    fn is_another_in_service(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.endpoints.iter().zip(&self.config.endpoints).any(|(other, written)| {
+            let wanted = other.share.weight(written.weight) > 0 && !other.share.is_drained();
+            let takes_requests = other.is_in_service() && other.breaker.state() == BreakerState::Closed;
+            wanted && takes_requests && !Arc::ptr_eq(other, endpoint)
+        })
+    }
+
+    /// Some if another endpoint is in service, which it stays while this is held: endpoints are taken out one at a time.
+    pub(super) fn others_serve(&self, endpoint: &Arc<Endpoint>) -> Option<MutexGuard<'_, Option<Instant>>> {
+        let one_at_a_time = self.ejections.lock();
+        self.is_another_in_service(endpoint).then_some(one_at_a_time)
+    }
+
+    /// Whether an answer with this status is a failure of the endpoint.
+    pub(super) fn calls_failure(&self, status: StatusCode) -> bool {
+        let status = status.as_u16();
+        self.config.breaker.statuses.contains(status) || self.config.ejection.statuses.contains(status)
     }
 
     /// What is due: takes endpoints back whose time is over, compares success rates.

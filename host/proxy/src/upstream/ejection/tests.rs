@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 use crate::upstream::health::state::HealthState;
+use crate::upstream::observe::Extent;
 
-const RESET: Failing = Failing::Fault { kind: FaultKind::UpstreamReset, shared: false };
 const NONE: [usize; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,8 @@ fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
 
 fn reset(upstream: &Upstream, index: usize, times: usize) {
     for _ in 0..times {
-        upstream.faulted(&upstream.endpoints[index], RESET);
+        let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Unanswered);
+        upstream.faulted(&upstream.endpoints[index], reset);
     }
 }
 
@@ -161,7 +162,7 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     assert_eq!(ejected(&upstream), [0]);
     // What a check would not meet, it does not heal.
     upstream.review_ejections(Instant::now() + SECOND * 60);
-    let status = Failing::Status(http::StatusCode::SERVICE_UNAVAILABLE);
+    let status = Failing::by(StatusCode::SERVICE_UNAVAILABLE);
     upstream.faulted(&upstream.endpoints[1], status);
     (0..9).for_each(|_| upstream.checked(&upstream.endpoints[1], true, Instant::now()));
     assert_eq!(ejected(&upstream), [1]);

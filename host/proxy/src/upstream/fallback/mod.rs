@@ -102,18 +102,18 @@ pub(super) async fn deliver_or_fall_back(
     let spare = spare(&body);
     let delivered = match upstream.look() {
         Ok(()) => deliver_admitted(upstream, order, body, deadline, notes, answer).await,
-        Err(fault) => Err(Failure { fault, body: Some(body) }),
+        Err(fault) => Err(Failure::unsent(fault, body)),
     };
     match delivered {
         Ok(()) => {
             fallback.keep(order, answer);
             Ok(())
         }
-        Err(Failure { fault, body }) => {
+        Err(Failure { fault, body, .. }) => {
             let fault = upstream.noted(fault);
             // Boxed, so that requests that go well do not carry its state around.
             let fallen = Fallen { snapshot, upstream, order, deadline };
-            Box::pin(fallen.fall_back(fallback, fault, body.or(spare), notes, answer)).await
+            Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes, answer)).await
         }
     }
 }

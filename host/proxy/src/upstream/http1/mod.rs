@@ -46,9 +46,9 @@ use self::content::Content;
 pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::request::{Framing, Order};
-use super::send::Lost;
+use super::send::{Ended, Lost};
 use super::socket::Socket;
-use super::upload::Upload;
+use super::upload::{Broken, Upload};
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
@@ -106,8 +106,8 @@ impl Http1 {
         self.persistent && self.socket.is_silent()
     }
 
-    /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved.
-    /// `answer` gets that head.
+    /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved, the time
+    /// not counted in which that body's next piece is waited for. `answer` gets that head.
     ///
     /// # Errors
     /// Why there is none. The connection is of no more use then.
@@ -130,7 +130,12 @@ impl Http1 {
             if let Poll::Ready(answered) = self.poll_head(answer, context) {
                 return Poll::Ready(answered);
             }
-            let last = progress.as_ref().map_or(begun, |progress| progress.last().max(begun));
+            let last = match &progress {
+                None => begun,
+                // The client's next piece wakes this task; until then the endpoint owes nothing.
+                Some(progress) if progress.is_awaited() => return Poll::Pending,
+                Some(progress) => progress.last().max(begun),
+            };
             ready!(self.timer.poll((last + timeout).into(), context));
             Poll::Ready(Err(Lost::Late))
         })
@@ -148,14 +153,14 @@ impl Http1 {
         let first = match framing {
             Framing::Nothing => Poll::Ready(None),
             _ => match Pin::new(&mut upload).poll_frame(context) {
-                Poll::Ready(Some(Err(error))) => return Err(Lost::from(*sending::fault(error))),
+                Poll::Ready(Some(Err(Broken))) => return Err(Lost::Upload(upload.take_fault())),
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame)),
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             },
         };
         let head = |out: &mut Vec<u8>| head::write(out, order, attempt, framing);
-        self.sending = Sending::new(head, framing, first, upload)?;
+        self.sending = Sending::new(head, framing, first, upload).map_err(Lost::Upload)?;
         self.refused = None;
         self.reader.restart();
         self.asked = Asked { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
@@ -192,8 +197,12 @@ impl Http1 {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if let Err(Lost::Failed { fault, .. } | Lost::Unsent(_, fault)) = self.send_on(context) {
-            return Poll::Ready(Some(Err(fault)));
+        match self.send_on(context) {
+            Err(Lost::Upload(fault)) => return Poll::Ready(Some(Err(*fault))),
+            Err(Lost::Ended(Ended { fault, .. }) | Lost::Unsent(_, fault)) => {
+                return Poll::Ready(Some(Err(fault)));
+            }
+            Err(Lost::Late) | Ok(()) => {}
         }
         loop {
             let next = self.content.next(&mut self.arrived);
@@ -246,7 +255,7 @@ impl Http1 {
         }
         match self.sending.poll(&mut self.socket, context) {
             Poll::Pending | Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Halt::Body(fault))) => return Err(Lost::from(*fault)),
+            Poll::Ready(Err(Halt::Body(fault))) => return Err(Lost::Upload(fault)),
             Poll::Ready(Err(Halt::Io(error))) if !self.sending.begun && self.socket.is_plain() => {
                 return Err(match std::mem::take(&mut self.sending).take_back() {
                     Some(body) => Lost::Unsent(body, reset(&error)),
@@ -287,7 +296,7 @@ impl Http1 {
     /// The connection ended before the head of an answer did.
     fn unanswered(&mut self, error: Option<io::Error>) -> Lost {
         let silent = !self.reader.has_begun() && self.arrived.is_empty();
-        Lost::Failed { fault: self.ended(error), silent, unprocessed: false, ended: false }
+        Lost::Ended(Ended::with_connection(self.ended(error), silent))
     }
 
     /// The connection ended where it should not have.

@@ -10,13 +10,13 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
 
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::http1::field;
 use crate::upstream::request::{Framing, is_of_connection};
 use crate::upstream::resumed::Resumed;
 use crate::upstream::socket::Socket;
-use crate::upstream::upload::Upload;
+use crate::upstream::upload::{Broken, Upload, of_request};
 
 /// The buffer heads are written in; a larger one is not kept.
 const LEAD_BYTES: usize = 16 * 1024;
@@ -54,12 +54,6 @@ pub(super) enum Halt {
     Body(Box<Fault>),
 }
 
-impl From<Fault> for Halt {
-    fn from(fault: Fault) -> Self {
-        Halt::Body(Box::new(fault))
-    }
-}
-
 impl Sending {
     /// Begins with a head and what the body said when it was first asked.
     ///
@@ -70,7 +64,7 @@ impl Sending {
         framing: Framing,
         first: Poll<Option<Frame<Bytes>>>,
         upload: Upload,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Box<Fault>> {
         let mut lead = LEAD.take();
         head(&mut lead);
         let upload = (framing != Framing::Nothing).then_some(upload);
@@ -111,10 +105,10 @@ impl Sending {
                 self.unflushed = false;
             }
             let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(())) };
-            match ready!(Pin::new(upload).poll_frame(context)) {
-                Some(Ok(frame)) => self.stage(frame).map_err(Halt::from)?,
-                Some(Err(error)) => return Poll::Ready(Err(Halt::Body(fault(error)))),
-                None => self.end().map_err(Halt::from)?,
+            match ready!(Pin::new(&mut *upload).poll_frame(context)) {
+                Some(Ok(frame)) => self.stage(frame).map_err(Halt::Body)?,
+                Some(Err(Broken)) => return Poll::Ready(Err(Halt::Body(upload.take_fault()))),
+                None => self.end().map_err(Halt::Body)?,
             }
         }
     }
@@ -150,7 +144,7 @@ impl Sending {
     }
 
     /// Frames a piece of the body.
-    fn stage(&mut self, frame: Frame<Bytes>) -> Result<(), Fault> {
+    fn stage(&mut self, frame: Frame<Bytes>) -> Result<(), Box<Fault>> {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {
@@ -186,12 +180,12 @@ impl Sending {
     }
 
     /// The body has ended.
-    fn end(&mut self) -> Result<(), Fault> {
+    fn end(&mut self) -> Result<(), Box<Fault>> {
         self.end_with(&HeaderMap::new())
     }
 
     /// Trailers are written where there are chunks, and dropped where there are none (RFC 9110 section 6.5.1).
-    fn end_with(&mut self, trailers: &HeaderMap) -> Result<(), Fault> {
+    fn end_with(&mut self, trailers: &HeaderMap) -> Result<(), Box<Fault>> {
         self.upload = None;
         if self.framing == Framing::Open {
             self.fetch_lead();
@@ -206,7 +200,7 @@ impl Sending {
         self.check_length()
     }
 
-    fn check_length(&self) -> Result<(), Fault> {
+    fn check_length(&self) -> Result<(), Box<Fault>> {
         match self.framing {
             Framing::Length(1..) => Err(wrong_length()),
             _ => Ok(()),
@@ -236,13 +230,6 @@ impl Sending {
 }
 
 /// A body that is not as long as it said; whoever promised the length has gone away or made a mistake.
-fn wrong_length() -> Fault {
-    Fault::new(FaultKind::ClientGone).cause("the request's body is not as long as announced")
-}
-
-/// Bodies of requests end with nothing but faults.
-pub(super) fn fault(error: BodyError) -> Box<Fault> {
-    error
-        .downcast()
-        .unwrap_or_else(|error| Box::new(Fault::new(FaultKind::ClientGone).cause(error.to_string())))
+fn wrong_length() -> Box<Fault> {
+    of_request(Fault::new(FaultKind::ClientGone).cause("the request's body is not as long as announced"))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use witgate_config::model::Breaker;
+use witgate_config::model::{Breaker, Upstream};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, settings, snapshot};
@@ -12,6 +12,17 @@ use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
+
+/// Opens after so many failures in a row, that of the last endpoint too: no window of silence is asked for.
+fn strict(consecutive_failures: u32, rest: Duration, settings: &Upstream) -> Breaker {
+    Breaker {
+        consecutive_failures,
+        window: Duration::ZERO,
+        open_for: rest,
+        max_open_for: rest,
+        ..settings.breaker
+    }
+}
 
 fn state(snapshot: &Snapshot) -> BreakerState {
     status(snapshot)[0].endpoints[0].breaker
@@ -33,12 +44,7 @@ fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         let healthy = Arc::new(AtomicBool::new(false));
         let origin = sick(&healthy);
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker {
-            consecutive_failures: 3,
-            open_for: Duration::from_millis(100),
-            max_open_for: Duration::from_millis(100),
-            ..settings.breaker
-        };
+        settings.breaker = strict(3, Duration::from_millis(100), &settings);
         let snapshot = snapshot(settings);
         for _ in 0..3 {
             assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset);
@@ -70,12 +76,7 @@ fn only_one_probe_at_a_time_passes() {
             }
         });
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker {
-            consecutive_failures: 1,
-            open_for: Duration::from_millis(20),
-            max_open_for: Duration::from_millis(20),
-            ..settings.breaker
-        };
+        settings.breaker = strict(1, Duration::from_millis(20), &settings);
         let snapshot = snapshot(settings);
         get(&snapshot).await.unwrap_err();
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
@@ -103,12 +104,7 @@ fn an_endpoint_whose_answers_break_off_is_left_alone() {
         });
         let well = Origin::answering(HELLO);
         let mut settings = settings(&[sick.address, well.address]);
-        settings.breaker = Breaker {
-            consecutive_failures: 2,
-            open_for: Duration::from_secs(60),
-            max_open_for: Duration::from_secs(60),
-            ..settings.breaker
-        };
+        settings.breaker = strict(2, Duration::from_secs(60), &settings);
         let snapshot = snapshot(settings);
         let mut failed = 0;
         for _ in 0..20 {
@@ -119,16 +115,17 @@ fn an_endpoint_whose_answers_break_off_is_left_alone() {
 }
 
 #[test]
-fn answers_of_a_proxy_without_a_service_count_as_failures() {
+fn a_status_is_a_failure_only_if_it_is_named() {
     run(async {
         let origin = Origin::answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
         let mut settings = settings(&[origin.address]);
-        settings.breaker = Breaker {
-            consecutive_failures: 2,
-            open_for: Duration::from_secs(60),
-            max_open_for: Duration::from_secs(60),
-            ..settings.breaker
-        };
+        settings.breaker = strict(2, Duration::from_secs(60), &settings);
+        let indifferent = snapshot(settings.clone());
+        for _ in 0..9 {
+            get(&indifferent).await.unwrap();
+        }
+        assert_eq!(state(&indifferent), BreakerState::Closed);
+        settings.breaker.statuses = [502, 503, 504].into_iter().collect();
         let snapshot = snapshot(settings);
         get(&snapshot).await.unwrap();
         assert_eq!(state(&snapshot), BreakerState::Closed);

@@ -26,7 +26,7 @@ use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
 
 #[derive(Clone, Copy)]
-struct OwnCore;
+pub(super) struct OwnCore;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for OwnCore {
     fn execute(&self, future: F) {

@@ -23,6 +23,7 @@ const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0
 fn resting(settings: &witgate_config::model::Upstream) -> Breaker {
     let minute = Duration::from_secs(60);
     Breaker {
+        statuses: [503].into_iter().collect(),
         consecutive_failures: 0,
         window: minute,
         open_for: minute,

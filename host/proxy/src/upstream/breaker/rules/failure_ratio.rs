@@ -3,7 +3,7 @@
 use witgate_config::model;
 
 use super::super::window::{Tally, Window};
-use super::{News, Reason, Rule};
+use super::{Enough, News, Reason, Rule};
 use crate::upstream::time::Clock;
 
 /// Calls and how many of them failed.
@@ -11,20 +11,20 @@ use crate::upstream::time::Clock;
 pub(super) struct FailureRatio(Window);
 
 impl Rule for FailureRatio {
-    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Reason> {
+    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough> {
         if settings.failure_ratio <= 0.0 {
             return None;
         }
         // Heads are counted, not ends: a stream may go on for hours.
         let more = match news {
             News::Answered(_) => Tally::GOOD,
-            News::Failed { .. } => Tally::BAD,
-            News::BrokeOff { .. } => Tally::TURNED_BAD,
+            News::Failed(_) => Tally::BAD,
+            News::BrokeOff(_) => Tally::TURNED_BAD,
             News::Completed | News::Abandoned(_) => return None,
         };
         let tally = self.0.count(clock.now(), settings.window, more);
         let share = tally.share(settings.min_requests)?;
-        (share >= settings.failure_ratio).then_some(Reason::Failed(tally))
+        (share >= settings.failure_ratio).then_some(Enough { reason: Reason::Failed(tally), of_last: true })
     }
 
     fn forget(&self, _: &model::Breaker) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use witgate_config::model;
 
 use super::window::Tally;
+use crate::upstream::observe::Failure;
 use crate::upstream::time::Clock;
 use consecutive_failures::ConsecutiveFailures;
 use failure_ratio::FailureRatio;
@@ -25,10 +26,10 @@ pub(super) enum News {
     Answered(Duration),
     /// The whole answer came, after such a head.
     Completed,
-    /// There is no answer worth the name. `shared`: another call has told of the same event.
-    Failed { shared: bool },
+    /// There is no answer worth the name.
+    Failed(Failure),
     /// The answer broke off, after such a head.
-    BrokeOff { shared: bool },
+    BrokeOff(Failure),
     /// Whoever asked went away, or ran out of time, after having waited so long for the head.
     Abandoned(Duration),
 }
@@ -48,10 +49,18 @@ pub(in crate::upstream) enum Reason {
     SlowProbe,
 }
 
+/// What is enough to open a breaker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Enough {
+    pub(super) reason: Reason,
+    /// Whether it is enough for the last endpoint in service, too.
+    pub(super) of_last: bool,
+}
+
 /// A rule.
 pub(super) trait Rule {
     /// Sees news of a call; some if it is enough.
-    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Reason>;
+    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough>;
     /// The breaker has closed: what was before counts no longer.
     fn forget(&self, settings: &model::Breaker);
 }
@@ -69,10 +78,12 @@ impl Rules {
         [&self.consecutive_failures, &self.failure_ratio, &self.slow_ratio]
     }
 
-    /// Shows news to every rule. Some if it is enough for one of them; the first gives the reason.
-    pub(super) fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Reason> {
-        let reasons = self.all().map(|rule| rule.see(news, clock, settings));
-        reasons.into_iter().flatten().next()
+    /// Shows news to every rule. Some if it is enough for one of them; the first gives the reason, if none is enough for the
+    /// last endpoint, too.
+    pub(super) fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough> {
+        let seen = self.all().map(|rule| rule.see(news, clock, settings));
+        let enough = || seen.iter().flatten().copied();
+        enough().find(|enough| enough.of_last).or_else(|| enough().next())
     }
 
     /// Makes every rule forget.

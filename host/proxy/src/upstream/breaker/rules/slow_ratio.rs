@@ -4,7 +4,7 @@
 use witgate_config::model;
 
 use super::super::window::{Tally, Window};
-use super::{News, Reason, Rule, is_slow};
+use super::{Enough, News, Reason, Rule, is_slow};
 use crate::upstream::time::Clock;
 
 /// Calls and how many of them were slow.
@@ -12,7 +12,7 @@ use crate::upstream::time::Clock;
 pub(super) struct SlowRatio(Window);
 
 impl Rule for SlowRatio {
-    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Reason> {
+    fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough> {
         if settings.slow_ratio <= 0.0 {
             return None;
         }
@@ -20,13 +20,13 @@ impl Rule for SlowRatio {
             News::Answered(took) | News::Abandoned(took) if is_slow(took, settings) => Tally::BAD,
             News::Answered(_) => Tally::GOOD,
             // Failures are for other rules; how fast they are says nothing.
-            News::Completed | News::Failed { .. } | News::BrokeOff { .. } | News::Abandoned(_) => {
+            News::Completed | News::Failed(_) | News::BrokeOff(_) | News::Abandoned(_) => {
                 return None;
             }
         };
         let tally = self.0.count(clock.now(), settings.window, more);
         let share = tally.share(settings.min_requests)?;
-        (share >= settings.slow_ratio).then_some(Reason::Slow(tally))
+        (share >= settings.slow_ratio).then_some(Enough { reason: Reason::Slow(tally), of_last: true })
     }
 
     fn forget(&self, _: &model::Breaker) {
