@@ -22,6 +22,8 @@ pub(crate) fn listener(name: &str) -> model::Listener {
         address: ([127, 0, 0, 1], 0).into(),
         tls: None,
         http2: true,
+        half_close: false,
+        drain: model::DrainOrder::First,
         limits: testing::limits(),
         plugins: Vec::new(),
         filters: Vec::new(),
