@@ -1,5 +1,9 @@
 //! The protocols over real sockets: HTTP/2, TLS, tunnels.
 
+mod leaving;
+mod lingering;
+mod malformed;
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -375,18 +379,21 @@ fn a_websocket_over_http2_is_one_over_http1_to_its_origin() {
 
 /// A gateway in front of one origin.
 pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
-    start(|config| {
-        config.upstreams.insert("origin".into(), upstream(origin));
-        let upstreams = vec![("origin".into(), 1)];
-        let forward = Forward {
-            upstreams,
-            rewrite: Rewrite::Keep,
-            preserve_host: true,
-            retry: Default::default(),
-            mirror: None,
-        };
-        config.routes[0].action = Action::Forward(forward);
-    })
+    start(|config| forward(config, origin))
+}
+
+/// Has the one route lead to an origin.
+pub(crate) fn forward(config: &mut witgate_config::Config, origin: SocketAddr) {
+    config.upstreams.insert("origin".into(), upstream(origin));
+    let upstreams = vec![("origin".into(), 1)];
+    let forward = Forward {
+        upstreams,
+        rewrite: Rewrite::Keep,
+        preserve_host: true,
+        retry: Default::default(),
+        mirror: None,
+    };
+    config.routes[0].action = Action::Forward(forward);
 }
 
 fn upstream(origin: SocketAddr) -> model::Upstream {
