@@ -213,8 +213,14 @@ async fn serve_tls(
     generation: &Arc<Generation>,
 ) {
     // A handshake that fails or dawdles has no one to tell: the client knows, or is no client.
-    let handshake = Box::pin(timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)));
-    let Ok(Ok(stream)) = handshake.await else { return };
+    let handshake = Box::pin(async {
+        tokio::select! {
+            biased;
+            shaken = timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)) => shaken.ok()?.ok(),
+            () = lifetime::until_silence_is_over(&connection, generation) => None,
+        }
+    });
+    let Some(stream) = handshake.await else { return };
     let session = stream.get_ref().1;
     let presented = session.peer_certificates().and_then(|chain| chain.first());
     let facts = Rc::get_mut(&mut connection).expect("nobody else knows the connection yet");

@@ -100,7 +100,7 @@ async fn until_given_up(connection: &Connection, generation: &Generation, under_
     }
 }
 
-/// Until a connection that has not said anything yet has had its time in a drain.
+/// Until a connection that is not so far as to ask for anything has had its time in a drain.
 pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
     until(&mut generation.phase(), Phase::Leaving).await;
     tokio::time::sleep(connection.snapshot().config.gateway.drain_idle).await;

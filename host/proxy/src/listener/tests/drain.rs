@@ -9,7 +9,7 @@ use witgate_config::model::DrainOrder;
 
 use super::{Client, DEADLINE, GET, config, listener, route, snapshot, start, wait_for};
 use crate::listener::DataPlane;
-use crate::protocol::tests::forward;
+use crate::protocol::tests::{HEAD, PREFACE, forward, frame, next_frame};
 
 /// Longer than a request may be on its way between two clicks, for these tests.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -109,6 +109,33 @@ fn a_connection_of_a_changed_listener_ends_with_an_answer() {
     let answer = client.send(GET).rest();
     assert!(is_last(&answer), "{answer}");
     Client::connect(address).send(GET).until("hello");
+}
+
+#[test]
+fn http2_is_told_twice_and_what_is_on_its_way_is_answered() {
+    let (plane, address) = start(idle_for(Duration::from_secs(4)));
+    let mut client = Client::connect(address);
+    client.send(&[PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, HEAD)].concat());
+    // The first answer is through.
+    while !matches!(next_frame(&mut client).expect("a frame"), (0, 1, 1, _)) {}
+    let drained = begin(plane, address);
+    let (mut last_streams, mut answered) = (Vec::new(), false);
+    while let Some((kind, flags, stream, payload)) = next_frame(&mut client) {
+        match (kind, stream) {
+            (7, _) => {
+                assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
+                last_streams.push(u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]));
+            }
+            // Before the client has seen the first GOAWAY, which its answer to the ping tells, it begins another stream.
+            (6, _) if flags & 1 == 0 => {
+                client.send(&[frame(1, 5, 3, HEAD), frame(6, 1, 0, &payload)].concat());
+            }
+            (0, 3) => answered |= flags & 1 == 1,
+            _ => {}
+        }
+    }
+    assert_eq!((last_streams, answered), (vec![u32::MAX >> 1, 3], true));
+    assert_eq!(drained.join().expect("no panic"), 0);
 }
 
 /// An origin that tells of its request, waits for the word, asks another address, and passes on what that says.

@@ -233,7 +233,7 @@ fn who_leaves_does_not_hold_up_a_drain() {
     let begun = std::time::Instant::now();
     drop(client);
     assert_eq!(drained.join().expect("no panic"), 0);
-    assert!(begun.elapsed() < DEADLINE);
+    assert!(begun.elapsed() < DEADLINE / 2, "it did not wait for the origin: {:?}", begun.elapsed());
 }
 
 #[test]

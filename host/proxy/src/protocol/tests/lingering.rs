@@ -1,6 +1,6 @@
 //! Early answers reach clients that are still sending (RFC 9112 section 9.6, RFC 9113 section 8.1).
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_config::Config;
 use witgate_config::model::Action;
 
-use super::{Authority, HEAD, PREFACE, frame, run, shake, tls};
+use super::{Authority, HEAD, PREFACE, frame, next_frame, run, shake, tls};
 use crate::listener::tests::{Client, DEADLINE, start, wait_for};
 
 /// More than the buffers of both kernels hold.
@@ -45,7 +45,6 @@ fn an_early_answer_reaches_a_client_that_reads_only_after_sending() {
         for ((head, body), status) in bodies().into_iter().zip(statuses) {
             let mut client = Client::connect(address);
             client.send(&head);
-            // Long enough for the answer to be there before the body is.
             client.0.set_nodelay(true).expect("a socket");
             for piece in body.chunks(64 * 1024) {
                 client.send(piece);
@@ -128,18 +127,14 @@ fn an_early_answer_over_http2_ends_its_stream_without_error() {
     client.send(&[frame(1, 4, 1, HEAD), frame(0, 0, 1, &[0; 1000])].concat());
     let mut ended = false;
     loop {
-        let mut head = [0; 9];
-        client.0.read_exact(&mut head).expect("a frame");
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        client.0.read_exact(&mut payload).expect("its payload");
-        match (head[3], head[8]) {
-            (0 | 1, 1) => ended |= head[4] & 1 == 1,
-            (3, 1) => {
+        match next_frame(&mut client).expect("a frame") {
+            (0 | 1, flags, 1, _) => ended |= flags & 1 == 1,
+            (3, _, 1, reason) => {
                 assert!(ended, "the answer is complete before the stream is reset");
-                assert_eq!(payload, [0; 4], "NO_ERROR");
+                assert_eq!(reason, [0; 4], "NO_ERROR");
                 break;
             }
-            (7, _) => panic!("the connection ends: {payload:?}"),
+            (7, _, _, payload) => panic!("the connection ends: {payload:?}"),
             _ => {}
         }
     }

@@ -1,10 +1,10 @@
 //! What one malformed request of an HTTP/2 connection means for the others (RFC 9113 section 8.1.1).
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use super::{HEAD, PREFACE, frame, in_front_of};
+use super::{HEAD, PREFACE, frame, in_front_of, next_frame};
 use crate::listener::tests::Client;
 
 /// A field in HPACK, not indexed and not compressed.
@@ -42,22 +42,13 @@ fn waiting_origin() -> (SocketAddr, SyncSender<()>) {
     (address, go)
 }
 
-/// Kind, flags, stream and payload of the next frame; none at the end.
-fn next_frame(client: &mut Client) -> Option<(u8, u8, u32, Vec<u8>)> {
-    let mut head = [0; 9];
-    client.0.read_exact(&mut head).ok()?;
-    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-    client.0.read_exact(&mut payload).ok()?;
-    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
-}
-
 /// How the gateway takes a malformed request beside a good one.
 #[derive(Debug, PartialEq, Eq)]
 enum Taken {
     /// Its stream was reset with this error, the other one answered.
     Reset(u8),
-    /// It was answered, and so was the other one.
-    Answered,
+    /// It was answered with a head that begins with this byte, and so was the other one.
+    Answered(u8),
     /// The connection ended with this error.
     Ended(u8),
 }
@@ -77,7 +68,7 @@ fn taken(block: &[u8], data: Option<&[u8]>) -> Taken {
     while taken.is_none() || !answered {
         match next_frame(&mut client) {
             Some((3, _, 3, reason)) => taken = Some(Taken::Reset(reason[3])),
-            Some((0 | 1, flags, 3, _)) if flags & 1 == 1 => taken = Some(Taken::Answered),
+            Some((1, _, 3, head)) => taken = Some(Taken::Answered(head[0])),
             Some((0 | 1, flags, 1, _)) => answered |= flags & 1 == 1,
             Some((7, _, _, payload)) if payload[7] != 0 => return Taken::Ended(payload[7]),
             Some(_) => {}
@@ -91,6 +82,9 @@ fn taken(block: &[u8], data: Option<&[u8]>) -> Taken {
 }
 
 const PROTOCOL_ERROR: u8 = 1;
+
+/// `:status: 400` in HPACK (RFC 7541 appendix A).
+const BAD_REQUEST: u8 = 0x8c;
 
 #[test]
 fn a_malformed_request_is_refused_on_its_stream() {
@@ -131,12 +125,12 @@ fn a_malformed_request_is_refused_on_its_stream() {
     ];
     for (what, block) in cases {
         let taken = taken(&block, None);
-        assert!(matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered), "{what}: {taken:?}");
+        assert!(matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered(BAD_REQUEST)), "{what}: {taken:?}");
     }
     for (length, data) in [(&b"3"[..], &b"four"[..]), (b"3", b"ab"), (b"0", b"a")] {
         let head = pseudo(&[(":method", b"POST"), get[1], get[2], (":path", b"/")]);
         let taken = taken(&[head, field(b"content-length", length)].concat(), Some(data));
-        assert!(matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered), "{taken:?}");
+        assert!(matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered(BAD_REQUEST)), "{taken:?}");
     }
 }
 
