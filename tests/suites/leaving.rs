@@ -114,7 +114,8 @@ async fn early_answers_reach_curl_over_both_versions() {
     let body = format!("@{}", body.display());
     for version in ["--http1.1", "--http1.0", "--http2-prior-knowledge"] {
         // Without Expect, which would have curl wait before it sends.
-        let arguments = [version, "--data-binary", &body, "-H", "expect:", "-o", "/dev/null", "-w", "%{http_code}"];
+        let arguments =
+            [version, "--data-binary", &body, "-H", "expect:", "-o", "/dev/null", "-w", "%{http_code}"];
         for _ in 0..5 {
             let told = run(curl(&arguments, format!("http://{}/", gateway.address()))).await;
             assert!(told.starts_with("413"), "{version}: {told}");

@@ -231,9 +231,12 @@ mod tests {
 
     #[test]
     fn idle_connections_have_at_most_half_of_the_drain() {
-        for (written, expected) in [("", 5000), ("drain_timeout = \"4s\"", 2000), ("drain_idle = \"1s\"", 1000)] {
+        for (written, expected) in
+            [("", 5000), ("drain_timeout = \"4s\"", 2000), ("drain_idle = \"1s\"", 1000)]
+        {
             let text = format!("[gateway]\n{written}\n");
-            let loaded = crate::parse_str(&text).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+            let loaded =
+                crate::parse_str(&text).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
             assert_eq!(loaded.config.gateway.drain_idle, Duration::from_millis(expected), "{written}");
         }
         assert!(crate::parse_str("[gateway]\ndrain_timeout = \"4s\"\ndrain_idle = \"3s\"\n").is_err());

@@ -171,8 +171,14 @@ mod tests {
     fn loopback_listeners_drain_last_where_another_is_not_loopback() {
         use model::DrainOrder::{First, Last};
         let cases = [
-            ("[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"[::1]:2\"", [First, First]),
-            ("[[listeners]]\naddress = \"0.0.0.0:1\"\n[[listeners]]\naddress = \"127.9.9.9:2\"", [First, Last]),
+            (
+                "[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"[::1]:2\"",
+                [First, First],
+            ),
+            (
+                "[[listeners]]\naddress = \"0.0.0.0:1\"\n[[listeners]]\naddress = \"127.9.9.9:2\"",
+                [First, Last],
+            ),
             ("[[listeners]]\naddress = \"[::1]:1\"\n[[listeners]]\naddress = \"192.0.2.7:2\"", [Last, First]),
             ("[[listeners]]\naddress = \"[::]:1\"\n[[listeners]]\naddress = \"10.0.0.1:2\"", [First, First]),
             (

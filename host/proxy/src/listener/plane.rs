@@ -218,7 +218,8 @@ impl DataPlane {
         }
         // An idle connection may still bring a request, until it has been idle for too long.
         let idle_until = begun + config.gateway.drain_idle;
-        let is_over = |door: &Arc<Door>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
+        let is_over =
+            |door: &Arc<Door>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
         if !last.is_empty() {
             wait_until(deadline, || first.iter().all(is_over));
         }

@@ -125,7 +125,10 @@ fn a_malformed_request_is_refused_on_its_stream() {
     ];
     for (what, block) in cases {
         let taken = taken(&block, None);
-        assert!(matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered(BAD_REQUEST)), "{what}: {taken:?}");
+        assert!(
+            matches!(taken, Taken::Reset(PROTOCOL_ERROR) | Taken::Answered(BAD_REQUEST)),
+            "{what}: {taken:?}"
+        );
     }
     for (length, data) in [(&b"3"[..], &b"four"[..]), (b"3", b"ab"), (b"0", b"a")] {
         let head = pseudo(&[(":method", b"POST"), get[1], get[2], (":path", b"/")]);
