@@ -104,7 +104,7 @@ async fn early_answers_reach_python_and_node() {
 }
 
 #[tokio::test]
-async fn early_answers_reach_curl_over_both_versions() {
+async fn early_answers_reach_curl() {
     if missing("curl") {
         return;
     }
@@ -112,7 +112,8 @@ async fn early_answers_reach_curl_over_both_versions() {
     let body = scratch.write("body", Bytes::from(vec![b'x'; 8 << 20]));
     let gateway = Gateway::start(scratch, refusing()).await;
     let body = format!("@{}", body.display());
-    for version in ["--http1.1", "--http1.0", "--http2-prior-knowledge"] {
+    // Not over HTTP/2: curl 7.88 forgets an answer whose stream is reset without error behind it, as RFC 9113 section 8.1 allows.
+    for version in ["--http1.1", "--http1.0"] {
         // Without Expect, which would have curl wait before it sends.
         let arguments =
             [version, "--data-binary", &body, "-H", "expect:", "-o", "/dev/null", "-w", "%{http_code}"];
