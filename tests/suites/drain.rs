@@ -163,6 +163,66 @@ async fn keep_alive_connections_are_told_to_close_and_lose_nothing() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_may_post_once_more_after_term() {
+    let origin = Origin::named("origin").await;
+    let mut gateway = Gateway::start(Scratch::new(), &config(&origin)).await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/", &[]).await.status, 200);
+    let address = gateway.address();
+    gateway.signal(Signal::TERM);
+    eventually("no more connections to be accepted", async || TcpStream::connect(address).await.is_err())
+        .await;
+    // What a person takes between two clicks; the default of `drain_idle` is longer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let reply = client.post("/", &[], "order").await;
+    assert_eq!((reply.status.as_u16(), reply.header("connection")), (200, "close"));
+    let begun = std::time::Instant::now();
+    assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.output());
+    assert!(begun.elapsed() < Duration::from_secs(3), "nobody is left to wait for");
+}
+
+/// The edge of this gateway needs its way between services to answer: `/journey` calls `mesh`.
+#[tokio::test]
+async fn the_way_between_services_stays_open_while_the_edge_drains() {
+    let (go, wait) = tokio::sync::watch::channel(None::<std::net::SocketAddr>);
+    let origin = Origin::serving(move |request| {
+        let mut wait = wait.clone();
+        async move {
+            let answer = |text: String| Response::new(Full::from(text).boxed_unsync());
+            if request.uri().path() != "/journey" {
+                return answer("called".to_owned());
+            }
+            let mesh = wait.wait_for(Option::is_some).await.ok().and_then(|mesh| *mesh);
+            let called = Client::http1(mesh.expect("an address")).await.get("/call", &[]).await;
+            answer(format!("{} {}", called.status.as_u16(), called.text()))
+        }
+    })
+    .await;
+    let text = format!(
+        "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n[gateway]\ndrain_timeout = \"15s\"\n\
+         [[listeners]]\nname = \"edge\"\naddress = \"0.0.0.0:0\"\n\
+         [[listeners]]\nname = \"mesh\"\naddress = \"127.0.0.1:0\"\n\
+         [[routes]]\npath = \"/*\"\nupstream = \"origin\"\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    );
+    let mut gateway = Gateway::start_exactly(Scratch::new(), &text).await;
+    let (edge, mesh) = (gateway.listener("edge"), gateway.listener("mesh"));
+    let mut client = Client::http1(edge).await;
+    let journey = tokio::spawn(async move { client.get("/journey", &[]).await });
+    eventually("the journey to begin", async || {
+        gateway.metric("witgate_requests_in_flight", &["listener=\"edge\""]).await > 0.0
+    })
+    .await;
+    gateway.signal(Signal::TERM);
+    eventually("the edge to be closed", async || TcpStream::connect(edge).await.is_err()).await;
+    go.send(Some(mesh)).expect("the origin listens");
+    let reply = journey.await.expect("no panic");
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, "200 called"));
+    assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.output());
+}
+
+#[tokio::test]
 async fn an_inherited_listener_keeps_who_waited_in_its_queue() {
     if missing("python3") {
         return;

@@ -61,6 +61,8 @@ pub struct Gateway {
     pub drain_delay: Duration,
     /// Time that requests in flight have once the listeners are closed.
     pub drain_timeout: Duration,
+    /// Time that a connection may be idle once the gateway drains; at most half of `drain_timeout`.
+    pub drain_idle: Duration,
     /// The folder watched for plugins; relative plugin files are looked up here.
     pub plugin_folder: PathBuf,
     /// Where compiled plugins are kept; none: no cache on disk.
@@ -219,12 +221,27 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Whether HTTP/2 is spoken: by ALPN over TLS, by prior knowledge in cleartext.
     pub http2: bool,
+    /// Whether clients may send their last byte (TCP FIN, TLS `close_notify`) before they have read their answers. Where
+    /// they may not, one that does so is taken to have left.
+    pub half_close: bool,
+    /// When it stops accepting in a drain.
+    pub drain: DrainOrder,
     /// Limits of this listener.
     pub limits: Limits,
     /// Bindings that apply to every request of this listener.
     pub plugins: Vec<String>,
     /// Filters that apply to every request of this listener.
     pub filters: Vec<Filter>,
+}
+
+/// `listeners.drain`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DrainOrder {
+    /// At once.
+    #[default]
+    First,
+    /// When no request and no tunnel is left on the listeners that drain first.
+    Last,
 }
 
 /// `listeners.tls`

@@ -66,8 +66,8 @@ fn the_gateway_means_what_it_says() {
     assert_eq!(gateway.workers, 2);
     assert!(model::contains(&gateway.trusted_proxies, "10.1.2.3".parse().expect("an address")));
     assert_eq!(
-        (gateway.drain_delay, gateway.drain_timeout),
-        (Duration::from_secs(5), Duration::from_secs(60))
+        (gateway.drain_delay, gateway.drain_timeout, gateway.drain_idle),
+        (Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(10))
     );
     assert_eq!(gateway.plugin_folder, folder.path().join("plugins"));
     assert_eq!(gateway.cache_folder, None);
@@ -85,6 +85,8 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
     let [web, secure] = config.listeners.as_slice() else { panic!("two listeners") };
     assert_eq!((web.limits.body_bytes, web.limits.headers), (0, 50), "its own");
     assert_eq!(web.limits.header_bytes, 16 << 10, "the gateway's");
+    assert_eq!((web.half_close, web.drain), (true, model::DrainOrder::Last));
+    assert_eq!((secure.half_close, secure.drain), (false, model::DrainOrder::First));
     assert_eq!(secure.limits.body_bytes, 1 << 20, "the gateway's");
     let tls = secure.tls.as_ref().expect("TLS");
     assert_eq!(tls.certificates.len(), 2);

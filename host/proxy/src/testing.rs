@@ -56,6 +56,7 @@ pub(crate) fn config() -> Config {
             trusted_proxies: Vec::new(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(1),
+            drain_idle: Duration::from_millis(200),
             plugin_folder: PathBuf::new(),
             cache_folder: None,
             start: model::Start::Strict,

@@ -31,6 +31,10 @@ pub(crate) struct Gateway {
     drain_delay: Text<Duration>,
     /// Time that requests in flight have once the listeners are closed.
     drain_timeout: Text<Duration>,
+    /// Time that a connection may be idle once the gateway drains, so that a request a client is about to send is not lost.
+    /// Its next answer says `Connection: close`. At most half of `drain_timeout`; where it is not set, half of a
+    /// `drain_timeout` that is shorter than 10s.
+    drain_idle: Text<Duration>,
     /// The folder that is watched for plugins. The files of plugins are looked up here.
     #[schemars(length(min = 1))]
     plugin_folder: String,
@@ -84,6 +88,7 @@ impl Default for Gateway {
             trusted_proxies: Vec::new(),
             drain_delay: Text::of("0s"),
             drain_timeout: Text::of("30s"),
+            drain_idle: Text::of("5s"),
             plugin_folder: "plugins".to_owned(),
             cache_folder: None,
             start: Start::Strict,
@@ -109,6 +114,7 @@ impl Section for Gateway {
             trusted_proxies: self.trusted_proxies.into_iter().map(|net| net.value.0).collect(),
             drain_delay: self.drain_delay.value.0,
             drain_timeout: self.drain_timeout.value.0,
+            drain_idle: drain_idle(self.drain_idle.value.0, self.drain_timeout.value.0, at, scope),
             plugin_folder: scope.path(&child(at, "plugin_folder"), &self.plugin_folder),
             cache_folder: match self.cache_folder.as_deref() {
                 Some("off") => None,
@@ -130,6 +136,24 @@ impl Section for Gateway {
             underscores_in_headers: self.underscores_in_headers,
         })
     }
+}
+
+/// Idle connections of listeners that drain last wait after those of the others, and both must fit into the one timeout.
+fn drain_idle(
+    idle: std::time::Duration,
+    timeout: std::time::Duration,
+    at: &str,
+    scope: &mut Scope,
+) -> std::time::Duration {
+    let (most, key) = (timeout / 2, child(at, "drain_idle"));
+    if idle > most && scope.is_written(&key) {
+        scope.report(
+            &key,
+            format!("`drain_idle` must be at most half of `drain_timeout`, which is {timeout:?}"),
+            Some(format!("shorten it to {most:?} or less, or lengthen `drain_timeout`")),
+        );
+    }
+    idle.min(most)
 }
 
 /// Where programs of this user keep what they can make again. `$CACHE_DIRECTORY` is what systemd sets.
@@ -199,4 +223,22 @@ fn identity_headers(
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn idle_connections_have_at_most_half_of_the_drain() {
+        for (written, expected) in
+            [("", 5000), ("drain_timeout = \"4s\"", 2000), ("drain_idle = \"1s\"", 1000)]
+        {
+            let text = format!("[gateway]\n{written}\n");
+            let loaded =
+                crate::parse_str(&text).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+            assert_eq!(loaded.config.gateway.drain_idle, Duration::from_millis(expected), "{written}");
+        }
+        assert!(crate::parse_str("[gateway]\ndrain_timeout = \"4s\"\ndrain_idle = \"3s\"\n").is_err());
+    }
 }

@@ -26,6 +26,14 @@ pub(crate) struct Listener {
     tls: Option<ListenerTls>,
     /// Whether HTTP/2 is spoken: by ALPN over TLS, by prior knowledge in cleartext. The default is true.
     http2: Option<bool>,
+    /// Whether an HTTP/1.1 client may close its side of the connection (TCP FIN, TLS `close_notify`) before it has its answer,
+    /// as `printf ... | nc -N` does. The default is false: such a client is taken to have left, and what its request waits
+    /// for is cancelled. An answer that waits for nothing is sent all the same.
+    half_close: bool,
+    /// When the listener stops accepting in a drain: at once (`first`), or when no request and no tunnel is left on the
+    /// listeners that drain first (`last`), at most `gateway.drain_timeout`. Requests there may need new calls through
+    /// it. The default is `last` for a loopback address where another listener has none, else `first`.
+    drain: Option<DrainOrder>,
     /// Limits on what clients may send here. What is not set here is as in `gateway.limits`.
     #[schemars(with = "Option<Limits>")]
     limits: Option<Map<String, Value>>,
@@ -33,6 +41,15 @@ pub(crate) struct Listener {
     plugins: Vec<String>,
     /// Filters that apply to every request of this listener.
     filters: Vec<Filter>,
+}
+
+/// When a listener stops accepting in a drain.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum DrainOrder {
+    First,
+    Last,
 }
 
 impl Section for Listener {
@@ -48,6 +65,12 @@ impl Section for Listener {
             address,
             tls: self.tls.map(|tls| tls.meant(&child(at, "tls"), scope)),
             http2: self.http2.unwrap_or(true),
+            half_close: self.half_close,
+            // The default depends on the other listeners: see `order_drain`.
+            drain: match self.drain {
+                Some(DrainOrder::Last) => model::DrainOrder::Last,
+                Some(DrainOrder::First) | None => model::DrainOrder::First,
+            },
             limits: limits?,
             plugins: self.plugins,
             filters: filter::all(&self.filters, &child(at, "filters"), scope),
@@ -86,7 +109,8 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Li
     if !scope.is_written("/listeners/0") {
         return Listener::default().meant("/listeners", scope).into_iter().collect();
     }
-    let listeners = scope.list::<Listener>("listeners");
+    let mut listeners = scope.list::<Listener>("listeners");
+    order_drain(&mut listeners, scope);
     for (index, (at, listener)) in listeners.iter().enumerate() {
         for (other_at, other) in &listeners[..index] {
             if listener.name == other.name {
@@ -118,6 +142,18 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Li
     listeners.into_iter().map(|(_, listener)| listener).collect()
 }
 
+/// Gives each listener that does not say when it drains its default. A gateway that is both the edge and the way between
+/// services must serve the services' calls until the edge has no request left.
+fn order_drain(listeners: &mut [(String, model::Listener)], scope: &Scope) {
+    let is_loopback = |listener: &model::Listener| listener.address.ip().to_canonical().is_loopback();
+    let has_edge = listeners.iter().any(|(_, listener)| !is_loopback(listener));
+    for (at, listener) in listeners {
+        if has_edge && is_loopback(listener) && !scope.is_written(&child(at, "drain")) {
+            listener.drain = model::DrainOrder::Last;
+        }
+    }
+}
+
 /// Whether two listeners would take each other's connections. Port 0 is a new port each time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     // `[::]` takes IPv4 connections too.
@@ -130,6 +166,33 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_listeners_drain_last_where_another_is_not_loopback() {
+        use model::DrainOrder::{First, Last};
+        let cases = [
+            (
+                "[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"[::1]:2\"",
+                [First, First],
+            ),
+            (
+                "[[listeners]]\naddress = \"0.0.0.0:1\"\n[[listeners]]\naddress = \"127.9.9.9:2\"",
+                [First, Last],
+            ),
+            ("[[listeners]]\naddress = \"[::1]:1\"\n[[listeners]]\naddress = \"192.0.2.7:2\"", [Last, First]),
+            ("[[listeners]]\naddress = \"[::]:1\"\n[[listeners]]\naddress = \"10.0.0.1:2\"", [First, First]),
+            (
+                "[[listeners]]\naddress = \"0.0.0.0:1\"\ndrain = \"last\"\n\
+                 [[listeners]]\naddress = \"127.0.0.1:2\"\ndrain = \"first\"",
+                [Last, First],
+            ),
+        ];
+        for (text, expected) in cases {
+            let loaded = crate::parse_str(text).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+            let orders: Vec<_> = loaded.config.listeners.iter().map(|listener| listener.drain).collect();
+            assert_eq!(orders, expected, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_clash_by_port_and_wildcard() {

@@ -15,7 +15,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 impl Control {
     /// `/readyz` fails at once; after `drain_delay`, in which balancers in front notice that, nothing is accepted any
-    /// more; what is in flight then has `drain_timeout`.
+    /// more, but by listeners that drain last; what is in flight then has `drain_timeout`.
     ///
     /// # Errors
     /// Requests had to be cut.

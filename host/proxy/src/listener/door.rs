@@ -4,6 +4,7 @@
 //! to a connection (limits, TLS, HTTP versions): a swap that changes it begins a new one, and connections of the old
 //! one drain.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,8 +20,10 @@ use super::tls::Tls;
 pub enum Phase {
     /// In service.
     Serving,
-    /// Requests in flight end; no further ones begin.
+    /// Each connection ends after its next answer, or when it has been idle for its `keep_alive`.
     Draining,
+    /// The gateway itself goes: the same, but idle connections end after `drain_idle`.
+    Leaving,
     /// Whatever is left ends now.
     Cut,
 }
@@ -82,6 +85,7 @@ impl Generation {
             && self.config.name == other.name
             && self.config.tls == other.tls
             && self.config.http2 == other.http2
+            && self.config.half_close == other.half_close
             && self.config.limits == other.limits
     }
 }
@@ -97,6 +101,8 @@ pub struct Door {
     /// Cores that still hold a listening socket.
     pub(crate) listening: AtomicUsize,
     open: AtomicUsize,
+    /// Those of them that drain and have nothing under way.
+    idle: AtomicUsize,
     by_core: Box<[AtomicUsize]>,
     accepted: AtomicUsize,
     waited: AtomicUsize,
@@ -119,6 +125,7 @@ impl Door {
             closed,
             listening: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
             by_core: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             accepted: AtomicUsize::new(0),
             waited: AtomicUsize::new(0),
@@ -167,7 +174,7 @@ impl Door {
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.by_core[core].fetch_add(1, Ordering::Relaxed);
-        Place { door: self.clone(), core }
+        Place { door: self.clone(), core, idle: Cell::new(false) }
     }
 
     fn try_enter(&self) -> bool {
@@ -180,6 +187,12 @@ impl Door {
     /// Whether nobody accepts here any more and no connection is left.
     pub(crate) fn is_deserted(&self) -> bool {
         self.listening.load(Ordering::Acquire) == 0 && self.open() == 0
+    }
+
+    /// Whether nobody accepts here any more, and no request and no tunnel is left. Told of doors whose connections drain.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let idle = self.idle.load(Ordering::Acquire);
+        self.listening.load(Ordering::Acquire) == 0 && self.open() <= idle
     }
 
     /// Connections open now, over all cores.
@@ -207,9 +220,19 @@ impl Door {
 pub(crate) struct Place {
     door: Arc<Door>,
     core: usize,
+    idle: Cell<bool>,
 }
 
 impl Place {
+    /// Counts the connection among the idle ones of its door, or no longer.
+    pub(crate) fn count_idle(&self, idle: bool) {
+        match (self.idle.replace(idle), idle) {
+            (false, true) => drop(self.door.idle.fetch_add(1, Ordering::AcqRel)),
+            (true, false) => drop(self.door.idle.fetch_sub(1, Ordering::AcqRel)),
+            _ => {}
+        }
+    }
+
     /// Moves the count to the core that took the connection over.
     pub(crate) fn move_to(&mut self, core: usize) {
         self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
@@ -220,6 +243,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.count_idle(false);
         self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
         self.door.open.fetch_sub(1, Ordering::AcqRel);
         self.door.room.notify_one();

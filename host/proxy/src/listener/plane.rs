@@ -202,17 +202,31 @@ impl DataPlane {
         self.plane.snapshot.load_full()
     }
 
-    /// Closes the listeners, lets what is in flight end within `timeout`, then ends it. Blocks until done.
-    /// Returns how many requests had to be cut.
+    /// Closes the listeners, lets what is in flight end within `timeout`, then ends it. Listeners that drain last go on
+    /// accepting until nothing is left on the others that could need them. Blocks until done. Returns how many requests
+    /// had to be cut.
     pub fn drain(self, timeout: Duration) -> usize {
+        let begun = Instant::now();
+        let deadline = begun + timeout;
         let Doors { open, leaving, draining } = std::mem::take(&mut *self.doors());
-        let doors: Vec<_> = open.into_iter().chain(leaving).collect();
-        for door in &doors {
-            door.close();
-            door.generation().advance(Phase::Draining);
+        let config = self.snapshot().config.clone();
+        let (last, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|door| drains_last(door, &config));
+        let first: Vec<_> = open.into_iter().chain(leaving).collect();
+        first.iter().for_each(|door| leave(door));
+        for generation in draining.iter().filter_map(Weak::upgrade) {
+            generation.advance(Phase::Leaving);
         }
+        // An idle connection may still bring a request, until it has been idle for too long.
+        let idle_until = begun + config.gateway.drain_idle;
+        let is_over =
+            |door: &Arc<Door>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
+        if !last.is_empty() {
+            wait_until(deadline, || first.iter().all(is_over));
+        }
+        last.iter().for_each(|door| leave(door));
+        let doors: Vec<_> = first.into_iter().chain(last).collect();
         let deserted = || doors.iter().all(|door| door.is_deserted());
-        wait_until(Instant::now() + timeout, deserted);
+        wait_until(deadline, deserted);
         for generation in draining.iter().filter_map(Weak::upgrade) {
             generation.advance(Phase::Cut);
         }
@@ -251,6 +265,20 @@ impl DataPlane {
     fn doors(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a door waits in a drain until the others have nothing left. A reload may have changed that without touching the
+/// door's connections, so the configuration in service is asked.
+fn drains_last(door: &Door, config: &model::Config) -> bool {
+    let name = door.generation().name.clone();
+    let listener = config.listeners.iter().find(|listener| *listener.name == *name);
+    listener.is_some_and(|listener| listener.drain == model::DrainOrder::Last)
+}
+
+/// Nothing is accepted any more, and connections end.
+fn leave(door: &Door) {
+    door.close();
+    door.generation().advance(Phase::Leaving);
 }
 
 /// A door that was closed a moment ago may still hold the address that is wanted again.

@@ -53,6 +53,8 @@ pub struct Connection {
     pub telemetry: Arc<Telemetry>,
     /// The limits of its listener when it was accepted.
     pub limits: Limits,
+    /// Whether its client may send its last byte before it has its answer.
+    pub half_close: bool,
     /// Set once it should end: its next answers say `Connection: close`.
     pub closing: Cell<bool>,
     /// The peer's address as headers tell it.
@@ -68,13 +70,13 @@ pub struct Connection {
 pub(crate) struct Presence {
     generation: Arc<Generation>,
     core: Rc<Core>,
-    _held: Rc<Held>,
+    held: Rc<Held>,
 }
 
 /// Everything that counts a connection for as long as it is open.
 struct Held {
     _occupied: Occupied,
-    _place: Place,
+    place: Place,
     _counted: OpenConnection,
 }
 
@@ -108,6 +110,7 @@ impl Connection {
             certificate,
             telemetry,
             limits,
+            half_close: false,
             closing: Cell::new(false),
             peer_text: peer_text.expect("an address is digits and punctuation"),
             last_authority: RefCell::new(None),
@@ -149,6 +152,13 @@ impl Connection {
         self.closing.get() || self.presence.as_ref().is_some_and(|presence| presence.generation.is_draining())
     }
 
+    /// Tells its listener whether it has nothing under way. Only asked for where it drains.
+    pub(crate) fn count_idle(&self, idle: bool) {
+        if let Some(presence) = &self.presence {
+            presence.held.place.count_idle(idle);
+        }
+    }
+
     /// How its listener counts it; none where it has no listener.
     pub(crate) fn presence(&self) -> Option<&Presence> {
         self.presence.as_ref()
@@ -167,14 +177,15 @@ pub(crate) fn spawn(
     tokio::task::spawn_local(async move {
         let held = Held {
             _occupied: core.occupy(),
-            _place: place,
+            place,
             _counted: core.plane.telemetry.metrics().connection(&generation.name),
         };
         socket::prepare(&stream);
         let stream = Tcp::new(stream);
-        let presence = Presence { generation: generation.clone(), core: core.clone(), _held: Rc::new(held) };
+        let presence = Presence { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
         let connection = Rc::new(Connection {
             presence: Some(presence),
+            half_close: generation.config.half_close,
             ..Connection::new(
                 generation.name.clone(),
                 peer,
@@ -202,8 +213,14 @@ async fn serve_tls(
     generation: &Arc<Generation>,
 ) {
     // A handshake that fails or dawdles has no one to tell: the client knows, or is no client.
-    let handshake = Box::pin(timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)));
-    let Ok(Ok(stream)) = handshake.await else { return };
+    let handshake = Box::pin(async {
+        tokio::select! {
+            biased;
+            shaken = timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)) => shaken.ok()?.ok(),
+            () = lifetime::until_silence_is_over(&connection, generation) => None,
+        }
+    });
+    let Some(stream) = handshake.await else { return };
     let session = stream.get_ref().1;
     let presented = session.peer_certificates().and_then(|chain| chain.first());
     let facts = Rc::get_mut(&mut connection).expect("nobody else knows the connection yet");
@@ -224,16 +241,29 @@ async fn serve_cleartext(
 ) {
     let mut arrived = BytesMut::new();
     let spoken = match generation.config.http2 {
-        true => timeout(connection.limits.header_timeout, preface::detect(&mut stream, &mut arrived)).await,
-        false => Ok(Ok(Spoken::Http1)),
+        true => Box::pin(spoken(&connection, &mut stream, &mut arrived, generation)).await,
+        false => Some(Spoken::Http1),
     };
     match spoken {
-        Ok(Ok(Spoken::Http2)) => {
+        Some(Spoken::Http2) => {
             Box::pin(http2::serve(&core.plane, connection, stream, arrived, generation)).await;
         }
-        Ok(Ok(Spoken::Http1)) => http1::serve(&core.plane, connection, stream, arrived, generation).await,
-        // Nothing came, or not even the begin of a preface.
-        Ok(Err(_)) | Err(_) => {}
+        Some(Spoken::Http1) => http1::serve(&core.plane, connection, stream, arrived, generation).await,
+        None => {}
+    }
+}
+
+/// The protocol that a client begins to speak; none if it says nothing in time.
+async fn spoken(
+    connection: &Connection,
+    stream: &mut Tcp,
+    arrived: &mut BytesMut,
+    generation: &Generation,
+) -> Option<Spoken> {
+    tokio::select! {
+        biased;
+        spoken = timeout(connection.limits.header_timeout, preface::detect(stream, arrived)) => spoken.ok()?.ok(),
+        () = lifetime::until_silence_is_over(connection, generation) => None,
     }
 }
 

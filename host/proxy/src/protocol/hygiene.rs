@@ -304,10 +304,18 @@ fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
     check_values(headers)
 }
 
-/// Values of HTTP/1.1 have met this on their way in already.
+/// Values of HTTP/1.1 have met this on their way in already; over HTTP/2 it is RFC 9113 section 8.2.1.
 fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
-    let sound = |value: &HeaderValue| field::is_text(value.as_bytes());
-    if headers.values().all(sound) { Ok(()) } else { Err(bad("a header value has a control byte")) }
+    for value in headers.values().map(HeaderValue::as_bytes) {
+        if !field::is_text(value) {
+            return Err(bad("a header value has a control byte"));
+        }
+        // In HTTP/1.1 it would belong to the line (RFC 9112 section 5.1), so the next hop would read another value.
+        if value.trim_ascii().len() < value.len() {
+            return Err(bad("a header value begins or ends with white space"));
+        }
+    }
+    Ok(())
 }
 
 /// `X_User` and `X-User` are one name to CGI and its heirs, and only one of them would be guarded.

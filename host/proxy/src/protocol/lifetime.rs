@@ -1,4 +1,8 @@
 //! How long a connection lives: its age, its listener's phase, and what a drain may and may not interrupt.
+//!
+//! A connection that is to end is told so: over HTTP/1.1 by `Connection: close` on its next answer, over HTTP/2 by GOAWAY.
+//! One that waits for its client's next request is not closed before that, because the request may be on its way. It
+//! ends at its `keep_alive` as ever, in a drain after `drain_idle`, and in any case when the time of the drain is up.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,24 +17,16 @@ use tokio::time::{Instant, sleep_until};
 use crate::listener::door::{Generation, Phase};
 use crate::protocol::connection::Connection;
 
-/// How often a draining connection looks whether it may close.
+/// The least time between two looks at whether a connection is idle.
 const ROUND: Duration = Duration::from_millis(20);
-
-/// How many looks in a row must find it idle.
-const QUIET_ROUNDS: u32 = 5;
-
-/// How long a connection that was accepted just before a drain may take to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What is under way on a connection.
 pub(crate) trait UnderWay {
-    /// Whether closing now would lose something that a client has begun.
-    fn has_begun(&self) -> bool;
-    /// Whether no request has come yet.
-    fn is_fresh(&self) -> bool;
-    /// Whether the protocol can be told at once, because it lets what has begun end.
-    fn can_be_told(&self) -> bool;
-    /// Tells it to close: what is under way ends, nothing new begins.
+    /// Since when nothing that a client has begun has been under way; none while something is.
+    fn idle_since(&self) -> Option<Instant>;
+    /// Tells the client that the connection is to end, where the protocol can say so without an answer.
+    fn tell(&self);
+    /// Ends the connection, which is idle.
     fn end(&self);
     /// Until nothing has been under way for so long. For ever, where the protocol's own reading sees to that.
     fn idle_for(&self, _time: Duration) -> impl Future<Output = ()> {
@@ -52,30 +48,62 @@ pub(crate) async fn drive(
         () = until_due(connection, generation, &mut phase) => {}
         () = under_way.idle_for(connection.limits.keep_alive) => {}
     }
+    // Boxed: a connection in service would have room for it.
+    Box::pin(end(http, connection, generation, under_way)).await
+}
+
+/// Lets a connection end of which no further requests are wanted. False: it was cut.
+async fn end(
+    mut http: Pin<&mut impl Future>,
+    connection: &Connection,
+    generation: &Generation,
+    under_way: &impl UnderWay,
+) -> bool {
+    let mut phase = generation.phase();
+    let mut http = pin!(poll_fn(|context| {
+        let polled = http.as_mut().poll(context).map(drop);
+        connection.count_idle(polled.is_pending() && under_way.idle_since().is_some());
+        polled
+    }));
     connection.closing.set(true);
-    let begun = Instant::now();
-    let told = async {
-        // A busy client has its next request on the way: it is answered, with word that it was the last.
-        let mut quiet = 0;
-        while quiet < QUIET_ROUNDS && !under_way.can_be_told() {
-            tokio::time::sleep(ROUND).await;
-            quiet = if may_close(under_way, begun) { quiet + 1 } else { 0 };
-        }
-    };
+    under_way.tell();
     tokio::select! {
         biased;
-        _ = http.as_mut() => return true,
+        () = http.as_mut() => return true,
         () = until(&mut phase, Phase::Cut) => return false,
-        () = told => {}
+        () = until_given_up(connection, generation, under_way) => {}
+        // A client that neither takes the last bytes nor closes.
+        () = under_way.idle_for(connection.limits.body_timeout) => return true,
     }
     under_way.end();
     tokio::select! {
         biased;
-        _ = http => true,
+        () = http => true,
         () = until(&mut phase, Phase::Cut) => false,
-        // A client that neither takes the last bytes nor closes.
-        () = under_way.idle_for(connection.limits.body_timeout) => true,
     }
+}
+
+/// Until the gateway drains and nothing has been under way for as long as a connection may be idle then.
+async fn until_given_up(connection: &Connection, generation: &Generation, under_way: &impl UnderWay) {
+    until(&mut generation.phase(), Phase::Leaving).await;
+    let begun = Instant::now();
+    let patience = connection.snapshot().config.gateway.drain_idle;
+    loop {
+        let due = match under_way.idle_since() {
+            Some(since) => since.max(begun) + patience,
+            None => Instant::now() + patience.max(ROUND),
+        };
+        if due <= Instant::now() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
+
+/// Until a connection that is not so far as to ask for anything has had its time in a drain.
+pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
+    until(&mut generation.phase(), Phase::Leaving).await;
+    tokio::time::sleep(connection.snapshot().config.gateway.drain_idle).await;
 }
 
 /// Until the connection is old enough, or its listener drains.
@@ -128,9 +156,4 @@ pub(crate) async fn until(phase: &mut watch::Receiver<Phase>, reached: Phase) {
 /// Up to a tenth less, so that connections which were opened together do not all come back together.
 fn jitter(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 10.0)
-}
-
-fn may_close(under_way: &impl UnderWay, since: Instant) -> bool {
-    let patient = under_way.is_fresh() && since.elapsed() < FIRST_REQUEST;
-    !under_way.has_begun() && !patient
 }

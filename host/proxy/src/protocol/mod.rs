@@ -29,4 +29,4 @@ mod socket;
 pub mod upgrade;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,13 +1,14 @@
 //! What a connection needs of its transport beyond reading and writing, over TLS or not.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -43,6 +44,14 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// An error the kernel knows of and nobody has been told.
     fn pending_error(&self) -> Option<io::Error> {
         self.socket().take_error().ok().flatten()
+    }
+
+    /// Whether the peer has sent its last byte or is gone, however much of what it sent is still to be read. Costs no system
+    /// call: the runtime was told so by the kernel (EPOLLRDHUP).
+    fn is_read_closed(&self) -> bool {
+        let ready = pin!(self.socket().ready(Interest::READABLE));
+        let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Makes the close a reset: a client that reads until the end sees that this is not the end it waits for.

@@ -12,7 +12,7 @@ use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
 
 use super::head::Wishes;
-use super::wire::{LINGER_BYTES, Wire};
+use super::wire::{SKIPPED_BYTES, Wire};
 use super::write::{Framing, Plan};
 use crate::body::{Body, BodyError};
 use crate::protocol::socket::Transport;
@@ -73,7 +73,7 @@ fn plan<T: Transport>(wire: &Wire<T>, response: &Response<Body>, wishes: &Wishes
     };
     // A body that nobody has asked for may come or not; one that is far from its end is not worth waiting for.
     let inbound = &wire.inbound;
-    let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(LINGER_BYTES);
+    let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(SKIPPED_BYTES);
     let said = response.headers().get(CONNECTION).is_some_and(|said| said == "close");
     let keep_alive = wishes.keep_alive && !closing && !lost && !said && framing != Framing::Close;
     Plan { version: wishes.version, framing, keep_alive }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -94,9 +94,6 @@ impl<T: Transport> Wire<T> {
                 return Poll::Ready(Some(Err(error)));
             }
         };
-        if self.inbound.is_done() {
-            self.wake_watcher();
-        }
         Poll::Ready(step.map(Ok))
     }
 
@@ -175,12 +172,16 @@ impl<T: Transport> Source for RefCell<Wire<T>> {
             Poll::Pending => Poll::Pending,
         };
         match polled {
-            Poll::Ready(step) => Poll::Ready(step.map(|step| {
-                step.map(|step| match step {
-                    Step::Data(data) => Frame::data(data),
-                    Step::Trailers(trailers) => Frame::trailers(trailers),
-                })
-            })),
+            Poll::Ready(step) => {
+                wire.body_waker = None;
+                wire.wake_watcher(context);
+                Poll::Ready(step.map(|step| {
+                    step.map(|step| match step {
+                        Step::Data(data) => Frame::data(data),
+                        Step::Trailers(trailers) => Frame::trailers(trailers),
+                    })
+                }))
+            }
             Poll::Pending => {
                 if !wire.body_waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     wire.body_waker = Some(context.waker().clone());
@@ -200,6 +201,8 @@ impl<T: Transport> Source for RefCell<Wire<T>> {
         if wire.request == request {
             wire.body_held = false;
             wire.body_waker = None;
+            // It has no task of its own to be polled in: what is dropped may be dropped by anybody.
+            wire.wake_watcher(&Context::from_waker(Waker::noop()));
         }
     }
 }

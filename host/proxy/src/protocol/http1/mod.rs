@@ -111,6 +111,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use http::{Request, Response, Version};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use self::answer::Sent;
 use self::body::RequestBody;
@@ -147,7 +148,7 @@ pub(crate) fn serve<T: Transport>(
     arrived: BytesMut,
     generation: &Arc<Generation>,
 ) -> impl Future<Output = ()> {
-    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits)));
+    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits, connection.half_close)));
     async move {
         let mut requests = Box::pin(run(connection.clone(), wire.clone()));
         if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {
@@ -184,8 +185,8 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
         match sent {
             Sent::Kept => {}
             Sent::Last => break,
-            Sent::Gone => return,
-            Sent::Broken => return wire.borrow().reset(),
+            // A client that only sends no more must not take what it has for the whole.
+            Sent::Gone | Sent::Broken => return wire.borrow().reset(),
             Sent::Switched => {
                 // A tunnel that is gone has no use for it, and drops it.
                 if let (Some(promise), Some(stream)) = (promise, wire.borrow_mut().switch()) {
@@ -229,22 +230,17 @@ async fn drained<T: Transport>(wire: &RefCell<Wire<T>>) -> bool {
     if wire.borrow().inbound.is_done() {
         return true;
     }
-    let mut room = wire::LINGER_BYTES;
-    poll_fn(|context| wire.borrow_mut().poll_drain(context, &mut room)).await
+    let mut room = wire::SKIPPED_BYTES;
+    poll_fn(|context| wire.borrow_mut().poll_skip(context, &mut room)).await
 }
 
 impl<T: Transport> UnderWay for RefCell<Wire<T>> {
-    fn has_begun(&self) -> bool {
-        self.borrow().is_reading_head()
+    fn idle_since(&self) -> Option<Instant> {
+        self.borrow().idle_since()
     }
 
-    fn is_fresh(&self) -> bool {
-        self.borrow().is_fresh()
-    }
-
-    fn can_be_told(&self) -> bool {
-        self.borrow().busy
-    }
+    /// It is told by its next answer.
+    fn tell(&self) {}
 
     fn end(&self) {
         self.borrow_mut().last = true;

@@ -217,7 +217,6 @@ fn a_broken_chunk_is_the_last_thing_read() {
     let (_plane, address) = telling();
     let mut client = Client::connect(address);
     client.send(b"PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nabc\r\n").send(GET);
-    client.0.shutdown(Shutdown::Write).expect("half a close");
     let answer = client.rest();
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close\r\n"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");

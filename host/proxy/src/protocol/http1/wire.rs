@@ -31,20 +31,34 @@ use crate::turn;
 /// Bytes asked of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;
 
-/// Bytes of later requests that are read while a request is under way, to see whether the client is still there.
+/// Bytes that nobody has asked for yet, and that are read all the same while a request is under way, to see whether the client
+/// is still there.
 const AHEAD_BYTES: usize = 16 * 1024;
 
-/// Bytes of a body nobody wants that are read, so that the answer is not lost to a reset.
-pub(super) const LINGER_BYTES: u64 = 256 * 1024;
+/// How often it is looked at whether a client is still there of which no more is read ahead.
+const GONE_ROUND: Duration = Duration::from_secs(1);
+
+/// Bytes of a body nobody wants that are read so that the connection can serve another request.
+pub(super) const SKIPPED_BYTES: u64 = 256 * 1024;
 
 /// Time for that.
-const LINGER: Duration = Duration::from_secs(2);
+const SKIP_TIME: Duration = Duration::from_secs(2);
 
-/// How often a client that has sent its last byte is looked at for signs that it is gone altogether.
-const GONE_ROUND: Duration = Duration::from_secs(5);
+/// How long a client that still sends although it has its answer may send nothing before the connection is closed.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+
+/// How long it may go on sending.
+const LINGER_TIME: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// A connection that is closed once its client has sent what it still has to send.
+pub(super) struct Lingering {
+    /// Whether the client is known to have more to send.
+    owed: bool,
+    until: Instant,
 }
 
 /// What a connection brings next.
@@ -65,6 +79,8 @@ pub(super) struct Wire<T: Transport> {
     /// The client has sent its last byte.
     pub(super) ended: bool,
     pub(super) limits: Limits,
+    /// Whether a client that has sent its last byte still waits for its answer.
+    half_close: bool,
     reader: HeadReader,
     /// When the head under way began to arrive.
     head_begun: Option<Instant>,
@@ -76,9 +92,9 @@ pub(super) struct Wire<T: Transport> {
     pub(super) request: u64,
     /// Whether somebody holds the body of the request under way.
     pub(super) body_held: bool,
-    /// Whoever waits for a piece of the body.
+    /// Whoever waits for a piece of the body. Only then does it read the connection.
     pub(super) body_waker: Option<Waker>,
-    /// The loop, while it waits for the answer and the body for the client.
+    /// The loop, while it waits for the answer and somebody else reads the connection.
     watcher: Option<Waker>,
     pub(super) output: Output,
     /// Whether a request is under way.
@@ -91,12 +107,13 @@ pub(super) struct Wire<T: Transport> {
 
 impl<T: Transport> Wire<T> {
     /// A connection of which some bytes were read already.
-    pub(super) fn new(io: T, arrived: BytesMut, limits: Limits) -> Self {
+    pub(super) fn new(io: T, arrived: BytesMut, limits: Limits, half_close: bool) -> Self {
         Wire {
             io: Some(io),
             arrived,
             ended: false,
             limits,
+            half_close,
             reader: HeadReader::default(),
             head_begun: None,
             reading: Deadline::default(),
@@ -119,9 +136,9 @@ impl<T: Transport> Wire<T> {
         self.request == 0
     }
 
-    /// Whether part of a head has arrived.
-    pub(super) fn is_reading_head(&self) -> bool {
-        !self.busy && self.head_begun.is_some()
+    /// Since when nothing has been under way, neither a request nor part of its head; none while something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (!self.busy && self.head_begun.is_none()).then_some(self.idle_since)
     }
 
     /// Reads more into `arrived`; false at the end of the stream.
@@ -226,35 +243,54 @@ impl<T: Transport> Wire<T> {
 
     /// Ready once it is known that the client of the request under way is gone.
     ///
-    /// As long as its body is to be read, that is for whoever reads it to find out. What comes after is read ahead, within
-    /// bounds. A client that has sent its last byte may have said half of a goodbye (it still reads) or all of it; TCP
-    /// tells the difference only by an error, sooner or later (keep-alive probes are on).
+    /// A client that has sent its last byte has left, unless its listener lets clients close their side first. Then only an
+    /// error tells, sooner or later, that nobody waits for the answer (keep-alive probes are on).
+    ///
+    /// Whoever waits for a piece of the body reads the connection, and finds this out itself. Otherwise what the client
+    /// sends is read ahead, within bounds; a client that has sent more than that is looked at from time to time. A body that
+    /// nobody holds any more is read and forgotten, since a client may not read its answer before it has sent everything.
     pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.inbound.is_done() {
+        if self.body_waker.is_some() {
             if !self.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(context.waker())) {
                 self.watcher = Some(context.waker().clone());
             }
             return Poll::Pending;
         }
+        self.skip_unwanted(context);
         while !self.ended && self.arrived.len() < AHEAD_BYTES {
-            match ready!(self.poll_fill(context)) {
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-        if self.ended {
-            if self.io.as_ref().is_none_or(|io| io.pending_error().is_some()) {
+            if ready!(self.poll_fill(context)).is_err() {
                 return Poll::Ready(());
             }
-            // Never ready, as the time moves on with each look; but it makes for the next look.
-            let _ = self.reading.poll(Instant::now() + GONE_ROUND, context);
         }
+        let Some(io) = &self.io else { return Poll::Ready(()) };
+        let left = match self.half_close {
+            true => io.pending_error().is_some(),
+            false => self.ended || io.is_read_closed(),
+        };
+        if left {
+            return Poll::Ready(());
+        }
+        // Never ready, as the time moves on with each look; but it makes for the next look.
+        let _ = self.reading.poll(Instant::now() + GONE_ROUND, context);
         Poll::Pending
     }
 
-    /// The body was read to its end: from now on the loop watches the client.
-    pub(super) fn wake_watcher(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
+    /// Reads and forgets what has arrived of a body that nobody holds any more.
+    fn skip_unwanted(&mut self, context: &mut Context<'_>) {
+        while !self.body_held && !self.inbound.is_done() {
+            match self.poll_body(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                // Nothing more has come, or nothing more can be told from what follows.
+                Poll::Ready(_) | Poll::Pending => return,
+            }
+        }
+    }
+
+    /// Whoever read the connection does not read it now: the loop watches the client, if it is not just being polled.
+    pub(super) fn wake_watcher(&mut self, context: &Context<'_>) {
+        if let Some(watcher) = self.watcher.take()
+            && !watcher.will_wake(context.waker())
+        {
             watcher.wake();
         }
     }
@@ -265,6 +301,9 @@ impl<T: Transport> Wire<T> {
         let mut sent = self.output.poll_write(&mut *io, context);
         if matches!(sent, Poll::Ready(Ok(()))) {
             sent = io.poll_flush(context);
+        }
+        if sent.is_pending() {
+            self.skip_unwanted(context);
         }
         self.poll_write_patience(context, sent)
     }
@@ -295,7 +334,7 @@ impl<T: Transport> Wire<T> {
     }
 
     /// Reads what is left of the body of a request that was answered early; false if that is too much, too slow or broken.
-    pub(super) fn poll_drain(&mut self, context: &mut Context<'_>, room: &mut u64) -> Poll<bool> {
+    pub(super) fn poll_skip(&mut self, context: &mut Context<'_>, room: &mut u64) -> Poll<bool> {
         let since = self.reading.since();
         loop {
             if self.inbound.is_done() {
@@ -309,43 +348,61 @@ impl<T: Transport> Wire<T> {
                 Poll::Ready(Some(Ok(Step::Trailers(_))) | None) => {}
                 Poll::Ready(_) => return Poll::Ready(false),
                 Poll::Pending => {
-                    ready!(self.reading.poll(since + LINGER, context));
+                    ready!(self.reading.poll(since + SKIP_TIME, context));
                     return Poll::Ready(false);
                 }
             }
         }
     }
 
-    /// Says that nothing more will come, and reads what a client still sends although it has its answer: closing with
-    /// unread bytes would reset the connection, and the reset overtakes the answer.
-    pub(super) fn poll_close(&mut self, context: &mut Context<'_>, lingering: &mut Option<u64>) -> Poll<()> {
-        let mut left = match *lingering {
-            Some(left) => left,
+    /// Closes the connection as RFC 9112 section 9.6 has it: says that nothing more will come, and reads what a client still
+    /// sends although it has its answer. Closing with unread bytes would reset the connection, and the reset overtakes the
+    /// answer. How much it sends does not matter, but how long: it holds a place among the connections of its listener,
+    /// and nothing else.
+    pub(super) fn poll_close(
+        &mut self,
+        context: &mut Context<'_>,
+        lingering: &mut Option<Lingering>,
+    ) -> Poll<()> {
+        let lingering = match lingering {
+            Some(lingering) => lingering,
             None => {
                 let Some(io) = &mut self.io else { return Poll::Ready(()) };
                 let shut = Pin::new(io).poll_shutdown(context);
                 let shut = ready!(self.poll_write_patience(context, shut));
-                let owed = self.refused || !self.arrived.is_empty() || !self.inbound.is_done();
-                if shut.is_err() || self.ended || !owed {
+                if shut.is_err() || self.ended {
                     return Poll::Ready(());
                 }
-                self.reading.clear();
-                *lingering.insert(LINGER_BYTES)
+                let owed = self.refused || !self.arrived.is_empty() || !self.inbound.is_done();
+                self.arrived = BytesMut::new();
+                self.reading.restart();
+                lingering.insert(Lingering { owed, until: Instant::now() + LINGER_TIME })
             }
         };
-        let since = self.reading.since();
-        while left > 0 {
-            self.arrived.clear();
-            match self.poll_fill(context) {
-                Poll::Ready(Ok(true)) => left = left.saturating_sub(self.arrived.len() as u64),
+        loop {
+            match self.poll_discard(context) {
+                Poll::Ready(Ok(true)) if Instant::now() < lingering.until => {
+                    lingering.owed = true;
+                    self.reading.restart();
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
+                // The client has sent everything it was to send, or has not begun another request.
+                Poll::Pending if !lingering.owed => return Poll::Ready(()),
                 Poll::Pending => {
-                    *lingering = Some(left);
-                    return self.reading.poll(since + LINGER, context);
+                    let until = lingering.until.min(self.reading.since() + LINGER_SILENCE);
+                    return self.reading.poll(until, context);
                 }
             }
         }
-        Poll::Ready(())
+    }
+
+    /// Reads and forgets; false at the end of the stream.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            ready!(io_of(&mut self.io)?.poll_read(context, &mut read))?;
+            Poll::Ready(Ok(!read.filled().is_empty()))
+        })
     }
 
     /// Makes the close a reset.

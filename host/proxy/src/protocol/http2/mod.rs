@@ -36,6 +36,18 @@
 //! towards the endpoint, where hyper's client stands around them with a task and a channel for each request. What it would
 //! take: `h2` alone towards endpoints too. On this side that was what took the instructions to 0.44.
 
+//!
+//! # Malformed requests
+//!
+//! A malformed request is an error of its stream (RFC 9113 section 8.1.1), and so it is for what `h2` or
+//! [`hygiene`](crate::protocol::hygiene) refuse: fields of the connection, pseudo-header fields that are missing, repeated or out
+//! of place, targets, authorities and lengths that are none, white space around values. One kind is not: `h2` (0.4.20) makes
+//! typed fields of what it decodes while it decodes it, and takes a field that has no such form (upper case in a name, NUL, CR or LF in
+//! a value, an unknown pseudo-header field, a `:path` that is not UTF-8) for a broken header block, which is an error of the
+//! connection and ends all of its streams. The same holds for answers of HTTP/2 upstreams. No setting changes it. The
+//! crate would have to keep such a field as bytes in its table of fields, so that what both sides remember stays the same, and
+//! report the block as malformed once it is read.
+
 pub mod body;
 mod keep_alive;
 mod stream;

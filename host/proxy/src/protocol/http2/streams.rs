@@ -12,7 +12,7 @@ use crate::protocol::lifetime::UnderWay;
 pub(super) struct Streams {
     open: Cell<usize>,
     idle_since: Cell<Instant>,
-    /// Set once nothing new may begin.
+    /// Set until the client was told that nothing new may begin.
     last: Cell<bool>,
 }
 
@@ -35,26 +35,22 @@ impl Streams {
 }
 
 impl UnderWay for Streams {
-    fn has_begun(&self) -> bool {
-        self.open.get() > 0
+    fn idle_since(&self) -> Option<Instant> {
+        (self.open.get() == 0).then(|| self.idle_since.get())
     }
 
-    fn is_fresh(&self) -> bool {
-        false
-    }
-
-    /// GOAWAY leaves what has begun alone (RFC 9113 section 6.8).
-    fn can_be_told(&self) -> bool {
-        true
-    }
-
-    fn end(&self) {
+    /// By GOAWAY, twice (RFC 9113 section 6.8): the first lets streams begin that are on their way, the second, once the
+    /// client has seen the first, names the last of them. The connection ends with it.
+    fn tell(&self) {
         self.last.set(true);
     }
 
+    /// The frames' side ends it when the last stream is over.
+    fn end(&self) {}
+
     async fn idle_for(&self, time: Duration) {
         loop {
-            let due = if self.has_begun() { Instant::now() + time } else { self.idle_since.get() + time };
+            let due = self.idle_since().unwrap_or_else(Instant::now) + time;
             if due <= Instant::now() {
                 return;
             }

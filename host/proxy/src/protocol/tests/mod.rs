@@ -1,5 +1,9 @@
 //! The protocols over real sockets: HTTP/2, TLS, tunnels.
 
+mod leaving;
+mod lingering;
+mod malformed;
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -86,15 +90,24 @@ fn http2_heads_have_limits_and_crumbs_count() {
 }
 
 /// A frame (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Kind, flags, stream and payload of the next frame; none at the end.
+pub(crate) fn next_frame(client: &mut Client) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    client.0.read_exact(&mut head).ok()?;
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    client.0.read_exact(&mut payload).ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
 
 /// `GET http://a/` in HPACK, without tables.
-const HEAD: &[u8] = b"\x82\x86\x84\x01\x01a";
+pub(crate) const HEAD: &[u8] = b"\x82\x86\x84\x01\x01a";
 
 #[test]
 fn floods_end_the_connection_and_nothing_else() {
@@ -375,18 +388,21 @@ fn a_websocket_over_http2_is_one_over_http1_to_its_origin() {
 
 /// A gateway in front of one origin.
 pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
-    start(|config| {
-        config.upstreams.insert("origin".into(), upstream(origin));
-        let upstreams = vec![("origin".into(), 1)];
-        let forward = Forward {
-            upstreams,
-            rewrite: Rewrite::Keep,
-            preserve_host: true,
-            retry: Default::default(),
-            mirror: None,
-        };
-        config.routes[0].action = Action::Forward(forward);
-    })
+    start(|config| forward(config, origin))
+}
+
+/// Has the one route lead to an origin.
+pub(crate) fn forward(config: &mut witgate_config::Config, origin: SocketAddr) {
+    config.upstreams.insert("origin".into(), upstream(origin));
+    let upstreams = vec![("origin".into(), 1)];
+    let forward = Forward {
+        upstreams,
+        rewrite: Rewrite::Keep,
+        preserve_host: true,
+        retry: Default::default(),
+        mirror: None,
+    };
+    config.routes[0].action = Action::Forward(forward);
 }
 
 fn upstream(origin: SocketAddr) -> model::Upstream {

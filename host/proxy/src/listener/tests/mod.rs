@@ -1,5 +1,7 @@
 //! A data plane with a route that answers by itself, and clients that write bytes.
 
+mod drain;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ pub(crate) fn listener(name: &str) -> model::Listener {
         address: ([127, 0, 0, 1], 0).into(),
         tls: None,
         http2: true,
+        half_close: false,
+        drain: model::DrainOrder::First,
         limits: testing::limits(),
         plugins: Vec::new(),
         filters: Vec::new(),
@@ -257,15 +261,6 @@ fn slow_heads_and_idle_connections_end() {
 }
 
 #[test]
-fn a_client_that_has_said_its_last_still_gets_its_answer() {
-    let (_plane, address) = start(|_| {});
-    let mut client = Client::connect(address);
-    client.send(GET);
-    client.0.shutdown(Shutdown::Write).expect("half a close");
-    assert!(client.rest().ends_with("hello"));
-}
-
-#[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
     let (_plane, address) = start(|config| config.listeners[0].limits.body_bytes = 10);
     let mut client = Client::connect(address);
@@ -325,22 +320,13 @@ fn every_request_sees_the_snapshot_of_its_time() {
 }
 
 #[test]
-fn changed_limits_drain_old_connections() {
+fn changed_limits_end_old_connections_within_the_time_of_a_drain() {
     let (plane, address) = start(|_| {});
     let mut client = Client::connect(address);
     client.send(GET).until("hello");
     plane.swap(snapshot(config(|config| config.listeners[0].limits.headers = 7))).expect("a swap");
     assert_eq!(client.rest(), "");
     Client::connect(address).send(GET).until("hello");
-}
-
-#[test]
-fn connections_grow_old() {
-    let (_plane, address) =
-        start(|config| config.listeners[0].limits.max_connection_age = Some(Duration::from_millis(100)));
-    let mut client = Client::connect(address);
-    client.send(GET).until("hello");
-    assert_eq!(client.rest(), "");
 }
 
 #[test]
