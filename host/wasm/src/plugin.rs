@@ -134,7 +134,10 @@ impl Loaded {
         self.record.call();
         let Some(burnt) = failed else {
             if let Some(lasted) = admission.succeeded(now) {
-                self.announce(LogLevel::Warn, &format!("it left quarantine after {lasted:.1?}: a probe was answered"));
+                self.announce(
+                    LogLevel::Warn,
+                    &format!("it left quarantine after {lasted:.1?}: a probe was answered"),
+                );
             }
             return;
         };

@@ -180,8 +180,7 @@ impl Pool {
             failure => failure,
         };
         let mut instance = self.template.instantiate(&self.rights, time).map_err(failed)?;
-        let answer =
-            self.template.configure(&mut instance, &self.setup.settings, time).map_err(failed)?;
+        let answer = self.template.configure(&mut instance, &self.setup.settings, time).map_err(failed)?;
         // An instance that refuses settings which another took.
         answer.map_err(|_| CallFailure::Output)?;
         Ok(instance)

@@ -440,32 +440,28 @@ mod tests {
 
     #[test]
     fn a_probe_that_happens_to_succeed_does_not_make_it_forget_the_cpu_time() {
-        let mut scene = Scene::new();
-        let (mut burnt, mut seconds) = (Duration::ZERO, 0);
-        let mut call = 0_u64;
+        let Scene { quarantine, now: begun, .. } = Scene::new();
+        let (mut now, mut burnt, mut calls) = (begun, Duration::ZERO, 0_u64);
         // Each call takes a millisecond but for every tenth, which takes twenty and is killed: without quarantine two
         // thirds of the core.
-        while seconds < 600 {
-            match scene.quarantine.admit(scene.now) {
-                None => scene.passes(Duration::from_millis(1)),
-                Some(admission) => {
-                    (call, scene.made) = (call + 1, scene.made + 1);
-                    if call % 10 == 0 {
-                        let took = Duration::from_millis(20);
-                        burnt += took;
-                        scene.now += took;
-                        admission.failed(scene.made, took, scene.now);
-                    } else {
-                        scene.now += Duration::from_millis(1);
-                        admission.succeeded(scene.now);
-                    }
-                }
+        while now - begun < Duration::from_secs(600) {
+            let Some(admission) = quarantine.admit(now) else {
+                now += Duration::from_millis(1);
+                continue;
+            };
+            calls += 1;
+            if calls.is_multiple_of(10) {
+                let took = Duration::from_millis(20);
+                (now, burnt) = (now + took, burnt + took);
+                admission.failed(calls, took, now);
+            } else {
+                now += Duration::from_millis(1);
+                admission.succeeded(now);
             }
-            seconds = (scene.now - scene.quarantine.begun).as_secs();
         }
         let share = burnt.as_secs_f64() / 600.0;
         assert!(share < 0.56, "{share} of a core, with parts of a tenth of the window");
-        assert!(call > 60_000, "and yet it served: {call} calls");
+        assert!(calls > 60_000, "and yet it served: {calls} calls");
     }
 
     #[test]

@@ -93,7 +93,9 @@ impl Trial {
 
     /// Whether the trial goes on.
     pub(crate) fn is_under_way(&self, made: u64, now: Instant) -> bool {
-        self.lock().as_ref().is_some_and(|trial| trial.asked.is_some() || !trial.is_over(&self.config, made, now))
+        self.lock()
+            .as_ref()
+            .is_some_and(|trial| trial.asked.is_some() || !trial.is_over(&self.config, made, now))
     }
 
     /// Whether the version may be gone back to: it has come through its trial, or has answered calls in it and not

@@ -137,8 +137,11 @@ mod tests {
 
     #[test]
     fn a_quarantine_is_shown_with_its_cause() {
-        let quarantine =
-            QuarantineStatus { since: 170, probing: false, cause: "20 of 20 calls within 10s failed".to_owned() };
+        let quarantine = QuarantineStatus {
+            since: 170,
+            probing: false,
+            cause: "20 of 20 calls within 10s failed".to_owned(),
+        };
         let binding = BindingStatus {
             binding: "jwt".to_owned(),
             quarantine: Some(quarantine),

@@ -179,8 +179,12 @@ impl<L: Loader> Library<L> {
             .version(&asked, previous.digest, &previous.component, Some(previous))
             .map_err(|refused| format!("the previous version cannot serve any more: {}", refused.told()))?;
         version.conduct.put_back();
-        let held =
-            Held { digest: current.digest, component: current.component.clone(), state, reason: reason.clone() };
+        let held = Held {
+            digest: current.digest,
+            component: current.component.clone(),
+            state,
+            reason: reason.clone(),
+        };
         let mut shelves = self.shelves.clone();
         shelves.insert(name.to_owned(), Shelf::put_back(&asked, version, held));
         Ok(Draft { shelves })
@@ -362,7 +366,9 @@ fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
              back before ({}), `witgate reload --force` tries it again",
             held.reason
         ),
-        None => format!("there is no version of the plugin of `{name}` in memory that served before and was good"),
+        None => {
+            format!("there is no version of the plugin of `{name}` in memory that served before and was good")
+        }
     }
 }
 

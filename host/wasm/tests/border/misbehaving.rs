@@ -140,9 +140,8 @@ fn cheap_failures_of_one_call_in_ten_are_no_reason_for_quarantine() {
 
 #[test]
 fn loops_of_one_call_in_ten_are_put_in_quarantine_for_the_cpu_time_they_burn() {
-    let (_scene, loaded) = probe(
-        "quarantine = { share = 0.02, window = \"20s\" }\nbudget = { cpu = \"30ms\", wall = \"20s\" }",
-    );
+    let (_scene, loaded) =
+        probe("quarantine = { share = 0.02, window = \"20s\" }\nbudget = { cpu = \"30ms\", wall = \"20s\" }");
     let mut loops = 0;
     while loaded.health() == Health::Serving {
         assert!((0..9).all(|_| tell(&loaded, "calls", "").is_ok()));
@@ -241,7 +240,8 @@ fn a_version_that_is_put_back_is_neither_on_trial_nor_in_quarantine() {
 #[test]
 fn metrics_show_the_version_that_was_put_in_service_last() {
     let scene = Scene::new();
-    let bind = |settings: &str| scene.bind("probe", &format!("grants.store = [\"space\"]\n{settings}")).unwrap();
+    let bind =
+        |settings: &str| scene.bind("probe", &format!("grants.store = [\"space\"]\n{settings}")).unwrap();
     let good = bind("");
     let bad = bind("quarantine = { min_calls = 1, rest = \"60s\" }");
     assert!(tell(&bad, "panic", "").is_err());

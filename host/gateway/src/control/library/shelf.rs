@@ -61,7 +61,8 @@ impl<C: Clone> Shelf<C> {
         problem: Option<String>,
         held: Option<Held<C>>,
     ) -> Self {
-        let served = before.and_then(|shelf| shelf.current.as_ref().filter(|current| current.conduct.is_good()));
+        let served =
+            before.and_then(|shelf| shelf.current.as_ref().filter(|current| current.conduct.is_good()));
         let earlier = before.and_then(|shelf| shelf.previous.as_ref());
         let other = |known: &&Version<C>| known.digest != version.digest;
         let previous = served.filter(other).or(earlier.filter(other)).cloned();
