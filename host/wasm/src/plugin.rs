@@ -130,8 +130,14 @@ impl Loaded {
     }
 
     /// A call says something about the plugin: it was answered, or failed after so much CPU time.
-    pub(crate) fn judge(&self, admission: Admission<'_>, failed: Option<Duration>, now: Instant) {
-        self.record.call();
+    pub(crate) fn judge(
+        &self,
+        phase: Phase,
+        admission: Admission<'_>,
+        failed: Option<Duration>,
+        now: Instant,
+    ) {
+        self.record.call(phase);
         let Some(burnt) = failed else {
             if let Some(lasted) = admission.succeeded(now) {
                 self.announce(

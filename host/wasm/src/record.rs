@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use witgate_proxy::telemetry::per_core::{PerCore, add};
 
+use crate::meter::Phase;
+
 /// The latest calls that a version is known by, if not more of them failed than are remembered.
 const LATEST: u64 = 1_000;
 
@@ -15,7 +17,9 @@ const LATELY: u64 = 100;
 /// Failures that are remembered: always enough to tell of [`LATELY`] calls.
 const FAILURES: usize = 256;
 
-/// Calls, and how many of them failed.
+/// Calls, and how many of them failed. A request in which several functions of a plugin are called counts as one call: a
+/// plugin that fails every request in its last function fails always, and one whose body function fails does not if most
+/// requests have no body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls that ended with a verdict on the plugin.
@@ -28,15 +32,15 @@ pub struct Calls {
 /// that failed.
 #[derive(Default)]
 pub(crate) struct Record {
-    made: PerCore<AtomicU64>,
+    made: PerCore<[AtomicU64; Phase::ALL.len()]>,
     /// How many calls had been made at each of the latest failures.
     failures: Mutex<VecDeque<u64>>,
 }
 
 impl Record {
     /// A call ended, good or bad.
-    pub(crate) fn call(&self) {
-        add(self.made.mine(), 1);
+    pub(crate) fn call(&self, phase: Phase) {
+        add(&self.made.mine()[phase as usize], 1);
     }
 
     /// A call that was counted turned out to have failed. Answers how many calls there are by now.
@@ -50,9 +54,10 @@ impl Record {
         made
     }
 
-    /// All calls there were.
+    /// All calls there were: those of the function that was called most.
     pub(crate) fn made(&self) -> u64 {
-        self.made.sum(|made| made.load(Ordering::Relaxed))
+        let of = |phase: Phase| self.made.sum(|made| made[phase as usize].load(Ordering::Relaxed));
+        Phase::ALL.into_iter().map(of).max().unwrap_or_default()
     }
 
     /// The latest calls: as many as are known, up to [`LATEST`]. Where the last [`LATELY`] of them went clearly worse,
@@ -111,7 +116,7 @@ mod tests {
     fn record(calls: impl IntoIterator<Item = bool>) -> Record {
         let record = Record::default();
         for failed in calls {
-            record.call();
+            record.call(Phase::Request);
             if failed {
                 record.failure();
             }
@@ -159,11 +164,24 @@ mod tests {
     }
 
     #[test]
+    fn a_request_counts_as_one_call_however_many_functions_are_called() {
+        let record = Record::default();
+        for number in 1..=100 {
+            [Phase::Authentication, Phase::Request, Phase::Response].map(|phase| record.call(phase));
+            if number % 10 == 0 {
+                record.call(Phase::RequestBody);
+                record.failure();
+            }
+        }
+        assert_eq!(record.latest(), Calls { made: 100, failed: 10 });
+    }
+
+    #[test]
     fn calls_of_all_threads_are_counted() {
         let record = Record::default();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|_| record.call()));
+                scope.spawn(|| (0..1000).for_each(|_| record.call(Phase::Routing)));
             }
         });
         assert_eq!((record.made(), record.failure()), (4000, 4000));

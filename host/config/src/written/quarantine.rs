@@ -41,7 +41,8 @@ pub(super) struct Rules {
     share: f64,
     /// The window in which CPU time and calls are counted. What is in it still counts when a probe was answered.
     window: Text<Duration>,
-    /// Calls within the window of which nine in ten must have failed.
+    /// Calls within the window of which nine in ten must have failed. A request in which several functions of the plugin
+    /// are called counts as one call.
     #[schemars(range(min = 1))]
     min_calls: u32,
     /// How long the binding rests before a probe.

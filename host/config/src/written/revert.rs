@@ -12,7 +12,8 @@ use crate::scalar::{Duration, Text};
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Revert {
-    /// Calls of a new version that are watched. 0 means that it is never taken back.
+    /// Calls of a new version that are watched; a request in which several functions are called counts as one call. 0 means
+    /// that it is never taken back.
     calls: u32,
     /// For how long a new version is watched, if it is not called as often as that before.
     time: Text<Duration>,

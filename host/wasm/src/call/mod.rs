@@ -259,7 +259,7 @@ impl<'a> Running<'a> {
     /// The call says something about the plugin: it was answered, or failed after so much CPU time.
     fn settle(&mut self, failed: Option<Duration>, now: Instant) {
         if let Some(admission) = self.admission.take() {
-            self.binding.judge(admission, failed, now);
+            self.binding.judge(self.phase, admission, failed, now);
         }
     }
 }
