@@ -200,3 +200,65 @@ async fn a_version_that_loads_and_then_traps_is_taken_back_by_itself() {
     let status = gateway.admin_get("/status").await;
     assert!(status.text().contains("revert"), "status tells of it: {}", status.text());
 }
+
+/// Which version of the plugin serves, as `status` tells.
+async fn state(gateway: &Gateway) -> String {
+    let status = gateway.admin_get("/status").await.json();
+    status["bindings"][0]["state"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_version_that_traps_now_and_then_is_taken_back_and_next_to_nothing_is_lost() {
+    let origin = marking_origin().await;
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let gateway = Gateway::start(scratch, &config(&origin)).await;
+    let mut client = gateway.client().await;
+    for number in 0..300 {
+        assert_eq!(client.get(&format!("/sometimes/{number}"), &[]).await.text(), "one");
+    }
+    gateway.scratch.install(&guest("mark-trapping"), "mark");
+    let (mut number, mut lost) = (0, 0);
+    eventually("the new version to be taken back", async || {
+        for _ in 0..10 {
+            number += 1;
+            lost += usize::from(client.get(&format!("/sometimes/{number}"), &[]).await.status != 200);
+        }
+        lost > 0 && state(&gateway).await == "reverted"
+    })
+    .await;
+    assert!((5..30).contains(&lost), "{lost} of {number} requests were lost");
+    for number in 0..300 {
+        assert_eq!(client.get(&format!("/sometimes/{number}"), &[]).await.text(), "one");
+    }
+}
+
+#[tokio::test]
+async fn one_bad_file_is_taken_back_however_often_it_comes_and_no_rollback_goes_to_it() {
+    let origin = marking_origin().await;
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let gateway = Gateway::start(scratch, &config(&origin)).await;
+    let mut client = gateway.client().await;
+    for round in ["copied", "copied again", "forced"] {
+        if round == "forced" {
+            assert_eq!(gateway.admin_post("/reload?force=true").await.status, 200);
+        } else {
+            gateway.scratch.install(&guest("mark-one"), "mark");
+            eventually("the good file in service", async || state(&gateway).await == "current").await;
+            gateway.scratch.install(&guest("mark-trapping"), "mark");
+        }
+        let mut failed = 0;
+        eventually(round, async || {
+            failed += usize::from(client.get("/", &[]).await.status != 200);
+            failed >= 5 && state(&gateway).await == "reverted"
+        })
+        .await;
+        let refused = gateway.admin_post("/plugins/mark/rollback").await;
+        assert_eq!(refused.status, 422, "{round}: {}", refused.text());
+        assert!(refused.text().contains("no good version"), "{round}: {}", refused.text());
+        for _ in 0..30 {
+            assert_eq!(client.get("/", &[]).await.text(), "one", "{round}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ fn config(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> String 
 [bindings.misbehaving]
 on_failure = "{on_failure}"
 settings = {{ phase = "{phase}", deed = "{deed}" }}
-quarantine = {{ kills = 0 }}
+quarantine = "off"
 revert = {{ calls = 0 }}
 
 [[routes]]
@@ -173,27 +173,92 @@ async fn a_log_storm_is_cut_and_counted() {
     assert!(gateway.metric("witgate_plugin_log_lines_dropped_total", &["misbehaving"]).await > 0.0);
 }
 
-#[tokio::test]
-async fn kills_are_counted_by_kind_and_quarantine_rests_the_binding() {
-    let origin = Origin::named("origin").await;
+/// A gateway with default settings but for these, where the plugin is called for every path and does its deed at `/bad`.
+async fn start_by_default(origin: &Origin, deed: &str, more: &str) -> Gateway {
     let scratch = Scratch::new();
     scratch.install(&guest("misbehaving"), "misbehaving");
-    let text = config(&origin, "request", "trap", "deny")
-        .replace("{ kills = 0 }", "{ kills = 3, window = \"60s\", rest = \"60s\" }");
-    let gateway = Gateway::start(scratch, &text).await;
-    for _ in 0..3 {
+    let text = config(origin, "request", deed, "deny")
+        .replace("quarantine = \"off\"\nrevert = { calls = 0 }", more)
+        .replace("path = \"/bad\"", "path = \"/*\"");
+    Gateway::start(scratch, &text).await
+}
+
+/// What `status` tells of the quarantine of the only binding.
+async fn quarantine(gateway: &Gateway) -> serde_json::Value {
+    gateway.admin_get("/status").await.json()["bindings"][0]["quarantine"].clone()
+}
+
+#[tokio::test]
+async fn failures_are_counted_by_kind_and_a_plugin_that_always_fails_is_put_in_quarantine() {
+    let origin = Origin::named("origin").await;
+    let gateway = start_by_default(&origin, "trap", "quarantine.rest = \"60s\"").await;
+    for _ in 0..20 {
         assert_eq!(bad(&gateway).await, Ok(503));
     }
-    assert_eq!(gateway.metric("witgate_plugin_failures_total", &["misbehaving", "trap"]).await, 3.0);
+    let traps = async || gateway.metric("witgate_plugin_failures_total", &["misbehaving", "\"trap\""]).await;
+    assert_eq!(traps().await, 20.0);
     for _ in 0..5 {
         assert_eq!(bad(&gateway).await, Ok(503));
     }
-    assert_eq!(
-        gateway.metric("witgate_plugin_failures_total", &["misbehaving", "\"trap\""]).await,
-        3.0,
-        "a quarantined binding is not called"
-    );
+    assert_eq!(traps().await, 20.0, "a binding in quarantine is not called");
     assert!(gateway.metric("witgate_plugin_failures_total", &["misbehaving", "quarantined"]).await >= 5.0);
+    let told = quarantine(&gateway).await;
+    assert_eq!(told["cause"], "20 of 20 calls within 10s failed", "{told}");
+    assert_eq!(told["probing"], false);
+    assert!(told["since"].as_u64().is_some_and(|since| since > 1_700_000_000), "{told}");
+    eventually("the log to tell of it", async || {
+        let lines = gateway.output();
+        lines.lines().any(|line| {
+            ["warn", "misbehaving", "in quarantine", "20 of 20 calls"].iter().all(|part| line.contains(part))
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_probe_that_is_answered_ends_a_quarantine() {
+    let origin = Origin::named("origin").await;
+    let gateway = start_by_default(&origin, "trap", "quarantine.rest = \"1s\"").await;
+    for _ in 0..20 {
+        assert_eq!(bad(&gateway).await, Ok(503));
+    }
+    let mut client = gateway.client().await;
+    eventually("a probe", async || client.get("/fine", &[]).await.status == 200).await;
+    assert!(quarantine(&gateway).await.is_null());
+    for _ in 0..100 {
+        assert_eq!(client.get("/fine", &[]).await.status, 200);
+    }
+    eventually("the log to tell of it", async || gateway.output().contains("left quarantine")).await;
+}
+
+#[tokio::test]
+async fn traps_of_one_request_in_ten_cost_one_request_in_ten() {
+    let origin = Origin::named("origin").await;
+    let gateway = start_by_default(&origin, "trap", "").await;
+    let mut client = gateway.client().await;
+    for number in 1..=2000 {
+        let (path, status) = if number % 10 == 0 { ("/bad", 503) } else { ("/fine", 200) };
+        assert_eq!(client.get(path, &[]).await.status, status, "request {number}");
+    }
+    assert!(quarantine(&gateway).await.is_null());
+}
+
+#[tokio::test]
+async fn loops_of_one_request_in_ten_are_put_in_quarantine_once_they_burn_their_share_of_a_core() {
+    let origin = Origin::named("origin").await;
+    let gateway = start_by_default(&origin, "loop", "quarantine = { share = 0.05, rest = \"60s\" }").await;
+    let mut client = gateway.client().await;
+    let mut loops = 0;
+    while quarantine(&gateway).await.is_null() {
+        loops += 1;
+        assert!(loops < 500, "500 loops have burnt 5 seconds, ten times the share");
+        for number in 0..10 {
+            client.get(if number == 0 { "/bad" } else { "/fine" }, &[]).await;
+        }
+    }
+    let told = quarantine(&gateway).await;
+    assert!(told["cause"].as_str().is_some_and(|cause| cause.contains("of CPU time within 10s")), "{told}");
+    assert!(loops > 10, "half a second takes more than {loops} loops");
 }
 
 #[tokio::test]

@@ -438,8 +438,8 @@ pub struct Binding {
     pub budget: Budget,
     /// Instances.
     pub instances: Instances,
-    /// When it is taken out of service.
-    pub quarantine: Quarantine,
+    /// When it is taken out of service; none: never.
+    pub quarantine: Option<Quarantine>,
     /// When a new version is taken back.
     pub revert: Revert,
 }
@@ -518,23 +518,28 @@ pub enum Reuse {
     Fresh,
 }
 
-/// A binding that is killed again and again rests: `on_failure` applies without a call, with one probe at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A binding whose killed calls burn a core, or whose calls nearly all fail, rests: `on_failure` applies without a call,
+/// with one probe at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quarantine {
-    /// Kills (traps, budgets, memory) that begin it; 0: never.
-    pub kills: u32,
-    /// The window in which they are counted.
+    /// CPU time that calls that failed may burn within the window, as a share of one core; above 0.
+    pub share: f64,
+    /// The window in which CPU time and calls are counted.
     pub window: Duration,
+    /// Calls within the window of which nine in ten must have failed; at least 1.
+    pub min_calls: u32,
     /// How long it rests before a probe.
     pub rest: Duration,
 }
 
-/// A new version whose first calls trap is replaced by the one before.
+/// A new version that fails clearly more often than the one before it is replaced by that one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Revert {
     /// Calls that are watched; 0: never reverts.
     pub calls: u32,
-    /// Share of failed calls that reverts, above 0 to 1.
+    /// For how long they are watched.
+    pub time: Duration,
+    /// Share of failed calls that reverts where the version before kept below it, above 0 to 1.
     pub failure_ratio: f64,
 }
 

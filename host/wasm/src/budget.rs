@@ -49,6 +49,10 @@ struct Reading {
     clock: Duration,
     /// CPU time before it last waited.
     spent: Duration,
+    /// CPU time that does not count against the budget, because it was used before the budget began anew.
+    forgiven: Duration,
+    /// Whether this core is at it; else it waits.
+    running: bool,
     /// Whether it was looked at since it began.
     looked_at: bool,
 }
@@ -64,6 +68,8 @@ impl Stopwatch {
             resumed: now,
             clock: Duration::ZERO,
             spent: Duration::ZERO,
+            forgiven: Duration::ZERO,
+            running: false,
             looked_at: false,
         };
         Stopwatch { reading: Arc::new(Mutex::new(reading)), clock }
@@ -74,7 +80,8 @@ impl Stopwatch {
         self.clock.keep_going();
         self.with(|reading| {
             (reading.cpu, reading.wall) = (cpu, wall);
-            (reading.spent, reading.looked_at) = (Duration::ZERO, false);
+            (reading.spent, reading.forgiven) = (Duration::ZERO, Duration::ZERO);
+            reading.looked_at = false;
             reading.resume(now);
             reading.begun = now;
         });
@@ -88,7 +95,18 @@ impl Stopwatch {
 
     /// A call begins to wait.
     pub(crate) fn pause(&self) {
-        self.with(|reading| reading.spent += reading.used());
+        self.with(|reading| {
+            reading.spent += reading.used();
+            reading.running = false;
+        });
+    }
+
+    /// CPU time the call has taken so far, whether it counted against its budget or not.
+    pub(crate) fn burnt(&self) -> Duration {
+        self.with(|reading| {
+            let now = if reading.running { reading.used() } else { Duration::ZERO };
+            reading.forgiven + reading.spent + now
+        })
     }
 
     /// How long the call may still wait for the host: its wall time but for a rest in which it can answer.
@@ -115,6 +133,7 @@ impl Stopwatch {
                     return Err(wasmtime::Error::new(Killed(CallFailure::Cpu)));
                 }
                 reading.resume(Instant::now());
+                reading.forgiven += used;
                 (reading.spent, used) = (Duration::ZERO, Duration::ZERO);
             }
             let elapsed = reading.begun.elapsed();
@@ -135,6 +154,7 @@ impl Stopwatch {
 impl Reading {
     fn resume(&mut self, now: Instant) {
         self.resumed = now;
+        self.running = true;
         self.clock = cpu_clock_at(now);
     }
 
@@ -165,7 +185,8 @@ fn cpu_clock_at(now: Instant) -> Duration {
     })
 }
 
-fn cpu_clock() -> Duration {
+/// CPU time of this thread.
+pub(crate) fn cpu_clock() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
@@ -269,6 +290,7 @@ mod tests {
             assert_eq!(ended(&stopwatch), None, "the budget begins anew");
             compute(budget);
             assert_eq!(ended(&stopwatch), Some(CallFailure::Cpu));
+            assert!(stopwatch.burnt() >= 4 * budget, "what was forgiven was burnt all the same");
         }
         stopwatch.begin(Instant::now(), budget, wall);
         assert_eq!(ended(&stopwatch), None);
@@ -301,6 +323,7 @@ mod tests {
         stopwatch.begin(Instant::now(), Duration::from_millis(200), Duration::from_secs(60));
         stopwatch.pause();
         std::thread::sleep(Duration::from_millis(250));
+        assert!(stopwatch.burnt() < Duration::from_millis(200), "nor is it burning");
         stopwatch.resume();
         assert!(stopwatch.look().is_ok(), "sleeping is not computing");
         stopwatch.begin(Instant::now(), Duration::from_secs(60), Duration::from_millis(10));

@@ -81,7 +81,7 @@ const COUNTERS: [Column; 9] = [
     ("witgate_plugin_metrics_dropped", "Values under names that could not be had", |reading| {
         reading.metrics_dropped
     }),
-    ("witgate_plugin_quarantines", "Times a binding began to rest", |reading| reading.quarantines),
+    ("witgate_plugin_quarantines", "Times a binding was put in quarantine", |reading| reading.quarantines),
     ("witgate_plugin_reverts", "Times a new version was to be taken back", |reading| reading.reverts),
 ];
 

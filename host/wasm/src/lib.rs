@@ -10,7 +10,7 @@
 //! | hold | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
 //! | call | `call`, `budget` | one file a contract; CPU, wall time, memory and host calls are capped |
 //! | serve | `imports` | what a guest may ask of the host while it runs |
-//! | watch | `quarantine`, `revert`, [`meter`] | what becomes of a binding that fails again and again, and what is counted |
+//! | watch | `record`, `quarantine`, `revert`, [`meter`] | how the calls of a version went, what becomes of it for that, and what is counted |
 //! | try | `trial` | a plugin's tests as programs, in the same engine, with the same imports |
 //!
 //! # Decisions
@@ -42,6 +42,7 @@ pub mod meter;
 mod plugin;
 mod pool;
 mod quarantine;
+mod record;
 pub mod refusal;
 mod revert;
 mod rights;
@@ -56,6 +57,7 @@ pub use inspect::Inspection;
 pub use load::{Component, Order};
 pub use plugin::Loaded;
 pub use quarantine::Health;
+pub use record::Calls;
 pub use refusal::{Reason, Refusal};
 pub use runtime::{INSTANCES, OnRevert, Runtime, RuntimeOptions, StartError};
 pub use trial::{Ending, Trial, TrialError};

@@ -15,11 +15,13 @@ use crate::bindings::witgate::plugin::types;
 use crate::budget::Killed;
 use crate::call::{self, Shown};
 use crate::compile::Compiled;
+use crate::imports::log::Pace;
 use crate::inspect::Inspection;
 use crate::instance::{Instance, Template};
 use crate::plugin::Loaded;
 use crate::pool::{Pool, Setup};
 use crate::quarantine::Quarantine;
+use crate::record::Record;
 use crate::refusal::{Reason, Refusal, problem};
 use crate::revert::Trial;
 use crate::rights::Rights;
@@ -81,9 +83,11 @@ pub(crate) fn prepare(
     check_interest(&interest, contracts)?;
     let instances = order.binding.instances;
     let pool = Pool::new(template, rights, setup, instances, runtime.cores(), runtime.upkeep().clone());
+    let version = next_number();
     let loaded = Loaded {
         name: Arc::from(order.name),
-        version: next_version(),
+        version,
+        turn: AtomicU64::new(version),
         digest: component.inspection.digest,
         contracts,
         shown_to_authenticate: Shown::to(interest.authenticates_by.as_deref(), &interest),
@@ -93,9 +97,11 @@ pub(crate) fn prepare(
         interest,
         on_failure: order.binding.on_failure,
         pool: Arc::new(pool),
-        quarantine: Quarantine::new(order.binding.quarantine),
+        record: Record::default(),
+        quarantine: Quarantine::new(order.binding.quarantine, begun),
         trial: Trial::new(order.binding.revert),
-        complaints: crate::imports::log::Pace::new(Loaded::COMPLAINTS),
+        complaints: Pace::new(Loaded::COMPLAINTS),
+        announcements: Pace::new(Loaded::COMPLAINTS),
         on_revert: runtime.on_revert(),
     };
     let loaded = Arc::new(loaded);
@@ -115,8 +121,8 @@ pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Resul
     schema(&template, &mut instance)
 }
 
-/// A number that no other version of any binding has.
-fn next_version() -> u64 {
+/// A number that is higher than all that were given out before.
+pub(crate) fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

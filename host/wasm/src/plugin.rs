@@ -2,24 +2,26 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_proxy::pipeline::plugin::{
     Answer, BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Function, Interest,
-    Outcome, Piece, Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+    Outcome, Piece, Plugin, PluginLimits, Quarantined, RequestOutcome, ResponseHead, ResponseOutcome,
 };
+use witgate_proxy::turn;
 
 use crate::call::{Shown, authentication, rate_limiting, routing, transformation};
 use crate::imports::log::Pace;
-use crate::load::text;
+use crate::load::{next_number, text};
 use crate::meter::{Meter, Phase};
 use crate::pool::{Lease, Pool};
-use crate::quarantine::{Health, Quarantine};
-use crate::revert::Trial;
+use crate::quarantine::{Admission, Cause, Health, Quarantine};
+use crate::record::{Calls, Record};
+use crate::revert::{Condemned, Trial};
 use crate::runtime::OnRevert;
 use crate::witness::Beyond;
 
@@ -27,6 +29,8 @@ use crate::witness::Beyond;
 pub struct Loaded {
     pub(crate) name: Arc<str>,
     pub(crate) version: u64,
+    /// Of the versions of a binding that are alive, the one with the highest number was put in service last.
+    pub(crate) turn: AtomicU64,
     pub(crate) digest: [u8; 32],
     pub(crate) contracts: Contracts,
     pub(crate) interest: Interest,
@@ -40,10 +44,14 @@ pub struct Loaded {
     pub(crate) told: AtomicU8,
     pub(crate) on_failure: OnFailure,
     pub(crate) pool: Arc<Pool>,
+    /// How its calls went.
+    pub(crate) record: Record,
     pub(crate) quarantine: Quarantine,
     pub(crate) trial: Trial,
     /// How many lines the gateway still writes about its failures.
     pub(crate) complaints: Pace,
+    /// How many lines it still writes about what became of it for them. Apart, so that none is lost among the failures.
+    pub(crate) announcements: Pace,
     pub(crate) on_revert: OnRevert,
 }
 
@@ -58,7 +66,38 @@ impl Loaded {
 
     /// Whether it serves, rests or is being probed.
     pub fn health(&self) -> Health {
-        self.quarantine.health()
+        self.quarantine.health(Instant::now())
+    }
+
+    /// The latest calls, at most a thousand: what the next version is judged against.
+    pub fn latest_calls(&self) -> Calls {
+        self.record.latest()
+    }
+
+    /// It is put in service in place of another version, whose latest calls these are: from now on it is on trial, also
+    /// if it was in service before.
+    pub fn begin_trial(&self, before: Calls) {
+        self.trial.begin(before, self.record.made(), Instant::now());
+    }
+
+    /// Whether it is on trial.
+    pub fn is_on_trial(&self) -> bool {
+        self.trial.is_under_way(self.record.made(), Instant::now())
+    }
+
+    /// It is put back in service in place of a version that was taken back, and begins anew: neither on trial, for there
+    /// is nothing to go back to, nor in quarantine. Its instances, and what was remembered of its answers, are as good as
+    /// before.
+    pub fn put_back(&self) {
+        self.turn.store(next_number(), Ordering::Relaxed);
+        self.trial.end();
+        self.quarantine.put_back();
+    }
+
+    /// Whether it may be gone back to: it was not to be taken back, and has answered calls no worse than the version
+    /// before it if it is on trial still.
+    pub fn is_good(&self) -> bool {
+        self.trial.is_good(self.record.made(), Instant::now())
     }
 
     /// What was counted about the binding, its earlier versions included.
@@ -88,9 +127,29 @@ impl Loaded {
         if let Some(failure) = failure {
             meter.failed(failure);
         }
-        if self.trial.note(failure.is_some()) {
-            self.ask_for_reversion();
-        }
+    }
+
+    /// A call says something about the plugin: it was answered, or failed after so much CPU time.
+    pub(crate) fn judge(
+        &self,
+        phase: Phase,
+        admission: Admission<'_>,
+        failed: Option<Duration>,
+        now: Instant,
+    ) {
+        self.record.call(phase);
+        let Some(burnt) = failed else {
+            if let Some(lasted) = admission.succeeded(now) {
+                self.announce(
+                    LogLevel::Warn,
+                    &format!("it left quarantine after {lasted:.1?}: a probe was answered"),
+                );
+            }
+            return;
+        };
+        let made = self.record.failure();
+        self.fail_on_trial(made, admission.is_probe(), now);
+        self.quarantined(admission.failed(made, burnt, now));
     }
 
     /// A call could not even be made.
@@ -103,10 +162,12 @@ impl Loaded {
         self.meter().refused();
     }
 
-    /// The binding was taken out of service.
-    pub(crate) fn rests(&self) {
-        self.meter().quarantined();
-        self.complain(LogLevel::Error, "it failed too often and rests");
+    /// A quarantine was opened, if there is a cause.
+    fn quarantined(&self, cause: Option<Cause>) {
+        if let Some(cause) = cause {
+            self.meter().quarantined();
+            self.announce(LogLevel::Warn, &format!("it is in quarantine: {cause}"));
+        }
     }
 
     /// Tells the log why a call failed.
@@ -137,9 +198,24 @@ impl Loaded {
         admitted
     }
 
-    fn ask_for_reversion(&self) {
-        self.meter().reverted();
-        self.complain(LogLevel::Error, "its new version fails too often");
+    /// Writes a line that must not be lost among complaints.
+    fn announce(&self, level: LogLevel, message: &str) {
+        if self.announcements.admit() {
+            self.pool.rights().journal.write(level, &self.name, message);
+        }
+    }
+
+    /// A call failed: asks to be taken back if it is on trial and that was one failure too many.
+    fn fail_on_trial(&self, made: u64, probe: bool, now: Instant) {
+        let Some(Condemned { calls, before, first }) = self.trial.failed(made, probe, now) else { return };
+        if first {
+            self.meter().reverted();
+            let message = format!(
+                "its new version fails too often: {} of {} calls, of the version before {} of its latest {}",
+                calls.failed, calls.made, before.failed, before.made
+            );
+            self.announce(LogLevel::Error, &message);
+        }
         (self.on_revert)(&self.name, self.version);
     }
 }
@@ -189,9 +265,19 @@ impl Plugin for Loaded {
     fn reject_answer(&self, reason: &str) {
         self.meter().failed(CallFailure::Output);
         self.complain(LogLevel::Warn, &format!("its answer cannot be used: {reason}"));
-        if self.trial.correct() {
-            self.ask_for_reversion();
-        }
+        let (made, now) = (self.record.failure(), turn::now());
+        self.fail_on_trial(made, false, now);
+        self.quarantined(self.quarantine.rejected(made, now));
+    }
+
+    fn quarantine(&self) -> Option<Quarantined> {
+        let now = Instant::now();
+        let open = self.quarantine.open(now)?;
+        Some(Quarantined {
+            lasted: open.lasted,
+            probing: self.quarantine.health(now) == Health::Probing,
+            cause: open.cause.to_string(),
+        })
     }
 
     fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision> {

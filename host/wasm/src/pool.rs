@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use witgate_config::model::{Instances, Reuse};
 use witgate_proxy::pipeline::plugin::CallFailure;
 
+use crate::budget::cpu_clock;
 use crate::call::failure_of;
 use crate::instance::{Instance, Template};
 use crate::load::SETUP;
@@ -52,6 +53,22 @@ struct Held {
     waiting: VecDeque<oneshot::Sender<Handover>>,
     /// Whether a refill is on its way.
     refilling: bool,
+    /// Why the last one made nothing. Told to one call that waited for it in vain.
+    unmade: Option<NoInstance>,
+}
+
+/// Why there is no instance for a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoInstance {
+    /// How the call ends for it.
+    pub(crate) failure: CallFailure,
+    /// CPU time that went into trying to make one.
+    pub(crate) burnt: Duration,
+}
+
+impl NoInstance {
+    /// None is free, and no more may be made.
+    const QUEUE: NoInstance = NoInstance { failure: CallFailure::Queue, burnt: Duration::ZERO };
 }
 
 /// An instance for the length of one call. Dropped in the middle of a call, it takes the instance with it.
@@ -116,7 +133,7 @@ impl Pool {
     ///
     /// # Errors
     /// `Queue` if none is free in time or too many wait; else why a new one could not be made.
-    pub(crate) async fn lease<'p>(self: &'p Arc<Self>) -> Result<Lease<'p>, CallFailure> {
+    pub(crate) async fn lease<'p>(self: &'p Arc<Self>) -> Result<Lease<'p>, NoInstance> {
         let core = self.this_core();
         let waiting = {
             let mut held = self.held(core);
@@ -127,7 +144,7 @@ impl Pool {
                 held.live += 1;
                 None
             } else {
-                Some(held.wait(self.limits.queue).ok_or(CallFailure::Queue)?)
+                Some(held.wait(self.limits.queue).ok_or(NoInstance::QUEUE)?)
             }
         };
         let instance = match waiting {
@@ -136,30 +153,37 @@ impl Pool {
                 self.refill(core);
                 let given = tokio::time::timeout(self.limits.queue_timeout, receiver).await;
                 let handover = given.ok().and_then(Result::ok);
-                handover.and_then(|mut handover| handover.content.take()).ok_or(CallFailure::Queue)?
+                let instance = handover.and_then(|mut handover| handover.content.take());
+                instance.ok_or_else(|| self.held(core).unmade.take().unwrap_or(NoInstance::QUEUE))?
             }
         };
         self.lease_of(core, instance).filled()
     }
 
     /// Makes and configures an instance.
-    fn make(&self, time: Duration) -> Result<Box<Instance>, CallFailure> {
-        let made = self.template.instantiate(&self.rights, time).and_then(|mut instance| {
-            let answer = self.template.configure(&mut instance, &self.setup.settings, time)?;
-            answer.map_err(|_| wasmtime::Error::msg("an instance refuses settings that another took"))?;
-            Ok(Box::new(instance))
-        });
-        match made {
+    fn make(&self, time: Duration) -> Result<Box<Instance>, NoInstance> {
+        let clock = cpu_clock();
+        match self.try_to_make(time) {
             Ok(instance) => {
                 self.rights.meter.made();
                 self.rights.meter.memory(instance.store.data().space.memory());
-                Ok(instance)
+                Ok(Box::new(instance))
             }
-            Err(error) => Err(match failure_of(&error) {
-                CallFailure::Output => CallFailure::Unavailable,
-                failure => failure,
-            }),
+            Err(failure) => Err(NoInstance { failure, burnt: cpu_clock().saturating_sub(clock) }),
         }
+    }
+
+    fn try_to_make(&self, time: Duration) -> Result<Instance, CallFailure> {
+        let failed = |error| match failure_of(&error) {
+            // Not the plugin's doing: there is no room for another instance.
+            CallFailure::Output => CallFailure::Unavailable,
+            failure => failure,
+        };
+        let mut instance = self.template.instantiate(&self.rights, time).map_err(failed)?;
+        let answer = self.template.configure(&mut instance, &self.setup.settings, time).map_err(failed)?;
+        // An instance that refuses settings which another took.
+        answer.map_err(|_| CallFailure::Output)?;
+        Ok(instance)
     }
 
     /// Puts an instance that was made elsewhere into a core's pool.
@@ -181,10 +205,13 @@ impl Pool {
                 held.live += 1;
             }
             let made = self.make(SETUP);
-            let failed = made.is_err();
+            let failed = made.as_ref().err().copied();
+            if failed.is_some() {
+                self.held(core).unmade = failed;
+            }
             self.give_back(core, made.ok());
-            if failed {
-                // The next call will meet the same failure and count it.
+            if failed.is_some() {
+                // A call that waits for it in vain counts the failure.
                 return;
             }
         }
@@ -275,7 +302,7 @@ impl Held {
 
 impl Lease<'_> {
     /// The same lease with an instance in it.
-    fn filled(mut self) -> Result<Self, CallFailure> {
+    fn filled(mut self) -> Result<Self, NoInstance> {
         if self.instance.is_none() {
             self.instance = Some(self.pool.make(self.pool.rights.budget.cpu)?);
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub(crate) struct Watched {
     keys: Mutex<HashMap<String, Arc<MemoryKeys>>>,
     /// The counters of each binding.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
-    /// The versions of each binding that are alive, the newest last.
+    /// The versions of each binding that are alive.
     versions: Mutex<HashMap<Arc<str>, Vec<Weak<Loaded>>>>,
 }
 
@@ -220,11 +221,14 @@ impl Watched {
         keys.iter().map(|(plugin, keys)| (plugin.clone(), keys.used())).collect()
     }
 
-    /// Every binding in service, by name: its newest version.
+    /// Every binding in service, by name: the version that was put in service last.
     pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = |alive: &Vec<Weak<Loaded>>| alive.iter().rev().find_map(Weak::upgrade);
-        let mut bindings: Vec<Arc<Loaded>> = versions.values().filter_map(newest).collect();
+        let latest = |alive: &Vec<Weak<Loaded>>| {
+            let alive = alive.iter().filter_map(Weak::upgrade);
+            alive.max_by_key(|version| version.turn.load(Ordering::Relaxed))
+        };
+        let mut bindings: Vec<Arc<Loaded>> = versions.values().filter_map(latest).collect();
         drop(versions);
         bindings.sort_by(|one, other| one.name.cmp(&other.name));
         bindings

@@ -223,6 +223,7 @@ impl Walk<'_> {
 
     fn unknown_key(&self, schema: &Value, key: &str, at: &str) -> Finding {
         let known = self.known_keys(schema, 0);
+        let removed = schema.get("x-removed").and_then(|removed| removed.get(key)?.as_str());
         let hint = match nearest(key, known.iter().map(String::as_str)) {
             Some(meant) => Some(format!("did you mean `{meant}`?")),
             None if known.is_empty() => None,
@@ -231,6 +232,7 @@ impl Walk<'_> {
                 known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
             )),
         };
+        let hint = removed.map(str::to_owned).or(hint);
         Finding { pointer: at.to_owned(), at_key: true, message: format!("unknown key `{key}`"), hint }
     }
 

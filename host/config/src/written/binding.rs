@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::quarantine::Quarantine;
+use super::revert::Revert;
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
@@ -34,7 +36,7 @@ pub(crate) struct Binding {
     budget: Budget,
     /// How many instances there are.
     instances: Instances,
-    /// When the binding is taken out of service.
+    /// When the binding is taken out of service, or `"off"`: never.
     quarantine: Quarantine,
     /// When a new version of the plugin is taken back.
     revert: Revert,
@@ -171,42 +173,6 @@ impl Default for Instances {
     }
 }
 
-/// When the binding is taken out of service: `on_failure` applies without a call, but for one probe at a time. Answers
-/// that are remembered are used all the same.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Quarantine {
-    /// Kills (traps, budgets, memory) that begin it. 0 means never.
-    kills: u32,
-    /// The window in which they are counted.
-    window: Text<Duration>,
-    /// How long the binding rests before a probe.
-    rest: Text<Duration>,
-}
-
-impl Default for Quarantine {
-    fn default() -> Self {
-        Self { kills: 5, window: Text::of("10s"), rest: Text::of("5s") }
-    }
-}
-
-/// When a new version of the plugin is taken back for the one before.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Revert {
-    /// Calls of a new version that are watched. 0 means that it is never taken back.
-    calls: u32,
-    /// Share of failed calls, above 0 and up to 1, that takes it back.
-    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
-    failure_ratio: f64,
-}
-
-impl Default for Revert {
-    fn default() -> Self {
-        Self { calls: 20, failure_ratio: 0.5 }
-    }
-}
-
 impl Section for Binding {
     type Meant = model::Binding;
 
@@ -227,16 +193,8 @@ impl Section for Binding {
             remember: self.remember,
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
-            quarantine: model::Quarantine {
-                kills: self.quarantine.kills,
-                window: scope.check_positive(
-                    &child(at, "quarantine"),
-                    "window",
-                    self.quarantine.window.value.0,
-                ),
-                rest: scope.check_positive(&child(at, "quarantine"), "rest", self.quarantine.rest.value.0),
-            },
-            revert: model::Revert { calls: self.revert.calls, failure_ratio: self.revert.failure_ratio },
+            quarantine: self.quarantine.meant(&child(at, "quarantine"), scope),
+            revert: self.revert.meant(&child(at, "revert"), scope),
         })
     }
 }

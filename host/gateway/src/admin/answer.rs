@@ -52,7 +52,7 @@ fn read(context: &Context, path: &str) -> Answer {
             with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
         }
         "/upstreams" => json(StatusCode::OK, &context.handle.telemetry().upstreams()),
-        _ => json(StatusCode::OK, &*context.handle.status()),
+        _ => json(StatusCode::OK, &context.handle.status()),
     }
 }
 

@@ -58,7 +58,7 @@ fn describe(status: &Status, now: u64) -> String {
         status.listeners.iter().map(|listener| [listener.name.clone(), listener.address.clone()]).collect();
     let _ = write!(text, "\n{}", table(["LISTENER", "ADDRESS"], &listeners));
     if !status.bindings.is_empty() {
-        describe_bindings(&mut text, &status.bindings);
+        describe_bindings(&mut text, &status.bindings, now);
     }
     if !status.undeclared.is_empty() {
         text.push_str("\nIn the plugin folder, but declared by no plugin (they do nothing):\n");
@@ -84,7 +84,7 @@ fn describe_change(text: &mut String, status: &Status, now: u64) {
     }
 }
 
-fn describe_bindings(text: &mut String, bindings: &[BindingStatus]) {
+fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {
     let short =
         |digest: &Option<String>| digest.as_deref().map_or(String::new(), |digest| digest[..12].to_owned());
     let rows: Vec<_> = bindings
@@ -93,7 +93,7 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus]) {
             [
                 binding.binding.clone(),
                 binding.plugin.clone(),
-                binding.state.as_str().to_owned(),
+                state(binding),
                 short(&binding.digest),
                 short(&binding.previous),
                 binding.contracts.join(","),
@@ -106,7 +106,18 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus]) {
         if let Some(problem) = &binding.problem {
             let _ = writeln!(text, "\n{}: {}", binding.binding, problem.trim_end());
         }
+        if let Some(quarantine) = &binding.quarantine {
+            let stage = if quarantine.probing { "the next call probes it" } else { "it rests" };
+            let (name, cause, since) = (&binding.binding, &quarantine.cause, ago(now, quarantine.since));
+            let _ = writeln!(text, "\n{name}: in quarantine for {since}, {stage}: {cause}");
+        }
     }
+}
+
+/// Which version serves, and whether it is called at all.
+fn state(binding: &BindingStatus) -> String {
+    let state = binding.state.as_str();
+    if binding.quarantine.is_some() { format!("{state}, quarantined") } else { state.to_owned() }
 }
 
 /// A span of time in its largest unit.
@@ -122,7 +133,28 @@ pub(super) fn ago(now: u64, then: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::{BindingState, Change, Phase};
+    use crate::control::status::{BindingState, Change, Phase, QuarantineStatus};
+
+    #[test]
+    fn a_quarantine_is_shown_with_its_cause() {
+        let quarantine = QuarantineStatus {
+            since: 170,
+            probing: false,
+            cause: "20 of 20 calls within 10s failed".to_owned(),
+        };
+        let binding = BindingStatus {
+            binding: "jwt".to_owned(),
+            quarantine: Some(quarantine),
+            ..BindingStatus::default()
+        };
+        let text = describe(&Status { bindings: vec![binding], ..Status::default() }, 200);
+        for part in [
+            "current, quarantined",
+            "jwt: in quarantine for 30 s, it rests: 20 of 20 calls within 10s failed",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+        }
+    }
 
     #[test]
     fn a_refused_change_and_its_reasons_are_shown() {

@@ -3,14 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use witgate_config::{Config, Problem, Problems};
-use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
+use witgate_proxy::pipeline::plugin::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
-    Component, INSTANCES, Inspection, OnRevert, Order, Reason, Refusal, Runtime, RuntimeOptions,
+    Calls, Component, INSTANCES, Inspection, Loaded, OnRevert, Order, Reason, Refusal, Runtime,
+    RuntimeOptions,
 };
 
 use super::handle::{Handle, Request};
-use super::library::{Asked, Loader, Refused};
+use super::library::{Asked, Conduct, Loader, Prepared, Refused};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
 /// are read from the first configuration and do not change by a reload.
@@ -80,12 +81,34 @@ impl Loader for Components {
         component.contracts()
     }
 
-    fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused> {
+    fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Prepared, Refused> {
         let order = Order { name: asked.name, binding: asked.binding, plugin: asked.plugin };
         match self.runtime().and_then(|runtime| runtime.prepare(component, &order)) {
-            Ok(plugin) => Ok(plugin),
+            Ok(loaded) => Ok(Prepared { plugin: loaded.clone(), conduct: loaded }),
             Err(refusal) if refusal.reason == Reason::Settings => Err(Refused::Settings(refusal.problems)),
             Err(refusal) => Err(Refused::Component(refusal.problems)),
         }
+    }
+}
+
+impl Conduct for Loaded {
+    fn latest_calls(&self) -> Calls {
+        Loaded::latest_calls(self)
+    }
+
+    fn begin_trial(&self, before: Calls) {
+        Loaded::begin_trial(self, before);
+    }
+
+    fn is_on_trial(&self) -> bool {
+        Loaded::is_on_trial(self)
+    }
+
+    fn put_back(&self) {
+        Loaded::put_back(self);
+    }
+
+    fn is_good(&self) -> bool {
+        Loaded::is_good(self)
     }
 }

@@ -9,7 +9,7 @@ use witgate_config::model::LogLevel;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
 
-use super::status::{Change, Phase, Status};
+use super::status::{self, Change, Phase, QuarantineStatus, Status};
 
 /// Requests that may wait for the control plane. Each is a rare event; more than this is somebody hammering.
 pub(crate) const QUEUE: usize = 64;
@@ -83,9 +83,15 @@ impl Handle {
         })
     }
 
-    /// The state as last published.
-    pub(crate) fn status(&self) -> Arc<Status> {
-        self.status.load_full()
+    /// The state as last published, with the quarantines as they are now.
+    pub(crate) fn status(&self) -> Status {
+        let mut status = Status::clone(&self.status.load());
+        let (mut quarantined, now) = (self.telemetry.quarantined(), status::now());
+        for binding in &mut status.bindings {
+            let quarantine = quarantined.remove(&binding.binding);
+            binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
+        }
+        status
     }
 
     /// Whether traffic should be sent here.

@@ -1,7 +1,9 @@
 //! The plugins in service, the versions before them, and what a reload makes of both.
 //!
-//! A reload works on a [`Draft`]: which version each binding would have. Nothing changes until the draft is kept. What
-//! is equal is carried over as the very same object, so that its warm instances, counters and quarantine live on.
+//! A reload works on a [`Draft`]: which version each binding would have. Nothing changes until the draft is kept. A version
+//! in service that stays as it is is carried over as the very same object, so that its warm instances, trial and quarantine
+//! live on. Whatever else is put in service by a reload is made anew and on trial, however often it served before; only going
+//! back to the last good version takes that one as it is, because it is kept warm for this.
 
 mod shelf;
 
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems};
 use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
+use witgate_wasm::Calls;
 
 use super::standin::Standin;
 use super::status::{BindingState, BindingStatus, hexadecimal};
@@ -39,7 +42,36 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
-    fn prepare(&self, component: &Self::Component, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused>;
+    fn prepare(&self, component: &Self::Component, asked: &Asked<'_>) -> Result<Prepared, Refused>;
+}
+
+/// A plugin for one binding, seen from two sides.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    /// What requests call.
+    pub(crate) plugin: Arc<dyn Plugin>,
+    /// How it does.
+    pub(crate) conduct: Arc<dyn Conduct>,
+}
+
+/// How a version of a binding does in service. It notes that itself and asks to be taken back; which version serves is
+/// decided here.
+pub(crate) trait Conduct: Send + Sync {
+    /// The latest of its calls that say something about it.
+    fn latest_calls(&self) -> Calls;
+
+    /// It is about to be put in service, in place of a version whose latest calls these are.
+    fn begin_trial(&self, before: Calls);
+
+    /// Whether it is on trial.
+    fn is_on_trial(&self) -> bool;
+
+    /// It is about to be put back in service, in place of a version that was taken back.
+    fn put_back(&self);
+
+    /// Whether it may be gone back to: it was not to be taken back, and if it is on trial still, it has answered calls and
+    /// failed no more often than the version before.
+    fn is_good(&self) -> bool;
 }
 
 /// A binding as a configuration asks for it.
@@ -126,10 +158,11 @@ impl<L: Loader> Library<L> {
         }
     }
 
-    /// What would be in service with the previous version of one binding.
+    /// What would be in service with the last good version of one binding before the one in service. The version that
+    /// is taken back is not tried again until its file changes, and is never gone back to.
     ///
     /// # Errors
-    /// There is no such binding, no previous version, or it cannot serve with the settings of now.
+    /// There is no such binding, no good version before, or it cannot serve with the settings of now.
     pub(crate) fn draft_previous(
         &self,
         name: &str,
@@ -140,17 +173,20 @@ impl<L: Loader> Library<L> {
         let found = bindings(config).find(|asked| asked.name == name).zip(self.shelves.get(name));
         let (asked, shelf) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
         let (Some(current), Some(previous)) = (&shelf.current, &shelf.previous) else {
-            return Err(format!("there is no previous version of the plugin of `{name}` in memory"));
+            return Err(no_previous(name, shelf));
         };
         let version = self
-            .version(&asked, previous.digest, &previous.component, [Some(previous), None])
+            .version(&asked, previous.digest, &previous.component, Some(previous))
             .map_err(|refused| format!("the previous version cannot serve any more: {}", refused.told()))?;
-        let held = Held { digest: current.digest, state, reason: reason.clone() };
+        version.conduct.put_back();
+        let held = Held {
+            digest: current.digest,
+            component: current.component.clone(),
+            state,
+            reason: reason.clone(),
+        };
         let mut shelves = self.shelves.clone();
-        shelves.insert(
-            name.to_owned(),
-            Shelf::of(&asked, Some(shelf), version, state, Some(reason), Some(held)),
-        );
+        shelves.insert(name.to_owned(), Shelf::put_back(&asked, version, held));
         Ok(Draft { shelves })
     }
 
@@ -187,9 +223,9 @@ impl<L: Loader> Library<L> {
                 format!("{file} has the digest {found}, but `digest` asks for {pinned}"),
             );
         }
-        let mut known = self.shelves.values().flat_map(|shelf| shelf.versions().into_iter().flatten());
-        let component = match known.find(|version| version.digest == digest) {
-            Some(version) => Ok(version.component.clone()),
+        let mut known = self.shelves.values().flat_map(Shelf::components);
+        let component = match known.find(|(known, _)| *known == digest) {
+            Some((_, component)) => Ok(component.clone()),
             None => self.loader.compile(&bytes).map_err(|problems| {
                 let named =
                     |problem: Problem| Problem { message: format!("{file}: {}", problem.message), ..problem };
@@ -212,18 +248,21 @@ impl<L: Loader> Library<L> {
         if let Some((held, current)) =
             held.filter(|held| !force && candidate.digest == Some(held.digest)).zip(current)
         {
-            let version = self.version(asked, current.digest, &current.component, [Some(current), None])?;
+            let version = self.version(asked, current.digest, &current.component, Some(current))?;
             let reason = Some(held.reason.clone());
             return Ok(Shelf::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
-        let refused = match self.version_on_disk(asked, candidate, before) {
-            Ok(version) => return Ok(Shelf::of(asked, before, version, BindingState::Current, None, None)),
+        let refused = match self.version_on_disk(asked, candidate, current) {
+            Ok(version) => {
+                let shelf = Shelf::of(asked, before, version, BindingState::Current, None, None);
+                shelf.try_out(current);
+                return Ok(shelf);
+            }
             Err(refused) => refused,
         };
         match (current, refused) {
             (Some(current), refused) if Some(current.digest) != candidate.digest => {
-                let version =
-                    self.version(asked, current.digest, &current.component, [Some(current), None])?;
+                let version = self.version(asked, current.digest, &current.component, Some(current))?;
                 Ok(Shelf::of(asked, before, version, BindingState::LastGood, Some(refused.told()), None))
             }
             (None, refused @ Refused::Component(_)) if asked.start == Start::Degraded => {
@@ -240,21 +279,21 @@ impl<L: Loader> Library<L> {
         &self,
         asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,
-        before: Option<&Shelf<L::Component>>,
+        current: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
         let component =
             candidate.component.as_ref().map_err(|problems| Refused::Component(problems.clone()))?;
         let digest = candidate.digest.unwrap_or_default();
-        self.version(asked, digest, component, before.map_or([None, None], Shelf::versions))
+        self.version(asked, digest, component, current)
     }
 
-    /// The version with this digest and the settings of now: one of `known` if all is equal, else a new one.
+    /// The version with this digest and the settings of now: the `known` one if all is equal, else a new one.
     fn version(
         &self,
         asked: &Asked<'_>,
         digest: FileDigest,
         component: &L::Component,
-        known: [Option<&Version<L::Component>>; 2],
+        known: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
         let store_bytes = asked.plugin.store_bytes;
         let equal = |version: &&Version<L::Component>| {
@@ -262,14 +301,15 @@ impl<L: Loader> Library<L> {
                 && version.binding == *asked.binding
                 && version.store_bytes == store_bytes
         };
-        if let Some(version) = known.into_iter().flatten().find(equal) {
+        if let Some(version) = known.filter(equal) {
             return Ok(version.clone());
         }
-        let plugin = self.loader.prepare(component, asked)?;
+        let Prepared { plugin, conduct } = self.loader.prepare(component, asked)?;
         Ok(Version {
             digest,
             component: component.clone(),
             plugin,
+            conduct,
             binding: asked.binding.clone(),
             store_bytes,
         })
@@ -315,6 +355,20 @@ impl Refused {
             key => format!("{key}: {}", problem.message),
         });
         told.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Why there is nothing to go back to.
+fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
+    match &shelf.held {
+        Some(held) => format!(
+            "there is no good version of the plugin of `{name}` in memory but the one in service; the one on disk was taken \
+             back before ({}), `witgate reload --force` tries it again",
+            held.reason
+        ),
+        None => {
+            format!("there is no version of the plugin of `{name}` in memory that served before and was good")
+        }
     }
 }
 

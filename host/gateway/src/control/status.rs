@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use witgate_proxy::pipeline::plugin::Quarantined;
 
 use crate::admin::doors::Doors;
 
@@ -81,12 +82,34 @@ pub(crate) struct BindingStatus {
     pub(crate) state: BindingState,
     /// SHA-256 of the version in service, hexadecimal; none while nothing could be loaded.
     pub(crate) digest: Option<String>,
-    /// SHA-256 of the version a rollback would put in service.
+    /// SHA-256 of the version a rollback would put in service: the last one of another file that was good.
     pub(crate) previous: Option<String>,
     /// The contracts it implements.
     pub(crate) contracts: Vec<String>,
     /// Why the version on disk is not the one in service.
     pub(crate) problem: Option<String>,
+    /// Whether its calls fail without being made; none: they are made.
+    #[serde(default)]
+    pub(crate) quarantine: Option<QuarantineStatus>,
+}
+
+/// A binding in quarantine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QuarantineStatus {
+    /// Seconds since 1970 since when it is.
+    pub(crate) since: u64,
+    /// Whether the next call is let through to probe it; else it still rests.
+    pub(crate) probing: bool,
+    /// Why, with figures.
+    pub(crate) cause: String,
+}
+
+impl QuarantineStatus {
+    /// How a quarantine stands at a moment, in seconds since 1970.
+    pub(crate) fn of(quarantine: Quarantined, now: u64) -> Self {
+        let Quarantined { lasted, probing, cause } = quarantine;
+        QuarantineStatus { since: now.saturating_sub(lasted.as_secs()), probing, cause }
+    }
 }
 
 /// Which version of a plugin is in service.

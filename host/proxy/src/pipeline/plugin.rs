@@ -54,6 +54,11 @@ pub trait Plugin: Send + Sync {
     /// The answer of an earlier call broke a rule that only the pipeline could check; counts as a failed call.
     fn reject_answer(&self, reason: &str);
 
+    /// Why and since when no calls are made of it but probes; none: it is in service.
+    fn quarantine(&self) -> Option<Quarantined> {
+        None
+    }
+
     /// Contract `authentication`. An acceptance need not name its inputs if it is not to be remembered.
     fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision>;
 
@@ -84,6 +89,17 @@ pub trait Plugin: Send + Sync {
         response: Arc<ResponseHead>,
         piece: Piece,
     ) -> Outcome<'a, BodyResult>;
+}
+
+/// A binding in quarantine: its calls fail without being made, but for one probe at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// For how long it has been.
+    pub lasted: Duration,
+    /// Whether the next call probes it; else it still rests.
+    pub probing: bool,
+    /// Why, with figures, e.g. `20 of 20 calls within 10s failed`.
+    pub cause: String,
 }
 
 /// A call, made or under way.

@@ -21,6 +21,7 @@ pub mod timestamp;
 pub mod trace;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
+use crate::pipeline::plugin::Quarantined;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, UpstreamStatus};
 use access::{AccessLine, Story};
@@ -161,6 +163,13 @@ impl Telemetry {
     /// How the upstreams of the snapshot in service stand.
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
         self.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+    }
+
+    /// The bindings of the snapshot in service that are in quarantine, by name.
+    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        let snapshot = self.snapshot.load();
+        let plugins = snapshot.iter().flat_map(|snapshot| &snapshot.plugins);
+        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
     /// The numbers.

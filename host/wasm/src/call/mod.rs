@@ -71,7 +71,7 @@ pub(crate) mod transformation;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -89,7 +89,7 @@ use crate::imports::fetch::Mailbox;
 use crate::instance::Instance;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
-use crate::pool::Lease;
+use crate::pool::{Lease, NoInstance};
 use crate::quarantine::Admission;
 
 /// One call under way: leave to make it, and an instance to make it with.
@@ -122,11 +122,11 @@ impl<'a> Running<'a> {
         given: Given<'a>,
     ) -> Result<Self, CallFailure> {
         let snapshot = given.call.snapshot;
-        let Some(admission) = binding.quarantine.admit() else {
+        let begun = turn::now();
+        let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let begun = turn::now();
         let mut running =
             Running { binding, phase, admission: Some(admission), lease: None, begun, snapshot };
         let leased = match lease {
@@ -145,9 +145,11 @@ impl<'a> Running<'a> {
                 instance.store.data_mut().begin(now, Arc::clone(given.call.head), given.response);
                 Ok(running)
             }
-            Err(failure) => {
-                let killed = is_kill(failure);
-                running.settle(killed);
+            Err(NoInstance { failure, burnt }) => {
+                // A call that was not made because too many others wait, or no room is left, says nothing about the plugin.
+                if is_fault(failure) {
+                    running.settle(Some(burnt), turn::now());
+                }
                 binding.not_called(failure);
                 Err(failure)
             }
@@ -224,19 +226,22 @@ impl<'a> Running<'a> {
             Ok(_) => None,
             Err(failure) => Some(*failure),
         };
+        let mut burnt = None;
         if let Some(mut lease) = self.lease.take() {
             if let Ok(instance) = lease.call() {
                 let state = instance.store.data_mut();
                 if failure.is_some() {
+                    burnt = Some(instance.stopwatch.burnt());
                     state.flush_output();
                 }
                 state.end();
                 self.binding.meter().memory(state.space.memory());
             }
             lease.end(failure.is_none());
-            self.binding.called(self.phase, turn::read() - self.begun, failure);
+            let now = turn::read();
+            self.binding.called(self.phase, now - self.begun, failure);
+            self.settle(burnt, now);
         }
-        self.settle(failure.is_some_and(is_kill));
         failure.map_or(Ok(()), Err)
     }
 
@@ -251,11 +256,10 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn settle(&mut self, killed: bool) {
-        if let Some(admission) = self.admission.take()
-            && admission.settle(killed)
-        {
-            self.binding.rests();
+    /// The call says something about the plugin: it was answered, or failed after so much CPU time.
+    fn settle(&mut self, failed: Option<Duration>, now: Instant) {
+        if let Some(admission) = self.admission.take() {
+            self.binding.judge(self.phase, admission, failed, now);
         }
     }
 }
@@ -308,8 +312,8 @@ pub(crate) fn failure_of(error: &wasmtime::Error) -> CallFailure {
     if error.is::<Trap>() || error.is::<WasmBacktrace>() { CallFailure::Trap } else { CallFailure::Output }
 }
 
-/// Whether a failure is the plugin's own doing, so that it counts towards quarantine.
-fn is_kill(failure: CallFailure) -> bool {
+/// Whether a failure is the plugin's own doing, so that it counts for quarantine and trial.
+fn is_fault(failure: CallFailure) -> bool {
     !matches!(failure, CallFailure::Queue | CallFailure::Quarantined | CallFailure::Unavailable)
 }
 

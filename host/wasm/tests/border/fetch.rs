@@ -12,7 +12,7 @@ use witgate_wasm::Loaded;
 
 use crate::scene::{Scene, config, on_core, request, snapshot_of};
 
-const GRANT: &str = "grants.fetch = [\"origin\"]\nquarantine.kills = 0";
+const GRANT: &str = "grants.fetch = [\"origin\"]\nquarantine = \"off\"";
 
 /// Upstreams `origin`, which is granted, and `other`, which is not, both at the same address.
 fn upstreams(origin: &Origin) -> String {

@@ -56,7 +56,7 @@ fn metrics_of_the_plugin_are_shown() {
 /// Vectors of RFC 4231 (case 2), RFC 8032 (test 2), RFC 7515 (appendix A.3) and FIPS 180.
 #[test]
 fn cryptography_agrees_with_the_published_vectors() {
-    let (_scene, loaded) = probe("quarantine.kills = 0");
+    let (_scene, loaded) = probe("quarantine = \"off\"");
     let ask = |with: &str| tell(&loaded, "crypto", with).unwrap();
     assert_eq!(
         ask("digest sha256 616263"),
@@ -79,7 +79,7 @@ fn cryptography_agrees_with_the_published_vectors() {
 
 #[test]
 fn keys_that_do_not_fit_are_told_apart_from_bad_signatures() {
-    let (_scene, loaded) = probe("quarantine.kills = 0");
+    let (_scene, loaded) = probe("quarantine = \"off\"");
     let ask = |with: &str| tell(&loaded, "crypto", with).unwrap();
     let short = "11".repeat(32);
     for (with, text) in [

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use witgate_proxy::pipeline::plugin::{Call, CallFailure, Piece, Plugin};
-use witgate_wasm::Health;
 use witgate_wasm::meter::FAILURES;
+use witgate_wasm::{Calls, Health, Loaded};
 
 use crate::scene::{
     Scene, authenticate, bytes, eventually, on_core, probe, request, resident, response, snapshot, tell, told,
 };
 
-const NO_QUARANTINE: &str = "quarantine.kills = 0\nrevert.calls = 0";
+const NO_QUARANTINE: &str = "quarantine = \"off\"\nrevert.calls = 0";
 
 #[test]
 fn every_deed_ends_with_its_kind_and_the_next_call_is_answered() {
@@ -109,46 +109,161 @@ fn traps_leave_no_memory_behind() {
 }
 
 #[test]
-fn kills_begin_a_quarantine_and_a_good_probe_ends_it() {
-    let (_scene, loaded) =
-        probe("quarantine = { kills = 3, window = \"60s\", rest = \"1s\" }\nrevert.calls = 0");
+fn a_plugin_that_always_fails_is_put_in_quarantine_and_a_good_probe_ends_it() {
+    let (_scene, loaded) = probe("quarantine = { min_calls = 3, window = \"60s\", rest = \"1s\" }");
     for _ in 0..3 {
         assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));
     }
     assert_eq!(loaded.health(), Health::Resting);
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined));
+    let told = loaded.quarantine().expect("it is in quarantine");
+    assert_eq!((told.cause.as_str(), told.probing), ("3 of 3 calls within 60s failed", false));
     eventually("the rest is over", || loaded.health() == Health::Probing);
     assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap), "one probe is let through");
     assert_eq!(tell(&loaded, "calls", ""), Err(CallFailure::Quarantined), "and fails");
     eventually("the second rest is over", || loaded.health() == Health::Probing);
+    assert!(loaded.quarantine().is_some_and(|told| told.probing && told.lasted > Duration::from_secs(2)));
     assert_eq!(tell(&loaded, "calls", ""), Ok("1".into()));
     assert_eq!(loaded.health(), Health::Serving);
-    assert_eq!(loaded.meter().read().quarantines, 2);
+    assert_eq!((loaded.meter().read().quarantines, loaded.quarantine()), (1, None));
 }
 
 #[test]
-fn a_new_version_that_fails_asks_once_to_be_taken_back() {
-    let (scene, loaded) = probe("quarantine.kills = 0\nrevert = { calls = 20, failure_ratio = 0.5 }");
+fn cheap_failures_of_one_call_in_ten_are_no_reason_for_quarantine() {
+    let (_scene, loaded) = probe("");
+    for call in 1..=1000 {
+        let deed = if call % 10 == 0 { "panic" } else { "calls" };
+        assert_eq!(tell(&loaded, deed, "").is_ok(), call % 10 != 0, "call {call}");
+    }
+    assert_eq!(loaded.meter().read().quarantines, 0);
+}
+
+#[test]
+fn loops_of_one_call_in_ten_are_put_in_quarantine_for_the_cpu_time_they_burn() {
+    let (_scene, loaded) =
+        probe("quarantine = { share = 0.02, window = \"20s\" }\nbudget = { cpu = \"30ms\", wall = \"20s\" }");
+    let mut loops = 0;
+    while loaded.health() == Health::Serving {
+        assert!((0..9).all(|_| tell(&loaded, "calls", "").is_ok()));
+        assert_eq!(tell(&loaded, "loop", ""), Err(CallFailure::Cpu));
+        loops += 1;
+        assert!(loops < 20, "{loops} loops of 30 ms and more are 400 ms by then");
+    }
+    assert!(loops > 2, "{loops} loops cannot have burnt 400 ms");
+    let told = loaded.quarantine().expect("it is in quarantine");
+    assert!(told.cause.starts_with("calls that failed burnt 4"), "{}", told.cause);
+}
+
+#[test]
+fn answers_that_are_always_rejected_are_put_in_quarantine() {
+    let (_scene, loaded) = probe("");
+    for _ in 0..20 {
+        assert!(authenticate(&loaded, "calls").is_ok());
+        loaded.reject_answer("a control byte in a header");
+    }
+    assert_eq!(loaded.health(), Health::Resting);
+}
+
+/// Calls of a version before that never failed.
+const NEVER_FAILED: Calls = Calls { made: 1000, failed: 0 };
+
+#[test]
+fn a_version_that_fails_on_trial_asks_to_be_taken_back_and_no_other_does() {
+    let (scene, loaded) = probe("");
     for _ in 0..10 {
         assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));
     }
+    assert!(scene.reverts.lock().unwrap().is_empty(), "there is nothing to go back to");
+    loaded.begin_trial(NEVER_FAILED);
+    for _ in 0..4 {
+        assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));
+    }
+    assert!(scene.reverts.lock().unwrap().is_empty() && loaded.is_on_trial());
+    assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));
     assert_eq!(*scene.reverts.lock().unwrap(), [loaded.version()]);
-    let (scene, good) = probe("revert = { calls = 20, failure_ratio = 0.5 }");
+    assert!(!loaded.is_good());
+
+    let (scene, good) = probe("revert = { calls = 20 }");
+    good.begin_trial(NEVER_FAILED);
     for _ in 0..30 {
         assert!(tell(&good, "calls", "").is_ok());
     }
-    good.reject_answer("late");
+    (0..10).for_each(|_| good.reject_answer("late"));
+    assert!(scene.reverts.lock().unwrap().is_empty() && good.is_good());
+}
+
+#[test]
+fn a_version_that_fails_now_and_then_is_taken_back_where_the_one_before_did_not() {
+    let fails_in_ten = |loaded: &Loaded| {
+        for call in 1..=100 {
+            drop(tell(loaded, if call % 10 == 0 { "panic" } else { "calls" }, ""));
+        }
+    };
+    let (scene, loaded) = probe("");
+    fails_in_ten(&loaded);
+    let as_before = loaded.latest_calls();
+    assert_eq!(as_before, Calls { made: 100, failed: 10 });
+    loaded.begin_trial(as_before);
+    fails_in_ten(&loaded);
+    assert!(scene.reverts.lock().unwrap().is_empty(), "the version before failed alike");
+    loaded.begin_trial(NEVER_FAILED);
+    fails_in_ten(&loaded);
+    assert!(scene.reverts.lock().unwrap().contains(&loaded.version()));
+    assert_eq!(loaded.health(), Health::Serving, "and it is no case for quarantine");
+}
+
+#[test]
+fn a_version_in_quarantine_is_judged_by_its_probes() {
+    let (scene, loaded) = probe("quarantine = { min_calls = 2, rest = \"50ms\" }");
+    loaded.begin_trial(NEVER_FAILED);
+    for call in 1..=5 {
+        eventually("a call is let through", || loaded.health() != Health::Resting);
+        assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap), "call {call}");
+        assert_eq!(loaded.quarantine().is_some(), call >= 2, "call {call}");
+    }
+    assert_eq!(scene.reverts.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_version_that_is_put_back_is_neither_on_trial_nor_in_quarantine() {
+    let (scene, loaded) = probe("quarantine = { min_calls = 3, rest = \"60s\" }");
+    loaded.begin_trial(NEVER_FAILED);
+    (0..3).for_each(|_| drop(tell(&loaded, "panic", "")));
+    assert_eq!(loaded.health(), Health::Resting);
+    loaded.put_back();
+    assert_eq!((loaded.health(), loaded.is_on_trial()), (Health::Serving, false));
+    assert!(tell(&loaded, "calls", "").is_ok());
+    (0..10).for_each(|_| drop(tell(&loaded, "panic", "")));
     assert!(scene.reverts.lock().unwrap().is_empty());
 }
 
 #[test]
+fn metrics_show_the_version_that_was_put_in_service_last() {
+    let scene = Scene::new();
+    let bind =
+        |settings: &str| scene.bind("probe", &format!("grants.store = [\"space\"]\n{settings}")).unwrap();
+    let good = bind("");
+    let bad = bind("quarantine = { min_calls = 1, rest = \"60s\" }");
+    assert!(tell(&bad, "panic", "").is_err());
+    let shown = |health: u8| {
+        let line = format!("witgate_plugin_quarantine{{binding=\"b\"}} {health}");
+        scene.telemetry.metrics().expose().lines().any(|found| found == line)
+    };
+    assert!(shown(1));
+    good.put_back();
+    assert!(shown(0), "a connection may hold on to the other one for hours");
+}
+
+#[test]
 fn a_rejected_answer_counts_as_a_failed_call() {
-    let (scene, loaded) = probe("revert = { calls = 10, failure_ratio = 0.9 }");
+    let (scene, loaded) = probe("");
+    loaded.begin_trial(NEVER_FAILED);
     for _ in 0..6 {
         assert!(authenticate(&loaded, "calls").is_ok());
         loaded.reject_answer("a control byte in a header");
     }
-    assert_eq!(scene.reverts.lock().unwrap().len(), 1);
+    assert!(scene.reverts.lock().unwrap().contains(&loaded.version()));
+    assert_eq!((loaded.latest_calls(), loaded.meter().read().reverts), (Calls { made: 6, failed: 6 }, 1));
 }
 
 #[test]

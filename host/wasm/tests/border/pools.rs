@@ -67,7 +67,7 @@ fn a_call_whose_answer_is_dropped_leaves_nothing_of_its_request() {
 
 #[test]
 fn pools_are_filled_ahead_of_need_and_after_a_trap() {
-    let (_scene, loaded) = probe("instances = { min_idle = 3 }\nquarantine.kills = 0");
+    let (_scene, loaded) = probe("instances = { min_idle = 3 }\nquarantine = \"off\"");
     let reading = loaded.meter().read();
     assert_eq!((reading.made, reading.live), (6, 6), "three on each of two cores");
     assert_eq!(tell(&loaded, "panic", ""), Err(CallFailure::Trap));

@@ -10,7 +10,7 @@ use crate::scene::{Scene, authenticate, bytes, on_core, probe, request, response
 
 /// A probe that promises to go by the headers `x-do` and `x-with` only.
 fn promising() -> (Scene, Arc<Loaded>) {
-    probe("settings.deed = \"pure\"\nquarantine.kills = 0")
+    probe("settings.deed = \"pure\"\nquarantine = \"off\"")
 }
 
 /// Whether each function kept its promise when it was told to do something, and what it answered as a draw.

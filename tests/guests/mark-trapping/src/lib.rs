@@ -1,8 +1,13 @@
-//! A later version of the marking plugin: it loads, takes its settings, and panics at every request.
+//! A later version of the marking plugin: it loads, takes its settings, and panics at every request; below `/sometimes`
+//! only at those whose path ends in 0.
 
 use witgate_sdk::{Request, RequestChanges, transformation};
 
 #[transformation]
 fn mark(request: &Request) -> RequestChanges {
-    panic!("a defect that only requests bring out: {}", request.path());
+    let path = request.path();
+    if path.starts_with("/sometimes") && !path.ends_with('0') {
+        return RequestChanges::none().set("x-mark", "three");
+    }
+    panic!("a defect that only requests bring out: {path}");
 }

@@ -9,9 +9,10 @@ use crate::cli::place::AdminPlace;
 use crate::cli::reload::changed;
 use crate::exit::{Exit, Failure, Outcome};
 
-/// Have a running gateway put the previous version of a plugin back in service.
+/// Have a running gateway put the last good version of a plugin back in service.
 ///
-/// The version on disk is left alone until its file changes again, or until `witgate reload --force`.
+/// That is the last one that served before and was not taken back; without one, nothing changes. The version on disk is
+/// left alone until its file changes again, or until `witgate reload --force`.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Name of the binding, as in `[bindings.NAME]`

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use witgate_config::model::Binding;
 use witgate_proxy::pipeline::plugin::Plugin;
 
-use super::{Asked, FileDigest, contract_names};
+use super::{Asked, Conduct, FileDigest, contract_names};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
 /// What serves a binding, and what served it before.
@@ -19,11 +19,12 @@ pub(super) struct Shelf<C> {
     pub(super) serving: Arc<dyn Plugin>,
     /// The version in service; none while a stand-in serves.
     pub(super) current: Option<Version<C>>,
-    /// The version of another file that was in service before; it stays warm.
+    /// The last version of another file that was in service before and was good: it was not taken back, neither by hand
+    /// nor by itself. It stays warm.
     pub(super) previous: Option<Version<C>>,
     state: BindingState,
     /// A version that is not to be tried again until the file changes.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Held<C>>,
     /// Why the version on disk is not the one in service.
     pub(super) problem: Option<String>,
 }
@@ -34,35 +35,63 @@ pub(super) struct Version<C> {
     pub(super) digest: FileDigest,
     pub(super) component: C,
     pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) conduct: Arc<dyn Conduct>,
     pub(super) binding: Binding,
     pub(super) store_bytes: usize,
 }
 
 /// A version that was taken out of service although its file is still there.
 #[derive(Clone)]
-pub(super) struct Held {
+pub(super) struct Held<C> {
     pub(super) digest: FileDigest,
+    /// Kept so that a reload does not compile it again only to hold it back; its instances are gone.
+    pub(super) component: C,
     pub(super) state: BindingState,
     pub(super) reason: String,
 }
 
 impl<C: Clone> Shelf<C> {
-    /// A shelf with this version in service. What served `before` becomes the previous version, if it was another file.
+    /// A shelf with this version in service. The previous version is what served before, if that was another file and good,
+    /// or else what was the previous version then.
     pub(super) fn of(
         asked: &Asked<'_>,
         before: Option<&Shelf<C>>,
         version: Version<C>,
         state: BindingState,
         problem: Option<String>,
-        held: Option<Held>,
+        held: Option<Held<C>>,
     ) -> Self {
-        let previous = before.and_then(|shelf| match &shelf.current {
-            Some(current) if current.digest != version.digest => Some(current.clone()),
-            _ => shelf.previous.clone(),
-        });
+        let served =
+            before.and_then(|shelf| shelf.current.as_ref().filter(|current| current.conduct.is_good()));
+        let earlier = before.and_then(|shelf| shelf.previous.as_ref());
+        let other = |known: &&Version<C>| known.digest != version.digest;
+        let previous = served.filter(other).or(earlier.filter(other)).cloned();
         let serving = version.plugin.clone();
         let (plugin, file) = (asked.binding.plugin.clone(), asked.file.clone());
         Shelf { plugin, file, serving, current: Some(version), previous, state, held, problem }
+    }
+
+    /// A shelf on which the previous version is in service again, for one that was taken back. What was good before the
+    /// previous version is not known any more.
+    pub(super) fn put_back(asked: &Asked<'_>, version: Version<C>, held: Held<C>) -> Self {
+        let (state, reason) = (held.state, held.reason.clone());
+        Self::of(asked, None, version, state, Some(reason), Some(held))
+    }
+
+    /// Begins the trial of the version in service, if it is not the very one that was `before`: against the version that
+    /// it would be taken back for.
+    ///
+    /// Other settings of a file that has come through its trial are the operator's word, which no older file is a better
+    /// answer to. While the file is on trial, they begin the trial anew.
+    pub(super) fn try_out(&self, before: Option<&Version<C>>) {
+        let (Some(current), Some(previous)) = (&self.current, &self.previous) else { return };
+        let tried = before.is_some_and(|before| {
+            Arc::ptr_eq(&before.conduct, &current.conduct)
+                || (before.digest == current.digest && !before.conduct.is_on_trial())
+        });
+        if !tried {
+            current.conduct.begin_trial(previous.conduct.latest_calls());
+        }
     }
 
     /// A shelf on which nothing could be put but a stand-in.
@@ -81,9 +110,11 @@ impl<C: Clone> Shelf<C> {
 }
 
 impl<C> Shelf<C> {
-    /// The versions that are kept.
-    pub(super) fn versions(&self) -> [Option<&Version<C>>; 2] {
-        [self.current.as_ref(), self.previous.as_ref()]
+    /// The components that are kept.
+    pub(super) fn components(&self) -> impl Iterator<Item = (FileDigest, &C)> {
+        let versions = [&self.current, &self.previous].into_iter().flatten();
+        let held = self.held.iter().map(|held| (held.digest, &held.component));
+        versions.map(|version| (version.digest, &version.component)).chain(held)
     }
 
     /// What `witgate status` tells of it.
@@ -99,6 +130,7 @@ impl<C> Shelf<C> {
             previous: digest(&self.previous),
             contracts: contract_names(self.serving.contracts()).into_iter().map(str::to_owned).collect(),
             problem: self.problem.clone(),
+            quarantine: None,
         }
     }
 }

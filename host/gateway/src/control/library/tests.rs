@@ -1,6 +1,8 @@
 //! What a reload makes of versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
 
-use std::cell::Cell;
+mod conduct;
+
+use std::cell::{Cell, RefCell};
 use std::fs;
 
 use witgate_config::Settings;
@@ -11,6 +13,8 @@ use super::*;
 struct Texts {
     compiled: Cell<u32>,
     prepared: Cell<u32>,
+    /// How each version does that was prepared, in order.
+    conducts: RefCell<Vec<Arc<conduct::Fake>>>,
 }
 
 impl Loader for Texts {
@@ -26,7 +30,7 @@ impl Loader for Texts {
         Contracts { routing: true, ..Contracts::default() }
     }
 
-    fn prepare(&self, component: &String, asked: &Asked<'_>) -> Result<Arc<dyn Plugin>, Refused> {
+    fn prepare(&self, component: &String, asked: &Asked<'_>) -> Result<Prepared, Refused> {
         self.prepared.set(self.prepared.get() + 1);
         if component.starts_with("traps") {
             return Err(Refused::Component(vec![Problem::new("it traps")]));
@@ -35,7 +39,10 @@ impl Loader for Texts {
         if let Some(key) = wanted.filter(|key| !asked.binding.settings.value.contains_key(*key)) {
             return Err(Refused::Settings(vec![Problem::new(format!("`{key}` is missing"))]));
         }
-        Ok(Arc::new(Standin::new(asked.name, asked.binding, Some(self.contracts(component)))))
+        let conduct = Arc::<conduct::Fake>::default();
+        self.conducts.borrow_mut().push(Arc::clone(&conduct));
+        let plugin = Arc::new(Standin::new(asked.name, asked.binding, Some(self.contracts(component))));
+        Ok(Prepared { plugin, conduct })
     }
 }
 

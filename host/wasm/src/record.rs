@@ -1,0 +1,189 @@
+//! How the calls of one version went: what quarantine and trial judge by.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use witgate_proxy::telemetry::per_core::{PerCore, add};
+
+use crate::meter::Phase;
+
+/// The latest calls that a version is known by, if not more of them failed than are remembered.
+const LATEST: u64 = 1_000;
+
+/// The calls that tell whether a version has got worse lately.
+const LATELY: u64 = 100;
+
+/// Failures that are remembered: always enough to tell of [`LATELY`] calls.
+const FAILURES: usize = 256;
+
+/// Calls, and how many of them failed. A request in which several functions of a plugin are called counts as one call: a
+/// plugin that fails every request in its last function fails always, and one whose body function fails does not if most
+/// requests have no body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Calls that ended with a verdict on the plugin.
+    pub made: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+}
+
+/// The calls of one version. A good call adds to a counter of its core and does nothing else; all else is done by calls
+/// that failed.
+#[derive(Default)]
+pub(crate) struct Record {
+    made: PerCore<[AtomicU64; Phase::ALL.len()]>,
+    /// How many calls had been made at each of the latest failures.
+    failures: Mutex<VecDeque<u64>>,
+}
+
+impl Record {
+    /// A call ended, good or bad.
+    pub(crate) fn call(&self, phase: Phase) {
+        add(&self.made.mine()[phase as usize], 1);
+    }
+
+    /// A call that was counted turned out to have failed. Answers how many calls there are by now.
+    pub(crate) fn failure(&self) -> u64 {
+        let made = self.made();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() == FAILURES {
+            failures.pop_front();
+        }
+        failures.push_back(made);
+        made
+    }
+
+    /// All calls there were: those of the function that was called most.
+    pub(crate) fn made(&self) -> u64 {
+        let of = |phase: Phase| self.made.sum(|made| made[phase as usize].load(Ordering::Relaxed));
+        Phase::ALL.into_iter().map(of).max().unwrap_or_default()
+    }
+
+    /// The latest calls: as many as are known, up to [`LATEST`]. Where the last [`LATELY`] of them went clearly worse,
+    /// only these: whatever befell the version then befalls the next one, too.
+    pub(crate) fn latest(&self) -> Calls {
+        let made = self.made();
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |count: u64| {
+            let since = made.saturating_sub(count);
+            let failed = failures.iter().filter(|at| **at > since).count() as u64;
+            Calls { made: made - since, failed: failed.min(made - since) }
+        };
+        let known = match failures.front() {
+            Some(oldest) if failures.len() == FAILURES => made.saturating_sub(*oldest).clamp(LATELY, LATEST),
+            _ => LATEST,
+        };
+        let (all, lately) = (last(known), last(LATELY));
+        if lately.at_least() > all.at_most() { lately } else { all }
+    }
+}
+
+impl Calls {
+    /// The share of failures, from 0 to 1.
+    pub(crate) fn rate(self) -> f64 {
+        if self.made == 0 { 0.0 } else { self.failed.min(self.made) as f64 / self.made as f64 }
+    }
+
+    /// The share of failures that is behind these calls at least, with 99 per cent confidence.
+    pub(crate) fn at_least(self) -> f64 {
+        self.bound(-1.0)
+    }
+
+    /// The share of failures that is behind these calls at most, with 99 per cent confidence.
+    pub(crate) fn at_most(self) -> f64 {
+        self.bound(1.0)
+    }
+
+    /// One end of Wilson's score interval (E. B. Wilson, 1927). It also holds for few calls, and where none or all failed.
+    fn bound(self, side: f64) -> f64 {
+        /// The quantile of the normal distribution below which 99 per cent of it lie.
+        const Z: f64 = 2.326;
+        if self.made == 0 {
+            return if side < 0.0 { 0.0 } else { 1.0 };
+        }
+        let (calls, rate) = (self.made as f64, self.rate());
+        let centre = rate + Z * Z / (2.0 * calls);
+        let spread = Z * (rate * (1.0 - rate) / calls + Z * Z / (4.0 * calls * calls)).sqrt();
+        ((centre + side * spread) / (1.0 + Z * Z / calls)).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(calls: impl IntoIterator<Item = bool>) -> Record {
+        let record = Record::default();
+        for failed in calls {
+            record.call(Phase::Request);
+            if failed {
+                record.failure();
+            }
+        }
+        record
+    }
+
+    fn good(count: usize) -> std::iter::RepeatN<bool> {
+        std::iter::repeat_n(false, count)
+    }
+
+    fn bad(count: usize) -> std::iter::RepeatN<bool> {
+        std::iter::repeat_n(true, count)
+    }
+
+    #[test]
+    fn bounds_close_in_on_the_rate_as_calls_are_made() {
+        let near = |value: f64, expected: f64| (value - expected).abs() < 0.001;
+        let calls = |made, failed| Calls { made, failed };
+        assert!(near(calls(100, 0).at_most(), 0.0513), "{}", calls(100, 0).at_most());
+        assert!(near(calls(1000, 0).at_most(), 0.0054));
+        assert!(near(calls(5, 5).at_least(), 0.4803));
+        assert!(near(calls(50, 5).at_least(), 0.0375));
+        assert!(calls(7, 0).at_least().abs() < 1e-9, "no failure is no reason to expect one");
+        assert!((calls(7, 7).at_most() - 1.0).abs() < 1e-9);
+        assert_eq!((calls(0, 0).at_least(), calls(0, 0).at_most()), (0.0, 1.0));
+        assert!(near(calls(3, 9).rate(), 1.0), "an answer may be rejected more than once");
+    }
+
+    #[test]
+    fn a_version_is_known_by_its_latest_thousand_calls() {
+        assert_eq!(record(good(30)).latest(), Calls { made: 30, failed: 0 });
+        let latest = record(good(5000).chain(bad(5)).chain(good(600))).latest();
+        assert_eq!(latest, Calls { made: 1000, failed: 5 });
+        let latest = record(bad(100).chain(good(3000))).latest();
+        assert_eq!(latest, Calls { made: 1000, failed: 0 }, "what was long ago is forgotten");
+    }
+
+    #[test]
+    fn a_version_that_fails_of_late_is_known_by_that() {
+        let latest = record(good(100_000).chain(bad(90))).latest();
+        assert_eq!(latest, Calls { made: 100, failed: 90 });
+        let latest = record(bad(10_000)).latest();
+        assert_eq!((latest.rate(), latest.made >= LATELY), (1.0, true), "{latest:?}");
+    }
+
+    #[test]
+    fn a_request_counts_as_one_call_however_many_functions_are_called() {
+        let record = Record::default();
+        for number in 1..=100 {
+            [Phase::Authentication, Phase::Request, Phase::Response].map(|phase| record.call(phase));
+            if number % 10 == 0 {
+                record.call(Phase::RequestBody);
+                record.failure();
+            }
+        }
+        assert_eq!(record.latest(), Calls { made: 100, failed: 10 });
+    }
+
+    #[test]
+    fn calls_of_all_threads_are_counted() {
+        let record = Record::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| record.call(Phase::Routing)));
+            }
+        });
+        assert_eq!((record.made(), record.failure()), (4000, 4000));
+    }
+}
