@@ -7,6 +7,7 @@ mod drain;
 mod first_party;
 mod framing;
 mod hot_swap;
+mod loading;
 mod misbehaving;
 mod observability;
 mod real_clients;

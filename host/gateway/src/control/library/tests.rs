@@ -16,6 +16,8 @@ struct Texts {
 impl Loader for Texts {
     type Component = String;
 
+    fn begin(&self, _config: &model::Gateway, _force: bool) {}
+
     fn compile(&self, bytes: &[u8]) -> Result<String, Problems> {
         self.compiled.set(self.compiled.get() + 1);
         let text = String::from_utf8_lossy(bytes).into_owned();
