@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
-use witgate_tests::{Gateway, Scratch, eventually, guest, hostile};
+use witgate_tests::{Client, Gateway, Scratch, eventually, guest, hostile};
 
 /// A gateway whose plugin adds a header to each answer, so that it shows which version serves.
 const MARKING: &str = "[telemetry]\naccess_log = \"off\"\n[plugins.mark]\n[bindings.mark]\n\
@@ -29,7 +29,7 @@ async fn reload(gateway: &Gateway, target: &str) -> (Duration, Value) {
 
 async fn serves_one(gateway: &Gateway) {
     let reply = gateway.client().await.get("/", &[]).await;
-    assert_eq!((reply.status, reply.header("x-mark")), (200, "one"), "{}", reply.text());
+    assert_eq!((reply.status.as_u16(), reply.header("x-mark")), (200, "one"), "{}", reply.text());
 }
 
 /// Puts something in the place of the plugin's file, in one step.
@@ -78,7 +78,7 @@ async fn a_plugin_file_of_another_kind_is_refused_at_once_and_the_old_version_se
         serves_one(&gateway).await;
     }
     // The control plane and the watcher are as able as before.
-    replace(&gateway, |path| drop(std::fs::copy(guest("mark-two"), path).expect("copied")));
+    gateway.scratch.install(&guest("mark-two"), "mark");
     eventually("the next version, found by the watcher", async || {
         gateway.client().await.get("/", &[]).await.header("x-mark") == "two"
     })
@@ -92,15 +92,17 @@ async fn a_pipe_among_the_files_of_the_configuration_is_refused_and_not_waited_f
     let good = std::fs::read_to_string(&config).expect("the configuration");
     let secret = gateway.scratch.path().join("secret");
     pipe(&secret);
-    let with_secret = good.replace("[admin]\n", "[admin]\ntoken = \"${file:secret}\"\n");
-    let with_log = good.replace("access_log = \"off\"", "access_log = \"secret\"");
-    for text in [with_secret, with_log] {
-        gateway.scratch.write("witgate.toml", text);
-        let (_, told) = reload(&gateway, "/reload").await;
-        assert_eq!(told["applied"], false, "{told}");
-        assert!(told.to_string().contains("secret"), "{told}");
-        serves_one(&gateway).await;
-    }
+    gateway.scratch.write("witgate.toml", good.replace("[admin]\n", "[admin]\ntoken = \"${file:secret}\"\n"));
+    let (_, told) = reload(&gateway, "/reload").await;
+    assert_eq!(told["applied"], false, "{told}");
+    assert!(told.to_string().contains("a named pipe"), "{told}");
+    // A log that cannot be opened is told in the gateway's own, and no reason to refuse.
+    gateway.scratch.write("witgate.toml", good.replace("access_log = \"off\"", "access_log = \"secret\""));
+    let (_, told) = reload(&gateway, "/reload").await;
+    assert_eq!(told["applied"], true, "{told}");
+    eventually("a line about it", async || gateway.output().contains("the access log cannot be opened"))
+        .await;
+    serves_one(&gateway).await;
     std::fs::remove_file(&config).expect("removed");
     pipe(&config);
     let (_, told) = reload(&gateway, "/reload").await;
@@ -127,27 +129,29 @@ fn children(of: u32) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_component_that_takes_too_long_to_compile_is_refused_in_words_and_only_once() {
-    let gateway = marking("compile = { cpu = \"3s\" }").await;
+    let gateway = marking("compile = { cpu = \"2s\" }").await;
     gateway.scratch.write("plugins/mark.wasm", hostile::loops(20_000, 20_000));
-    let (_, told) = reload(&gateway, "/reload").await;
-    assert!(told.to_string().contains("more than 3 s of CPU time"), "{told}");
+    let begun = Instant::now();
+    loop {
+        // Two seconds of CPU time are a minute where others have all of it.
+        assert!(begun.elapsed() < Duration::from_secs(180), "it was not refused");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let status = gateway.admin_get("/status").await.json();
+        if status["bindings"][0]["problem"].to_string().contains("more than 2 s of CPU time") {
+            break;
+        }
+        serves_one(&gateway).await;
+    }
     let (again, told) = reload(&gateway, "/reload").await;
-    assert!(told.to_string().contains("more than 3 s of CPU time"), "{told}");
-    assert!(again < Duration::from_secs(1), "it was not compiled again: {again:?}");
-    serves_one(&gateway).await;
+    assert!(told.to_string().contains("more than 2 s of CPU time"), "{told}");
+    assert!(again < Duration::from_secs(2), "it was not compiled again: {again:?}");
     assert_eq!(children(gateway.process()), [] as [u32; 0], "every child was collected");
-    let (forced, _) = reload(&gateway, "/reload?force=true").await;
-    assert!(forced > Duration::from_secs(1), "it is tried again when it is asked for: {forced:?}");
+    // It is tried again when that is asked for. The answer takes as long as the first.
+    let mut admin = Client::unix(&gateway.scratch.path().join("admin.sock")).await.expect("the admin socket");
+    let forced = tokio::spawn(async move { admin.post("/reload?force=true", &[], "").await });
+    eventually("another child", async || !children(gateway.process()).is_empty()).await;
     serves_one(&gateway).await;
-}
-
-#[tokio::test]
-async fn a_component_that_takes_too_much_memory_to_compile_is_refused_in_words() {
-    let gateway = marking("compile = { memory = \"256MiB\", cpu = \"1h\", wall = \"1h\" }").await;
-    gateway.scratch.write("plugins/mark.wasm", hostile::loops(20_000, 20_000));
-    let (_, told) = reload(&gateway, "/reload").await;
-    assert!(told.to_string().contains("more than 256 MiB of memory"), "{told}");
-    serves_one(&gateway).await;
+    forced.abort();
 }
 
 #[tokio::test]
@@ -157,6 +161,8 @@ async fn a_child_that_compiles_does_not_outlive_the_gateway() {
     let parent = gateway.process();
     eventually("a child that compiles", async || !children(parent).is_empty()).await;
     serves_one(&gateway).await;
+    let status = gateway.admin_get("/status").await.json();
+    assert_eq!(status["compiling"]["plugin"], "mark", "{status}");
     let child = children(parent)[0];
     let environment = std::fs::read(format!("/proc/{child}/environ")).unwrap_or_default();
     assert_eq!(environment, b"", "its environment is empty");

@@ -138,7 +138,7 @@ fn a_schema_that_is_work_without_end_is_given_up_in_words() {
         assert!(begun.elapsed().as_secs() < 20, "{what}: {:?}", begun.elapsed());
         assert!(told.len() <= 1_003, "{what}: {} problems", told.len());
         assert!(told.iter().map(String::len).sum::<usize>() < 4 << 20, "{what}");
-        if !matches!(what, "a long message, often" | "a long reference, often" | "types in circles") {
+        if what.ends_with("in circles") && what != "types in circles" {
             assert!(told.iter().any(|told| told.contains("too complex")), "{what}: {:?}", told.first());
         }
     }

@@ -17,7 +17,7 @@ pub(crate) struct Compile {
     cpu: Text<Duration>,
     /// Time by the clock, in whole seconds, from `"1s"` to `"24h"`. Where the machine has much to do, it passes faster than CPU time.
     wall: Text<Duration>,
-    /// Memory, counted as address space: from `"256MiB"` to `"1024GiB"`.
+    /// Memory, counted as address space, of which 1 GiB is taken at the start of the process: from `"2GiB"` to `"1024GiB"`.
     memory: Text<Size>,
 }
 
@@ -43,7 +43,7 @@ impl Section for Compile {
                 );
             }
         }
-        scope.check_size(at, "memory", memory, (256 << 20, 1 << 40));
+        scope.check_size(at, "memory", memory, (2 << 30, 1 << 40));
         Some(model::CompileLimits { cpu, wall, memory })
     }
 }

@@ -12,6 +12,7 @@ use witgate_wasm::{
 
 use super::handle::{Handle, Request};
 use super::library::{Asked, Loader, Refused};
+use super::status::{self, Compilation};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
 /// are read from the first configuration and do not change by a reload.
@@ -22,6 +23,7 @@ pub(crate) struct Components {
     runtime: LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>,
     limits: Mutex<model::CompileLimits>,
     unfit: Mutex<VecDeque<Component>>,
+    handle: Option<Handle>,
 }
 
 /// Components that are kept although no binding could be made of them, so that they need not be compiled again when
@@ -39,7 +41,7 @@ impl Components {
             instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
             compiling: Compiling::in_own_binary(),
-            on_revert: on_revert(handle),
+            on_revert: on_revert(handle.clone()),
         };
         let telemetry = Arc::clone(telemetry);
         let make = move || Runtime::new(options, &telemetry).map_err(|error| error.to_string());
@@ -47,6 +49,7 @@ impl Components {
             runtime: LazyLock::new(Box::new(make)),
             limits: Mutex::new(config.gateway.compile),
             unfit: Mutex::default(),
+            handle,
         }
     }
 
@@ -108,11 +111,22 @@ impl Loader for Components {
         }
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Component, Problems> {
+    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Component, Problems> {
+        let tell = |compilation: Option<Compilation>| {
+            if let Some(handle) = &self.handle {
+                handle.compiles(compilation);
+            }
+        };
+        tell(Some(Compilation {
+            plugin: asked.binding.plugin.clone(),
+            file: asked.file.display().to_string(),
+            since: status::now(),
+        }));
         let compiled = self.runtime().and_then(|runtime| {
             runtime.set_limits(*locked(&self.limits));
             runtime.compile(bytes)
         });
+        tell(None);
         compiled.map_err(|refusal| refusal.problems)
     }
 

@@ -33,7 +33,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why the file is refused: not a component, of another world, imports that nobody serves.
-    fn compile(&self, bytes: &[u8]) -> Result<Self::Component, Problems>;
+    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
     /// Which contracts a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -54,7 +54,7 @@ pub(crate) struct Asked<'c> {
     /// The declared plugin.
     pub(crate) plugin: &'c model::Plugin,
     /// Where its file is.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Whether a stand-in may take its place.
     start: Start,
 }
@@ -194,7 +194,7 @@ impl<L: Loader> Library<L> {
         let mut known = self.shelves.values().flat_map(|shelf| shelf.versions().into_iter().flatten());
         let component = match known.find(|version| version.digest == digest) {
             Some(version) => Ok(version.component.clone()),
-            None => self.loader.compile(&bytes).map_err(|problems| {
+            None => self.loader.compile(asked, &bytes).map_err(|problems| {
                 let named =
                     |problem: Problem| Problem { message: format!("{path}: {}", problem.message), ..problem };
                 problems.into_iter().map(named).collect()

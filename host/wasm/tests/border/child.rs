@@ -90,6 +90,19 @@ fn a_child_that_takes_too_long_is_ended_and_collected() {
 }
 
 #[test]
+fn a_child_that_takes_too_much_is_ended_by_the_system_and_says_why() {
+    let scene = scene(witgate());
+    let much = hostile::loops(20_000, 20_000);
+    // The allocator takes so much at the start; what it needs beyond is refused.
+    scene.runtime.set_limits(CompileLimits { memory: 1 << 30, ..limits(600) });
+    let refusal = scene.runtime.compile(&much).err().expect("it is refused");
+    assert!(refusal.to_string().contains("more than 1024 MiB of memory"), "{refusal}");
+    scene.runtime.set_limits(CompileLimits { cpu: Duration::from_secs(1), ..limits(600) });
+    let refusal = scene.runtime.compile(&much).err().expect("it is refused");
+    assert!(refusal.to_string().contains("more than 1 s of CPU time"), "{refusal}");
+}
+
+#[test]
 fn a_refusal_is_remembered_until_it_is_asked_for_again_or_the_limits_change() {
     let folder = tempfile::tempdir().unwrap();
     let scene = scene(&program(folder.path(), "echo >> \"$0.runs\"; kill -11 $$"));
