@@ -56,6 +56,7 @@ pub(crate) fn config() -> Config {
             drain_timeout: Duration::from_secs(1),
             plugin_folder: PathBuf::new(),
             cache_folder: None,
+            compile: model::CompileLimits::default(),
             start: model::Start::Strict,
             identity_headers: BTreeMap::new(),
             plugins: Vec::new(),
