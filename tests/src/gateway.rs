@@ -213,6 +213,11 @@ impl Gateway {
         tasks.filter_map(name).collect()
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All it wrote to its standard output and error.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("output")).unwrap_or_default()

@@ -7,6 +7,7 @@
 mod artifacts;
 mod client;
 mod gateway;
+pub mod hostile;
 mod moody;
 mod origin;
 mod shell;

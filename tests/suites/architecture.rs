@@ -140,3 +140,23 @@ fn the_top_level_has_exactly_the_promised_entries() {
     found.sort();
     assert_eq!(found, promised);
 }
+
+/// Files are read by one function that knows bounds: anything else can wait for ever on a pipe, or read without end.
+#[test]
+fn files_are_read_within_bounds() {
+    let unbounded = ["fs::read(", "fs::read_to_string(", "File::open(", "tokio::fs"];
+    for folder in LINE.map(|(folder, _)| format!("host/{folder}")) {
+        for (path, source) in files_of(&folder) {
+            let in_tests =
+                path.iter().any(|part| part == "tests" || part == "tests.rs" || part == "testing.rs");
+            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            for call in unbounded {
+                assert!(
+                    in_tests || !source.contains(call),
+                    "{} calls `{call}…)`; use witgate_config::file",
+                    path.display()
+                );
+            }
+        }
+    }
+}

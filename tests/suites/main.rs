@@ -8,6 +8,7 @@ mod first_party;
 mod framing;
 mod hot_swap;
 mod leaving;
+mod loading;
 mod misbehaving;
 mod observability;
 mod real_clients;

@@ -2,12 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::file;
+
 /// What variables and files are read from.
 pub(crate) struct Surroundings<'e> {
     /// The value of an environment variable.
-    pub(crate) variable: &'e dyn Fn(&str) -> Option<String>,
+    variable: &'e dyn Fn(&str) -> Option<String>,
     /// The files that `${file:}` has read.
     pub(crate) files: Vec<PathBuf>,
+    /// Bytes that may still be put in.
+    room: usize,
+}
+
+/// Bytes that all references of a configuration may be replaced by together. One file can be named a million times.
+const ROOM: usize = 64 << 20;
+
+impl<'e> Surroundings<'e> {
+    /// Surroundings with these variables, of which nothing was read yet.
+    pub(crate) fn new(variable: &'e dyn Fn(&str) -> Option<String>) -> Self {
+        Surroundings { variable, files: Vec::new(), room: ROOM }
+    }
 }
 
 /// Why a reference could not be replaced.
@@ -16,9 +30,6 @@ pub(crate) struct Unexpanded {
     pub(crate) message: String,
     pub(crate) hint: String,
 }
-
-/// The largest file that becomes a value: keys and tokens are small, and a wrong path may lead to anything.
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// Replaces every reference in `text`; `$${` stands for a literal `${`. Relative files are looked up in `folder`.
 /// What was put in is not looked through again.
@@ -45,7 +56,7 @@ pub(crate) fn expand(
             });
             return Err(wrong);
         };
-        match replace(reference, folder, surroundings) {
+        match replace(reference, folder, surroundings).and_then(|value| surroundings.admit(value)) {
             Ok(value) => expanded.push_str(&value),
             Err(why) => wrong.push(why),
         }
@@ -53,6 +64,17 @@ pub(crate) fn expand(
     }
     expanded.push_str(rest);
     if wrong.is_empty() { Ok(expanded) } else { Err(wrong) }
+}
+
+impl Surroundings<'_> {
+    /// Takes the room that a value needs.
+    fn admit(&mut self, value: String) -> Result<String, Unexpanded> {
+        self.room = self.room.checked_sub(value.len()).ok_or_else(|| Unexpanded {
+            message: "what references are replaced by is larger than 64 MiB altogether".to_owned(),
+            hint: "name large values less often, or let plugins fetch them".to_owned(),
+        })?;
+        Ok(value)
+    }
 }
 
 fn replace(reference: &str, folder: &Path, surroundings: &mut Surroundings) -> Result<String, Unexpanded> {
@@ -83,15 +105,10 @@ fn replace(reference: &str, folder: &Path, surroundings: &mut Surroundings) -> R
 
 /// The text of a file. One line end at its end does not belong to the value: editors and `echo` put it there.
 fn read_file(path: &Path) -> Result<String, Unexpanded> {
-    let unreadable = |why: String| Unexpanded {
-        message: format!("cannot read `{}`: {why}", path.display()),
+    let mut text = file::read_text(path, file::SECRET).map_err(|error| Unexpanded {
+        message: format!("cannot read `{}`: {error}", path.display()),
         hint: "the file must exist, be text, and be readable by the gateway".to_owned(),
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
-        return Err(unreadable("it is not a file of at most 1 MiB".to_owned()));
-    }
-    let mut text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    })?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -112,7 +129,7 @@ mod tests {
             "NESTED" => Some("${HOST}".to_owned()),
             _ => None,
         };
-        let mut surroundings = Surroundings { variable: &variable, files: Vec::new() };
+        let mut surroundings = Surroundings::new(&variable);
         expand(text, folder, &mut surroundings)
             .map_err(|wrong| wrong.into_iter().map(|why| why.message).collect())
     }
@@ -152,5 +169,13 @@ mod tests {
         let wrong = expanded("${file:missing}", folder.path()).expect_err("there is no such file");
         assert!(wrong[0].starts_with("cannot read `"), "{wrong:?}");
         assert!(expanded("${file:.}", folder.path()).is_err(), "a folder is not a value");
+    }
+
+    #[test]
+    fn what_is_put_in_is_bounded_altogether() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("large"), vec![b'x'; 1 << 20]).expect("written");
+        let wrong = expanded(&"${file:large}".repeat(65), folder.path()).expect_err("65 MiB");
+        assert_eq!(wrong, ["what references are replaced by is larger than 64 MiB altogether"]);
     }
 }

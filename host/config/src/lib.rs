@@ -19,6 +19,7 @@
 
 mod document;
 mod expand;
+pub mod file;
 mod load;
 pub mod model;
 mod pointer;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::document::{self, Document};
 use crate::expand::Surroundings;
+use crate::file;
 use crate::model::Config;
 use crate::pointer::dotted;
 use crate::problem::{Problem, Problems, SourceMap};
@@ -79,38 +80,55 @@ pub fn proxy_config(from: &str, to: &str) -> Result<Config, Problems> {
     })
 }
 
+/// The largest folder of a configuration, in bytes of all its files together.
+const FOLDER: u64 = 64 << 20;
+
 fn read(path: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
-    let unreadable = |path: &Path, error: std::io::Error| {
-        Problem::new(format!("cannot read `{}`: {error}", path.display()))
-            .with_hint("the configuration is a TOML file, or a folder of *.toml files")
-    };
-    if !path.is_dir() {
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-        sources.files.push((path.to_owned(), text));
-        return Ok(());
+    if path.is_dir() {
+        return read_folder(path, sources);
     }
+    let text = file::read_text(path, file::CONFIGURATION).map_err(|error| unreadable(path, error))?;
+    sources.files.push((path.to_owned(), text));
+    Ok(())
+}
+
+fn read_folder(folder: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|error| unreadable(path, error))? {
-        let file = entry.map_err(|error| unreadable(path, error))?.path();
-        // Hidden files are editors' and Kubernetes' own.
+    for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
+        let file = entry.map_err(|error| unreadable(folder, error))?.path();
+        // Hidden files are editors' and Kubernetes' own. What is named like a file of the configuration and cannot be
+        // read as one is refused: passing over it would drop the rules that are thought to be in it.
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && file.extension().is_some_and(|extension| extension == "toml") && file.is_file() {
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") {
             files.push(file);
         }
     }
     files.sort();
-    for file in files {
-        let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error))?;
-        sources.files.push((file, text));
+    let mut room = FOLDER;
+    for path in files {
+        let text = file::read_text(&path, file::CONFIGURATION).map_err(|error| unreadable(&path, error))?;
+        room = room.checked_sub(text.len() as u64).ok_or_else(|| {
+            Problem::new(format!(
+                "the *.toml files in `{}` are larger than 64 MiB together",
+                folder.display()
+            ))
+            .with_hint("split the gateway, or take out what does not belong to its configuration")
+        })?;
+        sources.files.push((path, text));
     }
     if sources.files.is_empty() {
-        return Err(Problem::new(format!("there is no *.toml file in `{}`", path.display())));
+        return Err(Problem::new(format!("there is no *.toml file in `{}`", folder.display())));
     }
     Ok(())
 }
 
+fn unreadable(path: &Path, error: std::io::Error) -> Problem {
+    Problem::new(format!("cannot read `{}`: {error}", path.display()))
+        .with_hint("the configuration is a TOML file, or a folder of *.toml files")
+}
+
 fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
-    let mut surroundings = Surroundings { variable: &|name| std::env::var(name).ok(), files: Vec::new() };
+    let mut surroundings = Surroundings::new(&|name| std::env::var(name).ok());
     let mut document = document::read(&sources, &mut surroundings);
     let mut files: Vec<PathBuf> = sources.files.iter().map(|(path, _)| path.clone()).collect();
     files.append(&mut surroundings.files);

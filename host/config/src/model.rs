@@ -67,6 +67,8 @@ pub struct Gateway {
     pub plugin_folder: PathBuf,
     /// Where compiled plugins are kept; none: no cache on disk.
     pub cache_folder: Option<PathBuf>,
+    /// What compiling one plugin may take.
+    pub compile: CompileLimits,
     /// Whether a plugin that cannot be loaded keeps the gateway from starting.
     pub start: Start,
     /// Headers that carry the identity to upstreams. Stripped from every client request.
@@ -81,6 +83,23 @@ pub struct Gateway {
     pub encoded_slashes: EncodedSlashes,
     /// Whether header names with underscores are let in.
     pub underscores_in_headers: bool,
+}
+
+/// `[gateway.compile]`: what compiling one plugin may take. The default is that of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time, in whole seconds.
+    pub cpu: Duration,
+    /// Time by the clock.
+    pub wall: Duration,
+    /// Address space in bytes.
+    pub memory: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { cpu: Duration::from_secs(120), wall: Duration::from_secs(300), memory: 4 << 30 }
+    }
 }
 
 /// What an identity header carries.

@@ -168,3 +168,42 @@ fn a_proxy_needs_no_file() {
     let told: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(told, ["--from", "--to"], "{problems:?}");
 }
+
+/// What is named like a part of the configuration is read or refused, never passed over, and never waited for.
+#[test]
+fn a_part_that_is_no_file_is_refused_at_once() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::symlink;
+    let make: [(&str, fn(&Path)); 5] = [
+        ("a named pipe", |path| {
+            mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe")
+        }),
+        ("a device", |path| symlink("/dev/zero", path).expect("linked")),
+        ("a folder", |path| std::fs::create_dir(path).expect("made")),
+        ("No such file", |path| symlink("missing", path).expect("linked")),
+        ("at most 16 MiB are read", |path| {
+            std::fs::File::create(path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
+        }),
+    ];
+    for (expected, make) in make {
+        let folder = Folder::with(&[("a.toml", USERS)]);
+        make(&folder.path().join("b.toml"));
+        let (_, told) = folder.refused();
+        assert!(told.contains("b.toml") && told.contains(expected), "{expected}: {told}");
+    }
+}
+
+#[test]
+fn secrets_and_certificates_that_are_no_files_are_refused_at_once() {
+    for path in ["/dev/zero", "/"] {
+        let folder = Folder::with(&[(
+            "witgate.toml",
+            &format!(
+                "admin.token = \"${{file:{path}}}\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n\
+                 tls = {{ certificate = \"{path}\", key = \"{path}\" }}\n"
+            ),
+        )]);
+        let (_, told) = folder.refused();
+        assert_eq!(told.matches("it must be a regular file").count(), 3, "{told}");
+    }
+}

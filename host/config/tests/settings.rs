@@ -55,6 +55,107 @@ fn hostile_schemas_come_to_an_end() {
     assert!(wrong("a = 1", &json!({ "$ref": "https://elsewhere.example/schema" })).is_empty());
 }
 
+/// Schemas by which a plugin could keep whoever checks its settings busy for ever, or make it take all memory. Each is
+/// answered within a second or so of an optimised build; the deadline allows for slow ones.
+#[test]
+fn a_schema_that_is_work_without_end_is_given_up_in_words() {
+    let circles = vec![json!({ "$ref": "#" }); 60];
+    let long = "x".repeat(1 << 20);
+    let words: Vec<_> = (0..50_000).map(|number| format!("word-{number}")).collect();
+    let keys: Value = words
+        .iter()
+        .map(|word| (word.clone(), json!({ "const": 1 })))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let patterns: Value = (0..5_000)
+        .map(|number| (format!(r"\w{{{}}}", number % 900 + 100), json!({})))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let cases = [
+        ("allOf in circles", json!({ "allOf": circles, "additionalProperties": false })),
+        ("allOf in circles, unevaluated", json!({ "allOf": circles, "unevaluatedProperties": false })),
+        ("anyOf in circles", json!({ "anyOf": circles, "additionalProperties": false })),
+        ("oneOf in circles", json!({ "oneOf": circles, "type": "string" })),
+        (
+            "types in circles",
+            json!({ "properties": { "a": { "$ref": "#/$defs/a" } },
+            "$defs": { "a": { "anyOf": vec![json!({ "$ref": "#/$defs/a" }); 60], "type": "string" } } }),
+        ),
+        (
+            "not in circles",
+            json!({ "not": { "allOf": circles }, "if": { "$ref": "#" }, "then": { "$ref": "#" } }),
+        ),
+        (
+            "a chain of references",
+            (0..5_000).fold(json!({ "$ref": "#/$defs/0" }), |mut schema, number| {
+                schema["$defs"][number.to_string()] = json!({ "$ref": format!("#/$defs/{}", number + 1) });
+                schema
+            }),
+        ),
+        (
+            "a long reference, often",
+            json!({ "allOf": vec![json!({ "$ref": format!("#/{long}") }); 8],
+            "properties": { "l": { "items": { "$ref": "#" } } } }),
+        ),
+        (
+            "many words",
+            json!({ "properties": { "l": { "items": { "allOf": vec![json!({ "$ref": "#/$defs/w" }); 1_000] } } },
+            "$defs": { "w": { "enum": words } } }),
+        ),
+        (
+            "many tags",
+            json!({ "properties": { "t": { "items": { "oneOf": vec![json!({ "$ref": "#/$defs/t" }); 1_000] } } },
+            "$defs": { "t": { "type": "object", "properties": keys } } }),
+        ),
+        (
+            "many required keys",
+            json!({ "allOf": vec![json!({ "$ref": "#/$defs/r" }); 1_000], "$defs": { "r": { "required": words } } }),
+        ),
+        ("many unknown keys", json!({ "properties": keys, "additionalProperties": false })),
+        ("many patterns", json!({ "patternProperties": patterns })),
+        (
+            "many branches with a pattern each",
+            json!({ "properties": { "l": { "items": { "anyOf":
+            (0..5_000).map(|number| json!({ "pattern": format!(r"^(\w{{1,64}}){{{}}}$", number + 1) })).collect::<Vec<_>>() } } } }),
+        ),
+        (
+            "lists without twins",
+            json!({ "properties": { "l": { "allOf": vec![json!({ "uniqueItems": true }); 50_000] } } }),
+        ),
+        (
+            "a long message, often",
+            json!({ "properties": { "l": { "items": { "allOf":
+            vec![json!({ "const": long }); 20].into_iter().cycle().take(20).collect::<Vec<_>>() } } } }),
+        ),
+    ];
+    let unknown: String = (0..2_000).map(|number| format!("unknown-{number} = 1\n")).collect();
+    let list: String = (0..1_000).map(|number| format!("'{number}', ")).collect();
+    let tables = "{ a = 1 }, ".repeat(100);
+    let settings = format!("a = 1\n{unknown}l = [{list}]\nt = [{tables}]");
+    for (what, schema) in cases {
+        let begun = std::time::Instant::now();
+        let told = wrong(&settings, &schema);
+        assert!(begun.elapsed().as_secs() < 20, "{what}: {:?}", begun.elapsed());
+        assert!(told.len() <= 1_003, "{what}: {} problems", told.len());
+        assert!(told.iter().map(String::len).sum::<usize>() < 4 << 20, "{what}");
+        if what.ends_with("in circles") && what != "types in circles" {
+            assert!(told.iter().any(|told| told.contains("too complex")), "{what}: {:?}", told.first());
+        }
+    }
+}
+
+#[test]
+fn a_large_honest_schema_is_no_reason_to_refuse() {
+    let words: Vec<_> = (0..1_000).map(|number| format!("word-{number}")).collect();
+    let schema = json!({ "properties": { "l": { "items": { "enum": words }, "uniqueItems": true },
+        "p": { "items": { "pattern": r"^\w{1,64}$" } } }, "additionalProperties": false });
+    let list: String = words.iter().map(|word| format!("'{word}', ")).collect();
+    assert_eq!(wrong(&format!("l = [{list}]\np = [{list}]"), &schema).len(), 1_000, "`-` is no letter");
+    assert!(wrong(&format!("l = [{list}]"), &schema).is_empty());
+    let told = wrong("l = ['word-1001']", &schema).join("");
+    assert!(told.contains("or one of others") && told.contains("did you mean `\"word-1"), "{told}");
+}
+
 /// As a filter or plugin would have it.
 #[derive(Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -59,6 +59,7 @@ pub(crate) fn config() -> Config {
             drain_idle: Duration::from_millis(200),
             plugin_folder: PathBuf::new(),
             cache_folder: None,
+            compile: model::CompileLimits::default(),
             start: model::Start::Strict,
             identity_headers: BTreeMap::new(),
             plugins: Vec::new(),

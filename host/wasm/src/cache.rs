@@ -70,11 +70,10 @@ impl Cache {
     }
 
     /// Keeps the code of a component. What cannot be written is compiled again next time.
-    pub(crate) fn store(&self, engine: &wasmtime::Engine, digest: &[u8; 32], component: &Component) {
-        let Ok(code) = component.serialize() else { return };
-        let tag = self.authenticate(engine, digest, &code);
+    pub(crate) fn store(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) {
+        let tag = self.authenticate(engine, digest, code);
         let mut entry = tag.as_ref().to_vec();
-        entry.extend_from_slice(&code);
+        entry.extend_from_slice(code);
         let _unkept = folder::write(&self.path(engine, digest), &entry);
         folder::trim(&self.folder, ENTRIES);
     }
@@ -126,7 +125,7 @@ mod tests {
     fn kept(folder: &Path) -> (Cache, wasmtime::Engine, PathBuf) {
         let engine = wasmtime::Engine::default();
         let cache = Cache::open(folder, &Lines::default()).expect("the folder is ours");
-        cache.store(&engine, &[1; 32], &Component::new(&engine, EMPTY).unwrap());
+        cache.store(&engine, &[1; 32], &engine.precompile_component(EMPTY).unwrap());
         let path = cache.path(&engine, &[1; 32]);
         (cache, engine, path)
     }
@@ -188,9 +187,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("code");
         let (cache, engine, _) = kept(&folder);
-        let component = Component::new(&engine, EMPTY).unwrap();
+        let code = engine.precompile_component(EMPTY).unwrap();
         for number in 0..ENTRIES + 10 {
-            cache.store(&engine, &[u8::try_from(number).unwrap(); 32], &component);
+            cache.store(&engine, &[u8::try_from(number).unwrap(); 32], &code);
         }
         assert!(fs::read_dir(&folder).unwrap().count() <= ENTRIES);
     }

@@ -64,6 +64,15 @@ impl Engine {
     }
 }
 
+/// An engine for a process that only compiles. What it makes is what [`Engine`] runs: the configuration is the same, but for
+/// where instances come from, which compiled code does not depend on.
+///
+/// # Errors
+/// The processor lacks what compiled code needs.
+pub(crate) fn for_compiling() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config())
+}
+
 fn config() -> Config {
     let mut config = Config::new();
     config
@@ -72,7 +81,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         .async_stack_size(FIBER_STACK)
-        // Compilation stays on the one thread that was made for it.
+        // Compilation stays on one thread: the limits of the process that compiles count all of them.
         .parallel_compilation(false)
         .wasm_memory64(false)
         .memory_init_cow(true);

@@ -1,8 +1,8 @@
 //! What a component is, found without compiling it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use wasmparser::{Encoding, Parser, Payload, Validator};
+use wasmparser::{BinaryReaderError, Parser, Payload, Validator};
 use witgate_proxy::pipeline::plugin::Contracts;
 
 use crate::bindings::name;
@@ -56,20 +56,14 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Validates a component and lists what it exports and imports.
+/// Lists what a component exports and imports, and refuses what is out of all proportion. Reads its outline only, in
+/// linear time: whether the component is valid is found where it is compiled.
 ///
 /// # Errors
-/// It is no component, is damaged, exports no contract of this gateway, or imports what no plugin may have.
+/// It is no component, is cut short, exports no contract of this gateway, or imports what no plugin may have.
 pub fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
     check_magic(bytes)?;
-    Validator::new().validate_all(bytes).map_err(|error| {
-        Refusal::new(
-            Reason::Malformed,
-            format!("the component is damaged at byte {}: {}", error.offset(), error.message()),
-            "it may have been copied only in part; build or copy it again",
-        )
-    })?;
-    let (mut imports, mut exports) = names(bytes)?;
+    let (mut imports, mut exports) = outline(bytes)?;
     imports.sort();
     exports.sort();
     let inspection = Inspection {
@@ -83,6 +77,27 @@ pub fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
     check_exports(&inspection)?;
     check_imports(&inspection)?;
     Ok(inspection)
+}
+
+/// Validates a component. What that takes is bounded by nothing but the limits of the process.
+///
+/// # Errors
+/// Where it is damaged, and why.
+pub(crate) fn check_validity(bytes: &[u8]) -> Result<(), String> {
+    Validator::new().validate_all(bytes).map(drop).map_err(|error| at_byte(&error))
+}
+
+/// The refusal of a component that is not valid.
+pub(crate) fn damaged(reason: &str) -> Refusal {
+    Refusal::new(
+        Reason::Malformed,
+        format!("the component is damaged {reason}"),
+        "it may have been copied only in part; build or copy it again",
+    )
+}
+
+fn at_byte(error: &BinaryReaderError) -> String {
+    format!("at byte {}: {}", error.offset(), error.message())
 }
 
 /// SHA-256.
@@ -112,32 +127,66 @@ fn check_magic(bytes: &[u8]) -> Result<(), Refusal> {
     )
 }
 
+/// How deep components and modules may lie in each other. Composing two components adds one.
+const NESTING: usize = 32;
+
+/// Components and modules that one file may have. A Python program with its libraries has some dozens.
+const PARTS: usize = 1_000;
+
+/// Functions that one file may have, over all its modules. A Python program has some tens of thousands.
+const FUNCTIONS: u64 = 500_000;
+
+/// Imports, and exports, that a component may have.
+const NAMES: u32 = 1_000;
+
 /// Names of the imports and exports of the outermost component.
-fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
+fn outline(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
+    let broken = |error: BinaryReaderError| damaged(&at_byte(&error));
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    let mut depth = 0_usize;
+    let (mut depth, mut parts, mut functions) = (0_usize, 0_usize, 0_u64);
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| unreadable(&error))? {
-            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+        match payload.map_err(broken)? {
+            Payload::Version { .. } => {
+                depth += 1;
+                parts += 1;
+                at_most("components and modules inside each other", depth, NESTING)?;
+                at_most("components and modules", parts, PARTS)?;
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::FunctionSection(section) => {
+                functions += u64::from(section.count());
+                at_most("functions", functions, FUNCTIONS)?;
+            }
             Payload::ComponentImportSection(section) if depth == 1 => {
+                at_most("imports", section.count(), NAMES)?;
                 for import in section {
-                    imports.push(import.map_err(|error| unreadable(&error))?.name.name.to_owned());
+                    imports.push(import.map_err(broken)?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
+                at_most("exports", section.count(), NAMES)?;
                 for export in section {
-                    exports.push(export.map_err(|error| unreadable(&error))?.name.name.to_owned());
+                    exports.push(export.map_err(broken)?.name.name.to_owned());
                 }
             }
             _ => {}
         }
     }
+    at_most("imports", imports.len(), NAMES as usize)?;
+    at_most("exports", exports.len(), NAMES as usize)?;
     Ok((imports, exports))
 }
 
-fn unreadable(error: &wasmparser::BinaryReaderError) -> Refusal {
-    Refusal::new(Reason::Malformed, error.to_string(), "build or copy the file again")
+/// Refuses a component that has more of something than any honest one.
+fn at_most<N: PartialOrd + fmt::Display>(what: &str, found: N, most: N) -> Result<(), Refusal> {
+    if found <= most {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::Malformed,
+        format!("it has more than {most} {what}"),
+        "no plugin needs so many; ask whoever built it",
+    ))
 }
 
 fn contracts(exports: &[String]) -> Contracts {

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | look | [`inspect`] | what a component exports and imports, without compiling it |
 //! | load | `load`, [`refusal`] | digest, grants, settings, a first instance; a [`Loaded`] binding or a [`Refusal`] |
-//! | compile | `compile`, `cache` | one low-priority thread; compiled code is kept on disk |
+//! | compile | `compile`, `cache` | a child process with limits, one at a time; compiled code is kept on disk |
 //! | hold | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
 //! | call | `call`, `budget` | one file a contract; CPU, wall time, memory and host calls are capped |
 //! | serve | `imports` | what a guest may ask of the host while it runs |
@@ -52,6 +52,7 @@ mod trial;
 mod upkeep;
 mod witness;
 
+pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
 pub use imports::store::{KeyStore, StoreError};
 pub use inspect::Inspection;
 pub use load::{Component, Order};

@@ -30,6 +30,12 @@ use crate::runtime::Runtime;
 /// Time that each step of an instance's set-up may take off the data path.
 pub(crate) const SETUP: Duration = Duration::from_secs(1);
 
+/// The largest JSON Schema of settings that is read, in bytes of its text.
+const SCHEMA: usize = 1 << 20;
+
+/// Problems with settings that a plugin may tell, and characters of each that are shown.
+const PROBLEMS: (usize, usize) = (100, 1_000);
+
 /// Names of headers a plugin may declare, in each direction.
 const DECLARED: usize = 64;
 
@@ -184,6 +190,13 @@ fn schema(template: &Template, instance: &mut Instance) -> Result<Value, Refusal
     let text = template
         .settings_schema(instance, SETUP)
         .map_err(|error| failed("`settings-schema` failed", &error, &budget))?;
+    if text.len() > SCHEMA {
+        return Err(Refusal::new(
+            Reason::Failed,
+            format!("`settings-schema` returned {} bytes; at most 1 MiB is read", text.len()),
+            "return a smaller JSON Schema, or `true` for any settings",
+        ));
+    }
     serde_json::from_str(&text).map_err(|error| {
         Refusal::new(
             Reason::Failed,
@@ -213,7 +226,13 @@ fn configure(
             let written = &order.binding.settings;
             let mut list: Vec<Problem> = problems
                 .into_iter()
-                .map(|found| written.problem(&found.pointer, found.message, None))
+                .take(PROBLEMS.0)
+                .map(|found| {
+                    // A pointer that leads nowhere is placed at the table as a whole.
+                    let pointer = if found.pointer.len() > PROBLEMS.1 { "" } else { &found.pointer };
+                    let message: String = found.message.chars().take(PROBLEMS.1).collect();
+                    written.problem(pointer, message, None)
+                })
                 .collect();
             if list.is_empty() {
                 list.push(problem("the plugin refuses its settings without saying why", "ask its author"));

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use wasmtime::component::Linker;
-use witgate_config::model::{self, Budget, Grants};
+use witgate_config::model::{self, Budget, CompileLimits, Grants};
 use witgate_proxy::telemetry::Telemetry;
 
 use crate::cache::Cache;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Compiling};
 use crate::engine::Engine;
 use crate::imports;
 use crate::imports::log::Pace;
@@ -22,7 +22,7 @@ use crate::keys::MemoryKeys;
 use crate::load::{self, Component, Order, text};
 use crate::meter::Meter;
 use crate::plugin::Loaded;
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::rights::Rights;
 use crate::state::HostState;
 use crate::upkeep::Upkeep;
@@ -38,6 +38,8 @@ pub struct RuntimeOptions {
     pub instances: u32,
     /// Where compiled code is kept; none: in memory only.
     pub cache: Option<PathBuf>,
+    /// Where components are compiled that are not in the cache.
+    pub compiling: Compiling,
     /// Asked to take a new version back, from the data path: must not wait.
     pub on_revert: OnRevert,
 }
@@ -95,7 +97,8 @@ impl Runtime {
             linker: imports::linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
             waiting_linker: imports::waiting_linker(&engine.wasmtime)
                 .map_err(|error| StartError(text(&error)))?,
-            compiler: Compiler::start(Arc::clone(&engine), cache).map_err(system)?,
+            compiler: Compiler::start(Arc::clone(&engine), cache, options.compiling.clone())
+                .map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
             journal: Arc::clone(telemetry) as Arc<dyn Journal>,
             watched,
@@ -110,14 +113,18 @@ impl Runtime {
     /// It is no component, is damaged, exports no contract, imports what no plugin may have, or cannot be compiled.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let inspection = inspect::look(bytes)?;
-        let code = self.compiler.compile(inspection.digest, bytes).map_err(|error| {
-            Refusal::new(
-                Reason::Compile,
-                format!("it cannot be compiled: {}", text(&error)),
-                "build it again with a current toolchain",
-            )
-        })?;
+        let code = self.compiler.compile(inspection.digest, bytes)?;
         Ok(Component { inspection: Arc::new(inspection), code })
+    }
+
+    /// Sets the limits within which components are compiled from now on.
+    pub fn set_limits(&self, limits: CompileLimits) {
+        self.compiler.set_limits(limits);
+    }
+
+    /// Tries components again that were refused: otherwise the same bytes are not compiled twice.
+    pub fn forget_refused(&self) {
+        self.compiler.forget_refused();
     }
 
     /// All there is to know about a component, its settings' schema included.

@@ -1,7 +1,10 @@
 //! What a schema asks for, and what a value is, in words.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
+use super::check::{Walk, list_of};
 use crate::scalar;
 
 /// What was written, with its article.
@@ -18,10 +21,13 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 }
 
 /// What the schema asks for, e.g. "a string or a list".
-pub(crate) fn wanted(root: &Value, schema: &Value) -> String {
+pub(super) fn wanted(walk: &Walk<'_>, schema: &Value) -> String {
     let mut words = Vec::new();
-    collect(root, schema, &mut words, 0);
+    collect(walk, schema, &mut words, 0);
     words.dedup();
+    if words.len() > WORDS {
+        return format!("{}, or one of others", words[..WORDS].join(", "));
+    }
     match words.split_last() {
         None => "something else".to_owned(),
         Some((last, [])) => last.clone(),
@@ -32,29 +38,37 @@ pub(crate) fn wanted(root: &Value, schema: &Value) -> String {
 /// How many references are followed before a schema is taken to go in circles.
 const DEPTH: usize = 16;
 
-fn collect(root: &Value, schema: &Value, words: &mut Vec<String>, depth: usize) {
-    if depth > DEPTH {
+/// How many of the things that a schema asks for are told.
+const WORDS: usize = 40;
+
+fn collect(walk: &Walk<'_>, schema: &Value, words: &mut Vec<String>, depth: usize) {
+    if depth > DEPTH || words.len() > WORDS || !walk.steps.take(1) {
         return;
     }
-    if let Some(target) = reference(root, schema) {
-        return collect(root, target, words, depth + 1);
+    if let Some(target) = reference(walk, schema) {
+        return collect(walk, target, words, depth + 1);
     }
     for keyword in ["anyOf", "oneOf"] {
-        if let Some(branches) = schema.get(keyword).and_then(Value::as_array) {
-            branches.iter().for_each(|branch| collect(root, branch, words, depth + 1));
+        if schema.get(keyword).is_some_and(Value::is_array) {
+            let branches = list_of(schema, keyword).iter();
+            // Without steps, each of them would say nothing.
+            let branches = branches.take_while(|_| !walk.steps.are_used_up());
+            branches.for_each(|branch| collect(walk, branch, words, depth + 1));
             return;
         }
     }
     let mut add = |word: String| {
-        if !words.contains(&word) {
+        if words.len() <= WORDS && !words.contains(&word) {
             words.push(word);
         }
     };
     if let Some(constant) = schema.get("const") {
+        walk.steps.take_value(constant);
         return add(literal(constant));
     }
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-        return values.iter().for_each(|value| add(literal(value)));
+        let values = values.iter().take(WORDS + 1).filter(|value| walk.steps.take_value(value));
+        return values.for_each(|value| add(literal(value)));
     }
     if let Some(format) = schema.get("format").and_then(Value::as_str).and_then(scalar::format) {
         return add(format.what.to_owned());
@@ -62,24 +76,30 @@ fn collect(root: &Value, schema: &Value, words: &mut Vec<String>, depth: usize) 
     match schema.get("type") {
         Some(Value::String(name)) => add(article(name).to_owned()),
         Some(Value::Array(names)) => {
-            names
-                .iter()
-                .filter_map(Value::as_str)
-                .filter(|name| *name != "null")
-                .for_each(|name| add(article(name).to_owned()));
+            let names = names.iter().take(WORDS).filter_map(Value::as_str);
+            names.filter(|name| *name != "null").for_each(|name| add(article(name).to_owned()));
         }
         _ => {}
     }
 }
 
 /// What a local `$ref` points to.
-pub(crate) fn reference<'s>(root: &'s Value, schema: &Value) -> Option<&'s Value> {
-    root.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
+pub(super) fn reference<'s>(walk: &Walk<'s>, schema: &Value) -> Option<&'s Value> {
+    let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
+    walk.steps.take_text(pointer).then(|| walk.root.pointer(pointer)).flatten()
 }
 
-/// A constant as it would be written in TOML.
-pub(crate) fn literal(value: &Value) -> String {
-    format!("`{value}`")
+/// A constant as it would be written in TOML; of a long one, the beginning.
+pub(super) fn literal(value: &Value) -> String {
+    format!("`{}`", cut(&value.to_string()))
+}
+
+/// The beginning of a text that a schema may have made very long.
+pub(super) fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }
 
 fn article(type_name: &str) -> &str {
@@ -90,6 +110,6 @@ fn article(type_name: &str) -> &str {
         "boolean" => "`true` or `false`",
         "array" => "a list",
         "object" => "a table",
-        other => other,
+        other => other.get(..40).unwrap_or(other),
     }
 }

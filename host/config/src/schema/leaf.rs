@@ -1,10 +1,9 @@
 //! What a schema asks of a single value: its type, its choices, its text, its size.
 
-use regex::Regex;
 use serde_json::Value;
 
-use super::check::{count, list_of};
-use super::describe::{kind, literal, reference, wanted};
+use super::check::{Walk, count, list_of};
+use super::describe::{cut, kind, literal, reference, wanted};
 use super::{Finding, nearest};
 use crate::scalar;
 
@@ -45,43 +44,52 @@ pub(super) fn type_hint(schema: &Value, value: &Value) -> Option<String> {
 
 /// `enum` and `const`.
 pub(super) fn fits_choice(
-    root: &Value,
+    walk: &Walk<'_>,
     schema: &Value,
     value: &Value,
     at: &str,
     found: &mut Vec<Finding>,
 ) -> bool {
     let fits = match (schema.get("enum").and_then(Value::as_array), schema.get("const")) {
-        (Some(values), _) => values.contains(value),
-        (None, Some(constant)) => constant == value,
+        (Some(values), _) => {
+            values.iter().any(|choice| walk.steps.equal(choice, value) || walk.steps.are_used_up())
+        }
+        (None, Some(constant)) => walk.steps.equal(constant, value),
         (None, None) => true,
     };
     if !fits {
-        let mut wrong = Finding::at(at, format!("expected {}, found {}", wanted(root, schema), shown(value)));
-        wrong.hint = value.as_str().and_then(|text| meant(text, choices(root, schema)));
-        found.push(wrong);
+        let mut wrong = Finding::at(at, format!("expected {}, found {}", wanted(walk, schema), shown(value)));
+        wrong.hint = value.as_str().and_then(|text| meant(walk, text, choices(walk, schema)));
+        walk.report(found, wrong);
     }
     fits
 }
 
 /// The constant strings a schema allows.
-pub(super) fn choices<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s str> {
-    let schema = reference(root, schema).unwrap_or(schema);
-    let mut choices: Vec<&str> =
-        list_of(schema, "enum").iter().chain(schema.get("const")).filter_map(Value::as_str).collect();
+pub(super) fn choices<'s: 'c, 'c>(walk: &Walk<'s>, schema: &'c Value) -> Vec<&'c str> {
+    let schema = reference(walk, schema).unwrap_or(schema);
+    let mut choices = constants(walk, schema);
     for keyword in ["anyOf", "oneOf"] {
-        for branch in list_of(schema, keyword) {
-            let branch = reference(root, branch).unwrap_or(branch);
-            choices
-                .extend(list_of(branch, "enum").iter().chain(branch.get("const")).filter_map(Value::as_str));
+        for branch in list_of(schema, keyword).iter().take_while(|_| walk.steps.take(1)) {
+            choices.extend(constants(walk, reference(walk, branch).unwrap_or(branch)));
         }
     }
     choices
 }
 
-pub(super) fn meant(text: &str, choices: Vec<&str>) -> Option<String> {
-    nearest(text, choices).map(|meant| format!("did you mean `\"{meant}\"`?"))
+fn constants<'c>(walk: &Walk<'_>, schema: &'c Value) -> Vec<&'c str> {
+    let constants = list_of(schema, "enum").iter().chain(schema.get("const"));
+    constants.take_while(|_| walk.steps.take(1)).filter_map(Value::as_str).collect()
 }
+
+pub(super) fn meant(walk: &Walk<'_>, text: &str, choices: Vec<&str>) -> Option<String> {
+    let affordable = walk.steps.take(SIMILARITY.saturating_mul(choices.len()));
+    nearest(text, choices.into_iter().filter(|_| affordable))
+        .map(|meant| format!("did you mean `\"{meant}\"`?"))
+}
+
+/// Steps that looking for what was meant costs for each word that could have been.
+pub(super) const SIMILARITY: usize = 20;
 
 /// A short value itself, otherwise its kind.
 pub(super) fn shown(value: &Value) -> String {
@@ -92,7 +100,10 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-pub(super) fn string(schema: &Value, text: &str, at: &str, found: &mut Vec<Finding>) {
+pub(super) fn string<'s>(walk: &Walk<'s>, schema: &'s Value, text: &str, at: &str, found: &mut Vec<Finding>) {
+    if !walk.steps.take_text(text) {
+        return;
+    }
     if let Some(format) = schema.get("format").and_then(Value::as_str).and_then(scalar::format)
         && let Err(why) = (format.check)(text)
     {
@@ -101,53 +112,56 @@ pub(super) fn string(schema: &Value, text: &str, at: &str, found: &mut Vec<Findi
             .unit
             .filter(|_| text.parse::<f64>().is_ok())
             .map(|unit| format!("write the unit: \"{text}{unit}\""));
-        found.push(wrong);
+        walk.report(found, wrong);
         return;
     }
     let letters = text.chars().count();
     if let Some(least) = count(schema, "minLength").filter(|least| letters < *least) {
-        found.push(Finding::at(
-            at,
-            if least == 1 {
-                "this must not be empty".to_owned()
-            } else {
-                format!("this needs at least {least} characters")
-            },
-        ));
+        let message = match least {
+            1 => "this must not be empty".to_owned(),
+            _ => format!("this needs at least {least} characters"),
+        };
+        walk.report(found, Finding::at(at, message));
     }
     if let Some(most) = count(schema, "maxLength").filter(|most| letters > *most) {
-        found.push(Finding::at(at, format!("this may have at most {most} characters")));
+        walk.report(found, Finding::at(at, format!("this may have at most {most} characters")));
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-        && let Ok(compiled) = Regex::new(pattern)
-        && !compiled.is_match(text)
+        && walk.steps.matches(pattern, text) == Some(false)
     {
-        found.push(Finding::at(at, format!("this does not match the pattern `{pattern}`")));
+        walk.report(found, Finding::at(at, format!("this does not match the pattern `{}`", cut(pattern))));
     }
 }
 
-pub(super) fn range(schema: &Value, number: &serde_json::Number, at: &str, found: &mut Vec<Finding>) {
+pub(super) fn range(
+    walk: &Walk<'_>,
+    schema: &Value,
+    number: &serde_json::Number,
+    at: &str,
+    found: &mut Vec<Finding>,
+) {
+    let mut report = |message: String| walk.report(found, Finding::at(at, message));
     let value = number.as_f64().unwrap_or(f64::NAN);
     let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
     match (bound("minimum"), bound("maximum")) {
         (Some(least), Some(most)) if value < least || value > most => {
-            found.push(Finding::at(at, format!("expected a number from {least} to {most}")));
+            report(format!("expected a number from {least} to {most}"));
         }
         (Some(least), None) if value < least => {
-            found.push(Finding::at(at, format!("expected at least {least}")));
+            report(format!("expected at least {least}"));
         }
         (None, Some(most)) if value > most => {
-            found.push(Finding::at(at, format!("expected at most {most}")));
+            report(format!("expected at most {most}"));
         }
         _ => {}
     }
     if let Some(least) = bound("exclusiveMinimum").filter(|least| value <= *least) {
-        found.push(Finding::at(at, format!("expected more than {least}")));
+        report(format!("expected more than {least}"));
     }
     if let Some(most) = bound("exclusiveMaximum").filter(|most| value >= *most) {
-        found.push(Finding::at(at, format!("expected less than {most}")));
+        report(format!("expected less than {most}"));
     }
     if let Some(step) = bound("multipleOf").filter(|step| *step > 0.0 && (value / step).fract() != 0.0) {
-        found.push(Finding::at(at, format!("expected a multiple of {step}")));
+        report(format!("expected a multiple of {step}"));
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::compile::Compile;
 use super::filter::{self, Filter};
 use super::limits::Limits;
 use super::{Scope, Section};
@@ -42,6 +43,8 @@ pub(crate) struct Gateway {
     /// (`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/witgate` or `~/.cache/witgate`). It must belong to the gateway's user alone.
     #[schemars(length(min = 1))]
     cache_folder: Option<String>,
+    /// What compiling one plugin may take.
+    compile: Compile,
     /// Whether a plugin that cannot be loaded keeps the gateway from starting (`strict`), or the `on_failure` of its
     /// bindings applies until it loads (`degraded`).
     start: Start,
@@ -91,6 +94,7 @@ impl Default for Gateway {
             drain_idle: Text::of("5s"),
             plugin_folder: "plugins".to_owned(),
             cache_folder: None,
+            compile: Compile::default(),
             start: Start::Strict,
             identity_headers: BTreeMap::from([("x-auth-subject".to_owned(), "subject".to_owned())]),
             plugins: Vec::new(),
@@ -121,6 +125,7 @@ impl Section for Gateway {
                 Some(folder) => Some(scope.path(&child(at, "cache_folder"), folder)),
                 None => default_cache_folder(&|name| std::env::var_os(name)),
             },
+            compile: self.compile.meant(&child(at, "compile"), scope)?,
             start: match self.start {
                 Start::Strict => model::Start::Strict,
                 Start::Degraded => model::Start::Degraded,

@@ -6,6 +6,7 @@
 
 mod admin;
 mod binding;
+mod compile;
 mod filter;
 mod gateway;
 mod limits;

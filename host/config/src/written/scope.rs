@@ -213,7 +213,7 @@ impl<'d> Scope<'d> {
     /// The path of a file that must be there and is watched.
     pub(crate) fn file(&mut self, at: &str, path: &str) -> PathBuf {
         let path = self.path(at, path);
-        if let Err(error) = std::fs::File::open(&path) {
+        if let Err(error) = crate::file::open(&path) {
             self.report(at, format!("cannot read `{}`: {error}", path.display()), None);
         }
         self.files.push(path.clone());

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use witgate_config::file;
 
 use crate::exit::{Exit, Failure};
 
@@ -140,8 +141,8 @@ fn place_in(config: &Path) -> Option<Place> {
         vec![config.to_owned()]
     };
     let folder = if config.is_dir() { config } else { config.parent().unwrap_or(Path::new("")) };
-    files.iter().find_map(|file| {
-        let text = std::fs::read_to_string(file).ok()?;
+    files.iter().find_map(|path| {
+        let text = file::read_text(path, file::CONFIGURATION).ok()?;
         let (table, _mistakes) = toml::de::DeTable::parse_recoverable(&text);
         let admin = table.get_ref().get("admin")?.get_ref().as_table()?;
         let value = |key: &str| admin.get(key).and_then(|value| value.get_ref().as_str()).map(str::to_owned);

@@ -1,5 +1,6 @@
 //! The command line: one file for each command, all of one shape (what it does, its `Arguments`, `run`).
 
+mod compile_component;
 mod config;
 mod drain;
 mod output;
@@ -45,6 +46,8 @@ enum Command {
     Config(config::Arguments),
     Plugin(plugin::Arguments),
     Version(version::Arguments),
+    #[command(hide = true)]
+    CompileComponent(compile_component::Arguments),
 }
 
 /// Reads the command line and does what it says.
@@ -62,6 +65,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Config(arguments) => config::run(&arguments),
         Command::Plugin(arguments) => plugin::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
+        Command::CompileComponent(arguments) => compile_component::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

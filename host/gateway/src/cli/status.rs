@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
 use crate::admin::client::{Answer, Place, ask};
-use crate::control::status::{self, BindingStatus, Status};
+use crate::control::status::{self, BindingStatus, Compilation, Status};
 use crate::exit::{Exit, Failure, Outcome};
 
 /// Show what a running gateway is doing: versions in service, the latest change, what was refused and why.
@@ -77,6 +77,9 @@ fn describe_change(text: &mut String, status: &Status, now: u64) {
         (false, _) => "REFUSED, everything is as before",
     };
     let _ = writeln!(text, "latest change {} ago ({}): {outcome}", ago(now, change.at), change.reason);
+    if let Some(Compilation { plugin, file, since }) = &status.compiling {
+        let _ = writeln!(text, "compiling `{plugin}` ({file}) for {}", ago(now, *since));
+    }
     for problem in &change.problems {
         for line in problem.trim_end().lines() {
             let _ = writeln!(text, "  {line}");
@@ -179,6 +182,11 @@ mod tests {
                 ..BindingStatus::default()
             }],
             undeclared: vec!["stray.wasm".to_owned()],
+            compiling: Some(Compilation {
+                plugin: "canary".to_owned(),
+                file: "plugins/canary.wasm".to_owned(),
+                since: 188,
+            }),
             ..Status::default()
         };
         let text = describe(&status, 200);
@@ -189,6 +197,7 @@ mod tests {
             "last-good  abababababab  -",
             "jwt: the file is not a component",
             "  stray.wasm",
+            "compiling `canary` (plugins/canary.wasm) for 12 s",
         ] {
             assert!(text.contains(part), "`{part}` is missing in:\n{text}");
         }

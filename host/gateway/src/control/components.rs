@@ -1,17 +1,19 @@
 //! Components, and the runtime that makes plugins of them.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use witgate_config::{Config, Problem, Problems};
+use witgate_config::{Config, Problem, Problems, model};
 use witgate_proxy::pipeline::plugin::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
-    Calls, Component, INSTANCES, Inspection, Loaded, OnRevert, Order, Reason, Refusal, Runtime,
+    Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Order, Reason, Refusal, Runtime,
     RuntimeOptions,
 };
 
 use super::handle::{Handle, Request};
 use super::library::{Asked, Conduct, Loader, Prepared, Refused};
+use super::status::{self, Compilation};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
 /// are read from the first configuration and do not change by a reload.
@@ -20,7 +22,14 @@ use super::library::{Asked, Conduct, Loader, Prepared, Refused};
 /// instances, which take as long to set up as all the rest.
 pub(crate) struct Components {
     runtime: LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>,
+    limits: Mutex<model::CompileLimits>,
+    unfit: Mutex<VecDeque<Component>>,
+    handle: Option<Handle>,
 }
+
+/// Components that are kept although no binding could be made of them, so that they need not be compiled again when
+/// only settings or grants have changed.
+const UNFIT: usize = 4;
 
 /// A runtime, or what the machine lacks for one.
 type Made = Result<Runtime, String>;
@@ -32,11 +41,17 @@ impl Components {
             cores: config.gateway.workers,
             instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
-            on_revert: on_revert(handle),
+            compiling: Compiling::in_own_binary(),
+            on_revert: on_revert(handle.clone()),
         };
         let telemetry = Arc::clone(telemetry);
         let make = move || Runtime::new(options, &telemetry).map_err(|error| error.to_string());
-        Components { runtime: LazyLock::new(Box::new(make)) }
+        Components {
+            runtime: LazyLock::new(Box::new(make)),
+            limits: Mutex::new(config.gateway.compile),
+            unfit: Mutex::default(),
+            handle,
+        }
     }
 
     /// The runtime.
@@ -55,7 +70,22 @@ impl Components {
     /// # Errors
     /// Why no gateway would take it.
     pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
-        self.runtime()?.inspect(bytes)
+        let runtime = self.runtime()?;
+        runtime.set_limits(*locked(&self.limits));
+        runtime.inspect(bytes)
+    }
+
+    /// Keeps the code of a component of which no binding could be made; one that serves is kept by what serves.
+    fn keep_if_unfit(&self, component: &Component, fits: bool) {
+        let digest = component.inspection().digest;
+        let mut unfit = locked(&self.unfit);
+        unfit.retain(|kept| kept.inspection().digest != digest);
+        if !fits {
+            unfit.push_back(component.clone());
+            if unfit.len() > UNFIT {
+                unfit.pop_front();
+            }
+        }
     }
 }
 
@@ -73,8 +103,32 @@ fn on_revert(handle: Option<Handle>) -> OnRevert {
 impl Loader for Components {
     type Component = Component;
 
-    fn compile(&self, bytes: &[u8]) -> Result<Component, Problems> {
-        self.runtime().and_then(|runtime| runtime.compile(bytes)).map_err(|refusal| refusal.problems)
+    fn begin(&self, config: &model::Gateway, force: bool) {
+        *locked(&self.limits) = config.compile;
+        // Where nothing was compiled yet, nothing was refused either.
+        let made = LazyLock::get(&self.runtime).and_then(|made| made.as_ref().ok());
+        if let Some(runtime) = made.filter(|_| force) {
+            runtime.forget_refused();
+        }
+    }
+
+    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Component, Problems> {
+        let tell = |compilation: Option<Compilation>| {
+            if let Some(handle) = &self.handle {
+                handle.compiles(compilation);
+            }
+        };
+        tell(Some(Compilation {
+            plugin: asked.binding.plugin.clone(),
+            file: asked.file.display().to_string(),
+            since: status::now(),
+        }));
+        let compiled = self.runtime().and_then(|runtime| {
+            runtime.set_limits(*locked(&self.limits));
+            runtime.compile(bytes)
+        });
+        tell(None);
+        compiled.map_err(|refusal| refusal.problems)
     }
 
     fn contracts(&self, component: &Component) -> Contracts {
@@ -83,7 +137,9 @@ impl Loader for Components {
 
     fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Prepared, Refused> {
         let order = Order { name: asked.name, binding: asked.binding, plugin: asked.plugin };
-        match self.runtime().and_then(|runtime| runtime.prepare(component, &order)) {
+        let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &order));
+        self.keep_if_unfit(component, prepared.is_ok());
+        match prepared {
             Ok(loaded) => Ok(Prepared { plugin: loaded.clone(), conduct: loaded }),
             Err(refusal) if refusal.reason == Reason::Settings => Err(Refused::Settings(refusal.problems)),
             Err(refusal) => Err(Refused::Component(refusal.problems)),
@@ -111,4 +167,8 @@ impl Conduct for Loaded {
     fn is_good(&self) -> bool {
         Loaded::is_good(self)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The way to the control plane: requests by a channel, and what it publishes.
 
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
@@ -9,7 +9,7 @@ use witgate_config::model::LogLevel;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
 
-use super::status::{self, Change, Phase, QuarantineStatus, Status};
+use super::status::{self, Change, Compilation, Phase, QuarantineStatus, Status};
 
 /// Requests that may wait for the control plane. Each is a rare event; more than this is somebody hammering.
 pub(crate) const QUEUE: usize = 64;
@@ -63,13 +63,14 @@ pub(crate) enum Request {
 pub(crate) struct Handle {
     requests: SyncSender<Request>,
     status: Arc<ArcSwap<Status>>,
+    compilation: Arc<Mutex<Option<Compilation>>>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Handle {
     /// A handle whose requests arrive at the other end of `requests`.
     pub(crate) fn new(requests: SyncSender<Request>, telemetry: Arc<Telemetry>) -> Self {
-        Handle { requests, status: Arc::default(), telemetry }
+        Handle { requests, status: Arc::default(), compilation: Arc::default(), telemetry }
     }
 
     /// Hands a request over without waiting.
@@ -83,15 +84,22 @@ impl Handle {
         })
     }
 
-    /// The state as last published, with the quarantines as they are now.
+    /// The state as last published, with what is being compiled and which bindings are in quarantine now.
     pub(crate) fn status(&self) -> Status {
         let mut status = Status::clone(&self.status.load());
+        status.compiling = self.compilation.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut quarantined, now) = (self.telemetry.quarantined(), status::now());
         for binding in &mut status.bindings {
             let quarantine = quarantined.remove(&binding.binding);
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
         }
         status
+    }
+
+    /// Tells what is being compiled from now on. It is told beside the state, because who compiles publishes nothing
+    /// until that is done.
+    pub(crate) fn compiles(&self, compilation: Option<Compilation>) {
+        *self.compilation.lock().unwrap_or_else(PoisonError::into_inner) = compilation;
     }
 
     /// Whether traffic should be sent here.

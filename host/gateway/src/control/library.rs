@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
-use witgate_config::{Config, Problem, Problems};
+use witgate_config::{Config, Problem, Problems, file};
 use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
 use witgate_wasm::Calls;
 
@@ -29,11 +29,14 @@ pub(crate) trait Loader {
     /// A compiled component that bindings can be made of.
     type Component: Clone;
 
-    /// Compiles a component.
+    /// Begins a draft for a configuration. With `force`, files that were refused before are tried again.
+    fn begin(&self, config: &model::Gateway, force: bool);
+
+    /// Compiles a component. One that was refused before is refused in the same words, without being tried again.
     ///
     /// # Errors
     /// Why the file is refused: not a component, of another world, imports that nobody serves.
-    fn compile(&self, bytes: &[u8]) -> Result<Self::Component, Problems>;
+    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
     /// Which contracts a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -83,7 +86,7 @@ pub(crate) struct Asked<'c> {
     /// The declared plugin.
     pub(crate) plugin: &'c model::Plugin,
     /// Where its file is.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Whether a stand-in may take its place.
     start: Start,
 }
@@ -135,6 +138,7 @@ impl<L: Loader> Library<L> {
     /// # Errors
     /// Bindings for which there is neither the version on disk nor an earlier one, and mistakes in the configuration.
     pub(crate) fn draft(&self, config: &Config, force: bool) -> Result<Draft<L::Component>, Objections> {
+        self.loader.begin(&config.gateway, force);
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
         let mut shelves = BTreeMap::new();
@@ -210,25 +214,25 @@ impl<L: Loader> Library<L> {
     fn read(&self, asked: &Asked<'_>) -> Candidate<L::Component> {
         let refused =
             |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
-        let file = asked.file.display();
-        let bytes = match std::fs::read(&asked.file) {
+        let path = asked.file.display();
+        let bytes = match file::read(&asked.file, file::PLUGIN) {
             Ok(bytes) => bytes,
-            Err(error) => return refused(None, format!("{file} cannot be read: {error}")),
+            Err(error) => return refused(None, format!("{path} cannot be read: {error}")),
         };
         let digest: FileDigest = Sha256::digest(&bytes).into();
         if let Some(pinned) = asked.plugin.digest.filter(|pinned| *pinned != digest) {
             let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
             return refused(
                 Some(digest),
-                format!("{file} has the digest {found}, but `digest` asks for {pinned}"),
+                format!("{path} has the digest {found}, but `digest` asks for {pinned}"),
             );
         }
         let mut known = self.shelves.values().flat_map(Shelf::components);
         let component = match known.find(|(known, _)| *known == digest) {
             Some((_, component)) => Ok(component.clone()),
-            None => self.loader.compile(&bytes).map_err(|problems| {
+            None => self.loader.compile(asked, &bytes).map_err(|problems| {
                 let named =
-                    |problem: Problem| Problem { message: format!("{file}: {}", problem.message), ..problem };
+                    |problem: Problem| Problem { message: format!("{path}: {}", problem.message), ..problem };
                 problems.into_iter().map(named).collect()
             }),
         };

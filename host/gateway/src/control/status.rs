@@ -24,6 +24,9 @@ pub(crate) struct Status {
     pub(crate) config: String,
     /// What became of the latest change.
     pub(crate) last_change: Change,
+    /// What is being compiled; none while nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) compiling: Option<Compilation>,
     /// The address the admin listener really has; none if it has only its socket.
     pub(crate) admin: Option<String>,
     /// The doors and the addresses they really have.
@@ -58,6 +61,17 @@ pub(crate) struct Change {
     pub(crate) applied: bool,
     /// Why it is not, or what of it is not: rendered problems, one string each.
     pub(crate) problems: Vec<String>,
+}
+
+/// A plugin that is being compiled. A reload waits for it; requests do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Compilation {
+    /// The declared plugin.
+    pub(crate) plugin: String,
+    /// Its file.
+    pub(crate) file: String,
+    /// Seconds since 1970 at which it began.
+    pub(crate) since: u64,
 }
 
 /// One listener.

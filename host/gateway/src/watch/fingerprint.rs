@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use witgate_config::file;
 
 /// What is watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,8 +118,13 @@ fn look(file: &Path, before: Option<&Look>) -> Look {
     });
     match before {
         Some(before) if metadata.is_some() && before.metadata == metadata => before.clone(),
-        _ => Look { metadata, digest: fs::read(file).ok().map(|content| Sha256::digest(content).into()) },
+        _ => Look { metadata, digest: read(file).map(|content| Sha256::digest(content).into()) },
     }
+}
+
+/// The content of a file; none if it is no regular file or is larger than anything that is loaded.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    file::read(path, file::PLUGIN).ok()
 }
 
 /// Names of the files in a folder that have an extension; none if there is no such folder.

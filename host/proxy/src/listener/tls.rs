@@ -4,7 +4,6 @@
 //! certificate that was replaced takes effect with the next swap.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ use rustls::{RootCertStore, ServerConfig, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
-use witgate_config::Problem;
 use witgate_config::model::{CertificateFiles, Listener, ListenerTls};
+use witgate_config::{Problem, file};
 
 use super::certificate;
 
@@ -77,7 +76,7 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, Problem> {
-        let bytes = fs::read(path)
+        let bytes = file::read(path, file::SECRET)
             .map_err(|error| self.problem(format!("`{}` cannot be read: {error}", path.display())))?;
         self.digest.update(&bytes);
         Ok(bytes)

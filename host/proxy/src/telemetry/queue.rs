@@ -2,11 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use witgate_config::model::LogTarget;
 
 /// How long the writer lets lines gather after the first: it is woken at most so often, however many lines come.
@@ -138,7 +141,7 @@ impl Output {
         Ok(match target {
             LogTarget::Stdout => Output::Stdout,
             LogTarget::Stderr => Output::Stderr,
-            LogTarget::File(path) => Output::File(OpenOptions::new().create(true).append(true).open(path)?),
+            LogTarget::File(path) => Output::File(open_log(path)?),
         })
     }
 
@@ -153,6 +156,15 @@ impl Output {
             Output::File(file) => file.write_all(bytes),
         }
     }
+}
+
+/// Opens a log file at its end. A named pipe that nobody reads is an error: opening it would wait for a reader.
+fn open_log(path: &Path) -> io::Result<File> {
+    let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).custom_flags(without_waiting).open(path)?;
+    // Writing waits: the thread that writes is there for it.
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -223,5 +235,18 @@ mod tests {
         reader.read_exact(&mut read).expect("every line that was taken");
         assert!(idle(&queue));
         assert_eq!(queue.failed(), 0);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        let (sender, opened) = sync_channel(1);
+        std::thread::spawn(move || {
+            sender.send(LineQueue::<Text>::start("test", LogTarget::File(path), 1).is_err())
+        });
+        assert_eq!(opened.recv_timeout(Duration::from_secs(10)), Ok(true));
     }
 }

@@ -1,6 +1,5 @@
 //! TLS towards endpoints.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +12,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use witgate_config::model::{UpstreamProtocol, UpstreamTls};
-use witgate_config::{Problem, Problems};
+use witgate_config::{Problem, Problems, file};
 
 /// What connecting needs, and a digest of the files it was made from: a reload builds anew only if they changed.
 #[derive(Debug, Clone)]
@@ -66,7 +65,7 @@ impl Tls {
 
 impl Files {
     fn read(settings: &UpstreamTls) -> Result<Files, (&'static str, &Path, io::Error)> {
-        let read = |key, path| fs::read(path).map_err(|error| (key, path, error));
+        let read = |key, path| file::read(path, file::SECRET).map_err(|error| (key, path, error));
         let ca = settings.ca.as_deref().map(|path| read("ca", path)).transpose()?;
         let certificate = match &settings.client_certificate {
             Some(files) => Some((

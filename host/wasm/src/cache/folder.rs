@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::OFlags;
+use witgate_config::file;
 
 /// Bytes of the key.
 const KEY: usize = 32;
+
+/// The largest entry that is read, in bytes: a little more than the largest code that is compiled.
+const ENTRY: u64 = (512 << 20) + 4096;
 
 /// Makes the folder if it is not there, and checks that it is ours alone.
 ///
@@ -64,7 +68,7 @@ pub(super) fn key(folder: &Path) -> Result<[u8; KEY], String> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(fault(error.to_string())),
     }
-    let mut file = open(&path).map_err(|error| fault(error.to_string()))?;
+    let mut file = file::open_unlinked(&path).map_err(|error| fault(error.to_string()))?;
     check(&file.metadata().map_err(|error| fault(error.to_string()))?, 0o600).map_err(fault)?;
     let mut key = [0; KEY];
     file.read_exact(&mut key).map_err(|error| fault(error.to_string()))?;
@@ -76,12 +80,10 @@ pub(super) fn key(folder: &Path) -> Result<[u8; KEY], String> {
 /// # Errors
 /// It is not there, is a symbolic link, is not ours alone, or cannot be read.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = open(path)?;
+    let file = file::open_unlinked(path)?;
     check(&file.metadata()?, 0o600)
         .map_err(|reason| io::Error::new(io::ErrorKind::PermissionDenied, reason))?;
-    let mut content = Vec::new();
-    file.read_to_end(&mut content)?;
-    Ok(content)
+    file::read_opened(&file, ENTRY)
 }
 
 /// Writes a file in one step: whoever reads it sees all or nothing.
@@ -114,15 +116,8 @@ pub(super) fn trim(folder: &Path, keep: usize) {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(no_link()).open(path)
-}
-
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(no_link()).open(path)
-}
-
-/// A symbolic link in the place of a file is an error.
-fn no_link() -> i32 {
-    OFlags::NOFOLLOW.bits().cast_signed()
+    // A symbolic link in the place of a file is an error.
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)
 }

@@ -1,6 +1,7 @@
 //! The plugin border, with real guests compiled from source.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod child;
 mod contracts;
 mod fetch;
 mod imports;

@@ -15,7 +15,7 @@ use witgate_proxy::pipeline::plugin::{
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{Loaded, Order, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{Compiling, Loaded, Order, Refusal, Runtime, RuntimeOptions};
 
 /// A runtime of its own for a test that counts or reverts.
 pub(crate) struct Scene {
@@ -31,6 +31,10 @@ impl Scene {
     }
 
     pub(crate) fn with_cache(cache: Option<std::path::PathBuf>) -> Self {
+        Self::compiling(Compiling::Here, cache)
+    }
+
+    pub(crate) fn compiling(compiling: Compiling, cache: Option<std::path::PathBuf>) -> Self {
         let telemetry = Telemetry::new();
         let reverts: Arc<Mutex<Vec<u64>>> = Arc::default();
         let asked = Arc::clone(&reverts);
@@ -38,6 +42,7 @@ impl Scene {
             cores: 2,
             instances: 300,
             cache,
+            compiling,
             on_revert: Arc::new(move |_, version| asked.lock().unwrap().push(version)),
         };
         Scene {

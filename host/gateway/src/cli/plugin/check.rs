@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use witgate_config::SourceMap;
+use witgate_config::{SourceMap, file};
 
 use crate::cli::output::{Format, print};
 use crate::control;
@@ -52,13 +52,13 @@ pub(super) fn check(file: &Path, format: Format) -> Outcome {
     print(format, &report, || describe(&report))
 }
 
-fn report(file: &Path) -> Result<Report, Failure> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        Failure::new(Exit::Failure, format!("{} cannot be read: {error}", file.display()))
+fn report(path: &Path) -> Result<Report, Failure> {
+    let bytes = file::read(path, file::PLUGIN).map_err(|error| {
+        Failure::new(Exit::Failure, format!("{} cannot be read: {error}", path.display()))
     })?;
     let inspection = control::inspect(&bytes)?.map_err(|refusal| {
         let problems = witgate_config::render(&refusal.problems, &SourceMap::default(), false);
-        Failure::new(Exit::PluginRefused, format!("{problems}\n\n{} is refused.", file.display()))
+        Failure::new(Exit::PluginRefused, format!("{problems}\n\n{} is refused.", path.display()))
     })?;
     let needs = [
         (inspection.needs_fetch(), "fetch", "names the upstreams it may send requests to"),
@@ -66,7 +66,7 @@ fn report(file: &Path) -> Result<Report, Failure> {
         (inspection.may_route(), "route_to", "names the upstreams it may choose"),
     ];
     Ok(Report {
-        file: file.display().to_string(),
+        file: path.display().to_string(),
         contracts: contract_names(inspection.contracts),
         grants: needs
             .into_iter()

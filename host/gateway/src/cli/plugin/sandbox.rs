@@ -6,11 +6,15 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use witgate_config::file;
 use witgate_wasm::{Ending, Trial};
 
 use super::cargo;
 use crate::cli::output::say;
 use crate::exit::{Exit, Failure, Outcome};
+
+/// The largest program of tests, in bytes. It is built without optimisation and with what tells where a panic was.
+const TESTS: u64 = 4 * file::PLUGIN;
 
 /// What became of the tests.
 #[derive(Default)]
@@ -39,7 +43,7 @@ pub(super) fn run(folder: &Path) -> Outcome {
 
 fn run_binary(binary: &Path, tally: &mut Tally) -> Outcome {
     let failure = |why: &dyn Display| Failure::new(Exit::Failure, format!("{}: {why}", binary.display()));
-    let bytes = std::fs::read(binary).map_err(|error| failure(&error))?;
+    let bytes = file::read(binary, TESTS).map_err(|error| failure(&error))?;
     let trial = Trial::new(&bytes).map_err(|error| failure(&error))?;
     let list = trial.run(&["--list", "--format", "terse"]).map_err(|error| failure(&error))?;
     if !list.succeeded {

@@ -20,7 +20,9 @@ struct Texts {
 impl Loader for Texts {
     type Component = String;
 
-    fn compile(&self, bytes: &[u8]) -> Result<String, Problems> {
+    fn begin(&self, _config: &model::Gateway, _force: bool) {}
+
+    fn compile(&self, _asked: &Asked<'_>, bytes: &[u8]) -> Result<String, Problems> {
         self.compiled.set(self.compiled.get() + 1);
         let text = String::from_utf8_lossy(bytes).into_owned();
         if text.starts_with("broken") { Err(vec![Problem::new("not a component")]) } else { Ok(text) }

@@ -1,0 +1,39 @@
+//! `witgate compile-component`, which the gateway runs by itself and nobody else: hidden.
+
+use clap::Args;
+use witgate_wasm::{ChildArguments, compile_component};
+
+use crate::exit::{Exit, Failure, Outcome};
+
+/// Compile the component on standard input, within limits. The gateway runs this by itself, for each new plugin.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// CPU time in seconds
+    #[arg(long)]
+    cpu: u64,
+    /// Address space in bytes
+    #[arg(long)]
+    memory: u64,
+    /// The process that asks
+    #[arg(long)]
+    parent: i32,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let Arguments { cpu, memory, parent } = *arguments;
+    compile_component(ChildArguments { cpu, memory, parent })
+        .map_err(|error| Failure::new(Exit::Failure, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_has_the_name_by_which_it_is_run_and_is_hidden() {
+        let commands = crate::cli::CommandLine::command();
+        let command = commands.find_subcommand(witgate_wasm::CHILD_COMMAND).expect("it is there");
+        assert!(command.is_hide_set());
+    }
+}
