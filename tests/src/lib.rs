@@ -10,6 +10,7 @@ mod gateway;
 mod moody;
 mod origin;
 mod shell;
+mod slow;
 mod websocket;
 
 pub use artifacts::{guest, plugin, repository, witgate};
@@ -18,6 +19,7 @@ pub use gateway::{Gateway, Scratch};
 pub use moody::{Mood, MoodyOrigin};
 pub use origin::{Origin, OriginBody, Seen};
 pub use shell::{Block, Shell, blocks};
+pub use slow::slow_to_compile;
 pub use websocket::echo_websocket;
 
 use std::time::{Duration, Instant};

@@ -92,9 +92,10 @@ fn read(path: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(|error| unreadable(path, error))? {
         let file = entry.map_err(|error| unreadable(path, error))?.path();
-        // Hidden files are editors' and Kubernetes' own.
+        // Hidden files are editors' and Kubernetes' own. What is named like a file of the configuration and cannot be
+        // read as one, such as a link that leads nowhere, is refused: passing over it would drop the rules in it.
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && file.extension().is_some_and(|extension| extension == "toml") && file.is_file() {
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") {
             files.push(file);
         }
     }

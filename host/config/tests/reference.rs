@@ -71,6 +71,7 @@ fn the_gateway_means_what_it_says() {
     );
     assert_eq!(gateway.plugin_folder, folder.path().join("plugins"));
     assert_eq!(gateway.cache_folder, None);
+    assert!(gateway.allow_empty);
     assert_eq!(gateway.identity_headers["x-auth-role"], model::IdentitySource::Claim("role".to_owned()));
     assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
     assert_eq!(gateway.limits.max_connection_age, None);

@@ -9,7 +9,7 @@ use witgate_wasm::{
     Component, INSTANCES, Inspection, OnRevert, Order, Reason, Refusal, Runtime, RuntimeOptions,
 };
 
-use super::handle::{Handle, Request};
+use super::handle::Handle;
 use super::library::{Asked, Loader, Refused};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
@@ -58,13 +58,11 @@ impl Components {
     }
 }
 
-/// Asks the control plane, from the data path and therefore without waiting. If the control plane has too much to do to
-/// take it, the quarantine still holds the plugin back.
+/// Asks the control plane, from the data path and therefore without waiting.
 fn on_revert(handle: Option<Handle>) -> OnRevert {
     Arc::new(move |binding, version| {
-        let Some(handle) = &handle else { return };
-        if let Err(reason) = handle.send(Request::Revert { binding: binding.to_string(), version }) {
-            handle.warn(format!("{binding} is not reverted: {reason}"));
+        if let Some(handle) = &handle {
+            handle.revert(binding.to_string(), version);
         }
     })
 }

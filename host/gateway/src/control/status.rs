@@ -23,6 +23,8 @@ pub(crate) struct Status {
     pub(crate) config: String,
     /// What became of the latest change.
     pub(crate) last_change: Change,
+    /// What the control plane is busy with; none while it waits to be asked.
+    pub(crate) busy: Option<Busy>,
     /// The address the admin listener really has; none if it has only its socket.
     pub(crate) admin: Option<String>,
     /// The doors and the addresses they really have.
@@ -31,6 +33,19 @@ pub(crate) struct Status {
     pub(crate) bindings: Vec<BindingStatus>,
     /// Files in the plugin folder that no plugin declares: they do nothing.
     pub(crate) undeclared: Vec<String>,
+}
+
+/// A load under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Busy {
+    /// Seconds since 1970 at which it began.
+    pub(crate) since: u64,
+    /// What asked for it, e.g. `SIGHUP (150 times); admin request`.
+    pub(crate) reason: String,
+    /// How often it was asked for.
+    pub(crate) asked: usize,
+    /// How often the load after it has been asked for.
+    pub(crate) waiting: usize,
 }
 
 /// Where a gateway is in its life.
