@@ -164,8 +164,7 @@ impl Watching {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             // Whatever changed between the reading and the watching is found here, too.
-            let begun = Burst::new(&self.baseline);
-            self.burst.get_or_insert(begun);
+            self.burst.get_or_insert_with(|| Burst::new(&self.baseline));
             // In a folder where much happens, events come faster than it is worth looking.
             if self.looked.elapsed() >= STEP {
                 self.look();

@@ -156,6 +156,9 @@ async fn a_secret_that_was_emptied_is_refused() {
 #[tokio::test]
 async fn a_writer_that_takes_its_time_is_waited_for() {
     let (gateway, folder) = folder().await;
+    // Once a change is noticed, files are certainly watched.
+    gateway.scratch.write("witgate.toml/20-open.toml", OPEN.replace("open", "opened"));
+    eventually("a first change", async || gateway.version().await > 1).await;
     let version = gateway.version().await;
     // What is written first is valid, opens what the rest denies, and is longer than what was there.
     let first = format!(
