@@ -15,7 +15,7 @@ use witgate_tests::{Gateway, Origin, Scratch, eventually, guest, slow_to_compile
 const FOR_EVER: u32 = 20_000;
 
 /// Compiling this takes long enough to do something meanwhile.
-const A_WHILE: u32 = 5_000;
+const A_WHILE: u32 = 2_000;
 
 /// Two bindings: `mark` marks answers with its version, `other` does nothing.
 const CONFIG: &str = "[gateway]\nplugins = [\"mark\", \"other\"]\ncache_folder = \"off\"\n\

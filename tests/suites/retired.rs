@@ -44,6 +44,15 @@ async fn reload(gateway: &Gateway) {
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
+/// The component as a file that was never there before: a custom section at its end holds a number.
+fn numbered(component: &[u8], number: usize) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    bytes.extend([0, 13, 4]);
+    bytes.extend(b"swap");
+    bytes.extend(format!("{number:08}").bytes());
+    bytes
+}
+
 fn grown(what: &str, count: usize, before: u64, after: u64) {
     println!("{count} {what}: {} MiB resident, then {} MiB", before >> 20, after >> 20);
     assert!(after < before + (24 << 20), "{what}: {} MiB, then {} MiB", before >> 20, after >> 20);
@@ -60,12 +69,13 @@ async fn nothing_is_held_of_plugins_that_were_swapped_out() {
     let count = swaps(200);
     let mut warm = None;
     for swap in 1..=count {
-        gateway.scratch.write("plugins/mark.wasm", &versions[swap % 2]);
+        gateway.scratch.write("plugins/mark.wasm", numbered(&versions[swap % 2], swap));
         reload(&gateway).await;
         let reply = gateway.client().await.get("/", &[]).await;
         assert_eq!(reply.header("x-mark"), ["one", "two"][swap % 2], "swap {swap}");
         if swap == count / 4 / 2 * 2 {
-            holds_no_more_than(&gateway, Held { instances: f64::MAX, retired: 0.0, descriptors: usize::MAX }).await;
+            holds_no_more_than(&gateway, Held { instances: f64::MAX, retired: 0.0, descriptors: usize::MAX })
+                .await;
             warm = Some((held(&gateway).await, gateway.resident()));
         }
     }
@@ -94,7 +104,8 @@ async fn nothing_is_held_of_configurations_and_upstreams_that_were_replaced() {
         let reply = gateway.client().await.get("/", &[]).await;
         assert!(reply.text().starts_with(["first", "second"][number % 2]), "{}", reply.text());
         if number == count / 4 {
-            holds_no_more_than(&gateway, Held { instances: 0.0, retired: 0.0, descriptors: usize::MAX }).await;
+            holds_no_more_than(&gateway, Held { instances: 0.0, retired: 0.0, descriptors: usize::MAX })
+                .await;
             // The connections of upstreams that are gone are closed within a second or two.
             let mut least = gateway.descriptors();
             eventually("connections to be closed", async || {

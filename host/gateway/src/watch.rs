@@ -12,9 +12,8 @@ mod writers;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -32,17 +31,20 @@ const POLL: Duration = Duration::from_secs(3);
 
 /// The running watcher.
 pub(crate) struct FileWatch {
-    notes: Sender<Note>,
+    /// Wakes the watching thread. Carries nothing: where it is full, the thread is woken already.
+    bell: SyncSender<()>,
+    told: Arc<Mutex<Told>>,
     handle: Handle,
 }
 
-enum Note {
-    /// Something happened in a watched folder.
-    Event,
+/// What the watching thread has been told and has not heard yet. Telling it never waits, however slow the file system is
+/// that it is looking at.
+#[derive(Default)]
+struct Told {
     /// From now on this is what matters, and this is what was read of it.
-    Watch(WatchList, Fingerprint),
+    watch: Option<(WatchList, Fingerprint)>,
     /// This matters too, and this is what was read of it: what a configuration that was refused depends on.
-    Also(WatchList, Fingerprint),
+    also: Option<(WatchList, Fingerprint)>,
 }
 
 impl FileWatch {
@@ -51,15 +53,17 @@ impl FileWatch {
     /// # Errors
     /// The thread could not be made.
     pub(crate) fn start(handle: Handle) -> std::io::Result<FileWatch> {
-        // What it is told is told without waiting: the thread may be busy with a slow file system.
-        let (notes, incoming) = channel();
-        let events = Events { notes: notes.clone(), told: Arc::default(), writers: Arc::default() };
-        let watching = handle.clone();
+        let (bell, rings) = sync_channel(1);
+        let told = Arc::<Mutex<Told>>::default();
+        let (events, hears, watching) = (bell.clone(), told.clone(), handle.clone());
         std::thread::Builder::new().name("witgate-watch".to_owned()).spawn(move || {
-            let (told, writers) = (events.told.clone(), events.writers.clone());
+            let writers = Arc::<Writers>::default();
+            let notes = writers.clone();
             let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                if let Ok(event) = event {
-                    events.take(&event);
+                let Ok(event) = event else { return };
+                notes.note(&event);
+                if matters(event.kind) {
+                    let _: Result<(), TrySendError<()>> = events.try_send(());
                 }
             });
             let watcher = watcher
@@ -73,47 +77,34 @@ impl FileWatch {
                 folders: BTreeSet::new(),
                 list: WatchList::default(),
                 baseline: Fingerprint::default(),
-                told,
+                told: hears,
                 writers,
                 burst: None,
                 looked: Instant::now(),
             };
-            watching.follow(&incoming);
+            watching.follow(&rings);
         })?;
-        Ok(FileWatch { notes, handle })
+        Ok(FileWatch { bell, told, handle })
     }
 
     /// Tells what to watch from now on, and what the version in service was built from.
     pub(crate) fn watch(&self, list: WatchList, read: Fingerprint) {
-        self.tell(Note::Watch(list, read));
+        self.tell(|told| *told = Told { watch: Some((list, read)), also: None });
     }
 
     /// Tells what to watch beside what is watched already, and what was read of it.
     pub(crate) fn watch_also(&self, list: WatchList, read: Fingerprint) {
-        self.tell(Note::Also(list, read));
+        self.tell(|told| {
+            let (known, looks) = told.also.get_or_insert_default();
+            known.extend(list);
+            looks.add(read);
+        });
     }
 
-    fn tell(&self, note: Note) {
-        if self.notes.send(note).is_err() {
+    fn tell(&self, tell: impl FnOnce(&mut Told)) {
+        tell(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(TrySendError::Disconnected(())) = self.bell.try_send(()) {
             self.handle.warn("files are no longer watched: the watching thread has ended".to_owned());
-        }
-    }
-}
-
-/// Where file events go.
-struct Events {
-    notes: Sender<Note>,
-    /// Whether the watching thread has been told of an event and has not looked since: further ones tell it nothing new.
-    told: Arc<AtomicBool>,
-    writers: Arc<Writers>,
-}
-
-impl Events {
-    fn take(&self, event: &notify::Event) {
-        self.writers.note(event);
-        if matters(event.kind) && !self.told.swap(true, Ordering::AcqRel) {
-            // The watching thread ends with the process.
-            let _ = self.notes.send(Note::Event);
         }
     }
 }
@@ -134,7 +125,7 @@ struct Watching {
     folders: BTreeSet<PathBuf>,
     list: WatchList,
     baseline: Fingerprint,
-    told: Arc<AtomicBool>,
+    told: Arc<Mutex<Told>>,
     writers: Arc<Writers>,
     /// Changes that are being waited out.
     burst: Option<Burst>,
@@ -143,22 +134,11 @@ struct Watching {
 }
 
 impl Watching {
-    fn follow(mut self, notes: &Receiver<Note>) {
+    fn follow(mut self, rings: &Receiver<()>) {
         loop {
             let wait = if self.burst.is_some() { STEP } else { POLL };
-            match notes.recv_timeout(wait) {
-                Ok(Note::Event) => self.told.store(false, Ordering::Release),
-                Ok(Note::Watch(list, read)) => {
-                    self.list = list;
-                    self.baseline = read;
-                    self.watch_folders();
-                }
-                Ok(Note::Also(list, read)) => {
-                    self.list.files.extend(list.files);
-                    self.list.folders.extend(list.folders);
-                    self.baseline.add(read);
-                    self.watch_folders();
-                }
+            match rings.recv_timeout(wait) {
+                Ok(()) => self.hear(),
                 Err(RecvTimeoutError::Timeout) if self.burst.is_none() => self.watch_folders(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -170,6 +150,24 @@ impl Watching {
                 self.look();
             }
         }
+    }
+
+    /// Takes what it has been told.
+    fn hear(&mut self) {
+        let Told { watch, also } =
+            std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if watch.is_none() && also.is_none() {
+            return;
+        }
+        if let Some((list, read)) = watch {
+            self.list = list;
+            self.baseline = read;
+        }
+        if let Some((list, read)) = also {
+            self.list.extend(list);
+            self.baseline.add(read);
+        }
+        self.watch_folders();
     }
 
     fn look(&mut self) {

@@ -54,7 +54,9 @@ async fn reload_with(gateway: &Gateway, file: &Path, text: &str) -> Value {
 #[tokio::test]
 async fn an_emptied_file_is_refused_and_everything_stays() {
     let only = format!("{}{DENIED}", LISTENER.replace("../", ""));
-    for (emptied, word) in [("", "is empty"), ("\n  # to be written\n", "is empty"), ("\u{feff}\n", "is empty")] {
+    for (emptied, word) in
+        [("", "is empty"), ("\n  # to be written\n", "is empty"), ("\u{feff}\n", "is empty")]
+    {
         let gateway = Gateway::start_exactly(Scratch::new(), &only).await;
         let listeners = gateway.admin_get("/status").await.json()["listeners"].clone();
         let change = reload_with(&gateway, &gateway.scratch.config(), emptied).await;

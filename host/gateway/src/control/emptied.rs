@@ -58,7 +58,8 @@ pub(super) fn at_reload(reading: &Reading, before: &Written) -> Problems {
         })
         .collect();
     if before.listeners && !Written::of(reading).listeners {
-        let message = "no listener is written any more: every listener would be closed, and the default one opened";
+        let message =
+            "no listener is written any more: every listener would be closed, and the default one opened";
         problems.push(Problem {
             key: "listeners".to_owned(),
             ..Problem::new(message).with_hint(format!("write `[[listeners]]`; {HINT}"))

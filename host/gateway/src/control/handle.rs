@@ -4,7 +4,7 @@
 //! ([`Wanted`]). Draining is a flag that whoever asks for it sets itself, so that readiness fails at that moment.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -21,6 +21,11 @@ use super::wanted::Wanted;
 /// Requests of people ([`Request`]) that may be under way at once. Each is a rare event; more is somebody hammering.
 const REQUESTS: usize = 64;
 
+/// Messages that may wait for the control thread. It is never full but for a fault: requests and what comes of them are at
+/// most so many each, there is one load at a time, and each version of a plugin asks once to be taken back.
+pub(super) const MESSAGES: usize = 16 * REQUESTS;
+
+const BUSY: &str = "the control plane is busy; try again";
 const DRAINING: &str = "the gateway is draining: nothing is loaded any more";
 const ENDING: &str = "the gateway is shutting down";
 
@@ -90,14 +95,14 @@ struct Shared {
 /// Sends requests to the control plane and reads what it publishes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    messages: Sender<Message>,
+    messages: SyncSender<Message>,
     shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Handle {
     /// A handle whose requests arrive at the other end of `messages`.
-    pub(super) fn new(messages: Sender<Message>, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(messages: SyncSender<Message>, telemetry: Arc<Telemetry>) -> Self {
         Handle { messages, shared: Arc::default(), telemetry }
     }
 
@@ -121,7 +126,7 @@ impl Handle {
         let alone = wanted.is_none();
         wanted.get_or_insert_default().join(reason, force, reply);
         drop(wanted);
-        if alone { self.send(Message::Look) } else { Ok(()) }
+        if alone { self.look() } else { Ok(()) }
     }
 
     /// Hands over what a person asks for, without waiting.
@@ -132,22 +137,24 @@ impl Handle {
         let before = self.shared.requests.fetch_add(1, Ordering::AcqRel);
         let ticket = Ticket(Arc::clone(&self.shared));
         if before >= REQUESTS {
-            return Err("the control plane is busy; try again");
+            return Err(BUSY);
         }
         self.send(Message::Request(request, ticket))
     }
 
-    /// Asks for a version to be taken back, from the data path: never waits, and is never refused for want of room.
+    /// Asks for a version to be taken back, from the data path: never waits.
     pub(crate) fn revert(&self, binding: String, version: u64) {
-        // A gateway that ends has no use for another version.
-        let _ = self.send(Message::Revert { binding, version });
+        let warning = format!("{binding} is not reverted");
+        if let Err(reason) = self.send(Message::Revert { binding, version }) {
+            self.warn(format!("{warning}: {reason}"));
+        }
     }
 
     /// Has the gateway finish what is in flight and end. From now on it is not ready.
     pub(crate) fn drain(&self, reason: &str) {
         if self.shared.drain.set(reason.to_owned()).is_ok() {
             // Where the control thread is gone, the process is about to end by itself.
-            let _ = self.send(Message::Look);
+            let _ = self.look();
         }
     }
 
@@ -204,8 +211,24 @@ impl Handle {
         self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The way into the channel of the control thread, for the threads that work for it.
-    pub(super) fn send(&self, message: Message) -> Result<(), &'static str> {
-        self.messages.send(message).map_err(|_| ENDING)
+    /// Has the control thread look at what was said beside the channel, as it does before it takes each message: where the
+    /// channel is full, it will do so anyway.
+    fn look(&self) -> Result<(), &'static str> {
+        match self.messages.try_send(Message::Look) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(ENDING),
+        }
+    }
+
+    fn send(&self, message: Message) -> Result<(), &'static str> {
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => BUSY,
+            TrySendError::Disconnected(_) => ENDING,
+        })
+    }
+
+    /// Hands the control thread what was done for it; waits for room, so never on the data path. False: it has ended.
+    pub(super) fn hand_over(&self, message: Message) -> bool {
+        self.messages.send(message).is_ok()
     }
 }

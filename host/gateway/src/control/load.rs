@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use witgate_config::Config;
@@ -73,7 +73,7 @@ pub(super) enum Next {
 }
 
 /// The thread that loads, one job after the other. It is left alone when the process ends.
-pub(super) struct LoadThread(Sender<Job>);
+pub(super) struct LoadThread(SyncSender<Job>);
 
 impl LoadThread {
     /// Starts it. What it has done goes to the control thread.
@@ -81,8 +81,11 @@ impl LoadThread {
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(handle: Handle) -> std::io::Result<LoadThread> {
-        let (jobs, incoming) = channel();
-        std::thread::Builder::new().name("witgate-load".to_owned()).spawn(move || work(&incoming, &handle))?;
+        // One load at a time is begun.
+        let (jobs, incoming) = sync_channel(1);
+        std::thread::Builder::new()
+            .name("witgate-load".to_owned())
+            .spawn(move || work(&incoming, &handle))?;
         Ok(LoadThread(jobs))
     }
 
@@ -91,7 +94,7 @@ impl LoadThread {
     /// # Errors
     /// The thread is gone, which only a fault of its own can do.
     pub(super) fn begin(&self, job: Job) -> Result<(), ()> {
-        self.0.send(job).map_err(drop)
+        self.0.try_send(job).map_err(drop)
     }
 }
 
@@ -99,7 +102,7 @@ fn work(jobs: &Receiver<Job>, handle: &Handle) {
     while let Ok(mut job) = jobs.recv() {
         loop {
             let finished = Box::new(job.run());
-            if handle.send(Message::Loaded(finished)).is_err() {
+            if !handle.hand_over(Message::Loaded(finished)) {
                 return;
             }
             allocator::give_back();

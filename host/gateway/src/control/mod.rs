@@ -19,7 +19,7 @@ pub(crate) mod status;
 mod wanted;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
@@ -128,7 +128,7 @@ fn refuse_empty(reading: &Reading) -> Result<(), Refusal> {
 impl Control {
     /// Starts everything that runs, with the first version in service.
     fn start(source: Source) -> Result<Control, Failure> {
-        let (sender, messages) = channel();
+        let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
         let reading = source.read()?;
@@ -214,8 +214,12 @@ impl Control {
         }
         let Some(wanted) = self.handle.wanted().take() else { return };
         process::notify(Notice::Reloading);
-        self.status.busy =
-            Some(Busy { since: status::now(), reason: wanted.reason(), asked: wanted.requests(), waiting: 0 });
+        self.status.busy = Some(Busy {
+            since: status::now(),
+            reason: wanted.reason(),
+            asked: wanted.requests(),
+            waiting: 0,
+        });
         self.publish();
         let job = Job {
             source: self.source.clone(),

@@ -84,7 +84,7 @@ impl Control {
             let draft = library.draft_previous(&order.binding, &config, state, reason);
             let redrafted = Redrafted { generation, draft };
             // A gateway that has ended needs no other version.
-            let _ = handle.send(Message::Redrafted(Box::new((order, redrafted))));
+            let _ = handle.hand_over(Message::Redrafted(Box::new((order, redrafted))));
         };
         if let Err(error) = std::thread::Builder::new().name("witgate-put-back".to_owned()).spawn(redraft) {
             self.handle.warn(format!("a previous version cannot be made ready: {error}"));

@@ -85,9 +85,8 @@ impl Source {
             }
             std::thread::park_timeout(PAUSE);
         }
-        let problem =
-            Problem::new(format!("`{}` was changed each time while it was read", path.display()))
-                .with_hint("write files aside and rename them into their place");
+        let problem = Problem::new(format!("`{}` was changed each time while it was read", path.display()))
+            .with_hint("write files aside and rename them into their place");
         Err(self.refused(witgate_config::Failure {
             problems: vec![problem],
             sources: SourceMap::default(),
@@ -98,7 +97,13 @@ impl Source {
     fn refused(&self, failure: witgate_config::Failure) -> Refusal {
         let watch = self.watch_list(&failure.files);
         let fingerprint = look(&watch, &failure.sources);
-        Refusal { exit: Exit::Config, problems: failure.problems, sources: failure.sources, watch, fingerprint }
+        Refusal {
+            exit: Exit::Config,
+            problems: failure.problems,
+            sources: failure.sources,
+            watch,
+            fingerprint,
+        }
     }
 
     /// For messages; empty where there is no file.
@@ -176,8 +181,9 @@ impl Refusal {
 
     /// A load that ended by a fault of the gateway itself, of which standard error has told.
     pub(crate) fn by_panic() -> Refusal {
-        let problem = Problem::new("the load ended by a fault of the gateway itself: its standard error says where")
-            .with_hint("please report it; the version in service is not affected");
+        let problem =
+            Problem::new("the load ended by a fault of the gateway itself: its standard error says where")
+                .with_hint("please report it; the version in service is not affected");
         Refusal::without_files(Exit::Failure, vec![problem], SourceMap::default())
     }
 

@@ -21,6 +21,12 @@ pub(crate) struct WatchList {
 }
 
 impl WatchList {
+    /// Adds what is in another.
+    pub(super) fn extend(&mut self, other: WatchList) {
+        self.files.extend(other.files);
+        self.folders.extend(other.folders);
+    }
+
     /// The list with every file that lies in the configuration folder now: also those that were not there when the
     /// configuration was read.
     pub(super) fn with_newcomers(&self) -> WatchList {

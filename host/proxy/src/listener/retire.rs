@@ -7,7 +7,7 @@
 //! decide when it is dropped would wait for this thread, as this thread would for it, and the snapshot would stay for ever.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::snapshot::Snapshot;
 /// How often retired things are looked at while there are any.
 const ROUND: Duration = Duration::from_millis(100);
 
+/// What may wait to be looked at. Whoever swaps so often that it is full waits until old snapshots have been dropped.
+const QUEUE: usize = 64;
+
 enum Retired {
     Snapshot(Arc<Snapshot>),
     Generation(Weak<Generation>, Instant),
@@ -24,15 +27,14 @@ enum Retired {
 
 /// The way to the thread that drops what is out of service. The thread ends when this is dropped.
 pub(crate) struct Retire {
-    retired: Sender<Retired>,
+    retired: SyncSender<Retired>,
     snapshots: Arc<AtomicUsize>,
 }
 
 impl Retire {
     /// Starts the thread. It keeps the number of snapshots that are out of service and not yet dropped in `snapshots`.
     pub(crate) fn start(snapshots: Arc<AtomicUsize>) -> std::io::Result<Retire> {
-        // Handing over must not wait until a large snapshot has been dropped.
-        let (sender, arrivals) = channel();
+        let (sender, arrivals) = sync_channel(QUEUE);
         let counted = Arc::clone(&snapshots);
         let run = move || run(&arrivals, &counted);
         std::thread::Builder::new().name("witgate-retire".into()).spawn(run)?;
