@@ -218,6 +218,12 @@ impl Gateway {
         self.process.id()
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        std::fs::read_dir(folder).expect("a live process").count()
+    }
+
     /// All it wrote to its standard output and error.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("output")).unwrap_or_default()

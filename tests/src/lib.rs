@@ -11,6 +11,7 @@ pub mod hostile;
 mod moody;
 mod origin;
 mod shell;
+mod slow;
 mod websocket;
 
 pub use artifacts::{guest, plugin, repository, witgate};
@@ -19,6 +20,7 @@ pub use gateway::{Gateway, Scratch};
 pub use moody::{Mood, MoodyOrigin};
 pub use origin::{Origin, OriginBody, Seen};
 pub use shell::{Block, Shell, blocks};
+pub use slow::slow_to_compile;
 pub use websocket::echo_websocket;
 
 use std::time::{Duration, Instant};

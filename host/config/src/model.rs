@@ -71,6 +71,8 @@ pub struct Gateway {
     pub compile: CompileLimits,
     /// Whether a plugin that cannot be loaded keeps the gateway from starting.
     pub start: Start,
+    /// Whether a configuration without routes or listeners is meant. Then there is no default listener.
+    pub allow_empty: bool,
     /// Headers that carry the identity to upstreams. Stripped from every client request.
     pub identity_headers: BTreeMap<String, IdentitySource>,
     /// Bindings that apply to every request.

@@ -73,6 +73,7 @@ fn the_gateway_means_what_it_says() {
     assert_eq!(gateway.cache_folder, None);
     let compile = gateway.compile;
     assert_eq!((compile.cpu.as_secs(), compile.wall.as_secs(), compile.memory), (60, 90, 2 << 30));
+    assert!(gateway.allow_empty);
     assert_eq!(gateway.identity_headers["x-auth-role"], model::IdentitySource::Claim("role".to_owned()));
     assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
     assert_eq!(gateway.limits.max_connection_age, None);

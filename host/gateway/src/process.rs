@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::control::handle::{Handle, Request};
+use crate::control::handle::Handle;
 use crate::exit::Exit;
+
+/// How long a service manager may take to make room for a notice. Nothing else is done meanwhile.
+const NOTICE: Duration = Duration::from_millis(500);
 
 /// How long the last log line may take when the process ends at once.
 const LAST_LINE: Duration = Duration::from_millis(200);
 
-/// Turns signals into requests until the process ends: HUP reloads; TERM, INT and QUIT drain, and the second of them
-/// ends the process at once.
+/// Follows signals until the process ends: HUP reloads; TERM, INT and QUIT drain, and the second of them ends the process at
+/// once. The first never does, however much the control plane has to do.
 ///
 /// # Errors
 /// The handlers could not be installed.
@@ -35,8 +38,7 @@ pub(crate) fn follow_signals(handle: Handle) -> std::io::Result<()> {
 
 async fn follow_reload(mut signal: Signal, handle: Handle) {
     while signal.recv().await.is_some() {
-        let request = Request::Reload { reason: "SIGHUP".to_owned(), force: false, reply: None };
-        if let Err(reason) = handle.send(request) {
+        if let Err(reason) = handle.reload("SIGHUP".to_owned(), false, None) {
             handle.warn(format!("SIGHUP ignored: {reason}"));
         }
     }
@@ -45,8 +47,8 @@ async fn follow_reload(mut signal: Signal, handle: Handle) {
 async fn follow_end(name: &'static str, mut signal: Signal, seen: Rc<Cell<u32>>, handle: Handle) {
     while signal.recv().await.is_some() {
         seen.set(seen.get() + 1);
-        let sent = handle.send(Request::Drain { reason: name.to_owned() });
-        if seen.get() > 1 || sent.is_err() {
+        handle.drain(name);
+        if seen.get() > 1 {
             handle.warn(format!("{name} again: ending at once"));
             handle.telemetry().flush(LAST_LINE);
             std::process::exit(Exit::Failure as i32);
@@ -85,7 +87,9 @@ fn send_notice(path: &std::ffi::OsStr, text: &[u8]) -> std::io::Result<()> {
         Some(name) => std::os::unix::net::SocketAddr::from_abstract_name(name)?,
         None => std::os::unix::net::SocketAddr::from_pathname(path)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(text, &address).map(drop)
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(NOTICE))?;
+    socket.send_to_addr(text, &address).map(drop)
 }
 
 fn monotonic_microseconds() -> i64 {

@@ -1,45 +1,50 @@
 //! Notices changed files and asks the control plane for a reload.
 //!
 //! *Folders* are watched, not files: editors replace a file by renaming another over it, and Kubernetes swaps the
-//! symbolic link `..data`, both of which leave a watch on the file itself looking at a corpse. A burst of events is waited
-//! out, then contents are compared by digest: what merely touched a file changes nothing. File systems without events
-//! (network shares, some container mounts) are served by a slow poll, which is always on and reads only metadata
-//! until that differs.
+//! symbolic link `..data`, both of which leave a watch on the file itself looking at a file that is not there any more.
+//! Changes are waited out until files are whole ([`settle`]), then contents are compared by digest: what merely touched a
+//! file changes nothing. File systems without events (network shares, some container mounts) are served by a slow poll,
+//! which is always on and reads only metadata until that differs.
 
 mod fingerprint;
+mod settle;
+mod writers;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use crate::control::handle::{Handle, Request};
-pub(crate) use fingerprint::{Fingerprint, WatchList, names};
+use crate::control::handle::Handle;
+pub(crate) use fingerprint::{CONFIGURATION, Fingerprint, WatchList, names};
+use settle::{Burst, Verdict};
+use writers::Writers;
 
-/// How long it must have been quiet after an event before files are compared.
-const QUIET: Duration = Duration::from_millis(150);
+/// Time between two looks while files change.
+const STEP: Duration = Duration::from_millis(25);
 
-/// After how long they are compared although it does not get quiet.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often files are compared where no event came.
+/// How often files are looked at where no event came.
 const POLL: Duration = Duration::from_secs(3);
 
 /// The running watcher.
 pub(crate) struct FileWatch {
-    notes: SyncSender<Note>,
+    /// Wakes the watching thread. Carries nothing: where it is full, the thread is woken already.
+    bell: SyncSender<()>,
+    told: Arc<Mutex<Told>>,
     handle: Handle,
 }
 
-enum Note {
-    /// Something happened in a watched folder.
-    Event,
+/// What the watching thread has been told and has not heard yet. Telling it never waits, however slow the file system is
+/// that it is looking at.
+#[derive(Default)]
+struct Told {
     /// From now on this is what matters, and this is what was read of it.
-    Watch(WatchList, Fingerprint),
-    /// This matters too: what a configuration that was refused depends on.
-    Also(WatchList),
+    watch: Option<(WatchList, Fingerprint)>,
+    /// This matters too, and this is what was read of it: what a configuration that was refused depends on.
+    also: Option<(WatchList, Fingerprint)>,
 }
 
 impl FileWatch {
@@ -48,14 +53,17 @@ impl FileWatch {
     /// # Errors
     /// The thread could not be made.
     pub(crate) fn start(handle: Handle) -> std::io::Result<FileWatch> {
-        // Events carry nothing, so one that finds the queue full may be dropped: those in front of it do the same.
-        let (notes, incoming) = sync_channel(16);
-        let events = notes.clone();
-        let watching = handle.clone();
+        let (bell, rings) = sync_channel(1);
+        let told = Arc::<Mutex<Told>>::default();
+        let (events, hears, watching) = (bell.clone(), told.clone(), handle.clone());
         std::thread::Builder::new().name("witgate-watch".to_owned()).spawn(move || {
+            let writers = Arc::<Writers>::default();
+            let notes = writers.clone();
             let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                if event.is_ok_and(|event| matters(event.kind)) {
-                    let _: Result<(), TrySendError<Note>> = events.try_send(Note::Event);
+                let Ok(event) = event else { return };
+                notes.note(&event);
+                if matters(event.kind) {
+                    let _: Result<(), TrySendError<()>> = events.try_send(());
                 }
             });
             let watcher = watcher
@@ -63,25 +71,39 @@ impl FileWatch {
                     watching.warn(format!("no file events ({error}): files are polled instead"))
                 })
                 .ok();
-            let (list, baseline) = (WatchList::default(), Fingerprint::default());
-            Watching { handle: watching, watcher, folders: BTreeSet::new(), list, baseline }
-                .follow(&incoming);
+            let watching = Watching {
+                handle: watching,
+                watcher,
+                folders: BTreeSet::new(),
+                list: WatchList::default(),
+                baseline: Fingerprint::default(),
+                told: hears,
+                writers,
+                burst: None,
+                looked: Instant::now(),
+            };
+            watching.follow(&rings);
         })?;
-        Ok(FileWatch { notes, handle })
+        Ok(FileWatch { bell, told, handle })
     }
 
     /// Tells what to watch from now on, and what the version in service was built from.
     pub(crate) fn watch(&self, list: WatchList, read: Fingerprint) {
-        self.tell(Note::Watch(list, read));
+        self.tell(|told| *told = Told { watch: Some((list, read)), also: None });
     }
 
-    /// Tells what to watch beside what is watched already.
-    pub(crate) fn watch_also(&self, list: WatchList) {
-        self.tell(Note::Also(list));
+    /// Tells what to watch beside what is watched already, and what was read of it.
+    pub(crate) fn watch_also(&self, list: WatchList, read: Fingerprint) {
+        self.tell(|told| {
+            let (known, looks) = told.also.get_or_insert_default();
+            known.extend(list);
+            looks.add(read);
+        });
     }
 
-    fn tell(&self, note: Note) {
-        if self.notes.send(note).is_err() {
+    fn tell(&self, tell: impl FnOnce(&mut Told)) {
+        tell(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(TrySendError::Disconnected(())) = self.bell.try_send(()) {
             self.handle.warn("files are no longer watched: the watching thread has ended".to_owned());
         }
     }
@@ -103,74 +125,70 @@ struct Watching {
     folders: BTreeSet<PathBuf>,
     list: WatchList,
     baseline: Fingerprint,
+    told: Arc<Mutex<Told>>,
+    writers: Arc<Writers>,
+    /// Changes that are being waited out.
+    burst: Option<Burst>,
+    /// When it was looked last.
+    looked: Instant,
 }
 
 impl Watching {
-    fn follow(mut self, notes: &Receiver<Note>) {
+    fn follow(mut self, rings: &Receiver<()>) {
         loop {
-            match notes.recv_timeout(POLL) {
-                Ok(Note::Event) => {
-                    if !self.wait_for_quiet(notes) {
-                        return;
-                    }
-                    self.compare();
-                }
-                Ok(Note::Watch(list, read)) => self.take(list, read),
-                Ok(Note::Also(list)) => self.add(list),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.watch_folders();
-                    self.compare();
-                }
+            let wait = if self.burst.is_some() { STEP } else { POLL };
+            match rings.recv_timeout(wait) {
+                Ok(()) => self.hear(),
+                Err(RecvTimeoutError::Timeout) if self.burst.is_none() => self.watch_folders(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-        }
-    }
-
-    /// Waits out a burst of events. False if the gateway has ended.
-    fn wait_for_quiet(&mut self, notes: &Receiver<Note>) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            match notes.recv_timeout(QUIET) {
-                Ok(Note::Event) => {}
-                Ok(Note::Watch(list, read)) => self.take(list, read),
-                Ok(Note::Also(list)) => self.add(list),
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
+            // Whatever changed between the reading and the watching is found here, too.
+            self.burst.get_or_insert_with(|| Burst::new(&self.baseline));
+            // In a folder where much happens, events come faster than it is worth looking.
+            if self.looked.elapsed() >= STEP {
+                self.look();
             }
         }
-        true
     }
 
-    fn take(&mut self, list: WatchList, read: Fingerprint) {
-        self.list = list;
-        self.baseline = read;
-        self.watch_folders();
-        // Whatever changed between the reading and the watching is found here.
-        self.compare();
-    }
-
-    /// What is new is taken as it is now: a change between its reading and now is found only by a further one.
-    fn add(&mut self, list: WatchList) {
-        let fresh = Fingerprint::take(&list, &self.baseline);
-        self.list.files.extend(list.files);
-        self.list.folders.extend(list.folders);
-        self.baseline.add(fresh);
-        self.watch_folders();
-    }
-
-    fn compare(&mut self) {
-        let now = Fingerprint::take(&self.list, &self.baseline);
-        let changed = now.differences(&self.baseline);
-        if changed.is_empty() {
-            // Metadata may have changed all the same; keeping it saves reading the files at the next poll.
-            self.baseline = now;
+    /// Takes what it has been told.
+    fn hear(&mut self) {
+        let Told { watch, also } =
+            std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if watch.is_none() && also.is_none() {
             return;
         }
-        let reason = format!("files changed: {}", changed.join(", "));
-        // If the control plane does not take it now, the baseline stays and the next poll asks again.
-        if self.handle.send(Request::Reload { reason, force: false, reply: None }).is_ok() {
-            self.baseline = now;
+        if let Some((list, read)) = watch {
+            self.list = list;
+            self.baseline = read;
         }
+        if let Some((list, read)) = also {
+            self.list.extend(list);
+            self.baseline.add(read);
+        }
+        self.watch_folders();
+    }
+
+    fn look(&mut self) {
+        let Some(burst) = &mut self.burst else { return };
+        self.looked = Instant::now();
+        burst.see(Fingerprint::take(&self.list.with_newcomers(), burst.seen()), self.looked);
+        match burst.judge(&self.baseline, &self.writers, self.looked) {
+            Verdict::Wait => return,
+            // Metadata may have changed all the same; keeping it saves reading the files at the next poll.
+            Verdict::Same => self.baseline = burst.seen().clone(),
+            Verdict::Changed => {
+                let changed = burst.seen().differences(&self.baseline);
+                let reason = format!("files changed: {}", changed.join(", "));
+                // A gateway that drains loads nothing any more.
+                if self.handle.reload(reason, false, None).is_ok() {
+                    self.baseline = burst.seen().clone();
+                }
+            }
+        }
+        self.burst = None;
+        self.writers.forget_closed();
     }
 
     /// Watches every folder that exists by now and forgets those that matter no longer.

@@ -65,6 +65,7 @@ pub(crate) fn config() -> Config {
             plugins: Vec::new(),
             filters: Vec::new(),
             limits: limits(),
+            allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
             underscores_in_headers: false,
         },

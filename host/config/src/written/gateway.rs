@@ -48,6 +48,11 @@ pub(crate) struct Gateway {
     /// Whether a plugin that cannot be loaded keeps the gateway from starting (`strict`), or the `on_failure` of its
     /// bindings applies until it loads (`degraded`).
     start: Start,
+    /// Whether a configuration is meant that has no route, no listener, or a file in which nothing is left. Without this,
+    /// one without a route is not started, and a reload is refused that would leave no route, close every listener that was
+    /// written, or take a file that was emptied: it may have been truncated by mistake, or be about to be written. With
+    /// this, there is no default listener where none is written.
+    allow_empty: bool,
     /// Headers that carry the identity of the caller to upstreams: a table from header names to `"subject"`,
     /// `"binding"` (the name of the binding that recognised the caller) or `"claim:NAME"`. They are stripped from every
     /// client request, on every route.
@@ -96,6 +101,7 @@ impl Default for Gateway {
             cache_folder: None,
             compile: Compile::default(),
             start: Start::Strict,
+            allow_empty: false,
             identity_headers: BTreeMap::from([("x-auth-subject".to_owned(), "subject".to_owned())]),
             plugins: Vec::new(),
             filters: Vec::new(),
@@ -130,6 +136,7 @@ impl Section for Gateway {
                 Start::Strict => model::Start::Strict,
                 Start::Degraded => model::Start::Degraded,
             },
+            allow_empty: self.allow_empty,
             identity_headers: identity_headers(self.identity_headers, &child(at, "identity_headers"), scope),
             plugins: self.plugins,
             filters: filter::all(&self.filters, &child(at, "filters"), scope),

@@ -104,10 +104,11 @@ fn default_address(tls: bool) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], if tls { 8443 } else { 8080 }))
 }
 
-/// Every listener; the default one if none is written.
-pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>) -> Vec<model::Listener> {
+/// Every listener; where none is written, the default one, if there is to be one.
+pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>, default: bool) -> Vec<model::Listener> {
     if !scope.is_written("/listeners/0") {
-        return Listener::default().meant("/listeners", scope).into_iter().collect();
+        let listener = default.then(|| Listener::default().meant("/listeners", scope)).flatten();
+        return listener.into_iter().collect();
     }
     let mut listeners = scope.list::<Listener>("listeners");
     order_drain(&mut listeners, scope);

@@ -160,7 +160,8 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let gateway = scope.section::<gateway::Gateway>("/gateway");
     let admin = scope.section::<admin::Admin>("/admin");
     let telemetry = scope.section::<telemetry::Telemetry>("/telemetry");
-    let listeners = listener::all(scope, admin.as_ref().and_then(|admin| admin.address));
+    let default = gateway.as_ref().is_none_or(|gateway| !gateway.allow_empty);
+    let listeners = listener::all(scope, admin.as_ref().and_then(|admin| admin.address), default);
     let routes = route::all(scope);
     let upstreams = scope.table::<upstream::Upstream>("upstreams");
     upstream::check_rings(&upstreams, scope);

@@ -18,6 +18,9 @@ type Answer = Response<Full<Bytes>>;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// What the log and the status say of who asked.
+const ASKED: &str = "admin request";
+
 /// Answers one request. The body of a request means nothing here and is not read.
 pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &Request<B>) -> Answer {
     let admin = context.admin.load_full();
@@ -80,26 +83,21 @@ fn change(path: &str, query: Option<&str>) -> Option<Wanted> {
 
 async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
     let (reply, answer) = oneshot::channel();
-    let reason = "admin request".to_owned();
-    let request = match wanted {
-        Wanted::Reload { force } => handle::Request::Reload { reason, force, reply: Some(reply) },
-        Wanted::Rollback { binding } => handle::Request::Rollback { binding, reply },
-        Wanted::Drain => return drain(context, reason),
+    let taken = match wanted {
+        Wanted::Reload { force } => context.handle.reload(ASKED.to_owned(), force, Some(reply)),
+        Wanted::Rollback { binding } => context.handle.ask(handle::Request::Rollback { binding, reply }),
+        Wanted::Drain => {
+            context.handle.drain(ASKED);
+            return plain(StatusCode::ACCEPTED, "draining\n");
+        }
         Wanted::Adjust(adjustment) => return adjusted(context, adjustment).await,
     };
-    if let Err(reason) = context.handle.send(request) {
+    if let Err(reason) = taken {
         return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
     }
     match answer.await {
         Ok(change) => told(&change),
         Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down\n"),
-    }
-}
-
-fn drain(context: &Context, reason: String) -> Answer {
-    match context.handle.send(handle::Request::Drain { reason }) {
-        Ok(()) => plain(StatusCode::ACCEPTED, "draining\n"),
-        Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
     }
 }
 
@@ -112,7 +110,7 @@ async fn adjusted(context: &Context, adjustment: Adjustment) -> Answer {
     };
     let (reply, answer) = oneshot::channel();
     let request = handle::Request::Adjust { upstream, address, change, reply };
-    if let Err(reason) = context.handle.send(request) {
+    if let Err(reason) = context.handle.ask(request) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
     }
     match answer.await {

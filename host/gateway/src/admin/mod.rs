@@ -41,7 +41,7 @@ pub(crate) struct Context {
 
 /// The running admin thread.
 pub(crate) struct AdminThread {
-    doors: mpsc::Sender<Doors>,
+    doors: mpsc::UnboundedSender<Doors>,
     handle: Handle,
 }
 
@@ -52,7 +52,7 @@ impl AdminThread {
     /// The thread, its runtime or the signal handlers could not be made.
     pub(crate) fn start(handle: Handle, admin: Arc<Admin>) -> std::io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (doors, incoming) = mpsc::channel(4);
+        let (doors, incoming) = mpsc::unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let signals = handle.clone();
         let context = Arc::new(Context { handle: handle.clone(), admin: ArcSwap::new(admin) });
@@ -73,15 +73,14 @@ impl AdminThread {
 
     /// Puts changed admin settings and doors in service. What was bound before stays bound where it did not change.
     pub(crate) fn replace(&self, doors: Doors) {
-        // The queue is longer than the reloads that could pile up while the admin thread takes one.
-        if self.doors.try_send(doors).is_err() {
+        if self.doors.send(doors).is_err() {
             self.handle.warn("the admin thread does not take its new settings".to_owned());
         }
     }
 }
 
 /// Applies each new set of doors.
-async fn follow_doors(context: Arc<Context>, mut incoming: mpsc::Receiver<Doors>) {
+async fn follow_doors(context: Arc<Context>, mut incoming: mpsc::UnboundedReceiver<Doors>) {
     let mut tcp: Option<JoinHandle<()>> = None;
     let mut socket: Option<JoinHandle<()>> = None;
     while let Some(doors) = incoming.recv().await {

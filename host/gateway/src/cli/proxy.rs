@@ -22,8 +22,7 @@ pub(crate) struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let config = witgate_config::proxy_config(&arguments.from, &arguments.to).map_err(|problems| {
-        Refusal { exit: Exit::Usage, problems, sources: SourceMap::default(), files: Vec::new() }
-    })?;
+    let config = witgate_config::proxy_config(&arguments.from, &arguments.to)
+        .map_err(|problems| Refusal::without_files(Exit::Usage, problems, SourceMap::default()))?;
     control::run(Source::Made(Arc::new(config)))
 }

@@ -54,6 +54,13 @@ fn describe(status: &Status, now: u64) -> String {
         let _ = writeln!(text, "configuration {}, version {} in service", status.config, status.version);
     }
     describe_change(&mut text, status, now);
+    if let Some(busy) = &status.busy {
+        let _ = write!(text, "loading for {} ({})", ago(now, busy.since), busy.reason);
+        text.push_str(&match busy.waiting {
+            0 => "\n".to_owned(),
+            waiting => format!("; the load after it has been asked for {waiting} times\n"),
+        });
+    }
     let listeners: Vec<_> =
         status.listeners.iter().map(|listener| [listener.name.clone(), listener.address.clone()]).collect();
     let _ = write!(text, "\n{}", table(["LISTENER", "ADDRESS"], &listeners));
@@ -136,7 +143,7 @@ pub(super) fn ago(now: u64, then: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::{BindingState, Change, Phase, QuarantineStatus};
+    use crate::control::status::{BindingState, Busy, Change, Phase, QuarantineStatus};
 
     #[test]
     fn a_quarantine_is_shown_with_its_cause() {
@@ -174,6 +181,7 @@ mod tests {
                 applied: false,
                 problems: vec!["error: unknown key".to_owned()],
             },
+            busy: Some(Busy { since: 197, reason: "admin request".to_owned(), asked: 1, waiting: 12 }),
             bindings: vec![BindingStatus {
                 binding: "jwt".to_owned(),
                 state: BindingState::LastGood,
@@ -194,6 +202,7 @@ mod tests {
             "witgate 0.1.0 (process 7), running for 100 s",
             "latest change 10 s ago (SIGHUP): REFUSED",
             "  error: unknown key",
+            "loading for 3 s (admin request); the load after it has been asked for 12 times",
             "last-good  abababababab  -",
             "jwt: the file is not a component",
             "  stray.wasm",

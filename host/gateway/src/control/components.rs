@@ -11,7 +11,7 @@ use witgate_wasm::{
     RuntimeOptions,
 };
 
-use super::handle::{Handle, Request};
+use super::handle::Handle;
 use super::library::{Asked, Conduct, Loader, Prepared, Refused};
 use super::status::{self, Compilation};
 
@@ -89,13 +89,11 @@ impl Components {
     }
 }
 
-/// Asks the control plane, from the data path and therefore without waiting. If the control plane has too much to do to
-/// take it, the quarantine still holds the plugin back.
+/// Asks the control plane, from the data path and therefore without waiting.
 fn on_revert(handle: Option<Handle>) -> OnRevert {
     Arc::new(move |binding, version| {
-        let Some(handle) = &handle else { return };
-        if let Err(reason) = handle.send(Request::Revert { binding: binding.to_string(), version }) {
-            handle.warn(format!("{binding} is not reverted: {reason}"));
+        if let Some(handle) = &handle {
+            handle.revert(binding.to_string(), version);
         }
     })
 }

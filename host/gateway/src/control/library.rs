@@ -19,6 +19,7 @@ use witgate_wasm::Calls;
 
 use super::standin::Standin;
 use super::status::{BindingState, BindingStatus, hexadecimal};
+use super::wanted::Force;
 use shelf::{Held, Shelf, Version};
 
 /// SHA-256 of a component's file.
@@ -100,10 +101,16 @@ pub(crate) enum Refused {
     Component(Problems),
 }
 
-/// The plugins in service.
+/// The plugins in service. A clone is what they were at one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
-    loader: L,
+    loader: Arc<L>,
     shelves: BTreeMap<String, Shelf<L::Component>>,
+}
+
+impl<L: Loader> Clone for Library<L> {
+    fn clone(&self) -> Self {
+        Library { loader: Arc::clone(&self.loader), shelves: self.shelves.clone() }
+    }
 }
 
 /// What a change would put in service.
@@ -129,23 +136,23 @@ struct Candidate<C> {
 impl<L: Loader> Library<L> {
     /// A library in which nothing is in service yet.
     pub(crate) fn new(loader: L) -> Self {
-        Library { loader, shelves: BTreeMap::new() }
+        Library { loader: Arc::new(loader), shelves: BTreeMap::new() }
     }
 
-    /// What the files and a configuration would put in service. With `force`, versions that were rolled back or
-    /// reverted are tried again.
+    /// What the files and a configuration would put in service. Versions that were rolled back or reverted are tried again
+    /// as `force` says.
     ///
     /// # Errors
     /// Bindings for which there is neither the version on disk nor an earlier one, and mistakes in the configuration.
-    pub(crate) fn draft(&self, config: &Config, force: bool) -> Result<Draft<L::Component>, Objections> {
-        self.loader.begin(&config.gateway, force);
+    pub(crate) fn draft(&self, config: &Config, force: &Force) -> Result<Draft<L::Component>, Objections> {
+        self.loader.begin(&config.gateway, force.asked);
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
         let mut shelves = BTreeMap::new();
         for asked in bindings(config) {
             let candidate =
                 candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
-            match self.shelve(&asked, candidate, force) {
+            match self.shelve(&asked, candidate, force.applies_to(asked.name)) {
                 Ok(shelf) => drop(shelves.insert(asked.name.to_owned(), shelf)),
                 Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
                 Err(Refused::Component(problems)) => {
@@ -204,6 +211,14 @@ impl<L: Loader> Library<L> {
         self.shelves
             .get(binding)
             .is_some_and(|shelf| shelf.serving.version() == version && shelf.previous.is_some())
+    }
+
+    /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
+    /// its own. Also true where there is nothing to put back, which is found out as quickly.
+    pub(crate) fn previous_is_ready(&self, name: &str, config: &Config) -> bool {
+        let asked = bindings(config).find(|asked| asked.name == name);
+        let previous = self.shelves.get(name).and_then(|shelf| shelf.previous.as_ref());
+        asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
 
     /// The state of every binding.
@@ -299,12 +314,7 @@ impl<L: Loader> Library<L> {
         component: &L::Component,
         known: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
-        let store_bytes = asked.plugin.store_bytes;
-        let equal = |version: &&Version<L::Component>| {
-            version.digest == digest
-                && version.binding == *asked.binding
-                && version.store_bytes == store_bytes
-        };
+        let equal = |version: &&Version<L::Component>| version.digest == digest && version.is_for(asked);
         if let Some(version) = known.filter(equal) {
             return Ok(version.clone());
         }
@@ -315,7 +325,7 @@ impl<L: Loader> Library<L> {
             plugin,
             conduct,
             binding: asked.binding.clone(),
-            store_bytes,
+            store_bytes: asked.plugin.store_bytes,
         })
     }
 }

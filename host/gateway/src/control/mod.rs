@@ -1,23 +1,27 @@
 //! The control plane: the one owner of what is in service.
 //!
-//! It is one thread that takes requests from a channel, one after the other: reload, roll back, revert, drain. Start-up
-//! is a reload from nothing, and every reload is the same walk, [`Control::take`]: read the configuration, draft the
-//! plugins, build the snapshot, bind what is new, swap, keep. Whatever fails before the swap changes nothing.
+//! The control thread binds, swaps and keeps; it never reads a configuration, compiles, or runs a plugin's code. Start-up is
+//! a reload from nothing, and every reload is the same walk: a [`load`] on a thread of its own reads the configuration,
+//! drafts the plugins and builds the snapshot; what it hands over is put in service by [`Control::put_in_service`]. Whatever
+//! fails before the swap changes nothing. What is asked for meanwhile is done meanwhile: at most one load runs and one
+//! waits ([`wanted`]), and draining, reverting and rolling back ([`put_back`]) wait for neither.
 
 mod components;
 mod drain;
+mod emptied;
 pub(crate) mod handle;
 pub(crate) mod library;
+mod load;
+mod put_back;
 pub(crate) mod source;
 mod standin;
 pub(crate) mod status;
+mod wanted;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use witgate_config::model::LogLevel;
-use witgate_config::{Config, Problems};
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
@@ -29,39 +33,40 @@ use crate::admin::doors::Doors;
 use crate::allocator;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::process::{self, Notice};
-use crate::watch::{FileWatch, Fingerprint};
+use crate::watch::FileWatch;
 use components::Components;
-use handle::{Handle, Request};
-use library::{Draft, Library, Loader};
+use handle::{Handle, Message, Request};
+use library::Library;
+use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
+use put_back::PutBack;
 use source::{Reading, Refusal, Source, Trouble};
-use status::{BindingState, Change, ListenerStatus, Phase, Status};
-
-/// How often snapshots that were replaced are looked at: those that no request uses any more are dropped here, not on
-/// the core of the last one that did.
-const SWEEP: Duration = Duration::from_secs(1);
-
-type PluginDraft = Draft<<Components as Loader>::Component>;
+use status::{Busy, Change, ListenerStatus, Phase, Status};
+use wanted::{Force, Wanted};
 
 /// The owner of what is in service.
 pub(crate) struct Control {
     source: Source,
     handle: Handle,
-    requests: Receiver<Request>,
+    messages: Receiver<Message>,
     telemetry: Arc<Telemetry>,
     library: Library<Components>,
+    /// Counts what was kept in the library. What was drafted from an earlier one must not be kept: it would undo what came
+    /// in between.
+    generation: u64,
     status: Status,
-    service: Service,
+    data_plane: DataPlane,
+    in_service: InService,
+    admin: AdminThread,
     watch: FileWatch,
-    retired: Vec<Arc<Snapshot>>,
+    loads: LoadThread,
+    /// The load under way.
+    loading: Option<Loading>,
 }
 
-/// What runs.
-struct Service {
-    data_plane: DataPlane,
-    admin: AdminThread,
-    config: Arc<Config>,
-    /// What the files looked like from which it was built.
-    fingerprint: Fingerprint,
+/// A load under way.
+struct Loading {
+    /// Who asked for it.
+    wanted: Wanted,
 }
 
 /// A configuration that was built, but not put in service.
@@ -78,9 +83,10 @@ pub(crate) struct Built {
 /// All problems at once.
 pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let reading = source.read()?;
+    refuse_empty(&reading)?;
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
-    let (draft, snapshot) = build(&Library::new(components), &reading, false, None)?;
+    let (draft, snapshot) = load::build(&Library::new(components), &reading, &Force::default(), None)?;
     Ok(Built { snapshot, reservations: draft.reservations() })
 }
 
@@ -113,40 +119,23 @@ pub(crate) fn run(source: Source) -> Outcome {
     Control::start(source)?.serve()
 }
 
-/// Drafts the plugins and builds the snapshot; nothing is in service by that.
-fn build(
-    library: &Library<Components>,
-    reading: &Reading,
-    force: bool,
-    previous: Option<&Snapshot>,
-) -> Result<(PluginDraft, Snapshot), Refusal> {
-    let draft = library.draft(&reading.config, force);
-    let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(&reading.config), Draft::plugins);
-    // Built although plugins were refused: what else is wrong is to be told in the same go.
-    let snapshot = Snapshot::build(reading.config.clone(), plugins, previous);
-    match (draft, snapshot) {
-        (Ok(draft), Ok(snapshot)) => Ok((draft, snapshot)),
-        (draft, snapshot) => {
-            let objections = draft.err().unwrap_or_default();
-            let mut problems = objections.configuration;
-            problems.extend(snapshot.err().unwrap_or_default());
-            let exit = if problems.is_empty() { Exit::PluginRefused } else { Exit::Config };
-            problems.extend(objections.plugins);
-            Err(reading.refusal(exit, problems))
-        }
-    }
+/// Refuses to begin with a configuration that answers nothing.
+fn refuse_empty(reading: &Reading) -> Result<(), Refusal> {
+    let problems = emptied::at_start(reading);
+    if problems.is_empty() { Ok(()) } else { Err(reading.refusal(Exit::Config, problems)) }
 }
 
 impl Control {
     /// Starts everything that runs, with the first version in service.
     fn start(source: Source) -> Result<Control, Failure> {
-        let (sender, requests) = sync_channel(handle::QUEUE);
+        let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
         let reading = source.read()?;
+        refuse_empty(&reading)?;
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
         let mut library = Library::new(components);
-        let (draft, snapshot) = build(&library, &reading, false, None)?;
+        let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let doors = Doors::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
@@ -157,164 +146,161 @@ impl Control {
         let admin = AdminThread::start(handle.clone(), admin_settings).map_err(anyhow::Error::from)?;
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
         let watch = FileWatch::start(handle.clone()).map_err(anyhow::Error::from)?;
+        let loads = LoadThread::start(handle.clone()).map_err(anyhow::Error::from)?;
         let reservations = draft.reservations();
         library.keep(draft);
-        let fingerprint = reading.fingerprint.clone();
-        let service = Service { data_plane, admin, config: reading.config.clone(), fingerprint };
-        let status = status::at_start(&source.describe(), &doors);
-        let retired = Vec::new();
-        let mut control =
-            Control { source, handle, requests, telemetry, library, status, service, watch, retired };
-        control.status.phase = Phase::Running;
-        control.in_service(&reading, "start", reservations);
-        control.service.admin.replace(doors);
+        let mut status = status::at_start(&source.describe(), &doors);
+        status.phase = Phase::Running;
+        let mut control = Control {
+            source,
+            handle,
+            messages,
+            telemetry,
+            library,
+            generation: 0,
+            status,
+            data_plane,
+            in_service: InService::of(&reading),
+            admin,
+            watch,
+            loads,
+            loading: None,
+        };
+        control.status.undeclared = reading.undeclared();
+        control.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
+        control.note("start".to_owned(), true, reservations.into_iter().map(Trouble::from).collect());
+        control.admin.replace(doors);
         process::notify(Notice::Ready);
         Ok(control)
     }
 
-    /// Takes requests until one of them is to drain.
+    /// Does what is asked for until the gateway is to drain.
     fn serve(mut self) -> Outcome {
         // What is in service takes less than it took to build.
         allocator::give_back();
-        loop {
-            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-            match self.requests.recv_timeout(SWEEP) {
-                Ok(Request::Reload { reason, force, reply }) => {
-                    process::notify(Notice::Reloading);
-                    let change = self.reload(reason, force);
-                    process::notify(Notice::Ready);
-                    // Whoever asked may have gone away.
-                    reply.map(|reply| reply.send(change));
-                }
-                Ok(Request::Rollback { binding, reply }) => {
-                    let change =
-                        self.put_back(&binding, BindingState::RolledBack, "rolled back by hand".to_owned());
-                    let _ = reply.send(change);
-                }
-                Ok(Request::Revert { binding, version }) => self.revert(&binding, version),
-                Ok(Request::Adjust { upstream, address, change, reply }) => {
-                    let snapshot = self.service.data_plane.snapshot();
-                    let _ = reply.send(adjust(&snapshot, &upstream, &address, &change));
-                }
-                Ok(Request::Drain { reason }) => return self.drain(&reason),
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => {
-                    return self.drain("nobody is left to ask for anything");
-                }
-            }
+        while !self.handle.is_draining() {
+            self.begin_load();
+            // There is always a sender: the handle of this thread itself.
+            let Ok(message) = self.messages.recv() else { break };
+            self.carry_out(message);
             allocator::give_back();
         }
+        self.drain()
     }
 
-    fn reload(&mut self, reason: String, force: bool) -> Change {
-        let outcome = self.source.read().and_then(|reading| match self.take(&reading, force) {
-            Ok(reservations) => Ok((reading, reservations)),
-            Err(refusal) => Err(refusal),
+    fn carry_out(&mut self, message: Message) {
+        match message {
+            Message::Look => {}
+            Message::Request(Request::Rollback { binding, reply }, ticket) => {
+                self.put_back(PutBack::by_hand(binding, reply, ticket));
+            }
+            Message::Request(Request::Adjust { upstream, address, change, reply }, _ticket) => {
+                // Who asked may have gone away.
+                let _ = reply.send(adjust(&self.data_plane.snapshot(), &upstream, &address, &change));
+            }
+            Message::Revert { binding, version } => self.put_back(PutBack::failed(binding, version)),
+            Message::Redrafted(redrafted) => {
+                let (order, redrafted) = *redrafted;
+                self.take_redrafted(order, redrafted);
+            }
+            Message::Loaded(finished) => self.end_load(*finished),
+        }
+    }
+
+    /// Begins the load that waits, if none is under way.
+    fn begin_load(&mut self) {
+        if self.loading.is_some() {
+            return;
+        }
+        let Some(wanted) = self.handle.wanted().take() else { return };
+        process::notify(Notice::Reloading);
+        self.status.busy = Some(Busy {
+            since: status::now(),
+            reason: wanted.reason(),
+            asked: wanted.requests(),
+            waiting: 0,
         });
-        self.telemetry
-            .metrics()
-            .reload(outcome.as_ref().is_ok_and(|(_, reservations)| reservations.is_empty()));
-        match outcome {
-            Ok((reading, reservations)) => self.in_service(&reading, &reason, reservations),
-            Err(refusal) => self.refused(&reason, &refusal),
+        self.publish();
+        let job = Job {
+            source: self.source.clone(),
+            library: self.library.clone(),
+            force: wanted.force.clone(),
+            snapshot: self.data_plane.snapshot(),
+            in_service: self.in_service.clone(),
+            generation: self.generation,
+        };
+        self.loading = Some(Loading { wanted });
+        if self.loads.begin(job).is_err() {
+            let refusal = Refusal::by_panic();
+            self.end_load(Finished { generation: self.generation, outcome: Err(refusal) });
         }
-        self.status.last_change.clone()
     }
 
-    /// The walk of a reload. Returns what of the plugins' files could not be taken.
-    fn take(&mut self, reading: &Reading, force: bool) -> Result<Vec<String>, Refusal> {
-        let previous = self.service.data_plane.snapshot();
-        let (draft, snapshot) = build(&self.library, reading, force, Some(&previous))?;
-        let reservations = draft.reservations();
-        if self.changes_nothing(reading, &draft, &previous) {
-            self.library.keep(draft);
-            self.telemetry.follow(previous);
-            return Ok(reservations);
+    /// Takes what a load has come to, unless a plugin was put back meanwhile, which its result would undo: then it is done
+    /// again. What it compiled is known by then.
+    fn end_load(&mut self, finished: Finished) {
+        let Some(Loading { mut wanted }) = self.loading.take() else { return };
+        if finished.generation != self.generation {
+            let mut place = self.handle.wanted();
+            if let Some(later) = place.take() {
+                wanted.merge(later);
+            }
+            *place = Some(wanted);
+            return;
         }
-        let admin = Arc::new(reading.config.admin.clone());
-        let refused = |problems| reading.refusal(Exit::Failure, problems);
-        let doors = Doors::bind(&admin, Some(&self.service.config.admin))
-            .map_err(|problem| refused(vec![problem]))?;
-        self.swap(snapshot, previous).map_err(refused)?;
-        self.status.admin =
-            doors.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
-        self.service.admin.replace(doors);
-        self.service.config = reading.config.clone();
-        self.service.fingerprint = reading.fingerprint.clone();
-        self.library.keep(draft);
+        self.status.busy = None;
+        let reason = wanted.reason();
+        let outcome = finished.outcome.and_then(|ready| self.put_in_service(ready));
+        let whole = outcome.as_ref().is_ok_and(Vec::is_empty);
+        self.telemetry.metrics().reload(whole);
+        match outcome {
+            Ok(reservations) => {
+                self.note(reason, true, reservations.into_iter().map(Trouble::from).collect());
+            }
+            Err(refusal) => {
+                let troubles = refusal.troubles();
+                self.watch.watch_also(refusal.watch, refusal.fingerprint);
+                self.note(reason, false, troubles);
+            }
+        }
+        process::notify(Notice::Ready);
+        wanted.answer(&self.status.last_change);
+    }
+
+    /// Puts in service what a load has made. Returns what of the plugins' files could not be taken.
+    fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
+        let Ready { reading, draft, next, undeclared } = ready;
+        match next {
+            Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
+            Next::New(snapshot, tls) => {
+                let admin = Arc::new(reading.config.admin.clone());
+                let refused = |problems| reading.refusal(Exit::Failure, problems);
+                let doors = Doors::bind(&admin, Some(&self.in_service.config.admin))
+                    .map_err(|problem| refused(vec![problem]))?;
+                self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
+                self.telemetry.follow(snapshot);
+                self.status.admin =
+                    doors.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
+                self.admin.replace(doors);
+                self.in_service = InService::of(&reading);
+            }
+        }
+        let reservations = draft.reservations();
+        self.keep(draft);
+        self.status.undeclared = undeclared;
+        self.watch.watch(reading.watch, reading.fingerprint);
         Ok(reservations)
     }
 
-    /// Whether a reload found everything as it is in service: the same settings, the same files, the same plugins.
-    fn changes_nothing(&self, reading: &Reading, draft: &PluginDraft, previous: &Snapshot) -> bool {
-        let plugins = draft.plugins();
-        let same_plugins = plugins.len() == previous.plugins.len()
-            && plugins.iter().zip(&previous.plugins).all(|((_, new), (_, old))| Arc::ptr_eq(new, old));
-        let plugin_files: Vec<_> = reading
-            .config
-            .plugins
-            .values()
-            .map(|plugin| library::file(&reading.config, &plugin.file))
-            .collect();
-        same_plugins
-            && *reading.config == *self.service.config
-            && reading.fingerprint.agrees(&self.service.fingerprint, &plugin_files)
-    }
-
-    fn swap(&mut self, snapshot: Snapshot, previous: Arc<Snapshot>) -> Result<(), Problems> {
-        let snapshot = Arc::new(snapshot);
-        self.service.data_plane.swap(snapshot.clone())?;
-        self.telemetry.follow(snapshot);
-        self.retired.push(previous);
-        Ok(())
-    }
-
-    /// Puts the previous version of one binding's plugin back in service.
-    fn put_back(&mut self, binding: &str, state: BindingState, reason: String) -> Change {
-        let config = self.service.config.clone();
-        let outcome =
-            self.library.draft_previous(binding, &config, state, reason.clone()).and_then(|draft| {
-                let previous = self.service.data_plane.snapshot();
-                let told = |problems: Problems| {
-                    problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
-                };
-                let snapshot = Snapshot::build(config, draft.plugins(), Some(&previous)).map_err(told)?;
-                self.swap(snapshot, previous).map_err(told)?;
-                self.library.keep(draft);
-                Ok(())
-            });
-        let applied = outcome.is_ok();
-        self.note(
-            format!("{binding}: {reason}"),
-            applied,
-            outcome.err().into_iter().map(Trouble::from).collect(),
-        );
-        self.status.last_change.clone()
-    }
-
-    /// Takes a version back whose first calls failed, unless something else serves by now or nothing served before: then
-    /// quarantine and `on_failure` are what is left.
-    fn revert(&mut self, binding: &str, version: u64) {
-        if self.library.can_revert(binding, version) {
-            let reason = "reverted: too many of the first calls of the new version failed".to_owned();
-            self.put_back(binding, BindingState::Reverted, reason);
-        }
-    }
-
-    fn in_service(&mut self, reading: &Reading, reason: &str, reservations: Vec<String>) {
-        self.status.undeclared = reading.undeclared();
-        self.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
-        self.note(reason.to_owned(), true, reservations.into_iter().map(Trouble::from).collect());
-    }
-
-    fn refused(&mut self, reason: &str, refusal: &Refusal) {
-        self.watch.watch_also(self.source.watch_list(&refusal.files));
-        self.note(reason.to_owned(), false, refusal.troubles());
+    /// Keeps a draft that is in service now. What was drafted from what was kept before is of no use any more.
+    fn keep(&mut self, draft: PluginDraft) {
+        self.library.keep(draft);
+        self.generation += 1;
     }
 
     /// Tells the log and the status what became of a change.
     fn note(&mut self, reason: String, applied: bool, troubles: Vec<Trouble>) {
-        let version = self.service.data_plane.snapshot().version;
+        let version = self.data_plane.snapshot().version;
         let (level, message) = match (applied, troubles.is_empty()) {
             (true, true) => (LogLevel::Info, "in service"),
             (true, false) => (LogLevel::Error, "in service, but not every plugin could be taken"),
@@ -326,15 +312,18 @@ impl Control {
         }
         let problems = troubles.into_iter().map(|trouble| trouble.rendered).collect();
         self.status.last_change = Change { at: status::now(), reason, applied, problems };
-        self.publish(version);
+        self.publish();
     }
 
-    fn publish(&mut self, version: u64) {
-        self.status.version = version;
-        let addresses = self.service.data_plane.addresses().into_iter();
+    fn publish(&mut self) {
+        self.status.version = self.data_plane.snapshot().version;
+        let addresses = self.data_plane.addresses().into_iter();
         self.status.listeners =
             addresses.map(|(name, address)| ListenerStatus { name, address: address.to_string() }).collect();
         self.status.bindings = self.library.status();
         self.handle.publish(self.status.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;

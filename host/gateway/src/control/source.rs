@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use witgate_config::{Config, Loaded, Problem, Problems, SourceMap};
 
 use super::library;
 use crate::exit::{Exit, Failure};
-use crate::watch::{Fingerprint, WatchList};
+use crate::watch::{CONFIGURATION, Fingerprint, WatchList};
+
+/// How often a configuration is read that changes while it is read.
+const TRIES: usize = 20;
+
+/// Time before it is read again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -30,6 +37,8 @@ pub(crate) struct Reading {
     pub(crate) watch: WatchList,
     /// What it looked like.
     pub(crate) fingerprint: Fingerprint,
+    /// Every file the configuration depends on, those of plugins apart.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Why a configuration, or what it asks for, was refused. Everything is as it was before.
@@ -42,7 +51,9 @@ pub(crate) struct Refusal {
     /// Where.
     pub(crate) sources: SourceMap,
     /// What may put it right when it changes.
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) watch: WatchList,
+    /// What that looked like when it was read.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl Source {
@@ -53,17 +64,45 @@ impl Source {
     pub(crate) fn read(&self) -> Result<Reading, Refusal> {
         match self {
             Source::Made(config) => Ok(Reading::of(config.clone(), SourceMap::default(), Vec::new(), None)),
-            Source::Path(path) => match witgate_config::load(path) {
+            Source::Path(path) => match self.load_whole(path)? {
                 Ok(Loaded { config, sources, files }) => {
                     Ok(Reading::of(Arc::new(config), sources, files, Some(path)))
                 }
-                Err(failure) => Err(Refusal {
-                    exit: Exit::Config,
-                    problems: failure.problems,
-                    sources: failure.sources,
-                    files: failure.files,
-                }),
+                Err(failure) => Err(self.refused(failure)),
             },
+        }
+    }
+
+    /// Loads a configuration that nobody changes meanwhile: of two files that are exchanged, both are read before or both
+    /// after.
+    fn load_whole(&self, path: &Path) -> Result<Result<Loaded, witgate_config::Failure>, Refusal> {
+        for _ in 0..TRIES {
+            let list = self.watch_list(&[]);
+            let before = Fingerprint::metadata(&list);
+            let loaded = witgate_config::load(path);
+            if Fingerprint::metadata(&list) == before {
+                return Ok(loaded);
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+        let problem = Problem::new(format!("`{}` was changed each time while it was read", path.display()))
+            .with_hint("write files aside and rename them into their place");
+        Err(self.refused(witgate_config::Failure {
+            problems: vec![problem],
+            sources: SourceMap::default(),
+            files: vec![path.to_owned()],
+        }))
+    }
+
+    fn refused(&self, failure: witgate_config::Failure) -> Refusal {
+        let watch = self.watch_list(&failure.files);
+        let fingerprint = look(&watch, &failure.sources);
+        Refusal {
+            exit: Exit::Config,
+            problems: failure.problems,
+            sources: failure.sources,
+            watch,
+            fingerprint,
         }
     }
 
@@ -79,7 +118,7 @@ impl Source {
     pub(crate) fn watch_list(&self, files: &[PathBuf]) -> WatchList {
         let mut list = WatchList { files: files.iter().cloned().collect(), folders: BTreeMap::new() };
         match self {
-            Source::Path(path) if path.is_dir() => drop(list.folders.insert(path.clone(), "toml")),
+            Source::Path(path) if path.is_dir() => drop(list.folders.insert(path.clone(), CONFIGURATION)),
             Source::Path(path) => drop(list.files.insert(path.clone())),
             Source::Made(_) => {}
         }
@@ -93,11 +132,8 @@ impl Reading {
         let mut watch = source.watch_list(&files);
         watch.files.extend(config.plugins.values().map(|plugin| library::file(&config, &plugin.file)));
         watch.folders.insert(config.gateway.plugin_folder.clone(), "wasm");
-        let mut fingerprint = Fingerprint::take(&watch, &Fingerprint::default());
-        for (file, text) in &sources.files {
-            fingerprint.set_content(file, text.as_bytes());
-        }
-        Reading { config, sources, watch, fingerprint }
+        let fingerprint = look(&watch, &sources);
+        Reading { config, sources, watch, fingerprint, files }
     }
 
     /// Files in the plugin folder that no plugin declares.
@@ -117,12 +153,40 @@ impl Reading {
             // There is no text to point at: the keys have to say where.
             problems.iter_mut().for_each(|problem| problem.span = None);
         }
-        let files = self.watch.files.iter().cloned().collect();
-        Refusal { exit, problems, sources: self.sources.clone(), files }
+        Refusal {
+            exit,
+            problems,
+            sources: self.sources.clone(),
+            watch: self.watch.clone(),
+            fingerprint: self.fingerprint.clone(),
+        }
     }
 }
 
+/// What everything looks like that is watched, and what was read of it.
+fn look(watch: &WatchList, sources: &SourceMap) -> Fingerprint {
+    let mut fingerprint = Fingerprint::take(watch, &Fingerprint::default());
+    for (file, text) in &sources.files {
+        fingerprint.set_content(file, text.as_bytes());
+    }
+    fingerprint
+}
+
 impl Refusal {
+    /// Problems that have to do with no file.
+    pub(crate) fn without_files(exit: Exit, problems: Problems, sources: SourceMap) -> Refusal {
+        let (watch, fingerprint) = (WatchList::default(), Fingerprint::default());
+        Refusal { exit, problems, sources, watch, fingerprint }
+    }
+
+    /// A load that ended by a fault of the gateway itself, of which standard error has told.
+    pub(crate) fn by_panic() -> Refusal {
+        let problem =
+            Problem::new("the load ended by a fault of the gateway itself: its standard error says where")
+                .with_hint("please report it; the version in service is not affected");
+        Refusal::without_files(Exit::Failure, vec![problem], SourceMap::default())
+    }
+
     /// As people read it: file, line, caret, hint.
     pub(crate) fn render(&self, color: bool) -> String {
         witgate_config::render(&self.problems, &self.sources, color)

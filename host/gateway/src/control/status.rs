@@ -24,6 +24,8 @@ pub(crate) struct Status {
     pub(crate) config: String,
     /// What became of the latest change.
     pub(crate) last_change: Change,
+    /// What the control plane is busy with; none while it waits to be asked.
+    pub(crate) busy: Option<Busy>,
     /// What is being compiled; none while nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) compiling: Option<Compilation>,
@@ -35,6 +37,19 @@ pub(crate) struct Status {
     pub(crate) bindings: Vec<BindingStatus>,
     /// Files in the plugin folder that no plugin declares: they do nothing.
     pub(crate) undeclared: Vec<String>,
+}
+
+/// A load under way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Busy {
+    /// Seconds since 1970 at which it began.
+    pub(crate) since: u64,
+    /// What asked for it, e.g. `SIGHUP (150 times); admin request`.
+    pub(crate) reason: String,
+    /// How often it was asked for.
+    pub(crate) asked: usize,
+    /// How often the load after it has been asked for.
+    pub(crate) waiting: usize,
 }
 
 /// Where a gateway is in its life.

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use witgate_config::file;
 
+/// The extension of the files of a configuration folder.
+pub(crate) const CONFIGURATION: &str = "toml";
+
 /// What is watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WatchList {
@@ -19,6 +22,22 @@ pub(crate) struct WatchList {
 }
 
 impl WatchList {
+    /// Adds what is in another.
+    pub(super) fn extend(&mut self, other: WatchList) {
+        self.files.extend(other.files);
+        self.folders.extend(other.folders);
+    }
+
+    /// The list with every file that lies in the configuration folder now: also those that were not there when the
+    /// configuration was read.
+    pub(super) fn with_newcomers(&self) -> WatchList {
+        let mut list = self.clone();
+        for (folder, extension) in self.folders.iter().filter(|(_, extension)| **extension == CONFIGURATION) {
+            list.files.extend(names(folder, extension).iter().map(|name| folder.join(name)));
+        }
+        list
+    }
+
     /// The folders in which events may mean a change: that of each file, also where a symbolic link leads, and
     /// the listed ones.
     pub(super) fn event_folders(&self) -> BTreeSet<PathBuf> {
@@ -62,6 +81,12 @@ struct Metadata {
 }
 
 impl Fingerprint {
+    /// What there is of everything, by path, without reading any file: equal as long as nothing changes.
+    pub(crate) fn metadata(list: &WatchList) -> impl PartialEq + use<> {
+        let all = list.with_newcomers().files.into_iter();
+        all.map(|file| (metadata(&file), file)).collect::<Vec<_>>()
+    }
+
     /// Looks at everything. Files whose metadata is as in `before` are not read again.
     pub(crate) fn take(list: &WatchList, before: &Fingerprint) -> Fingerprint {
         let files =
@@ -101,21 +126,52 @@ impl Fingerprint {
 
     /// The paths that look different from `before`.
     pub(super) fn differences(&self, before: &Fingerprint) -> Vec<String> {
-        let digest = |print: &Fingerprint, path: &PathBuf| print.files.get(path).and_then(|look| look.digest);
-        let files = self.files.keys().filter(|path| digest(self, path) != digest(before, path));
         let folders = self.names.iter().filter(|(folder, names)| before.names.get(*folder) != Some(names));
-        files.chain(folders.map(|(folder, _)| folder)).map(|path| path.display().to_string()).collect()
+        let paths = self.changed(before).chain(folders.map(|(folder, _)| folder));
+        paths.map(|path| path.display().to_string()).collect()
+    }
+
+    /// The files whose content is another than `before`.
+    pub(super) fn changed<'f>(&'f self, before: &'f Fingerprint) -> impl Iterator<Item = &'f PathBuf> {
+        let digest = |print: &Fingerprint, path: &PathBuf| print.files.get(path).and_then(|look| look.digest);
+        let gone = before.files.keys().filter(|path| !self.files.contains_key(*path));
+        self.files.keys().chain(gone).filter(move |path| digest(self, path) != digest(before, path))
+    }
+
+    /// How long a file is; none if there is none, or it is not known.
+    pub(super) fn size(&self, file: &Path) -> Option<u64> {
+        Some(self.files.get(file)?.metadata?.size)
+    }
+
+    /// Whether another file is in the place of one that was there `before`.
+    pub(super) fn is_replaced(&self, file: &Path, before: &Fingerprint) -> bool {
+        let identity = |print: &Fingerprint| {
+            let metadata = print.files.get(file)?.metadata?;
+            Some((metadata.device, metadata.inode))
+        };
+        identity(self).zip(identity(before)).is_some_and(|(now, before)| now != before)
+    }
+
+    /// Whether a file was there and had nothing in it.
+    pub(crate) fn is_empty(&self, file: &Path) -> bool {
+        let nothing: [u8; 32] = Sha256::digest(b"").into();
+        self.files.get(file).is_some_and(|look| look.digest == Some(nothing))
     }
 }
 
-fn look(file: &Path, before: Option<&Look>) -> Look {
-    let metadata = fs::metadata(file).ok().map(|metadata| Metadata {
+fn metadata(file: &Path) -> Option<Metadata> {
+    let metadata = fs::metadata(file).ok()?;
+    Some(Metadata {
         device: metadata.dev(),
         inode: metadata.ino(),
         size: metadata.size(),
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
-    });
+    })
+}
+
+fn look(file: &Path, before: Option<&Look>) -> Look {
+    let metadata = metadata(file);
     match before {
         Some(before) if metadata.is_some() && before.metadata == metadata => before.clone(),
         _ => Look { metadata, digest: read(file).map(|content| Sha256::digest(content).into()) },

@@ -37,6 +37,10 @@ impl Collector for Cores {
         let mut family = Family::counters(&mut encoder, "witgate_accepts_exhausted", help)?;
         let exhausted = plane.accept_exhausted.load(Ordering::Relaxed);
         let none: [(&str, &str); 0] = [];
-        family.counter(&none, exhausted as u64)
+        family.counter(&none, exhausted as u64)?;
+        let help = "Snapshots that are out of service, but still held by requests that began with them";
+        let mut family = Family::gauges(&mut encoder, "witgate_snapshots_retired", help)?;
+        let retired = plane.retired.load(Ordering::Relaxed);
+        family.gauge(&none, i64::try_from(retired).unwrap_or(i64::MAX))
     }
 }

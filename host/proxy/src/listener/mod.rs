@@ -24,6 +24,7 @@ mod socket;
 pub(crate) mod tls;
 
 pub use door::{Door, Phase};
+pub use opening::ListenerTls;
 pub use plane::{DataPlane, DoorStatus};
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Everything that may fail before listeners change: reading TLS files, binding addresses.
+//! Everything that may fail before listeners change: reading TLS files, then binding addresses.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use witgate_config::{Problem, Problems, model};
+use witgate_config::{Config, Problem, Problems, model};
 
 use super::door::Door;
 use super::inherited::Inherited;
@@ -19,30 +19,46 @@ pub(crate) struct Opening<'a> {
     pub(crate) bound: Option<(SocketAddr, Vec<TcpListener>)>,
 }
 
-/// Reads and binds what is wanted; all or nothing.
+/// What was read of the TLS files of a configuration's listeners.
+pub struct ListenerTls(Vec<Option<Tls>>);
+
+impl ListenerTls {
+    /// Reads them. Takes as long as the file system does.
+    ///
+    /// # Errors
+    /// Certificates and keys that cannot be read or used; the first of each listener.
+    pub fn read(config: &Config) -> Result<ListenerTls, Problems> {
+        let mut problems = Problems::new();
+        let read = config.listeners.iter().enumerate().map(|(index, listener)| {
+            let tls = listener.tls.as_ref().map(|tls| Tls::read(index, listener, tls)).transpose();
+            tls.map_err(|problem| problems.push(problem)).unwrap_or_default()
+        });
+        let read = read.collect();
+        if problems.is_empty() { Ok(ListenerTls(read)) } else { Err(problems) }
+    }
+}
+
+/// Binds what is wanted; all or nothing.
 ///
 /// # Errors
-/// All that went wrong. Nothing stays bound then.
+/// Every address that cannot be bound. Nothing stays bound then.
 pub(crate) fn prepare<'a>(
     wanted: &'a [model::Listener],
+    tls: ListenerTls,
     present: &[Arc<Door>],
     inherited: &mut Inherited,
     cores: usize,
 ) -> Result<Vec<Opening<'a>>, Problems> {
     let mut openings = Vec::with_capacity(wanted.len());
     let mut problems = Problems::new();
-    for (index, listener) in wanted.iter().enumerate() {
-        let tls = listener.tls.as_ref().map(|tls| Tls::read(index, listener, tls)).transpose();
+    for (index, (listener, tls)) in wanted.iter().zip(tls.0).enumerate() {
         let bound = match present.iter().any(|door| serves(door, listener)) {
             true => Ok(None),
             false => bind(listener, inherited, cores).map(Some),
         };
-        match (tls, bound) {
-            (Ok(tls), Ok(bound)) => openings.push(Opening { listener, tls, bound }),
-            (tls, bound) => {
-                problems.extend(tls.err());
-                problems.extend(bound.err().map(|error| cannot_listen(index, listener, &error)));
-            }
+        match bound {
+            Ok(bound) => openings.push(Opening { listener, tls, bound }),
+            Err(error) => problems.push(cannot_listen(index, listener, &error)),
         }
     }
     if problems.is_empty() { Ok(openings) } else { Err(problems) }

@@ -13,7 +13,7 @@ use super::core::{self, CoreHandle, Order};
 use super::door::{Door, Generation, Phase};
 use super::expose;
 use super::inherited::Inherited;
-use super::opening::{self, Opening};
+use super::opening::{self, ListenerTls, Opening};
 use super::retire::Retire;
 use super::tls::Tls;
 use crate::snapshot::Snapshot;
@@ -41,6 +41,8 @@ pub(crate) struct Plane {
     pub(crate) cut: AtomicUsize,
     /// Accepts that failed for want of descriptors or memory.
     pub(crate) accept_exhausted: AtomicUsize,
+    /// Snapshots that are out of service, but not dropped yet.
+    pub(crate) retired: Arc<AtomicUsize>,
 }
 
 impl Plane {
@@ -109,20 +111,23 @@ impl DataPlane {
             cores,
             cut: AtomicUsize::new(0),
             accept_exhausted: AtomicUsize::new(0),
+            retired: Arc::default(),
         });
         let mut inherited = Inherited::from_environment();
         let config = snapshot.config.clone();
-        let opening = opening::prepare(&config.listeners, &[], &mut inherited, workers)?;
+        let tls = ListenerTls::read(&config)?;
+        let opening = opening::prepare(&config.listeners, tls, &[], &mut inherited, workers)?;
         let mut threads = Vec::with_capacity(workers);
         for (index, orders) in receivers.into_iter().enumerate() {
             threads.push(core::start(index, plane.clone(), orders).map_err(no_thread)?);
         }
         let keeper = Keeper::start(plane.snapshot.clone(), plane.telemetry.clone()).map_err(no_thread)?;
+        let retire = Retire::start(plane.retired.clone()).map_err(no_thread)?;
         let data_plane = DataPlane {
             plane,
             doors: Mutex::default(),
             inherited: Mutex::new(inherited),
-            retire: Retire::start().map_err(no_thread)?,
+            retire,
             threads,
             _keeper: keeper,
         };
@@ -150,23 +155,37 @@ impl DataPlane {
     }
 
     /// Puts a new snapshot in service in one step: opens new listeners, drains those that are gone or whose
-    /// connection settings changed. TLS files are read again. A failure leaves everything as it was.
+    /// connection settings changed. `tls` is what was read of the TLS files of its listeners: reading takes as long as
+    /// the file system does, so it is done before, where nobody waits for it. A failure leaves everything as it was.
     ///
     /// # Errors
-    /// As [`DataPlane::start`].
-    pub fn swap(&self, snapshot: Arc<Snapshot>) -> Result<(), Problems> {
+    /// Addresses that cannot be bound.
+    pub fn put_in_service(&self, snapshot: Arc<Snapshot>, tls: ListenerTls) -> Result<(), Problems> {
         let config = snapshot.config.clone();
         let opening = {
             let mut doors = self.doors();
             doors.sweep();
             wait_for_addresses(&doors.leaving, &config.listeners);
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-            opening::prepare(&config.listeners, &doors.open, &mut inherited, self.plane.cores.len())?
+            opening::prepare(&config.listeners, tls, &doors.open, &mut inherited, self.plane.cores.len())?
         };
-        self.plane.telemetry.metrics().expect(snapshot.ways());
-        self.retire.snapshot(self.plane.snapshot.swap(snapshot));
+        self.swap_plugins(snapshot);
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
         Ok(())
+    }
+
+    /// Puts a snapshot in service whose listeners are those of the snapshot in service, as
+    /// [`Snapshot::with_plugins`] makes it. Nothing is bound or read, so it cannot fail.
+    pub fn swap_plugins(&self, snapshot: Arc<Snapshot>) {
+        self.plane.telemetry.metrics().expect(snapshot.ways());
+        self.retire.snapshot(self.plane.snapshot.swap(snapshot));
+    }
+
+    /// Reads the TLS files of a snapshot and puts it in service.
+    #[cfg(test)]
+    pub(crate) fn swap(&self, snapshot: Arc<Snapshot>) -> Result<(), Problems> {
+        let tls = ListenerTls::read(&snapshot.config)?;
+        self.put_in_service(snapshot, tls)
     }
 
     /// Opens, renews and closes doors until they are those that are wanted.

@@ -68,6 +68,28 @@ impl Snapshot {
         })
     }
 
+    /// The next version, which differs from this one by its plugins only. No file is read for it, so that a plugin can
+    /// be taken back whatever has become of certificates and keys since.
+    ///
+    /// # Errors
+    /// A binding that a route names has no plugin.
+    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Plugin>>) -> Result<Snapshot, Problems> {
+        let mut problems = Problems::new();
+        let routers = routes::build(&self.config, &plugins, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Snapshot {
+            version: self.version + 1,
+            config: self.config.clone(),
+            identity_headers: self.identity_headers.clone(),
+            routers,
+            upstreams: self.upstreams.clone(),
+            counter: self.counter.clone(),
+            plugins,
+        })
+    }
+
     /// Listener, route and, where one is asked, upstream: the ways that requests take unless a plugin says another.
     pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         routes::ways(&self.config)

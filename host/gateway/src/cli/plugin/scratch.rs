@@ -99,13 +99,8 @@ impl Binding {
         surroundings: Option<&Surroundings>,
     ) -> Result<Source, Failure> {
         let component = absolute(component)?;
-        let loaded =
-            witgate_config::parse_str(&self.toml(&component, surroundings)?).map_err(|failure| Refusal {
-                exit: Exit::Usage,
-                problems: failure.problems,
-                sources: failure.sources,
-                files: failure.files,
-            })?;
+        let loaded = witgate_config::parse_str(&self.toml(&component, surroundings)?)
+            .map_err(|failure| Refusal::without_files(Exit::Usage, failure.problems, failure.sources))?;
         Ok(Source::Made(Arc::new(loaded.config)))
     }
 }

@@ -40,6 +40,13 @@ pub(super) struct Version<C> {
     pub(super) store_bytes: usize,
 }
 
+impl<C> Version<C> {
+    /// Whether it was made for exactly this: the same settings, grants, budgets.
+    pub(super) fn is_for(&self, asked: &Asked<'_>) -> bool {
+        self.binding == *asked.binding && self.store_bytes == asked.plugin.store_bytes
+    }
+}
+
 /// A version that was taken out of service although its file is still there.
 #[derive(Clone)]
 pub(super) struct Held<C> {

@@ -72,7 +72,7 @@ impl Scene {
     }
 
     fn load(&mut self, force: bool) -> Result<(), Objections> {
-        let draft = self.library.draft(&self.config, force)?;
+        let draft = self.library.draft(&self.config, &Force::all(force))?;
         self.library.keep(draft);
         Ok(())
     }

@@ -1,0 +1,81 @@
+//! Configurations that are empty by mistake: a file that was truncated, or that is about to be written.
+//!
+//! An empty file is valid TOML, and what it does not say has defaults that are pleasant at a first start: a listener on
+//! every address, an admin listener, no rule that denies anything. None of that is what somebody means whose file was full
+//! a moment ago. Whoever does mean it says so with `[gateway] allow_empty = true`, in what is left.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use witgate_config::{Problem, Problems};
+
+use super::source::Reading;
+
+const HINT: &str = "if that is meant, say `allow_empty = true` under `[gateway]`";
+
+/// What a configuration had in it.
+pub(super) struct Written {
+    /// Whether a listener was written; without one there is a default.
+    listeners: bool,
+    /// The files it depends on in which there was something, those of plugins apart.
+    files: BTreeSet<PathBuf>,
+}
+
+impl Written {
+    /// What a configuration has in it.
+    pub(super) fn of(reading: &Reading) -> Written {
+        let files = reading.files.iter().filter(|file| !is_empty(reading, file)).cloned().collect();
+        Written { listeners: reading.sources.keys.contains_key("listeners[0]"), files }
+    }
+}
+
+/// What keeps a configuration from being started with. One that a command has made says what the command means.
+pub(super) fn at_start(reading: &Reading) -> Problems {
+    let config = &reading.config;
+    if config.gateway.allow_empty || !config.routes.is_empty() || reading.sources.files.is_empty() {
+        return Problems::new();
+    }
+    let message = "there is no route: every request would be answered with 404";
+    vec![Problem {
+        key: "routes".to_owned(),
+        ..Problem::new(message).with_hint(format!("write `[[routes]]`; {HINT}"))
+    }]
+}
+
+/// What keeps a configuration from taking the place of one that had `before` in it.
+pub(super) fn at_reload(reading: &Reading, before: &Written) -> Problems {
+    if reading.config.gateway.allow_empty {
+        return Problems::new();
+    }
+    let emptied = before.files.iter().filter(|file| reading.files.contains(file) && is_empty(reading, file));
+    let mut problems: Problems = emptied
+        .map(|file| {
+            let message = format!(
+                "`{}` is empty, but there was something in it when the version in service was built",
+                file.display()
+            );
+            Problem::new(message).with_hint(format!("write it anew; {HINT}"))
+        })
+        .collect();
+    if before.listeners && !Written::of(reading).listeners {
+        let message =
+            "no listener is written any more: every listener would be closed, and the default one opened";
+        problems.push(Problem {
+            key: "listeners".to_owned(),
+            ..Problem::new(message).with_hint(format!("write `[[listeners]]`; {HINT}"))
+        });
+    }
+    problems.extend(at_start(reading));
+    problems
+}
+
+/// Whether there is nothing in a file: no byte, or in a file of the configuration nothing but blanks and comments.
+fn is_empty(reading: &Reading, file: &Path) -> bool {
+    match reading.sources.files.iter().find(|(path, _)| path == file) {
+        Some((_, text)) => text.trim_start_matches('\u{feff}').lines().all(|line| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#')
+        }),
+        None => reading.fingerprint.is_empty(file),
+    }
+}

@@ -1,0 +1,70 @@
+//! Who is writing which file, as far as the kernel's events tell it (inotify(7)).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use notify::EventKind;
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+
+/// Files that are remembered at most. A folder in which more are being written is none for configurations.
+const MOST: usize = 4096;
+
+/// What was last seen of a file's writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// It has written and not closed the file.
+    Open,
+    /// It has closed the file, or created it and written nothing.
+    Closed,
+    /// It has moved another file into this place.
+    Moved,
+}
+
+/// Files of watched folders that were written of late.
+#[derive(Default)]
+pub(super) struct Writers(Mutex<HashMap<PathBuf, Writer>>);
+
+impl Writers {
+    /// Takes note of an event.
+    pub(super) fn note(&self, event: &notify::Event) {
+        let writer = match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => Some(Writer::Open),
+            EventKind::Create(_) | EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                Some(Writer::Closed)
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Writer::Moved),
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => None,
+            _ => return,
+        };
+        let mut files = self.files();
+        for path in &event.paths {
+            match writer {
+                Some(writer) if files.len() < MOST || files.contains_key(path) => {
+                    files.insert(path.clone(), writer);
+                }
+                Some(_) => {}
+                None => drop(files.remove(path)),
+            }
+        }
+    }
+
+    /// What is known of a file's writer, also where a symbolic link leads.
+    pub(super) fn of(&self, file: &Path) -> Option<Writer> {
+        let known = self.files().get(file).copied();
+        let behind = || {
+            let target = std::fs::canonicalize(file).ok()?;
+            self.files().get(&target).copied()
+        };
+        known.or_else(behind)
+    }
+
+    /// Forgets all but those that are at work.
+    pub(super) fn forget_closed(&self) {
+        self.files().retain(|_, writer| *writer == Writer::Open);
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<PathBuf, Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
