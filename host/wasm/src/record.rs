@@ -167,7 +167,9 @@ mod tests {
     fn a_request_counts_as_one_call_however_many_functions_are_called() {
         let record = Record::default();
         for number in 1..=100 {
-            [Phase::Authentication, Phase::Request, Phase::Response].map(|phase| record.call(phase));
+            for phase in [Phase::Authentication, Phase::Request, Phase::Response] {
+                record.call(phase);
+            }
             if number % 10 == 0 {
                 record.call(Phase::RequestBody);
                 record.failure();
