@@ -51,13 +51,13 @@ pub(super) fn unknown_key<'s>(walk: &Walk<'s>, schema: &'s Value, key: &str, at:
     let known = walk.known_keys(schema);
     let affordable = walk.steps.take(SIMILARITY.saturating_mul(known.len()));
     let meant = if affordable { nearest(key, known.iter().copied()) } else { None };
-    let removed = schema.get("x-removed").and_then(|removed| removed.get(key)?.as_str());
     let hint = match meant {
-        _ if removed.is_some() => removed.map(str::to_owned),
         Some(meant) => Some(format!("did you mean `{meant}`?")),
         None if known.is_empty() => None,
         None => Some(format!("known here: {}", listed(&known))),
     };
+    let removed = schema.get("x-removed").and_then(|removed| removed.get(key)?.as_str());
+    let hint = removed.map(|removed| cut(removed).into_owned()).or(hint);
     Finding { pointer: at.to_owned(), at_key: true, message: format!("unknown key `{key}`"), hint }
 }
 
