@@ -33,6 +33,7 @@ pub(crate) struct Listener {
     /// When the listener stops accepting in a drain: at once (`first`), or when no request and no tunnel is left on the
     /// listeners that drain first (`last`), at most `gateway.drain_timeout`. Requests there may need new calls through
     /// it. The default is `last` for a loopback address where another listener has none, else `first`.
+    #[schemars(with = "DrainOrder")]
     drain: Option<DrainOrder>,
     /// Limits on what clients may send here. What is not set here is as in `gateway.limits`.
     #[schemars(with = "Option<Limits>")]
