@@ -1,21 +1,28 @@
-//! What the documents say is true: every command and configuration in them is run as a reader would.
+//! What README and examples say is true: every command and configuration in them is run as a reader would. The book and the
+//! other documents are run by `book.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use witgate_tests::{Block, Client, DEADLINE, Scratch, Shell, blocks, pause, repository, witgate};
+use witgate_tests::{
+    Block, Client, DEADLINE, Scratch, Shell, blocks, pause, repository, shared_build, witgate,
+};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn readme(section: &str, language: &str) -> Vec<Block> {
-    let all = blocks(&read("README.md"));
+    blocks_of("README.md", section, language)
+}
+
+fn blocks_of(document: &str, section: &str, language: &str) -> Vec<Block> {
+    let all = blocks(&read(document));
     let found: Vec<Block> =
         all.into_iter().filter(|block| block.section == section && block.language == language).collect();
-    assert!(!found.is_empty(), "README.md has a {language} block under `{section}`");
+    assert!(!found.is_empty(), "{document} has a {language} block under `{section}`");
     found
 }
 
@@ -28,6 +35,13 @@ fn workplace() -> tempfile::TempDir {
         std::os::unix::fs::symlink(place, folder.path().join(entry)).expect("an empty folder takes links");
     }
     folder
+}
+
+/// Lets the builds of a shell use what other tests have compiled. The documents name no variable of this kind.
+fn share_builds(shell: &mut Shell) {
+    for (name, value) in shared_build() {
+        shell.follow(&format!("export {name}='{value}'"));
+    }
 }
 
 /// A program that runs until it is told to end.
@@ -97,7 +111,19 @@ fn ci_runs_the_test_command_of_the_readme() {
     assert_eq!(tests[0].text, "cargo run -p quickstart\n");
     assert_eq!(tests[1].text, "cargo test --workspace\n");
     let script = read(".ci/run");
-    assert!(script.contains("<!-- the test command -->") && script.contains("bash -c \"$test_command\""));
+    assert!(
+        script.contains("<!-- the test command -->") && script.contains("tests_and_lints \"$test_command\"")
+    );
+    assert!(script.contains("--features full"), "CI tests what a release ships");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(
+        lines <= 130,
+        "a reader sees what it is, how to run it and where to go: {lines} lines are too many"
+    );
 }
 
 #[test]
@@ -128,6 +154,7 @@ fn the_quick_start_does_what_the_readme_says() {
 fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
     let folder = workplace();
     let mut shell = Shell::new(folder.path());
+    share_builds(&mut shell);
     let steps = readme("Write your own plugin", "sh");
     shell.follow(&steps[0].text);
     // The reader now writes the plugin of the next block into the new crate.
@@ -137,27 +164,8 @@ fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
 
     let scratch = Scratch::new();
     scratch.install(&folder.path().join("require-key/target/require_key.wasm"), "require_key");
-    let config = scratch.write("witgate.toml", &readme("Write your own plugin", "toml")[0].text);
+    let config = scratch.write("witgate.toml", &blocks_of("docs/src/plugins.md", "Bind it", "toml")[0].text);
     shell.follow(&format!("witgate validate --config {}", config.display()));
-}
-
-#[test]
-fn the_upstreams_of_the_readme_are_a_configuration() {
-    let scratch = Scratch::new();
-    let config = scratch.write("witgate.toml", &readme("Keep upstreams up", "toml")[0].text);
-    let output =
-        Command::new(witgate()).args(["validate", "--config"]).arg(config).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn running_it_for_real_begins_with_true_commands() {
-    let folder = workplace();
-    let mut shell = Shell::new(folder.path());
-    shell.follow("export PATH=\"$PWD/target/debug:$PATH\"");
-    for block in readme("Run it for real", "sh") {
-        shell.follow(&block.text);
-    }
 }
 
 /// Copies an example to a folder of the test's own, beside what it refers to.
@@ -195,6 +203,7 @@ fn follow_in(folder: &Path, port: &str, variables: &[(&str, String)]) {
     let mut shell = Shell::new(folder);
     let path = witgate().parent().expect("a file is in a folder").display();
     shell.follow(&format!("export PATH=\"{path}:$PATH\" ADMIN=off"));
+    share_builds(&mut shell);
     for (name, value) in variables {
         shell.follow(&format!("export {name}='{value}'"));
     }
