@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::Response;
 use http_body_util::Full;
-use witgate_tests::{Gateway, Origin, Scratch, eventually, guest};
+use witgate_tests::{DEADLINE, Gateway, Origin, Scratch, guest};
 
 use super::markdown::{code, table};
 use super::{head, hold};
@@ -27,10 +27,12 @@ fn config(origin: &Origin, collector: &Origin) -> String {
         "[telemetry]\naccess_log = \"access.log\"\n\
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\
+         [[routes]]\nname = \"failing\"\npath = \"/failing\"\nupstream = \"failing\"\n\
          [upstreams.counted]\nendpoints = [\"{origin}\"]\nbalancer = \"peak-ewma\"\nmax_requests = 100\n\
          upstream_breaker = {{}}\nconcurrency = {{}}\nhealth = {{ tcp = {{}}, interval = \"50ms\" }}\n\
-         fallback = {{ respond = {{ status = 503 }} }}\nhedge = {{ percentile = 0.95 }}\n\
-         [upstreams.failing]\nendpoints = [\"127.0.0.1:1\"]\nhealth = {{ tcp = {{}}, interval = \"50ms\" }}\n\
+         hedge = {{ percentile = 0.95 }}\n\
+         [upstreams.failing]\nendpoints = [\"127.0.0.1:1\"]\nhealth = {{ tcp = {{}}, interval = \"50ms\" }}\npanic_below = 0.0\n\
+         fallback = {{ respond = {{ status = 503 }} }}\n\
          [upstreams.collector]\nendpoints = [\"{collector}\"]\n\
          [plugins.probe]\n[bindings.probe]\ngrants = {{ route_to = [\"counted\"], store = [\"counters\"] }}\n",
         origin = origin.address(),
@@ -53,13 +55,17 @@ async fn the_list_of_metrics_is_current() {
     let mut client = gateway.client().await;
     client.get("/", &[("x-do", "metrics")]).await;
     client.get("/", &[("x-do", "store"), ("x-with", "increment counters visits")]).await;
-    let mut missing = Vec::new();
-    eventually("a sample of every metric", async || {
-        let shown = gateway.admin_get("/metrics").await;
-        missing = without_samples(&shown.text());
-        missing.is_empty()
-    })
-    .await;
+    let begun = std::time::Instant::now();
+    loop {
+        // It falls back once its endpoint is seen to be gone.
+        client.get("/failing", &[]).await;
+        let missing = without_samples(&gateway.admin_get("/metrics").await.text());
+        if missing.is_empty() {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "metrics whose labels nothing shows: {missing:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     let shown = gateway.admin_get("/metrics").await;
     let rows = families(&shown.text()).into_iter().map(|family| {
         let labels: Vec<String> = family.labels.iter().map(|label| code(label)).collect();
