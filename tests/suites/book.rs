@@ -54,10 +54,8 @@ fn run_here() -> Vec<(String, String)> {
 /// Whether a line of a shell block is left to somebody else.
 fn is_left_out(line: &str) -> bool {
     let line = line.trim();
-    let begins = |known: &&str| line.starts_with(*known);
-    NOT_RUN.iter().any(|known| begins(&known))
-        || RUN_ELSEWHERE.iter().any(|known| begins(&known))
-        || test_command(line).is_some()
+    let is_known = NOT_RUN.iter().chain(&RUN_ELSEWHERE).any(|known| line.starts_with(known));
+    is_known || test_command(line).is_some()
 }
 
 /// The arguments of a `cargo test` command.

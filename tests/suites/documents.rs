@@ -37,6 +37,12 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
+/// Gives a crate of its own the versions of the workspace, so that its dependencies are those that are compiled already.
+fn share_versions(folder: &Path) {
+    std::fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock"))
+        .expect("the folder takes files");
+}
+
 /// Lets the builds of a shell use what other tests have compiled. The documents name no variable of this kind.
 fn share_builds(shell: &mut Shell) {
     for (name, value) in shared_build() {
@@ -140,9 +146,12 @@ fn the_quick_start_does_what_the_readme_says() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let socket = repository().join("target/quickstart/admin.sock");
     let _ = std::fs::remove_file(&socket);
-    let mut quickstart =
-        Running::start(Command::new(cargo).args(["run", "-p", "quickstart"]).current_dir(repository()));
-    let address = quickstart.address(&socket, std::time::Duration::from_secs(600));
+    let mut command = Command::new(cargo);
+    command.args(["run", "-p", "quickstart"]).current_dir(repository());
+    // The gateway is built as ever; its plugins share what other tests have compiled.
+    command.envs(shared_build().into_iter().filter(|(name, _)| name.starts_with("CARGO_PROFILE_RELEASE_")));
+    let mut quickstart = Running::start(&mut command);
+    let address = quickstart.address(&socket, std::time::Duration::from_secs(1200));
     let mut shell = Shell::new(folder.path());
     for block in readme("Try it", "sh") {
         shell.follow(&block.text.replace("localhost:8080", &address));
@@ -160,6 +169,7 @@ fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
     // The reader now writes the plugin of the next block into the new crate.
     let source = &readme("Write your own plugin", "rust")[0].text;
     std::fs::write(folder.path().join("require-key/src/lib.rs"), source).expect("the crate was made");
+    share_versions(&folder.path().join("require-key"));
     shell.follow(&steps[1].text);
 
     let scratch = Scratch::new();
@@ -182,6 +192,9 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
                 if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
             std::fs::write(folder.join(file), text).expect("an empty folder takes files");
         }
+    }
+    if folder.join("Cargo.toml").is_file() {
+        share_versions(&folder);
     }
     (root, folder)
 }

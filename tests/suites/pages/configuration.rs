@@ -109,7 +109,7 @@ impl<'a> Walk<'a> {
             let shown = known.clone().unwrap_or_else(|| own.clone());
             found = Some(code(&shown));
             if known.is_none() {
-                name.map(|name| self.seen.insert(name, own.clone()));
+                self.seen.extend(name.map(|name| (name, own.clone())));
                 self.section(&own, self.resolve(table), &examples);
             }
         }
