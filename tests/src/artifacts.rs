@@ -1,62 +1,99 @@
 //! What the tests run: the gateway and the components, built from source by the test run itself.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The root of the checkout.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
 }
 
-/// The gateway's binary, built once per test run.
+/// The gateway's binary, built once per test run, or the one that `WITGATE_BINARY` names.
+///
+/// It is kept under a name of its own: the quick start, which a test runs too, builds the gateway with its default features
+/// into the place where cargo puts this one.
 pub fn witgate() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("WITGATE_BINARY") {
+            return keep(Path::new(&binary));
+        }
         // The whole workspace decides about features: what the tests have built is not built again.
-        cargo(&["build", "--quiet", "--workspace", "--bin", "witgate"]);
-        target().join("debug").join("witgate")
+        let mut arguments = vec!["build", "--quiet", "--workspace", "--bin", "witgate"];
+        if cfg!(feature = "full") {
+            arguments.extend(["--features", "full"]);
+        }
+        cargo(&arguments, repository());
+        keep(&target().join("debug").join("witgate"))
     })
 }
 
-/// A first-party plugin by its folder's name, e.g. `jwt`.
+/// Puts a second name of a file into a folder of the tests, in one step.
+fn keep(file: &Path) -> PathBuf {
+    let folder = target().join("tests");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    let kept = folder.join(file.file_name().expect("a file has a name"));
+    let aside = kept.with_extension(std::process::id().to_string());
+    let linked = std::fs::hard_link(file, &aside).or_else(|_| std::fs::copy(file, &aside).map(drop));
+    linked.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    std::fs::rename(&aside, &kept).expect("a file can be renamed in its folder");
+    // Where both are the same file already, renaming leaves both names.
+    let _ = std::fs::remove_file(&aside);
+    kept
+}
+
+/// What makes builds of components share what they have compiled: one target folder, and in it one profile. Without it the
+/// SDK with all it needs would be compiled once for each of the guests, the examples, the quick start and the README's plugin.
+///
+/// Optimisation at link time is off: how it treats a dependency goes by the kinds of crate that use it, so guests and plugins
+/// could not share; and the tests look at what components do, not at how fast they are.
+pub fn shared_build() -> [(&'static str, String); 10] {
+    let target = target().into_os_string().into_string().expect("the path of the target folder is UTF-8");
+    [
+        ("CARGO_TARGET_DIR", target),
+        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3".into()),
+        ("CARGO_PROFILE_RELEASE_LTO", "false".into()),
+        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4".into()),
+        ("CARGO_PROFILE_RELEASE_DEBUG", "false".into()),
+        ("CARGO_PROFILE_RELEASE_PANIC", "unwind".into()),
+        ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo".into()),
+        ("CARGO_PROFILE_DEV_OPT_LEVEL", "1".into()),
+        ("CARGO_PROFILE_DEV_DEBUG", "false".into()),
+        ("CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG", "false".into()),
+    ]
+}
+
+/// A first-party plugin by its folder's name, e.g. `jwt`, built as `witgate plugin build` does it.
 pub fn plugin(name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut arguments: Vec<String> =
-            ["build", "--quiet", "--profile", "plugin", "--target", "wasm32-wasip2"].map(String::from).into();
-        for entry in std::fs::read_dir(repository().join("plugins")).expect("the plugins' folder") {
-            let folder = entry.expect("the plugins' folder can be read").file_name();
-            arguments.extend(["--package".into(), format!("witgate-plugin-{}", folder.to_string_lossy())]);
-        }
+    static BUILT: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
+    let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if built.insert(name.to_owned()) {
         ensure_wasm_target();
-        cargo(&arguments);
-    });
-    target().join("wasm32-wasip2").join("plugin").join(file_name(name))
+        build_components(&repository().join("plugins").join(name));
+    }
+    component(name)
 }
 
 /// A guest of the tests by its folder's name under `tests/guests`, a workspace of its own.
 pub fn guest(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let target = target().join("guests");
-        let manifest = repository().join("tests/guests/Cargo.toml");
-        let arguments: [&std::ffi::OsStr; 9] = [
-            "build".as_ref(),
-            "--quiet".as_ref(),
-            "--release".as_ref(),
-            "--target".as_ref(),
-            "wasm32-wasip2".as_ref(),
-            "--manifest-path".as_ref(),
-            manifest.as_ref(),
-            "--target-dir".as_ref(),
-            target.as_ref(),
-        ];
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
         ensure_wasm_target();
-        cargo(&arguments);
-        target.join("wasm32-wasip2").join("release")
+        build_components(&repository().join("tests/guests"));
     });
-    folder.join(file_name(name))
+    component(name)
+}
+
+/// Builds the components of the package or workspace in a folder.
+fn build_components(folder: &Path) {
+    cargo(&["build", "--quiet", "--release", "--target", "wasm32-wasip2"], folder);
+}
+
+/// Where cargo puts a component.
+fn component(name: &str) -> PathBuf {
+    target().join("wasm32-wasip2").join("release").join(file_name(name))
 }
 
 fn file_name(name: &str) -> String {
@@ -86,10 +123,14 @@ fn ensure_wasm_target() {
     );
 }
 
-fn cargo<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) {
+fn cargo(arguments: &[&str], folder: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status =
-        Command::new(cargo).args(arguments).current_dir(repository()).status().expect("cargo can be run");
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(folder);
+    if folder != repository() {
+        command.envs(shared_build());
+    }
+    let status = command.status().expect("cargo can be run");
     assert!(status.success(), "cargo could not build what the tests run");
 }
 

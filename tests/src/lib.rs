@@ -14,7 +14,7 @@ mod shell;
 mod slow;
 mod websocket;
 
-pub use artifacts::{guest, plugin, repository, witgate};
+pub use artifacts::{guest, plugin, repository, shared_build, witgate};
 pub use client::{Client, Reply, raw};
 pub use gateway::{Gateway, Scratch};
 pub use moody::{Mood, MoodyOrigin};

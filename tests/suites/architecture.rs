@@ -120,10 +120,14 @@ fn the_data_path_reads_no_files_and_waits_for_no_thread() {
 #[test]
 fn the_top_level_has_exactly_the_promised_entries() {
     let promised = [
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "Cargo.lock",
         "Cargo.toml",
         "LICENSE",
         "README.md",
+        "SECURITY.md",
+        "docs",
         "examples",
         "host",
         "plugins",

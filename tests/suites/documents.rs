@@ -1,21 +1,28 @@
-//! What the documents say is true: every command and configuration in them is run as a reader would.
+//! What README and examples say is true: every command and configuration in them is run as a reader would. The book and the
+//! other documents are run by `book.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use witgate_tests::{Block, Client, DEADLINE, Scratch, Shell, blocks, pause, repository, witgate};
+use witgate_tests::{
+    Block, Client, DEADLINE, Scratch, Shell, blocks, pause, repository, shared_build, witgate,
+};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn readme(section: &str, language: &str) -> Vec<Block> {
-    let all = blocks(&read("README.md"));
+    blocks_of("README.md", section, language)
+}
+
+fn blocks_of(document: &str, section: &str, language: &str) -> Vec<Block> {
+    let all = blocks(&read(document));
     let found: Vec<Block> =
         all.into_iter().filter(|block| block.section == section && block.language == language).collect();
-    assert!(!found.is_empty(), "README.md has a {language} block under `{section}`");
+    assert!(!found.is_empty(), "{document} has a {language} block under `{section}`");
     found
 }
 
@@ -28,6 +35,19 @@ fn workplace() -> tempfile::TempDir {
         std::os::unix::fs::symlink(place, folder.path().join(entry)).expect("an empty folder takes links");
     }
     folder
+}
+
+/// Gives a crate of its own the versions of the workspace, so that its dependencies are those that are compiled already.
+fn share_versions(folder: &Path) {
+    std::fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock"))
+        .expect("the folder takes files");
+}
+
+/// Lets the builds of a shell use what other tests have compiled. The documents name no variable of this kind.
+fn share_builds(shell: &mut Shell) {
+    for (name, value) in shared_build() {
+        shell.follow(&format!("export {name}='{value}'"));
+    }
 }
 
 /// A program that runs until it is told to end.
@@ -97,7 +117,19 @@ fn ci_runs_the_test_command_of_the_readme() {
     assert_eq!(tests[0].text, "cargo run -p quickstart\n");
     assert_eq!(tests[1].text, "cargo test --workspace\n");
     let script = read(".ci/run");
-    assert!(script.contains("<!-- the test command -->") && script.contains("bash -c \"$test_command\""));
+    assert!(
+        script.contains("<!-- the test command -->") && script.contains("tests_and_lints \"$test_command\"")
+    );
+    assert!(script.contains("--features full"), "CI tests what a release ships");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(
+        lines <= 130,
+        "a reader sees what it is, how to run it and where to go: {lines} lines are too many"
+    );
 }
 
 #[test]
@@ -114,9 +146,12 @@ fn the_quick_start_does_what_the_readme_says() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let socket = repository().join("target/quickstart/admin.sock");
     let _ = std::fs::remove_file(&socket);
-    let mut quickstart =
-        Running::start(Command::new(cargo).args(["run", "-p", "quickstart"]).current_dir(repository()));
-    let address = quickstart.address(&socket, std::time::Duration::from_secs(600));
+    let mut command = Command::new(cargo);
+    command.args(["run", "-p", "quickstart"]).current_dir(repository());
+    // The gateway is built as ever; its plugins share what other tests have compiled.
+    command.envs(shared_build().into_iter().filter(|(name, _)| name.starts_with("CARGO_PROFILE_RELEASE_")));
+    let mut quickstart = Running::start(&mut command);
+    let address = quickstart.address(&socket, std::time::Duration::from_secs(1200));
     let mut shell = Shell::new(folder.path());
     for block in readme("Try it", "sh") {
         shell.follow(&block.text.replace("localhost:8080", &address));
@@ -128,36 +163,19 @@ fn the_quick_start_does_what_the_readme_says() {
 fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
     let folder = workplace();
     let mut shell = Shell::new(folder.path());
+    share_builds(&mut shell);
     let steps = readme("Write your own plugin", "sh");
     shell.follow(&steps[0].text);
     // The reader now writes the plugin of the next block into the new crate.
     let source = &readme("Write your own plugin", "rust")[0].text;
     std::fs::write(folder.path().join("require-key/src/lib.rs"), source).expect("the crate was made");
+    share_versions(&folder.path().join("require-key"));
     shell.follow(&steps[1].text);
 
     let scratch = Scratch::new();
     scratch.install(&folder.path().join("require-key/target/require_key.wasm"), "require_key");
-    let config = scratch.write("witgate.toml", &readme("Write your own plugin", "toml")[0].text);
+    let config = scratch.write("witgate.toml", &blocks_of("docs/src/plugins.md", "Bind it", "toml")[0].text);
     shell.follow(&format!("witgate validate --config {}", config.display()));
-}
-
-#[test]
-fn the_upstreams_of_the_readme_are_a_configuration() {
-    let scratch = Scratch::new();
-    let config = scratch.write("witgate.toml", &readme("Keep upstreams up", "toml")[0].text);
-    let output =
-        Command::new(witgate()).args(["validate", "--config"]).arg(config).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn running_it_for_real_begins_with_true_commands() {
-    let folder = workplace();
-    let mut shell = Shell::new(folder.path());
-    shell.follow("export PATH=\"$PWD/target/debug:$PATH\"");
-    for block in readme("Run it for real", "sh") {
-        shell.follow(&block.text);
-    }
 }
 
 /// Copies an example to a folder of the test's own, beside what it refers to.
@@ -174,6 +192,9 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
                 if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
             std::fs::write(folder.join(file), text).expect("an empty folder takes files");
         }
+    }
+    if folder.join("Cargo.toml").is_file() {
+        share_versions(&folder);
     }
     (root, folder)
 }
@@ -195,6 +216,7 @@ fn follow_in(folder: &Path, port: &str, variables: &[(&str, String)]) {
     let mut shell = Shell::new(folder);
     let path = witgate().parent().expect("a file is in a folder").display();
     shell.follow(&format!("export PATH=\"{path}:$PATH\" ADMIN=off"));
+    share_builds(&mut shell);
     for (name, value) in variables {
         shell.follow(&format!("export {name}='{value}'"));
     }

@@ -66,7 +66,7 @@ async fn who_leaves_while_a_plugin_waits_is_noticed() {
     scratch.install(&guest("fetcher"), "fetcher");
     let text = format!(
         "[[routes]]\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"fetcher\"]\n\
-         [upstreams.origin]\nendpoints = [\"{}\"]\n[plugins.fetcher]\n[bindings.fetcher]\ngrants = { fetch = [\"origin\"] }\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n[plugins.fetcher]\n[bindings.fetcher]\ngrants = {{ fetch = [\"origin\"] }}\n\
          budget = {{ wall = \"20s\" }}\n",
         origin.address()
     );

@@ -1,7 +1,9 @@
 //! Every suite, in one binary: one link, one build of what they run.
 
 mod architecture;
+mod book;
 mod data_path;
+mod dependencies;
 mod documents;
 mod drain;
 mod first_party;
@@ -12,6 +14,7 @@ mod loading;
 mod loads;
 mod misbehaving;
 mod observability;
+mod pages;
 mod real_clients;
 mod real_upstreams;
 mod remembered;

@@ -73,8 +73,8 @@ struct Options {
     /// Where to write them as a chart.
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// Where to write them as a table in Markdown.
-    #[arg(long)]
+    /// Where to write them as a table in Markdown: without a path, into the page of the book, whose own words are kept.
+    #[arg(long, num_args = 0..=1, default_missing_value = "docs/src/benchmarks.md")]
     markdown: Option<PathBuf>,
     /// End with 1 when a row misses its minimum.
     #[arg(long)]
@@ -111,14 +111,19 @@ fn main() -> Result<ExitCode> {
         }
     }
     print!("{}", report::table::text(&report));
-    for (path, render) in [
-        (options.json, report::json::text as fn(&Report) -> String),
-        (options.svg, report::svg::text),
-        (options.markdown, report::markdown::text),
-    ] {
+    for (path, render) in
+        [(options.json, report::json::text as fn(&Report) -> String), (options.svg, report::svg::text)]
+    {
         if let Some(path) = path {
             std::fs::write(path, render(&report))?;
         }
+    }
+    if let Some(path) = options.markdown {
+        let before = std::fs::read_to_string(&path).ok();
+        std::fs::write(
+            path,
+            report::markdown::document(before.as_deref(), &report::markdown::text(&report)),
+        )?;
     }
     let failed = !report.failures.is_empty() || options.assert && report.misses_a_minimum();
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::USER_AGENT;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode, Version};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::fault::FaultKind;
@@ -127,71 +128,107 @@ impl Story {
     }
 }
 
+/// The JSON Schema of a line, which documents each field. The reference page of the access log is made from it.
+pub fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<Fields<'static>>().to_value()
+}
+
 /// The fields of a line, in their order. What does not apply is left out.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Fields<'a> {
+    /// When the request ended: UTC with microseconds, as in RFC 3339.
     time: String,
+    /// The name of the listener.
     listener: &'a str,
+    /// The name of the route; `-` where none matched.
     route: &'a str,
+    /// The method the client sent.
     method: &'a str,
+    /// `http` or `https`.
     scheme: &'static str,
+    /// The authority the request was sent to, in lower case.
     host: &'a str,
-    /// As the client sent it.
+    /// The path as the client sent it.
     path: &'a str,
-    /// As router and plugins saw it, where that differs.
+    /// The path as router and plugins saw it, where that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_normalised: Option<&'a str>,
-    /// As the upstream saw it, where that differs.
+    /// The path as the upstream saw it, where that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     path_upstream: Option<&'a str>,
+    /// The query string, where the filter `access-log` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     query: Option<&'a str>,
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     protocol: &'static str,
+    /// The status of the response; 499 where the client went away before there was one.
     status: u16,
+    /// The code of the fault, where the gateway itself ended the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
+    /// The reason of the fault that only operators are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
+    /// How a response ended that did not complete: `client-gone`, or `cut` where its body failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<&'static str>,
+    /// Bytes of the request body that arrived.
     bytes_in: u64,
+    /// Bytes of the response body that were sent.
     bytes_out: u64,
+    /// Milliseconds from the complete request head to the end of the response.
     duration_ms: f64,
+    /// The upstream that answered, or else the one that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
+    /// The address of the endpoint that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
+    /// How often the request was sent upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
-    /// Why there was more than one: what happened, and at which endpoint.
+    /// Why there was more than one attempt, in order: a fault code, `status-N`, `grpc-status-N`, `hedge-won`, `hedge-lost` or
+    /// `budget-exhausted`, and the endpoint.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     retries: Vec<String>,
+    /// Milliseconds from the first byte sent upstream to the response head, of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,
+    /// The address of the client, as trusted proxies report it.
     client: IpAddr,
     /// The peer of the connection, where that is not the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<IpAddr>,
+    /// Who is calling, as authentication found out.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
+    /// The header `User-Agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Cow<'a, str>>,
+    /// The request id, as in the header `X-Request-Id`.
     request_id: &'a str,
     /// The trace the request belongs to, whether or not this gateway exports spans of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
+    /// The plugin calls in their order; one element for all chunks of a body.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     plugins: Vec<CallFields<'a>>,
+    /// The request headers that the filter `access-log` asks for, by name, each with all its values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, Vec<Cow<'a, str>>>,
 }
 
 /// The fields of a plugin call.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct CallFields<'a> {
+    /// The name of the binding.
     binding: &'a str,
+    /// The phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response` or `response-body`.
     phase: &'static str,
+    /// Microseconds the call took; of a body, all its calls.
     us: u64,
+    /// Why the call gave no answer: a kind of the metric `witgate_plugin_failures_total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'static str>,
 }

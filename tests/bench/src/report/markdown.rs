@@ -1,4 +1,5 @@
-//! The same as a table in Markdown, with the date and the machine's shape.
+//! The same as a table in Markdown, with the date and the machine's shape. In the book, what is written by hand stands above
+//! a marker, and the results below it.
 
 use std::fmt::Write as _;
 
@@ -40,6 +41,18 @@ pub(crate) fn text(report: &Report) -> String {
     text
 }
 
+/// Behind it stand the results, and nothing that is written by hand.
+const MARKER: &str = "<!-- The bench writes everything below this line. -->";
+
+/// The document with the results of a run: what stands above the marker in the document before is kept. A document without
+/// the marker is replaced as a whole.
+pub(crate) fn document(before: Option<&str>, results: &str) -> String {
+    match before.and_then(|before| before.split_once(MARKER)) {
+        Some((kept, _)) => format!("{kept}{MARKER}\n\n{results}"),
+        None => results.to_owned(),
+    }
+}
+
 fn escape(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
@@ -57,5 +70,20 @@ mod tests {
             assert_eq!(row.replace("\\|", "").matches('|').count(), 7, "{row}");
         }
         assert!(text.starts_with("2026-11-25; 2 cores"));
+    }
+
+    #[test]
+    fn what_is_written_by_hand_is_kept() {
+        let before = format!("# Benchmarks\n\nBy hand.\n\n{MARKER}\n\nold results\n");
+        let after = document(Some(&before), "new results\n");
+        assert_eq!(after, format!("# Benchmarks\n\nBy hand.\n\n{MARKER}\n\nnew results\n"));
+        assert_eq!(document(Some("no marker"), "new"), "new");
+        assert_eq!(document(None, "new"), "new");
+    }
+
+    #[test]
+    fn the_page_of_the_book_has_the_marker() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/benchmarks.md");
+        assert!(std::fs::read_to_string(page).expect("the page").contains(MARKER));
     }
 }
