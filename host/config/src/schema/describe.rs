@@ -94,9 +94,14 @@ pub(super) fn literal(value: &Value) -> String {
     format!("`{}`", cut(&value.to_string()))
 }
 
-/// The beginning of a text that a schema may have made very long.
+/// The beginning of a name or value that a schema may have made very long.
 pub(super) fn cut(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(200) {
+    cut_after(text, 200)
+}
+
+/// The beginning of a text: at most so many characters.
+pub(super) fn cut_after(text: &str, characters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
         None => Cow::Borrowed(text),
     }

@@ -3,13 +3,16 @@
 use serde_json::{Map, Value};
 
 use super::check::{Walk, count, list_of};
-use super::describe::cut;
+use super::describe::{cut, cut_after};
 use super::leaf::SIMILARITY;
 use super::{Finding, nearest};
 use crate::pointer::child;
 
 /// Keys that are listed where one is unknown.
 const LISTED: usize = 40;
+
+/// Characters of the hint at a key that is gone.
+const HINT: usize = 500;
 
 /// `required`, `dependentRequired`, `minProperties` and `maxProperties`.
 pub(super) fn required(
@@ -57,7 +60,7 @@ pub(super) fn unknown_key<'s>(walk: &Walk<'s>, schema: &'s Value, key: &str, at:
         None => Some(format!("known here: {}", listed(&known))),
     };
     let removed = schema.get("x-removed").and_then(|removed| removed.get(key)?.as_str());
-    let hint = removed.map(|removed| cut(removed).into_owned()).or(hint);
+    let hint = removed.map(|removed| cut_after(removed, HINT).into_owned()).or(hint);
     Finding { pointer: at.to_owned(), at_key: true, message: format!("unknown key `{key}`"), hint }
 }
 

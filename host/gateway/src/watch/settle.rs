@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use witgate_config::file;
+
 use super::fingerprint::{CONFIGURATION, Fingerprint};
 use super::writers::{Writer, Writers};
 
@@ -133,7 +135,8 @@ impl Burst {
         if let Some((_, parses)) = self.parsed.iter().find(|(known, _)| known == file) {
             return *parses;
         }
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // What cannot be read, or not as a file of the configuration, is left to the load that refuses it in words.
+        let text = file::read_text(file, file::CONFIGURATION).unwrap_or_default();
         let parses = text.parse::<toml::Table>().is_ok();
         self.parsed.push((file.to_owned(), parses));
         parses

@@ -5,7 +5,7 @@
 //! the attempt is over: a copy or a hedge may outlive the request that it belongs to.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
@@ -33,12 +33,10 @@ pub(super) struct ClientNotes {
     /// How often the same request was sent before.
     pub(super) resends: u32,
     /// When the request was begun to be sent; none: it was not.
-    begun: Option<Instant>,
+    pub(super) begun: Option<Instant>,
     pub(super) outcome: Outcome,
     /// From the begin of sending to the head of the response, or the end of the attempt.
     pub(super) time: Duration,
-    /// When it ended.
-    pub(super) ended: SystemTime,
 }
 
 /// How a client span ended.
@@ -75,7 +73,6 @@ impl ClientSpan {
                 begun: None,
                 outcome: Outcome::Abandoned,
                 time: Duration::ZERO,
-                ended: SystemTime::UNIX_EPOCH,
             })
         });
         ClientSpan { id: Some(id), notes }
@@ -113,7 +110,6 @@ impl ClientSpan {
         let Some(begun) = notes.begun else { return };
         notes.outcome = outcome;
         notes.time = begun.elapsed();
-        notes.ended = SystemTime::now();
         let exporter = Arc::clone(&notes.exporter);
         exporter.push_client(notes);
     }

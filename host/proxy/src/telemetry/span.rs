@@ -3,7 +3,7 @@
 //! A request is a server span. Every plugin call, and every time that the request or a plugin's `fetch` is sent to an
 //! endpoint, is a child of it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use http::Version;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -18,7 +18,7 @@ use crate::telemetry::access::{End, Story};
 use crate::telemetry::client_span::{ClientNotes, Outcome};
 use crate::telemetry::export::Told;
 use crate::telemetry::record::PluginCall;
-use crate::telemetry::trace::{self, SpanId, TraceContext};
+use crate::telemetry::trace::{self, Clock, SpanId, TraceContext};
 
 /// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), in `Span.flags` too.
 const SAMPLED: u32 = 1;
@@ -64,38 +64,24 @@ fn spans(told: &Told) -> Vec<Span> {
 fn of_request(story: &Story) -> Vec<Span> {
     // Only what is sampled, and so has a trace, is handed to an exporter.
     let Some(trace) = &story.head.trace else { return Vec::new() };
-    let clock = Clock::of(story);
+    let clock = clock(story, trace);
     let mut spans = vec![server(story, trace, &clock)];
     spans.extend(story.plugins.iter().map(|call| plugin(trace, call, &clock)));
     spans
 }
 
-/// Turns the monotonic times of a request into times of day.
-struct Clock {
-    begun: Instant,
-    begun_at: SystemTime,
+/// What turns the times of a request into times of day.
+fn clock(story: &Story, trace: &TraceContext) -> Clock {
+    let of_its_end = || Clock {
+        moment: story.begun,
+        time_of_day: story.ended.checked_sub(story.time).unwrap_or(UNIX_EPOCH),
+    };
+    trace.clock().unwrap_or_else(of_its_end)
 }
 
-impl Clock {
-    fn of(story: &Story) -> Self {
-        let begun_at = story.ended.checked_sub(story.time).unwrap_or(UNIX_EPOCH);
-        Clock { begun: story.begun, begun_at }
-    }
-
-    fn nanoseconds(&self, instant: Instant) -> u64 {
-        let at = self.begun_at + instant.saturating_duration_since(self.begun);
-        nanoseconds(at)
-    }
-
-    fn set(&self, span: &mut Span, begun: Instant, time: Duration) {
-        span.start_time_unix_nano = self.nanoseconds(begun);
-        span.end_time_unix_nano = self.nanoseconds(begun + time);
-    }
-}
-
-/// A time of day as OTLP has it.
-fn nanoseconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+fn set_times(span: &mut Span, clock: &Clock, begun: Instant, time: Duration) {
+    span.start_time_unix_nano = clock.nanoseconds(begun);
+    span.end_time_unix_nano = clock.nanoseconds(begun + time);
 }
 
 /// A span of a trace without its times; a child of the request's own span unless told otherwise.
@@ -141,7 +127,7 @@ fn server(story: &Story, trace: &TraceContext, clock: &Clock) -> Span {
     let error = error_type(story);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
     let mut span = span(trace, &trace.span, name, SpanKind::Server);
-    clock.set(&mut span, story.begun, story.time);
+    set_times(&mut span, clock, story.begun, story.time);
     span.parent_span_id = trace.parent.map(Vec::from).unwrap_or_default();
     span.attributes = attributes;
     span.status = error.filter(|_| is_failure(story)).map(|_| failed());
@@ -151,8 +137,9 @@ fn server(story: &Story, trace: &TraceContext, clock: &Clock) -> Span {
 /// One sending of a request to an endpoint: until the head of the response.
 fn client(notes: &ClientNotes) -> Span {
     let mut span = span(&notes.trace, &notes.id, notes.method.to_string(), SpanKind::Client);
-    span.start_time_unix_nano = nanoseconds(notes.ended.checked_sub(notes.time).unwrap_or(UNIX_EPOCH));
-    span.end_time_unix_nano = nanoseconds(notes.ended);
+    if let Some((clock, begun)) = notes.trace.clock().zip(notes.begun) {
+        set_times(&mut span, &clock, begun, notes.time);
+    }
     span.attributes = vec![
         text("http.request.method", notes.method.as_str()),
         number("http.request.resend_count", notes.resends.into()),
@@ -179,7 +166,7 @@ fn client(notes: &ClientNotes) -> Span {
 fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
     let name = format!("plugin {} {}", call.binding, call.phase);
     let mut span = span(trace, &trace::span_id(), name, SpanKind::Internal);
-    clock.set(&mut span, call.begun, call.time);
+    set_times(&mut span, clock, call.begun, call.time);
     span.attributes = vec![text("witgate.binding", &call.binding), text("witgate.phase", call.phase)];
     if let Some(failure) = call.failure {
         span.attributes.push(text("error.type", failure.as_str()));

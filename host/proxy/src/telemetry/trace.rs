@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -42,6 +43,32 @@ pub struct TraceContext {
     pub state: Option<Arc<str>>,
     /// Where its spans go. There for sampled traces, except in tests.
     exporter: Option<Arc<Exporter>>,
+    /// Turns the times of its spans into times of day. There with the exporter.
+    clock: Option<Clock>,
+}
+
+/// One moment on the monotonic clock and as a time of day. All spans of a request take their times from the same pair, or a
+/// child could seem to begin before its parent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) moment: Instant,
+    pub(super) time_of_day: SystemTime,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Clock { moment: Instant::now(), time_of_day: SystemTime::now() }
+    }
+
+    /// A moment in nanoseconds since 1970, as OTLP has it.
+    pub(super) fn nanoseconds(&self, moment: Instant) -> u64 {
+        let time_of_day = match moment.checked_duration_since(self.moment) {
+            Some(later) => self.time_of_day + later,
+            None => self.time_of_day - self.moment.duration_since(moment),
+        };
+        let since_1970 = time_of_day.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 impl TraceContext {
@@ -52,18 +79,31 @@ impl TraceContext {
             return Self::start(sample);
         };
         let state = parse_state(headers);
-        TraceContext { trace_id, parent: Some(parent), span: span_id(), sampled, state, exporter: None }
+        TraceContext {
+            trace_id,
+            parent: Some(parent),
+            span: span_id(),
+            sampled,
+            state,
+            exporter: None,
+            clock: None,
+        }
     }
 
     /// The same trace, whose spans go to this exporter if it is sampled.
     pub(super) fn exported_by(self, exporter: &Arc<Exporter>) -> Self {
         let exporter = self.sampled.then(|| Arc::clone(exporter));
-        TraceContext { exporter, ..self }
+        TraceContext { exporter, clock: self.sampled.then(Clock::now), ..self }
     }
 
     /// Where its spans go; none: nowhere.
     pub(super) fn exporter(&self) -> Option<&Arc<Exporter>> {
         self.exporter.as_ref()
+    }
+
+    /// What turns the times of its spans into times of day; none: they go nowhere.
+    pub(super) fn clock(&self) -> Option<Clock> {
+        self.clock
     }
 
     /// A new trace.
@@ -75,6 +115,7 @@ impl TraceContext {
             sampled: sample > 0.0 && fastrand::f64() < sample,
             state: None,
             exporter: None,
+            clock: None,
         }
     }
 
