@@ -259,7 +259,8 @@ impl Control {
             }
             Err(refusal) => {
                 let troubles = refusal.troubles();
-                self.watch.watch_also(refusal.watch, refusal.fingerprint);
+                let (watch, fingerprint) = *refusal.watch;
+                self.watch.watch_also(watch, fingerprint);
                 self.note(reason, false, troubles);
             }
         }

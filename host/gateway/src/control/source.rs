@@ -50,10 +50,8 @@ pub(crate) struct Refusal {
     pub(crate) problems: Problems,
     /// Where.
     pub(crate) sources: SourceMap,
-    /// What may put it right when it changes.
-    pub(crate) watch: WatchList,
-    /// What that looked like when it was read.
-    pub(crate) fingerprint: Fingerprint,
+    /// What may put it right when it changes, and what that looked like when it was read. Boxed, so that results stay small.
+    pub(crate) watch: Box<(WatchList, Fingerprint)>,
 }
 
 impl Source {
@@ -101,8 +99,7 @@ impl Source {
             exit: Exit::Config,
             problems: failure.problems,
             sources: failure.sources,
-            watch,
-            fingerprint,
+            watch: Box::new((watch, fingerprint)),
         }
     }
 
@@ -157,8 +154,7 @@ impl Reading {
             exit,
             problems,
             sources: self.sources.clone(),
-            watch: self.watch.clone(),
-            fingerprint: self.fingerprint.clone(),
+            watch: Box::new((self.watch.clone(), self.fingerprint.clone())),
         }
     }
 }
@@ -175,8 +171,7 @@ fn look(watch: &WatchList, sources: &SourceMap) -> Fingerprint {
 impl Refusal {
     /// Problems that have to do with no file.
     pub(crate) fn without_files(exit: Exit, problems: Problems, sources: SourceMap) -> Refusal {
-        let (watch, fingerprint) = (WatchList::default(), Fingerprint::default());
-        Refusal { exit, problems, sources, watch, fingerprint }
+        Refusal { exit, problems, sources, watch: Box::default() }
     }
 
     /// A load that ended by a fault of the gateway itself, of which standard error has told.
