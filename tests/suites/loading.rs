@@ -43,6 +43,9 @@ fn replace(gateway: &Gateway, make: impl FnOnce(&Path)) {
     std::fs::rename(&aside, &place).expect("a name can be changed in its folder");
 }
 
+/// Puts something at a path that is no plugin.
+type Make = fn(&Path);
+
 fn pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
 }
@@ -51,7 +54,7 @@ fn pipe(path: &Path) {
 async fn a_plugin_file_of_another_kind_is_refused_at_once_and_the_old_version_serves() {
     let gateway = marking("").await;
     serves_one(&gateway).await;
-    let make: [(&str, fn(&Path)); 8] = [
+    let make: [(&str, Make); 8] = [
         ("a named pipe", pipe),
         ("a device", |path| symlink("/dev/zero", path).expect("linked")),
         ("a folder", |path| std::fs::create_dir(path).expect("made")),

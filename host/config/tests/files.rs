@@ -174,7 +174,8 @@ fn a_proxy_needs_no_file() {
 fn a_part_that_is_no_file_is_refused_at_once() {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::symlink;
-    let make: [(&str, fn(&Path)); 5] = [
+    type Make = fn(&Path);
+    let make: [(&str, Make); 5] = [
         ("a named pipe", |path| {
             mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe")
         }),

@@ -77,7 +77,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let request = request(headers);
         group.bench_with_input(BenchmarkId::new("headers", headers), &request, |bencher, request| {
             bencher.iter(|| {
-                let exchange = fetch(&snapshot, "origin", request.clone(), None, 64 * 1024);
+                let exchange = fetch(&snapshot, "origin", request.clone(), None, None, 64 * 1024);
                 match core.block_on(&runtime, exchange) {
                     Ok(response) => assert_eq!(response.body().len(), 1024),
                     Err(fault) => panic!("{fault:?}"),

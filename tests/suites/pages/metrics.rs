@@ -59,7 +59,7 @@ async fn the_list_of_metrics_is_current() {
     loop {
         // It falls back once its endpoint is seen to be gone.
         client.get("/failing", &[]).await;
-        let missing = without_samples(&gateway.admin_get("/metrics").await.text());
+        let missing = without_samples(gateway.admin_get("/metrics").await.text());
         if missing.is_empty() {
             break;
         }
@@ -67,7 +67,7 @@ async fn the_list_of_metrics_is_current() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let shown = gateway.admin_get("/metrics").await;
-    let rows = families(&shown.text()).into_iter().map(|family| {
+    let rows = families(shown.text()).into_iter().map(|family| {
         let labels: Vec<String> = family.labels.iter().map(|label| code(label)).collect();
         [code(&family.name), family.kind, labels.join(", "), family.help]
     });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use witgate_config::Config;
 use witgate_config::model::DrainOrder;
 
-use super::{Client, DEADLINE, GET, config, listener, route, snapshot, start, wait_for};
+use super::{Client, DEADLINE, GET, config, let_pass, listener, route, snapshot, start, wait_for};
 use crate::listener::DataPlane;
 use crate::protocol::tests::{HEAD, PREFACE, forward, frame, next_frame};
 
@@ -39,7 +39,7 @@ fn an_idle_connection_has_its_request_answered_in_a_drain() {
     let mut fresh = Client::connect(address);
     wait_for("both are accepted", || plane.status()[0].accepted == 2);
     let drained = begin(plane, address);
-    std::thread::sleep(PAUSE);
+    let_pass(PAUSE);
     for client in [&mut used, &mut fresh] {
         let answer = client.send(GET).rest();
         assert!(is_last(&answer) && answer.ends_with("hello"), "{answer}");
@@ -77,7 +77,7 @@ fn a_connection_that_has_grown_old_ends_with_an_answer() {
         start(|config| config.listeners[0].limits.max_connection_age = Some(Duration::from_millis(100)));
     let mut client = Client::connect(address);
     client.send(GET).until("hello");
-    std::thread::sleep(PAUSE);
+    let_pass(PAUSE);
     let answer = client.send(GET).rest();
     assert!(is_last(&answer), "{answer}");
 }
@@ -105,7 +105,7 @@ fn a_connection_of_a_changed_listener_ends_with_an_answer() {
         config.listeners[0].limits.headers = 7;
     };
     plane.swap(snapshot(config(changed))).expect("a swap");
-    std::thread::sleep(PAUSE);
+    let_pass(PAUSE);
     let answer = client.send(GET).rest();
     assert!(is_last(&answer), "{answer}");
     Client::connect(address).send(GET).until("hello");
@@ -194,7 +194,7 @@ fn a_listener_that_drains_last_serves_the_calls_of_the_others() {
     client.send(GET);
     origin.asked.recv_timeout(DEADLINE).expect("a request in time");
     let drained = begin(plane, edge);
-    std::thread::sleep(PAUSE);
+    let_pass(PAUSE);
     origin.go.send(mesh).expect("an origin that waits");
     let answer = client.rest();
     assert!(is_last(&answer) && answer.ends_with("called"), "{answer}");

@@ -108,6 +108,12 @@ pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// Lets time pass in which nothing must happen. For the opposite, [`wait_for`] has a condition and a deadline.
+#[expect(clippy::disallowed_methods, reason = "what is tested is that nothing happens meanwhile")]
+pub(crate) fn let_pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const BYE: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 

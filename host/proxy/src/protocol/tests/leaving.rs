@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ use witgate_config::Config;
 
 use super::{Authority, in_front_of, run, shake, tls};
 use crate::listener::DataPlane;
-use crate::listener::tests::{Client, DEADLINE, start, wait_for};
+use crate::listener::tests::{Client, DEADLINE, let_pass, start, wait_for};
 
 /// What an origin is seen to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Origin {
     fn saying(before: &'static [u8]) -> Origin {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (tell, news) = channel();
+        let (tell, news) = sync_channel(1024);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (client, tell) = (Client(stream.expect("a connection")), tell.clone());
@@ -46,7 +46,7 @@ impl Origin {
     }
 }
 
-fn wait(mut client: Client, before: &[u8], tell: &Sender<News>) {
+fn wait(mut client: Client, before: &[u8], tell: &SyncSender<News>) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         match client.0.read(&mut byte) {
@@ -165,7 +165,7 @@ fn what_needs_no_wait_is_answered_whoever_leaves() {
 fn a_client_that_has_said_its_last_still_gets_its_answer_where_it_may_close_its_side() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let origin = listener.local_addr().expect("an address");
-    let (go, wait) = channel::<()>();
+    let (go, wait) = sync_channel::<()>(1);
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
             let mut client = Client(stream);
@@ -184,7 +184,7 @@ fn a_client_that_has_said_its_last_still_gets_its_answer_where_it_may_close_its_
     client.send(GET);
     client.0.shutdown(Shutdown::Write).expect("half a close");
     // Long enough for a gateway that takes this for the end to act on it.
-    std::thread::sleep(Duration::from_millis(300));
+    let_pass(Duration::from_millis(300));
     assert_eq!(open(&plane), 1);
     go.send(()).expect("an origin that waits");
     assert!(client.rest().ends_with("late"));

@@ -9,7 +9,7 @@ use witgate_config::Config;
 use witgate_config::model::Action;
 
 use super::{Authority, HEAD, PREFACE, frame, next_frame, run, shake, tls};
-use crate::listener::tests::{Client, DEADLINE, start, wait_for};
+use crate::listener::tests::{Client, DEADLINE, let_pass, start, wait_for};
 
 /// More than the buffers of both kernels hold.
 const LARGE: usize = 16 * 1024 * 1024;
@@ -100,7 +100,7 @@ fn a_client_that_lingers_counts_as_a_connection_and_is_closed_when_it_is_silent(
     while begun.elapsed() < Duration::from_secs(6) {
         assert_eq!(open(), 1);
         client.send(b"x");
-        std::thread::sleep(Duration::from_millis(100));
+        let_pass(Duration::from_millis(100));
     }
     let silent = Instant::now();
     wait_for("it is closed", || open() == 0);
