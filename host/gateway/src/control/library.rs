@@ -73,8 +73,9 @@ pub(crate) trait Conduct: Send + Sync {
     /// It is about to be put back in service, in place of a version that was taken back.
     fn put_back(&self);
 
-    /// Whether it may be gone back to: it was not to be taken back, and if it is on trial still, it has answered calls and
-    /// failed no more often than the version before.
+    /// Whether it may be gone back to: it was not to be taken back, is not in quarantine, and has answered most of its
+    /// latest calls, if there were any; if it is on trial still, it has answered calls and failed no more often than the
+    /// version before.
     fn is_good(&self) -> bool;
 }
 
@@ -183,7 +184,7 @@ impl<L: Loader> Library<L> {
     ) -> Result<Draft<L::Component>, String> {
         let found = bindings(config).find(|asked| asked.name == name).zip(self.shelves.get(name));
         let (asked, shelf) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
-        let (Some(current), Some(previous)) = (&shelf.current, &shelf.previous) else {
+        let (Some(current), Some(previous)) = (&shelf.current, shelf.good_previous()) else {
             return Err(no_previous(name, shelf));
         };
         let version = self
@@ -210,7 +211,7 @@ impl<L: Loader> Library<L> {
     pub(crate) fn can_revert(&self, binding: &str, version: u64) -> bool {
         self.shelves
             .get(binding)
-            .is_some_and(|shelf| shelf.serving.version() == version && shelf.previous.is_some())
+            .is_some_and(|shelf| shelf.serving.version() == version && shelf.good_previous().is_some())
     }
 
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
@@ -381,7 +382,10 @@ fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
             held.reason
         ),
         None => {
-            format!("there is no version of the plugin of `{name}` in memory that served before and was good")
+            format!(
+                "there is no version of the plugin of `{name}` in memory that served before and was good, that is, mostly \
+                 answered its latest calls; to serve an older one all the same, put its file in place"
+            )
         }
     }
 }
