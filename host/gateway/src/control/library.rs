@@ -256,13 +256,17 @@ impl<L: Loader> Library<L> {
     }
 
     /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is allowed.
+    ///
+    /// What serves a binding is the binding's, whatever its plugin is called: another `plugin` key is one more version of
+    /// it, which is on trial against the one in service and held back if it was taken back before. Only where the plugin
+    /// that the configuration names now cannot be loaded, one of another name is no last good version of it.
     fn shelve(
         &self,
         asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,
         force: bool,
     ) -> Result<Shelf<L::Component>, Refused> {
-        let before = self.shelves.get(asked.name).filter(|shelf| shelf.plugin == asked.binding.plugin);
+        let before = self.shelves.get(asked.name);
         let current = before.and_then(|shelf| shelf.current.as_ref());
         let held = before.and_then(|shelf| shelf.held.as_ref());
         if let Some((held, current)) =
@@ -280,8 +284,9 @@ impl<L: Loader> Library<L> {
             }
             Err(refused) => refused,
         };
+        let same_plugin = before.is_some_and(|shelf| shelf.plugin == asked.binding.plugin);
         match (current, refused) {
-            (Some(current), refused) if Some(current.digest) != candidate.digest => {
+            (Some(current), refused) if same_plugin && Some(current.digest) != candidate.digest => {
                 let version = self.version(asked, current.digest, &current.component, Some(current))?;
                 Ok(Shelf::of(asked, before, version, BindingState::LastGood, Some(refused.told()), None))
             }
