@@ -77,11 +77,11 @@ impl Record {
         if lately.at_least() > all.at_most() { lately } else { all }
     }
 
-    /// Whether more than half of the latest calls failed, or of the last [`LAST`] of them: going back to such a version
-    /// would lose more requests than it answers. A version that was never called has failed nothing.
+    /// Whether more than half of the last [`LATELY`] calls failed, or of the last [`LAST`] of them: going back to such a
+    /// version would lose more requests than it answers. A version that was never called has failed nothing.
     pub(crate) fn mostly_failed(&self) -> bool {
-        let last = last(&self.failures(), self.made(), LAST);
-        [self.latest(), last].iter().any(|calls| calls.rate() > 0.5)
+        let (failures, made) = (self.failures(), self.made());
+        [LATELY, LAST].iter().any(|count| last(&failures, made, *count).rate() > 0.5)
     }
 
     fn failures(&self) -> MutexGuard<'_, VecDeque<u64>> {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_mostly_failed_if_it_did_in_the_last_twenty_calls_or_in_all_that_are_known() {
+    fn a_version_mostly_failed_if_it_did_in_its_last_hundred_or_twenty_calls() {
         assert!(!record(good(0)).mostly_failed(), "it was never called");
         assert!(record(bad(1)).mostly_failed());
         assert!(!record(good(1).chain(bad(1))).mostly_failed(), "one of two is not most");
