@@ -86,6 +86,19 @@ impl Gateway {
 
     /// Starts a gateway with the configuration, a file or a folder, that lies in its scratch folder already.
     pub async fn attend(scratch: Scratch) -> Self {
+        let mut gateway = Self::launch(scratch);
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
+    /// Starts a gateway with this configuration, completed as by [`Gateway::start`], and does not wait for anything:
+    /// [`Gateway::wait_until_ready`] does.
+    pub fn begin(scratch: Scratch, toml: &str) -> Self {
+        scratch.write("witgate.toml", Self::completed(toml));
+        Self::launch(scratch)
+    }
+
+    fn launch(scratch: Scratch) -> Self {
         let output = File::create(scratch.path().join("output")).expect("the scratch folder can be written");
         let process = Command::new(artifacts::witgate())
             .args(["run", "--config"])
@@ -96,12 +109,14 @@ impl Gateway {
             .stderr(output)
             .spawn()
             .expect("the gateway's binary can be run");
-        let mut gateway = Gateway { scratch, process, listeners: Vec::new() };
-        gateway.wait_until_ready().await;
-        gateway
+        Gateway { scratch, process, listeners: Vec::new() }
     }
 
-    async fn wait_until_ready(&mut self) {
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// If it ends, or is not ready within the deadline.
+    pub async fn wait_until_ready(&mut self) {
         let socket = self.scratch.path().join("admin.sock");
         let begun = std::time::Instant::now();
         loop {
@@ -192,6 +207,18 @@ impl Gateway {
         })
         .await;
         status.expect("the loop ended with one")
+    }
+
+    /// The processes it has started that have not ended, e.g. the one that compiles.
+    pub fn children(&self) -> Vec<u32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
+        let listed = threads.into_iter().flatten().flatten().map(|thread| {
+            // A thread may have ended since it was listed.
+            std::fs::read_to_string(thread.path().join("children")).unwrap_or_default()
+        });
+        listed
+            .flat_map(|text| text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Resident memory in bytes.

@@ -262,3 +262,55 @@ async fn one_bad_file_is_taken_back_however_often_it_comes_and_no_rollback_goes_
         }
     }
 }
+
+#[tokio::test]
+async fn no_rollback_goes_to_a_version_that_failed_every_call_though_nothing_took_it_back() {
+    let origin = marking_origin().await;
+    let serves = async |gateway: &Gateway, mark: &str| {
+        eventually(mark, async || gateway.client().await.get("/", &[]).await.text() == mark).await;
+    };
+    let all_answered = async |gateway: &Gateway, mark: &str| {
+        let mut client = gateway.client().await;
+        for _ in 0..40 {
+            assert_eq!(client.get("/", &[]).await.text(), mark);
+        }
+    };
+    let fails_always = async |gateway: &Gateway| {
+        let mut client = gateway.client().await;
+        for _ in 0..40 {
+            assert_eq!(client.get("/", &[]).await.status, 503);
+        }
+    };
+    // The first version after the start has no version before it, so it is not on trial.
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-trapping"), "mark");
+    let gateway = Gateway::start(scratch, &config(&origin)).await;
+    fails_always(&gateway).await;
+    gateway.scratch.install(&guest("mark-one"), "mark");
+    serves(&gateway, "one").await;
+    let refused = gateway.admin_post("/plugins/mark/rollback").await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert!(refused.text().contains("mostly answered"), "{}", refused.text());
+    all_answered(&gateway, "one").await;
+
+    // Trials are switched off.
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let without_trial = MARKED.replace("[bindings.mark]", "[bindings.mark]\nrevert.calls = 0");
+    let gateway = Gateway::start(scratch, &config(&origin).replace(MARKED, &without_trial)).await;
+    all_answered(&gateway, "one").await;
+    replace_and_wait(&gateway, "mark-trapping").await;
+    fails_always(&gateway).await;
+    gateway.scratch.install(&guest("mark-two"), "mark");
+    serves(&gateway, "two").await;
+    let reply = gateway.admin_post("/plugins/mark/rollback").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    all_answered(&gateway, "one").await;
+}
+
+/// Puts another version of `mark` in service.
+async fn replace_and_wait(gateway: &Gateway, name: &str) {
+    let before = gateway.version().await;
+    gateway.scratch.install(&guest(name), "mark");
+    eventually("the new version", async || gateway.version().await > before).await;
+}

@@ -20,4 +20,5 @@ mod real_upstreams;
 mod remembered;
 mod retired;
 mod retries;
+mod starting;
 mod tls;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use witgate_config::model::LogLevel;
 
 use crate::control::handle::Handle;
 use crate::exit::Exit;
@@ -16,8 +17,9 @@ const NOTICE: Duration = Duration::from_millis(500);
 /// How long the last log line may take when the process ends at once.
 const LAST_LINE: Duration = Duration::from_millis(200);
 
-/// Follows signals until the process ends: HUP reloads; TERM, INT and QUIT drain, and the second of them ends the process at
-/// once. The first never does, however much the control plane has to do.
+/// Follows signals until the process ends: HUP reloads, during the start once that is done; TERM, INT and QUIT drain, and
+/// the second of them ends the process at once. The first never does, however much the control plane has to do, but before
+/// anything is in service: then there is nothing to drain, and the process ends well at once.
 ///
 /// # Errors
 /// The handlers could not be installed.
@@ -46,6 +48,12 @@ async fn follow_reload(mut signal: Signal, handle: Handle) {
 
 async fn follow_end(name: &'static str, mut signal: Signal, seen: Rc<Cell<u32>>, handle: Handle) {
     while signal.recv().await.is_some() {
+        handle.end_before_service(|| {
+            let message = "ending before anything was in service";
+            handle.telemetry().log(LogLevel::Info, message, &[("reason", &name)]);
+            handle.telemetry().flush(LAST_LINE);
+            std::process::exit(0);
+        });
         seen.set(seen.get() + 1);
         handle.drain(name);
         if seen.get() > 1 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use witgate_tests::{Gateway, Scratch, eventually};
+use witgate_tests::{Gateway, Scratch, eventually, guest};
 
 const LISTENER: &str = "[admin]\naddress = \"off\"\nsocket = \"../admin.sock\"\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n";
 const OPEN: &str = "[[routes]]\npath = \"/*\"\nrespond = { body = \"open\" }\n";
@@ -84,6 +84,43 @@ async fn the_watcher_refuses_an_emptied_file_too_and_takes_it_when_it_is_written
     assert_eq!(secret(&gateway).await, 403, "the rule still holds");
     fs::write(folder.join("30-deny.toml"), DENIED.replace("403", "404")).expect("written");
     eventually("the new rule", async || secret(&gateway).await == 404).await;
+}
+
+#[tokio::test]
+async fn a_file_of_a_folder_in_which_no_key_has_a_value_is_empty() {
+    let (gateway, folder) = folder().await;
+    let deny = folder.join("30-deny.toml");
+    let empty = [
+        "[gateway]\n",
+        "routes = []\n",
+        "[gateway.compile]\n[telemetry]\n",
+        "routes = [ # none\n]\n[upstreams]\n",
+    ];
+    for text in empty {
+        let change = reload_with(&gateway, &deny, text).await;
+        assert_eq!(change["applied"], false, "{text}: {change}");
+        let told = change["problems"].to_string();
+        assert!(told.contains("30-deny.toml") && told.contains("is empty"), "{text}: {told}");
+        assert_eq!(secret(&gateway).await, 403, "{text}");
+    }
+    let change = reload_with(&gateway, &deny, "[gateway]\ndrain_timeout = \"3s\"\n").await;
+    assert_eq!(change["applied"], true, "who writes something else means it: {change}");
+    assert_eq!(secret(&gateway).await, 200);
+}
+
+#[tokio::test]
+async fn a_plugin_or_binding_that_is_declared_by_its_header_alone_is_something() {
+    let (gateway, folder) = folder().await;
+    gateway.scratch.install(&guest("idle"), "idle");
+    let plugins = gateway.scratch.path().join("plugins");
+    let gateway_table = format!("{LISTENER}[gateway]\nplugin_folder = {plugins:?}\n");
+    fs::write(folder.join("10-web.toml"), gateway_table).expect("written");
+    let moved = format!("{OPEN}{DENIED}");
+    fs::write(folder.join("20-open.toml"), moved).expect("written");
+    let change =
+        reload_with(&gateway, &folder.join("30-deny.toml"), "[plugins.idle]\n[bindings.idle]\n").await;
+    assert_eq!(change["applied"], true, "{change}");
+    assert_eq!(secret(&gateway).await, 403);
 }
 
 #[tokio::test]

@@ -94,10 +94,14 @@ impl Loaded {
         self.quarantine.put_back();
     }
 
-    /// Whether it may be gone back to: it was not to be taken back, and has answered calls no worse than the version
-    /// before it if it is on trial still.
+    /// Whether it may be gone back to: it was not to be taken back, has answered calls no worse than the version before it
+    /// if it is on trial still, is not in quarantine, and has answered most of its latest calls, if there were any. The
+    /// last two hold whether it was ever on trial or not.
     pub fn is_good(&self) -> bool {
-        self.trial.is_good(self.record.made(), Instant::now())
+        let now = Instant::now();
+        self.trial.is_good(self.record.made(), now)
+            && self.quarantine.health(now) == Health::Serving
+            && !self.record.mostly_failed()
     }
 
     /// What was counted about the binding, its earlier versions included.

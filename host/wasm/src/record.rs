@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use witgate_proxy::telemetry::per_core::{PerCore, add};
 
@@ -13,6 +13,9 @@ const LATEST: u64 = 1_000;
 
 /// The calls that tell whether a version has got worse lately.
 const LATELY: u64 = 100;
+
+/// The last calls that tell whether a version answers at all by now.
+const LAST: u64 = 20;
 
 /// Failures that are remembered: always enough to tell of [`LATELY`] calls.
 const FAILURES: usize = 256;
@@ -46,7 +49,7 @@ impl Record {
     /// A call that was counted turned out to have failed. Answers how many calls there are by now.
     pub(crate) fn failure(&self) -> u64 {
         let made = self.made();
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures();
         if failures.len() == FAILURES {
             failures.pop_front();
         }
@@ -64,12 +67,8 @@ impl Record {
     /// only these: whatever befell the version then befalls the next one, too.
     pub(crate) fn latest(&self) -> Calls {
         let made = self.made();
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |count: u64| {
-            let since = made.saturating_sub(count);
-            let failed = failures.iter().filter(|at| **at > since).count() as u64;
-            Calls { made: made - since, failed: failed.min(made - since) }
-        };
+        let failures = self.failures();
+        let last = |count: u64| last(&failures, made, count);
         let known = match failures.front() {
             Some(oldest) if failures.len() == FAILURES => made.saturating_sub(*oldest).clamp(LATELY, LATEST),
             _ => LATEST,
@@ -77,6 +76,24 @@ impl Record {
         let (all, lately) = (last(known), last(LATELY));
         if lately.at_least() > all.at_most() { lately } else { all }
     }
+
+    /// Whether more than half of the last [`LATELY`] calls failed, or of the last [`LAST`] of them: going back to such a
+    /// version would lose more requests than it answers. A version that was never called has failed nothing.
+    pub(crate) fn mostly_failed(&self) -> bool {
+        let (failures, made) = (self.failures(), self.made());
+        [LATELY, LAST].iter().any(|count| last(&failures, made, *count).rate() > 0.5)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last so many of all calls that were made, as far as their failures are remembered.
+fn last(failures: &VecDeque<u64>, made: u64, count: u64) -> Calls {
+    let since = made.saturating_sub(count);
+    let failed = failures.iter().filter(|at| **at > since).count() as u64;
+    Calls { made: made - since, failed: failed.min(made - since) }
 }
 
 impl Calls {
@@ -161,6 +178,17 @@ mod tests {
         assert_eq!(latest, Calls { made: 100, failed: 90 });
         let latest = record(bad(10_000)).latest();
         assert_eq!((latest.rate(), latest.made >= LATELY), (1.0, true), "{latest:?}");
+    }
+
+    #[test]
+    fn a_version_mostly_failed_if_it_did_in_its_last_hundred_or_twenty_calls() {
+        assert!(!record(good(0)).mostly_failed(), "it was never called");
+        assert!(record(bad(1)).mostly_failed());
+        assert!(!record(good(1).chain(bad(1))).mostly_failed(), "one of two is not most");
+        assert!(record(good(10_000).chain(bad(20))).mostly_failed());
+        assert!(!record(good(10_000).chain(bad(10))).mostly_failed());
+        assert!(record(bad(200).chain(good(20))).mostly_failed(), "twenty calls do not make up for it");
+        assert!(!record(bad(200).chain(good(100))).mostly_failed(), "a hundred do");
     }
 
     #[test]

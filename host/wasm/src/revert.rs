@@ -98,8 +98,9 @@ impl Trial {
             .is_some_and(|trial| trial.asked.is_some() || !trial.is_over(&self.config, made, now))
     }
 
-    /// Whether the version may be gone back to: it has come through its trial, or has answered calls in it and not
-    /// failed more often than the version before.
+    /// Whether the trial speaks against going back to the version: it does not if there is none or the version has come
+    /// through it, nor if it has answered calls in it and not failed more often than the version before. How the version
+    /// did apart from a trial is not looked at here.
     pub(crate) fn is_good(&self, made: u64, now: Instant) -> bool {
         self.lock().as_ref().is_none_or(|trial| {
             let calls = trial.calls(made);

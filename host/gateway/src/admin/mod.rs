@@ -46,16 +46,16 @@ pub(crate) struct AdminThread {
 }
 
 impl AdminThread {
-    /// Starts the thread that serves the admin listener and follows signals.
+    /// Starts the thread that follows signals, and serves the admin listener once it has its first doors.
     ///
     /// # Errors
     /// The thread, its runtime or the signal handlers could not be made.
-    pub(crate) fn start(handle: Handle, admin: Arc<Admin>) -> std::io::Result<AdminThread> {
+    pub(crate) fn start(handle: Handle) -> std::io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (doors, incoming) = mpsc::unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let signals = handle.clone();
-        let context = Arc::new(Context { handle: handle.clone(), admin: ArcSwap::new(admin) });
+        let served = handle.clone();
         std::thread::Builder::new().name("witgate-admin".to_owned()).spawn(move || {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
@@ -64,7 +64,7 @@ impl AdminThread {
                 if started.send(followed).is_err() || failed {
                     return;
                 }
-                follow_doors(context, incoming).await;
+                follow_doors(served, incoming).await;
             });
         })?;
         outcome.recv().map_err(std::io::Error::other)??;
@@ -80,10 +80,13 @@ impl AdminThread {
 }
 
 /// Applies each new set of doors.
-async fn follow_doors(context: Arc<Context>, mut incoming: mpsc::UnboundedReceiver<Doors>) {
+async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Doors>) {
+    let mut next = incoming.recv().await;
+    let Some(first) = &next else { return };
+    let context = Arc::new(Context { handle, admin: ArcSwap::new(first.admin.clone()) });
     let mut tcp: Option<JoinHandle<()>> = None;
     let mut socket: Option<JoinHandle<()>> = None;
-    while let Some(doors) = incoming.recv().await {
+    while let Some(doors) = next {
         context.admin.store(doors.admin.clone());
         apply(&mut tcp, doors.tcp, |listener| {
             tokio::task::spawn_local(accept_tcp(context.clone(), listener))
@@ -91,6 +94,7 @@ async fn follow_doors(context: Arc<Context>, mut incoming: mpsc::UnboundedReceiv
         apply(&mut socket, doors.socket, |listener| {
             tokio::task::spawn_local(accept_socket(context.clone(), listener))
         });
+        next = incoming.recv().await;
     }
 }
 

@@ -69,13 +69,26 @@ pub(super) fn at_reload(reading: &Reading, before: &Written) -> Problems {
     problems
 }
 
-/// Whether there is nothing in a file: no byte, or in a file of the configuration nothing but blanks and comments.
+/// Whether there is nothing in a file: no byte, or in a file of the configuration no key that has a value.
 fn is_empty(reading: &Reading, file: &Path) -> bool {
     match reading.sources.files.iter().find(|(path, _)| path == file) {
-        Some((_, text)) => text.trim_start_matches('\u{feff}').lines().all(|line| {
-            let line = line.trim();
-            line.is_empty() || line.starts_with('#')
-        }),
+        Some((_, text)) => {
+            let document = toml::from_str::<toml::Table>(text.trim_start_matches('\u{feff}'));
+            // A file that is no TOML is refused for that, before anybody asks whether it is empty.
+            document
+                .is_ok_and(|document| !document.iter().any(|(section, value)| says_something(section, value)))
+        }
         None => reading.fingerprint.is_empty(file),
+    }
+}
+
+/// Whether a section of a configuration has anything in it. A header without a key says no more than a comment does, and
+/// an empty array no more than none; but a plugin or a binding is declared by its header alone (`[plugins.jwt]`).
+fn says_something(section: &str, value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Table(table) if ["plugins", "bindings"].contains(&section) => !table.is_empty(),
+        toml::Value::Table(table) => table.values().any(|value| says_something("", value)),
+        toml::Value::Array(array) => !array.is_empty(),
+        _ => true,
     }
 }

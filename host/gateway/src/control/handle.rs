@@ -85,6 +85,8 @@ impl Drop for Ticket {
 struct Shared {
     /// Why the gateway drains; none while it does not. Set once.
     drain: OnceLock<String>,
+    /// Whether requests may be served by now. Locked while the process ends because they may not.
+    serves: Mutex<bool>,
     /// The reload that waits for the load under way, if there is one.
     wanted: Mutex<Option<Wanted>>,
     /// Requests under way.
@@ -158,6 +160,24 @@ impl Handle {
             // Where the control thread is gone, the process is about to end by itself.
             let _ = self.look();
         }
+    }
+
+    /// From now on requests may be served, and whatever ends the gateway drains it. Does not return if the process is
+    /// about to end.
+    pub(super) fn begin_service(&self) {
+        *self.serves() = true;
+    }
+
+    /// Ends the process by `end`, if no request can have been served yet; none can be while it ends.
+    pub(crate) fn end_before_service(&self, end: impl FnOnce()) {
+        let serves = self.serves();
+        if !*serves {
+            end();
+        }
+    }
+
+    fn serves(&self) -> MutexGuard<'_, bool> {
+        self.shared.serves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the gateway is to drain, or does.

@@ -73,8 +73,9 @@ pub(crate) trait Conduct: Send + Sync {
     /// It is about to be put back in service, in place of a version that was taken back.
     fn put_back(&self);
 
-    /// Whether it may be gone back to: it was not to be taken back, and if it is on trial still, it has answered calls and
-    /// failed no more often than the version before.
+    /// Whether it may be gone back to: it was not to be taken back, is not in quarantine, and has answered most of its
+    /// latest calls, if there were any; if it is on trial still, it has answered calls and failed no more often than the
+    /// version before.
     fn is_good(&self) -> bool;
 }
 
@@ -183,7 +184,7 @@ impl<L: Loader> Library<L> {
     ) -> Result<Draft<L::Component>, String> {
         let found = bindings(config).find(|asked| asked.name == name).zip(self.shelves.get(name));
         let (asked, shelf) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
-        let (Some(current), Some(previous)) = (&shelf.current, &shelf.previous) else {
+        let (Some(current), Some(previous)) = (&shelf.current, shelf.good_previous()) else {
             return Err(no_previous(name, shelf));
         };
         let version = self
@@ -210,7 +211,7 @@ impl<L: Loader> Library<L> {
     pub(crate) fn can_revert(&self, binding: &str, version: u64) -> bool {
         self.shelves
             .get(binding)
-            .is_some_and(|shelf| shelf.serving.version() == version && shelf.previous.is_some())
+            .is_some_and(|shelf| shelf.serving.version() == version && shelf.good_previous().is_some())
     }
 
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
@@ -255,13 +256,17 @@ impl<L: Loader> Library<L> {
     }
 
     /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is allowed.
+    ///
+    /// What serves a binding is the binding's, whatever its plugin is called: another `plugin` key is one more version of
+    /// it, which is on trial against the one in service and held back if it was taken back before. Only where the plugin
+    /// that the configuration names now cannot be loaded, one of another name is no last good version of it.
     fn shelve(
         &self,
         asked: &Asked<'_>,
         candidate: &Candidate<L::Component>,
         force: bool,
     ) -> Result<Shelf<L::Component>, Refused> {
-        let before = self.shelves.get(asked.name).filter(|shelf| shelf.plugin == asked.binding.plugin);
+        let before = self.shelves.get(asked.name);
         let current = before.and_then(|shelf| shelf.current.as_ref());
         let held = before.and_then(|shelf| shelf.held.as_ref());
         if let Some((held, current)) =
@@ -279,8 +284,9 @@ impl<L: Loader> Library<L> {
             }
             Err(refused) => refused,
         };
+        let same_plugin = before.is_some_and(|shelf| shelf.plugin == asked.binding.plugin);
         match (current, refused) {
-            (Some(current), refused) if Some(current.digest) != candidate.digest => {
+            (Some(current), refused) if same_plugin && Some(current.digest) != candidate.digest => {
                 let version = self.version(asked, current.digest, &current.component, Some(current))?;
                 Ok(Shelf::of(asked, before, version, BindingState::LastGood, Some(refused.told()), None))
             }
@@ -381,7 +387,10 @@ fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
             held.reason
         ),
         None => {
-            format!("there is no version of the plugin of `{name}` in memory that served before and was good")
+            format!(
+                "there is no version of the plugin of `{name}` in memory that served before and was good, that is, mostly \
+                 answered its latest calls; to serve an older one all the same, put its file in place"
+            )
         }
     }
 }

@@ -126,11 +126,14 @@ fn refuse_empty(reading: &Reading) -> Result<(), Refusal> {
 }
 
 impl Control {
-    /// Starts everything that runs, with the first version in service.
+    /// Starts everything that runs, with the first version in service. Signals are followed before anything is read or
+    /// compiled, which can take minutes: a HUP asks for a reload after the start, a TERM ends the process at once
+    /// ([`Handle::begin_service`]).
     fn start(source: Source) -> Result<Control, Failure> {
         let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
+        let admin = AdminThread::start(handle.clone()).map_err(anyhow::Error::from)?;
         let reading = source.read()?;
         refuse_empty(&reading)?;
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
@@ -142,8 +145,7 @@ impl Control {
         let snapshot = Arc::new(snapshot);
         telemetry.follow(snapshot.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
-        // Signals are followed before the first request is served: a TERM that comes at once drains all the same.
-        let admin = AdminThread::start(handle.clone(), admin_settings).map_err(anyhow::Error::from)?;
+        handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
         let watch = FileWatch::start(handle.clone()).map_err(anyhow::Error::from)?;
         let loads = LoadThread::start(handle.clone()).map_err(anyhow::Error::from)?;

@@ -238,6 +238,42 @@ fn a_version_that_is_put_back_is_neither_on_trial_nor_in_quarantine() {
 }
 
 #[test]
+fn a_version_whose_latest_calls_mostly_failed_is_not_gone_back_to() {
+    let calls = |loaded: &Loaded, deed: &str, times: usize| {
+        (0..times).for_each(|_| drop(tell(loaded, deed, "")));
+    };
+    let (_scene, first) = probe(NO_QUARANTINE);
+    assert!(first.is_good(), "nothing is known against a version that was never called");
+    calls(&first, "panic", 40);
+    assert!(!first.is_good(), "it has never been on trial, but has answered nothing");
+    calls(&first, "calls", 60);
+    assert!(first.is_good(), "of late it answers");
+
+    let (_scene, through) = probe("quarantine = \"off\"\nrevert.calls = 20");
+    through.begin_trial(NEVER_FAILED);
+    calls(&through, "calls", 1500);
+    assert!(through.is_good() && !through.is_on_trial());
+    calls(&through, "panic", 20);
+    assert!(!through.is_good(), "it has come through its trial, and has failed always since");
+
+    let (_scene, now_and_then) = probe(NO_QUARANTINE);
+    (0..50).for_each(|call| calls(&now_and_then, if call % 3 == 0 { "panic" } else { "calls" }, 1));
+    assert!(now_and_then.is_good(), "it answers most calls, and the operator may prefer it");
+}
+
+#[test]
+fn a_version_in_quarantine_is_not_gone_back_to_however_many_calls_it_answered() {
+    let (_scene, loaded) =
+        probe("quarantine = { share = 0.02, window = \"20s\" }\nbudget = { cpu = \"30ms\", wall = \"20s\" }");
+    while loaded.health() == Health::Serving {
+        assert!((0..9).all(|_| tell(&loaded, "calls", "").is_ok()));
+        assert!(loaded.is_good());
+        assert_eq!(tell(&loaded, "loop", ""), Err(CallFailure::Cpu));
+    }
+    assert!(!loaded.is_good());
+}
+
+#[test]
 fn metrics_show_the_version_that_was_put_in_service_last() {
     let scene = Scene::new();
     let bind =

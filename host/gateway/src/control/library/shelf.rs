@@ -117,6 +117,11 @@ impl<C: Clone> Shelf<C> {
 }
 
 impl<C> Shelf<C> {
+    /// The previous version, if it is still good: calls that it had not answered yet when it was replaced count, too.
+    pub(super) fn good_previous(&self) -> Option<&Version<C>> {
+        self.previous.as_ref().filter(|previous| previous.conduct.is_good())
+    }
+
     /// The components that are kept.
     pub(super) fn components(&self) -> impl Iterator<Item = (FileDigest, &C)> {
         let versions = [&self.current, &self.previous].into_iter().flatten();

@@ -1,6 +1,7 @@
 //! What a reload makes of versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
 
 mod conduct;
+mod renamed;
 
 use std::cell::{Cell, RefCell};
 use std::fs;

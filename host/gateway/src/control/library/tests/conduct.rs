@@ -274,3 +274,17 @@ fn each_binding_of_a_file_has_a_trial_of_its_own() {
     scene.library.keep(draft);
     assert_eq!(serving(&scene), ["good", "good"]);
 }
+
+#[test]
+fn a_version_that_failed_after_it_was_replaced_is_not_gone_back_to() {
+    let mut scene = Scene::new("good");
+    scene.reload().unwrap();
+    let good = scene.newest();
+    scene.puts("newer");
+    // Connections that it still serves, or calls that ended after the swap.
+    good.note(|noted| noted.bad = true);
+    assert!(!scene.library.can_revert("b", scene.serving().1));
+    let why = scene.rollback(BindingState::RolledBack).unwrap_err();
+    assert!(why.contains("mostly answered") && why.contains("file"), "{why}");
+    assert_eq!(scene.serving().0, "newer");
+}
