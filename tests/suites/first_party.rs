@@ -221,6 +221,43 @@ async fn clients_that_leave_do_not_make_jwt_fetch_more_often_or_lose_its_keys() 
 }
 
 #[tokio::test]
+async fn jwt_has_the_cpu_time_to_find_a_key_set_too_large_or_full_of_junk() {
+    let issuer = Issuer::new("one");
+    let served = Arc::new(Mutex::new(issuer.jwks()));
+    let document = Arc::clone(&served);
+    let idp =
+        Origin::with(move |_| Response::new(Full::from(document.lock().expect("a lock").clone()))).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\n\
+         [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
+         jwks = { upstream = \"idp\", path = \"/keys\", refresh = \"50ms\", min_interval = \"50ms\" }";
+    let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let mut client = gateway.client().await;
+    let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", issuer.token(&claims));
+    assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200);
+
+    let junk = |count: usize, more: &str| {
+        let key = format!(r#"{{"kty":"X","a":[1,1,1]{more}}}"#);
+        format!(r#"{{"keys":[{}]}}"#, vec![key; count].join(","))
+    };
+    let certificates = format!(r#","x5c":["{}"]"#, "M".repeat(4500));
+    let lists = format!(r#","key_ops":[{}1]"#, "1,".repeat(200_000));
+    for text in [junk(25_000, ""), junk(16_000, ""), junk(61, &certificates), junk(1, &lists)] {
+        let (length, before) = (text.len(), idp.seen().len());
+        *served.lock().expect("a lock") = text.replacen(r#"{"keys":["#, &issuer.jwks().replace("]}", ","), 1);
+        eventually("two fetches of it", async || {
+            assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200, "{length} bytes");
+            idp.seen().len() >= before + 2
+        })
+        .await;
+    }
+    let failures = gateway.metric("witgate_plugin_failures_total", &["binding=\"jwt\""]).await;
+    assert_eq!(failures, 0.0, "no call was killed");
+}
+
+#[tokio::test]
 async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
     let (one, two) = (Issuer::new("one"), Issuer::new("two"));
     let served = Arc::new(Mutex::new(one.jwks()));
