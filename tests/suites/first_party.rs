@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
 
 /// A gateway with one plugin bound to every request of an upstream `origin`.
@@ -84,9 +85,9 @@ async fn jwt_serves_with_the_keys_it_holds_while_the_identity_server_is_slow() {
     let (stuck, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let idp = sluggish(issuer.jwks(), Arc::clone(&stuck), Arc::clone(&asked)).await;
     let origin = Origin::named("origin").await;
-    let binding = "grants = { fetch = [\"idp\"], store = [\"keys\"] }\nbudget.wall = \"300ms\"\n\
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\nbudget.wall = \"300ms\"\n\
          [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
-         jwks = { upstream = \"idp\", path = \"/keys\", store = \"keys\", refresh = \"100ms\", min_interval = \"100ms\" }";
+         jwks = { upstream = \"idp\", path = \"/keys\", refresh = \"100ms\", min_interval = \"100ms\" }";
     let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
     let gateway = with_plugin("jwt", binding, &origin, &more).await;
     let mut client = gateway.client().await;
@@ -116,6 +117,146 @@ async fn jwt_serves_with_the_keys_it_holds_while_the_identity_server_is_slow() {
     assert_eq!(failures, 0.0, "a wait is nobody's misbehaviour");
 }
 
+/// Asks from twelve clients at once, so many times each; returns how often each status came.
+async fn ask_from_many(
+    gateway: &Gateway,
+    token: &str,
+    rounds: usize,
+) -> std::collections::BTreeMap<u16, usize> {
+    let clients = (0..12).map(|_| {
+        let (address, token) = (gateway.address(), token.to_owned());
+        tokio::spawn(async move {
+            let mut client = Client::http1(address).await;
+            let mut statuses = Vec::new();
+            for _ in 0..rounds {
+                statuses.push(client.get("/", &[("authorization", &token)]).await.status.as_u16());
+            }
+            statuses
+        })
+    });
+    let mut counts = std::collections::BTreeMap::new();
+    for client in clients.collect::<Vec<_>>() {
+        for status in client.await.expect("every request is answered") {
+            *counts.entry(status).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[tokio::test]
+async fn jwt_turns_nobody_away_while_the_identity_server_is_slow() {
+    let issuer = Issuer::new("one");
+    let (stuck, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let idp = sluggish(issuer.jwks(), Arc::clone(&stuck), Arc::clone(&asked)).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\nbudget.wall = \"300ms\"\n\
+         [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
+         jwks = { upstream = \"idp\", path = \"/keys\", refresh = \"200ms\", min_interval = \"200ms\" }";
+    let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", issuer.token(&claims));
+
+    // A good identity server, no keys yet, and many at once: a start loses no request.
+    assert_eq!(ask_from_many(&gateway, &token, 1).await, [(200, 12)].into());
+    stuck.store(true, Ordering::SeqCst);
+    let begun = asked.load(Ordering::SeqCst);
+    let since = std::time::Instant::now();
+    while asked.load(Ordering::SeqCst) < begun + 4 {
+        assert_eq!(ask_from_many(&gateway, &token, 20).await, [(200, 240)].into());
+    }
+    let intervals = since.elapsed().as_millis() / 200 + 1;
+    let fetches = asked.load(Ordering::SeqCst) - begun;
+    assert!(fetches as u128 <= intervals, "{fetches} fetches in {intervals} intervals");
+}
+
+/// Requests whose clients leave as soon as their calls fetch, or soon after if they do not.
+async fn leave_early(gateway: &Gateway, token: &str, count: usize) {
+    for _ in 0..count {
+        let mut client = tokio::net::TcpStream::connect(gateway.address()).await.expect("a connection");
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.expect("room for a request");
+        // Long enough for the call to begin; what is counted below does not depend on it.
+        let _ = tokio::time::timeout(Duration::from_millis(20), client.read_u8()).await;
+    }
+}
+
+#[tokio::test]
+async fn clients_that_leave_do_not_make_jwt_fetch_more_often_or_lose_its_keys() {
+    let issuer = Issuer::new("one");
+    let (stuck, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let idp = sluggish(issuer.jwks(), Arc::clone(&stuck), Arc::clone(&asked)).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\n\
+         [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
+         jwks = { upstream = \"idp\", path = \"/keys\", min_interval = \"2s\" }";
+    let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", issuer.token(&claims));
+    let unknown = format!("Bearer {}", Issuer::new("unknown").token(&claims));
+
+    // There are no keys: so many may fetch beside the first one, and one more each second.
+    let begun = std::time::Instant::now();
+    leave_early(&gateway, &unknown, 80).await;
+    let most = 33 + begun.elapsed().as_secs() as usize;
+    let fetches = asked.load(Ordering::SeqCst);
+    assert!(fetches <= most, "{fetches} fetches for 80 clients that left, at most {most}");
+
+    stuck.store(false, Ordering::SeqCst);
+    let mut client = gateway.client().await;
+    eventually("keys", async || client.get("/", &[("authorization", &token)]).await.status == 200).await;
+    stuck.store(true, Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    eventually("a fetch by a client that leaves", async || {
+        leave_early(&gateway, &unknown, 4).await;
+        asked.load(Ordering::SeqCst) > before
+    })
+    .await;
+    leave_early(&gateway, &unknown, 30).await;
+    let (fetches, most) = (asked.load(Ordering::SeqCst) - before, begun.elapsed().as_secs() as usize / 2 + 1);
+    assert!(fetches <= most, "{fetches} fetches, at most {most}");
+    assert_eq!(ask_from_many(&gateway, &token, 5).await, [(200, 60)].into(), "the keys are held");
+}
+
+#[tokio::test]
+async fn jwt_has_the_cpu_time_to_find_a_key_set_too_large_or_full_of_junk() {
+    let issuer = Issuer::new("one");
+    let served = Arc::new(Mutex::new(issuer.jwks()));
+    let document = Arc::clone(&served);
+    let idp =
+        Origin::with(move |_| Response::new(Full::from(document.lock().expect("a lock").clone()))).await;
+    let origin = Origin::named("origin").await;
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\n\
+         [bindings.jwt.settings]\nissuer = \"me\"\ncache_for = \"0s\"\n\
+         jwks = { upstream = \"idp\", path = \"/keys\", refresh = \"50ms\", min_interval = \"50ms\" }";
+    let more = format!("[upstreams.idp]\nendpoints = [\"{}\"]\n", idp.address());
+    let gateway = with_plugin("jwt", binding, &origin, &more).await;
+    let mut client = gateway.client().await;
+    let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
+    let token = format!("Bearer {}", issuer.token(&claims));
+    assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200);
+
+    let junk = |count: usize, more: &str| {
+        let key = format!(r#"{{"kty":"X","a":[1,1,1]{more}}}"#);
+        format!(r#"{{"keys":[{}]}}"#, vec![key; count].join(","))
+    };
+    let certificates = format!(r#","x5c":["{}"]"#, "M".repeat(4500));
+    let lists = format!(r#","key_ops":[{}1]"#, "1,".repeat(200_000));
+    for text in [junk(25_000, ""), junk(16_000, ""), junk(61, &certificates), junk(1, &lists)] {
+        let (length, before) = (text.len(), idp.seen().len());
+        *served.lock().expect("a lock") = text.replacen(r#"{"keys":["#, &issuer.jwks().replace("]}", ","), 1);
+        eventually("two fetches of it", async || {
+            assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200, "{length} bytes");
+            idp.seen().len() >= before + 2
+        })
+        .await;
+    }
+    let failures = gateway.metric("witgate_plugin_failures_total", &["binding=\"jwt\""]).await;
+    assert_eq!(failures, 0.0, "no call was killed");
+}
+
 #[tokio::test]
 async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
     let (one, two) = (Issuer::new("one"), Issuer::new("two"));
@@ -124,7 +265,7 @@ async fn jwt_takes_keys_by_fetch_and_follows_their_rotation() {
     let idp =
         Origin::with(move |_| Response::new(Full::from(document.lock().expect("a lock").clone()))).await;
     let origin = Origin::named("origin").await;
-    let binding = "grants = { fetch = [\"idp\"], store = [] }\n[bindings.jwt.settings]\nissuer = \"me\"\n\
+    let binding = "grants = { fetch = [\"idp\"], store = [\"jwks\"] }\n[bindings.jwt.settings]\nissuer = \"me\"\n\
          claims = [\"role\"]\njwks = { upstream = \"idp\", path = \"/keys\", min_interval = \"100ms\" }";
     let more = format!(
         "[gateway]\nidentity_headers = {{ x-user = \"subject\", x-role = \"claim:role\" }}\n\

@@ -1,5 +1,9 @@
-//! Keys that are fetched: cached, shared through the store if there is one, and fetched again when a token names a key
+//! Keys that are fetched: cached, shared by all instances through the store, and fetched again when a token names a key
 //! that is not there yet.
+//!
+//! An instance that waits for a fetch serves nobody else, the gateway makes others meanwhile, and one whose caller leaves is
+//! gone with all it holds. So what lasts is in the store: the keys, and whose turn it is to fetch. Where the store is not
+//! granted, each instance does what it can alone.
 //!
 //! A fetch fails if it is slow, is refused, or brings no key set or an empty one; then the keys that are held serve on, for
 //! `stale_for`. What a good set does not list any more is not accepted any more.
@@ -8,19 +12,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::Value;
-use witgate_sdk::{Period, SettingsProblem, clock, fetch, log, settings, store};
+use witgate_sdk::{Period, SettingsProblem, clock, fetch, log, settings};
 
 use crate::algorithm::{Algorithm, Family};
 use crate::jwk;
 use crate::keys::KeySet;
 use crate::refusal::Refusal;
-
-/// More keys than any issuer has, and few enough to try.
-const MOST_KEYS: usize = 64;
-const SHARED: &str = "jwks";
-const ATTEMPT: &str = "jwks-attempt";
+use crate::set;
+use crate::shared::{Shared, Turn};
 
 /// Where keys are fetched from.
 #[settings]
@@ -36,7 +36,8 @@ pub(crate) struct Settings {
     /// How old the keys may get before they are fetched again.
     #[serde(default = "default_refresh")]
     refresh: Period,
-    /// How long to wait at least between two fetches, however many tokens name unknown keys.
+    /// How long to wait at least between two fetches, however many tokens name unknown keys. While there are no keys at all, a
+    /// fetch whose client leaves before its end keeps the next one waiting for a second at most.
     #[serde(default = "default_min_interval")]
     min_interval: Period,
     /// For how long keys that are older than `refresh` stay in use while every fetch fails: one that is slow or refused, and
@@ -45,9 +46,11 @@ pub(crate) struct Settings {
     stale_for: Period,
     /// Time for one fetch; absent: what the binding's wall budget leaves of a call, which bounds it in any case.
     timeout: Option<Period>,
-    /// A store space in which all instances share the keys; the binding's `store` grant must list it. Without one,
-    /// each instance fetches its own.
-    store: Option<String>,
+    /// The store space in which all instances share the keys; the binding's `store` grant must list it. Where it is not
+    /// granted, each instance fetches its own, and while the identity server is slow or away, good tokens are turned
+    /// away with 503.
+    #[serde(default = "default_store")]
+    store: String,
 }
 
 fn default_path() -> String {
@@ -70,9 +73,14 @@ fn default_stale_for() -> Period {
     Period::from_secs(3600)
 }
 
+fn default_store() -> String {
+    "jwks".to_owned()
+}
+
 /// Fetched keys.
 pub(crate) struct Jwks {
     settings: Settings,
+    shared: Shared,
     cache: RefCell<Cache>,
 }
 
@@ -81,14 +89,13 @@ struct Cache {
     keys: Rc<KeySet>,
     /// When the keys were fetched, by whichever instance.
     fetched: Option<Duration>,
-    /// When this instance last tried.
+    /// When this instance last tried without the store.
     attempted: Option<Duration>,
 }
 
-/// A key set (RFC 7517 section 5).
-#[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
+/// Time that has passed since; for ever if it never was.
+fn age(now: Duration, since: Option<Duration>) -> Duration {
+    since.map_or(Duration::MAX, |since| now.saturating_sub(since))
 }
 
 impl Jwks {
@@ -106,119 +113,109 @@ impl Jwks {
                 "write one of RS256 to RS512, PS256 to PS512",
             ));
         }
-        (problems.len() == before).then(|| Self { settings, cache: RefCell::default() })
+        if problems.len() > before {
+            return None;
+        }
+        let place = format!("{}{}", settings.upstream, settings.path);
+        let lifetime = settings.refresh.duration() + settings.stale_for.duration();
+        let shared = Shared::new(settings.store.clone(), &place, settings.min_interval.duration(), lifetime);
+        Some(Self { settings, shared, cache: RefCell::default() })
     }
 
     /// The keys, fetched if they are old or `sufficient` says no.
     #[inline(never)]
     pub(crate) fn keys(&self, sufficient: impl Fn(&KeySet) -> bool) -> Result<Rc<KeySet>, Refusal> {
         let now = clock::now();
-        let age = |since: Option<Duration>| since.map_or(Duration::MAX, |since| now.saturating_sub(since));
         let mut cache = self.cache.borrow_mut();
-        let is_due = age(cache.fetched) >= self.settings.refresh.duration() || !sufficient(&cache.keys);
-        if is_due && age(cache.attempted) >= self.settings.min_interval.duration() {
-            cache.attempted = Some(now);
-            match self.load(now, &sufficient) {
-                // The store tells whole seconds.
-                Ok((keys, fetched)) if cache.fetched.is_none_or(|own| own.as_secs() <= fetched.as_secs()) => {
-                    cache.keys = Rc::new(keys);
-                    cache.fetched = Some(fetched);
-                }
-                // A fetch failed, and what the store has is older than what is at hand.
-                Ok(_) => {}
+        let is_due = |cache: &Cache| {
+            age(now, cache.fetched) >= self.settings.refresh.duration() || !sufficient(&cache.keys)
+        };
+        if is_due(&cache) {
+            match self.take_over(&mut cache) {
+                Ok(()) if !is_due(&cache) => {}
+                Ok(()) => self.renew(&mut cache, now),
+                Err(()) => self.renew_alone(&mut cache, now),
+            }
+        }
+        if self.is_of_use(&cache, now) { Ok(Rc::clone(&cache.keys)) } else { Err(Refusal::Unavailable) }
+    }
+
+    /// Whether the keys may serve, if only because there are no newer ones.
+    fn is_of_use(&self, cache: &Cache, now: Duration) -> bool {
+        age(now, cache.fetched) < self.settings.refresh.duration() + self.settings.stale_for.duration()
+    }
+
+    /// Takes the keys of the store, if they are newer; an error if the store cannot be used.
+    fn take_over(&self, cache: &mut Cache) -> Result<(), ()> {
+        if let Some((text, fetched)) = self.shared.newer(cache.fetched).map_err(|_| ())? {
+            match set::read(&text).and_then(|keys| self.read(keys)) {
+                Ok(keys) => (cache.keys, cache.fetched) = (Rc::new(keys), Some(fetched)),
                 Err(why) => self.warn(&why),
             }
         }
-        if age(cache.fetched) < self.settings.refresh.duration() + self.settings.stale_for.duration() {
-            Ok(Rc::clone(&cache.keys))
-        } else {
-            Err(Refusal::Unavailable)
-        }
+        Ok(())
     }
 
-    /// From the store, if another instance was there first, else from the upstream. If the upstream has none, the keys of
-    /// the store serve on.
-    fn load(
-        &self,
-        now: Duration,
-        sufficient: &impl Fn(&KeySet) -> bool,
-    ) -> Result<(KeySet, Duration), String> {
-        let shared = self.settings.store.as_deref().map(store::space);
-        let interval = Some(self.settings.min_interval.duration());
-        let held = match shared.map(|space| (space, self.shared(space))) {
-            Some((space, Some((keys, fetched)))) => {
-                let is_fresh = now.saturating_sub(fetched) < self.settings.refresh.duration();
-                let attempt = || space.compare_and_swap(ATTEMPT, None, Some(b"1"), interval) == Ok(true);
-                // Of all instances, one in each interval goes on to fetch.
-                if (is_fresh && sufficient(&keys)) || !attempt() {
-                    return Ok((keys, fetched));
-                }
-                Some((keys, fetched))
+    /// Fetches if it is this call's turn, of all calls on all instances. If there is nothing to be had, what is held serves on.
+    fn renew(&self, cache: &mut Cache, now: Duration) {
+        let is_served = self.is_of_use(cache, now);
+        match self.shared.turn(is_served) {
+            Turn::Mine => {}
+            Turn::NotMine => return,
+            Turn::Alone => return self.renew_alone(cache, now),
+        }
+        match self.fetch() {
+            Ok((keys, text)) => {
+                (cache.keys, cache.fetched) = (Rc::new(keys), Some(now));
+                self.shared.publish(&text, now, is_served);
             }
-            Some((space, None)) if matches!(space.get(ATTEMPT), Ok(Some(_))) => {
-                return Err("another instance has just tried in vain".to_owned());
-            }
-            _ => None,
-        };
-        let fetched = self.fetch().and_then(|document| Ok((self.read(&document)?, document)));
-        let (keys, document) = match (fetched, held) {
-            (Ok(fetched), _) => fetched,
-            (Err(why), Some(held)) => {
+            Err(why) => {
                 self.warn(&why);
-                return Ok(held);
-            }
-            (Err(why), None) => {
-                // Others need not find out for themselves at once. If the store fails, they do.
-                let _ = shared.map(|space| space.set(ATTEMPT, b"1", interval));
-                return Err(why);
-            }
-        };
-        if let Some(space) = shared {
-            let mut entry = now.as_secs().to_be_bytes().to_vec();
-            entry.extend_from_slice(&document);
-            let ttl = self.settings.refresh.duration() + self.settings.stale_for.duration();
-            if let Err(error) = space.set(SHARED, entry, Some(ttl)) {
-                log::warn(format_args!("the keys are not shared: {error}"));
+                if !is_served {
+                    self.shared.failed();
+                }
             }
         }
-        Ok((keys, now))
     }
 
-    /// The keys another instance has put into the store, and when they were fetched.
-    fn shared(&self, space: store::Space) -> Option<(KeySet, Duration)> {
-        let entry = space.get(SHARED).ok()??;
-        let (seconds, document) = entry.split_first_chunk()?;
-        Some((self.read(document).ok()?, Duration::from_secs(u64::from_be_bytes(*seconds))))
+    /// Fetches without the help of the store, once in each interval, which begins when the fetch has ended: a fetch that is
+    /// slow keeps the instance from serving.
+    fn renew_alone(&self, cache: &mut Cache, now: Duration) {
+        if age(now, cache.attempted) < self.settings.min_interval.duration() {
+            return;
+        }
+        match self.fetch() {
+            Ok((keys, _)) => (cache.keys, cache.fetched) = (Rc::new(keys), Some(now)),
+            Err(why) => self.warn(&why),
+        }
+        cache.attempted = Some(clock::now());
     }
 
     fn warn(&self, why: &str) {
         log::warn(format_args!("no keys from upstream {}: {why}", self.settings.upstream));
     }
 
-    fn fetch(&self) -> Result<Vec<u8>, String> {
+    /// Keys from the upstream, and the text of them for others.
+    fn fetch(&self) -> Result<(KeySet, Vec<u8>), String> {
         let mut request = fetch::get(&*self.settings.upstream, &*self.settings.path)
             .with_header("accept", "application/jwk-set+json, application/json");
         if let Some(timeout) = self.settings.timeout {
             request = request.with_timeout(timeout.duration());
         }
         let response = request.send().map_err(|error| error.to_string())?;
-        match response.status {
-            200 => Ok(response.body),
-            status => Err(format!("it answered {status}")),
+        if response.status != 200 {
+            return Err(format!("it answered {}", response.status));
         }
+        let keys = set::read(&response.body)?;
+        let text = set::write(&keys);
+        Ok((self.read(keys)?, text))
     }
 
-    /// Reads a key set. A key that cannot be used here is left out; two with one id are refused, because a token
-    /// could not say which it means. A set without a key is more likely a mistake of the issuer's than the end of all its
-    /// tokens, and is refused too.
-    fn read(&self, document: &[u8]) -> Result<KeySet, String> {
-        let document: Document = serde_json::from_slice(document).map_err(|error| error.to_string())?;
-        // RFC 7517 section 4.1: what every key says of itself.
-        if !document.keys.iter().any(|key| key["kty"].is_string()) {
-            return Err("the key set is empty".to_owned());
-        }
+    /// Reads keys. One that cannot be used here is left out; two with one id are refused, because a token could not say
+    /// which it means.
+    fn read(&self, keys: Vec<Value>) -> Result<KeySet, String> {
         let mut set = KeySet::default();
-        for value in document.keys.into_iter().take(MOST_KEYS) {
+        for value in keys {
             // A secret that anybody can fetch is none.
             if value["kty"] == "oct" {
                 log::warn("the key set has a symmetric key: it is left out");

@@ -9,6 +9,8 @@ mod jwk;
 mod jwks;
 mod keys;
 mod refusal;
+mod set;
+mod shared;
 mod token;
 mod words;
 

@@ -17,13 +17,13 @@ use crate::Jwt;
 type Answer = Result<InboundResponse, fetch::Error>;
 
 /// An identity provider whose answer can be changed.
-struct Idp {
-    gateway: Gateway,
+pub(super) struct Idp {
+    pub(super) gateway: Gateway,
     answer: Rc<RefCell<Answer>>,
 }
 
 impl Idp {
-    fn new(keys: &[Value]) -> Self {
+    pub(super) fn new(keys: &[Value]) -> Self {
         let gateway = Gateway::new();
         let answer = Rc::new(RefCell::new(Err(fetch::Error::Unavailable)));
         let told = Rc::clone(&answer);
@@ -36,32 +36,32 @@ impl Idp {
         idp
     }
 
-    fn answer(&self, answer: Answer) {
+    pub(super) fn answer(&self, answer: Answer) {
         *self.answer.borrow_mut() = answer;
     }
 
-    fn publish(&self, keys: &[Value]) {
+    pub(super) fn publish(&self, keys: &[Value]) {
         self.answer(Ok(InboundResponse::new(200, json!({ "keys": keys }).to_string())));
     }
 
-    fn go_down(&self) {
+    pub(super) fn go_down(&self) {
         self.answer(Err(fetch::Error::Unavailable));
     }
 
-    fn fetches(&self) -> usize {
+    pub(super) fn fetches(&self) -> usize {
         self.gateway.fetched().len()
     }
 }
 
-fn settings() -> Value {
+pub(super) fn settings() -> Value {
     json!({ "jwks": { "upstream": "idp", "path": "/keys", "refresh": "10m", "min_interval": "10s", "stale_for": "1h" } })
 }
 
-fn token(issuer: &Issuer) -> String {
+pub(super) fn token(issuer: &Issuer) -> String {
     issuer.token(json!({ "sub": "ada", "exp": NOW + 100_000 }))
 }
 
-fn is_accepted(plugin: &Jwt, issuer: &Issuer) -> bool {
+pub(super) fn is_accepted(plugin: &Jwt, issuer: &Issuer) -> bool {
     matches!(decide(plugin, &token(issuer)), Decision::Accepted(_))
 }
 
@@ -172,8 +172,7 @@ fn a_new_instance_has_the_keys_of_the_store_while_the_upstream_fails() {
     for failure in failures() {
         let issuer = Issuer::new("ES256", "a");
         let idp = Idp::new(&[issuer.jwk()]);
-        let mut settings = settings();
-        settings["jwks"]["store"] = json!("keys");
+        let settings = settings();
         assert!(is_accepted(&plugin(&settings), &issuer));
         idp.answer(failure.clone());
         idp.gateway.advance(Duration::from_secs(700));
@@ -188,8 +187,7 @@ fn a_new_instance_has_the_keys_of_the_store_while_the_upstream_fails() {
 fn instances_that_never_had_a_key_do_not_all_ask_an_upstream_that_has_none() {
     let issuer = Issuer::new("ES256", "a");
     let idp = Idp::new(&[]);
-    let mut settings = settings();
-    settings["jwks"]["store"] = json!("keys");
+    let settings = settings();
     for _ in 0..12 {
         assert_eq!(refused(decide(&plugin(&settings), &token(&issuer))).status, 503);
     }
@@ -205,6 +203,7 @@ fn a_fetch_has_the_time_that_the_gateway_gives_unless_the_settings_say_less() {
     let idp = Idp::new(&[issuer.jwk()]);
     assert!(is_accepted(&plugin(&settings()), &issuer));
     assert_eq!(idp.gateway.fetched()[0].timeout, None);
+    idp.gateway.advance(Duration::from_secs(600));
     let mut settings = settings();
     settings["jwks"]["timeout"] = json!("300ms");
     assert!(is_accepted(&plugin(&settings), &issuer));
@@ -228,8 +227,7 @@ fn a_gateway_that_never_had_a_key_says_so_and_recovers() {
 fn instances_share_keys_through_the_store() {
     let (old, new) = (Issuer::new("ES256", "old"), Issuer::new("ES256", "new"));
     let idp = Idp::new(&[old.jwk()]);
-    let mut settings = settings();
-    settings["jwks"]["store"] = json!("keys");
+    let settings = settings();
     let instances = [plugin(&settings), plugin(&settings), plugin(&settings)];
     assert!(instances.iter().all(|plugin| is_accepted(plugin, &old)));
     assert_eq!(idp.fetches(), 1);

@@ -4,6 +4,7 @@ mod claims;
 mod fetched;
 mod issuer;
 mod keys;
+mod shared;
 
 use serde_json::{Value, json};
 use witgate_sdk::{Decision, Response, test};
