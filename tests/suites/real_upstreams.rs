@@ -15,6 +15,10 @@ use witgate_tests::{Client, Gateway, Scratch, eventually, missing, raw};
 const CLIENTS: usize = 30;
 const REQUESTS: usize = 50;
 
+/// A body longer than the 64 KiB that nginx lets come before it reads, and requests with it of each client.
+static LONG: [u8; 70_000] = [b'x'; 70_000];
+const LONG_REQUESTS: usize = 20;
+
 /// nginx as a process of its own. It reads requests with their bodies, over HTTP/2 in the clear.
 struct Nginx {
     process: Child,
@@ -88,6 +92,16 @@ async fn gateway(nginx: &Nginx, limits: &str) -> Gateway {
 
 #[tokio::test]
 async fn no_post_is_lost_where_nginx_closes_each_connection_after_fifty_requests() {
+    post_all(REQUESTS, b"some data").await;
+}
+
+#[tokio::test]
+async fn nor_is_one_whose_body_is_longer_than_a_window() {
+    post_all(LONG_REQUESTS, &LONG).await;
+}
+
+/// Posts a body so many times from each client, and expects an answer to each.
+async fn post_all(requests: usize, body: &'static [u8]) {
     let Some(nginx) = Nginx::start().await else { return };
     let gateway = gateway(&nginx, "").await;
     let address = gateway.address();
@@ -96,9 +110,9 @@ async fn no_post_is_lost_where_nginx_closes_each_connection_after_fifty_requests
         clients.spawn(async move {
             let mut client = Client::http1(address).await;
             let mut lost = Vec::new();
-            for _ in 0..REQUESTS {
+            for _ in 0..requests {
                 let request = Request::builder().method(Method::POST).uri("/");
-                let request = request.body(Full::from("some data")).expect("a valid request");
+                let request = request.body(Full::from(body)).expect("a valid request");
                 let reply = client.send(request).await;
                 if (reply.status.as_u16(), reply.text()) != (200, "well") {
                     lost.push(format!("{} {}", reply.status, reply.text()));
@@ -108,7 +122,7 @@ async fn no_post_is_lost_where_nginx_closes_each_connection_after_fifty_requests
         });
     }
     let lost: Vec<String> = clients.join_all().await.into_iter().flatten().collect();
-    assert!(lost.is_empty(), "{} of {} lost, e.g. {}", lost.len(), CLIENTS * REQUESTS, lost[0]);
+    assert!(lost.is_empty(), "{} of {} lost, e.g. {}", lost.len(), CLIENTS * requests, lost[0]);
 }
 
 #[tokio::test]

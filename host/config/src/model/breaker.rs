@@ -8,7 +8,7 @@ pub struct Breaker {
     /// Statuses of answers that are failures.
     pub statuses: Statuses,
     /// Failures in a row that open it, of which the end of a shared connection is one; 0: never. That of the last endpoint in
-    /// service opens only by those that leave it unreached or unanswered, or answer with one of `statuses`.
+    /// service opens only by failures to connect and by answers with one of `statuses`.
     pub consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1; 0: never.
     pub failure_ratio: f64,

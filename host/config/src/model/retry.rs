@@ -5,7 +5,8 @@ use std::time::Duration;
 /// `[upstreams.NAME.retry]`: what is sent again, how often, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// Times a request is sent at most, the first included; 1: never again.
+    /// Times a request is sent at most, the first included; 1: never again. Not counted: to the same endpoint once more because
+    /// a pooled connection was stale, or because the endpoint said that it did not process the request.
     pub attempts: u32,
     /// The failures after which it is sent again.
     pub on: RetryOn,

@@ -17,7 +17,9 @@ const MOST_BODY: u64 = 64 << 20;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Retry {
-    /// Times a request is sent at most, the first included. 1 means never again.
+    /// Times a request is sent at most, the first included. 1 means never again. Not counted is what goes to the same endpoint
+    /// once more, up to three times, because a pooled connection was stale or the endpoint said that it did not process the
+    /// request.
     #[schemars(range(min = 1, max = 10))]
     attempts: u32,
     /// Failures after which a request is sent again: `connect` (no connection, or the endpoint said that it did not process
@@ -39,8 +41,8 @@ pub(super) struct Retry {
     backoff: Backoff,
     /// The longest `Retry-After` of an endpoint that is waited for; an answer that asks for more goes to the client.
     max_retry_after: Text<Duration>,
-    /// Bytes of a streaming request body that are kept to be sent again, until the response head has come. Longer ones are
-    /// sent once.
+    /// Bytes of a streaming request body that are kept to be sent again, until the response head has come. Once more have come,
+    /// it is not sent again. The default is what common servers let pass before they may refuse an HTTP/2 request.
     body_limit: Text<Size>,
     /// Bytes of all request bodies together that are kept for this upstream, over all cores. While so many are, further
     /// bodies are sent once.
@@ -130,7 +132,7 @@ impl Default for Retry {
             per_try_timeout: Text::of("off"),
             backoff: Backoff::default(),
             max_retry_after: Text::of("5s"),
-            body_limit: Text::of("64KiB"),
+            body_limit: Text::of("1MiB"),
             total_body_limit: Text::of("64MiB"),
             budget: Budget::default(),
         }

@@ -73,7 +73,7 @@ async fn end(
         () = until(&mut phase, Phase::Cut) => return false,
         () = until_given_up(connection, generation, under_way) => {}
         // A client that neither takes the last bytes nor closes.
-        () = under_way.idle_for(connection.limits.body_timeout) => return true,
+        () = under_way.idle_for(connection.limits.body_timeout) => {}
     }
     under_way.end();
     tokio::select! {

@@ -14,7 +14,7 @@ use witgate_config::model::Statuses;
 use super::affinity::Affinity;
 use super::breaker::Call;
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Extent, Failing, Sign, note_change, tell};
+use super::observe::{Extent, Failing, Sign, connected, note_change, tell};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
@@ -202,8 +202,12 @@ impl Attempt {
     /// The request is about to be sent, on a connection that is there. Where nothing was waited for since the endpoint was
     /// picked, it is still the same time. `upload`: how far its body comes, if it streams.
     pub(super) fn begin(&self, waited: bool, upload: Option<Rc<Progress>>) -> Instant {
-        if self.sent.replace(true) || waited {
+        let again = self.sent.replace(true);
+        if again || waited {
             self.begun.set(turn::now());
+        }
+        if !again {
+            connected(self);
         }
         if upload.is_some() {
             self.upload.replace(upload);
@@ -241,7 +245,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.status.get().is_none() && self.due.get().is_some_and(|due| Instant::now() >= due) {
-            self.failed(Failing::of(&Fault::new(FaultKind::RequestTimeout), Extent::Unanswered));
+            self.failed(Failing::of(&Fault::new(FaultKind::RequestTimeout), Extent::Reached));
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);

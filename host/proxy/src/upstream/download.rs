@@ -161,7 +161,7 @@ impl Download {
         if let Some(exchange) = self.exchange.take()
             && blames_endpoint(&fault)
         {
-            exchange.attempt.failed(Failing::of(&fault, Extent::Answered));
+            exchange.attempt.failed(Failing::of(&fault, Extent::Reached));
         }
         fault
     }

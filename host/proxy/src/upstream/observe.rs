@@ -67,10 +67,8 @@ pub(super) struct Failure {
 pub(super) enum Extent {
     /// There was no connection to it.
     Unreached,
-    /// It took the request, and not a byte of an answer came.
-    Unanswered,
-    /// Something came, but no whole and well-formed answer; or it reset the one stream.
-    Answered,
+    /// There was a connection, but no whole and well-formed answer came over it in time, if anything did.
+    Reached,
     /// It answered with a status that the configuration calls a failure.
     Status,
 }
@@ -97,6 +95,14 @@ fn balancer(attempt: &Attempt, sign: Sign) {
 /// more, and says nothing of how fast the endpoint is.
 fn is_in_place_of_an_answer(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Tells the breaker that there is a connection, for which a probe may have been sent.
+pub(super) fn connected(attempt: &Attempt) {
+    let (endpoint, settings) = (attempt.endpoint(), &attempt.upstream.config.breaker);
+    let others = || attempt.upstream.others_serve(endpoint);
+    let change = attempt.call.connected(&endpoint.breaker, settings, others);
+    note_change(&attempt.upstream.events, Some(&endpoint.name), change, "");
 }
 
 fn breaker(attempt: &Attempt, sign: Sign) {
@@ -139,7 +145,7 @@ pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: 
         Change::Opened(reason) if last.is_empty() => (EventKind::BreakerOpened, reason.to_string()),
         Change::Opened(reason) => (EventKind::BreakerOpened, format!("{reason}, the last with {last}")),
         Change::HalfOpened => (EventKind::BreakerHalfOpened, "its rest is over".to_owned()),
-        Change::Closed => (EventKind::BreakerClosed, "enough probes were answered".to_owned()),
+        Change::Closed => (EventKind::BreakerClosed, "enough probes succeeded".to_owned()),
     };
     events.record(kind, endpoint, why);
 }

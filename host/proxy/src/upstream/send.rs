@@ -47,7 +47,7 @@ impl Failure {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
-        let extent = blames_endpoint(&fault).then_some(Extent::Answered);
+        let extent = blames_endpoint(&fault).then_some(Extent::Reached);
         Failure { fault, body: None, extent }
     }
 }
@@ -149,7 +149,7 @@ pub(super) async fn send(
             Lost::Upload(fault) => return Err(Failure::from(*fault)),
             Lost::Late => {
                 let fault = Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string());
-                return Err(Failure { extent: Some(Extent::Unanswered), ..fault.into() });
+                return Err(Failure { extent: Some(Extent::Reached), ..fault.into() });
             }
         };
         body = match again {
@@ -223,10 +223,9 @@ impl Ended {
 
     fn into_failure(self, lease: &Lease) -> Failure {
         let shared = self.connection && lease.tell_end();
-        let extent = if self.silent && !self.unprocessed { Extent::Unanswered } else { Extent::Answered };
         let counts = blames_endpoint(&self.fault) && !self.farewell;
         let fault = Fault { unsent: self.unprocessed, shared, ..self.fault };
-        Failure { fault, body: None, extent: counts.then_some(extent) }
+        Failure { fault, body: None, extent: counts.then_some(Extent::Reached) }
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) struct Breaker {
     /// them: otherwise one user closes the service for all.
     #[schemars(inner(range(min = 400, max = 599)))]
     statuses: Vec<u16>,
-    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never. The last
-    /// endpoint in service is left alone for less: only if it cannot be reached, if its answers have one of `statuses`, or
-    /// if for as long as `window` not a byte of an answer came from it. The shares below hold for it as for all.
+    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never. For the last
+    /// endpoint in service only failures to connect (refused, timed out, TLS) and answers with one of `statuses` count: any
+    /// other may be the doing of a single URL. The shares below hold for it as for all.
     consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -38,8 +38,7 @@ pub(super) struct Breaker {
     slow_ratio: f64,
     /// A call is slow if the head of its answer takes so long. Only with `slow_ratio`, where a slow probe fails too.
     slow_call: Text<Duration>,
-    /// The time over which both shares are counted, from 100ms to 10m. It slides. So long, too, the last endpoint must have
-    /// been silent.
+    /// The time over which both shares are counted, from 100ms to 10m. It slides.
     window: Text<Duration>,
     /// Calls there must be in the window before a share means anything.
     #[schemars(range(min = 1))]
@@ -48,7 +47,8 @@ pub(super) struct Breaker {
     open_for: Text<Duration>,
     /// Each time probes fail it stays open twice as long as before, up to this. Without it, always for `open_for`.
     max_open_for: Option<Text<Duration>>,
-    /// Probes that may be under way at once while it is half-open.
+    /// Probes that may be under way at once while it is half-open. If failures to connect opened that of the last endpoint in
+    /// service, a probe has succeeded once it is connected.
     #[schemars(range(min = 1, max = 1000))]
     probes: u32,
     /// Probes that must succeed before it closes.

@@ -138,6 +138,60 @@ fn http2_is_told_twice_and_what_is_on_its_way_is_answered() {
     assert_eq!(drained.join().expect("no panic"), 0);
 }
 
+/// The frames of a connection until it ends: what GOAWAYs named as the last stream.
+fn told(client: &mut Client) -> Vec<u32> {
+    let mut last_streams = Vec::new();
+    while let Some((kind, _, _, payload)) = next_frame(client) {
+        if kind == 7 {
+            assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
+            last_streams.push(u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]));
+        }
+    }
+    last_streams
+}
+
+#[test]
+fn http2_that_never_says_it_was_told_ends_when_it_has_had_its_time() {
+    let (plane, address) = start(idle_for(PAUSE));
+    let mut used = Client::connect(address);
+    used.send(&[PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, HEAD)].concat());
+    while !matches!(next_frame(&mut used).expect("a frame"), (0, 1, 1, _)) {}
+    let mut fresh = Client::connect(address);
+    fresh.send(&[PREFACE, &frame(4, 0, 0, &[])].concat());
+    next_frame(&mut fresh).expect("settings");
+    let begun = Instant::now();
+    let drained = begin(plane, address);
+    assert_eq!(told(&mut used), [u32::MAX >> 1, 1]);
+    assert_eq!(told(&mut fresh), [u32::MAX >> 1, 0]);
+    assert_eq!(drained.join().expect("no panic"), 0);
+    assert!(begun.elapsed() >= PAUSE && begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn http2_that_never_says_it_was_told_does_not_hold_a_listener_that_drains_last() {
+    let origin = Calling::start();
+    let (plane, edge, mesh) = edge_and_mesh(origin.address, PAUSE);
+    let mut mute = Client::connect(edge);
+    mute.send(&[PREFACE, &frame(4, 0, 0, &[])].concat());
+    next_frame(&mut mute).expect("settings");
+    let begun = Instant::now();
+    let drained = begin(plane, edge);
+    wait_for("the other is closed too", || TcpStream::connect(mesh).is_err());
+    assert_eq!(drained.join().expect("no panic"), 0);
+    assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn http2_that_never_says_it_was_told_ends_at_its_keep_alive() {
+    let (_plane, address) = start(|config| {
+        config.listeners[0].limits.keep_alive = PAUSE;
+        config.listeners[0].limits.body_timeout = PAUSE;
+    });
+    let mut client = Client::connect(address);
+    client.send(&[PREFACE, &frame(4, 0, 0, &[])].concat());
+    assert_eq!(told(&mut client), [u32::MAX >> 1, 0]);
+}
+
 /// An origin that tells of its request, waits for the word, asks another address, and passes on what that says.
 struct Calling {
     address: SocketAddr,

@@ -138,6 +138,9 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
     let mut handshake = pin!(builder(&connection.limits).handshake(Shared(wire.clone())));
     let shaken = poll_fn(|context| {
         let frames = handshake.as_mut().poll(context);
+        if frames.is_pending() && streams.is_over() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         match wire.borrow_mut().poll_send(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             _ => frames.map_err(io::Error::other),
@@ -166,6 +169,9 @@ impl<T: Transport> Serving<T> {
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.streams.take_end() {
             self.frames.graceful_shutdown();
+        }
+        if self.streams.is_over() {
+            self.frames.abrupt_shutdown(Reason::NO_ERROR);
         }
         let heard = self.wire.borrow().heard();
         if self.keep_alive.as_mut().is_some_and(|keep_alive| keep_alive.poll(heard, context).is_ready()) {

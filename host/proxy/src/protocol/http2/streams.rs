@@ -14,11 +14,18 @@ pub(super) struct Streams {
     idle_since: Cell<Instant>,
     /// Set until the client was told that nothing new may begin.
     last: Cell<bool>,
+    /// Set once the connection is to be closed, whatever the client says.
+    over: Cell<bool>,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Streams { open: Cell::new(0), idle_since: Cell::new(Instant::now()), last: Cell::new(false) }
+        Streams {
+            open: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            last: Cell::new(false),
+            over: Cell::new(false),
+        }
     }
 }
 
@@ -31,6 +38,11 @@ impl Streams {
     /// Whether the client is to be told now that nothing new may begin.
     pub(super) fn take_end(&self) -> bool {
         self.last.take()
+    }
+
+    /// Whether the connection is to be closed now.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
     }
 }
 
@@ -45,8 +57,10 @@ impl UnderWay for Streams {
         self.last.set(true);
     }
 
-    /// The frames' side ends it when the last stream is over.
-    fn end(&self) {}
+    /// By a GOAWAY that names the last stream, without waiting until the client has seen the first: it may never say so.
+    fn end(&self) {
+        self.over.set(true);
+    }
 
     async fn idle_for(&self, time: Duration) {
         loop {

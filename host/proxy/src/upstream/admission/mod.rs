@@ -228,7 +228,7 @@ impl Admission {
     /// Nothing is said of the upstream by what is the client's fault, or by limits of ours.
     fn failed(&self, fault: &Fault) {
         if blames_endpoint(fault) || (fault.kind == FaultKind::RequestTimeout && !self.streams) {
-            self.fail(Failing::of(fault, Extent::Unanswered));
+            self.fail(Failing::of(fault, Extent::Reached));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::upstream::observe::{Extent, Failure};
 /// A call. It says what it was told to the breaker it passed; what comes too late for that is not said.
 #[derive(Debug)]
 pub(in crate::upstream) struct Call {
-    pass: Pass,
+    pass: Cell<Pass>,
     stage: Cell<Stage>,
 }
 
@@ -25,7 +25,24 @@ enum Stage {
 
 impl Call {
     pub(super) fn new(pass: Pass) -> Call {
-        Call { pass, stage: Cell::new(Stage::UnderWay) }
+        Call { pass: Cell::new(pass), stage: Cell::new(Stage::UnderWay) }
+    }
+
+    /// The request has a connection to be sent on. If no answer is needed to close the breaker, and no other endpoint serves
+    /// (`others` as in [`Call::failed`]), the probe has done its work: what becomes of it from here on may be its own doing,
+    /// and a slow one would turn away everybody else meanwhile.
+    pub(in crate::upstream) fn connected<G>(
+        &self,
+        breaker: &Breaker,
+        settings: &model::Breaker,
+        others: impl Fn() -> Option<G>,
+    ) -> Option<Change> {
+        let Pass::Probe { rest } = self.pass.get() else { return None };
+        if !breaker.needs_only_connection(rest) || others().is_some() {
+            return None;
+        }
+        self.pass.set(Pass::Ordinary);
+        breaker.probe_succeeded(rest, settings)
     }
 
     /// The head of an answer came, so long after the request was sent. Enough for a probe: streams have no end.
@@ -39,9 +56,9 @@ impl Call {
             return None;
         }
         self.stage.set(Stage::Answered);
-        match self.pass {
+        match self.pass.get() {
             Pass::Probe { rest } if is_slow(within, settings) => {
-                breaker.probe_failed(rest, Reason::SlowProbe, settings)
+                breaker.probe_failed(rest, Reason::SlowProbe, true, settings)
             }
             Pass::Probe { rest } => breaker.probe_succeeded(rest, settings),
             Pass::Ordinary => breaker.see(News::Answered(within), settings, always),
@@ -61,8 +78,9 @@ impl Call {
     }
 
     /// There is no answer, or none worth the name, or no end of it. `others` says that another endpoint serves, and sees to
-    /// it that it goes on serving while what it returns is held. Where there is none, a probe that brought anything at all
-    /// closes the breaker of the last endpoint: half-open, it would turn away everybody but the next probe.
+    /// it that it goes on serving while what it returns is held. Where there is none, a probe that was connected closes the
+    /// breaker of the last endpoint, unless it was answered with a status that stands for a failure: half-open, it would turn
+    /// away everybody but the next probe.
     pub(in crate::upstream) fn failed<G>(
         &self,
         breaker: &Breaker,
@@ -76,10 +94,11 @@ impl Call {
             Stage::UnderWay => News::Failed(failure),
             Stage::Answered => News::BrokeOff(failure),
         };
-        if let Pass::Probe { rest } = self.pass {
-            let spared = failure.extent == Extent::Answered && others().is_none();
+        if let Pass::Probe { rest } = self.pass.get() {
+            let spared = failure.extent == Extent::Reached && others().is_none();
+            let by_status = failure.extent == Extent::Status;
             let change = match (spared, stage) {
-                (false, _) => breaker.probe_failed(rest, Reason::Probe, settings),
+                (false, _) => breaker.probe_failed(rest, Reason::Probe, by_status, settings),
                 (true, Stage::UnderWay) => breaker.probe_succeeded(rest, settings),
                 (true, _) => None,
             };
@@ -100,7 +119,7 @@ impl Call {
         if self.stage.get() != Stage::UnderWay {
             return None;
         }
-        let failure = Failure { extent: Extent::Unanswered, shared: false, repeated: false };
+        let failure = Failure { extent: Extent::Reached, shared: false, repeated: false };
         self.failed(breaker, failure, settings, always)
     }
 
@@ -115,8 +134,8 @@ impl Call {
             return None;
         }
         let slow = waited().filter(|waited| is_slow(*waited, settings));
-        match (self.pass, slow) {
-            (Pass::Probe { rest }, Some(_)) => breaker.probe_failed(rest, Reason::SlowProbe, settings),
+        match (self.pass.get(), slow) {
+            (Pass::Probe { rest }, Some(_)) => breaker.probe_failed(rest, Reason::SlowProbe, true, settings),
             (Pass::Probe { rest }, None) => {
                 breaker.probe_left(rest);
                 None

@@ -71,6 +71,8 @@ enum Pass {
 struct Word {
     /// When it half-opens, in milliseconds of the clock. Every rest has another, so this is its name too.
     until: u64,
+    /// Whether only an answer closes it; otherwise a connection closes that of the last endpoint.
+    needs_answer: bool,
     /// Whether a probe was let through.
     probed: bool,
     /// Probes under way.
@@ -85,19 +87,24 @@ const FEW: u32 = 11;
 impl Word {
     fn unpack(word: u64) -> Option<Word> {
         (word != 0).then_some(Word {
-            until: word >> (2 * FEW + 1),
+            until: word >> (2 * FEW + 2),
+            needs_answer: word & 2 != 0,
             probed: word & 1 != 0,
-            probes: (word >> 1) & ((1 << FEW) - 1),
-            successes: (word >> (FEW + 1)) & ((1 << FEW) - 1),
+            probes: (word >> 2) & ((1 << FEW) - 1),
+            successes: (word >> (FEW + 2)) & ((1 << FEW) - 1),
         })
     }
 
     fn pack(self) -> u64 {
-        self.until << (2 * FEW + 1) | self.successes << (FEW + 1) | self.probes << 1 | u64::from(self.probed)
+        self.until << (2 * FEW + 2)
+            | self.successes << (FEW + 2)
+            | self.probes << 2
+            | u64::from(self.needs_answer) << 1
+            | u64::from(self.probed)
     }
 
-    fn resting(until: u64) -> Word {
-        Word { until, probed: false, probes: 0, successes: 0 }
+    fn resting(until: u64, needs_answer: bool) -> Word {
+        Word { until, needs_answer, probed: false, probes: 0, successes: 0 }
     }
 }
 
@@ -154,12 +161,17 @@ impl Breaker {
         settings: &model::Breaker,
         others: impl FnOnce() -> Option<G>,
     ) -> Option<Change> {
-        let Enough { reason, of_last } = self.rules.see(news, &self.clock, settings)?;
+        let Enough { reason, of_last, needs_answer } = self.rules.see(news, &self.clock, settings)?;
         let _serving = if of_last { None } else { Some(others()?) };
         let until = self.until(settings, 0);
         // Requests that were under way when it opened do not prolong the rest.
         self.word
-            .compare_exchange(0, Word::resting(until).pack(), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                0,
+                Word::resting(until, needs_answer).pack(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .ok()
             .map(|_| Change::Opened(reason))
     }
@@ -180,10 +192,22 @@ impl Breaker {
         })
     }
 
-    /// A probe of a rest failed: the next rest begins.
-    fn probe_failed(&self, rest: u64, reason: Reason, settings: &model::Breaker) -> Option<Change> {
+    /// Whether a connection is enough to close the breaker of the last endpoint in this rest.
+    fn needs_only_connection(&self, rest: u64) -> bool {
+        let word = Word::unpack(self.word.load(Ordering::Acquire));
+        word.is_some_and(|word| word.until == rest && !word.needs_answer)
+    }
+
+    /// A probe of a rest failed: the next rest begins. `needs_answer`: as in [`Enough`]; where it was so before, it stays.
+    fn probe_failed(
+        &self,
+        rest: u64,
+        reason: Reason,
+        needs_answer: bool,
+        settings: &model::Breaker,
+    ) -> Option<Change> {
         let until = self.until(settings, self.reopened.load(Ordering::Acquire) + 1);
-        self.change_rest(rest, |_| Word::resting(until).pack())?;
+        self.change_rest(rest, |word| Word::resting(until, word.needs_answer || needs_answer).pack())?;
         self.reopened.fetch_add(1, Ordering::AcqRel);
         Some(Change::Opened(reason))
     }

@@ -11,7 +11,7 @@ use crate::upstream::observe::{Extent, Failure};
 const FAST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// Half an answer, or none that is well-formed.
-const BROKEN: Failure = Failure { extent: Extent::Answered, shared: false, repeated: false };
+const BROKEN: Failure = Failure { extent: Extent::Reached, shared: false, repeated: false };
 
 /// Another endpoint serves.
 fn others() -> Option<()> {
@@ -224,19 +224,21 @@ fn fail_alone(breaker: &Breaker, extent: Extent, settings: &model::Breaker) -> O
 }
 
 #[test]
-fn that_of_the_last_endpoint_opens_if_nothing_is_reached_but_not_for_what_comes_malformed() {
+fn that_of_the_last_endpoint_opens_if_it_is_not_reached_but_not_for_what_becomes_of_a_connection() {
     let settings = model::Breaker { consecutive_failures: 3, ..settings() };
     let alone = breaker();
     for _ in 0..9 {
-        assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+        assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
+        // However long nobody else is answered.
+        alone.clock.pass(20 * SECOND);
     }
-    assert_eq!(opened(fail(&alone, &settings)), Some(Reason::InARow(10)), "once another serves, it is");
+    assert_eq!(opened(fail(&alone, &settings)), Some(Reason::InARow(10)), "once another serves, it does");
     for extent in [Extent::Unreached, Extent::Status] {
         let alone = breaker();
         assert_eq!(fail_alone(&alone, extent, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
-        // A byte of an answer ends the row.
-        assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+        // A connection ends the row.
+        assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
         assert_eq!(opened(fail_alone(&alone, extent, &settings)), Some(Reason::InARow(6)));
@@ -244,35 +246,51 @@ fn that_of_the_last_endpoint_opens_if_nothing_is_reached_but_not_for_what_comes_
 }
 
 #[test]
-fn that_of_the_last_endpoint_opens_only_for_a_window_of_silence() {
-    let settings = model::Breaker { consecutive_failures: 3, ..settings() };
+fn a_share_that_is_asked_for_opens_that_of_the_last_endpoint_too() {
+    let settings = model::Breaker { failure_ratio: 0.5, ..settings() };
     let alone = breaker();
     for _ in 0..9 {
-        assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None, "it may be the request's doing");
+        assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
     }
-    alone.clock.pass(9 * SECOND);
-    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
-    // Somebody else got an answer meanwhile.
-    let other = enter(&alone, &settings).unwrap();
-    assert_eq!(other.answered(&alone, FAST, &settings), None);
-    alone.clock.pass(SECOND);
-    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
-    assert_eq!(fail_alone(&alone, Extent::Unanswered, &settings), None);
-    alone.clock.pass(10 * SECOND);
-    assert!(opened(fail_alone(&alone, Extent::Unanswered, &settings)).is_some());
+    assert!(opened(fail_alone(&alone, Extent::Reached, &settings)).is_some());
 }
 
 #[test]
-fn a_probe_that_brings_anything_closes_that_of_the_last_endpoint() {
+fn a_probe_that_is_connected_closes_that_of_the_last_endpoint() {
     let settings = model::Breaker { consecutive_failures: 1, ..settings() };
     let alone = breaker();
     assert!(opened(fail_alone(&alone, Extent::Unreached, &settings)).is_some());
     alone.clock.pass(SECOND);
     assert!(opened(fail_alone(&alone, Extent::Unreached, &settings)).is_some());
     alone.clock.pass(SECOND);
-    assert_eq!(fail_alone(&alone, Extent::Answered, &settings), Some(Change::Closed));
-    assert_eq!(fail_alone(&alone, Extent::Answered, &settings), None);
+    let probe = enter(&alone, &settings).unwrap();
+    assert!(enter(&alone, &settings).is_none(), "it is not known yet");
+    assert_eq!(probe.connected(&alone, &settings, nobody), Some(Change::Closed));
+    assert!(enter(&alone, &settings).is_some(), "a slow probe keeps nobody out");
+    assert_eq!(probe.failed(&alone, BROKEN, &settings, nobody), None);
+    assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
     assert_eq!(alone.state(), BreakerState::Closed);
+}
+
+#[test]
+fn a_connection_is_not_enough_where_others_serve_or_where_it_opened_for_answers() {
+    let settings = model::Breaker { consecutive_failures: 1, max_open_for: SECOND, ..settings() };
+    let one_of_two = breaker();
+    fail(&one_of_two, &settings);
+    one_of_two.clock.pass(SECOND);
+    let probe = enter(&one_of_two, &settings).unwrap();
+    assert_eq!(probe.connected(&one_of_two, &settings, others), None);
+    assert_eq!(opened(probe.failed(&one_of_two, BROKEN, &settings, others)), Some(Reason::Probe));
+    let alone = breaker();
+    assert!(opened(fail_alone(&alone, Extent::Status, &settings)).is_some());
+    alone.clock.pass(SECOND);
+    let probe = enter(&alone, &settings).unwrap();
+    assert_eq!(probe.connected(&alone, &settings, nobody), None);
+    let status = Failure { extent: Extent::Status, ..BROKEN };
+    assert_eq!(opened(probe.failed(&alone, status, &settings, nobody)), Some(Reason::Probe));
+    alone.clock.pass(SECOND);
+    // No answer is no status of those named.
+    assert_eq!(fail_alone(&alone, Extent::Reached, &settings), Some(Change::Closed));
 }
 
 #[test]

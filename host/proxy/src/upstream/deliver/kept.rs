@@ -32,13 +32,6 @@ pub(super) struct Kept {
     bytes: usize,
 }
 
-impl Room {
-    /// Whether so many bytes may be kept of one body.
-    pub(super) fn fits(&self, bytes: u64) -> bool {
-        bytes <= self.each as u64
-    }
-}
-
 impl Kept {
     pub(super) fn new(room: Room) -> Kept {
         Kept { room, pieces: Vec::new(), tail: BytesMut::new(), bytes: 0 }

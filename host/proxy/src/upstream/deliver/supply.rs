@@ -60,7 +60,8 @@ pub(in crate::upstream) struct Recording {
 }
 
 impl Supply {
-    /// Keeps a body that streams only if there is `room` for it.
+    /// Keeps what comes of a body that streams as long as there is `room`, however long it says it is: it may be refused
+    /// before more than fits has gone on.
     pub(super) fn new(body: Body, room: Option<Room>) -> Supply {
         if matches!(body, Body::Full(_)) {
             return Supply::AtHand(body);
@@ -68,8 +69,7 @@ impl Supply {
         if body.is_end_stream() {
             return Supply::AtHand(Body::Empty);
         }
-        let shortest = body.size_hint().lower();
-        match room.filter(|room| room.fits(shortest)) {
+        match room {
             Some(room) => Supply::Kept(Keeper(Rc::new(RefCell::new(Recording::of(body, room))))),
             None => Supply::Once(Some(body)),
         }

@@ -8,7 +8,7 @@
 //! The breaker of an endpoint sees the same faults. It may open with the ejection: then it has half-opened by the time the
 //! endpoint comes back, and lets one request at a time find out how it is. What ejection adds is the comparison with the
 //! others, a time that grows, and a cap, so that the upstream as a whole goes on. Neither takes the last endpoint in service
-//! out for what a single request may have caused; the breaker does if it cannot be reached or is silent.
+//! out for what a single request may have caused; the breaker does if no connection to it can be made.
 //!
 //! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
 //! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;

@@ -24,7 +24,7 @@ fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
 
 fn reset(upstream: &Upstream, index: usize, times: usize) {
     for _ in 0..times {
-        let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Unanswered);
+        let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Reached);
         upstream.faulted(&upstream.endpoints[index], reset);
     }
 }

@@ -4,36 +4,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::Method;
+use tokio::io::AsyncWriteExt;
 use witgate_config::model::{Breaker, Upstream};
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, get, settings, snapshot};
+use super::{HELLO, eventually, get, send, settings, snapshot};
+use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
 
-/// Opens after so many failures in a row, that of the last endpoint too: no window of silence is asked for.
+const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+
+/// Opens after so many failures in a row, of which a 503 is one.
 fn strict(consecutive_failures: u32, rest: Duration, settings: &Upstream) -> Breaker {
-    Breaker {
-        consecutive_failures,
-        window: Duration::ZERO,
-        open_for: rest,
-        max_open_for: rest,
-        ..settings.breaker
-    }
+    let statuses = [503].into_iter().collect();
+    Breaker { statuses, consecutive_failures, open_for: rest, max_open_for: rest, ..settings.breaker }
 }
 
 fn state(snapshot: &Snapshot) -> BreakerState {
     status(snapshot)[0].endpoints[0].breaker
 }
 
-/// An origin that resets connections as long as it is told to.
+/// An origin that is unavailable until it is told to be healthy.
 fn sick(healthy: &Arc<AtomicBool>) -> Origin {
     let healthy = healthy.clone();
     Origin::start(async move |mut visitor: Visitor| {
-        while visitor.request().await.is_some() && healthy.load(Ordering::SeqCst) {
-            visitor.send(HELLO).await;
+        while visitor.request().await.is_some() {
+            visitor.send(if healthy.load(Ordering::SeqCst) { HELLO } else { UNAVAILABLE }).await;
         }
     })
 }
@@ -47,7 +47,7 @@ fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         settings.breaker = strict(3, Duration::from_millis(100), &settings);
         let snapshot = snapshot(settings);
         for _ in 0..3 {
-            assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset);
+            assert_eq!(get(&snapshot).await.unwrap(), "");
         }
         let fault = get(&snapshot).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::BreakerOpen);
@@ -55,7 +55,7 @@ fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         assert_eq!(origin.requests().len(), 3, "an open breaker lets nothing through");
         // A failed probe opens it again.
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
-        assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset);
+        assert_eq!(get(&snapshot).await.unwrap(), "");
         assert_eq!(state(&snapshot), BreakerState::Open);
         // A successful one closes it.
         healthy.store(true, Ordering::SeqCst);
@@ -71,14 +71,19 @@ fn only_one_probe_at_a_time_passes() {
     run(async {
         let origin = Origin::start(async |mut visitor: Visitor| {
             visitor.request().await;
-            if visitor.number > 0 {
-                visitor.closed().await;
+            match visitor.number {
+                0 => visitor
+                    .send(
+                        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                    )
+                    .await,
+                _ => visitor.closed().await,
             }
         });
         let mut settings = settings(&[origin.address]);
         settings.breaker = strict(1, Duration::from_millis(20), &settings);
         let snapshot = snapshot(settings);
-        get(&snapshot).await.unwrap_err();
+        get(&snapshot).await.unwrap();
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
         tokio::select! {
             _ = get(&snapshot) => panic!("the probe is not answered"),
@@ -91,6 +96,91 @@ fn only_one_probe_at_a_time_passes() {
         tokio::select! {
             _ = get(&snapshot) => panic!("the probe is not answered"),
             () = eventually("the next probe is under way", || origin.requests().len() == 3) => {}
+        }
+    });
+}
+
+/// Closes the connection of a POST, or leaves it without an answer, and answers whatever else comes.
+fn choosy(hangs: bool) -> Origin {
+    Origin::start(async move |mut visitor: Visitor| {
+        while let Some(request) = visitor.request().await {
+            if request.starts_with("POST") {
+                return if hangs {
+                    visitor.closed().await
+                };
+            }
+            visitor.send(HELLO).await;
+        }
+    })
+}
+
+/// A quiet service: nobody else asks while one user does, and for longer than `window`.
+#[test]
+fn a_single_url_that_is_closed_or_hangs_does_not_shut_the_last_endpoint() {
+    for (hangs, endpoints) in [(false, 1), (true, 1), (false, 3)] {
+        run(async {
+            let origins: Vec<Origin> = (0..endpoints).map(|_| choosy(hangs)).collect();
+            let addresses: Vec<_> = origins.iter().map(|origin| origin.address).collect();
+            let mut settings = settings(&addresses);
+            let written = crate::testing::upstream(&addresses);
+            (settings.breaker, settings.ejection) = (written.breaker, written.ejection);
+            settings.breaker.window = Duration::from_millis(100);
+            settings.first_byte_timeout = Duration::from_millis(20);
+            let snapshot = snapshot(settings);
+            let begun = std::time::Instant::now();
+            let mut asked = 0;
+            while asked < 60 || begun.elapsed() < Duration::from_millis(300) {
+                let fault = send(&snapshot, Method::POST, Body::Empty).await.unwrap_err();
+                assert!(
+                    matches!(fault.kind, FaultKind::UpstreamReset | FaultKind::FirstByteTimeout),
+                    "{fault}, hangs: {hangs}, {endpoints} endpoints, after {asked}"
+                );
+                asked += 1;
+            }
+            for _ in 0..8 {
+                assert_eq!(get(&snapshot).await.unwrap(), "hello", "hangs: {hangs}, {endpoints} endpoints");
+            }
+        });
+    }
+}
+
+/// An address that refuses connections until the listener made of it listens.
+fn refusing() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn a_probe_of_the_last_endpoint_that_hangs_keeps_nobody_else_out() {
+    run(async {
+        let (socket, address) = refusing();
+        let mut settings = settings(&[address]);
+        let rest = Duration::from_millis(20);
+        settings.breaker =
+            Breaker { consecutive_failures: 2, open_for: rest, max_open_for: rest, ..settings.breaker };
+        let snapshot = snapshot(settings);
+        for _ in 0..2 {
+            assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamUnreachable);
+        }
+        assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen);
+        let listener = socket.listen(8).unwrap();
+        eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
+        // The first connection is accepted, and says nothing.
+        let answering = async {
+            let _silent = listener.accept().await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(HELLO.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = send(&snapshot, Method::POST, Body::Empty) => panic!("the probe is not answered"),
+            () = answering => {}
+            () = async {
+                eventually("the probe is connected", || state(&snapshot) == BreakerState::Closed).await;
+                assert_eq!(get(&snapshot).await.unwrap(), "hello");
+            } => {}
         }
     });
 }
@@ -117,9 +207,11 @@ fn an_endpoint_whose_answers_break_off_is_left_alone() {
 #[test]
 fn a_status_is_a_failure_only_if_it_is_named() {
     run(async {
-        let origin = Origin::answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+        let origin = Origin::answering(UNAVAILABLE);
         let mut settings = settings(&[origin.address]);
-        settings.breaker = strict(2, Duration::from_secs(60), &settings);
+        let minute = Duration::from_secs(60);
+        settings.breaker =
+            Breaker { consecutive_failures: 2, open_for: minute, max_open_for: minute, ..settings.breaker };
         let indifferent = snapshot(settings.clone());
         for _ in 0..9 {
             get(&indifferent).await.unwrap();

@@ -30,9 +30,8 @@ fn falling_back(origin: &Origin, fallback: &str) -> model::Upstream {
     model::Upstream {
         fallback: config.upstreams.remove("origin").unwrap().fallback,
         breaker: Breaker {
-            consecutive_failures: 1,
-            // That of the last endpoint opens at once, too.
-            window: Duration::ZERO,
+            failure_ratio: 0.01,
+            min_requests: 1,
             open_for: minute,
             max_open_for: minute,
             ..settings.breaker

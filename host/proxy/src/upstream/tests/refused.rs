@@ -1,13 +1,15 @@
 //! What an HTTP/2 endpoint says it did not process is sent again, whatever its method and with its body; anything else is
 //! not.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Method, Request, Response};
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -230,6 +232,46 @@ fn a_body_beyond_the_bounds_is_sent_once() {
             assert_eq!(fault.kind, FaultKind::UpstreamReset);
             assert_eq!((origin.connections(), kept(&snapshot)), (1, 0));
         });
+    }
+}
+
+/// A body that says how long it is, and comes in pieces.
+struct Declared {
+    left: usize,
+}
+
+impl http_body::Body for Declared {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let piece = self.left.min(16 * 1024);
+        self.left -= piece;
+        Poll::Ready((piece > 0).then(|| Ok(Frame::data(vec![b'x'; piece].into()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+#[test]
+fn a_long_body_is_sent_again_if_not_too_much_of_it_had_gone_on() {
+    // An endpoint that grants nothing beyond the first window of 64 KiB has so much at most when it refuses.
+    for (length, limit) in [(200_000, 128 * 1024), (200_000, 1 << 20), (2_000_000, 128 * 1024)] {
+        for after in [0, 10] {
+            run(async {
+                let origin = refusing(Refusal::GoAway(0), 1, after);
+                let mut upstream = upstream(&origin);
+                upstream.retry.body_bytes = limit;
+                let snapshot = snapshot(upstream);
+                let (text, _) = post(&snapshot, Body::wrap(Declared { left: length })).await;
+                assert_eq!((text.len(), origin.connections()), (length, 2), "{length}, {limit}, {after}");
+            });
+        }
     }
 }
 

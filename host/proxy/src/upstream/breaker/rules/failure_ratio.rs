@@ -24,7 +24,11 @@ impl Rule for FailureRatio {
         };
         let tally = self.0.count(clock.now(), settings.window, more);
         let share = tally.share(settings.min_requests)?;
-        (share >= settings.failure_ratio).then_some(Enough { reason: Reason::Failed(tally), of_last: true })
+        (share >= settings.failure_ratio).then_some(Enough {
+            reason: Reason::Failed(tally),
+            of_last: true,
+            needs_answer: true,
+        })
     }
 
     fn forget(&self, _: &model::Breaker) {

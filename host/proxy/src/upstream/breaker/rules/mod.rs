@@ -55,6 +55,8 @@ pub(super) struct Enough {
     pub(super) reason: Reason,
     /// Whether it is enough for the last endpoint in service, too.
     pub(super) of_last: bool,
+    /// Whether only an answer shows that it is over; otherwise a connection does for the last endpoint.
+    pub(super) needs_answer: bool,
 }
 
 /// A rule.

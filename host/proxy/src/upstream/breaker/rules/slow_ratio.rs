@@ -26,7 +26,11 @@ impl Rule for SlowRatio {
         };
         let tally = self.0.count(clock.now(), settings.window, more);
         let share = tally.share(settings.min_requests)?;
-        (share >= settings.slow_ratio).then_some(Enough { reason: Reason::Slow(tally), of_last: true })
+        (share >= settings.slow_ratio).then_some(Enough {
+            reason: Reason::Slow(tally),
+            of_last: true,
+            needs_answer: true,
+        })
     }
 
     fn forget(&self, _: &model::Breaker) {
