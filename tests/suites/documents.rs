@@ -118,7 +118,8 @@ fn ci_runs_the_test_command_of_the_readme() {
     assert_eq!(tests[1].text, "cargo test --workspace\n");
     let script = read(".ci/run");
     assert!(
-        script.contains("<!-- the test command -->") && script.contains("tests_and_lints \"$test_command\"")
+        script.contains("<!-- the test command -->")
+            && script.contains("step \"tests\" bash -c \"$test_command\"")
     );
     assert!(script.contains("--features full"), "CI tests what a release ships");
 }
