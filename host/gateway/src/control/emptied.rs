@@ -42,12 +42,12 @@ pub(super) fn at_start(reading: &Reading) -> Problems {
     }]
 }
 
-/// What keeps a configuration from taking the place of one that had `before` in it.
-pub(super) fn at_reload(reading: &Reading, before: &Written) -> Problems {
+/// What keeps a configuration with this `written` in it from taking the place of one that had `before` in it.
+pub(super) fn at_reload(reading: &Reading, written: &Written, before: &Written) -> Problems {
     if reading.config.gateway.allow_empty {
         return Problems::new();
     }
-    let emptied = before.files.iter().filter(|file| reading.files.contains(file) && is_empty(reading, file));
+    let emptied = before.files.difference(&written.files).filter(|file| reading.files.contains(file));
     let mut problems: Problems = emptied
         .map(|file| {
             let message = format!(
@@ -57,7 +57,7 @@ pub(super) fn at_reload(reading: &Reading, before: &Written) -> Problems {
             Problem::new(message).with_hint(format!("write it anew; {HINT}"))
         })
         .collect();
-    if before.listeners && !Written::of(reading).listeners {
+    if before.listeners && !written.listeners {
         let message =
             "no listener is written any more: every listener would be closed, and the default one opened";
         problems.push(Problem {

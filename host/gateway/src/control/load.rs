@@ -58,6 +58,8 @@ pub(super) struct Finished {
 /// Something that can be put in service.
 pub(super) struct Ready {
     pub(super) reading: Reading,
+    /// What is kept of it once it is in service.
+    pub(super) in_service: InService,
     pub(super) draft: PluginDraft,
     pub(super) next: Next,
     /// Files in the plugin folder that no plugin declares.
@@ -126,7 +128,8 @@ impl Job {
 
     fn load(self) -> Result<Ready, Refusal> {
         let reading = self.source.read()?;
-        let problems = emptied::at_reload(&reading, &self.in_service.written);
+        let in_service = InService::of(&reading);
+        let problems = emptied::at_reload(&reading, &in_service.written, &self.in_service.written);
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
@@ -139,7 +142,7 @@ impl Job {
             Next::New(Arc::new(snapshot), tls)
         };
         let undeclared = reading.undeclared();
-        Ok(Ready { reading, draft, next, undeclared })
+        Ok(Ready { reading, in_service, draft, next, undeclared })
     }
 
     /// Whether everything was found as it is in service: the same settings, the same files, the same plugins.

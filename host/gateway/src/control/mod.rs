@@ -272,7 +272,7 @@ impl Control {
 
     /// Puts in service what a load has made. Returns what of the plugins' files could not be taken.
     fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
-        let Ready { reading, draft, next, undeclared } = ready;
+        let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
             Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
             Next::New(snapshot, tls) => {
@@ -285,7 +285,7 @@ impl Control {
                 self.status.admin =
                     doors.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
                 self.admin.replace(doors);
-                self.in_service = InService::of(&reading);
+                self.in_service = in_service;
             }
         }
         let reservations = draft.reservations();
