@@ -1,6 +1,8 @@
 //! Clients that leave early, and answers that come early.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,15 +10,21 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use witgate_tests::{Gateway, Origin, Scratch, eventually, guest, missing, repository};
 
-/// An origin that never answers `/slow`.
-async fn slow_origin() -> Origin {
-    Origin::serving(|request| async move {
-        if request.uri().path() == "/slow" {
-            std::future::pending::<()>().await;
+/// An origin that never answers `/slow`, and how often it was asked for that.
+async fn slow_origin() -> (Origin, Arc<AtomicUsize>) {
+    let asked = Arc::<AtomicUsize>::default();
+    let count = asked.clone();
+    let origin = Origin::serving(move |request| {
+        let count = count.clone();
+        async move {
+            if request.uri().path() == "/slow" {
+                count.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            }
+            Response::new(Full::from("fast").boxed_unsync())
         }
-        Response::new(Full::from("fast").boxed_unsync())
-    })
-    .await
+    });
+    (origin.await, asked)
 }
 
 async fn run(mut command: Command) -> String {
@@ -36,7 +44,7 @@ async fn aborted_requests_give_their_places_back() {
     if missing("curl") {
         return;
     }
-    let origin = slow_origin().await;
+    let (origin, _) = slow_origin().await;
     let text = format!(
         "[telemetry]\naccess_log = \"access.log\"\n[[routes]]\npath = \"/*\"\nupstream = \"origin\"\n\
          [upstreams.origin]\nendpoints = [\"{}\"]\nmax_requests = 5\nmax_pending = 0\n",
@@ -61,7 +69,7 @@ async fn aborted_requests_give_their_places_back() {
 
 #[tokio::test]
 async fn who_leaves_while_a_plugin_waits_is_noticed() {
-    let origin = slow_origin().await;
+    let (origin, asked) = slow_origin().await;
     let scratch = Scratch::new();
     scratch.install(&guest("fetcher"), "fetcher");
     let text = format!(
@@ -78,7 +86,7 @@ async fn who_leaves_while_a_plugin_waits_is_noticed() {
         .expect("room");
     let open = async || gateway.metric("witgate_core_connections", &[]).await;
     eventually("the connection", async || open().await > 0.0).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("the plugin to ask", async || asked.load(Ordering::SeqCst) > 0).await;
     client.shutdown(std::net::Shutdown::Write).expect("half a close");
     let begun = std::time::Instant::now();
     eventually("the connection to be gone", async || open().await == 0.0).await;
