@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::core::{Core, Handover, Order};
-use super::door::{Door, Generation, Place};
+use super::door::{ConnectionPermit, Door, Generation};
 use super::socket::BACKLOG;
 use crate::protocol::connection;
 
@@ -85,7 +85,7 @@ fn place_connection(
     stream: TcpStream,
     peer: SocketAddr,
     generation: Arc<Generation>,
-    mut place: Place,
+    mut place: ConnectionPermit,
 ) {
     let Some(other) = less_busy(core) else {
         return connection::spawn(core, stream, peer, generation, place);

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::accept;
-use super::door::{Door, Generation, Place};
+use super::door::{ConnectionPermit, Door, Generation};
 use super::plane::Plane;
 use crate::telemetry::per_core;
 
@@ -36,7 +36,7 @@ pub(crate) struct Handover {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) generation: Arc<Generation>,
-    pub(crate) place: Place,
+    pub(crate) place: ConnectionPermit,
 }
 
 /// How busy a core is, for all to see.

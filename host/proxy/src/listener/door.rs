@@ -160,7 +160,7 @@ impl Door {
     }
 
     /// Counts a connection in, waiting for room where the listener is at its limit.
-    pub(crate) async fn enter(self: &Arc<Self>, core: usize) -> Place {
+    pub(crate) async fn enter(self: &Arc<Self>, core: usize) -> ConnectionPermit {
         if !self.try_enter() {
             self.waited.fetch_add(1, Ordering::Relaxed);
             loop {
@@ -174,7 +174,7 @@ impl Door {
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.by_core[core].fetch_add(1, Ordering::Relaxed);
-        Place { door: self.clone(), core, idle: Cell::new(false) }
+        ConnectionPermit { door: self.clone(), core, idle: Cell::new(false) }
     }
 
     fn try_enter(&self) -> bool {
@@ -217,13 +217,13 @@ impl Door {
 }
 
 /// One connection's place among those its door allows; given back when dropped.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     door: Arc<Door>,
     core: usize,
     idle: Cell<bool>,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Counts the connection among the idle ones of its door, or no longer.
     pub(crate) fn count_idle(&self, idle: bool) {
         match (self.idle.replace(idle), idle) {
@@ -241,7 +241,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.count_idle(false);
         self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);

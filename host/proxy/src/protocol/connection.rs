@@ -28,7 +28,7 @@ use crate::fault::Fault;
 use crate::head::{ClientCertificate, Scheme};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
-use crate::listener::door::{Generation, Phase, Place};
+use crate::listener::door::{ConnectionPermit, Generation, Phase};
 use crate::listener::tls::Tls;
 use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
@@ -76,7 +76,7 @@ pub(crate) struct Presence {
 /// Everything that counts a connection for as long as it is open.
 struct Held {
     _occupied: Occupied,
-    place: Place,
+    place: ConnectionPermit,
     _counted: OpenConnection,
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn spawn(
     stream: TcpStream,
     peer: SocketAddr,
     generation: Arc<Generation>,
-    place: Place,
+    place: ConnectionPermit,
 ) {
     let core = core.clone();
     tokio::task::spawn_local(async move {

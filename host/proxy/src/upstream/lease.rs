@@ -11,7 +11,7 @@ use super::connect::connect;
 use super::connection::Connection;
 use super::endpoint::Endpoint;
 use super::http1::Http1;
-use super::limit::{Asked, Grant, Permit, Place, Wish};
+use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
 use crate::fault::{Fault, FaultKind};
@@ -133,7 +133,7 @@ async fn obtain(
         return open_shared(upstream, endpoint, fresh).await;
     }
     match ask(upstream, endpoint) {
-        Asked::Permit(permit) => Ok((open(upstream, endpoint, permit).await?, false)),
+        Acquired::Permit(permit) => Ok((open(upstream, endpoint, permit).await?, false)),
         asked => wait(upstream, endpoint, asked).await,
     }
 }
@@ -153,15 +153,15 @@ async fn open_shared(
             return Ok((connection, true));
         }
         match ask(upstream, endpoint) {
-            Asked::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
+            Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
             asked => asked,
         }
     };
     wait(upstream, endpoint, asked).await
 }
 
-fn ask(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Asked {
-    upstream.limit.ask(&Wish {
+fn ask(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Acquired {
+    upstream.limit.ask(&Acquire {
         endpoint,
         core: &pool::core(),
         cap: upstream.config.max_connections,
@@ -188,17 +188,17 @@ async fn open(
 async fn wait(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
-    asked: Asked,
+    asked: Acquired,
 ) -> Result<(Connection, bool), Fault> {
     let overloaded = |cause: &'static str| {
         Fault::new(FaultKind::UpstreamOverloaded).cause(format!("{}: {cause}", upstream.name)).unsent()
     };
     let place = match asked {
-        Asked::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
-        Asked::Full => return Err(overloaded("too many requests wait for a connection")),
-        Asked::Wait(place) => place,
+        Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
+        Acquired::Full => return Err(overloaded("too many requests wait for a connection")),
+        Acquired::Queued(place) => place,
     };
-    let mut waiting = Waiting { upstream, endpoint, place };
+    let mut waiting = QueuedRequest { upstream, endpoint, place };
     let patience = upstream.config.pending_timeout;
     match tokio::time::timeout(patience, &mut waiting.place.grant).await {
         Ok(Ok(Grant::Permit(permit))) => Ok((open(upstream, endpoint, permit).await?, false)),
@@ -210,13 +210,13 @@ async fn wait(
 }
 
 /// A request in the queue. If it goes away with a connection put aside for it, that is given back.
-struct Waiting<'a> {
+struct QueuedRequest<'a> {
     upstream: &'a Arc<Upstream>,
     endpoint: &'a Arc<Endpoint>,
-    place: Place,
+    place: Waiter,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueuedRequest<'_> {
     fn drop(&mut self) {
         if let Some(connection) = pool::take_reserved(self.place.id) {
             pool::give_back(self.upstream, self.endpoint, connection, Instant::now());

@@ -37,7 +37,7 @@ pub(super) struct Limit {
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<QueueEntry>,
     /// Cores that have had connections, and may have idle ones.
     cores: Vec<Arc<Core>>,
 }
@@ -50,7 +50,7 @@ pub(super) struct Core {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueueEntry {
     id: u64,
     core: Arc<Core>,
     endpoint: Arc<Endpoint>,
@@ -78,7 +78,7 @@ pub(super) struct Permit {
 
 /// A place in the queue.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Waiter {
     pub(super) id: u64,
     pub(super) grant: oneshot::Receiver<Grant>,
     limit: Arc<Limit>,
@@ -86,17 +86,17 @@ pub(super) struct Place {
 
 /// The answer to a request that found no connection idle.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Acquired {
     /// It may open one.
     Permit(Permit),
     /// It must wait.
-    Wait(Place),
+    Queued(Waiter),
     /// Too many wait already.
     Full,
 }
 
 /// What a request asks for.
-pub(super) struct Wish<'a> {
+pub(super) struct Acquire<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
     pub(super) core: &'a Arc<Core>,
     /// Connections at once; 0: unlimited.
@@ -123,7 +123,7 @@ impl Limit {
     }
 
     /// Asks for the right to open a connection.
-    pub(super) fn ask(self: &Arc<Self>, wish: &Wish<'_>) -> Asked {
+    pub(super) fn ask(self: &Arc<Self>, wish: &Acquire<'_>) -> Acquired {
         let mut state = self.lock();
         if !state.cores.iter().any(|core| Arc::ptr_eq(core, wish.core)) {
             state.cores.push(wish.core.clone());
@@ -131,14 +131,14 @@ impl Limit {
         // Those who wait already come first, or a stream of new requests could starve them.
         if wish.cap == 0 || (state.open < wish.cap && state.queue.is_empty()) {
             state.open += 1;
-            return Asked::Permit(self.permit(wish.endpoint));
+            return Acquired::Permit(self.permit(wish.endpoint));
         }
         if state.queue.len() >= wish.max_pending {
-            return Asked::Full;
+            return Acquired::Full;
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (sender, grant) = oneshot::channel();
-        state.queue.push_back(Waiting {
+        state.queue.push_back(QueueEntry {
             id,
             core: wish.core.clone(),
             endpoint: wish.endpoint.clone(),
@@ -151,7 +151,7 @@ impl Limit {
         let cores = state.cores.clone();
         drop(state);
         cores.iter().for_each(|core| core.close_idle.notify_one());
-        Asked::Wait(Place { id, grant, limit: self.clone() })
+        Acquired::Queued(Waiter { id, grant, limit: self.clone() })
     }
 
     /// Decides about a connection that is free. `overtakes` counts how often in a row it was handed on within its core.
@@ -162,7 +162,7 @@ impl Limit {
         }
         let mut state = self.lock();
         let Some(first) = state.queue.front() else { return Next::Keep };
-        let fits = |waiting: &Waiting| Arc::ptr_eq(&waiting.core, core) && waiting.endpoint.id == endpoint;
+        let fits = |waiting: &QueueEntry| Arc::ptr_eq(&waiting.core, core) && waiting.endpoint.id == endpoint;
         let overdue = first.since.elapsed() >= first.patience / 4 || *overtakes >= OVERTAKES;
         let index = match fits(first) {
             true => Some(0),
@@ -227,7 +227,7 @@ impl Drop for Permit {
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiter {
     fn drop(&mut self) {
         let mut state = self.limit.lock();
         if let Some(index) = state.queue.iter().position(|waiting| waiting.id == self.id) {
@@ -252,20 +252,20 @@ mod tests {
         Arc::new(Endpoint::new(&config, false, "").unwrap())
     }
 
-    fn ask(limit: &Arc<Limit>, core: &Arc<Core>, endpoint: &Arc<Endpoint>, cap: usize) -> Asked {
-        limit.ask(&Wish { endpoint, core, cap, max_pending: 100, patience: Duration::from_secs(60) })
+    fn ask(limit: &Arc<Limit>, core: &Arc<Core>, endpoint: &Arc<Endpoint>, cap: usize) -> Acquired {
+        limit.ask(&Acquire { endpoint, core, cap, max_pending: 100, patience: Duration::from_secs(60) })
     }
 
-    fn permit(asked: Asked) -> Permit {
+    fn permit(asked: Acquired) -> Permit {
         match asked {
-            Asked::Permit(permit) => permit,
+            Acquired::Permit(permit) => permit,
             asked => panic!("{asked:?}"),
         }
     }
 
-    fn wait(asked: Asked) -> Place {
+    fn wait(asked: Acquired) -> Waiter {
         match asked {
-            Asked::Wait(place) => place,
+            Acquired::Queued(place) => place,
             asked => panic!("{asked:?}"),
         }
     }
@@ -337,9 +337,9 @@ mod tests {
                     let core = Arc::<Core>::default();
                     for _ in 0..2000 {
                         let permit = match ask(&limit, &core, &endpoint, 2) {
-                            Asked::Permit(permit) => Grant::Permit(permit),
-                            Asked::Wait(mut place) => crate::testing::run(&mut place.grant).unwrap(),
-                            Asked::Full => panic!("there is room for four"),
+                            Acquired::Permit(permit) => Grant::Permit(permit),
+                            Acquired::Queued(mut place) => crate::testing::run(&mut place.grant).unwrap(),
+                            Acquired::Full => panic!("there is room for four"),
                         };
                         over.fetch_or(open.fetch_add(1, Ordering::SeqCst) >= 2, Ordering::SeqCst);
                         open.fetch_sub(1, Ordering::SeqCst);

@@ -47,7 +47,7 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
     if exchange.upgrade.is_some() || !chosen {
         return body;
     }
-    let Some(place) = Place::take(upstream, settings.max_concurrent) else { return body };
+    let Some(place) = MirrorPermit::take(upstream, settings.max_concurrent) else { return body };
     let shadow = Shadow {
         place,
         head: exchange.head.clone(),
@@ -77,13 +77,13 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
 }
 
 /// One of the copies that may be under way at once.
-struct Place(Arc<Upstream>);
+struct MirrorPermit(Arc<Upstream>);
 
-impl Place {
-    fn take(upstream: &Arc<Upstream>, most: usize) -> Option<Place> {
+impl MirrorPermit {
+    fn take(upstream: &Arc<Upstream>, most: usize) -> Option<MirrorPermit> {
         let shadows = &upstream.tries.shadows;
         if shadows.fetch_add(1, Ordering::AcqRel) < most {
-            return Some(Place(upstream.clone()));
+            return Some(MirrorPermit(upstream.clone()));
         }
         shadows.fetch_sub(1, Ordering::AcqRel);
         upstream.tries.counts.copied(Copied::Full);
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for MirrorPermit {
     fn drop(&mut self) {
         self.0.tries.shadows.fetch_sub(1, Ordering::AcqRel);
     }
@@ -103,7 +103,7 @@ impl Drop for Place {
 
 /// A copy of a request, but for its body.
 struct Shadow {
-    place: Place,
+    place: MirrorPermit,
     head: Arc<RequestHead>,
     received: Version,
     preserve_host: bool,

@@ -58,7 +58,7 @@ pub(super) struct Concurrency {
 
 /// A change of the limit that is worth telling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::upstream) struct Told {
+pub(in crate::upstream) struct LimitChange {
     pub(in crate::upstream) limit: usize,
     pub(in crate::upstream) lowered: bool,
 }
@@ -82,7 +82,7 @@ impl Concurrency {
         took: Duration,
         in_flight: usize,
         settings: &model::Concurrency,
-    ) -> Option<Told> {
+    ) -> Option<LimitChange> {
         let took = took.min(LONGEST).as_micros() as u64;
         self.samples.fetch_add((1 << SUM) | took.max(1), Ordering::AcqRel);
         if self.crowd.load(Ordering::Relaxed) < in_flight as u64 {
@@ -96,7 +96,7 @@ impl Concurrency {
         if mine { self.end_window(settings) } else { None }
     }
 
-    fn end_window(&self, settings: &model::Concurrency) -> Option<Told> {
+    fn end_window(&self, settings: &model::Concurrency) -> Option<LimitChange> {
         let samples = self.samples.swap(0, Ordering::AcqRel);
         let crowd = self.crowd.swap(0, Ordering::AcqRel);
         let short = (samples & ((1 << SUM) - 1)) as f64 / (samples >> SUM).max(1) as f64;
@@ -113,7 +113,7 @@ impl Concurrency {
     }
 
     /// A limit that has doubled or halved since it was told last.
-    fn worth_telling(&self, limit: f64, settings: &model::Concurrency) -> Option<Told> {
+    fn worth_telling(&self, limit: f64, settings: &model::Concurrency) -> Option<LimitChange> {
         let told = match self.told.load(Ordering::Acquire) {
             0 => f64::from(settings.initial),
             bits => f64::from_bits(bits),
@@ -121,7 +121,7 @@ impl Concurrency {
         let much = limit >= told * 2.0 || limit <= told / 2.0;
         much.then(|| {
             self.told.store(limit.to_bits(), Ordering::Release);
-            Told { limit: limit as usize, lowered: limit < told }
+            LimitChange { limit: limit as usize, lowered: limit < told }
         })
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         count: usize,
         took: u64,
         settings: &model::Concurrency,
-    ) -> Vec<Told> {
+    ) -> Vec<LimitChange> {
         let mut told = Vec::new();
         for _ in 0..count {
             concurrency.clock.pass(WINDOW);

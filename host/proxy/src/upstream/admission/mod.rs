@@ -37,7 +37,7 @@ use super::send::Failure;
 use super::witness::Witnessed;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use places::{Asked, Place, Places, Ticket, Wish};
+use places::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;
 
@@ -45,7 +45,7 @@ use watch::Watch;
 #[derive(Debug, Default)]
 pub(super) struct Admissions {
     pub(super) breaker: Breaker,
-    pub(super) places: Arc<Places>,
+    pub(super) places: Arc<Permits>,
     pub(super) shedding: Shedding,
 }
 
@@ -61,7 +61,7 @@ struct Admission {
     /// There if the upstream has a breaker.
     call: Option<Call>,
     /// There if the requests in flight are limited.
-    _place: Option<Place>,
+    _place: Option<Permit>,
 }
 
 /// Whether an upstream has anything that a request must pass.
@@ -139,23 +139,23 @@ impl Upstream {
         Ok(Some(call))
     }
 
-    async fn take_place(&self, deadline: Option<Instant>) -> Result<Place, Fault> {
+    async fn take_place(&self, deadline: Option<Instant>) -> Result<Permit, Fault> {
         let places = &self.admissions.places;
-        let wish = Wish {
+        let wish = Acquire {
             max_requests: self.config.max_requests,
             concurrency: self.config.concurrency,
             max_pending: self.config.max_pending,
             deadline,
         };
         match places.ask(&wish) {
-            Asked::Place(place) => Ok(place),
-            Asked::Full => Err(self.overloaded("too many requests wait for their turn")),
-            Asked::Late => Err(self.overloaded("its deadline is too near to wait for a turn")),
-            Asked::Wait(ticket) => self.wait_for_turn(ticket, deadline).await,
+            Acquired::Permit(place) => Ok(place),
+            Acquired::Full => Err(self.overloaded("too many requests wait for their turn")),
+            Acquired::Late => Err(self.overloaded("its deadline is too near to wait for a turn")),
+            Acquired::Queued(ticket) => self.wait_for_turn(ticket, deadline).await,
         }
     }
 
-    async fn wait_for_turn(&self, mut ticket: Ticket, deadline: Option<Instant>) -> Result<Place, Fault> {
+    async fn wait_for_turn(&self, mut ticket: Waiter, deadline: Option<Instant>) -> Result<Permit, Fault> {
         let places = &self.admissions.places;
         let patience = Instant::now() + self.config.pending_timeout;
         let latest = places.latest_start(deadline).map_or(patience, |latest| latest.min(patience));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use witgate_config::model;
 
-use super::concurrency::{Concurrency, Told};
+use super::concurrency::{Concurrency, LimitChange};
 use crate::upstream::time::{Clock, millis};
 
 /// How long a queue may stand before the newest goes first.
@@ -25,7 +25,7 @@ const STANDING: Duration = Duration::from_millis(100);
 
 /// The places of one upstream. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
-pub(in crate::upstream) struct Places {
+pub(in crate::upstream) struct Permits {
     taken: AtomicUsize,
     waiting: AtomicUsize,
     /// Microseconds an answer is expected to take: a moving average.
@@ -37,17 +37,17 @@ pub(in crate::upstream) struct Places {
 
 #[derive(Debug, Default)]
 struct Queue {
-    line: VecDeque<Waiting>,
+    line: VecDeque<QueueEntry>,
     next: u64,
     /// Since when it has not been empty, in milliseconds of the clock.
     stands_since: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueueEntry {
     id: u64,
     cap: Cap,
-    grant: oneshot::Sender<Place>,
+    grant: oneshot::Sender<Permit>,
 }
 
 /// How many places there are, as the request's version of the configuration has it.
@@ -60,7 +60,7 @@ struct Cap {
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct Acquire {
     /// Requests in flight at once; 0: unlimited.
     pub(super) max_requests: usize,
     /// Settings of the adaptive limit, if there is one.
@@ -71,11 +71,11 @@ pub(super) struct Wish {
 
 /// The answer.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Acquired {
     /// A place was free.
-    Place(Place),
+    Permit(Permit),
     /// It must wait.
-    Wait(Ticket),
+    Queued(Waiter),
     /// Too many wait already.
     Full,
     /// It would have to wait, and has no time to.
@@ -84,17 +84,17 @@ pub(super) enum Asked {
 
 /// A place in flight. Free when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Places>);
+pub(super) struct Permit(Arc<Permits>);
 
 /// A place in the queue.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    pub(super) grant: oneshot::Receiver<Place>,
+pub(super) struct Waiter {
+    pub(super) grant: oneshot::Receiver<Permit>,
     id: u64,
-    places: Arc<Places>,
+    places: Arc<Permits>,
 }
 
-impl Places {
+impl Permits {
     /// Requests in flight, over all cores.
     pub(in crate::upstream) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
@@ -111,18 +111,18 @@ impl Places {
     }
 
     /// Asks for a place.
-    pub(super) fn ask(self: &Arc<Self>, wish: &Wish) -> Asked {
+    pub(super) fn ask(self: &Arc<Self>, wish: &Acquire) -> Acquired {
         let cap = Cap { max_requests: wish.max_requests, concurrency: wish.concurrency };
         // Those who wait already come first, or a stream of new requests could starve them.
         if self.waiting.load(Ordering::SeqCst) == 0 && self.take(cap) {
-            return Asked::Place(Place(self.clone()));
+            return Acquired::Permit(Permit(self.clone()));
         }
         if self.is_late(wish.deadline) {
-            return Asked::Late;
+            return Acquired::Late;
         }
         let mut queue = self.lock();
         if queue.line.len() >= wish.max_pending {
-            return Asked::Full;
+            return Acquired::Full;
         }
         if queue.line.is_empty() {
             queue.stands_since = self.clock.now();
@@ -130,11 +130,11 @@ impl Places {
         let id = queue.next;
         queue.next += 1;
         let (sender, grant) = oneshot::channel();
-        queue.line.push_back(Waiting { id, cap, grant: sender });
+        queue.line.push_back(QueueEntry { id, cap, grant: sender });
         self.count(&queue);
         // A place may have become free before it was known that somebody waits.
         self.serve(queue);
-        Asked::Wait(Ticket { grant, id, places: self.clone() })
+        Acquired::Queued(Waiter { grant, id, places: self.clone() })
     }
 
     /// The last moment to send a request that is to be answered by its deadline.
@@ -153,7 +153,7 @@ impl Places {
         self: &Arc<Self>,
         took: Duration,
         settings: Option<&model::Concurrency>,
-    ) -> Option<Told> {
+    ) -> Option<LimitChange> {
         let took_micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / 8);
         let _ = self.expected.fetch_update(Ordering::AcqRel, Ordering::Acquire, |expected| {
             Some(if expected == 0 { took_micros } else { expected - expected / 8 + took_micros / 8 })
@@ -189,7 +189,7 @@ impl Places {
         drop(queue);
         for waiting in served {
             // If the request has just gone away, the place is dropped and goes to the next.
-            let _ = waiting.grant.send(Place(self.clone()));
+            let _ = waiting.grant.send(Permit(self.clone()));
         }
     }
 
@@ -202,7 +202,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::SeqCst);
         if self.0.waiting.load(Ordering::SeqCst) > 0 {
@@ -211,7 +211,7 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Waiter {
     fn drop(&mut self) {
         let mut queue = self.places.lock();
         if let Some(index) = queue.line.iter().position(|waiting| waiting.id == self.id) {
@@ -229,24 +229,24 @@ mod tests {
 
     use super::*;
 
-    fn places() -> Arc<Places> {
-        Arc::new(Places { clock: Clock::still(), ..Places::default() })
+    fn places() -> Arc<Permits> {
+        Arc::new(Permits { clock: Clock::still(), ..Permits::default() })
     }
 
-    fn wish(max_requests: usize) -> Wish {
-        Wish { max_requests, concurrency: None, max_pending: 100, deadline: None }
+    fn wish(max_requests: usize) -> Acquire {
+        Acquire { max_requests, concurrency: None, max_pending: 100, deadline: None }
     }
 
-    fn place(asked: Asked) -> Place {
+    fn place(asked: Acquired) -> Permit {
         match asked {
-            Asked::Place(place) => place,
+            Acquired::Permit(place) => place,
             asked => panic!("{asked:?}"),
         }
     }
 
-    fn wait(asked: Asked) -> Ticket {
+    fn wait(asked: Acquired) -> Waiter {
         match asked {
-            Asked::Wait(ticket) => ticket,
+            Acquired::Queued(ticket) => ticket,
             asked => panic!("{asked:?}"),
         }
     }
@@ -255,7 +255,7 @@ mod tests {
     fn the_oldest_goes_first_until_the_queue_has_stood_for_long() {
         let places = places();
         let held = place(places.ask(&wish(1)));
-        let mut tickets: Vec<Ticket> = (0..4).map(|_| wait(places.ask(&wish(1)))).collect();
+        let mut tickets: Vec<Waiter> = (0..4).map(|_| wait(places.ask(&wish(1)))).collect();
         drop(held);
         let oldest = tickets[0].grant.try_recv().unwrap();
         places.clock.pass(STANDING);
@@ -267,7 +267,7 @@ mod tests {
         drop(tickets[1].grant.try_recv().unwrap());
         assert_eq!((places.taken(), places.waiting()), (0, 0));
         let held = place(places.ask(&wish(1)));
-        let mut tickets: Vec<Ticket> = (0..2).map(|_| wait(places.ask(&wish(1)))).collect();
+        let mut tickets: Vec<Waiter> = (0..2).map(|_| wait(places.ask(&wish(1)))).collect();
         drop(held);
         assert!(tickets[0].grant.try_recv().is_ok(), "a new queue begins with the oldest again");
     }
@@ -276,12 +276,12 @@ mod tests {
     fn who_has_no_time_to_wait_is_told_so_but_takes_a_free_place() {
         let places = places();
         places.observe(Duration::from_secs(60), None);
-        let soon = Wish { deadline: Some(Instant::now() + Duration::from_secs(30)), ..wish(1) };
+        let soon = Acquire { deadline: Some(Instant::now() + Duration::from_secs(30)), ..wish(1) };
         let _held = place(places.ask(&soon));
-        assert!(matches!(places.ask(&soon), Asked::Late));
-        let late = Wish { deadline: Some(Instant::now() + Duration::from_secs(90)), ..wish(1) };
+        assert!(matches!(places.ask(&soon), Acquired::Late));
+        let late = Acquire { deadline: Some(Instant::now() + Duration::from_secs(90)), ..wish(1) };
         let _ticket = wait(places.ask(&late));
-        assert!(matches!(places.ask(&Wish { max_pending: 1, ..late }), Asked::Full));
+        assert!(matches!(places.ask(&Acquire { max_pending: 1, ..late }), Acquired::Full));
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
             tolerance: 1.5,
             window: Duration::from_nanos(1),
         };
-        let adaptive = Wish { concurrency: Some(settings), ..wish(0) };
+        let adaptive = Acquire { concurrency: Some(settings), ..wish(0) };
         let _held = place(places.ask(&adaptive));
         let mut waits = wait(places.ask(&adaptive));
         for _ in 0..200 {
@@ -325,8 +325,8 @@ mod tests {
                 std::thread::spawn(move || {
                     for _ in 0..2000 {
                         let place = match places.ask(&wish(2)) {
-                            Asked::Place(place) => place,
-                            Asked::Wait(mut ticket) => crate::testing::run(&mut ticket.grant).unwrap(),
+                            Acquired::Permit(place) => place,
+                            Acquired::Queued(mut ticket) => crate::testing::run(&mut ticket.grant).unwrap(),
                             asked => panic!("there is room for four: {asked:?}"),
                         };
                         over.fetch_or(open.fetch_add(1, Ordering::SeqCst) >= 2, Ordering::SeqCst);
