@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::deliver::{Notes, Rules, within};
 use super::fallback::deliver_or_fall_back;
-use super::request::Order;
+use super::request::UpstreamRequest;
 use crate::balancer::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
@@ -38,7 +38,7 @@ pub async fn fetch(
     let root = PathAndQuery::from_static("/");
     let (headers, path) = (&parts.headers, parts.uri.path());
     let caller = Caller { headers, path, client: None, hash_key: None };
-    let order = Order {
+    let order = UpstreamRequest {
         method: &parts.method,
         target: parts.uri.path_and_query().unwrap_or(&root),
         headers: &parts.headers,

@@ -10,7 +10,7 @@ use super::deadline::{self, Allowance};
 use super::deliver::{Notes, Rules, deliver, within};
 use super::fallback::deliver_or_fall_back;
 use super::mirror::mirror;
-use super::request::{Order, Passport};
+use super::request::{ForwardingHeaders, UpstreamRequest};
 use crate::balancer::Caller;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
@@ -59,7 +59,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         hash_key: exchange.hash_key.as_deref(),
     };
     let affinity = upstream.affinity(&caller);
-    let order = Order {
+    let order = UpstreamRequest {
         method: head.upstream_method.as_ref().unwrap_or(&head.method),
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
         headers: &head.headers,
@@ -69,7 +69,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         affinity,
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         shareable: head.identity.is_none().then_some(head.scheme),
-        passport: Some(Passport { request_id: &head.request_id, received: exchange.version }),
+        passport: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),

@@ -18,7 +18,7 @@ use witgate_config::model::{Mirror, RouteRetry};
 use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{Copied, Notes, Rules, within};
-use super::request::{Order, Passport};
+use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::witness::{Witness, Witnessed};
 use crate::balancer::Caller;
 use crate::body::{Body, BodyError};
@@ -130,7 +130,7 @@ impl Shadow {
             client: Some(head.client.address),
             hash_key: None,
         };
-        let order = Order {
+        let order = UpstreamRequest {
             method: head.upstream_method.as_ref().unwrap_or(&head.method),
             target: head.upstream_target.as_ref().unwrap_or(&head.target),
             headers: &headers,
@@ -140,7 +140,7 @@ impl Shadow {
             affinity: upstream.affinity(&caller),
             without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
             shareable: None,
-            passport: Some(Passport { request_id: &head.request_id, received: self.received }),
+            passport: Some(ForwardingHeaders { request_id: &head.request_id, received: self.received }),
             trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,

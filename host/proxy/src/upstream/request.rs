@@ -25,7 +25,7 @@ use crate::telemetry::trace::{REQUEST_ID, SpanId, TraceContext};
 
 /// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
 /// endpoint.
-pub(super) struct Order<'a> {
+pub(super) struct UpstreamRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) target: &'a PathAndQuery,
     /// End-to-end headers.
@@ -42,7 +42,7 @@ pub(super) struct Order<'a> {
     /// The scheme the client spoke, if nothing is known of who it is, so that others may be shown its answer.
     pub(super) shareable: Option<head::Scheme>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
-    pub(super) passport: Option<Passport<'a>>,
+    pub(super) passport: Option<ForwardingHeaders<'a>>,
     /// The trace of which each attempt is a span; none: what the headers say of one is passed on untouched.
     pub(super) trace: Option<&'a TraceContext>,
     /// What is sent again, and when.
@@ -53,21 +53,21 @@ pub(super) struct Order<'a> {
 
 /// What the gateway tells the upstream about a client's request.
 #[derive(Clone, Copy)]
-pub(super) struct Passport<'a> {
+pub(super) struct ForwardingHeaders<'a> {
     pub(super) request_id: &'a str,
     /// The version the client spoke.
     pub(super) received: Version,
 }
 
-impl<'a> Order<'a> {
+impl<'a> UpstreamRequest<'a> {
     /// The same request to another upstream: what binds it to an endpoint, how often it is tried and how its deadline is
     /// told are each upstream's own.
-    pub(super) fn to<'b>(&'b self, other: &'b Upstream) -> Order<'b>
+    pub(super) fn to<'b>(&'b self, other: &'b Upstream) -> UpstreamRequest<'b>
     where
         'a: 'b,
     {
         let header = other.deadline_header.as_ref();
-        Order {
+        UpstreamRequest {
             affinity: other.affinity(&self.caller),
             rules: self.rules.of(&other.config.retry),
             allowance: self.allowance.map(|allowance| Allowance { header, ..allowance }),
@@ -76,7 +76,7 @@ impl<'a> Order<'a> {
     }
 }
 
-impl Order<'_> {
+impl UpstreamRequest<'_> {
     /// Whether the request may be sent again although it may have been processed (RFC 9110 section 9.2.2).
     pub(super) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent() && self.upgrade.is_none()
@@ -126,7 +126,7 @@ impl Order<'_> {
     /// Makes the request for an endpoint that speaks HTTP/2. `span` is the attempt's own, if there is a trace.
     ///
     /// # Errors
-    /// `UpgradeRefused` if a switch of protocols is asked for, which HTTP/2 does not know; as [`Order::host`].
+    /// `UpgradeRefused` if a switch of protocols is asked for, which HTTP/2 does not know; as [`UpstreamRequest::host`].
     pub(super) fn request(
         &self,
         endpoint: &Endpoint,
@@ -209,7 +209,7 @@ impl Framing {
     }
 }
 
-impl Passport<'_> {
+impl ForwardingHeaders<'_> {
     /// `Via` (RFC 9110 section 7.6.3): the version it was received in, and who passes it on.
     pub(super) fn via(&self) -> &'static str {
         match self.received {

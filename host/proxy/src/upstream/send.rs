@@ -16,7 +16,7 @@ use super::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is
 use super::http1::{Http1, OfAttempt};
 use super::lease::Lease;
 use super::observe::{Extent, Failing};
-use super::request::Order;
+use super::request::UpstreamRequest;
 use super::response;
 use super::upload::{Progress, Upload};
 use crate::body::Body;
@@ -84,7 +84,7 @@ pub(super) struct Answered {
 /// read off the connection itself; it is filled where it stays, for it is large. [`conclude`] has to follow.
 pub(super) async fn send(
     attempt: &Attempt,
-    order: &Order<'_>,
+    order: &UpstreamRequest<'_>,
     supplied: Supplied,
     deadline: Option<Instant>,
     notes: &mut Notes,
@@ -245,7 +245,7 @@ impl<'a> Begun<'a> {
     fn new(
         lease: &'a mut Lease,
         attempt: &'a Attempt,
-        order: &'a Order<'a>,
+        order: &'a UpstreamRequest<'a>,
         span: Option<SpanId>,
         upload: Upload,
     ) -> Result<Self, Fault> {

@@ -32,7 +32,7 @@ use super::deliver::{Notes, deliver};
 use super::events::EventKind;
 use super::failure::blames_endpoint;
 use super::observe::{Extent, Failing, note_change};
-use super::request::Order;
+use super::request::UpstreamRequest;
 use super::send::Failure;
 use super::witness::Witnessed;
 use crate::body::Body;
@@ -77,7 +77,7 @@ pub(super) fn limits_requests(config: &model::Upstream) -> bool {
 /// Delivers a request if it is let in, and holds its place until the response has ended.
 pub(super) async fn deliver_admitted(
     upstream: &Arc<Upstream>,
-    order: &Order<'_>,
+    order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,

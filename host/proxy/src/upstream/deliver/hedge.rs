@@ -9,7 +9,7 @@ use tokio::time::sleep_until;
 use witgate_config::model::{Hedge, HedgeAfter};
 
 use super::super::attempt::Attempt;
-use super::super::request::Order;
+use super::super::request::UpstreamRequest;
 use super::super::send::{Failure, conclude, send};
 use super::{Delivery, Notes, Supplied};
 use crate::body::Body;
@@ -127,7 +127,7 @@ impl Delivery<'_> {
 async fn run(
     place: usize,
     attempt: Attempt,
-    order: &Order<'_>,
+    order: &UpstreamRequest<'_>,
     body: Supplied,
     deadline: Option<Instant>,
 ) -> Ended {

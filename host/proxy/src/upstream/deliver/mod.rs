@@ -36,7 +36,7 @@ use witgate_config::model::UpstreamProtocol;
 use super::Upstream;
 use super::attempt::Attempt;
 use super::observe::Extent;
-use super::request::Order;
+use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
 use super::upload::Progress;
 use crate::body::Body;
@@ -74,7 +74,7 @@ pub(super) struct Notes {
 /// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried. `answer` gets it.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
-    order: &Order<'_>,
+    order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
@@ -131,7 +131,7 @@ struct Before {
 /// One request on its way, however many attempts it takes.
 struct Delivery<'a> {
     upstream: &'a Arc<Upstream>,
-    order: &'a Order<'a>,
+    order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
     supply: Supply,
     /// Whether the request may be sent again although it may have been processed.
@@ -176,7 +176,7 @@ impl Tried {
 
 /// Room to keep a body that streams; none: it would be kept in vain. Over HTTP/2 an endpoint may say of every request that
 /// it did not process it.
-fn room(upstream: &Upstream, order: &Order<'_>) -> Option<Room> {
+fn room(upstream: &Upstream, order: &UpstreamRequest<'_>) -> Option<Room> {
     let may_be_refused = upstream.config.protocol == UpstreamProtocol::Http2;
     let wanted = may_be_refused || (order.is_repeatable() && order.rules.attempts() > 1);
     wanted.then(|| Room {
@@ -189,7 +189,7 @@ fn room(upstream: &Upstream, order: &Order<'_>) -> Option<Room> {
 impl<'a> Delivery<'a> {
     fn begin(
         upstream: &'a Arc<Upstream>,
-        order: &'a Order<'a>,
+        order: &'a UpstreamRequest<'a>,
         body: Body,
         deadline: Option<Instant>,
     ) -> Delivery<'a> {

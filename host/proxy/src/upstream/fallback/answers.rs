@@ -21,7 +21,7 @@ use super::mark;
 use crate::body::Body;
 use crate::fault::FaultKind;
 use crate::head::Scheme;
-use crate::upstream::request::Order;
+use crate::upstream::request::UpstreamRequest;
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -69,7 +69,7 @@ pub(super) struct Kept {
 
 /// Under what an answer to a request is kept: scheme, host, path with query, and the codings the client takes. None if it
 /// may be for this caller only.
-pub(super) fn key(order: &Order<'_>) -> Option<String> {
+pub(super) fn key(order: &UpstreamRequest<'_>) -> Option<String> {
     if !is_shareable(order) || directives(order.headers).any(|directive| directive == "no-store") {
         return None;
     }
@@ -87,7 +87,7 @@ pub(super) fn key(order: &Order<'_>) -> Option<String> {
 }
 
 /// Whether a request may be answered with what others got: a GET of nobody in particular.
-fn is_shareable(order: &Order<'_>) -> bool {
+fn is_shareable(order: &UpstreamRequest<'_>) -> bool {
     order.method == Method::GET
         && order.upgrade.is_none()
         && order.shareable.is_some()

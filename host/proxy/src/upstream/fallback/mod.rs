@@ -20,7 +20,7 @@ use witgate_config::{Problem, model};
 use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::Notes;
-use super::request::Order;
+use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind, PROXY_STATUS};
@@ -89,7 +89,7 @@ fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
 pub(super) async fn deliver_or_fall_back(
     snapshot: &Snapshot,
     upstream: &Arc<Upstream>,
-    order: &Order<'_>,
+    order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut Notes,
@@ -122,7 +122,7 @@ pub(super) async fn deliver_or_fall_back(
 struct Fallen<'a> {
     snapshot: &'a Snapshot,
     upstream: &'a Arc<Upstream>,
-    order: &'a Order<'a>,
+    order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
 }
 
@@ -171,7 +171,7 @@ impl Fallen<'_> {
 
 impl Fallback {
     /// Keeps a good answer for bad times, once its body is through.
-    fn keep(&self, order: &Order<'_>, answer: &mut Response<Body>) {
+    fn keep(&self, order: &UpstreamRequest<'_>, answer: &mut Response<Body>) {
         let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(answer)) else { return };
         if let Some(key) = key(order).filter(|key| answers.wants(key)) {
             recorder::record(answers, key, answer);

@@ -7,7 +7,7 @@ use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 use crate::protocol::http1::field;
 use crate::telemetry::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::upstream::deadline::Allowance;
-use crate::upstream::request::{Framing, Order, Passport, is_of_connection};
+use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest, is_of_connection};
 
 /// What the head says of one attempt alone.
 #[derive(Clone, Copy)]
@@ -19,8 +19,13 @@ pub(in crate::upstream) struct OfAttempt<'a> {
 }
 
 /// Writes a head. Methods, targets, names and values are types that hold no byte which could end a line; what is only
-/// text was checked by [`Order::host`] or is checked here.
-pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, attempt: OfAttempt<'_>, framing: Framing) {
+/// text was checked by [`UpstreamRequest::host`] or is checked here.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    order: &UpstreamRequest<'_>,
+    attempt: OfAttempt<'_>,
+    framing: Framing,
+) {
     out.extend_from_slice(order.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(order.target.as_str().as_bytes());
@@ -57,7 +62,7 @@ pub(super) fn write(out: &mut Vec<u8>, order: &Order<'_>, attempt: OfAttempt<'_>
 }
 
 /// A header that the gateway writes itself, whatever the caller's map holds.
-fn is_own(name: &HeaderName, order: &Order<'_>) -> bool {
+fn is_own(name: &HeaderName, order: &UpstreamRequest<'_>) -> bool {
     is_of_connection(name)
         || (order.trace.is_some() && (*name == TRACEPARENT || *name == TRACESTATE))
         || (order.passport.is_some() && *name == REQUEST_ID)
@@ -88,7 +93,7 @@ fn trace_context(out: &mut Vec<u8>, trace: &TraceContext, span: &SpanId) {
 }
 
 /// `Via` and request id.
-fn stamp(out: &mut Vec<u8>, passport: &Passport<'_>) {
+fn stamp(out: &mut Vec<u8>, passport: &ForwardingHeaders<'_>) {
     field::write_text(out, VIA.as_str(), passport.via().as_bytes());
     if field::is_visible(passport.request_id) {
         field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());

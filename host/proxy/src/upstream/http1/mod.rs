@@ -45,7 +45,7 @@ use self::answer::{Asked, HeadReader};
 use self::content::Content;
 pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
-use super::request::{Framing, Order};
+use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, Lost};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
@@ -113,7 +113,7 @@ impl Http1 {
     /// Why there is none. The connection is of no more use then.
     pub(super) fn exchange<B>(
         &mut self,
-        order: &Order<'_>,
+        order: &UpstreamRequest<'_>,
         attempt: OfAttempt<'_>,
         upload: Upload,
         begun: Instant,
@@ -144,7 +144,7 @@ impl Http1 {
     /// Makes a request ready to be sent. What is there of its body already leaves with the head.
     fn begin(
         &mut self,
-        order: &Order<'_>,
+        order: &UpstreamRequest<'_>,
         attempt: OfAttempt<'_>,
         mut upload: Upload,
         context: &mut Context<'_>,

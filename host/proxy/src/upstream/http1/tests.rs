@@ -13,7 +13,7 @@ use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
 use crate::upstream::deliver::Rules;
-use crate::upstream::request::{Framing, Order, Passport};
+use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest};
 
 /// Everything about an answer that was read.
 #[derive(Debug, PartialEq)]
@@ -257,7 +257,7 @@ fn heads_have_an_end() {
 fn written(
     framing: Framing,
     upgrade: Option<&HeaderValue>,
-    passport: Option<Passport<'_>>,
+    passport: Option<ForwardingHeaders<'_>>,
     trace: Option<&TraceContext>,
 ) -> String {
     let headers = [
@@ -275,7 +275,7 @@ fn written(
     let head = testing::head(Method::POST, "/p?q", &headers);
     let retry = testing::upstream(&[]).retry;
     let caller = Caller { headers: &head.headers, path: head.path(), client: None, hash_key: None };
-    let order = Order {
+    let order = UpstreamRequest {
         method: &head.method,
         target: &head.target,
         headers: &head.headers,
@@ -317,7 +317,7 @@ fn only_the_gateway_says_where_a_request_ends_and_what_the_connection_does() {
 fn nothing_that_is_only_text_can_end_a_line() {
     let mut trace = TraceContext::start(0.0);
     trace.state = Some("a=1\r\nx-hidden: 1".into());
-    let passport = |request_id| Passport { request_id, received: Version::HTTP_2 };
+    let passport = |request_id| ForwardingHeaders { request_id, received: Version::HTTP_2 };
     let head = written(Framing::Nothing, None, Some(passport("a\r\nx-hidden: 1")), Some(&trace));
     assert!(!head.contains("hidden") && !head.contains("theirs"), "{head}");
     assert!(head.contains("\r\nvia: 2 witgate\r\ntraceparent: 00-"), "{head}");

@@ -20,7 +20,7 @@ use crate::upstream::connection::Connection;
 use crate::upstream::deliver::Rules;
 use crate::upstream::http1::OfAttempt;
 use crate::upstream::pool;
-use crate::upstream::request::Order;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::send::Lost;
 use crate::upstream::upload::Upload;
 
@@ -170,7 +170,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
         eventually("its end is seen", || !connection.borrow_mut().is_alive()).await;
         let mut connection = connection.into_inner();
         let headers = HeaderMap::new();
-        let order = Order {
+        let order = UpstreamRequest {
             method: &Method::POST,
             target: &"/".parse().unwrap(),
             headers: &headers,
