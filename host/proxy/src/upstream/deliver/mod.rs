@@ -47,8 +47,8 @@ use crate::turn;
 use kept::Room;
 use rules::Reason;
 pub(super) use rules::Rules;
+use supply::ReplayBody;
 pub(super) use supply::Supplied;
-use supply::Supply;
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
@@ -133,7 +133,7 @@ struct Delivery<'a> {
     upstream: &'a Arc<Upstream>,
     order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
-    supply: Supply,
+    supply: ReplayBody,
     /// Whether the request may be sent again although it may have been processed.
     repeatable: bool,
     /// Attempts so far, without hedges.
@@ -198,7 +198,7 @@ impl<'a> Delivery<'a> {
             upstream,
             order,
             deadline,
-            supply: Supply::new(body, room(upstream, order)),
+            supply: ReplayBody::new(body, room(upstream, order)),
             repeatable,
             made: 0,
             latest: 0,

@@ -17,7 +17,7 @@ use super::kept::{Kept, Room};
 use crate::body::{Body, BodyError};
 
 /// A body that attempts are supplied with.
-pub(super) enum Supply {
+pub(super) enum ReplayBody {
     /// Bytes at hand, or none.
     AtHand(Body),
     /// Streams, and is kept.
@@ -37,14 +37,14 @@ pub(in crate::upstream) enum Anew {
     /// It cannot be.
     Never,
     AtHand(Body),
-    Kept(Rc<RefCell<Recording>>),
+    Kept(Rc<RefCell<ReplayBuffer>>),
 }
 
 /// Keeps a recording as long as it may be asked for again.
-pub(super) struct Keeper(Rc<RefCell<Recording>>);
+pub(super) struct Keeper(Rc<RefCell<ReplayBuffer>>);
 
 /// A streaming body with what has come of it.
-pub(in crate::upstream) struct Recording {
+pub(in crate::upstream) struct ReplayBuffer {
     source: Body,
     /// Of the whole body.
     size: SizeHint,
@@ -59,46 +59,46 @@ pub(in crate::upstream) struct Recording {
     reader: u32,
 }
 
-impl Supply {
+impl ReplayBody {
     /// Keeps what comes of a body that streams as long as there is `room`, however long it says it is: it may be refused
     /// before more than fits has gone on.
-    pub(super) fn new(body: Body, room: Option<Room>) -> Supply {
+    pub(super) fn new(body: Body, room: Option<Room>) -> ReplayBody {
         if matches!(body, Body::Full(_)) {
-            return Supply::AtHand(body);
+            return ReplayBody::AtHand(body);
         }
         if body.is_end_stream() {
-            return Supply::AtHand(Body::Empty);
+            return ReplayBody::AtHand(Body::Empty);
         }
         match room {
-            Some(room) => Supply::Kept(Keeper(Rc::new(RefCell::new(Recording::of(body, room))))),
-            None => Supply::Once(Some(body)),
+            Some(room) => ReplayBody::Kept(Keeper(Rc::new(RefCell::new(ReplayBuffer::of(body, room))))),
+            None => ReplayBody::Once(Some(body)),
         }
     }
 
     /// The body for the next attempt; none: it cannot be sent again.
     pub(super) fn next(&mut self) -> Option<Supplied> {
         match self {
-            Supply::AtHand(body) => Some(Supplied::at_hand(copy(body))),
-            Supply::Kept(Keeper(recording)) => {
-                let body = Body::wrap(Reader::begin(recording)?);
+            ReplayBody::AtHand(body) => Some(Supplied::at_hand(copy(body))),
+            ReplayBody::Kept(Keeper(recording)) => {
+                let body = Body::wrap(ReplayReader::begin(recording)?);
                 Some(Supplied { body, anew: Anew::Kept(recording.clone()) })
             }
-            Supply::Once(body) => Some(Supplied { body: body.take()?, anew: Anew::Never }),
+            ReplayBody::Once(body) => Some(Supplied { body: body.take()?, anew: Anew::Never }),
         }
     }
 
     /// A second copy of the body while the first is still being sent.
     pub(super) fn beside(&self) -> Option<Supplied> {
         match self {
-            Supply::AtHand(body) => Some(Supplied::at_hand(copy(body))),
-            Supply::Kept(Keeper(recording)) => recording.borrow_mut().whole().map(Supplied::at_hand),
-            Supply::Once(_) => None,
+            ReplayBody::AtHand(body) => Some(Supplied::at_hand(copy(body))),
+            ReplayBody::Kept(Keeper(recording)) => recording.borrow_mut().whole().map(Supplied::at_hand),
+            ReplayBody::Once(_) => None,
         }
     }
 
     /// Takes back a body of which nothing was sent. What is kept is read anew instead.
     pub(super) fn put_back(&mut self, unsent: Body) {
-        if let Supply::Once(body) = self {
+        if let ReplayBody::Once(body) = self {
             *body = Some(unsent);
         }
     }
@@ -106,9 +106,9 @@ impl Supply {
     /// Whether there is a body for another attempt.
     pub(super) fn is_left(&self) -> bool {
         match self {
-            Supply::AtHand(_) => true,
-            Supply::Kept(Keeper(recording)) => !recording.borrow().gone,
-            Supply::Once(body) => body.is_some(),
+            ReplayBody::AtHand(_) => true,
+            ReplayBody::Kept(Keeper(recording)) => !recording.borrow().gone,
+            ReplayBody::Once(body) => body.is_some(),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Anew {
         match self {
             Anew::Never => None,
             Anew::AtHand(body) => Some(copy(body)),
-            Anew::Kept(recording) => Reader::begin(recording).map(Body::wrap),
+            Anew::Kept(recording) => ReplayReader::begin(recording).map(Body::wrap),
         }
     }
 }
@@ -145,9 +145,9 @@ impl Drop for Keeper {
     }
 }
 
-impl Recording {
-    fn of(source: Body, room: Room) -> Recording {
-        Recording {
+impl ReplayBuffer {
+    fn of(source: Body, room: Room) -> ReplayBuffer {
+        ReplayBuffer {
             size: source.size_hint(),
             source,
             kept: Kept::new(room),
@@ -201,8 +201,8 @@ impl Recording {
 }
 
 /// The body of one attempt: what was kept, then what comes.
-struct Reader {
-    recording: Rc<RefCell<Recording>>,
+struct ReplayReader {
+    recording: Rc<RefCell<ReplayBuffer>>,
     number: u32,
     /// The next of the pieces that are kept; none: it has had them all.
     next: Option<usize>,
@@ -211,8 +211,8 @@ struct Reader {
     trailers_given: bool,
 }
 
-impl Reader {
-    fn begin(recording: &Rc<RefCell<Recording>>) -> Option<Reader> {
+impl ReplayReader {
+    fn begin(recording: &Rc<RefCell<ReplayBuffer>>) -> Option<ReplayReader> {
         let mut latest = recording.borrow_mut();
         if latest.gone {
             return None;
@@ -221,11 +221,17 @@ impl Reader {
         latest.kept.settle();
         latest.replayed = true;
         let number = latest.reader;
-        Some(Reader { recording: recording.clone(), number, next: Some(0), given: 0, trailers_given: false })
+        Some(ReplayReader {
+            recording: recording.clone(),
+            number,
+            next: Some(0),
+            given: 0,
+            trailers_given: false,
+        })
     }
 
     /// The next piece of what is kept.
-    fn replay(&mut self, recording: &mut Recording) -> Option<Bytes> {
+    fn replay(&mut self, recording: &mut ReplayBuffer) -> Option<Bytes> {
         let next = self.next?;
         let piece = recording.kept.piece(next);
         self.next = piece.as_ref().map(|_| next + 1);
@@ -239,7 +245,7 @@ impl Reader {
     }
 }
 
-impl HttpBody for Reader {
+impl HttpBody for ReplayReader {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -307,7 +313,7 @@ mod tests {
     fn what_streams_is_kept_and_given_again() {
         run(async {
             let mut supply =
-                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
+                ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
             let mut first = supply.next().unwrap();
             assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
             assert!(supply.beside().is_none(), "it has not all come");
@@ -323,10 +329,11 @@ mod tests {
     #[test]
     fn what_is_too_long_goes_through_once() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(8)));
+            let mut supply =
+                ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(8)));
             assert_eq!(text(supply.next().unwrap()).await, "one two three");
             assert!(!supply.is_left() && supply.next().is_none() && supply.beside().is_none());
-            let mut at_the_limit = Supply::new(chunks(vec![Ok(b"12345678")]), Some(room(8)));
+            let mut at_the_limit = ReplayBody::new(chunks(vec![Ok(b"12345678")]), Some(room(8)));
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
         });
@@ -335,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_not_kept_comes_back_only_unsent() {
         run(async {
-            let mut supply = Supply::new(chunks(vec![Ok(b"data")]), None);
+            let mut supply = ReplayBody::new(chunks(vec![Ok(b"data")]), None);
             let body = supply.next().unwrap();
             assert!(!supply.is_left() && supply.next().is_none());
             supply.put_back(body.body);
@@ -347,7 +354,7 @@ mod tests {
     fn what_is_at_hand_is_given_as_often_as_it_takes() {
         run(async {
             for (body, expected) in [(Body::Empty, ""), (Body::Full("data".into()), "data")] {
-                let mut supply = Supply::new(body, None);
+                let mut supply = ReplayBody::new(body, None);
                 for _ in 0..3 {
                     assert_eq!(text(supply.next().unwrap()).await, expected);
                     assert_eq!(text(supply.beside().unwrap()).await, expected);
@@ -362,12 +369,12 @@ mod tests {
             let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))]);
             let frames = [Ok::<_, BodyError>(Frame::data("a".into())), Ok(Frame::trailers(trailers))];
             let body = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
-            let mut supply = Supply::new(body, Some(room(64)));
+            let mut supply = ReplayBody::new(body, Some(room(64)));
             for _ in 0..2 {
                 let collected = supply.next().unwrap().body.collect().await.unwrap();
                 assert_eq!(collected.trailers().unwrap()["etag"], "x");
             }
-            let mut broken = Supply::new(chunks(vec![Ok(b"a"), Err("reset")]), Some(room(64)));
+            let mut broken = ReplayBody::new(chunks(vec![Ok(b"a"), Err("reset")]), Some(room(64)));
             assert!(bytes(broken.next().unwrap().body).await.is_err());
             assert!(!broken.is_left());
         });
@@ -377,7 +384,7 @@ mod tests {
     fn what_was_sent_is_made_anew_without_being_asked_for_again() {
         run(async {
             let mut supply =
-                Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
+                ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
             let mut first = supply.next().unwrap();
             for piece in ["one ", "two "] {
                 assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
@@ -395,7 +402,8 @@ mod tests {
     fn nothing_is_kept_once_there_is_an_answer() {
         run(async {
             let (room, taken) = crate::upstream::deliver::kept::tests::counted(64, 64);
-            let mut supply = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room));
+            let mut supply =
+                ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room));
             let mut first = supply.next().unwrap();
             first.body.frame().await.unwrap().unwrap();
             first.body.frame().await.unwrap().unwrap();
@@ -415,8 +423,8 @@ mod tests {
     fn all_bodies_together_take_no_more_than_there_is_room_for() {
         run(async {
             let (room, taken) = crate::upstream::deliver::kept::tests::counted(64, 10);
-            let mut first = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room.clone()));
-            let mut second = Supply::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room));
+            let mut first = ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room.clone()));
+            let mut second = ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two ")]), Some(room));
             assert_eq!(text(first.next().unwrap()).await, "one two ");
             assert_eq!(text(second.next().unwrap()).await, "one two ");
             assert!(first.is_left() && !second.is_left());
