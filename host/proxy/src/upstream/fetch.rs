@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::deliver::{Notes, Rules, within};
+use super::deliver::{AttemptLog, Rules, within};
 use super::fallback::deliver_or_fall_back;
 use super::request::UpstreamRequest;
 use crate::balancer::Caller;
@@ -54,7 +54,7 @@ pub async fn fetch(
         allowance: None,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut notes = Notes::default();
+    let mut notes = AttemptLog::default();
     let exchange = async {
         let body = body.into();
         let mut answer = Response::default();

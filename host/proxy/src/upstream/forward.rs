@@ -7,7 +7,7 @@ use http::header::SET_COOKIE;
 use witgate_config::model::Action;
 
 use super::deadline::{self, Allowance};
-use super::deliver::{Notes, Rules, deliver, within};
+use super::deliver::{AttemptLog, Rules, deliver, within};
 use super::fallback::deliver_or_fall_back;
 use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
@@ -74,7 +74,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),
     };
-    let mut notes = Notes::default();
+    let mut notes = AttemptLog::default();
     let delivered = if upstream.is_plain() {
         let delivering = deliver(upstream, &order, body, deadline, &mut notes, answer);
         within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))

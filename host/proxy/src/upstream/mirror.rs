@@ -17,7 +17,7 @@ use witgate_config::model::{Mirror, RouteRetry};
 
 use super::Upstream;
 use super::admission::deliver_admitted;
-use super::deliver::{Copied, Notes, Rules, within};
+use super::deliver::{AttemptLog, Copied, Rules, within};
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::witness::{Witness, Witnessed};
 use crate::balancer::Caller;
@@ -145,7 +145,7 @@ impl Shadow {
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,
         };
-        let mut notes = Notes::default();
+        let mut notes = AttemptLog::default();
         let mut answer = Response::default();
         let delivered =
             deliver_admitted(upstream, &order, body, Some(deadline), &mut notes, &mut answer).await;

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
-use super::deliver::{Notes, Supplied};
+use super::deliver::{AttemptLog, Supplied};
 use super::download::{Download, Source, Underway};
 use super::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is_unprocessed};
 use super::http1::{Http1, OfAttempt};
@@ -55,9 +55,9 @@ impl From<Fault> for Failure {
 /// What became of an attempt is said to the endpoint's breaker. The body of an answer streams behind its head from now on.
 pub(super) fn conclude(
     attempt: Attempt,
-    sent: Result<Answered, Failure>,
+    sent: Result<ResponseSource, Failure>,
     deadline: Option<Instant>,
-    notes: &mut Notes,
+    notes: &mut AttemptLog,
     answer: &mut Response<Body>,
 ) -> Result<(), Failure> {
     match sent {
@@ -72,7 +72,7 @@ pub(super) fn conclude(
 }
 
 /// The connection that a response came on.
-pub(super) struct Answered {
+pub(super) struct ResponseSource {
     lease: Lease,
     upload: Option<Rc<Progress>>,
     /// When the head was there.
@@ -87,9 +87,9 @@ pub(super) async fn send(
     order: &UpstreamRequest<'_>,
     supplied: Supplied,
     deadline: Option<Instant>,
-    notes: &mut Notes,
+    notes: &mut AttemptLog,
     answer: &mut Response<Body>,
-) -> Result<Answered, Failure> {
+) -> Result<ResponseSource, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     notes.endpoint = Some(endpoint.name.clone());
     let Supplied { mut body, anew } = supplied;
@@ -129,25 +129,25 @@ pub(super) async fn send(
                 notes.time = Some(arrived - since);
                 span.answered(answer.status());
                 notes.upload.clone_from(&progress);
-                return Ok(Answered { lease, upload: progress, arrived });
+                return Ok(ResponseSource { lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
         lost.tell(span);
         let (again, ended) = match lost {
-            Lost::Unsent(unsent, fault) => {
+            SendFailure::Unsent(unsent, fault) => {
                 notes.attempts -= 1;
                 if !(reused && stale <= STALE) {
                     return Err(Failure::unsent(fault, unsent));
                 }
                 (Some(unsent), Ended::from(fault))
             }
-            Lost::Ended(ended) => {
+            SendFailure::Ended(ended) => {
                 let repeatable = ended.unprocessed || (ended.silent && reused && order.is_idempotent());
                 (if repeatable && stale <= STALE { anew.body() } else { None }, ended)
             }
-            Lost::Upload(fault) => return Err(Failure::from(*fault)),
-            Lost::Late => {
+            SendFailure::Upload(fault) => return Err(Failure::from(*fault)),
+            SendFailure::Late => {
                 let fault = Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string());
                 return Err(Failure { extent: Some(Extent::Reached), ..fault.into() });
             }
@@ -161,7 +161,7 @@ pub(super) async fn send(
 }
 
 /// Why a request was not answered.
-pub(super) enum Lost {
+pub(super) enum SendFailure {
     /// Nothing of it was written.
     Unsent(Body, Fault),
     /// It was begun.
@@ -172,14 +172,14 @@ pub(super) enum Lost {
     Late,
 }
 
-impl Lost {
+impl SendFailure {
     /// Ends the span of the attempt.
     fn tell(&self, span: ClientSpan) {
         match self {
-            Lost::Unsent(..) => span.unsent(),
-            Lost::Ended(ended) => span.failed(ended.fault.kind),
-            Lost::Upload(fault) => span.failed(fault.kind),
-            Lost::Late => span.failed(FaultKind::FirstByteTimeout),
+            SendFailure::Unsent(..) => span.unsent(),
+            SendFailure::Ended(ended) => span.failed(ended.fault.kind),
+            SendFailure::Upload(fault) => span.failed(fault.kind),
+            SendFailure::Late => span.failed(FaultKind::FirstByteTimeout),
         }
     }
 }
@@ -229,9 +229,9 @@ impl Ended {
     }
 }
 
-impl From<Fault> for Lost {
+impl From<Fault> for SendFailure {
     fn from(fault: Fault) -> Self {
-        Lost::Ended(fault.into())
+        SendFailure::Ended(fault.into())
     }
 }
 
@@ -270,12 +270,12 @@ async fn ask_http2(
     progress: Option<Rc<Progress>>,
     since: Instant,
     timeout: Duration,
-) -> Result<Response<Body>, Lost> {
+) -> Result<Response<Body>, SendFailure> {
     let progress = progress.as_deref();
     let mut response = tokio::select! {
         biased;
         sent = stream.send(request) => sent.map_err(|error| lost(error, progress))?,
-        () = late(progress, since, timeout) => return Err(Lost::Late),
+        () = late(progress, since, timeout) => return Err(SendFailure::Late),
     };
     let status = response.status();
     response::admit(status, response.headers_mut())?;
@@ -284,15 +284,15 @@ async fn ask_http2(
 
 /// What an error of hyper leaves of a request. Where the request's own body has ended with a fault, the error is only its
 /// echo.
-fn lost(mut error: TrySendError<Request<Upload>>, upload: Option<&Progress>) -> Lost {
+fn lost(mut error: TrySendError<Request<Upload>>, upload: Option<&Progress>) -> SendFailure {
     if let Some(fault) = upload.and_then(Progress::take_fault) {
-        return Lost::Upload(Box::new(fault));
+        return SendFailure::Upload(Box::new(fault));
     }
     let unsent = error.take_message();
     let error = error.into_error();
     match unsent {
-        Some(request) => Lost::Unsent(request.into_body().into_body(), fault_of(&error)),
-        None => Lost::Ended(Ended::of(&error)),
+        Some(request) => SendFailure::Unsent(request.into_body().into_body(), fault_of(&error)),
+        None => SendFailure::Ended(Ended::of(&error)),
     }
 }
 
@@ -317,12 +317,12 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
 /// Tells what the head says of the endpoint, and lets the body stream.
 fn supervise(
     attempt: Attempt,
-    answered: Answered,
-    notes: &mut Notes,
+    answered: ResponseSource,
+    notes: &mut AttemptLog,
     deadline: Option<Instant>,
     answer: &mut Response<Body>,
 ) -> Result<(), Fault> {
-    let Answered { lease, upload, arrived } = answered;
+    let ResponseSource { lease, upload, arrived } = answered;
     attempt.answered(answer.status(), arrived.saturating_duration_since(attempt.since()));
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {

@@ -28,7 +28,7 @@ use witgate_config::model;
 use super::Upstream;
 use super::attempt::whole_seconds;
 use super::breaker::{Breaker, Call, Change};
-use super::deliver::{Notes, deliver};
+use super::deliver::{AttemptLog, deliver};
 use super::events::EventKind;
 use super::failure::blames_endpoint;
 use super::observe::{Extent, Failing, note_change};
@@ -80,7 +80,7 @@ pub(super) async fn deliver_admitted(
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
-    notes: &mut Notes,
+    notes: &mut AttemptLog,
     answer: &mut Response<Body>,
 ) -> Result<(), Failure> {
     if !upstream.guarded {

@@ -11,7 +11,7 @@ use witgate_config::model::{Hedge, HedgeAfter};
 use super::super::attempt::Attempt;
 use super::super::request::UpstreamRequest;
 use super::super::send::{Failure, conclude, send};
-use super::{Delivery, Notes, Supplied};
+use super::{AttemptLog, Delivery, Supplied};
 use crate::body::Body;
 use crate::telemetry::record::{Repeat, Why};
 
@@ -19,7 +19,7 @@ use crate::telemetry::record::{Repeat, Why};
 struct Ended {
     /// Its place among the endpoints asked; 0: the first.
     place: usize,
-    notes: Notes,
+    notes: AttemptLog,
     result: Result<Response<Body>, Failure>,
 }
 
@@ -32,7 +32,7 @@ impl Delivery<'_> {
         hedge: Hedge,
         attempt: Attempt,
         body: Supplied,
-        notes: &mut Notes,
+        notes: &mut AttemptLog,
         answer: &mut Response<Body>,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
@@ -104,7 +104,7 @@ impl Delivery<'_> {
         &mut self,
         asked: &[usize],
         ended: Ended,
-        notes: &mut Notes,
+        notes: &mut AttemptLog,
     ) -> Result<Response<Body>, Failure> {
         self.latest = asked[ended.place];
         self.hedged = asked.iter().copied().filter(|index| *index != self.latest).collect();
@@ -131,7 +131,7 @@ async fn run(
     body: Supplied,
     deadline: Option<Instant>,
 ) -> Ended {
-    let mut notes = Notes::default();
+    let mut notes = AttemptLog::default();
     let mut answer = Response::default();
     let sent = send(&attempt, order, body, deadline, &mut notes, &mut answer).await;
     let result = conclude(attempt, sent, deadline, &mut notes, &mut answer);

@@ -55,7 +55,7 @@ pub(super) use tries::{Copied, Counts, Tries};
 
 /// What is noted about an exchange for the record.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(super) struct AttemptLog {
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) attempts: u32,
     pub(super) time: Option<Duration>,
@@ -77,12 +77,12 @@ pub(super) async fn deliver(
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
-    notes: &mut Notes,
+    notes: &mut AttemptLog,
     answer: &mut Response<Body>,
 ) -> Result<(), Fault> {
     upstream.tries.budget.count();
     let mut delivery = Delivery::begin(upstream, order, body, deadline);
-    let mut before: Option<Box<Before>> = None;
+    let mut before: Option<Box<FailedAttempt>> = None;
     loop {
         let attempt = match delivery.pick() {
             Ok(attempt) => attempt,
@@ -112,7 +112,7 @@ pub(super) async fn deliver(
         match delivery.again(outcome.as_ref().map(|()| &*answer), notes).await {
             Some(reason) => {
                 let outcome = outcome.map(|()| std::mem::take(answer));
-                before = Some(Box::new(Before { reason, outcome }));
+                before = Some(Box::new(FailedAttempt { reason, outcome }));
             }
             None => return outcome,
         }
@@ -123,7 +123,7 @@ pub(super) async fn deliver(
 type Came<'a> = Result<&'a Response<Body>, &'a Fault>;
 
 /// An attempt that was not good enough, and why.
-struct Before {
+struct FailedAttempt {
     reason: Reason,
     outcome: Result<Response<Body>, Fault>,
 }
@@ -241,7 +241,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Why the request is to be sent again, once it is time to; none: this outcome is the one.
-    async fn again(&mut self, outcome: Came<'_>, notes: &mut Notes) -> Option<Reason> {
+    async fn again(&mut self, outcome: Came<'_>, notes: &mut AttemptLog) -> Option<Reason> {
         let rules = &self.order.rules;
         let reason = match outcome {
             Ok(answer) => {
@@ -298,7 +298,7 @@ impl<'a> Delivery<'a> {
         (asked_for <= retry.max_retry_after && in_time).then_some(wait)
     }
 
-    fn note(&self, why: Why, notes: &mut Notes) {
+    fn note(&self, why: Why, notes: &mut AttemptLog) {
         notes.repeats.push(Repeat { why, endpoint: self.upstream.endpoints[self.latest].name.clone() });
     }
 }

@@ -19,7 +19,7 @@ use witgate_config::{Problem, model};
 
 use super::Upstream;
 use super::admission::deliver_admitted;
-use super::deliver::Notes;
+use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
 use crate::body::Body;
@@ -92,7 +92,7 @@ pub(super) async fn deliver_or_fall_back(
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
-    notes: &mut Notes,
+    notes: &mut AttemptLog,
     answer: &mut Response<Body>,
 ) -> Result<(), Fault> {
     let Some(fallback) = &upstream.fallback else {
@@ -132,7 +132,7 @@ impl Fallen<'_> {
         fallback: &Fallback,
         mut fault: Fault,
         body: Option<Body>,
-        notes: &mut Notes,
+        notes: &mut AttemptLog,
         answer: &mut Response<Body>,
     ) -> Result<(), Fault> {
         let Some(config) = self.upstream.config.fallback.as_ref().filter(|config| covers(config, fault.kind))

@@ -46,7 +46,7 @@ use self::content::Content;
 pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::request::{Framing, UpstreamRequest};
-use super::send::{Ended, Lost};
+use super::send::{Ended, SendFailure};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
 use crate::fault::{Fault, FaultKind};
@@ -119,7 +119,7 @@ impl Http1 {
         begun: Instant,
         timeout: Duration,
         answer: &mut Response<B>,
-    ) -> impl Future<Output = Result<(), Lost>> {
+    ) -> impl Future<Output = Result<(), SendFailure>> {
         let progress = upload.progress();
         let mut unsent = Some(upload);
         // Not an async function, which would be a frame of its own for a wait that is made here alone.
@@ -137,7 +137,7 @@ impl Http1 {
                 Some(progress) => progress.last().max(begun),
             };
             ready!(self.timer.poll((last + timeout).into(), context));
-            Poll::Ready(Err(Lost::Late))
+            Poll::Ready(Err(SendFailure::Late))
         })
     }
 
@@ -148,19 +148,19 @@ impl Http1 {
         attempt: OfAttempt<'_>,
         mut upload: Upload,
         context: &mut Context<'_>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SendFailure> {
         let framing = Framing::of(&upload);
         let first = match framing {
             Framing::Nothing => Poll::Ready(None),
             _ => match Pin::new(&mut upload).poll_frame(context) {
-                Poll::Ready(Some(Err(Broken))) => return Err(Lost::Upload(upload.take_fault())),
+                Poll::Ready(Some(Err(Broken))) => return Err(SendFailure::Upload(upload.take_fault())),
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame)),
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             },
         };
         let head = |out: &mut Vec<u8>| head::write(out, order, attempt, framing);
-        self.sending = Sending::new(head, framing, first, upload).map_err(Lost::Upload)?;
+        self.sending = Sending::new(head, framing, first, upload).map_err(SendFailure::Upload)?;
         self.refused = None;
         self.reader.restart();
         self.asked = Asked { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
@@ -173,7 +173,7 @@ impl Http1 {
         &mut self,
         answer: &mut Response<B>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Lost>> {
+    ) -> Poll<Result<(), SendFailure>> {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
@@ -198,11 +198,11 @@ impl Http1 {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.send_on(context) {
-            Err(Lost::Upload(fault)) => return Poll::Ready(Some(Err(*fault))),
-            Err(Lost::Ended(Ended { fault, .. }) | Lost::Unsent(_, fault)) => {
+            Err(SendFailure::Upload(fault)) => return Poll::Ready(Some(Err(*fault))),
+            Err(SendFailure::Ended(Ended { fault, .. }) | SendFailure::Unsent(_, fault)) => {
                 return Poll::Ready(Some(Err(fault)));
             }
-            Err(Lost::Late) | Ok(()) => {}
+            Err(SendFailure::Late) | Ok(()) => {}
         }
         loop {
             let next = self.content.next(&mut self.arrived);
@@ -249,17 +249,17 @@ impl Http1 {
     }
 
     /// Sends what the socket takes and the body has.
-    fn send_on(&mut self, context: &mut Context<'_>) -> Result<(), Lost> {
+    fn send_on(&mut self, context: &mut Context<'_>) -> Result<(), SendFailure> {
         if self.refused.is_some() || self.sending.is_over() {
             return Ok(());
         }
         match self.sending.poll(&mut self.socket, context) {
             Poll::Pending | Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(Halt::Body(fault))) => return Err(Lost::Upload(fault)),
+            Poll::Ready(Err(Halt::Body(fault))) => return Err(SendFailure::Upload(fault)),
             Poll::Ready(Err(Halt::Io(error))) if !self.sending.begun && self.socket.is_plain() => {
                 return Err(match std::mem::take(&mut self.sending).take_back() {
-                    Some(body) => Lost::Unsent(body, reset(&error)),
-                    None => Lost::from(reset(&error)),
+                    Some(body) => SendFailure::Unsent(body, reset(&error)),
+                    None => SendFailure::from(reset(&error)),
                 });
             }
             Poll::Ready(Err(Halt::Io(error))) => self.refused = Some(error),
@@ -294,9 +294,9 @@ impl Http1 {
     }
 
     /// The connection ended before the head of an answer did.
-    fn unanswered(&mut self, error: Option<io::Error>) -> Lost {
+    fn unanswered(&mut self, error: Option<io::Error>) -> SendFailure {
         let silent = !self.reader.has_begun() && self.arrived.is_empty();
-        Lost::Ended(Ended::with_connection(self.ended(error), silent))
+        SendFailure::Ended(Ended::with_connection(self.ended(error), silent))
     }
 
     /// The connection ended where it should not have.

@@ -21,7 +21,7 @@ use crate::upstream::deliver::Rules;
 use crate::upstream::http1::OfAttempt;
 use crate::upstream::pool;
 use crate::upstream::request::UpstreamRequest;
-use crate::upstream::send::Lost;
+use crate::upstream::send::SendFailure;
 use crate::upstream::upload::Upload;
 
 #[test]
@@ -190,7 +190,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let mut answer = Response::new(());
         let head = OfAttempt { host: b"a", span: None };
         let lost = connection.exchange(&order, head, upload, Instant::now(), timeout, &mut answer).await;
-        let Err(Lost::Unsent(body, _)) = lost else { panic!("it was begun") };
+        let Err(SendFailure::Unsent(body, _)) = lost else { panic!("it was begun") };
         assert_eq!(testing::bytes(body).await.unwrap(), "data");
     });
 }
