@@ -40,7 +40,7 @@ pub trait Policy: Send + Sync {
     }
 
     /// Called with what became of each attempt at an endpoint.
-    fn observe(&self, _latency: &Latency, _outcome: Outcome) {}
+    fn observe(&self, _latency: &Latency, _outcome: AttemptOutcome) {}
 
     /// Whether its balancers want to know how many requests are in flight in their group.
     fn counts_in_flight(&self) -> bool {
@@ -110,7 +110,7 @@ pub struct Caller<'a> {
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// An answer began within this time.
     Answered(Duration),
     /// The endpoint failed within this time.

@@ -14,7 +14,7 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::clock::{self, Clock};
 use super::draw::Draw;
-use super::{Balancer, BalancerKind, Candidate, Group, Latency, Outcome, Pick, Policy};
+use super::{AttemptOutcome, Balancer, BalancerKind, Candidate, Group, Latency, Pick, Policy};
 
 /// The row of the table.
 pub(super) const KIND: BalancerKind = BalancerKind {
@@ -62,10 +62,10 @@ impl Policy for PeakEwma {
         Box::new(Earlier { draw, candidates: group.candidates, policy: self.clone() })
     }
 
-    fn observe(&self, latency: &Latency, outcome: Outcome) {
+    fn observe(&self, latency: &Latency, outcome: AttemptOutcome) {
         let took = match outcome {
-            Outcome::Answered(took) => took,
-            Outcome::Failed(took) => took.max(self.failure),
+            AttemptOutcome::Answered(took) => took,
+            AttemptOutcome::Failed(took) => took.max(self.failure),
         };
         latency.observe((self.clock)(), took, self.decay);
     }
@@ -123,7 +123,7 @@ mod tests {
         policy: &PeakEwma,
         candidates: &[Candidate],
         requests: usize,
-        outcomes: &[Outcome],
+        outcomes: &[AttemptOutcome],
     ) -> Vec<usize> {
         let group =
             Group { candidates: candidates.to_vec(), place: 0, heaviest: 1, endpoints: candidates.len() };
@@ -143,7 +143,7 @@ mod tests {
             let index = balancer.pick(&Pick::default(), &|_| true).unwrap();
             counts[index] += 1;
             candidates[index].active.fetch_add(1, Ordering::Relaxed);
-            let (Outcome::Answered(took) | Outcome::Failed(took)) = outcomes[index];
+            let (AttemptOutcome::Answered(took) | AttemptOutcome::Failed(took)) = outcomes[index];
             under_way.push((index, NOW.get() + took));
         }
         for (index, _) in under_way {
@@ -152,8 +152,8 @@ mod tests {
         counts
     }
 
-    fn answered(millis: u64) -> Outcome {
-        Outcome::Answered(Duration::from_millis(millis))
+    fn answered(millis: u64) -> AttemptOutcome {
+        AttemptOutcome::Answered(Duration::from_millis(millis))
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn one_that_fails_fast_does_not_attract_requests() {
         let (policy, candidates) = (peak_ewma(), group(&[1; 3]).candidates);
-        let failing = Outcome::Failed(Duration::from_millis(1));
+        let failing = AttemptOutcome::Failed(Duration::from_millis(1));
         let counts = traffic(&policy, &candidates, 9000, &[answered(20), failing, answered(20)]);
         assert!(counts[1] < 180, "{counts:?}");
     }

@@ -14,7 +14,7 @@ use witgate_config::model::Statuses;
 use super::affinity::Affinity;
 use super::breaker::Call;
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Extent, Failing, Sign, connected, note_change, tell};
+use super::observe::{Extent, Failing, Observation, connected, note_change, notify};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
@@ -224,20 +224,20 @@ impl Attempt {
     /// A response head came that speaks for the endpoint, so long after the request was begun to be sent.
     pub(super) fn answered(&self, status: StatusCode, within: Duration) {
         self.status.set(Some(status));
-        tell(self, Sign::Answered { within, status });
+        notify(self, Observation::Answered { within, status });
     }
 
     /// The whole response came.
     pub(super) fn completed(&self) {
         if let (Some(status), false) = (self.status.get(), self.failed.get()) {
-            tell(self, Sign::Completed { status });
+            notify(self, Observation::Completed { status });
         }
     }
 
     /// The endpoint failed. Only the first failure of an attempt counts.
     pub(super) fn failed(&self, failing: Failing) {
         if !self.failed.replace(true) {
-            tell(self, Sign::Failed(failing.repeated(self.repeats.get())));
+            notify(self, Observation::Failed(failing.repeated(self.repeats.get())));
         }
     }
 }
@@ -252,6 +252,6 @@ impl Drop for Attempt {
         if let Some(crowd) = self.upstream.crowds.get(self.upstream.places[self.index]) {
             crowd.fetch_sub(1, Ordering::Relaxed);
         }
-        tell(self, Sign::Ended);
+        notify(self, Observation::Ended);
     }
 }

@@ -19,7 +19,7 @@ use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
 use super::request::{ForwardingHeaders, UpstreamRequest};
-use super::witness::{Witness, Witnessed};
+use super::witness::{BodyObserver, ObservedBody};
 use crate::balancer::Caller;
 use crate::body::{Body, BodyError};
 use crate::fault::Fault;
@@ -71,7 +71,7 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
         body => {
             let copying =
                 Copying { shadow: Some(shadow), bytes: BytesMut::new(), limit: settings.body_bytes };
-            Body::wrap(Witnessed::new(body, copying))
+            Body::wrap(ObservedBody::new(body, copying))
         }
     }
 }
@@ -188,7 +188,7 @@ impl Copying {
     }
 }
 
-impl Witness for Copying {
+impl BodyObserver for Copying {
     fn passed(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.copy(data);

@@ -10,12 +10,12 @@ use super::attempt::Attempt;
 use super::breaker::Change;
 use super::endpoint::Endpoint;
 use super::events::{EventKind, Events};
-use crate::balancer::Outcome;
+use crate::balancer::AttemptOutcome;
 use crate::fault::{Fault, FaultKind};
 
 /// What an attempt has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum Observation {
     /// A response head came that speaks for the endpoint. Its body may still break off.
     Answered {
         /// From the first byte of the request to the head.
@@ -74,19 +74,21 @@ pub(super) enum Extent {
 }
 
 /// Tells everybody who wants to know.
-pub(super) fn tell(attempt: &Attempt, sign: Sign) {
+pub(super) fn notify(attempt: &Attempt, sign: Observation) {
     breaker(attempt, sign);
     concurrency(attempt, sign);
     ejection(attempt, sign);
     balancer(attempt, sign);
 }
 
-fn balancer(attempt: &Attempt, sign: Sign) {
+fn balancer(attempt: &Attempt, sign: Observation) {
     let outcome = match sign {
-        Sign::Answered { within, status } if is_in_place_of_an_answer(status) => Outcome::Failed(within),
-        Sign::Answered { within, .. } => Outcome::Answered(within),
-        Sign::Failed(_) => Outcome::Failed(attempt.elapsed()),
-        Sign::Completed { .. } | Sign::Ended => return,
+        Observation::Answered { within, status } if is_in_place_of_an_answer(status) => {
+            AttemptOutcome::Failed(within)
+        }
+        Observation::Answered { within, .. } => AttemptOutcome::Answered(within),
+        Observation::Failed(_) => AttemptOutcome::Failed(attempt.elapsed()),
+        Observation::Completed { .. } | Observation::Ended => return,
     };
     attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
@@ -105,19 +107,19 @@ pub(super) fn connected(attempt: &Attempt) {
     note_change(&attempt.upstream.events, Some(&endpoint.name), change, "");
 }
 
-fn breaker(attempt: &Attempt, sign: Sign) {
+fn breaker(attempt: &Attempt, sign: Observation) {
     let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
     let settings = &attempt.upstream.config.breaker;
     let others = || attempt.upstream.others_serve(attempt.endpoint());
     let failing = match sign {
-        Sign::Answered { status, .. } => attempt.failing_by(status, settings.statuses),
-        Sign::Failed(failing) => Some(failing),
-        Sign::Completed { .. } | Sign::Ended => None,
+        Observation::Answered { status, .. } => attempt.failing_by(status, settings.statuses),
+        Observation::Failed(failing) => Some(failing),
+        Observation::Completed { .. } | Observation::Ended => None,
     };
     let change = match (failing, sign) {
         (Some(failing), _) => call.failed(breaker, failing.failure, settings, others),
-        (None, Sign::Answered { within, .. }) => call.answered(breaker, within, settings),
-        (None, Sign::Completed { .. }) => call.completed(breaker, settings),
+        (None, Observation::Answered { within, .. }) => call.answered(breaker, within, settings),
+        (None, Observation::Completed { .. }) => call.completed(breaker, settings),
         (None, _) => call.abandoned(breaker, || attempt.waited(), settings),
     };
     if change.is_some() {
@@ -127,14 +129,14 @@ fn breaker(attempt: &Attempt, sign: Sign) {
 }
 
 /// An answer that did not come in time took at least so long; other failures are no measure.
-fn concurrency(attempt: &Attempt, sign: Sign) {
+fn concurrency(attempt: &Attempt, sign: Observation) {
     match sign {
-        Sign::Answered { status, .. } if is_in_place_of_an_answer(status) => {}
-        Sign::Answered { within, .. } => attempt.upstream.observe_latency(within),
-        Sign::Failed(Failing { with: With::Fault(FaultKind::FirstByteTimeout), .. }) => {
+        Observation::Answered { status, .. } if is_in_place_of_an_answer(status) => {}
+        Observation::Answered { within, .. } => attempt.upstream.observe_latency(within),
+        Observation::Failed(Failing { with: With::Fault(FaultKind::FirstByteTimeout), .. }) => {
             attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
-        Sign::Completed { .. } | Sign::Failed(_) | Sign::Ended => {}
+        Observation::Completed { .. } | Observation::Failed(_) | Observation::Ended => {}
     }
 }
 
@@ -150,26 +152,30 @@ pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: 
     events.record(kind, endpoint, why);
 }
 
-fn ejection(attempt: &Attempt, sign: Sign) {
+fn ejection(attempt: &Attempt, sign: Observation) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let failing_by = |status| attempt.failing_by(status, upstream.config.ejection.statuses);
     let by_status = attempt.status().and_then(failing_by);
     match (sign, by_status) {
         // Counted with the head, and not again with what becomes of the body.
-        (Sign::Answered { .. }, Some(failing)) => upstream.faulted(endpoint, failing),
+        (Observation::Answered { .. }, Some(failing)) => upstream.faulted(endpoint, failing),
         (_, Some(_)) => {}
         (sign, None) => eject_or_trust(upstream, endpoint, sign),
     }
 }
 
-fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, sign: Sign) {
+fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, sign: Observation) {
     match sign {
         // Half an answer is no success. A tunnel has no end that could be waited for.
-        Sign::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => endpoint.ejection.succeeded(),
-        Sign::Answered { .. } | Sign::Ended => {}
-        Sign::Completed { status } if status.is_server_error() => upstream.erred(endpoint, status.as_u16()),
-        Sign::Completed { .. } => endpoint.ejection.succeeded(),
-        Sign::Failed(failing) => upstream.faulted(endpoint, failing),
+        Observation::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => {
+            endpoint.ejection.succeeded()
+        }
+        Observation::Answered { .. } | Observation::Ended => {}
+        Observation::Completed { status } if status.is_server_error() => {
+            upstream.erred(endpoint, status.as_u16())
+        }
+        Observation::Completed { .. } => endpoint.ejection.succeeded(),
+        Observation::Failed(failing) => upstream.faulted(endpoint, failing),
     }
 }
 

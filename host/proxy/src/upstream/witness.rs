@@ -9,7 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::body::{Body, BodyError};
 
 /// Who looks at a body. Dropped before it was told of an end, it knows that nobody wanted the rest.
-pub(super) trait Witness: Unpin {
+pub(super) trait BodyObserver: Unpin {
     /// A frame passes.
     fn passed(&mut self, _frame: &Frame<Bytes>) {}
 
@@ -21,18 +21,18 @@ pub(super) trait Witness: Unpin {
 }
 
 /// A body with its witness.
-pub(super) struct Witnessed<W> {
+pub(super) struct ObservedBody<W> {
     body: Body,
     witness: W,
 }
 
-impl<W: Witness> Witnessed<W> {
+impl<W: BodyObserver> ObservedBody<W> {
     pub(super) fn new(body: Body, witness: W) -> Self {
-        Witnessed { body, witness }
+        ObservedBody { body, witness }
     }
 }
 
-impl<W: Witness> HttpBody for Witnessed<W> {
+impl<W: BodyObserver> HttpBody for ObservedBody<W> {
     type Data = Bytes;
     type Error = BodyError;
 

@@ -34,7 +34,7 @@ use super::failure::blames_endpoint;
 use super::observe::{Extent, Failing, note_change};
 use super::request::UpstreamRequest;
 use super::send::Failure;
-use super::witness::Witnessed;
+use super::witness::ObservedBody;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use places::{Acquire, Acquired, Permit, Permits, Waiter};
@@ -217,7 +217,7 @@ impl Admission {
         }
         match answer.body_mut() {
             Body::Empty | Body::Full(_) => self.completed(),
-            body => *body = Body::wrap(Witnessed::new(std::mem::take(body), Watch::new(self))),
+            body => *body = Body::wrap(ObservedBody::new(std::mem::take(body), Watch::new(self))),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Admission;
 use crate::body::BodyError;
 use crate::fault::Fault;
-use crate::upstream::witness::Witness;
+use crate::upstream::witness::BodyObserver;
 
 /// The witness of a response's body.
 pub(super) struct Watch(Option<Admission>);
@@ -14,7 +14,7 @@ impl Watch {
     }
 }
 
-impl Witness for Watch {
+impl BodyObserver for Watch {
     fn ended(&mut self) {
         if let Some(admission) = self.0.take() {
             admission.completed();

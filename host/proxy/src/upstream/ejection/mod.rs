@@ -114,8 +114,9 @@ impl Ejection {
 
     /// A request failed. Returns why the endpoint should be ejected, if that was one too many. Of many that failed with
     /// their connection, one lengthens the streaks; of the retries of one request, one counts at all.
-    fn failed(&self, shown: Shown, settings: &model::Ejection) -> Option<String> {
-        let failure = if let Shown::Fault(failing) = shown { Some(failing.failure()) } else { None };
+    fn failed(&self, shown: ObservedFailure, settings: &model::Ejection) -> Option<String> {
+        let failure =
+            if let ObservedFailure::Fault(failing) = shown { Some(failing.failure()) } else { None };
         if failure.is_some_and(|failure| failure.repeated) {
             return None;
         }
@@ -217,18 +218,18 @@ impl Ejection {
 
 /// How a request failed.
 #[derive(Debug, Clone, Copy)]
-enum Shown {
+enum ObservedFailure {
     /// A fault, or an answer in its place.
     Fault(Failing),
     /// A whole answer with another status from 500.
     ServerError(u16),
 }
 
-impl Display for Shown {
+impl Display for ObservedFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Shown::Fault(failing) => failing.fmt(formatter),
-            Shown::ServerError(status) => write!(formatter, "status {status}"),
+            ObservedFailure::Fault(failing) => failing.fmt(formatter),
+            ObservedFailure::ServerError(status) => write!(formatter, "status {status}"),
         }
     }
 }
@@ -247,12 +248,12 @@ impl Streaks {
     }
 
     /// One more. Each call sees a length of its own, however many cores there are.
-    fn lengthen(&self, shown: Shown) -> (u32, u32) {
+    fn lengthen(&self, shown: ObservedFailure) -> (u32, u32) {
         let longer = |word: u64| {
             let (faults, errors) = split(word);
             match shown {
-                Shown::Fault(_) => join(faults.saturating_add(1), errors.saturating_add(1)),
-                Shown::ServerError(_) => join(0, errors.saturating_add(1)),
+                ObservedFailure::Fault(_) => join(faults.saturating_add(1), errors.saturating_add(1)),
+                ObservedFailure::ServerError(_) => join(0, errors.saturating_add(1)),
             }
         };
         let mut before = self.0.load(Ordering::Relaxed);
@@ -283,7 +284,7 @@ fn join(faults: u32, errors: u32) -> u64 {
 impl Upstream {
     /// A request to an endpoint failed with a fault, or an answer in its place.
     pub(super) fn faulted(&self, endpoint: &Arc<Endpoint>, failing: Failing) {
-        if let Some(why) = endpoint.ejection.failed(Shown::Fault(failing), &self.config.ejection) {
+        if let Some(why) = endpoint.ejection.failed(ObservedFailure::Fault(failing), &self.config.ejection) {
             let seen_by_checks = failing.is_seen_by_checks();
             self.eject(endpoint, Cause::Streak { seen_by_checks }, &why, Instant::now());
         }
@@ -291,7 +292,9 @@ impl Upstream {
 
     /// A request to an endpoint was answered with a status from 500.
     pub(super) fn erred(&self, endpoint: &Arc<Endpoint>, status: u16) {
-        if let Some(why) = endpoint.ejection.failed(Shown::ServerError(status), &self.config.ejection) {
+        if let Some(why) =
+            endpoint.ejection.failed(ObservedFailure::ServerError(status), &self.config.ejection)
+        {
             self.eject(endpoint, Cause::Streak { seen_by_checks: false }, &why, Instant::now());
         }
     }

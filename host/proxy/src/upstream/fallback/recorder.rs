@@ -8,7 +8,7 @@ use http_body::{Body as _, Frame};
 
 use super::answers::Answers;
 use crate::body::{Body, BodyError};
-use crate::upstream::witness::{Witness, Witnessed};
+use crate::upstream::witness::{BodyObserver, ObservedBody};
 
 /// Keeps an answer: at once if its body is at hand, else when it has passed. What is too large is let go.
 pub(super) fn record(answers: &Arc<Answers>, key: String, answer: &mut Response<Body>) {
@@ -20,7 +20,7 @@ pub(super) fn record(answers: &Arc<Answers>, key: String, answer: &mut Response<
         body if body.size_hint().lower() > most as u64 => {}
         body => {
             let note = Note { answers: answers.clone(), key, headers, bytes: BytesMut::new() };
-            *body = Body::wrap(Witnessed::new(std::mem::take(body), Recorder { note: Some(note) }));
+            *body = Body::wrap(ObservedBody::new(std::mem::take(body), Recorder { note: Some(note) }));
         }
     }
 }
@@ -52,7 +52,7 @@ impl Recorder {
     }
 }
 
-impl Witness for Recorder {
+impl BodyObserver for Recorder {
     fn passed(&mut self, frame: &Frame<Bytes>) {
         self.write(frame);
     }
