@@ -41,14 +41,14 @@ thread_local! {
 struct Pool {
     core: Arc<Core>,
     /// By the endpoint's number.
-    shelves: Numbered<Shelf>,
+    shelves: Numbered<EndpointConnections>,
     /// Put aside for waiting requests, by their number.
     reserved: Numbered<Connection>,
     sweeper: Option<JoinHandle<()>>,
 }
 
 /// The connections to one endpoint.
-struct Shelf {
+struct EndpointConnections {
     /// The upstream that used them last; once it is out of service, they are closed.
     upstream: Weak<Upstream>,
     idle: VecDeque<Idle>,
@@ -66,8 +66,8 @@ struct Idle {
 }
 
 impl Pool {
-    fn shelf(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut Shelf {
-        let shelf = self.shelves.entry(endpoint.id).or_insert_with(|| Shelf {
+    fn shelf(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut EndpointConnections {
+        let shelf = self.shelves.entry(endpoint.id).or_insert_with(|| EndpointConnections {
             upstream: Arc::downgrade(upstream),
             idle: VecDeque::new(),
             shared: Vec::new(),
@@ -274,7 +274,7 @@ enum Closed {
     Http2 { _connection: Rc<Http2> },
 }
 
-impl Shelf {
+impl EndpointConnections {
     /// Moves what is to be closed out. False if the shelf is of no more use.
     fn sweep(&mut self, closed: &mut Vec<Closed>) -> bool {
         let Some(upstream) = self.upstream.upgrade() else {

@@ -16,7 +16,7 @@ pub(super) struct View {
     /// Whether endpoints that only their health keeps from it take requests.
     pub(super) panics: bool,
     /// What it was made from, for each endpoint.
-    pub(super) standings: Box<[Standing]>,
+    pub(super) standings: Box<[EndpointState]>,
 }
 
 /// A group that shares requests.
@@ -32,7 +32,7 @@ struct Part {
 
 /// How an endpoint stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct EndpointState {
     pub(super) availability: Availability,
     /// Its weight, whatever else.
     pub(super) weight: u32,
@@ -40,7 +40,7 @@ pub(super) struct Standing {
     pub(super) percent: u32,
 }
 
-impl Standing {
+impl EndpointState {
     /// The weight for the balancer, in hundredths.
     fn effective(self) -> u32 {
         self.weight.saturating_mul(self.percent)
@@ -79,7 +79,7 @@ impl View {
 
     /// A picture of endpoints that stand so. `places` says which group each belongs to.
     pub(super) fn of(
-        standings: Box<[Standing]>,
+        standings: Box<[EndpointState]>,
         places: &[usize],
         policy: &dyn Policy,
         candidate: &dyn Fn(usize, u32) -> Candidate,
@@ -148,7 +148,7 @@ impl Upstream {
     pub(super) fn refresh(&self, now: Duration) {
         let _one_at_a_time = self.refreshing.lock();
         let view = self.view.load_full();
-        let standings: Box<[Standing]> =
+        let standings: Box<[EndpointState]> =
             (0..self.endpoints.len()).map(|index| self.standing(index, now)).collect();
         if standings == view.standings {
             return;
@@ -170,11 +170,11 @@ impl Upstream {
     }
 
     /// Where that is configured, endpoints that have recovered are new again. Says whether there are any.
-    fn begin_anew(&self, before: &[Standing], after: &[Standing], now: Duration) -> bool {
+    fn begin_anew(&self, before: &[EndpointState], after: &[EndpointState], now: Duration) -> bool {
         if !self.config.slow_start.is_some_and(|settings| settings.after_recovery) {
             return false;
         }
-        let was_away = |standing: &Standing| {
+        let was_away = |standing: &EndpointState| {
             !matches!(standing.availability, Availability::Available | Availability::Drained)
         };
         let mut any = false;
@@ -188,7 +188,7 @@ impl Upstream {
     }
 
     /// A view of endpoints that stand so.
-    pub(super) fn view_of(&self, standings: Box<[Standing]>) -> View {
+    pub(super) fn view_of(&self, standings: Box<[EndpointState]>) -> View {
         let candidate = |index: usize, weight| {
             let endpoint = &self.endpoints[index];
             Candidate {
@@ -203,9 +203,9 @@ impl Upstream {
     }
 
     /// How an endpoint stands now.
-    pub(super) fn standing(&self, index: usize, now: Duration) -> Standing {
+    pub(super) fn standing(&self, index: usize, now: Duration) -> EndpointState {
         let endpoint = &self.endpoints[index];
-        Standing {
+        EndpointState {
             availability: endpoint.availability(),
             weight: endpoint.share.weight(self.config.endpoints[index].weight),
             percent: endpoint.newness.percent(self.config.slow_start.as_ref(), now),
@@ -225,11 +225,12 @@ mod tests {
     use super::*;
     use crate::balancer::tests::{group, policy};
 
-    const AVAILABLE: Standing = Standing { availability: Availability::Available, weight: 1, percent: 100 };
-    const UNHEALTHY: Standing = Standing { availability: Availability::Unhealthy, ..AVAILABLE };
-    const DRAINED: Standing = Standing { availability: Availability::Drained, ..AVAILABLE };
+    const AVAILABLE: EndpointState =
+        EndpointState { availability: Availability::Available, weight: 1, percent: 100 };
+    const UNHEALTHY: EndpointState = EndpointState { availability: Availability::Unhealthy, ..AVAILABLE };
+    const DRAINED: EndpointState = EndpointState { availability: Availability::Drained, ..AVAILABLE };
 
-    fn view(kind: &str, standings: &[Standing], places: &[usize]) -> View {
+    fn view(kind: &str, standings: &[EndpointState], places: &[usize]) -> View {
         let policy = policy(kind, serde_json::json!({})).unwrap();
         let candidates = group(&vec![1; standings.len()]).candidates;
         let candidate = |index: usize, weight| Candidate { weight, ..candidates[index].clone() };
@@ -249,7 +250,7 @@ mod tests {
     /// The rule of the house for what matters: half of 10,000 endpoints are unusable, and a pick looks at one.
     #[test]
     fn a_pick_looks_at_none_of_those_that_are_out() {
-        let standings: Vec<Standing> =
+        let standings: Vec<EndpointState> =
             (0..10_000).map(|index| if index % 2 == 0 { AVAILABLE } else { UNHEALTHY }).collect();
         for kind in ["round-robin", "least-requests", "peak-ewma", "ring-hash", "maglev"] {
             let view = view(kind, &standings, &[0; 10_000]);
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn new_endpoints_take_their_part_of_the_weight() {
-        let new = Standing { percent: 25, ..AVAILABLE };
+        let new = EndpointState { percent: 25, ..AVAILABLE };
         assert_eq!(counts(&view("round-robin", &[AVAILABLE, new], &[0, 0]), 500), [400, 100]);
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct Answers {
 
 #[derive(Debug, Default)]
 struct Shard {
-    answers: HashMap<Arc<str>, Arc<Kept>>,
+    answers: HashMap<Arc<str>, Arc<StoredResponse>>,
     /// The keys, those known first in front.
     order: VecDeque<Arc<str>>,
     bytes: usize,
@@ -58,7 +58,7 @@ struct Shard {
 
 /// An answer that was kept.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredResponse {
     headers: HeaderMap,
     body: Bytes,
     since: Instant,
@@ -127,7 +127,7 @@ impl Answers {
     }
 
     /// The answer under a key, unless it is too old.
-    pub(super) fn find(&self, key: &str) -> Option<Arc<Kept>> {
+    pub(super) fn find(&self, key: &str) -> Option<Arc<StoredResponse>> {
         let kept = self.shard(key).answers.get(key).cloned()?;
         (kept.age() <= self.settings.max_age).then_some(kept)
     }
@@ -142,7 +142,7 @@ impl Answers {
         }
         // What arrived in a larger buffer would hold all of it.
         let body = Bytes::copy_from_slice(&body);
-        let kept = Kept { headers, body, since: Instant::now(), age, size };
+        let kept = StoredResponse { headers, body, since: Instant::now(), age, size };
         let dropped = self.shard(&key).insert(key.into(), kept.into(), self.settings);
         // Outside of the lock.
         drop(dropped);
@@ -156,7 +156,12 @@ impl Answers {
 
 impl Shard {
     /// Inserts, and returns what had to make room.
-    fn insert(&mut self, key: Arc<str>, kept: Arc<Kept>, settings: model::CachedAnswers) -> Vec<Arc<Kept>> {
+    fn insert(
+        &mut self,
+        key: Arc<str>,
+        kept: Arc<StoredResponse>,
+        settings: model::CachedAnswers,
+    ) -> Vec<Arc<StoredResponse>> {
         let mut dropped = Vec::new();
         self.bytes += kept.size;
         match self.answers.insert(key.clone(), kept) {
@@ -177,7 +182,7 @@ impl Shard {
     }
 }
 
-impl Kept {
+impl StoredResponse {
     fn age(&self) -> Duration {
         self.since.elapsed() + Duration::from_secs(self.age)
     }

@@ -28,7 +28,7 @@ const BEGIN: &[u8; 7] = b"HTTP/1.";
 
 /// What the request was, as far as it decides how its answer is read.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Asked {
+pub(super) struct RequestKind {
     /// It was a HEAD, whose answer has no body.
     pub(super) head: bool,
     /// It asked to switch protocols.
@@ -73,7 +73,7 @@ impl HeadReader {
     pub(super) fn read<B>(
         &mut self,
         arrived: &mut BytesMut,
-        asked: Asked,
+        asked: RequestKind,
         answer: &mut Response<B>,
     ) -> Result<Option<Rest>, &'static str> {
         loop {
@@ -205,7 +205,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn finish(self, asked: Asked) -> Result<Rest, &'static str> {
+    fn finish(self, asked: RequestKind) -> Result<Rest, &'static str> {
         let content = match (self.length, self.chunked) {
             (Some(_), true) => return Err("Content-Length beside Transfer-Encoding"),
             (_, true) => Content::chunked(),

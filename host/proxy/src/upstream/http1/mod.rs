@@ -41,7 +41,7 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
-use self::answer::{Asked, HeadReader};
+use self::answer::{HeadReader, RequestKind};
 use self::content::Content;
 pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
@@ -76,7 +76,7 @@ pub(super) struct Http1 {
     /// Why the request could not be sent to its end. The endpoint may have answered before it closed.
     refused: Option<io::Error>,
     reader: HeadReader,
-    asked: Asked,
+    asked: RequestKind,
     content: Content,
     /// Whether it may serve another request after this one.
     persistent: bool,
@@ -94,7 +94,7 @@ impl Http1 {
             sending: Sending::default(),
             refused: None,
             reader: HeadReader::default(),
-            asked: Asked::default(),
+            asked: RequestKind::default(),
             content: Content::Over,
             persistent: true,
             timer: Deadline::default(),
@@ -163,7 +163,7 @@ impl Http1 {
         self.sending = Sending::new(head, framing, first, upload).map_err(SendFailure::Upload)?;
         self.refused = None;
         self.reader.restart();
-        self.asked = Asked { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
+        self.asked = RequestKind { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
         // Until its end has come, a connection is of no use to another request.
         self.persistent = false;
         Ok(())

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 use proptest::prelude::*;
 
-use super::answer::{Asked, HeadReader};
+use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
 use crate::balancer::Caller;
 use crate::telemetry::trace::TraceContext;
@@ -32,7 +32,7 @@ struct Answer {
 /// Reads an answer that arrives in these pieces; none if its head is not whole.
 fn read<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
-    asked: Asked,
+    asked: RequestKind,
 ) -> Result<Option<Answer>, &'static str> {
     let mut arrived = BytesMut::new();
     let mut reader = HeadReader::default();
@@ -60,7 +60,7 @@ fn read<'a>(
 }
 
 fn whole(text: &str) -> Result<Option<Answer>, &'static str> {
-    read([text.as_bytes()], Asked::default())
+    read([text.as_bytes()], RequestKind::default())
 }
 
 /// What is wrong with a head, and the rule it breaks.
@@ -171,8 +171,8 @@ fn no_broken_chunk_is_passed_over() {
 
 #[test]
 fn every_answer_ends_where_it_says() {
-    let head = Asked { head: true, ..Asked::default() };
-    let none = Asked::default();
+    let head = RequestKind { head: true, ..RequestKind::default() };
+    let none = RequestKind::default();
     // The answer, whether it was to HEAD, its body, whether that is known to be whole, whether the connection stays.
     for (answer, asked, body, over, persistent) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", none, "ok", true, true),
@@ -349,6 +349,6 @@ proptest! {
             rest = others;
         }
         pieces.push(rest);
-        prop_assert_eq!(read([text.as_bytes()], Asked::default()), read(pieces, Asked::default()));
+        prop_assert_eq!(read([text.as_bytes()], RequestKind::default()), read(pieces, RequestKind::default()));
     }
 }
