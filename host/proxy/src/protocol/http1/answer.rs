@@ -11,7 +11,7 @@ use http::header::CONNECTION;
 use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
 
-use super::head::Wishes;
+use super::head::ConnectionOptions;
 use super::wire::{SKIPPED_BYTES, Wire};
 use super::write::{Framing, Plan};
 use crate::body::{Body, BodyError};
@@ -36,7 +36,7 @@ pub(super) enum Sent {
 pub(super) async fn send<T: Transport>(
     wire: &RefCell<Wire<T>>,
     response: &mut Response<Body>,
-    wishes: &Wishes,
+    wishes: &ConnectionOptions,
     closing: bool,
 ) -> Sent {
     let plan = {
@@ -60,7 +60,12 @@ pub(super) async fn send<T: Transport>(
     }
 }
 
-fn plan<T: Transport>(wire: &Wire<T>, response: &Response<Body>, wishes: &Wishes, closing: bool) -> Plan {
+fn plan<T: Transport>(
+    wire: &Wire<T>,
+    response: &Response<Body>,
+    wishes: &ConnectionOptions,
+    closing: bool,
+) -> Plan {
     let status = response.status();
     let bodiless = wishes.is_head
         || status.is_informational()

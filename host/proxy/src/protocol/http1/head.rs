@@ -45,12 +45,12 @@ pub(crate) struct Head {
     /// What follows.
     pub(crate) content: Content,
     /// What it asks of this hop.
-    pub(crate) wishes: Wishes,
+    pub(crate) wishes: ConnectionOptions,
 }
 
 /// What a head asks of the next hop only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct ConnectionOptions {
     /// The version of the message.
     pub(crate) version: Version,
     /// Whether further requests may follow on the connection (RFC 9112 section 9.3).
@@ -244,7 +244,7 @@ impl HeadReader {
             (_, true) => Content::Chunked,
             _ => Content::Nothing,
         };
-        let wishes = Wishes {
+        let wishes = ConnectionOptions {
             version: if self.version_10 { Version::HTTP_10 } else { Version::HTTP_11 },
             keep_alive: !self.close && (!self.version_10 || self.keep_alive),
             upgrade: self.upgrade,

@@ -115,7 +115,7 @@ use tokio::time::Instant;
 
 use self::answer::Sent;
 use self::body::RequestBody;
-use self::head::Wishes;
+use self::head::ConnectionOptions;
 use self::place::Placed;
 use self::wire::{Next, Wire};
 use crate::body::Body;
@@ -129,7 +129,7 @@ use crate::protocol::{maps, service};
 use crate::turn;
 
 /// How a request is answered whose head was refused.
-const REFUSED: Wishes = Wishes {
+const REFUSED: ConnectionOptions = ConnectionOptions {
     version: Version::HTTP_11,
     keep_alive: false,
     upgrade: false,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use witgate_config::model::Limits;
 
 use super::body::{Inbound, Step};
-use super::head::{Head, HeadReader, Wishes};
+use super::head::{ConnectionOptions, Head, HeadReader};
 use super::write::Output;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
@@ -64,7 +64,7 @@ pub(super) struct Lingering {
 /// What a connection brings next.
 pub(super) enum Next {
     /// A request whose head was found good, and is where it was asked for.
-    Request(Wishes),
+    Request(ConnectionOptions),
     /// A head that is refused; nothing more is read.
     Refused(Fault),
     /// Nothing.
