@@ -62,25 +62,25 @@ pub struct Connection {
     /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
     snapshots: Arc<ArcSwap<Snapshot>>,
-    presence: Option<Presence>,
+    presence: Option<ConnectionGuard>,
 }
 
 /// A connection as its listener counts it. A tunnel takes it along, so that a drain waits for it.
 #[derive(Clone)]
-pub(crate) struct Presence {
+pub(crate) struct ConnectionGuard {
     generation: Arc<Generation>,
     core: Rc<Core>,
-    held: Rc<Held>,
+    held: Rc<ConnectionCounts>,
 }
 
 /// Everything that counts a connection for as long as it is open.
-struct Held {
+struct ConnectionCounts {
     _occupied: Occupied,
     place: ConnectionPermit,
     _counted: OpenConnection,
 }
 
-impl Presence {
+impl ConnectionGuard {
     /// Until the connection's listener has come so far.
     pub(crate) async fn until(&self, phase: Phase) {
         lifetime::until(&mut self.generation.phase(), phase).await;
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// How its listener counts it; none where it has no listener.
-    pub(crate) fn presence(&self) -> Option<&Presence> {
+    pub(crate) fn presence(&self) -> Option<&ConnectionGuard> {
         self.presence.as_ref()
     }
 }
@@ -175,14 +175,15 @@ pub(crate) fn spawn(
 ) {
     let core = core.clone();
     tokio::task::spawn_local(async move {
-        let held = Held {
+        let held = ConnectionCounts {
             _occupied: core.occupy(),
             place,
             _counted: core.plane.telemetry.metrics().connection(&generation.name),
         };
         socket::prepare(&stream);
         let stream = Tcp::new(stream);
-        let presence = Presence { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
+        let presence =
+            ConnectionGuard { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
         let connection = Rc::new(Connection {
             presence: Some(presence),
             half_close: generation.config.half_close,

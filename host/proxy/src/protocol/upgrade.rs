@@ -23,7 +23,7 @@ use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::listener::door::Phase;
 use crate::pipeline::exchange::Exchange;
-use crate::protocol::connection::Presence;
+use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
 use crate::telemetry::ending::Ending;
 
@@ -147,7 +147,7 @@ fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
 /// A tunnel about to be opened.
 struct Tunnel {
     idle: Option<Duration>,
-    presence: Option<Presence>,
+    presence: Option<ConnectionGuard>,
     ending: Ending,
 }
 
@@ -171,7 +171,7 @@ impl Tunnel {
 }
 
 /// Until the connection's listener has no more time.
-async fn cut(presence: Option<&Presence>) {
+async fn cut(presence: Option<&ConnectionGuard>) {
     match presence {
         Some(presence) => {
             presence.until(Phase::Cut).await;
