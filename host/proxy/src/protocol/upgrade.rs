@@ -25,7 +25,7 @@ use crate::listener::door::Phase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
-use crate::telemetry::ending::Ending;
+use crate::telemetry::ending::RequestGuard;
 
 /// Bytes copied at a time, in each direction.
 const BUFFER: usize = 8 * 1024;
@@ -116,7 +116,7 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
         presence: exchange.connection.presence().cloned(),
-        ending: Ending::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
+        ending: RequestGuard::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
     };
     tokio::task::spawn_local(tunnel.run(client, upstream));
     *response.body_mut() = Body::Empty;
@@ -148,7 +148,7 @@ fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
 struct Tunnel {
     idle: Option<Duration>,
     presence: Option<ConnectionGuard>,
-    ending: Ending,
+    ending: RequestGuard,
 }
 
 impl Tunnel {

@@ -37,7 +37,7 @@ pub enum End {
 
 /// All about one request that is over: shared by the access log and the exporter of spans.
 #[derive(Debug)]
-pub struct Story {
+pub struct LogEntry {
     /// When the response ended.
     pub ended: SystemTime,
     /// From the complete request head to the end of the response.
@@ -77,7 +77,7 @@ pub struct Story {
 }
 
 /// A line of the access log.
-pub(super) struct AccessLine(pub(super) Arc<Story>);
+pub(super) struct AccessLine(pub(super) Arc<LogEntry>);
 
 impl Line for AccessLine {
     fn render(&self, out: &mut Vec<u8>) {
@@ -86,10 +86,10 @@ impl Line for AccessLine {
     }
 }
 
-impl Story {
+impl LogEntry {
     /// A story of which all is known but its end.
     pub(super) fn new(exchange: &Exchange, status: StatusCode, record: Record) -> Self {
-        Story {
+        LogEntry {
             ended: SystemTime::UNIX_EPOCH,
             time: Duration::ZERO,
             begun: exchange.begun,
@@ -234,7 +234,7 @@ struct CallFields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(story: &'a Story) -> Self {
+    fn of(story: &'a LogEntry) -> Self {
         let head = &*story.head;
         let received = head.received_target().path();
         let upstream = head.upstream_target.as_ref().map(PathAndQuery::path);

@@ -17,14 +17,14 @@ use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
 use crate::protocol::maps;
-use crate::telemetry::access::{End, Story};
+use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::turn;
 
-/// Dropping it writes metrics, access log line and span. Until [`Ending::complete`] was called that means the client
+/// Dropping it writes metrics, access log line and span. Until [`RequestGuard::complete`] was called that means the client
 /// went away first: futures and bodies are dropped then, without a word.
-pub struct Ending {
+pub struct RequestGuard {
     connection: Rc<Connection>,
     /// Tells the route.
     head: Arc<RequestHead>,
@@ -39,10 +39,10 @@ pub struct Ending {
     /// Still growing while a plugin transforms the body.
     plugins: PluginCalls,
     /// Only made where a log line or a span is to be written.
-    story: Option<Arc<Story>>,
+    story: Option<Arc<LogEntry>>,
 }
 
-impl Ending {
+impl RequestGuard {
     /// Takes over what an exchange has noted. The exchange itself writes nothing any more.
     ///
     /// For tunnels, which outlive their exchange; others use [`Exchange::finish`].
@@ -52,7 +52,7 @@ impl Ending {
         let telemetry = &exchange.connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || exchange.head.trace.as_ref().is_some_and(|trace| trace.sampled);
-        Ending {
+        RequestGuard {
             connection: Rc::clone(&exchange.connection),
             head: Arc::clone(&exchange.head),
             begun: exchange.begun,
@@ -63,7 +63,7 @@ impl Ending {
             fault: record.fault.as_ref().map(|(kind, _)| *kind),
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
-            story: wanted.then(|| Arc::new(Story::new(exchange, status, record))),
+            story: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
             // Last: the story tells it too.
             upstream: exchange.upstream.take(),
         }
@@ -85,7 +85,7 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let time = turn::now() - self.begun;
         let received = self.received.as_ref().map_or(0, Received::bytes);
@@ -123,7 +123,7 @@ impl Drop for Exchange {
         if !self.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.record.fault.get_or_insert((FaultKind::ClientGone, None));
-            drop(Ending::take(self, client_gone));
+            drop(RequestGuard::take(self, client_gone));
         }
     }
 }
@@ -136,7 +136,7 @@ pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     let bodiless = exchange.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut ending = Ending::take(exchange, response.status());
+    let mut ending = RequestGuard::take(exchange, response.status());
     let body = std::mem::replace(response.body_mut(), Body::Empty);
     if bodiless {
         // The body of such a response is dropped unread, which must not look like a client that went away.
@@ -155,7 +155,7 @@ pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
 /// A response body on its way out, with what is written at its end.
 struct RecordedBody {
     inner: Body,
-    ending: Option<Ending>,
+    ending: Option<RequestGuard>,
 }
 
 impl HttpBody for RecordedBody {

@@ -35,7 +35,7 @@ use witgate_config::model::{LogLevel, LogTarget, Otlp};
 use crate::pipeline::plugin::Quarantined;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, UpstreamStatus};
-use access::{AccessLine, Story};
+use access::{AccessLine, LogEntry};
 use export::{Exporter, SpanCounters};
 use log::LogLine;
 use metrics::{Counter, Metrics};
@@ -211,7 +211,7 @@ impl Telemetry {
     }
 
     /// Hands the notes about a request to whoever wants them.
-    pub(crate) fn tell(&self, story: Arc<Story>) {
+    pub(crate) fn tell(&self, story: Arc<LogEntry>) {
         if let Some(exporter) = story.head.trace.as_ref().and_then(TraceContext::exporter) {
             exporter.push_request(Arc::clone(&story));
         }

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
-use crate::telemetry::access::{End, Story};
+use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::client_span::{ClientNotes, Outcome};
 use crate::telemetry::export::Told;
 use crate::telemetry::record::PluginCall;
@@ -61,7 +61,7 @@ fn spans(told: &Told) -> Vec<Span> {
     }
 }
 
-fn of_request(story: &Story) -> Vec<Span> {
+fn of_request(story: &LogEntry) -> Vec<Span> {
     // Only what is sampled, and so has a trace, is handed to an exporter.
     let Some(trace) = &story.head.trace else { return Vec::new() };
     let clock = clock(story, trace);
@@ -71,7 +71,7 @@ fn of_request(story: &Story) -> Vec<Span> {
 }
 
 /// What turns the times of a request into times of day.
-fn clock(story: &Story, trace: &TraceContext) -> Clock {
+fn clock(story: &LogEntry, trace: &TraceContext) -> Clock {
     let of_its_end = || Clock {
         moment: story.begun,
         time_of_day: story.ended.checked_sub(story.time).unwrap_or(UNIX_EPOCH),
@@ -98,7 +98,7 @@ fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span
     }
 }
 
-fn server(story: &Story, trace: &TraceContext, clock: &Clock) -> Span {
+fn server(story: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     let head = &story.head;
     let name = match &*head.route {
         "" => head.method.to_string(),
@@ -176,11 +176,11 @@ fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
 }
 
 /// Status codes of 4xx are the client's errors, not this span's (conventions for HTTP server spans).
-fn is_failure(story: &Story) -> bool {
+fn is_failure(story: &LogEntry) -> bool {
     story.status.is_server_error() || story.end == End::Cut
 }
 
-fn error_type(story: &Story) -> Option<String> {
+fn error_type(story: &LogEntry) -> Option<String> {
     match &story.fault {
         Some((kind, _)) => Some(kind.describe().code.to_owned()),
         None if story.end == End::Cut => Some("cut".to_owned()),
@@ -235,7 +235,7 @@ mod tests {
         head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));
         let exchange = testing::exchange(head);
         let begun = exchange.begun;
-        let mut story = Story::new(&exchange, status, record);
+        let mut story = LogEntry::new(&exchange, status, record);
         drop(exchange);
         story.ended = UNIX_EPOCH + Duration::from_secs(100);
         story.time = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 
 use crate::snapshot::Snapshot;
-use crate::telemetry::access::Story;
+use crate::telemetry::access::LogEntry;
 use crate::telemetry::client_span::ClientNotes;
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::span;
@@ -47,7 +47,7 @@ pub(super) struct SpanCounters {
 #[derive(Debug)]
 pub(super) enum Told {
     /// A request that is over, with its plugin calls.
-    Request(Arc<Story>),
+    Request(Arc<LogEntry>),
     /// One sending of a request to an endpoint.
     Client(Box<ClientNotes>),
 }
@@ -94,7 +94,7 @@ impl Exporter {
     }
 
     /// Takes the notes of a request that is over. Never waits: a full queue drops them and counts their spans.
-    pub(super) fn push_request(&self, story: Arc<Story>) {
+    pub(super) fn push_request(&self, story: Arc<LogEntry>) {
         self.push(Told::Request(story));
     }
 
