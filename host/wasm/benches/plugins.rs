@@ -22,7 +22,9 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Decision, Identity, Outcome, Plugin, ResponseHead};
+use witgate_proxy::pipeline::plugin::{
+    Call, CallFailure, CallResult, Decision, Identity, Plugin, ResponseHead,
+};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_wasm::Loaded;
 
@@ -83,7 +85,7 @@ fn head() -> Arc<RequestHead> {
 }
 
 /// The answer of a call that does not wait.
-fn now<T>(outcome: Outcome<'_, T>) -> T {
+fn now<T>(outcome: CallResult<'_, T>) -> T {
     let answer: Result<T, CallFailure> = outcome.now_or_never().expect("the call does not wait");
     answer.unwrap_or_else(|failure| panic!("the call failed: {}", failure.as_str()))
 }

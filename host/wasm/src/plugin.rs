@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Function, Interest,
-    Outcome, Piece, Plugin, PluginLimits, Quarantined, RequestOutcome, ResponseHead, ResponseOutcome,
+    Answer, BodyResult, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination, Function,
+    Interest, Piece, Plugin, PluginLimits, Quarantined, RequestOutcome, ResponseHead, ResponseOutcome,
 };
 use witgate_proxy::turn;
 
@@ -110,7 +110,7 @@ impl Loaded {
     }
 
     /// Makes a call. With an instance at hand it is over at once, and its state needs no place of its own.
-    fn outcome<'a, T, F>(&'a self, call: impl FnOnce(Option<Lease<'a>>) -> F) -> Outcome<'a, T>
+    fn outcome<'a, T, F>(&'a self, call: impl FnOnce(Option<Lease<'a>>) -> F) -> CallResult<'a, T>
     where
         F: Future<Output = Result<T, CallFailure>> + 'a,
     {
@@ -118,9 +118,9 @@ impl Loaded {
             Some(lease) => {
                 // Polled where it stays, for it holds all that is lowered into the guest.
                 let answer = pin!(call(Some(lease))).as_mut().now_or_never();
-                Outcome::over(answer.unwrap_or(Err(CallFailure::Unavailable)))
+                CallResult::over(answer.unwrap_or(Err(CallFailure::Unavailable)))
             }
-            None => Outcome::waiting(call(None)),
+            None => CallResult::waiting(call(None)),
         }
     }
 
@@ -284,23 +284,23 @@ impl Plugin for Loaded {
         })
     }
 
-    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision> {
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision> {
         self.outcome(|lease| authentication::authenticate(self, lease, call, remember))
     }
 
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
+    fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
         self.outcome(|lease| rate_limiting::draw(self, lease, call))
     }
 
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
+    fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         self.outcome(|lease| routing::route(self, lease, call))
     }
 
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
         self.outcome(|lease| transformation::request(self, lease, call))
     }
 
-    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
         self.outcome(|lease| transformation::request_body(self, lease, call, piece))
     }
 
@@ -309,7 +309,7 @@ impl Plugin for Loaded {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, Answer<ResponseOutcome>> {
+    ) -> CallResult<'a, Answer<ResponseOutcome>> {
         self.outcome(|lease| transformation::response_head(self, lease, call, response, context))
     }
 
@@ -318,7 +318,7 @@ impl Plugin for Loaded {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         piece: Piece,
-    ) -> Outcome<'a, BodyResult> {
+    ) -> CallResult<'a, BodyResult> {
         self.outcome(|lease| transformation::response_body(self, lease, call, response, piece))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use witgate_config::model::{Binding, OnFailure};
 use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Bucket, Call, CallFailure, Contracts, Decision, Destination, Interest, Outcome,
+    Answer, BodyResult, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination, Interest,
     Piece, Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
 };
 
@@ -46,8 +46,8 @@ fn next_version() -> u64 {
     NEXT.fetch_sub(1, Ordering::Relaxed)
 }
 
-fn unavailable<'a, T: 'a>() -> Outcome<'a, T> {
-    Outcome::over(Err(CallFailure::Unavailable))
+fn unavailable<'a, T: 'a>() -> CallResult<'a, T> {
+    CallResult::over(Err(CallFailure::Unavailable))
 }
 
 impl Plugin for Standin {
@@ -87,23 +87,23 @@ impl Plugin for Standin {
 
     fn reject_answer(&self, _reason: &str) {}
 
-    fn authenticate<'a>(&'a self, _call: Call<'a>, _remember: bool) -> Outcome<'a, Decision> {
+    fn authenticate<'a>(&'a self, _call: Call<'a>, _remember: bool) -> CallResult<'a, Decision> {
         unavailable()
     }
 
-    fn draw<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
+    fn draw<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
         unavailable()
     }
 
-    fn route<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
+    fn route<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         unavailable()
     }
 
-    fn transform_request<'a>(&'a self, _call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
+    fn transform_request<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
         unavailable()
     }
 
-    fn transform_request_body<'a>(&'a self, _call: Call<'a>, _piece: Piece) -> Outcome<'a, BodyResult> {
+    fn transform_request_body<'a>(&'a self, _call: Call<'a>, _piece: Piece) -> CallResult<'a, BodyResult> {
         unavailable()
     }
 
@@ -112,7 +112,7 @@ impl Plugin for Standin {
         _call: Call<'a>,
         _response: Arc<ResponseHead>,
         _context: Bytes,
-    ) -> Outcome<'a, Answer<ResponseOutcome>> {
+    ) -> CallResult<'a, Answer<ResponseOutcome>> {
         unavailable()
     }
 
@@ -121,7 +121,7 @@ impl Plugin for Standin {
         _call: Call<'a>,
         _response: Arc<ResponseHead>,
         _piece: Piece,
-    ) -> Outcome<'a, BodyResult> {
+    ) -> CallResult<'a, BodyResult> {
         unavailable()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use witgate_config::model::OnFailure;
 
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::{Answer, CallFailure, Function, Outcome, Plugin};
+use crate::pipeline::plugin::{Answer, CallFailure, CallResult, Function, Plugin};
 use crate::pipeline::remembered::{Answered, Question, Recalled};
 use crate::pipeline::validate::Invalid;
 use crate::telemetry::record::{PluginCall, PluginCalls};
@@ -70,7 +70,7 @@ pub(super) async fn call<'a, Answer, Valid>(
     calls: &mut PluginCalls,
     plugin: &Arc<dyn Plugin>,
     phase: Phase,
-    make: impl FnOnce() -> Outcome<'a, Answer>,
+    make: impl FnOnce() -> CallResult<'a, Answer>,
     check: impl FnOnce(Answer) -> Result<Valid, Invalid>,
 ) -> Result<Option<Valid>, Fault> {
     if !calls.any() {
@@ -107,7 +107,7 @@ pub(super) async fn call<'a, Answer, Valid>(
 pub(super) async fn ask<'a, Content, Valid: Answered>(
     calls: &mut PluginCalls,
     question: Question<'_>,
-    make: impl FnOnce() -> Outcome<'a, Answer<Content>>,
+    make: impl FnOnce() -> CallResult<'a, Answer<Content>>,
     check: impl FnOnce(Content) -> Result<Valid, Invalid>,
 ) -> Result<Option<Rc<Valid>>, Fault> {
     let ticket = match question.recall() {

@@ -60,19 +60,19 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Contract `authentication`. An acceptance need not name its inputs if it is not to be remembered.
-    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision>;
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision>;
 
     /// Contract `rate-limiting`.
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>>;
+    fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>>;
 
     /// Contract `routing`.
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>>;
+    fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>>;
 
     /// Contract `transformation`, head of a request.
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>>;
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>>;
 
     /// Contract `transformation`, body of a request.
-    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult>;
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult>;
 
     /// Contract `transformation`, head of a response.
     fn transform_response<'a>(
@@ -80,7 +80,7 @@ pub trait Plugin: Send + Sync {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, Answer<ResponseOutcome>>;
+    ) -> CallResult<'a, Answer<ResponseOutcome>>;
 
     /// Contract `transformation`, body of a response.
     fn transform_response_body<'a>(
@@ -88,7 +88,7 @@ pub trait Plugin: Send + Sync {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         piece: Piece,
-    ) -> Outcome<'a, BodyResult>;
+    ) -> CallResult<'a, BodyResult>;
 }
 
 /// A binding in quarantine: its calls fail without being made, but for one probe at a time.
@@ -103,38 +103,38 @@ pub struct Quarantined {
 }
 
 /// A call, made or under way.
-pub type Outcome<'a, T> = Soon<'a, Result<T, CallFailure>>;
+pub type CallResult<'a, T> = MaybeReady<'a, Result<T, CallFailure>>;
 
 /// What is there, or is waited for.
 ///
 /// Most calls are over before there is anything to wait for. Their answers come as they are: a boxed future for each
 /// was the dearest allocation of a call.
-pub enum Soon<'a, T> {
+pub enum MaybeReady<'a, T> {
     /// It is there.
-    Over(Ready<T>),
+    Ready(Ready<T>),
     /// It waits for something: an import, or an instance.
-    Waiting(LocalBoxFuture<'a, T>),
+    Pending(LocalBoxFuture<'a, T>),
 }
 
-impl<'a, T> Soon<'a, T> {
+impl<'a, T> MaybeReady<'a, T> {
     /// What is there.
     pub fn over(answer: T) -> Self {
-        Soon::Over(ready(answer))
+        MaybeReady::Ready(ready(answer))
     }
 
     /// What is waited for.
     pub fn waiting(call: impl Future<Output = T> + 'a) -> Self {
-        Soon::Waiting(Box::pin(call))
+        MaybeReady::Pending(Box::pin(call))
     }
 }
 
-impl<T> Future for Soon<'_, T> {
+impl<T> Future for MaybeReady<'_, T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         match self.get_mut() {
-            Soon::Over(answer) => Pin::new(answer).poll(context),
-            Soon::Waiting(call) => call.as_mut().poll(context),
+            MaybeReady::Ready(answer) => Pin::new(answer).poll(context),
+            MaybeReady::Pending(call) => call.as_mut().poll(context),
         }
     }
 }

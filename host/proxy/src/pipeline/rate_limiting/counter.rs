@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pipeline::plugin::Soon;
+use crate::pipeline::plugin::MaybeReady;
 
 pub use super::gcra::Rate;
 
@@ -15,7 +15,7 @@ pub trait Counter: Send + Sync {
     ///
     /// # Errors
     /// The place where draws are counted cannot be reached.
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>>;
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>>;
 }
 
 /// What one request draws from one bucket.

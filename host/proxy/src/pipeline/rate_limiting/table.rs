@@ -13,7 +13,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::pipeline::plugin::Soon;
+use crate::pipeline::plugin::MaybeReady;
 use crate::turn;
 
 use super::counter::{Counter, Draw, Standing, Standings, Unavailable};
@@ -74,9 +74,9 @@ impl Default for Table {
 }
 
 impl Counter for Table {
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>> {
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>> {
         let now = u64::try_from((turn::now() - self.began).as_nanos()).unwrap_or(u64::MAX / 4);
-        Soon::over(Ok(match draws {
+        MaybeReady::over(Ok(match draws {
             [draw] => Standings::One(self.charge_one(draw, now)),
             several => Standings::Several(self.charge_at(several, now)),
         }))

@@ -165,8 +165,8 @@ impl Fake {
         answer: Option<&'a Closure<Given, T>>,
         given: Given,
         default: T,
-    ) -> Outcome<'a, T> {
-        Outcome::waiting(async move {
+    ) -> CallResult<'a, T> {
+        CallResult::waiting(async move {
             tokio::task::yield_now().await;
             self.calls.fetch_add(1, Ordering::Relaxed);
             answer.map_or(Ok(default), |answer| answer(given))
@@ -180,10 +180,10 @@ impl Fake {
         answer: Option<&'a Closure<Given, T>>,
         given: Given,
         default: T,
-    ) -> Outcome<'a, Answer<T>> {
+    ) -> CallResult<'a, Answer<T>> {
         let pure = self.keeps_promises && self.interest.inputs(function).is_some();
         let outcome = self.answer(answer, given, default);
-        Outcome::waiting(async move { outcome.await.map(|content| Answer { content, pure }) })
+        CallResult::waiting(async move { outcome.await.map(|content| Answer { content, pure }) })
     }
 }
 
@@ -228,25 +228,25 @@ impl Plugin for Fake {
         self.rejected.lock().expect("no panic").push(reason.to_owned());
     }
 
-    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> Outcome<'a, Decision> {
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision> {
         self.to_remember.fetch_add(u64::from(remember), Ordering::Relaxed);
         self.answer(self.authenticate.as_ref(), Arc::clone(call.head), Decision::NotMine(Vec::new()))
     }
 
-    fn draw<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Vec<Bucket>>> {
+    fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
         self.pure_answer(Function::Draw, self.draw.as_ref(), Arc::clone(call.head), Vec::new())
     }
 
-    fn route<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<Option<Destination>>> {
+    fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         self.pure_answer(Function::Route, self.route.as_ref(), Arc::clone(call.head), None)
     }
 
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> Outcome<'a, Answer<RequestOutcome>> {
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
         let default = RequestOutcome::Proceed(RequestChanges::default());
         self.pure_answer(Function::OnRequest, self.request.as_ref(), Arc::clone(call.head), default)
     }
 
-    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> Outcome<'a, BodyResult> {
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
         let Piece { content, end, context } = piece;
         let given = Given { content, end, context, head: Arc::clone(call.head), response: None };
         self.answer(self.body.as_ref(), given, BodyResult::default())
@@ -257,7 +257,7 @@ impl Plugin for Fake {
         _call: Call<'a>,
         response: Arc<ResponseHead>,
         context: Bytes,
-    ) -> Outcome<'a, Answer<ResponseOutcome>> {
+    ) -> CallResult<'a, Answer<ResponseOutcome>> {
         let default = ResponseOutcome::Proceed(ResponseChanges::default());
         self.pure_answer(Function::OnResponse, self.response.as_ref(), (response, context), default)
     }
@@ -267,7 +267,7 @@ impl Plugin for Fake {
         call: Call<'a>,
         response: Arc<ResponseHead>,
         piece: Piece,
-    ) -> Outcome<'a, BodyResult> {
+    ) -> CallResult<'a, BodyResult> {
         let Piece { content, end, context } = piece;
         let given = Given { content, end, context, head: Arc::clone(call.head), response: Some(response) };
         self.answer(self.body.as_ref(), given, BodyResult::default())

@@ -114,8 +114,8 @@ fn answers_that_break_a_rule_are_failed_calls() {
 struct Gone;
 
 impl Counter for Gone {
-    fn charge<'a>(&'a self, _: &'a [Draw]) -> Soon<'a, Result<Standings, Unavailable>> {
-        Soon::waiting(std::future::ready(Err(Unavailable)))
+    fn charge<'a>(&'a self, _: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>> {
+        MaybeReady::waiting(std::future::ready(Err(Unavailable)))
     }
 }
 
