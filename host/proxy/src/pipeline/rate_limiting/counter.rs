@@ -15,7 +15,7 @@ pub trait Counter: Send + Sync {
     ///
     /// # Errors
     /// The place where draws are counted cannot be reached.
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>>;
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>>;
 }
 
 /// What one request draws from one bucket.
@@ -33,26 +33,26 @@ pub struct Draw {
 
 /// How the buckets of one request stand, in the order of its draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standings {
+pub enum BucketStates {
     /// Most requests draw from one.
-    One(Standing),
+    One(BucketState),
     /// Those of several.
-    Several(Vec<Standing>),
+    Several(Vec<BucketState>),
 }
 
-impl Standings {
+impl BucketStates {
     /// Each of them.
-    pub fn as_slice(&self) -> &[Standing] {
+    pub fn as_slice(&self) -> &[BucketState] {
         match self {
-            Standings::One(standing) => std::slice::from_ref(standing),
-            Standings::Several(standings) => standings,
+            BucketStates::One(standing) => std::slice::from_ref(standing),
+            BucketStates::Several(standings) => standings,
         }
     }
 }
 
 /// How a bucket stands after a draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct BucketState {
     /// Whether the draw itself was within the limit. If one is not, none was charged.
     pub admitted: bool,
     /// What could still be drawn at once.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::counter::Standing;
+use super::counter::BucketState;
 
 /// Nanoseconds that the filling of a bucket may take: a century. Keeps every sum in range.
 const LONGEST: u64 = 100 * 366 * 24 * 3600 * 1_000_000_000;
@@ -55,12 +55,12 @@ impl Rate {
     }
 
     /// How a bucket that will be full at `full` stands at `now`, for a draw that was admitted or not.
-    pub(super) fn standing(self, full: u64, now: u64, cost: u32, admitted: bool) -> Standing {
+    pub(super) fn standing(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
         let missing = full.saturating_sub(now);
         let remaining = self.capacity().saturating_sub(missing) / self.unit;
         let cost = self.unit.saturating_mul(u64::from(cost));
         let wait = missing.saturating_add(cost).saturating_sub(self.capacity());
-        Standing {
+        BucketState {
             admitted,
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(missing),

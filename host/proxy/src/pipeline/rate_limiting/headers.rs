@@ -13,7 +13,7 @@ use crate::pipeline::plugin::Bucket;
 use crate::protocol::http1::write::decimal;
 
 use super::Draws;
-use super::counter::Standing;
+use super::counter::BucketState;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -29,7 +29,7 @@ pub(super) fn policy(Bucket { policy, limit, window, .. }: &Bucket) -> String {
 }
 
 /// Adds both fields.
-pub(super) fn write(draws: &Draws, standings: &[Standing], headers: &mut Vec<(HeaderName, HeaderValue)>) {
+pub(super) fn write(draws: &Draws, standings: &[BucketState], headers: &mut Vec<(HeaderName, HeaderValue)>) {
     let mut limits = Vec::with_capacity(48 * standings.len());
     for (policy, standing) in draws.policies.iter().zip(standings) {
         if !limits.is_empty() {

@@ -16,7 +16,7 @@ use std::time::Instant;
 use crate::pipeline::plugin::MaybeReady;
 use crate::turn;
 
-use super::counter::{Counter, Draw, Standing, Standings, Unavailable};
+use super::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
 
 /// Sets of the table unless a test wants it small: 131,072 cells.
 const SETS: usize = 1 << 14;
@@ -74,11 +74,11 @@ impl Default for Table {
 }
 
 impl Counter for Table {
-    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>> {
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
         let now = u64::try_from((turn::now() - self.began).as_nanos()).unwrap_or(u64::MAX / 4);
         MaybeReady::over(Ok(match draws {
-            [draw] => Standings::One(self.charge_one(draw, now)),
-            several => Standings::Several(self.charge_at(several, now)),
+            [draw] => BucketStates::One(self.charge_one(draw, now)),
+            several => BucketStates::Several(self.charge_at(several, now)),
         }))
     }
 }
@@ -100,7 +100,7 @@ impl Table {
     }
 
     /// Charges one draw, as [`Table::charge_at`] would.
-    fn charge_one(&self, draw: &Draw, now: u64) -> Standing {
+    fn charge_one(&self, draw: &Draw, now: u64) -> BucketState {
         let mut set = self.lock_set(set_of(draw, self.size));
         let (full, after) = match way_of(&set, draw, now) {
             Some(way) => set[way].charge(draw, now),
@@ -110,15 +110,15 @@ impl Table {
     }
 
     /// Charges all draws or none, at a time in nanoseconds since the table began.
-    fn charge_at(&self, draws: &[Draw], now: u64) -> Vec<Standing> {
-        let mut held = Held::lock(self, draws);
+    fn charge_at(&self, draws: &[Draw], now: u64) -> Vec<BucketState> {
+        let mut held = LockedCells::lock(self, draws);
         let mut tried: Vec<Try> = Vec::with_capacity(draws.len());
         for draw in draws {
             let place = held.find(draw, now);
             let before = *held.cell(place);
             let (full, after) = match place {
-                Place::Own(..) => held.cell(place).charge(draw, now),
-                Place::Shared(_) => held.cell(place).charge_shared(draw, now),
+                CellPosition::Own(..) => held.cell(place).charge(draw, now),
+                CellPosition::Shared(_) => held.cell(place).charge_shared(draw, now),
             };
             tried.push(Try { place, before, full, after });
         }
@@ -139,7 +139,7 @@ impl Table {
 
 /// One draw while the fate of all is open.
 struct Try {
-    place: Place,
+    place: CellPosition,
     before: Cell,
     full: u64,
     after: Option<u64>,
@@ -147,7 +147,7 @@ struct Try {
 
 /// Where a bucket is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum CellPosition {
     /// In a cell of its own: index among the locked sets, and in the set.
     Own(usize, usize),
     /// In the cell that newcomers of its policy share.
@@ -156,38 +156,38 @@ enum Place {
 
 /// The locks of one charge. Sets are locked in ascending order and the shared cells last, so that two charges never
 /// wait for each other.
-struct Held<'a> {
+struct LockedCells<'a> {
     sets: Vec<(usize, MutexGuard<'a, Set>)>,
     shared: Option<MutexGuard<'a, Box<[Cell; SHARED]>>>,
     table: &'a Table,
 }
 
-impl<'a> Held<'a> {
+impl<'a> LockedCells<'a> {
     fn lock(table: &'a Table, draws: &[Draw]) -> Self {
         let mut wanted: Vec<usize> = draws.iter().map(|draw| set_of(draw, table.size)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let sets = wanted.into_iter().map(|set| (set, table.lock_set(set))).collect();
-        Held { sets, shared: None, table }
+        LockedCells { sets, shared: None, table }
     }
 
     /// The bucket's own cell; else one about which there is nothing to remember; else the shared one.
-    fn find(&mut self, draw: &Draw, now: u64) -> Place {
+    fn find(&mut self, draw: &Draw, now: u64) -> CellPosition {
         let set = set_of(draw, self.table.size);
         let held = self
             .sets
             .binary_search_by_key(&set, |(set, _)| *set)
             .expect("the set of every draw was locked before the first is looked for");
         match way_of(&self.sets[held].1, draw, now) {
-            Some(way) => Place::Own(held, way),
-            None => Place::Shared(shared_of(draw)),
+            Some(way) => CellPosition::Own(held, way),
+            None => CellPosition::Shared(shared_of(draw)),
         }
     }
 
-    fn cell(&mut self, place: Place) -> &mut Cell {
+    fn cell(&mut self, place: CellPosition) -> &mut Cell {
         match place {
-            Place::Own(held, way) => &mut self.sets[held].1[way],
-            Place::Shared(cell) => {
+            CellPosition::Own(held, way) => &mut self.sets[held].1[way],
+            CellPosition::Shared(cell) => {
                 let table = self.table;
                 &mut self.shared.get_or_insert_with(|| lock(&table.shared))[cell]
             }

@@ -6,7 +6,7 @@ use super::fake::Fake;
 use super::*;
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::*;
-use crate::pipeline::rate_limiting::counter::{Draw, Standings, Unavailable};
+use crate::pipeline::rate_limiting::counter::{BucketStates, Draw, Unavailable};
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {
@@ -114,7 +114,7 @@ fn answers_that_break_a_rule_are_failed_calls() {
 struct Gone;
 
 impl Counter for Gone {
-    fn charge<'a>(&'a self, _: &'a [Draw]) -> MaybeReady<'a, Result<Standings, Unavailable>> {
+    fn charge<'a>(&'a self, _: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
         MaybeReady::waiting(std::future::ready(Err(Unavailable)))
     }
 }
