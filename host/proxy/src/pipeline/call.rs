@@ -7,7 +7,7 @@ use witgate_config::model::OnFailure;
 
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::plugin::{Answer, CallFailure, CallResult, Function, Plugin};
-use crate::pipeline::remembered::{Answered, Question, Recalled};
+use crate::pipeline::remembered::{Lookup, Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::telemetry::record::{PluginCall, PluginCalls};
 use crate::turn;
@@ -104,15 +104,15 @@ pub(super) async fn call<'a, Answer, Valid>(
 ///
 /// # Errors
 /// As [`call`].
-pub(super) async fn ask<'a, Content, Valid: Answered>(
+pub(super) async fn ask<'a, Content, Valid: Rememberable>(
     calls: &mut PluginCalls,
     question: Question<'_>,
     make: impl FnOnce() -> CallResult<'a, Answer<Content>>,
     check: impl FnOnce(Content) -> Result<Valid, Invalid>,
 ) -> Result<Option<Rc<Valid>>, Fault> {
     let ticket = match question.recall() {
-        Recalled::Known(answer) => return Ok(Some(answer)),
-        Recalled::Unknown(ticket) => ticket,
+        Lookup::Hit(answer) => return Ok(Some(answer)),
+        Lookup::Miss(ticket) => ticket,
     };
     let mut pure = false;
     let phase = Phase::of(question.function);

@@ -35,8 +35,8 @@ use crate::filters::{Filter, Place, Step};
 use crate::router::Route;
 use crate::turn;
 use exchange::Exchange;
-use remembered::Ticket;
-use transformation::Left;
+use remembered::MissToken;
+use transformation::ResponseProgress;
 
 /// Where the way down ended.
 pub enum Descent {
@@ -119,9 +119,11 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
     if !exchange.transformations.is_empty() {
         let left = transformation::recall_response(exchange, &route, std::mem::take(response));
         *response = match left {
-            Left::Nothing(response) => response,
+            ResponseProgress::Nothing(response) => response,
             // Boxed, so that requests whose transformations are over at once do not carry its state around.
-            Left::Turns(response, asked) => Box::pin(transform(exchange, &route, response, asked)).await,
+            ResponseProgress::Turns(response, asked) => {
+                Box::pin(transform(exchange, &route, response, asked)).await
+            }
         };
     }
     add_headers(exchange, response);
@@ -140,7 +142,7 @@ async fn transform(
     exchange: &mut Exchange,
     route: &Route,
     mut response: Response<Body>,
-    mut asked: Option<Ticket>,
+    mut asked: Option<MissToken>,
 ) -> Response<Body> {
     loop {
         match transformation::response(exchange, route, response, asked.take()).await {

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::{Call, Destination, Function, Plugin};
-use crate::pipeline::remembered::{Answered, Question};
+use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
@@ -90,7 +90,7 @@ impl Choice {
 }
 
 /// Nothing, or a destination: what a binding answered.
-impl Answered for Option<Choice> {
+impl Rememberable for Option<Choice> {
     fn size(&self) -> usize {
         self.as_ref().map_or(0, |choice| {
             choice.target.as_ref().map_or(0, |target| target.as_str().len())

@@ -29,7 +29,7 @@ use crate::pipeline::plugin::{
     BodyAccess, Call, Function, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseHead, ResponseOutcome,
 };
-use crate::pipeline::remembered::{Answered, Question, Recalled, Ticket};
+use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
 
@@ -59,11 +59,11 @@ async fn request_turn(
     let present = exchange.head.headers.len();
     let question = Question::new(plugin, Function::OnRequest, &exchange.head, &exchange.snapshot);
     let ticket = match question.recall::<RequestEdit>() {
-        Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
+        Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             return Ok(Some(RequestTurn::Proceed(edit)));
         }
-        Recalled::Known(_) => Ticket::default(),
-        Recalled::Unknown(ticket) => ticket,
+        Lookup::Hit(_) => MissToken::default(),
+        Lookup::Miss(ticket) => ticket,
     };
     let mut pure = false;
     let answer = call::call(
@@ -87,17 +87,21 @@ async fn request_turn(
 }
 
 /// What is left of the way up once everything that is remembered was applied.
-pub(super) enum Left {
+pub(super) enum ResponseProgress {
     /// Nothing.
     Nothing(Response<Body>),
     /// The turns of the bindings that are still in the exchange. If the first was looked for in vain, this is the
     /// leave to remember it.
-    Turns(Response<Body>, Option<Ticket>),
+    Turns(Response<Body>, Option<MissToken>),
 }
 
 /// The turns that need no call: those of bindings that look at nothing of responses, and whose answer is remembered.
 /// Apart from the others, because they wait for nothing.
-pub(super) fn recall_response(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Left {
+pub(super) fn recall_response(
+    exchange: &mut Exchange,
+    route: &Route,
+    mut response: Response<Body>,
+) -> ResponseProgress {
     // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
     if exchange.head.upstream_method == Some(Method::HEAD) && exchange.head.method != Method::HEAD {
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -115,9 +119,9 @@ pub(super) fn recall_response(exchange: &mut Exchange, route: &Route, mut respon
             BodyAccess::Buffered | BodyAccess::Streamed => None,
         };
         exchange.transformations.push(transformed);
-        return Left::Turns(response, asked);
+        return ResponseProgress::Turns(response, asked);
     }
-    Left::Nothing(response)
+    ResponseProgress::Nothing(response)
 }
 
 /// Applies the remembered answer of one binding to the head of a response; if there is none, the leave to remember it.
@@ -126,7 +130,7 @@ fn recall_head(
     plugin: &Arc<dyn Plugin>,
     context: &Context,
     response: &mut Response<Body>,
-) -> Option<Ticket> {
+) -> Option<MissToken> {
     let view = ResponseHead {
         status: response.status().as_u16(),
         headers: std::mem::take(response.headers_mut()),
@@ -137,14 +141,14 @@ fn recall_head(
     let present = view.headers.len();
     *response.headers_mut() = view.headers;
     match recalled {
-        Recalled::Known(edit) if validate::has_room(present, edit.edits.len()) => {
+        Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             let mut status = response.status();
             ResponseEdit::apply(edit, &exchange.head, (&mut status, response.headers_mut()), context);
             *response.status_mut() = status;
             None
         }
-        Recalled::Known(_) => Some(Ticket::default()),
-        Recalled::Unknown(ticket) => Some(ticket),
+        Lookup::Hit(_) => Some(MissToken::default()),
+        Lookup::Miss(ticket) => Some(ticket),
     }
 }
 
@@ -167,7 +171,7 @@ pub(super) async fn response(
     exchange: &mut Exchange,
     route: &Route,
     mut response: Response<Body>,
-    mut asked: Option<Ticket>,
+    mut asked: Option<MissToken>,
 ) -> Result<Response<Body>, Fault> {
     while let Some(transformed) = exchange.transformations.pop() {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -185,7 +189,7 @@ async fn turn(
     plugin: &Arc<dyn Plugin>,
     context: Context,
     mut response: Response<Body>,
-    asked: Option<Ticket>,
+    asked: Option<MissToken>,
 ) -> Result<Response<Body>, Fault> {
     if plugin.interest().response
         && let Some(ticket) = asked.or_else(|| recall_head(exchange, plugin, &context, &mut response))
@@ -204,7 +208,7 @@ async fn head_turn(
     plugin: &Arc<dyn Plugin>,
     context: &Context,
     response: Response<Body>,
-    ticket: &Ticket,
+    ticket: &MissToken,
 ) -> Result<ControlFlow<Response<Body>, Response<Body>>, Fault> {
     let (mut parts, body) = response.into_parts();
     // The headers move into the view and back: nothing is copied.
@@ -308,7 +312,7 @@ impl RequestEdit {
     }
 }
 
-impl Answered for RequestEdit {
+impl Rememberable for RequestEdit {
     fn size(&self) -> usize {
         let target = self.target.as_ref().map_or(0, |target| target.as_str().len());
         size_of::<Self>() + validate::size_of_edits(&self.edits) + target + self.context.len()
@@ -364,7 +368,7 @@ impl ResponseEdit {
     }
 }
 
-impl Answered for ResponseEdit {
+impl Rememberable for ResponseEdit {
     fn size(&self) -> usize {
         let context = self.context.as_ref().map_or(0, Bytes::len);
         size_of::<Self>() + validate::size_of_edits(&self.edits) + context

@@ -22,7 +22,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call::{self, Phase};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Input, Plugin};
-use crate::pipeline::remembered::{self, Answered, Recalled};
+use crate::pipeline::remembered::{self, Lookup, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::protocol::http1::field;
 use crate::router::Route;
@@ -118,8 +118,8 @@ struct Accepted {
 
 async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
     let ticket = match remembered::recall_acceptance(plugin, &exchange.snapshot, &exchange.head) {
-        Recalled::Known(accepted) => return Ok(Verdict::Accepted(accepted)),
-        Recalled::Unknown(ticket) => ticket,
+        Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
+        Lookup::Miss(ticket) => ticket,
     };
     let gateway = &exchange.snapshot.config.gateway;
     let answer = call::call(
@@ -191,7 +191,7 @@ impl Accepted {
     }
 }
 
-impl Answered for Accepted {
+impl Rememberable for Accepted {
     fn size(&self) -> usize {
         let Identity { subject, claims, .. } = &*self.identity;
         let claims: usize = claims.iter().map(|(name, value)| name.len() + value.len() + 48).sum();

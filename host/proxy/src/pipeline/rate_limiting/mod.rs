@@ -21,7 +21,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call::{self, Phase};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::{Bucket, Call, Function, Plugin};
-use crate::pipeline::remembered::{Answered, Question};
+use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
 use counter::{Draw, Rate};
@@ -110,7 +110,7 @@ impl Draws {
     }
 }
 
-impl Answered for Draws {
+impl Rememberable for Draws {
     fn size(&self) -> usize {
         let each = size_of::<Draw>() + size_of::<String>();
         self.draws.len() * each + self.policies.iter().map(String::len).sum::<usize>() + self.told.len()

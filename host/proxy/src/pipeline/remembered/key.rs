@@ -15,14 +15,14 @@ use crate::pipeline::plugin::{Input, ResponseHead};
 pub(super) struct Basis<'a> {
     pub(super) inputs: &'a [Input],
     pub(super) head: &'a RequestHead,
-    pub(super) shown: Option<Shown<'a>>,
+    pub(super) shown: Option<ResponseInputs<'a>>,
     /// Whether everything is treated as a credential.
     pub(super) secret: bool,
 }
 
 /// What comes in with a call about a response.
 #[derive(Clone, Copy)]
-pub(super) struct Shown<'a> {
+pub(super) struct ResponseInputs<'a> {
     pub(super) head: &'a ResponseHead,
     /// The declared ones.
     pub(super) headers: &'a [HeaderName],
@@ -45,7 +45,7 @@ impl Basis<'_> {
         for input in self.inputs.iter().filter(|input| !self.is_secret(input)) {
             feed(input, self.head, &mut sink);
         }
-        if let Some(Shown { head, headers, context }) = self.shown {
+        if let Some(ResponseInputs { head, headers, context }) = self.shown {
             sink(&head.status.to_le_bytes());
             sink(&[u8::from(head.local)]);
             item(context, &mut sink);

@@ -10,7 +10,7 @@ use crate::pipeline::plugin::{Function, Input};
 use super::key::Basis;
 use super::pace::Pace;
 use super::table::Table;
-use super::{Answered, Recalled, Ticket};
+use super::{Lookup, MissToken, Rememberable};
 
 /// Different lists of inputs that acceptances of one binding may be based on; each costs a hash per request.
 pub(super) const SHAPES: usize = 4;
@@ -48,14 +48,14 @@ struct Habit {
 
 impl Memory {
     /// The answer of a pure function.
-    pub(super) fn recall<T: Answered>(
+    pub(super) fn recall<T: Rememberable>(
         &mut self,
         owner: Owner,
         function: Function,
         basis: &Basis<'_>,
-    ) -> Recalled<T> {
+    ) -> Lookup<T> {
         if !self.serves(owner.snapshot) {
-            return Recalled::Unknown(Ticket::default());
+            return Lookup::Miss(MissToken::default());
         }
         let kind = kind(Some(function));
         let tag = tag(owner, kind, 0);
@@ -65,7 +65,7 @@ impl Memory {
     }
 
     /// Keeps the answer of a pure function.
-    pub(super) fn remember<T: Answered>(
+    pub(super) fn remember<T: Rememberable>(
         &mut self,
         owner: Owner,
         function: Function,
@@ -79,14 +79,14 @@ impl Memory {
     }
 
     /// An acceptance that still holds, whatever it was based on.
-    pub(super) fn recall_acceptance<T: Answered>(
+    pub(super) fn recall_acceptance<T: Rememberable>(
         &mut self,
         owner: Owner,
         head: &RequestHead,
         now: impl Fn() -> Instant,
-    ) -> Recalled<T> {
+    ) -> Lookup<T> {
         if !self.serves(owner.snapshot) {
-            return Recalled::Unknown(Ticket::default());
+            return Lookup::Miss(MissToken::default());
         }
         let kind = kind(None);
         let habit = self.habits.entry(owner.version).or_default();
@@ -106,7 +106,7 @@ impl Memory {
     }
 
     /// Keeps an acceptance. `hashes` are those of the shapes that were known when it was looked for.
-    pub(super) fn remember_acceptance<T: Answered>(
+    pub(super) fn remember_acceptance<T: Rememberable>(
         &mut self,
         owner: Owner,
         hashes: &[u64; SHAPES],
@@ -149,14 +149,14 @@ impl Memory {
 }
 
 impl Habit {
-    fn outcome<T>(&mut self, kind: usize, found: Option<Rc<T>>, hashes: [u64; SHAPES]) -> Recalled<T> {
+    fn outcome<T>(&mut self, kind: usize, found: Option<Rc<T>>, hashes: [u64; SHAPES]) -> Lookup<T> {
         let pace = &mut self.paces[kind];
         match found {
             Some(answer) => {
                 pace.hit();
-                Recalled::Known(answer)
+                Lookup::Hit(answer)
             }
-            None => Recalled::Unknown(Ticket(pace.miss().then_some(hashes))),
+            None => Lookup::Miss(MissToken(pace.miss().then_some(hashes))),
         }
     }
 }
@@ -182,7 +182,7 @@ mod tests {
 
     struct Subject(&'static str);
 
-    impl Answered for Subject {
+    impl Rememberable for Subject {
         fn size(&self) -> usize {
             self.0.len()
         }
@@ -194,15 +194,20 @@ mod tests {
         testing::head(Method::GET, path, &[])
     }
 
-    fn recall(memory: &mut Memory, owner: Owner, path: &str, now: Instant) -> Result<&'static str, Ticket> {
+    fn recall(
+        memory: &mut Memory,
+        owner: Owner,
+        path: &str,
+        now: Instant,
+    ) -> Result<&'static str, MissToken> {
         match memory.recall_acceptance::<Subject>(owner, &head(path), || now) {
-            Recalled::Known(subject) => Ok(subject.0),
-            Recalled::Unknown(ticket) => Err(ticket),
+            Lookup::Hit(subject) => Ok(subject.0),
+            Lookup::Miss(ticket) => Err(ticket),
         }
     }
 
     fn accept(memory: &mut Memory, owner: Owner, path: &str, inputs: &[Input], until: Instant) {
-        let Err(Ticket(Some(hashes))) = recall(memory, owner, path, until) else { panic!("leave") };
+        let Err(MissToken(Some(hashes))) = recall(memory, owner, path, until) else { panic!("leave") };
         let accepted = Rc::new(Subject("ann"));
         memory.remember_acceptance(owner, &hashes, &head(path), (inputs, until), &accepted);
     }
@@ -227,7 +232,7 @@ mod tests {
         accept(&mut memory, FIRST, "/", &[Input::Path], until);
         accept(&mut memory, next, "/", &[Input::Path], until);
         assert_eq!(recall(&mut memory, next, "/", now).ok(), Some("ann"));
-        let Err(Ticket(None)) = recall(&mut memory, FIRST, "/", now) else { panic!("no leave") };
+        let Err(MissToken(None)) = recall(&mut memory, FIRST, "/", now) else { panic!("no leave") };
         memory.remember_acceptance(
             FIRST,
             &[0; SHAPES],
@@ -265,7 +270,7 @@ mod tests {
             range
                 .filter(|number| {
                     let leave = recall(&mut memory, FIRST, &format!("/{number}"), until);
-                    matches!(leave, Err(Ticket(Some(_))))
+                    matches!(leave, Err(MissToken(Some(_))))
                 })
                 .count()
         };

@@ -31,7 +31,7 @@ use crate::head::RequestHead;
 use crate::pipeline::plugin::{Function, INPUTS, Input, Plugin, ResponseHead};
 use crate::snapshot::Snapshot;
 use crate::turn;
-use key::{Basis, Shown};
+use key::{Basis, ResponseInputs};
 use memory::{Memory, Owner, SHAPES};
 
 thread_local! {
@@ -39,24 +39,24 @@ thread_local! {
 }
 
 /// A validated answer that can be kept.
-pub(super) trait Answered: Any {
+pub(super) trait Rememberable: Any {
     /// Roughly the bytes it keeps.
     fn size(&self) -> usize;
 }
 
 /// What is remembered of a question.
-pub(super) enum Recalled<T> {
+pub(super) enum Lookup<T> {
     /// The answer.
-    Known(Rc<T>),
+    Hit(Rc<T>),
     /// None: a call has to be made.
-    Unknown(Ticket),
+    Miss(MissToken),
 }
 
 /// Leave to remember the answer to a question, with what was found out about its key while it was looked for.
 #[derive(Default)]
-pub(super) struct Ticket(Option<[u64; SHAPES]>);
+pub(super) struct MissToken(Option<[u64; SHAPES]>);
 
-impl Ticket {
+impl MissToken {
     /// Whether the answer to come is to be remembered.
     pub(super) fn is_leave(&self) -> bool {
         self.0.is_some()
@@ -86,17 +86,17 @@ impl<'a> Question<'a> {
     }
 
     /// The answer that was given before to the same inputs.
-    pub(super) fn recall<T: Answered>(&self) -> Recalled<T> {
-        let Some(basis) = self.basis() else { return Recalled::Unknown(Ticket::default()) };
+    pub(super) fn recall<T: Rememberable>(&self) -> Lookup<T> {
+        let Some(basis) = self.basis() else { return Lookup::Miss(MissToken::default()) };
         let recalled = MEMORY.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
-        if let Recalled::Known(_) = recalled {
+        if let Lookup::Hit(_) = recalled {
             self.plugin.answered_again();
         }
         recalled
     }
 
     /// Remembers the answer of a call that kept its promise.
-    pub(super) fn remember<T: Answered>(&self, ticket: &Ticket, answer: &Rc<T>) {
+    pub(super) fn remember<T: Rememberable>(&self, ticket: &MissToken, answer: &Rc<T>) {
         let (Some(hashes), Some(basis)) = (ticket.0, self.basis()) else { return };
         MEMORY.with_borrow_mut(|memory| {
             memory.remember(self.owner(), self.function, hashes[0], &basis, answer);
@@ -107,8 +107,11 @@ impl<'a> Question<'a> {
     fn basis(&self) -> Option<Basis<'a>> {
         let interest = self.plugin.interest();
         let inputs = interest.inputs(self.function)?;
-        let shown =
-            self.response.map(|(head, context)| Shown { head, headers: &interest.response_headers, context });
+        let shown = self.response.map(|(head, context)| ResponseInputs {
+            head,
+            headers: &interest.response_headers,
+            context,
+        });
         let basis = Basis { inputs, head: self.head, shown, secret: false };
         // Changes made with a credential might hold it.
         let might_tell = matches!(self.function, Function::OnRequest | Function::OnResponse);
@@ -121,25 +124,25 @@ impl<'a> Question<'a> {
 }
 
 /// A remembered acceptance that fits this request.
-pub(super) fn recall_acceptance<T: Answered>(
+pub(super) fn recall_acceptance<T: Rememberable>(
     plugin: &Arc<dyn Plugin>,
     snapshot: &Snapshot,
     head: &RequestHead,
-) -> Recalled<T> {
+) -> Lookup<T> {
     if !plugin.remembers() {
-        return Recalled::Unknown(Ticket::default());
+        return Lookup::Miss(MissToken::default());
     }
     let owner = owner(plugin, snapshot);
     let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, turn::now));
-    if let Recalled::Known(_) = recalled {
+    if let Lookup::Hit(_) = recalled {
         plugin.answered_again();
     }
     recalled
 }
 
 /// Remembers an acceptance that is based on these inputs, for so long; not at all if there are none.
-pub(super) fn remember_acceptance<T: Answered>(
-    ticket: &Ticket,
+pub(super) fn remember_acceptance<T: Rememberable>(
+    ticket: &MissToken,
     plugin: &Arc<dyn Plugin>,
     snapshot: &Snapshot,
     head: &RequestHead,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use foldhash::quality::RandomState;
 
-use super::Answered;
+use super::Rememberable;
 use super::key::Basis;
 
 /// Answers a core remembers. A power of two.
@@ -65,7 +65,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The answer. It is of the type it was remembered as, since the tag says what it answers.
-    pub(super) fn answer<T: Answered>(&self) -> Option<Rc<T>> {
+    pub(super) fn answer<T: Rememberable>(&self) -> Option<Rc<T>> {
         Rc::clone(&self.answer).downcast().ok()
     }
 
@@ -121,7 +121,7 @@ impl Table {
     }
 
     /// Keeps an answer.
-    pub(super) fn insert<T: Answered>(
+    pub(super) fn insert<T: Rememberable>(
         &mut self,
         tag: u64,
         hash: u64,
@@ -211,7 +211,7 @@ mod tests {
 
     struct Number(usize, usize);
 
-    impl Answered for Number {
+    impl Rememberable for Number {
         fn size(&self) -> usize {
             self.1
         }

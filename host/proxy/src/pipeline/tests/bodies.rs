@@ -7,14 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::fake::{Fake, Given};
+use super::fake::{Fake, RecordedCall};
 use super::*;
 use crate::fault::FaultKind;
 use crate::pipeline::plugin::*;
 
 use BodyAccess::{Buffered, None as Unseen};
 
-fn upper(given: &Given) -> BodyResult {
+fn upper(given: &RecordedCall) -> BodyResult {
     BodyResult { output: Some(Bytes::from(given.content.to_ascii_uppercase())), context: None }
 }
 

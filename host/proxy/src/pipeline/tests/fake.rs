@@ -15,7 +15,7 @@ static VERSIONS: AtomicU64 = AtomicU64::new(1);
 type Closure<Given, T> = Box<dyn Fn(Given) -> Result<T, CallFailure> + Send + Sync>;
 
 /// What a body call was given.
-pub(super) struct Given {
+pub(super) struct RecordedCall {
     pub(super) content: Bytes,
     pub(super) end: bool,
     pub(super) context: Bytes,
@@ -44,7 +44,7 @@ pub(super) struct Fake {
     route: Option<Closure<Arc<RequestHead>, Option<Destination>>>,
     request: Option<Closure<Arc<RequestHead>, RequestOutcome>>,
     response: Option<Closure<(Arc<ResponseHead>, Bytes), ResponseOutcome>>,
-    body: Option<Closure<Given, BodyResult>>,
+    body: Option<Closure<RecordedCall, BodyResult>>,
 }
 
 impl Fake {
@@ -126,7 +126,7 @@ impl Fake {
     /// Declares bodies, one or both, and answers for them.
     pub(super) fn body<F>(mut self, request: BodyAccess, response: BodyAccess, answer: F) -> Self
     where
-        F: Fn(Given) -> Result<BodyResult, CallFailure> + Send + Sync + 'static,
+        F: Fn(RecordedCall) -> Result<BodyResult, CallFailure> + Send + Sync + 'static,
     {
         self.contracts.transformation = true;
         self.interest.request_body = request;
@@ -248,7 +248,7 @@ impl Plugin for Fake {
 
     fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
         let Piece { content, end, context } = piece;
-        let given = Given { content, end, context, head: Arc::clone(call.head), response: None };
+        let given = RecordedCall { content, end, context, head: Arc::clone(call.head), response: None };
         self.answer(self.body.as_ref(), given, BodyResult::default())
     }
 
@@ -269,7 +269,8 @@ impl Plugin for Fake {
         piece: Piece,
     ) -> CallResult<'a, BodyResult> {
         let Piece { content, end, context } = piece;
-        let given = Given { content, end, context, head: Arc::clone(call.head), response: Some(response) };
+        let given =
+            RecordedCall { content, end, context, head: Arc::clone(call.head), response: Some(response) };
         self.answer(self.body.as_ref(), given, BodyResult::default())
     }
 }

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::bodies::codings;
-use super::fake::{Fake, Given};
+use super::fake::{Fake, RecordedCall};
 use super::*;
 use crate::body::BodyError;
 use crate::fault::FaultKind;
@@ -19,7 +19,7 @@ use BodyAccess::{None as Unseen, Streamed};
 
 /// Numbers the pieces by its context: what it saw is `n:piece`.
 fn numbering() -> Fake {
-    Fake::new("number").body(Streamed, Streamed, |given: Given| {
+    Fake::new("number").body(Streamed, Streamed, |given: RecordedCall| {
         let number = given.context.first().copied().unwrap_or(b'0');
         let output = match given.end {
             true => Bytes::from(vec![number, b'.']),
@@ -31,7 +31,7 @@ fn numbering() -> Fake {
 
 /// Fails when it sees `!`, and changes what it sees if told to.
 fn failing(changes: bool) -> Fake {
-    Fake::new("fail").body(Streamed, Streamed, move |given: Given| match &given.content[..] {
+    Fake::new("fail").body(Streamed, Streamed, move |given: RecordedCall| match &given.content[..] {
         b"!" => Err(CallFailure::Trap),
         other => {
             let output = changes.then(|| Bytes::from(other.to_ascii_uppercase()));
