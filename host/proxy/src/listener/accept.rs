@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::core::{Core, Handover, Order};
-use super::door::{ConnectionPermit, Door, Generation};
+use super::core::{Core, CoreCommand, Handover};
+use super::door::{BoundListener, ConnectionPermit, Generation};
 use super::socket::BACKLOG;
 use crate::protocol::connection;
 
@@ -25,7 +25,7 @@ const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 const HANDOVER_GAP: usize = 2;
 
 /// Starts accepting.
-pub(crate) fn spawn(core: &Rc<Core>, door: Arc<Door>, socket: std::net::TcpListener) {
+pub(crate) fn spawn(core: &Rc<Core>, door: Arc<BoundListener>, socket: std::net::TcpListener) {
     let core = core.clone();
     tokio::task::spawn_local(async move {
         match TcpListener::from_std(socket) {
@@ -36,7 +36,7 @@ pub(crate) fn spawn(core: &Rc<Core>, door: Arc<Door>, socket: std::net::TcpListe
     });
 }
 
-async fn accept(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
+async fn accept(core: &Rc<Core>, door: &Arc<BoundListener>, socket: TcpListener) {
     let mut closed = door.closed();
     loop {
         tokio::select! {
@@ -50,7 +50,7 @@ async fn accept(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
 
 /// Connections the kernel completed before the socket closes would be reset: they are served instead. The kernel is
 /// asked directly, because the runtime may not have been told of the last ones yet.
-async fn empty_backlog(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
+async fn empty_backlog(core: &Rc<Core>, door: &Arc<BoundListener>, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..BACKLOG {
         let Ok((stream, peer)) = socket.accept() else { return };
@@ -59,7 +59,7 @@ async fn empty_backlog(core: &Rc<Core>, door: &Arc<Door>, socket: TcpListener) {
     }
 }
 
-async fn welcome(core: &Rc<Core>, door: &Arc<Door>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+async fn welcome(core: &Rc<Core>, door: &Arc<BoundListener>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     match accepted {
         Ok((stream, peer)) => {
             let place = door.enter(core.index).await;
@@ -94,7 +94,7 @@ fn place_connection(
     place.move_to(other);
     let handover = Handover { stream, peer, generation, place };
     // A core that no longer listens is being stopped, and its connections with it.
-    let _ = core.plane.cores[other].orders.send(Order::Take(handover));
+    let _ = core.plane.cores[other].orders.send(CoreCommand::Take(handover));
 }
 
 fn less_busy(core: &Core) -> Option<usize> {

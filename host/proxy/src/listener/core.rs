@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::accept;
-use super::door::{ConnectionPermit, Door, Generation};
-use super::plane::Plane;
+use super::door::{BoundListener, ConnectionPermit, Generation};
+use super::plane::CoreShared;
 use crate::telemetry::per_core;
 
 /// Task polls between two looks at sockets and timers: tokio's default. Fewer would let timers fire sooner behind plugins
@@ -22,9 +22,9 @@ use crate::telemetry::per_core;
 const EVENT_INTERVAL: u32 = 61;
 
 /// What a core is told.
-pub(crate) enum Order {
+pub(crate) enum CoreCommand {
     /// Accept from this socket.
-    Listen(Arc<Door>, TcpListener),
+    Listen(Arc<BoundListener>, TcpListener),
     /// Serve a connection that another core accepted.
     Take(Handover),
     /// Drop everything and end.
@@ -55,12 +55,12 @@ impl Load {
 /// The address of a core: how busy it is, and where its orders go.
 pub(crate) struct CoreHandle {
     pub(crate) load: Load,
-    pub(crate) orders: UnboundedSender<Order>,
+    pub(crate) orders: UnboundedSender<CoreCommand>,
 }
 
 impl CoreHandle {
     /// A handle and the end at which its core listens.
-    pub(crate) fn new() -> (CoreHandle, UnboundedReceiver<Order>) {
+    pub(crate) fn new() -> (CoreHandle, UnboundedReceiver<CoreCommand>) {
         let (orders, receiver) = unbounded_channel();
         (CoreHandle { load: Load::default(), orders }, receiver)
     }
@@ -71,7 +71,7 @@ pub(crate) struct Core {
     /// Which core this is.
     pub(crate) index: usize,
     /// The plane it belongs to.
-    pub(crate) plane: Arc<Plane>,
+    pub(crate) plane: Arc<CoreShared>,
 }
 
 impl Core {
@@ -102,8 +102,8 @@ impl Drop for Occupied {
 /// The system gives no thread, or no epoll descriptor.
 pub(crate) fn start(
     index: usize,
-    plane: Arc<Plane>,
-    orders: UnboundedReceiver<Order>,
+    plane: Arc<CoreShared>,
+    orders: UnboundedReceiver<CoreCommand>,
 ) -> io::Result<JoinHandle<()>> {
     let (told, built) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("witgate-core-{index}")).spawn(move || {
@@ -125,12 +125,12 @@ pub(crate) fn start(
     Ok(thread)
 }
 
-async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<Order>) {
+async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<CoreCommand>) {
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Listen(door, socket) => accept::spawn(&core, door, socket),
-            Order::Take(handover) => accept::take(&core, handover),
-            Order::Stop => return,
+            CoreCommand::Listen(door, socket) => accept::spawn(&core, door, socket),
+            CoreCommand::Take(handover) => accept::take(&core, handover),
+            CoreCommand::Stop => return,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::tls::Tls;
 
 /// How far a connection may still go. Only ever moves down the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum DrainPhase {
     /// In service.
     Serving,
     /// Each connection ends after its next answer, or when it has been idle for its `keep_alive`.
@@ -36,7 +36,7 @@ pub struct Generation {
     pub config: model::Listener,
     /// TLS, if it is spoken.
     pub(crate) tls: Option<Tls>,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<DrainPhase>,
     /// Whether `phase` is past serving: asked for every answer, so without a lock.
     draining: AtomicBool,
 }
@@ -44,7 +44,7 @@ pub struct Generation {
 impl Generation {
     /// A new generation, in service.
     pub(crate) fn new(config: model::Listener, tls: Option<Tls>) -> Arc<Self> {
-        let (phase, _) = watch::channel(Phase::Serving);
+        let (phase, _) = watch::channel(DrainPhase::Serving);
         Arc::new(Generation {
             name: config.name.as_str().into(),
             config,
@@ -55,7 +55,7 @@ impl Generation {
     }
 
     /// A view of the phase.
-    pub fn phase(&self) -> watch::Receiver<Phase> {
+    pub fn phase(&self) -> watch::Receiver<DrainPhase> {
         self.phase.subscribe()
     }
 
@@ -65,8 +65,8 @@ impl Generation {
     }
 
     /// Moves on; never back.
-    pub(crate) fn advance(&self, to: Phase) {
-        self.draining.fetch_or(to > Phase::Serving, Ordering::AcqRel);
+    pub(crate) fn advance(&self, to: DrainPhase) {
+        self.draining.fetch_or(to > DrainPhase::Serving, Ordering::AcqRel);
         self.phase.send_if_modified(|phase| {
             let moves = to > *phase;
             *phase = (*phase).max(to);
@@ -91,7 +91,7 @@ impl Generation {
 }
 
 /// One listening address, shared by all cores.
-pub struct Door {
+pub struct BoundListener {
     /// The address as configured; the port may be 0.
     pub configured: SocketAddr,
     /// The address it really has.
@@ -109,7 +109,7 @@ pub struct Door {
     room: Notify,
 }
 
-impl Door {
+impl BoundListener {
     /// A door whose sockets are bound.
     pub(crate) fn new(
         configured: SocketAddr,
@@ -118,7 +118,7 @@ impl Door {
         cores: usize,
     ) -> Arc<Self> {
         let (closed, _) = watch::channel(false);
-        Arc::new(Door {
+        Arc::new(BoundListener {
             configured,
             address,
             generation: ArcSwap::new(generation),
@@ -218,7 +218,7 @@ impl Door {
 
 /// One connection's place among those its door allows; given back when dropped.
 pub(crate) struct ConnectionPermit {
-    door: Arc<Door>,
+    door: Arc<BoundListener>,
     core: usize,
     idle: Cell<bool>,
 }

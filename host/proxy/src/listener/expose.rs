@@ -7,11 +7,11 @@ use std::sync::{Arc, Weak};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::plane::Plane;
+use super::plane::CoreShared;
 use crate::telemetry::collect::Family;
 
 /// Weak, because the plane owns the telemetry that owns its collectors.
-struct Cores(Weak<Plane>);
+struct Cores(Weak<CoreShared>);
 
 impl fmt::Debug for Cores {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,7 +20,7 @@ impl fmt::Debug for Cores {
 }
 
 /// Registers the metrics of a plane.
-pub(crate) fn register(plane: &Arc<Plane>) {
+pub(crate) fn register(plane: &Arc<CoreShared>) {
     plane.telemetry.metrics().register(Box::new(Cores(Arc::downgrade(plane))));
 }
 

@@ -23,7 +23,7 @@ mod retire;
 mod socket;
 pub(crate) mod tls;
 
-pub use door::{Door, Phase};
+pub use door::{BoundListener, DrainPhase};
 pub use opening::ListenerTls;
 pub use plane::{DataPlane, DoorStatus};
 

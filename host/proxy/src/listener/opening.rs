@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
-use super::door::Door;
+use super::door::BoundListener;
 use super::inherited::Inherited;
 use super::socket;
 use super::tls::Tls;
@@ -45,7 +45,7 @@ impl ListenerTls {
 pub(crate) fn prepare<'a>(
     wanted: &'a [model::Listener],
     tls: ListenerTls,
-    present: &[Arc<Door>],
+    present: &[Arc<BoundListener>],
     inherited: &mut Inherited,
     cores: usize,
 ) -> Result<Vec<Opening<'a>>, Problems> {
@@ -65,7 +65,7 @@ pub(crate) fn prepare<'a>(
 }
 
 /// Whether a door is where a listener wants to be. Port 0 names no place, so there the listener's name decides.
-pub(crate) fn serves(door: &Door, listener: &model::Listener) -> bool {
+pub(crate) fn serves(door: &BoundListener, listener: &model::Listener) -> bool {
     door.configured == listener.address
         && (listener.address.port() != 0 || *door.generation().name == *listener.name)
 }

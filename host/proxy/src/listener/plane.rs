@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 
-use super::core::{self, CoreHandle, Order};
-use super::door::{Door, Generation, Phase};
+use super::core::{self, CoreCommand, CoreHandle};
+use super::door::{BoundListener, DrainPhase, Generation};
 use super::expose;
 use super::inherited::Inherited;
 use super::opening::{self, ListenerTls, Opening};
@@ -30,7 +30,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What the cores share.
-pub(crate) struct Plane {
+pub(crate) struct CoreShared {
     /// The snapshot in service.
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where requests are recorded.
@@ -45,7 +45,7 @@ pub(crate) struct Plane {
     pub(crate) retired: Arc<AtomicUsize>,
 }
 
-impl Plane {
+impl CoreShared {
     /// Something the operator should know that belongs to no request.
     pub(crate) fn report(&self, what: &'static str, error: &std::io::Error) {
         self.telemetry.log(model::LogLevel::Error, what, &[("error", error)]);
@@ -54,8 +54,8 @@ impl Plane {
 
 /// The running data plane: one thread and runtime a core.
 pub struct DataPlane {
-    plane: Arc<Plane>,
-    doors: Mutex<Doors>,
+    plane: Arc<CoreShared>,
+    doors: Mutex<BoundListeners>,
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
@@ -64,16 +64,16 @@ pub struct DataPlane {
 
 /// Every door there is.
 #[derive(Default)]
-struct Doors {
+struct BoundListeners {
     /// Those that accept.
-    open: Vec<Arc<Door>>,
+    open: Vec<Arc<BoundListener>>,
     /// Those that only have connections left.
-    leaving: Vec<Arc<Door>>,
+    leaving: Vec<Arc<BoundListener>>,
     /// Generations whose connections drain.
     draining: Vec<Weak<Generation>>,
 }
 
-impl Doors {
+impl BoundListeners {
     /// Forgets what has ended.
     fn sweep(&mut self) {
         self.leaving.retain(|door| !door.is_deserted());
@@ -105,7 +105,7 @@ impl DataPlane {
         let workers = snapshot.config.gateway.workers.max(1);
         telemetry.metrics().expect(snapshot.ways());
         let (cores, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| CoreHandle::new()).unzip();
-        let plane = Arc::new(Plane {
+        let plane = Arc::new(CoreShared {
             snapshot: Arc::new(ArcSwap::new(snapshot.clone())),
             telemetry,
             cores,
@@ -144,7 +144,7 @@ impl DataPlane {
 
     /// Every listener with its counters.
     pub fn status(&self) -> Vec<DoorStatus> {
-        let status = |door: &Arc<Door>| DoorStatus {
+        let status = |door: &Arc<BoundListener>| DoorStatus {
             name: door.generation().name.to_string(),
             address: door.address,
             open: door.open_by_core(),
@@ -227,18 +227,18 @@ impl DataPlane {
     pub fn drain(self, timeout: Duration) -> usize {
         let begun = Instant::now();
         let deadline = begun + timeout;
-        let Doors { open, leaving, draining } = std::mem::take(&mut *self.doors());
+        let BoundListeners { open, leaving, draining } = std::mem::take(&mut *self.doors());
         let config = self.snapshot().config.clone();
         let (last, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|door| drains_last(door, &config));
         let first: Vec<_> = open.into_iter().chain(leaving).collect();
         first.iter().for_each(|door| leave(door));
         for generation in draining.iter().filter_map(Weak::upgrade) {
-            generation.advance(Phase::Leaving);
+            generation.advance(DrainPhase::Leaving);
         }
         // An idle connection may still bring a request, until it has been idle for too long.
         let idle_until = begun + config.gateway.drain_idle;
         let is_over =
-            |door: &Arc<Door>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
+            |door: &Arc<BoundListener>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
         if !last.is_empty() {
             wait_until(deadline, || first.iter().all(is_over));
         }
@@ -247,15 +247,15 @@ impl DataPlane {
         let deserted = || doors.iter().all(|door| door.is_deserted());
         wait_until(deadline, deserted);
         for generation in draining.iter().filter_map(Weak::upgrade) {
-            generation.advance(Phase::Cut);
+            generation.advance(DrainPhase::Cut);
         }
         for door in &doors {
-            door.generation().advance(Phase::Cut);
+            door.generation().advance(DrainPhase::Cut);
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {
             // A core that no longer listens has ended already.
-            let _ = core.orders.send(Order::Stop);
+            let _ = core.orders.send(CoreCommand::Stop);
         }
         for thread in self.threads {
             // A core that panicked was reported when it did.
@@ -270,38 +270,38 @@ impl DataPlane {
         tls: Option<Tls>,
         address: SocketAddr,
         sockets: Vec<TcpListener>,
-    ) -> Arc<Door> {
+    ) -> Arc<BoundListener> {
         let generation = Generation::new(listener.clone(), tls);
-        let door = Door::new(listener.address, address, generation, self.plane.cores.len());
+        let door = BoundListener::new(listener.address, address, generation, self.plane.cores.len());
         door.listening.store(sockets.len(), Ordering::Release);
         for (core, socket) in self.plane.cores.iter().zip(sockets) {
             // A core ends only with the plane.
-            let _ = core.orders.send(Order::Listen(door.clone(), socket));
+            let _ = core.orders.send(CoreCommand::Listen(door.clone(), socket));
         }
         door
     }
 
-    fn doors(&self) -> MutexGuard<'_, Doors> {
+    fn doors(&self) -> MutexGuard<'_, BoundListeners> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether a door waits in a drain until the others have nothing left. A reload may have changed that without touching the
 /// door's connections, so the configuration in service is asked.
-fn drains_last(door: &Door, config: &model::Config) -> bool {
+fn drains_last(door: &BoundListener, config: &model::Config) -> bool {
     let name = door.generation().name.clone();
     let listener = config.listeners.iter().find(|listener| *listener.name == *name);
     listener.is_some_and(|listener| listener.drain == model::DrainOrder::Last)
 }
 
 /// Nothing is accepted any more, and connections end.
-fn leave(door: &Door) {
+fn leave(door: &BoundListener) {
     door.close();
-    door.generation().advance(Phase::Leaving);
+    door.generation().advance(DrainPhase::Leaving);
 }
 
 /// A door that was closed a moment ago may still hold the address that is wanted again.
-fn wait_for_addresses(leaving: &[Arc<Door>], wanted: &[model::Listener]) {
+fn wait_for_addresses(leaving: &[Arc<BoundListener>], wanted: &[model::Listener]) {
     for door in leaving {
         if wanted.iter().any(|listener| listener.address == door.configured) {
             wait_until(Instant::now() + CLOSE_GRACE, || door.listening.load(Ordering::Acquire) == 0);

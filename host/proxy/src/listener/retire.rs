@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::door::{Generation, Phase};
+use super::door::{DrainPhase, Generation};
 use crate::snapshot::Snapshot;
 
 /// How often retired things are looked at while there are any.
@@ -50,7 +50,7 @@ impl Retire {
 
     /// Drains the connections of a generation, and cuts what is left at the deadline.
     pub(crate) fn generation(&self, generation: &Arc<Generation>, deadline: Instant) {
-        generation.advance(Phase::Draining);
+        generation.advance(DrainPhase::Draining);
         let _ = self.retired.send(Retired::Generation(Arc::downgrade(generation), deadline));
     }
 }
@@ -82,7 +82,7 @@ fn keep(retired: &Retired) -> bool {
         Retired::Snapshot(snapshot) => Arc::strong_count(snapshot) > 1,
         Retired::Generation(generation, deadline) => match generation.upgrade() {
             Some(generation) if Instant::now() >= *deadline => {
-                generation.advance(Phase::Cut);
+                generation.advance(DrainPhase::Cut);
                 false
             }
             Some(_) => true,

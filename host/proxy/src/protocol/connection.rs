@@ -28,7 +28,7 @@ use crate::fault::Fault;
 use crate::head::{ClientCertificate, Scheme};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
-use crate::listener::door::{ConnectionPermit, Generation, Phase};
+use crate::listener::door::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::tls::Tls;
 use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
@@ -82,7 +82,7 @@ struct ConnectionCounts {
 
 impl ConnectionGuard {
     /// Until the connection's listener has come so far.
-    pub(crate) async fn until(&self, phase: Phase) {
+    pub(crate) async fn until(&self, phase: DrainPhase) {
         lifetime::until(&mut self.generation.phase(), phase).await;
     }
 

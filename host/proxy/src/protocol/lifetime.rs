@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
-use crate::listener::door::{Generation, Phase};
+use crate::listener::door::{DrainPhase, Generation};
 use crate::protocol::connection::Connection;
 
 /// The least time between two looks at whether a connection is idle.
@@ -70,7 +70,7 @@ async fn end(
     tokio::select! {
         biased;
         () = http.as_mut() => return true,
-        () = until(&mut phase, Phase::Cut) => return false,
+        () = until(&mut phase, DrainPhase::Cut) => return false,
         () = until_given_up(connection, generation, under_way) => {}
         // A client that neither takes the last bytes nor closes.
         () = under_way.idle_for(connection.limits.body_timeout) => {}
@@ -79,13 +79,13 @@ async fn end(
     tokio::select! {
         biased;
         () = http => true,
-        () = until(&mut phase, Phase::Cut) => false,
+        () = until(&mut phase, DrainPhase::Cut) => false,
     }
 }
 
 /// Until the gateway drains and nothing has been under way for as long as a connection may be idle then.
 async fn until_given_up(connection: &Connection, generation: &Generation, under_way: &impl UnderWay) {
-    until(&mut generation.phase(), Phase::Leaving).await;
+    until(&mut generation.phase(), DrainPhase::Leaving).await;
     let begun = Instant::now();
     let patience = connection.snapshot().config.gateway.drain_idle;
     loop {
@@ -102,12 +102,16 @@ async fn until_given_up(connection: &Connection, generation: &Generation, under_
 
 /// Until a connection that is not so far as to ask for anything has had its time in a drain.
 pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
-    until(&mut generation.phase(), Phase::Leaving).await;
+    until(&mut generation.phase(), DrainPhase::Leaving).await;
     tokio::time::sleep(connection.snapshot().config.gateway.drain_idle).await;
 }
 
 /// Until the connection is old enough, or its listener drains.
-async fn until_due(connection: &Connection, generation: &Generation, phase: &mut watch::Receiver<Phase>) {
+async fn until_due(
+    connection: &Connection,
+    generation: &Generation,
+    phase: &mut watch::Receiver<DrainPhase>,
+) {
     match connection.limits.max_connection_age {
         None => until_draining(generation, phase).await,
         Some(age) => tokio::select! {
@@ -135,8 +139,8 @@ async fn until_past(due: Instant) {
 
 /// Polled whenever anything happens on the connection, so the channel, which takes a lock, is asked once to have itself
 /// woken, and then only when there is something to hear.
-async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<Phase>) {
-    let mut told = pin!(unconstrained(until(phase, Phase::Draining)));
+async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<DrainPhase>) {
+    let mut told = pin!(unconstrained(until(phase, DrainPhase::Draining)));
     let mut asked = false;
     poll_fn(|context| {
         if asked && !generation.is_draining() {
@@ -149,7 +153,7 @@ async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<Pha
 }
 
 /// Until a phase is reached; a listener that is gone has reached them all.
-pub(crate) async fn until(phase: &mut watch::Receiver<Phase>, reached: Phase) {
+pub(crate) async fn until(phase: &mut watch::Receiver<DrainPhase>, reached: DrainPhase) {
     let _ = phase.wait_for(|phase| *phase >= reached).await;
 }
 

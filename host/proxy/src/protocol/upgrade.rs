@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use crate::listener::door::Phase;
+use crate::listener::door::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
@@ -174,7 +174,7 @@ impl Tunnel {
 async fn cut(presence: Option<&ConnectionGuard>) {
     match presence {
         Some(presence) => {
-            presence.until(Phase::Cut).await;
+            presence.until(DrainPhase::Cut).await;
             presence.count_cut();
         }
         None => std::future::pending().await,

@@ -120,7 +120,7 @@ use self::place::Placed;
 use self::wire::{Next, Wire};
 use crate::body::Body;
 use crate::listener::door::Generation;
-use crate::listener::plane::Plane;
+use crate::listener::plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::socket::Transport;
@@ -142,7 +142,7 @@ const REFUSED: ConnectionOptions = ConnectionOptions {
 ///
 /// Not an `async fn`: its future would keep room for the stream it is given, beside the place the stream moves to.
 pub(crate) fn serve<T: Transport>(
-    plane: &Plane,
+    plane: &CoreShared,
     connection: Rc<Connection>,
     io: T,
     arrived: BytesMut,

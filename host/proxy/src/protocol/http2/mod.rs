@@ -76,7 +76,7 @@ use self::stream::Stream;
 use self::streams::{OpenStream, Streams};
 use self::wire::{Shared, Wire};
 use crate::listener::door::Generation;
-use crate::listener::plane::Plane;
+use crate::listener::plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime;
 use crate::protocol::socket::Transport;
@@ -102,7 +102,7 @@ const PROVOKED_RESETS: usize = 128;
 ///
 /// Not an `async fn`: its future would keep room for the stream it is given, beside the place the stream moves to.
 pub(crate) fn serve<T: Transport>(
-    plane: &Plane,
+    plane: &CoreShared,
     connection: Rc<Connection>,
     io: T,
     arrived: BytesMut,
