@@ -8,16 +8,16 @@ use std::thread::LocalKey;
 pub(crate) const MOST: usize = 64;
 
 /// What a core keeps of one kind.
-pub(crate) type Kept<T> = RefCell<Vec<T>>;
+pub(crate) type FreeList<T> = RefCell<Vec<T>>;
 
 /// The one that came back last, if it fits.
-pub(crate) fn take<T>(kept: &'static LocalKey<Kept<T>>, fits: impl FnOnce(&mut T) -> bool) -> Option<T> {
+pub(crate) fn take<T>(kept: &'static LocalKey<FreeList<T>>, fits: impl FnOnce(&mut T) -> bool) -> Option<T> {
     // A thread that ends keeps nothing any more.
     kept.try_with(|kept| kept.borrow_mut().pop_if(fits)).ok().flatten()
 }
 
 /// Keeps it, if there is room.
-pub(crate) fn give_back<T>(kept: &'static LocalKey<Kept<T>>, value: T) {
+pub(crate) fn give_back<T>(kept: &'static LocalKey<FreeList<T>>, value: T) {
     let _ = kept.try_with(|kept| {
         let mut kept = kept.borrow_mut();
         if kept.len() < MOST {

@@ -1,7 +1,7 @@
 //! The lists of native filters and balancing policies, from their tables.
 
 use witgate_proxy::balancer::BALANCERS;
-use witgate_proxy::filters::{FILTERS, Place};
+use witgate_proxy::filters::{FILTERS, Stage};
 
 use super::configuration::settings;
 use super::markdown::{code, table};
@@ -30,8 +30,8 @@ fn the_list_of_filters_and_policies_is_current() {
     text += FILTERS_ABOUT;
     let rows = FILTERS.iter().map(|row| {
         let place = match row.place {
-            Place::Edge => "edge",
-            Place::Origin => "origin",
+            Stage::Edge => "edge",
+            Stage::Origin => "origin",
         };
         [code(row.kind), place.to_owned(), row.summary.to_owned()]
     });

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, header_name, schema_of};
+use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
@@ -20,7 +20,7 @@ use crate::telemetry::record::{AccessLog, Share};
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "access-log",
     summary: "what of a route is written to the access log",
-    place: Place::Edge,
+    place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };

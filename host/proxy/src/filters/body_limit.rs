@@ -10,7 +10,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, schema_of};
+use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
@@ -18,7 +18,7 @@ use crate::pipeline::exchange::Exchange;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
     summary: "a limit on request bodies",
-    place: Place::Origin,
+    place: Stage::Origin,
     build,
     schema: schema_of::<Settings>,
 };

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{Duration, HeaderName as Name, Method as Token, Text};
 use witgate_config::{Problem, Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, schema_of, vary};
+use super::{Filter, FilterKind, Stage, Step, schema_of, vary};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::head::RequestHead;
@@ -23,7 +23,7 @@ use crate::pipeline::exchange::Exchange;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",
     summary: "which web pages of other origins may call",
-    place: Place::Edge,
+    place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };

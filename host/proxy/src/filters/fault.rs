@@ -13,7 +13,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, header_name, schema_of};
+use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
@@ -21,7 +21,7 @@ use crate::pipeline::exchange::Exchange;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",
     summary: "delays and refusals on purpose",
-    place: Place::Origin,
+    place: Stage::Origin,
     build,
     schema: schema_of::<Settings>,
 };

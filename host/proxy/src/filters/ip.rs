@@ -11,7 +11,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{Net, Text};
 use witgate_config::{Problems, Settings as Written, model};
 
-use super::{Filter, FilterKind, Place, Step, schema_of};
+use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
@@ -19,7 +19,7 @@ use crate::pipeline::exchange::Exchange;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
     summary: "who may come in, by client address",
-    place: Place::Edge,
+    place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };

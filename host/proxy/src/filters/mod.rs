@@ -54,7 +54,7 @@ pub enum Step {
 
 /// Where a filter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Stage {
     /// Before every plugin.
     Edge,
     /// After every plugin, next to the upstream.
@@ -68,7 +68,7 @@ pub struct FilterKind {
     /// What it is for, in one sentence.
     pub summary: &'static str,
     /// Where it stands. Inside a place, filters run in the order of [`FILTERS`], then as listed.
-    pub place: Place,
+    pub place: Stage,
     /// Parses the settings.
     pub build: fn(&Settings) -> Result<Box<dyn Filter>, Problems>,
     /// JSON Schema of the settings.

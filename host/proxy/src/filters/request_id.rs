@@ -12,7 +12,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, header_name, schema_of};
+use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
@@ -21,7 +21,7 @@ use crate::telemetry::trace;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
     summary: "another header for the request id, or another rule of whom to believe it from",
-    place: Place::Edge,
+    place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };

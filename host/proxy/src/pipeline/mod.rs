@@ -31,7 +31,7 @@ use witgate_config::model::Action;
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::filters::{Filter, Place, Step};
+use crate::filters::{Filter, Stage, Step};
 use crate::router::Route;
 use crate::turn;
 use exchange::Exchange;
@@ -60,7 +60,7 @@ pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fau
 }
 
 async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
-    let body = match enter(exchange, route, Place::Edge, body)? {
+    let body = match enter(exchange, route, Stage::Edge, body)? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -86,7 +86,7 @@ async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> R
     } else {
         body
     };
-    let step = enter(exchange, route, Place::Origin, body)?;
+    let step = enter(exchange, route, Stage::Origin, body)?;
     if let Some(delay) = exchange.delay.take() {
         wait(exchange, delay).await;
     }
@@ -115,7 +115,7 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
     }
     // Nobody asks for it any more.
     let Some(route) = exchange.route.take() else { return };
-    leave(exchange, &route, Place::Origin, response);
+    leave(exchange, &route, Stage::Origin, response);
     if !exchange.transformations.is_empty() {
         let left = transformation::recall_response(exchange, &route, std::mem::take(response));
         *response = match left {
@@ -127,7 +127,7 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
         };
     }
     add_headers(exchange, response);
-    leave(exchange, &route, Place::Edge, response);
+    leave(exchange, &route, Stage::Edge, response);
 }
 
 /// Adds what stages on the way down wanted on the response.
@@ -156,7 +156,7 @@ async fn transform(
 }
 
 /// Enters the filters of one place. A filter counts as entered once it is asked, whatever it decides.
-fn enter(exchange: &mut Exchange, route: &Route, place: Place, mut body: Body) -> Result<Step, Fault> {
+fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
     for (_, filter) in stage(route, place) {
         exchange.filters_entered += 1;
         match filter.request(exchange, body)? {
@@ -168,11 +168,11 @@ fn enter(exchange: &mut Exchange, route: &Route, place: Place, mut body: Body) -
 }
 
 /// Leaves the filters of one place that were entered, in reverse.
-fn leave(exchange: &mut Exchange, route: &Route, place: Place, response: &mut Response<Body>) {
+fn leave(exchange: &mut Exchange, route: &Route, place: Stage, response: &mut Response<Body>) {
     let filters = stage(route, place);
     let entered = match place {
-        Place::Edge => exchange.filters_entered,
-        Place::Origin => exchange.filters_entered.saturating_sub(stage(route, Place::Edge).len()),
+        Stage::Edge => exchange.filters_entered,
+        Stage::Origin => exchange.filters_entered.saturating_sub(stage(route, Stage::Edge).len()),
     };
     for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
         *response = filter.response(exchange, std::mem::take(response));
@@ -180,11 +180,11 @@ fn leave(exchange: &mut Exchange, route: &Route, place: Place, response: &mut Re
 }
 
 /// The route's filters of one place: edge filters stand first.
-fn stage(route: &Route, place: Place) -> &[(Place, Arc<dyn Filter>)] {
-    let (edge, origin) = route.filters.split_at(route.filters.partition_point(|(at, _)| *at == Place::Edge));
+fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
+    let (edge, origin) = route.filters.split_at(route.filters.partition_point(|(at, _)| *at == Stage::Edge));
     match place {
-        Place::Edge => edge,
-        Place::Origin => origin,
+        Stage::Edge => edge,
+        Stage::Origin => origin,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use http::HeaderMap;
 
-use crate::kept::{self, Kept};
+use crate::kept::{self, FreeList};
 
 /// Fields that a map has room for and is still worth keeping.
 const FIELDS: usize = 64;
 
 thread_local! {
-    static MAPS: Kept<HeaderMap> = const { Kept::new(Vec::new()) };
+    static MAPS: FreeList<HeaderMap> = const { FreeList::new(Vec::new()) };
 }
 
 /// An empty map with room for so many fields.

@@ -7,7 +7,7 @@ use witgate_config::{Problem, Problems, model};
 use super::action::Prepared;
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
-use crate::filters::{Filter, Place};
+use crate::filters::{Filter, Stage};
 use crate::pipeline::plugin::Plugin;
 use crate::telemetry::route_name::RouteName;
 
@@ -18,7 +18,7 @@ pub struct Route {
     /// What it was configured as.
     pub config: model::Route,
     /// Filters of gateway, listener and route, in the order of the way down.
-    pub filters: Vec<(Place, Arc<dyn Filter>)>,
+    pub filters: Vec<(Stage, Arc<dyn Filter>)>,
     /// Bindings that authenticate.
     pub authentication: Vec<Arc<dyn Plugin>>,
     /// Bindings that limit rates.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
-use crate::filters::{FILTERS, Filter, Place};
+use crate::filters::{FILTERS, Filter, Stage};
 use crate::names::Named;
 use crate::pipeline::plugin::Plugin;
 use crate::router::{Route, Router, Rule};
 
 /// A filter in use, with its row in the table of kinds, by which filters of one place are ordered.
-type Placed = (Place, usize, Arc<dyn Filter>);
+type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 
 /// Builds the router of every listener, and notes all that is wrong.
 pub(super) fn build(
@@ -78,7 +78,7 @@ fn note_once(problem: Problem, problems: &mut Problems) {
     }
 }
 
-fn build_filters(filters: &[model::Filter], problems: &mut Problems) -> Vec<Placed> {
+fn build_filters(filters: &[model::Filter], problems: &mut Problems) -> Vec<StagedFilter> {
     let mut built = Vec::new();
     for filter in filters {
         match FILTERS.iter().position(|row| row.kind == filter.kind) {
@@ -103,8 +103,8 @@ fn unknown_filter(filter: &model::Filter) -> Problem {
 }
 
 /// By place, then by row of the table, then as listed: gateway, listener, route.
-fn in_order(scopes: [&Vec<Placed>; 3]) -> Vec<(Place, Arc<dyn Filter>)> {
-    let mut filters: Vec<&Placed> = scopes.into_iter().flatten().collect();
+fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
+    let mut filters: Vec<&StagedFilter> = scopes.into_iter().flatten().collect();
     filters.sort_by_key(|(place, row, _)| (*place, *row));
     filters.into_iter().map(|(place, _, filter)| (*place, filter.clone())).collect()
 }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, schema_of, vary};
+use super::{Filter, FilterKind, Stage, schema_of, vary};
 use crate::body::Body;
 use crate::pipeline::exchange::Exchange;
 use encoder::Compressed;
@@ -26,7 +26,7 @@ use encoder::Compressed;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "compression",
     summary: "compresses responses by gzip, Brotli or Zstandard, as the client prefers",
-    place: Place::Edge,
+    place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::{Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Place, Step, schema_of};
+use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::head::RequestHead;
@@ -25,16 +25,16 @@ use template::Template;
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "headers",
     summary: "sets, appends, removes and renames headers, before plugins and over every response",
-    place: Place::Edge,
-    build: |settings| build(settings, Place::Edge),
+    place: Stage::Edge,
+    build: |settings| build(settings, Stage::Edge),
     schema: schema_of::<Settings>,
 };
 
 pub(super) const ORIGIN_ROW: FilterKind = FilterKind {
     kind: "origin-headers",
     summary: "sets, appends, removes and renames headers next to the upstream, knowing who calls",
-    place: Place::Origin,
-    build: |settings| build(settings, Place::Origin),
+    place: Stage::Origin,
+    build: |settings| build(settings, Stage::Origin),
     schema: schema_of::<Settings>,
 };
 
@@ -80,14 +80,14 @@ struct EditSettings {
     append: BTreeMap<String, String>,
 }
 
-fn build(settings: &Written, place: Place) -> Result<Box<dyn Filter>, Problems> {
+fn build(settings: &Written, place: Stage) -> Result<Box<dyn Filter>, Problems> {
     let Settings { request, response } = settings.parse()?;
-    let mut reader = Reader { settings, problems: Problems::new() };
+    let mut reader = SettingsReader { settings, problems: Problems::new() };
     let request = reader.edits("/request", &request, &|template| {
         if template.names_response() {
             return Err("there is no response yet when a request is changed");
         }
-        if place == Place::Edge && template.names_caller() {
+        if place == Stage::Edge && template.names_caller() {
             return Err("who calls is not known before authentication; use `origin-headers`");
         }
         Ok(())
@@ -101,12 +101,12 @@ fn build(settings: &Written, place: Place) -> Result<Box<dyn Filter>, Problems> 
 }
 
 /// Reads settings, and notes what is wrong with them.
-struct Reader<'a> {
+struct SettingsReader<'a> {
     settings: &'a Written,
     problems: Problems,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     fn edits(
         &mut self,
         at: &str,

@@ -21,7 +21,7 @@ use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::filters::{Filter, Place};
+use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::plugin::Plugin;
 use crate::pipeline::rate_limiting::counter::Counter;
@@ -38,7 +38,7 @@ struct Fixture {
     config: model::Config,
     route: model::Route,
     plugins: Vec<Arc<Fake>>,
-    filters: Vec<(Place, Arc<dyn Filter>)>,
+    filters: Vec<(Stage, Arc<dyn Filter>)>,
     counter: Arc<dyn Counter>,
     /// Version of the snapshot.
     version: u64,

@@ -66,7 +66,7 @@ fn everything(journal: &Journal, refuses: Option<&'static str>) -> Fixture {
             Ok(Decision::Accepted(authentication::acceptance("ann")))
         }),
     ]);
-    for (place, name) in [(Place::Edge, "edge"), (Place::Edge, "cors"), (Place::Origin, "origin")] {
+    for (place, name) in [(Stage::Edge, "edge"), (Stage::Edge, "cors"), (Stage::Origin, "origin")] {
         let filter = Noting { name, journal: Arc::clone(journal), refuses: refuses == Some(name) };
         fixture.filters.push((place, Arc::new(filter)));
     }

@@ -7,10 +7,10 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::pin::Pin;
 use std::ptr::NonNull;
 
-use crate::kept::{self, Kept};
+use crate::kept::{self, FreeList};
 
 thread_local! {
-    static FREE: Kept<Place> = const { Kept::new(Vec::new()) };
+    static FREE: FreeList<Place> = const { FreeList::new(Vec::new()) };
 }
 
 /// Memory of one layout.

@@ -27,7 +27,7 @@ use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::filters::{Filter, Place, Step};
+use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
 use crate::pipeline::exchange::Exchange;
@@ -353,7 +353,7 @@ fn a_panic_ends_one_request_and_nothing_else() {
     let mut broken = Snapshot::build(config.clone(), Default::default(), None).expect("a snapshot");
     let rule = Rule::compile(0, &config.routes[0]).expect("a rule");
     let mut route = Route::new(config.routes[0].clone(), Arc::new(rule));
-    route.filters = vec![(Place::Edge, Arc::new(Broken))];
+    route.filters = vec![(Stage::Edge, Arc::new(Broken))];
     broken.routers.insert("web".into(), Router::new(vec![Arc::new(route)]).expect("a router"));
     plane.swap(Arc::new(broken)).expect("a swap");
 
