@@ -34,11 +34,11 @@ impl std::error::Error for Killed {}
 /// The time of one call, shared between the caller and the epoch callback in its store.
 #[derive(Clone)]
 pub(crate) struct Stopwatch {
-    reading: Arc<Mutex<Reading>>,
+    reading: Arc<Mutex<BudgetUse>>,
     clock: Arc<Clock>,
 }
 
-struct Reading {
+struct BudgetUse {
     cpu: Duration,
     wall: Duration,
     /// When the call began.
@@ -61,7 +61,7 @@ impl Stopwatch {
     /// A stopwatch that no call has begun yet.
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         let now = Instant::now();
-        let reading = Reading {
+        let reading = BudgetUse {
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
             begun: now,
@@ -146,12 +146,12 @@ impl Stopwatch {
         })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Reading) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut BudgetUse) -> T) -> T {
         act(&mut self.reading.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Reading {
+impl BudgetUse {
     fn resume(&mut self, now: Instant) {
         self.resumed = now;
         self.running = true;

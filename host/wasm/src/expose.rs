@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use witgate_proxy::pipeline::plugin::Plugin;
 use witgate_proxy::telemetry::collect::Family;
 
-use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, Phase, Reading};
+use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals, Phase};
 use crate::plugin::Loaded;
 use crate::quarantine::Health;
 use crate::runtime::Watched;
@@ -22,7 +22,7 @@ impl fmt::Debug for Bindings {
     }
 }
 
-type Rows = Vec<(Arc<Loaded>, Reading)>;
+type Rows = Vec<(Arc<Loaded>, MeterTotals)>;
 
 impl Collector for Bindings {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
@@ -67,7 +67,7 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
 }
 
 /// A counter of one number of a reading.
-type Column = (&'static str, &'static str, fn(&Reading) -> u64);
+type Column = (&'static str, &'static str, fn(&MeterTotals) -> u64);
 
 const COUNTERS: [Column; 9] = [
     ("witgate_plugin_answers_remembered", "Answers that were used again in place of a call", |reading| {

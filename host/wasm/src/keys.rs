@@ -28,12 +28,12 @@ type Name = Arc<[u8]>;
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Name, Kept>,
+    entries: HashMap<Name, StoredValue>,
     /// The entries whose time will be up, soonest first: what is over is found without a search.
     expiring: BTreeSet<(Instant, Name)>,
 }
 
-struct Kept {
+struct StoredValue {
     value: Vec<u8>,
     expires: Option<Instant>,
 }
@@ -92,7 +92,7 @@ impl MemoryKeys {
         &self,
         name: &Name,
         room: usize,
-        decide: impl FnOnce(Option<&Kept>) -> Result<(T, Option<Change>), StoreError>,
+        decide: impl FnOnce(Option<&StoredValue>) -> Result<(T, Option<Change>), StoreError>,
     ) -> Result<T, StoreError> {
         // Room is taken before the shard is locked, because making room locks shards one by one.
         self.reserve(room)?;
@@ -119,7 +119,7 @@ impl MemoryKeys {
 
 /// What becomes of an entry.
 enum Change {
-    Write(Kept),
+    Write(StoredValue),
     Remove,
 }
 
@@ -136,7 +136,7 @@ impl Shard {
     }
 
     /// Writes an entry; returns the bytes of the one it replaces.
-    fn write(&mut self, name: &Name, kept: Kept) -> usize {
+    fn write(&mut self, name: &Name, kept: StoredValue) -> usize {
         let released = self.remove(name);
         if let Some(expires) = kept.expires {
             self.expiring.insert((expires, Arc::clone(name)));
@@ -185,7 +185,9 @@ impl KeyStore for MemoryKeys {
     fn set(&self, space: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError> {
         let name = name(space, key);
         let room = cost(&name, &value);
-        self.change(&name, room, |_| Ok(((), Some(Change::Write(Kept { value, expires: expiry(ttl) })))))
+        self.change(&name, room, |_| {
+            Ok(((), Some(Change::Write(StoredValue { value, expires: expiry(ttl) }))))
+        })
     }
 
     fn remove(&self, space: &str, key: &str) -> Result<bool, StoreError> {
@@ -203,7 +205,7 @@ impl KeyStore for MemoryKeys {
             };
             let sum = present.checked_add(by).ok_or(StoreError::NotANumber)?;
             let expires = kept.map_or_else(|| expiry(ttl), |kept| kept.expires);
-            Ok((sum, Some(Change::Write(Kept { value: sum.to_string().into_bytes(), expires }))))
+            Ok((sum, Some(Change::Write(StoredValue { value: sum.to_string().into_bytes(), expires }))))
         })
     }
 
@@ -222,7 +224,7 @@ impl KeyStore for MemoryKeys {
                 return Ok((false, None));
             }
             let change = match new {
-                Some(value) => Change::Write(Kept { value, expires: expiry(ttl) }),
+                Some(value) => Change::Write(StoredValue { value, expires: expiry(ttl) }),
                 None => Change::Remove,
             };
             Ok((true, Some(change)))

@@ -13,7 +13,7 @@ use witgate_proxy::pipeline::plugin::{BodyAccess, Contracts, Function, INPUTS, I
 use crate::bindings::exports::witgate::plugin::lifecycle;
 use crate::bindings::witgate::plugin::types;
 use crate::budget::Killed;
-use crate::call::{self, Shown};
+use crate::call::{self, DeclaredInputs};
 use crate::compile::Compiled;
 use crate::imports::log::Pace;
 use crate::inspect::Inspection;
@@ -59,7 +59,7 @@ impl Component {
 }
 
 /// A binding to be made of a component.
-pub struct Order<'a> {
+pub struct BindingRequest<'a> {
     /// Name of the binding.
     pub name: &'a str,
     /// Settings, grants, budgets.
@@ -72,7 +72,7 @@ pub struct Order<'a> {
 pub(crate) fn prepare(
     runtime: &Runtime,
     component: &Component,
-    order: &Order<'_>,
+    order: &BindingRequest<'_>,
 ) -> Result<Arc<Loaded>, Refusal> {
     check_digest(&component.inspection, order)?;
     check_grants(&component.inspection, order)?;
@@ -96,8 +96,8 @@ pub(crate) fn prepare(
         turn: AtomicU64::new(version),
         digest: component.inspection.digest,
         contracts,
-        shown_to_authenticate: Shown::to(interest.authenticates_by.as_deref(), &interest),
-        shown: Function::ALL.map(|function| Shown::to(interest.inputs(function), &interest)),
+        shown_to_authenticate: DeclaredInputs::to(interest.authenticates_by.as_deref(), &interest),
+        shown: Function::ALL.map(|function| DeclaredInputs::to(interest.inputs(function), &interest)),
         remember: order.binding.remember,
         told: AtomicU8::new(0),
         interest,
@@ -133,7 +133,7 @@ pub(crate) fn next_number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn check_digest(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusal> {
+fn check_digest(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(), Refusal> {
     match &order.plugin.digest {
         Some(pinned) if *pinned != inspection.digest => Err(Refusal::new(
             Reason::Digest,
@@ -145,7 +145,7 @@ fn check_digest(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusa
     }
 }
 
-fn check_grants(inspection: &Inspection, order: &Order<'_>) -> Result<(), Refusal> {
+fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(), Refusal> {
     let grants = &order.binding.grants;
     let needs = [
         (inspection.needs_fetch() && grants.fetch.is_none(), "fetch", "[\"UPSTREAM\"]"),
@@ -215,7 +215,7 @@ fn configure(
     template: &Template,
     instance: &mut Instance,
     settings: &str,
-    order: &Order<'_>,
+    order: &BindingRequest<'_>,
 ) -> Result<Interest, Refusal> {
     let answer = template
         .configure(instance, settings, SETUP)

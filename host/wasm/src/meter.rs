@@ -100,7 +100,7 @@ struct CoreMeter {
 
 /// The sum over all cores at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct MeterTotals {
     /// Calls that ran, by [`Phase::ALL`].
     pub calls: [u64; Phase::ALL.len()],
     /// Failed calls, by [`FAILURES`].
@@ -216,15 +216,15 @@ impl Meter {
     }
 
     /// The sum over all cores.
-    pub fn read(&self) -> Reading {
-        let mut reading = Reading {
+    pub fn read(&self) -> MeterTotals {
+        let mut reading = MeterTotals {
             log_lines_dropped: self.log_lines_dropped.load(Relaxed),
             metrics_dropped: self.metrics_dropped.load(Relaxed),
             grants_refused: self.grants_refused.load(Relaxed),
             memory_high: self.memory_high.load(Relaxed) as u64,
             quarantines: self.quarantines.load(Relaxed),
             reverts: self.reverts.load(Relaxed),
-            ..Reading::default()
+            ..MeterTotals::default()
         };
         let mut live = 0_i64;
         for core in self.cores.iter() {

@@ -14,7 +14,7 @@ use witgate_proxy::pipeline::plugin::{
 };
 use witgate_proxy::turn;
 
-use crate::call::{Shown, authentication, rate_limiting, routing, transformation};
+use crate::call::{DeclaredInputs, authentication, rate_limiting, routing, transformation};
 use crate::imports::log::Pace;
 use crate::load::{next_number, text};
 use crate::meter::{Meter, Phase};
@@ -35,9 +35,9 @@ pub struct Loaded {
     pub(crate) contracts: Contracts,
     pub(crate) interest: Interest,
     /// What comes in with `authenticate`.
-    pub(crate) shown_to_authenticate: Shown,
+    pub(crate) shown_to_authenticate: DeclaredInputs,
     /// What comes in with the calls of each function that may be pure.
-    pub(crate) shown: [Shown; Function::ALL.len()],
+    pub(crate) shown: [DeclaredInputs; Function::ALL.len()],
     /// Whether its answers may be used again.
     pub(crate) remember: bool,
     /// The phases in which the log was told that an answer cannot be used again, as bits.

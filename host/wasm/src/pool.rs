@@ -42,10 +42,10 @@ pub(crate) struct Setup {
 /// One core's part, on cache lines of its own.
 #[repr(align(128))]
 #[derive(Default)]
-struct Core(Mutex<Held>);
+struct Core(Mutex<PoolState>);
 
 #[derive(Default)]
-struct Held {
+struct PoolState {
     #[expect(clippy::vec_box, reason = "every call moves one out and back, several times")]
     idle: Vec<Box<Instance>>,
     /// Instances there are, idle or leased, and those being made.
@@ -227,7 +227,7 @@ impl Pool {
         self.cores.len()
     }
 
-    fn held(&self, core: usize) -> MutexGuard<'_, Held> {
+    fn held(&self, core: usize) -> MutexGuard<'_, PoolState> {
         self.cores[core].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,7 +264,7 @@ impl Pool {
     }
 
     /// Whether a core wants more instances.
-    fn wants(&self, held: &Held) -> bool {
+    fn wants(&self, held: &PoolState) -> bool {
         let needed = !held.waiting.is_empty() || held.idle.len() < self.limits.min_idle;
         needed && held.live < self.limits.max
     }
@@ -285,7 +285,7 @@ impl Drop for Pool {
     }
 }
 
-impl Held {
+impl PoolState {
     /// Joins the queue, if there is room in it.
     fn wait(&mut self, limit: usize) -> Option<oneshot::Receiver<Handover>> {
         if self.waiting.len() >= limit {

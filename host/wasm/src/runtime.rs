@@ -19,7 +19,7 @@ use crate::imports::log::Pace;
 use crate::inspect::{self, Inspection};
 use crate::journal::Journal;
 use crate::keys::MemoryKeys;
-use crate::load::{self, Component, Order, text};
+use crate::load::{self, BindingRequest, Component, text};
 use crate::meter::Meter;
 use crate::plugin::Loaded;
 use crate::refusal::Refusal;
@@ -144,7 +144,7 @@ impl Runtime {
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
-    pub fn prepare(&self, component: &Component, order: &Order<'_>) -> Result<Arc<Loaded>, Refusal> {
+    pub fn prepare(&self, component: &Component, order: &BindingRequest<'_>) -> Result<Arc<Loaded>, Refusal> {
         load::prepare(self, component, order)
     }
 
@@ -169,7 +169,7 @@ impl Runtime {
     }
 
     /// What a binding may do, with the counters and keys of its earlier versions.
-    pub(crate) fn rights(&self, order: &Order<'_>) -> Rights {
+    pub(crate) fn rights(&self, order: &BindingRequest<'_>) -> Rights {
         let name: Arc<str> = Arc::from(order.name);
         let meter = self.meter(&name);
         Rights {

@@ -11,7 +11,7 @@ use crate::imports::crypto::LastKey;
 use crate::imports::fetch::Mailbox;
 use crate::imports::wasi::Output;
 use crate::rights::Rights;
-use crate::witness::{Mark, Witness};
+use crate::witness::{InputTracker, Mark};
 
 /// What host functions see while a guest runs.
 pub(crate) struct HostState {
@@ -22,7 +22,7 @@ pub(crate) struct HostState {
     /// CPU and wall time.
     pub(crate) stopwatch: Stopwatch,
     /// What the call did.
-    pub(crate) witness: Witness,
+    pub(crate) witness: InputTracker,
     /// Host calls the call may still make.
     host_calls: u32,
     /// The request of the call under way.
@@ -43,7 +43,7 @@ impl HostState {
         HostState {
             space: Space::new(&rights.budget),
             stopwatch,
-            witness: Witness::default(),
+            witness: InputTracker::default(),
             host_calls: 0,
             request: None,
             response: None,

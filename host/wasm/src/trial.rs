@@ -55,7 +55,7 @@ pub struct Trial {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
+pub struct RunOutcome {
     /// It ended by itself, and well.
     pub succeeded: bool,
     /// What it printed to standard output and standard error, in the order it did; cut after 1 MiB.
@@ -97,7 +97,7 @@ impl Trial {
     ///
     /// # Errors
     /// It imports what a plugin may not, does not export `wasi:cli/run`, or needs more memory than there is to begin.
-    pub fn run(&self, arguments: &[&str]) -> Result<Ending, TrialError> {
+    pub fn run(&self, arguments: &[&str]) -> Result<RunOutcome, TrialError> {
         let printed = Arc::new(Printed::default());
         let linked = self.linker(arguments, &printed)?.instantiate_pre(&self.component)?;
         let (mut store, _, _) = fresh_store(&self.engine, &Arc::new(rights(&printed)))?;
@@ -110,12 +110,12 @@ impl Trial {
         let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut store, function)?;
         let (succeeded, trap) = match run.call(&mut store, ()) {
             Ok((status,)) => (status.is_ok(), None),
-            Err(error) => match error.downcast_ref::<Left>() {
-                Some(Left(succeeded)) => (*succeeded, None),
+            Err(error) => match error.downcast_ref::<ProgramExit>() {
+                Some(ProgramExit(succeeded)) => (*succeeded, None),
                 None => (false, Some(text(&error))),
             },
         };
-        Ok(Ending { succeeded, output: printed.text(), trap })
+        Ok(RunOutcome { succeeded, output: printed.text(), trap })
     }
 
     /// What plugins may import, and what makes a program of it.
@@ -129,7 +129,7 @@ impl Trial {
         linker.instance(&format!("wasi:cli/exit@{VERSION}"))?.func_wrap(
             "exit",
             |_, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
-                Err(wasmtime::Error::new(Left(status.is_ok())))
+                Err(wasmtime::Error::new(ProgramExit(status.is_ok())))
             },
         )?;
         let mut streams = linker.instance(&format!("wasi:io/streams@{VERSION}"))?;
@@ -191,15 +191,15 @@ enum Entries {}
 
 /// The program left by its exit, in success or not. Travels as an error, because nothing may run after it.
 #[derive(Debug)]
-struct Left(bool);
+struct ProgramExit(bool);
 
-impl fmt::Display for Left {
+impl fmt::Display for ProgramExit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("the program has ended")
     }
 }
 
-impl std::error::Error for Left {}
+impl std::error::Error for ProgramExit {}
 
 /// What a run has printed.
 #[derive(Default)]

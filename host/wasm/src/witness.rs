@@ -8,7 +8,7 @@ use witgate_proxy::pipeline::plugin::{INPUTS, Input};
 
 /// The marks of one call.
 #[derive(Default)]
-pub(crate) struct Witness {
+pub(crate) struct InputTracker {
     marks: u32,
     /// Names of the request headers that were asked for; the marks say whether there were more.
     headers: Vec<String>,
@@ -155,7 +155,7 @@ impl fmt::Display for Beyond<'_> {
     }
 }
 
-impl Witness {
+impl InputTracker {
     /// A call begins.
     pub(crate) fn begin(&mut self) {
         self.marks = 0;
@@ -233,7 +233,7 @@ mod tests {
     fn what_is_named_is_allowed_and_all_else_is_told() {
         let inputs =
             [Input::Header(HeaderName::from_static("x-a")), Input::PathParameter("id".into()), Input::Scheme];
-        let mut witness = Witness::default();
+        let mut witness = InputTracker::default();
         witness.header("X-A".to_owned());
         witness.path_parameter("id".to_owned());
         witness.mark(Mark::Scheme);
@@ -253,7 +253,7 @@ mod tests {
     fn every_mark_has_a_bit_of_its_own_and_the_names_kept_are_bounded() {
         let all = Mark::ALL.iter().fold(0, |all, mark| all | mark.bit());
         assert_eq!(all.count_ones() as usize, Mark::ALL.len());
-        let mut witness = Witness::default();
+        let mut witness = InputTracker::default();
         for number in 0..1000 {
             witness.header(format!("x-{number}"));
             witness.path_parameter(format!("{number}"));

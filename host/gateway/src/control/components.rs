@@ -7,8 +7,8 @@ use witgate_config::{Config, Problem, Problems, model};
 use witgate_proxy::pipeline::plugin::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
-    Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Order, Reason, Refusal, Runtime,
-    RuntimeOptions,
+    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Reason, Refusal,
+    Runtime, RuntimeOptions,
 };
 
 use super::handle::Handle;
@@ -134,7 +134,7 @@ impl Loader for Components {
     }
 
     fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Prepared, Refused> {
-        let order = Order { name: asked.name, binding: asked.binding, plugin: asked.plugin };
+        let order = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &order));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {

@@ -6,14 +6,15 @@ use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Acceptance, Call, CallFailure, Decision, Input};
 
 use super::{
-    Given, ITEM, Running, declared, headers, input, request_head, response, size_of_headers, size_of_response,
+    CallInputs, ITEM, Running, declared, headers, input, request_head, response, size_of_headers,
+    size_of_response,
 };
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::bindings::witgate::plugin::types;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
-use crate::witness::Witness;
+use crate::witness::InputTracker;
 
 /// Asks who is calling. If the answer is not to be remembered, what it is based on is left out.
 pub(crate) async fn authenticate<'a>(
@@ -23,7 +24,7 @@ pub(crate) async fn authenticate<'a>(
     remember: bool,
 ) -> Result<Decision, CallFailure> {
     let mut running =
-        Running::begin(binding, lease, Phase::Authentication, Given { call, response: None }).await?;
+        Running::begin(binding, lease, Phase::Authentication, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.authentication.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown_to_authenticate;
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
@@ -43,7 +44,7 @@ pub(crate) async fn authenticate<'a>(
 
 /// The inputs by which an acceptance may be remembered; none if it may not, also because the call looked at more of the
 /// request than it names. Of that the log is told.
-fn basis(binding: &Loaded, witness: &Witness, answer: &contract::Decision) -> Vec<Input> {
+fn basis(binding: &Loaded, witness: &InputTracker, answer: &contract::Decision) -> Vec<Input> {
     let contract::Decision::Accepted(accepted) = answer else { return Vec::new() };
     if accepted.cacheable_for == 0 {
         return Vec::new();

@@ -103,7 +103,7 @@ pub(crate) struct Running<'a> {
 }
 
 /// What a call looks at.
-pub(crate) struct Given<'a> {
+pub(crate) struct CallInputs<'a> {
     /// Request and snapshot.
     pub(crate) call: Call<'a>,
     /// The response, in the phases that have one.
@@ -119,7 +119,7 @@ impl<'a> Running<'a> {
         binding: &'a Loaded,
         lease: Option<Lease<'a>>,
         phase: Phase,
-        given: Given<'a>,
+        given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
         let snapshot = given.call.snapshot;
         let begun = turn::now();
@@ -319,7 +319,7 @@ fn is_fault(failure: CallFailure) -> bool {
 
 /// What comes in with the calls of one function: everything, or only what it named.
 #[derive(Clone, Copy)]
-pub(crate) struct Shown {
+pub(crate) struct DeclaredInputs {
     method: bool,
     path: bool,
     query: bool,
@@ -328,18 +328,19 @@ pub(crate) struct Shown {
     headers: u64,
 }
 
-impl Shown {
-    const ALL: Shown = Shown { method: true, path: true, query: true, authority: true, headers: u64::MAX };
+impl DeclaredInputs {
+    const ALL: DeclaredInputs =
+        DeclaredInputs { method: true, path: true, query: true, authority: true, headers: u64::MAX };
 
     /// To a function that named these inputs; none: everything.
     pub(crate) fn to(inputs: Option<&[Input]>, interest: &Interest) -> Self {
-        let Some(inputs) = inputs else { return Shown::ALL };
+        let Some(inputs) = inputs else { return DeclaredInputs::ALL };
         let named = |wanted: &Input| inputs.contains(wanted);
         let mut headers = 0;
         for (index, name) in interest.request_headers.iter().enumerate() {
             headers |= u64::from(named(&Input::Header(name.clone()))) << index;
         }
-        Shown {
+        DeclaredInputs {
             method: named(&Input::Method),
             path: named(&Input::Path),
             query: named(&Input::Query),
@@ -367,7 +368,7 @@ fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName], shown: u64) -> Vec
 fn request_head<'a>(
     head: &'a RequestHead,
     headers: &'a [types::DeclaredHeader<'a>],
-    shown: Shown,
+    shown: DeclaredInputs,
 ) -> types::RequestHead<'a> {
     types::RequestHead {
         method: shown.method.then(|| head.method.as_str()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Answer, Bucket, Call, CallFailure, Function};
 
-use super::{Given, Running, declared, request_head};
+use super::{CallInputs, Running, declared, request_head};
 use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
@@ -21,7 +21,7 @@ pub(crate) async fn draw<'a>(
     call: Call<'a>,
 ) -> Result<Answer<Vec<Bucket>>, CallFailure> {
     let mut running =
-        Running::begin(binding, lease, Phase::RateLimiting, Given { call, response: None }).await?;
+        Running::begin(binding, lease, Phase::RateLimiting, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.rate_limiting.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::Draw as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 use witgate_proxy::pipeline::plugin::{Answer, Call, CallFailure, Destination, Function};
 
-use super::{Given, Running, declared, headers, request_head, size_of_headers};
+use super::{CallInputs, Running, declared, headers, request_head, size_of_headers};
 use crate::bindings::exports::witgate::plugin::routing as contract;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
@@ -17,7 +17,8 @@ pub(crate) async fn route<'a>(
     lease: Option<Lease<'a>>,
     call: Call<'a>,
 ) -> Result<Answer<Option<Destination>>, CallFailure> {
-    let mut running = Running::begin(binding, lease, Phase::Routing, Given { call, response: None }).await?;
+    let mut running =
+        Running::begin(binding, lease, Phase::Routing, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.routing.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::Route as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);

@@ -9,7 +9,7 @@ use witgate_proxy::pipeline::plugin::{
     RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
 };
 
-use super::{Given, ITEM, Running, declared, header, request_head, response, size_of_response};
+use super::{CallInputs, ITEM, Running, declared, header, request_head, response, size_of_response};
 use crate::bindings::exports::witgate::plugin::transformation as contract;
 use crate::bindings::witgate::plugin::types;
 use crate::meter::Phase;
@@ -22,7 +22,8 @@ pub(crate) async fn request<'a>(
     lease: Option<Lease<'a>>,
     call: Call<'a>,
 ) -> Result<Answer<RequestOutcome>, CallFailure> {
-    let mut running = Running::begin(binding, lease, Phase::Request, Given { call, response: None }).await?;
+    let mut running =
+        Running::begin(binding, lease, Phase::Request, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::OnRequest as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
@@ -62,7 +63,7 @@ pub(crate) async fn request_body<'a>(
     piece: Piece,
 ) -> Result<BodyResult, CallFailure> {
     let mut running =
-        Running::begin(binding, lease, Phase::RequestBody, Given { call, response: None }).await?;
+        Running::begin(binding, lease, Phase::RequestBody, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request_body(), parameters).await;
@@ -79,7 +80,7 @@ pub(crate) async fn response_head<'a>(
     head: Arc<ResponseHead>,
     context: Bytes,
 ) -> Result<Answer<ResponseOutcome>, CallFailure> {
-    let given = Given { call, response: Some(Arc::clone(&head)) };
+    let given = CallInputs { call, response: Some(Arc::clone(&head)) };
     let mut running = Running::begin(binding, lease, Phase::Response, given).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&head.headers, &binding.interest.response_headers, u64::MAX);
@@ -113,7 +114,7 @@ pub(crate) async fn response_body<'a>(
     head: Arc<ResponseHead>,
     piece: Piece,
 ) -> Result<BodyResult, CallFailure> {
-    let given = Given { call, response: Some(head) };
+    let given = CallInputs { call, response: Some(head) };
     let mut running = Running::begin(binding, lease, Phase::ResponseBody, given).await?;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters =

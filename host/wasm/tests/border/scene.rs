@@ -15,7 +15,7 @@ use witgate_proxy::pipeline::plugin::{
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{Compiling, Loaded, Order, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{BindingRequest, Compiling, Loaded, Refusal, Runtime, RuntimeOptions};
 
 /// A runtime of its own for a test that counts or reverts.
 pub(crate) struct Scene {
@@ -60,7 +60,8 @@ impl Scene {
 
     pub(crate) fn prepare(&self, bytes: &[u8], config: &Config) -> Result<Arc<Loaded>, Refusal> {
         let component = self.runtime.compile(bytes)?;
-        let order = Order { name: "b", binding: &config.bindings["b"], plugin: &config.plugins["p"] };
+        let order =
+            BindingRequest { name: "b", binding: &config.bindings["b"], plugin: &config.plugins["p"] };
         self.runtime.prepare(&component, &order)
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use witgate_config::file;
-use witgate_wasm::{Ending, Trial};
+use witgate_wasm::{RunOutcome, Trial};
 
 use super::cargo;
 use crate::cli::output::say;
@@ -83,7 +83,7 @@ fn is_ignored(output: &str, name: &str) -> bool {
 }
 
 /// What there is to read about a run that failed.
-fn told(ending: &Ending) -> String {
+fn told(ending: &RunOutcome) -> String {
     let output = ending.output.trim();
     ending.trap.as_ref().map_or_else(|| output.to_owned(), |trap| format!("{output}\n{trap}"))
 }
