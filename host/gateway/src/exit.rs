@@ -28,7 +28,7 @@ pub(crate) struct Failure {
 }
 
 /// What a command returns.
-pub(crate) type Outcome = Result<(), Failure>;
+pub(crate) type ExitResult = Result<(), Failure>;
 
 impl Failure {
     /// A failure with its number and message.

@@ -20,33 +20,33 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Where a gateway's admin listener is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum AdminAddress {
     /// A Unix socket.
     Socket(PathBuf),
     /// A TCP address and the bearer token for changes.
     Tcp(String, Option<String>),
 }
 
-impl Place {
+impl AdminAddress {
     /// Reads what a person wrote: `unix:/run/witgate.sock`, a path with a slash in it, `127.0.0.1:9900` or
     /// `http://127.0.0.1:9900`.
-    pub(crate) fn parse(text: &str, token: Option<String>) -> Place {
+    pub(crate) fn parse(text: &str, token: Option<String>) -> AdminAddress {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Place::Socket(PathBuf::from(path));
+            return AdminAddress::Socket(PathBuf::from(path));
         }
         let address = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
         match address {
-            Some(address) => Place::Tcp(address.to_owned(), token),
-            None if text.contains('/') => Place::Socket(PathBuf::from(text)),
-            None => Place::Tcp(text.to_owned(), token),
+            Some(address) => AdminAddress::Tcp(address.to_owned(), token),
+            None if text.contains('/') => AdminAddress::Socket(PathBuf::from(text)),
+            None => AdminAddress::Tcp(text.to_owned(), token),
         }
     }
 
     /// For messages.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Place::Socket(path) => format!("the admin socket {}", path.display()),
-            Place::Tcp(address, _) => format!("the admin listener {address}"),
+            AdminAddress::Socket(path) => format!("the admin socket {}", path.display()),
+            AdminAddress::Tcp(address, _) => format!("the admin listener {address}"),
         }
     }
 }
@@ -64,7 +64,7 @@ pub(crate) struct Answer {
 ///
 /// # Errors
 /// [`Exit::AdminUnreachable`] where nobody answers.
-pub(crate) fn ask(place: &Place, method: Method, target: &str) -> Result<Answer, Failure> {
+pub(crate) fn ask(place: &AdminAddress, method: Method, target: &str) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,13 +78,13 @@ pub(crate) fn ask(place: &Place, method: Method, target: &str) -> Result<Answer,
     })
 }
 
-async fn reach(place: &Place, method: Method, target: &str) -> anyhow::Result<Answer> {
+async fn reach(place: &AdminAddress, method: Method, target: &str) -> anyhow::Result<Answer> {
     match place {
-        Place::Socket(path) => {
+        AdminAddress::Socket(path) => {
             let stream = tokio::time::timeout(CONNECT, tokio::net::UnixStream::connect(path)).await??;
             exchange(stream, request("localhost", None, method, target)?).await
         }
-        Place::Tcp(address, token) => {
+        AdminAddress::Tcp(address, token) => {
             let stream = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(address)).await??;
             exchange(stream, request(address, token.as_deref(), method, target)?).await
         }
@@ -125,16 +125,16 @@ where
 }
 
 /// Where the gateway of a configuration has its admin listener.
-pub(crate) fn place(config: &Path) -> Option<Place> {
+pub(crate) fn place(config: &Path) -> Option<AdminAddress> {
     let Ok(loaded) = witgate_config::load(config) else { return place_in(config) };
     let admin = loaded.config.admin;
-    let tcp = |address: SocketAddr| Place::Tcp(address.to_string(), admin.token.clone());
-    admin.socket.map(Place::Socket).or_else(|| admin.address.map(tcp))
+    let tcp = |address: SocketAddr| AdminAddress::Tcp(address.to_string(), admin.token.clone());
+    admin.socket.map(AdminAddress::Socket).or_else(|| admin.address.map(tcp))
 }
 
 /// The admin settings as far as they can be read from a configuration, even one that has mistakes elsewhere: it is
 /// just then that one wants to ask the running gateway.
-fn place_in(config: &Path) -> Option<Place> {
+fn place_in(config: &Path) -> Option<AdminAddress> {
     let files = if config.is_dir() {
         crate::watch::names(config, "toml").into_iter().map(|name| config.join(name)).collect()
     } else {
@@ -147,11 +147,11 @@ fn place_in(config: &Path) -> Option<Place> {
         let admin = table.get_ref().get("admin")?.get_ref().as_table()?;
         let value = |key: &str| admin.get(key).and_then(|value| value.get_ref().as_str()).map(str::to_owned);
         if let Some(socket) = value("socket") {
-            return Some(Place::Socket(folder.join(socket)));
+            return Some(AdminAddress::Socket(folder.join(socket)));
         }
         let address: SocketAddr = value("address")?.parse().ok()?;
         // A token that is written as `${…}` is not resolved here; `--token` gives it.
-        Some(Place::Tcp(address.to_string(), value("token").filter(|token| !token.contains("${"))))
+        Some(AdminAddress::Tcp(address.to_string(), value("token").filter(|token| !token.contains("${"))))
     })
 }
 
@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn places_are_told_apart_by_how_they_are_written() {
-        let socket = |path: &str| Place::Socket(PathBuf::from(path));
-        let tcp = |address: &str| Place::Tcp(address.to_owned(), None);
-        assert_eq!(Place::parse("unix:admin.sock", None), socket("admin.sock"));
-        assert_eq!(Place::parse("/run/witgate.sock", None), socket("/run/witgate.sock"));
-        assert_eq!(Place::parse("./admin.sock", None), socket("./admin.sock"));
-        assert_eq!(Place::parse("http://127.0.0.1:9900/", None), tcp("127.0.0.1:9900"));
-        assert_eq!(Place::parse("localhost:9900", None), tcp("localhost:9900"));
+        let socket = |path: &str| AdminAddress::Socket(PathBuf::from(path));
+        let tcp = |address: &str| AdminAddress::Tcp(address.to_owned(), None);
+        assert_eq!(AdminAddress::parse("unix:admin.sock", None), socket("admin.sock"));
+        assert_eq!(AdminAddress::parse("/run/witgate.sock", None), socket("/run/witgate.sock"));
+        assert_eq!(AdminAddress::parse("./admin.sock", None), socket("./admin.sock"));
+        assert_eq!(AdminAddress::parse("http://127.0.0.1:9900/", None), tcp("127.0.0.1:9900"));
+        assert_eq!(AdminAddress::parse("localhost:9900", None), tcp("localhost:9900"));
     }
 
     #[test]
@@ -175,8 +175,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("witgate.toml");
         std::fs::write(&file, "[admin]\nsocket = \"admin.sock\"\n[gateway]\nworkers = = 3\n").unwrap();
-        assert_eq!(place_in(&file), Some(Place::Socket(folder.path().join("admin.sock"))));
+        assert_eq!(place_in(&file), Some(AdminAddress::Socket(folder.path().join("admin.sock"))));
         std::fs::write(&file, "[admin]\naddress = \"127.0.0.1:9\"\ntoken = \"t\"\n").unwrap();
-        assert_eq!(place_in(folder.path()), Some(Place::Tcp("127.0.0.1:9".to_owned(), Some("t".to_owned()))));
+        assert_eq!(
+            place_in(folder.path()),
+            Some(AdminAddress::Tcp("127.0.0.1:9".to_owned(), Some("t".to_owned())))
+        );
     }
 }

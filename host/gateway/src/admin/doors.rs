@@ -13,17 +13,17 @@ use witgate_config::Problem;
 use witgate_config::model::Admin;
 
 /// The admin settings of a new version with the sockets that had to be bound for it.
-pub(crate) struct Doors {
+pub(crate) struct AdminSockets {
     /// The settings.
     pub(crate) admin: Arc<Admin>,
     /// The TCP listener.
-    pub(crate) tcp: Door<TcpListener>,
+    pub(crate) tcp: SocketChange<TcpListener>,
     /// The Unix socket.
-    pub(crate) socket: Door<UnixListener>,
+    pub(crate) socket: SocketChange<UnixListener>,
 }
 
 /// What becomes of one socket.
-pub(crate) enum Door<L> {
+pub(crate) enum SocketChange<L> {
     /// It stays as it is.
     Keep,
     /// It is closed.
@@ -32,23 +32,23 @@ pub(crate) enum Door<L> {
     Open(L),
 }
 
-impl Doors {
+impl AdminSockets {
     /// Binds what differs from the settings in force.
     ///
     /// # Errors
     /// An address or a path that cannot be bound.
-    pub(crate) fn bind(admin: &Arc<Admin>, in_force: Option<&Admin>) -> Result<Doors, Problem> {
+    pub(crate) fn bind(admin: &Arc<Admin>, in_force: Option<&Admin>) -> Result<AdminSockets, Problem> {
         let tcp = door(admin.address, in_force.map(|admin| admin.address), |address| bind_tcp(*address))?;
         let socket =
             door(admin.socket.clone(), in_force.map(|admin| admin.socket.clone()), |path| bind_socket(path))?;
-        Ok(Doors { admin: admin.clone(), tcp, socket })
+        Ok(AdminSockets { admin: admin.clone(), tcp, socket })
     }
 
     /// The address of a TCP listener that was bound now.
     pub(crate) fn bound_address(&self) -> Option<SocketAddr> {
         match &self.tcp {
-            Door::Open(listener) => listener.local_addr().ok(),
-            Door::Keep | Door::Close => None,
+            SocketChange::Open(listener) => listener.local_addr().ok(),
+            SocketChange::Keep | SocketChange::Close => None,
         }
     }
 }
@@ -57,11 +57,11 @@ fn door<P: PartialEq, L>(
     wanted: Option<P>,
     in_force: Option<Option<P>>,
     bind: impl FnOnce(&P) -> Result<L, Problem>,
-) -> Result<Door<L>, Problem> {
+) -> Result<SocketChange<L>, Problem> {
     match (wanted, in_force) {
-        (wanted, Some(in_force)) if wanted == in_force => Ok(Door::Keep),
-        (None, _) => Ok(Door::Close),
-        (Some(place), _) => bind(&place).map(Door::Open),
+        (wanted, Some(in_force)) if wanted == in_force => Ok(SocketChange::Keep),
+        (None, _) => Ok(SocketChange::Close),
+        (Some(place), _) => bind(&place).map(SocketChange::Open),
     }
 }
 
@@ -129,10 +129,10 @@ mod tests {
     fn the_socket_is_private_and_a_stale_one_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
-        drop(Doors::bind(&admin(&path), None).unwrap());
+        drop(AdminSockets::bind(&admin(&path), None).unwrap());
         assert!(path.exists(), "a process that ends leaves its socket behind");
 
-        let doors = Doors::bind(&admin(&path), None).unwrap();
+        let doors = AdminSockets::bind(&admin(&path), None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
         drop(doors);
@@ -142,12 +142,12 @@ mod tests {
     fn a_socket_in_use_and_a_file_in_its_place_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
-        let _held = Doors::bind(&admin(&path), None).unwrap();
-        assert!(Doors::bind(&admin(&path), None).is_err_and(|problem| problem.key == "admin.socket"));
+        let _held = AdminSockets::bind(&admin(&path), None).unwrap();
+        assert!(AdminSockets::bind(&admin(&path), None).is_err_and(|problem| problem.key == "admin.socket"));
 
         let file = folder.path().join("file");
         fs::write(&file, "precious").unwrap();
-        assert!(Doors::bind(&admin(&file), None).is_err());
+        assert!(AdminSockets::bind(&admin(&file), None).is_err());
         assert_eq!(fs::read(&file).unwrap(), b"precious");
     }
 
@@ -155,9 +155,9 @@ mod tests {
     fn what_did_not_change_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let settings = admin(&folder.path().join("admin.sock"));
-        let _held = Doors::bind(&settings, None).unwrap();
-        let again = Doors::bind(&settings, Some(&settings)).unwrap();
-        assert!(matches!(again.socket, Door::Keep));
-        assert!(matches!(again.tcp, Door::Keep));
+        let _held = AdminSockets::bind(&settings, None).unwrap();
+        let again = AdminSockets::bind(&settings, Some(&settings)).unwrap();
+        assert!(matches!(again.socket, SocketChange::Keep));
+        assert!(matches!(again.tcp, SocketChange::Keep));
     }
 }

@@ -23,7 +23,7 @@ use witgate_config::model::Admin;
 
 use crate::control::handle::Handle;
 use crate::process;
-use doors::{Door, Doors};
+use doors::{AdminSockets, SocketChange};
 
 /// Time a client of the admin listener has for its request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(crate) struct Context {
 
 /// The running admin thread.
 pub(crate) struct AdminThread {
-    doors: mpsc::UnboundedSender<Doors>,
+    doors: mpsc::UnboundedSender<AdminSockets>,
     handle: Handle,
 }
 
@@ -72,7 +72,7 @@ impl AdminThread {
     }
 
     /// Puts changed admin settings and doors in service. What was bound before stays bound where it did not change.
-    pub(crate) fn replace(&self, doors: Doors) {
+    pub(crate) fn replace(&self, doors: AdminSockets) {
         if self.doors.send(doors).is_err() {
             self.handle.warn("the admin thread does not take its new settings".to_owned());
         }
@@ -80,7 +80,7 @@ impl AdminThread {
 }
 
 /// Applies each new set of doors.
-async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Doors>) {
+async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<AdminSockets>) {
     let mut next = incoming.recv().await;
     let Some(first) = &next else { return };
     let context = Arc::new(Context { handle, admin: ArcSwap::new(first.admin.clone()) });
@@ -98,14 +98,18 @@ async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Door
     }
 }
 
-fn apply<L>(task: &mut Option<JoinHandle<()>>, door: Door<L>, open: impl FnOnce(L) -> JoinHandle<()>) {
-    if matches!(door, Door::Keep) {
+fn apply<L>(
+    task: &mut Option<JoinHandle<()>>,
+    door: SocketChange<L>,
+    open: impl FnOnce(L) -> JoinHandle<()>,
+) {
+    if matches!(door, SocketChange::Keep) {
         return;
     }
     if let Some(task) = task.take() {
         task.abort();
     }
-    if let Door::Open(listener) = door {
+    if let SocketChange::Open(listener) = door {
         *task = Some(open(listener));
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use witgate_wasm::{ChildArguments, compile_component};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Compile the component on standard input, within limits. The gateway runs this by itself, for each new plugin.
 #[derive(Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let Arguments { cpu, memory, parent } = *arguments;
     compile_component(ChildArguments { cpu, memory, parent })
         .map_err(|error| Failure::new(Exit::Failure, error.to_string()))

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::output::say;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Tell about the configuration file.
 #[derive(Args)]
@@ -19,7 +19,7 @@ enum Command {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     match arguments.command {
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&witgate_config::schema()).map_err(|error| {

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use super::output::say;
 use super::place::AdminPlace;
 use crate::admin::client::ask;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Have a running gateway finish what is in flight and end, as on SIGTERM.
 #[derive(Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let answer = ask(&arguments.admin.place(), Method::POST, "/drain")?;
     if answer.status == StatusCode::ACCEPTED {
         return say("draining\n");

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// The option every command with something to list has.
 #[derive(Args, Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ enum Kind {
 ///
 /// # Errors
 /// Standard output cannot be written to. A reader that went away (`witgate status | head -1`) is no failure.
-pub(crate) fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> Outcome {
+pub(crate) fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> ExitResult {
     match format.kind {
         Kind::Text => say(&text()),
         Kind::Json => {
@@ -43,7 +43,7 @@ pub(crate) fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce()
 ///
 /// # Errors
 /// As [`print()`].
-pub(crate) fn say(text: &str) -> Outcome {
+pub(crate) fn say(text: &str) -> ExitResult {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::admin::client::{self, Place};
+use crate::admin::client::{self, AdminAddress};
 
 /// Where the configuration is, when nothing is said: in the current folder, else for the whole machine.
 const PLACES: [&str; 2] = ["witgate.toml", "/etc/witgate"];
@@ -55,14 +55,16 @@ impl AdminPlace {
     }
 
     /// Where to ask.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> AdminAddress {
         if let Some(text) = &self.admin {
-            return Place::parse(text, self.token.clone());
+            return AdminAddress::parse(text, self.token.clone());
         }
         match client::place(&self.config.path()) {
-            Some(Place::Tcp(address, token)) => Place::Tcp(address, self.token.clone().or(token)),
+            Some(AdminAddress::Tcp(address, token)) => {
+                AdminAddress::Tcp(address, self.token.clone().or(token))
+            }
             Some(place) => place,
-            None => Place::Tcp(ADMIN.to_owned(), self.token.clone()),
+            None => AdminAddress::Tcp(ADMIN.to_owned(), self.token.clone()),
         }
     }
 }

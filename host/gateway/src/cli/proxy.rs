@@ -7,7 +7,7 @@ use witgate_config::SourceMap;
 
 use crate::control;
 use crate::control::source::{Refusal, Source};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, ExitResult};
 
 /// Forward everything that arrives at one address to another; no configuration file is needed.
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let config = witgate_config::proxy_config(&arguments.from, &arguments.to)
         .map_err(|problems| Refusal::without_files(Exit::Usage, problems, SourceMap::default()))?;
     control::run(Source::Made(Arc::new(config)))

@@ -7,7 +7,7 @@ use super::output::say;
 use super::place::AdminPlace;
 use crate::admin::client::{Answer, ask};
 use crate::control::status::Change;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Have a running gateway read its configuration and plugins again.
 ///
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let target = if arguments.force { "/reload?force=true" } else { "/reload" };
     let change = changed(&ask(&arguments.admin.place(), Method::POST, target)?)?;
     for problem in &change.problems {

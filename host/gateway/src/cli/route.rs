@@ -14,7 +14,7 @@ use super::place::ConfigPlace;
 use super::{request, routes};
 use crate::control;
 use crate::control::source::Source;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Ask about routes.
 #[derive(Args)]
@@ -66,7 +66,7 @@ struct Row {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let Command::Test(test) = &arguments.command;
     let report = report(test)?;
     print(test.format, &report, || describe(&report))?;

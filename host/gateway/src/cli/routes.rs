@@ -8,7 +8,7 @@ use witgate_config::model::{Action, PathMatch, Route};
 use super::output::{Format, print, table};
 use super::place::ConfigPlace;
 use crate::control::source::Source;
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// List the routes of a configuration: what matches, where it goes, which plugins it meets.
 #[derive(Args)]
@@ -30,7 +30,7 @@ struct Row {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let reading = Source::Path(arguments.config.path()).read()?;
     let rows: Vec<Row> = reading.config.routes.iter().map(|route| row(&reading.config, route)).collect();
     print(arguments.format, &rows, || {

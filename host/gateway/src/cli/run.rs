@@ -6,7 +6,7 @@ use super::place::ConfigPlace;
 use super::validate;
 use crate::control;
 use crate::control::source::Source;
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// Run the gateway until it is told to end.
 ///
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let path = arguments.config.path();
     if arguments.test { validate::validate(path) } else { control::run(Source::Path(path)) }
 }

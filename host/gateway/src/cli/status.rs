@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
-use crate::admin::client::{Answer, Place, ask};
+use crate::admin::client::{AdminAddress, Answer, ask};
 use crate::control::status::{self, BindingStatus, Compilation, Status};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Show what a running gateway is doing: versions in service, the latest change, what was refused and why.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let place = arguments.admin.place();
     let status: Status = read(&place, &ask(&place, Method::GET, "/status")?)?;
     print(arguments.format, &status, || describe(&status, status::now()))
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 ///
 /// # Errors
 /// It tells nothing, or something else.
-pub(super) fn read<T: DeserializeOwned>(place: &Place, answer: &Answer) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(place: &AdminAddress, answer: &Answer) -> Result<T, Failure> {
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
         let message = format!("{} answered {}: {}", place.describe(), answer.status.as_u16(), text.trim());
@@ -143,7 +143,7 @@ pub(super) fn ago(now: u64, then: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::{BindingState, Busy, Change, Phase, QuarantineStatus};
+    use crate::control::status::{BindingState, Busy, Change, GatewayPhase, QuarantineStatus};
 
     #[test]
     fn a_quarantine_is_shown_with_its_cause() {
@@ -172,7 +172,7 @@ mod tests {
             witgate: "0.1.0".to_owned(),
             pid: 7,
             started: 100,
-            phase: Phase::Running,
+            phase: GatewayPhase::Running,
             version: 3,
             config: "witgate.toml".to_owned(),
             last_change: Change {

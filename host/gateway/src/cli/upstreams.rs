@@ -18,7 +18,7 @@ use super::place::AdminPlace;
 use super::status::{ago, read};
 use crate::admin::client::ask;
 use crate::control::source::Source;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, ExitResult};
 
 /// Events shown for each upstream.
 const EVENTS: usize = 8;
@@ -56,7 +56,7 @@ struct Row {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     if let Some(Command::Set(arguments)) = &arguments.command {
         return set::run(arguments);
     }
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn list_configured(arguments: &Arguments) -> Outcome {
+fn list_configured(arguments: &Arguments) -> ExitResult {
     let reading = Source::Path(arguments.admin.config_path()).read()?;
     let rows: Vec<Row> =
         reading.config.upstreams.iter().map(|(name, upstream)| row(name, upstream)).collect();

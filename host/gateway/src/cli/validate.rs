@@ -8,7 +8,7 @@ use super::output::say;
 use super::place::ConfigPlace;
 use crate::control;
 use crate::control::source::Source;
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// Check a configuration: everything `witgate run` would check, plugins and their settings included.
 #[derive(Args)]
@@ -18,12 +18,12 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     validate(arguments.config.path())
 }
 
 /// Checks the configuration at a path.
-pub(crate) fn validate(path: PathBuf) -> Outcome {
+pub(crate) fn validate(path: PathBuf) -> ExitResult {
     let built = control::build_once(&Source::Path(path.clone()))?;
     for warning in built.reservations.iter().chain(&built.snapshot.warnings()) {
         eprintln!("warning: {warning}");

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Format, print};
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// Print the version, and the plugin border it serves.
 #[derive(Args)]
@@ -20,7 +20,7 @@ struct Version {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let version = Version { witgate: env!("CARGO_PKG_VERSION"), plugin_packages: ["witgate:plugin@0.1.0"] };
     print(arguments.format, &version, || {
         format!("witgate {}\nplugins  {}\n", version.witgate, version.plugin_packages.join(", "))

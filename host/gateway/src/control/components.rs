@@ -12,7 +12,7 @@ use witgate_wasm::{
 };
 
 use super::handle::Handle;
-use super::library::{Asked, Conduct, Loader, Prepared, Refused};
+use super::library::{BindingRequest, Conduct, Loader, Prepared, Refused};
 use super::status::{self, Compilation};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
@@ -110,7 +110,7 @@ impl Loader for Components {
         }
     }
 
-    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Component, Problems> {
+    fn compile(&self, asked: &BindingRequest<'_>, bytes: &[u8]) -> Result<Component, Problems> {
         let tell = |compilation: Option<Compilation>| {
             if let Some(handle) = &self.handle {
                 handle.compiles(compilation);
@@ -133,7 +133,7 @@ impl Loader for Components {
         component.contracts()
     }
 
-    fn prepare(&self, component: &Component, asked: &Asked<'_>) -> Result<Prepared, Refused> {
+    fn prepare(&self, component: &Component, asked: &BindingRequest<'_>) -> Result<Prepared, Refused> {
         let order = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &order));
         self.keep_if_unfit(component, prepared.is_ok());

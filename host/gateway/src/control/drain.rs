@@ -6,9 +6,9 @@ use witgate_config::model::LogLevel;
 
 use super::Control;
 use super::handle::Message;
-use super::status::Phase;
+use super::status::GatewayPhase;
 use crate::allocator;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
 
 /// How long the last log lines may take to be written.
@@ -21,7 +21,7 @@ impl Control {
     ///
     /// # Errors
     /// Requests had to be cut.
-    pub(super) fn drain(mut self) -> Outcome {
+    pub(super) fn drain(mut self) -> ExitResult {
         process::notify(Notice::Stopping);
         let reason = self.handle.drain_reason().unwrap_or("nobody is left to ask for anything").to_owned();
         self.telemetry.log(LogLevel::Info, "draining", &[("reason", &reason)]);
@@ -56,7 +56,7 @@ impl Control {
         drop(self.handle.wanted().take());
         self.loading = None;
         self.status.busy = None;
-        self.status.phase = Phase::Draining;
+        self.status.phase = GatewayPhase::Draining;
         self.publish();
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use witgate_config::{Problem, Problems};
 
-use super::source::Reading;
+use super::source::ConfigReading;
 
 const HINT: &str = "if that is meant, say `allow_empty = true` under `[gateway]`";
 
@@ -23,14 +23,14 @@ pub(super) struct Written {
 
 impl Written {
     /// What a configuration has in it.
-    pub(super) fn of(reading: &Reading) -> Written {
+    pub(super) fn of(reading: &ConfigReading) -> Written {
         let files = reading.files.iter().filter(|file| !is_empty(reading, file)).cloned().collect();
         Written { listeners: reading.sources.keys.contains_key("listeners[0]"), files }
     }
 }
 
 /// What keeps a configuration from being started with. One that a command has made says what the command means.
-pub(super) fn at_start(reading: &Reading) -> Problems {
+pub(super) fn at_start(reading: &ConfigReading) -> Problems {
     let config = &reading.config;
     if config.gateway.allow_empty || !config.routes.is_empty() || reading.sources.files.is_empty() {
         return Problems::new();
@@ -43,7 +43,7 @@ pub(super) fn at_start(reading: &Reading) -> Problems {
 }
 
 /// What keeps a configuration with this `written` in it from taking the place of one that had `before` in it.
-pub(super) fn at_reload(reading: &Reading, written: &Written, before: &Written) -> Problems {
+pub(super) fn at_reload(reading: &ConfigReading, written: &Written, before: &Written) -> Problems {
     if reading.config.gateway.allow_empty {
         return Problems::new();
     }
@@ -70,7 +70,7 @@ pub(super) fn at_reload(reading: &Reading, written: &Written, before: &Written) 
 }
 
 /// Whether there is nothing in a file: no byte, or in a file of the configuration no key that has a value.
-fn is_empty(reading: &Reading, file: &Path) -> bool {
+fn is_empty(reading: &ConfigReading, file: &Path) -> bool {
     match reading.sources.files.iter().find(|(path, _)| path == file) {
         Some((_, text)) => {
             let document = toml::from_str::<toml::Table>(text.trim_start_matches('\u{feff}'));

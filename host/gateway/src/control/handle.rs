@@ -15,7 +15,7 @@ use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
-use super::status::{self, Change, Compilation, Phase, QuarantineStatus, Status};
+use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, Status};
 use super::wanted::Wanted;
 
 /// Requests of people ([`Request`]) that may be under way at once. Each is a rare event; more is somebody hammering.
@@ -197,8 +197,8 @@ impl Handle {
         if let Some(busy) = &mut status.busy {
             busy.waiting = self.wanted().as_ref().map_or(0, Wanted::requests);
         }
-        if self.is_draining() && status.phase == Phase::Running {
-            status.phase = Phase::Draining;
+        if self.is_draining() && status.phase == GatewayPhase::Running {
+            status.phase = GatewayPhase::Draining;
         }
         status.compiling = self.compilation().clone();
         let (mut quarantined, now) = (self.telemetry.quarantined(), status::now());
@@ -221,7 +221,7 @@ impl Handle {
 
     /// Whether traffic should be sent here.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.shared.status.load().phase == Phase::Running
+        !self.is_draining() && self.shared.status.load().phase == GatewayPhase::Running
     }
 
     /// Where things are counted and logged.

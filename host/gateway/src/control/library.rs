@@ -20,7 +20,7 @@ use witgate_wasm::Calls;
 use super::standin::Standin;
 use super::status::{BindingState, BindingStatus, hexadecimal};
 use super::wanted::Force;
-use shelf::{Held, Shelf, Version};
+use shelf::{BindingVersions, HeldBack, Version};
 
 /// SHA-256 of a component's file.
 pub(crate) type FileDigest = [u8; 32];
@@ -37,7 +37,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why the file is refused: not a component, of another world, imports that nobody serves.
-    fn compile(&self, asked: &Asked<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
+    fn compile(&self, asked: &BindingRequest<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
     /// Which contracts a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -46,7 +46,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
-    fn prepare(&self, component: &Self::Component, asked: &Asked<'_>) -> Result<Prepared, Refused>;
+    fn prepare(&self, component: &Self::Component, asked: &BindingRequest<'_>) -> Result<Prepared, Refused>;
 }
 
 /// A plugin for one binding, seen from two sides.
@@ -80,7 +80,7 @@ pub(crate) trait Conduct: Send + Sync {
 }
 
 /// A binding as a configuration asks for it.
-pub(crate) struct Asked<'c> {
+pub(crate) struct BindingRequest<'c> {
     /// Its name.
     pub(crate) name: &'c str,
     /// Settings, grants, budgets.
@@ -105,7 +105,7 @@ pub(crate) enum Refused {
 /// The plugins in service. A clone is what they were at one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
     loader: Arc<L>,
-    shelves: BTreeMap<String, Shelf<L::Component>>,
+    shelves: BTreeMap<String, BindingVersions<L::Component>>,
 }
 
 impl<L: Loader> Clone for Library<L> {
@@ -116,7 +116,7 @@ impl<L: Loader> Clone for Library<L> {
 
 /// What a change would put in service.
 pub(crate) struct Draft<C> {
-    shelves: BTreeMap<String, Shelf<C>>,
+    shelves: BTreeMap<String, BindingVersions<C>>,
 }
 
 /// Why there is no draft. Files that were refused are told apart, because they have an exit code of their own.
@@ -191,14 +191,14 @@ impl<L: Loader> Library<L> {
             .version(&asked, previous.digest, &previous.component, Some(previous))
             .map_err(|refused| format!("the previous version cannot serve any more: {}", refused.told()))?;
         version.conduct.put_back();
-        let held = Held {
+        let held = HeldBack {
             digest: current.digest,
             component: current.component.clone(),
             state,
             reason: reason.clone(),
         };
         let mut shelves = self.shelves.clone();
-        shelves.insert(name.to_owned(), Shelf::put_back(&asked, version, held));
+        shelves.insert(name.to_owned(), BindingVersions::put_back(&asked, version, held));
         Ok(Draft { shelves })
     }
 
@@ -227,7 +227,7 @@ impl<L: Loader> Library<L> {
         self.shelves.iter().map(|(name, shelf)| shelf.status(name)).collect()
     }
 
-    fn read(&self, asked: &Asked<'_>) -> Candidate<L::Component> {
+    fn read(&self, asked: &BindingRequest<'_>) -> Candidate<L::Component> {
         let refused =
             |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
         let path = asked.file.display();
@@ -243,7 +243,7 @@ impl<L: Loader> Library<L> {
                 format!("{path} has the digest {found}, but `digest` asks for {pinned}"),
             );
         }
-        let mut known = self.shelves.values().flat_map(Shelf::components);
+        let mut known = self.shelves.values().flat_map(BindingVersions::components);
         let component = match known.find(|(known, _)| *known == digest) {
             Some((_, component)) => Ok(component.clone()),
             None => self.loader.compile(asked, &bytes).map_err(|problems| {
@@ -262,10 +262,10 @@ impl<L: Loader> Library<L> {
     /// that the configuration names now cannot be loaded, one of another name is no last good version of it.
     fn shelve(
         &self,
-        asked: &Asked<'_>,
+        asked: &BindingRequest<'_>,
         candidate: &Candidate<L::Component>,
         force: bool,
-    ) -> Result<Shelf<L::Component>, Refused> {
+    ) -> Result<BindingVersions<L::Component>, Refused> {
         let before = self.shelves.get(asked.name);
         let current = before.and_then(|shelf| shelf.current.as_ref());
         let held = before.and_then(|shelf| shelf.held.as_ref());
@@ -274,11 +274,11 @@ impl<L: Loader> Library<L> {
         {
             let version = self.version(asked, current.digest, &current.component, Some(current))?;
             let reason = Some(held.reason.clone());
-            return Ok(Shelf::of(asked, before, version, held.state, reason, Some(held.clone())));
+            return Ok(BindingVersions::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
         let refused = match self.version_on_disk(asked, candidate, current) {
             Ok(version) => {
-                let shelf = Shelf::of(asked, before, version, BindingState::Current, None, None);
+                let shelf = BindingVersions::of(asked, before, version, BindingState::Current, None, None);
                 shelf.try_out(current);
                 return Ok(shelf);
             }
@@ -288,13 +288,20 @@ impl<L: Loader> Library<L> {
         match (current, refused) {
             (Some(current), refused) if same_plugin && Some(current.digest) != candidate.digest => {
                 let version = self.version(asked, current.digest, &current.component, Some(current))?;
-                Ok(Shelf::of(asked, before, version, BindingState::LastGood, Some(refused.told()), None))
+                Ok(BindingVersions::of(
+                    asked,
+                    before,
+                    version,
+                    BindingState::LastGood,
+                    Some(refused.told()),
+                    None,
+                ))
             }
             (None, refused @ Refused::Component(_)) if asked.start == Start::Degraded => {
                 let contracts =
                     candidate.component.as_ref().ok().map(|component| self.loader.contracts(component));
                 let standin = Standin::new(asked.name, asked.binding, contracts);
-                Ok(Shelf::without_version(asked, Arc::new(standin), refused.told()))
+                Ok(BindingVersions::without_version(asked, Arc::new(standin), refused.told()))
             }
             (_, refused) => Err(refused),
         }
@@ -302,7 +309,7 @@ impl<L: Loader> Library<L> {
 
     fn version_on_disk(
         &self,
-        asked: &Asked<'_>,
+        asked: &BindingRequest<'_>,
         candidate: &Candidate<L::Component>,
         current: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
@@ -315,7 +322,7 @@ impl<L: Loader> Library<L> {
     /// The version with this digest and the settings of now: the `known` one if all is equal, else a new one.
     fn version(
         &self,
-        asked: &Asked<'_>,
+        asked: &BindingRequest<'_>,
         digest: FileDigest,
         component: &L::Component,
         known: Option<&Version<L::Component>>,
@@ -349,7 +356,7 @@ impl<C> Draft<C> {
     }
 }
 
-impl Asked<'_> {
+impl BindingRequest<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
@@ -379,7 +386,7 @@ impl Refused {
 }
 
 /// Why there is nothing to go back to.
-fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
+fn no_previous<C>(name: &str, shelf: &BindingVersions<C>) -> String {
     match &shelf.held {
         Some(held) => format!(
             "there is no good version of the plugin of `{name}` in memory but the one in service; the one on disk was taken \
@@ -396,10 +403,16 @@ fn no_previous<C>(name: &str, shelf: &Shelf<C>) -> String {
 }
 
 /// The bindings a configuration asks for.
-fn bindings(config: &Config) -> impl Iterator<Item = Asked<'_>> {
+fn bindings(config: &Config) -> impl Iterator<Item = BindingRequest<'_>> {
     config.bindings.iter().filter_map(|(name, binding)| {
         let plugin = config.plugins.get(&binding.plugin)?;
-        Some(Asked { name, binding, plugin, file: file(config, &plugin.file), start: config.gateway.start })
+        Some(BindingRequest {
+            name,
+            binding,
+            plugin,
+            file: file(config, &plugin.file),
+            start: config.gateway.start,
+        })
     })
 }
 

@@ -15,7 +15,7 @@ use super::components::Components;
 use super::emptied::{self, Written};
 use super::handle::{Handle, Message};
 use super::library::{self, Draft, Library, Loader};
-use super::source::{Reading, Refusal, Source};
+use super::source::{ConfigReading, Refusal, Source};
 use super::wanted::Force;
 use crate::allocator;
 use crate::exit::Exit;
@@ -57,7 +57,7 @@ pub(super) struct Finished {
 
 /// Something that can be put in service.
 pub(super) struct Ready {
-    pub(super) reading: Reading,
+    pub(super) reading: ConfigReading,
     /// What is kept of it once it is in service.
     pub(super) in_service: InService,
     pub(super) draft: PluginDraft,
@@ -146,7 +146,7 @@ impl Job {
     }
 
     /// Whether everything was found as it is in service: the same settings, the same files, the same plugins.
-    fn changes_nothing(&self, reading: &Reading, draft: &PluginDraft) -> bool {
+    fn changes_nothing(&self, reading: &ConfigReading, draft: &PluginDraft) -> bool {
         let plugins = draft.plugins();
         let before = &self.snapshot.plugins;
         let same_plugins = plugins.len() == before.len()
@@ -162,7 +162,7 @@ impl Job {
 
 impl InService {
     /// What a version is built from.
-    pub(super) fn of(reading: &Reading) -> InService {
+    pub(super) fn of(reading: &ConfigReading) -> InService {
         InService {
             config: reading.config.clone(),
             fingerprint: reading.fingerprint.clone(),
@@ -174,7 +174,7 @@ impl InService {
 /// Drafts the plugins and builds the snapshot; nothing is in service by that.
 pub(super) fn build(
     library: &Library<Components>,
-    reading: &Reading,
+    reading: &ConfigReading,
     force: &Force,
     previous: Option<&Snapshot>,
 ) -> Result<(PluginDraft, Snapshot), Refusal> {

@@ -29,9 +29,9 @@ use witgate_proxy::upstream::adjust;
 use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
-use crate::admin::doors::Doors;
+use crate::admin::doors::AdminSockets;
 use crate::allocator;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
 use crate::watch::FileWatch;
 use components::Components;
@@ -39,8 +39,8 @@ use handle::{Handle, Message, Request};
 use library::Library;
 use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
 use put_back::PutBack;
-use source::{Reading, Refusal, Source, Trouble};
-use status::{Busy, Change, ListenerStatus, Phase, Status};
+use source::{ChangeProblem, ConfigReading, Refusal, Source};
+use status::{Busy, Change, GatewayPhase, ListenerStatus, Status};
 use wanted::{Force, Wanted};
 
 /// The owner of what is in service.
@@ -115,12 +115,12 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::R
 ///
 /// # Errors
 /// It could not start, or requests in flight had to be cut when it ended.
-pub(crate) fn run(source: Source) -> Outcome {
+pub(crate) fn run(source: Source) -> ExitResult {
     Control::start(source)?.serve()
 }
 
 /// Refuses to begin with a configuration that answers nothing.
-fn refuse_empty(reading: &Reading) -> Result<(), Refusal> {
+fn refuse_empty(reading: &ConfigReading) -> Result<(), Refusal> {
     let problems = emptied::at_start(reading);
     if problems.is_empty() { Ok(()) } else { Err(reading.refusal(Exit::Config, problems)) }
 }
@@ -140,7 +140,7 @@ impl Control {
         let mut library = Library::new(components);
         let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
-        let doors = Doors::bind(&admin_settings, None)
+        let doors = AdminSockets::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
         telemetry.follow(snapshot.clone());
@@ -152,7 +152,7 @@ impl Control {
         let reservations = draft.reservations();
         library.keep(draft);
         let mut status = status::at_start(&source.describe(), &doors);
-        status.phase = Phase::Running;
+        status.phase = GatewayPhase::Running;
         let mut control = Control {
             source,
             handle,
@@ -170,14 +170,14 @@ impl Control {
         };
         control.status.undeclared = reading.undeclared();
         control.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
-        control.note("start".to_owned(), true, reservations.into_iter().map(Trouble::from).collect());
+        control.note("start".to_owned(), true, reservations.into_iter().map(ChangeProblem::from).collect());
         control.admin.replace(doors);
         process::notify(Notice::Ready);
         Ok(control)
     }
 
     /// Does what is asked for until the gateway is to drain.
-    fn serve(mut self) -> Outcome {
+    fn serve(mut self) -> ExitResult {
         // What is in service takes less than it took to build.
         allocator::give_back();
         while !self.handle.is_draining() {
@@ -257,7 +257,7 @@ impl Control {
         self.telemetry.metrics().reload(whole);
         match outcome {
             Ok(reservations) => {
-                self.note(reason, true, reservations.into_iter().map(Trouble::from).collect());
+                self.note(reason, true, reservations.into_iter().map(ChangeProblem::from).collect());
             }
             Err(refusal) => {
                 let troubles = refusal.troubles();
@@ -278,7 +278,7 @@ impl Control {
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
-                let doors = Doors::bind(&admin, Some(&self.in_service.config.admin))
+                let doors = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
                 self.telemetry.follow(snapshot);
@@ -302,7 +302,7 @@ impl Control {
     }
 
     /// Tells the log and the status what became of a change.
-    fn note(&mut self, reason: String, applied: bool, troubles: Vec<Trouble>) {
+    fn note(&mut self, reason: String, applied: bool, troubles: Vec<ChangeProblem>) {
         let version = self.data_plane.snapshot().version;
         let (level, message) = match (applied, troubles.is_empty()) {
             (true, true) => (LogLevel::Info, "in service"),

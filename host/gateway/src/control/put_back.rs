@@ -13,7 +13,7 @@ use witgate_config::Problems;
 use super::Control;
 use super::handle::{Message, Ticket};
 use super::load::PluginDraft;
-use super::source::Trouble;
+use super::source::ChangeProblem;
 use super::status::{BindingState, Change};
 
 /// A version to be put back.
@@ -115,7 +115,7 @@ impl Control {
         });
         let reason = format!("{}: {}", order.binding, order.reason());
         let applied = outcome.is_ok();
-        self.note(reason, applied, outcome.err().into_iter().map(Trouble::from).collect());
+        self.note(reason, applied, outcome.err().into_iter().map(ChangeProblem::from).collect());
         if let Why::ByHand(reply, _ticket) = order.why {
             // Who asked may have gone away.
             let _ = reply.send(self.status.last_change.clone());

@@ -28,7 +28,7 @@ pub(crate) enum Source {
 }
 
 /// A configuration, and what was read to get it.
-pub(crate) struct Reading {
+pub(crate) struct ConfigReading {
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// Its text, for rendering problems that are found later.
@@ -59,12 +59,14 @@ impl Source {
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub(crate) fn read(&self) -> Result<Reading, Refusal> {
+    pub(crate) fn read(&self) -> Result<ConfigReading, Refusal> {
         match self {
-            Source::Made(config) => Ok(Reading::of(config.clone(), SourceMap::default(), Vec::new(), None)),
+            Source::Made(config) => {
+                Ok(ConfigReading::of(config.clone(), SourceMap::default(), Vec::new(), None))
+            }
             Source::Path(path) => match self.load_whole(path)? {
                 Ok(Loaded { config, sources, files }) => {
-                    Ok(Reading::of(Arc::new(config), sources, files, Some(path)))
+                    Ok(ConfigReading::of(Arc::new(config), sources, files, Some(path)))
                 }
                 Err(failure) => Err(self.refused(failure)),
             },
@@ -123,14 +125,19 @@ impl Source {
     }
 }
 
-impl Reading {
-    fn of(config: Arc<Config>, sources: SourceMap, files: Vec<PathBuf>, path: Option<&Path>) -> Reading {
+impl ConfigReading {
+    fn of(
+        config: Arc<Config>,
+        sources: SourceMap,
+        files: Vec<PathBuf>,
+        path: Option<&Path>,
+    ) -> ConfigReading {
         let source = path.map_or_else(|| Source::Made(config.clone()), |path| Source::Path(path.to_owned()));
         let mut watch = source.watch_list(&files);
         watch.files.extend(config.plugins.values().map(|plugin| library::file(&config, &plugin.file)));
         watch.folders.insert(config.gateway.plugin_folder.clone(), "wasm");
         let fingerprint = look(&watch, &sources);
-        Reading { config, sources, watch, fingerprint, files }
+        ConfigReading { config, sources, watch, fingerprint, files }
     }
 
     /// Files in the plugin folder that no plugin declares.
@@ -188,8 +195,8 @@ impl Refusal {
     }
 
     /// One by one, for log and status.
-    pub(crate) fn troubles(&self) -> Vec<Trouble> {
-        let trouble = |problem: &Problem| Trouble {
+    pub(crate) fn troubles(&self) -> Vec<ChangeProblem> {
+        let trouble = |problem: &Problem| ChangeProblem {
             message: problem.message.clone(),
             place: self.place(problem),
             rendered: witgate_config::render(std::slice::from_ref(problem), &self.sources, false),
@@ -212,7 +219,7 @@ impl Refusal {
 }
 
 /// One thing that is wrong with a change, as log and status tell it.
-pub(crate) struct Trouble {
+pub(crate) struct ChangeProblem {
     /// In one line.
     pub(crate) message: String,
     /// Where; empty if that is nowhere.
@@ -221,9 +228,9 @@ pub(crate) struct Trouble {
     pub(crate) rendered: String,
 }
 
-impl From<String> for Trouble {
+impl From<String> for ChangeProblem {
     fn from(message: String) -> Self {
-        Trouble { rendered: message.clone(), place: String::new(), message }
+        ChangeProblem { rendered: message.clone(), place: String::new(), message }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use witgate_proxy::pipeline::plugin::Quarantined;
 
-use crate::admin::doors::Doors;
+use crate::admin::doors::AdminSockets;
 
 /// The state of a running gateway.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) struct Status {
     /// Seconds since 1970 at which the process started.
     pub(crate) started: u64,
     /// Where it is in its life.
-    pub(crate) phase: Phase,
+    pub(crate) phase: GatewayPhase,
     /// The snapshot in service; counts up with every swap. 0 before the first.
     pub(crate) version: u64,
     /// The file or folder the configuration comes from; empty where there is none.
@@ -55,7 +55,7 @@ pub(crate) struct Busy {
 /// Where a gateway is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
+pub(crate) enum GatewayPhase {
     /// Nothing is in service yet.
     #[default]
     Starting,
@@ -159,13 +159,13 @@ pub(crate) enum BindingState {
     Unavailable,
 }
 
-impl Phase {
+impl GatewayPhase {
     /// The word shown to people.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Draining => "draining",
+            GatewayPhase::Starting => "starting",
+            GatewayPhase::Running => "running",
+            GatewayPhase::Draining => "draining",
         }
     }
 }
@@ -184,7 +184,7 @@ impl BindingState {
 }
 
 /// The status of a process that begins.
-pub(crate) fn at_start(config: &str, doors: &Doors) -> Status {
+pub(crate) fn at_start(config: &str, doors: &AdminSockets) -> Status {
     Status {
         witgate: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

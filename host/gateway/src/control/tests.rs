@@ -139,7 +139,7 @@ fn a_drain_waits_for_no_load_and_nothing_is_loaded_any_more() {
     handle.reload("a test".to_owned(), false, Some(reply)).expect("it does not drain yet");
     handle.drain("a test");
     assert!(!handle.is_ready(), "at once, whatever the control thread does");
-    assert_eq!(handle.status().phase, Phase::Draining);
+    assert_eq!(handle.status().phase, GatewayPhase::Draining);
     assert!(handle.reload("too late".to_owned(), false, None).is_err_and(|told| told.contains("draining")));
     control.begin_load();
     assert!(control.serve().is_ok());

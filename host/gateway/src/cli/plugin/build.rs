@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{cargo, check};
 use crate::cli::output::Format;
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// Build a plugin as a component for a gateway, as `target/NAME.wasm`, and check it.
 #[derive(Args)]
@@ -19,6 +19,6 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     check::check(&cargo::build(&arguments.path)?, arguments.format)
 }

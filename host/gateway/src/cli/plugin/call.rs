@@ -18,7 +18,7 @@ use witgate_proxy::snapshot::Snapshot;
 use super::scratch::Binding;
 use crate::cli::output::{Format, print};
 use crate::control;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Call a plugin once, in the real runtime, and print what it decides and how long it takes.
 #[derive(Args)]
@@ -55,7 +55,7 @@ struct Report {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let head = Arc::new(arguments.request.head()?);
     let snapshot = Arc::new(control::build_once(&arguments.binding.source(&arguments.file, None)?)?.snapshot);
     let plugin = snapshot.plugins.values().next().cloned();

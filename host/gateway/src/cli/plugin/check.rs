@@ -11,7 +11,7 @@ use witgate_config::{SourceMap, file};
 use crate::cli::output::{Format, print};
 use crate::control;
 use crate::control::library::contract_names;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Say what a component is: contracts, imports, the grants it will need, size, digest, settings.
 ///
@@ -42,12 +42,12 @@ struct Grant {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     check(&arguments.file, arguments.format)
 }
 
 /// Checks a component and prints what it is.
-pub(super) fn check(file: &Path, format: Format) -> Outcome {
+pub(super) fn check(file: &Path, format: Format) -> ExitResult {
     let report = report(file)?;
     print(format, &report, || describe(&report))
 }

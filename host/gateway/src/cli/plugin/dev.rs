@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use super::cargo;
 use super::scratch::{Binding, Surroundings, absolute};
 use crate::cli::output::say;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 use changes::Changes;
 
 /// Develop a plugin: build it, run it in a scratch gateway in front of an echo service, build again on every save.
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let local = tokio::task::LocalSet::new();
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     })
 }
 
-async fn develop(arguments: &Arguments) -> Outcome {
+async fn develop(arguments: &Arguments) -> ExitResult {
     let folder = absolute(&arguments.path)?;
     let mut changes = Changes::watch(&folder)?;
     let component = first_build(&folder, &mut changes).await?;

@@ -14,7 +14,7 @@ mod test;
 
 use clap::{Args, Subcommand};
 
-use crate::exit::Outcome;
+use crate::exit::ExitResult;
 
 /// Make, check, try and roll back plugins.
 #[derive(Args)]
@@ -36,7 +36,7 @@ enum Command {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     match &arguments.command {
         Command::New(arguments) => new::run(arguments),
         Command::Test(arguments) => test::run(arguments),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::output::say;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// The files of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are filled in.
 const TEMPLATE: [(&str, &str); 4] = [
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let folder = PathBuf::from(&arguments.name);
     if folder.exists() {
         return Err(Failure::new(Exit::Failure, format!("{} is there already", folder.display())));
@@ -85,7 +85,7 @@ fn dependency(sdk: Option<&str>) -> Result<String, Failure> {
     Ok(format!("{{ path = {} }}", toml::Value::from(folder.to_string_lossy().as_ref())))
 }
 
-fn write(path: &Path, text: &str) -> Outcome {
+fn write(path: &Path, text: &str) -> ExitResult {
     let folder = path.parent().unwrap_or(Path::new(""));
     std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, text)).map_err(|error| {
         Failure::new(Exit::Failure, format!("{} cannot be written: {error}", path.display()))

@@ -7,7 +7,7 @@ use crate::admin::client::ask;
 use crate::cli::output::say;
 use crate::cli::place::AdminPlace;
 use crate::cli::reload::changed;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Have a running gateway put the last good version of a plugin back in service.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let target = format!("/plugins/{}/rollback", arguments.binding);
     let change = changed(&ask(&arguments.admin.place(), Method::POST, &target)?)?;
     if change.applied {

@@ -11,7 +11,7 @@ use witgate_wasm::{RunOutcome, Trial};
 
 use super::cargo;
 use crate::cli::output::say;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// The largest program of tests, in bytes. It is built without optimisation and with what tells where a panic was.
 const TESTS: u64 = 4 * file::PLUGIN;
@@ -29,7 +29,7 @@ struct Tally {
 ///
 /// # Errors
 /// They do not build, or a test fails.
-pub(super) fn run(folder: &Path) -> Outcome {
+pub(super) fn run(folder: &Path) -> ExitResult {
     let mut tally = Tally::default();
     for binary in cargo::build_tests(folder)? {
         run_binary(&binary, &mut tally)?;
@@ -41,7 +41,7 @@ pub(super) fn run(folder: &Path) -> Outcome {
     Err(Failure::new(Exit::Failure, "the tests fail in the sandbox"))
 }
 
-fn run_binary(binary: &Path, tally: &mut Tally) -> Outcome {
+fn run_binary(binary: &Path, tally: &mut Tally) -> ExitResult {
     let failure = |why: &dyn Display| Failure::new(Exit::Failure, format!("{}: {why}", binary.display()));
     let bytes = file::read(binary, TESTS).map_err(|error| failure(&error))?;
     let trial = Trial::new(&bytes).map_err(|error| failure(&error))?;

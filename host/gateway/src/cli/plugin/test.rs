@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{cargo, sandbox};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Run a plugin's tests: natively, in seconds, with mocks for everything a gateway provides.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     if arguments.sandbox {
         return sandbox::run(&arguments.path);
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::admin::client::ask;
 use crate::cli::output::say;
 use crate::cli::place::AdminPlace;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Change the weight of an endpoint of a running gateway, or drain it, without a reload.
 ///
@@ -44,7 +44,7 @@ struct Change {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let Arguments { upstream, address, change, admin } = arguments;
     let target = format!("/upstreams/{upstream}/endpoints/{address}?{}", query(change));
     let answer = ask(&admin.place(), Method::POST, &target)?;

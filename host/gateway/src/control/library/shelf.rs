@@ -6,12 +6,12 @@ use std::sync::Arc;
 use witgate_config::model::Binding;
 use witgate_proxy::pipeline::plugin::Plugin;
 
-use super::{Asked, Conduct, FileDigest, contract_names};
+use super::{BindingRequest, Conduct, FileDigest, contract_names};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
 /// What serves a binding, and what served it before.
 #[derive(Clone)]
-pub(super) struct Shelf<C> {
+pub(super) struct BindingVersions<C> {
     /// Name of the declared plugin.
     pub(super) plugin: String,
     file: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Shelf<C> {
     pub(super) previous: Option<Version<C>>,
     state: BindingState,
     /// A version that is not to be tried again until the file changes.
-    pub(super) held: Option<Held<C>>,
+    pub(super) held: Option<HeldBack<C>>,
     /// Why the version on disk is not the one in service.
     pub(super) problem: Option<String>,
 }
@@ -42,14 +42,14 @@ pub(super) struct Version<C> {
 
 impl<C> Version<C> {
     /// Whether it was made for exactly this: the same settings, grants, budgets.
-    pub(super) fn is_for(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn is_for(&self, asked: &BindingRequest<'_>) -> bool {
         self.binding == *asked.binding && self.store_bytes == asked.plugin.store_bytes
     }
 }
 
 /// A version that was taken out of service although its file is still there.
 #[derive(Clone)]
-pub(super) struct Held<C> {
+pub(super) struct HeldBack<C> {
     pub(super) digest: FileDigest,
     /// Kept so that a reload does not compile it again only to hold it back; its instances are gone.
     pub(super) component: C,
@@ -57,16 +57,16 @@ pub(super) struct Held<C> {
     pub(super) reason: String,
 }
 
-impl<C: Clone> Shelf<C> {
+impl<C: Clone> BindingVersions<C> {
     /// A shelf with this version in service. The previous version is what served before, if that was another file and good,
     /// or else what was the previous version then.
     pub(super) fn of(
-        asked: &Asked<'_>,
-        before: Option<&Shelf<C>>,
+        asked: &BindingRequest<'_>,
+        before: Option<&BindingVersions<C>>,
         version: Version<C>,
         state: BindingState,
         problem: Option<String>,
-        held: Option<Held<C>>,
+        held: Option<HeldBack<C>>,
     ) -> Self {
         let served =
             before.and_then(|shelf| shelf.current.as_ref().filter(|current| current.conduct.is_good()));
@@ -75,12 +75,12 @@ impl<C: Clone> Shelf<C> {
         let previous = served.filter(other).or(earlier.filter(other)).cloned();
         let serving = version.plugin.clone();
         let (plugin, file) = (asked.binding.plugin.clone(), asked.file.clone());
-        Shelf { plugin, file, serving, current: Some(version), previous, state, held, problem }
+        BindingVersions { plugin, file, serving, current: Some(version), previous, state, held, problem }
     }
 
     /// A shelf on which the previous version is in service again, for one that was taken back. What was good before the
     /// previous version is not known any more.
-    pub(super) fn put_back(asked: &Asked<'_>, version: Version<C>, held: Held<C>) -> Self {
+    pub(super) fn put_back(asked: &BindingRequest<'_>, version: Version<C>, held: HeldBack<C>) -> Self {
         let (state, reason) = (held.state, held.reason.clone());
         Self::of(asked, None, version, state, Some(reason), Some(held))
     }
@@ -102,8 +102,12 @@ impl<C: Clone> Shelf<C> {
     }
 
     /// A shelf on which nothing could be put but a stand-in.
-    pub(super) fn without_version(asked: &Asked<'_>, serving: Arc<dyn Plugin>, problem: String) -> Self {
-        Shelf {
+    pub(super) fn without_version(
+        asked: &BindingRequest<'_>,
+        serving: Arc<dyn Plugin>,
+        problem: String,
+    ) -> Self {
+        BindingVersions {
             plugin: asked.binding.plugin.clone(),
             file: asked.file.clone(),
             serving,
@@ -116,7 +120,7 @@ impl<C: Clone> Shelf<C> {
     }
 }
 
-impl<C> Shelf<C> {
+impl<C> BindingVersions<C> {
     /// The previous version, if it is still good: calls that it had not answered yet when it was replaced count, too.
     pub(super) fn good_previous(&self) -> Option<&Version<C>> {
         self.previous.as_ref().filter(|previous| previous.conduct.is_good())
