@@ -10,7 +10,7 @@ use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
 use crate::contracts::transformation::{BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation};
 use crate::plugin::{self, Function, Interest, Plugin, SettingsProblem};
-use crate::request::{Given, Request, Source};
+use crate::request::{Request, RequestInputs, Source};
 use crate::response::{ResponseView, ViewSource};
 use transformation::exports::witgate::plugin::transformation::ResponseHead;
 
@@ -18,10 +18,10 @@ use transformation::exports::witgate::plugin::transformation::ResponseHead;
 pub struct Instance<P> {
     plugin: P,
     /// What comes in with the calls of each function.
-    authenticate: Given,
-    draw: Given,
-    route: Given,
-    on_request: Given,
+    authenticate: RequestInputs,
+    draw: RequestInputs,
+    route: RequestInputs,
+    on_request: RequestInputs,
     response_headers: Vec<String>,
 }
 
@@ -53,10 +53,10 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
         let plugin = plugin::configure::<C::Plugin>(&settings)?;
         let interest = C::interest(&plugin);
         let declared = &interest.request_headers;
-        let given = |function| Given::to(declared, interest.inputs(function));
+        let given = |function| RequestInputs::to(declared, interest.inputs(function));
         let instance = Instance {
             plugin,
-            authenticate: Given::to(declared, interest.authenticates_by.as_deref()),
+            authenticate: RequestInputs::to(declared, interest.authenticates_by.as_deref()),
             draw: given(Function::Draw),
             route: given(Function::Route),
             on_request: given(Function::OnRequest),

@@ -23,7 +23,7 @@ pub struct Request<'a> {
 }
 
 /// What comes in with the calls of a function: everything, or what it named. All else is asked for.
-pub(crate) struct Given {
+pub(crate) struct RequestInputs {
     /// The declared headers, by position; the name of one that does not come in is empty.
     headers: Vec<String>,
     /// Whether the query does: that there is none says nothing.
@@ -32,9 +32,9 @@ pub(crate) struct Given {
 
 /// Of a request that has not come over the border.
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
-pub(crate) static ALL_BUT_HEADERS: Given = Given { headers: Vec::new(), query: true };
+pub(crate) static ALL_BUT_HEADERS: RequestInputs = RequestInputs { headers: Vec::new(), query: true };
 
-impl Given {
+impl RequestInputs {
     /// With calls of a function that depends on anything (none), or only on these inputs.
     pub(crate) fn to(declared: &[String], inputs: Option<&[Input]>) -> Self {
         let header = |name: &String| {
@@ -71,7 +71,7 @@ macro_rules! ask {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(head: types::RequestHead, given: &'a Given, source: Source<'a>) -> Self {
+    pub(crate) fn new(head: types::RequestHead, given: &'a RequestInputs, source: Source<'a>) -> Self {
         Self {
             source,
             headers: DeclaredHeaders { names: &given.headers, values: head.headers },

@@ -18,7 +18,7 @@ const CLIENTS: usize = 12;
 
 /// What the clients were told.
 #[derive(Default)]
-struct Told {
+struct SeenRequest {
     /// Idempotent requests that were not answered with 200.
     lost: Vec<String>,
     /// Ids of POSTs that were answered with 200.
@@ -30,7 +30,7 @@ struct Told {
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
-    clients: JoinSet<Told>,
+    clients: JoinSet<SeenRequest>,
 }
 
 impl Load {
@@ -50,9 +50,9 @@ impl Load {
             .await;
     }
 
-    async fn end(self) -> Told {
+    async fn end(self) -> SeenRequest {
         self.stop.store(true, Ordering::SeqCst);
-        let mut told = Told::default();
+        let mut told = SeenRequest::default();
         for one in self.clients.join_all().await {
             told.lost.extend(one.lost);
             told.answered.extend(one.answered);
@@ -62,9 +62,14 @@ impl Load {
     }
 }
 
-async fn work(gateway: SocketAddr, number: usize, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> Told {
+async fn work(
+    gateway: SocketAddr,
+    number: usize,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+) -> SeenRequest {
     let mut client = Client::http1(gateway).await;
-    let mut told = Told::default();
+    let mut told = SeenRequest::default();
     for count in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use witgate_config::model::{Ejection, Upstream};
 
-use super::health::Kept;
+use super::health::RunningHealth;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::body::Body;
@@ -60,7 +60,7 @@ fn whatever_is_wrong_with_one_of_three_five_requests_show_it_and_it_is_back_when
         let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
         for ill in [RESETTING, SILENT, GARBAGE, HALF] {
             let snapshot = snapshot(three(&actor, &others));
-            let _kept = Kept::new(&snapshot);
+            let _kept = RunningHealth::new(&snapshot);
             mood.store(ill, Ordering::SeqCst);
             let mut failed = 0;
             let begun = Instant::now();

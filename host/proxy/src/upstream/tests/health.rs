@@ -29,16 +29,16 @@ use crate::upstream::{Availability, EndpointStatus, HealthState, status};
 const ILL: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
 /// Snapshots in service, and the keeper that follows them.
-pub(super) struct Kept {
+pub(super) struct RunningHealth {
     snapshots: Arc<ArcSwap<Snapshot>>,
     keeper: Keeper,
 }
 
-impl Kept {
-    pub(super) fn new(snapshot: &Arc<Snapshot>) -> Kept {
+impl RunningHealth {
+    pub(super) fn new(snapshot: &Arc<Snapshot>) -> RunningHealth {
         let snapshots = Arc::new(ArcSwap::new(snapshot.clone()));
         let keeper = Keeper::start(snapshots.clone(), Telemetry::new()).unwrap();
-        Kept { snapshots, keeper }
+        RunningHealth { snapshots, keeper }
     }
 
     fn swap(&self, upstream: Upstream) -> Arc<Snapshot> {
@@ -84,7 +84,7 @@ fn endpoint(snapshot: &Snapshot) -> EndpointStatus {
 /// What the first check says, with the reason.
 async fn verdict(upstream: Upstream) -> Result<(), String> {
     let snapshot = snapshot(upstream);
-    let _kept = Kept::new(&snapshot);
+    let _kept = RunningHealth::new(&snapshot);
     eventually("a first check", || endpoint(&snapshot).health != HealthState::Unknown).await;
     let endpoint = endpoint(&snapshot);
     match endpoint.health {
@@ -116,7 +116,7 @@ fn an_unhealthy_endpoint_takes_no_requests_until_it_is_healthy_again() {
         let mut upstream = checked(&moody, Check::Http(http()));
         upstream.endpoints.extend(settings(&[steady.address]).endpoints);
         let snapshot = snapshot(upstream);
-        let _kept = Kept::new(&snapshot);
+        let _kept = RunningHealth::new(&snapshot);
         let becomes = async |health| {
             // What it is held for, and that picks go by it: the view is made anew a moment later.
             let view = || snapshot.upstreams["origin"].view.load().standings[0].availability;
@@ -203,7 +203,7 @@ fn checks_are_traced_by_nobody() {
         };
         let origin = Origin::answering(HELLO);
         let snapshot = snapshot(checked(&origin, Check::Http(http())));
-        let _kept = Kept::new(&snapshot);
+        let _kept = RunningHealth::new(&snapshot);
         eventually("two checks", || origin.requests().len() >= 2).await;
         let fresh = parents(&origin);
         assert!(fresh.iter().all(|parent| parent.len() == 55 && parent.ends_with("-00")), "{fresh:?}");
@@ -324,7 +324,7 @@ fn connections_that_wait_are_closed_when_their_endpoint_turns_unhealthy() {
         let well = Arc::new(AtomicBool::new(true));
         let origin = moody(&well);
         let snapshot = snapshot(checked(&origin, Check::Http(http())));
-        let _kept = Kept::new(&snapshot);
+        let _kept = RunningHealth::new(&snapshot);
         eventually("it is healthy", || endpoint(&snapshot).health == HealthState::Healthy).await;
         get(&snapshot).await.unwrap();
         assert_eq!(endpoint(&snapshot).connections, 1);
@@ -341,7 +341,7 @@ fn a_reload_keeps_the_state_and_an_endpoint_that_goes_is_left_alone() {
         let mut upstream = checked(&stays, Check::Http(http()));
         upstream.endpoints.extend(settings(&[goes.address]).endpoints);
         let before = snapshot(upstream.clone());
-        let kept = Kept::new(&before);
+        let kept = RunningHealth::new(&before);
         eventually("it is unhealthy", || endpoint(&before).health == HealthState::Unhealthy).await;
         eventually("the other is checked", || goes.connections() > 1).await;
         upstream.endpoints.truncate(1);
@@ -370,12 +370,12 @@ fn checks_end_with_the_keeper() {
     run(async {
         let origin = Origin::answering(HELLO);
         let snapshot = snapshot(checked(&origin, Check::Http(http())));
-        let kept = Kept::new(&snapshot);
+        let kept = RunningHealth::new(&snapshot);
         eventually("there are checks", || origin.connections() > 2).await;
         // It returns once its thread has ended, and with it every task.
         drop(kept.keeper);
         let passed = endpoint(&snapshot).checks_succeeded;
-        let reference = Kept::new(&rebuilt(checked(&origin, Check::Http(http())), None));
+        let reference = RunningHealth::new(&rebuilt(checked(&origin, Check::Http(http())), None));
         let checks = || endpoint(&reference.snapshots.load()).checks_succeeded;
         eventually("another keeper has checked", || checks() > 5).await;
         assert_eq!(endpoint(&snapshot).checks_succeeded, passed);
