@@ -88,8 +88,8 @@ impl Upstream {
         let (call, change) = endpoint.breaker.enter(&self.config.breaker)?;
         note_change(&self.events, Some(&endpoint.name), change, "");
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        if let Some(crowd) = self.crowds.get(self.places[index]) {
-            crowd.fetch_add(1, Ordering::Relaxed);
+        if let Some(in_flight) = self.group_in_flight.get(self.places[index]) {
+            in_flight.fetch_add(1, Ordering::Relaxed);
         }
         Some(Attempt {
             upstream: self.clone(),
@@ -249,8 +249,8 @@ impl Drop for Attempt {
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);
-        if let Some(crowd) = self.upstream.crowds.get(self.upstream.places[self.index]) {
-            crowd.fetch_sub(1, Ordering::Relaxed);
+        if let Some(in_flight) = self.upstream.group_in_flight.get(self.upstream.places[self.index]) {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
         }
         notify(self, Observation::Ended);
     }

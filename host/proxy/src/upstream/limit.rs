@@ -123,28 +123,28 @@ impl Limit {
     }
 
     /// Asks for the right to open a connection.
-    pub(super) fn ask(self: &Arc<Self>, wish: &Acquire<'_>) -> Acquired {
+    pub(super) fn ask(self: &Arc<Self>, acquire: &Acquire<'_>) -> Acquired {
         let mut state = self.lock();
-        if !state.cores.iter().any(|core| Arc::ptr_eq(core, wish.core)) {
-            state.cores.push(wish.core.clone());
+        if !state.cores.iter().any(|core| Arc::ptr_eq(core, acquire.core)) {
+            state.cores.push(acquire.core.clone());
         }
         // Those who wait already come first, or a stream of new requests could starve them.
-        if wish.cap == 0 || (state.open < wish.cap && state.queue.is_empty()) {
+        if acquire.cap == 0 || (state.open < acquire.cap && state.queue.is_empty()) {
             state.open += 1;
-            return Acquired::Permit(self.permit(wish.endpoint));
+            return Acquired::Permit(self.permit(acquire.endpoint));
         }
-        if state.queue.len() >= wish.max_pending {
+        if state.queue.len() >= acquire.max_pending {
             return Acquired::Full;
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (sender, grant) = oneshot::channel();
         state.queue.push_back(QueueEntry {
             id,
-            core: wish.core.clone(),
-            endpoint: wish.endpoint.clone(),
-            cap: wish.cap,
+            core: acquire.core.clone(),
+            endpoint: acquire.endpoint.clone(),
+            cap: acquire.cap,
             since: Instant::now(),
-            patience: wish.patience,
+            patience: acquire.patience,
             grant: sender,
         });
         self.count(&state);
@@ -305,11 +305,11 @@ mod tests {
         let _open = permit(ask(&limit, &here, &endpoint, 1));
         let _first = wait(ask(&limit, &there, &endpoint, 1));
         let mut overtakes = 0;
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for _ in 0..OVERTAKES {
             let place = wait(ask(&limit, &here, &endpoint, 1));
             assert_eq!(limit.next(&here, endpoint.id, &mut overtakes), Next::HandOver(place.id));
-            places.push(place);
+            permits.push(place);
         }
         let _next = wait(ask(&limit, &here, &endpoint, 1));
         assert_eq!(limit.next(&here, endpoint.id, &mut overtakes), Next::Close);

@@ -108,7 +108,7 @@ pub struct Upstream {
     places: Box<[usize]>,
     policy: Arc<dyn Policy>,
     /// Requests in flight of each group; none if the policy does not want to know.
-    crowds: Box<[AtomicUsize]>,
+    group_in_flight: Box<[AtomicUsize]>,
     sticky: Option<Sticky>,
     view: ArcSwap<View>,
     /// Held while the view is made anew.
@@ -169,7 +169,7 @@ impl Upstream {
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
         let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
         let groups = places.iter().max().map_or(0, |last| last + 1);
-        let crowds = if policy.counts_in_flight() { groups } else { 0 };
+        let group_in_flight = if policy.counts_in_flight() { groups } else { 0 };
         let name: Arc<str> = name.into();
         let sticky = config.sticky.as_ref().map(|settings| Sticky::new(settings, &name, &endpoints));
         let upstream = Upstream {
@@ -178,7 +178,7 @@ impl Upstream {
             endpoints,
             places,
             policy,
-            crowds: std::iter::repeat_with(AtomicUsize::default).take(crowds).collect(),
+            group_in_flight: std::iter::repeat_with(AtomicUsize::default).take(group_in_flight).collect(),
             sticky,
             view: ArcSwap::from_pointee(View::empty()),
             refreshing: Mutex::default(),

@@ -214,7 +214,7 @@ impl Upstream {
 
     /// Requests in flight in a group, if the policy wants to know.
     pub(super) fn in_flight(&self, place: usize) -> usize {
-        self.crowds.get(place).map_or(0, |crowd| crowd.load(Ordering::Relaxed))
+        self.group_in_flight.get(place).map_or(0, |in_flight| in_flight.load(Ordering::Relaxed))
     }
 }
 

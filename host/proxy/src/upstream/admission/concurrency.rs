@@ -53,7 +53,7 @@ pub(super) struct Concurrency {
     /// Samples of the window and their sum.
     samples: AtomicU64,
     /// The most requests in flight in the window.
-    crowd: AtomicU64,
+    most_in_flight: AtomicU64,
 }
 
 /// A change of the limit that is worth telling.
@@ -85,8 +85,8 @@ impl Concurrency {
     ) -> Option<LimitChange> {
         let took = took.min(LONGEST).as_micros() as u64;
         self.samples.fetch_add((1 << SUM) | took.max(1), Ordering::AcqRel);
-        if self.crowd.load(Ordering::Relaxed) < in_flight as u64 {
-            self.crowd.fetch_max(in_flight as u64, Ordering::AcqRel);
+        if self.most_in_flight.load(Ordering::Relaxed) < in_flight as u64 {
+            self.most_in_flight.fetch_max(in_flight as u64, Ordering::AcqRel);
         }
         let (now, begun) = (self.clock.now(), self.begun.load(Ordering::Acquire));
         let complete = now >= begun + millis(settings.window)
@@ -98,13 +98,13 @@ impl Concurrency {
 
     fn end_window(&self, settings: &model::Concurrency) -> Option<LimitChange> {
         let samples = self.samples.swap(0, Ordering::AcqRel);
-        let crowd = self.crowd.swap(0, Ordering::AcqRel);
+        let most_in_flight = self.most_in_flight.swap(0, Ordering::AcqRel);
         let short = (samples & ((1 << SUM) - 1)) as f64 / (samples >> SUM).max(1) as f64;
         let ended = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
         let long = long_average(f64::from_bits(self.long.load(Ordering::Acquire)), short, ended);
         self.long.store(long.to_bits(), Ordering::Release);
         let before = self.exact(settings);
-        if (crowd as f64) < before / 2.0 {
+        if (most_in_flight as f64) < before / 2.0 {
             return None;
         }
         let limit = next_limit(before, long, short, settings);

@@ -3,7 +3,7 @@
 //! | part | module | what it does |
 //! |---|---|---|
 //! | breaker | [`breaker`](super::breaker) | turns requests away while the upstream as a whole rests |
-//! | places | `places` | caps the requests in flight; the rest wait in a queue that knows deadlines |
+//! | places | `permits` | caps the requests in flight; the rest wait in a queue that knows deadlines |
 //! | limit | `concurrency` | finds the cap by itself, from how fast answers come |
 //! | shedding | `shedding` | tells when requests begin to be dropped, and when that is over |
 //! | watch | `watch` | holds the place until the response has ended |
@@ -12,7 +12,7 @@
 //! caller got in the end. An upstream that has none of this configured pays one branch.
 
 mod concurrency;
-mod places;
+mod permits;
 mod shedding;
 mod watch;
 
@@ -37,7 +37,7 @@ use super::send::Failure;
 use super::witness::ObservedBody;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use places::{Acquire, Acquired, Permit, Permits, Waiter};
+use permits::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;
 
@@ -45,7 +45,7 @@ use watch::Watch;
 #[derive(Debug, Default)]
 pub(super) struct Admissions {
     pub(super) breaker: Breaker,
-    pub(super) places: Arc<Permits>,
+    pub(super) permits: Arc<Permits>,
     pub(super) shedding: Shedding,
 }
 
@@ -140,28 +140,28 @@ impl Upstream {
     }
 
     async fn take_place(&self, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let places = &self.admissions.places;
-        let wish = Acquire {
+        let permits = &self.admissions.permits;
+        let acquire = Acquire {
             max_requests: self.config.max_requests,
             concurrency: self.config.concurrency,
             max_pending: self.config.max_pending,
             deadline,
         };
-        match places.ask(&wish) {
+        match permits.ask(&acquire) {
             Acquired::Permit(place) => Ok(place),
             Acquired::Full => Err(self.overloaded("too many requests wait for their turn")),
             Acquired::Late => Err(self.overloaded("its deadline is too near to wait for a turn")),
-            Acquired::Queued(ticket) => self.wait_for_turn(ticket, deadline).await,
+            Acquired::Queued(waiter) => self.wait_for_turn(waiter, deadline).await,
         }
     }
 
-    async fn wait_for_turn(&self, mut ticket: Waiter, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let places = &self.admissions.places;
+    async fn wait_for_turn(&self, mut waiter: Waiter, deadline: Option<Instant>) -> Result<Permit, Fault> {
+        let permits = &self.admissions.permits;
         let patience = Instant::now() + self.config.pending_timeout;
-        let latest = places.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
-        match timeout_at(latest.into(), &mut ticket.grant).await {
+        let latest = permits.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
+        match timeout_at(latest.into(), &mut waiter.grant).await {
             // What is expected may have changed while it waited.
-            Ok(Ok(place)) if !places.is_late(deadline) => Ok(place),
+            Ok(Ok(place)) if !permits.is_late(deadline) => Ok(place),
             Ok(Ok(_)) => Err(self.overloaded("its turn came too late to be answered in time")),
             _ if latest < patience => Err(self.overloaded("it could no longer be answered in time")),
             _ => Err(self.overloaded("its turn did not come in time")),
@@ -177,7 +177,7 @@ impl Upstream {
         if !limits_requests(&self.config) {
             return;
         }
-        let Some(told) = self.admissions.places.observe(took, self.config.concurrency.as_ref()) else {
+        let Some(told) = self.admissions.permits.observe(took, self.config.concurrency.as_ref()) else {
             return;
         };
         let kind = if told.lowered { EventKind::ConcurrencyLowered } else { EventKind::ConcurrencyRaised };
@@ -213,7 +213,7 @@ impl Admission {
         } else {
             let since = self.begun.max(uploaded);
             let within = since.map_or(Duration::ZERO, |since| since.elapsed());
-            self.tell(|call, breaker, settings| call.answered(breaker, within, settings), "");
+            self.notify(|call, breaker, settings| call.answered(breaker, within, settings), "");
         }
         match answer.body_mut() {
             Body::Empty | Body::Full(_) => self.completed(),
@@ -222,7 +222,7 @@ impl Admission {
     }
 
     fn completed(&self) {
-        self.tell(|call, breaker, settings| call.completed(breaker, settings), "");
+        self.notify(|call, breaker, settings| call.completed(breaker, settings), "");
     }
 
     /// Nothing is said of the upstream by what is the client's fault, or by limits of ours.
@@ -238,10 +238,10 @@ impl Admission {
         let failed = |call: &Call, breaker: &Breaker, settings: &model::Breaker| {
             call.failed(breaker, failing.failure(), settings, all)
         };
-        self.tell(failed, &failing.to_string());
+        self.notify(failed, &failing.to_string());
     }
 
-    fn tell(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
+    fn notify(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
         if let (Some(call), Some(settings)) = (&self.call, &self.upstream.config.upstream_breaker) {
             let change = say(call, &self.upstream.admissions.breaker, settings);
             note_change(&self.upstream.events, None, change, last);
@@ -258,9 +258,9 @@ impl Drop for Admission {
         let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if out_of_time && !self.streams && self.begun.is_some() {
             let code = FaultKind::RequestTimeout.describe().code;
-            self.tell(|call, breaker, settings| call.out_of_time(breaker, settings), code);
+            self.notify(|call, breaker, settings| call.out_of_time(breaker, settings), code);
         }
         let waited = || self.begun.filter(|_| !self.streams).map(|begun| begun.elapsed());
-        self.tell(|call, breaker, settings| call.abandoned(breaker, waited, settings), "");
+        self.notify(|call, breaker, settings| call.abandoned(breaker, waited, settings), "");
     }
 }

@@ -52,7 +52,7 @@ impl Delivery<'_> {
                         break ended;
                     }
                 }
-                () = until(due) => match self.company(&asked) {
+                () = until(due) => match self.another_attempt(&asked) {
                     Some((attempt, body)) => {
                         asked.push(attempt.index);
                         running.push(run(asked.len() - 1, attempt, self.order, body, self.deadline));
@@ -82,7 +82,7 @@ impl Delivery<'_> {
     }
 
     /// Another endpoint and another copy of the body.
-    fn company(&self, asked: &[usize]) -> Option<(Attempt, Supplied)> {
+    fn another_attempt(&self, asked: &[usize]) -> Option<(Attempt, Supplied)> {
         let body = self.supply.beside()?;
         let mut tried = self.tried.indices.clone();
         tried.extend(asked);

@@ -91,7 +91,7 @@ pub(super) struct Permit(Arc<Permits>);
 pub(super) struct Waiter {
     pub(super) grant: oneshot::Receiver<Permit>,
     id: u64,
-    places: Arc<Permits>,
+    permits: Arc<Permits>,
 }
 
 impl Permits {
@@ -111,17 +111,17 @@ impl Permits {
     }
 
     /// Asks for a place.
-    pub(super) fn ask(self: &Arc<Self>, wish: &Acquire) -> Acquired {
-        let cap = Cap { max_requests: wish.max_requests, concurrency: wish.concurrency };
+    pub(super) fn ask(self: &Arc<Self>, acquire: &Acquire) -> Acquired {
+        let cap = Cap { max_requests: acquire.max_requests, concurrency: acquire.concurrency };
         // Those who wait already come first, or a stream of new requests could starve them.
         if self.waiting.load(Ordering::SeqCst) == 0 && self.take(cap) {
             return Acquired::Permit(Permit(self.clone()));
         }
-        if self.is_late(wish.deadline) {
+        if self.is_late(acquire.deadline) {
             return Acquired::Late;
         }
         let mut queue = self.lock();
-        if queue.line.len() >= wish.max_pending {
+        if queue.line.len() >= acquire.max_pending {
             return Acquired::Full;
         }
         if queue.line.is_empty() {
@@ -134,7 +134,7 @@ impl Permits {
         self.count(&queue);
         // A place may have become free before it was known that somebody waits.
         self.serve(queue);
-        Acquired::Queued(Waiter { grant, id, places: self.clone() })
+        Acquired::Queued(Waiter { grant, id, permits: self.clone() })
     }
 
     /// The last moment to send a request that is to be answered by its deadline.
@@ -213,12 +213,12 @@ impl Drop for Permit {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut queue = self.places.lock();
+        let mut queue = self.permits.lock();
         if let Some(index) = queue.line.iter().position(|waiting| waiting.id == self.id) {
             queue.line.remove(index);
-            self.places.count(&queue);
+            self.permits.count(&queue);
             // It may have been next, and the one after it may be content with a larger cap.
-            self.places.serve(queue);
+            self.permits.serve(queue);
         }
     }
 }
@@ -229,11 +229,11 @@ mod tests {
 
     use super::*;
 
-    fn places() -> Arc<Permits> {
+    fn permits() -> Arc<Permits> {
         Arc::new(Permits { clock: Clock::still(), ..Permits::default() })
     }
 
-    fn wish(max_requests: usize) -> Acquire {
+    fn acquire(max_requests: usize) -> Acquire {
         Acquire { max_requests, concurrency: None, max_pending: 100, deadline: None }
     }
 
@@ -246,59 +246,59 @@ mod tests {
 
     fn wait(asked: Acquired) -> Waiter {
         match asked {
-            Acquired::Queued(ticket) => ticket,
+            Acquired::Queued(waiter) => waiter,
             asked => panic!("{asked:?}"),
         }
     }
 
     #[test]
     fn the_oldest_goes_first_until_the_queue_has_stood_for_long() {
-        let places = places();
-        let held = place(places.ask(&wish(1)));
-        let mut tickets: Vec<Waiter> = (0..4).map(|_| wait(places.ask(&wish(1)))).collect();
+        let permits = permits();
+        let held = place(permits.ask(&acquire(1)));
+        let mut waiters: Vec<Waiter> = (0..4).map(|_| wait(permits.ask(&acquire(1)))).collect();
         drop(held);
-        let oldest = tickets[0].grant.try_recv().unwrap();
-        places.clock.pass(STANDING);
+        let oldest = waiters[0].grant.try_recv().unwrap();
+        permits.clock.pass(STANDING);
         drop(oldest);
-        let newest = tickets[3].grant.try_recv().unwrap();
-        drop(tickets.remove(1));
-        assert_eq!((places.taken(), places.waiting()), (1, 1));
+        let newest = waiters[3].grant.try_recv().unwrap();
+        drop(waiters.remove(1));
+        assert_eq!((permits.taken(), permits.waiting()), (1, 1));
         drop(newest);
-        drop(tickets[1].grant.try_recv().unwrap());
-        assert_eq!((places.taken(), places.waiting()), (0, 0));
-        let held = place(places.ask(&wish(1)));
-        let mut tickets: Vec<Waiter> = (0..2).map(|_| wait(places.ask(&wish(1)))).collect();
+        drop(waiters[1].grant.try_recv().unwrap());
+        assert_eq!((permits.taken(), permits.waiting()), (0, 0));
+        let held = place(permits.ask(&acquire(1)));
+        let mut waiters: Vec<Waiter> = (0..2).map(|_| wait(permits.ask(&acquire(1)))).collect();
         drop(held);
-        assert!(tickets[0].grant.try_recv().is_ok(), "a new queue begins with the oldest again");
+        assert!(waiters[0].grant.try_recv().is_ok(), "a new queue begins with the oldest again");
     }
 
     #[test]
     fn who_has_no_time_to_wait_is_told_so_but_takes_a_free_place() {
-        let places = places();
-        places.observe(Duration::from_secs(60), None);
-        let soon = Acquire { deadline: Some(Instant::now() + Duration::from_secs(30)), ..wish(1) };
-        let _held = place(places.ask(&soon));
-        assert!(matches!(places.ask(&soon), Acquired::Late));
-        let late = Acquire { deadline: Some(Instant::now() + Duration::from_secs(90)), ..wish(1) };
-        let _ticket = wait(places.ask(&late));
-        assert!(matches!(places.ask(&Acquire { max_pending: 1, ..late }), Acquired::Full));
+        let permits = permits();
+        permits.observe(Duration::from_secs(60), None);
+        let soon = Acquire { deadline: Some(Instant::now() + Duration::from_secs(30)), ..acquire(1) };
+        let _held = place(permits.ask(&soon));
+        assert!(matches!(permits.ask(&soon), Acquired::Late));
+        let late = Acquire { deadline: Some(Instant::now() + Duration::from_secs(90)), ..acquire(1) };
+        let _ticket = wait(permits.ask(&late));
+        assert!(matches!(permits.ask(&Acquire { max_pending: 1, ..late }), Acquired::Full));
     }
 
     #[test]
     fn a_place_granted_to_one_who_is_gone_goes_to_the_next() {
-        let places = places();
-        let held = place(places.ask(&wish(1)));
-        let granted = wait(places.ask(&wish(1)));
-        let mut next = wait(places.ask(&wish(1)));
+        let permits = permits();
+        let held = place(permits.ask(&acquire(1)));
+        let granted = wait(permits.ask(&acquire(1)));
+        let mut next = wait(permits.ask(&acquire(1)));
         drop(held);
         drop(granted);
         assert!(next.grant.try_recv().is_ok());
-        assert_eq!((places.taken(), places.waiting()), (0, 0));
+        assert_eq!((permits.taken(), permits.waiting()), (0, 0));
     }
 
     #[test]
     fn a_limit_that_grows_lets_those_in_who_wait() {
-        let places = places();
+        let permits = permits();
         let settings = model::Concurrency {
             min: 1,
             max: 10,
@@ -306,27 +306,27 @@ mod tests {
             tolerance: 1.5,
             window: Duration::from_nanos(1),
         };
-        let adaptive = Acquire { concurrency: Some(settings), ..wish(0) };
-        let _held = place(places.ask(&adaptive));
-        let mut waits = wait(places.ask(&adaptive));
+        let adaptive = Acquire { concurrency: Some(settings), ..acquire(0) };
+        let _held = place(permits.ask(&adaptive));
+        let mut waits = wait(permits.ask(&adaptive));
         for _ in 0..200 {
-            places.observe(Duration::from_millis(1), Some(&settings));
+            permits.observe(Duration::from_millis(1), Some(&settings));
         }
         assert!(waits.grant.try_recv().is_ok());
     }
 
     #[test]
     fn the_cap_holds_whatever_threads_do() {
-        let places = places();
+        let permits = permits();
         let (over, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let threads: Vec<_> = (0..4)
             .map(|_| {
-                let (places, over, open) = (places.clone(), over.clone(), open.clone());
+                let (permits, over, open) = (permits.clone(), over.clone(), open.clone());
                 std::thread::spawn(move || {
                     for _ in 0..2000 {
-                        let place = match places.ask(&wish(2)) {
+                        let place = match permits.ask(&acquire(2)) {
                             Acquired::Permit(place) => place,
-                            Acquired::Queued(mut ticket) => crate::testing::run(&mut ticket.grant).unwrap(),
+                            Acquired::Queued(mut waiter) => crate::testing::run(&mut waiter.grant).unwrap(),
                             asked => panic!("there is room for four: {asked:?}"),
                         };
                         over.fetch_or(open.fetch_add(1, Ordering::SeqCst) >= 2, Ordering::SeqCst);
@@ -338,6 +338,6 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(!over.load(Ordering::SeqCst));
-        assert_eq!((places.taken(), places.waiting()), (0, 0));
+        assert_eq!((permits.taken(), permits.waiting()), (0, 0));
     }
 }
