@@ -48,7 +48,7 @@ pub async fn fetch(
         affinity: upstream.affinity(&caller),
         without_cookie: None,
         shareable: None,
-        passport: None,
+        forwarding: None,
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,

@@ -69,7 +69,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         affinity,
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         shareable: head.identity.is_none().then_some(head.scheme),
-        passport: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
+        forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),

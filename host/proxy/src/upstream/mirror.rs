@@ -18,8 +18,8 @@ use witgate_config::model::{Mirror, RouteRetry};
 use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
+use super::observed_body::{BodyObserver, ObservedBody};
 use super::request::{ForwardingHeaders, UpstreamRequest};
-use super::witness::{BodyObserver, ObservedBody};
 use crate::balancer::Caller;
 use crate::body::{Body, BodyError};
 use crate::fault::Fault;
@@ -140,7 +140,7 @@ impl Shadow {
             affinity: upstream.affinity(&caller),
             without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
             shareable: None,
-            passport: Some(ForwardingHeaders { request_id: &head.request_id, received: self.received }),
+            forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: self.received }),
             trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,

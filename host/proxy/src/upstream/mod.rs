@@ -46,6 +46,7 @@ mod lease;
 mod limit;
 mod mirror;
 mod observe;
+mod observed_body;
 mod pool;
 mod request;
 mod resolve;
@@ -64,7 +65,6 @@ mod time;
 mod tls;
 mod upload;
 mod view;
-mod witness;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;

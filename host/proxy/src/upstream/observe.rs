@@ -74,15 +74,15 @@ pub(super) enum Extent {
 }
 
 /// Tells everybody who wants to know.
-pub(super) fn notify(attempt: &Attempt, sign: Observation) {
-    breaker(attempt, sign);
-    concurrency(attempt, sign);
-    ejection(attempt, sign);
-    balancer(attempt, sign);
+pub(super) fn notify(attempt: &Attempt, observation: Observation) {
+    breaker(attempt, observation);
+    concurrency(attempt, observation);
+    ejection(attempt, observation);
+    balancer(attempt, observation);
 }
 
-fn balancer(attempt: &Attempt, sign: Observation) {
-    let outcome = match sign {
+fn balancer(attempt: &Attempt, observation: Observation) {
+    let outcome = match observation {
         Observation::Answered { within, status } if is_in_place_of_an_answer(status) => {
             AttemptOutcome::Failed(within)
         }
@@ -107,16 +107,16 @@ pub(super) fn connected(attempt: &Attempt) {
     note_change(&attempt.upstream.events, Some(&endpoint.name), change, "");
 }
 
-fn breaker(attempt: &Attempt, sign: Observation) {
+fn breaker(attempt: &Attempt, observation: Observation) {
     let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
     let settings = &attempt.upstream.config.breaker;
     let others = || attempt.upstream.others_serve(attempt.endpoint());
-    let failing = match sign {
+    let failing = match observation {
         Observation::Answered { status, .. } => attempt.failing_by(status, settings.statuses),
         Observation::Failed(failing) => Some(failing),
         Observation::Completed { .. } | Observation::Ended => None,
     };
-    let change = match (failing, sign) {
+    let change = match (failing, observation) {
         (Some(failing), _) => call.failed(breaker, failing.failure, settings, others),
         (None, Observation::Answered { within, .. }) => call.answered(breaker, within, settings),
         (None, Observation::Completed { .. }) => call.completed(breaker, settings),
@@ -129,8 +129,8 @@ fn breaker(attempt: &Attempt, sign: Observation) {
 }
 
 /// An answer that did not come in time took at least so long; other failures are no measure.
-fn concurrency(attempt: &Attempt, sign: Observation) {
-    match sign {
+fn concurrency(attempt: &Attempt, observation: Observation) {
+    match observation {
         Observation::Answered { status, .. } if is_in_place_of_an_answer(status) => {}
         Observation::Answered { within, .. } => attempt.upstream.observe_latency(within),
         Observation::Failed(Failing { with: With::Fault(FaultKind::FirstByteTimeout), .. }) => {
@@ -152,20 +152,20 @@ pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: 
     events.record(kind, endpoint, why);
 }
 
-fn ejection(attempt: &Attempt, sign: Observation) {
+fn ejection(attempt: &Attempt, observation: Observation) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let failing_by = |status| attempt.failing_by(status, upstream.config.ejection.statuses);
     let by_status = attempt.status().and_then(failing_by);
-    match (sign, by_status) {
+    match (observation, by_status) {
         // Counted with the head, and not again with what becomes of the body.
         (Observation::Answered { .. }, Some(failing)) => upstream.faulted(endpoint, failing),
         (_, Some(_)) => {}
-        (sign, None) => eject_or_trust(upstream, endpoint, sign),
+        (observation, None) => eject_or_trust(upstream, endpoint, observation),
     }
 }
 
-fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, sign: Observation) {
-    match sign {
+fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, observation: Observation) {
+    match observation {
         // Half an answer is no success. A tunnel has no end that could be waited for.
         Observation::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => {
             endpoint.ejection.succeeded()

@@ -42,7 +42,7 @@ pub(super) struct UpstreamRequest<'a> {
     /// The scheme the client spoke, if nothing is known of who it is, so that others may be shown its answer.
     pub(super) shareable: Option<head::Scheme>,
     /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
-    pub(super) passport: Option<ForwardingHeaders<'a>>,
+    pub(super) forwarding: Option<ForwardingHeaders<'a>>,
     /// The trace of which each attempt is a span; none: what the headers say of one is passed on untouched.
     pub(super) trace: Option<&'a TraceContext>,
     /// What is sent again, and when.
@@ -150,8 +150,8 @@ impl UpstreamRequest<'_> {
         if let Some(length) = Framing::of(&body).content_length(self.method) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if let Some(passport) = &self.passport {
-            passport.stamp(&mut headers);
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.stamp(&mut headers);
         }
         if let Some((trace, span)) = self.trace.zip(span) {
             trace.inject(&span, &mut headers);

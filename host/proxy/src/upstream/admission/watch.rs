@@ -3,7 +3,7 @@
 use super::Admission;
 use crate::body::BodyError;
 use crate::fault::Fault;
-use crate::upstream::witness::BodyObserver;
+use crate::upstream::observed_body::BodyObserver;
 
 /// The witness of a response's body.
 pub(super) struct Watch(Option<Admission>);

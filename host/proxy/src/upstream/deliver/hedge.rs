@@ -83,7 +83,7 @@ impl Delivery<'_> {
 
     /// Another endpoint and another copy of the body.
     fn another_attempt(&self, asked: &[usize]) -> Option<(Attempt, Supplied)> {
-        let body = self.supply.beside()?;
+        let body = self.replay_body.beside()?;
         let mut tried = self.tried.indices.clone();
         tried.extend(asked);
         let attempt = self.upstream.pick(self.order.affinity, &tried).ok()?;

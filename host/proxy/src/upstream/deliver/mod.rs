@@ -8,7 +8,7 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `supply`, `kept` | the body is handed out, and kept if it may be needed again |
+//! | supply | `replay_body`, `kept` | the body is handed out, and kept if it may be needed again |
 //! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
 //! | judge | `rules` | whether what came is a reason to send again |
 //! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
@@ -20,8 +20,8 @@ mod budget;
 mod hedge;
 mod kept;
 mod latency;
+mod replay_body;
 mod rules;
-mod supply;
 mod tries;
 
 use std::pin::Pin;
@@ -45,10 +45,10 @@ use crate::protocol::upgrade::Stream;
 use crate::telemetry::record::{Repeat, Why};
 use crate::turn;
 use kept::Room;
+use replay_body::ReplayBody;
+pub(super) use replay_body::Supplied;
 use rules::Reason;
 pub(super) use rules::Rules;
-use supply::ReplayBody;
-pub(super) use supply::Supplied;
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
@@ -93,7 +93,7 @@ pub(super) async fn deliver(
         };
         // The answer that was not good enough is given up now that there is somewhere else to go.
         let reason = before.take().map(|before| before.reason);
-        let body = delivery.supply(&attempt)?;
+        let body = delivery.replay_body(&attempt)?;
         let outcome = match upstream.config.hedge {
             // Boxed, so that requests that are not hedged do not carry its state around.
             Some(hedge) if delivery.repeatable => {
@@ -133,7 +133,7 @@ struct Delivery<'a> {
     upstream: &'a Arc<Upstream>,
     order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
-    supply: ReplayBody,
+    replay_body: ReplayBody,
     /// Whether the request may be sent again although it may have been processed.
     repeatable: bool,
     /// Attempts so far, without hedges.
@@ -198,7 +198,7 @@ impl<'a> Delivery<'a> {
             upstream,
             order,
             deadline,
-            supply: ReplayBody::new(body, room(upstream, order)),
+            replay_body: ReplayBody::new(body, room(upstream, order)),
             repeatable,
             made: 0,
             latest: 0,
@@ -224,18 +224,18 @@ impl<'a> Delivery<'a> {
     }
 
     /// The body for another attempt.
-    fn supply(&mut self, attempt: &Attempt) -> Result<Supplied, Fault> {
+    fn replay_body(&mut self, attempt: &Attempt) -> Result<Supplied, Fault> {
         let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
         self.latest = attempt.index;
         self.made += 1;
-        self.supply.next().ok_or_else(unsupplied)
+        self.replay_body.next().ok_or_else(unsupplied)
     }
 
     /// Takes back the body of an attempt that sent nothing of it, and notes whether it has told of a failure.
     fn take_back(&mut self, failure: Failure) -> Fault {
         self.told |= failure.extent.is_some_and(|extent| extent != Extent::Unreached);
         if let Some(unsent) = failure.body {
-            self.supply.put_back(*unsent);
+            self.replay_body.put_back(*unsent);
         }
         failure.fault
     }
@@ -254,7 +254,7 @@ impl<'a> Delivery<'a> {
         for index in std::mem::take(&mut self.hedged) {
             self.tried.add(index, reason.bars_endpoint());
         }
-        if self.made >= rules.attempts() || !self.supply.is_left() || !self.has_endpoint() {
+        if self.made >= rules.attempts() || !self.replay_body.is_left() || !self.has_endpoint() {
             return None;
         }
         let why = why(outcome, reason);

@@ -8,7 +8,7 @@ use http_body::{Body as _, Frame};
 
 use super::answers::Answers;
 use crate::body::{Body, BodyError};
-use crate::upstream::witness::{BodyObserver, ObservedBody};
+use crate::upstream::observed_body::{BodyObserver, ObservedBody};
 
 /// Keeps an answer: at once if its body is at hand, else when it has passed. What is too large is let go.
 pub(super) fn record(answers: &Arc<Answers>, key: String, answer: &mut Response<Body>) {

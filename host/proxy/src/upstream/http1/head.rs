@@ -49,8 +49,8 @@ pub(super) fn write(
     } else if framing == Framing::Open {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    if let Some(passport) = &order.passport {
-        stamp(out, passport);
+    if let Some(forwarding) = &order.forwarding {
+        stamp(out, forwarding);
     }
     if let Some((trace, span)) = order.trace.zip(attempt.span) {
         trace_context(out, trace, &span);
@@ -65,7 +65,7 @@ pub(super) fn write(
 fn is_own(name: &HeaderName, order: &UpstreamRequest<'_>) -> bool {
     is_of_connection(name)
         || (order.trace.is_some() && (*name == TRACEPARENT || *name == TRACESTATE))
-        || (order.passport.is_some() && *name == REQUEST_ID)
+        || (order.forwarding.is_some() && *name == REQUEST_ID)
 }
 
 /// Of hop-by-hop headers, only what is meant for this hop: a switch of protocols, and that trailers are welcome.
@@ -93,9 +93,9 @@ fn trace_context(out: &mut Vec<u8>, trace: &TraceContext, span: &SpanId) {
 }
 
 /// `Via` and request id.
-fn stamp(out: &mut Vec<u8>, passport: &ForwardingHeaders<'_>) {
-    field::write_text(out, VIA.as_str(), passport.via().as_bytes());
-    if field::is_visible(passport.request_id) {
-        field::write_text(out, REQUEST_ID.as_str(), passport.request_id.as_bytes());
+fn stamp(out: &mut Vec<u8>, forwarding: &ForwardingHeaders<'_>) {
+    field::write_text(out, VIA.as_str(), forwarding.via().as_bytes());
+    if field::is_visible(forwarding.request_id) {
+        field::write_text(out, REQUEST_ID.as_str(), forwarding.request_id.as_bytes());
     }
 }

@@ -180,7 +180,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
             affinity: Affinity::default(),
             without_cookie: None,
             shareable: None,
-            passport: None,
+            forwarding: None,
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),
             allowance: None,

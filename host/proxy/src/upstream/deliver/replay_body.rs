@@ -79,9 +79,9 @@ impl ReplayBody {
     pub(super) fn next(&mut self) -> Option<Supplied> {
         match self {
             ReplayBody::AtHand(body) => Some(Supplied::at_hand(copy(body))),
-            ReplayBody::Kept(Keeper(recording)) => {
-                let body = Body::wrap(ReplayReader::begin(recording)?);
-                Some(Supplied { body, anew: Anew::Kept(recording.clone()) })
+            ReplayBody::Kept(Keeper(buffer)) => {
+                let body = Body::wrap(ReplayReader::begin(buffer)?);
+                Some(Supplied { body, anew: Anew::Kept(buffer.clone()) })
             }
             ReplayBody::Once(body) => Some(Supplied { body: body.take()?, anew: Anew::Never }),
         }
@@ -91,7 +91,7 @@ impl ReplayBody {
     pub(super) fn beside(&self) -> Option<Supplied> {
         match self {
             ReplayBody::AtHand(body) => Some(Supplied::at_hand(copy(body))),
-            ReplayBody::Kept(Keeper(recording)) => recording.borrow_mut().whole().map(Supplied::at_hand),
+            ReplayBody::Kept(Keeper(buffer)) => buffer.borrow_mut().whole().map(Supplied::at_hand),
             ReplayBody::Once(_) => None,
         }
     }
@@ -107,7 +107,7 @@ impl ReplayBody {
     pub(super) fn is_left(&self) -> bool {
         match self {
             ReplayBody::AtHand(_) => true,
-            ReplayBody::Kept(Keeper(recording)) => !recording.borrow().gone,
+            ReplayBody::Kept(Keeper(buffer)) => !buffer.borrow().gone,
             ReplayBody::Once(body) => body.is_some(),
         }
     }
@@ -126,7 +126,7 @@ impl Anew {
         match self {
             Anew::Never => None,
             Anew::AtHand(body) => Some(copy(body)),
-            Anew::Kept(recording) => ReplayReader::begin(recording).map(Body::wrap),
+            Anew::Kept(buffer) => ReplayReader::begin(buffer).map(Body::wrap),
         }
     }
 }
@@ -202,7 +202,7 @@ impl ReplayBuffer {
 
 /// The body of one attempt: what was kept, then what comes.
 struct ReplayReader {
-    recording: Rc<RefCell<ReplayBuffer>>,
+    buffer: Rc<RefCell<ReplayBuffer>>,
     number: u32,
     /// The next of the pieces that are kept; none: it has had them all.
     next: Option<usize>,
@@ -212,8 +212,8 @@ struct ReplayReader {
 }
 
 impl ReplayReader {
-    fn begin(recording: &Rc<RefCell<ReplayBuffer>>) -> Option<ReplayReader> {
-        let mut latest = recording.borrow_mut();
+    fn begin(buffer: &Rc<RefCell<ReplayBuffer>>) -> Option<ReplayReader> {
+        let mut latest = buffer.borrow_mut();
         if latest.gone {
             return None;
         }
@@ -221,24 +221,18 @@ impl ReplayReader {
         latest.kept.settle();
         latest.replayed = true;
         let number = latest.reader;
-        Some(ReplayReader {
-            recording: recording.clone(),
-            number,
-            next: Some(0),
-            given: 0,
-            trailers_given: false,
-        })
+        Some(ReplayReader { buffer: buffer.clone(), number, next: Some(0), given: 0, trailers_given: false })
     }
 
     /// The next piece of what is kept.
-    fn replay(&mut self, recording: &mut ReplayBuffer) -> Option<Bytes> {
+    fn replay(&mut self, buffer: &mut ReplayBuffer) -> Option<Bytes> {
         let next = self.next?;
-        let piece = recording.kept.piece(next);
+        let piece = buffer.kept.piece(next);
         self.next = piece.as_ref().map(|_| next + 1);
         if piece.is_none() {
-            recording.replayed = false;
-            if recording.gone {
-                recording.kept.clear();
+            buffer.replayed = false;
+            if buffer.gone {
+                buffer.kept.clear();
             }
         }
         piece
@@ -254,24 +248,24 @@ impl HttpBody for ReplayReader {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let shared = this.recording.clone();
-        let mut recording = shared.borrow_mut();
-        if recording.reader != this.number {
+        let shared = this.buffer.clone();
+        let mut buffer = shared.borrow_mut();
+        if buffer.reader != this.number {
             return Poll::Ready(Some(Err("the attempt was given up".into())));
         }
-        if let Some(piece) = this.replay(&mut recording) {
+        if let Some(piece) = this.replay(&mut buffer) {
             this.given += piece.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if !recording.ended {
-            let polled = recording.poll_source(context);
+        if !buffer.ended {
+            let polled = buffer.poll_source(context);
             if let Poll::Ready(Some(Ok(frame))) = &polled {
                 this.given += frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.trailers_given |= frame.is_trailers();
             }
             return polled;
         }
-        match &recording.trailers {
+        match &buffer.trailers {
             Some(trailers) if !this.trailers_given => {
                 this.trailers_given = true;
                 Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))))
@@ -281,13 +275,13 @@ impl HttpBody for ReplayReader {
     }
 
     fn is_end_stream(&self) -> bool {
-        let recording = self.recording.borrow();
-        let had_all = self.next.is_none_or(|next| next >= recording.kept.pieces());
-        recording.ended && had_all && (self.trailers_given || recording.trailers.is_none())
+        let buffer = self.buffer.borrow();
+        let had_all = self.next.is_none_or(|next| next >= buffer.kept.pieces());
+        buffer.ended && had_all && (self.trailers_given || buffer.trailers.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let whole = &self.recording.borrow().size;
+        let whole = &self.buffer.borrow().size;
         let mut left = SizeHint::new();
         if let Some(upper) = whole.upper() {
             left.set_upper(upper.saturating_sub(self.given));
@@ -312,27 +306,27 @@ mod tests {
     #[test]
     fn what_streams_is_kept_and_given_again() {
         run(async {
-            let mut supply =
+            let mut replay_body =
                 ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
-            let mut first = supply.next().unwrap();
+            let mut first = replay_body.next().unwrap();
             assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
-            assert!(supply.beside().is_none(), "it has not all come");
+            assert!(replay_body.beside().is_none(), "it has not all come");
             // The second goes on where the first was given up, and the first gets nothing more.
-            let second = supply.next().unwrap();
+            let second = replay_body.next().unwrap();
             assert!(first.body.frame().await.unwrap().is_err());
             assert_eq!(text(second).await, "one two three");
-            assert_eq!(text(supply.beside().unwrap()).await, "one two three");
-            assert_eq!(text(supply.next().unwrap()).await, "one two three");
+            assert_eq!(text(replay_body.beside().unwrap()).await, "one two three");
+            assert_eq!(text(replay_body.next().unwrap()).await, "one two three");
         });
     }
 
     #[test]
     fn what_is_too_long_goes_through_once() {
         run(async {
-            let mut supply =
+            let mut replay_body =
                 ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(8)));
-            assert_eq!(text(supply.next().unwrap()).await, "one two three");
-            assert!(!supply.is_left() && supply.next().is_none() && supply.beside().is_none());
+            assert_eq!(text(replay_body.next().unwrap()).await, "one two three");
+            assert!(!replay_body.is_left() && replay_body.next().is_none() && replay_body.beside().is_none());
             let mut at_the_limit = ReplayBody::new(chunks(vec![Ok(b"12345678")]), Some(room(8)));
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
             assert_eq!(text(at_the_limit.next().unwrap()).await, "12345678");
@@ -342,11 +336,11 @@ mod tests {
     #[test]
     fn what_is_not_kept_comes_back_only_unsent() {
         run(async {
-            let mut supply = ReplayBody::new(chunks(vec![Ok(b"data")]), None);
-            let body = supply.next().unwrap();
-            assert!(!supply.is_left() && supply.next().is_none());
-            supply.put_back(body.body);
-            assert_eq!(text(supply.next().unwrap()).await, "data");
+            let mut replay_body = ReplayBody::new(chunks(vec![Ok(b"data")]), None);
+            let body = replay_body.next().unwrap();
+            assert!(!replay_body.is_left() && replay_body.next().is_none());
+            replay_body.put_back(body.body);
+            assert_eq!(text(replay_body.next().unwrap()).await, "data");
         });
     }
 
@@ -354,10 +348,10 @@ mod tests {
     fn what_is_at_hand_is_given_as_often_as_it_takes() {
         run(async {
             for (body, expected) in [(Body::Empty, ""), (Body::Full("data".into()), "data")] {
-                let mut supply = ReplayBody::new(body, None);
+                let mut replay_body = ReplayBody::new(body, None);
                 for _ in 0..3 {
-                    assert_eq!(text(supply.next().unwrap()).await, expected);
-                    assert_eq!(text(supply.beside().unwrap()).await, expected);
+                    assert_eq!(text(replay_body.next().unwrap()).await, expected);
+                    assert_eq!(text(replay_body.beside().unwrap()).await, expected);
                 }
             }
         });
@@ -369,9 +363,9 @@ mod tests {
             let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("x"))]);
             let frames = [Ok::<_, BodyError>(Frame::data("a".into())), Ok(Frame::trailers(trailers))];
             let body = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
-            let mut supply = ReplayBody::new(body, Some(room(64)));
+            let mut replay_body = ReplayBody::new(body, Some(room(64)));
             for _ in 0..2 {
-                let collected = supply.next().unwrap().body.collect().await.unwrap();
+                let collected = replay_body.next().unwrap().body.collect().await.unwrap();
                 assert_eq!(collected.trailers().unwrap()["etag"], "x");
             }
             let mut broken = ReplayBody::new(chunks(vec![Ok(b"a"), Err("reset")]), Some(room(64)));
@@ -383,9 +377,9 @@ mod tests {
     #[test]
     fn what_was_sent_is_made_anew_without_being_asked_for_again() {
         run(async {
-            let mut supply =
+            let mut replay_body =
                 ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room(64)));
-            let mut first = supply.next().unwrap();
+            let mut first = replay_body.next().unwrap();
             for piece in ["one ", "two "] {
                 assert_eq!(first.body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
             }
@@ -402,16 +396,16 @@ mod tests {
     fn nothing_is_kept_once_there_is_an_answer() {
         run(async {
             let (room, taken) = crate::upstream::deliver::kept::tests::counted(64, 64);
-            let mut supply =
+            let mut replay_body =
                 ReplayBody::new(chunks(vec![Ok(b"one "), Ok(b"two "), Ok(b"three")]), Some(room));
-            let mut first = supply.next().unwrap();
+            let mut first = replay_body.next().unwrap();
             first.body.frame().await.unwrap().unwrap();
             first.body.frame().await.unwrap().unwrap();
             assert_eq!(taken(), 8);
             // The second attempt is answered while it still reads what was kept for it.
-            let mut second = supply.next().unwrap();
+            let mut second = replay_body.next().unwrap();
             second.body.frame().await.unwrap().unwrap();
-            drop(supply);
+            drop(replay_body);
             assert_eq!(taken(), 8);
             assert_eq!(bytes(second.body).await.unwrap(), "two three");
             assert_eq!(taken(), 0);

@@ -23,12 +23,12 @@ pub(super) trait BodyObserver: Unpin {
 /// A body with its witness.
 pub(super) struct ObservedBody<W> {
     body: Body,
-    witness: W,
+    observed_body: W,
 }
 
 impl<W: BodyObserver> ObservedBody<W> {
-    pub(super) fn new(body: Body, witness: W) -> Self {
-        ObservedBody { body, witness }
+    pub(super) fn new(body: Body, observed_body: W) -> Self {
+        ObservedBody { body, observed_body }
     }
 }
 
@@ -45,14 +45,14 @@ impl<W: BodyObserver> HttpBody for ObservedBody<W> {
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
-                this.witness.passed(frame);
+                this.observed_body.passed(frame);
                 // Not everybody asks for a frame past the last.
                 if this.body.is_end_stream() {
-                    this.witness.ended();
+                    this.observed_body.ended();
                 }
             }
-            Poll::Ready(Some(Err(error))) => this.witness.broken(error),
-            Poll::Ready(None) => this.witness.ended(),
+            Poll::Ready(Some(Err(error))) => this.observed_body.broken(error),
+            Poll::Ready(None) => this.observed_body.ended(),
         }
         polled
     }
