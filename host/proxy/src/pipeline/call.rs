@@ -110,9 +110,9 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
     make: impl FnOnce() -> CallResult<'a, Answer<Content>>,
     check: impl FnOnce(Content) -> Result<Valid, Invalid>,
 ) -> Result<Option<Rc<Valid>>, Fault> {
-    let ticket = match question.recall() {
+    let miss = match question.recall() {
         Lookup::Hit(answer) => return Ok(Some(answer)),
-        Lookup::Miss(ticket) => ticket,
+        Lookup::Miss(miss) => miss,
     };
     let mut pure = false;
     let phase = Phase::of(question.function);
@@ -122,7 +122,7 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
     };
     let valid = call(calls, question.plugin, phase, make, check).await?.map(Rc::new);
     if let Some(valid) = valid.as_ref().filter(|_| pure) {
-        question.remember(&ticket, valid);
+        question.remember(&miss, valid);
     }
     Ok(valid)
 }

@@ -58,12 +58,12 @@ async fn request_turn(
 ) -> Result<Option<RequestTurn>, Fault> {
     let present = exchange.head.headers.len();
     let question = Question::new(plugin, Function::OnRequest, &exchange.head, &exchange.snapshot);
-    let ticket = match question.recall::<RequestEdit>() {
+    let miss = match question.recall::<RequestEdit>() {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             return Ok(Some(RequestTurn::Proceed(edit)));
         }
         Lookup::Hit(_) => MissToken::default(),
-        Lookup::Miss(ticket) => ticket,
+        Lookup::Miss(miss) => miss,
     };
     let mut pure = false;
     let answer = call::call(
@@ -81,7 +81,7 @@ async fn request_turn(
     if let Some(RequestTurn::Proceed(edit)) = &turn
         && pure
     {
-        question.remember(&ticket, edit);
+        question.remember(&miss, edit);
     }
     Ok(turn)
 }
@@ -148,7 +148,7 @@ fn recall_head(
             None
         }
         Lookup::Hit(_) => Some(MissToken::default()),
-        Lookup::Miss(ticket) => Some(ticket),
+        Lookup::Miss(miss) => Some(miss),
     }
 }
 
@@ -192,9 +192,9 @@ async fn turn(
     asked: Option<MissToken>,
 ) -> Result<Response<Body>, Fault> {
     if plugin.interest().response
-        && let Some(ticket) = asked.or_else(|| recall_head(exchange, plugin, &context, &mut response))
+        && let Some(miss) = asked.or_else(|| recall_head(exchange, plugin, &context, &mut response))
     {
-        response = match head_turn(exchange, plugin, &context, response, &ticket).await? {
+        response = match head_turn(exchange, plugin, &context, response, &miss).await? {
             ControlFlow::Continue(response) => response,
             ControlFlow::Break(own) => return Ok(own),
         };
@@ -208,7 +208,7 @@ async fn head_turn(
     plugin: &Arc<dyn Plugin>,
     context: &Context,
     response: Response<Body>,
-    ticket: &MissToken,
+    miss: &MissToken,
 ) -> Result<ControlFlow<Response<Body>, Response<Body>>, Fault> {
     let (mut parts, body) = response.into_parts();
     // The headers move into the view and back: nothing is copied.
@@ -237,7 +237,7 @@ async fn head_turn(
     if let Some(ResponseTurn::Proceed(edit)) = &answer
         && pure
     {
-        response_question(exchange, plugin, &view, &given).remember(ticket, edit);
+        response_question(exchange, plugin, &view, &given).remember(miss, edit);
     }
     parts.headers = Arc::try_unwrap(view).map_or_else(|shared| shared.headers.clone(), |view| view.headers);
     match answer {

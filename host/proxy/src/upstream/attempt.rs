@@ -51,7 +51,7 @@ impl Upstream {
         let view = self.view.load();
         let usable = |index: usize| !tried.contains(&index) && self.would_take(index, view.panics);
         let session = affinity.session.map(|session| session.endpoint);
-        if let Some(index) = session.filter(|index| view.standings[*index].is_wanted() && usable(*index))
+        if let Some(index) = session.filter(|index| view.states[*index].is_wanted() && usable(*index))
             && let Some(attempt) = self.enter(index)
         {
             return Ok(attempt);
@@ -88,7 +88,7 @@ impl Upstream {
         let (call, change) = endpoint.breaker.enter(&self.config.breaker)?;
         note_change(&self.events, Some(&endpoint.name), change, "");
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        if let Some(in_flight) = self.group_in_flight.get(self.places[index]) {
+        if let Some(in_flight) = self.group_in_flight.get(self.groups[index]) {
             in_flight.fetch_add(1, Ordering::Relaxed);
         }
         Some(Attempt {
@@ -249,7 +249,7 @@ impl Drop for Attempt {
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);
-        if let Some(in_flight) = self.upstream.group_in_flight.get(self.upstream.places[self.index]) {
+        if let Some(in_flight) = self.upstream.group_in_flight.get(self.upstream.groups[self.index]) {
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
         notify(self, Observation::Ended);

@@ -105,7 +105,7 @@ pub struct Upstream {
     pub config: model::Upstream,
     endpoints: Vec<Arc<Endpoint>>,
     /// Which group each endpoint belongs to.
-    places: Box<[usize]>,
+    groups: Box<[usize]>,
     policy: Arc<dyn Policy>,
     /// Requests in flight of each group; none if the policy does not want to know.
     group_in_flight: Box<[AtomicUsize]>,
@@ -156,9 +156,9 @@ impl Upstream {
             previous.tls.as_ref().map(|tls| tls.digest) == tls.as_ref().map(|tls| tls.digest)
                 && previous.config.protocol == config.protocol
         });
-        let places = view::places(&config.endpoints, zone);
+        let groups = view::groups(&config.endpoints, zone);
         let unchanged = |previous: &&Arc<Upstream>| {
-            same_tls && problems.is_empty() && previous.config == *config && previous.places == places
+            same_tls && problems.is_empty() && previous.config == *config && previous.groups == groups
         };
         if let Some(previous) = previous.filter(unchanged) {
             return Ok(previous.clone());
@@ -168,7 +168,7 @@ impl Upstream {
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
         let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
-        let groups = places.iter().max().map_or(0, |last| last + 1);
+        let groups = groups.iter().max().map_or(0, |last| last + 1);
         let group_in_flight = if policy.counts_in_flight() { groups } else { 0 };
         let name: Arc<str> = name.into();
         let sticky = config.sticky.as_ref().map(|settings| Sticky::new(settings, &name, &endpoints));
@@ -176,7 +176,7 @@ impl Upstream {
             name,
             config: config.clone(),
             endpoints,
-            places,
+            groups,
             policy,
             group_in_flight: std::iter::repeat_with(AtomicUsize::default).take(group_in_flight).collect(),
             sticky,
@@ -194,8 +194,8 @@ impl Upstream {
             plan,
         };
         let now = clock::now();
-        let standings = (0..upstream.endpoints.len()).map(|index| upstream.standing(index, now)).collect();
-        upstream.view.store(Arc::new(upstream.view_of(standings)));
+        let states = (0..upstream.endpoints.len()).map(|index| upstream.state_of(index, now)).collect();
+        upstream.view.store(Arc::new(upstream.view_of(states)));
         Ok(Arc::new(upstream))
     }
 }

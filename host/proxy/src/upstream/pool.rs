@@ -41,7 +41,7 @@ thread_local! {
 struct Pool {
     core: Arc<Core>,
     /// By the endpoint's number.
-    shelves: Numbered<EndpointConnections>,
+    endpoints: Numbered<EndpointConnections>,
     /// Put aside for waiting requests, by their number.
     reserved: Numbered<Connection>,
     sweeper: Option<JoinHandle<()>>,
@@ -66,8 +66,8 @@ struct Idle {
 }
 
 impl Pool {
-    fn shelf(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut EndpointConnections {
-        let shelf = self.shelves.entry(endpoint.id).or_insert_with(|| EndpointConnections {
+    fn connections(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut EndpointConnections {
+        let connections = self.endpoints.entry(endpoint.id).or_insert_with(|| EndpointConnections {
             upstream: Arc::downgrade(upstream),
             idle: VecDeque::new(),
             shared: Vec::new(),
@@ -75,26 +75,26 @@ impl Pool {
             purged: endpoint.purges.load(Ordering::Relaxed),
             opening: Rc::default(),
         });
-        if !std::ptr::eq(shelf.upstream.as_ptr(), Arc::as_ptr(upstream)) {
-            shelf.upstream = Arc::downgrade(upstream);
+        if !std::ptr::eq(connections.upstream.as_ptr(), Arc::as_ptr(upstream)) {
+            connections.upstream = Arc::downgrade(upstream);
         }
-        shelf
+        connections
     }
 
     /// Closes as many idle connections of each upstream as requests wait for one: another core may do the same, but a
     /// connection too many is soon opened again.
     fn make_room(&mut self, closed: &mut Vec<Closed>) {
         let mut wanted: Vec<(*const Upstream, usize)> = Vec::new();
-        for shelf in self.shelves.values_mut() {
-            let upstream = shelf.upstream.as_ptr();
+        for connections in self.endpoints.values_mut() {
+            let upstream = connections.upstream.as_ptr();
             let index = wanted.iter().position(|(known, _)| *known == upstream).unwrap_or_else(|| {
-                let waiting = shelf.upstream.upgrade().map_or(0, |upstream| upstream.limit.waiting());
+                let waiting = connections.upstream.upgrade().map_or(0, |upstream| upstream.limit.waiting());
                 wanted.push((upstream, waiting));
                 wanted.len() - 1
             });
             let wanted = &mut wanted[index].1;
             let before = closed.len();
-            shelf.close_idle(*wanted, closed);
+            connections.close_idle(*wanted, closed);
             *wanted -= closed.len() - before;
         }
     }
@@ -118,18 +118,18 @@ pub(super) fn take(
     now: Instant,
 ) -> Option<(Connection, Duration)> {
     POOL.with_borrow_mut(|pool| {
-        let shelf = pool.shelves.get_mut(&endpoint.id)?;
-        if shelf.follow_purges() {
+        let connections = pool.endpoints.get_mut(&endpoint.id)?;
+        if connections.follow_purges() {
             return None;
         }
-        while let Some(Idle { mut connection, since }) = shelf.idle.pop_back() {
+        while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
             let idle = now.saturating_duration_since(since);
             if idle < upstream.config.keep_alive && connection.is_alive() {
                 return Some((Connection::Http1(connection), idle));
             }
         }
-        shelf.shared.retain(|connection| !connection.is_closed());
-        shelf.shared.iter().find_map(|connection| {
+        connections.shared.retain(|connection| !connection.is_closed());
+        connections.shared.iter().find_map(|connection| {
             let idle = match connection.is_idle() {
                 true => now.saturating_duration_since(connection.idle_since.get()),
                 false => Duration::ZERO,
@@ -141,14 +141,14 @@ pub(super) fn take(
 
 /// The lock under which HTTP/2 connections to an endpoint are opened.
 pub(super) fn opening(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Rc<tokio::sync::Mutex<()>> {
-    POOL.with_borrow_mut(|pool| pool.shelf(upstream, endpoint).opening.clone())
+    POOL.with_borrow_mut(|pool| pool.connections(upstream, endpoint).opening.clone())
 }
 
 /// A new HTTP/2 connection can be shared from now on: first with requests that wait for one.
 pub(super) fn share(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connection: &Rc<Http2>) {
     POOL.with_borrow_mut(|pool| {
         pool.sweep_from_now_on();
-        pool.shelf(upstream, endpoint).shared.push(connection.clone());
+        pool.connections(upstream, endpoint).shared.push(connection.clone());
     });
     while let Some(stream) = connection.stream() {
         if !offer_stream(upstream, endpoint, stream) {
@@ -190,10 +190,10 @@ fn give_back_http1(
             }
             Next::Keep => {
                 pool.sweep_from_now_on();
-                let shelf = pool.shelf(upstream, endpoint);
-                shelf.idle.push_back(Idle { connection, since: now });
-                if shelf.idle.len() > upstream.config.idle_connections {
-                    return shelf.idle.pop_front().map(|oldest| oldest.connection);
+                let connections = pool.connections(upstream, endpoint);
+                connections.idle.push_back(Idle { connection, since: now });
+                if connections.idle.len() > upstream.config.idle_connections {
+                    return connections.idle.pop_front().map(|oldest| oldest.connection);
                 }
             }
         }
@@ -224,8 +224,8 @@ fn offer_stream(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, stream: Stre
 
 fn forget(endpoint: &Endpoint, connection: &Rc<Http2>) {
     POOL.with_borrow_mut(|pool| {
-        if let Some(shelf) = pool.shelves.get_mut(&endpoint.id) {
-            shelf.shared.retain(|shared| !Rc::ptr_eq(shared, connection));
+        if let Some(connections) = pool.endpoints.get_mut(&endpoint.id) {
+            connections.shared.retain(|shared| !Rc::ptr_eq(shared, connection));
         }
     });
 }
@@ -255,10 +255,10 @@ async fn sweep() {
             let mut closed = Vec::new();
             if is_due {
                 due = Instant::now() + SWEEP;
-                pool.shelves.retain(|_, shelf| shelf.sweep(&mut closed));
+                pool.endpoints.retain(|_, connections| connections.sweep(&mut closed));
             }
             pool.make_room(&mut closed);
-            (closed, pool.shelves.is_empty())
+            (closed, pool.endpoints.is_empty())
         });
         // Outside of the borrow: what is dropped may run code that looks into the pool.
         drop(closed);

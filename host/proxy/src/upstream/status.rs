@@ -148,7 +148,7 @@ impl Upstream {
     /// How one of its endpoints stands.
     pub(super) fn endpoint_status(&self, index: usize) -> EndpointStatus {
         let (endpoint, settings) = (&self.endpoints[index], &self.config.endpoints[index]);
-        let standing = self.standing(index, clock::now());
+        let state_of = self.state_of(index, clock::now());
         let active = endpoint.active.load(Ordering::Relaxed);
         let connections = endpoint.connections.load(Ordering::Relaxed);
         let (checks_succeeded, checks_failed) = endpoint.health.checks();
@@ -156,12 +156,12 @@ impl Upstream {
         let remains = endpoint.ejection.remains(Instant::now());
         EndpointStatus {
             address: endpoint.name.to_string(),
-            weight: standing.weight,
+            weight: state_of.weight,
             written_weight: endpoint.share.other_weight(settings.weight).map(|_| settings.weight),
-            percent: standing.percent,
+            percent: state_of.percent,
             priority: settings.priority,
             zone: settings.zone.clone(),
-            availability: standing.availability,
+            availability: state_of.availability,
             latency_micros: endpoint.latency.micros(),
             active,
             connections,
@@ -187,12 +187,12 @@ impl Upstream {
     }
 
     fn load(&self) -> Option<LoadStatus> {
-        let (config, places) = (&self.config, &self.admissions.places);
+        let (config, groups) = (&self.config, &self.admissions.groups);
         limits_requests(config).then(|| LoadStatus {
-            requests: places.taken(),
+            requests: groups.taken(),
             max_requests: config.max_requests,
-            concurrency: config.concurrency.as_ref().map(|settings| places.limit(settings)),
-            waiting: places.waiting(),
+            concurrency: config.concurrency.as_ref().map(|settings| groups.limit(settings)),
+            waiting: groups.waiting(),
         })
     }
 

@@ -16,7 +16,7 @@ pub(super) struct View {
     /// Whether endpoints that only their health keeps from it take requests.
     pub(super) panics: bool,
     /// What it was made from, for each endpoint.
-    pub(super) standings: Box<[EndpointState]>,
+    pub(super) states: Box<[EndpointState]>,
 }
 
 /// A group that shares requests.
@@ -53,7 +53,7 @@ impl EndpointState {
 }
 
 /// Where an endpoint stands in the order of groups: by priority, and in a priority those in the gateway's zone first.
-pub(super) fn places(endpoints: &[witgate_config::model::Endpoint], zone: Option<&str>) -> Box<[usize]> {
+pub(super) fn groups(endpoints: &[witgate_config::model::Endpoint], zone: Option<&str>) -> Box<[usize]> {
     let rank = |endpoint: &witgate_config::model::Endpoint| {
         let elsewhere = zone.is_some() && endpoint.zone.as_deref() != zone;
         (endpoint.priority, elsewhere)
@@ -74,47 +74,47 @@ const POINTS: u64 = 1 << 32;
 impl View {
     /// Nobody takes requests.
     pub(super) fn empty() -> View {
-        View { parts: Box::default(), panics: false, standings: Box::default() }
+        View { parts: Box::default(), panics: false, states: Box::default() }
     }
 
-    /// A picture of endpoints that stand so. `places` says which group each belongs to.
+    /// A picture of endpoints that stand so. `groups` says which group each belongs to.
     pub(super) fn of(
-        standings: Box<[EndpointState]>,
-        places: &[usize],
+        states: Box<[EndpointState]>,
+        groups: &[usize],
         policy: &dyn Policy,
         candidate: &dyn Fn(usize, u32) -> Candidate,
         (spill_below, panic_below): (f64, f64),
     ) -> View {
-        let mut counts = vec![Count::default(); places.iter().max().map_or(0, |last| last + 1)];
-        for (standing, place) in standings.iter().zip(places).filter(|(standing, _)| standing.is_wanted()) {
+        let mut counts = vec![Count::default(); groups.iter().max().map_or(0, |last| last + 1)];
+        for (state_of, place) in states.iter().zip(groups).filter(|(state_of, _)| state_of.is_wanted()) {
             let count = &mut counts[*place];
             count.wanted += 1;
-            count.usable += usize::from(standing.availability.takes_requests(false));
-            count.unhealthy += usize::from(standing.availability == Availability::Unhealthy);
+            count.usable += usize::from(state_of.availability.takes_requests(false));
+            count.unhealthy += usize::from(state_of.availability == Availability::Unhealthy);
         }
         let Spread { shares, panics } = spread(&counts, spill_below, panic_below);
         let mut members = vec![Vec::new(); counts.len()];
-        for (index, (standing, place)) in (0..).zip(standings.iter().zip(places)) {
-            if standing.is_wanted() && standing.availability.takes_requests(panics) {
+        for (index, (state_of, place)) in (0..).zip(states.iter().zip(groups)) {
+            if state_of.is_wanted() && state_of.availability.takes_requests(panics) {
                 members[*place].push(index);
             }
         }
-        let heaviest = standings.iter().map(|standing| standing.weight).max().unwrap_or_default();
+        let heaviest = states.iter().map(|state_of| state_of.weight).max().unwrap_or_default();
         let mut sum = 0.0;
         let parts = members.into_iter().zip(shares).enumerate().map(|(place, (members, share))| {
             sum += share;
-            let weighted = |index: &u32| candidate(*index as usize, standings[*index as usize].effective());
+            let weighted = |index: &u32| candidate(*index as usize, states[*index as usize].effective());
             let group = Group {
                 candidates: members.iter().map(weighted).collect(),
                 place,
                 heaviest: heaviest.saturating_mul(100),
-                endpoints: standings.len(),
+                endpoints: states.len(),
             };
             let balancer = policy.balancer(group);
             Part { below: (sum * POINTS as f64).round() as u64, place, members: members.into(), balancer }
         });
         let parts: Box<[Part]> = parts.filter(|part| !part.members.is_empty()).collect();
-        View { parts, panics, standings }
+        View { parts, panics, states }
     }
 
     /// The endpoint for a request. A group whose endpoints are all unusable after all hands it on to the next.
@@ -148,17 +148,17 @@ impl Upstream {
     pub(super) fn refresh(&self, now: Duration) {
         let _one_at_a_time = self.refreshing.lock();
         let view = self.view.load_full();
-        let standings: Box<[EndpointState]> =
-            (0..self.endpoints.len()).map(|index| self.standing(index, now)).collect();
-        if standings == view.standings {
+        let states: Box<[EndpointState]> =
+            (0..self.endpoints.len()).map(|index| self.state_of(index, now)).collect();
+        if states == view.states {
             return;
         }
-        let standings = if self.begin_anew(&view.standings, &standings, now) {
-            (0..self.endpoints.len()).map(|index| self.standing(index, now)).collect()
+        let states = if self.begin_anew(&view.states, &states, now) {
+            (0..self.endpoints.len()).map(|index| self.state_of(index, now)).collect()
         } else {
-            standings
+            states
         };
-        let next = self.view_of(standings);
+        let next = self.view_of(states);
         match (view.panics, next.panics) {
             (false, true) => {
                 self.events.record(EventKind::PanicBegan, None, "too few endpoints are usable");
@@ -174,8 +174,8 @@ impl Upstream {
         if !self.config.slow_start.is_some_and(|settings| settings.after_recovery) {
             return false;
         }
-        let was_away = |standing: &EndpointState| {
-            !matches!(standing.availability, Availability::Available | Availability::Drained)
+        let was_away = |state_of: &EndpointState| {
+            !matches!(state_of.availability, Availability::Available | Availability::Drained)
         };
         let mut any = false;
         for (index, (before, after)) in before.iter().zip(after).enumerate() {
@@ -188,7 +188,7 @@ impl Upstream {
     }
 
     /// A view of endpoints that stand so.
-    pub(super) fn view_of(&self, standings: Box<[EndpointState]>) -> View {
+    pub(super) fn view_of(&self, states: Box<[EndpointState]>) -> View {
         let candidate = |index: usize, weight| {
             let endpoint = &self.endpoints[index];
             Candidate {
@@ -199,11 +199,11 @@ impl Upstream {
             }
         };
         let thresholds = (self.config.spill_below, self.config.panic_below);
-        View::of(standings, &self.places, &*self.policy, &candidate, thresholds)
+        View::of(states, &self.groups, &*self.policy, &candidate, thresholds)
     }
 
     /// How an endpoint stands now.
-    pub(super) fn standing(&self, index: usize, now: Duration) -> EndpointState {
+    pub(super) fn state_of(&self, index: usize, now: Duration) -> EndpointState {
         let endpoint = &self.endpoints[index];
         EndpointState {
             availability: endpoint.availability(),
@@ -230,15 +230,15 @@ mod tests {
     const UNHEALTHY: EndpointState = EndpointState { availability: Availability::Unhealthy, ..AVAILABLE };
     const DRAINED: EndpointState = EndpointState { availability: Availability::Drained, ..AVAILABLE };
 
-    fn view(kind: &str, standings: &[EndpointState], places: &[usize]) -> View {
+    fn view(kind: &str, states: &[EndpointState], groups: &[usize]) -> View {
         let policy = policy(kind, serde_json::json!({})).unwrap();
-        let candidates = group(&vec![1; standings.len()]).candidates;
+        let candidates = group(&vec![1; states.len()]).candidates;
         let candidate = |index: usize, weight| Candidate { weight, ..candidates[index].clone() };
-        View::of(standings.into(), places, &*policy, &candidate, (0.7, 0.1))
+        View::of(states.into(), groups, &*policy, &candidate, (0.7, 0.1))
     }
 
     fn counts(view: &View, picks: usize) -> Vec<usize> {
-        let mut counts = vec![0; view.standings.len()];
+        let mut counts = vec![0; view.states.len()];
         for _ in 0..picks {
             if let Some(index) = view.pick(None, &|_| 0, &|_| true) {
                 counts[index] += 1;
@@ -250,10 +250,10 @@ mod tests {
     /// The rule of the house for what matters: half of 10,000 endpoints are unusable, and a pick looks at one.
     #[test]
     fn a_pick_looks_at_none_of_those_that_are_out() {
-        let standings: Vec<EndpointState> =
+        let states: Vec<EndpointState> =
             (0..10_000).map(|index| if index % 2 == 0 { AVAILABLE } else { UNHEALTHY }).collect();
         for kind in ["round-robin", "least-requests", "peak-ewma", "ring-hash", "maglev"] {
-            let view = view(kind, &standings, &[0; 10_000]);
+            let view = view(kind, &states, &[0; 10_000]);
             let looks = Cell::new(0);
             for number in 0..1000_u64 {
                 let hash = Some(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -275,19 +275,19 @@ mod tests {
         let config =
             witgate_config::parse_str(text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
         let endpoints = &config.config.upstreams["a"].endpoints;
-        assert_eq!(*places(endpoints, Some("x")), [3, 0, 1, 2, 1]);
-        assert_eq!(*places(endpoints, None), [1, 0, 0, 1, 0], "without a zone of its own, all are alike");
+        assert_eq!(*groups(endpoints, Some("x")), [3, 0, 1, 2, 1]);
+        assert_eq!(*groups(endpoints, None), [1, 0, 0, 1, 0], "without a zone of its own, all are alike");
     }
 
     #[test]
     fn the_next_group_takes_over_gradually() {
-        let places = [0, 0, 0, 0, 0, 1, 1];
+        let groups = [0, 0, 0, 0, 0, 1, 1];
         let all = [AVAILABLE; 7];
-        assert_eq!(counts(&view("round-robin", &all, &places), 700)[5..], [0, 0]);
+        assert_eq!(counts(&view("round-robin", &all, &groups), 700)[5..], [0, 0]);
         let mut some = all;
         some[..3].fill(UNHEALTHY);
         // 2 of 5 are 4/7 of what is needed: the rest goes on.
-        let counts = counts(&view("round-robin", &some, &places), 14_000);
+        let counts = counts(&view("round-robin", &some, &groups), 14_000);
         assert_eq!(counts[..3], [0, 0, 0]);
         let spilled = (counts[5] + counts[6]) as f64 / 14_000.0;
         assert!((spilled - 3.0 / 7.0).abs() < 0.02, "{counts:?}");

@@ -117,25 +117,22 @@ struct Accepted {
 }
 
 async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
-    let ticket = match remembered::recall_acceptance(plugin, &exchange.snapshot, &exchange.head) {
+    let miss = match remembered::recall_acceptance(plugin, &exchange.snapshot, &exchange.head) {
         Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
-        Lookup::Miss(ticket) => ticket,
+        Lookup::Miss(miss) => miss,
     };
     let gateway = &exchange.snapshot.config.gateway;
     let answer = call::call(
         &mut exchange.record.plugins,
         plugin,
         Phase::Authentication,
-        || {
-            plugin
-                .authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }, ticket.is_leave())
-        },
+        || plugin.authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }, miss.is_leave()),
         |decision| Verdict::check(decision, plugin, gateway),
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
     if let Verdict::Accepted(accepted) = &verdict {
         let basis = (&accepted.inputs[..], accepted.cacheable_for);
-        remembered::remember_acceptance(&ticket, plugin, &exchange.snapshot, &exchange.head, basis, accepted);
+        remembered::remember_acceptance(&miss, plugin, &exchange.snapshot, &exchange.head, basis, accepted);
     }
     Ok(verdict)
 }

@@ -44,8 +44,8 @@ impl BucketStates {
     /// Each of them.
     pub fn as_slice(&self) -> &[BucketState] {
         match self {
-            BucketStates::One(standing) => std::slice::from_ref(standing),
-            BucketStates::Several(standings) => standings,
+            BucketStates::One(state) => std::slice::from_ref(state),
+            BucketStates::Several(states) => states,
         }
     }
 }

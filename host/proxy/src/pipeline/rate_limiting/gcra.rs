@@ -55,7 +55,7 @@ impl Rate {
     }
 
     /// How a bucket that will be full at `full` stands at `now`, for a draw that was admitted or not.
-    pub(super) fn standing(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
+    pub(super) fn state(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
         let missing = full.saturating_sub(now);
         let remaining = self.capacity().saturating_sub(missing) / self.unit;
         let cost = self.unit.saturating_mul(u64::from(cost));

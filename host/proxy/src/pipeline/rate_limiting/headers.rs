@@ -29,18 +29,18 @@ pub(super) fn policy(Bucket { policy, limit, window, .. }: &Bucket) -> String {
 }
 
 /// Adds both fields.
-pub(super) fn write(draws: &Draws, standings: &[BucketState], headers: &mut Vec<(HeaderName, HeaderValue)>) {
-    let mut limits = Vec::with_capacity(48 * standings.len());
-    for (policy, standing) in draws.policies.iter().zip(standings) {
+pub(super) fn write(draws: &Draws, states: &[BucketState], headers: &mut Vec<(HeaderName, HeaderValue)>) {
+    let mut limits = Vec::with_capacity(48 * states.len());
+    for (policy, state) in draws.policies.iter().zip(states) {
         if !limits.is_empty() {
             limits.extend_from_slice(b", ");
         }
         limits.push(b'"');
         limits.extend_from_slice(policy.as_bytes());
         limits.extend_from_slice(b"\";r=");
-        decimal(&mut limits, u64::from(standing.remaining));
+        decimal(&mut limits, u64::from(state.remaining));
         limits.extend_from_slice(b";t=");
-        decimal(&mut limits, whole_seconds(standing.reset));
+        decimal(&mut limits, whole_seconds(state.reset));
     }
     headers.push((RATELIMIT_POLICY, draws.told.clone()));
     headers.push((RATELIMIT, field(limits)));

@@ -51,13 +51,12 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         }
     }
     let Some(drawn) = drawn else { return Ok(()) };
-    let Ok(standings) = exchange.snapshot.counter.charge(&drawn.draws).await else {
+    let Ok(states) = exchange.snapshot.counter.charge(&drawn.draws).await else {
         return uncounted(route);
     };
-    let standings = standings.as_slice();
-    headers::write(&drawn, standings, &mut exchange.response_headers);
-    let wait =
-        standings.iter().filter(|standing| !standing.admitted).map(|standing| standing.retry_after).max();
+    let states = states.as_slice();
+    headers::write(&drawn, states, &mut exchange.response_headers);
+    let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
     exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),

@@ -106,7 +106,7 @@ impl Table {
             Some(way) => set[way].charge(draw, now),
             None => lock(&self.shared)[shared_of(draw)].charge_shared(draw, now),
         };
-        draw.rate.standing(after.unwrap_or(full), now, draw.cost, after.is_some())
+        draw.rate.state(after.unwrap_or(full), now, draw.cost, after.is_some())
     }
 
     /// Charges all draws or none, at a time in nanoseconds since the table began.
@@ -131,7 +131,7 @@ impl Table {
         drop(held);
         let stand = |(draw, one): (&Draw, &Try)| {
             let full = if refused { one.full } else { one.after.unwrap_or(one.full) };
-            draw.rate.standing(full, now, draw.cost, one.after.is_some())
+            draw.rate.state(full, now, draw.cost, one.after.is_some())
         };
         draws.iter().zip(&tried).map(stand).collect()
     }
@@ -236,7 +236,7 @@ mod tests {
     fn admits(table: &Table, draws: &[Draw], now: u64) -> bool {
         match draws {
             [draw] => table.charge_one(draw, now).admitted,
-            several => table.charge_at(several, now).iter().all(|standing| standing.admitted),
+            several => table.charge_at(several, now).iter().all(|state| state.admitted),
         }
     }
 

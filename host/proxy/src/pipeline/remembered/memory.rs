@@ -202,7 +202,7 @@ mod tests {
     ) -> Result<&'static str, MissToken> {
         match memory.recall_acceptance::<Subject>(owner, &head(path), || now) {
             Lookup::Hit(subject) => Ok(subject.0),
-            Lookup::Miss(ticket) => Err(ticket),
+            Lookup::Miss(miss) => Err(miss),
         }
     }
 

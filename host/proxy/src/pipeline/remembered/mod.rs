@@ -96,8 +96,8 @@ impl<'a> Question<'a> {
     }
 
     /// Remembers the answer of a call that kept its promise.
-    pub(super) fn remember<T: Rememberable>(&self, ticket: &MissToken, answer: &Rc<T>) {
-        let (Some(hashes), Some(basis)) = (ticket.0, self.basis()) else { return };
+    pub(super) fn remember<T: Rememberable>(&self, miss: &MissToken, answer: &Rc<T>) {
+        let (Some(hashes), Some(basis)) = (miss.0, self.basis()) else { return };
         MEMORY.with_borrow_mut(|memory| {
             memory.remember(self.owner(), self.function, hashes[0], &basis, answer);
         });
@@ -142,14 +142,14 @@ pub(super) fn recall_acceptance<T: Rememberable>(
 
 /// Remembers an acceptance that is based on these inputs, for so long; not at all if there are none.
 pub(super) fn remember_acceptance<T: Rememberable>(
-    ticket: &MissToken,
+    miss: &MissToken,
     plugin: &Arc<dyn Plugin>,
     snapshot: &Snapshot,
     head: &RequestHead,
     (inputs, time): (&[Input], Duration),
     accepted: &Rc<T>,
 ) {
-    let Some(hashes) = ticket.0 else { return };
+    let Some(hashes) = miss.0 else { return };
     if time.is_zero() || inputs.is_empty() || inputs.len() > INPUTS {
         return;
     }
