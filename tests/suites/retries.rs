@@ -107,7 +107,7 @@ fn config(origins: &[MoodyOrigin], workers: usize, keep_alive: &str) -> String {
 }
 
 /// Three endpoints under load, of which one falls ill, stays so over a reload, and recovers.
-async fn story(workers: usize, mood: Mood) {
+async fn entry(workers: usize, mood: Mood) {
     let origins = [MoodyOrigin::start(), MoodyOrigin::start(), MoodyOrigin::start()];
     let gateway = Gateway::start_exactly(Scratch::new(), &config(&origins, workers, "60s")).await;
     let load = Load::begin(gateway.address());
@@ -140,26 +140,26 @@ async fn story(workers: usize, mood: Mood) {
 
 #[tokio::test]
 async fn an_endpoint_that_is_killed_costs_no_idempotent_request_and_no_post_is_sent_twice() {
-    story(1, Mood::Killed).await;
-    story(2, Mood::Killed).await;
+    entry(1, Mood::Killed).await;
+    entry(2, Mood::Killed).await;
 }
 
 #[tokio::test]
 async fn so_does_one_that_is_paused() {
-    story(1, Mood::Paused).await;
-    story(2, Mood::Paused).await;
+    entry(1, Mood::Paused).await;
+    entry(2, Mood::Paused).await;
 }
 
 #[tokio::test]
 async fn so_does_one_that_talks_nonsense() {
-    story(1, Mood::Garbage).await;
-    story(2, Mood::Garbage).await;
+    entry(1, Mood::Garbage).await;
+    entry(2, Mood::Garbage).await;
 }
 
 #[tokio::test]
 async fn so_does_one_that_closes_in_the_middle_of_its_head() {
-    story(1, Mood::HalfHead).await;
-    story(2, Mood::HalfHead).await;
+    entry(1, Mood::HalfHead).await;
+    entry(2, Mood::HalfHead).await;
 }
 
 /// Whether the endpoint that falls ill takes requests, as the status tells it.

@@ -33,14 +33,14 @@ const POLL: Duration = Duration::from_secs(3);
 pub(crate) struct FileWatch {
     /// Wakes the watching thread. Carries nothing: where it is full, the thread is woken already.
     bell: SyncSender<()>,
-    told: Arc<Mutex<Told>>,
+    state: Arc<Mutex<WatchState>>,
     handle: Handle,
 }
 
 /// What the watching thread has been told and has not heard yet. Telling it never waits, however slow the file system is
 /// that it is looking at.
 #[derive(Default)]
-struct Told {
+struct WatchState {
     /// From now on this is what matters, and this is what was read of it.
     watch: Option<(WatchList, Fingerprint)>,
     /// This matters too, and this is what was read of it: what a configuration that was refused depends on.
@@ -54,8 +54,8 @@ impl FileWatch {
     /// The thread could not be made.
     pub(crate) fn start(handle: Handle) -> std::io::Result<FileWatch> {
         let (bell, rings) = sync_channel(1);
-        let told = Arc::<Mutex<Told>>::default();
-        let (events, hears, watching) = (bell.clone(), told.clone(), handle.clone());
+        let state = Arc::<Mutex<WatchState>>::default();
+        let (events, hears, watching) = (bell.clone(), state.clone(), handle.clone());
         std::thread::Builder::new().name("witgate-watch".to_owned()).spawn(move || {
             let writers = Arc::<Writers>::default();
             let notes = writers.clone();
@@ -77,32 +77,32 @@ impl FileWatch {
                 folders: BTreeSet::new(),
                 list: WatchList::default(),
                 baseline: Fingerprint::default(),
-                told: hears,
+                state: hears,
                 writers,
                 burst: None,
                 looked: Instant::now(),
             };
             watching.follow(&rings);
         })?;
-        Ok(FileWatch { bell, told, handle })
+        Ok(FileWatch { bell, state, handle })
     }
 
     /// Tells what to watch from now on, and what the version in service was built from.
     pub(crate) fn watch(&self, list: WatchList, read: Fingerprint) {
-        self.tell(|told| *told = Told { watch: Some((list, read)), also: None });
+        self.tell(|state| *state = WatchState { watch: Some((list, read)), also: None });
     }
 
     /// Tells what to watch beside what is watched already, and what was read of it.
     pub(crate) fn watch_also(&self, list: WatchList, read: Fingerprint) {
-        self.tell(|told| {
-            let (known, looks) = told.also.get_or_insert_default();
+        self.tell(|state| {
+            let (known, looks) = state.also.get_or_insert_default();
             known.extend(list);
             looks.add(read);
         });
     }
 
-    fn tell(&self, tell: impl FnOnce(&mut Told)) {
-        tell(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+    fn tell(&self, tell: impl FnOnce(&mut WatchState)) {
+        tell(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(TrySendError::Disconnected(())) = self.bell.try_send(()) {
             self.handle.warn("files are no longer watched: the watching thread has ended".to_owned());
         }
@@ -125,7 +125,7 @@ struct Watching {
     folders: BTreeSet<PathBuf>,
     list: WatchList,
     baseline: Fingerprint,
-    told: Arc<Mutex<Told>>,
+    state: Arc<Mutex<WatchState>>,
     writers: Arc<Writers>,
     /// Changes that are being waited out.
     burst: Option<Burst>,
@@ -154,8 +154,8 @@ impl Watching {
 
     /// Takes what it has been told.
     fn hear(&mut self) {
-        let Told { watch, also } =
-            std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        let WatchState { watch, also } =
+            std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
         if watch.is_none() && also.is_none() {
             return;
         }

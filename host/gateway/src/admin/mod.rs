@@ -5,8 +5,8 @@
 mod adjust;
 mod answer;
 pub(crate) mod client;
-pub(crate) mod doors;
 mod guard;
+pub(crate) mod sockets;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use witgate_config::model::Admin;
 
 use crate::control::handle::Handle;
 use crate::process;
-use doors::{AdminSockets, SocketChange};
+use sockets::{AdminSockets, SocketChange};
 
 /// Time a client of the admin listener has for its request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(crate) struct Context {
 
 /// The running admin thread.
 pub(crate) struct AdminThread {
-    doors: mpsc::UnboundedSender<AdminSockets>,
+    sockets: mpsc::UnboundedSender<AdminSockets>,
     handle: Handle,
 }
 
@@ -52,7 +52,7 @@ impl AdminThread {
     /// The thread, its runtime or the signal handlers could not be made.
     pub(crate) fn start(handle: Handle) -> std::io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (doors, incoming) = mpsc::unbounded_channel();
+        let (sockets, incoming) = mpsc::unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let signals = handle.clone();
         let served = handle.clone();
@@ -68,12 +68,12 @@ impl AdminThread {
             });
         })?;
         outcome.recv().map_err(std::io::Error::other)??;
-        Ok(AdminThread { doors, handle })
+        Ok(AdminThread { sockets, handle })
     }
 
     /// Puts changed admin settings and doors in service. What was bound before stays bound where it did not change.
-    pub(crate) fn replace(&self, doors: AdminSockets) {
-        if self.doors.send(doors).is_err() {
+    pub(crate) fn replace(&self, sockets: AdminSockets) {
+        if self.sockets.send(sockets).is_err() {
             self.handle.warn("the admin thread does not take its new settings".to_owned());
         }
     }
@@ -86,12 +86,12 @@ async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Admi
     let context = Arc::new(Context { handle, admin: ArcSwap::new(first.admin.clone()) });
     let mut tcp: Option<JoinHandle<()>> = None;
     let mut socket: Option<JoinHandle<()>> = None;
-    while let Some(doors) = next {
-        context.admin.store(doors.admin.clone());
-        apply(&mut tcp, doors.tcp, |listener| {
+    while let Some(sockets) = next {
+        context.admin.store(sockets.admin.clone());
+        apply(&mut tcp, sockets.tcp, |listener| {
             tokio::task::spawn_local(accept_tcp(context.clone(), listener))
         });
-        apply(&mut socket, doors.socket, |listener| {
+        apply(&mut socket, sockets.socket, |listener| {
             tokio::task::spawn_local(accept_socket(context.clone(), listener))
         });
         next = incoming.recv().await;
@@ -100,16 +100,16 @@ async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Admi
 
 fn apply<L>(
     task: &mut Option<JoinHandle<()>>,
-    door: SocketChange<L>,
+    change: SocketChange<L>,
     open: impl FnOnce(L) -> JoinHandle<()>,
 ) {
-    if matches!(door, SocketChange::Keep) {
+    if matches!(change, SocketChange::Keep) {
         return;
     }
     if let Some(task) = task.take() {
         task.abort();
     }
-    if let SocketChange::Open(listener) = door {
+    if let SocketChange::Open(listener) = change {
         *task = Some(open(listener));
     }
 }

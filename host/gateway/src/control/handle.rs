@@ -56,7 +56,7 @@ pub(super) enum Message {
     /// A reload waits, or the gateway is to drain: what was said beside the channel is to be looked at.
     Look,
     /// A person asks for something.
-    Request(Request, Ticket),
+    Request(Request, PendingGuard),
     /// The previous version of a binding's plugin is to be put back, because too many calls of this version failed. If
     /// another is in service by now, nothing is done.
     Revert {
@@ -72,9 +72,9 @@ pub(super) enum Message {
 }
 
 /// One of the [`REQUESTS`] that may be under way; given back when dropped.
-pub(super) struct Ticket(Arc<Shared>);
+pub(super) struct PendingGuard(Arc<Shared>);
 
-impl Drop for Ticket {
+impl Drop for PendingGuard {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::AcqRel);
     }
@@ -139,11 +139,11 @@ impl Handle {
     /// Too much is under way, or the gateway ends; the text says which.
     pub(crate) fn ask(&self, request: Request) -> Result<(), &'static str> {
         let before = self.shared.requests.fetch_add(1, Ordering::AcqRel);
-        let ticket = Ticket(Arc::clone(&self.shared));
+        let pending = PendingGuard(Arc::clone(&self.shared));
         if before >= REQUESTS {
             return Err(BUSY);
         }
-        self.send(Message::Request(request, ticket))
+        self.send(Message::Request(request, pending))
     }
 
     /// Asks for a version to be taken back, from the data path: never waits.

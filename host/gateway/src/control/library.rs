@@ -5,7 +5,7 @@
 //! live on. Whatever else is put in service by a reload is made anew and on trial, however often it served before; only going
 //! back to the last good version takes that one as it is, because it is kept warm for this.
 
-mod shelf;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use witgate_wasm::Calls;
 use super::standin::Standin;
 use super::status::{BindingState, BindingStatus, hexadecimal};
 use super::wanted::Force;
-use shelf::{BindingVersions, HeldBack, Version};
+use versions::{BindingVersions, HeldBack, Version};
 
 /// SHA-256 of a component's file.
 pub(crate) type FileDigest = [u8; 32];
@@ -105,18 +105,18 @@ pub(crate) enum Refused {
 /// The plugins in service. A clone is what they were at one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
     loader: Arc<L>,
-    shelves: BTreeMap<String, BindingVersions<L::Component>>,
+    bindings: BTreeMap<String, BindingVersions<L::Component>>,
 }
 
 impl<L: Loader> Clone for Library<L> {
     fn clone(&self) -> Self {
-        Library { loader: Arc::clone(&self.loader), shelves: self.shelves.clone() }
+        Library { loader: Arc::clone(&self.loader), bindings: self.bindings.clone() }
     }
 }
 
 /// What a change would put in service.
 pub(crate) struct Draft<C> {
-    shelves: BTreeMap<String, BindingVersions<C>>,
+    bindings: BTreeMap<String, BindingVersions<C>>,
 }
 
 /// Why there is no draft. Files that were refused are told apart, because they have an exit code of their own.
@@ -137,7 +137,7 @@ struct Candidate<C> {
 impl<L: Loader> Library<L> {
     /// A library in which nothing is in service yet.
     pub(crate) fn new(loader: L) -> Self {
-        Library { loader: Arc::new(loader), shelves: BTreeMap::new() }
+        Library { loader: Arc::new(loader), bindings: BTreeMap::new() }
     }
 
     /// What the files and a configuration would put in service. Versions that were rolled back or reverted are tried again
@@ -149,12 +149,12 @@ impl<L: Loader> Library<L> {
         self.loader.begin(&config.gateway, force.asked);
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
-        let mut shelves = BTreeMap::new();
+        let mut bindings = BTreeMap::new();
         for asked in bindings(config) {
             let candidate =
                 candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
             match self.shelve(&asked, candidate, force.applies_to(asked.name)) {
-                Ok(shelf) => drop(shelves.insert(asked.name.to_owned(), shelf)),
+                Ok(versions) => drop(bindings.insert(asked.name.to_owned(), versions)),
                 Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
                 Err(Refused::Component(problems)) => {
                     objections
@@ -164,7 +164,7 @@ impl<L: Loader> Library<L> {
             }
         }
         if objections.configuration.is_empty() && objections.plugins.is_empty() {
-            Ok(Draft { shelves })
+            Ok(Draft { bindings })
         } else {
             Err(objections)
         }
@@ -182,10 +182,10 @@ impl<L: Loader> Library<L> {
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let found = bindings(config).find(|asked| asked.name == name).zip(self.shelves.get(name));
-        let (asked, shelf) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
-        let (Some(current), Some(previous)) = (&shelf.current, shelf.good_previous()) else {
-            return Err(no_previous(name, shelf));
+        let found = bindings(config).find(|asked| asked.name == name).zip(self.bindings.get(name));
+        let (asked, versions) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
+        let (Some(current), Some(previous)) = (&versions.current, versions.good_previous()) else {
+            return Err(no_previous(name, versions));
         };
         let version = self
             .version(&asked, previous.digest, &previous.component, Some(previous))
@@ -197,34 +197,34 @@ impl<L: Loader> Library<L> {
             state,
             reason: reason.clone(),
         };
-        let mut shelves = self.shelves.clone();
-        shelves.insert(name.to_owned(), BindingVersions::put_back(&asked, version, held));
-        Ok(Draft { shelves })
+        let mut bindings = self.bindings.clone();
+        bindings.insert(name.to_owned(), BindingVersions::put_back(&asked, version, held));
+        Ok(Draft { bindings })
     }
 
     /// Keeps a draft that is in service now.
     pub(crate) fn keep(&mut self, draft: Draft<L::Component>) {
-        self.shelves = draft.shelves;
+        self.bindings = draft.bindings;
     }
 
     /// Whether this version of a binding serves, and there is one before it.
     pub(crate) fn can_revert(&self, binding: &str, version: u64) -> bool {
-        self.shelves
-            .get(binding)
-            .is_some_and(|shelf| shelf.serving.version() == version && shelf.good_previous().is_some())
+        self.bindings.get(binding).is_some_and(|versions| {
+            versions.serving.version() == version && versions.good_previous().is_some()
+        })
     }
 
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
     /// its own. Also true where there is nothing to put back, which is found out as quickly.
     pub(crate) fn previous_is_ready(&self, name: &str, config: &Config) -> bool {
         let asked = bindings(config).find(|asked| asked.name == name);
-        let previous = self.shelves.get(name).and_then(|shelf| shelf.previous.as_ref());
+        let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
         asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
 
     /// The state of every binding.
     pub(crate) fn status(&self) -> Vec<BindingStatus> {
-        self.shelves.iter().map(|(name, shelf)| shelf.status(name)).collect()
+        self.bindings.iter().map(|(name, versions)| versions.status(name)).collect()
     }
 
     fn read(&self, asked: &BindingRequest<'_>) -> Candidate<L::Component> {
@@ -243,7 +243,7 @@ impl<L: Loader> Library<L> {
                 format!("{path} has the digest {found}, but `digest` asks for {pinned}"),
             );
         }
-        let mut known = self.shelves.values().flat_map(BindingVersions::components);
+        let mut known = self.bindings.values().flat_map(BindingVersions::components);
         let component = match known.find(|(known, _)| *known == digest) {
             Some((_, component)) => Ok(component.clone()),
             None => self.loader.compile(asked, &bytes).map_err(|problems| {
@@ -266,9 +266,9 @@ impl<L: Loader> Library<L> {
         candidate: &Candidate<L::Component>,
         force: bool,
     ) -> Result<BindingVersions<L::Component>, Refused> {
-        let before = self.shelves.get(asked.name);
-        let current = before.and_then(|shelf| shelf.current.as_ref());
-        let held = before.and_then(|shelf| shelf.held.as_ref());
+        let before = self.bindings.get(asked.name);
+        let current = before.and_then(|versions| versions.current.as_ref());
+        let held = before.and_then(|versions| versions.held.as_ref());
         if let Some((held, current)) =
             held.filter(|held| !force && candidate.digest == Some(held.digest)).zip(current)
         {
@@ -278,13 +278,13 @@ impl<L: Loader> Library<L> {
         }
         let refused = match self.version_on_disk(asked, candidate, current) {
             Ok(version) => {
-                let shelf = BindingVersions::of(asked, before, version, BindingState::Current, None, None);
-                shelf.try_out(current);
-                return Ok(shelf);
+                let versions = BindingVersions::of(asked, before, version, BindingState::Current, None, None);
+                versions.try_out(current);
+                return Ok(versions);
             }
             Err(refused) => refused,
         };
-        let same_plugin = before.is_some_and(|shelf| shelf.plugin == asked.binding.plugin);
+        let same_plugin = before.is_some_and(|versions| versions.plugin == asked.binding.plugin);
         match (current, refused) {
             (Some(current), refused) if same_plugin && Some(current.digest) != candidate.digest => {
                 let version = self.version(asked, current.digest, &current.component, Some(current))?;
@@ -346,13 +346,15 @@ impl<L: Loader> Library<L> {
 impl<C> Draft<C> {
     /// The plugins of the draft, by binding.
     pub(crate) fn plugins(&self) -> BTreeMap<String, Arc<dyn Plugin>> {
-        self.shelves.iter().map(|(name, shelf)| (name.clone(), shelf.serving.clone())).collect()
+        self.bindings.iter().map(|(name, versions)| (name.clone(), versions.serving.clone())).collect()
     }
 
     /// What of the files could not be taken, as `binding: reason`. A version that is held back on purpose is none of it.
     pub(crate) fn reservations(&self) -> Vec<String> {
-        let refused = self.shelves.iter().filter(|(_, shelf)| shelf.held.is_none());
-        refused.filter_map(|(name, shelf)| Some(format!("{name}: {}", shelf.problem.as_ref()?))).collect()
+        let refused = self.bindings.iter().filter(|(_, versions)| versions.held.is_none());
+        refused
+            .filter_map(|(name, versions)| Some(format!("{name}: {}", versions.problem.as_ref()?)))
+            .collect()
     }
 }
 
@@ -386,8 +388,8 @@ impl Refused {
 }
 
 /// Why there is nothing to go back to.
-fn no_previous<C>(name: &str, shelf: &BindingVersions<C>) -> String {
-    match &shelf.held {
+fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
+    match &versions.held {
         Some(held) => format!(
             "there is no good version of the plugin of `{name}` in memory but the one in service; the one on disk was taken \
              back before ({}), `witgate reload --force` tries it again",

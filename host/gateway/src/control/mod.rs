@@ -29,7 +29,7 @@ use witgate_proxy::upstream::adjust;
 use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
-use crate::admin::doors::AdminSockets;
+use crate::admin::sockets::AdminSockets;
 use crate::allocator;
 use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
@@ -140,7 +140,7 @@ impl Control {
         let mut library = Library::new(components);
         let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
-        let doors = AdminSockets::bind(&admin_settings, None)
+        let sockets = AdminSockets::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
         telemetry.follow(snapshot.clone());
@@ -151,7 +151,7 @@ impl Control {
         let loads = LoadThread::start(handle.clone()).map_err(anyhow::Error::from)?;
         let reservations = draft.reservations();
         library.keep(draft);
-        let mut status = status::at_start(&source.describe(), &doors);
+        let mut status = status::at_start(&source.describe(), &sockets);
         status.phase = GatewayPhase::Running;
         let mut control = Control {
             source,
@@ -171,7 +171,7 @@ impl Control {
         control.status.undeclared = reading.undeclared();
         control.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
         control.note("start".to_owned(), true, reservations.into_iter().map(ChangeProblem::from).collect());
-        control.admin.replace(doors);
+        control.admin.replace(sockets);
         process::notify(Notice::Ready);
         Ok(control)
     }
@@ -193,8 +193,8 @@ impl Control {
     fn carry_out(&mut self, message: Message) {
         match message {
             Message::Look => {}
-            Message::Request(Request::Rollback { binding, reply }, ticket) => {
-                self.put_back(PutBack::by_hand(binding, reply, ticket));
+            Message::Request(Request::Rollback { binding, reply }, pending) => {
+                self.put_back(PutBack::by_hand(binding, reply, pending));
             }
             Message::Request(Request::Adjust { upstream, address, change, reply }, _ticket) => {
                 // Who asked may have gone away.
@@ -278,13 +278,13 @@ impl Control {
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
-                let doors = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
+                let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
                 self.telemetry.follow(snapshot);
                 self.status.admin =
-                    doors.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
-                self.admin.replace(doors);
+                    sockets.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
+                self.admin.replace(sockets);
                 self.in_service = in_service;
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use witgate_config::Problems;
 
 use super::Control;
-use super::handle::{Message, Ticket};
+use super::handle::{Message, PendingGuard};
 use super::load::PluginDraft;
 use super::source::ChangeProblem;
 use super::status::{BindingState, Change};
@@ -25,7 +25,7 @@ pub(super) struct PutBack {
 /// Why it is put back.
 enum Why {
     /// Somebody asked for it, who waits for the outcome.
-    ByHand(oneshot::Sender<Change>, Ticket),
+    ByHand(oneshot::Sender<Change>, PendingGuard),
     /// This version failed too often. If another serves by now, nothing is done.
     Failed(u64),
 }
@@ -39,8 +39,8 @@ pub(super) struct Redrafted {
 
 impl PutBack {
     /// By hand.
-    pub(super) fn by_hand(binding: String, reply: oneshot::Sender<Change>, ticket: Ticket) -> PutBack {
-        PutBack { binding, why: Why::ByHand(reply, ticket) }
+    pub(super) fn by_hand(binding: String, reply: oneshot::Sender<Change>, pending: PendingGuard) -> PutBack {
+        PutBack { binding, why: Why::ByHand(reply, pending) }
     }
 
     /// Because this version failed too often.

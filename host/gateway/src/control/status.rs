@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use witgate_proxy::pipeline::plugin::Quarantined;
 
-use crate::admin::doors::AdminSockets;
+use crate::admin::sockets::AdminSockets;
 
 /// The state of a running gateway.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -184,13 +184,13 @@ impl BindingState {
 }
 
 /// The status of a process that begins.
-pub(crate) fn at_start(config: &str, doors: &AdminSockets) -> Status {
+pub(crate) fn at_start(config: &str, sockets: &AdminSockets) -> Status {
     Status {
         witgate: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started: now(),
         config: config.to_owned(),
-        admin: doors.bound_address().map(|address| address.to_string()),
+        admin: sockets.bound_address().map(|address| address.to_string()),
         ..Status::default()
     }
 }

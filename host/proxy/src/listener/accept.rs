@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::core::{Core, CoreCommand, Handover};
-use super::door::{BoundListener, ConnectionPermit, Generation};
 use super::socket::BACKLOG;
 use crate::protocol::connection;
 
@@ -25,45 +25,45 @@ const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 const HANDOVER_GAP: usize = 2;
 
 /// Starts accepting.
-pub(crate) fn spawn(core: &Rc<Core>, door: Arc<BoundListener>, socket: std::net::TcpListener) {
+pub(crate) fn spawn(core: &Rc<Core>, bound: Arc<BoundListener>, socket: std::net::TcpListener) {
     let core = core.clone();
     tokio::task::spawn_local(async move {
         match TcpListener::from_std(socket) {
-            Ok(socket) => accept(&core, &door, socket).await,
+            Ok(socket) => accept(&core, &bound, socket).await,
             Err(error) => core.plane.report("a listening socket cannot be served", &error),
         }
-        door.listening.fetch_sub(1, Ordering::AcqRel);
+        bound.listening.fetch_sub(1, Ordering::AcqRel);
     });
 }
 
-async fn accept(core: &Rc<Core>, door: &Arc<BoundListener>, socket: TcpListener) {
-    let mut closed = door.closed();
+async fn accept(core: &Rc<Core>, bound: &Arc<BoundListener>, socket: TcpListener) {
+    let mut closed = bound.closed();
     loop {
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => break,
-            accepted = socket.accept() => welcome(core, door, accepted).await,
+            accepted = socket.accept() => welcome(core, bound, accepted).await,
         }
     }
-    empty_backlog(core, door, socket).await;
+    empty_backlog(core, bound, socket).await;
 }
 
 /// Connections the kernel completed before the socket closes would be reset: they are served instead. The kernel is
 /// asked directly, because the runtime may not have been told of the last ones yet.
-async fn empty_backlog(core: &Rc<Core>, door: &Arc<BoundListener>, socket: TcpListener) {
+async fn empty_backlog(core: &Rc<Core>, bound: &Arc<BoundListener>, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..BACKLOG {
         let Ok((stream, peer)) = socket.accept() else { return };
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        welcome(core, door, stream.map(|stream| (stream, peer))).await;
+        welcome(core, bound, stream.map(|stream| (stream, peer))).await;
     }
 }
 
-async fn welcome(core: &Rc<Core>, door: &Arc<BoundListener>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+async fn welcome(core: &Rc<Core>, bound: &Arc<BoundListener>, accepted: io::Result<(TcpStream, SocketAddr)>) {
     match accepted {
         Ok((stream, peer)) => {
-            let place = door.enter(core.index).await;
-            place_connection(core, stream, peer, door.generation(), place);
+            let place = bound.enter(core.index).await;
+            place_connection(core, stream, peer, bound.generation(), place);
         }
         Err(error) if is_exhaustion(&error) => {
             core.plane.accept_exhausted.fetch_add(1, Ordering::Relaxed);

@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::accept;
-use super::door::{BoundListener, ConnectionPermit, Generation};
-use super::plane::CoreShared;
+use super::bound::{BoundListener, ConnectionPermit, Generation};
+use super::data_plane::CoreShared;
 use crate::telemetry::per_core;
 
 /// Task polls between two looks at sockets and timers: tokio's default. Fewer would let timers fire sooner behind plugins
@@ -128,7 +128,7 @@ pub(crate) fn start(
 async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<CoreCommand>) {
     while let Some(order) = orders.recv().await {
         match order {
-            CoreCommand::Listen(door, socket) => accept::spawn(&core, door, socket),
+            CoreCommand::Listen(bound, socket) => accept::spawn(&core, bound, socket),
             CoreCommand::Take(handover) => accept::take(&core, handover),
             CoreCommand::Stop => return,
         }

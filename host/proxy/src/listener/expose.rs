@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::plane::CoreShared;
+use super::data_plane::CoreShared;
 use crate::telemetry::collect::Family;
 
 /// Weak, because the plane owns the telemetry that owns its collectors.

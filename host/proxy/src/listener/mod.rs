@@ -3,7 +3,7 @@
 //! | file | what happens there |
 //! |---|---|
 //! | [`plane`] | start, swap, drain: what the control plane asks for |
-//! | `door` | one listener: its address, its counters, and the generation of its connection settings |
+//! | `bound` | one listener: its address, its counters, and the generation of its connection settings |
 //! | `opening`, `socket`, `inherited` | listening sockets, bound here or handed to us |
 //! | `core` | one thread and runtime a core |
 //! | `accept` | the accept loop |
@@ -12,20 +12,20 @@
 //! | `retire` | where old snapshots are dropped, away from the data path |
 
 mod accept;
+pub mod bound;
 pub(crate) mod certificate;
 pub(crate) mod core;
-pub mod door;
+pub mod data_plane;
 mod expose;
 mod inherited;
 mod opening;
-pub mod plane;
 mod retire;
 mod socket;
 pub(crate) mod tls;
 
-pub use door::{BoundListener, DrainPhase};
+pub use bound::{BoundListener, DrainPhase};
+pub use data_plane::{BoundStatus, DataPlane};
 pub use opening::ListenerTls;
-pub use plane::{DataPlane, DoorStatus};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
-use super::door::BoundListener;
+use super::bound::BoundListener;
 use super::inherited::Inherited;
 use super::socket;
 use super::tls::Tls;
@@ -52,7 +52,7 @@ pub(crate) fn prepare<'a>(
     let mut openings = Vec::with_capacity(wanted.len());
     let mut problems = Problems::new();
     for (index, (listener, tls)) in wanted.iter().zip(tls.0).enumerate() {
-        let bound = match present.iter().any(|door| serves(door, listener)) {
+        let bound = match present.iter().any(|bound| serves(bound, listener)) {
             true => Ok(None),
             false => bind(listener, inherited, cores).map(Some),
         };
@@ -65,9 +65,9 @@ pub(crate) fn prepare<'a>(
 }
 
 /// Whether a door is where a listener wants to be. Port 0 names no place, so there the listener's name decides.
-pub(crate) fn serves(door: &BoundListener, listener: &model::Listener) -> bool {
-    door.configured == listener.address
-        && (listener.address.port() != 0 || *door.generation().name == *listener.name)
+pub(crate) fn serves(bound: &BoundListener, listener: &model::Listener) -> bool {
+    bound.configured == listener.address
+        && (listener.address.port() != 0 || *bound.generation().name == *listener.name)
 }
 
 fn bind(

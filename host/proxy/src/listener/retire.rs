@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::door::{DrainPhase, Generation};
+use super::bound::{DrainPhase, Generation};
 use crate::snapshot::Snapshot;
 
 /// How often retired things are looked at while there are any.

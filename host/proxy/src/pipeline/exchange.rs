@@ -19,8 +19,8 @@ use crate::protocol::http1::field;
 use crate::protocol::upgrade::Side;
 use crate::router::{Found, Route, Router};
 use crate::snapshot::Snapshot;
-use crate::telemetry::ending;
 use crate::telemetry::record::Record;
+use crate::telemetry::request_guard;
 use crate::telemetry::trace::REQUEST_ID;
 
 /// What the stages share about one request. Lives on one core and never outlives its response.
@@ -134,7 +134,7 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(&self.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
-        ending::finish(self, response);
+        request_guard::finish(self, response);
     }
 }
 

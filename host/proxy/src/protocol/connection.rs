@@ -26,9 +26,9 @@ use witgate_config::model::Limits;
 
 use crate::fault::Fault;
 use crate::head::{ClientCertificate, Scheme};
+use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
-use crate::listener::door::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::tls::Tls;
 use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
@@ -62,7 +62,7 @@ pub struct Connection {
     /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
     snapshots: Arc<ArcSwap<Snapshot>>,
-    presence: Option<ConnectionGuard>,
+    guard: Option<ConnectionGuard>,
 }
 
 /// A connection as its listener counts it. A tunnel takes it along, so that a drain waits for it.
@@ -115,7 +115,7 @@ impl Connection {
             peer_text: peer_text.expect("an address is digits and punctuation"),
             last_authority: RefCell::new(None),
             snapshots,
-            presence: None,
+            guard: None,
         }
     }
 
@@ -149,19 +149,19 @@ impl Connection {
     /// Whether its next answer should be its last.
     pub(crate) fn is_closing(&self) -> bool {
         // The listener is asked too: the connection's own task may hear of a drain after this request came.
-        self.closing.get() || self.presence.as_ref().is_some_and(|presence| presence.generation.is_draining())
+        self.closing.get() || self.guard.as_ref().is_some_and(|guard| guard.generation.is_draining())
     }
 
     /// Tells its listener whether it has nothing under way. Only asked for where it drains.
     pub(crate) fn count_idle(&self, idle: bool) {
-        if let Some(presence) = &self.presence {
-            presence.held.place.count_idle(idle);
+        if let Some(guard) = &self.guard {
+            guard.held.place.count_idle(idle);
         }
     }
 
     /// How its listener counts it; none where it has no listener.
-    pub(crate) fn presence(&self) -> Option<&ConnectionGuard> {
-        self.presence.as_ref()
+    pub(crate) fn guard(&self) -> Option<&ConnectionGuard> {
+        self.guard.as_ref()
     }
 }
 
@@ -182,10 +182,10 @@ pub(crate) fn spawn(
         };
         socket::prepare(&stream);
         let stream = Tcp::new(stream);
-        let presence =
+        let guard =
             ConnectionGuard { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
         let connection = Rc::new(Connection {
-            presence: Some(presence),
+            guard: Some(guard),
             half_close: generation.config.half_close,
             ..Connection::new(
                 generation.name.clone(),
@@ -284,8 +284,8 @@ mod tests {
         };
         assert!(size(cleartext) <= 1024, "{} bytes", size(cleartext));
         let tls =
-            |core: &'static Core, connection, stream, door: (&'static Tls, &'static Arc<Generation>)| {
-                serve_tls(core, connection, stream, door.0, door.1)
+            |core: &'static Core, connection, stream, bound: (&'static Tls, &'static Arc<Generation>)| {
+                serve_tls(core, connection, stream, bound.0, bound.1)
             };
         assert!(size(tls) <= 2560, "{} bytes", size(tls));
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
-use crate::listener::door::{DrainPhase, Generation};
+use crate::listener::bound::{DrainPhase, Generation};
 use crate::protocol::connection::Connection;
 
 /// The least time between two looks at whether a connection is idle.

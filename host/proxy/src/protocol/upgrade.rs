@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use crate::listener::door::DrainPhase;
+use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
@@ -115,7 +115,7 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
-        presence: exchange.connection.presence().cloned(),
+        guard: exchange.connection.guard().cloned(),
         ending: RequestGuard::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
     };
     tokio::task::spawn_local(tunnel.run(client, upstream));
@@ -147,7 +147,7 @@ fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
 /// A tunnel about to be opened.
 struct Tunnel {
     idle: Option<Duration>,
-    presence: Option<ConnectionGuard>,
+    guard: Option<ConnectionGuard>,
     ending: RequestGuard,
 }
 
@@ -164,18 +164,18 @@ impl Tunnel {
                 Err(_) => self.ending.cut(),
             },
             () = traffic.silence(self.idle) => self.ending.cut(),
-            () = cut(self.presence.as_ref()) => self.ending.cut(),
+            () = cut(self.guard.as_ref()) => self.ending.cut(),
         }
         self.ending.sent(traffic.sent.get());
     }
 }
 
 /// Until the connection's listener has no more time.
-async fn cut(presence: Option<&ConnectionGuard>) {
-    match presence {
-        Some(presence) => {
-            presence.until(DrainPhase::Cut).await;
-            presence.count_cut();
+async fn cut(guard: Option<&ConnectionGuard>) {
+    match guard {
+        Some(guard) => {
+            guard.until(DrainPhase::Cut).await;
+            guard.count_cut();
         }
         None => std::future::pending().await,
     }

@@ -234,14 +234,14 @@ struct CallFields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(story: &'a LogEntry) -> Self {
-        let head = &*story.head;
+    fn of(entry: &'a LogEntry) -> Self {
+        let head = &*entry.head;
         let received = head.received_target().path();
         let upstream = head.upstream_target.as_ref().map(PathAndQuery::path);
-        let query = head.received_target().query().filter(|_| story.access_log.query);
+        let query = head.received_target().query().filter(|_| entry.access_log.query);
         Fields {
-            time: timestamp::rfc3339(story.ended),
-            listener: &story.listener,
+            time: timestamp::rfc3339(entry.ended),
+            listener: &entry.listener,
             route: if head.route.is_empty() { NONE } else { &head.route },
             method: head.method.as_str(),
             scheme: head.scheme.as_str(),
@@ -250,31 +250,31 @@ impl<'a> Fields<'a> {
             path_normalised: Some(head.path()).filter(|path| *path != received),
             path_upstream: upstream.filter(|path| *path != head.path()),
             query,
-            protocol: protocol(story.version),
-            status: story.status.as_u16(),
-            fault: story.fault.as_ref().map(|(kind, _)| kind.describe().code),
-            cause: story.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),
-            ended: match story.end {
+            protocol: protocol(entry.version),
+            status: entry.status.as_u16(),
+            fault: entry.fault.as_ref().map(|(kind, _)| kind.describe().code),
+            cause: entry.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),
+            ended: match entry.end {
                 End::Complete => None,
                 End::ClientGone => Some("client-gone"),
                 End::Cut => Some("cut"),
             },
-            bytes_in: story.received,
-            bytes_out: story.sent,
-            duration_ms: milliseconds(story.time),
-            upstream: story.upstream_name(),
-            endpoint: story.endpoint.as_ref().map(|(_, endpoint)| &**endpoint),
-            attempts: Some(story.attempts).filter(|attempts| *attempts > 0),
-            retries: story.repeats.iter().map(Repeat::to_string).collect(),
-            upstream_ms: story.upstream_time.map(milliseconds),
+            bytes_in: entry.received,
+            bytes_out: entry.sent,
+            duration_ms: milliseconds(entry.time),
+            upstream: entry.upstream_name(),
+            endpoint: entry.endpoint.as_ref().map(|(_, endpoint)| &**endpoint),
+            attempts: Some(entry.attempts).filter(|attempts| *attempts > 0),
+            retries: entry.repeats.iter().map(Repeat::to_string).collect(),
+            upstream_ms: entry.upstream_time.map(milliseconds),
             client: head.client.address,
             peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),
             subject: head.identity.as_ref().map(|identity| identity.subject.as_str()),
             user_agent: head.headers.get(USER_AGENT).map(text),
             request_id: &head.request_id,
             trace_id: head.trace_id(),
-            plugins: story.plugins.iter().map(CallFields::of).collect(),
-            headers: by_name(&story.access_log.headers),
+            plugins: entry.plugins.iter().map(CallFields::of).collect(),
+            headers: by_name(&entry.access_log.headers),
         }
     }
 }

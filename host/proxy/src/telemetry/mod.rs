@@ -1,6 +1,6 @@
 //! Metrics, access log, traces: written after the last byte, never waited for.
 //!
-//! A request takes its notes with it ([`record::Record`]). When it is over ([`ending::Ending`]) its core counts it in
+//! A request takes its notes with it ([`record::Record`]). When it is over ([`request_guard::Ending`]) its core counts it in
 //! cells of its own ([`metrics`]), and hands the notes themselves to whoever wants them: the writer of the access log
 //! ([`access`]) and the exporter of spans ([`export`]). Both have a bounded queue and a thread of their own; formatting happens
 //! there. A full queue drops, and counts what it drops.
@@ -8,13 +8,13 @@
 pub mod access;
 pub(crate) mod client_span;
 pub mod collect;
-pub mod ending;
 mod export;
 mod log;
 pub mod metrics;
 pub mod per_core;
 pub mod queue;
 pub mod record;
+pub mod request_guard;
 pub mod route_name;
 mod span;
 pub mod timestamp;
@@ -211,13 +211,13 @@ impl Telemetry {
     }
 
     /// Hands the notes about a request to whoever wants them.
-    pub(crate) fn tell(&self, story: Arc<LogEntry>) {
-        if let Some(exporter) = story.head.trace.as_ref().and_then(TraceContext::exporter) {
-            exporter.push_request(Arc::clone(&story));
+    pub(crate) fn tell(&self, entry: Arc<LogEntry>) {
+        if let Some(exporter) = entry.head.trace.as_ref().and_then(TraceContext::exporter) {
+            exporter.push_request(Arc::clone(&entry));
         }
-        if story.is_line()
+        if entry.is_line()
             && let Some(queue) = &*self.access.load()
-            && !queue.push(AccessLine(story))
+            && !queue.push(AccessLine(entry))
         {
             self.access_dropped.increment();
         }

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::client_span::{ClientNotes, Outcome};
-use crate::telemetry::export::Told;
+use crate::telemetry::export::FinishedSpan;
 use crate::telemetry::record::PluginCall;
 use crate::telemetry::trace::{self, Clock, SpanId, TraceContext};
 
@@ -24,7 +24,7 @@ use crate::telemetry::trace::{self, Clock, SpanId, TraceContext};
 const SAMPLED: u32 = 1;
 
 /// A batch as it is sent.
-pub(super) fn batch(service_name: &str, told: &[Told]) -> ExportTraceServiceRequest {
+pub(super) fn batch(service_name: &str, told: &[FinishedSpan]) -> ExportTraceServiceRequest {
     let attributes = vec![
         text("service.name", service_name),
         text("telemetry.sdk.name", "witgate"),
@@ -47,34 +47,34 @@ pub(super) fn batch(service_name: &str, told: &[Told]) -> ExportTraceServiceRequ
 }
 
 /// How many spans are made of something.
-pub(super) fn count(told: &Told) -> u64 {
+pub(super) fn count(told: &FinishedSpan) -> u64 {
     match told {
-        Told::Request(story) => 1 + story.plugins.len() as u64,
-        Told::Client(_) => 1,
+        FinishedSpan::Request(entry) => 1 + entry.plugins.len() as u64,
+        FinishedSpan::Client(_) => 1,
     }
 }
 
-fn spans(told: &Told) -> Vec<Span> {
+fn spans(told: &FinishedSpan) -> Vec<Span> {
     match told {
-        Told::Request(story) => of_request(story),
-        Told::Client(notes) => vec![client(notes)],
+        FinishedSpan::Request(entry) => of_request(entry),
+        FinishedSpan::Client(notes) => vec![client(notes)],
     }
 }
 
-fn of_request(story: &LogEntry) -> Vec<Span> {
+fn of_request(entry: &LogEntry) -> Vec<Span> {
     // Only what is sampled, and so has a trace, is handed to an exporter.
-    let Some(trace) = &story.head.trace else { return Vec::new() };
-    let clock = clock(story, trace);
-    let mut spans = vec![server(story, trace, &clock)];
-    spans.extend(story.plugins.iter().map(|call| plugin(trace, call, &clock)));
+    let Some(trace) = &entry.head.trace else { return Vec::new() };
+    let clock = clock(entry, trace);
+    let mut spans = vec![server(entry, trace, &clock)];
+    spans.extend(entry.plugins.iter().map(|call| plugin(trace, call, &clock)));
     spans
 }
 
 /// What turns the times of a request into times of day.
-fn clock(story: &LogEntry, trace: &TraceContext) -> Clock {
+fn clock(entry: &LogEntry, trace: &TraceContext) -> Clock {
     let of_its_end = || Clock {
-        moment: story.begun,
-        time_of_day: story.ended.checked_sub(story.time).unwrap_or(UNIX_EPOCH),
+        moment: entry.begun,
+        time_of_day: entry.ended.checked_sub(entry.time).unwrap_or(UNIX_EPOCH),
     };
     trace.clock().unwrap_or_else(of_its_end)
 }
@@ -98,8 +98,8 @@ fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span
     }
 }
 
-fn server(story: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
-    let head = &story.head;
+fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
+    let head = &entry.head;
     let name = match &*head.route {
         "" => head.method.to_string(),
         route => format!("{} {route}", head.method),
@@ -111,11 +111,11 @@ fn server(story: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
         text("server.address", head.host()),
         text("client.address", &head.client.address.to_string()),
         text("network.peer.address", &head.client.peer.ip().to_string()),
-        text("network.protocol.version", protocol_version(story.version)),
-        number("http.response.status_code", story.status.as_u16().into()),
-        number("http.request.body.size", story.received),
-        number("http.response.body.size", story.sent),
-        text("witgate.listener", &story.listener),
+        text("network.protocol.version", protocol_version(entry.version)),
+        number("http.response.status_code", entry.status.as_u16().into()),
+        number("http.request.body.size", entry.received),
+        number("http.response.body.size", entry.sent),
+        text("witgate.listener", &entry.listener),
         text("witgate.request_id", &head.request_id),
     ];
     if !head.route.is_empty() {
@@ -124,13 +124,13 @@ fn server(story: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
     }
-    let error = error_type(story);
+    let error = error_type(entry);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
     let mut span = span(trace, &trace.span, name, SpanKind::Server);
-    set_times(&mut span, clock, story.begun, story.time);
+    set_times(&mut span, clock, entry.begun, entry.time);
     span.parent_span_id = trace.parent.map(Vec::from).unwrap_or_default();
     span.attributes = attributes;
-    span.status = error.filter(|_| is_failure(story)).map(|_| failed());
+    span.status = error.filter(|_| is_failure(entry)).map(|_| failed());
     span
 }
 
@@ -176,15 +176,15 @@ fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
 }
 
 /// Status codes of 4xx are the client's errors, not this span's (conventions for HTTP server spans).
-fn is_failure(story: &LogEntry) -> bool {
-    story.status.is_server_error() || story.end == End::Cut
+fn is_failure(entry: &LogEntry) -> bool {
+    entry.status.is_server_error() || entry.end == End::Cut
 }
 
-fn error_type(story: &LogEntry) -> Option<String> {
-    match &story.fault {
+fn error_type(entry: &LogEntry) -> Option<String> {
+    match &entry.fault {
         Some((kind, _)) => Some(kind.describe().code.to_owned()),
-        None if story.end == End::Cut => Some("cut".to_owned()),
-        None if story.status.is_server_error() => Some(story.status.as_str().to_owned()),
+        None if entry.end == End::Cut => Some("cut".to_owned()),
+        None if entry.status.is_server_error() => Some(entry.status.as_str().to_owned()),
         None => None,
     }
 }
@@ -235,18 +235,18 @@ mod tests {
         head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));
         let exchange = testing::exchange(head);
         let begun = exchange.begun;
-        let mut story = LogEntry::new(&exchange, status, record);
+        let mut entry = LogEntry::new(&exchange, status, record);
         drop(exchange);
-        story.ended = UNIX_EPOCH + Duration::from_secs(100);
-        story.time = Duration::from_secs(1);
-        story.plugins.push(PluginCall {
+        entry.ended = UNIX_EPOCH + Duration::from_secs(100);
+        entry.time = Duration::from_secs(1);
+        entry.plugins.push(PluginCall {
             binding: "jwt".into(),
             phase: "authentication",
             begun: begun + Duration::from_millis(1),
             time: Duration::from_micros(50),
             failure: Some(CallFailure::Trap),
         });
-        let told = [Told::Request(Arc::new(story))];
+        let told = [FinishedSpan::Request(Arc::new(entry))];
         assert_eq!(count(&told[0]), 2);
         let bytes = batch("the-gateway", &told).encode_to_vec();
         let batch = ExportTraceServiceRequest::decode(&bytes[..]).expect("what was encoded");

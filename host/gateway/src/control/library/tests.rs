@@ -89,10 +89,10 @@ impl Scene {
     }
 
     fn serving(&self) -> (String, u64) {
-        let shelf = &self.library.shelves["b"];
+        let versions = &self.library.bindings["b"];
         (
-            shelf.current.as_ref().map_or(String::new(), |version| version.component.clone()),
-            shelf.serving.version(),
+            versions.current.as_ref().map_or(String::new(), |version| version.component.clone()),
+            versions.serving.version(),
         )
     }
 }

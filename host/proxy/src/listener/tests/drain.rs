@@ -268,7 +268,7 @@ fn idle_connections_do_not_hold_a_listener_that_drains_last() {
     let _idle = Client::connect(edge);
     let mut of_mesh = Client::connect(mesh);
     of_mesh.send(GET).until("mesh");
-    wait_for("it is accepted", || plane.status().iter().all(|door| door.accepted == 1));
+    wait_for("it is accepted", || plane.status().iter().all(|bound| bound.accepted == 1));
     drains_before_its_time_is_up(plane, edge, mesh);
 }
 

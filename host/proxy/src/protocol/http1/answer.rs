@@ -36,18 +36,18 @@ pub(super) enum Sent {
 pub(super) async fn send<T: Transport>(
     wire: &RefCell<Wire<T>>,
     response: &mut Response<Body>,
-    wishes: &ConnectionOptions,
+    options: &ConnectionOptions,
     closing: bool,
 ) -> Sent {
     let plan = {
         let mut wire = wire.borrow_mut();
-        let plan = plan(&wire, response, wishes, closing);
+        let plan = plan(&wire, response, options, closing);
         wire.inbound.expects = false;
         wire.output.head(response, &plan);
         plan
     };
     if plan.framing != Framing::Nothing
-        && let Err(sent) = send_body(wire, response.body_mut(), plan.framing, wishes.trailers).await
+        && let Err(sent) = send_body(wire, response.body_mut(), plan.framing, options.trailers).await
     {
         return sent;
     }
@@ -63,25 +63,25 @@ pub(super) async fn send<T: Transport>(
 fn plan<T: Transport>(
     wire: &Wire<T>,
     response: &Response<Body>,
-    wishes: &ConnectionOptions,
+    options: &ConnectionOptions,
     closing: bool,
 ) -> Plan {
     let status = response.status();
-    let bodiless = wishes.is_head
+    let bodiless = options.is_head
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framing = match response.body().size_hint().exact() {
         _ if bodiless => Framing::Nothing,
         Some(length) => Framing::Length(length),
-        None if wishes.version == Version::HTTP_10 => Framing::Close,
+        None if options.version == Version::HTTP_10 => Framing::Close,
         None => Framing::Chunked,
     };
     // A body that nobody has asked for may come or not; one that is far from its end is not worth waiting for.
     let inbound = &wire.inbound;
     let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(SKIPPED_BYTES);
     let said = response.headers().get(CONNECTION).is_some_and(|said| said == "close");
-    let keep_alive = wishes.keep_alive && !closing && !lost && !said && framing != Framing::Close;
-    Plan { version: wishes.version, framing, keep_alive }
+    let keep_alive = options.keep_alive && !closing && !lost && !said && framing != Framing::Close;
+    Plan { version: options.version, framing, keep_alive }
 }
 
 async fn send_body<T: Transport>(

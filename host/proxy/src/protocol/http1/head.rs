@@ -45,7 +45,7 @@ pub(crate) struct Head {
     /// What follows.
     pub(crate) content: Content,
     /// What it asks of this hop.
-    pub(crate) wishes: ConnectionOptions,
+    pub(crate) options: ConnectionOptions,
 }
 
 /// What a head asks of the next hop only.
@@ -244,7 +244,7 @@ impl HeadReader {
             (_, true) => Content::Chunked,
             _ => Content::Nothing,
         };
-        let wishes = ConnectionOptions {
+        let options = ConnectionOptions {
             version: if self.version_10 { Version::HTTP_10 } else { Version::HTTP_11 },
             keep_alive: !self.close && (!self.version_10 || self.keep_alive),
             upgrade: self.upgrade,
@@ -252,7 +252,7 @@ impl HeadReader {
             trailers: self.trailers,
             is_head: bytes[self.method.clone()] == *b"HEAD",
         };
-        Ok(Head { length: self.at, content, wishes })
+        Ok(Head { length: self.at, content, options })
     }
 
     /// Makes of a head that was read to its end, and the bytes it was read from, the head of a request. The reader is as
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(content("content-length: 0\r\n"), Content::Nothing);
         assert_eq!(content("Transfer-Encoding: Chunked\r\n"), Content::Chunked);
         let upgrade = read("upgrade: websocket\r\n").expect("a good head").expect("a whole head");
-        assert!(upgrade.wishes.upgrade);
+        assert!(upgrade.options.upgrade);
         assert_eq!(upgrade.length, "POST / HTTP/1.1\r\nupgrade: websocket\r\n\r\n".len());
     }
 

@@ -119,8 +119,8 @@ use self::head::ConnectionOptions;
 use self::place::Placed;
 use self::wire::{Next, Wire};
 use crate::body::Body;
-use crate::listener::door::Generation;
-use crate::listener::plane::CoreShared;
+use crate::listener::bound::Generation;
+use crate::listener::data_plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::socket::Transport;
@@ -170,14 +170,14 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
                 let mut response = service::refuse(&connection, Version::HTTP_11, fault);
                 (answer::send(&wire, &mut response, &REFUSED, true).await, None)
             }
-            Next::Request(wishes) => {
+            Next::Request(options) => {
                 *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
-                let (promise, side) = wishes.upgrade.then(oneshot::channel).unzip();
+                let (promise, side) = options.upgrade.then(oneshot::channel).unzip();
                 let side = side.map(Side::Promised);
                 let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {
                     return;
                 };
-                let sent = answer::send(&wire, &mut response, &wishes, connection.is_closing()).await;
+                let sent = answer::send(&wire, &mut response, &options, connection.is_closing()).await;
                 maps::give_back(std::mem::take(response.headers_mut()));
                 (sent, promise)
             }

@@ -209,9 +209,9 @@ impl<T: Transport> Wire<T> {
         };
         match self.reader.take(&bytes, request) {
             Ok(()) => {
-                self.inbound.begin(head.content, head.wishes.expects_continue);
+                self.inbound.begin(head.content, head.options.expects_continue);
                 self.busy();
-                Next::Request(head.wishes)
+                Next::Request(head.options)
             }
             Err(fault) => self.refuse(fault),
         }

@@ -45,7 +45,7 @@ pub(super) struct SpanCounters {
 
 /// What spans are made of.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum FinishedSpan {
     /// A request that is over, with its plugin calls.
     Request(Arc<LogEntry>),
     /// One sending of a request to an endpoint.
@@ -55,7 +55,7 @@ pub(super) enum Told {
 /// The queue of an exporter. Dropping it ends the exporter once the queue is empty.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    sender: mpsc::Sender<Told>,
+    sender: mpsc::Sender<FinishedSpan>,
     otlp: Otlp,
     counters: Arc<SpanCounters>,
     queued: AtomicU64,
@@ -94,16 +94,16 @@ impl Exporter {
     }
 
     /// Takes the notes of a request that is over. Never waits: a full queue drops them and counts their spans.
-    pub(super) fn push_request(&self, story: Arc<LogEntry>) {
-        self.push(Told::Request(story));
+    pub(super) fn push_request(&self, entry: Arc<LogEntry>) {
+        self.push(FinishedSpan::Request(entry));
     }
 
     /// The same of a request that was sent to an endpoint.
     pub(super) fn push_client(&self, notes: Box<ClientNotes>) {
-        self.push(Told::Client(notes));
+        self.push(FinishedSpan::Client(notes));
     }
 
-    fn push(&self, told: Told) {
+    fn push(&self, told: FinishedSpan) {
         self.queued.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.sender.try_send(told) {
             self.queued.fetch_sub(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ struct Courier {
 }
 
 impl Courier {
-    async fn run(self, mut queue: mpsc::Receiver<Told>) {
+    async fn run(self, mut queue: mpsc::Receiver<FinishedSpan>) {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(first) = queue.recv().await {
             batch.push(first);
@@ -145,7 +145,7 @@ impl Courier {
         }
     }
 
-    async fn deliver(&self, told: &[Told]) {
+    async fn deliver(&self, told: &[FinishedSpan]) {
         let batch = span::batch(&self.otlp.service_name, told);
         let body = Bytes::from(batch.encode_to_vec());
         let spans = told.iter().map(span::count).sum();

@@ -260,14 +260,14 @@ fn each_binding_of_a_file_has_a_trial_of_its_own() {
     scene.rollback(BindingState::Reverted).unwrap();
     let serving = |scene: &Scene| {
         ["b", "c"].map(|name| {
-            let shelf = &scene.library.shelves[name];
-            shelf.current.as_ref().map_or(String::new(), |version| version.component.clone())
+            let versions = &scene.library.bindings[name];
+            versions.current.as_ref().map_or(String::new(), |version| version.component.clone())
         })
     };
     assert_eq!(serving(&scene), ["good", "bad"]);
     scene.reload().unwrap();
     assert_eq!(serving(&scene), ["good", "bad"]);
-    let version = scene.library.shelves["c"].serving.version();
+    let version = scene.library.bindings["c"].serving.version();
     assert!(scene.library.can_revert("c", version));
     let draft =
         scene.library.draft_previous("c", &scene.config, BindingState::Reverted, String::new()).unwrap();

@@ -17,7 +17,7 @@ impl Scene {
     }
 
     fn is_on_trial(&self) -> bool {
-        self.library.shelves["b"].current.as_ref().is_some_and(|current| current.conduct.is_on_trial())
+        self.library.bindings["b"].current.as_ref().is_some_and(|current| current.conduct.is_on_trial())
     }
 }
 

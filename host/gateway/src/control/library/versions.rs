@@ -69,8 +69,8 @@ impl<C: Clone> BindingVersions<C> {
         held: Option<HeldBack<C>>,
     ) -> Self {
         let served =
-            before.and_then(|shelf| shelf.current.as_ref().filter(|current| current.conduct.is_good()));
-        let earlier = before.and_then(|shelf| shelf.previous.as_ref());
+            before.and_then(|versions| versions.current.as_ref().filter(|current| current.conduct.is_good()));
+        let earlier = before.and_then(|versions| versions.previous.as_ref());
         let other = |known: &&Version<C>| known.digest != version.digest;
         let previous = served.filter(other).or(earlier.filter(other)).cloned();
         let serving = version.plugin.clone();

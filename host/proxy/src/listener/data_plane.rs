@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 
+use super::bound::{BoundListener, DrainPhase, Generation};
 use super::core::{self, CoreCommand, CoreHandle};
-use super::door::{BoundListener, DrainPhase, Generation};
 use super::expose;
 use super::inherited::Inherited;
 use super::opening::{self, ListenerTls, Opening};
@@ -55,7 +55,7 @@ impl CoreShared {
 /// The running data plane: one thread and runtime a core.
 pub struct DataPlane {
     plane: Arc<CoreShared>,
-    doors: Mutex<BoundListeners>,
+    listeners: Mutex<BoundListeners>,
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
@@ -76,14 +76,14 @@ struct BoundListeners {
 impl BoundListeners {
     /// Forgets what has ended.
     fn sweep(&mut self) {
-        self.leaving.retain(|door| !door.is_deserted());
+        self.leaving.retain(|bound| !bound.is_deserted());
         self.draining.retain(|generation| generation.strong_count() > 0);
     }
 }
 
 /// One listener, for the admin listener to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoorStatus {
+pub struct BoundStatus {
     /// Name of the listener.
     pub name: String,
     /// The address it really has.
@@ -125,7 +125,7 @@ impl DataPlane {
         let retire = Retire::start(plane.retired.clone()).map_err(no_thread)?;
         let data_plane = DataPlane {
             plane,
-            doors: Mutex::default(),
+            listeners: Mutex::default(),
             inherited: Mutex::new(inherited),
             retire,
             threads,
@@ -138,20 +138,20 @@ impl DataPlane {
 
     /// The addresses the listeners really have, by name (for port 0).
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        let doors = self.doors();
-        doors.open.iter().map(|door| (door.generation().name.to_string(), door.address)).collect()
+        let listeners = self.listeners();
+        listeners.open.iter().map(|bound| (bound.generation().name.to_string(), bound.address)).collect()
     }
 
     /// Every listener with its counters.
-    pub fn status(&self) -> Vec<DoorStatus> {
-        let status = |door: &Arc<BoundListener>| DoorStatus {
-            name: door.generation().name.to_string(),
-            address: door.address,
-            open: door.open_by_core(),
-            accepted: door.accepted(),
-            waited: door.waited(),
+    pub fn status(&self) -> Vec<BoundStatus> {
+        let status = |bound: &Arc<BoundListener>| BoundStatus {
+            name: bound.generation().name.to_string(),
+            address: bound.address,
+            open: bound.open_by_core(),
+            accepted: bound.accepted(),
+            waited: bound.waited(),
         };
-        self.doors().open.iter().map(status).collect()
+        self.listeners().open.iter().map(status).collect()
     }
 
     /// Puts a new snapshot in service in one step: opens new listeners, drains those that are gone or whose
@@ -163,11 +163,11 @@ impl DataPlane {
     pub fn put_in_service(&self, snapshot: Arc<Snapshot>, tls: ListenerTls) -> Result<(), Problems> {
         let config = snapshot.config.clone();
         let opening = {
-            let mut doors = self.doors();
-            doors.sweep();
-            wait_for_addresses(&doors.leaving, &config.listeners);
+            let mut listeners = self.listeners();
+            listeners.sweep();
+            wait_for_addresses(&listeners.leaving, &config.listeners);
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-            opening::prepare(&config.listeners, tls, &doors.open, &mut inherited, self.plane.cores.len())?
+            opening::prepare(&config.listeners, tls, &listeners.open, &mut inherited, self.plane.cores.len())?
         };
         self.swap_plugins(snapshot);
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
@@ -190,29 +190,29 @@ impl DataPlane {
 
     /// Opens, renews and closes doors until they are those that are wanted.
     fn settle(&self, wanted: Vec<Opening<'_>>, deadline: Instant) {
-        let doors = &mut *self.doors();
-        let mut before = std::mem::take(&mut doors.open);
+        let listeners = &mut *self.listeners();
+        let mut before = std::mem::take(&mut listeners.open);
         for Opening { listener, tls, bound } in wanted {
-            let present = before.iter().position(|door| opening::serves(door, listener));
+            let present = before.iter().position(|bound| opening::serves(bound, listener));
             match (bound, present) {
                 (Some((address, sockets)), _) => {
-                    doors.open.push(self.listen(listener, tls, address, sockets))
+                    listeners.open.push(self.listen(listener, tls, address, sockets))
                 }
                 (None, Some(index)) => {
-                    let door = before.swap_remove(index);
-                    if let Some(old) = door.renew(listener, tls) {
+                    let bound = before.swap_remove(index);
+                    if let Some(old) = bound.renew(listener, tls) {
                         self.retire.generation(&old, deadline);
-                        doors.draining.push(Arc::downgrade(&old));
+                        listeners.draining.push(Arc::downgrade(&old));
                     }
-                    doors.open.push(door);
+                    listeners.open.push(bound);
                 }
                 (None, None) => {}
             }
         }
-        for door in before {
-            door.close();
-            self.retire.generation(&door.generation(), deadline);
-            doors.leaving.push(door);
+        for bound in before {
+            bound.close();
+            self.retire.generation(&bound.generation(), deadline);
+            listeners.leaving.push(bound);
         }
     }
 
@@ -227,30 +227,31 @@ impl DataPlane {
     pub fn drain(self, timeout: Duration) -> usize {
         let begun = Instant::now();
         let deadline = begun + timeout;
-        let BoundListeners { open, leaving, draining } = std::mem::take(&mut *self.doors());
+        let BoundListeners { open, leaving, draining } = std::mem::take(&mut *self.listeners());
         let config = self.snapshot().config.clone();
-        let (last, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|door| drains_last(door, &config));
+        let (last, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|bound| drains_last(bound, &config));
         let first: Vec<_> = open.into_iter().chain(leaving).collect();
-        first.iter().for_each(|door| leave(door));
+        first.iter().for_each(|bound| leave(bound));
         for generation in draining.iter().filter_map(Weak::upgrade) {
             generation.advance(DrainPhase::Leaving);
         }
         // An idle connection may still bring a request, until it has been idle for too long.
         let idle_until = begun + config.gateway.drain_idle;
-        let is_over =
-            |door: &Arc<BoundListener>| door.is_quiet() && (door.open() == 0 || Instant::now() >= idle_until);
+        let is_over = |bound: &Arc<BoundListener>| {
+            bound.is_quiet() && (bound.open() == 0 || Instant::now() >= idle_until)
+        };
         if !last.is_empty() {
             wait_until(deadline, || first.iter().all(is_over));
         }
-        last.iter().for_each(|door| leave(door));
-        let doors: Vec<_> = first.into_iter().chain(last).collect();
-        let deserted = || doors.iter().all(|door| door.is_deserted());
+        last.iter().for_each(|bound| leave(bound));
+        let listeners: Vec<_> = first.into_iter().chain(last).collect();
+        let deserted = || listeners.iter().all(|bound| bound.is_deserted());
         wait_until(deadline, deserted);
         for generation in draining.iter().filter_map(Weak::upgrade) {
             generation.advance(DrainPhase::Cut);
         }
-        for door in &doors {
-            door.generation().advance(DrainPhase::Cut);
+        for bound in &listeners {
+            bound.generation().advance(DrainPhase::Cut);
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {
@@ -272,39 +273,39 @@ impl DataPlane {
         sockets: Vec<TcpListener>,
     ) -> Arc<BoundListener> {
         let generation = Generation::new(listener.clone(), tls);
-        let door = BoundListener::new(listener.address, address, generation, self.plane.cores.len());
-        door.listening.store(sockets.len(), Ordering::Release);
+        let bound = BoundListener::new(listener.address, address, generation, self.plane.cores.len());
+        bound.listening.store(sockets.len(), Ordering::Release);
         for (core, socket) in self.plane.cores.iter().zip(sockets) {
             // A core ends only with the plane.
-            let _ = core.orders.send(CoreCommand::Listen(door.clone(), socket));
+            let _ = core.orders.send(CoreCommand::Listen(bound.clone(), socket));
         }
-        door
+        bound
     }
 
-    fn doors(&self) -> MutexGuard<'_, BoundListeners> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, BoundListeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether a door waits in a drain until the others have nothing left. A reload may have changed that without touching the
 /// door's connections, so the configuration in service is asked.
-fn drains_last(door: &BoundListener, config: &model::Config) -> bool {
-    let name = door.generation().name.clone();
+fn drains_last(bound: &BoundListener, config: &model::Config) -> bool {
+    let name = bound.generation().name.clone();
     let listener = config.listeners.iter().find(|listener| *listener.name == *name);
     listener.is_some_and(|listener| listener.drain == model::DrainOrder::Last)
 }
 
 /// Nothing is accepted any more, and connections end.
-fn leave(door: &BoundListener) {
-    door.close();
-    door.generation().advance(DrainPhase::Leaving);
+fn leave(bound: &BoundListener) {
+    bound.close();
+    bound.generation().advance(DrainPhase::Leaving);
 }
 
 /// A door that was closed a moment ago may still hold the address that is wanted again.
 fn wait_for_addresses(leaving: &[Arc<BoundListener>], wanted: &[model::Listener]) {
-    for door in leaving {
-        if wanted.iter().any(|listener| listener.address == door.configured) {
-            wait_until(Instant::now() + CLOSE_GRACE, || door.listening.load(Ordering::Acquire) == 0);
+    for bound in leaving {
+        if wanted.iter().any(|listener| listener.address == bound.configured) {
+            wait_until(Instant::now() + CLOSE_GRACE, || bound.listening.load(Ordering::Acquire) == 0);
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct RequestGuard {
     /// Still growing while a plugin transforms the body.
     plugins: PluginCalls,
     /// Only made where a log line or a span is to be written.
-    story: Option<Arc<LogEntry>>,
+    entry: Option<Arc<LogEntry>>,
 }
 
 impl RequestGuard {
@@ -63,7 +63,7 @@ impl RequestGuard {
             fault: record.fault.as_ref().map(|(kind, _)| *kind),
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
-            story: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
+            entry: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
             // Last: the story tells it too.
             upstream: exchange.upstream.take(),
         }
@@ -103,16 +103,16 @@ impl Drop for RequestGuard {
         if let Some(head) = Arc::get_mut(&mut self.head) {
             maps::give_back(std::mem::take(&mut head.headers));
         }
-        let Some(mut story) = self.story.take() else { return };
-        if let Some(story) = Arc::get_mut(&mut story) {
-            story.ended = SystemTime::now();
-            story.time = time;
-            story.end = self.end;
-            story.received = received;
-            story.sent = self.sent;
-            story.plugins = self.plugins.take();
+        let Some(mut entry) = self.entry.take() else { return };
+        if let Some(entry) = Arc::get_mut(&mut entry) {
+            entry.ended = SystemTime::now();
+            entry.time = time;
+            entry.end = self.end;
+            entry.received = received;
+            entry.sent = self.sent;
+            entry.plugins = self.plugins.take();
         }
-        telemetry.tell(story);
+        telemetry.tell(entry);
     }
 }
 
@@ -136,26 +136,29 @@ pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     let bodiless = exchange.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut ending = RequestGuard::take(exchange, response.status());
+    let mut request_guard = RequestGuard::take(exchange, response.status());
     let body = std::mem::replace(response.body_mut(), Body::Empty);
     if bodiless {
         // The body of such a response is dropped unread, which must not look like a client that went away.
         if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
-        ending.complete();
+        request_guard.complete();
         return;
     }
     match body {
-        Body::Empty => ending.complete(),
-        body => *response.body_mut() = Body::wrap(RecordedBody { inner: body, ending: Some(ending) }),
+        Body::Empty => request_guard.complete(),
+        body => {
+            *response.body_mut() =
+                Body::wrap(RecordedBody { inner: body, request_guard: Some(request_guard) })
+        }
     }
 }
 
 /// A response body on its way out, with what is written at its end.
 struct RecordedBody {
     inner: Body,
-    ending: Option<RequestGuard>,
+    request_guard: Option<RequestGuard>,
 }
 
 impl HttpBody for RecordedBody {
@@ -168,18 +171,18 @@ impl HttpBody for RecordedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(context);
-        if let (Poll::Ready(frame), Some(ending)) = (&polled, &mut this.ending) {
+        if let (Poll::Ready(frame), Some(request_guard)) = (&polled, &mut this.request_guard) {
             match frame {
-                Some(Ok(frame)) => ending.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Some(Err(_)) => ending.cut(),
-                None => ending.complete(),
+                Some(Ok(frame)) => request_guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                Some(Err(_)) => request_guard.cut(),
+                None => request_guard.complete(),
             }
             let failed = matches!(frame, Some(Err(_)));
             if failed || frame.is_none() || this.inner.is_end_stream() {
                 if !failed {
-                    ending.complete();
+                    request_guard.complete();
                 }
-                this.ending = None;
+                this.request_guard = None;
             }
         }
         polled
@@ -197,10 +200,10 @@ impl HttpBody for RecordedBody {
 impl Drop for RecordedBody {
     /// A body that had nothing left was not cut short by its being dropped.
     fn drop(&mut self) {
-        if let Some(ending) = &mut self.ending
+        if let Some(request_guard) = &mut self.request_guard
             && self.inner.is_end_stream()
         {
-            ending.complete();
+            request_guard.complete();
         }
     }
 }

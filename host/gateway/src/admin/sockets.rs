@@ -38,9 +38,10 @@ impl AdminSockets {
     /// # Errors
     /// An address or a path that cannot be bound.
     pub(crate) fn bind(admin: &Arc<Admin>, in_force: Option<&Admin>) -> Result<AdminSockets, Problem> {
-        let tcp = door(admin.address, in_force.map(|admin| admin.address), |address| bind_tcp(*address))?;
-        let socket =
-            door(admin.socket.clone(), in_force.map(|admin| admin.socket.clone()), |path| bind_socket(path))?;
+        let tcp = change(admin.address, in_force.map(|admin| admin.address), |address| bind_tcp(*address))?;
+        let socket = change(admin.socket.clone(), in_force.map(|admin| admin.socket.clone()), |path| {
+            bind_socket(path)
+        })?;
         Ok(AdminSockets { admin: admin.clone(), tcp, socket })
     }
 
@@ -53,7 +54,7 @@ impl AdminSockets {
     }
 }
 
-fn door<P: PartialEq, L>(
+fn change<P: PartialEq, L>(
     wanted: Option<P>,
     in_force: Option<Option<P>>,
     bind: impl FnOnce(&P) -> Result<L, Problem>,
@@ -132,10 +133,10 @@ mod tests {
         drop(AdminSockets::bind(&admin(&path), None).unwrap());
         assert!(path.exists(), "a process that ends leaves its socket behind");
 
-        let doors = AdminSockets::bind(&admin(&path), None).unwrap();
+        let sockets = AdminSockets::bind(&admin(&path), None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
-        drop(doors);
+        drop(sockets);
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl BoundListener {
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.by_core[core].fetch_add(1, Ordering::Relaxed);
-        ConnectionPermit { door: self.clone(), core, idle: Cell::new(false) }
+        ConnectionPermit { bound: self.clone(), core, idle: Cell::new(false) }
     }
 
     fn try_enter(&self) -> bool {
@@ -218,7 +218,7 @@ impl BoundListener {
 
 /// One connection's place among those its door allows; given back when dropped.
 pub(crate) struct ConnectionPermit {
-    door: Arc<BoundListener>,
+    bound: Arc<BoundListener>,
     core: usize,
     idle: Cell<bool>,
 }
@@ -227,16 +227,16 @@ impl ConnectionPermit {
     /// Counts the connection among the idle ones of its door, or no longer.
     pub(crate) fn count_idle(&self, idle: bool) {
         match (self.idle.replace(idle), idle) {
-            (false, true) => drop(self.door.idle.fetch_add(1, Ordering::AcqRel)),
-            (true, false) => drop(self.door.idle.fetch_sub(1, Ordering::AcqRel)),
+            (false, true) => drop(self.bound.idle.fetch_add(1, Ordering::AcqRel)),
+            (true, false) => drop(self.bound.idle.fetch_sub(1, Ordering::AcqRel)),
             _ => {}
         }
     }
 
     /// Moves the count to the core that took the connection over.
     pub(crate) fn move_to(&mut self, core: usize) {
-        self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
-        self.door.by_core[core].fetch_add(1, Ordering::Relaxed);
+        self.bound.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
+        self.bound.by_core[core].fetch_add(1, Ordering::Relaxed);
         self.core = core;
     }
 }
@@ -244,8 +244,8 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.count_idle(false);
-        self.door.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
-        self.door.open.fetch_sub(1, Ordering::AcqRel);
-        self.door.room.notify_one();
+        self.bound.by_core[self.core].fetch_sub(1, Ordering::Relaxed);
+        self.bound.open.fetch_sub(1, Ordering::AcqRel);
+        self.bound.room.notify_one();
     }
 }
