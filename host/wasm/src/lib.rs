@@ -33,6 +33,7 @@ mod deserialize;
 mod engine;
 mod expose;
 mod imports;
+mod input_tracker;
 pub mod inspect;
 mod instance;
 pub mod journal;
@@ -50,7 +51,6 @@ mod runtime;
 mod state;
 mod trial;
 mod upkeep;
-mod witness;
 
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
 pub use imports::store::{KeyStore, StoreError};

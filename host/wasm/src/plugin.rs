@@ -16,6 +16,7 @@ use witgate_proxy::turn;
 
 use crate::call::{DeclaredInputs, authentication, rate_limiting, routing, transformation};
 use crate::imports::log::Pace;
+use crate::input_tracker::Beyond;
 use crate::load::{next_number, text};
 use crate::meter::{Meter, Phase};
 use crate::pool::{Lease, Pool};
@@ -23,7 +24,6 @@ use crate::quarantine::{Admission, Cause, Health, Quarantine};
 use crate::record::{Calls, Record};
 use crate::revert::{Condemned, Trial};
 use crate::runtime::OnRevert;
-use crate::witness::Beyond;
 
 /// One version of one binding: a component with its settings, rights, instances and record.
 pub struct Loaded {

@@ -10,8 +10,8 @@ use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::crypto::LastKey;
 use crate::imports::fetch::Mailbox;
 use crate::imports::wasi::Output;
+use crate::input_tracker::{InputTracker, Mark};
 use crate::rights::Rights;
-use crate::witness::{InputTracker, Mark};
 
 /// What host functions see while a guest runs.
 pub(crate) struct HostState {
@@ -22,7 +22,7 @@ pub(crate) struct HostState {
     /// CPU and wall time.
     pub(crate) stopwatch: Stopwatch,
     /// What the call did.
-    pub(crate) witness: InputTracker,
+    pub(crate) tracker: InputTracker,
     /// Host calls the call may still make.
     host_calls: u32,
     /// The request of the call under way.
@@ -43,7 +43,7 @@ impl HostState {
         HostState {
             space: Space::new(&rights.budget),
             stopwatch,
-            witness: InputTracker::default(),
+            tracker: InputTracker::default(),
             host_calls: 0,
             request: None,
             response: None,
@@ -61,7 +61,7 @@ impl HostState {
         request: Arc<RequestHead>,
         response: Option<Arc<ResponseHead>>,
     ) {
-        self.witness.begin();
+        self.tracker.begin();
         self.host_calls = self.rights.budget.host_calls;
         self.request = Some(request);
         self.response = response;
@@ -79,7 +79,7 @@ impl HostState {
         self.request = None;
         self.response = None;
         // Only `fetch` leaves a job there, and emptying it takes a lock.
-        if self.witness.is_marked(Mark::Fetch) {
+        if self.tracker.is_marked(Mark::Fetch) {
             self.mailbox.clear();
         }
     }
@@ -94,7 +94,7 @@ impl HostState {
     /// # Errors
     /// As [`HostState::charge`].
     pub(crate) fn marked(&mut self, mark: Mark) -> wasmtime::Result<()> {
-        self.witness.mark(mark);
+        self.tracker.mark(mark);
         self.charge()
     }
 
@@ -117,7 +117,7 @@ impl HostState {
     /// # Errors
     /// No host calls are left, or there is no request (the plugin is being configured).
     pub(crate) fn look(&mut self, part: Mark) -> wasmtime::Result<&Arc<RequestHead>> {
-        self.witness.mark(part);
+        self.tracker.mark(part);
         self.request()
     }
 

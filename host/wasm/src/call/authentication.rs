@@ -11,10 +11,10 @@ use super::{
 };
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::bindings::witgate::plugin::types;
+use crate::input_tracker::InputTracker;
 use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
-use crate::witness::InputTracker;
 
 /// Asks who is calling. If the answer is not to be remembered, what it is based on is left out.
 pub(crate) async fn authenticate<'a>(
@@ -31,7 +31,7 @@ pub(crate) async fn authenticate<'a>(
     let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
     let inputs = match &answer {
-        Ok((answer,)) if remember => basis(binding, &running.instance()?.store.data().witness, answer),
+        Ok((answer,)) if remember => basis(binding, &running.instance()?.store.data().tracker, answer),
         _ => Vec::new(),
     };
     running.end(&answer, |(answer,)| size(answer))?;
@@ -44,7 +44,7 @@ pub(crate) async fn authenticate<'a>(
 
 /// The inputs by which an acceptance may be remembered; none if it may not, also because the call looked at more of the
 /// request than it names. Of that the log is told.
-fn basis(binding: &Loaded, witness: &InputTracker, answer: &contract::Decision) -> Vec<Input> {
+fn basis(binding: &Loaded, tracker: &InputTracker, answer: &contract::Decision) -> Vec<Input> {
     let contract::Decision::Accepted(accepted) = answer else { return Vec::new() };
     if accepted.cacheable_for == 0 {
         return Vec::new();
@@ -53,7 +53,7 @@ fn basis(binding: &Loaded, witness: &InputTracker, answer: &contract::Decision) 
         [] => binding.interest.authenticates_by.as_deref().unwrap_or_default().to_vec(),
         own => own.iter().filter_map(input).collect(),
     };
-    match witness.looked_beyond(&inputs) {
+    match tracker.looked_beyond(&inputs) {
         Some(beyond) if !inputs.is_empty() => {
             binding.not_pure(Phase::Authentication, "authenticate", &beyond);
             Vec::new()

@@ -204,7 +204,7 @@ impl<'a> Running<'a> {
     pub(crate) fn is_pure(&mut self, function: Function) -> Result<bool, CallFailure> {
         let (binding, phase) = (self.binding, self.phase);
         let Some(inputs) = binding.interest.inputs(function) else { return Ok(false) };
-        let beyond = self.instance()?.store.data().witness.beyond(inputs);
+        let beyond = self.instance()?.store.data().tracker.beyond(inputs);
         if let Some(beyond) = &beyond {
             binding.not_pure(phase, function.as_str(), beyond);
         }

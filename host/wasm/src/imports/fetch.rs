@@ -25,8 +25,8 @@ use witgate_proxy::upstream;
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;
+use crate::input_tracker::Mark;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Headers that belong to the gateway: framing, and those of one hop (RFC 9110 section 7.6.1).
 const RESERVED: [HeaderName; 8] = [

@@ -6,9 +6,9 @@ use std::time::Instant;
 use witgate_config::model::LogLevel;
 
 use crate::bindings::witgate::plugin::log::{Host, Level};
+use crate::input_tracker::Mark;
 use crate::rights::Rights;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Bytes of a line; what is more is cut.
 const LINE: usize = 4 << 10;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::bindings::witgate::plugin::metrics::Host;
+use crate::input_tracker::Mark;
 use crate::meter::Distribution;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Names a binding may use.
 const NAMES: usize = 64;

@@ -5,8 +5,8 @@ use wasmtime::component::Resource;
 
 use crate::bindings::witgate::plugin::types::{Header, Host, HostRequest, HostResponseView, Identity};
 use crate::bindings::{RequestView, ResponseView};
+use crate::input_tracker::Mark;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 type Answer<T> = wasmtime::Result<T>;
 
@@ -15,7 +15,7 @@ impl Host for HostState {}
 impl HostRequest for HostState {
     fn header(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Vec<Vec<u8>>> {
         let values = values(&self.request()?.headers, &name);
-        self.witness.header(name);
+        self.tracker.header(name);
         Ok(values)
     }
 
@@ -69,7 +69,7 @@ impl HostRequest for HostState {
     fn path_parameter(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Option<String>> {
         let parameters = &self.request()?.parameters;
         let found = parameters.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.clone());
-        self.witness.path_parameter(name);
+        self.tracker.path_parameter(name);
         Ok(found)
     }
 
@@ -97,12 +97,12 @@ impl HostRequest for HostState {
 
 impl HostResponseView for HostState {
     fn header(&mut self, _view: Resource<ResponseView>, name: String) -> Answer<Vec<Vec<u8>>> {
-        self.witness.mark(Mark::ResponseHeaders);
+        self.tracker.mark(Mark::ResponseHeaders);
         Ok(values(&self.response()?.headers, &name))
     }
 
     fn headers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
-        self.witness.mark(Mark::ResponseHeaders);
+        self.tracker.mark(Mark::ResponseHeaders);
         Ok(fields(&self.response()?.headers))
     }
 
@@ -115,7 +115,7 @@ impl HostResponseView for HostState {
     }
 
     fn trailers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
-        self.witness.mark(Mark::Trailers);
+        self.tracker.mark(Mark::Trailers);
         Ok(self.response()?.trailers.as_ref().map(fields).unwrap_or_default())
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::bindings::witgate::plugin::store::{Error, Host};
+use crate::input_tracker::Mark;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Bytes of a key, its space included.
 pub(crate) const KEY: usize = 1 << 10;

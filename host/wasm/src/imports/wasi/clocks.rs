@@ -7,8 +7,8 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource};
 
 use super::VERSION;
 use super::io::Pollable;
+use crate::input_tracker::Mark;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Seconds and nanoseconds since 1970.
 #[derive(ComponentType, Lift, Lower, Clone, Copy)]

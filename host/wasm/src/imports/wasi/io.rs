@@ -6,9 +6,9 @@ use witgate_config::model::LogLevel;
 
 use super::VERSION;
 use crate::imports::log::deliver;
+use crate::input_tracker::Mark;
 use crate::rights::Rights;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Representation of standard output.
 pub(super) const STDOUT: u32 = 1;

@@ -3,8 +3,8 @@
 use wasmtime::component::Linker;
 
 use super::VERSION;
+use crate::input_tracker::Mark;
 use crate::state::HostState;
-use crate::witness::Mark;
 
 /// Bytes a guest may ask for at once.
 const BYTES: u64 = 64 << 10;

@@ -233,32 +233,32 @@ mod tests {
     fn what_is_named_is_allowed_and_all_else_is_told() {
         let inputs =
             [Input::Header(HeaderName::from_static("x-a")), Input::PathParameter("id".into()), Input::Scheme];
-        let mut witness = InputTracker::default();
-        witness.header("X-A".to_owned());
-        witness.path_parameter("id".to_owned());
-        witness.mark(Mark::Scheme);
-        assert_eq!(witness.beyond(&inputs), None);
-        witness.path_parameter("ID".to_owned());
-        assert_eq!(witness.beyond(&inputs), Some(Beyond::PathParameter("ID")));
-        witness.header("x-b".to_owned());
-        assert_eq!(witness.beyond(&inputs), Some(Beyond::Header("x-b")));
-        witness.mark(Mark::Clock);
-        assert_eq!(witness.beyond(&inputs), Some(Beyond::Other(Mark::Clock)));
-        assert_eq!(witness.looked_beyond(&inputs), Some(Beyond::Header("x-b")));
-        witness.begin();
-        assert_eq!(witness.beyond(&[]), None);
+        let mut tracker = InputTracker::default();
+        tracker.header("X-A".to_owned());
+        tracker.path_parameter("id".to_owned());
+        tracker.mark(Mark::Scheme);
+        assert_eq!(tracker.beyond(&inputs), None);
+        tracker.path_parameter("ID".to_owned());
+        assert_eq!(tracker.beyond(&inputs), Some(Beyond::PathParameter("ID")));
+        tracker.header("x-b".to_owned());
+        assert_eq!(tracker.beyond(&inputs), Some(Beyond::Header("x-b")));
+        tracker.mark(Mark::Clock);
+        assert_eq!(tracker.beyond(&inputs), Some(Beyond::Other(Mark::Clock)));
+        assert_eq!(tracker.looked_beyond(&inputs), Some(Beyond::Header("x-b")));
+        tracker.begin();
+        assert_eq!(tracker.beyond(&[]), None);
     }
 
     #[test]
     fn every_mark_has_a_bit_of_its_own_and_the_names_kept_are_bounded() {
         let all = Mark::ALL.iter().fold(0, |all, mark| all | mark.bit());
         assert_eq!(all.count_ones() as usize, Mark::ALL.len());
-        let mut witness = InputTracker::default();
+        let mut tracker = InputTracker::default();
         for number in 0..1000 {
-            witness.header(format!("x-{number}"));
-            witness.path_parameter(format!("{number}"));
+            tracker.header(format!("x-{number}"));
+            tracker.path_parameter(format!("{number}"));
         }
-        assert!(witness.headers.len() <= INPUTS + 1 && witness.parameters.len() <= INPUTS + 1);
-        assert_eq!(witness.beyond(&[Input::Path]), Some(Beyond::Other(Mark::Many)));
+        assert!(tracker.headers.len() <= INPUTS + 1 && tracker.parameters.len() <= INPUTS + 1);
+        assert_eq!(tracker.beyond(&[Input::Path]), Some(Beyond::Other(Mark::Many)));
     }
 }
