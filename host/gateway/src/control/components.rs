@@ -12,7 +12,7 @@ use witgate_wasm::{
 };
 
 use super::handle::Handle;
-use super::library::{BindingRequest, Conduct, Loader, Prepared, Refused};
+use super::library::{Conduct, Loader, Prepared, Refused, WantedBinding};
 use super::status::{self, Compilation};
 
 /// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
@@ -110,7 +110,7 @@ impl Loader for Components {
         }
     }
 
-    fn compile(&self, asked: &BindingRequest<'_>, bytes: &[u8]) -> Result<Component, Problems> {
+    fn compile(&self, asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<Component, Problems> {
         let tell = |compilation: Option<Compilation>| {
             if let Some(handle) = &self.handle {
                 handle.compiles(compilation);
@@ -133,9 +133,9 @@ impl Loader for Components {
         component.contracts()
     }
 
-    fn prepare(&self, component: &Component, asked: &BindingRequest<'_>) -> Result<Prepared, Refused> {
-        let order = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
-        let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &order));
+    fn prepare(&self, component: &Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
+        let request = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
+        let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &request));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {
             Ok(loaded) => Ok(Prepared { plugin: loaded.clone(), conduct: loaded }),

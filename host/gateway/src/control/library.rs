@@ -37,7 +37,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why the file is refused: not a component, of another world, imports that nobody serves.
-    fn compile(&self, asked: &BindingRequest<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
+    fn compile(&self, asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
     /// Which contracts a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -46,7 +46,7 @@ pub(crate) trait Loader {
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
-    fn prepare(&self, component: &Self::Component, asked: &BindingRequest<'_>) -> Result<Prepared, Refused>;
+    fn prepare(&self, component: &Self::Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused>;
 }
 
 /// A plugin for one binding, seen from two sides.
@@ -80,7 +80,7 @@ pub(crate) trait Conduct: Send + Sync {
 }
 
 /// A binding as a configuration asks for it.
-pub(crate) struct BindingRequest<'c> {
+pub(crate) struct WantedBinding<'c> {
     /// Its name.
     pub(crate) name: &'c str,
     /// Settings, grants, budgets.
@@ -150,10 +150,10 @@ impl<L: Loader> Library<L> {
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
         let mut bindings = BTreeMap::new();
-        for asked in bindings(config) {
+        for asked in wanted_bindings(config) {
             let candidate =
                 candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
-            match self.shelve(&asked, candidate, force.applies_to(asked.name)) {
+            match self.adopt(&asked, candidate, force.applies_to(asked.name)) {
                 Ok(versions) => drop(bindings.insert(asked.name.to_owned(), versions)),
                 Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
                 Err(Refused::Component(problems)) => {
@@ -182,7 +182,7 @@ impl<L: Loader> Library<L> {
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let found = bindings(config).find(|asked| asked.name == name).zip(self.bindings.get(name));
+        let found = wanted_bindings(config).find(|asked| asked.name == name).zip(self.bindings.get(name));
         let (asked, versions) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
         let (Some(current), Some(previous)) = (&versions.current, versions.good_previous()) else {
             return Err(no_previous(name, versions));
@@ -217,7 +217,7 @@ impl<L: Loader> Library<L> {
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
     /// its own. Also true where there is nothing to put back, which is found out as quickly.
     pub(crate) fn previous_is_ready(&self, name: &str, config: &Config) -> bool {
-        let asked = bindings(config).find(|asked| asked.name == name);
+        let asked = wanted_bindings(config).find(|asked| asked.name == name);
         let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
         asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
@@ -227,7 +227,7 @@ impl<L: Loader> Library<L> {
         self.bindings.iter().map(|(name, versions)| versions.status(name)).collect()
     }
 
-    fn read(&self, asked: &BindingRequest<'_>) -> Candidate<L::Component> {
+    fn read(&self, asked: &WantedBinding<'_>) -> Candidate<L::Component> {
         let refused =
             |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
         let path = asked.file.display();
@@ -260,9 +260,9 @@ impl<L: Loader> Library<L> {
     /// What serves a binding is the binding's, whatever its plugin is called: another `plugin` key is one more version of
     /// it, which is on trial against the one in service and held back if it was taken back before. Only where the plugin
     /// that the configuration names now cannot be loaded, one of another name is no last good version of it.
-    fn shelve(
+    fn adopt(
         &self,
-        asked: &BindingRequest<'_>,
+        asked: &WantedBinding<'_>,
         candidate: &Candidate<L::Component>,
         force: bool,
     ) -> Result<BindingVersions<L::Component>, Refused> {
@@ -309,7 +309,7 @@ impl<L: Loader> Library<L> {
 
     fn version_on_disk(
         &self,
-        asked: &BindingRequest<'_>,
+        asked: &WantedBinding<'_>,
         candidate: &Candidate<L::Component>,
         current: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
@@ -322,7 +322,7 @@ impl<L: Loader> Library<L> {
     /// The version with this digest and the settings of now: the `known` one if all is equal, else a new one.
     fn version(
         &self,
-        asked: &BindingRequest<'_>,
+        asked: &WantedBinding<'_>,
         digest: FileDigest,
         component: &L::Component,
         known: Option<&Version<L::Component>>,
@@ -358,7 +358,7 @@ impl<C> Draft<C> {
     }
 }
 
-impl BindingRequest<'_> {
+impl WantedBinding<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
@@ -405,10 +405,10 @@ fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
 }
 
 /// The bindings a configuration asks for.
-fn bindings(config: &Config) -> impl Iterator<Item = BindingRequest<'_>> {
+fn wanted_bindings(config: &Config) -> impl Iterator<Item = WantedBinding<'_>> {
     config.bindings.iter().filter_map(|(name, binding)| {
         let plugin = config.plugins.get(&binding.plugin)?;
-        Some(BindingRequest {
+        Some(WantedBinding {
             name,
             binding,
             plugin,

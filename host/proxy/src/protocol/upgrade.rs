@@ -25,7 +25,7 @@ use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
-use crate::telemetry::ending::RequestGuard;
+use crate::telemetry::request_guard::RequestGuard;
 
 /// Bytes copied at a time, in each direction.
 const BUFFER: usize = 8 * 1024;

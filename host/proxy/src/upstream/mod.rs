@@ -168,8 +168,8 @@ impl Upstream {
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
         let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
-        let groups = groups.iter().max().map_or(0, |last| last + 1);
-        let group_in_flight = if policy.counts_in_flight() { groups } else { 0 };
+        let group_count = groups.iter().max().map_or(0, |last| last + 1);
+        let counted_groups = if policy.counts_in_flight() { group_count } else { 0 };
         let name: Arc<str> = name.into();
         let sticky = config.sticky.as_ref().map(|settings| Sticky::new(settings, &name, &endpoints));
         let upstream = Upstream {
@@ -178,7 +178,7 @@ impl Upstream {
             endpoints,
             groups,
             policy,
-            group_in_flight: std::iter::repeat_with(AtomicUsize::default).take(group_in_flight).collect(),
+            group_in_flight: std::iter::repeat_with(AtomicUsize::default).take(counted_groups).collect(),
             sticky,
             view: ArcSwap::from_pointee(View::empty()),
             refreshing: Mutex::default(),

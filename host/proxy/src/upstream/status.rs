@@ -187,12 +187,12 @@ impl Upstream {
     }
 
     fn load(&self) -> Option<LoadStatus> {
-        let (config, groups) = (&self.config, &self.admissions.groups);
+        let (config, permits) = (&self.config, &self.admissions.permits);
         limits_requests(config).then(|| LoadStatus {
-            requests: groups.taken(),
+            requests: permits.taken(),
             max_requests: config.max_requests,
-            concurrency: config.concurrency.as_ref().map(|settings| groups.limit(settings)),
-            waiting: groups.waiting(),
+            concurrency: config.concurrency.as_ref().map(|settings| permits.limit(settings)),
+            waiting: permits.waiting(),
         })
     }
 

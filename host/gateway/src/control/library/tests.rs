@@ -23,7 +23,7 @@ impl Loader for Texts {
 
     fn begin(&self, _config: &model::Gateway, _force: bool) {}
 
-    fn compile(&self, _asked: &BindingRequest<'_>, bytes: &[u8]) -> Result<String, Problems> {
+    fn compile(&self, _asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<String, Problems> {
         self.compiled.set(self.compiled.get() + 1);
         let text = String::from_utf8_lossy(bytes).into_owned();
         if text.starts_with("broken") { Err(vec![Problem::new("not a component")]) } else { Ok(text) }
@@ -33,7 +33,7 @@ impl Loader for Texts {
         Contracts { routing: true, ..Contracts::default() }
     }
 
-    fn prepare(&self, component: &String, asked: &BindingRequest<'_>) -> Result<Prepared, Refused> {
+    fn prepare(&self, component: &String, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
         self.prepared.set(self.prepared.get() + 1);
         if component.starts_with("traps") {
             return Err(Refused::Component(vec![Problem::new("it traps")]));

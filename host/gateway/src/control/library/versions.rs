@@ -6,7 +6,7 @@ use std::sync::Arc;
 use witgate_config::model::Binding;
 use witgate_proxy::pipeline::plugin::Plugin;
 
-use super::{BindingRequest, Conduct, FileDigest, contract_names};
+use super::{Conduct, FileDigest, WantedBinding, contract_names};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
 /// What serves a binding, and what served it before.
@@ -42,7 +42,7 @@ pub(super) struct Version<C> {
 
 impl<C> Version<C> {
     /// Whether it was made for exactly this: the same settings, grants, budgets.
-    pub(super) fn is_for(&self, asked: &BindingRequest<'_>) -> bool {
+    pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
         self.binding == *asked.binding && self.store_bytes == asked.plugin.store_bytes
     }
 }
@@ -61,7 +61,7 @@ impl<C: Clone> BindingVersions<C> {
     /// A shelf with this version in service. The previous version is what served before, if that was another file and good,
     /// or else what was the previous version then.
     pub(super) fn of(
-        asked: &BindingRequest<'_>,
+        asked: &WantedBinding<'_>,
         before: Option<&BindingVersions<C>>,
         version: Version<C>,
         state: BindingState,
@@ -80,7 +80,7 @@ impl<C: Clone> BindingVersions<C> {
 
     /// A shelf on which the previous version is in service again, for one that was taken back. What was good before the
     /// previous version is not known any more.
-    pub(super) fn put_back(asked: &BindingRequest<'_>, version: Version<C>, held: HeldBack<C>) -> Self {
+    pub(super) fn put_back(asked: &WantedBinding<'_>, version: Version<C>, held: HeldBack<C>) -> Self {
         let (state, reason) = (held.state, held.reason.clone());
         Self::of(asked, None, version, state, Some(reason), Some(held))
     }
@@ -103,7 +103,7 @@ impl<C: Clone> BindingVersions<C> {
 
     /// A shelf on which nothing could be put but a stand-in.
     pub(super) fn without_version(
-        asked: &BindingRequest<'_>,
+        asked: &WantedBinding<'_>,
         serving: Arc<dyn Plugin>,
         problem: String,
     ) -> Self {

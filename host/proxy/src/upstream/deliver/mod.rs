@@ -279,7 +279,7 @@ impl<'a> Delivery<'a> {
         let view = self.upstream.view.load();
         (0..self.upstream.endpoints.len()).any(|index| {
             !barred.contains(&index)
-                && view.standings[index].is_wanted()
+                && view.states[index].is_wanted()
                 && self.upstream.would_take(index, view.panics)
         })
     }

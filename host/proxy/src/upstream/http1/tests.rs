@@ -257,7 +257,7 @@ fn heads_have_an_end() {
 fn written(
     framing: Framing,
     upgrade: Option<&HeaderValue>,
-    passport: Option<ForwardingHeaders<'_>>,
+    forwarding: Option<ForwardingHeaders<'_>>,
     trace: Option<&TraceContext>,
 ) -> String {
     let headers = [
@@ -285,7 +285,7 @@ fn written(
         affinity: Affinity::default(),
         without_cookie: None,
         shareable: None,
-        passport,
+        forwarding,
         trace,
         rules: Rules::new(&retry, None),
         allowance: None,
@@ -317,12 +317,12 @@ fn only_the_gateway_says_where_a_request_ends_and_what_the_connection_does() {
 fn nothing_that_is_only_text_can_end_a_line() {
     let mut trace = TraceContext::start(0.0);
     trace.state = Some("a=1\r\nx-hidden: 1".into());
-    let passport = |request_id| ForwardingHeaders { request_id, received: Version::HTTP_2 };
-    let head = written(Framing::Nothing, None, Some(passport("a\r\nx-hidden: 1")), Some(&trace));
+    let forwarding = |request_id| ForwardingHeaders { request_id, received: Version::HTTP_2 };
+    let head = written(Framing::Nothing, None, Some(forwarding("a\r\nx-hidden: 1")), Some(&trace));
     assert!(!head.contains("hidden") && !head.contains("theirs"), "{head}");
     assert!(head.contains("\r\nvia: 2 witgate\r\ntraceparent: 00-"), "{head}");
     assert!(head.contains("-abababababababab-00\r\n"), "the attempt's own span: {head}");
-    let head = written(Framing::Nothing, None, Some(passport("mine")), None);
+    let head = written(Framing::Nothing, None, Some(forwarding("mine")), None);
     assert!(head.contains("\r\nx-request-id: mine\r\n") && head.contains("\r\ntraceparent: theirs\r\n"));
 }
 

@@ -119,7 +119,7 @@ fn an_unhealthy_endpoint_takes_no_requests_until_it_is_healthy_again() {
         let _kept = RunningHealth::new(&snapshot);
         let becomes = async |health| {
             // What it is held for, and that picks go by it: the view is made anew a moment later.
-            let view = || snapshot.upstreams["origin"].view.load().standings[0].availability;
+            let view = || snapshot.upstreams["origin"].view.load().states[0].availability;
             let seen = || (view() == Availability::Unhealthy) == (health == HealthState::Unhealthy);
             eventually("the state", || endpoint(&snapshot).health == health && seen()).await;
         };
