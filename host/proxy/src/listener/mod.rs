@@ -2,7 +2,7 @@
 //!
 //! | file | what happens there |
 //! |---|---|
-//! | [`plane`] | start, swap, drain: what the control plane asks for |
+//! | [`data_plane`] | start, swap, drain: what the control plane asks for |
 //! | `bound` | one listener: its address, its counters, and the generation of its connection settings |
 //! | `opening`, `socket`, `inherited` | listening sockets, bound here or handed to us |
 //! | `core` | one thread and runtime a core |

@@ -1,6 +1,6 @@
 //! Metrics, access log, traces: written after the last byte, never waited for.
 //!
-//! A request takes its notes with it ([`record::Record`]). When it is over ([`request_guard::Ending`]) its core counts it in
+//! A request takes its notes with it ([`record::Record`]). When it is over ([`request_guard::RequestGuard`]) its core counts it in
 //! cells of its own ([`metrics`]), and hands the notes themselves to whoever wants them: the writer of the access log
 //! ([`access`]) and the exporter of spans ([`export`]). Both have a bounded queue and a thread of their own; formatting happens
 //! there. A full queue drops, and counts what it drops.
