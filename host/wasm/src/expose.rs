@@ -1,4 +1,4 @@
-//! What is counted about bindings, as `/metrics` shows it.
+//! The metrics of bindings for `/metrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::plugin::Loaded;
 use crate::quarantine::Health;
 use crate::runtime::Watched;
 
-/// Collects from every binding in service.
+/// Collects the metrics of every binding in service.
 pub(crate) struct Bindings(pub(crate) Arc<Watched>);
 
 impl fmt::Debug for Bindings {
@@ -66,7 +66,7 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     Ok(())
 }
 
-/// A counter of one number of a reading.
+/// A counter: its name, its help text, and the number of the totals that it shows.
 type Column = (&'static str, &'static str, fn(&MeterTotals) -> u64);
 
 const COUNTERS: [Column; 9] = [
@@ -130,7 +130,7 @@ fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// What plugins count by themselves: a family for each kind.
+/// The metrics that plugins define: one family for each kind.
 fn custom(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let mut family = Family::counters(encoder, "witgate_plugin_custom", "Counters of plugins")?;
     each(rows, Kind::Counter, |binding, name, value, _| {

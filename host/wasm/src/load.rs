@@ -27,19 +27,19 @@ use crate::revert::Trial;
 use crate::rights::Rights;
 use crate::runtime::Runtime;
 
-/// Time that each step of an instance's set-up may take off the data path.
+/// Time that each step of an instance's set-up may take outside of the data path.
 pub(crate) const SETUP: Duration = Duration::from_secs(1);
 
 /// The largest JSON Schema of settings that is read, in bytes of its text.
 const SCHEMA: usize = 1 << 20;
 
-/// Problems with settings that a plugin may tell, and characters of each that are shown.
+/// The most problems with settings that a plugin may report, and the most characters of each that are shown.
 const PROBLEMS: (usize, usize) = (100, 1_000);
 
-/// Names of headers a plugin may declare, in each direction.
+/// The most header names that a plugin may declare, for requests and for responses each.
 const DECLARED: usize = 64;
 
-/// A component that has been looked at and compiled. Cheap to clone; bindings of one file share the code.
+/// A component that has been inspected and compiled. Cheap to clone; bindings of one file share the code.
 #[derive(Clone)]
 pub struct Component {
     pub(crate) inspection: Arc<Inspection>,
@@ -47,7 +47,7 @@ pub struct Component {
 }
 
 impl Component {
-    /// What it is.
+    /// The result of the inspection.
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
     }
@@ -58,13 +58,13 @@ impl Component {
     }
 }
 
-/// A binding to be made of a component.
+/// A binding that is to be made from a component.
 pub struct BindingRequest<'a> {
     /// Name of the binding.
     pub name: &'a str,
-    /// Settings, grants, budgets.
+    /// Settings, grants and budgets of the binding.
     pub binding: &'a model::Binding,
-    /// What was declared of the file.
+    /// The configuration of the plugin file.
     pub plugin: &'a model::Plugin,
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn prepare(
     Ok(loaded)
 }
 
-/// The schema of a component's settings, asked of an instance without rights.
+/// The schema of a component's settings, returned by an instance without grants.
 pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Result<Value, Refusal> {
     let template = template(runtime, component, false)?;
     let rights = Arc::new(runtime.no_rights());
@@ -127,7 +127,7 @@ pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Resul
     schema(&template, &mut instance)
 }
 
-/// A number that is higher than all that were given out before.
+/// A number higher than all numbers returned before.
 pub(crate) fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -166,7 +166,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
     Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
 }
 
-/// `waits`: whether the binding may fetch, so that its guests run on stacks of their own.
+/// `waits`: whether the binding may call `fetch`, so that its guests run on stacks of their own.
 fn template(runtime: &Runtime, component: &Component, waits: bool) -> Result<Template, Refusal> {
     let waits = waits && component.inspection.needs_fetch();
     let linker = runtime.linker(waits);
@@ -228,7 +228,7 @@ fn configure(
                 .into_iter()
                 .take(PROBLEMS.0)
                 .map(|found| {
-                    // A pointer that leads nowhere is placed at the table as a whole.
+                    // A JSON pointer that matches no setting is reported for the table of settings as a whole.
                     let pointer = if found.pointer.len() > PROBLEMS.1 { "" } else { &found.pointer };
                     let message: String = found.message.chars().take(PROBLEMS.1).collect();
                     written.problem(pointer, message, None)
@@ -331,7 +331,7 @@ fn body_access(access: lifecycle::BodyAccess) -> BodyAccess {
     }
 }
 
-/// Only transformation sees responses and bodies.
+/// Only the contract `transformation` gets responses and bodies.
 fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refusal> {
     let bodies = [interest.request_body, interest.response_body];
     let wants_more = interest.response
@@ -361,7 +361,7 @@ fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
     Refusal::new(Reason::Failed, format!("{what}: {}", text(error)), hint)
 }
 
-/// What an error says, without the backtrace.
+/// The message of an error, without its backtrace.
 pub(crate) fn text(error: &wasmtime::Error) -> String {
     let causes: Vec<String> =
         error.chain().map(ToString::to_string).filter(|cause| !cause.contains("wasm backtrace")).collect();
