@@ -1,4 +1,4 @@
-//! What a token says.
+//! Tests of the claims of a token.
 
 use serde_json::{Value, json};
 use witgate_sdk::{Acceptance, Authentication, Decision, Identity, Input};

@@ -1,4 +1,4 @@
-//! The algorithm comes from the key.
+//! Tests that the algorithm is that of the key.
 
 use serde_json::json;
 use witgate_sdk::{Authentication, Decision, test};
@@ -113,7 +113,7 @@ fn what_is_no_signed_token_is_refused() {
     let critical = issuer.token_with(json!({ "alg": "HS256", "crit": ["b64"], "b64": false }), json!({}));
     assert_eq!(why(decide(&plugin, &critical)), "the header has critical extensions");
     assert_eq!(why(decide(&plugin, &issuer.token(json!(["sub"])))), "the claims are malformed");
-    // JSON is UTF-8 (RFC 8259 section 8.1), also where nobody looks.
+    // JSON is UTF-8 (RFC 8259 section 8.1), also in claims that are not used.
     let claims = [br#"{"sub":"ada","exp":9999999999,"note":""#, &b"\xFF"[..], br#""}"#].concat();
     let token = issuer.token_of(&json!({ "alg": "HS256", "kid": "demo" }), &claims);
     assert_eq!(why(decide(&plugin, &token)), "the claims are malformed");
