@@ -1,4 +1,4 @@
-//! What is asked for while a load takes its time: draining, putting plugins back, further reloads.
+//! Requests to the control plane while a load is in progress: draining, putting plugins back, further reloads.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const FOR_EVER: u32 = 20_000;
 /// Compiling this takes long enough to do something meanwhile.
 const A_WHILE: u32 = 2_000;
 
-/// Two bindings: `mark` marks answers with its version, `other` does nothing.
+/// Two bindings: `mark` marks responses with its version, `other` does nothing.
 const CONFIG: &str = "[gateway]\nplugins = [\"mark\", \"other\"]\ncache_folder = \"off\"\n\
                       [plugins.mark]\n[bindings.mark]\n[plugins.other]\n[bindings.other]\n";
 
@@ -32,7 +32,7 @@ async fn start(config: &str) -> Gateway {
     Gateway::start(scratch, config).await
 }
 
-/// Puts a component in the place of `other` that takes a while to compile, and waits until the load is under way.
+/// Replaces `other` by a component that takes a while to compile, and waits until the load is in progress.
 async fn begin_slow_load(gateway: &Gateway, size: u32) {
     let component = std::fs::read(guest("idle")).expect("a component");
     gateway.scratch.write("plugins/other.wasm", slow_to_compile(&component, size));
@@ -54,7 +54,7 @@ async fn replace_mark(gateway: &Gateway, name: &str) {
     eventually("the new version", async || gateway.version().await > before).await;
 }
 
-/// An origin whose answers end when they are let.
+/// An origin whose responses end only when the test allows it.
 async fn held_origin(go: tokio::sync::watch::Receiver<bool>) -> Origin {
     Origin::serving(move |_| {
         let go = go.clone();
@@ -183,6 +183,7 @@ async fn reloads_during_a_load_become_one_and_everybody_is_told() {
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(reply.text().contains("admin request ("), "{}", reply.text());
     }
-    // The slow one, and one for all who asked meanwhile; some may have asked when that had begun.
+    // The slow load, one load for all requests that came meanwhile, and perhaps one for requests that came after
+    // the second load had begun.
     assert!(loads().await <= before + 3.0, "{} loads", loads().await - before);
 }

@@ -1,4 +1,4 @@
-//! TLS at the door: names, versions, client certificates, certificates that change on disk.
+//! TLS to clients: server names, versions, client certificates, certificates that change on disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
 
-/// A certificate authority of a test's own.
+/// A certificate authority for one test.
 struct Authority {
     issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
@@ -40,7 +40,7 @@ impl Authority {
         roots
     }
 
-    /// Connects with a name, protocols to offer, and perhaps a certificate of the client's own.
+    /// Connects with a server name, protocols to offer, and optionally a client certificate.
     async fn connect(
         &self,
         gateway: &Gateway,

@@ -1,4 +1,4 @@
-//! The fields of the access log, from the type that is written.
+//! The fields of the access log, generated from the type that is written.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The list of fault codes, from the table of `host/proxy/src/fault.rs`.
+//! The list of fault codes, generated from the table of `host/proxy/src/fault.rs`.
 
 use witgate_proxy::fault::{Blame, FaultKind};
 

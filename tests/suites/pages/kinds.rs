@@ -1,4 +1,4 @@
-//! The lists of native filters and balancing policies, from their tables.
+//! The lists of native filters and balancing policies, generated from their tables.
 
 use witgate_proxy::balancer::BALANCERS;
 use witgate_proxy::filters::{FILTERS, Stage};

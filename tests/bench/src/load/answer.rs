@@ -1,16 +1,16 @@
-//! Reading one HTTP/1.1 answer with a `Content-Length`, as our origin's are.
+//! Reads one HTTP/1.1 response with a `Content-Length`, which all responses of the origin have.
 
 use std::io::{ErrorKind, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The most a head may take; more is not our origin's.
+/// The longest head of a response, in bytes; the heads of the origin are shorter.
 const MOST: usize = 64 * 1024;
 
-/// Reads one answer to its end. `buffer` is scratch, reused from answer to answer.
+/// Reads one whole response. `buffer` is reused for the next one.
 ///
 /// # Errors
-/// When the connection ends early or the answer is not a 200.
+/// The connection ends early, or the status is not 200.
 pub(super) fn read(stream: &mut impl Read, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
     let mut chunk = [0; 16 * 1024];
@@ -40,7 +40,7 @@ fn some(stream: &mut impl Read, chunk: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// Length of the head and of the body, once the head is complete.
+/// Lengths of the head and of the body, once the head is complete.
 fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&bytes[..end]).context("a head that is not text")?;

@@ -1,4 +1,4 @@
-//! What is compared: one file for each kind of row, and one table.
+//! The rows of the comparison: one file for each kind of row, and one table.
 
 use anyhow::{Result, ensure};
 
@@ -13,18 +13,18 @@ mod memory;
 mod start;
 mod swap;
 
-/// One row of the comparison; it has a line for each subject.
+/// One row of the comparison, with a line for each subject.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// What the lines' values are.
+    /// The unit of the lines' values.
     pub(crate) unit: &'static str,
     pub(crate) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
 const CPU: &str = "CPU us a request";
 
-/// Every row, in the order in which they are measured.
+/// All rows, in the order of measurement.
 pub(crate) static ROWS: &[Row] = &[
     Row {
         name: "plain",
@@ -132,10 +132,10 @@ pub(crate) static ROWS: &[Row] = &[
     },
 ];
 
-/// The rows with these names; all without any.
+/// The rows with these names; all rows if there are no names.
 ///
 /// # Errors
-/// A name that no row has.
+/// There is no row of a name.
 pub(crate) fn select(names: &[String]) -> Result<Vec<&'static Row>> {
     for name in names {
         let all: Vec<_> = ROWS.iter().map(|row| row.name).collect();
