@@ -67,7 +67,7 @@ async fn a_plugin_file_of_another_kind_is_refused_at_once_and_the_old_version_se
             std::fs::File::create(path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
         }),
         ("more than 32 components", |path| std::fs::write(path, hostile::nested(20_000)).expect("written")),
-        ("has not the type", |path| std::fs::write(path, hostile::hollow()).expect("written")),
+        ("does not have the type", |path| std::fs::write(path, hostile::hollow()).expect("written")),
     ];
     for (expected, make) in make {
         replace(&gateway, make);

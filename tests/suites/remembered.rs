@@ -111,7 +111,7 @@ settings.deed = "pure"
         let output = gateway.output();
         output
             .lines()
-            .filter(|line| line.contains("without naming it"))
+            .filter(|line| line.contains("are not remembered: the call used"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };

@@ -41,7 +41,7 @@ impl Cache {
         match opened {
             Ok(key) => Some(Cache { folder: path.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &key) }),
             Err(reason) => {
-                let text = format!("compiled plugins are not kept in {}: {reason}", path.display());
+                let text = format!("compiled plugins are not cached in {}: {reason}", path.display());
                 journal.write(LogLevel::Warn, "-", &text);
                 None
             }

@@ -187,7 +187,7 @@ fn at_most<N: PartialOrd + fmt::Display>(what: &str, found: N, most: N) -> Resul
     Err(Refusal::new(
         Reason::Malformed,
         format!("it has more than {most} {what}"),
-        "no plugin needs so many; ask whoever built it",
+        "no plugin needs this many; ask its author",
     ))
 }
 
@@ -241,7 +241,7 @@ fn is_other_version(export: &str) -> bool {
 
 fn check_imports(inspection: &Inspection) -> Result<(), Refusal> {
     let problems = inspection.imports.iter().filter(|import| !is_offered(import)).map(|import| {
-        problem(format!("it imports `{import}`, which no plugin may have"), instead_of(import))
+        problem(format!("it imports `{import}`, which plugins may not use"), instead_of(import))
     });
     Refusal::of(Reason::Import, problems.collect())
 }
@@ -256,7 +256,7 @@ fn is_offered(import: &str) -> bool {
 /// What to use instead of an import that is not offered.
 fn instead_of(import: &str) -> &'static str {
     let families = [
-        ("wasi:filesystem/", "there are no files; hand in what the plugin needs by its settings"),
+        ("wasi:filesystem/", "there are no files; pass what the plugin needs in its settings"),
         ("wasi:sockets/", "there are no sockets; use `fetch` and a named upstream"),
         ("wasi:http/", "use `fetch` of witgate:plugin and a named upstream"),
         ("wasi:", "plugins have the clocks, random numbers and standard streams of WASI 0.2, nothing else"),

@@ -157,7 +157,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
         .map(|(_, import, example)| {
             let name = order.name;
             problem(
-                format!("the plugin imports `{import}`, and nothing says what it may use by it"),
+                format!("the plugin imports `{import}`, but the binding does not say what it may use"),
                 format!("add to [bindings.{name}]: grants.{import} = {example}, or [] to deny every use"),
             )
         })
@@ -173,7 +173,7 @@ fn template(runtime: &Runtime, component: &Component, waits: bool) -> Result<Tem
     Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits).map_err(|error| {
         Refusal::new(
             Reason::Contract,
-            format!("an import or export has not the type its contract says: {}", text(&error)),
+            format!("an import or export does not have the type in its contract: {}", text(&error)),
             "build the plugin against the published witgate:plugin@0.1.0",
         )
     })
@@ -200,7 +200,7 @@ fn schema(template: &Template, instance: &mut Instance) -> Result<Value, Refusal
     serde_json::from_str(&text).map_err(|error| {
         Refusal::new(
             Reason::Failed,
-            format!("`settings-schema` returned what is not JSON: {error}"),
+            format!("`settings-schema` returned invalid JSON: {error}"),
             "return a JSON Schema, or `true` for any settings",
         )
     })
@@ -290,7 +290,7 @@ fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {
     match (call::input(input), input) {
         (Some(input), _) => Ok(input),
         (None, types::Input::Header(name)) => misdeclared(format!(
-            "it names the header `{}` as an input of `{function}`, which is no header name",
+            "it names the header `{}` as an input of `{function}`, which is not a header name",
             name.escape_default()
         )),
         (None, _) => misdeclared(format!("it names an input of `{function}` that no request has")),
@@ -298,7 +298,7 @@ fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {
 }
 
 fn misdeclared<T>(message: String) -> Result<T, Refusal> {
-    Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
+    Err(Refusal::new(Reason::Interest, message, "correct what `configure` returns in the plugin"))
 }
 
 fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, Refusal> {
@@ -314,7 +314,7 @@ fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, 
             Ok(name) => parsed.push(name),
             Err(_) => {
                 return misdeclared(format!(
-                    "it declares the {direction} header `{}`, which is no lower-case header name",
+                    "it declares the {direction} header `{}`, which is not a lower-case header name",
                     name.escape_default()
                 ));
             }
@@ -340,7 +340,7 @@ fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refus
     if wants_more && !contracts.transformation {
         return Err(Refusal::new(
             Reason::Interest,
-            "it declares interest in responses or bodies, which only the contract `transformation` sees",
+            "it declares interest in responses or bodies, which only the contract `transformation` gets",
             "export `transformation` as well, or declare request headers only",
         ));
     }
@@ -350,7 +350,7 @@ fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refus
 fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
     let hint = match error.downcast_ref::<Killed>() {
         Some(killed) => format!(
-            "it went over the budget `{}` of the binding (cpu {:?}, wall {:?}, memory {} bytes)",
+            "it exceeded the budget `{}` of the binding (cpu {:?}, wall {:?}, memory {} bytes)",
             killed.0.as_str(),
             budget.cpu,
             budget.wall,

@@ -148,7 +148,7 @@ impl Loaded {
             if let Some(lasted) = admission.succeeded(now) {
                 self.announce(
                     LogLevel::Warn,
-                    &format!("it left quarantine after {lasted:.1?}: a probe was answered"),
+                    &format!("it left quarantine after {lasted:.1?}: a probe succeeded"),
                 );
             }
             return;
@@ -188,7 +188,7 @@ impl Loaded {
             return;
         }
         let message = format!(
-            "its answers to `{function}` are not used again where they could be: it used {beyond} without naming it"
+            "its results of `{function}` are not remembered: the call used {beyond}, which the plugin does not declare"
         );
         if self.complain(LogLevel::Warn, &message) {
             self.told.fetch_or(bit, Ordering::Relaxed);
@@ -217,7 +217,7 @@ impl Loaded {
         if first {
             self.meter().reverted();
             let message = format!(
-                "its new version fails too often: {} of {} calls, of the version before {} of its latest {}",
+                "its new version fails too often: {} of {} calls; the version before it failed {} of its latest {}",
                 calls.failed, calls.made, before.failed, before.made
             );
             self.announce(LogLevel::Error, &message);
@@ -270,7 +270,7 @@ impl Plugin for Loaded {
 
     fn reject_answer(&self, reason: &str) {
         self.meter().failed(CallFailure::Output);
-        self.complain(LogLevel::Warn, &format!("its answer cannot be used: {reason}"));
+        self.complain(LogLevel::Warn, &format!("its result cannot be used: {reason}"));
         let (made, now) = (self.record.failure(), turn::now());
         self.fail_on_trial(made, false, now);
         self.quarantined(self.quarantine.rejected(made, now));

@@ -256,7 +256,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Cpu { burnt, window } => {
-                write!(formatter, "calls that failed burnt {burnt:.2?} of CPU time within {window:?}")
+                write!(formatter, "failed calls used {burnt:.2?} of CPU time within {window:?}")
             }
             Cause::Failures { calls: Calls { made, failed }, window } => {
                 write!(formatter, "{failed} of {made} calls within {window:?} failed")
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(loops, 250, "half of ten seconds");
         assert_eq!(
             cause.map(|cause| cause.to_string()).as_deref(),
-            Some("calls that failed burnt 5.00s of CPU time within 10s")
+            Some("failed calls used 5.00s of CPU time within 10s")
         );
     }
 

@@ -22,7 +22,7 @@ const ENTRY: u64 = (512 << 20) + 4096;
 pub(super) fn prepare(folder: &Path) -> Result<(), String> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         Ok(()) => {}
-        Err(error) => return Err(format!("it cannot be made: {error}")),
+        Err(error) => return Err(format!("it cannot be created: {error}")),
     }
     let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
     if found.is_symlink() {
@@ -37,7 +37,7 @@ fn check(found: &fs::Metadata, mode: u32) -> Result<(), String> {
         return Err("it belongs to another user".to_owned());
     }
     if found.permissions().mode() & 0o077 != 0 {
-        return Err(format!("others have rights on it; its mode must be 0{mode:o}"));
+        return Err(format!("other users have permissions on it; its mode must be 0{mode:o}"));
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ pub(super) fn key(folder: &Path) -> Result<[u8; KEY], String> {
     let path = key_path(folder)?;
     let fault = |reason: String| format!("its key {}: {reason}", path.display());
     let mut fresh = [0; KEY];
-    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| fault("no random numbers are to be had".to_owned()))?;
+    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| fault("no random numbers are available".to_owned()))?;
     match create(&path).and_then(|mut file| file.write_all(&fresh)) {
         Ok(()) => return Ok(fresh),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -48,7 +48,7 @@ fn confine(arguments: ChildArguments) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have ended before the line above took effect.
     if getppid().map(Pid::as_raw_pid) != Some(arguments.parent) {
-        return Err(io::Error::other("the gateway that asked is gone"));
+        return Err(io::Error::other("the gateway that started this process has ended"));
     }
     // When memory runs out, the kernel should kill this process and not the gateway. Without /proc this cannot be
     // set.

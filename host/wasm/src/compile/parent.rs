@@ -34,7 +34,7 @@ const ASK: Duration = Duration::from_millis(2);
 /// limit or crashed, or no process could be started.
 pub(super) fn compile(program: &Path, component: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Failed> {
     let mut key = [0; KEY];
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| no_process("no random numbers are to be had"))?;
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| no_process("no random numbers are available"))?;
     let child = start(program, limits).map_err(|error| no_process(&error.to_string()))?;
     let ending =
         attend(child, &key, component, limits.wall).map_err(|error| no_process(&error.to_string()))?;
@@ -166,19 +166,19 @@ fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
     if ending.late {
         return Failed::for_a_while(refusal(
             format!("compiling it took more than {} s and was ended", wall.as_secs()),
-            "the machine may have too much to do; else raise `gateway.compile.wall`",
+            "the machine may be overloaded; otherwise raise `gateway.compile.wall`",
         ));
     }
     if is(Signal::XCPU) {
         return Failed::always(refusal(
             format!("compiling it took more than {} s of CPU time and was ended", cpu.as_secs()),
-            "if it is to be trusted, raise `gateway.compile.cpu`; functions with very many locals and loops are slow",
+            "if you trust the component, raise `gateway.compile.cpu`; functions with very many locals and loops are slow",
         ));
     }
     if ending.words.contains("memory allocation of") {
         return Failed::always(refusal(
             format!("compiling it took more than {} MiB of memory and was ended", memory >> 20),
-            "if it is to be trusted, raise `gateway.compile.memory`",
+            "if you trust the component, raise `gateway.compile.memory`",
         ));
     }
     let last = ending.words.lines().next_back().unwrap_or_default();
@@ -187,15 +187,15 @@ fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
     match signal {
         Some(_) if from_outside.into_iter().any(is) => Failed::for_a_while(refusal(
             format!("the process that compiled it was ended from outside ({}){said}", ending.status),
-            "where the machine had no memory left, the kernel does that; `witgate reload --force` tries again",
+            "the kernel does this if the machine has no memory left; `witgate reload --force` tries again",
         )),
         Some(_) => Failed::always(refusal(
             format!("the compiler crashed on it ({}){said}", ending.status),
             "build it again with a current toolchain; a crash is a fault of the gateway, please report it",
         )),
         None => Failed::this_time(refusal(
-            format!("the process that compiles gave no answer ({}){said}", ending.status),
-            "the limits of the gateway's own process may be too tight for it",
+            format!("the process that compiles sent no reply ({}){said}", ending.status),
+            "the limits of the gateway's own process may be too low for it",
         )),
     }
 }

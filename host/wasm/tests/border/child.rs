@@ -58,9 +58,9 @@ fn a_child_tells_what_is_wrong_with_a_component() {
 fn a_child_that_does_not_answer_is_told_from_one_that_cannot_be_started() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        ("exit 0", "gave no answer"),
+        ("exit 0", "sent no reply"),
         ("echo a word >&2; exit 7", "exit status: 7): a word"),
-        ("head -c 100 /dev/zero", "gave no answer"),
+        ("head -c 100 /dev/zero", "sent no reply"),
         ("kill -9 $$", "ended from outside"),
         ("kill -11 $$", "the compiler crashed on it"),
         ("echo 'memory allocation of 8 bytes failed' >&2; kill -6 $$", "more than 4096 MiB of memory"),

@@ -151,7 +151,7 @@ fn loops_of_one_call_in_ten_are_put_in_quarantine_for_the_cpu_time_they_burn() {
     }
     assert!(loops > 2, "{loops} loops cannot have burnt 400 ms");
     let told = loaded.quarantine().expect("it is in quarantine");
-    assert!(told.cause.starts_with("calls that failed burnt 4"), "{}", told.cause);
+    assert!(told.cause.starts_with("failed calls used 4"), "{}", told.cause);
 }
 
 #[test]

@@ -44,5 +44,5 @@ fn random_number() -> wasmtime::Result<u64> {
 /// Reads random bytes from the kernel. The generator of aws-lc-rs takes about 60 ms to seed itself at its first
 /// use, which would count as CPU time of the guest and end its call.
 fn fill(bytes: &mut [u8]) -> wasmtime::Result<()> {
-    getrandom::fill(bytes).map_err(|_| wasmtime::Error::msg("no random numbers are to be had"))
+    getrandom::fill(bytes).map_err(|_| wasmtime::Error::msg("no random numbers are available"))
 }
