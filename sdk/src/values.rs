@@ -54,7 +54,7 @@ impl JsonSchema for HeaderName {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A header name, whatever its case.",
+            "description": "A header name; its case does not matter.",
             "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
         })
     }
@@ -100,7 +100,7 @@ impl TryFrom<String> for Period {
             .and_then(|(number, unit)| number.checked_mul(unit))
             .map(|milliseconds| Self(Duration::from_millis(milliseconds)))
             .ok_or_else(|| {
-                format!("`{written}` is not a length of time: write e.g. `500ms`, `30s`, `5m`, `1h`, `7d`")
+                format!("`{written}` is not a duration: write e.g. `500ms`, `30s`, `5m`, `1h`, `7d`")
             })
     }
 }
@@ -113,7 +113,7 @@ impl JsonSchema for Period {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A length of time, e.g. `500ms`, `30s`, `5m`, `1h`, `7d`.",
+            "description": "A duration, e.g. `500ms`, `30s`, `5m`, `1h`, `7d`.",
             "pattern": "^[0-9]+(ms|s|m|h|d)$",
         })
     }

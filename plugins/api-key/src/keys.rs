@@ -20,14 +20,14 @@ impl Keys {
         let mut problems = Vec::new();
         let (mut hashes, mut owners) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
         if keys.is_empty() {
-            problems.push(SettingsProblem::new("/keys", "without a key nobody can be let in"));
+            problems.push(SettingsProblem::new("/keys", "at least one key is required"));
         }
         for (index, key) in keys.into_iter().enumerate() {
             let mut problem = |field: &str, message: &str| {
                 problems.push(SettingsProblem::new(format!("/keys/{index}/{field}"), message));
             };
             if key.name.is_empty() {
-                problem("name", "a caller has a name");
+                problem("name", "the name of a caller must not be empty");
             }
             match hexadecimal(&key.sha256) {
                 None => problem(

@@ -28,9 +28,7 @@ impl Template {
                 continue;
             }
             let Some((name, after)) = rest.split_once('}').filter(|_| brace == "{") else {
-                return Err(
-                    "a brace without its partner: write `{{` or `}}` for a brace in the text".to_owned()
-                );
+                return Err("an unmatched brace: write `{{` or `}}` for a brace in the text".to_owned());
             };
             if !plain.is_empty() {
                 parts.push(ValuePart::text(std::mem::take(&mut plain)));

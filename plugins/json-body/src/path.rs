@@ -38,7 +38,7 @@ impl Pattern {
             })
             .collect();
         match segments.last() {
-            Some(Segment::AnyDepth) => Err("`**` stands before a name, not at the end".to_owned()),
+            Some(Segment::AnyDepth) => Err("`**` must be followed by a name".to_owned()),
             _ => Ok(Self { segments }),
         }
     }

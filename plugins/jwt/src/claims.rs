@@ -125,10 +125,10 @@ impl Rules {
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
-            return Err(Refusal::Invalid("the issuer is another"));
+            return Err(Refusal::Invalid("the token is from another issuer"));
         }
         if !self.audience.is_empty() && !self.is_addressed(claims.get("aud")) {
-            return Err(Refusal::Invalid("the token is for others"));
+            return Err(Refusal::Invalid("the token is for another audience"));
         }
         if !self.scopes.iter().all(|scope| has_scope(&claims, scope)) {
             return Err(Refusal::Scope(self.scopes.join(" ")));

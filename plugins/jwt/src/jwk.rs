@@ -45,9 +45,9 @@ pub(crate) fn read(jwk: Value, expected: Option<Algorithm>) -> Result<Key, Strin
     };
     let algorithm = match (own, expected) {
         (Some(own), Some(expected)) if own != expected => {
-            return Err("it is for another algorithm than the settings say".to_owned());
+            return Err("its algorithm differs from the one in the settings".to_owned());
         }
-        (own, expected) => own.or(expected).ok_or("it does not say its algorithm: give `alg`")?,
+        (own, expected) => own.or(expected).ok_or("it does not name its algorithm: set `alg`")?,
     };
     let material = jwk.material()?;
     Key::new(jwk.kid, algorithm, material)

@@ -206,7 +206,7 @@ impl Jwks {
         }
         let response = request.send().map_err(|error| error.to_string())?;
         if response.status != 200 {
-            return Err(format!("it answered {}", response.status));
+            return Err(format!("the status of its response was {}", response.status));
         }
         let keys = set::read(&response.body)?;
         let text = set::write(&keys);

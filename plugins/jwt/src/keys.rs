@@ -58,7 +58,7 @@ impl KeySet {
         let mut candidates = self.candidates(token).peekable();
         candidates.peek()?;
         let good = candidates.any(|key| key.algorithm == token.heading.algorithm && key.signed(token));
-        Some(if good { Ok(()) } else { Err(Refusal::Invalid("the signature is not good")) })
+        Some(if good { Ok(()) } else { Err(Refusal::Invalid("the signature is invalid")) })
     }
 
     /// The keys that may have signed the token: if it names a key, only that key, whatever its algorithm;
@@ -126,7 +126,7 @@ pub(crate) fn from_settings(settings: Vec<Settings>, problems: &mut Vec<Settings
             Ok(key) if key.kid.is_some() && set.keys.iter().any(|known| known.kid == key.kid) => {
                 problems.push(SettingsProblem::new(
                     format!("/keys/{index}"),
-                    "another key has this id: a token could not say which it means",
+                    "another key has this id, so a token could not tell them apart",
                 ));
             }
             Ok(key) => set.keys.push(key),
@@ -140,7 +140,7 @@ pub(crate) fn from_settings(settings: Vec<Settings>, problems: &mut Vec<Settings
 
 /// Reads one key. The error names the field that is wrong and the reason.
 fn from_one(settings: Settings) -> Result<Key, (&'static str, String)> {
-    let algorithm = settings.alg.ok_or(("", "say which algorithm the key is for: `alg`".to_owned()));
+    let algorithm = settings.alg.ok_or(("", "name the algorithm of the key: `alg`".to_owned()));
     match (settings.secret, settings.pem, settings.jwk) {
         (Some(secret), None, None) => {
             Key::new(settings.kid, algorithm?, Material::Secret(secret.into_bytes()))

@@ -97,10 +97,7 @@ impl Plugin for Jwt {
     fn configure(settings: Settings) -> Result<Self, Vec<SettingsProblem>> {
         let mut problems = Vec::new();
         if settings.keys.is_empty() && settings.jwks.is_none() {
-            problems.push(SettingsProblem::new(
-                "",
-                "no key would ever verify a token: give `keys`, `jwks`, or both",
-            ));
+            problems.push(SettingsProblem::new("", "there are no keys: set `keys`, `jwks`, or both"));
         }
         let keys = keys::from_settings(settings.keys, &mut problems);
         let jwks = settings.jwks.and_then(|jwks| Jwks::new(jwks, &mut problems));

@@ -76,10 +76,8 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
         problems.push(SettingsProblem::new("/ipv6_prefix", "an IPv6 prefix has 16 to 128 bits"));
     }
     if settings.policies.is_empty() {
-        problems.push(SettingsProblem::new(
-            "/policies",
-            "no policy limits nothing: add one, or remove the binding",
-        ));
+        problems
+            .push(SettingsProblem::new("/policies", "there is no policy: add one, or remove the binding"));
     }
     for (index, policy) in settings.policies.iter().enumerate() {
         let mut problem = |field: &str, message: String| {

@@ -153,7 +153,7 @@ fn of_impl(
         let interest = arguments.interest(&methods);
         implementation.items.push(ImplItem::Verbatim(interest));
     } else if let Some(span) = arguments.span {
-        return Err(Error::new(span, "the `interest` method says already what this plugin looks at"));
+        return Err(Error::new(span, "the `interest` method already declares what this plugin reads"));
     }
     let (contract, plugin) = (format_ident!("{name}"), &implementation.self_ty);
     Ok(quote! {

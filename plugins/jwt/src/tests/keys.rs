@@ -18,7 +18,7 @@ fn every_algorithm_verifies_its_own_tokens_and_no_others() {
         assert!(matches!(decision, Decision::Accepted(_)), "{algorithm}: {decision:?}");
 
         let forged = stranger.token_with(json!({ "alg": algorithm, "kid": "a" }), claims.clone());
-        assert_eq!(why(decide(&plugin, &forged)), "the signature is not good", "{algorithm}");
+        assert_eq!(why(decide(&plugin, &forged)), "the signature is invalid", "{algorithm}");
         assert_eq!(
             why(decide(&plugin, &stranger.token(claims.clone()))),
             "no key fits the token",
@@ -26,7 +26,7 @@ fn every_algorithm_verifies_its_own_tokens_and_no_others() {
         );
         let token = issuer.token(claims.clone());
         let (signed, _) = token.rsplit_once('.').expect("three parts");
-        assert_eq!(why(decide(&plugin, &format!("{signed}."))), "the signature is not good", "{algorithm}");
+        assert_eq!(why(decide(&plugin, &format!("{signed}."))), "the signature is invalid", "{algorithm}");
     }
 }
 
@@ -49,7 +49,7 @@ fn a_public_key_is_never_a_secret() {
     let signed = format!("{}.{}", encoded(header.to_string()), encoded(json!({ "sub": "ada" }).to_string()));
     let tag = witgate_sdk::crypto::hmac(witgate_sdk::crypto::Hash::Sha256, rsa.modulus(), &signed);
     let token = format!("{signed}.{}", encoded(tag));
-    assert_eq!(why(decide(&plugin, &token)), "the signature is not good");
+    assert_eq!(why(decide(&plugin, &token)), "the signature is invalid");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_token_does_not_choose_among_the_algorithms_of_a_family() {
     jwk["alg"] = json!("RS256");
     let plugin = plugin(&json!({ "keys": [{ "jwk": jwk }] }));
     let token = issuer.token(json!({ "sub": "ada", "exp": NOW + 60 }));
-    assert_eq!(why(decide(&plugin, &token)), "the signature is not good");
+    assert_eq!(why(decide(&plugin, &token)), "the signature is invalid");
 }
 
 #[test]
