@@ -123,12 +123,12 @@ impl Client {
         };
         tokio::time::timeout(DEADLINE, exchange)
             .await
-            .unwrap_or_else(|_| Err(String::from("no answer in time")))
+            .unwrap_or_else(|_| Err(String::from("no response in time")))
     }
 
     /// As [`Client::try_send`]; panics if there is no response.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Reply {
-        self.try_send(request).await.expect("an answer")
+        self.try_send(request).await.expect("a response")
     }
 
     /// Sends a GET request with headers.

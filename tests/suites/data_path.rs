@@ -64,7 +64,7 @@ async fn head_has_the_length_and_no_body() {
     let answer = String::from_utf8_lossy(&answer).to_lowercase();
     let (head, rest) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.contains("content-length: 13"), "{head}");
-    assert!(rest.starts_with("http/1.1 200"), "the next answer follows at once: {rest}");
+    assert!(rest.starts_with("http/1.1 200"), "the next response follows at once: {rest}");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn trailers_survive_both_ways_over_http2() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", "abc".parse().expect("a value"));
     body.send_trailers(trailers).expect("sent");
-    let mut received = response.await.expect("an answer").into_body();
+    let mut received = response.await.expect("a response").into_body();
     while let Some(chunk) = received.data().await {
         let length = chunk.expect("a chunk").len();
         received.flow_control().release_capacity(length).expect("capacity");
@@ -116,10 +116,10 @@ async fn a_body_is_asked_for_with_100_continue_only_when_the_origin_wants_it() {
         .await
         .expect("sent");
     let mut buffer = vec![0; 1024];
-    let count = stream.read(&mut buffer).await.expect("an interim answer");
+    let count = stream.read(&mut buffer).await.expect("an interim response");
     assert!(buffer[..count].starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&buffer[..count]));
     stream.write_all(b"hello").await.expect("sent");
-    let count = stream.read(&mut buffer).await.expect("the answer");
+    let count = stream.read(&mut buffer).await.expect("the response");
     assert!(buffer[..count].starts_with(b"HTTP/1.1 200"));
 }
 
@@ -254,7 +254,7 @@ async fn an_origin_that_breaks_off_is_never_a_complete_answer() {
     let gateway = Gateway::start(Scratch::new(), &config).await;
     for mut client in [gateway.client().await, Client::http2(gateway.address()).await] {
         let request = http::Request::get("/").body(Full::default()).expect("a request");
-        client.try_send(request).await.expect_err("half an answer is not an answer");
+        client.try_send(request).await.expect_err("half a response is not a response");
     }
 }
 

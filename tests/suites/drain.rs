@@ -51,7 +51,7 @@ async fn open_stream(gateway: &Gateway, path: &str) -> TcpStream {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut first = [0; 12];
-    stream.read_exact(&mut first).await.expect("an answer begins");
+    stream.read_exact(&mut first).await.expect("a response begins");
     assert_eq!(&first, b"HTTP/1.1 200");
     stream
 }

@@ -89,7 +89,7 @@ async fn one_term_during_a_slow_load_with_many_reloads_waiting_loses_nothing() {
         let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
         let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("an answer begins");
+        stream.read_exact(&mut first).await.expect("a response begins");
         assert_eq!(&first, b"HTTP/1.1 200");
         streams.push(stream);
     }
@@ -114,7 +114,7 @@ async fn one_term_during_a_slow_load_with_many_reloads_waiting_loses_nothing() {
     eventually("readiness to fail", async || gateway.admin_get("/readyz").await.status == 503).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "it failed after {:?}", begun.elapsed());
     for reload in waiting {
-        let reply = reload.await.expect("an answer");
+        let reply = reload.await.expect("a response");
         assert_eq!(reply.status, 503, "{}", reply.text());
         assert!(reply.text().contains("shutting down"), "{}", reply.text());
     }
@@ -179,7 +179,7 @@ async fn reloads_during_a_load_become_one_and_everybody_is_told() {
         })
         .collect();
     for reload in asked {
-        let reply = reload.await.expect("an answer");
+        let reply = reload.await.expect("a response");
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(reply.text().contains("admin request ("), "{}", reply.text());
     }

@@ -115,7 +115,7 @@ async fn bodiless(gateway: &Gateway, method: &str) -> String {
     let request = format!("{method} /bad HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("a request fits");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    stream.read_to_string(&mut answer).await.expect("a response");
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 

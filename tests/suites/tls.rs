@@ -141,7 +141,7 @@ async fn a_client_certificate_is_optional_or_required_and_never_forged() {
     let request = || http::Request::get("/").body(http_body_util::Full::default()).expect("a request");
     // In TLS 1.3 the client learns of the refusal with its first read.
     if let Ok(stream) = authority.connect(&gateway, "one.test", &["http/1.1"], None).await {
-        Client::http1_over(stream).await.try_send(request()).await.expect_err("no certificate, no answer");
+        Client::http1_over(stream).await.try_send(request()).await.expect_err("no certificate, no response");
     }
     let stranger = Authority::new();
     stranger.issue(&gateway.scratch, "stranger", &["client.test"]);

@@ -158,6 +158,6 @@ fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
     let done = subject.load.run(proxy.address, bench.seconds)?;
     let spent = proxy.process.cpu()?.saturating_sub(before);
     ensure!(done.failed == 0, "{}: {} failed, {} were counted", subject.name, done.failed, done.requests);
-    ensure!(done.requests > 0, "{}: no request was answered", subject.name);
+    ensure!(done.requests > 0, "{}: no request got a response", subject.name);
     Ok(spent.as_secs_f64() * 1e6 / done.requests as f64)
 }

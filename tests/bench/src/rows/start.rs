@@ -55,7 +55,7 @@ fn answered(address: std::net::SocketAddr, request: &[u8]) -> Result<()> {
         }
         ensure!(
             begun.elapsed() < Duration::from_secs(30),
-            "no answer but {:?}",
+            "no response but {:?}",
             String::from_utf8_lossy(&status)
         );
     }
