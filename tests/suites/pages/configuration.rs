@@ -12,12 +12,12 @@ use super::{head, hold};
 const EXAMPLES: &str = include_str!("../../../host/config/tests/reference.toml");
 
 const PREAMBLE: &str = "\
-Every key, with its type, its default and an example. The same as JSON Schema, for editors, is printed by
-`witgate config schema`; `witgate validate` checks a file against it and against what the schema cannot say. A key without
-a default may be left out, unless it is marked as required. A title such as `[upstreams.NAME.breaker]` is a table whose
-`NAME` is chosen by you; `[[routes]]` may be written as often as you like.
+Every key, with its type, its default and an example. `witgate config schema` prints the same as JSON Schema, for editors;
+`witgate validate` checks a file against the schema and against rules that a schema cannot express. A key without a default
+may be left out, unless it is marked as required. A title such as `[upstreams.NAME.breaker]` is a table with
+a `NAME` of your choice; `[[routes]]` may occur any number of times.
 
-The settings of filters and of balancing policies have [a page of their own](filters-and-policies.md); the settings of a
+The settings of filters and of balancing policies are on [another page](filters-and-policies.md); the settings of a
 plugin are printed by `witgate plugin check`.
 
 ";

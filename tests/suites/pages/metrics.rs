@@ -10,14 +10,14 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-`GET /metrics` on the admin listener answers in the OpenMetrics text format; Prometheus scrapes it as it is. The names, the
-labels and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
+`GET /metrics` on the admin listener returns the OpenMetrics text format, which Prometheus can scrape. The names, the labels
+and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
 
 Counters count from the start of the process and survive a reload. A series appears with its first event, or as soon as
 its listener, route, upstream or binding is in service; series about endpoints are those of the configuration in
-service. There are at most 4,096 combinations of listener, route and upstream; what comes after them is counted under the
-name `(others)`. A histogram has the samples `_bucket` (label `le`), `_sum` and `_count`. The label value `-` means that there
-is nothing to name: no route matched, no upstream was asked.
+service. There are at most 4,096 combinations of listener, route and upstream; further ones are counted under the name
+`(others)`. A histogram has the samples `_bucket` (label `le`), `_sum` and `_count`. The label value `-` means that there
+was none: no route matched, or no upstream was used.
 
 ";
 
