@@ -1,4 +1,5 @@
-//! Values that settings are often made of. Each is checked when it is read, so that the gateway can point at it.
+//! Types for frequent values in settings. Each value is checked when it is read, so that the gateway can report
+//! its place.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -60,19 +61,19 @@ impl JsonSchema for HeaderName {
     }
 }
 
-/// A length of time in settings, written as in the gateway's own configuration: `500ms`, `30s`, `5m`, `1h`, `7d`.
+/// A duration in settings, written as in the gateway's own configuration: `500ms`, `30s`, `5m`, `1h`, `7d`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "String")]
 pub struct Period(Duration);
 
 impl Period {
-    /// So many seconds.
+    /// A period of this many seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// As the standard library has it.
+    /// The period as a duration of the standard library.
     #[must_use]
     pub const fn duration(self) -> Duration {
         self.0

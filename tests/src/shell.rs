@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::{DEADLINE, pause};
 
-/// What marks the end of a command's output.
+/// The text that marks the end of a command's output.
 const END: &str = "--end-of-command--";
 
 /// One bash process, which keeps variables and folder from command to command. Killed when dropped.

@@ -6,7 +6,7 @@
 /// Stands for the borrowed `request` of a call. The data is in the store, so the handle carries no data.
 pub enum RequestView {}
 
-/// Stands for the borrowed `response-view` of a call.
+/// Stands for the borrowed `response-view` of a call, as [`RequestView`] does for the request.
 pub enum ResponseView {}
 
 wasmtime::component::bindgen!({

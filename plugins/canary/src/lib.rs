@@ -32,7 +32,7 @@ struct Settings {
     sticky: Sticky,
 }
 
-/// A header or cookie, and the values that decide.
+/// Its name. The name of a cookie is case-sensitive.
 #[settings]
 struct Choice {
     /// Its name. The case of a cookie's name matters.

@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     /// The path of the key set at that upstream.
     #[serde(default = "default_path")]
     path: String,
-    /// The algorithm of RSA keys that do not say it themselves.
+    /// The algorithm of RSA keys that do not name one.
     #[serde(default = "default_rsa_algorithm")]
     rsa_algorithm: Algorithm,
     /// Age at which keys are fetched again.
