@@ -1,4 +1,4 @@
-//! What a binding may do and where it is counted: shared by all its instances.
+//! The rights and counters of a binding, shared by all its instances.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use crate::imports::store::KeyStore;
 use crate::journal::Journal;
 use crate::meter::Meter;
 
-/// What every instance of a binding shares. Two bindings share none of it but the plugin's key store.
+/// What every instance of a binding shares. Two bindings of one plugin share only its key store.
 pub(crate) struct Rights {
     /// Name of the binding.
     pub(crate) binding: Arc<str>,
-    /// Objects it may use.
+    /// The objects that it may use.
     pub(crate) grants: Grants,
-    /// What a call may use.
+    /// The budget of a call.
     pub(crate) budget: Budget,
     /// The keys of the plugin.
     pub(crate) keys: Arc<dyn KeyStore>,
-    /// Where its lines go.
+    /// Where its log lines go.
     pub(crate) journal: Arc<dyn Journal>,
-    /// How many lines it may still write.
+    /// The rate limit of its log lines.
     pub(crate) pace: Pace,
-    /// Metrics of its own.
+    /// The metrics that the plugin defines.
     pub(crate) metrics: Arc<Names>,
-    /// What the host counts about it.
+    /// The counters of the host for this binding.
     pub(crate) meter: Arc<Meter>,
 }

@@ -1,8 +1,8 @@
-//! `fetch`: outbound HTTP through a named upstream.
+//! Interface `fetch`: outbound HTTP through a named upstream.
 //!
-//! The guest runs on a stack of its own while it waits, but an outbound exchange belongs to the core: it uses that
-//! core's connections. So the host function only puts the request into a mailbox; the caller of the guest takes it out
-//! and drives it beside the guest. Dropping the call drops both.
+//! The guest runs on a stack of its own while it waits, but the outbound exchange uses the connections of the core
+//! and must run on it. So the host function only puts the request into a mailbox; the caller of the guest takes it
+//! out and polls the exchange together with the guest. Dropping the call drops both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::bindings::witgate::plugin::types::Header;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Headers that belong to the gateway: framing, and those of one hop (RFC 9110 section 7.6.1).
+/// Headers that the gateway writes: message framing, and hop-by-hop headers (RFC 9110 section 7.6.1).
 const RESERVED: [HeaderName; 8] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -50,10 +50,10 @@ impl Host for HostState {
             return Ok(Err(Error::Denied));
         }
         let Some(head) = self.head() else {
-            // While it is set up, a plugin has no request and so no upstreams.
+            // During its set-up a plugin has no request and therefore no upstreams.
             return Ok(Err(Error::Unavailable));
         };
-        // Whatever the plugin allows itself, it is told that time is up while it still has some to answer in.
+        // Whatever timeout the plugin sets, the fetch ends early enough for the plugin to return a result.
         let left = self.stopwatch.left_to_wait();
         let timeout = request.timeout.map_or(left, |own| left.min(Duration::from_millis(own)));
         let upstream = request.upstream.clone();
@@ -65,15 +65,16 @@ impl Host for HostState {
         let limit = self.rights.budget.fetch_limit;
         let (reply, answer) = oneshot::channel();
         self.mailbox.put(Job { upstream, request, trace, timeout, limit, reply });
-        // No answer means that whoever drove the exchange is gone, and with it the call.
+        // A closed channel means that the caller has dropped the exchange, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
 }
 
-/// The `fetch` of a binding that may use no upstream: it denies without waiting, so the guest needs no stack of its own.
+/// The `fetch` of a binding that may use no upstream: it returns an error without waiting, so the guest needs no
+/// stack of its own.
 ///
 /// # Errors
-/// None in practice: the name is defined once.
+/// None in practice: each name is defined once.
 pub(crate) fn add_denying_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut interface = linker.instance("witgate:plugin/fetch@0.1.0")?;
     interface.func_wrap(
@@ -91,7 +92,7 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::Invalid(text.into())
 }
 
-/// The request as the upstream is to see it.
+/// The request that is sent to the upstream.
 fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Bytes>, Error> {
     if !request.path.starts_with('/') {
         return Err(invalid("the path must begin with `/`"));
@@ -123,8 +124,8 @@ fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Byte
     Ok(outbound)
 }
 
-/// What came about the trace of the request goes on with what a plugin asks for it. Where the gateway exports spans, it writes
-/// `traceparent` and `tracestate` itself; `baggage` is the plugin's own if it has written one.
+/// Copies the trace headers of the request into the outbound request. If the gateway exports spans, it writes
+/// `traceparent` and `tracestate` itself. A `baggage` header that the plugin has set is kept.
 fn pass_trace(head: &RequestHead, headers: &mut HeaderMap) {
     let came = |name: &HeaderName| head.headers.contains_key(name);
     if head.trace.is_none() && (came(&TRACEPARENT) || came(&TRACESTATE)) {
@@ -149,14 +150,15 @@ fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
 pub(crate) struct Job {
     upstream: String,
     request: Request<Bytes>,
-    /// The trace of which it is a part, if spans are exported.
+    /// The trace that the request belongs to, if spans are exported.
     trace: Option<TraceContext>,
     timeout: Duration,
     limit: usize,
     reply: oneshot::Sender<Reply>,
 }
 
-/// Where the guest leaves a job for its caller. A guest has one at a time, because it waits for the reply.
+/// Where the guest leaves a job for its caller. It holds at most one job, because the guest waits for the
+/// response.
 #[derive(Clone, Default)]
 pub(crate) struct Mailbox(Arc<Mutex<Option<Job>>>);
 
@@ -170,9 +172,9 @@ impl Mailbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Drops a job nobody took.
+    /// Drops a job that was not taken.
     pub(crate) fn clear(&self) {
-        // Nearly always it is empty, and a job is large to move.
+        // The mailbox is nearly always empty, and a job is large to move, so it is checked in place.
         let mut job = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if job.is_some() {
             *job = None;
@@ -181,13 +183,13 @@ impl Mailbox {
 }
 
 impl Job {
-    /// The exchange, on the core that drives it.
+    /// Runs the exchange on the core of the caller.
     pub(crate) fn run(self, snapshot: &Arc<Snapshot>) -> LocalBoxFuture<'_, ()> {
         Box::pin(async move {
             let (trace, timeout) = (self.trace.as_ref(), Some(self.timeout));
             let answer =
                 upstream::fetch(snapshot, &self.upstream, self.request, trace, timeout, self.limit).await;
-            // The guest may be gone by now; then nobody waits for the reply.
+            // The guest may have been dropped by now; then the response is dropped, too.
             let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
         })
     }

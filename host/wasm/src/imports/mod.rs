@@ -1,4 +1,4 @@
-//! What a guest may ask of the host: one file an interface.
+//! The interfaces that a guest may import, one file for each.
 
 pub(crate) mod crypto;
 pub(crate) mod fetch;
@@ -13,10 +13,10 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::bindings::witgate::plugin;
 use crate::state::HostState;
 
-/// Everything a guest that never waits may import. Its `fetch` denies at once.
+/// Everything that a guest which never waits may import. Its `fetch` returns an error immediately.
 ///
 /// # Errors
-/// None in practice: a name is defined once.
+/// None in practice: each name is defined once.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = without_fetch(engine)?;
     fetch::add_denying_to_linker(&mut linker)?;

@@ -1,4 +1,4 @@
-//! `store`: keys shared by all instances of a plugin, on all cores.
+//! Interface `store`: keys shared by all instances of a plugin, on all cores.
 
 use std::time::Duration;
 
@@ -6,20 +6,21 @@ use crate::bindings::witgate::plugin::store::{Error, Host};
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Bytes of a key, its space included.
+/// The longest key, in bytes, including its space.
 pub(crate) const KEY: usize = 1 << 10;
 
-/// Bytes of a value.
+/// The largest value, in bytes.
 pub(crate) const VALUE: usize = 1 << 20;
 
-/// Keys of one plugin: in memory, or where several gateways share them.
+/// The keys of one plugin: in memory, or in a store that several gateways share.
 ///
-/// A store that must wait for an answer belongs behind the mailbox that `fetch` uses, so that its caller can wait.
+/// The functions must not block. A store that has to wait for a network must use a mailbox like that of `fetch`,
+/// so that the caller can wait.
 pub trait KeyStore: Send + Sync {
-    /// The value under a key.
+    /// The value of a key.
     ///
     /// # Errors
-    /// The store cannot be reached. The same goes for every other function.
+    /// `Unavailable` if the store cannot be reached; this applies to every other function, too.
     fn get(&self, space: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Writes a value.
@@ -28,19 +29,19 @@ pub trait KeyStore: Send + Sync {
     /// `Full` if there is no room.
     fn set(&self, space: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError>;
 
-    /// Removes a value; says whether there was one.
+    /// Removes a value; returns whether there was one.
     ///
     /// # Errors
     /// As [`KeyStore::get`].
     fn remove(&self, space: &str, key: &str) -> Result<bool, StoreError>;
 
-    /// Adds to a counter, which is kept as decimal text. `ttl` counts from its first use.
+    /// Adds to a counter, which is stored as decimal text. `ttl` counts from the creation of the counter.
     ///
     /// # Errors
-    /// `NotANumber` if the value is none or would overflow; `Full` if there is no room.
+    /// `NotANumber` if the value is no number or would overflow; `Full` if there is no room.
     fn increment(&self, space: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError>;
 
-    /// Writes `new` if the present value equals `expected`; says whether it did.
+    /// Writes `new` if the current value equals `expected`; returns whether it did.
     ///
     /// # Errors
     /// As [`KeyStore::set`].
@@ -54,14 +55,14 @@ pub trait KeyStore: Send + Sync {
     ) -> Result<bool, StoreError>;
 }
 
-/// Why the store did not do as asked.
+/// Why an operation of the store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreError {
-    /// The byte budget is used up.
+    /// The budget, in bytes, is used up.
     Full,
     /// The value is not a counter, or the counter would overflow.
     NotANumber,
-    /// It cannot be reached.
+    /// The store cannot be reached.
     Unavailable,
 }
 
@@ -117,7 +118,7 @@ impl Host for HostState {
 }
 
 impl HostState {
-    /// Acts on the keys of a space, if it is granted.
+    /// Calls `act` if the space is granted to the binding.
     fn keys<T>(&mut self, space: &str, act: impl FnOnce(&Self) -> Result<T, Error>) -> Answer<T> {
         self.marked(Mark::Store)?;
         if !self.rights.grants.store.iter().flatten().any(|granted| granted == space) {
