@@ -1,10 +1,10 @@
-//! Times in a configuration of which one keeps the other from ever having an effect. The defaults contradict nothing; what an
-//! operator writes may.
+//! Warns of times in a configuration that prevent each other from ever having an effect. The defaults contain no
+//! such pair.
 
 use witgate_config::Config;
 use witgate_config::model::{Action, Route, Upstream};
 
-/// One sentence for each: what contradicts what, and what to do.
+/// One sentence for each contradiction: what contradicts what, and what to do.
 pub(super) fn find(config: &Config) -> Vec<String> {
     let of_upstreams = config.upstreams.iter().flat_map(|(name, upstream)| of_upstream(name, upstream));
     let of_routes = config.routes.iter().flat_map(|route| of_route(config, route));
