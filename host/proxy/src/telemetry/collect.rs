@@ -1,4 +1,4 @@
-//! What the gateway itself contributes to `/metrics`.
+//! The gateway's own metrics.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -19,14 +19,14 @@ use crate::upstream::{
     self, Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus,
 };
 
-/// Words of the classes of [`Series`].
+/// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The states of a breaker, with their words.
+/// The states of a circuit breaker, with their label values.
 const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
-/// What an endpoint may be.
+/// Every availability of an endpoint.
 const AVAILABILITIES: [Availability; 5] = [
     Availability::Available,
     Availability::Probing,
@@ -35,14 +35,14 @@ const AVAILABILITIES: [Availability; 5] = [
     Availability::Drained,
 ];
 
-/// What active checks may say, with the words.
+/// The states of active health checks, with their label values.
 const HEALTH_STATES: [(HealthState, &str); 3] = [
     (HealthState::Unknown, "unknown"),
     (HealthState::Healthy, "healthy"),
     (HealthState::Unhealthy, "unhealthy"),
 ];
 
-/// The labels of a family that has one sample only.
+/// The labels of a family with a single sample.
 const NO_LABELS: [(&str, &str); 0] = [];
 
 /// Registers the gateway's own metrics.
@@ -50,7 +50,7 @@ pub(super) fn register(telemetry: &Arc<Telemetry>) {
     telemetry.metrics.register(Box::new(Own(Arc::downgrade(telemetry))));
 }
 
-/// Weak, because the telemetry owns its collectors.
+/// The collector. The reference is weak, because the telemetry owns its collectors.
 struct Own(Weak<Telemetry>);
 
 impl fmt::Debug for Own {
@@ -70,16 +70,16 @@ impl Collector for Own {
     }
 }
 
-/// A family under construction: one descriptor, then a sample for each set of labels.
+/// A metric family being written: one descriptor, then a sample for each set of labels.
 ///
-/// Offered to other collectors because the encoder's own calls need five lines for a sample.
+/// Other collectors use it too, because the encoder's own interface needs five lines for a sample.
 pub struct Family<'a>(MetricEncoder<'a>);
 
 impl<'a> Family<'a> {
-    /// Begins a family of counters; `_total` is added to the name.
+    /// Begins a family of counters; `_total` is appended to the name.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn counters(
         encoder: &'a mut DescriptorEncoder,
         name: &'a str,
@@ -91,7 +91,7 @@ impl<'a> Family<'a> {
     /// Begins a family of gauges.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauges(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
         encoder.encode_descriptor(name, help, None, MetricType::Gauge).map(Family)
     }
@@ -99,7 +99,7 @@ impl<'a> Family<'a> {
     /// Begins a family of histograms.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn histograms(
         encoder: &'a mut DescriptorEncoder,
         name: &'a str,
@@ -111,7 +111,7 @@ impl<'a> Family<'a> {
     /// A sample of a counter.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn counter(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
         ConstCounter::new(value).encode(self.0.encode_family(labels)?)
     }
@@ -119,23 +119,23 @@ impl<'a> Family<'a> {
     /// A sample of a gauge.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauge(&mut self, labels: &impl EncodeLabelSet, value: i64) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
-    /// A sample of a gauge that is no whole number.
+    /// A sample of a gauge that is not an integer.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauge_of(&mut self, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
-    /// A histogram, as [`Series::latency`] gives it.
+    /// A histogram, as [`Series::latency`] returns it.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn histogram(
         &mut self,
         labels: &impl EncodeLabelSet,
@@ -214,10 +214,10 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
-/// One number about an endpoint.
+/// Reads one number about an endpoint.
 type Number = fn(&EndpointStatus) -> usize;
 
-/// How the upstreams of the snapshot in service stand; those of older ones are no longer of interest.
+/// The state of the upstreams of the snapshot in service.
 fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let Some(snapshot) = telemetry.snapshot.load_full() else { return Ok(()) };
     let upstreams = upstream::status(&snapshot);
@@ -264,7 +264,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
-/// Who takes requests.
+/// Which endpoints take requests.
 fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let help = "1 where so few endpoints are usable that health is not believed";
     let mut family = Family::gauges(encoder, "witgate_upstream_panic", help)?;
@@ -292,7 +292,7 @@ fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> f
     Ok(())
 }
 
-/// What was sent in addition, and what for.
+/// Retries, hedges and mirrored copies.
 fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let upstreams = || snapshot.upstreams.iter().map(|(name, upstream)| (&**name, upstream.tries()));
     let help = "Requests sent again, by why and by what became of it";
@@ -340,10 +340,10 @@ fn breakers(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fm
     Ok(())
 }
 
-/// One number about the requests in flight of an upstream; none where it has no such limit.
+/// Reads one number about the requests in flight of an upstream; `None` if it has no such limit.
 type LoadNumber = fn(&LoadStatus) -> Option<usize>;
 
-/// Limits on requests in flight, and what they cost.
+/// Limits on requests in flight, and their effects.
 fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let gauges: [(&str, &str, LoadNumber); 3] = [
         ("witgate_upstream_limited_requests", "Requests in flight, where they are limited", |load| {
@@ -377,7 +377,7 @@ fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::R
     Ok(())
 }
 
-/// What checks and requests have shown of endpoints.
+/// The results of active checks and of outlier detection.
 fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let endpoints = || {
         upstreams.iter().flat_map(|upstream| {
