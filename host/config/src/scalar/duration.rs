@@ -30,7 +30,8 @@ impl Scalar for DurationOrOff {
     }
 }
 
-/// The longest span that is accepted. It keeps sums with the clock from overflowing and is longer than anything meant.
+/// The longest duration that is accepted. It keeps sums with the clock from overflowing, and is longer than any
+/// useful value.
 const LONGEST_DAYS: u64 = 3650;
 
 /// Units in nanoseconds, in the order in which they must be written.
