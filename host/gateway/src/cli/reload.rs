@@ -11,8 +11,8 @@ use crate::exit::{Exit, ExitResult, Failure};
 
 /// Have a running gateway read its configuration and plugins again.
 ///
-/// If anything is wrong with the configuration, the gateway stays as it is and this command says why (exit code 3). A
-/// plugin that is refused stays at its last good version while all else takes effect (exit code 4).
+/// If the configuration has a problem, nothing changes and this command prints the problem (exit code 3). A
+/// refused plugin stays at its last good version while everything else takes effect (exit code 4).
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -38,10 +38,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     }
 }
 
-/// What became of a change that was asked for.
+/// The result of a requested change.
 ///
 /// # Errors
-/// The gateway did not carry it out at all: no permission, or too much to do.
+/// The gateway did not carry it out: no permission, or too many requests in progress.
 pub(crate) fn changed(answer: &Answer) -> Result<Change, Failure> {
     let text = || String::from_utf8_lossy(&answer.body).trim().to_owned();
     match answer.status {

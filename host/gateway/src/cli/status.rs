@@ -12,7 +12,7 @@ use crate::admin::client::{AdminAddress, Answer, ask};
 use crate::control::status::{self, BindingStatus, Compilation, Status};
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Show what a running gateway is doing: versions in service, the latest change, what was refused and why.
+/// Show the state of a running gateway: versions in service, the latest change, what was refused and why.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -28,10 +28,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     print(arguments.format, &status, || describe(&status, status::now()))
 }
 
-/// Reads what a gateway tells of itself.
+/// Parses the status of a gateway.
 ///
 /// # Errors
-/// It tells nothing, or something else.
+/// The response is not a status.
 pub(super) fn read<T: DeserializeOwned>(place: &AdminAddress, answer: &Answer) -> Result<T, Failure> {
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
@@ -124,13 +124,13 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {
     }
 }
 
-/// Which version serves, and whether it is called at all.
+/// Which version is in service, and whether the binding is in quarantine.
 fn state(binding: &BindingStatus) -> String {
     let state = binding.state.as_str();
     if binding.quarantine.is_some() { format!("{state}, quarantined") } else { state.to_owned() }
 }
 
-/// A span of time in its largest unit.
+/// A duration in its largest unit.
 pub(super) fn ago(now: u64, then: u64) -> String {
     match now.saturating_sub(then) {
         seconds @ 0..120 => format!("{seconds} s"),

@@ -23,7 +23,7 @@ use crate::exit::{Exit, ExitResult};
 /// Events shown for each upstream.
 const EVENTS: usize = 8;
 
-/// Show how the upstreams of a running gateway stand, and what has changed of late; or change one of its endpoints.
+/// Show the upstreams of a running gateway and their latest events, or change one of their endpoints.
 ///
 /// Where no gateway runs, the upstreams of the configuration are listed instead, and standard error says so; with
 /// `--admin`, or `WITGATE_ADMIN`, it is a failure (exit code 5).
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     admin: AdminPlace,
-    /// List what the configuration says, without asking a gateway
+    /// List the upstreams of the configuration, without asking a gateway
     #[arg(long, conflicts_with = "admin")]
     configured: bool,
     #[command(flatten)]
@@ -151,7 +151,7 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
     text
 }
 
-/// What stands before all endpoints of an upstream: its own breaker, its limits, its fallbacks.
+/// The parts that concern the whole upstream: its circuit breaker, its limits, its fallbacks.
 fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
     let name = &upstream.name;
     match upstream.breaker {
@@ -177,7 +177,7 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
     }
 }
 
-/// What keeps an endpoint from taking requests, the longest lasting first; or that nothing does.
+/// Why an endpoint takes no requests, the longest-lasting reason first; or that it takes them.
 fn state(endpoint: &EndpointStatus) -> String {
     if endpoint.availability == Availability::Drained {
         return if endpoint.active > 0 { "draining" } else { "drained" }.to_owned();

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// The files of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are filled in.
+/// The template of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are replaced.
 const TEMPLATE: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml")),
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
@@ -18,7 +18,7 @@ const TEMPLATE: [(&str, &str); 4] = [
 /// The SDK of the checkout this binary was built from, if it is still there.
 const BUILT_WITH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
 
-/// Make a new plugin: a crate with settings, a decision and tests, that builds as it is.
+/// Create a plugin: a crate with settings, a decision and tests, which builds without changes.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Its name, e.g. `require-key`; also the folder
@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     ))
 }
 
-/// Cargo's rules for names, and no capitals: the name becomes part of file names and of configuration.
+/// Checks a name: Cargo's rules, and no capitals, because the name becomes part of file names and of the
+/// configuration.
 fn name(text: &str) -> Result<String, String> {
     let letters = |character: char| {
         character.is_ascii_lowercase() || character.is_ascii_digit() || "-_".contains(character)
@@ -58,7 +59,7 @@ fn name(text: &str) -> Result<String, String> {
     Err("a name is made of lower-case letters, digits and hyphens, and begins with a letter".to_owned())
 }
 
-/// What Cargo calls the library of a crate, and therefore the component.
+/// The name that Cargo gives to the library of a crate, and so to the component.
 fn file_name(name: &str) -> String {
     name.replace('-', "_")
 }

@@ -11,8 +11,8 @@ use crate::exit::{Exit, ExitResult, Failure};
 
 /// Change the weight of an endpoint of a running gateway, or drain it, without a reload.
 ///
-/// Another weight holds until the configuration gives the endpoint another one than now. A drained endpoint finishes
-/// what it has in flight and takes no new requests until `--undrain`, also after reloads. `--reset` takes both back.
+/// The weight holds until a reload changes the configured weight of the endpoint. A drained endpoint finishes its
+/// requests in flight and takes no new ones until `--undrain`, even after reloads. `--reset` undoes both.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Name of the upstream, as in `[upstreams.NAME]`
@@ -25,20 +25,20 @@ pub(crate) struct Arguments {
     admin: AdminPlace,
 }
 
-/// What is to change.
+/// The changes.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 struct Change {
-    /// Share relative to its siblings; 0 takes no new requests
+    /// Weight relative to the other endpoints; 0 takes no new requests
     #[arg(long, value_name = "N")]
     weight: Option<u32>,
-    /// Let it take no new requests
+    /// Drain it: it takes no new requests
     #[arg(long, conflicts_with = "undrain")]
     drain: bool,
-    /// Let it take requests again
+    /// End the drain: it takes requests again
     #[arg(long)]
     undrain: bool,
-    /// Take back what was said before
+    /// Undo earlier changes
     #[arg(long)]
     reset: bool,
 }
