@@ -71,7 +71,7 @@ impl Surroundings<'_> {
     /// Counts a value against the bytes that may be inserted.
     fn admit(&mut self, value: String) -> Result<String, Unexpanded> {
         self.room = self.room.checked_sub(value.len()).ok_or_else(|| Unexpanded {
-            message: "what references are replaced by is larger than 64 MiB altogether".to_owned(),
+            message: "the texts inserted for references are larger than 64 MiB together".to_owned(),
             hint: "name large values less often, or let plugins fetch them".to_owned(),
         })?;
         Ok(value)
@@ -177,6 +177,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("large"), vec![b'x'; 1 << 20]).expect("written");
         let wrong = expanded(&"${file:large}".repeat(65), folder.path()).expect_err("65 MiB");
-        assert_eq!(wrong, ["what references are replaced by is larger than 64 MiB altogether"]);
+        assert_eq!(wrong, ["the texts inserted for references are larger than 64 MiB together"]);
     }
 }

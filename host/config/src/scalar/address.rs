@@ -65,7 +65,7 @@ impl Scalar for EndpointAddress {
         let rest = rest.strip_suffix('/').filter(|_| scheme.is_some()).unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {
             return Err(
-                "an endpoint is a host and a port; paths are the route's (`rewrite`, `strip_prefix`)"
+                "an endpoint is a host and a port; paths belong to the route (`rewrite`, `strip_prefix`)"
                     .to_owned(),
             );
         }
@@ -150,7 +150,9 @@ mod tests {
             (":80", Err("the host is missing")),
             (
                 "http://users/v1",
-                Err("an endpoint is a host and a port; paths are the route's (`rewrite`, `strip_prefix`)"),
+                Err(
+                    "an endpoint is a host and a port; paths belong to the route (`rewrite`, `strip_prefix`)",
+                ),
             ),
         ];
         for (text, expected) in cases {

@@ -233,7 +233,7 @@ fn identity_headers(
             }
         };
         if headers.insert(name.clone(), source).is_some() {
-            scope.report_key(&at, format!("`{name}` is set twice; header names have no case"), None);
+            scope.report_key(&at, format!("`{name}` is set twice; header names are case-insensitive"), None);
         }
     }
     headers

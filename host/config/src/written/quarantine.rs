@@ -31,7 +31,7 @@ pub(super) enum Switch {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("x-removed" = {
-    "kills": "what opens a quarantine is now `share` (CPU time that failed calls burn, of one core) and `min_calls` (of which nine in ten failed), within `window`; to switch it off, as `kills = 0` did, write `quarantine = \"off\"`",
+    "kills": "a quarantine is now controlled by `share` (CPU time of failed calls, as a share of one core) and `min_calls` (of which nine in ten failed), within `window`; to switch it off, as `kills = 0` did, write `quarantine = \"off\"`",
 }))]
 pub(super) struct Rules {
     /// CPU time that failed calls may use within the window, as a share of one core, summed over all cores. A loop

@@ -151,7 +151,7 @@ impl Retry {
         scope.check_size(at, "body_limit", self.body_limit.value.0, (0, MOST_BODY));
         let (body_limit, total) = (self.body_limit.value, self.total_body_limit.value);
         if total.0 < body_limit.0 && scope.is_written(&child(at, "total_body_limit")) {
-            let hint = Some("it is for all bodies together; make it larger".to_owned());
+            let hint = Some("it bounds all replay bodies together; make it larger".to_owned());
             let at = child(at, "total_body_limit");
             scope.report(&at, "`total_body_limit` is smaller than `body_limit`", hint);
         }

@@ -109,7 +109,8 @@ impl Cached {
     fn meant(self, at: &str, scope: &mut Scope) -> model::CachedAnswers {
         let (bytes, entry_bytes) = (self.bytes.value.in_memory(), self.entry_bytes.value.in_memory());
         if entry_bytes > bytes / SHARES {
-            let hint = Some("answers are kept in eight parts, each with room for its share".to_owned());
+            let hint =
+                Some("responses are stored in eight shards, each with an eighth of `bytes`".to_owned());
             scope.report(at, "`bytes` must be at least eight times `entry_bytes`", hint);
         }
         model::CachedAnswers {
@@ -137,7 +138,7 @@ pub(crate) fn check_rings(upstreams: &BTreeMap<String, model::Upstream>, scope: 
             let pointer = child(&child("/upstreams", name), "fallback");
             scope.report(
                 &child(&pointer, "upstream"),
-                format!("the fallbacks run in a ring: {}", ring.join(", then ")),
+                format!("the fallbacks form a ring: {}", ring.join(", then ")),
                 Some("let one of them end with `respond`, or with nothing".to_owned()),
             );
         }

@@ -169,7 +169,7 @@ impl Http {
         }
         let statuses = self.statuses.into_vec();
         if statuses.is_empty() {
-            scope.report(&child(at, "statuses"), "no status is good, so every check fails", None);
+            scope.report(&child(at, "statuses"), "no status is accepted, so every check fails", None);
         }
         let body_limit = self.body_limit.value;
         scope.check_size(at, "body_limit", body_limit.0, BODY_BYTES);
