@@ -84,7 +84,7 @@ pub(crate) fn notify(notice: Notice) {
         Notice::Stopping => "STOPPING=1\n".to_owned(),
     };
     if let Err(error) = send_notice(&path, text.as_bytes()) {
-        eprintln!("witgate: the service manager could not be told: {error}");
+        eprintln!("witgate: the service manager could not be notified: {error}");
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
             }
         }
         _ => match change(path, request.uri().query()) {
-            None => plain(StatusCode::NOT_FOUND, "there is nothing here\n"),
+            None => plain(StatusCode::NOT_FOUND, "not found\n"),
             Some(wanted) => match guard::check_change(&admin, entrance, method, request.headers()) {
                 Ok(()) => carry_out(context, wanted).await,
                 Err(refusal) => refused(refusal),
@@ -140,7 +140,7 @@ fn refused((status, reason): Refusal) -> Answer {
 }
 
 fn only(methods: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this is only for reading\n");
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed here\n");
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }

@@ -71,7 +71,7 @@ pub(crate) fn ask(place: &AdminAddress, method: Method, target: &str) -> Result<
         .map_err(|error| Failure::new(Exit::Failure, format!("no runtime: {error}")))?;
     runtime.block_on(reach(place, method, target)).map_err(|error| {
         let message = format!(
-            "{} cannot be reached: {error:#}\nIs the gateway running? `--admin` says where to look for it.",
+            "{} cannot be reached: {error:#}\nIs the gateway running? Its address can be given with `--admin`.",
             place.describe()
         );
         Failure::new(Exit::AdminUnreachable, message)
@@ -118,7 +118,7 @@ where
     tokio::select! {
         answer = answered => answer,
         ended = connection => Err(ended.err().map_or_else(
-            || anyhow::anyhow!("the connection was closed without an answer"),
+            || anyhow::anyhow!("the connection was closed without a response"),
             anyhow::Error::from,
         )),
     }

@@ -52,7 +52,7 @@ pub(crate) fn check_change(
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
     if method != Method::POST {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "changes are asked for by POST"));
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "changes must be requested with POST"));
     }
     if entrance == Entrance::Socket {
         return Ok(());

@@ -89,7 +89,7 @@ fn refuse_foreign(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            Err(io::Error::other("something that is not a socket is in its place"))
+            Err(io::Error::other("the path exists and is not a socket"))
         }
         Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Ok(_) => Ok(()),

@@ -24,6 +24,6 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let text = String::from_utf8_lossy(&answer.body);
     Err(Failure::new(
         Exit::Failure,
-        format!("the gateway answered {}: {}", answer.status.as_u16(), text.trim()),
+        format!("the gateway responded with {}: {}", answer.status.as_u16(), text.trim()),
     ))
 }

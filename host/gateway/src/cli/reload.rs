@@ -32,9 +32,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     match (change.applied, change.problems.is_empty()) {
         (true, true) => say("reloaded\n"),
         (true, false) => {
-            Err(Failure::new(Exit::PluginRefused, "reloaded, but not every plugin could be taken"))
+            Err(Failure::new(Exit::PluginRefused, "reloaded, but not every plugin could be loaded"))
         }
-        (false, _) => Err(Failure::new(Exit::Config, "not reloaded: the gateway stays as it was")),
+        (false, _) => Err(Failure::new(Exit::Config, "not reloaded: nothing has changed")),
     }
 }
 
@@ -47,11 +47,12 @@ pub(crate) fn changed(answer: &Answer) -> Result<Change, Failure> {
     match answer.status {
         StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
             serde_json::from_slice(&answer.body).map_err(|error| {
-                Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+                Failure::new(Exit::Failure, format!("the gateway's response cannot be read: {error}"))
             })
         }
-        status => {
-            Err(Failure::new(Exit::Failure, format!("the gateway answered {}: {}", status.as_u16(), text())))
-        }
+        status => Err(Failure::new(
+            Exit::Failure,
+            format!("the gateway responded with {}: {}", status.as_u16(), text()),
+        )),
     }
 }

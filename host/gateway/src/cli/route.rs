@@ -112,7 +112,7 @@ fn plugins(config: &Config, listener: &str, of_route: &[String]) -> Vec<String> 
 fn row(considered: &Considered) -> Row {
     let verdict = match &considered.verdict {
         Verdict::Taken => "taken".to_owned(),
-        Verdict::LessSpecific => "holds too, but is less specific".to_owned(),
+        Verdict::LessSpecific => "matches too, but is less specific".to_owned(),
         Verdict::OtherMethod => "is for other methods".to_owned(),
         Verdict::Header(name) => format!("its condition on the header `{name}` does not hold"),
         Verdict::Query(name) => format!("its condition on the query parameter `{name}` does not hold"),

@@ -12,7 +12,7 @@ use witgate_config::{Problem, Problems};
 
 use super::source::ConfigReading;
 
-const HINT: &str = "if that is meant, say `allow_empty = true` under `[gateway]`";
+const HINT: &str = "if this is intended, set `allow_empty = true` under `[gateway]`";
 
 /// What a configuration contained.
 pub(super) struct Written {
@@ -36,7 +36,7 @@ pub(super) fn at_start(reading: &ConfigReading) -> Problems {
     if config.gateway.allow_empty || !config.routes.is_empty() || reading.sources.files.is_empty() {
         return Problems::new();
     }
-    let message = "there is no route: every request would be answered with 404";
+    let message = "there is no route: every request would get 404";
     vec![Problem {
         key: "routes".to_owned(),
         ..Problem::new(message).with_hint(format!("write `[[routes]]`; {HINT}"))
@@ -51,16 +51,14 @@ pub(super) fn at_reload(reading: &ConfigReading, written: &Written, before: &Wri
     let emptied = before.files.difference(&written.files).filter(|file| reading.files.contains(file));
     let mut problems: Problems = emptied
         .map(|file| {
-            let message = format!(
-                "`{}` is empty, but there was something in it when the version in service was built",
-                file.display()
-            );
+            let message =
+                format!("`{}` is empty, but was not when the version in service was built", file.display());
             Problem::new(message).with_hint(format!("write it anew; {HINT}"))
         })
         .collect();
     if before.listeners && !written.listeners {
         let message =
-            "no listener is written any more: every listener would be closed, and the default one opened";
+            "no listener is configured any more: every listener would be closed, and the default one opened";
         problems.push(Problem {
             key: "listeners".to_owned(),
             ..Problem::new(message).with_hint(format!("write `[[listeners]]`; {HINT}"))

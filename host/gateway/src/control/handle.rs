@@ -28,7 +28,7 @@ const REQUESTS: usize = 64;
 pub(super) const MESSAGES: usize = 16 * REQUESTS;
 
 const BUSY: &str = "the control plane is busy; try again";
-const DRAINING: &str = "the gateway is draining: nothing is loaded any more";
+const DRAINING: &str = "the gateway is draining and does not reload any more";
 const ENDING: &str = "the gateway is shutting down";
 
 /// A request of an operator.

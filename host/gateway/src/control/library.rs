@@ -243,7 +243,7 @@ impl<L: Loader> Library<L> {
             let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
             return refused(
                 Some(digest),
-                format!("{path} has the digest {found}, but `digest` asks for {pinned}"),
+                format!("{path} has the digest {found}, but `digest` requires {pinned}"),
             );
         }
         let mut known = self.bindings.values().flat_map(BindingVersions::components);
@@ -368,7 +368,7 @@ impl WantedBinding<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
-        let look = || format!("`witgate plugin check {}` tells what the file is", self.plugin.file.display());
+        let look = || format!("inspect the file with `witgate plugin check {}`", self.plugin.file.display());
         Problem {
             message: format!(
                 "the plugin `{plugin}` of binding `{name}` cannot be loaded: {}",

@@ -306,8 +306,8 @@ impl Control {
         let version = self.data_plane.snapshot().version;
         let (level, message) = match (applied, troubles.is_empty()) {
             (true, true) => (LogLevel::Info, "in service"),
-            (true, false) => (LogLevel::Error, "in service, but not every plugin could be taken"),
-            (false, _) => (LogLevel::Error, "refused, everything is as before"),
+            (true, false) => (LogLevel::Error, "in service, but not every plugin could be loaded"),
+            (false, _) => (LogLevel::Error, "refused, nothing has changed"),
         };
         self.telemetry.log(level, message, &[("reason", &reason), ("version", &version)]);
         for trouble in &troubles {

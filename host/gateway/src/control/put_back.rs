@@ -87,7 +87,7 @@ impl Control {
             let _ = handle.hand_over(Message::Redrafted(Box::new((order, redrafted))));
         };
         if let Err(error) = std::thread::Builder::new().name("witgate-put-back".to_owned()).spawn(redraft) {
-            self.handle.warn(format!("a previous version cannot be made ready: {error}"));
+            self.handle.warn(format!("a previous version cannot be prepared: {error}"));
         }
     }
 

@@ -183,9 +183,10 @@ impl Refusal {
 
     /// A load that panicked. Standard error has the message.
     pub(crate) fn by_panic() -> Refusal {
-        let problem =
-            Problem::new("the load ended by a fault of the gateway itself: its standard error says where")
-                .with_hint("please report it; the version in service is not affected");
+        let problem = Problem::new(
+            "the load failed because of a bug in the gateway: its standard error has the details",
+        )
+        .with_hint("please report it; the version in service is not affected");
         Refusal::without_files(Exit::Failure, vec![problem], SourceMap::default())
     }
 

@@ -39,8 +39,8 @@ fn manifest(folder: &Path) -> Result<PathBuf, Failure> {
     if manifest.is_file() {
         return Ok(manifest);
     }
-    let hint = "run this in a plugin's folder, or say which by --path";
-    Err(Failure::new(Exit::Failure, format!("{} is not there: {hint}", manifest.display())))
+    let hint = "run this in a plugin's folder, or give the folder with --path";
+    Err(Failure::new(Exit::Failure, format!("{} does not exist: {hint}", manifest.display())))
 }
 
 /// Runs cargo for [`TARGET`] and returns its messages about artifacts. Errors are printed by cargo itself.

@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let folder = PathBuf::from(&arguments.name);
     if folder.exists() {
-        return Err(Failure::new(Exit::Failure, format!("{} is there already", folder.display())));
+        return Err(Failure::new(Exit::Failure, format!("{} already exists", folder.display())));
     }
     let sdk = dependency(arguments.sdk.as_deref())?;
     for (file, text) in TEMPLATE {
@@ -78,9 +78,10 @@ fn dependency(sdk: Option<&str>) -> Result<String, Failure> {
     let folder = folder.ok_or_else(|| {
         let message = match sdk {
             Some(path) => format!("there is no SDK in `{path}`"),
-            None => "the SDK this binary was built with is gone".to_owned(),
+            None => "the SDK that this binary was built with does not exist any more".to_owned(),
         };
-        let hint = "say by --sdk (or WITGATE_SDK) where it is: the folder `sdk` of a checkout of Witgate, or a version";
+        let hint =
+            "give it with --sdk (or WITGATE_SDK): the folder `sdk` of a checkout of Witgate, or a version";
         Failure::new(Exit::Failure, format!("{message}: {hint}"))
     })?;
     Ok(format!("{{ path = {} }}", toml::Value::from(folder.to_string_lossy().as_ref())))

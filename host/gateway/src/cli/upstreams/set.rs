@@ -50,11 +50,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let answer = ask(&admin.place(), Method::POST, &target)?;
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
-        let message = format!("the gateway answered {}: {}", answer.status.as_u16(), text.trim());
+        let message = format!("the gateway responded with {}: {}", answer.status.as_u16(), text.trim());
         return Err(Failure::new(Exit::Failure, message));
     }
     let endpoint: Value = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+        Failure::new(Exit::Failure, format!("the gateway's response cannot be read: {error}"))
     })?;
     let availability = endpoint["availability"].as_str().unwrap_or_default();
     let (weight, active) = (&endpoint["weight"], &endpoint["active"]);

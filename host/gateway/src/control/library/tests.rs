@@ -244,5 +244,5 @@ fn a_pinned_digest_refuses_every_other_file() {
     scene.write("good 2");
     scene.reload().unwrap();
     assert_eq!(scene.serving().0, "good 1");
-    assert!(scene.status().problem.unwrap().contains("`digest` asks for"));
+    assert!(scene.status().problem.unwrap().contains("`digest` requires"));
 }
