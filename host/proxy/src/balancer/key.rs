@@ -43,7 +43,7 @@ impl Keys {
             }
         }
         if keys.is_empty() {
-            problems.push(settings.problem("/keys", "there is nothing to go by", None));
+            problems.push(settings.problem("/keys", "the list of keys is empty", None));
         }
         if problems.is_empty() { Ok(Keys(read)) } else { Err(problems) }
     }

@@ -19,7 +19,7 @@ use super::{AttemptOutcome, Balancer, BalancerKind, Candidate, Group, Latency, P
 /// The row of the table.
 pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "peak-ewma",
-    summary: "of two drawn by weight, the one that will answer earlier; where an endpoint may become slow",
+    summary: "of two drawn by weight, the one expected to respond earlier; for endpoints that may become slow",
     build,
 };
 

@@ -19,7 +19,7 @@ use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "access-log",
-    summary: "what of a route is written to the access log",
+    summary: "chooses what is written to the access log for a route",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,

@@ -23,7 +23,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",
-    summary: "which web pages of other origins may call",
+    summary: "allows web pages of other origins to call (CORS)",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,

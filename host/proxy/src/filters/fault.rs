@@ -20,7 +20,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",
-    summary: "delays and refusals on purpose",
+    summary: "injects delays and refusals",
     place: Stage::Origin,
     build,
     schema: schema_of::<Settings>,
@@ -156,14 +156,14 @@ impl Abort {
             Abort::Status(status) => {
                 *response.status_mut() =
                     StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-                *response.body_mut() = Body::Full("a fault on purpose\n".into());
+                *response.body_mut() = Body::Full("an injected fault\n".into());
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             }
             Abort::GrpcStatus(status) => {
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
-                headers.insert("grpc-message", HeaderValue::from_static("a fault on purpose"));
+                headers.insert("grpc-message", HeaderValue::from_static("an injected fault"));
             }
         }
         response

@@ -18,7 +18,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
-    summary: "who may come in, by client address",
+    summary: "admits or refuses clients by address",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
@@ -40,7 +40,7 @@ fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
     let Settings { allow, deny } = settings.parse()?;
     if allow.is_empty() && deny.is_empty() {
         let hint = Some("set `allow` or `deny`".to_owned());
-        return Err(vec![settings.problem("", "this filter lets everybody in", hint)]);
+        return Err(vec![settings.problem("", "this filter admits every client", hint)]);
     }
     let nets = |written: Vec<Text<Net>>| written.into_iter().map(|net| net.value.0).collect();
     Ok(Box::new(Ip { allow: nets(allow), deny: nets(deny) }))

@@ -20,7 +20,7 @@ use crate::telemetry::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
-    summary: "another header for the request id, or another rule of whom to believe it from",
+    summary: "carries the request id in another header, or accepts ids from other callers",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,

@@ -33,7 +33,7 @@ impl Collector for Cores {
             let open = i64::try_from(core.load.connections()).unwrap_or(i64::MAX);
             family.gauge(&[("core", index.to_string().as_str())], open)?;
         }
-        let help = "Accepts that failed for want of descriptors or memory";
+        let help = "Accepts that failed because descriptors or memory had run out";
         let mut family = Family::counters(&mut encoder, "witgate_accepts_exhausted", help)?;
         let exhausted = plane.accept_exhausted.load(Ordering::Relaxed);
         let none: [(&str, &str); 0] = [];

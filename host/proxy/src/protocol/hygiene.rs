@@ -215,7 +215,7 @@ fn head(
 fn extended_connect(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Fault> {
     let Some(protocol) = request.extensions().get::<Protocol>() else { return Ok(None) };
     if request.method() != Method::CONNECT || protocol.as_str() != "websocket" {
-        return Err(bad("only `websocket` may be spoken over CONNECT"));
+        return Err(bad("only `websocket` is supported over CONNECT"));
     }
     *request.method_mut() = Method::GET;
     Ok(Some(HeaderValue::from_static("websocket")))
@@ -351,13 +351,13 @@ fn target(
     slashes: EncodedSlashes,
 ) -> Result<(Option<PathAndQuery>, PathAndQuery), Fault> {
     if request.method() == Method::CONNECT {
-        return Err(bad("CONNECT is not served: this is no forward proxy"));
+        return Err(bad("CONNECT is not supported: this is not a forward proxy"));
     }
     let root = || PathAndQuery::from_static("/");
     let received = std::mem::take(request.uri_mut()).into_parts().path_and_query.unwrap_or_else(root);
     if received.as_str() == "*" {
         if request.method() != Method::OPTIONS {
-            return Err(bad("only OPTIONS may ask about `*`"));
+            return Err(bad("only OPTIONS may have the target `*`"));
         }
         // `OPTIONS *` asks about the server as a whole; it is routed like the root.
         return Ok((Some(received), root()));

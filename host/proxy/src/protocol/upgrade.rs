@@ -110,8 +110,10 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     }
     let upstream = exchange.upstream_side.take();
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
-        *response =
-            exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
+        *response = exchange.fault(
+            Fault::new(FaultKind::UpstreamProtocol)
+                .cause("a 101 response to a request that did not ask for an upgrade"),
+        );
         return;
     };
     let tunnel = Tunnel {

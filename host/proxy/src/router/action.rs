@@ -184,7 +184,7 @@ fn compile_forward(forward: &Forward, pattern: &Pattern) -> Result<Prepared, Mis
 fn compile_answer(status: u16, headers: &[(String, String)], body: &str) -> Result<Prepared, Mistake> {
     let status = compile_status("respond", status)?;
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !body.is_empty() {
-        let hint = "leave the body out, or answer with 200".into();
+        let hint = "leave the body out, or use the status 200".into();
         return Err(("respond", format!("a {status} response has no body"), hint));
     }
     let mut map = HeaderMap::new();

@@ -87,7 +87,7 @@ fn placeholder(name: &str, text: &str, pattern: &Pattern) -> Result<Piece, (Stri
                 pattern.parameters().iter().map(|name| format!("`{{{name}}}`")).collect();
             known.extend(["`{path}`", "`{query}`", "`{host}`"].map(String::from));
             Err((
-                format!("`{{{name}}}` in `{text}` stands for nothing"),
+                format!("`{{{name}}}` in `{text}` is not a placeholder"),
                 format!("there is {}", known.join(", ")),
             ))
         }

@@ -26,7 +26,7 @@ fn of_upstream(name: &str, upstream: &Upstream) -> Vec<String> {
         let (timeout, interval) = (health.timeout, health.interval);
         found.push(format!(
             "a check of upstream `{name}` may take longer (`health.timeout`, {timeout:?}) than the time to the next \
-             (`health.interval`, {interval:?}): endpoints that are slow are checked less often than it says"
+             (`health.interval`, {interval:?}): slow endpoints are checked less often than configured"
         ));
     }
     found
@@ -42,7 +42,7 @@ fn of_route(config: &Config, route: &Route) -> Vec<String> {
     });
     let told = contradicting.map(|(name, _)| {
         format!(
-            "no attempt of route `{}` at upstream `{name}` is given up for another: `retry.per_try_timeout` is not shorter \
+            "no attempt of route `{}` at upstream `{name}` is given up in favour of a retry: `retry.per_try_timeout` is not shorter \
              than the route's `timeout` ({timeout:?}); make it a part of that",
             route.name
         )

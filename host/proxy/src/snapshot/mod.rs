@@ -105,7 +105,7 @@ impl Snapshot {
             .iter()
             .filter(|(_, upstream)| upstream.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify));
         let unverified = unverified.map(|(name, _)| {
-            format!("the certificates of upstream `{name}` are not verified: anybody can pose as it")
+            format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
         unverified.chain(contradictions::find(&self.config)).collect()
     }

@@ -32,7 +32,7 @@ pub(super) const ROW: FilterKind = FilterKind {
 
 pub(super) const ORIGIN_ROW: FilterKind = FilterKind {
     kind: "origin-headers",
-    summary: "sets, appends, removes and renames headers next to the upstream, knowing who calls",
+    summary: "sets, appends, removes and renames headers next to the upstream, with the caller's identity known",
     place: Stage::Origin,
     build: |settings| build(settings, Stage::Origin),
     schema: schema_of::<Settings>,
@@ -88,7 +88,7 @@ fn build(settings: &Written, place: Stage) -> Result<Box<dyn Filter>, Problems> 
             return Err("there is no response yet when a request is changed");
         }
         if place == Stage::Edge && template.names_caller() {
-            return Err("who calls is not known before authentication; use `origin-headers`");
+            return Err("the caller is not known before authentication; use `origin-headers`");
         }
         Ok(())
     });

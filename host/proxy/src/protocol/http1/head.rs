@@ -228,7 +228,7 @@ impl HeadReader {
                     return Err(bad("Transfer-Encoding in HTTP/1.0"));
                 }
                 if self.chunked || !is(value, b"chunked") {
-                    return Err(bad("Transfer-Encoding is other than `chunked`, once"));
+                    return Err(bad("Transfer-Encoding must be `chunked`, once"));
                 }
                 self.chunked = true;
             }
