@@ -210,7 +210,7 @@ pub enum LogTarget {
 
 /// Severity of the gateway's own log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum LogLevel {
     Debug,
     Info,

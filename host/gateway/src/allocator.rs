@@ -14,7 +14,10 @@ const NATURAL: usize = align_of::<usize>();
 /// The global allocator; see the module.
 pub(crate) struct Allocator;
 
-#[expect(unsafe_code, reason = "a function of C that the binding has only with more of its own")]
+#[expect(
+    unsafe_code,
+    reason = "declares a C function that the binding crate offers only with a feature that is not needed otherwise"
+)]
 // SAFETY: this is the declaration in `mimalloc.h`.
 unsafe extern "C" {
     fn mi_collect(force: bool);
@@ -25,14 +28,14 @@ unsafe extern "C" {
 /// mimalloc does this by itself only while the thread goes on to allocate. The control thread does not once a
 /// configuration is in service, and would keep the memory that building it took.
 pub(crate) fn give_back() {
-    #[expect(unsafe_code, reason = "a function of C")]
+    #[expect(unsafe_code, reason = "calls a C function")]
     // SAFETY: any thread may call it at any time.
     unsafe {
         mi_collect(true);
     }
 }
 
-#[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
+#[expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 // SAFETY: the functions return null or a block of at least the requested size and alignment, keep its contents,
 // and do not unwind. Blocks of all of them may be freed and resized in the same way.
 unsafe impl GlobalAlloc for Allocator {

@@ -74,10 +74,7 @@ impl Tcp {
 }
 
 impl AsyncRead for Tcp {
-    #[expect(
-        unsafe_code,
-        reason = "the room of a read buffer has no safe way in but to be filled with zeros first"
-    )]
+    #[expect(unsafe_code, reason = "safe code would have to fill the read buffer with zeros first")]
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

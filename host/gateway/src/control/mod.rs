@@ -278,6 +278,7 @@ impl Control {
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
+                // Both steps that may fail come first, and a failure of either changes nothing.
                 let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;

@@ -52,7 +52,7 @@ fn remainder(ticks: u32, decay: Duration) -> f32 {
     (-(elapsed as f32) / (decay.as_secs_f32() * TICKS as f32).max(1.0)).exp()
 }
 
-/// At least the smallest positive value, because 0 means that nothing was observed.
+/// In microseconds, at least 1, because 0 means that nothing was observed.
 fn micros(took: Duration) -> f32 {
     (took.as_secs_f32() * 1e6).max(1.0)
 }

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_busiest_is_avoided() {
         let counts = counts(&[(1, 0), (1, 50), (1, 0)], 300);
-        // An unusable or busy endpoint is picked only if all sixteen draws hit it.
+        // The busy endpoint is picked only if sixteen draws in a row hit it.
         assert!(counts[1] < 10, "{counts:?}");
         assert!(counts[0] > 50 && counts[2] > 50, "{counts:?}");
     }

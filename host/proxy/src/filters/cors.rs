@@ -1,4 +1,4 @@
-//! Cross-Origin Resource Sharing (Fetch standard): which web pages of other origins may call.
+//! Cross-Origin Resource Sharing (Fetch standard): the web pages of other origins that may call.
 //!
 //! Choose it where browsers call your services from pages of another origin. The filter responds to preflights
 //! before authentication, because browsers send them without credentials. CORS headers of an upstream are

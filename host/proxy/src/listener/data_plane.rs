@@ -169,6 +169,7 @@ impl DataPlane {
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
             opening::prepare(&config.listeners, tls, &listeners.open, &mut inherited, self.plane.cores.len())?
         };
+        // Everything that can fail has been done: from here on nothing is undone.
         self.swap_plugins(snapshot);
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
         Ok(())

@@ -45,7 +45,10 @@ impl Inherited {
     }
 }
 
-#[expect(unsafe_code, reason = "an inherited descriptor is only a number until someone says it is owned")]
+#[expect(
+    unsafe_code,
+    reason = "an inherited descriptor is a plain number, which only unsafe code can turn into an owned one"
+)]
 fn adopt(descriptor: i32) -> Option<(SocketAddr, TcpListener)> {
     // An `OwnedFd` must only be made of an open descriptor.
     // SAFETY: the call accepts any number and only sets a flag of an open descriptor.

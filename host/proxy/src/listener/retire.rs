@@ -81,6 +81,7 @@ impl Retired {
 
 fn keep(retired: &Retired) -> bool {
     match retired {
+        // Kept while other owners exist; once this is the last reference, dropping it here frees the snapshot.
         Retired::Snapshot(snapshot) => Arc::strong_count(snapshot) > 1,
         Retired::Generation(generation, deadline) => match generation.upgrade() {
             Some(generation) if Instant::now() >= *deadline => {

@@ -46,6 +46,7 @@ pub(crate) fn apply(
     let client = client(&chain, peer, trusted);
     let told =
         chain.iter().map(String::as_str).chain([peer.to_string().as_str()]).collect::<Vec<_>>().join(", ");
+    // `Forwarded` is never sent on, so that it cannot contradict the headers below.
     headers.remove(header::FORWARDED);
     set(headers, FOR, &told);
     set(headers, REAL_IP, &client.to_string());

@@ -164,6 +164,8 @@ fn head(
     let connects = extended_connect(request)?;
     let (received_target, target) = target(request, gateway.encoded_slashes)?;
     let mut headers = std::mem::take(request.headers_mut());
+    // Before the gateway sets its own headers, so that a client cannot have them removed by naming them in
+    // `Connection`.
     let upgrade = match census.hop_by_hop {
         true => strip_hop_by_hop(&mut headers, request.version())?,
         false => None,

@@ -102,7 +102,7 @@ fn request_head(request: &str) -> crate::head::RequestHead {
     head
 }
 
-/// Routes from the most to the least specific. Every request below matches all of the routes from its own on.
+/// Routes from the most specific to the least specific, for requests that match all of them.
 const LADDER: &[&str] = &[
     "GET a.example/users/me x=1 y=2",
     "GET a.example/users/me x=1",

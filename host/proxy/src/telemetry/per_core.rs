@@ -50,6 +50,7 @@ pub fn add(number: &AtomicU64, more: u64) {
     if OWN.get() == SHARED {
         number.fetch_add(more, Ordering::Relaxed);
     } else {
+        // This thread is the only writer of its cell, so no locked instruction is needed.
         number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 }

@@ -14,7 +14,7 @@ use super::*;
 struct Texts {
     compiled: Cell<u32>,
     prepared: Cell<u32>,
-    /// The performance of each prepared version, in order.
+    /// The fake `Conduct` of each prepared version, in order.
     conducts: RefCell<Vec<Arc<conduct::Fake>>>,
 }
 

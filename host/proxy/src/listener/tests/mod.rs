@@ -110,7 +110,7 @@ pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
 
 /// Lets time pass in which nothing must happen. A test that waits for something uses [`wait_for`], which has a
 /// condition and a deadline.
-#[expect(clippy::disallowed_methods, reason = "what is tested is that nothing happens meanwhile")]
+#[expect(clippy::disallowed_methods, reason = "the test checks that nothing happens meanwhile")]
 pub(crate) fn let_pass(time: Duration) {
     std::thread::sleep(time);
 }

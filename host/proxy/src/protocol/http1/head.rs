@@ -1,6 +1,6 @@
 //! A strict reader of request heads (RFC 9112).
 //!
-//! Request smuggling lives from what parsers tolerate: lines that end in a bare LF, `Content-Length` beside
+//! Request smuggling exploits what parsers tolerate: lines that end in a bare LF, `Content-Length` beside
 //! `Transfer-Encoding`, repeated equal lengths, unknown codings before `chunked`. This reader refuses everything
 //! that two servers could read differently. A head is read once: the positions of its parts are recorded while it
 //! is checked, and the field values are slices of the bytes that arrived. Nothing here does I/O; `wire` feeds the
@@ -239,6 +239,8 @@ impl HeadReader {
 
     fn finish(&self, bytes: &[u8]) -> Result<Head, Fault> {
         let content = match (self.length, self.chunked) {
+            // Two ways to delimit the body: servers that prefer different ones would see different requests (RFC
+            // 9112 section 6.1).
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding together")),
             (Some(length), false) if length > 0 => Content::Length(length),
             (_, true) => Content::Chunked,

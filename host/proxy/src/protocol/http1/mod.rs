@@ -51,7 +51,7 @@ use crate::protocol::upgrade::Side;
 use crate::protocol::{maps, service};
 use crate::turn;
 
-/// How the connection goes on after a request whose head was refused.
+/// The connection options for the response to a request whose head was refused.
 const REFUSED: ConnectionOptions = ConnectionOptions {
     version: Version::HTTP_11,
     keep_alive: false,

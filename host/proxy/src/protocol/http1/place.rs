@@ -19,7 +19,7 @@ struct Place {
 
 impl Place {
     /// A kept block of this layout, or else a new one. The layout's size must not be zero.
-    #[expect(unsafe_code, reason = "memory that outlives what is in it has no safe way in")]
+    #[expect(unsafe_code, reason = "memory that is reused for other values needs raw pointers")]
     fn take(layout: Layout) -> Place {
         kept::take(&FREE, |place| place.layout == layout).unwrap_or_else(|| {
             // SAFETY: the size is not zero.

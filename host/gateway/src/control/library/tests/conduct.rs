@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 
-/// A fake performance: what the version was told, and its results.
+/// A fake [`Conduct`]: what the version was told, and its results.
 #[derive(Default)]
 pub(super) struct Fake(Mutex<Noted>);
 
@@ -59,7 +59,7 @@ impl Scene {
         self.reload().unwrap();
     }
 
-    /// The performance of the version that was prepared last.
+    /// The fake `Conduct` of the version that was prepared last.
     fn newest(&self) -> Arc<Fake> {
         Arc::clone(self.library.loader.conducts.borrow().last().expect("a version"))
     }
