@@ -500,7 +500,7 @@ pub struct Budget {
     pub table_elements: usize,
     /// Calls of host functions during one call.
     pub host_calls: u32,
-    /// Log lines a second, over all cores.
+    /// Log lines per second, over all cores.
     pub log_lines: u32,
     /// Bytes a call may return.
     pub output: usize,

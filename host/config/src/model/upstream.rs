@@ -30,7 +30,7 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Time for connecting, including TLS.
     pub connect_timeout: Duration,
-    /// Time from the end of the request head until the response head.
+    /// Time from the end of the request until the response head.
     pub first_byte_timeout: Duration,
     /// Time without a byte in either direction while a response is streamed, and in tunnels. `None`: unlimited.
     pub idle_timeout: Option<Duration>,

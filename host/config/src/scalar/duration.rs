@@ -1,8 +1,8 @@
-//! Spans of time: `"250ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"7d"`.
+//! Durations: `"250ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"7d"`.
 
 use super::Scalar;
 
-/// A span of time.
+/// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duration(pub std::time::Duration);
 
@@ -16,7 +16,7 @@ impl Scalar for Duration {
     }
 }
 
-/// A span of time, or `"off"` for no limit.
+/// A duration, or `"off"` for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DurationOrOff(pub(crate) Option<std::time::Duration>);
 

@@ -8,7 +8,7 @@ use super::place::AdminPlace;
 use crate::admin::client::ask;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Have a running gateway finish what is in flight and end, as on SIGTERM.
+/// Have a running gateway finish its requests in flight and end, as on SIGTERM.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

@@ -33,7 +33,7 @@ pub struct Record {
     pub access_log: AccessLog,
     /// Whether it is counted as in flight on its route.
     pub(crate) in_flight: bool,
-    /// Whether an [`Ending`](crate::telemetry::request_guard::RequestGuard) has taken these notes over.
+    /// Whether a [`RequestGuard`](crate::telemetry::request_guard::RequestGuard) has taken over this record.
     pub(crate) taken: bool,
 }
 

@@ -15,7 +15,7 @@ const TEMPLATE: [(&str, &str); 4] = [
     ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs")),
 ];
 
-/// The SDK of the checkout this binary was built from, if it is still there.
+/// The SDK of the checkout that this binary was built from, if it still exists.
 const BUILT_WITH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
 
 /// Create a plugin: a crate with settings, a decision and tests, which builds without changes.
