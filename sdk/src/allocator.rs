@@ -49,7 +49,7 @@ fn class_of(layout: Layout) -> Option<usize> {
     fits.then(|| (layout.size().max(SMALLEST) - 1).ilog2() as usize + 1 - SMALLEST.ilog2() as usize)
 }
 
-#[expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
+#[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
 // SAFETY: a block is at least as large and as aligned as was asked for. It is in a list only while it is free, and a list
 // holds blocks of one class only, since a layout always gives the same one. Nothing here unwinds.
 unsafe impl GlobalAlloc for Allocator {
@@ -106,7 +106,7 @@ unsafe impl GlobalAlloc for Allocator {
 ///
 /// # Safety
 /// As [`GlobalAlloc::alloc`].
-#[expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
+#[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
 #[cold]
 unsafe fn new(layout: Layout) -> *mut u8 {
     // SAFETY: the caller's.
