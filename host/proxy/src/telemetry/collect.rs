@@ -1,4 +1,4 @@
-//! What the gateway itself contributes to `/metrics`.
+//! The gateway's own metrics.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -19,14 +19,14 @@ use crate::upstream::{
     self, Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus,
 };
 
-/// Words of the classes of [`Series`].
+/// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The states of a breaker, with their words.
+/// The states of a circuit breaker, with their label values.
 const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
-/// What an endpoint may be.
+/// Every availability of an endpoint.
 const AVAILABILITIES: [Availability; 5] = [
     Availability::Available,
     Availability::Probing,
@@ -35,14 +35,14 @@ const AVAILABILITIES: [Availability; 5] = [
     Availability::Drained,
 ];
 
-/// What active checks may say, with the words.
+/// The states of active health checks, with their label values.
 const HEALTH_STATES: [(HealthState, &str); 3] = [
     (HealthState::Unknown, "unknown"),
     (HealthState::Healthy, "healthy"),
     (HealthState::Unhealthy, "unhealthy"),
 ];
 
-/// The labels of a family that has one sample only.
+/// The labels of a family with a single sample.
 const NO_LABELS: [(&str, &str); 0] = [];
 
 /// Registers the gateway's own metrics.
@@ -50,7 +50,7 @@ pub(super) fn register(telemetry: &Arc<Telemetry>) {
     telemetry.metrics.register(Box::new(Own(Arc::downgrade(telemetry))));
 }
 
-/// Weak, because the telemetry owns its collectors.
+/// The collector. The reference is weak, because the telemetry owns its collectors.
 struct Own(Weak<Telemetry>);
 
 impl fmt::Debug for Own {
@@ -70,16 +70,16 @@ impl Collector for Own {
     }
 }
 
-/// A family under construction: one descriptor, then a sample for each set of labels.
+/// A metric family being written: one descriptor, then a sample for each set of labels.
 ///
-/// Offered to other collectors because the encoder's own calls need five lines for a sample.
+/// Other collectors use it too, because the encoder's own interface needs five lines for a sample.
 pub struct Family<'a>(MetricEncoder<'a>);
 
 impl<'a> Family<'a> {
-    /// Begins a family of counters; `_total` is added to the name.
+    /// Begins a family of counters; `_total` is appended to the name.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn counters(
         encoder: &'a mut DescriptorEncoder,
         name: &'a str,
@@ -91,7 +91,7 @@ impl<'a> Family<'a> {
     /// Begins a family of gauges.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauges(encoder: &'a mut DescriptorEncoder, name: &'a str, help: &str) -> Result<Self, fmt::Error> {
         encoder.encode_descriptor(name, help, None, MetricType::Gauge).map(Family)
     }
@@ -99,7 +99,7 @@ impl<'a> Family<'a> {
     /// Begins a family of histograms.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn histograms(
         encoder: &'a mut DescriptorEncoder,
         name: &'a str,
@@ -111,7 +111,7 @@ impl<'a> Family<'a> {
     /// A sample of a counter.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn counter(&mut self, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {
         ConstCounter::new(value).encode(self.0.encode_family(labels)?)
     }
@@ -119,23 +119,23 @@ impl<'a> Family<'a> {
     /// A sample of a gauge.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauge(&mut self, labels: &impl EncodeLabelSet, value: i64) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
-    /// A sample of a gauge that is no whole number.
+    /// A sample of a gauge that is not an integer.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn gauge_of(&mut self, labels: &impl EncodeLabelSet, value: f64) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_family(labels)?)
     }
 
-    /// A histogram, as [`Series::latency`] gives it.
+    /// A histogram, as [`Series::latency`] returns it.
     ///
     /// # Errors
-    /// The writer's.
+    /// Those of the writer.
     pub fn histogram(
         &mut self,
         labels: &impl EncodeLabelSet,
@@ -151,7 +151,7 @@ fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resu
     let all = || table.iter().filter(|series| series.is_used());
     let ended = || all().filter(|series| series.latency().1 > 0);
 
-    let help = "Requests that are over, by class of status";
+    let help = "Finished requests, by class of status";
     let mut family = Family::counters(encoder, "witgate_requests", help)?;
     for series in ended() {
         for (class, count) in CLASSES.iter().zip(series.classes()) {
@@ -172,7 +172,7 @@ fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resu
     for series in ended() {
         family.counter(&labels(series), series.sent())?;
     }
-    let help = "Requests whose response is not through; route `-`: not yet routed";
+    let help = "Requests in flight; route `-`: not yet routed";
     let mut family = Family::gauges(encoder, "witgate_requests_in_flight", help)?;
     for series in all().filter(|series| *series.upstream == *NONE) {
         let [listener, route, _] = labels(series);
@@ -206,7 +206,7 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     }
     let table = telemetry.metrics.rate_limits.load();
     let mut family =
-        Family::counters(encoder, "witgate_rate_limit_decisions", "Requests held against rate limits")?;
+        Family::counters(encoder, "witgate_rate_limit_decisions", "Requests checked against rate limits")?;
     for (route, [limited, admitted]) in table.iter().map(|(route, counters)| (route, &**counters)) {
         family.counter(&[("route", &**route), ("decision", "limited")], limited.get())?;
         family.counter(&[("route", &**route), ("decision", "admitted")], admitted.get())?;
@@ -214,10 +214,10 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
-/// One number about an endpoint.
+/// Reads one number about an endpoint.
 type Number = fn(&EndpointStatus) -> usize;
 
-/// How the upstreams of the snapshot in service stand; those of older ones are no longer of interest.
+/// The state of the upstreams of the snapshot in service.
 fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let Some(snapshot) = telemetry.snapshot.load_full() else { return Ok(()) };
     let upstreams = upstream::status(&snapshot);
@@ -234,9 +234,7 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     let gauges: [(&str, &str, Number); 4] = [
         ("witgate_upstream_active_requests", "Requests in flight", |endpoint| endpoint.active),
         ("witgate_upstream_connections_open", "Connections open", |endpoint| endpoint.connections),
-        ("witgate_upstream_connections_idle", "Connections that wait for a request", |endpoint| {
-            endpoint.idle
-        }),
+        ("witgate_upstream_connections_idle", "Idle connections", |endpoint| endpoint.idle),
         ("witgate_upstream_endpoint_weight", "Weight, and 0 for an endpoint that is drained", |endpoint| {
             if endpoint.availability == Availability::Drained { 0 } else { endpoint.weight as usize }
         }),
@@ -264,14 +262,14 @@ fn upstreams(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     Ok(())
 }
 
-/// Who takes requests.
+/// Which endpoints take requests.
 fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let help = "1 where so few endpoints are usable that health is not believed";
+    let help = "1 while so few endpoints are usable that health is ignored";
     let mut family = Family::gauges(encoder, "witgate_upstream_panic", help)?;
     for upstream in upstreams {
         family.gauge(&[("upstream", upstream.name.as_str())], i64::from(upstream.panics))?;
     }
-    let help = "Endpoints, by whether they take requests and what keeps them from it";
+    let help = "Endpoints, by whether they take requests, or why not";
     let mut family = Family::gauges(encoder, "witgate_upstream_endpoints", help)?;
     for upstream in upstreams {
         for availability in AVAILABILITIES {
@@ -280,7 +278,7 @@ fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> f
             family.gauge(&labels, count.count() as i64)?;
         }
     }
-    let help = "Average latency as the balancer sees it: rising at once, falling slowly";
+    let help = "Average latency as the balancing policy measures it: it rises at once and falls slowly";
     let mut family = Family::gauges(encoder, "witgate_upstream_latency_ewma_seconds", help)?;
     for upstream in upstreams {
         for endpoint in &upstream.endpoints {
@@ -292,24 +290,24 @@ fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> f
     Ok(())
 }
 
-/// What was sent in addition, and what for.
+/// Retries, hedges and mirrored copies.
 fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let upstreams = || snapshot.upstreams.iter().map(|(name, upstream)| (&**name, upstream.tries()));
-    let help = "Requests sent again, by why and by what became of it";
+    let help = "Requests sent again, by reason and result";
     let mut family = Family::counters(encoder, "witgate_upstream_retries", help)?;
     for (name, tries) in upstreams() {
         for (reason, outcome, count) in tries.retries() {
             family.counter(&[("upstream", name), ("reason", reason), ("outcome", outcome)], count)?;
         }
     }
-    let help = "Requests sent to another endpoint too because they took long, by which answered first";
+    let help = "Slow requests that were sent to another endpoint too, by which endpoint responded first";
     let mut family = Family::counters(encoder, "witgate_upstream_hedges", help)?;
     for (name, tries) in upstreams() {
         for (outcome, count) in tries.hedges() {
             family.counter(&[("upstream", name), ("outcome", outcome)], count)?;
         }
     }
-    let help = "Copies of other upstreams' requests for this one, by what became of them";
+    let help = "Mirrored copies of other upstreams' requests, by result";
     let mut family = Family::counters(encoder, "witgate_upstream_mirrored_requests", help)?;
     for (name, tries) in upstreams() {
         for (outcome, count) in tries.copies() {
@@ -325,7 +323,7 @@ fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
 }
 
 fn breakers(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let help = "1 for the state the breaker is in, 0 for the others; endpoint `-`: the upstream's own";
+    let help = "1 for the state of the circuit breaker, 0 for the others; endpoint `-`: the upstream's own";
     let mut family = Family::gauges(encoder, "witgate_upstream_breaker", help)?;
     for upstream in upstreams {
         let own = upstream.breaker.map(|breaker| (NONE, breaker));
@@ -340,16 +338,16 @@ fn breakers(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fm
     Ok(())
 }
 
-/// One number about the requests in flight of an upstream; none where it has no such limit.
+/// Reads one number about the requests in flight of an upstream; `None` if it has no such limit.
 type LoadNumber = fn(&LoadStatus) -> Option<usize>;
 
-/// Limits on requests in flight, and what they cost.
+/// Limits on requests in flight, and their effects.
 fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let gauges: [(&str, &str, LoadNumber); 3] = [
-        ("witgate_upstream_limited_requests", "Requests in flight, where they are limited", |load| {
+        ("witgate_upstream_limited_requests", "Requests in flight, if they are limited", |load| {
             Some(load.requests)
         }),
-        ("witgate_upstream_queued_requests", "Requests that wait for their turn", |load| Some(load.waiting)),
+        ("witgate_upstream_queued_requests", "Requests that wait for a permit", |load| Some(load.waiting)),
         ("witgate_upstream_concurrency_limit", "The adaptive limit on requests in flight", |load| {
             load.concurrency
         }),
@@ -367,7 +365,7 @@ fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::R
     for upstream in upstreams {
         family.counter(&[("upstream", upstream.name.as_str())], upstream.shed)?;
     }
-    let help = "Requests the upstream could not take, by the fallback that did";
+    let help = "Requests that the upstream could not take, by the fallback that was used";
     let mut family = Family::counters(encoder, "witgate_upstream_fallbacks", help)?;
     for upstream in upstreams {
         for (fallback, count) in &upstream.fallbacks {
@@ -377,7 +375,7 @@ fn load(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::R
     Ok(())
 }
 
-/// What checks and requests have shown of endpoints.
+/// The results of active checks and of outlier detection.
 fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let endpoints = || {
         upstreams.iter().flat_map(|upstream| {
@@ -385,7 +383,7 @@ fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt:
             upstream.endpoints.iter().map(move |endpoint| (labels(endpoint), endpoint))
         })
     };
-    let help = "1 for what active checks say of the endpoint, 0 for the others; unknown: there are none";
+    let help = "1 for the endpoint's state by active checks, 0 for the others; unknown: there are no checks";
     let mut family = Family::gauges(encoder, "witgate_upstream_health", help)?;
     for ((upstream, address), endpoint) in endpoints() {
         for (state, word) in HEALTH_STATES {
@@ -398,12 +396,12 @@ fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt:
         family.counter(&[upstream, address, ("result", "success")], endpoint.checks_succeeded)?;
         family.counter(&[upstream, address, ("result", "failure")], endpoint.checks_failed)?;
     }
-    let help = "1 while the endpoint is ejected for what requests have shown";
+    let help = "1 while the endpoint is ejected by outlier ejection";
     let mut family = Family::gauges(encoder, "witgate_upstream_ejected", help)?;
     for ((upstream, address), endpoint) in endpoints() {
         family.gauge(&[upstream, address], i64::from(endpoint.ejected_for.is_some()))?;
     }
-    let help = "Requests an endpoint has done, or failed by faults and statuses from 500";
+    let help = "Requests of an endpoint, by whether they succeeded or failed (faults and statuses from 500)";
     let mut family = Family::counters(encoder, "witgate_upstream_requests", help)?;
     for ((upstream, address), endpoint) in endpoints() {
         family.counter(&[upstream, address, ("result", "success")], endpoint.requests_succeeded)?;
@@ -438,8 +436,7 @@ fn process(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resul
     family.counter(&[("log", "gateway"), ("reason", "write-failed")], unwritten)?;
 
     let spans = &telemetry.spans;
-    let mut family =
-        Family::counters(encoder, "witgate_spans", "Spans of sampled requests, by what became of them")?;
+    let mut family = Family::counters(encoder, "witgate_spans", "Spans of sampled requests, by result")?;
     family.counter(&[("outcome", "sent")], spans.sent.get())?;
     family.counter(&[("outcome", "queue-full")], spans.dropped.get())?;
     family.counter(&[("outcome", "send-failed")], spans.failed.get())

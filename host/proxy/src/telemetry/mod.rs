@@ -1,9 +1,10 @@
-//! Metrics, access log, traces: written after the last byte, never waited for.
+//! Metrics, access log and traces. They are written after the last byte of a response, and no request waits for
+//! them.
 //!
-//! A request takes its notes with it ([`record::Record`]). When it is over ([`request_guard::RequestGuard`]) its core counts it in
-//! cells of its own ([`metrics`]), and hands the notes themselves to whoever wants them: the writer of the access log
-//! ([`access`]) and the exporter of spans ([`export`]). Both have a bounded queue and a thread of their own; formatting happens
-//! there. A full queue drops, and counts what it drops.
+//! While a request is served, its exchange fills a [`record::Record`]. When the request ends
+//! ([`request_guard::RequestGuard`]), its core counts it in cells of its own ([`metrics`]) and passes the entry to
+//! the writer of the access log ([`access`]) and to the exporter of spans ([`export`]). Both have a bounded queue
+//! and a thread of their own, which does the formatting. Entries that find a queue full are dropped and counted.
 
 pub mod access;
 pub(crate) mod client_span;
@@ -42,15 +43,15 @@ use metrics::{Counter, Metrics};
 use queue::LineQueue;
 use trace::TraceContext;
 
-/// Lines of the gateway's own log that may wait to be written.
+/// The most lines of the gateway's own log that may wait to be written.
 const LOG_QUEUE: usize = 4096;
 
-/// Where everything is counted and logged; one for the life of the process, carried over every reload.
+/// Counts and logs everything. There is one for the life of the process, carried over every reload.
 pub struct Telemetry {
     metrics: Metrics,
     snapshot: Arc<ArcSwapOption<Snapshot>>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
-    /// Whether there is an access log: asked once a request, so in the cheapest way.
+    /// Whether there is an access log; an atomic, because it is read for every request.
     wants_lines: AtomicBool,
     access_dropped: Counter,
     exporter: ArcSwapOption<Exporter>,
@@ -68,8 +69,8 @@ impl fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Telemetry before any configuration: the gateway's own log goes to standard error from level info, there is no
-    /// access log and there are no spans.
+    /// Telemetry before any configuration: the gateway's own log goes to standard error from level info; no access
+    /// log, no spans.
     pub fn new() -> Arc<Self> {
         let telemetry = Arc::new(Telemetry {
             metrics: Metrics::default(),
@@ -88,11 +89,11 @@ impl Telemetry {
         telemetry
     }
 
-    /// Follows a snapshot that was put in service: log targets (a file is opened again), log level, exporter. Called
-    /// by the control plane, at start and after every swap.
+    /// Applies a snapshot that was put in service: log targets (a file is reopened), log level, exporter. Called
+    /// by the control plane, at the start and after every swap.
     ///
-    /// A log that cannot be opened leaves the one before in place and is reported in the gateway's own log: a gateway
-    /// that serves is worth more than its access log.
+    /// A log that cannot be opened leaves the previous one in place and is reported in the gateway's own log:
+    /// serving requests matters more than the access log.
     pub fn follow(&self, snapshot: Arc<Snapshot>) {
         let config = &snapshot.config.telemetry;
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
@@ -131,7 +132,7 @@ impl Telemetry {
         }
     }
 
-    /// Writes a line to the gateway's own log. Never waits; a full queue drops the line and counts it.
+    /// Writes a line to the gateway's own log. Never waits: if the queue is full, the line is dropped and counted.
     pub fn log(
         &self,
         level: LogLevel,
@@ -155,12 +156,12 @@ impl Telemetry {
         }
     }
 
-    /// Whether the gateway's own log takes lines of this level.
+    /// Whether the gateway's own log has lines of this level.
     pub fn logs(&self, level: LogLevel) -> bool {
         level as u8 >= self.log_level.load(Ordering::Relaxed)
     }
 
-    /// How the upstreams of the snapshot in service stand.
+    /// The state of the upstreams of the snapshot in service.
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
         self.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
     }
@@ -172,13 +173,12 @@ impl Telemetry {
         plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
-    /// The numbers.
+    /// The metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Waits until logs are written and spans are sent; for the end of the process only, it blocks. False: time ran
-    /// out.
+    /// Blocks until logs are written and spans are sent; only for the end of the process. False: the time ran out.
     pub fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         while !self.is_idle() {
@@ -201,8 +201,8 @@ impl Telemetry {
         self.wants_lines.load(Ordering::Relaxed)
     }
 
-    /// The trace of a request with these headers, if spans are exported; `otlp` is what the request's snapshot says about that.
-    /// What the trace tells others to be sampled goes to the exporter that there is now, also if it is replaced meanwhile.
+    /// The trace of a request with these headers, if spans are exported; `otlp` is the setting of the request's
+    /// snapshot. The spans go to the exporter of this moment, even if it is replaced before they end.
     pub(crate) fn trace(&self, headers: &HeaderMap, otlp: Option<&Otlp>) -> Option<TraceContext> {
         let otlp = otlp?;
         let exporter = self.exporter.load();
@@ -210,7 +210,7 @@ impl Telemetry {
         Some(TraceContext::from_headers(headers, otlp.sample).exported_by(exporter))
     }
 
-    /// Hands the notes about a request to whoever wants them.
+    /// Passes an entry to the access log and the exporter.
     pub(crate) fn tell(&self, entry: Arc<LogEntry>) {
         if let Some(exporter) = entry.head.trace.as_ref().and_then(TraceContext::exporter) {
             exporter.push_request(Arc::clone(&entry));

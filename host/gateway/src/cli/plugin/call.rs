@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     binding: Binding,
     #[command(flatten)]
     request: request::Options,
-    /// Call so many times and print the last decision with the median time
+    /// Call this many times, and print the last decision with the median time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     print(arguments.format, &reports, || reports.iter().map(describe).collect())
 }
 
-/// The contracts to call, in the order of a request's way.
+/// The contracts to call, in the order in which a request meets them.
 fn wanted(arguments: &Arguments, plugin: &dyn Plugin) -> Vec<Contract> {
     let contracts = plugin.contracts();
     let all = [
@@ -131,8 +131,8 @@ async fn decide(contract: Contract, plugin: &dyn Plugin, call: Call<'_>) -> Resu
     })
 }
 
-/// What becomes of the body of the request, which is empty. As in the gateway, a plugin that declares it is shown it all the
-/// same.
+/// The result for the body of the request, which is empty. As in the gateway, a plugin that declares it is called
+/// for an empty body too.
 async fn request_body(plugin: &dyn Plugin, call: Call<'_>, context: Bytes) -> Result<Value, CallFailure> {
     let piece = Piece { content: Bytes::new(), end: true, context };
     Ok(told::body(&plugin.transform_request_body(call, piece).await?))

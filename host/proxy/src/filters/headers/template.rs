@@ -1,4 +1,4 @@
-//! Header values with placeholders.
+//! Templates of header values.
 
 use http::{HeaderName, HeaderValue, Response};
 
@@ -6,12 +6,12 @@ use crate::body::Body;
 use crate::composed::{Part, Seen};
 use crate::head::RequestHead;
 
-/// A header value with placeholders, parsed once. The placeholders are those of the first-party plugin `headers`.
+/// A parsed template of a header value. The placeholders are those of the first-party plugin `headers`.
 pub(super) struct Template {
     parts: Vec<Part>,
 }
 
-/// The placeholders, for problems.
+/// All placeholders, for problem messages.
 const KNOWN: &str = "client.address, request.id, method, path, original_path, query, authority, scheme, route, \
     trace_parent, identity.subject, claim.NAME, parameter.NAME, header.NAME, and for responses status and \
     response_header.NAME";
@@ -46,17 +46,17 @@ impl Template {
         Ok(Template { parts })
     }
 
-    /// Whether it tells something of the caller, who is known only after authentication.
+    /// Whether it has a placeholder about the caller, who is known only after authentication.
     pub(super) fn names_caller(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Subject | Part::Claim(_)))
     }
 
-    /// Whether it tells something of a response.
+    /// Whether it has a placeholder about the response.
     pub(super) fn names_response(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Status | Part::ResponseHeader(_)))
     }
 
-    /// The value; none if a placeholder has none, or one that no header can carry.
+    /// The value; `None` if a placeholder has no value, or one that is not allowed in a header.
     pub(super) fn render(
         &self,
         head: &RequestHead,
