@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_proxy::pipeline::plugin::Plugin;
-use witgate_proxy::telemetry::collect::Family;
+use witgate_proxy::telemetry::family::Family;
 
 use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals, Phase};
 use crate::plugin::Loaded;

@@ -55,6 +55,7 @@ mod upkeep;
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
 pub use imports::store::{KeyStore, StoreError};
 pub use inspect::Inspection;
+pub use journal::Journal;
 pub use load::{BindingRequest, Component};
 pub use plugin::Loaded;
 pub use quarantine::Health;

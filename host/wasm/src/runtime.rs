@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{self, Budget, CompileLimits, Grants};
-use witgate_proxy::telemetry::Telemetry;
 
 use crate::cache::Cache;
 use crate::compile::{Compiler, Compiling};
 use crate::engine::Engine;
+use crate::expose::Bindings;
 use crate::imports;
 use crate::imports::log::Pace;
 use crate::inspect::{self, Inspection};
@@ -84,16 +85,15 @@ pub(crate) struct Watched {
 }
 
 impl Runtime {
-    /// Starts the runtime with its threads, and registers its metrics.
+    /// Starts the runtime with its threads. The log lines of plugins go to `journal`.
     ///
     /// # Errors
     /// The processor or the kernel lacks a feature that compiled code needs, or a thread cannot be started.
-    pub fn new(options: RuntimeOptions, telemetry: &Arc<Telemetry>) -> Result<Runtime, StartError> {
+    pub fn new(options: RuntimeOptions, journal: Arc<dyn Journal>) -> Result<Runtime, StartError> {
         let engine = Arc::new(Engine::new(options.instances).map_err(|error| StartError(text(&error)))?);
         let system = |error: std::io::Error| StartError(error.to_string());
-        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, telemetry.as_ref()));
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &*journal));
         let watched = Arc::new(Watched::default());
-        telemetry.metrics().register(Box::new(crate::expose::Bindings(Arc::clone(&watched))));
         Ok(Runtime {
             linker: imports::linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
             waiting_linker: imports::waiting_linker(&engine.wasmtime)
@@ -101,11 +101,16 @@ impl Runtime {
             compiler: Compiler::start(Arc::clone(&engine), cache, options.compiling.clone())
                 .map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
-            journal: Arc::clone(telemetry) as Arc<dyn Journal>,
+            journal,
             watched,
             engine,
             options,
         })
+    }
+
+    /// What `/metrics` shows of the bindings; to be registered once.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        Box::new(Bindings(Arc::clone(&self.watched)))
     }
 
     /// Inspects and compiles a component. Blocks until it is compiled; never called on the data path.

@@ -143,7 +143,7 @@ impl Control {
         let sockets = AdminSockets::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
-        telemetry.follow(snapshot.clone());
+        handle.follow(snapshot.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
@@ -274,7 +274,7 @@ impl Control {
     fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
-            Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
+            Next::Same => self.handle.follow(self.data_plane.snapshot()),
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
@@ -282,7 +282,7 @@ impl Control {
                 let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
-                self.telemetry.follow(snapshot);
+                self.handle.follow(snapshot);
                 self.status.admin =
                     sockets.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
                 self.admin.replace(sockets);

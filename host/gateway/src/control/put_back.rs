@@ -109,7 +109,7 @@ impl Control {
             let snapshot = self.data_plane.snapshot().with_plugins(draft.plugins()).map_err(told)?;
             let snapshot = Arc::new(snapshot);
             self.data_plane.swap_plugins(snapshot.clone());
-            self.telemetry.follow(snapshot);
+            self.handle.follow(snapshot);
             self.keep(draft);
             self.spare(&order.binding);
             Ok(())

@@ -1,6 +1,7 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
 mod contradictions;
+mod in_service;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
 use crate::names::Named;
-use crate::pipeline::plugin::Plugin;
+use crate::pipeline::plugin::{Plugin, Quarantined};
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
@@ -95,6 +96,12 @@ impl Snapshot {
     /// chooses another.
     pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         routes::ways(&self.config)
+    }
+
+    /// The bindings in quarantine, by name.
+    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        let plugins = self.plugins.iter();
+        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
     /// Warnings about a valid configuration, one sentence each, for the log and for `witgate validate`.

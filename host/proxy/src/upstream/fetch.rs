@@ -1,7 +1,6 @@
 //! Outbound exchanges of plugins, through the same pools, breakers, limits and TLS as forwarded requests.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use crate::telemetry::trace::TraceContext;
 /// As [`forward`](super::forward()); a response over the limit is `UpstreamProtocol` with the detail `response too
 /// large`; an unknown upstream is `NoEndpoint`.
 pub async fn fetch(
-    snapshot: &Arc<Snapshot>,
+    snapshot: &Snapshot,
     upstream: &str,
     request: Request<Bytes>,
     trace: Option<&TraceContext>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use witgate_config::model::LogLevel;
 use witgate_config::{Config, parse_str};
 use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::pipeline::plugin::{
@@ -15,7 +16,18 @@ use witgate_proxy::pipeline::plugin::{
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{BindingRequest, Compiling, Loaded, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{BindingRequest, Compiling, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
+
+/// A log whose lines nobody reads.
+struct Unread;
+
+impl Journal for Unread {
+    fn enabled(&self, _level: LogLevel) -> bool {
+        true
+    }
+
+    fn write(&self, _level: LogLevel, _binding: &str, _message: &str) {}
+}
 
 /// A separate runtime for a test that counts or reverts.
 pub(crate) struct Scene {
@@ -45,11 +57,9 @@ impl Scene {
             compiling,
             on_revert: Arc::new(move |_, version| asked.lock().unwrap().push(version)),
         };
-        Scene {
-            runtime: Runtime::new(options, &telemetry).expect("the machine can run plugins"),
-            reverts,
-            telemetry,
-        }
+        let runtime = Runtime::new(options, Arc::new(Unread)).expect("the machine can run plugins");
+        telemetry.metrics().register(runtime.collector());
+        Scene { runtime, reverts, telemetry }
     }
 
     /// Binds a guest. `binding` is the text of the table `[bindings.b]`.
