@@ -30,7 +30,7 @@ pub async fn serve(
     };
     let mut response = Response::default();
     if let Err(fault) = walk(&mut exchange, body, &mut response).await {
-        response = exchange.fault(fault);
+        response = exchange.facts.fault(fault);
     }
     pipeline::ascend(&mut exchange, &mut response).await;
     upgrade::join(&mut exchange, side, &mut response);

@@ -18,13 +18,13 @@ use tokio::runtime::{Builder, LocalOptions};
 use witgate_config::model::{self, Config, LogLevel};
 
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::protocol::connection::Connection;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::telemetry::record::Record;
 use crate::telemetry::trace;
 
 /// The client of [`head`].
@@ -160,25 +160,12 @@ pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head
     let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
     let connection =
         Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
-    Exchange {
-        connection: Rc::new(connection),
-        snapshot,
-        head: Arc::new(head),
-        route: None,
-        begun: Instant::now(),
-        timeout: None,
-        delay: None,
-        version: Version::HTTP_11,
-        upgrade: None,
-        upstream_side: None,
-        upstream: None,
-        hash_key: None,
-        response_headers: Vec::new(),
-        transformations: Vec::new(),
-        filters_entered: 0,
-        local_response: false,
-        record: Record::default(),
-    }
+    Exchange::new(facts(head), Rc::new(connection), snapshot)
+}
+
+/// The facts of a request over HTTP/1.1 that no stage has seen.
+pub(crate) fn facts(head: RequestHead) -> Facts {
+    Facts::new(Arc::new(head), Version::HTTP_11, Instant::now())
 }
 
 /// Every byte of a body.

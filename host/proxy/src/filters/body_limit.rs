@@ -12,8 +12,8 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -41,7 +41,7 @@ struct BodyLimit {
 }
 
 impl Filter for BodyLimit {
-    fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    fn request(&self, _facts: &mut Facts, body: Body) -> Result<Step, Fault> {
         let size = http_body::Body::size_hint(&body);
         if size.lower() > self.max {
             return Err(Fault::new(FaultKind::BodyTooLarge));
@@ -72,8 +72,8 @@ mod tests {
 
     fn through(body: Body) -> Result<usize, BodyError> {
         let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::POST, "/", &[]));
-        match filter.request(&mut exchange, body) {
+        let mut facts = testing::facts(testing::head(Method::POST, "/", &[]));
+        match filter.request(&mut facts, body) {
             Ok(Step::Proceed(body)) => testing::run(testing::bytes(body)).map(|bytes| bytes.len()),
             Ok(Step::Answer(_)) => panic!("a limit answers by a fault"),
             Err(fault) => Err(fault.into()),

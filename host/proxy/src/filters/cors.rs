@@ -17,9 +17,9 @@ use witgate_config::{Problem, Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of, vary};
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",
@@ -234,25 +234,25 @@ impl Filter for Cors {
         true
     }
 
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        match preflight(&exchange.head) {
-            Some(_) => Ok(Step::Answer(self.answer_preflight(&exchange.head))),
+    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+        match preflight(&facts.head) {
+            Some(_) => Ok(Step::Answer(self.answer_preflight(&facts.head))),
             None => Ok(Step::Proceed(body)),
         }
     }
 
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+    fn response(&self, facts: &mut Facts, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         if !self.allows_any() {
             vary(headers, "origin");
         }
-        if preflight(&exchange.head).is_some() {
+        if preflight(&facts.head).is_some() {
             return response;
         }
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
-        if let Some(origin) = self.admitted(&exchange.head) {
+        if let Some(origin) = self.admitted(&facts.head) {
             self.allow(origin, headers);
             if let Some(expose) = &self.expose {
                 headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
@@ -287,19 +287,19 @@ mod tests {
             ("access-control-request-method", "PUT"),
             ("access-control-request-headers", "x-a, x-b"),
         ];
-        let mut exchange = testing::exchange(testing::head(Method::OPTIONS, "/", &headers));
-        match filter.request(&mut exchange, Body::Empty).expect("no fault") {
-            Step::Answer(response) => filter.response(&mut exchange, response),
+        let mut facts = testing::facts(testing::head(Method::OPTIONS, "/", &headers));
+        match filter.request(&mut facts, Body::Empty).expect("no fault") {
+            Step::Answer(response) => filter.response(&mut facts, response),
             Step::Proceed(_) => panic!("a preflight is answered"),
         }
     }
 
     fn answer_to(settings: Value, headers: &[(&str, &str)]) -> Response<Body> {
         let filter = build("cors", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
-        assert!(matches!(filter.request(&mut exchange, Body::Empty), Ok(Step::Proceed(_))));
+        let mut facts = testing::facts(testing::head(Method::GET, "/", headers));
+        assert!(matches!(filter.request(&mut facts, Body::Empty), Ok(Step::Proceed(_))));
         let upstream = [("access-control-allow-origin", "*"), ("vary", "accept")];
-        filter.response(&mut exchange, testing::response(&upstream, "x"))
+        filter.response(&mut facts, testing::response(&upstream, "x"))
     }
 
     #[test]

@@ -15,8 +15,8 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",
@@ -129,14 +129,14 @@ impl Injection {
 }
 
 impl Filter for Injection {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        if !self.is_meant(&exchange.head.headers) {
+    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+        if !self.is_meant(&facts.head.headers) {
             return Ok(Step::Proceed(body));
         }
         if let Some((time, share)) = self.delay
             && drawn(share)
         {
-            exchange.delay = Some(exchange.delay.unwrap_or_default() + time);
+            facts.delay = Some(facts.delay.unwrap_or_default() + time);
         }
         match self.abort {
             Some((abort, share)) if drawn(share) => Ok(Step::Answer(abort.response())),
@@ -182,13 +182,13 @@ mod tests {
     /// The response and the delay.
     fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Option<Duration>) {
         let filter = build("fault", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
-        let answer = match filter.request(&mut exchange, Body::Empty) {
+        let mut facts = testing::facts(testing::head(Method::GET, "/", headers));
+        let answer = match filter.request(&mut facts, Body::Empty) {
             Ok(Step::Answer(response)) => Some(response),
             Ok(Step::Proceed(_)) => None,
             Err(fault) => panic!("{fault}"),
         };
-        (answer, exchange.delay)
+        (answer, facts.delay)
     }
 
     #[test]

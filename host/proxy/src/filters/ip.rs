@@ -13,8 +13,8 @@ use witgate_config::{Problems, Settings as Written, model};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
@@ -61,8 +61,8 @@ impl Ip {
 }
 
 impl Filter for Ip {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        if self.admits(exchange.head.client.address) {
+    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+        if self.admits(facts.head.client.address) {
             Ok(Step::Proceed(body))
         } else {
             Err(Fault::new(FaultKind::Forbidden).cause("client address"))
@@ -84,7 +84,7 @@ mod tests {
         let filter = build("ip", settings).expect("good settings");
         let mut head = testing::head(Method::GET, "/", &[]);
         head.client.address = address.parse().expect("an address");
-        match filter.request(&mut testing::exchange(head), Body::Empty) {
+        match filter.request(&mut testing::facts(head), Body::Empty) {
             Ok(_) => true,
             Err(fault) => {
                 assert_eq!(fault.kind, FaultKind::Forbidden);

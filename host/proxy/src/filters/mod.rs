@@ -19,23 +19,22 @@ use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 
-/// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
-/// exchange.
+/// A native filter with its settings, shared by all cores. It keeps no state of a request: that lives in the facts.
 pub trait Filter: Send + Sync {
     /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, respond by itself, or refuse.
     ///
     /// # Errors
-    /// A fault ends the way down. Filters that the request has entered still see the response.
-    fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    /// A fault ends the way down; filters already entered still see the response.
+    fn request(&self, _facts: &mut Facts, body: Body) -> Result<Step, Fault> {
         Ok(Step::Proceed(body))
     }
 
-    /// Called on the way up, for every response of a request that entered this filter, even if this filter itself
-    /// responded or refused.
-    fn response(&self, _exchange: &mut Exchange, response: Response<Body>) -> Response<Body> {
+    /// Called on the way up, for every response of a request that entered this filter: also if it was this filter
+    /// that answered or refused.
+    fn response(&self, _facts: &mut Facts, response: Response<Body>) -> Response<Body> {
         response
     }
 

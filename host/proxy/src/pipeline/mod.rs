@@ -87,14 +87,14 @@ async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> R
         body
     };
     let step = enter(exchange, route, Stage::Origin, body)?;
-    if let Some(delay) = exchange.delay.take() {
+    if let Some(delay) = exchange.facts.delay.take() {
         wait(exchange, delay).await;
     }
     let body = match step {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
-    if let Some(response) = route.local_answer(&exchange.head) {
+    if let Some(response) = route.local_answer(&exchange.facts.head) {
         return Ok(answered(exchange, response));
     }
     if route.has_plugins() {
@@ -132,7 +132,7 @@ pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
 
 /// Adds what stages on the way down wanted on the response.
 fn add_headers(exchange: &mut Exchange, response: &mut Response<Body>) {
-    for (name, value) in std::mem::take(&mut exchange.response_headers) {
+    for (name, value) in std::mem::take(&mut exchange.facts.response_headers) {
         response.headers_mut().append(name, value);
     }
 }
@@ -148,8 +148,7 @@ async fn transform(
         match transformation::response(exchange, route, response, asked.take()).await {
             Ok(response) => return response,
             Err(fault) => {
-                exchange.local_response = true;
-                response = exchange.fault(fault);
+                response = exchange.facts.fault(fault);
             }
         }
     }
@@ -159,7 +158,7 @@ async fn transform(
 fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
     for (_, filter) in stage(route, place) {
         exchange.filters_entered += 1;
-        match filter.request(exchange, body)? {
+        match filter.request(&mut exchange.facts, body)? {
             Step::Proceed(next) => body = next,
             answer @ Step::Answer(_) => return Ok(answer),
         }
@@ -175,7 +174,7 @@ fn leave(exchange: &mut Exchange, route: &Route, place: Stage, response: &mut Re
         Stage::Origin => exchange.filters_entered.saturating_sub(stage(route, Stage::Edge).len()),
     };
     for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
-        *response = filter.response(exchange, std::mem::take(response));
+        *response = filter.response(&mut exchange.facts, std::mem::take(response));
     }
 }
 
@@ -190,12 +189,12 @@ fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
 
 /// Waits, but not past the request's deadline: what comes then is said by whoever finds it passed.
 async fn wait(exchange: &Exchange, delay: Duration) {
-    let due = exchange.begun.elapsed() + delay;
-    let due = exchange.begun + exchange.timeout.map_or(due, |timeout| timeout.min(due));
+    let due = exchange.facts.begun.elapsed() + delay;
+    let due = exchange.facts.begun + exchange.facts.timeout.map_or(due, |timeout| timeout.min(due));
     Box::pin(tokio::time::sleep_until(due.into())).await;
 }
 
 fn answered(exchange: &mut Exchange, response: Response<Body>) -> Descent {
-    exchange.local_response = true;
+    exchange.facts.local_response = true;
     Descent::Answered(response)
 }

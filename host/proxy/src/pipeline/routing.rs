@@ -30,18 +30,18 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     if !matches!(route.config.action, Action::Forward(_)) {
         return Ok(());
     }
-    if let Some(own) = route.forward_target(&exchange.head)? {
-        exchange.upstream = Some(own.upstream);
+    if let Some(own) = route.forward_target(&exchange.facts.head)? {
+        exchange.facts.upstream = Some(own.upstream);
         if own.target.is_some() {
-            Arc::make_mut(&mut exchange.head).upstream_target = own.target;
+            Arc::make_mut(&mut exchange.facts.head).upstream_target = own.target;
         }
     }
     for plugin in &route.routing {
-        let question = Question::new(plugin, Function::Route, &exchange.head, &exchange.snapshot);
+        let question = Question::new(plugin, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.record.plugins,
+            &mut exchange.facts.record.plugins,
             question,
-            || plugin.route(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+            || plugin.route(Call { head: &exchange.facts.head, snapshot: &exchange.snapshot }),
             |destination| destination.map(|some| Choice::check(some, plugin, &exchange.snapshot)).transpose(),
         );
         if let Some(choice) = answer.await? {
@@ -104,17 +104,14 @@ impl Rememberable for Option<Choice> {
 fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
-        exchange.upstream = choice.upstream;
+        exchange.facts.upstream = choice.upstream;
     }
     if choice.target.is_some() {
-        Arc::make_mut(&mut exchange.head).upstream_target = choice.target;
+        Arc::make_mut(&mut exchange.facts.head).upstream_target = choice.target;
     }
     if choice.hash_key.is_some() {
-        exchange.hash_key = choice.hash_key;
+        exchange.facts.hash_key = choice.hash_key;
     }
-    exchange.timeout = match (exchange.timeout, choice.timeout) {
-        (Some(present), Some(chosen)) => Some(present.min(chosen)),
-        (present, chosen) => present.or(chosen),
-    };
-    exchange.response_headers.extend(choice.response_headers);
+    exchange.facts.limit_time(choice.timeout);
+    exchange.facts.response_headers.extend(choice.response_headers);
 }

@@ -36,7 +36,7 @@ pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
     let received = Received::default();
-    exchange.record.received = Some(received.clone());
+    exchange.facts.record.received = Some(received.clone());
     let snapshot = exchange.snapshot.clone();
     Ok(Body::wrap(Limited {
         body,

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use witgate_config::model::EncodedSlashes;
 
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
 use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
@@ -22,7 +23,6 @@ use crate::protocol::http1::field;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Record;
 use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace;
 use crate::turn;
@@ -31,6 +31,7 @@ use crate::turn;
 pub struct Admitted {
     connection: Rc<Connection>,
     head: Arc<RequestHead>,
+    trusted_peer: bool,
     version: Version,
     body: Body,
     switch: Option<(HeaderValue, Side)>,
@@ -40,9 +41,10 @@ impl Admitted {
     /// Begins the exchange. Returns it with the body and the client's side of the requested upgrade.
     pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<Side>) {
         let (protocol, client) = self.switch.unzip();
-        let mut exchange = begin(self.connection, snapshot, self.head, self.version);
-        exchange.upgrade = protocol;
-        (exchange, self.body, client)
+        let mut facts = Facts::new(self.head, self.version, turn::now());
+        facts.trusted_peer = self.trusted_peer;
+        facts.upgrade = protocol;
+        (Exchange::new(facts, self.connection, snapshot), self.body, client)
     }
 }
 
@@ -83,42 +85,15 @@ impl Refusal {
 
     /// The response. It is recorded like any other, without a route.
     pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
-        let mut exchange = begin(connection.clone(), snapshot.clone(), self.head, self.version);
-        let mut response = exchange.fault(self.fault);
+        let facts = Facts::new(self.head, self.version, turn::now());
+        let mut exchange = Exchange::new(facts, connection.clone(), snapshot.clone());
+        let mut response = exchange.facts.fault(self.fault);
         exchange.finish(&mut response);
         response
     }
 }
 
-fn begin(
-    connection: Rc<Connection>,
-    snapshot: Arc<Snapshot>,
-    head: Arc<RequestHead>,
-    version: Version,
-) -> Exchange {
-    Exchange {
-        connection,
-        snapshot,
-        head,
-        route: None,
-        begun: turn::now(),
-        timeout: None,
-        delay: None,
-        version,
-        upgrade: None,
-        upstream_side: None,
-        upstream: None,
-        hash_key: None,
-        response_headers: Vec::new(),
-        transformations: Vec::new(),
-        filters_entered: 0,
-        local_response: false,
-        record: Record::default(),
-    }
-}
-
-/// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
-/// if the connection can provide one.
+/// Checks and normalises a request head, of which it takes what it needs; `client` is the client's side of a tunnel it may ask for.
 ///
 /// # Errors
 /// A refusal, with the fault for the client.
@@ -130,9 +105,10 @@ pub fn admit(
 ) -> Result<Admitted, Refusal> {
     let method = request.method().clone();
     match head(connection, snapshot, request) {
-        Ok((head, protocol)) => Ok(Admitted {
+        Ok(Checked { head, trusted_peer, protocol }) => Ok(Admitted {
             connection: connection.clone(),
             head,
+            trusted_peer,
             version: request.version(),
             body: match std::mem::replace(request.body_mut(), Body::Empty) {
                 body if http_body::Body::is_end_stream(&body) => Body::Empty,
@@ -144,12 +120,15 @@ pub fn admit(
     }
 }
 
-/// The head, and the protocol that the request asks to switch to.
-fn head(
-    connection: &Connection,
-    snapshot: &Snapshot,
-    request: &mut Request<Body>,
-) -> Result<(Arc<RequestHead>, Option<HeaderValue>), Fault> {
+/// What was found out about a request from its head.
+struct Checked {
+    head: Arc<RequestHead>,
+    trusted_peer: bool,
+    /// The protocol it asks to switch to.
+    protocol: Option<HeaderValue>,
+}
+
+fn head(connection: &Connection, snapshot: &Snapshot, request: &mut Request<Body>) -> Result<Checked, Fault> {
     let config = &snapshot.config;
     let gateway = &config.gateway;
     if request.version() == Version::HTTP_2 {
@@ -210,7 +189,7 @@ fn head(
         trace: connection.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),
         headers,
     });
-    Ok((head, upgrade))
+    Ok(Checked { head, trusted_peer: trusted, protocol: upgrade })
 }
 
 /// Turns the WebSocket handshake of HTTP/2 (RFC 8441) into that of HTTP/1.1: a GET that asks to switch protocols.

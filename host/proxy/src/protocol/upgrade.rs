@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
+use crate::facts::Switched;
 use crate::fault::{Fault, FaultKind};
 use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
@@ -33,7 +34,7 @@ const BUFFER: usize = 8 * 1024;
 /// Only the HTTP/1.1 handshake has this field (RFC 8441 section 5).
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
-/// One side of a tunnel: the client's, or the upstream's ([`Exchange::upstream_side`]).
+/// One side of a tunnel: the client's, or the upstream's ([`Facts::switched`](crate::facts::Facts::switched)).
 #[derive(Debug)]
 pub enum Side {
     /// A connection whose 101 (in HTTP/2: whose 200) has not been sent yet.
@@ -108,22 +109,25 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    let upstream = exchange.upstream_side.take();
-    let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
-        *response = exchange.fault(
-            Fault::new(FaultKind::UpstreamProtocol)
-                .cause("a 101 response to a request that did not ask for an upgrade"),
-        );
+    let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
+    let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
+    else {
+        *response =
+            exchange.facts.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
         return;
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
         guard: exchange.connection.guard().cloned(),
-        ending: RequestGuard::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
+        ending: RequestGuard::take(
+            &mut exchange.facts,
+            &exchange.connection,
+            StatusCode::SWITCHING_PROTOCOLS,
+        ),
     };
     tokio::task::spawn_local(tunnel.run(client, upstream));
     *response.body_mut() = Body::Empty;
-    announce(response, exchange.version, protocol);
+    announce(response, exchange.facts.version, protocol);
 }
 
 /// Writes the response that announces the switch, as the client's version of HTTP has it (RFC 9110 section 7.8,
@@ -144,7 +148,7 @@ fn announce(response: &mut Response<Body>, version: Version, protocol: HeaderVal
 
 /// The longest silence in a tunnel: the `idle_timeout` of its upstream.
 fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
-    let name = exchange.upstream.as_deref()?;
+    let name = exchange.facts.upstream.as_deref()?;
     exchange.snapshot.config.upstreams.get(name)?.idle_timeout
 }
 

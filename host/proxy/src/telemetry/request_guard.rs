@@ -12,9 +12,9 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::Connection;
 use crate::protocol::maps;
 use crate::telemetry::access::{End, LogEntry};
@@ -43,19 +43,20 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// Takes over the record of an exchange. The exchange itself writes nothing any more.
+    /// Takes over what was noted about a request that came on this connection. Nothing else writes its record any more.
     ///
-    /// For tunnels, which outlive their exchange; everything else uses [`Exchange::finish`].
-    pub fn take(exchange: &mut Exchange, status: StatusCode) -> Self {
-        let mut record = std::mem::take(&mut exchange.record);
-        exchange.record.taken = true;
-        let telemetry = &exchange.connection.telemetry;
+    /// For tunnels, which outlive their exchange; others use
+    /// [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
+    pub fn take(facts: &mut Facts, connection: &Rc<Connection>, status: StatusCode) -> Self {
+        let mut record = std::mem::take(&mut facts.record);
+        facts.record.taken = true;
+        let telemetry = &connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
-            || exchange.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+            || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled);
         RequestGuard {
-            connection: Rc::clone(&exchange.connection),
-            head: Arc::clone(&exchange.head),
-            begun: exchange.begun,
+            connection: Rc::clone(connection),
+            head: Arc::clone(&facts.head),
+            begun: facts.begun,
             status,
             end: End::ClientGone,
             received: record.received.take(),
@@ -63,9 +64,9 @@ impl RequestGuard {
             fault: record.fault.as_ref().map(|(kind, _)| *kind),
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
-            entry: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
-            // Taken last, because the log entry uses it too.
-            upstream: exchange.upstream.take(),
+            entry: wanted.then(|| Arc::new(LogEntry::new(facts, &connection.listener, status, record))),
+            // Taken last, because the log entry clones it.
+            upstream: facts.upstream.take(),
         }
     }
 
@@ -116,27 +117,15 @@ impl Drop for RequestGuard {
     }
 }
 
-impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client.
-    fn drop(&mut self) {
-        // A panic gets a response, which has a record of its own.
-        if !self.record.taken && !std::thread::panicking() {
-            let client_gone = StatusCode::from_u16(499).expect("three digits");
-            self.record.fault.get_or_insert((FaultKind::ClientGone, None));
-            drop(RequestGuard::take(self, client_gone));
-        }
-    }
-}
-
-/// The implementation of [`Exchange::finish`].
-pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
-    if exchange.record.taken {
+/// See [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
+pub(crate) fn finish(facts: &mut Facts, connection: &Rc<Connection>, response: &mut Response<Body>) {
+    if facts.record.taken {
         return;
     }
-    let bodiless = exchange.head.method == Method::HEAD
+    let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut request_guard = RequestGuard::take(exchange, response.status());
+    let mut request_guard = RequestGuard::take(facts, connection, response.status());
     let body = std::mem::replace(response.body_mut(), Body::Empty);
     if bodiless {
         // The body of such a response is dropped unread, which must not count as a client that left.
@@ -216,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::fault::Fault;
+    use crate::pipeline::exchange::Exchange;
     use crate::telemetry::Telemetry;
     use crate::telemetry::record::{PluginCall, Received};
     use crate::testing;
@@ -253,12 +243,12 @@ mod tests {
     fn the_line_is_written_when_the_last_byte_is_through() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::POST, "/users/7?token=secret");
-        exchange.upstream = Some("users".into());
-        exchange.record.endpoint = Some(("users".into(), "10.0.0.1:80".into()));
-        exchange.record.attempts = 1;
+        exchange.facts.upstream = Some("users".into());
+        exchange.facts.record.endpoint = Some(("users".into(), "10.0.0.1:80".into()));
+        exchange.facts.record.attempts = 1;
         let received = Received::default();
         received.add(5);
-        exchange.record.received = Some(received);
+        exchange.facts.record.received = Some(received);
         let call = PluginCall {
             binding: "jwt".into(),
             phase: "authentication",
@@ -266,7 +256,7 @@ mod tests {
             time: Duration::from_micros(42),
             failure: None,
         };
-        exchange.record.plugins.push(call);
+        exchange.facts.record.plugins.push(call);
         let body = testing::chunks(vec![Ok(b"hello "), Ok(b"world")]);
         let response = testing::finished(exchange, Response::new(body));
         assert!(response.headers().contains_key("x-request-id"));
@@ -321,7 +311,7 @@ mod tests {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
         let fault = Fault::new(FaultKind::UpstreamUnreachable).cause("10.0.0.1:80 refused");
-        let response = exchange.fault(fault);
+        let response = exchange.facts.fault(fault);
         let response = testing::finished(exchange, response);
         assert_eq!(response.status(), 502);
         assert_eq!(response.headers()["proxy-status"], "witgate; error=connection_refused");
@@ -353,7 +343,7 @@ mod tests {
     fn what_ended_is_in_the_metrics() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
-        Arc::make_mut(&mut exchange.head).route = "a \"quoted\" route".into();
+        Arc::make_mut(&mut exchange.facts.head).route = "a \"quoted\" route".into();
         exchange.count_in_flight();
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;

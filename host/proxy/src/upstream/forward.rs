@@ -13,6 +13,7 @@ use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use crate::balancer::Caller;
 use crate::body::Body;
+use crate::facts::Switched;
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::upgrade::Side;
@@ -34,10 +35,10 @@ use crate::protocol::upgrade::Side;
 /// # Errors
 /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
 pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<Body>) -> Result<(), Fault> {
-    let name = exchange.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
+    let name = exchange.facts.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
     let upstream =
         exchange.snapshot.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
-    let head = &*exchange.head;
+    let head = &*exchange.facts.head;
     let forward = match exchange.route.as_ref().map(|route| &route.config.action) {
         Some(Action::Forward(forward)) => Some(forward),
         _ => None,
@@ -45,8 +46,8 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
     let preserve_host = forward.is_some_and(|forward| forward.preserve_host);
     let grpc = deadline::is_grpc(&head.headers);
     let asked_for = deadline::asked_for(&head.headers, grpc, upstream.deadline_header.as_ref())?;
-    let timeout = exchange.timeout.into_iter().chain(asked_for).min();
-    let deadline = timeout.map(|timeout| exchange.begun + timeout);
+    let timeout = exchange.facts.timeout.into_iter().chain(asked_for).min();
+    let deadline = timeout.map(|timeout| exchange.facts.begun + timeout);
     let allowance = |deadline| Allowance { deadline, grpc, header: upstream.deadline_header.as_ref() };
     let body = match forward.and_then(|forward| forward.mirror.as_ref()) {
         Some(settings) => mirror(exchange, settings, preserve_host, body),
@@ -56,7 +57,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         headers: &head.headers,
         path: head.path(),
         client: Some(head.client.address),
-        hash_key: exchange.hash_key.as_deref(),
+        hash_key: exchange.facts.hash_key.as_deref(),
     };
     let affinity = upstream.affinity(&caller);
     let order = UpstreamRequest {
@@ -64,12 +65,15 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
         headers: &head.headers,
         authority: preserve_host.then_some(&*head.authority),
-        upgrade: exchange.upgrade.as_ref(),
+        upgrade: exchange.facts.upgrade.as_ref(),
         caller,
         affinity,
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         shareable: head.identity.is_none().then_some(head.scheme),
-        forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
+        forwarding: Some(ForwardingHeaders {
+            request_id: &head.request_id,
+            received: exchange.facts.version,
+        }),
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),
@@ -84,26 +88,26 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, answer);
         within(deadline, Box::pin(delivering).as_mut()).await
     };
-    exchange.local_response |= notes.local;
-    exchange.record.attempts = notes.attempts;
+    exchange.facts.local_response |= notes.local;
+    exchange.facts.record.attempts = notes.attempts;
     let is_own = notes.instead.is_none() && !notes.local;
     if let (Ok(_), Some(endpoint), true) = (&delivered, &notes.endpoint, is_own)
         && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
     {
-        exchange.response_headers.push((SET_COOKIE, cookie));
+        exchange.facts.response_headers.push((SET_COOKIE, cookie));
     }
     let of = || notes.instead.unwrap_or_else(|| name.clone());
-    exchange.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));
-    exchange.record.upstream_time = notes.time;
-    exchange.upstream_side = notes.switched.map(Side::Switched);
-    exchange.record.repeats = notes.repeats;
+    exchange.facts.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));
+    exchange.facts.record.upstream_time = notes.time;
+    exchange.facts.switched = notes.switched.map(Side::Switched).map(Switched::new);
+    exchange.facts.record.repeats = notes.repeats;
     match delivered {
         Err(fault) if fault.kind == FaultKind::RequestTimeout => {
             upstream.tries().deadline_exceeded();
             if !grpc {
                 return Err(fault);
             }
-            *answer = deadline::exceeded(exchange.fault(fault));
+            *answer = deadline::exceeded(exchange.facts.fault(fault));
             Ok(())
         }
         delivered => delivered,

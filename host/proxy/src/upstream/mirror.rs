@@ -44,14 +44,14 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
     // Never drawn where everything is copied.
     let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
     let Some(upstream) = exchange.snapshot.upstreams.get(settings.upstream.as_str()) else { return body };
-    if exchange.upgrade.is_some() || !chosen {
+    if exchange.facts.upgrade.is_some() || !chosen {
         return body;
     }
     let Some(place) = MirrorPermit::take(upstream, settings.max_concurrent) else { return body };
     let shadow = Shadow {
         place,
-        head: exchange.head.clone(),
-        received: exchange.version,
+        head: exchange.facts.head.clone(),
+        received: exchange.facts.version,
         preserve_host,
         timeout: settings.timeout,
     };

@@ -21,7 +21,7 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, schema_of, vary};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
+use crate::facts::Facts;
 use encoder::Compressed;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -169,20 +169,19 @@ fn has_directive(headers: &HeaderMap, directive: &str) -> bool {
 }
 
 impl Filter for Compression {
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+    fn response(&self, facts: &mut Facts, mut response: Response<Body>) -> Response<Body> {
         if !self.suits(&response) {
             return response;
         }
         vary(response.headers_mut(), "accept-encoding");
-        let accepted = exchange.head.headers.get_all(ACCEPT_ENCODING);
+        let accepted = facts.head.headers.get_all(ACCEPT_ENCODING);
         let Some(coding) = accept::choose(accepted.iter(), &self.codings) else { return response };
-        if exchange.head.method == Method::HEAD {
-            // The header states the uncompressed length; the compressed one is unknown, because no body is made
-            // for HEAD.
+        if facts.head.method == Method::HEAD {
+            // The length would be that of the compressed body, which nobody has made.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         encode_head(response.headers_mut(), coding);
-        if exchange.head.method == Method::HEAD {
+        if facts.head.method == Method::HEAD {
             return response;
         }
         response.map(|body| Body::wrap(Compressed::new(body, coding)))

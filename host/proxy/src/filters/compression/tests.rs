@@ -14,8 +14,8 @@ const TEXT: &str = "a line that is there again and again\n";
 
 fn ask(method: Method, accept: &str, response: Response<Body>) -> Response<Body> {
     let filter = build("compression", json!({ "min_size": 100 })).expect("good settings");
-    let mut exchange = testing::exchange(testing::head(method, "/", &[("accept-encoding", accept)]));
-    filter.response(&mut exchange, response)
+    let mut facts = testing::facts(testing::head(method, "/", &[("accept-encoding", accept)]));
+    filter.response(&mut facts, response)
 }
 
 fn long(headers: &[(&str, &str)]) -> Response<Body> {

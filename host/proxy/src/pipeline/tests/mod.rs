@@ -104,7 +104,7 @@ impl Fixture {
         }
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
-        exchange.timeout = route.config.timeout;
+        exchange.facts.timeout = route.config.timeout;
         exchange.route = Some(Arc::new(route));
         exchange
     }
@@ -151,7 +151,7 @@ fn through(exchange: &mut Exchange, origin: Response<Body>) -> Response<Body> {
         let response = match descend(exchange, Body::Empty).await {
             Ok(Descent::Forward(_)) => origin,
             Ok(Descent::Answered(response)) => response,
-            Err(fault) => exchange.fault(fault),
+            Err(fault) => exchange.facts.fault(fault),
         };
         ascended(exchange, response).await
     })

@@ -6,6 +6,7 @@ use http::{Method, Response, StatusCode};
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::filters::Step;
 use crate::pipeline::plugin::*;
@@ -20,12 +21,12 @@ struct Noting {
 }
 
 impl Filter for Noting {
-    fn request(&self, _: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    fn request(&self, _: &mut Facts, body: Body) -> Result<Step, Fault> {
         self.journal.lock().unwrap().push(format!("{} down", self.name));
         if self.refuses { Err(Fault::new(FaultKind::Forbidden)) } else { Ok(Step::Proceed(body)) }
     }
 
-    fn response(&self, _: &mut Exchange, response: Response<Body>) -> Response<Body> {
+    fn response(&self, _: &mut Facts, response: Response<Body>) -> Response<Body> {
         self.journal.lock().unwrap().push(format!("{} up", self.name));
         response
     }
@@ -167,7 +168,7 @@ fn every_call_is_noted() {
     ]);
     let mut exchange = fixture.exchange(Method::GET, "/", &[]);
     forwarded(&mut exchange, Body::Empty);
-    let calls = exchange.record.plugins.take();
+    let calls = exchange.facts.record.plugins.take();
     let facts: Vec<_> = calls.iter().map(|call| (&*call.binding, call.phase, call.failure)).collect();
     assert_eq!(facts, [("broken", "request", Some(CallFailure::Trap)), ("fine", "request", None)]);
 }

@@ -26,11 +26,11 @@ use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
 
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
-use crate::pipeline::exchange::Exchange;
 use crate::router::{Route, Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;
@@ -340,8 +340,8 @@ fn a_handshake_that_dawdles_ends() {
 struct Broken;
 
 impl Filter for Broken {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        assert!(exchange.head.path() != "/bug", "a bug, as this test wants it");
+    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+        assert!(facts.head.path() != "/bug", "a bug, as this test wants it");
         Ok(Step::Proceed(body))
     }
 }

@@ -87,7 +87,7 @@ fn rebuilt(upstream: model::Upstream, previous: Option<&Snapshot>) -> Arc<Snapsh
 fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) -> Exchange {
     let mut exchange = testing::exchange(testing::head(method, "/path?query", headers));
     exchange.snapshot = snapshot.clone();
-    exchange.upstream = Some("origin".into());
+    exchange.facts.upstream = Some("origin".into());
     exchange
 }
 

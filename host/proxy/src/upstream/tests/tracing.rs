@@ -49,7 +49,7 @@ impl Exporting {
     }
 
     fn take_part(&self, mut exchange: Exchange, sample: f64) -> Exchange {
-        let head = Arc::make_mut(&mut exchange.head);
+        let head = Arc::make_mut(&mut exchange.facts.head);
         head.trace = self.telemetry.trace(&head.headers, Some(&otlp(sample)));
         exchange
     }
@@ -64,7 +64,8 @@ impl Exporting {
 
 /// Forwards, reads the answer, and ends the exchange.
 async fn through(mut exchange: Exchange) {
-    let mut answer = forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.fault(fault));
+    let mut answer =
+        forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.facts.fault(fault));
     exchange.finish(&mut answer);
     let _ = testing::bytes(answer.into_body()).await;
 }
@@ -226,7 +227,7 @@ fn what_a_plugin_asks_for_is_a_span_of_its_own() {
         let snapshot = snapshot(settings(&[origin.address]));
         let exchange = exporting.exchange(&snapshot, &[], 1.0);
         let ask = Request::get("/keys").header("traceparent", "its own").body(bytes::Bytes::new()).unwrap();
-        let trace = exchange.head.trace.clone();
+        let trace = exchange.facts.head.trace.clone();
         fetch(&snapshot, "origin", ask, trace.as_ref(), None, 100).await.unwrap();
         through(exchange).await;
         assert_eq!(told(&origin).len(), 2);

@@ -113,7 +113,7 @@ fn an_upstream_that_hangs_is_found_out_by_deadlines() {
         let snapshot = snapshot(settings);
         for _ in 0..3 {
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
-            exchange.timeout = Some(Duration::from_millis(30));
+            exchange.facts.timeout = Some(Duration::from_millis(30));
             let fault = forward(&mut exchange, Body::Empty).await.unwrap_err();
             assert_eq!(fault.kind, FaultKind::RequestTimeout);
         }
