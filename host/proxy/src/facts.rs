@@ -29,8 +29,6 @@ pub struct Facts {
     pub begun: Instant,
     /// The shortest of the timeouts of the route and the plugins, counted from [`begun`](Facts::begun).
     pub timeout: Option<Duration>,
-    /// How long a stage wants the request to wait before it is forwarded or answered.
-    pub delay: Option<Duration>,
     /// The version of HTTP the client spoke.
     pub version: Version,
     /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.
@@ -57,7 +55,6 @@ impl Facts {
             trusted_peer: false,
             begun,
             timeout: None,
-            delay: None,
             version,
             upgrade: None,
             switched: None,
@@ -72,6 +69,11 @@ impl Facts {
     /// Gives the request no more time than this, counted from [`begun`](Facts::begun); none changes nothing.
     pub fn limit_time(&mut self, timeout: Option<Duration>) {
         self.timeout = self.timeout.into_iter().chain(timeout).min();
+    }
+
+    /// When the request is given up; none: it may take as long as it likes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timeout.map(|timeout| self.begun + timeout)
     }
 
     /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.

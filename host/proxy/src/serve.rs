@@ -1,7 +1,7 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record.
-//! [`walk`] is the inner function and uses `?`.
+//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is
+//! the way of a request whose route is known, and [`forward`] the part of it that may fail, where `?` is used.
 
 use std::rc::Rc;
 
@@ -9,11 +9,12 @@ use http::{Request, Response};
 
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::pipeline;
 use crate::pipeline::exchange::Exchange;
+use crate::pipeline::{self, Descent};
 use crate::protocol::connection::Connection;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{body, hygiene, upgrade};
+use crate::router::Route;
 use crate::upstream;
 
 /// Takes one request of a connection to its response. `side` is the client's side of the tunnel that the request
@@ -28,26 +29,29 @@ pub async fn serve(
         Ok(admitted) => admitted.into_exchange(snapshot),
         Err(refusal) => return refusal.into_response(&connection, &snapshot),
     };
-    let mut response = Response::default();
-    if let Err(fault) = walk(&mut exchange, body, &mut response).await {
-        response = exchange.facts.fault(fault);
-    }
-    pipeline::ascend(&mut exchange, &mut response).await;
-    upgrade::join(&mut exchange, side, &mut response);
-    exchange.finish(&mut response);
-    response
+    let response = match exchange.choose_route() {
+        Ok(route) => walk(&mut exchange, &route, body).await,
+        Err(fault) => exchange.facts.fault(fault),
+    };
+    let response = upgrade::join(&mut exchange, side, response);
+    exchange.finish(response)
 }
 
-/// Chooses the route, passes the stages down, and forwards upstream. A stage may respond early.
-async fn walk(exchange: &mut Exchange, body: Body, response: &mut Response<Body>) -> Result<(), Fault> {
-    exchange.choose_route()?;
+/// Stages down, upstream, stages up.
+async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Body> {
     exchange.count_in_flight();
-    let body = body::limit(exchange, body)?;
-    match pipeline::descend(exchange, body).await? {
-        pipeline::Descent::Answered(early) => {
-            *response = early;
-            Ok(())
-        }
-        pipeline::Descent::Forward(body) => upstream::forward(exchange, body, response).await,
+    let response = match forward(exchange, route, body).await {
+        Ok(response) => response,
+        Err(fault) => exchange.facts.fault(fault),
+    };
+    pipeline::ascend(exchange, route, response).await
+}
+
+/// Stages down, upstream. An early answer of a stage is a response like any other.
+async fn forward(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
+    let body = body::limit(exchange, route, body)?;
+    match pipeline::descend(exchange, route, body).await? {
+        Descent::Answered(response) => Ok(response),
+        Descent::Forward(body) => upstream::forward(exchange, body).await,
     }
 }

@@ -114,10 +114,9 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     }
 }
 
-/// The response after [`Exchange::finish`].
-pub(crate) fn finished(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
-    exchange.finish(&mut response);
-    response
+/// A response as its exchange hands it out.
+pub(crate) fn finished(mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
+    exchange.finish(response)
 }
 
 /// A request head from [`CLIENT`] to `a.example`.

@@ -15,6 +15,7 @@ use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::Fault;
+use crate::pipeline::plugin::MaybeReady;
 use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -74,7 +75,7 @@ struct Choice {
 }
 
 impl Filter for Choice {
-    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         let share = match self.enabled {
             false => Share::Nothing,
             true if self.sample >= 1.0 || fastrand::f64() < self.sample => Share::Everything,
@@ -86,7 +87,7 @@ impl Filter for Choice {
             .iter()
             .flat_map(|name| given.get_all(name).iter().map(|value| (name.clone(), value.clone())));
         facts.record.access_log = AccessLog { share, query: self.query, headers: headers.collect() };
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 }
 
@@ -95,7 +96,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request};
     use crate::body::Body;
     use crate::telemetry::record::Share;
     use crate::testing;
@@ -103,7 +104,7 @@ mod tests {
     fn share(settings: serde_json::Value) -> Share {
         let filter = build("access-log", settings).expect("good settings");
         let mut facts = testing::facts(testing::head(Method::GET, "/", &[]));
-        filter.request(&mut facts, Body::Empty).expect("no fault");
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
         facts.record.access_log.share
     }
 
@@ -119,7 +120,7 @@ mod tests {
         let filter = build("access-log", json!({ "headers": ["x-tenant"] })).expect("good settings");
         let head = testing::head(Method::GET, "/", &[("x-tenant", "a"), ("x-tenant", "b"), ("x-other", "c")]);
         let mut facts = testing::facts(head);
-        filter.request(&mut facts, Body::Empty).expect("no fault");
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
         let values: Vec<_> = facts.record.access_log.headers.iter().map(|(_, value)| value.clone()).collect();
         assert_eq!(values, ["a", "b"]);
     }

@@ -14,6 +14,7 @@ use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::{Body, BodyError};
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
+use crate::pipeline::plugin::MaybeReady;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -40,22 +41,27 @@ struct BodyLimit {
     max: u64,
 }
 
-impl Filter for BodyLimit {
-    fn request(&self, _facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+impl BodyLimit {
+    fn limit(&self, body: Body) -> Result<Body, Fault> {
         let size = http_body::Body::size_hint(&body);
         if size.lower() > self.max {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         if size.exact().is_some() {
-            // The length is known and allowed, and the protocol ensures that the body has no more bytes than its
-            // Content-Length.
-            return Ok(Step::Proceed(body));
+            // The length is known and good, and nothing longer can come: framing holds a body to its Content-Length.
+            return Ok(body);
         }
         let max = usize::try_from(self.max).unwrap_or(usize::MAX);
         let body = Limited::new(body, max).map_err(|error| -> BodyError {
             if error.is::<LengthLimitError>() { Box::new(Fault::new(FaultKind::BodyTooLarge)) } else { error }
         });
-        Ok(Step::Proceed(Body::wrap(body)))
+        Ok(Body::wrap(body))
+    }
+}
+
+impl Filter for BodyLimit {
+    fn request<'a>(&'a self, _facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(self.limit(body).map(Step::Proceed))
     }
 }
 
@@ -65,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::Step;
-    use super::super::tests::build;
+    use super::super::tests::{build, request};
     use crate::body::{Body, BodyError};
     use crate::fault::{Fault, FaultKind};
     use crate::testing;
@@ -73,7 +79,7 @@ mod tests {
     fn through(body: Body) -> Result<usize, BodyError> {
         let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");
         let mut facts = testing::facts(testing::head(Method::POST, "/", &[]));
-        match filter.request(&mut facts, body) {
+        match request(&*filter, &mut facts, body) {
             Ok(Step::Proceed(body)) => testing::run(testing::bytes(body)).map(|bytes| bytes.len()),
             Ok(Step::Answer(_)) => panic!("a limit answers by a fault"),
             Err(fault) => Err(fault.into()),

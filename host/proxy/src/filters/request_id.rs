@@ -16,6 +16,7 @@ use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::Fault;
+use crate::pipeline::plugin::MaybeReady;
 use crate::telemetry::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -66,7 +67,7 @@ struct RequestId {
 }
 
 impl Filter for RequestId {
-    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         let believed = match self.trust {
             Trust::Anyone => true,
             Trust::Proxies => facts.trusted_peer,
@@ -77,14 +78,18 @@ impl Filter for RequestId {
         if let Ok(id) = HeaderValue::from_str(&head.request_id) {
             head.headers.insert(self.header.clone(), id);
         }
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    fn response(&self, facts: &mut Facts, mut response: Response<Body>) -> Response<Body> {
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
         if let Ok(id) = HeaderValue::from_str(&facts.head.request_id) {
             response.headers_mut().insert(self.header.clone(), id);
         }
-        response
+        MaybeReady::over(response)
     }
 }
 
@@ -93,7 +98,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request, response};
     use crate::body::Body;
     use crate::testing;
 
@@ -110,11 +115,11 @@ mod tests {
             let head = testing::head(Method::GET, "/", &[("x-correlation-id", "given")]);
             let mut facts = testing::facts(head);
             facts.trusted_peer = trusted_peer;
-            filter.request(&mut facts, Body::Empty).expect("no fault");
+            request(&*filter, &mut facts, Body::Empty).expect("no fault");
             assert_eq!(&*facts.head.request_id == "given", taken, "{trust}");
             let upstream = facts.head.headers["x-correlation-id"].clone();
             assert_eq!(upstream.to_str().expect("ASCII"), &*facts.head.request_id);
-            let response = filter.response(&mut facts, testing::response(&[], ""));
+            let response = response(&*filter, &mut facts, testing::response(&[], ""));
             assert_eq!(response.headers()["x-correlation-id"], upstream);
         }
     }

@@ -6,16 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::filters::cors;
-use crate::head::RequestHead;
 use crate::protocol::connection::Connection;
 use crate::protocol::http1::field;
-use crate::router::{Found, Route, Router};
+use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 use crate::telemetry::request_guard::{self, RequestGuard};
 use crate::telemetry::trace::REQUEST_ID;
@@ -73,23 +71,20 @@ impl Exchange {
         Exchange { facts, connection, snapshot, route: None, transformations: Vec::new(), filters_entered: 0 }
     }
 
-    /// Chooses the route, once, and notes its parameters in the head.
+    /// Chooses the route, once, and notes its name, parameters and timeout in the facts.
     ///
     /// # Errors
     /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
-    pub fn choose_route(&mut self) -> Result<(), Fault> {
-        let head = &self.facts.head;
-        let find = |router: &Router| of_preflight(router, head).unwrap_or_else(|| router.find(head));
+    pub fn choose_route(&mut self) -> Result<Arc<Route>, Fault> {
         let router = self.snapshot.routers.get(&*self.connection.listener);
-        let found = router.map_or(Found::Nothing, find);
-        match found {
+        match router.map_or(Found::Nothing, |router| router.route(&self.facts.head)) {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.facts.head);
                 head.route = route.name.clone();
                 head.parameters = parameters;
                 self.facts.limit_time(route.config.timeout);
-                self.route = Some(route);
-                Ok(())
+                self.route = Some(route.clone());
+                Ok(route)
             }
             Found::OtherMethods(methods) => Err(other_methods(&methods)),
             Found::Nothing => Err(Fault::new(FaultKind::NoRoute)),
@@ -104,11 +99,11 @@ impl Exchange {
     }
 
     /// Makes the response one to hand out: the record is written when its last byte is through or the client is gone.
-    pub fn finish(&mut self, response: &mut Response<Body>) {
+    pub fn finish(&mut self, mut response: Response<Body>) -> Response<Body> {
         if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
-        request_guard::finish(&mut self.facts, &self.connection, response);
+        request_guard::finish(&mut self.facts, &self.connection, response)
     }
 }
 
@@ -121,19 +116,6 @@ impl Drop for Exchange {
             self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
             drop(RequestGuard::take(&mut self.facts, &self.connection, client_gone));
         }
-    }
-}
-
-/// The route of the request that a CORS preflight asks about, if it answers preflights.
-fn of_preflight(router: &Router, head: &RequestHead) -> Option<Found> {
-    let method = Method::from_bytes(cors::preflight(head)?.as_bytes()).ok()?;
-    match router.find(&RequestHead { method, ..head.clone() }) {
-        Found::Route(route, parameters)
-            if route.filters.iter().any(|(_, filter)| filter.answers_preflights()) =>
-        {
-            Some(Found::Route(route, parameters))
-        }
-        _ => None,
     }
 }
 

@@ -24,7 +24,6 @@ mod transformation;
 mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Response;
 use witgate_config::model::Action;
@@ -51,16 +50,8 @@ pub enum Descent {
 ///
 /// # Errors
 /// The fault of the stage that refused, or whose plugin failed.
-pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fault> {
-    // Taken out for as long as its stages have the exchange.
-    let Some(route) = exchange.route.take() else { return Ok(Descent::Forward(body)) };
-    let descent = through_stages(exchange, &route, body).await;
-    exchange.route = Some(route);
-    descent
-}
-
-async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
-    let body = match enter(exchange, route, Stage::Edge, body)? {
+pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
+    let body = match enter(exchange, route, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -86,11 +77,7 @@ async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> R
     } else {
         body
     };
-    let step = enter(exchange, route, Stage::Origin, body)?;
-    if let Some(delay) = exchange.facts.delay.take() {
-        wait(exchange, delay).await;
-    }
-    let body = match step {
+    let body = match enter(exchange, route, Stage::Origin, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -98,36 +85,32 @@ async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> R
         return Ok(answered(exchange, response));
     }
     if route.has_plugins() {
-        // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all others that are
-        // ready, what they have to send goes out together and wakes it once. Four plugins with fresh tokens cost 0.87 of
-        // what they did before, and 0.94 with tokens that were seen before (ratios to nginx, interleaved rounds); without
-        // plugins nothing is gained, and HTTP/2 loses.
+        // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all other requests
+        // that are ready, what they have to send goes out together and wakes the upstream once.
         turn::give_up().await;
     }
     Ok(Descent::Forward(body))
 }
 
-/// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up
-/// replaces the response.
-pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
+/// Takes a response (also a fault's or an early one) through every stage up. Never fails: a fault on the way up replaces
+/// the response.
+pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
     if exchange.filters_entered == 0 && exchange.transformations.is_empty() {
-        return add_headers(exchange, response);
+        add_headers(exchange, &mut response);
+        return response;
     }
-    // Nobody asks for it any more.
-    let Some(route) = exchange.route.take() else { return };
-    leave(exchange, &route, Stage::Origin, response);
+    response = leave(exchange, route, Stage::Origin, response).await;
     if !exchange.transformations.is_empty() {
-        let left = transformation::recall_response(exchange, &route, std::mem::take(response));
-        *response = match left {
+        response = match transformation::recall_response(exchange, route, response) {
             ResponseProgress::Nothing(response) => response,
             // Boxed, so that requests whose transformations are over at once do not carry its state around.
             ResponseProgress::Turns(response, asked) => {
-                Box::pin(transform(exchange, &route, response, asked)).await
+                Box::pin(transform(exchange, route, response, asked)).await
             }
         };
     }
-    add_headers(exchange, response);
-    leave(exchange, &route, Stage::Edge, response);
+    add_headers(exchange, &mut response);
+    leave(exchange, route, Stage::Edge, response).await
 }
 
 /// Adds what stages on the way down wanted on the response.
@@ -155,10 +138,10 @@ async fn transform(
 }
 
 /// Enters the filters of one place. A filter counts as entered once it is asked, whatever it decides.
-fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
+async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
     for (_, filter) in stage(route, place) {
         exchange.filters_entered += 1;
-        match filter.request(&mut exchange.facts, body)? {
+        match filter.request(&mut exchange.facts, body).await? {
             Step::Proceed(next) => body = next,
             answer @ Step::Answer(_) => return Ok(answer),
         }
@@ -167,15 +150,21 @@ fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -
 }
 
 /// Leaves the filters of one place that were entered, in reverse.
-fn leave(exchange: &mut Exchange, route: &Route, place: Stage, response: &mut Response<Body>) {
+async fn leave(
+    exchange: &mut Exchange,
+    route: &Route,
+    place: Stage,
+    mut response: Response<Body>,
+) -> Response<Body> {
     let filters = stage(route, place);
     let entered = match place {
         Stage::Edge => exchange.filters_entered,
         Stage::Origin => exchange.filters_entered.saturating_sub(stage(route, Stage::Edge).len()),
     };
     for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
-        *response = filter.response(&mut exchange.facts, std::mem::take(response));
+        response = filter.response(&mut exchange.facts, response).await;
     }
+    response
 }
 
 /// The route's filters of one place: edge filters stand first.
@@ -185,13 +174,6 @@ fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
         Stage::Edge => edge,
         Stage::Origin => origin,
     }
-}
-
-/// Waits, but not past the request's deadline: what comes then is said by whoever finds it passed.
-async fn wait(exchange: &Exchange, delay: Duration) {
-    let due = exchange.facts.begun.elapsed() + delay;
-    let due = exchange.facts.begun + exchange.facts.timeout.map_or(due, |timeout| timeout.min(due));
-    Box::pin(tokio::time::sleep_until(due.into())).await;
 }
 
 fn answered(exchange: &mut Exchange, response: Response<Body>) -> Descent {

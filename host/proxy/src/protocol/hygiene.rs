@@ -87,9 +87,8 @@ impl Refusal {
     pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
         let facts = Facts::new(self.head, self.version, turn::now());
         let mut exchange = Exchange::new(facts, connection.clone(), snapshot.clone());
-        let mut response = exchange.facts.fault(self.fault);
-        exchange.finish(&mut response);
-        response
+        let response = exchange.facts.fault(self.fault);
+        exchange.finish(response)
     }
 }
 

@@ -103,23 +103,22 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a
-/// fault of the upstream.
-pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Response<Body>) {
+/// If the response is a 101 that the client asked for, joins both sides once it is sent.
+pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Response<Body>) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return;
+        return response;
     }
     let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
     else {
-        *response =
-            exchange.facts.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
-        return;
+        return exchange
+            .facts
+            .fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
         guard: exchange.connection.guard().cloned(),
-        ending: RequestGuard::take(
+        request_guard: RequestGuard::take(
             &mut exchange.facts,
             &exchange.connection,
             StatusCode::SWITCHING_PROTOCOLS,
@@ -127,7 +126,8 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     };
     tokio::task::spawn_local(tunnel.run(client, upstream));
     *response.body_mut() = Body::Empty;
-    announce(response, exchange.facts.version, protocol);
+    announce(&mut response, exchange.facts.version, protocol);
+    response
 }
 
 /// Writes the response that announces the switch, as the client's version of HTTP has it (RFC 9110 section 7.8,
@@ -156,7 +156,7 @@ fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
 struct Tunnel {
     idle: Option<Duration>,
     guard: Option<ConnectionGuard>,
-    ending: RequestGuard,
+    request_guard: RequestGuard,
 }
 
 impl Tunnel {
@@ -168,13 +168,13 @@ impl Tunnel {
         let traffic = Traffic { last: Cell::new(Instant::now()), sent: Cell::new(0) };
         tokio::select! {
             ended = carry(client, upstream, &traffic) => match ended {
-                Ok(()) => self.ending.complete(),
-                Err(_) => self.ending.cut(),
+                Ok(()) => self.request_guard.complete(),
+                Err(_) => self.request_guard.cut(),
             },
-            () = traffic.silence(self.idle) => self.ending.cut(),
-            () = cut(self.guard.as_ref()) => self.ending.cut(),
+            () = traffic.silence(self.idle) => self.request_guard.cut(),
+            () = cut(self.guard.as_ref()) => self.request_guard.cut(),
         }
-        self.ending.sent(traffic.sent.get());
+        self.request_guard.sent(traffic.sent.get());
     }
 }
 

@@ -7,7 +7,7 @@ use witgate_config::{Problem, Problems, model};
 use super::action::Prepared;
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
-use crate::filters::{Filter, Stage};
+use crate::filters::{Filter, Preflight, Stage};
 use crate::pipeline::plugin::Plugin;
 use crate::telemetry::route_name::RouteName;
 
@@ -86,7 +86,12 @@ impl Route {
         }
     }
 
-    /// Whether any plugin is called for its requests.
+    /// How the preflights are recognised that one of its filters answers.
+    pub(super) fn preflight(&self) -> Option<Preflight> {
+        self.filters.iter().find_map(|(_, filter)| filter.preflight())
+    }
+
+    /// Whether plugins are asked about its requests.
     pub(crate) fn has_plugins(&self) -> bool {
         [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
             .iter()

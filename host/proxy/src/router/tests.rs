@@ -10,6 +10,7 @@ use witgate_config::model::{
 };
 
 use super::{Found, Route, Router, Rule, Verdict};
+use crate::filters::{Filter, Preflight, Stage};
 use crate::testing::head;
 
 /// Parses `METHOD[,METHOD] [host]/path [header=value] [?parameter=value]`; a path that ends in `/*` is a prefix.
@@ -203,6 +204,45 @@ fn methods_stand_in_for_each_other_as_http_has_it() {
     assert_eq!(taken(&router, &format!("OPTIONS /c {preflight}")), "OPTIONS /c");
     let preflight = "origin=https://b.example access-control-request-method=PUT";
     assert_eq!(taken(&router, &format!("OPTIONS /a {preflight}")), "GET,PUT /a");
+}
+
+/// A filter that answers what it takes for preflights: requests that say in `x-about` which method they are about.
+struct Preflights;
+
+impl Filter for Preflights {
+    fn preflight(&self) -> Option<Preflight> {
+        Some(|head| head.headers.get("x-about")?.to_str().ok()?.parse().ok())
+    }
+}
+
+#[test]
+fn a_preflight_takes_the_route_it_asks_about_where_a_filter_answers_it() {
+    let names = ["OPTIONS /a", "PUT /a", "DELETE /a", "PUT /b"];
+    let mut routes: Vec<_> = names
+        .into_iter()
+        .enumerate()
+        .map(|(position, name)| route(position, config(name, forward(Rewrite::Keep))))
+        .collect();
+    let taken = |router: &Router, request: &str| match router.route(&request_head(request)) {
+        Found::Route(route, _) => route.name.to_string(),
+        Found::OtherMethods(methods) => methods.join(","),
+        Found::Nothing => "-".into(),
+    };
+    let without = Router::new(routes.clone()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(taken(&without, "OPTIONS /a x-about=PUT"), "OPTIONS /a");
+    let mut answering = Route::new(routes[1].config.clone(), routes[1].rule.clone());
+    answering.filters.push((Stage::Edge, Arc::new(Preflights)));
+    routes[1] = Arc::new(answering);
+    let router = Router::new(routes).unwrap_or_else(|problems| panic!("{problems:?}"));
+    for (request, expected) in [
+        ("OPTIONS /a x-about=PUT", "PUT /a"),
+        ("OPTIONS /a x-about=DELETE", "OPTIONS /a"),
+        ("OPTIONS /a x-about=PATCH", "OPTIONS /a"),
+        ("OPTIONS /a", "OPTIONS /a"),
+        ("OPTIONS /b x-about=PUT", "PUT"),
+    ] {
+        assert_eq!(taken(&router, request), expected, "{request}");
+    }
 }
 
 #[test]

@@ -118,36 +118,36 @@ impl Drop for RequestGuard {
 }
 
 /// See [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
-pub(crate) fn finish(facts: &mut Facts, connection: &Rc<Connection>, response: &mut Response<Body>) {
+pub(crate) fn finish(
+    facts: &mut Facts,
+    connection: &Rc<Connection>,
+    mut response: Response<Body>,
+) -> Response<Body> {
     if facts.record.taken {
-        return;
+        return response;
     }
     let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut request_guard = RequestGuard::take(facts, connection, response.status());
-    let body = std::mem::replace(response.body_mut(), Body::Empty);
-    if bodiless {
-        // The body of such a response is dropped unread, which must not count as a client that left.
-        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    let mut guard = RequestGuard::take(facts, connection, response.status());
+    match std::mem::take(response.body_mut()) {
+        body if bodiless => {
+            // The body of such a response is dropped unread, which must not look like a client that went away.
+            if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+                response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+            guard.complete();
         }
-        request_guard.complete();
-        return;
+        Body::Empty => guard.complete(),
+        body => *response.body_mut() = Body::wrap(RecordedBody { inner: body, guard: Some(guard) }),
     }
-    match body {
-        Body::Empty => request_guard.complete(),
-        body => {
-            *response.body_mut() =
-                Body::wrap(RecordedBody { inner: body, request_guard: Some(request_guard) })
-        }
-    }
+    response
 }
 
 /// A response body that writes the record at its end.
 struct RecordedBody {
     inner: Body,
-    request_guard: Option<RequestGuard>,
+    guard: Option<RequestGuard>,
 }
 
 impl HttpBody for RecordedBody {
@@ -160,18 +160,18 @@ impl HttpBody for RecordedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(context);
-        if let (Poll::Ready(frame), Some(request_guard)) = (&polled, &mut this.request_guard) {
+        if let (Poll::Ready(frame), Some(guard)) = (&polled, &mut this.guard) {
             match frame {
-                Some(Ok(frame)) => request_guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Some(Err(_)) => request_guard.cut(),
-                None => request_guard.complete(),
+                Some(Ok(frame)) => guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                Some(Err(_)) => guard.cut(),
+                None => guard.complete(),
             }
             let failed = matches!(frame, Some(Err(_)));
             if failed || frame.is_none() || this.inner.is_end_stream() {
                 if !failed {
-                    request_guard.complete();
+                    guard.complete();
                 }
-                this.request_guard = None;
+                this.guard = None;
             }
         }
         polled
@@ -189,10 +189,10 @@ impl HttpBody for RecordedBody {
 impl Drop for RecordedBody {
     /// A body without bytes left is complete when it is dropped.
     fn drop(&mut self) {
-        if let Some(request_guard) = &mut self.request_guard
+        if let Some(guard) = &mut self.guard
             && self.inner.is_end_stream()
         {
-            request_guard.complete();
+            guard.complete();
         }
     }
 }

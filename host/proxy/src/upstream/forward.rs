@@ -18,9 +18,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::upgrade::Side;
 
-/// Sends the exchange's request to its upstream. `answer` gets the head of its response with the body streaming behind; it
-/// is filled where it stays, for it is large.
-/// An endpoint that answers 101 leaves its side of the tunnel in the exchange.
+/// Sends the exchange's request to its upstream: the head of the response, with the body streaming behind it. An endpoint
+/// that answers 101 leaves its side of the tunnel in the exchange.
 ///
 /// What the upstream sees: the exchange's method and target (or what stages want it to see) in origin form, end-to-end
 /// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), the request id, and
@@ -34,7 +33,7 @@ use crate::protocol::upgrade::Side;
 ///
 /// # Errors
 /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
-pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<Body>) -> Result<(), Fault> {
+pub async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
     let name = exchange.facts.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
     let upstream =
         exchange.snapshot.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
@@ -79,13 +78,14 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         allowance: deadline.map(allowance),
     };
     let mut notes = AttemptLog::default();
+    let mut answer = Response::default();
     let delivered = if upstream.is_plain() {
-        let delivering = deliver(upstream, &order, body, deadline, &mut notes, answer);
+        let delivering = deliver(upstream, &order, body, deadline, &mut notes, &mut answer);
         within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))
     } else {
         // Boxed, so that requests to upstreams without any of this do not carry its state around.
         let (snapshot, notes) = (&exchange.snapshot, &mut notes);
-        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, answer);
+        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, &mut answer);
         within(deadline, Box::pin(delivering).as_mut()).await
     };
     exchange.facts.local_response |= notes.local;
@@ -107,10 +107,9 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
             if !grpc {
                 return Err(fault);
             }
-            *answer = deadline::exceeded(exchange.facts.fault(fault));
-            Ok(())
+            Ok(deadline::exceeded(exchange.facts.fault(fault)))
         }
-        delivered => delivered,
+        delivered => delivered.map(|()| answer),
     }
 }
 

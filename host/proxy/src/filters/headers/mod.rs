@@ -20,6 +20,7 @@ use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
+use crate::pipeline::plugin::MaybeReady;
 use template::Template;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -215,7 +216,7 @@ struct Headers {
 }
 
 impl Filter for Headers {
-    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         if !self.request.is_empty() {
             let head = Arc::make_mut(&mut facts.head);
             // Templates see the headers as they were, not half-way through the edits.
@@ -223,16 +224,20 @@ impl Filter for Headers {
             self.request.apply(&mut headers, head, None);
             head.headers = headers;
         }
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    fn response(&self, facts: &mut Facts, mut response: Response<Body>) -> Response<Body> {
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
         if !self.response.is_empty() {
             let mut headers = response.headers().clone();
             self.response.apply(&mut headers, &facts.head, Some(&response));
             *response.headers_mut() = headers;
         }
-        response
+        MaybeReady::over(response)
     }
 }
 
@@ -241,7 +246,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request, response};
     use super::*;
     use crate::pipeline::plugin::Identity;
     use crate::testing;
@@ -261,7 +266,7 @@ mod tests {
         let given =
             [("x-old", "a"), ("x-old", "b"), ("x-new", "replaced"), ("x-gone", "seen"), ("x-none", "theirs")];
         let mut facts = testing::facts(testing::head(Method::GET, "/", &given));
-        filter.request(&mut facts, Body::Empty).expect("no fault");
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
         let headers = &facts.head.headers;
         assert_eq!(headers.get_all("x-new").iter().collect::<Vec<_>>(), ["a", "b", "more"]);
         assert_eq!(headers["x-client"], "192.0.2.7");
@@ -278,12 +283,12 @@ mod tests {
         let filter = build("origin-headers", settings).expect("good settings");
         let mut head = testing::head(Method::GET, "/", &[("x-user", "forged")]);
         let mut facts = testing::facts(head.clone());
-        filter.request(&mut facts, Body::Empty).expect("no fault");
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
         assert!(!facts.head.headers.contains_key("x-user"), "a forged value must not stay");
         head.identity =
             Some(Arc::new(Identity { subject: "ada".into(), claims: Vec::new(), binding: "jwt".into() }));
         let mut facts = testing::facts(head);
-        filter.request(&mut facts, Body::Empty).expect("no fault");
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
         assert_eq!(facts.head.headers["x-user"], "ada");
     }
 
@@ -293,7 +298,7 @@ mod tests {
         let filter = build("headers", settings).expect("good settings");
         let mut facts = testing::facts(testing::head(Method::GET, "/", &[]));
         let cookies = [("server", "x"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
-        let response = filter.response(&mut facts, testing::response(&cookies, ""));
+        let response = response(&*filter, &mut facts, testing::response(&cookies, ""));
         assert!(!response.headers().contains_key("server"));
         assert_eq!(response.headers()["x-status"], "200");
         assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);

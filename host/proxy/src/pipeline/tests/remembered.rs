@@ -228,7 +228,7 @@ fn responses_of_the_gateway_are_told_from_those_of_upstreams() {
     assert_eq!(values(response.headers(), "x-told"), "502   true");
 }
 
-async fn forwarded_in(exchange: &mut Exchange) {
+async fn forwarded_in(exchange: &mut Routed) {
     assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Forward(_))));
 }
 

@@ -31,6 +31,7 @@ use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
+use crate::pipeline::plugin::MaybeReady;
 use crate::router::{Route, Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;
@@ -340,9 +341,9 @@ fn a_handshake_that_dawdles_ends() {
 struct Broken;
 
 impl Filter for Broken {
-    fn request(&self, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         assert!(facts.head.path() != "/bug", "a bug, as this test wants it");
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 }
 

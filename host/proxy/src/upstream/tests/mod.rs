@@ -35,6 +35,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use witgate_config::model;
 
+use super::forward;
 use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
@@ -42,12 +43,6 @@ use crate::snapshot::Snapshot;
 use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-
-/// As [`super::forward`], with the answer in a place of its own.
-async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
-    let mut answer = Response::default();
-    super::forward(exchange, body, &mut answer).await.map(|()| answer)
-}
 
 /// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing. Only
 /// what was never sent is sent again.

@@ -64,9 +64,9 @@ impl Exporting {
 
 /// Forwards, reads the answer, and ends the exchange.
 async fn through(mut exchange: Exchange) {
-    let mut answer =
+    let answer =
         forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.facts.fault(fault));
-    exchange.finish(&mut answer);
+    let answer = exchange.finish(answer);
     let _ = testing::bytes(answer.into_body()).await;
 }
 
