@@ -24,6 +24,7 @@ pub mod balancer;
 pub mod body;
 pub(crate) mod composed;
 pub(crate) mod cookie;
+pub mod destination;
 pub mod facts;
 pub mod fault;
 pub mod filters;

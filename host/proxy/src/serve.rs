@@ -15,7 +15,6 @@ use crate::protocol::connection::Connection;
 use crate::protocol::upgrade::Side;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::router::Route;
-use crate::upstream;
 
 /// Takes one request of a connection to its response. `side` is the client's side of the tunnel that the request
 /// may ask for. The parts of `request` are taken out and must not be used afterwards.
@@ -52,6 +51,6 @@ async fn forward(exchange: &mut Exchange, route: &Route, body: Body) -> Result<R
     let body = body::limit(exchange, route, body)?;
     match pipeline::descend(exchange, route, body).await? {
         Descent::Answered(response) => Ok(response),
-        Descent::Forward(body) => upstream::forward(exchange, body).await,
+        Descent::Passed(body) => route.destination.serve(&mut exchange.facts, body).await,
     }
 }

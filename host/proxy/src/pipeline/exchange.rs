@@ -27,8 +27,6 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// The one version of everything this request sees.
     pub snapshot: Arc<Snapshot>,
-    /// The route, once chosen.
-    pub route: Option<Arc<Route>>,
     /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
     pub transformations: Vec<Transformed>,
     /// How many edge and origin filters were entered on the way down; only those see the response.
@@ -68,7 +66,7 @@ impl Context {
 impl Exchange {
     /// An exchange that has not been routed.
     pub fn new(facts: Facts, connection: Rc<Connection>, snapshot: Arc<Snapshot>) -> Self {
-        Exchange { facts, connection, snapshot, route: None, transformations: Vec::new(), filters_entered: 0 }
+        Exchange { facts, connection, snapshot, transformations: Vec::new(), filters_entered: 0 }
     }
 
     /// Chooses the route, once, and notes its name, parameters and timeout in the facts.
@@ -83,7 +81,6 @@ impl Exchange {
                 head.route = route.name.clone();
                 head.parameters = parameters;
                 self.facts.limit_time(route.config.timeout);
-                self.route = Some(route.clone());
                 Ok(route)
             }
             Found::OtherMethods(methods) => Err(other_methods(&methods)),

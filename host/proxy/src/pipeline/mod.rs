@@ -7,8 +7,8 @@
 //!
 //! Bodies pass untouched and unbuffered, but for transformations that declare them (`body`).
 //!
-//! A route that redirects or answers by itself does so where others forward: after every stage, so that
-//! authentication and limits protect it and transformations apply to it.
+//! Behind the last stage down the request is at the [destination](crate::destination) of its route, also one that
+//! redirects or answers by itself: so authentication and limits protect it, and transformations apply to it.
 
 mod authentication;
 mod body;
@@ -26,7 +26,6 @@ mod validate;
 use std::sync::Arc;
 
 use http::Response;
-use witgate_config::model::Action;
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -41,9 +40,8 @@ use transformation::ResponseProgress;
 pub enum Descent {
     /// A stage answered by itself.
     Answered(Response<Body>),
-    /// To be forwarded, with this body. The head is the exchange's: [`crate::upstream::forward`] makes the request for
-    /// the endpoint it picks, and may have to make it again.
-    Forward(Body),
+    /// Behind every stage, with this body for the destination.
+    Passed(Body),
 }
 
 /// Takes a routed request through every stage down.
@@ -63,15 +61,17 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;
     }
-    routing::run(exchange, route).await?;
+    let destination = &route.destination;
+    if destination.choose(&mut exchange.facts)? {
+        routing::run(exchange, route).await?;
+    }
     if !route.transformation.is_empty()
         && let Some(response) = transformation::request(exchange, route).await?
     {
         return Ok(answered(exchange, response));
     }
     authentication::write_identity(exchange)?;
-    let forwards = matches!(route.config.action, Action::Forward(_));
-    let body = if forwards && !exchange.transformations.is_empty() {
+    let body = if destination.reads_body() && !exchange.transformations.is_empty() {
         body::prepare(exchange, route);
         body::request(exchange, route, body).await?
     } else {
@@ -81,15 +81,12 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
-    if let Some(response) = route.local_answer(&exchange.facts.head) {
-        return Ok(answered(exchange, response));
-    }
-    if route.has_plugins() {
+    if route.has_plugins() && destination.reads_body() {
         // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all other requests
         // that are ready, what they have to send goes out together and wakes the upstream once.
         turn::give_up().await;
     }
-    Ok(Descent::Forward(body))
+    Ok(Descent::Passed(body))
 }
 
 /// Takes a response (also a fault's or an early one) through every stage up. Never fails: a fault on the way up replaces

@@ -1,8 +1,8 @@
 //! The routing contract: where a request goes.
 //!
-//! The route's own choice stands first. Then every binding is asked, in the order listed, and the last word on each
-//! field counts; timeouts can only become shorter. Routes that answer by themselves have nothing to choose, so their
-//! routing bindings are not asked.
+//! What the route's destination has chosen stands first. Then every binding is asked, in the order listed, and the last
+//! word on each field counts; timeouts can only become shorter. Where a destination has nothing to choose, because the
+//! gateway answers by itself, the bindings are not asked.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
-use witgate_config::model::Action;
 
 use crate::fault::Fault;
 use crate::pipeline::call;
@@ -22,20 +21,12 @@ use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
 
-/// Sets the exchange's upstream, target, hash key and timeout.
+/// Asks the plugins about the upstream, the target, the hash key and the timeout of a request. What the destination has
+/// chosen by itself is in the facts already.
 ///
 /// # Errors
-/// `BadPath` if the route's rewrite gives no path, `PluginFailed`.
+/// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
-    if !matches!(route.config.action, Action::Forward(_)) {
-        return Ok(());
-    }
-    if let Some(own) = route.forward_target(&exchange.facts.head)? {
-        exchange.facts.upstream = Some(own.upstream);
-        if own.target.is_some() {
-            Arc::make_mut(&mut exchange.facts.head).upstream_target = own.target;
-        }
-    }
     for plugin in &route.routing {
         let question = Question::new(plugin, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(

@@ -22,11 +22,9 @@
 //!
 //! A search takes as many steps as the path has segments, however many routes there are.
 
-pub mod action;
 mod condition;
 mod pattern;
 mod route;
-mod split;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -43,8 +41,10 @@ use crate::filters::Preflight;
 use crate::head::RequestHead;
 use crate::telemetry::route_name::RouteName;
 use condition::{Question, Unmet, acceptable_methods};
+pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;
 pub(crate) use route::Rule;
+pub(crate) use template::{Template, single_slash};
 use tree::Tree;
 
 /// The result of a search.

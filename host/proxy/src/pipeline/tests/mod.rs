@@ -86,9 +86,9 @@ impl Fixture {
         snapshot.counter = Arc::clone(&self.counter);
         for (name, settings) in &self.config.upstreams {
             let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };
-            snapshot.upstreams.insert(name.as_str().into(), built);
+            Arc::make_mut(&mut snapshot.upstreams).insert(name.as_str().into(), built);
         }
-        let Ok(rule) = Rule::compile(0, &self.route) else { panic!("a rule") };
+        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
         for plugin in &self.plugins {
@@ -156,7 +156,7 @@ async fn descend(routed: &mut Routed, body: impl Into<Body>) -> Result<Descent, 
 /// The way down of a request that must be forwarded.
 fn forwarded(routed: &mut Routed, body: impl Into<Body>) -> Body {
     match testing::run(descend(routed, body)) {
-        Ok(Descent::Forward(body)) => body,
+        Ok(Descent::Passed(body)) => body,
         Ok(Descent::Answered(response)) => panic!("answered {}", response.status()),
         Err(fault) => panic!("{fault}"),
     }
@@ -174,7 +174,12 @@ fn refused(routed: &mut Routed, body: impl Into<Body>) -> Fault {
 fn through(routed: &mut Routed, origin: Response<Body>) -> Response<Body> {
     testing::run(async {
         let response = match descend(routed, Body::Empty).await {
-            Ok(Descent::Forward(_)) => origin,
+            Ok(Descent::Passed(_)) if routed.route.destination.reads_body() => origin,
+            Ok(Descent::Passed(body)) => {
+                let Routed { exchange, route } = &mut *routed;
+                let served = route.destination.serve(&mut exchange.facts, body).await;
+                served.unwrap_or_else(|fault| panic!("{fault}"))
+            }
             Ok(Descent::Answered(response)) => response,
             Err(fault) => routed.facts.fault(fault),
         };

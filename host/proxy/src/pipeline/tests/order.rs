@@ -144,7 +144,7 @@ fn a_filter_that_waits_holds_up_its_own_request_and_nothing_else() {
     let mut exchange = fixture.get("/", &[]);
     let response = testing::run(async {
         let mut walk = std::pin::pin!(async {
-            let Ok(Descent::Forward(_)) = descend(&mut exchange, Body::Empty).await else {
+            let Ok(Descent::Passed(_)) = descend(&mut exchange, Body::Empty).await else {
                 panic!("not forwarded")
             };
             ascended(&mut exchange, Response::new(Body::Empty)).await
@@ -232,7 +232,7 @@ fn requests_that_are_ready_together_make_their_calls_together_and_go_out_togethe
     let down = async |target: &str| {
         let mut exchange = fixture.get(target, &[]);
         note("begun");
-        assert!(matches!(descend(&mut exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+        assert!(matches!(descend(&mut exchange, Body::Empty).await, Ok(Descent::Passed(_))));
         note("forwarded");
     };
     let steps = || {

@@ -229,7 +229,7 @@ fn responses_of_the_gateway_are_told_from_those_of_upstreams() {
 }
 
 async fn forwarded_in(exchange: &mut Routed) {
-    assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+    assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Passed(_))));
 }
 
 #[test]

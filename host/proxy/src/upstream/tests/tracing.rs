@@ -17,9 +17,8 @@ use witgate_config::model::{self, Hedge, HedgeAfter, UpstreamProtocol};
 
 use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, forward, settings, snapshot};
+use super::{Forwarding, HELLO, eventually, exchange, forward, settings, snapshot};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};
@@ -44,11 +43,11 @@ impl Exporting {
     }
 
     /// An exchange that takes part in a trace.
-    fn exchange(&self, snapshot: &Arc<Snapshot>, headers: &[(&str, &str)], sample: f64) -> Exchange {
+    fn exchange(&self, snapshot: &Arc<Snapshot>, headers: &[(&str, &str)], sample: f64) -> Forwarding {
         self.take_part(exchange(snapshot, Method::GET, headers), sample)
     }
 
-    fn take_part(&self, mut exchange: Exchange, sample: f64) -> Exchange {
+    fn take_part(&self, mut exchange: Forwarding, sample: f64) -> Forwarding {
         let head = Arc::make_mut(&mut exchange.facts.head);
         head.trace = self.telemetry.trace(&head.headers, Some(&otlp(sample)));
         exchange
@@ -63,7 +62,7 @@ impl Exporting {
 }
 
 /// Forwards, reads the answer, and ends the exchange.
-async fn through(mut exchange: Exchange) {
+async fn through(mut exchange: Forwarding) {
     let answer =
         forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.facts.fault(fault));
     let answer = exchange.finish(answer);
