@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, Version};
 
 use crate::body::Body;
-use crate::fault::Fault;
+use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
 use crate::telemetry::record::Record;
 
@@ -41,6 +41,8 @@ pub struct Facts {
     pub hash_key: Option<Bytes>,
     /// Headers that stages on the way down want on the response (rate limits, cookies of authentication…).
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// The form in which the client is told of a fault.
+    pub dialect: Dialect,
     /// Whether the response in hand was made by the gateway or a plugin.
     pub local_response: bool,
     /// What the access log, the metrics and the span will say.
@@ -51,6 +53,7 @@ impl Facts {
     /// The facts of a request whose head was complete at `begun`, before any stage has seen it.
     pub fn new(head: Arc<RequestHead>, version: Version, begun: Instant) -> Self {
         Facts {
+            dialect: Dialect::of(&head.headers),
             head,
             trusted_peer: false,
             begun,
@@ -76,11 +79,11 @@ impl Facts {
         self.timeout.map(|timeout| self.begun + timeout)
     }
 
-    /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
+    /// Turns a fault into the response that tells the client in its dialect, and notes it in the record.
     pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
         self.local_response = true;
         self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));
-        fault.into_response(&self.head.request_id, &self.head.method)
+        fault.into_response(self.dialect, &self.head.request_id, &self.head.method)
     }
 }
 

@@ -83,16 +83,10 @@ impl Forward {
             bind_session(upstream, affinity, &log, facts);
         }
         note(upstream, log, facts);
-        match delivered {
-            Err(fault) if fault.kind == FaultKind::RequestTimeout => {
-                upstream.tries().deadline_exceeded();
-                match deadline::is_grpc(&facts.head.headers) {
-                    true => Ok(deadline::exceeded(facts.fault(fault))),
-                    false => Err(fault),
-                }
-            }
-            delivered => delivered,
+        if delivered.as_ref().is_err_and(|fault| fault.kind == FaultKind::RequestTimeout) {
+            upstream.tries().deadline_exceeded();
         }
+        delivered
     }
 
     /// The request as the facts have it.
