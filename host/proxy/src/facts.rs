@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, Version};
 
+use crate::arrival::Completion;
 use crate::body::Body;
 use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
@@ -45,6 +46,10 @@ pub struct Facts {
     pub dialect: Dialect,
     /// Whether the response in hand was made by the gateway or a plugin.
     pub local_response: bool,
+    /// Whether a stage decided that the request is to be dropped: whoever sent it is told so as if it had been served.
+    pub discarded: bool,
+    /// Who is told what became of the request.
+    pub completion: Completion,
     /// What the access log, the metrics and the span will say.
     pub record: Record,
 }
@@ -65,6 +70,8 @@ impl Facts {
             hash_key: None,
             response_headers: Vec::new(),
             local_response: false,
+            discarded: false,
+            completion: Completion::default(),
             record: Record::default(),
         }
     }

@@ -20,6 +20,7 @@
 //! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The
 //! data plane reads that pointer once for each request and keeps that snapshot to the end of the request.
 
+pub mod arrival;
 pub mod balancer;
 pub mod body;
 pub(crate) mod composed;
@@ -28,6 +29,7 @@ pub mod destination;
 pub mod facts;
 pub mod fault;
 pub mod filters;
+pub mod gateway;
 pub mod head;
 pub(crate) mod kept;
 pub mod listener;

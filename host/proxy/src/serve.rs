@@ -1,53 +1,58 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is
-//! the way of a request whose route is known, and [`forward`] the part of it that may fail, where `?` is used.
+//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is the
+//! way of a request whose route is known: stages down, destination, stages up. [`descend`] is the part of it that may
+//! fail, where `?` is used.
 
-use std::rc::Rc;
+#[cfg(test)]
+mod tests;
 
 use http::{Request, Response};
 
+use crate::arrival::Arrival;
 use crate::body::Body;
 use crate::fault::Fault;
+use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::{self, Descent};
-use crate::protocol::connection::Connection;
-use crate::protocol::upgrade::Side;
+use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::router::Route;
 
-/// Takes one request of a connection to its response. `side` is the client's side of the tunnel that the request
-/// may ask for. The parts of `request` are taken out and must not be used afterwards.
+/// Takes one request to its response, however it arrived. `client` is the client's side of a tunnel it may ask for. What
+/// remains of the request is of no further use.
 pub async fn serve(
-    connection: Rc<Connection>,
+    gateway: &Gateway,
+    arrival: Arrival,
     request: &mut Request<Body>,
-    side: Option<Side>,
+    client: Option<ClientSide>,
 ) -> Response<Body> {
-    let snapshot = connection.snapshot();
-    let (mut exchange, body, side) = match hygiene::admit(&connection, &snapshot, request, side) {
-        Ok(admitted) => admitted.into_exchange(snapshot),
-        Err(refusal) => return refusal.into_response(&connection, &snapshot),
+    let snapshot = gateway.snapshot();
+    let (mut exchange, body, client) = match hygiene::admit(arrival, gateway, &snapshot, request, client) {
+        Ok(admitted) => admitted.into_exchange(gateway, snapshot),
+        Err(refusal) => return refusal.into_response(gateway, snapshot),
     };
     let response = match exchange.choose_route() {
         Ok(route) => walk(&mut exchange, &route, body).await,
         Err(fault) => exchange.facts.fault(fault),
     };
-    let response = upgrade::join(&mut exchange, side, response);
+    let response = upgrade::join(&mut exchange, client, response);
     exchange.finish(response)
 }
 
-/// Stages down, upstream, stages up.
+/// Stages down, destination, stages up. A fault is a response like any other.
 async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Body> {
     exchange.count_in_flight();
-    let response = match forward(exchange, route, body).await {
+    let response = match descend(exchange, route, body).await {
         Ok(response) => response,
         Err(fault) => exchange.facts.fault(fault),
     };
     pipeline::ascend(exchange, route, response).await
 }
 
-/// Stages down, upstream. An early answer of a stage is a response like any other.
-async fn forward(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
+/// Stages down, among which the upstream is chosen, and the destination. An early answer of a stage is a response like any
+/// other.
+async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
     let body = body::limit(exchange, route, body)?;
     match pipeline::descend(exchange, route, body).await? {
         Descent::Answered(response) => Ok(response),

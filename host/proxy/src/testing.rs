@@ -17,12 +17,13 @@ use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
 use witgate_config::model::{self, Config, LogLevel};
 
+use crate::arrival::{Arrival, Ingress, Source};
 use crate::body::{Body, BodyError};
 use crate::facts::Facts;
+use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::rate_limiting::table::Table;
-use crate::protocol::connection::Connection;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::trace;
@@ -156,10 +157,14 @@ pub(crate) fn exchange(head: RequestHead) -> Exchange {
 /// An exchange over a head, with telemetry and snapshot.
 pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head: RequestHead) -> Exchange {
     let snapshot = Arc::new(snapshot);
-    let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
-    let connection =
-        Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
-    Exchange::new(facts(head), Rc::new(connection), snapshot)
+    let ingress = Ingress::new(Source::Test, "web".into(), Some(head.client.peer), limits());
+    let gateway = gateway(telemetry, Arc::clone(&snapshot));
+    Exchange::begin(facts(head), Arrival::new(Rc::new(ingress)), &gateway, snapshot)
+}
+
+/// A gateway that serves by this snapshot.
+pub(crate) fn gateway(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Gateway {
+    Gateway::new(Arc::clone(telemetry), Arc::new(ArcSwap::new(snapshot)))
 }
 
 /// The facts of a request over HTTP/1.1 that no stage has seen.

@@ -9,7 +9,7 @@ mod redirect;
 mod respond;
 pub(crate) mod split;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upstream;
 
 use std::sync::Arc;

@@ -8,13 +8,15 @@ use bytes::Bytes;
 use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::arrival::{Arrival, Ingress};
 use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::protocol::connection::Connection;
+use crate::gateway::Gateway;
 use crate::protocol::http1::field;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
+use crate::telemetry::CoreTelemetry;
 use crate::telemetry::request_guard::{self, RequestGuard};
 use crate::telemetry::trace::REQUEST_ID;
 
@@ -23,8 +25,10 @@ use crate::telemetry::trace::REQUEST_ID;
 pub struct Exchange {
     /// What filters, destinations and the record see of it.
     pub facts: Facts,
-    /// The connection it came on.
-    pub connection: Rc<Connection>,
+    /// The way it came in.
+    pub ingress: Rc<Ingress>,
+    /// Where it is recorded.
+    pub telemetry: CoreTelemetry,
     /// The one version of everything this request sees.
     pub snapshot: Arc<Snapshot>,
     /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
@@ -64,9 +68,19 @@ impl Context {
 }
 
 impl Exchange {
-    /// An exchange that has not been routed.
-    pub fn new(facts: Facts, connection: Rc<Connection>, snapshot: Arc<Snapshot>) -> Self {
-        Exchange { facts, connection, snapshot, transformations: Vec::new(), filters_entered: 0 }
+    /// The exchange of a request that has just arrived.
+    pub fn begin(mut facts: Facts, arrival: Arrival, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Self {
+        let Arrival { ingress, deadline, completion } = arrival;
+        facts.limit_time(deadline.map(|deadline| deadline.saturating_duration_since(facts.begun)));
+        facts.completion = completion;
+        Exchange {
+            facts,
+            ingress,
+            telemetry: gateway.telemetry.clone(),
+            snapshot,
+            transformations: Vec::new(),
+            filters_entered: 0,
+        }
     }
 
     /// Chooses the route, once, and notes its name, parameters and timeout in the facts.
@@ -74,7 +88,7 @@ impl Exchange {
     /// # Errors
     /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
     pub fn choose_route(&mut self) -> Result<Arc<Route>, Fault> {
-        let router = self.snapshot.routers.get(&*self.connection.listener);
+        let router = self.snapshot.routers.get(&*self.ingress.listener);
         match router.map_or(Found::Nothing, |router| router.route(&self.facts.head)) {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.facts.head);
@@ -90,8 +104,7 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        let Connection { telemetry, listener, .. } = &*self.connection;
-        self.facts.head.route.in_flight(telemetry.metrics(), listener, 1);
+        self.facts.head.route.in_flight(self.telemetry.metrics(), &self.ingress.listener, 1);
         self.facts.record.in_flight = true;
     }
 
@@ -100,7 +113,7 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
-        request_guard::finish(&mut self.facts, &self.connection, response)
+        request_guard::finish(&mut self.facts, &self.telemetry, &self.ingress, response)
     }
 }
 
@@ -111,7 +124,7 @@ impl Drop for Exchange {
         if !self.facts.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
-            drop(RequestGuard::take(&mut self.facts, &self.connection, client_gone));
+            drop(RequestGuard::take(&mut self.facts, &self.telemetry, &self.ingress, client_gone));
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn limit(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Body,
     if body.is_end_stream() {
         return Ok(body);
     }
-    let limits = &exchange.connection.limits;
+    let limits = &exchange.ingress.limits;
     let room = match route.config.body_bytes.unwrap_or(limits.body_bytes) {
         0 => u64::MAX,
         bytes => bytes,

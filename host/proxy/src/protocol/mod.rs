@@ -12,7 +12,7 @@
 //! | [`body`] | request bodies: limits on size and pace |
 //! | [`upgrade`] | tunnels |
 
-mod authority;
+pub(crate) mod authority;
 pub mod body;
 pub mod connection;
 pub(crate) mod deadline;

@@ -43,6 +43,14 @@ pub enum Side {
     Switched(Stream),
 }
 
+/// The client's side of a tunnel that it may ask for.
+pub struct ClientSide {
+    /// The side.
+    pub side: Side,
+    /// How the listener counts the client's connection, so that a drain waits for the tunnel; none: it has no listener.
+    pub(crate) guard: Option<ConnectionGuard>,
+}
+
 impl Side {
     /// Waits for the switch. `None` if the connection ended before.
     pub(crate) async fn switched(self) -> Option<Stream> {
@@ -104,7 +112,11 @@ impl AsyncWrite for Stream {
 }
 
 /// If the response is a 101 that the client asked for, joins both sides once it is sent.
-pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Response<Body>) -> Response<Body> {
+pub fn join(
+    exchange: &mut Exchange,
+    client: Option<ClientSide>,
+    mut response: Response<Body>,
+) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
@@ -117,14 +129,15 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, mut response: Respons
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
-        guard: exchange.connection.guard().cloned(),
+        guard: client.guard,
         request_guard: RequestGuard::take(
             &mut exchange.facts,
-            &exchange.connection,
+            &exchange.telemetry,
+            &exchange.ingress,
             StatusCode::SWITCHING_PROTOCOLS,
         ),
     };
-    tokio::task::spawn_local(tunnel.run(client, upstream));
+    tokio::task::spawn_local(tunnel.run(client.side, upstream));
     *response.body_mut() = Body::Empty;
     announce(&mut response, exchange.facts.version, protocol);
     response
@@ -169,10 +182,10 @@ impl Tunnel {
         tokio::select! {
             ended = carry(client, upstream, &traffic) => match ended {
                 Ok(()) => self.request_guard.complete(),
-                Err(_) => self.request_guard.cut(),
+                Err(_) => self.request_guard.cut(FaultKind::UpstreamReset),
             },
-            () = traffic.silence(self.idle) => self.request_guard.cut(),
-            () = cut(self.guard.as_ref()) => self.request_guard.cut(),
+            () = traffic.silence(self.idle) => self.request_guard.cut(FaultKind::RequestTimeout),
+            () = cut(self.guard.as_ref()) => self.request_guard.cut(FaultKind::Draining),
         }
         self.request_guard.sent(traffic.sent.get());
     }

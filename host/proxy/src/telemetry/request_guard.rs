@@ -11,22 +11,24 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::arrival::{Completion, Ingress, Outcome};
 use crate::body::{Body, BodyError};
 use crate::facts::Facts;
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 use crate::head::RequestHead;
-use crate::protocol::connection::Connection;
 use crate::protocol::maps;
+use crate::telemetry::CoreTelemetry;
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::turn;
 
-/// Dropping it writes metrics, access log line and span. Without a call of [`RequestGuard::complete`] before, the
-/// client has left: that is when futures and bodies are dropped early.
+/// Dropping it writes metrics, access log line and span, and tells the completion. Until [`RequestGuard::complete`] was
+/// called that means the client went away first: futures and bodies are dropped then, without a word.
 pub struct RequestGuard {
-    connection: Rc<Connection>,
-    /// Names the route.
+    telemetry: CoreTelemetry,
+    ingress: Rc<Ingress>,
+    /// Tells the route.
     head: Arc<RequestHead>,
     upstream: Option<Arc<str>>,
     begun: Instant,
@@ -40,31 +42,47 @@ pub struct RequestGuard {
     plugins: PluginCalls,
     /// `Some` only if a log line or a span is to be written.
     entry: Option<Arc<LogEntry>>,
+    completion: Completion,
+    /// What the completion is told unless the client goes away first.
+    outcome: Outcome,
 }
 
 impl RequestGuard {
-    /// Takes over what was noted about a request that came on this connection. Nothing else writes its record any more.
+    /// Takes over what was noted about a request that came this way. Nothing else writes its record any more.
     ///
     /// For tunnels, which outlive their exchange; others use
     /// [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
-    pub fn take(facts: &mut Facts, connection: &Rc<Connection>, status: StatusCode) -> Self {
+    pub fn take(
+        facts: &mut Facts,
+        telemetry: &CoreTelemetry,
+        ingress: &Rc<Ingress>,
+        status: StatusCode,
+    ) -> Self {
         let mut record = std::mem::take(&mut facts.record);
         facts.record.taken = true;
-        let telemetry = &connection.telemetry;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+        let fault = record.fault.as_ref().map(|(kind, _)| *kind);
         RequestGuard {
-            connection: Rc::clone(connection),
+            telemetry: CoreTelemetry::clone(telemetry),
+            ingress: Rc::clone(ingress),
             head: Arc::clone(&facts.head),
             begun: facts.begun,
             status,
             end: End::ClientGone,
             received: record.received.take(),
             sent: 0,
-            fault: record.fault.as_ref().map(|(kind, _)| *kind),
+            fault,
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
-            entry: wanted.then(|| Arc::new(LogEntry::new(facts, &connection.listener, status, record))),
+            entry: wanted.then(|| Arc::new(LogEntry::new(facts, &ingress.listener, status, record))),
+            completion: std::mem::take(&mut facts.completion),
+            outcome: match fault {
+                Some(kind) => Outcome::Fault(kind),
+                None if facts.discarded => Outcome::Discarded,
+                None if facts.local_response => Outcome::Local,
+                None => Outcome::Answered,
+            },
             // Taken last, because the log entry clones it.
             upstream: facts.upstream.take(),
         }
@@ -80,18 +98,30 @@ impl RequestGuard {
         self.end = End::Complete;
     }
 
-    /// The body failed before its end.
-    pub fn cut(&mut self) {
+    /// The body or the tunnel failed half-way, of a fault of this kind.
+    pub fn cut(&mut self, kind: FaultKind) {
         self.end = End::Cut;
+        self.outcome = Outcome::Fault(kind);
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        self.write();
+        let outcome = match self.end {
+            End::ClientGone => Outcome::Abandoned,
+            End::Complete | End::Cut => self.outcome,
+        };
+        std::mem::take(&mut self.completion).complete(outcome);
+    }
+}
+
+impl RequestGuard {
+    /// Writes what is known to metrics, access log and span.
+    fn write(&mut self) {
         let time = turn::now() - self.begun;
         let received = self.received.as_ref().map_or(0, Received::bytes);
-        let Connection { telemetry, listener, .. } = &*self.connection;
-        let metrics = telemetry.metrics();
+        let (metrics, listener) = (self.telemetry.metrics(), &self.ingress.listener);
         let ended = Ended { status: self.status, time, received, sent: self.sent };
         let route = &self.head.route;
         route.count(metrics, listener, self.upstream.as_ref(), &ended);
@@ -113,14 +143,15 @@ impl Drop for RequestGuard {
             entry.sent = self.sent;
             entry.plugins = self.plugins.take();
         }
-        telemetry.tell(entry);
+        self.telemetry.tell(entry);
     }
 }
 
 /// See [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
 pub(crate) fn finish(
     facts: &mut Facts,
-    connection: &Rc<Connection>,
+    telemetry: &CoreTelemetry,
+    ingress: &Rc<Ingress>,
     mut response: Response<Body>,
 ) -> Response<Body> {
     if facts.record.taken {
@@ -129,7 +160,7 @@ pub(crate) fn finish(
     let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut guard = RequestGuard::take(facts, connection, response.status());
+    let mut guard = RequestGuard::take(facts, telemetry, ingress, response.status());
     match std::mem::take(response.body_mut()) {
         body if bodiless => {
             // The body of such a response is dropped unread, which must not look like a client that went away.
@@ -163,7 +194,7 @@ impl HttpBody for RecordedBody {
         if let (Poll::Ready(frame), Some(guard)) = (&polled, &mut this.guard) {
             match frame {
                 Some(Ok(frame)) => guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Some(Err(_)) => guard.cut(),
+                Some(Err(error)) => guard.cut(kind(error)),
                 None => guard.complete(),
             }
             let failed = matches!(frame, Some(Err(_)));
@@ -186,6 +217,11 @@ impl HttpBody for RecordedBody {
     }
 }
 
+/// The kind of fault that broke a response body off.
+fn kind(error: &BodyError) -> FaultKind {
+    error.downcast_ref::<Fault>().map_or(FaultKind::UpstreamReset, |fault| fault.kind)
+}
+
 impl Drop for RecordedBody {
     /// A body without bytes left is complete when it is dropped.
     fn drop(&mut self) {
@@ -204,7 +240,6 @@ mod tests {
     use witgate_config::model::LogTarget;
 
     use super::*;
-    use crate::fault::Fault;
     use crate::pipeline::exchange::Exchange;
     use crate::telemetry::Telemetry;
     use crate::telemetry::record::{PluginCall, Received};

@@ -57,7 +57,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     let states = states.as_slice();
     headers::write(&drawn, states, &mut exchange.facts.response_headers);
     let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
-    exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
+    exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
         Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),
