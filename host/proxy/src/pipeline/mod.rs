@@ -1,7 +1,8 @@
 //! Filters and plugins, down over the request and up over the response.
 //!
-//! Down: native filters of place *edge* (client address, CORS preflight …), then the plugin phases in their fixed
-//! order (authentication, rate limiting, routing, transformation), then native filters of place *origin*.
+//! Down: native filters of stage *edge* (client address, CORS preflight …), then the plugin phases in their fixed
+//! order (authentication, rate limiting, routing, transformation), then native filters of stage *origin*. Between rate
+//! limiting and routing the destination of the route chooses the upstream.
 //! Up: the same in reverse, over every response: the upstream's, a fault's, or the early answer of a stage. Only what
 //! was entered on the way down sees it.
 //!

@@ -109,7 +109,7 @@ pub fn admit(
     snapshot: &Snapshot,
     request: &mut Request<Body>,
     client: Option<ClientSide>,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, Box<Refusal>> {
     let method = request.method().clone();
     match head(&arrival.ingress, gateway, snapshot, request) {
         Ok(mut checked) => {
@@ -126,7 +126,7 @@ pub fn admit(
                 },
             })
         }
-        Err(fault) => Err(Refusal::new(arrival, method, request.version(), fault)),
+        Err(fault) => Err(Box::new(Refusal::new(arrival, method, request.version(), fault))),
     }
 }
 
