@@ -55,7 +55,7 @@ pub struct Ingress {
     pub source: Source,
     /// Name of the listener, whose routes the requests take.
     pub listener: Arc<str>,
-    /// The peer; none: the requests come over no connection.
+    /// The peer; `None` if the requests do not come over a connection.
     pub peer: Option<Peer>,
     /// Whether they come over TLS.
     pub scheme: Scheme,
@@ -63,7 +63,7 @@ pub struct Ingress {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
     pub limits: Limits,
-    /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
+    /// The last `Host` or `:authority` and its result: most clients repeat it with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
 }
 
@@ -86,7 +86,7 @@ impl Ingress {
         self.peer.as_ref().map_or(NO_PEER, |peer| peer.address)
     }
 
-    /// Whom a request is for.
+    /// The authority of a request.
     ///
     /// # Errors
     /// As [`authority::of`].
@@ -103,7 +103,7 @@ impl Ingress {
             return Ok(authority.clone());
         }
         let found = authority::of(request.uri(), request.headers(), request.version())?;
-        // A copy: the value itself would keep the bytes of its whole head.
+        // The bytes are copied, because the field value would keep the whole head in memory.
         self.last_authority.replace(Some((told.into(), found.clone())));
         Ok(found)
     }

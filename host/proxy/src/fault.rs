@@ -234,8 +234,9 @@ impl Fault {
         self
     }
 
-    /// The response that tells the client in its dialect, with the request id, `Proxy-Status` (RFC 9209) and the fault's
-    /// own headers. Nothing that only the log is told gets out. HTTP/2 has no `Connection` header; it is left away there.
+    /// The response for the client, in its dialect, with the request id, `Proxy-Status` (RFC 9209), and the fault's own
+    /// headers. It contains nothing that is meant only for the log. `Connection: close` is dropped later for HTTP/2,
+    /// which has no such header.
     pub fn into_response(self, dialect: Dialect, request_id: &str, method: &Method) -> Response<Body> {
         let of_grpc = GrpcStatus::of(self.kind).filter(|_| dialect == Dialect::Grpc);
         let mut response = match of_grpc {

@@ -7,17 +7,17 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | accept | [`listener`] | one socket a core (`SO_REUSEPORT`), TLS, limits on connections |
-//! | arrive | [`arrival`], [`gateway`] | how a request came, whatever brought it, and what serves it |
-//! | speak | [`protocol`] | HTTP/1.1 or HTTP/2, hygiene: one unambiguous, normalised [`RequestHead`](head::RequestHead) or a [`Fault`](fault::Fault) |
+//! | accept | [`listener`] | one socket for each core (`SO_REUSEPORT`), TLS, limits on connections |
+//! | arrive | [`arrival`], [`gateway`] | how a request came in, by a connection or otherwise, and what serves it |
+//! | read | [`protocol`] | HTTP/1.1 or HTTP/2, checks: one unambiguous, normalised [`RequestHead`](head::RequestHead) or a [`Fault`](fault::Fault) |
 //! | route | [`router`] | the route is chosen once, by specificity |
-//! | down | [`pipeline`], [`filters`] | native filters, then authentication, rate limiting, the choice of the upstream, routing, transformation, native filters |
-//! | serve | [`destination`] | an upstream, a redirect or a fixed response gives the response |
-//! | forward | [`upstream`], [`balancer`] | endpoint, breaker, pooled connection of this core, one exchange |
+//! | down | [`pipeline`], [`filters`] | native filters, then authentication, rate limiting, choice of the upstream, routing, transformation, native filters |
+//! | serve | [`destination`] | an upstream, a redirect or a fixed response makes the response |
+//! | forward | [`upstream`], [`balancer`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
-//! | out | [`telemetry`] | metrics, access log line and span, and the word to who sent it, once the last byte is through |
+//! | out | [`telemetry`] | metrics, access log line and span, and the completion of the arrival, after the last byte |
 //!
-//! What all of them need to know of a request is in its [`Facts`](facts::Facts), which know no connection, snapshot, route
+//! What every step needs to know of a request is in its [`Facts`](facts::Facts), which know no connection, snapshot, route
 //! or upstream. What only the walk needs besides is in its [`Exchange`](pipeline::exchange::Exchange).
 //!
 //! # Two planes

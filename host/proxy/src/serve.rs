@@ -1,8 +1,8 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is the
-//! way of a request whose route is known: stages down, destination, stages up. [`descend`] is the part of it that may
-//! fail, where `?` is used.
+//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record. [`walk`] is
+//! the way of a request whose route is known: stages down, destination, stages up. [`descend`] is the part of it that
+//! may fail, and uses `?`.
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,8 @@ use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::router::Route;
 
-/// Takes one request to its response, however it arrived. `client` is the client's side of a tunnel it may ask for. What
-/// remains of the request is of no further use.
+/// Takes one request to its response, however it arrived. `client` is the client's side of the tunnel that the request
+/// may ask for. The parts of `request` are taken out and must not be used afterwards.
 pub async fn serve(
     gateway: &Gateway,
     arrival: Arrival,

@@ -115,7 +115,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     }
 }
 
-/// A response as its exchange hands it out.
+/// The response after [`Exchange::finish`].
 pub(crate) fn finished(mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
     exchange.finish(response)
 }

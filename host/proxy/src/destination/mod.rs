@@ -28,11 +28,11 @@ pub struct DestinationKind {
     pub kind: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
-    /// Makes the destination of a route; none if the action of the route is of another kind.
+    /// Makes the destination of a route; `None` if the action of the route is of another kind.
     pub(crate) build: fn(&BuildInputs<'_>) -> Option<Built>,
 }
 
-/// What a destination is made of.
+/// The inputs of which a destination is made.
 pub(crate) struct BuildInputs<'a> {
     /// The action of its route.
     pub(crate) action: &'a Action,
@@ -42,7 +42,7 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) upstreams: &'a Arc<Upstreams>,
 }
 
-/// What is wrong with an action: the key under the route, a message and a hint.
+/// A mistake in the action of a route: the key under the route, a message and a hint.
 pub(crate) type Mistake = (&'static str, String, String);
 
 /// A destination, or what is wrong with the action of its route.
@@ -54,7 +54,7 @@ pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, res
 /// Makes the destination of a route.
 ///
 /// # Errors
-/// The first thing that is wrong with the action.
+/// The first mistake in the action.
 pub(crate) fn build(inputs: &BuildInputs<'_>) -> Built {
     let built = DESTINATIONS.iter().find_map(|row| (row.build)(inputs));
     built.expect("every action has a row in the table")

@@ -1,4 +1,4 @@
-//! Redirects: the gateway answers by itself where the client is to go instead.
+//! Redirects: the gateway tells the client by itself where to go instead.
 //!
 //! Choose it for names and paths that have moved. The location is a template over the path, the query and the host of
 //! the request.
@@ -41,7 +41,7 @@ impl Redirect {
                 *response.status_mut() = self.status;
                 response.headers_mut().insert(header::LOCATION, location);
             }
-            // Neither hygiene nor the check of templates lets a control byte come this far.
+            // Not reached: neither a checked request nor a checked template contains control characters.
             Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
         }
         response

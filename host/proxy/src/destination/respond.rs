@@ -1,4 +1,4 @@
-//! Fixed responses: the gateway answers by itself, with the same for every request.
+//! Fixed responses: the gateway responds by itself, with the same response to every request.
 //!
 //! Choose it for health endpoints, `robots.txt`, and paths that are closed.
 
@@ -30,7 +30,7 @@ impl Respond {
     fn compile(code: u16, headers: &[(String, String)], body: &str) -> Result<Self, Mistake> {
         let status = status("respond", code)?;
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !body.is_empty() {
-            let hint = "leave the body out, or answer with 200".into();
+            let hint = "leave the body out, or use the status 200".into();
             return Err(("respond", format!("a {status} response has no body"), hint));
         }
         let mut map = HeaderMap::new();

@@ -1,7 +1,7 @@
 //! Upstreams: the request is forwarded to an endpoint.
 //!
-//! Of several upstreams one is chosen by weight. The path that it sees may be another than the client's. What happens
-//! then is said in [`crate::upstream`].
+//! Of several upstreams one is chosen by weight. The path that it gets may differ from the client's. The rest is in
+//! [`crate::upstream`].
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl ToUpstream {
 }
 
 impl Destination for ToUpstream {
-    /// Takes a turn in the split over upstreams.
+    /// Advances the weighted split over upstreams.
     fn choose(&self, facts: &mut Facts) -> Result<bool, Fault> {
         if let Some(target) = self.rewrite.apply(&facts.head)? {
             Arc::make_mut(&mut facts.head).upstream_target = Some(target);
@@ -67,13 +67,13 @@ impl Destination for ToUpstream {
     }
 }
 
-/// What the upstream is to see as path, compiled.
+/// A compiled rewrite of the path for the upstream.
 enum Rewrite {
     /// The path as it is.
     Keep,
-    /// Without these decoded segments at its beginning.
+    /// These decoded segments are removed from the beginning.
     Strip(Vec<String>),
-    /// What the template makes of it.
+    /// The template is filled in from the request.
     Template(Template),
 }
 
@@ -100,7 +100,7 @@ impl Rewrite {
         })
     }
 
-    /// The path and query for the upstream; none: they stay as they are.
+    /// The path and query for the upstream; `None` leaves them as they are.
     fn apply(&self, head: &RequestHead) -> Result<Option<PathAndQuery>, Fault> {
         let target = match self {
             Rewrite::Keep => None,
@@ -117,7 +117,7 @@ impl Rewrite {
     }
 }
 
-/// What follows a prefix of these segments; none if the path does not begin with them.
+/// The rest of a path after a prefix of segments; `None` if the path does not begin with them.
 fn strip<'a>(path: &'a str, prefix: &[String]) -> Option<&'a str> {
     let mut rest = path;
     for expected in prefix {

@@ -48,7 +48,8 @@ impl BodyLimit {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         if size.exact().is_some() {
-            // The length is known and good, and nothing longer can come: framing holds a body to its Content-Length.
+            // The length is known and allowed, and the protocol ensures that the body has no more bytes than its
+            // Content-Length.
             return Ok(body);
         }
         let max = usize::try_from(self.max).unwrap_or(usize::MAX);

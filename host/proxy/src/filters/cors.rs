@@ -172,7 +172,7 @@ struct Cors {
     max_age: Option<HeaderValue>,
 }
 
-/// The method a preflight asks for (Fetch, section 3.3.1); none: it is no preflight.
+/// The method that a preflight announces (Fetch, section 3.3.1); `None` if the request is not a preflight.
 fn preflight(head: &RequestHead) -> Option<&HeaderValue> {
     if head.method != Method::OPTIONS || !head.headers.contains_key(ORIGIN) {
         return None;
@@ -201,7 +201,7 @@ impl Cors {
         }
     }
 
-    /// Replaces what the upstream says about CORS on a response. That of a preflight was made here and stays.
+    /// Replaces the CORS headers of the upstream. Those of the response to a preflight were made here and stay.
     fn tell(&self, head: &RequestHead, headers: &mut HeaderMap) {
         if !self.allows_any() {
             vary(headers, "origin");
@@ -220,7 +220,8 @@ impl Cors {
         }
     }
 
-    /// A preflight that is not allowed gets an answer without a word about CORS, which browsers take for a no.
+    /// Responds to a preflight. A refused one gets a response without CORS headers, which browsers take as a
+    /// refusal.
     fn answer_preflight(&self, head: &RequestHead) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;

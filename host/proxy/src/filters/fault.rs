@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// What a request without a body gets, none if it goes on, and how long that took.
+    /// The response to a request without a body, `None` if it goes on, and how long that took.
     fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Duration) {
         let filter = build("fault", settings).expect("good settings");
         let mut facts = testing::facts(testing::head(Method::GET, "/", headers));

@@ -24,20 +24,21 @@ use crate::fault::Fault;
 use crate::head::RequestHead;
 use crate::pipeline::plugin::MaybeReady;
 
-/// A native filter with its settings, shared by all cores. It keeps no state of a request: that lives in the facts.
+/// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
+/// facts.
 pub trait Filter: Send + Sync {
-    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, answer by itself, or refuse. A filter
-    /// that has nothing to wait for hands out [`MaybeReady::over`], which allocates nothing; one that waits may be dropped
-    /// at any await, because the client went away.
+    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, respond by itself, or refuse. A
+    /// filter that does not wait returns [`MaybeReady::over`], which allocates nothing. A filter that waits may be
+    /// dropped at any await, because the client has left.
     ///
     /// # Errors
-    /// A fault ends the way down; filters already entered still see the response.
+    /// A fault ends the way down. Filters that the request has entered still see the response.
     fn request<'a>(&'a self, _facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    /// Called on the way up, for every response of a request that entered this filter: also if it was this filter
-    /// that answered or refused. May wait like [`Filter::request`].
+    /// Called on the way up, for every response of a request that entered this filter, even if this filter itself
+    /// responded or refused. May wait like [`Filter::request`].
     fn response<'a>(
         &'a self,
         _facts: &'a mut Facts,
@@ -46,8 +47,8 @@ pub trait Filter: Send + Sync {
         MaybeReady::over(response)
     }
 
-    /// How to recognise the preflights that it answers; none: it answers none. A preflight takes the route of the
-    /// request it asks about, if that route has such a filter, although its own method is another.
+    /// How to recognise the preflights that it responds to; `None` if it responds to none. A preflight takes the
+    /// route of the request that it announces, if that route has such a filter, although its own method is another.
     fn preflight(&self) -> Option<Preflight> {
         None
     }
@@ -149,12 +150,12 @@ mod tests {
         assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), ["origin", "accept-encoding"]);
     }
 
-    /// What a filter that does not wait makes of a request.
+    /// The decision of a filter that does not wait about a request.
     pub(super) fn request(filter: &dyn Filter, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
         filter.request(facts, body).now_or_never().expect("it does not wait")
     }
 
-    /// What a filter that does not wait makes of a response.
+    /// The response after a filter that does not wait.
     pub(super) fn response(
         filter: &dyn Filter,
         facts: &mut Facts,
@@ -163,7 +164,7 @@ mod tests {
         filter.response(facts, response).now_or_never().expect("it does not wait")
     }
 
-    /// A filter of a kind, as the configuration would make it.
+    /// Builds a filter of this kind as the configuration would.
     pub(super) fn build(kind: &str, settings: serde_json::Value) -> Result<Box<dyn Filter>, Problems> {
         let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
         (find(kind).expect("a known kind").build)(&Settings::unwritten("filters[0]", value))

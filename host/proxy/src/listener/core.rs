@@ -81,7 +81,7 @@ impl Core {
         Core { index, plane, gateway }
     }
 
-    /// Counts a connection while it is open.
+    /// Counts a connection in this core's load until the returned guard is dropped.
     pub(crate) fn occupy(self: &Rc<Self>) -> Occupied {
         self.load().connections.fetch_add(1, Ordering::Relaxed);
         Occupied(self.clone())

@@ -118,9 +118,9 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client.
+    /// The client of an exchange that is dropped before it was finished has left.
     fn drop(&mut self) {
-        // A panic has a response, and that response a record of its own.
+        // A panic gets a response, which has a record of its own.
         if !self.facts.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));

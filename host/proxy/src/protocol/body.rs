@@ -17,11 +17,12 @@ use crate::router::Route;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Received;
 
-/// Holds the body of a routed request to the size of its route (or listener) and to the pace of its listener.
+/// Limits the body of a routed request to the size that its route (or else its listener) allows, and to
+/// `body_timeout` for each piece.
 ///
 /// # Errors
-/// `BodyTooLarge` where `Content-Length` says so at once. What shows only later is an error of the body, a boxed
-/// [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
+/// `BodyTooLarge` if `Content-Length` exceeds the limit. A violation that shows later is an error of the body: a
+/// boxed [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
 pub fn limit(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Body, Fault> {
     if body.is_end_stream() {
         return Ok(body);

@@ -1,7 +1,7 @@
 //! One client connection, from its first byte to its last, and what its requests share.
 //!
-//! What an idle connection holds in memory is kept small (the test below holds the sizes of its futures): states that few
-//! connections enter, or only in their first moments, are boxed.
+//! Most connections are idle, so the future of a connection must stay small: what only a TLS handshake, HTTP/2 or
+//! the first moments need is boxed. A test at the end of this file asserts the sizes.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ pub struct Connection {
     pub ingress: Rc<Ingress>,
     /// What serves its requests.
     pub gateway: Gateway,
-    /// Whether its client may send its last byte before it has its answer.
+    /// Whether the client may half-close the connection and still get its response.
     pub half_close: bool,
     /// Set once the connection is to end: the next responses say `Connection: close`.
     pub closing: Cell<bool>,
@@ -68,9 +68,10 @@ impl ConnectionGuard {
 }
 
 impl Connection {
-    /// Whether its next answer should be its last.
+    /// Whether the next response is to be the last on the connection.
     pub(crate) fn is_closing(&self) -> bool {
-        // The listener is asked too: the connection's own task may hear of a drain after this request came.
+        // The listener is asked as well, because the connection's own task may learn of a drain only after this
+        // request.
         self.closing.get() || self.guard.generation.is_draining()
     }
 
@@ -79,7 +80,7 @@ impl Connection {
         self.guard.held.place.count_idle(idle);
     }
 
-    /// How its listener counts it.
+    /// The guard of its listener's counts.
     pub(crate) fn guard(&self) -> &ConnectionGuard {
         &self.guard
     }

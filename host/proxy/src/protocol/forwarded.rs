@@ -29,8 +29,9 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     !trusted.is_empty() && model::contains(trusted, peer.to_canonical())
 }
 
-/// Rewrites the forwarded headers and returns the client's address: the first from the right that is not trusted. A
-/// request that comes over no connection has no peer to tell of, and nobody is believed.
+/// Rewrites the forwarding headers and returns the client's address: the first from the right that is not a
+/// trusted proxy. A request that did not come over a connection has no peer, so no address is written and no
+/// forwarding header is believed.
 pub(crate) fn apply(
     headers: &mut HeaderMap,
     ingress: &Ingress,
@@ -63,8 +64,8 @@ pub(crate) fn apply(
     client
 }
 
-/// The same where nothing of the kind was said, by a peer that is nobody's proxy: the usual case, and the texts are at
-/// hand.
+/// Fast path of [`apply`] for a peer that is no trusted proxy and sent no forwarding headers: the values are
+/// prepared.
 pub(crate) fn tell(headers: &mut HeaderMap, ingress: &Ingress, authority: &Authority) -> IpAddr {
     if let Some(peer) = &ingress.peer {
         field::set(headers, FOR, peer.text.clone());

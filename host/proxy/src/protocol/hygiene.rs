@@ -38,7 +38,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Begins the exchange. Beside it: the body, and the client's side of an upgrade it asks for.
+    /// Begins the exchange. Returns it with the body and the client's side of the requested upgrade.
     pub fn into_exchange(
         self,
         gateway: &Gateway,
@@ -61,7 +61,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal of a request of which no more is believed than its method.
+    /// A refusal that keeps nothing of the request but its method.
     pub(crate) fn new(arrival: Arrival, method: Method, version: Version, fault: Fault) -> Self {
         let ingress = &*arrival.ingress;
         let head = RequestHead {
@@ -84,7 +84,7 @@ impl Refusal {
         Refusal { arrival, fault, head: Arc::new(head), version }
     }
 
-    /// The response; it is recorded like any other, without a route.
+    /// The response. It is recorded like any other, without a route.
     pub fn into_response(self, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Response<Body> {
         let facts = Facts::new(self.head, self.version, turn::now());
         let mut exchange = Exchange::begin(facts, self.arrival, gateway, snapshot);
@@ -98,8 +98,8 @@ fn client(ingress: &Ingress, address: IpAddr) -> Client {
     Client { address, peer: ingress.peer_address(), certificate: ingress.certificate.clone() }
 }
 
-/// Checks and normalises a request head, of which it takes what it needs; `client` is the client's side of a tunnel it may
-/// ask for.
+/// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
+/// if the connection can provide one.
 ///
 /// # Errors
 /// A refusal, with the fault for the client.
@@ -130,7 +130,7 @@ pub fn admit(
     }
 }
 
-/// What was found out about a request from its head.
+/// The checked head of a request.
 struct Checked {
     head: Arc<RequestHead>,
     trusted_peer: bool,
@@ -233,7 +233,7 @@ fn websocket_key() -> HeaderValue {
     HeaderValue::from_bytes(&key).expect("base64 is visible")
 }
 
-/// Limits that HTTP/1.1 has met on its way in already; HTTP/2 meets them here.
+/// Applies the limits on heads to HTTP/2. For HTTP/1.1 the head reader has applied them.
 fn check_sizes(limits: &Limits, request: &Request<Body>) -> Result<(), Fault> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.url_bytes {

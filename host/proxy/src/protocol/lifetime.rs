@@ -74,7 +74,7 @@ async fn end(
         () = http.as_mut() => return true,
         () = until(&mut phase, DrainPhase::Cut) => return false,
         () = until_given_up(connection, generation, under_way) => {}
-        // A client that neither takes the last bytes nor closes.
+        // Reached if a client neither reads the last bytes nor closes.
         () = under_way.idle_for(connection.ingress.limits.body_timeout) => {}
     }
     under_way.end();

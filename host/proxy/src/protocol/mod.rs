@@ -2,9 +2,9 @@
 //!
 //! | file | what happens there |
 //! |---|---|
-//! | [`connection`] | one client connection: TLS, which protocol, what belongs to its socket |
-//! | [`http1`] | HTTP/1.1: our own, strict and narrow |
-//! | [`http2`] | HTTP/2: its streams, with an eye on clients that do not read |
+//! | [`connection`] | one client connection: TLS, choice of protocol, what belongs to its socket |
+//! | [`http1`] | HTTP/1.1: a server of our own, strict and narrow |
+//! | [`http2`] | HTTP/2: its streams, and limits on clients that do not read |
 //! | `lifetime` | how long a connection lives |
 //! | `maps` | header maps that are reused from one message to the next |
 //! | `service` | from a request to [`serve`](crate::serve::serve) and back |

@@ -111,7 +111,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// If the response is a 101 that the client asked for, joins both sides once it is sent.
+/// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a
+/// fault of the upstream.
 pub fn join(
     exchange: &mut Exchange,
     client: Option<ClientSide>,
@@ -123,9 +124,9 @@ pub fn join(
     let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
     else {
-        return exchange
-            .facts
-            .fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
+        let fault = Fault::new(FaultKind::UpstreamProtocol)
+            .cause("a 101 response to a request that did not ask for an upgrade");
+        return exchange.facts.fault(fault);
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),

@@ -9,7 +9,7 @@ use witgate_config::model::PathMatch;
 /// A parsed path condition: segments from the left, and what may follow them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
-    /// Its segments, the tail not counted.
+    /// The segments, without the tail.
     pub(super) segments: Vec<Segment>,
     /// What may follow the segments.
     pub(super) end: End,
@@ -107,7 +107,7 @@ impl Pattern {
         Ok(())
     }
 
-    /// The names of its parameters, from the left.
+    /// The names of the parameters, from the left.
     pub(crate) fn parameters(&self) -> Vec<Arc<str>> {
         let tail = match &self.end {
             End::Tail(name) => Some(name.clone()),
@@ -120,7 +120,7 @@ impl Pattern {
         segments.chain(tail).collect()
     }
 
-    /// Where in a path the parameter of this name stands: the number of the segment, and whether it is the tail.
+    /// The position of a parameter: the index of its segment, and whether it is the tail.
     pub(crate) fn place_of(&self, name: &str) -> Option<(usize, bool)> {
         let among_segments = self.segments.iter().position(
             |segment| matches!(segment, Segment::Parameter(parameter) if parameter.as_ref() == name),

@@ -47,7 +47,7 @@ impl Rule {
     /// Compiles the route at this position of the configuration, which may forward to these upstreams.
     ///
     /// # Errors
-    /// Everything that is wrong with its conditions and its action.
+    /// Every mistake in its conditions and its action.
     pub(crate) fn compile(
         position: usize,
         config: &model::Route,
@@ -94,12 +94,12 @@ impl Route {
         }
     }
 
-    /// How the preflights are recognised that one of its filters answers.
+    /// How to recognise the preflights that one of its filters responds to; `None` if there is no such filter.
     pub(super) fn preflight(&self) -> Option<Preflight> {
         self.filters.iter().find_map(|(_, filter)| filter.preflight())
     }
 
-    /// Whether plugins are asked about its requests.
+    /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
         [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
             .iter()

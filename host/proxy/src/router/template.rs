@@ -53,7 +53,7 @@ impl Template {
         Ok(Template { pieces })
     }
 
-    /// Fills it in.
+    /// Fills in the template.
     pub(crate) fn fill(&self, path: &str, query: Option<&str>, host: &str) -> String {
         let mut filled = String::new();
         for piece in &self.pieces {
@@ -94,7 +94,8 @@ fn placeholder(name: &str, text: &str, pattern: &Pattern) -> Result<Piece, (Stri
     }
 }
 
-/// A path that begins with exactly one slash if it begins with any: two would name a host in a `Location`.
+/// Replaces several slashes at the beginning by one: in a `Location`, two slashes would be followed by a host
+/// name.
 pub(crate) fn single_slash(path: &str) -> &str {
     let slashes = path.len() - path.trim_start_matches('/').len();
     match slashes {

@@ -28,9 +28,9 @@ pub struct Snapshot {
     pub identity_headers: Vec<(HeaderName, IdentitySource)>,
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
-    /// Upstreams by name. Carried over from the snapshot before where their configuration is equal.
+    /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
     pub upstreams: Arc<Upstreams>,
-    /// Where the draws of the rate-limiting contract are counted. Carried over every reload.
+    /// The counter of the rate-limiting contract. Carried over every reload.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Plugin>>,

@@ -87,7 +87,7 @@ impl Line for AccessLine {
 }
 
 impl LogEntry {
-    /// An entry of which all is known but how the response ended.
+    /// An entry that is complete except for how the response ended.
     pub(super) fn new(facts: &Facts, listener: &Arc<str>, status: StatusCode, record: Record) -> Self {
         LogEntry {
             ended: SystemTime::UNIX_EPOCH,

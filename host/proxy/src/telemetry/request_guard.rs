@@ -23,12 +23,12 @@ use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::turn;
 
-/// Dropping it writes metrics, access log line and span, and tells the completion. Until [`RequestGuard::complete`] was
-/// called that means the client went away first: futures and bodies are dropped then, without a word.
+/// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
+/// [`RequestGuard::complete`] before, the client has left: that is when futures and bodies are dropped early.
 pub struct RequestGuard {
     telemetry: CoreTelemetry,
     ingress: Rc<Ingress>,
-    /// Tells the route.
+    /// Names the route.
     head: Arc<RequestHead>,
     upstream: Option<Arc<str>>,
     begun: Instant,
@@ -48,9 +48,9 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// Takes over what was noted about a request that came this way. Nothing else writes its record any more.
+    /// Takes over the record of a request that came in by this way. Nothing else writes it any more.
     ///
-    /// For tunnels, which outlive their exchange; others use
+    /// For tunnels, which outlive their exchange; everything else uses
     /// [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
     pub fn take(
         facts: &mut Facts,
@@ -83,7 +83,7 @@ impl RequestGuard {
                 None if facts.local_response => Outcome::Local,
                 None => Outcome::Answered,
             },
-            // Taken last, because the log entry clones it.
+            // Taken last, because the log entry uses it too.
             upstream: facts.upstream.take(),
         }
     }
@@ -98,7 +98,7 @@ impl RequestGuard {
         self.end = End::Complete;
     }
 
-    /// The body or the tunnel failed half-way, of a fault of this kind.
+    /// The body or the tunnel failed before its end, with a fault of this kind.
     pub fn cut(&mut self, kind: FaultKind) {
         self.end = End::Cut;
         self.outcome = Outcome::Fault(kind);
@@ -147,7 +147,7 @@ impl RequestGuard {
     }
 }
 
-/// See [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
+/// The implementation of [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
 pub(crate) fn finish(
     facts: &mut Facts,
     telemetry: &CoreTelemetry,
@@ -163,7 +163,7 @@ pub(crate) fn finish(
     let mut guard = RequestGuard::take(facts, telemetry, ingress, response.status());
     match std::mem::take(response.body_mut()) {
         body if bodiless => {
-            // The body of such a response is dropped unread, which must not look like a client that went away.
+            // The body of such a response is dropped unread, which must not count as a client that left.
             if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
                 response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
             }

@@ -179,7 +179,8 @@ impl Compression {
         let accepted = head.headers.get_all(ACCEPT_ENCODING);
         let Some(coding) = accept::choose(accepted.iter(), &self.codings) else { return response };
         if head.method == Method::HEAD {
-            // The length would be that of the compressed body, which nobody has made.
+            // The header states the uncompressed length; the compressed one is unknown, because no body is made
+            // for HEAD.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         encode_head(response.headers_mut(), coding);
@@ -200,7 +201,7 @@ impl Filter for Compression {
     }
 }
 
-/// What the head says of a body that is encoded now.
+/// Adapts the head to an encoded body.
 fn encode_head(headers: &mut HeaderMap, coding: Coding) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
     headers.remove(CONTENT_LENGTH);

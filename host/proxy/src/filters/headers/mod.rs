@@ -219,7 +219,7 @@ impl Filter for Headers {
     fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         if !self.request.is_empty() {
             let head = Arc::make_mut(&mut facts.head);
-            // Templates see the headers as they were, not half-way through the edits.
+            // Templates read the headers as they were before the edits.
             let mut headers = head.headers.clone();
             self.request.apply(&mut headers, head, None);
             head.headers = headers;
