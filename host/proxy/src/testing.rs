@@ -17,14 +17,15 @@ use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
 use witgate_config::model::{self, Config, LogLevel};
 
+use crate::arrival::{Arrival, Ingress, Source};
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
+use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::rate_limiting::table::Table;
-use crate::protocol::connection::Connection;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::telemetry::record::Record;
 use crate::telemetry::trace;
 
 /// The client of [`head`].
@@ -115,9 +116,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
 }
 
 /// The response after [`Exchange::finish`].
-pub(crate) fn finished(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
-    exchange.finish(&mut response);
-    response
+pub(crate) fn finished(mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
+    exchange.finish(response)
 }
 
 /// A request head from [`CLIENT`] to `a.example`.
@@ -157,28 +157,19 @@ pub(crate) fn exchange(head: RequestHead) -> Exchange {
 /// An exchange over a head, with telemetry and snapshot.
 pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head: RequestHead) -> Exchange {
     let snapshot = Arc::new(snapshot);
-    let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
-    let connection =
-        Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
-    Exchange {
-        connection: Rc::new(connection),
-        snapshot,
-        head: Arc::new(head),
-        route: None,
-        begun: Instant::now(),
-        timeout: None,
-        delay: None,
-        version: Version::HTTP_11,
-        upgrade: None,
-        upstream_side: None,
-        upstream: None,
-        hash_key: None,
-        response_headers: Vec::new(),
-        transformations: Vec::new(),
-        filters_entered: 0,
-        local_response: false,
-        record: Record::default(),
-    }
+    let ingress = Ingress::new(Source::Test, "web".into(), Some(head.client.peer), limits());
+    let gateway = gateway(telemetry, Arc::clone(&snapshot));
+    Exchange::begin(facts(head), Arrival::new(Rc::new(ingress)), &gateway, snapshot)
+}
+
+/// A gateway that serves by this snapshot.
+pub(crate) fn gateway(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Gateway {
+    Gateway::new(Arc::clone(telemetry), Arc::new(ArcSwap::new(snapshot)))
+}
+
+/// The facts of a request over HTTP/1.1 that no stage has seen.
+pub(crate) fn facts(head: RequestHead) -> Facts {
+    Facts::new(Arc::new(head), Version::HTTP_11, Instant::now())
 }
 
 /// Every byte of a body.

@@ -16,7 +16,7 @@ use crate::pipeline::plugin::{Plugin, Quarantined};
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
     /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
-    pub upstreams: Named<Arc<str>, Arc<Upstream>>,
+    pub upstreams: Arc<Upstreams>,
     /// The counter of the rate-limiting contract. Carried over every reload.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
@@ -51,8 +51,8 @@ impl Snapshot {
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let upstreams = build_upstreams(&config, previous, &mut problems);
-        let routers = routes::build(&config, &plugins, &mut problems);
+        let upstreams = Arc::new(build_upstreams(&config, previous, &mut problems));
+        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -77,7 +77,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Plugin>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &plugins, &mut problems);
+        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -124,12 +124,8 @@ pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySour
     named.filter_map(|(name, source)| Some((name.parse().ok()?, source.clone()))).collect()
 }
 
-fn build_upstreams(
-    config: &Config,
-    previous: Option<&Snapshot>,
-    problems: &mut Problems,
-) -> Named<Arc<str>, Arc<Upstream>> {
-    let mut upstreams = Named::default();
+fn build_upstreams(config: &Config, previous: Option<&Snapshot>, problems: &mut Problems) -> Upstreams {
+    let mut upstreams = Upstreams::default();
     for (name, settings) in &config.upstreams {
         let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
         match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {

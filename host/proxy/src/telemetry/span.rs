@@ -234,10 +234,9 @@ mod tests {
     fn exported(status: Status, record: Record) -> Vec<Span> {
         let mut head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
         head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));
-        let exchange = testing::exchange(head);
-        let begun = exchange.begun;
-        let mut entry = LogEntry::new(&exchange, status, record);
-        drop(exchange);
+        let facts = testing::facts(head);
+        let begun = facts.begun;
+        let mut entry = LogEntry::new(&facts, &"web".into(), status, record);
         entry.ended = UNIX_EPOCH + Duration::from_secs(100);
         entry.time = Duration::from_secs(1);
         entry.plugins.push(PluginCall {

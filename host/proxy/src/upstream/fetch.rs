@@ -21,7 +21,7 @@ use crate::telemetry::trace::TraceContext;
 /// within `timeout`. With a `trace`, each attempt is a span of it; without, the headers are sent as they are.
 ///
 /// # Errors
-/// As [`forward`](super::forward()); a response over the limit is `UpstreamProtocol` with the detail `response too
+/// As [`Forward`](super::Forward); a response over the limit is `UpstreamProtocol` with the detail `response too
 /// large`; an unknown upstream is `NoEndpoint`.
 pub async fn fetch(
     snapshot: &Snapshot,
@@ -57,7 +57,8 @@ pub async fn fetch(
     let exchange = async {
         let body = body.into();
         let mut answer = Response::default();
-        deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes, &mut answer).await?;
+        deliver_or_fall_back(&snapshot.upstreams, upstream, &order, body, deadline, &mut notes, &mut answer)
+            .await?;
         let (parts, body) = answer.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;

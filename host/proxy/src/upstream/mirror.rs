@@ -15,16 +15,16 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
-use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
+use super::forward::of_client;
 use super::observed_body::{BodyObserver, ObservedBody};
-use super::request::{ForwardingHeaders, UpstreamRequest};
-use crate::balancer::Caller;
+use super::request::UpstreamRequest;
+use super::{Upstream, Upstreams};
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
@@ -39,19 +39,25 @@ const ONCE: RouteRetry = RouteRetry {
     per_try_timeout: None,
 };
 
-/// Copies the exchange's request, if the lot falls on it. The body that comes back is the one to forward.
-pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool, body: Body) -> Body {
+/// Copies a request, if it is drawn. The body that comes back is the one to forward.
+pub(super) fn mirror(
+    upstreams: &Upstreams,
+    facts: &Facts,
+    settings: &Mirror,
+    preserve_host: bool,
+    body: Body,
+) -> Body {
     // Never drawn where everything is copied.
     let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
-    let Some(upstream) = exchange.snapshot.upstreams.get(settings.upstream.as_str()) else { return body };
-    if exchange.upgrade.is_some() || !chosen {
+    let Some(upstream) = upstreams.get(settings.upstream.as_str()) else { return body };
+    if facts.upgrade.is_some() || !chosen {
         return body;
     }
     let Some(place) = MirrorPermit::take(upstream, settings.max_concurrent) else { return body };
     let shadow = Shadow {
         place,
-        head: exchange.head.clone(),
-        received: exchange.version,
+        head: facts.head.clone(),
+        received: facts.version,
         preserve_host,
         timeout: settings.timeout,
     };
@@ -124,26 +130,9 @@ impl Shadow {
         let (upstream, head) = (&self.place.0, &self.head);
         let mut headers = head.headers.clone();
         headers.insert(SHADOW, HeaderValue::from_static("1"));
-        let caller = Caller {
-            headers: &headers,
-            path: head.path(),
-            client: Some(head.client.address),
-            hash_key: None,
-        };
         let order = UpstreamRequest {
-            method: head.upstream_method.as_ref().unwrap_or(&head.method),
-            target: head.upstream_target.as_ref().unwrap_or(&head.target),
-            headers: &headers,
-            authority: self.preserve_host.then_some(&*head.authority),
-            upgrade: None,
-            caller,
-            affinity: upstream.affinity(&caller),
-            without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
-            shareable: None,
-            forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: self.received }),
-            trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
-            allowance: None,
+            ..of_client(upstream, head, &headers, None, (self.received, self.preserve_host))
         };
         let mut notes = AttemptLog::default();
         let mut answer = Response::default();

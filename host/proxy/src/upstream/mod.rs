@@ -77,6 +77,7 @@ use witgate_config::{Problem, Problems, model};
 use http::HeaderName;
 
 use crate::balancer::{BALANCERS, Policy, clock};
+use crate::names::Named;
 pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 use admission::Admissions;
 pub use breaker::BreakerState;
@@ -88,7 +89,7 @@ use endpoint::Endpoint;
 use events::Events;
 use fallback::Fallback;
 pub use fetch::fetch;
-pub use forward::forward;
+pub use forward::Forward;
 pub use health::state::HealthState;
 use limit::Limit;
 use slow_start::Newness;
@@ -96,6 +97,9 @@ pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status
 use sticky::Sticky;
 use tls::Tls;
 use view::View;
+
+/// The upstreams of a snapshot, by name.
+pub type Upstreams = Named<Arc<str>, Arc<Upstream>>;
 
 /// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled
 /// connections belong to the core that made them.

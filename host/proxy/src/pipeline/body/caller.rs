@@ -34,10 +34,10 @@ impl Caller {
     ) -> Self {
         Caller {
             plugin: Arc::clone(plugin),
-            head: Arc::clone(&exchange.head),
+            head: Arc::clone(&exchange.facts.head),
             response,
             snapshot: Arc::clone(&exchange.snapshot),
-            calls: exchange.record.plugins.share(),
+            calls: exchange.facts.record.plugins.share(),
             context,
         }
     }

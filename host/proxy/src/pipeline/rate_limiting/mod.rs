@@ -36,11 +36,11 @@ const BUCKETS: usize = 32;
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     let mut drawn: Option<Rc<Draws>> = None;
     for plugin in &route.rate_limiting {
-        let question = Question::new(plugin, Function::Draw, &exchange.head, &exchange.snapshot);
+        let question = Question::new(plugin, Function::Draw, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.record.plugins,
+            &mut exchange.facts.record.plugins,
             question,
-            || plugin.draw(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+            || plugin.draw(Call { head: &exchange.facts.head, snapshot: &exchange.snapshot }),
             |buckets| Draws::check(plugin, buckets),
         );
         if let Some(more) = answer.await?.filter(|more| !more.draws.is_empty()) {
@@ -55,9 +55,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         return uncounted(route);
     };
     let states = states.as_slice();
-    headers::write(&drawn, states, &mut exchange.response_headers);
+    headers::write(&drawn, states, &mut exchange.facts.response_headers);
     let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
-    exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
+    exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
         Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),

@@ -72,7 +72,8 @@ pub(crate) fn serve<T: Transport>(
     arrived: BytesMut,
     generation: &Arc<Generation>,
 ) -> impl Future<Output = ()> {
-    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits, connection.half_close)));
+    let wire =
+        Rc::new(RefCell::new(Wire::new(io, arrived, connection.ingress.limits, connection.half_close)));
     async move {
         let mut requests = Box::pin(run(connection.clone(), wire.clone()));
         if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {

@@ -17,14 +17,13 @@ use std::time::Instant;
 use http::{Response, StatusCode};
 use witgate_config::{Problem, model};
 
-use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
+use super::{Upstream, Upstreams};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind, PROXY_STATUS};
-use crate::snapshot::Snapshot;
 use answers::{Answers, key};
 use fixed::Fixed;
 
@@ -87,7 +86,7 @@ fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
 
 /// Delivers a request to an upstream, or does what its fallback says. `answer` gets what came of it.
 pub(super) async fn deliver_or_fall_back(
-    snapshot: &Snapshot,
+    upstreams: &Upstreams,
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
     body: Body,
@@ -112,7 +111,7 @@ pub(super) async fn deliver_or_fall_back(
         Err(Failure { fault, body, .. }) => {
             let fault = upstream.noted(fault);
             // Boxed, so that requests that go well do not carry its state around.
-            let fallen = Fallen { snapshot, upstream, order, deadline };
+            let fallen = Fallen { upstreams, upstream, order, deadline };
             Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes, answer)).await
         }
     }
@@ -120,7 +119,7 @@ pub(super) async fn deliver_or_fall_back(
 
 /// A request that its upstream did not take.
 struct Fallen<'a> {
-    snapshot: &'a Snapshot,
+    upstreams: &'a Upstreams,
     upstream: &'a Arc<Upstream>,
     order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
@@ -146,12 +145,13 @@ impl Fallen<'_> {
             *answer = kept.response(fault.kind);
             return Ok(());
         }
-        let other = config.upstream.as_ref().and_then(|name| self.snapshot.upstreams.get(name.as_str()));
+        let other = config.upstream.as_ref().and_then(|name| self.upstreams.get(name.as_str()));
         if let (Some(other), Some(body)) = (other, body) {
             fallback.taken.upstream.fetch_add(1, Ordering::Relaxed);
             notes.instead = Some(other.name.clone());
             let order = self.order.to(other);
-            match deliver_or_fall_back(self.snapshot, other, &order, body, self.deadline, notes, answer).await
+            match deliver_or_fall_back(self.upstreams, other, &order, body, self.deadline, notes, answer)
+                .await
             {
                 Ok(()) => return Ok(()),
                 Err(other) => fault = other,

@@ -44,7 +44,7 @@ async fn get_with(snapshot: &Arc<Snapshot>, headers: &[(&str, &str)]) -> HeaderM
     let mut exchange = exchange(snapshot, Method::GET, headers);
     let response = forward(&mut exchange, Body::Empty).await.unwrap();
     testing::bytes(response.into_body()).await.unwrap();
-    std::mem::take(&mut exchange.response_headers).into_iter().collect()
+    std::mem::take(&mut exchange.facts.response_headers).into_iter().collect()
 }
 
 /// How many more requests each origin has seen since.
@@ -287,7 +287,7 @@ fn requests_with_one_key_go_to_one_endpoint_also_when_a_plugin_chose_it() {
                 for _ in 0..3 {
                     get_with(&snapshot, &[("x-user", &user)]).await;
                     let mut chosen = exchange(&snapshot, Method::GET, &[("x-user", "somebody")]);
-                    chosen.hash_key = Some(user.clone().into());
+                    chosen.facts.hash_key = Some(user.clone().into());
                     let response = forward(&mut chosen, Body::Empty).await.unwrap();
                     testing::bytes(response.into_body()).await.unwrap();
                 }

@@ -94,7 +94,7 @@ fn an_endpoint_that_lets_the_time_of_requests_run_out_is_at_fault() {
         let snapshot = snapshot(upstream);
         let impatient = async || -> Result<(), Fault> {
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
-            exchange.timeout = Some(Duration::from_millis(50));
+            exchange.facts.timeout = Some(Duration::from_millis(50));
             forward(&mut exchange, Body::Empty).await.map(drop)
         };
         let mut faults = Vec::new();

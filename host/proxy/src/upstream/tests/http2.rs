@@ -275,7 +275,7 @@ fn an_upgrade_is_refused_and_an_endpoint_of_the_other_version_found_out() {
         let origin = echo();
         let snapshot = snapshot(http2(&origin));
         let mut upgrade = exchange(&snapshot, Method::GET, &[]);
-        upgrade.upgrade = Some("websocket".parse().unwrap());
+        upgrade.facts.upgrade = Some("websocket".parse().unwrap());
         let fault = super::forward(&mut upgrade, Body::Empty).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::UpgradeRefused);
     });

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use witgate_config::model::{Action, Forward, Mirror, Rewrite};
+use witgate_config::model::Mirror;
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, forward, settings};
+use super::{Forwarding, HELLO, eventually, exchange, forward, settings};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
-use crate::router::{Route, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -23,8 +21,8 @@ pub(super) fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-/// An exchange of a route that copies every request, three at once, bodies of eight bytes.
-pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
+/// A request of a route that copies every request, three at once, bodies of eight bytes.
+pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Forwarding {
     let mirror = Mirror {
         upstream: "shadow".into(),
         share: 1.0,
@@ -32,20 +30,9 @@ pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
         max_concurrent: 3,
         body_bytes: 8,
     };
-    let config = witgate_config::model::Route {
-        action: Action::Forward(Forward {
-            upstreams: vec![("origin".into(), 1)],
-            rewrite: Rewrite::Keep,
-            preserve_host: false,
-            retry: Default::default(),
-            mirror: Some(mirror),
-        }),
-        ..crate::listener::tests::route("")
-    };
-    let Ok(rule) = Rule::compile(0, &config) else { panic!("a rule") };
-    let mut exchange = exchange(snapshot, method, &[]);
-    exchange.route = Some(Arc::new(Route::new(config, Arc::new(rule))));
-    exchange
+    let mut request = exchange(snapshot, method, &[]);
+    request.settings.mirror = Some(mirror);
+    request
 }
 
 fn outcome(snapshot: &Snapshot, outcome: &str) -> u64 {
