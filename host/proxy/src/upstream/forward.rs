@@ -58,7 +58,6 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         client: Some(head.client.address),
         hash_key: exchange.hash_key.as_deref(),
     };
-    let affinity = upstream.affinity(&caller);
     let order = UpstreamRequest {
         method: head.upstream_method.as_ref().unwrap_or(&head.method),
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
@@ -66,7 +65,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         authority: preserve_host.then_some(&*head.authority),
         upgrade: exchange.upgrade.as_ref(),
         caller,
-        affinity,
+        affinity: upstream.affinity(&caller),
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
         shareable: head.identity.is_none().then_some(head.scheme),
         forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
@@ -88,7 +87,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
     exchange.record.attempts = notes.attempts;
     let is_own = notes.instead.is_none() && !notes.local;
     if let (Ok(_), Some(endpoint), true) = (&delivered, &notes.endpoint, is_own)
-        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
+        && let Some(cookie) = upstream.session_cookie(&order.affinity, endpoint, head.scheme)
     {
         exchange.response_headers.push((SET_COOKIE, cookie));
     }

@@ -104,7 +104,7 @@ pub(super) fn connected(attempt: &Attempt) {
     let (endpoint, settings) = (attempt.endpoint(), &attempt.upstream.config.breaker);
     let others = || attempt.upstream.others_serve(endpoint);
     let change = attempt.call.connected(&endpoint.breaker, settings, others);
-    note_change(&attempt.upstream.events, Some(&endpoint.name), change, "");
+    note_change(&attempt.upstream.carried.events, Some(&endpoint.name), change, "");
 }
 
 fn breaker(attempt: &Attempt, observation: Observation) {
@@ -124,7 +124,7 @@ fn breaker(attempt: &Attempt, observation: Observation) {
     };
     if change.is_some() {
         let last = failing.map(|failing| failing.to_string()).unwrap_or_default();
-        note_change(&attempt.upstream.events, Some(&attempt.endpoint().name), change, &last);
+        note_change(&attempt.upstream.carried.events, Some(&attempt.endpoint().name), change, &last);
     }
 }
 

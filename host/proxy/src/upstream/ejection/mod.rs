@@ -30,6 +30,7 @@ use witgate_config::model;
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
+use super::set::EndpointSet;
 use super::{BreakerState, Upstream};
 use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
@@ -182,6 +183,19 @@ impl Ejection {
         false
     }
 
+    /// When [`Ejection::look`] will find something to do.
+    pub(super) fn due(&self, settings: &model::Ejection) -> Option<Instant> {
+        if self.in_a_row.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let term = self.term();
+        if self.is_ejected() {
+            term.until
+        } else {
+            term.in_service_since.map(|since| since + settings.interval)
+        }
+    }
+
     /// What an active check that began at `begun` means for an ejection. True: it is over.
     fn checked(
         &self,
@@ -304,14 +318,14 @@ impl Upstream {
         let Some(plan) = &self.plan else { return };
         let (threshold, settings) = (plan.settings.healthy_threshold, &self.config.ejection);
         if endpoint.ejection.checked(succeeded, begun, threshold, settings, Instant::now()) {
-            self.events.record(EventKind::Returned, Some(&endpoint.name), "its checks succeed");
+            self.carried.events.record(EventKind::Returned, Some(&endpoint.name), "its checks succeed");
         }
     }
 
     /// Leaves an endpoint out, unless too many are.
     fn eject(&self, endpoint: &Arc<Endpoint>, cause: Cause, why: &str, now: Instant) {
         let lasts = {
-            let _one_at_a_time = self.ejections.lock();
+            let _one_at_a_time = self.carried.ejections.lock();
             if endpoint.ejection.is_ejected() || !self.can_do_without(endpoint) {
                 return;
             }
@@ -319,28 +333,21 @@ impl Upstream {
         };
         // What broke the endpoint may have broken the connections that wait, too.
         endpoint.close_idle();
-        self.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
+        self.carried.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
     }
 
     /// Whether the cap allows it, and another endpoint stays in service.
     fn can_do_without(&self, endpoint: &Arc<Endpoint>) -> bool {
-        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.ejection.is_ejected()).count();
-        let cap = (self.endpoints.len() * self.config.ejection.max_ejected as usize).div_ceil(100);
-        ejected < cap && self.is_another_in_service(endpoint)
-    }
-
-    fn is_another_in_service(&self, endpoint: &Arc<Endpoint>) -> bool {
-        self.endpoints.iter().zip(&self.config.endpoints).any(|(other, written)| {
-            let wanted = other.share.weight(written.weight) > 0 && !other.share.is_drained();
-            let takes_requests = other.is_in_service() && other.breaker.state() == BreakerState::Closed;
-            wanted && takes_requests && !Arc::ptr_eq(other, endpoint)
-        })
+        let set = self.set.load();
+        let ejected = set.members().filter(|member| member.endpoint().ejection.is_ejected()).count();
+        let cap = (set.entries.len() * self.config.ejection.max_ejected as usize).div_ceil(100);
+        ejected < cap && is_another_in_service(&set, endpoint)
     }
 
     /// Some if another endpoint is in service, which it stays while this is held: endpoints are taken out one at a time.
     pub(super) fn others_serve(&self, endpoint: &Arc<Endpoint>) -> Option<MutexGuard<'_, Option<Instant>>> {
-        let one_at_a_time = self.ejections.lock();
-        self.is_another_in_service(endpoint).then_some(one_at_a_time)
+        let one_at_a_time = self.carried.ejections.lock();
+        is_another_in_service(&self.set.load(), endpoint).then_some(one_at_a_time)
     }
 
     /// Whether an answer with this status is a failure of the endpoint.
@@ -351,31 +358,58 @@ impl Upstream {
 
     /// What is due: takes endpoints back whose time is over, compares success rates.
     pub(super) fn review_ejections(&self, now: Instant) {
-        let settings = &self.config.ejection;
-        for endpoint in &self.endpoints {
+        let (set, settings) = (self.set.load(), &self.config.ejection);
+        for endpoint in set.members().map(|member| member.endpoint()) {
             if endpoint.ejection.look(settings, now) {
-                self.events.record(EventKind::Returned, Some(&endpoint.name), "its time is over");
+                self.carried.events.record(EventKind::Returned, Some(&endpoint.name), "its time is over");
             }
         }
-        if !self.ejections.is_due(settings.interval, now) {
+        let Some(rates) = &settings.success_rate else {
+            return self.carried.ejections.compare_no_more();
+        };
+        let due = self.carried.ejections.interval(settings.interval, now);
+        if due == Interval::UnderWay {
             return;
         }
-        // Counted even if they are not compared, so that the first comparison is about one interval, not about all before.
-        let done: Vec<Done> = self
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let done = endpoint.ejection.since_compared();
-                if endpoint.ejection.is_ejected() { Done::default() } else { done }
-            })
-            .collect();
-        let Some(settings) = &settings.success_rate else { return };
-        for outlier in outliers(&done, settings) {
+        // Also at the begin of the first interval, so that the first comparison is about it alone, not about all before.
+        let done = set.members().map(|member| {
+            let done = member.endpoint().ejection.since_compared();
+            if member.endpoint().ejection.is_ejected() { Done::default() } else { done }
+        });
+        let done: Vec<Done> = done.collect();
+        if due == Interval::First {
+            return;
+        }
+        for outlier in outliers(&done, rates) {
             let (rate, mean) = (outlier.rate * 100.0, outlier.mean * 100.0);
             let why = format!("{rate:.0} % of its requests succeed, {mean:.0} % on the average");
-            self.eject(&self.endpoints[outlier.index], Cause::Rate, &why, now);
+            self.eject(set.entries[outlier.index].member.endpoint(), Cause::Rate, &why, now);
         }
     }
+
+    /// When success rates are compared next; none: they are not.
+    pub(super) fn comparison_due(&self) -> Option<Instant> {
+        *self.carried.ejections.lock()
+    }
+}
+
+fn is_another_in_service(set: &EndpointSet, endpoint: &Arc<Endpoint>) -> bool {
+    set.members().any(|other| {
+        let (wanted, other) = (other.is_wanted(), other.endpoint());
+        let takes_requests = other.is_in_service() && other.breaker.state() == BreakerState::Closed;
+        wanted && takes_requests && !Arc::ptr_eq(other, endpoint)
+    })
+}
+
+/// What an interval between comparisons has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interval {
+    /// It begins, and there was none before.
+    First,
+    /// It is not over.
+    UnderWay,
+    /// It is over, and the next begins.
+    Over,
 }
 
 impl Ejections {
@@ -383,14 +417,21 @@ impl Ejections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an interval is over; then the next begins.
-    fn is_due(&self, interval: Duration, now: Instant) -> bool {
+    fn interval(&self, length: Duration, now: Instant) -> Interval {
         let mut due = self.lock();
+        let found = match *due {
+            None => Interval::First,
+            Some(due) if due <= now => Interval::Over,
+            Some(_) => Interval::UnderWay,
+        };
         // An interval that a reload has shortened is over sooner.
-        let is_due = due.is_some_and(|due| due <= now);
-        if is_due || due.is_none_or(|due| due > now + interval) {
-            *due = Some(now + interval);
+        if found != Interval::UnderWay || due.is_none_or(|due| due > now + length) {
+            *due = Some(now + length);
         }
-        is_due
+        found
+    }
+
+    fn compare_no_more(&self) {
+        *self.lock() = None;
     }
 }

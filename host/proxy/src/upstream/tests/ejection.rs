@@ -70,7 +70,7 @@ fn whatever_is_wrong_with_one_of_three_five_requests_show_it_and_it_is_back_when
             }
             assert_eq!(failed, 5, "{ill}");
             mood.store(WELL, Ordering::SeqCst);
-            let first = || snapshot.upstreams["origin"].view.load().states[0].availability;
+            let first = || snapshot.upstreams["origin"].seen_availability(0);
             let back = || !is_ejected(&snapshot) && first() == Availability::Available;
             eventually("it is back", back).await;
             let before = actor.requests().len();
