@@ -216,6 +216,7 @@ fn describe_event(event: &EventStatus, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use witgate_proxy::upstream::LoadStatus;
+    use witgate_proxy::upstream::discovery::SinkStatus;
 
     use super::*;
 

@@ -202,12 +202,12 @@ impl Upstream {
         self.review_ejections(Instant::now());
         self.refresh(clock::now(), TableMaking::Paced);
         self.note_calm();
-        self.due().into_iter().chain(serve_at).min()
+        self.due(Instant::now(), clock::now()).into_iter().chain(serve_at).min()
     }
 
     /// When something changes by itself next.
-    fn due(&self) -> Option<Instant> {
-        let (now, balancing_now, set) = (Instant::now(), clock::now(), self.set.load());
+    fn due(&self, now: Instant, balancing_now: Duration) -> Option<Instant> {
+        let set = self.set.load();
         let slow_start = self.config.slow_start.as_ref();
         let at = |balancing: Duration| now + balancing.saturating_sub(balancing_now);
         let of_members = set.members().flat_map(|member| {
@@ -243,3 +243,6 @@ fn log_events(upstream: &Upstream, telemetry: &Telemetry) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

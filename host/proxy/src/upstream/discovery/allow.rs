@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+/// Characters of a host in a message, at most: the longest name is not longer.
+const LONGEST_QUOTE: usize = 253;
+
 /// The rule. By default every address but those of this host and this link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
@@ -25,8 +28,9 @@ impl Allow {
     /// Why not, in a sentence. Host names are refused: who checks a name does not know what it will resolve to later, so a
     /// source gives addresses.
     pub fn check(&self, host: &str, port: u16) -> Result<(), String> {
-        let address: IpAddr =
-            host.parse().map_err(|_| format!("`{host}` is not an address; sources give addresses"))?;
+        let address: IpAddr = host
+            .parse()
+            .map_err(|_| format!("{} is not an address; sources give addresses", quoted(host)))?;
         let address = address.to_canonical();
         if self.listeners.iter().any(|listener| is_at(*listener, address, port)) {
             return Err(format!("{address} with port {port} is a listener of this gateway"));
@@ -40,6 +44,13 @@ impl Allow {
             },
         }
     }
+}
+
+/// A host as it may stand in a message, whoever wrote it.
+pub(super) fn quoted(host: &str) -> String {
+    let short: String = host.chars().take(LONGEST_QUOTE).collect();
+    let more = if short.len() < host.len() { "…" } else { "" };
+    format!("`{}{more}`", short.escape_debug())
 }
 
 fn is_at(listener: SocketAddr, address: IpAddr, port: u16) -> bool {

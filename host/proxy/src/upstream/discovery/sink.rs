@@ -4,13 +4,15 @@
 //! good if it holds to the [`Limits`]; otherwise the good set stays as it is, and the status tells why. So a source that
 //! fails, goes silent or talks nonsense takes no endpoint away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::allow::quoted;
 use super::{Allow, Key, Readiness, Told, ToldSet};
 use crate::upstream::adjust::LARGEST_WEIGHT;
 use crate::upstream::events::{EventKind, Events};
@@ -119,7 +121,7 @@ struct State {
     limits: Limits,
     /// What the source says, without what is left out.
     said: BTreeMap<Key, Arc<Told>>,
-    left_out: BTreeMap<Key, String>,
+    left_out: LeftOut,
     good: Option<ToldSet>,
     /// Counts good sets.
     version: u64,
@@ -128,6 +130,38 @@ struct State {
     failing: bool,
     /// When a set was put in service last.
     served: Option<Instant>,
+}
+
+/// Endpoints that are left out. Their keys may be of any length, so only their hashes are kept.
+#[derive(Debug, Default)]
+struct LeftOut {
+    hashes: HashSet<u64>,
+    /// Why the latest of them was left out.
+    why: Option<String>,
+}
+
+impl LeftOut {
+    fn contains(&self, key: &Key) -> bool {
+        self.hashes.contains(&hash(key))
+    }
+
+    fn insert(&mut self, key: &Key, why: String) {
+        self.hashes.insert(hash(key));
+        self.why = Some(why);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.hashes.remove(&hash(key));
+        if self.hashes.is_empty() {
+            self.why = None;
+        }
+    }
+}
+
+fn hash(key: &Key) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the keeper finds.
@@ -156,7 +190,7 @@ impl Sink {
         let mut state = self.lock();
         let most = state.limits.max_endpoints;
         let before = std::mem::take(&mut state.said);
-        state.left_out.clear();
+        state.left_out = LeftOut::default();
         let mut seen = 0;
         for told in endpoints {
             seen += 1;
@@ -188,9 +222,9 @@ impl Sink {
         }
         let most = state.limits.max_endpoints;
         let is_new =
-            |told: &&Told| !state.said.contains_key(&told.key()) && !state.left_out.contains_key(&told.key());
+            |told: &&Told| !state.said.contains_key(&told.key()) && !state.left_out.contains(&told.key());
         let new = difference.changed.iter().filter(is_new).count();
-        let endpoints = state.said.len() + state.left_out.len() + new;
+        let endpoints = state.said.len() + state.left_out.hashes.len() + new;
         if endpoints > most {
             return self.refuse(state, Refused::TooMany { endpoints, most });
         }
@@ -222,8 +256,8 @@ impl Sink {
         (age.is_some() || state.error.is_some()).then(|| SinkStatus {
             age: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             endpoints: state.good.as_ref().map_or(0, |good| good.len()),
-            left_out: state.left_out.len(),
-            error: state.error.clone().or_else(|| state.left_out.values().next().cloned()),
+            left_out: state.left_out.hashes.len(),
+            error: state.error.clone().or_else(|| state.left_out.why.clone()),
         })
     }
 
@@ -309,16 +343,14 @@ impl State {
                 self.left_out.remove(&key);
                 self.said.insert(key, same.unwrap_or_else(|| Arc::new(told)));
             }
-            Err(why) => {
-                self.left_out.insert(key, why);
-            }
+            Err(why) => self.left_out.insert(&key, why),
         }
     }
 }
 
 /// Whether an endpoint is well-formed and allowed.
 fn check(told: &Told, allow: &Allow) -> Result<(), String> {
-    let at = || format!("`{}` with port {}", told.host.escape_debug(), told.port);
+    let at = || format!("{} with port {}", quoted(&told.host), told.port);
     if told.port == 0 {
         return Err(format!("{} has no port", at()));
     }
