@@ -13,8 +13,9 @@ use witgate_config::model::Statuses;
 
 use super::affinity::Affinity;
 use super::breaker::Call;
+use super::conduct::{connected, note_change};
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Extent, Failing, Observation, connected, note_change, notify};
+use super::observe::{Extent, Failing, Observation, notify};
 use super::set::{EndpointSet, Member};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};

@@ -12,7 +12,7 @@
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
 //! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
 //! | answer | `http1`, `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
-//! | observe | `observe`, `ejection`, `events` | what the attempt shows of the endpoint; changes of state |
+//! | observe | `observe`, `conduct`, `ejection`, `events` | what the attempt shows of the endpoint, and what follows; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
 //! What no request asks for is done by the [`keeper`]: active checks ([`health`]), the end of ejections, and the
@@ -28,6 +28,7 @@ mod affinity;
 mod attempt;
 mod breaker;
 mod carry;
+mod conduct;
 mod connect;
 mod connection;
 mod deadline;

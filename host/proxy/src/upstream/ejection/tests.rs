@@ -22,16 +22,25 @@ fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
         .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
+fn fail(upstream: &Upstream, index: usize, shown: ObservedFailure) {
+    let endpoint = upstream.endpoint(index);
+    upstream.count_failure(&Others::of(upstream, &endpoint), &endpoint, shown, false);
+}
+
+fn err(upstream: &Upstream, index: usize) {
+    fail(upstream, index, ObservedFailure::ServerError(500));
+}
+
 fn reset(upstream: &Upstream, index: usize, times: usize) {
     for _ in 0..times {
         let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Reached);
-        upstream.faulted(&upstream.endpoint(index), reset);
+        fail(upstream, index, ObservedFailure::Fault(reset));
     }
 }
 
 fn eject(upstream: &Upstream, index: usize, now: Instant) {
-    let cause = Cause::Streak { seen_by_checks: true };
-    upstream.eject(&upstream.endpoint(index), cause, "test", now);
+    let (cause, endpoint) = (Cause::Streak { seen_by_checks: true, joined: false }, upstream.endpoint(index));
+    upstream.eject(&Others::of(upstream, &endpoint), &endpoint, cause, "test", now);
 }
 
 /// Which endpoints are ejected.
@@ -64,12 +73,12 @@ fn server_errors_have_a_row_of_their_own() {
     let upstream = upstream(3, "consecutive_faults = 2, consecutive_server_errors = 3, max_ejected = 100");
     // An answer is no fault, so it breaks their row; but not that of errors, in which both count.
     reset(&upstream, 0, 1);
-    upstream.erred(&upstream.endpoint(0), 500);
+    err(&upstream, 0);
     assert_eq!(ejected(&upstream), NONE);
     reset(&upstream, 0, 1);
     assert_eq!(ejected(&upstream), [0]);
     for _ in 0..3 {
-        upstream.erred(&upstream.endpoint(1), 500);
+        err(&upstream, 1);
     }
     assert_eq!(ejected(&upstream), [0, 1]);
     assert!(
@@ -81,7 +90,7 @@ fn server_errors_have_a_row_of_their_own() {
 fn off_is_off() {
     let upstream = upstream(2, "consecutive_faults = 0");
     reset(&upstream, 0, 100);
-    (0..100).for_each(|_| upstream.erred(&upstream.endpoint(0), 500));
+    (0..100).for_each(|_| err(&upstream, 0));
     assert_eq!(ejected(&upstream), NONE);
 }
 
@@ -165,7 +174,7 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     // What a check would not meet, it does not heal.
     upstream.review_ejections(Instant::now() + SECOND * 60);
     let status = Failing::by(StatusCode::SERVICE_UNAVAILABLE);
-    upstream.faulted(&upstream.endpoint(1), status);
+    fail(&upstream, 1, ObservedFailure::Fault(status));
     (0..9).for_each(|_| upstream.checked(&upstream.endpoint(1), true, Instant::now()));
     assert_eq!(ejected(&upstream), [1]);
 }
@@ -176,7 +185,7 @@ fn success_rates_are_compared_once_in_an_interval() {
     let now = Instant::now();
     let traffic = |index: usize, succeeded: usize, failed: usize| {
         (0..succeeded).for_each(|_| upstream.endpoint(index).ejection.succeeded());
-        (0..failed).for_each(|_| upstream.erred(&upstream.endpoint(index), 500));
+        (0..failed).for_each(|_| err(&upstream, index));
     };
     upstream.review_ejections(now);
     traffic(0, 100, 0);

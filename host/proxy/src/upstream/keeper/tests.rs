@@ -7,6 +7,8 @@ use witgate_config::model::{self, SlowStart};
 use super::*;
 use crate::fault::{Fault, FaultKind};
 use crate::testing;
+use crate::upstream::conduct::Others;
+use crate::upstream::ejection::ObservedFailure;
 use crate::upstream::events::EventKind;
 use crate::upstream::observe::{Extent, Failing};
 
@@ -40,7 +42,8 @@ fn due(upstream: &Upstream) -> Option<u128> {
 
 fn fail(upstream: &Upstream, index: usize) {
     let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Reached);
-    (0..5).for_each(|_| upstream.faulted(&upstream.endpoint(index), reset));
+    let (endpoint, shown) = (upstream.endpoint(index), ObservedFailure::Fault(reset));
+    (0..5).for_each(|_| upstream.count_failure(&Others::of(upstream, &endpoint), &endpoint, shown, false));
 }
 
 #[test]
