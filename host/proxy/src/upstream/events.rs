@@ -3,7 +3,7 @@
 //! They happen seldom, so they may take a lock. Each wakes the [`keeper`](super::keeper), which logs it, and does what
 //! follows from it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -155,6 +155,12 @@ impl Events {
         self.wake();
     }
 
+    /// Endpoints have left: their counts are forgotten, or those of all that ever came would be kept.
+    pub(super) fn forget(&self, names: &HashSet<&str>) {
+        let is_gone = |name: &Option<Arc<str>>| name.as_deref().is_some_and(|name| names.contains(name));
+        self.lock().counts.retain(|(_, name), _| !is_gone(name));
+    }
+
     /// Wakes whoever keeps the upstream: there is something to be looked at.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
@@ -205,5 +211,11 @@ mod tests {
         }
         assert_eq!((events.say().len(), events.recent().len()), (KEPT, KEPT));
         assert_eq!(events.counts()[&(EventKind::BreakerOpened, Some(name))], 1 + 2 * KEPT as u64);
+        events.record(EventKind::BreakerOpened, Some(&"b:80".into()), "");
+        events.forget(&["a:80"].into());
+        assert_eq!(
+            events.counts().into_keys().collect::<Vec<_>>(),
+            [(EventKind::BreakerOpened, Some("b:80".into()))]
+        );
     }
 }

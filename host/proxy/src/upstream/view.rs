@@ -27,12 +27,18 @@ struct Part {
 /// Members of a group, balanced. Goes on from view to view as long as nothing of it changes.
 struct Balanced {
     rank: Rank,
-    /// The members behind the balancer's indices, and their weights in hundredths.
-    members: Box<[(Arc<Member>, u32)]>,
+    /// The members behind the balancer's indices.
+    members: Box<[Weighted]>,
     place: usize,
     heaviest: u32,
     endpoints: usize,
     balancer: Box<dyn Balancer>,
+}
+
+/// A member and its weight in hundredths.
+struct Weighted {
+    member: Arc<Member>,
+    weight: u32,
 }
 
 /// What a view may use of the one before.
@@ -81,7 +87,10 @@ impl View {
             groups.into_iter().zip(shares).enumerate().filter_map(|(place, ((rank, (_, wanted)), share))| {
                 sum += share;
                 let takes = |entry: &&Entry| entry.state.availability.takes_requests(panics);
-                let weighted = |entry: &Entry| (entry.member.clone(), entry.state.effective());
+                let weighted = |entry: &Entry| Weighted {
+                    member: entry.member.clone(),
+                    weight: entry.state.effective(),
+                };
                 let wanted = Wanted {
                     rank,
                     members: wanted.into_iter().filter(takes).map(weighted).collect(),
@@ -116,7 +125,7 @@ impl View {
 /// What a group should be.
 struct Wanted {
     rank: Rank,
-    members: Box<[(Arc<Member>, u32)]>,
+    members: Box<[Weighted]>,
     place: usize,
     heaviest: u32,
     endpoints: usize,
@@ -135,7 +144,7 @@ impl Wanted {
             }
         }
         let group = Group {
-            candidates: self.members.iter().map(|(member, weight)| member.candidate(*weight)).collect(),
+            candidates: self.members.iter().map(|one| one.member.candidate(one.weight)).collect(),
             place: self.place,
             heaviest: self.heaviest,
             endpoints: self.endpoints,
@@ -146,8 +155,8 @@ impl Wanted {
     }
 
     fn is(&self, known: &Balanced) -> bool {
-        let same = |((one, weight), (other, before)): (&(Arc<Member>, u32), &(Arc<Member>, u32))| {
-            weight == before && Arc::ptr_eq(one, other)
+        let same = |(one, other): (&Weighted, &Weighted)| {
+            one.weight == other.weight && Arc::ptr_eq(&one.member, &other.member)
         };
         (self.place, self.heaviest, self.endpoints) == (known.place, known.heaviest, known.endpoints)
             && self.members.len() == known.members.len()
@@ -157,10 +166,10 @@ impl Wanted {
 
 impl Balanced {
     fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
-        let in_flight = self.members.first().map_or(0, |(member, _)| member.group_in_flight());
+        let in_flight = self.members.first().map_or(0, |first| first.member.group_in_flight());
         let picked =
-            self.balancer.pick(&Pick { hash, in_flight }, &|index| usable(&self.members[index].0))?;
-        Some(&self.members[picked].0)
+            self.balancer.pick(&Pick { hash, in_flight }, &|index| usable(&self.members[index].member))?;
+        Some(&self.members[picked].member)
     }
 }
 

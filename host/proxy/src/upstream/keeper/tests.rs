@@ -93,7 +93,7 @@ fn each_thing_that_changes_by_itself_is_due_at_its_time() {
             "[upstreams.a]\nendpoints = [\"a:1\"]\nejection = { interval = \"10s\", success_rate = {} }\n";
         let parsed =
             witgate_config::parse_str(text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
-        config.ejection = parsed.config.upstreams["a"].ejection.clone();
+        config.ejection = parsed.config.upstreams["a"].ejection;
     });
     compares.review_ejections(Instant::now());
     within(&compares, 9000, 10_000);

@@ -107,7 +107,7 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
             let source = built(thread, Duration::from_millis(10), async move |sink: &Sink| {
                 loop {
                     let turn = turned.fetch_add(1, Ordering::SeqCst) as usize;
-                    let some = |index: &usize| (index + turn) % 3 == 0 || (index * turn) % 4 == 1;
+                    let some = |index: &usize| (index + turn).is_multiple_of(3) || (index * turn) % 4 == 1;
                     let guests = (0..come.len()).filter(some).map(|index| come[index].clone());
                     let guests = guests.filter(|_| !is_calm.load(Ordering::SeqCst));
                     sink.whole(stay.iter().cloned().chain(guests)).map_err(|refused| refused.to_string())?;

@@ -4,25 +4,26 @@
 //! |---|---|---|
 //! | [`EndpointSet`] | entries, sessions, the [`View`] | until anything of it changes |
 //! | [`Member`] | an endpoint, and what was told of it | until something else is told of it |
-//! | [`Endpoint`] | breaker, health, ejection, latency, slow start; pools go by it | as long as it is told of |
+//! | [`Endpoint`](super::endpoint::Endpoint) | breaker, health, ejection, latency, slow start; pools go by it | as long as it is told of |
 //!
 //! A set is immutable; a change makes another, which shares all that stays, and is one swap of a pointer for every core.
 //! Whoever needs an endpoint for longer than one look at a set (an attempt, a session, the list of those tried, the view)
 //! holds its member: a place in the set says nothing after the next change.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod member;
+
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Upstream;
 use super::discovery::{Readiness, Told};
-use super::endpoint::{Availability, Endpoint};
+use super::endpoint::Availability;
 use super::events::EventKind;
-use super::slow_start::Newness;
 use super::sticky::Sessions;
 use super::view::{Tables, View};
-use crate::balancer::{Candidate, clock};
+use crate::balancer::clock;
+pub(super) use member::{Making, Member, Rank};
 
 /// Hash tables are made anew once in this time at most: making one takes long.
 const TABLE_PACE: Duration = Duration::from_secs(1);
@@ -57,38 +58,6 @@ pub(super) struct Entry {
     pub(super) state: EndpointState,
 }
 
-/// An endpoint, and what was told of it.
-pub(super) struct Member {
-    membership: Arc<Membership>,
-    pub(super) told: Arc<Told>,
-    pub(super) rank: Rank,
-    /// Requests in flight in its group, over all cores; none if the policy does not want to know.
-    pub(super) in_flight: Option<Arc<AtomicUsize>>,
-}
-
-/// Held by the members of an endpoint. With the last, the endpoint has left: also where a reload took its upstream away.
-struct Membership(Arc<Endpoint>);
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// Which group an endpoint belongs to, in their order: by priority, and in a priority those in the gateway's zone first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Rank {
-    priority: u32,
-    elsewhere: bool,
-}
-
-impl Rank {
-    /// That of an endpoint, where the gateway is in this zone; none: in no zone.
-    pub(super) fn of(told: &Told, zone: Option<&str>) -> Rank {
-        Rank { priority: told.priority, elsewhere: zone.is_some() && told.zone.as_deref() != zone }
-    }
-}
-
 /// How an endpoint stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EndpointState {
@@ -108,115 +77,6 @@ impl EndpointState {
     /// Whether its operator and its source want it to take requests.
     pub(super) fn is_wanted(self) -> bool {
         !matches!(self.availability, Availability::Drained | Availability::NotReady) && self.weight > 0
-    }
-}
-
-impl Member {
-    /// The endpoint.
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.membership.0
-    }
-
-    /// Its weight: as told, or what an operator has said since.
-    pub(super) fn weight(&self) -> u32 {
-        self.endpoint().share.weight(self.told.weight)
-    }
-
-    /// Whether its operator and its source want it to take requests, whatever its breaker and its checks say.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.weight() > 0 && self.endpoint().is_wanted()
-    }
-
-    /// Whether both are the same endpoint, whatever was told of it.
-    pub(super) fn is_same_endpoint(&self, other: &Member) -> bool {
-        Arc::ptr_eq(self.endpoint(), other.endpoint())
-    }
-
-    /// As a balancer sees it.
-    pub(super) fn candidate(&self, weight: u32) -> Candidate {
-        let endpoint = self.endpoint();
-        Candidate {
-            name: endpoint.name.clone(),
-            weight,
-            active: endpoint.active.clone(),
-            latency: endpoint.latency.clone(),
-        }
-    }
-
-    /// Requests in flight in its group, if the policy wants to know.
-    pub(super) fn group_in_flight(&self) -> usize {
-        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.load(Ordering::Relaxed))
-    }
-}
-
-/// How members are made of what is told.
-pub(super) struct Making<'a> {
-    /// The gateway's zone.
-    pub(super) zone: Option<&'a str>,
-    /// Whether the endpoints are spoken to by TLS.
-    pub(super) tls: bool,
-    /// Whether the policy wants to know how many requests are in flight in a group.
-    pub(super) counts_in_flight: bool,
-    /// The set before; none: the upstream is new, and its endpoints are all equally new.
-    pub(super) before: Option<&'a EndpointSet>,
-    /// Whether those of the set before are reached in the same way. If not, endpoints are new, but what an operator has said
-    /// about them still holds.
-    pub(super) same_way: bool,
-}
-
-impl Making<'_> {
-    /// Makes the members. What is known of an endpoint that stays is carried over with it.
-    ///
-    /// # Errors
-    /// Hosts that cannot be any, with their place in the list.
-    pub(super) fn members(&self, told: &[Arc<Told>]) -> Result<Vec<Arc<Member>>, Vec<(usize, String)>> {
-        let entries = self.before.map_or(&[][..], |before| &before.entries);
-        let mut known: HashMap<_, &Arc<Member>> =
-            entries.iter().map(|entry| (entry.member.told.borrowed_key(), &entry.member)).collect();
-        let mut in_flight: BTreeMap<Rank, Option<Arc<AtomicUsize>>> =
-            entries.iter().map(|entry| (entry.member.rank, entry.member.in_flight.clone())).collect();
-        let (mut members, mut problems) = (Vec::with_capacity(told.len()), Vec::new());
-        for (index, told) in told.iter().enumerate() {
-            let rank = Rank::of(told, self.zone);
-            let in_flight = in_flight.entry(rank).or_default();
-            if in_flight.is_some() != self.counts_in_flight {
-                *in_flight = self.counts_in_flight.then(Arc::default);
-            }
-            let before = known.remove(&told.borrowed_key()).filter(|before| !before.endpoint().has_left());
-            match self.membership(told, before) {
-                Ok(membership) => {
-                    let new = Member { membership, told: told.clone(), rank, in_flight: in_flight.clone() };
-                    let same = before.filter(|before| before.is_same(&new)).cloned();
-                    members.push(same.unwrap_or_else(|| Arc::new(new)));
-                }
-                Err(why) => problems.push((index, why)),
-            }
-        }
-        if problems.is_empty() { Ok(members) } else { Err(problems) }
-    }
-
-    fn membership(&self, told: &Told, before: Option<&Arc<Member>>) -> Result<Arc<Membership>, String> {
-        if let Some(before) = before.filter(|_| self.same_way) {
-            return Ok(before.membership.clone());
-        }
-        let mut endpoint = Endpoint::new(&told.host, told.port, self.tls)?;
-        match before {
-            Some(before) => endpoint.share = before.endpoint().share.clone(),
-            None if self.before.is_some() => endpoint.newness = Newness::since(clock::now()),
-            None => {}
-        }
-        Ok(Arc::new(Membership(Arc::new(endpoint))))
-    }
-}
-
-impl Member {
-    fn is_same(&self, new: &Member) -> bool {
-        let same_count = match (&self.in_flight, &new.in_flight) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        let same_told = Arc::ptr_eq(&self.told, &new.told) || self.told == new.told;
-        self.is_same_endpoint(new) && same_told && self.rank == new.rank && same_count
     }
 }
 
@@ -288,16 +148,18 @@ impl Upstream {
         let entries: Box<[Entry]> = members.into_iter().map(stand).collect();
         let next = EndpointSet { entries, view: View::empty(), sessions, version };
         self.swap(&set, next, &mut tables_made, TableMaking::Paced, now);
-        let stays: std::collections::HashSet<u64> =
-            self.set.load().entries.iter().map(|entry| entry.member.endpoint().id).collect();
-        let gone =
-            set.entries.iter().map(|entry| entry.member.endpoint()).filter(|one| !stays.contains(&one.id));
-        let mut any = false;
-        for endpoint in gone {
-            endpoint.leave();
-            any = true;
-        }
-        if any {
+        self.let_go(&set);
+    }
+
+    /// Endpoints of a set that are in the one in service no more leave: their idle connections are closed.
+    fn let_go(&self, before: &EndpointSet) {
+        let after = self.set.load();
+        let stay: HashSet<u64> = after.members().map(|member| member.endpoint().id).collect();
+        let all = before.members().map(|member| member.endpoint());
+        let gone: Vec<_> = all.filter(|endpoint| !stay.contains(&endpoint.id)).collect();
+        if !gone.is_empty() {
+            gone.iter().for_each(|endpoint| endpoint.leave());
+            self.carried.events.forget(&gone.iter().map(|endpoint| &*endpoint.name).collect());
             self.carried.limit.ring_cores();
         }
     }
@@ -391,7 +253,7 @@ fn make_ready(members: &[Arc<Member>], now: Duration) {
 #[cfg(test)]
 impl Upstream {
     /// The endpoint at a place of the set in service.
-    pub(super) fn endpoint(&self, index: usize) -> Arc<Endpoint> {
+    pub(super) fn endpoint(&self, index: usize) -> Arc<super::endpoint::Endpoint> {
         self.member(index).endpoint().clone()
     }
 
@@ -403,20 +265,5 @@ impl Upstream {
     /// How an endpoint stands by the set in service.
     pub(super) fn seen_availability(&self, index: usize) -> Availability {
         self.set.load().entries[index].state.availability
-    }
-}
-
-#[cfg(test)]
-impl Member {
-    /// One of no set.
-    pub(super) fn alone(told: Told, zone: Option<&str>) -> Arc<Member> {
-        let endpoint = Arc::new(Endpoint::new(&told.host, told.port, false).unwrap());
-        let rank = Rank::of(&told, zone);
-        Arc::new(Member {
-            membership: Arc::new(Membership(endpoint)),
-            told: Arc::new(told),
-            rank,
-            in_flight: None,
-        })
     }
 }
