@@ -7,7 +7,7 @@
 //! | fall back | `fallback` | what is done if the upstream cannot take it |
 //! | admit | `admission`, `breaker` | the upstream's own breaker, places for requests in flight, the queue before them |
 //! | deliver | `deliver` | which endpoints are tried, and how often |
-//! | pick | `attempt`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
+//! | pick | `attempt`, `set`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
 //! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
@@ -15,9 +15,10 @@
 //! | observe | `observe`, `conduct`, `ejection`, `events` | what the attempt shows of the endpoint, and what follows; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
-//! What no request asks for is done by the [`keeper`]: active checks ([`health`]), the end of ejections, and the
-//! `view`, made anew when endpoints come and go. What an operator changes without a reload (`adjust`, `share`) and what
-//! is new (`slow_start`) shows there too.
+//! Where the endpoints come from is [`discovery`]; an upstream may get another [`set`] of them without a reload, and what
+//! survives a reload is said in [`carry`](mod@carry). What no request asks for is done by the [`keeper`]: sources, active checks
+//! ([`health`]), the end of ejections, and the `view`, made anew when endpoints come, go or stand otherwise. What an operator
+//! changes without a reload (`adjust`, `share`) and what is new (`slow_start`) shows there too.
 //!
 //! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
 //! belong to the core that made them.
@@ -122,7 +123,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Builds an upstream, or hands on the one before if nothing changed. What survives is said in [`carry`]. `zone` is the
+    /// Builds an upstream, or hands on the one before if nothing changed. What survives is said in [`carry`](mod@carry). `zone` is the
     /// gateway's.
     ///
     /// # Errors

@@ -147,6 +147,50 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
     }
 }
 
+/// A rolling update: each endpoint is gone for good as soon as nothing of it is in use. The set is swapped every few
+/// milliseconds, as no source may have it.
+#[test]
+fn endpoints_are_replaced_one_after_the_other_and_no_request_notices() {
+    run(async {
+        let snapshot = snapshot(settings(&[]));
+        let upstream = &snapshot.upstreams["origin"];
+        let mut present = vec![Origin::answering(HELLO), Origin::answering(HELLO)];
+        serve(&snapshot, present.iter().map(told));
+        let over = std::cell::Cell::new(false);
+        let ask = async || {
+            let mut answered = 0;
+            while !over.get() {
+                assert_eq!(get(&snapshot).await.unwrap(), "hello");
+                answered += 1;
+            }
+            answered
+        };
+        let replace = async {
+            for _ in 0..20 {
+                present.push(Origin::answering(HELLO));
+                serve(&snapshot, present.iter().map(told));
+                let new = present.last().unwrap();
+                eventually("the new one is asked", || new.connections() > 0).await;
+                let (old, member) = (present.remove(0), upstream.member(0));
+                serve(&snapshot, present.iter().rev().map(told));
+                let is_free = || {
+                    let in_use = member.endpoint().active.load(Ordering::SeqCst);
+                    in_use == 0 && old.log.open.load(Ordering::SeqCst) == 0
+                };
+                assert_eq!(member.told.port, old.address.port());
+                eventually("nothing of the old one is in use", is_free).await;
+                present.reverse();
+                serve(&snapshot, present.iter().map(told));
+                present.reverse();
+                serve(&snapshot, present.iter().map(told));
+            }
+            over.set(true);
+        };
+        let (first, second, third, ()) = tokio::join!(ask(), ask(), ask(), replace);
+        assert!(first + second + third > 20);
+    });
+}
+
 #[test]
 fn what_is_idle_closes_when_its_endpoint_leaves_and_what_is_busy_at_its_end() {
     run(async {
