@@ -35,7 +35,7 @@ pub fn adjust(
     let set = upstream.set.load();
     let member = set.members().find(|member| *member.endpoint().name == *address);
     let member = member.ok_or_else(|| format!("upstream `{}` has no endpoint `{address}`", upstream.name))?;
-    let (endpoint, told) = (member.endpoint(), member.told.weight);
+    let (endpoint, spec) = (member.endpoint(), member.spec.weight);
     let record = |kind, why: String| upstream.carried.events.record(kind, Some(&endpoint.name), why);
     if change.reset {
         endpoint.share.reset();
@@ -43,7 +43,7 @@ pub fn adjust(
     }
     if let Some(weight) = change.weight {
         let weight = weight.min(LARGEST_WEIGHT);
-        endpoint.share.set_weight(told, weight);
+        endpoint.share.set_weight(spec, weight);
         record(EventKind::WeightChanged, format!("by hand, to {weight}"));
     }
     match change.drain.filter(|drain| endpoint.share.set_drained(*drain)) {

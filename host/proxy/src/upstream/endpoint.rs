@@ -14,7 +14,7 @@ use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
 
-/// An endpoint. It lives as long as it is told of ([`Told::key`](super::discovery::Told::key)) and is reached in the same
+/// An endpoint. It lives as long as it is told of ([`EndpointSpec::key`](super::discovery::EndpointSpec::key)) and is reached in the same
 /// way: another set of its upstream, or a reload, changes nothing about it. Members of sets hold it
 /// ([`Member`](super::set::Member)).
 #[derive(Debug)]

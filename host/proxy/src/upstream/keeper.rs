@@ -31,7 +31,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::discovery::run::RunningSource;
-use super::discovery::sink::News;
+use super::discovery::sink::PendingSet;
 use super::health::checks::{self, Checks};
 use super::set::TableMaking;
 use super::{BreakerState, Upstream};
@@ -70,11 +70,11 @@ impl Keeper {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let swapped = Arc::<Notify>::default();
-        let kept = Kept { swapped: swapped.clone(), rounds, telemetry, snapshots };
+        let context = KeeperContext { swapped: swapped.clone(), rounds, telemetry, snapshots };
         let thread = std::thread::Builder::new().name("witgate-keeper".into()).spawn(move || {
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
-                    () = keep(kept) => {}
+                    () = keep(context) => {}
                     _ = stopped => {}
                 }
             });
@@ -97,7 +97,7 @@ impl Drop for Keeper {
 }
 
 /// What the keeper works with.
-struct Kept {
+struct KeeperContext {
     swapped: Arc<Notify>,
     rounds: Arc<AtomicU64>,
     telemetry: Arc<Telemetry>,
@@ -116,12 +116,12 @@ impl Drop for Task {
     }
 }
 
-async fn keep(kept: Kept) {
+async fn keep(context: KeeperContext) {
     let slots = checks::slots();
     let mut tasks: HashMap<Arc<str>, Task> = HashMap::new();
     loop {
         // Not held while it sleeps: a snapshot out of service is to be dropped.
-        let snapshot = kept.snapshots.load_full();
+        let snapshot = context.snapshots.load_full();
         tasks.retain(|name, _| snapshot.upstreams.contains_key(name));
         for (name, upstream) in &snapshot.upstreams {
             match tasks.get(name) {
@@ -132,17 +132,17 @@ async fn keep(kept: Kept) {
                         other
                     })
                 }
-                None => _ = tasks.insert(name.clone(), start(upstream, &kept, &slots)),
+                None => _ = tasks.insert(name.clone(), start(upstream, &context, &slots)),
             }
         }
         drop(snapshot);
-        kept.swapped.notified().await;
+        context.swapped.notified().await;
     }
 }
 
-fn start(upstream: &Arc<Upstream>, kept: &Kept, slots: &Rc<Semaphore>) -> Task {
+fn start(upstream: &Arc<Upstream>, context: &KeeperContext, slots: &Rc<Semaphore>) -> Task {
     let (newest, receiver) = watch::channel(upstream.clone());
-    let (telemetry, rounds) = (kept.telemetry.clone(), kept.rounds.clone());
+    let (telemetry, rounds) = (context.telemetry.clone(), context.rounds.clone());
     let handle = tokio::task::spawn_local(keep_one(receiver, telemetry, rounds, slots.clone()));
     Task { newest, handle }
 }
@@ -190,11 +190,12 @@ async fn until(due: Option<Instant>) {
 impl Upstream {
     /// Does what is due. Says when something will be due again, if nothing happens before.
     fn round(&self, checks: &mut Checks) -> Option<Instant> {
-        let serve_at = match self.carried.sink.news(self.version_in_service(), tokio::time::Instant::now()) {
-            News::None => None,
-            News::At(due) => Some(due.into_std()),
-            News::Set(told, version) => {
-                self.put_in_service(&told, version, clock::now());
+        let serve_at = match self.carried.sink.pending(self.version_in_service(), tokio::time::Instant::now())
+        {
+            PendingSet::None => None,
+            PendingSet::At(due) => Some(due.into_std()),
+            PendingSet::Set(spec, version) => {
+                self.put_in_service(&spec, version, clock::now());
                 None
             }
         };

@@ -83,19 +83,19 @@ pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use breaker::BreakerState;
 use carry::{Carried, Previous, carry};
 pub use deliver::TriesStatus;
-use discovery::{Told, ToldSet};
+use discovery::{EndpointSpec, EndpointSpecs};
 pub use endpoint::Availability;
 use fallback::Fallback;
 pub use fetch::fetch;
 pub use forward::forward;
 pub use health::state::HealthState;
-use set::{Changing, EndpointSet, Making};
+use set::{Changing, EndpointSet, MemberBuilder};
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 use sticky::Sticky;
 use tls::Tls;
 
 /// A source until it is run.
-type SourceSlot = Arc<Mutex<Option<discovery::Built>>>;
+type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;
 
 /// A named upstream: its settings and what is made of them, what it shares with its versions before and after a reload, and
 /// the endpoints of now, which may change without a reload.
@@ -139,7 +139,7 @@ impl Upstream {
 
     /// As [`Upstream::build`], with a source.
     fn build_with(
-        source: discovery::Built,
+        source: discovery::BuiltSource,
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
@@ -160,8 +160,8 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (told, version) = starting_set(&source, &carried);
-        let making = Making {
+        let (spec, version) = starting_set(&source, &carried);
+        let builder = MemberBuilder {
             zone,
             tls: config.tls.is_some(),
             counts_in_flight: policy.as_ref().is_ok_and(|policy| policy.counts_in_flight()),
@@ -169,7 +169,7 @@ impl Upstream {
             same_way,
         };
         let members =
-            making.members(&told).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
+            builder.members(&spec).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
         let (Ok(policy), Ok(members), true) = (policy, members, problems.is_empty()) else {
             return Err(problems);
         };
@@ -195,21 +195,21 @@ impl Upstream {
     }
 
     /// Its source, if that has not been taken to be run; none: the one that runs goes on.
-    fn take_source(&self) -> Option<discovery::Built> {
+    fn take_source(&self) -> Option<discovery::BuiltSource> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 /// The endpoints to start with, and which of the sets of its source they are: those that the source knows from the start, or
 /// else the last good set of the one before.
-fn starting_set(source: &discovery::Built, carried: &Carried) -> (ToldSet, u64) {
+fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
     let known = source.source.known();
     if known.is_empty()
         && let Some(good) = carried.sink.good()
     {
         return good;
     }
-    (known.into_iter().map(Arc::<Told>::new).collect(), 0)
+    (known.into_iter().map(Arc::<EndpointSpec>::new).collect(), 0)
 }
 
 fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {

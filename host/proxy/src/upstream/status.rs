@@ -154,7 +154,7 @@ impl Upstream {
 
     /// How one of its endpoints stands.
     pub(super) fn endpoint_status(&self, member: &Member) -> EndpointStatus {
-        let (endpoint, told) = (member.endpoint(), &member.told);
+        let (endpoint, spec) = (member.endpoint(), &member.spec);
         let state = self.state_of(member, clock::now());
         let active = endpoint.active.load(Ordering::Relaxed);
         let connections = endpoint.connections.load(Ordering::Relaxed);
@@ -164,10 +164,10 @@ impl Upstream {
         EndpointStatus {
             address: endpoint.name.to_string(),
             weight: state.weight,
-            written_weight: endpoint.share.other_weight(told.weight).map(|_| told.weight),
+            written_weight: endpoint.share.other_weight(spec.weight).map(|_| spec.weight),
             percent: state.percent,
-            priority: told.priority,
-            zone: told.zone.clone(),
+            priority: spec.priority,
+            zone: spec.zone.clone(),
             availability: state.availability,
             latency_micros: endpoint.latency.micros(),
             active,

@@ -160,7 +160,7 @@ fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::discovery::Told;
+    use crate::upstream::discovery::EndpointSpec;
 
     /// The sticky sessions of an upstream, and its set.
     struct Running(Sticky, Sessions);
@@ -169,7 +169,7 @@ mod tests {
         /// The port of the endpoint that the cookie leads to, and whether it is ageing.
         fn session(&self, headers: &HeaderMap, now: SystemTime) -> Option<(u16, bool)> {
             let session = self.0.session(&self.1, headers, now)?;
-            Some((session.member.told.port, session.is_ageing))
+            Some((session.member.spec.port, session.is_ageing))
         }
 
         fn set_cookie(&self, endpoint: &str, scheme: Scheme, now: SystemTime) -> Option<HeaderValue> {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn sticky(upstream: &str, ports: &[u16], settings: &model::Sticky) -> Running {
-        let member = |port: &u16| Member::alone(Told::at("a.example", *port), None);
+        let member = |port: &u16| Member::alone(EndpointSpec::at("a.example", *port), None);
         let sticky = Sticky::new(settings, &upstream.into());
         let sessions = sticky.sessions(&ports.iter().map(member).collect::<Vec<_>>(), None);
         Running(sticky, sessions)

@@ -91,7 +91,7 @@ impl View {
                     member: entry.member.clone(),
                     weight: entry.state.effective(),
                 };
-                let wanted = Wanted {
+                let wanted = GroupPlan {
                     rank,
                     members: wanted.into_iter().filter(takes).map(weighted).collect(),
                     place,
@@ -123,7 +123,7 @@ impl View {
 }
 
 /// What a group should be.
-struct Wanted {
+struct GroupPlan {
     rank: Rank,
     members: Box<[Weighted]>,
     place: usize,
@@ -131,7 +131,7 @@ struct Wanted {
     endpoints: usize,
 }
 
-impl Wanted {
+impl GroupPlan {
     /// The group of the view before, if nothing has changed or another may not be made yet; otherwise a new one.
     fn balanced(self, policy: &dyn Policy, tables: Tables<'_>, is_stale: &mut bool) -> Arc<Balanced> {
         let parts = tables.before.map_or(&[][..], |before| &before.parts);
@@ -150,7 +150,7 @@ impl Wanted {
             endpoints: self.endpoints,
         };
         let balancer = policy.balancer(group);
-        let Wanted { rank, members, place, heaviest, endpoints } = self;
+        let GroupPlan { rank, members, place, heaviest, endpoints } = self;
         Arc::new(Balanced { rank, members, place, heaviest, endpoints, balancer })
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::balancer::tests::policy;
-    use crate::upstream::discovery::Told;
+    use crate::upstream::discovery::EndpointSpec;
     use crate::upstream::set::EndpointState;
 
     const AVAILABLE: EndpointState =
@@ -192,8 +192,8 @@ mod tests {
     /// Endpoints that stand so, in groups of these priorities. Each has its place as its port.
     fn entries(states: &[EndpointState], groups: &[usize]) -> Vec<Entry> {
         let entry = |(index, (state, group)): (usize, (&EndpointState, &usize))| {
-            let told = Told { priority: *group as u32, ..Told::at("10.0.0.1", index as u16) };
-            Entry { member: Member::alone(told, None), state: *state }
+            let spec = EndpointSpec { priority: *group as u32, ..EndpointSpec::at("10.0.0.1", index as u16) };
+            Entry { member: Member::alone(spec, None), state: *state }
         };
         states.iter().zip(groups).enumerate().map(entry).collect()
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn index(member: &Member) -> usize {
-        usize::from(member.told.port)
+        usize::from(member.spec.port)
     }
 
     fn counts(view: &View, endpoints: usize, picks: usize) -> Vec<usize> {

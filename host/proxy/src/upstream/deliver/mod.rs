@@ -331,18 +331,19 @@ pub(super) async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::Tried;
-    use crate::upstream::discovery::Told;
+    use crate::upstream::discovery::EndpointSpec;
     use crate::upstream::set::Member;
 
     #[test]
     fn endpoints_that_must_not_be_asked_again_stand_first() {
-        let members: Vec<_> = (0..8).map(|port| Member::alone(Told::at("10.0.0.1", port), None)).collect();
+        let members: Vec<_> =
+            (0..8).map(|port| Member::alone(EndpointSpec::at("10.0.0.1", port), None)).collect();
         let mut tried = Tried::default();
         for (index, bar) in [(4, false), (2, true), (4, false), (4, true), (2, false), (7, false)] {
             tried.add(members[index].clone(), bar);
         }
         let ports = |members: &[_]| -> Vec<u16> {
-            members.iter().map(|member: &std::sync::Arc<Member>| member.told.port).collect()
+            members.iter().map(|member: &std::sync::Arc<Member>| member.spec.port).collect()
         };
         assert_eq!((ports(&tried.members), ports(tried.barred())), (vec![2, 4, 7], vec![2, 4]));
     }

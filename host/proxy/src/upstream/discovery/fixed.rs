@@ -7,7 +7,7 @@
 
 use witgate_config::{Problems, model};
 
-use super::{Run, Sink, Source, SourceKind, SourceThread, Told};
+use super::{EndpointSpec, Run, Sink, Source, SourceKind, SourceThread};
 
 /// The row of the table.
 pub(super) const KIND: SourceKind = SourceKind {
@@ -18,16 +18,16 @@ pub(super) const KIND: SourceKind = SourceKind {
 };
 
 fn build(config: &model::Upstream) -> Result<Box<dyn Source>, Problems> {
-    Ok(Box::new(Fixed { endpoints: config.endpoints.iter().map(Told::from).collect() }))
+    Ok(Box::new(Fixed { endpoints: config.endpoints.iter().map(EndpointSpec::from).collect() }))
 }
 
 /// The list.
 struct Fixed {
-    endpoints: Vec<Told>,
+    endpoints: Vec<EndpointSpec>,
 }
 
 impl Source for Fixed {
-    fn known(&self) -> Vec<Told> {
+    fn known(&self) -> Vec<EndpointSpec> {
         self.endpoints.clone()
     }
 

@@ -30,7 +30,7 @@ pub use sink::{Difference, Limits, Refused, Sink, SinkStatus};
 
 /// What a source says of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct EndpointSpec {
     /// An address; a host name where the fixed list has one. Without brackets.
     pub host: String,
     /// Port, not 0.
@@ -64,10 +64,10 @@ pub enum Readiness {
 /// What tells the endpoints of an upstream apart: host, port, and what the source calls the instance.
 pub type Key = (String, u16, Option<String>);
 
-impl Told {
+impl EndpointSpec {
     /// An endpoint that is ready, of weight 1.
-    pub fn at(host: &str, port: u16) -> Told {
-        Told {
+    pub fn at(host: &str, port: u16) -> EndpointSpec {
+        EndpointSpec {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             name: None,
@@ -89,13 +89,13 @@ impl Told {
     }
 }
 
-impl From<&model::Endpoint> for Told {
-    fn from(written: &model::Endpoint) -> Told {
-        Told {
+impl From<&model::Endpoint> for EndpointSpec {
+    fn from(written: &model::Endpoint) -> EndpointSpec {
+        EndpointSpec {
             weight: written.weight,
             zone: written.zone.clone(),
             priority: written.priority,
-            ..Told::at(&written.host, written.port)
+            ..EndpointSpec::at(&written.host, written.port)
         }
     }
 }
@@ -106,7 +106,7 @@ pub type Run<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 /// Tells of endpoints. Written for one upstream, with settings of its own.
 pub trait Source: Send {
     /// The set as far as it is known without asking anybody: what an upstream starts with.
-    fn known(&self) -> Vec<Told> {
+    fn known(&self) -> Vec<EndpointSpec> {
         Vec::new()
     }
 
@@ -146,16 +146,16 @@ pub struct SourceKind {
 pub const SOURCES: &[SourceKind] = &[fixed::KIND];
 
 /// A source that was made, and has not been run yet.
-pub(super) struct Built {
+pub(super) struct BuiltSource {
     pub(super) source: Box<dyn Source>,
     pub(super) thread: SourceThread,
 }
 
 /// The source of an upstream. Until the configuration can name another, that is the fixed list.
-pub(super) fn build(config: &model::Upstream) -> Result<Built, Problems> {
+pub(super) fn build(config: &model::Upstream) -> Result<BuiltSource, Problems> {
     let row = &SOURCES[0];
-    Ok(Built { source: (row.build)(config)?, thread: row.thread })
+    Ok(BuiltSource { source: (row.build)(config)?, thread: row.thread })
 }
 
 /// A set, in the order in which the status shows it.
-pub(super) type ToldSet = Arc<[Arc<Told>]>;
+pub(super) type EndpointSpecs = Arc<[Arc<EndpointSpec>]>;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep};
 
-use super::{Built, Sink, Source, SourceThread};
+use super::{BuiltSource, Sink, Source, SourceThread};
 
 /// The pause after a failure; it doubles with each failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -24,8 +24,8 @@ pub(in crate::upstream) struct RunningSource {
 
 impl RunningSource {
     /// Starts a source. Called on the keeper's thread. A thread that the system does not give is a failure of the source.
-    pub(in crate::upstream) fn start(built: Built, sink: Sink) -> RunningSource {
-        let Built { source, thread } = built;
+    pub(in crate::upstream) fn start(built: BuiltSource, sink: Sink) -> RunningSource {
+        let BuiltSource { source, thread } = built;
         match thread {
             SourceThread::Keeper => {
                 let task = tokio::task::spawn_local(supervise(source, sink));

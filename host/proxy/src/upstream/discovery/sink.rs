@@ -1,6 +1,6 @@
 //! What a source gives its sets to.
 //!
-//! A sink keeps two things apart: what the source *says*, and the last *good* set, which is in service. What is said becomes
+//! A sink keeps two things apart: what the source *says*, and the last *good* set, which is in service. What is reported becomes
 //! good if it holds to the [`Limits`]; otherwise the good set stays as it is, and the status tells why. So a source that
 //! fails, goes silent or talks nonsense takes no endpoint away.
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::allow::quoted;
-use super::{Allow, Key, Readiness, Told, ToldSet};
+use super::{Allow, EndpointSpec, EndpointSpecs, Key, Readiness};
 use crate::upstream::adjust::LARGEST_WEIGHT;
 use crate::upstream::events::{EventKind, Events};
 
@@ -51,7 +51,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
     /// Endpoints that are new, or of which something else is told.
-    pub changed: Vec<Told>,
+    pub changed: Vec<EndpointSpec>,
     /// Endpoints that are gone; unknown ones do not matter.
     pub gone: Vec<Key>,
 }
@@ -99,7 +99,7 @@ pub struct SinkStatus {
     pub age: u64,
     /// Endpoints of the last good set.
     pub endpoints: usize,
-    /// Endpoints that were left out of what the source said last.
+    /// Endpoints that were left out of what the source reported last.
     pub left_out: usize,
     /// Why the latest attempt failed, why the latest set was refused, or why an endpoint was left out; none: all is well.
     pub error: Option<String>,
@@ -107,10 +107,10 @@ pub struct SinkStatus {
 
 /// What a source gives its sets to. Cheap to clone; it may be used from any thread.
 #[derive(Debug, Clone, Default)]
-pub struct Sink(Arc<Shared>);
+pub struct Sink(Arc<Inner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Inner {
     state: Mutex<State>,
     /// Those of the upstream; they wake the keeper.
     events: Arc<Events>,
@@ -120,9 +120,9 @@ struct Shared {
 struct State {
     limits: Limits,
     /// What the source says, without what is left out.
-    said: BTreeMap<Key, Arc<Told>>,
+    reported: BTreeMap<Key, Arc<EndpointSpec>>,
     left_out: LeftOut,
-    good: Option<ToldSet>,
+    good: Option<EndpointSpecs>,
     /// Counts good sets.
     version: u64,
     confirmed: Option<Instant>,
@@ -166,19 +166,19 @@ fn hash(key: &Key) -> u64 {
 
 /// What the keeper finds.
 #[derive(Debug, Clone)]
-pub(in crate::upstream) enum News {
+pub(in crate::upstream) enum PendingSet {
     /// Nothing that is not in service.
     None,
     /// There will be something to put in service then.
     At(Instant),
     /// A set to be put in service, and its version.
-    Set(ToldSet, u64),
+    Set(EndpointSpecs, u64),
 }
 
 impl Sink {
     /// The sink of the upstream that has these events: its failures are some of them, and its news wake who keeps it.
     pub(in crate::upstream) fn new(events: Arc<Events>) -> Sink {
-        Sink(Arc::new(Shared { state: Mutex::default(), events }))
+        Sink(Arc::new(Inner { state: Mutex::default(), events }))
     }
 
     /// The source tells all of its endpoints. Endpoints that are not allowed, or malformed, are left out. Of two with the
@@ -186,28 +186,28 @@ impl Sink {
     ///
     /// # Errors
     /// The set is not put in service, and the last good one stays.
-    pub fn whole(&self, endpoints: impl IntoIterator<Item = Told>) -> Result<(), Refused> {
+    pub fn whole(&self, endpoints: impl IntoIterator<Item = EndpointSpec>) -> Result<(), Refused> {
         let mut state = self.lock();
         let most = state.limits.max_endpoints;
-        let before = std::mem::take(&mut state.said);
+        let before = std::mem::take(&mut state.reported);
         state.left_out = LeftOut::default();
         let mut seen = 0;
-        for told in endpoints {
+        for spec in endpoints {
             seen += 1;
             // Counted to its end, so that the message is right; kept only as far as allowed.
             if seen <= most {
-                let key = told.key();
-                let readier = state.said.get(&key).is_some_and(|known| known.readiness > told.readiness);
+                let key = spec.key();
+                let readier = state.reported.get(&key).is_some_and(|known| known.readiness > spec.readiness);
                 if !readier {
-                    state.take_in(key.clone(), told, before.get(&key));
+                    state.insert(key.clone(), spec, before.get(&key));
                 }
             }
         }
         if seen > most {
-            state.said = before;
+            state.reported = before;
             return self.refuse(state, Refused::TooMany { endpoints: seen, most });
         }
-        self.conclude(state)
+        self.publish(state)
     }
 
     /// The source tells what has changed. Before the first whole set, a difference is one from nothing.
@@ -217,23 +217,24 @@ impl Sink {
     pub fn difference(&self, difference: Difference) -> Result<(), Refused> {
         let mut state = self.lock();
         for key in &difference.gone {
-            state.said.remove(key);
+            state.reported.remove(key);
             state.left_out.remove(key);
         }
         let most = state.limits.max_endpoints;
-        let is_new =
-            |told: &&Told| !state.said.contains_key(&told.key()) && !state.left_out.contains(&told.key());
+        let is_new = |spec: &&EndpointSpec| {
+            !state.reported.contains_key(&spec.key()) && !state.left_out.contains(&spec.key())
+        };
         let new = difference.changed.iter().filter(is_new).count();
-        let endpoints = state.said.len() + state.left_out.hashes.len() + new;
+        let endpoints = state.reported.len() + state.left_out.hashes.len() + new;
         if endpoints > most {
             return self.refuse(state, Refused::TooMany { endpoints, most });
         }
-        for told in difference.changed {
-            let key = told.key();
-            let known = state.said.remove(&key);
-            state.take_in(key, told, known.as_ref());
+        for spec in difference.changed {
+            let key = spec.key();
+            let known = state.reported.remove(&key);
+            state.insert(key, spec, known.as_ref());
         }
-        self.conclude(state)
+        self.publish(state)
     }
 
     /// The set that was told last still holds, e.g. because the source was asked again and nothing has changed.
@@ -249,7 +250,7 @@ impl Sink {
         self.note_failure(&mut state, why.into());
     }
 
-    /// How the source stands; none: it has never said anything.
+    /// How the source stands; none: it has never reported anything.
     pub fn status(&self) -> Option<SinkStatus> {
         let state = self.lock();
         let age = state.confirmed.map(|confirmed| confirmed.elapsed());
@@ -262,12 +263,12 @@ impl Sink {
     }
 
     /// The last good set and its version; none: there has been none.
-    pub(in crate::upstream) fn good(&self) -> Option<(ToldSet, u64)> {
+    pub(in crate::upstream) fn good(&self) -> Option<(EndpointSpecs, u64)> {
         let state = self.lock();
         state.good.clone().map(|good| (good, state.version))
     }
 
-    /// Another source begins, with limits of its own. What the one before said is forgotten; its last good set stays until
+    /// Another source begins, with limits of its own. What the one before reported is forgotten; its last good set stays until
     /// the new one has told a good one, unless that knows its set from the start.
     pub(in crate::upstream) fn begin(&self, limits: Limits, knows_its_set: bool) {
         let mut state = self.lock();
@@ -277,32 +278,32 @@ impl Sink {
     }
 
     /// What is to be put in service, where the version in service is this one.
-    pub(in crate::upstream) fn news(&self, in_service: u64, now: Instant) -> News {
+    pub(in crate::upstream) fn pending(&self, in_service: u64, now: Instant) -> PendingSet {
         let mut state = self.lock();
         let Some(good) = state.good.clone().filter(|_| state.version != in_service) else {
-            return News::None;
+            return PendingSet::None;
         };
         match state.served.map(|served| served + state.limits.pace).filter(|due| *due > now) {
-            Some(due) => News::At(due),
+            Some(due) => PendingSet::At(due),
             None => {
                 state.served = Some(now);
-                News::Set(good, state.version)
+                PendingSet::Set(good, state.version)
             }
         }
     }
 
-    /// Makes what is said the good set, if it may be one.
-    fn conclude(&self, mut state: MutexGuard<'_, State>) -> Result<(), Refused> {
-        let serving = state.said.values().filter(|told| told.readiness > Readiness::NotServing).count();
+    /// Makes what is reported the good set, if it may be one.
+    fn publish(&self, mut state: MutexGuard<'_, State>) -> Result<(), Refused> {
+        let serving = state.reported.values().filter(|spec| spec.readiness > Readiness::NotServing).count();
         let least = state.limits.min_endpoints;
         if serving < least {
             return self.refuse(state, Refused::TooFew { serving, least });
         }
         state.confirmed = Some(Instant::now());
         self.note_recovery(&mut state);
-        let same = state.good.as_ref().is_some_and(|good| good.iter().eq(state.said.values()));
+        let same = state.good.as_ref().is_some_and(|good| good.iter().eq(state.reported.values()));
         if !same {
-            state.good = Some(state.said.values().cloned().collect());
+            state.good = Some(state.reported.values().cloned().collect());
             state.version += 1;
             self.0.events.wake();
         }
@@ -336,12 +337,12 @@ impl Sink {
 impl State {
     /// Takes in one endpoint, or leaves it out. What is told as before stays the same object, by which it is seen later that
     /// nothing has changed.
-    fn take_in(&mut self, key: Key, told: Told, before: Option<&Arc<Told>>) {
-        match check(&told, &self.limits.allow) {
+    fn insert(&mut self, key: Key, spec: EndpointSpec, before: Option<&Arc<EndpointSpec>>) {
+        match check(&spec, &self.limits.allow) {
             Ok(()) => {
-                let same = before.filter(|before| ***before == told).cloned();
+                let same = before.filter(|before| ***before == spec).cloned();
                 self.left_out.remove(&key);
-                self.said.insert(key, same.unwrap_or_else(|| Arc::new(told)));
+                self.reported.insert(key, same.unwrap_or_else(|| Arc::new(spec)));
             }
             Err(why) => self.left_out.insert(&key, why),
         }
@@ -349,22 +350,22 @@ impl State {
 }
 
 /// Whether an endpoint is well-formed and allowed.
-fn check(told: &Told, allow: &Allow) -> Result<(), String> {
-    let at = || format!("{} with port {}", quoted(&told.host), told.port);
-    if told.port == 0 {
+fn check(spec: &EndpointSpec, allow: &Allow) -> Result<(), String> {
+    let at = || format!("{} with port {}", quoted(&spec.host), spec.port);
+    if spec.port == 0 {
         return Err(format!("{} has no port", at()));
     }
-    if told.weight > LARGEST_WEIGHT {
-        return Err(format!("{} has a weight of {}: at most {LARGEST_WEIGHT}", at(), told.weight));
+    if spec.weight > LARGEST_WEIGHT {
+        return Err(format!("{} has a weight of {}: at most {LARGEST_WEIGHT}", at(), spec.weight));
     }
-    if told.priority > LAST_PRIORITY {
-        return Err(format!("{} has a priority of {}: at most {LAST_PRIORITY}", at(), told.priority));
+    if spec.priority > LAST_PRIORITY {
+        return Err(format!("{} has a priority of {}: at most {LAST_PRIORITY}", at(), spec.priority));
     }
-    let texts = [("name", &told.name), ("zone", &told.zone)];
+    let texts = [("name", &spec.name), ("zone", &spec.zone)];
     for (what, text) in texts.into_iter().filter_map(|(what, text)| Some((what, text.as_ref()?))) {
         if text.is_empty() || text.len() > LONGEST_NAME || text.chars().any(char::is_control) {
             return Err(format!("the {what} of {} is empty, too long or not text", at()));
         }
     }
-    allow.check(&told.host, told.port)
+    allow.check(&spec.host, spec.port)
 }

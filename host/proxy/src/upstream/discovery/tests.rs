@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sink::News;
+use super::sink::PendingSet;
 use super::*;
 use crate::upstream::events::{EventKind, Events};
 
@@ -17,18 +17,18 @@ fn sink(limits: Limits) -> (Sink, Arc<Events>) {
     (sink, events)
 }
 
-fn told(last: u8) -> Told {
-    Told::at(&format!("10.0.0.{last}"), 80)
+fn spec(last: u8) -> EndpointSpec {
+    EndpointSpec::at(&format!("10.0.0.{last}"), 80)
 }
 
-fn several(last: impl IntoIterator<Item = u8>) -> Vec<Told> {
-    last.into_iter().map(told).collect()
+fn several(last: impl IntoIterator<Item = u8>) -> Vec<EndpointSpec> {
+    last.into_iter().map(spec).collect()
 }
 
 /// The last bytes of the addresses of the last good set.
 fn good(sink: &Sink) -> Vec<u8> {
     let good = sink.good().map(|(good, _)| good);
-    good.iter().flat_map(|good| good.iter()).map(|told| told.host[7..].parse().unwrap()).collect()
+    good.iter().flat_map(|good| good.iter()).map(|spec| spec.host[7..].parse().unwrap()).collect()
 }
 
 fn error(sink: &Sink) -> String {
@@ -40,8 +40,8 @@ fn a_difference_goes_on_from_what_was_told() {
     let (sink, _) = sink(Limits::default());
     assert_eq!((sink.status(), good(&sink)), (None, vec![]));
     sink.whole(several([1, 2, 3])).unwrap();
-    let changed = vec![Told { weight: 7, ..told(2) }, told(4)];
-    sink.difference(Difference { changed, gone: vec![told(1).key(), told(9).key()] }).unwrap();
+    let changed = vec![EndpointSpec { weight: 7, ..spec(2) }, spec(4)];
+    sink.difference(Difference { changed, gone: vec![spec(1).key(), spec(9).key()] }).unwrap();
     assert_eq!(good(&sink), [2, 3, 4]);
     let (set, version) = sink.good().unwrap();
     assert_eq!((set[0].weight, version), (7, 2));
@@ -55,7 +55,7 @@ fn what_is_told_again_is_no_change() {
     sink.whole(several([1, 2])).unwrap();
     let (before, version) = sink.good().unwrap();
     sink.whole(several([2, 1])).unwrap();
-    sink.difference(Difference { changed: several([2]), gone: vec![told(7).key()] }).unwrap();
+    sink.difference(Difference { changed: several([2]), gone: vec![spec(7).key()] }).unwrap();
     assert_eq!(sink.good().unwrap().1, version);
     sink.difference(Difference { changed: several([3]), gone: vec![] }).unwrap();
     let (after, _) = sink.good().unwrap();
@@ -65,13 +65,16 @@ fn what_is_told_again_is_no_change() {
 #[test]
 fn an_endpoint_that_is_told_twice_is_one_and_the_readier_counts() {
     let (sink, _) = sink(Limits::default());
-    let ending = |last| Told { readiness: Readiness::Serving, ..told(last) };
-    sink.whole([told(1), ending(1), ending(2), told(2)]).unwrap();
+    let ending = |last| EndpointSpec { readiness: Readiness::Serving, ..spec(last) };
+    sink.whole([spec(1), ending(1), ending(2), spec(2)]).unwrap();
     let (set, _) = sink.good().unwrap();
-    assert_eq!(set.iter().map(|told| told.readiness).collect::<Vec<_>>(), [Readiness::Ready; 2]);
+    assert_eq!(set.iter().map(|spec| spec.readiness).collect::<Vec<_>>(), [Readiness::Ready; 2]);
     // Another instance at the same address is another endpoint.
-    sink.whole([Told { name: Some("a".into()), ..told(1) }, Told { name: Some("b".into()), ..told(1) }])
-        .unwrap();
+    sink.whole([
+        EndpointSpec { name: Some("a".into()), ..spec(1) },
+        EndpointSpec { name: Some("b".into()), ..spec(1) },
+    ])
+    .unwrap();
     assert_eq!(good(&sink), [1, 1]);
 }
 
@@ -79,20 +82,20 @@ fn an_endpoint_that_is_told_twice_is_one_and_the_readier_counts() {
 fn what_is_malformed_or_not_allowed_is_left_out_and_said() {
     let (sink, events) = sink(Limits::default());
     let bad = [
-        Told { host: "169.254.169.254".into(), ..told(2) },
-        Told { host: "127.0.0.1".into(), ..told(2) },
-        Told { host: "evil.example".into(), ..told(2) },
-        Told { host: "10.0.0.1\r\nx: y".into(), ..told(2) },
-        Told { host: String::new(), ..told(2) },
-        Told { port: 0, ..told(2) },
-        Told { weight: 1_000_001, ..told(2) },
-        Told { priority: 128, ..told(2) },
-        Told { zone: Some(String::new()), ..told(2) },
-        Told { name: Some("x".repeat(254)), ..told(2) },
-        Told { name: Some("a\nb".into()), ..told(2) },
+        EndpointSpec { host: "169.254.169.254".into(), ..spec(2) },
+        EndpointSpec { host: "127.0.0.1".into(), ..spec(2) },
+        EndpointSpec { host: "evil.example".into(), ..spec(2) },
+        EndpointSpec { host: "10.0.0.1\r\nx: y".into(), ..spec(2) },
+        EndpointSpec { host: String::new(), ..spec(2) },
+        EndpointSpec { port: 0, ..spec(2) },
+        EndpointSpec { weight: 1_000_001, ..spec(2) },
+        EndpointSpec { priority: 128, ..spec(2) },
+        EndpointSpec { zone: Some(String::new()), ..spec(2) },
+        EndpointSpec { name: Some("x".repeat(254)), ..spec(2) },
+        EndpointSpec { name: Some("a\nb".into()), ..spec(2) },
     ];
     for bad in bad {
-        sink.whole([told(1), bad.clone()]).unwrap();
+        sink.whole([spec(1), bad.clone()]).unwrap();
         assert_eq!(good(&sink), [1], "{bad:?}");
         let status = sink.status().unwrap();
         assert!(status.left_out == 1 && status.error.is_some(), "{bad:?}: {status:?}");
@@ -100,9 +103,12 @@ fn what_is_malformed_or_not_allowed_is_left_out_and_said() {
         sink.difference(Difference { changed: vec![bad.clone()], gone: vec![] }).unwrap();
         assert_eq!(good(&sink), [1], "{bad:?}");
         // It was allowed before and is malformed now: what was known of it is no longer true.
-        sink.whole([told(1), told(2)]).unwrap();
-        sink.difference(Difference { changed: vec![Told { port: 80, ..bad }], gone: vec![told(2).key()] })
-            .unwrap();
+        sink.whole([spec(1), spec(2)]).unwrap();
+        sink.difference(Difference {
+            changed: vec![EndpointSpec { port: 80, ..bad }],
+            gone: vec![spec(2).key()],
+        })
+        .unwrap();
     }
     sink.whole(several([1])).unwrap();
     assert_eq!(error(&sink), "");
@@ -123,16 +129,16 @@ fn a_set_that_is_too_small_or_too_large_leaves_the_last_good_one() {
         (several([1, 127]), Refused::TooFew { serving: 1, least: 2 }),
         (several(1..=5), Refused::TooMany { endpoints: 5, most: 4 }),
     ] {
-        let set = set.into_iter().map(|told| match &*told.host {
-            "10.0.0.127" => Told { readiness: Readiness::NotServing, ..told },
-            _ => told,
+        let set = set.into_iter().map(|spec| match &*spec.host {
+            "10.0.0.127" => EndpointSpec { readiness: Readiness::NotServing, ..spec },
+            _ => spec,
         });
         assert_eq!(sink.whole(set), Err(refused.clone()));
         assert_eq!((good(&sink), error(&sink)), (vec![1, 2, 3], refused.to_string()));
     }
     // An endless set is counted, and not kept.
     assert_eq!(
-        sink.whole((0..1_000_000).map(|_| told(1))),
+        sink.whole((0..1_000_000).map(|_| spec(1))),
         Err(Refused::TooMany { endpoints: 1_000_000, most: 4 })
     );
     let changed = several([3, 4, 5]);
@@ -149,7 +155,7 @@ fn a_set_that_is_too_small_or_too_large_leaves_the_last_good_one() {
 fn an_empty_set_is_believed_where_that_is_allowed() {
     let (sink, _) = sink(Limits { min_endpoints: 0, ..Limits::default() });
     sink.whole(several([1])).unwrap();
-    sink.difference(Difference { changed: vec![], gone: vec![told(1).key()] }).unwrap();
+    sink.difference(Difference { changed: vec![], gone: vec![spec(1).key()] }).unwrap();
     assert_eq!(sink.good().unwrap().0.len(), 0);
 }
 
@@ -181,13 +187,13 @@ fn the_first_change_is_served_at_once_and_of_many_one_in_a_second() {
             sink.whole(several([1, (millis / 10 % 100) as u8 + 2])).unwrap();
         }
         let now = begun + Duration::from_millis(millis);
-        match sink.news(in_service, now) {
-            News::Set(set, version) => {
+        match sink.pending(in_service, now) {
+            PendingSet::Set(set, version) => {
                 in_service = version;
                 served.push((millis, set));
             }
-            News::At(due) => assert!(due > now && due <= now + SECOND),
-            News::None => assert!(millis >= 3000),
+            PendingSet::At(due) => assert!(due > now && due <= now + SECOND),
+            PendingSet::None => assert!(millis >= 3000),
         }
     }
     let times: Vec<u64> = served.iter().map(|(millis, _)| *millis).collect();

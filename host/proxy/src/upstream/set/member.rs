@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::EndpointSet;
 use crate::balancer::{Candidate, clock};
-use crate::upstream::discovery::Told;
+use crate::upstream::discovery::EndpointSpec;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::Newness;
 
 /// An endpoint, and what was told of it.
 pub(in crate::upstream) struct Member {
     membership: Arc<Membership>,
-    pub(in crate::upstream) told: Arc<Told>,
+    pub(in crate::upstream) spec: Arc<EndpointSpec>,
     pub(in crate::upstream) rank: Rank,
     /// Requests in flight in its group, over all cores; none if the policy does not want to know.
     pub(in crate::upstream) in_flight: Option<Arc<AtomicUsize>>,
@@ -37,8 +37,8 @@ pub(in crate::upstream) struct Rank {
 
 impl Rank {
     /// That of an endpoint, where the gateway is in this zone; none: in no zone.
-    pub(in crate::upstream) fn of(told: &Told, zone: Option<&str>) -> Rank {
-        Rank { priority: told.priority, elsewhere: zone.is_some() && told.zone.as_deref() != zone }
+    pub(in crate::upstream) fn of(spec: &EndpointSpec, zone: Option<&str>) -> Rank {
+        Rank { priority: spec.priority, elsewhere: zone.is_some() && spec.zone.as_deref() != zone }
     }
 }
 
@@ -50,7 +50,7 @@ impl Member {
 
     /// Its weight: as told, or what an operator has said since.
     pub(in crate::upstream) fn weight(&self) -> u32 {
-        self.endpoint().share.weight(self.told.weight)
+        self.endpoint().share.weight(self.spec.weight)
     }
 
     /// Whether its operator and its source want it to take requests, whatever its breaker and its checks say.
@@ -81,7 +81,7 @@ impl Member {
 }
 
 /// How members are made of what is told.
-pub(in crate::upstream) struct Making<'a> {
+pub(in crate::upstream) struct MemberBuilder<'a> {
     /// The gateway's zone.
     pub(in crate::upstream) zone: Option<&'a str>,
     /// Whether the endpoints are spoken to by TLS.
@@ -95,31 +95,31 @@ pub(in crate::upstream) struct Making<'a> {
     pub(in crate::upstream) same_way: bool,
 }
 
-impl Making<'_> {
+impl MemberBuilder<'_> {
     /// Makes the members. What is known of an endpoint that stays is carried over with it.
     ///
     /// # Errors
     /// Hosts that cannot be any, with their place in the list.
     pub(in crate::upstream) fn members(
         &self,
-        told: &[Arc<Told>],
+        spec: &[Arc<EndpointSpec>],
     ) -> Result<Vec<Arc<Member>>, Vec<(usize, String)>> {
         let entries = self.before.map_or(&[][..], |before| &before.entries);
         let mut known: HashMap<_, &Arc<Member>> =
-            entries.iter().map(|entry| (entry.member.told.borrowed_key(), &entry.member)).collect();
+            entries.iter().map(|entry| (entry.member.spec.borrowed_key(), &entry.member)).collect();
         let mut in_flight: BTreeMap<Rank, Option<Arc<AtomicUsize>>> =
             entries.iter().map(|entry| (entry.member.rank, entry.member.in_flight.clone())).collect();
-        let (mut members, mut problems) = (Vec::with_capacity(told.len()), Vec::new());
-        for (index, told) in told.iter().enumerate() {
-            let rank = Rank::of(told, self.zone);
+        let (mut members, mut problems) = (Vec::with_capacity(spec.len()), Vec::new());
+        for (index, spec) in spec.iter().enumerate() {
+            let rank = Rank::of(spec, self.zone);
             let in_flight = in_flight.entry(rank).or_default();
             if in_flight.is_some() != self.counts_in_flight {
                 *in_flight = self.counts_in_flight.then(Arc::default);
             }
-            let before = known.remove(&told.borrowed_key()).filter(|before| !before.endpoint().has_left());
-            match self.membership(told, before) {
+            let before = known.remove(&spec.borrowed_key()).filter(|before| !before.endpoint().has_left());
+            match self.membership(spec, before) {
                 Ok(membership) => {
-                    let new = Member { membership, told: told.clone(), rank, in_flight: in_flight.clone() };
+                    let new = Member { membership, spec: spec.clone(), rank, in_flight: in_flight.clone() };
                     let same = before.filter(|before| before.is_same(&new)).cloned();
                     members.push(same.unwrap_or_else(|| Arc::new(new)));
                 }
@@ -129,11 +129,15 @@ impl Making<'_> {
         if problems.is_empty() { Ok(members) } else { Err(problems) }
     }
 
-    fn membership(&self, told: &Told, before: Option<&Arc<Member>>) -> Result<Arc<Membership>, String> {
+    fn membership(
+        &self,
+        spec: &EndpointSpec,
+        before: Option<&Arc<Member>>,
+    ) -> Result<Arc<Membership>, String> {
         if let Some(before) = before.filter(|_| self.same_way) {
             return Ok(before.membership.clone());
         }
-        let mut endpoint = Endpoint::new(&told.host, told.port, self.tls)?;
+        let mut endpoint = Endpoint::new(&spec.host, spec.port, self.tls)?;
         match before {
             Some(before) => endpoint.share = before.endpoint().share.clone(),
             None if self.before.is_some() => endpoint.newness = Newness::since(clock::now()),
@@ -149,7 +153,7 @@ impl Member {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        let same_told = Arc::ptr_eq(&self.told, &new.told) || self.told == new.told;
+        let same_told = Arc::ptr_eq(&self.spec, &new.spec) || self.spec == new.spec;
         self.is_same_endpoint(new) && same_told && self.rank == new.rank && same_count
     }
 }
@@ -157,12 +161,12 @@ impl Member {
 #[cfg(test)]
 impl Member {
     /// One of no set.
-    pub(in crate::upstream) fn alone(told: Told, zone: Option<&str>) -> Arc<Member> {
-        let endpoint = Arc::new(Endpoint::new(&told.host, told.port, false).unwrap());
-        let rank = Rank::of(&told, zone);
+    pub(in crate::upstream) fn alone(spec: EndpointSpec, zone: Option<&str>) -> Arc<Member> {
+        let endpoint = Arc::new(Endpoint::new(&spec.host, spec.port, false).unwrap());
+        let rank = Rank::of(&spec, zone);
         Arc::new(Member {
             membership: Arc::new(Membership(endpoint)),
-            told: Arc::new(told),
+            spec: Arc::new(spec),
             rank,
             in_flight: None,
         })

@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Upstream;
-use super::discovery::{Readiness, Told};
+use super::discovery::{EndpointSpec, Readiness};
 use super::endpoint::Availability;
 use super::events::EventKind;
 use super::sticky::Sessions;
 use super::view::{Tables, View};
 use crate::balancer::clock;
-pub(super) use member::{Making, Member, Rank};
+pub(super) use member::{Member, MemberBuilder, Rank};
 
 /// Hash tables are made anew once in this time at most: making one takes long.
 const TABLE_PACE: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl Upstream {
     /// The first set, of these members.
     pub(super) fn first_set(&self, members: Vec<Arc<Member>>, version: u64) -> EndpointSet {
         let now = clock::now();
-        make_ready(&members, now);
+        apply_readiness(&members, now);
         let sessions = self.sessions_of(&members, None);
         let entries: Box<[Entry]> =
             members.into_iter().map(|member| Entry { state: self.state_of(&member, now), member }).collect();
@@ -116,7 +116,7 @@ impl Upstream {
     pub(super) fn refresh(&self, now: Duration, making: TableMaking) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
-        let entries = self.look_again(&set.entries, now);
+        let entries = self.current_entries(&set.entries, now);
         let changed = entries.iter().zip(&set.entries).any(|(after, before)| after.state != before.state);
         if changed || set.view.is_stale {
             let next = EndpointSet {
@@ -130,10 +130,10 @@ impl Upstream {
     }
 
     /// Puts another set in service, of what was told as this version.
-    pub(super) fn put_in_service(&self, told: &[Arc<Told>], version: u64, now: Duration) {
+    pub(super) fn put_in_service(&self, spec: &[Arc<EndpointSpec>], version: u64, now: Duration) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
-        let making = Making {
+        let builder = MemberBuilder {
             zone: self.zone.as_deref(),
             tls: self.config.tls.is_some(),
             counts_in_flight: self.policy.counts_in_flight(),
@@ -141,18 +141,18 @@ impl Upstream {
             same_way: true,
         };
         // The sink has let through addresses only, of which every one can be a host.
-        let Ok(members) = making.members(told) else { return };
-        make_ready(&members, now);
+        let Ok(members) = builder.members(spec) else { return };
+        apply_readiness(&members, now);
         let sessions = self.sessions_of(&members, set.sessions.as_deref());
         let stand = |member: Arc<Member>| Entry { state: self.state_of(&member, now), member };
         let entries: Box<[Entry]> = members.into_iter().map(stand).collect();
         let next = EndpointSet { entries, view: View::empty(), sessions, version };
         self.swap(&set, next, &mut tables_made, TableMaking::Paced, now);
-        self.let_go(&set);
+        self.retire_missing(&set);
     }
 
     /// Endpoints of a set that are in the one in service no more leave: their idle connections are closed.
-    fn let_go(&self, before: &EndpointSet) {
+    fn retire_missing(&self, before: &EndpointSet) {
         let after = self.set.load();
         let stay: HashSet<u64> = after.members().map(|member| member.endpoint().id).collect();
         let all = before.members().map(|member| member.endpoint());
@@ -186,7 +186,7 @@ impl Upstream {
     }
 
     /// How all stand now. Where that is configured, endpoints that have recovered are new again.
-    fn look_again(&self, entries: &[Entry], now: Duration) -> Box<[Entry]> {
+    fn current_entries(&self, entries: &[Entry], now: Duration) -> Box<[Entry]> {
         let anew = self.config.slow_start.is_some_and(|settings| settings.after_recovery);
         let look = |Entry { member, state: before }: &Entry| {
             let mut state = self.state_of(member, now);
@@ -240,11 +240,11 @@ impl Upstream {
 
 /// Lets endpoints take requests, or not, by what was told: those that are ready; where none is, those that still serve. One
 /// that becomes ready comes in slowly, as a new one does.
-fn make_ready(members: &[Arc<Member>], now: Duration) {
-    let best = members.iter().map(|member| member.told.readiness).max().unwrap_or_default();
+fn apply_readiness(members: &[Arc<Member>], now: Duration) {
+    let best = members.iter().map(|member| member.spec.readiness).max().unwrap_or_default();
     let needed = best.max(Readiness::Serving);
     for member in members {
-        if member.endpoint().become_ready(member.told.readiness >= needed) {
+        if member.endpoint().become_ready(member.spec.readiness >= needed) {
             member.endpoint().newness.begin(now);
         }
     }

@@ -16,25 +16,27 @@ use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::{self, run};
-use crate::upstream::discovery::{Allow, Built, Limits, Readiness, Run, Sink, Source, SourceThread, Told};
+use crate::upstream::discovery::{
+    Allow, BuiltSource, EndpointSpec, Limits, Readiness, Run, Sink, Source, SourceThread,
+};
 use crate::upstream::keeper::Keeper;
 use crate::upstream::set::TableMaking;
 use crate::upstream::{BreakerState, Upstream, status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn told(origin: &Origin) -> Told {
-    Told::at(&origin.address.ip().to_string(), origin.address.port())
+fn spec(origin: &Origin) -> EndpointSpec {
+    EndpointSpec::at(&origin.address.ip().to_string(), origin.address.port())
 }
 
 /// Puts a set in service, as the keeper does.
-fn serve(snapshot: &Snapshot, told: impl IntoIterator<Item = Told>) {
-    serve_at(snapshot, told, clock::now());
+fn serve(snapshot: &Snapshot, spec: impl IntoIterator<Item = EndpointSpec>) {
+    serve_at(snapshot, spec, clock::now());
 }
 
-fn serve_at(snapshot: &Snapshot, told: impl IntoIterator<Item = Told>, now: Duration) {
-    let told: Vec<Arc<Told>> = told.into_iter().map(Arc::new).collect();
-    snapshot.upstreams["origin"].put_in_service(&told, 1, now);
+fn serve_at(snapshot: &Snapshot, spec: impl IntoIterator<Item = EndpointSpec>, now: Duration) {
+    let spec: Vec<Arc<EndpointSpec>> = spec.into_iter().map(Arc::new).collect();
+    snapshot.upstreams["origin"].put_in_service(&spec, 1, now);
 }
 
 /// A source made of a function that gets its sink.
@@ -61,14 +63,18 @@ struct Discovered {
     keeper: Keeper,
 }
 
-fn built<F>(thread: SourceThread, pace: Duration, script: F) -> Built
+fn built<F>(thread: SourceThread, pace: Duration, script: F) -> BuiltSource
 where
     F: AsyncFnMut(&Sink) -> Result<(), String> + Send + 'static,
 {
-    Built { source: Box::new(Scripted(script, pace)), thread }
+    BuiltSource { source: Box::new(Scripted(script, pace)), thread }
 }
 
-fn with_source(config: &model::Upstream, source: Built, previous: Option<&Arc<Upstream>>) -> Arc<Snapshot> {
+fn with_source(
+    config: &model::Upstream,
+    source: BuiltSource,
+    previous: Option<&Arc<Upstream>>,
+) -> Arc<Snapshot> {
     let upstream = Upstream::build_with(source, "origin", config, None, previous)
         .unwrap_or_else(|problems| panic!("{problems:?}"));
     let mut snapshot = testing::snapshot(testing::config());
@@ -77,7 +83,7 @@ fn with_source(config: &model::Upstream, source: Built, previous: Option<&Arc<Up
 }
 
 impl Discovered {
-    fn start(config: &model::Upstream, source: Built) -> Discovered {
+    fn start(config: &model::Upstream, source: BuiltSource) -> Discovered {
         let snapshot = with_source(config, source, None);
         let snapshots = Arc::new(ArcSwap::new(snapshot.clone()));
         let keeper = Keeper::start(snapshots.clone(), Telemetry::new()).unwrap();
@@ -90,7 +96,7 @@ impl Discovered {
 }
 
 fn ports(snapshot: &Snapshot) -> Vec<u16> {
-    snapshot.upstreams["origin"].set.load().members().map(|member| member.told.port).collect()
+    snapshot.upstreams["origin"].set.load().members().map(|member| member.spec.port).collect()
 }
 
 /// One that is well and one whose breaker is open stay, while every 10 ms others come and go.
@@ -100,8 +106,8 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
         run(async move {
             let (well, sick) = (Origin::answering(HELLO), Origin::start(async |_: Visitor| {}));
             let guests: Vec<Origin> = (0..6).map(|_| Origin::answering(HELLO)).collect();
-            let stay = [told(&well), told(&sick)];
-            let come: Vec<Told> = guests.iter().map(told).collect();
+            let stay = [spec(&well), spec(&sick)];
+            let come: Vec<EndpointSpec> = guests.iter().map(spec).collect();
             let (calm, turns) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicU64>::default());
             let (is_calm, turned) = (calm.clone(), turns.clone());
             let source = built(thread, Duration::from_millis(10), async move |sink: &Sink| {
@@ -155,7 +161,7 @@ fn endpoints_are_replaced_one_after_the_other_and_no_request_notices() {
         let snapshot = snapshot(settings(&[]));
         let upstream = &snapshot.upstreams["origin"];
         let mut present = vec![Origin::answering(HELLO), Origin::answering(HELLO)];
-        serve(&snapshot, present.iter().map(told));
+        serve(&snapshot, present.iter().map(spec));
         let over = std::cell::Cell::new(false);
         let ask = async || {
             let mut answered = 0;
@@ -168,21 +174,21 @@ fn endpoints_are_replaced_one_after_the_other_and_no_request_notices() {
         let replace = async {
             for _ in 0..20 {
                 present.push(Origin::answering(HELLO));
-                serve(&snapshot, present.iter().map(told));
+                serve(&snapshot, present.iter().map(spec));
                 let new = present.last().unwrap();
                 eventually("the new one is asked", || new.connections() > 0).await;
                 let (old, member) = (present.remove(0), upstream.member(0));
-                serve(&snapshot, present.iter().rev().map(told));
+                serve(&snapshot, present.iter().rev().map(spec));
                 let is_free = || {
                     let in_use = member.endpoint().active.load(Ordering::SeqCst);
                     in_use == 0 && old.log.open.load(Ordering::SeqCst) == 0
                 };
-                assert_eq!(member.told.port, old.address.port());
+                assert_eq!(member.spec.port, old.address.port());
                 eventually("nothing of the old one is in use", is_free).await;
                 present.reverse();
-                serve(&snapshot, present.iter().map(told));
+                serve(&snapshot, present.iter().map(spec));
                 present.reverse();
-                serve(&snapshot, present.iter().map(told));
+                serve(&snapshot, present.iter().map(spec));
             }
             over.set(true);
         };
@@ -218,7 +224,7 @@ fn what_is_idle_closes_when_its_endpoint_leaves_and_what_is_busy_at_its_end() {
             eventually("the slow one is under way", || leaves.requests().len() == 1).await;
             get(&snapshot).await.unwrap();
             assert_eq!(open(), 2);
-            serve(&snapshot, [told(&stays)]);
+            serve(&snapshot, [spec(&stays)]);
             eventually("the idle one is closed", || open() == 1).await;
             assert_eq!(get(&snapshot).await.unwrap(), "hello");
             assert_eq!((leaves.requests().len(), stays.requests().len()), (2, 1));
@@ -227,9 +233,9 @@ fn what_is_idle_closes_when_its_endpoint_leaves_and_what_is_busy_at_its_end() {
         let (answer, ()) = tokio::join!(slow(), leaving());
         assert_eq!(answer, "hello", "a request that is under way ends where it is");
         eventually("the other is closed, too", || open() == 0).await;
-        // Told of again, it is a new one.
+        // EndpointSpec of again, it is a new one.
         let before = leaves.connections();
-        serve(&snapshot, [told(&leaves)]);
+        serve(&snapshot, [spec(&leaves)]);
         get(&snapshot).await.unwrap();
         assert_eq!(leaves.connections(), before + 1);
     });
@@ -261,14 +267,14 @@ async fn asked(readiness: [Readiness; 3], panic_below: f64, ill: bool) -> (Vec<u
     let health = parsed.config.upstreams["a"].health.clone();
     let snapshot = snapshot(model::Upstream { health, panic_below, ..settings(&[]) });
     let upstream = &snapshot.upstreams["origin"];
-    serve(&snapshot, origins.iter().map(told));
+    serve(&snapshot, origins.iter().map(spec));
     if ill {
         let plan = upstream.plan.as_ref().unwrap();
         upstream.endpoint(0).health.note(&Err("ill".into()), &plan.settings);
     }
     serve(
         &snapshot,
-        origins.iter().zip(readiness).map(|(origin, readiness)| Told { readiness, ..told(origin) }),
+        origins.iter().zip(readiness).map(|(origin, readiness)| EndpointSpec { readiness, ..spec(origin) }),
     );
     let mut faults = Vec::new();
     for _ in 0..6 {
@@ -303,7 +309,7 @@ fn an_endpoint_takes_requests_if_it_is_told_ready_and_does_not_fail_its_checks()
 fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
     run(async {
         let origin = Origin::answering(HELLO);
-        let good = told(&origin);
+        let good = spec(&origin);
         let step = Arc::<AtomicU64>::default();
         let at = step.clone();
         let source = built(SourceThread::Keeper, Duration::from_millis(10), async move |sink: &Sink| {
@@ -315,8 +321,8 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
                 1 => {
                     // Nonsense of every kind.
                     let _ = sink.whole([]);
-                    let _ = sink.whole([Told::at("169.254.169.254", 80), Told::at("\0", 0)]);
-                    let _ = sink.whole((0..20_000).map(|_| Told::at("127.0.0.1", 1)));
+                    let _ = sink.whole([EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
+                    let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)));
                     Err("what it says is no set".to_owned())
                 }
                 _ => std::future::pending().await,
@@ -341,7 +347,7 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
 fn a_reload_does_not_disturb_a_set_that_was_discovered() {
     run(async {
         let origin = Origin::answering(HELLO);
-        let good = told(&origin);
+        let good = spec(&origin);
         let source = built(SourceThread::Keeper, SECOND, async move |sink: &Sink| {
             sink.whole([good.clone()]).map_err(|refused| refused.to_string())
         });
@@ -387,35 +393,36 @@ fn a_session_leads_back_while_its_endpoint_is_there() {
         let seen = || origins[bound].requests().len();
         assert_eq!((ask(Some(&cookie)).await, seen()), (None, 2));
         // Another weight is told of it: the same endpoint.
-        serve(&snapshot, origins.iter().map(|origin| Told { weight: 7, ..told(origin) }));
+        serve(&snapshot, origins.iter().map(|origin| EndpointSpec { weight: 7, ..spec(origin) }));
         assert_eq!((ask(Some(&cookie)).await, seen()), (None, 3));
-        serve(&snapshot, [told(&origins[1 - bound])]);
+        serve(&snapshot, [spec(&origins[1 - bound])]);
         assert!(ask(Some(&cookie)).await.is_some(), "it is bound to the other now");
         assert_eq!(seen(), 3);
-        serve(&snapshot, origins.iter().map(told));
+        serve(&snapshot, origins.iter().map(spec));
         assert_eq!((ask(Some(&cookie)).await, seen()), (None, 4));
     });
 }
 
-fn ten_thousand(kind: &str) -> (Arc<Snapshot>, Vec<Told>) {
-    let told: Vec<Told> =
-        (0..10_000).map(|index| Told::at(&format!("10.1.{}.{}", index / 250, index % 250), 80)).collect();
+fn ten_thousand(kind: &str) -> (Arc<Snapshot>, Vec<EndpointSpec>) {
+    let spec: Vec<EndpointSpec> = (0..10_000)
+        .map(|index| EndpointSpec::at(&format!("10.1.{}.{}", index / 250, index % 250), 80))
+        .collect();
     let mut config = settings(&[]);
     config.balancer.kind = kind.into();
     let snapshot = snapshot(config);
-    serve(&snapshot, told.clone());
-    (snapshot, told)
+    serve(&snapshot, spec.clone());
+    (snapshot, spec)
 }
 
 #[test]
 fn what_has_not_changed_is_shared_with_the_next_set() {
-    let (snapshot, mut told) = ten_thousand("round-robin");
+    let (snapshot, mut spec) = ten_thousand("round-robin");
     let upstream = &snapshot.upstreams["origin"];
     let before = upstream.set.load_full();
-    told[7].weight = 3;
-    told.remove(9000);
-    told.push(Told::at("10.2.0.1", 80));
-    serve(&snapshot, told);
+    spec[7].weight = 3;
+    spec.remove(9000);
+    spec.push(EndpointSpec::at("10.2.0.1", 80));
+    serve(&snapshot, spec);
     let after = upstream.set.load_full();
     let kept = after.members().filter(|member| before.members().any(|known| Arc::ptr_eq(known, member)));
     assert_eq!((after.entries.len(), kept.count()), (10_000, 9998));
@@ -436,11 +443,11 @@ fn hash_tables_are_made_once_a_second_and_picks_are_right_meanwhile() {
         let upstream = &snapshot.upstreams["origin"];
         let begun = clock::now();
         let at = |millis: u64| begun + Duration::from_millis(millis);
-        let numbered = |ports: std::ops::Range<u16>| ports.map(|port| Told::at("10.0.0.2", port));
+        let numbered = |ports: std::ops::Range<u16>| ports.map(|port| EndpointSpec::at("10.0.0.2", port));
         let picks = || {
             let affinity = |hash| crate::upstream::affinity::Affinity { hash: Some(hash), session: None };
             let pick = |hash: u64| upstream.pick(&affinity(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)), &[]);
-            let ports = (0..200).map(|hash| pick(hash).unwrap().member.told.port);
+            let ports = (0..200).map(|hash| pick(hash).unwrap().member.spec.port);
             ports.collect::<std::collections::BTreeSet<u16>>()
         };
         serve_at(&snapshot, numbered(1..5), at(0));
