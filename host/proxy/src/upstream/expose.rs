@@ -14,12 +14,13 @@ const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
 /// Every availability of an endpoint.
-const AVAILABILITIES: [Availability; 5] = [
+const AVAILABILITIES: [Availability; 6] = [
     Availability::Available,
     Availability::Probing,
     Availability::Unhealthy,
     Availability::Resting,
     Availability::Drained,
+    Availability::NotReady,
 ];
 
 /// The states of active health checks, with their label values.

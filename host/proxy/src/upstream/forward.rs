@@ -75,12 +75,12 @@ impl Forward {
             None => body,
         };
         let request = self.request(upstream, facts, allowance);
-        let affinity = request.affinity;
+        let affinity = request.affinity.clone();
         let mut log = AttemptLog::default();
         let deadline = allowance.map(|allowance| allowance.deadline);
         let delivered = self.deliver(upstream, &request, body, deadline, &mut log).await;
         if delivered.is_ok() {
-            bind_session(upstream, affinity, &log, facts);
+            bind_session(upstream, &affinity, &log, facts);
         }
         note(upstream, log, facts);
         if delivered.as_ref().is_err_and(|fault| fault.kind == FaultKind::RequestTimeout) {
@@ -172,7 +172,7 @@ fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowan
 }
 
 /// Binds a client to the endpoint that answered it, unless the answer is another's.
-fn bind_session(upstream: &Upstream, affinity: Affinity, log: &AttemptLog, facts: &mut Facts) {
+fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, facts: &mut Facts) {
     if let (Some(endpoint), None, false) = (&log.endpoint, &log.instead, log.local)
         && let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme)
     {

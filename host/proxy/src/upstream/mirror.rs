@@ -87,23 +87,23 @@ struct MirrorPermit(Arc<Upstream>);
 
 impl MirrorPermit {
     fn take(upstream: &Arc<Upstream>, most: usize) -> Option<MirrorPermit> {
-        let shadows = &upstream.tries.shadows;
+        let shadows = &upstream.carried.tries.shadows;
         if shadows.fetch_add(1, Ordering::AcqRel) < most {
             return Some(MirrorPermit(upstream.clone()));
         }
         shadows.fetch_sub(1, Ordering::AcqRel);
-        upstream.tries.counts.copied(Copied::Full);
+        upstream.carried.tries.counts.copied(Copied::Full);
         None
     }
 
     fn drop_as(self, copied: Copied) {
-        self.0.tries.counts.copied(copied);
+        self.0.carried.tries.counts.copied(copied);
     }
 }
 
 impl Drop for MirrorPermit {
     fn drop(&mut self) {
-        self.0.tries.shadows.fetch_sub(1, Ordering::AcqRel);
+        self.0.carried.tries.shadows.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

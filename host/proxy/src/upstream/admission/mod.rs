@@ -28,10 +28,11 @@ use witgate_config::model;
 use super::Upstream;
 use super::attempt::whole_seconds;
 use super::breaker::{Breaker, Call, Change};
+use super::conduct::note_change;
 use super::deliver::{AttemptLog, deliver};
 use super::events::EventKind;
 use super::failure::blames_endpoint;
-use super::observe::{Extent, Failing, note_change};
+use super::observe::{Extent, Failing};
 use super::observed_body::ObservedBody;
 use super::request::UpstreamRequest;
 use super::send::Failure;
@@ -127,7 +128,7 @@ impl Upstream {
 
     fn pass_breaker(&self) -> Result<Option<Call>, Fault> {
         let Some(settings) = &self.config.upstream_breaker else { return Ok(None) };
-        let breaker = &self.admissions.breaker;
+        let breaker = &self.carried.admissions.breaker;
         let Some((call, change)) = breaker.enter(settings) else {
             let rest = HeaderValue::from(whole_seconds(breaker.rests_for()));
             return Err(Fault::new(FaultKind::BreakerOpen)
@@ -135,12 +136,12 @@ impl Upstream {
                 .header(RETRY_AFTER, rest)
                 .unsent());
         };
-        note_change(&self.events, None, change, "");
+        note_change(&self.carried.events, None, change, "");
         Ok(Some(call))
     }
 
     async fn take_place(&self, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let permits = &self.admissions.permits;
+        let permits = &self.carried.admissions.permits;
         let acquire = Acquire {
             max_requests: self.config.max_requests,
             concurrency: self.config.concurrency,
@@ -156,7 +157,7 @@ impl Upstream {
     }
 
     async fn wait_for_turn(&self, mut waiter: Waiter, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let permits = &self.admissions.permits;
+        let permits = &self.carried.admissions.permits;
         let patience = Instant::now() + self.config.pending_timeout;
         let latest = permits.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
         match timeout_at(latest.into(), &mut waiter.grant).await {
@@ -177,27 +178,28 @@ impl Upstream {
         if !limits_requests(&self.config) {
             return;
         }
-        let Some(told) = self.admissions.permits.observe(took, self.config.concurrency.as_ref()) else {
+        let Some(told) = self.carried.admissions.permits.observe(took, self.config.concurrency.as_ref())
+        else {
             return;
         };
         let kind = if told.lowered { EventKind::ConcurrencyLowered } else { EventKind::ConcurrencyRaised };
-        self.events.record(kind, None, format!("the limit is {}", told.limit));
+        self.carried.events.record(kind, None, format!("the limit is {}", told.limit));
     }
 
     /// Notes that a request was dropped because the upstream is at its limits.
     pub(super) fn note_shed(&self, fault: &Fault) {
-        if self.admissions.shedding.dropped() {
+        if self.carried.admissions.shedding.dropped() {
             let why = fault.cause.as_deref().unwrap_or_default();
             let why = why.strip_prefix(&*self.name).map_or(why, |why| why.trim_start_matches(": "));
-            self.events.record(EventKind::SheddingBegan, None, why);
+            self.carried.events.record(EventKind::SheddingBegan, None, why);
         }
     }
 
     /// Looks whether requests are no longer dropped. Done by the keeper.
     pub(super) fn note_calm(&self) {
-        if let Some(dropped) = self.admissions.shedding.calmed_down() {
+        if let Some(dropped) = self.carried.admissions.shedding.calmed_down() {
             let why = format!("{dropped} requests were dropped");
-            self.events.record(EventKind::SheddingEnded, None, why);
+            self.carried.events.record(EventKind::SheddingEnded, None, why);
         }
     }
 }
@@ -243,8 +245,8 @@ impl Admission {
 
     fn notify(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
         if let (Some(call), Some(settings)) = (&self.call, &self.upstream.config.upstream_breaker) {
-            let change = say(call, &self.upstream.admissions.breaker, settings);
-            note_change(&self.upstream.events, None, change, last);
+            let change = say(call, &self.upstream.carried.admissions.breaker, settings);
+            note_change(&self.upstream.carried.events, None, change, last);
         }
     }
 }

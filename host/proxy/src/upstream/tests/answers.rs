@@ -49,7 +49,7 @@ fn nothing_behind_an_answer_is_taken_for_another() {
                 let snapshot = snapshot(settings(&[origin.address]));
                 for round in 1..=2 {
                     assert_eq!(get(&snapshot).await.unwrap(), "hello");
-                    let limit = &snapshot.upstreams["origin"].limit;
+                    let limit = &snapshot.upstreams["origin"].carried.limit;
                     super::eventually("the connection is closed", || limit.open() == 0).await;
                     assert_eq!(origin.connections(), round, "{hidden:?}");
                 }
@@ -165,9 +165,10 @@ fn a_switch_of_protocols_that_was_asked_for_leaves_the_connection_to_the_tunnel(
         let mut greeting = [0; 2];
         tokio::io::AsyncReadExt::read_exact(&mut tunnel, &mut greeting).await.unwrap();
         assert_eq!(&greeting, b"hi");
-        assert_eq!(snapshot.upstreams["origin"].limit.open(), 1, "a tunnel counts as a connection");
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.open(), 1, "a tunnel counts as a connection");
         drop(tunnel);
-        super::eventually("the tunnel is closed", || snapshot.upstreams["origin"].limit.open() == 0).await;
+        super::eventually("the tunnel is closed", || snapshot.upstreams["origin"].carried.limit.open() == 0)
+            .await;
     });
 }
 

@@ -50,7 +50,8 @@ fn the_first_answer_is_taken_and_the_other_attempt_given_up() {
         assert_eq!(stuck.requests().len(), hedges);
         let tries = status(&snapshot)[0].tries;
         assert_eq!((tries.hedges, tries.hedges_won), (hedges as u64, hedges as u64));
-        let active = &snapshot.upstreams["origin"].endpoints[0].active;
+        let endpoint = snapshot.upstreams["origin"].endpoint(0);
+        let active = &endpoint.active;
         assert_eq!(active.load(std::sync::atomic::Ordering::SeqCst), 0);
     });
 }

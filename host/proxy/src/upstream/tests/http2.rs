@@ -96,7 +96,7 @@ fn a_crowd_is_served_within_the_streams_and_connections_there_may_be() {
         }));
         all.await;
         assert!(origin.connections() <= 2, "{} connections", origin.connections());
-        assert_eq!(snapshot.upstreams["origin"].limit.waiting(), 0);
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.waiting(), 0);
     });
 }
 
@@ -141,7 +141,7 @@ fn a_client_that_goes_away_resets_its_stream_only() {
         }
         get(&snapshot).await.unwrap();
         assert_eq!(origin.connections(), 1);
-        let endpoint = &snapshot.upstreams["origin"].endpoints[0];
+        let endpoint = &snapshot.upstreams["origin"].endpoint(0);
         eventually("nothing is in flight", || endpoint.active.load(Ordering::SeqCst) == 0).await;
     });
 }

@@ -21,6 +21,7 @@ mod refused;
 mod reload;
 mod retries;
 mod reuse;
+mod sets;
 mod streaming;
 mod timeouts;
 mod tls;

@@ -309,7 +309,10 @@ fn budget_and_counts_survive_a_reload() {
         settings.keep_alive = Duration::from_secs(7);
         let after = super::rebuilt(settings, Some(&before));
         assert_eq!(status(&after)[0].tries, tries);
-        assert!(Arc::ptr_eq(&before.upstreams["origin"].tries, &after.upstreams["origin"].tries));
+        assert!(Arc::ptr_eq(
+            &before.upstreams["origin"].carried.tries,
+            &after.upstreams["origin"].carried.tries
+        ));
     });
 }
 

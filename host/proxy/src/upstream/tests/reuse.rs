@@ -163,7 +163,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let snapshot = snapshot(settings(&[origin.address]));
         get(&snapshot).await.unwrap();
         let upstream = &snapshot.upstreams["origin"];
-        let taken = pool::take(upstream, &upstream.endpoints[0], Instant::now());
+        let taken = pool::take(upstream, &upstream.endpoint(0), Instant::now());
         let (Connection::Http1(connection), _) = taken.unwrap() else { panic!("the origin speaks HTTP/1.1") };
         drop(origin);
         let connection = RefCell::new(connection);
