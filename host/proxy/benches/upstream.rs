@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
 use http::Request;
+use witgate_proxy::contracts::Fetch as _;
 use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::upstream::fetch;
 
 /// An origin that answers every head with 1 KiB.
 fn origin() -> std::io::Result<SocketAddr> {
@@ -77,7 +77,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let request = request(headers);
         group.bench_with_input(BenchmarkId::new("headers", headers), &request, |bencher, request| {
             bencher.iter(|| {
-                let exchange = fetch(&snapshot, "origin", request.clone(), None, None, 64 * 1024);
+                let exchange = snapshot.fetch("origin", request.clone(), None, None, 64 * 1024);
                 match core.block_on(&runtime, exchange) {
                     Ok(response) => assert_eq!(response.body().len(), 1024),
                     Err(fault) => panic!("{fault:?}"),

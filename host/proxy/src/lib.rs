@@ -22,10 +22,12 @@
 pub mod balancer;
 pub mod body;
 pub(crate) mod composed;
+pub mod contracts;
 pub(crate) mod cookie;
 pub mod fault;
 pub mod filters;
 pub mod head;
+pub mod identity;
 pub(crate) mod kept;
 pub mod listener;
 pub mod names;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_proxy::pipeline::plugin::Contracts;
+use witgate_proxy::contracts::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
     BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Reason, Refusal,

@@ -62,7 +62,7 @@ pub(super) enum Message {
     Revert {
         /// Name of the binding.
         binding: String,
-        /// As [`Plugin::version`](witgate_proxy::pipeline::plugin::Plugin::version) tells it.
+        /// As [`Binding::version`](witgate_proxy::contracts::Binding::version) tells it.
         version: u64,
     },
     /// A load has ended.

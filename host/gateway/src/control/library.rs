@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems, file};
-use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
+use witgate_proxy::contracts::{Binding, Contracts};
 use witgate_wasm::Calls;
 
 use super::standin::Standin;
@@ -53,7 +53,7 @@ pub(crate) trait Loader {
 #[derive(Clone)]
 pub(crate) struct Prepared {
     /// What requests call.
-    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) plugin: Arc<dyn Binding>,
     /// How it does.
     pub(crate) conduct: Arc<dyn Conduct>,
 }
@@ -345,7 +345,7 @@ impl<L: Loader> Library<L> {
 
 impl<C> Draft<C> {
     /// The plugins of the draft, by binding.
-    pub(crate) fn plugins(&self) -> BTreeMap<String, Arc<dyn Plugin>> {
+    pub(crate) fn plugins(&self) -> BTreeMap<String, Arc<dyn Binding>> {
         self.bindings.iter().map(|(name, versions)| (name.clone(), versions.serving.clone())).collect()
     }
 
@@ -419,9 +419,9 @@ fn wanted_bindings(config: &Config) -> impl Iterator<Item = WantedBinding<'_>> {
 }
 
 /// Stand-ins for all bindings, for looking at a configuration whose plugins were refused.
-pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Plugin>> {
+pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Binding>> {
     let stand_in = |(name, binding): (&String, &model::Binding)| {
-        let plugin: Arc<dyn Plugin> = Arc::new(Standin::new(name, binding, None));
+        let plugin: Arc<dyn Binding> = Arc::new(Standin::new(name, binding, None));
         (name.clone(), plugin)
     };
     config.bindings.iter().map(stand_in).collect()
@@ -430,17 +430,6 @@ pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Plugin>> {
 /// Where a plugin's file is: relative ones lie in the plugin folder.
 pub(crate) fn file(config: &Config, file: &Path) -> PathBuf {
     config.gateway.plugin_folder.join(file)
-}
-
-/// The names of the contracts that are implemented.
-pub(crate) fn contract_names(contracts: Contracts) -> Vec<&'static str> {
-    let all = [
-        ("authentication", contracts.authentication),
-        ("rate-limiting", contracts.rate_limiting),
-        ("routing", contracts.routing),
-        ("transformation", contracts.transformation),
-    ];
-    all.into_iter().filter_map(|(name, exported)| exported.then_some(name)).collect()
 }
 
 #[cfg(test)]

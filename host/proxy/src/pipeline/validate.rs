@@ -11,7 +11,7 @@ use witgate_config::model::Gateway;
 
 use crate::body::Body;
 use crate::composed::{Part, Seen};
-use crate::pipeline::plugin::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
+use crate::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use crate::protocol::http1::field;
 use crate::protocol::path;
 

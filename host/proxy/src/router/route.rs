@@ -7,8 +7,8 @@ use witgate_config::{Problem, Problems, model};
 use super::action::Prepared;
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
+use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use crate::filters::{Filter, Stage};
-use crate::pipeline::plugin::Plugin;
 use crate::telemetry::route_name::RouteName;
 
 /// A route with everything it needs resolved.
@@ -20,13 +20,13 @@ pub struct Route {
     /// Filters of gateway, listener and route, in the order of the way down.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
     /// Bindings that authenticate.
-    pub authentication: Vec<Arc<dyn Plugin>>,
+    pub authentication: Vec<Arc<dyn Authentication>>,
     /// Bindings that limit rates.
-    pub rate_limiting: Vec<Arc<dyn Plugin>>,
+    pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
     /// Bindings that route.
-    pub routing: Vec<Arc<dyn Plugin>>,
+    pub routing: Vec<Arc<dyn Routing>>,
     /// Bindings that transform.
-    pub transformation: Vec<Arc<dyn Plugin>>,
+    pub transformation: Vec<Arc<dyn Transformation>>,
     pub(super) rule: Arc<Rule>,
 }
 
@@ -88,9 +88,19 @@ impl Route {
 
     /// Whether plugins are asked about its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
-            .iter()
-            .any(|bindings| !bindings.is_empty())
+        !(self.authentication.is_empty()
+            && self.rate_limiting.is_empty()
+            && self.routing.is_empty()
+            && self.transformation.is_empty())
+    }
+
+    /// Puts a binding into the phase of each contract that it serves.
+    pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
+        let binding = || Arc::clone(binding);
+        self.authentication.extend(binding().authentication());
+        self.rate_limiting.extend(binding().rate_limiting());
+        self.routing.extend(binding().routing());
+        self.transformation.extend(binding().transformation());
     }
 
     /// The parameters of its path with their values decoded.

@@ -10,8 +10,8 @@ use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
+use crate::contracts::Binding;
 use crate::names::Named;
-use crate::pipeline::plugin::Plugin;
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// Where the draws of the rate-limiting contract are counted. Carried over every reload.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
-    pub plugins: BTreeMap<String, Arc<dyn Plugin>>,
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
 
 impl Snapshot {
@@ -45,7 +45,7 @@ impl Snapshot {
     /// regular expressions, patterns and templates of paths, routes that could never be taken.
     pub fn build(
         config: Arc<Config>,
-        plugins: BTreeMap<String, Arc<dyn Plugin>>,
+        plugins: BTreeMap<String, Arc<dyn Binding>>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
@@ -73,7 +73,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// A binding that a route names has no plugin.
-    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Plugin>>) -> Result<Snapshot, Problems> {
+    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
         let routers = routes::build(&self.config, &plugins, &mut problems);
         if !problems.is_empty() {

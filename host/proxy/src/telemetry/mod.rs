@@ -32,7 +32,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
-use crate::pipeline::plugin::Quarantined;
+use crate::contracts::Quarantined;
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, UpstreamStatus};
 use access::{AccessLine, LogEntry};

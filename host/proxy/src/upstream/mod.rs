@@ -86,7 +86,6 @@ pub use endpoint::Availability;
 use endpoint::Endpoint;
 use events::Events;
 use fallback::Fallback;
-pub use fetch::fetch;
 pub use forward::forward;
 pub use health::state::HealthState;
 use limit::Limit;

@@ -78,16 +78,14 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
+use witgate_proxy::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{self, Call, CallFailure, Function, Input, Interest};
-use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::turn;
 
 use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
 use crate::imports::fetch::Mailbox;
 use crate::instance::Instance;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::{Lease, NoInstance};
 use crate::quarantine::Admission;
@@ -99,15 +97,15 @@ pub(crate) struct Running<'a> {
     admission: Option<Admission<'a>>,
     lease: Option<Lease<'a>>,
     begun: Instant,
-    snapshot: &'a Arc<Snapshot>,
+    fetch: &'a dyn Fetch,
 }
 
 /// What a call looks at.
 pub(crate) struct CallInputs<'a> {
-    /// Request and snapshot.
+    /// The request, and where outbound requests go.
     pub(crate) call: Call<'a>,
     /// The response, in the phases that have one.
-    pub(crate) response: Option<Arc<plugin::ResponseHead>>,
+    pub(crate) response: Option<Arc<contracts::ResponseHead>>,
 }
 
 impl<'a> Running<'a> {
@@ -121,14 +119,13 @@ impl<'a> Running<'a> {
         phase: Phase,
         given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
-        let snapshot = given.call.snapshot;
+        let fetch = given.call.fetch;
         let begun = turn::now();
         let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running =
-            Running { binding, phase, admission: Some(admission), lease: None, begun, snapshot };
+        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun, fetch };
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // The time in the queue is not the guest's.
@@ -171,13 +168,13 @@ impl<'a> Running<'a> {
     {
         let waits = self.binding.pool.waits();
         let wall = self.binding.pool.rights().budget.wall;
-        let snapshot = self.snapshot;
+        let fetch = self.fetch;
         let Instance { store, stopwatch, mailbox, .. } = self.instance()?;
         store.set_epoch_deadline(FIRST_LOOK);
         let answer = if waits {
             // Boxed, so that calls that do not wait do not carry its state around.
             let call = Box::pin(function.call_async(store, parameters));
-            let driven = drive(call, stopwatch, mailbox, snapshot);
+            let driven = drive(call, stopwatch, mailbox, fetch);
             tokio::time::timeout(wall, driven).await.unwrap_or_else(|_| Err(Killed(CallFailure::Wall).into()))
         } else {
             function.call(store, parameters)
@@ -278,7 +275,7 @@ async fn drive<R>(
     call: impl Future<Output = wasmtime::Result<R>>,
     stopwatch: &Stopwatch,
     mailbox: &Mailbox,
-    snapshot: &Arc<Snapshot>,
+    fetch: &dyn Fetch,
 ) -> wasmtime::Result<R> {
     let mut call = pin!(call);
     let mut exchange: Option<LocalBoxFuture<'_, ()>> = None;
@@ -291,7 +288,7 @@ async fn drive<R>(
                 return polled;
             }
             if let Some(job) = mailbox.take() {
-                exchange = Some(job.run(snapshot));
+                exchange = Some(job.run(fetch));
             }
             match exchange.as_mut().map(|exchange| exchange.as_mut().poll(context)) {
                 // The reply is there: the guest goes on at once.
@@ -397,16 +394,16 @@ pub(crate) fn input(input: &types::Input) -> Option<Input> {
     })
 }
 
-fn header(header: types::Header) -> plugin::Header {
-    plugin::Header { name: header.name, value: header.value.into() }
+fn header(header: types::Header) -> contracts::Header {
+    contracts::Header { name: header.name, value: header.value.into() }
 }
 
-fn headers(list: Vec<types::Header>) -> Vec<plugin::Header> {
+fn headers(list: Vec<types::Header>) -> Vec<contracts::Header> {
     list.into_iter().map(header).collect()
 }
 
-fn response(response: types::Response) -> plugin::LocalResponse {
-    plugin::LocalResponse {
+fn response(response: types::Response) -> contracts::LocalResponse {
+    contracts::LocalResponse {
         status: response.status,
         headers: headers(response.headers),
         body: Bytes::from(response.body),

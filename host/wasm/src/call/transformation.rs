@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Piece, RequestChanges,
-    RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
+use witgate_proxy::contracts::{
+    Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Phase, Piece,
+    RequestChanges, RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
 };
 
 use super::{CallInputs, ITEM, Running, declared, header, request_head, response, size_of_response};
 use crate::bindings::exports::witgate::plugin::transformation as contract;
 use crate::bindings::witgate::plugin::types;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 

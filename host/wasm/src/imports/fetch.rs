@@ -17,11 +17,10 @@ use http::{HeaderMap, Method, Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
+use witgate_proxy::contracts::Fetch;
 use witgate_proxy::fault::{Fault, FaultKind};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
-use witgate_proxy::upstream;
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;
@@ -182,11 +181,10 @@ impl Mailbox {
 
 impl Job {
     /// The exchange, on the core that drives it.
-    pub(crate) fn run(self, snapshot: &Arc<Snapshot>) -> LocalBoxFuture<'_, ()> {
+    pub(crate) fn run(self, fetch: &dyn Fetch) -> LocalBoxFuture<'_, ()> {
         Box::pin(async move {
             let (trace, timeout) = (self.trace.as_ref(), Some(self.timeout));
-            let answer =
-                upstream::fetch(snapshot, &self.upstream, self.request, trace, timeout, self.limit).await;
+            let answer = fetch.fetch(&self.upstream, self.request, trace, timeout, self.limit).await;
             // The guest may be gone by now; then nobody waits for the reply.
             let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
         })

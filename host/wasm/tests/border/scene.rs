@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use witgate_config::{Config, parse_str};
-use witgate_proxy::head::{Client, RequestHead, Scheme};
-use witgate_proxy::pipeline::plugin::{
-    Bucket, Call, CallFailure, Decision, Plugin, RequestOutcome, ResponseHead,
+use witgate_proxy::contracts::{
+    Authentication as _, Bucket, Call, CallFailure, Decision, RateLimiting as _, RequestOutcome,
+    ResponseHead, Transformation as _,
 };
+use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
@@ -146,7 +147,7 @@ pub(crate) fn on_core<T>(future: impl Future<Output = T>) -> T {
 pub(crate) async fn told(loaded: &Loaded, deed: &str, with: &str) -> Result<String, CallFailure> {
     let head = request(&[("x-do", deed), ("x-with", with), ("x-twice", "1"), ("x-twice", "2")]);
     let snapshot = snapshot();
-    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, snapshot: &snapshot }).await?.content;
+    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, fetch: &snapshot }).await?.content;
     Ok(buckets.into_iter().next().expect("the probe draws on one bucket").key)
 }
 
@@ -157,12 +158,12 @@ pub(crate) fn tell(loaded: &Loaded, deed: &str, with: &str) -> Result<String, Ca
 
 pub(crate) fn authenticate(loaded: &Loaded, deed: &str) -> Result<Decision, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, true))
+    on_core(loaded.authenticate(Call { head: &head, fetch: &snapshot }, true))
 }
 
 pub(crate) fn transform(loaded: &Loaded, deed: &str) -> Result<RequestOutcome, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot })).map(|answer| answer.content)
+    on_core(loaded.transform_request(Call { head: &head, fetch: &snapshot })).map(|answer| answer.content)
 }
 
 /// Waits until a condition holds, at most ten seconds.

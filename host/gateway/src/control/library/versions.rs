@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use witgate_config::model::Binding;
-use witgate_proxy::pipeline::plugin::Plugin;
+use witgate_config::model;
+use witgate_proxy::contracts::{Binding, Contracts};
 
-use super::{Conduct, FileDigest, WantedBinding, contract_names};
+use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
 /// What serves a binding, and what served it before.
@@ -16,7 +16,7 @@ pub(super) struct BindingVersions<C> {
     pub(super) plugin: String,
     file: PathBuf,
     /// What serves: the current version, or a stand-in.
-    pub(super) serving: Arc<dyn Plugin>,
+    pub(super) serving: Arc<dyn Binding>,
     /// The version in service; none while a stand-in serves.
     pub(super) current: Option<Version<C>>,
     /// The last version of another file that was in service before and was good: it was not taken back, neither by hand
@@ -34,9 +34,9 @@ pub(super) struct BindingVersions<C> {
 pub(super) struct Version<C> {
     pub(super) digest: FileDigest,
     pub(super) component: C,
-    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) plugin: Arc<dyn Binding>,
     pub(super) conduct: Arc<dyn Conduct>,
-    pub(super) binding: Binding,
+    pub(super) binding: model::Binding,
     pub(super) store_bytes: usize,
 }
 
@@ -104,7 +104,7 @@ impl<C: Clone> BindingVersions<C> {
     /// A shelf on which nothing could be put but a stand-in.
     pub(super) fn without_version(
         asked: &WantedBinding<'_>,
-        serving: Arc<dyn Plugin>,
+        serving: Arc<dyn Binding>,
         problem: String,
     ) -> Self {
         BindingVersions {
@@ -144,7 +144,7 @@ impl<C> BindingVersions<C> {
             state: self.state,
             digest: digest(&self.current),
             previous: digest(&self.previous),
-            contracts: contract_names(self.serving.contracts()).into_iter().map(str::to_owned).collect(),
+            contracts: Contracts::of(&self.serving).names().into_iter().map(str::to_owned).collect(),
             problem: self.problem.clone(),
             quarantine: None,
         }

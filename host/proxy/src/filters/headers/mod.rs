@@ -243,7 +243,7 @@ mod tests {
 
     use super::super::tests::build;
     use super::*;
-    use crate::pipeline::plugin::Identity;
+    use crate::identity::Identity;
     use crate::testing;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pipeline::plugin::MaybeReady;
+use crate::contracts::MaybeReady;
 
 pub use super::gcra::Rate;
 

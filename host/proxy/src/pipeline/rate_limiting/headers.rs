@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
 
+use crate::contracts::Bucket;
 use crate::fault::Fault;
-use crate::pipeline::plugin::Bucket;
 use crate::protocol::http1::write::decimal;
 
 use super::Draws;

@@ -13,7 +13,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::pipeline::plugin::MaybeReady;
+use crate::contracts::MaybeReady;
 use crate::turn;
 
 use super::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};

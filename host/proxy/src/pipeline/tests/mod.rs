@@ -20,10 +20,10 @@ use http::{Method, Response};
 use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
 
 use crate::body::Body;
+use crate::contracts::Binding;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::Plugin;
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::pipeline::{Descent, ascend, descend};
@@ -91,16 +91,8 @@ impl Fixture {
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
         for plugin in &self.plugins {
-            let contracts = plugin.contracts();
-            let phases = [
-                (contracts.authentication, &mut route.authentication),
-                (contracts.rate_limiting, &mut route.rate_limiting),
-                (contracts.routing, &mut route.routing),
-                (contracts.transformation, &mut route.transformation),
-            ];
-            for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
-                bindings.push(Arc::clone(plugin) as Arc<dyn Plugin>);
-            }
+            let binding: Arc<dyn Binding> = Arc::clone(plugin) as _;
+            route.bind(&binding);
         }
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);

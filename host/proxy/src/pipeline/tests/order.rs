@@ -6,9 +6,9 @@ use http::{Method, Response, StatusCode};
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
 use crate::filters::Step;
-use crate::pipeline::plugin::*;
 
 type Journal = Arc<Mutex<Vec<String>>>;
 

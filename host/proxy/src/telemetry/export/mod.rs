@@ -15,12 +15,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 
+use crate::contracts::Fetch as _;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access::LogEntry;
 use crate::telemetry::client_span::ClientNotes;
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::span;
-use crate::upstream;
 
 /// Requests, and attempts to send them, whose spans may wait.
 const QUEUE: usize = 8192;
@@ -167,8 +167,7 @@ impl Courier {
         let request =
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
-        let answer =
-            upstream::fetch(&snapshot, &self.otlp.upstream, request, None, Some(TIMEOUT), ANSWER_BYTES).await;
+        let answer = snapshot.fetch(&self.otlp.upstream, request, None, Some(TIMEOUT), ANSWER_BYTES).await;
         match answer.map(|answer| answer.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
             // The answers after which the OTLP specification asks to try again.

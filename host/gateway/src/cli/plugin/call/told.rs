@@ -1,7 +1,7 @@
 //! Answers of plugins, as JSON for people.
 
 use serde_json::{Value, json};
-use witgate_proxy::pipeline::plugin::{
+use witgate_proxy::contracts::{
     BodyResult, Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
     ValuePart,
 };
