@@ -46,6 +46,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, Plugin>,
     /// The bindings: what routes, listeners and the gateway refer to.
     pub bindings: BTreeMap<String, Binding>,
+    /// Where counters and the stores of plugins are kept.
+    pub state: BTreeMap<String, State>,
 }
 
 /// `[gateway]`
@@ -79,6 +81,8 @@ pub struct Gateway {
     pub plugins: Vec<String>,
     /// Filters that apply to every request.
     pub filters: Vec<Filter>,
+    /// The state in which draws are counted; none: the one that is always there.
+    pub counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     pub limits: Limits,
     /// What happens to paths with `%2F`, `%5C` or a backslash.
@@ -440,6 +444,17 @@ pub struct Plugin {
     pub digest: Option<[u8; 32]>,
     /// Bytes its store may hold, all spaces together.
     pub store_bytes: usize,
+    /// The state in which its store is kept; none: the one that is always there.
+    pub state: Option<String>,
+}
+
+/// `[state.NAME]`: where counters and the stores of plugins are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Which kind it is.
+    pub kind: String,
+    /// What only the kind understands.
+    pub settings: Settings,
 }
 
 /// `[bindings.NAME]`: a plugin with settings, rights and budgets.

@@ -36,6 +36,7 @@ pub mod protocol;
 pub mod router;
 pub mod serve;
 pub mod snapshot;
+pub mod state;
 pub(crate) mod tcp;
 pub mod telemetry;
 #[cfg(test)]

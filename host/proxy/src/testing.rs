@@ -20,9 +20,9 @@ use witgate_config::model::{self, Config, LogLevel};
 use crate::body::{Body, BodyError};
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::protocol::connection::Connection;
 use crate::snapshot::Snapshot;
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::telemetry::record::Record;
 use crate::telemetry::trace;
@@ -64,6 +64,7 @@ pub(crate) fn config() -> Config {
             identity_headers: BTreeMap::new(),
             plugins: Vec::new(),
             filters: Vec::new(),
+            counter: None,
             limits: limits(),
             allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
@@ -81,6 +82,7 @@ pub(crate) fn config() -> Config {
         upstreams: BTreeMap::new(),
         plugins: BTreeMap::new(),
         bindings: BTreeMap::new(),
+        state: BTreeMap::new(),
     }
 }
 
@@ -109,7 +111,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         config: Arc::new(config),
         routers: Default::default(),
         upstreams: Default::default(),
-        counter: Arc::new(Table::default()),
+        counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
     }
 }

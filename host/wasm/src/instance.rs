@@ -15,7 +15,7 @@ use crate::bindings::exports::witgate::plugin::{
 use crate::budget::{FIRST_LOOK, Stopwatch};
 use crate::compile::Compiled;
 use crate::engine::Engine;
-use crate::imports::fetch::Mailbox;
+use crate::imports::mailbox::Mailbox;
 use crate::imports::store::VALUE;
 use crate::rights::Rights;
 use crate::state::HostState;
@@ -28,7 +28,7 @@ pub(crate) struct Instance {
     pub(crate) exports: Exports,
     /// Its clock, which its caller winds.
     pub(crate) stopwatch: Stopwatch,
-    /// Where it leaves outbound requests.
+    /// Where it leaves what it waits for.
     pub(crate) mailbox: Mailbox,
     /// Calls it has answered.
     pub(crate) uses: u64,
@@ -191,7 +191,7 @@ fn load<I, G>(
     indices.map(load).transpose()
 }
 
-/// The result of a call that has nothing to wait for: outside of a request, `fetch` answers at once.
+/// The result of a call that has nothing to wait for: outside of a request, `fetch` and stores answer at once.
 fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     call.now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg("the plugin waits while it is set up")))
 }

@@ -17,8 +17,8 @@
 //!
 //! * The engine runs without component-model async: a call costs a third. Standard components that need it get an
 //!   engine of their own.
-//! * Calls are synchronous where no import waits. Only a component that imports `fetch` runs on a stack of its own, so
-//!   that its core serves others while it waits.
+//! * Calls are synchronous where no import waits. Only a component that may use `fetch`, or a store that waits, runs on a
+//!   stack of its own, so that its core serves others while it waits.
 //! * A trap ends the store: nothing in it is called again. The next call finds another instance.
 //! * The head of a request comes in with the call, as far as the plugin declared interest; the borrowed request is the
 //!   `Arc` the host holds anyway. Nothing about a request stays in a store when its call is over.
@@ -37,7 +37,6 @@ mod input_tracker;
 pub mod inspect;
 mod instance;
 pub mod journal;
-mod keys;
 mod load;
 pub mod meter;
 mod plugin;
@@ -53,7 +52,6 @@ mod trial;
 mod upkeep;
 
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
-pub use imports::store::{KeyStore, StoreError};
 pub use inspect::Inspection;
 pub use load::{BindingRequest, Component};
 pub use plugin::Loaded;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use witgate_config::model::{Budget, Grants};
+use witgate_proxy::contracts::store::KeyStore;
 
 use crate::imports::log::Pace;
 use crate::imports::metrics::Names;
-use crate::imports::store::KeyStore;
 use crate::journal::Journal;
 use crate::meter::Meter;
 
-/// What every instance of a binding shares. Two bindings share none of it but the plugin's key store.
+/// What every instance of a binding shares. Two bindings share none of it but the plugin's store.
 pub(crate) struct Rights {
     /// Name of the binding.
     pub(crate) binding: Arc<str>,
@@ -18,8 +18,8 @@ pub(crate) struct Rights {
     pub(crate) grants: Grants,
     /// What a call may use.
     pub(crate) budget: Budget,
-    /// The keys of the plugin.
-    pub(crate) keys: Arc<dyn KeyStore>,
+    /// The keys of the plugin; none: it is only looked at.
+    pub(crate) store: Option<Arc<dyn KeyStore>>,
     /// Where its lines go.
     pub(crate) journal: Arc<dyn Journal>,
     /// How many lines it may still write.
@@ -28,4 +28,11 @@ pub(crate) struct Rights {
     pub(crate) metrics: Arc<Names>,
     /// What the host counts about it.
     pub(crate) meter: Arc<Meter>,
+}
+
+impl Rights {
+    /// Whether the store of the plugin may wait.
+    pub(crate) fn store_waits(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.waits())
+    }
 }

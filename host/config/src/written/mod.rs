@@ -20,6 +20,7 @@ mod revert;
 mod route;
 mod route_action;
 mod scope;
+mod state;
 mod telemetry;
 mod tls;
 mod upstream;
@@ -60,6 +61,10 @@ pub(crate) struct Written {
     /// Plugins with settings, rights and budgets, by name. What routes, listeners and the gateway refer to.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     bindings: BTreeMap<String, binding::Binding>,
+    /// Where counters and the stores of plugins are kept, by name. What lasts through a reload: as long as the settings of a
+    /// state are equal, it goes on with all it holds.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    state: BTreeMap<String, state::State>,
 }
 
 /// A table as written, which knows what it means.
@@ -167,6 +172,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     upstream::check_rings(&upstreams, scope);
     let plugins = scope.table::<plugin::Plugin>("plugins");
     let bindings = binding::all(scope);
+    let state = scope.table::<state::State>("state");
     Some(Config {
         gateway: gateway?,
         admin: admin?,
@@ -176,5 +182,6 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
         upstreams,
         plugins,
         bindings,
+        state,
     })
 }

@@ -134,7 +134,9 @@ impl Loader for Components {
     }
 
     fn prepare(&self, component: &Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
-        let request = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
+        let store = asked.state.store(&asked.binding.plugin, asked.plugin.store_bytes);
+        let request =
+            BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin, store };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &request));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {

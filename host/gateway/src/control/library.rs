@@ -14,10 +14,12 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems, file};
+use witgate_proxy::contracts::state::State;
 use witgate_proxy::contracts::{Binding, Contracts};
 use witgate_wasm::Calls;
 
 use super::standin::Standin;
+use super::states::States;
 use super::status::{BindingState, BindingStatus, hexadecimal};
 use super::wanted::Force;
 use versions::{BindingVersions, HeldBack, Version};
@@ -89,8 +91,19 @@ pub(crate) struct WantedBinding<'c> {
     pub(crate) plugin: &'c model::Plugin,
     /// Where its file is.
     pub(crate) file: PathBuf,
+    /// Where the plugin's store is kept.
+    pub(crate) state: &'c Arc<dyn State>,
     /// Whether a stand-in may take its place.
     start: Start,
+}
+
+/// What plugins are drafted for.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'c> {
+    /// What is configured.
+    pub(crate) config: &'c Config,
+    /// Where stores are kept.
+    pub(crate) states: &'c States,
 }
 
 /// Why a component cannot serve a binding.
@@ -145,12 +158,12 @@ impl<L: Loader> Library<L> {
     ///
     /// # Errors
     /// Bindings for which there is neither the version on disk nor an earlier one, and mistakes in the configuration.
-    pub(crate) fn draft(&self, config: &Config, force: &Force) -> Result<Draft<L::Component>, Objections> {
-        self.loader.begin(&config.gateway, force.asked);
+    pub(crate) fn draft(&self, plan: Plan<'_>, force: &Force) -> Result<Draft<L::Component>, Objections> {
+        self.loader.begin(&plan.config.gateway, force.asked);
         let mut objections = Objections::default();
         let mut candidates = BTreeMap::new();
         let mut bindings = BTreeMap::new();
-        for asked in wanted_bindings(config) {
+        for asked in wanted_bindings(plan) {
             let candidate =
                 candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
             match self.adopt(&asked, candidate, force.applies_to(asked.name)) {
@@ -178,11 +191,11 @@ impl<L: Loader> Library<L> {
     pub(crate) fn draft_previous(
         &self,
         name: &str,
-        config: &Config,
+        plan: Plan<'_>,
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let found = wanted_bindings(config).find(|asked| asked.name == name).zip(self.bindings.get(name));
+        let found = wanted_bindings(plan).find(|asked| asked.name == name).zip(self.bindings.get(name));
         let (asked, versions) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
         let (Some(current), Some(previous)) = (&versions.current, versions.good_previous()) else {
             return Err(no_previous(name, versions));
@@ -216,8 +229,8 @@ impl<L: Loader> Library<L> {
 
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
     /// its own. Also true where there is nothing to put back, which is found out as quickly.
-    pub(crate) fn previous_is_ready(&self, name: &str, config: &Config) -> bool {
-        let asked = wanted_bindings(config).find(|asked| asked.name == name);
+    pub(crate) fn previous_is_ready(&self, name: &str, plan: Plan<'_>) -> bool {
+        let asked = wanted_bindings(plan).find(|asked| asked.name == name);
         let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
         asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
@@ -339,6 +352,7 @@ impl<L: Loader> Library<L> {
             conduct,
             binding: asked.binding.clone(),
             store_bytes: asked.plugin.store_bytes,
+            state: Arc::clone(asked.state),
         })
     }
 }
@@ -405,14 +419,16 @@ fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
 }
 
 /// The bindings a configuration asks for.
-fn wanted_bindings(config: &Config) -> impl Iterator<Item = WantedBinding<'_>> {
-    config.bindings.iter().filter_map(|(name, binding)| {
+fn wanted_bindings(plan: Plan<'_>) -> impl Iterator<Item = WantedBinding<'_>> {
+    let Plan { config, states } = plan;
+    config.bindings.iter().filter_map(move |(name, binding)| {
         let plugin = config.plugins.get(&binding.plugin)?;
         Some(WantedBinding {
             name,
             binding,
             plugin,
             file: file(config, &plugin.file),
+            state: states.of_plugin(plugin),
             start: config.gateway.start,
         })
     })

@@ -15,6 +15,7 @@ mod load;
 mod put_back;
 pub(crate) mod source;
 mod standin;
+pub(crate) mod states;
 pub(crate) mod status;
 mod wanted;
 
@@ -23,7 +24,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
-use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::adjust;
 use witgate_wasm::Inspection;
@@ -40,6 +41,7 @@ use library::Library;
 use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
 use put_back::PutBack;
 use source::{ChangeProblem, ConfigReading, Refusal, Source};
+use states::States;
 use status::{Busy, Change, GatewayPhase, ListenerStatus, Status};
 use wanted::{Force, Wanted};
 
@@ -86,8 +88,9 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     refuse_empty(&reading)?;
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
-    let (draft, snapshot) = load::build(&Library::new(components), &reading, &Force::default(), None)?;
-    Ok(Built { snapshot, reservations: draft.reservations() })
+    let library = Library::new(components);
+    let built = load::build(&library, &reading, &Force::default(), &States::default(), None)?;
+    Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations() })
 }
 
 /// Builds a configuration without loading its plugins, for commands that ask about routes.
@@ -96,8 +99,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
 /// All problems at once.
 pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
-    let plugins = library::stand_ins(&reading.config);
-    Snapshot::build(reading.config.clone(), plugins, None)
+    let services = Services { plugins: library::stand_ins(&reading.config), ..Services::default() };
+    Snapshot::build(reading.config.clone(), services, None)
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
 
@@ -138,7 +141,8 @@ impl Control {
         refuse_empty(&reading)?;
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
         let mut library = Library::new(components);
-        let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
+        let load::Built { draft, snapshot, states } =
+            load::build(&library, &reading, &Force::default(), &States::default(), None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let sockets = AdminSockets::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
@@ -162,7 +166,7 @@ impl Control {
             generation: 0,
             status,
             data_plane,
-            in_service: InService::of(&reading),
+            in_service: InService::of(&reading, states),
             admin,
             watch,
             loads,

@@ -12,6 +12,9 @@
 //! | `message` | headers and responses as plugins write them |
 //! | `value_part` | [`ValuePart`]: values that are put together for each request |
 //! | `fetch` | [`Fetch`]: outbound requests on behalf of a call |
+//! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
+//! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
+//! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
 //! | `maybe_ready` | [`MaybeReady`]: a result that is there, or is waited for |
 //!
 //! The types of the four contracts mirror the WIT package `witgate:plugin`. Whatever a binding returns is untrusted until
@@ -23,12 +26,16 @@
 mod authentication;
 mod binding;
 mod call;
+pub mod counter;
 mod fetch;
 mod interest;
 mod maybe_ready;
 mod message;
+mod rate;
 mod rate_limiting;
 mod routing;
+pub mod state;
+pub mod store;
 mod transformation;
 mod value_part;
 

@@ -11,10 +11,10 @@ use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
 use crate::contracts::Binding;
+use crate::contracts::counter::Counter;
 use crate::names::Named;
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
+use crate::state::memory::MemoryCounter;
 use crate::upstream::Upstream;
 
 /// One version of everything a request sees.
@@ -29,14 +29,28 @@ pub struct Snapshot {
     pub routers: Named<String, Router>,
     /// Upstreams by name. Carried over from the snapshot before where their configuration is equal.
     pub upstreams: Named<Arc<str>, Arc<Upstream>>,
-    /// Where the draws of the rate-limiting contract are counted. Carried over every reload.
+    /// Where the draws of the rate-limiting contract are counted.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
 
+/// What a snapshot uses beside its configuration. The default has no plugins and counts in memory.
+pub struct Services {
+    /// Bindings by name.
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// Where draws are counted.
+    pub counter: Arc<dyn Counter>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services { plugins: BTreeMap::new(), counter: Arc::new(MemoryCounter::default()) }
+    }
+}
+
 impl Snapshot {
-    /// Builds the next version. What must survive (pools, breakers, counters) is taken from `previous` by equality.
+    /// Builds the next version. What must survive (pools, breakers) is taken from `previous` by equality.
     ///
     /// Reads the TLS files of upstreams, so it belongs on the control plane.
     ///
@@ -45,9 +59,10 @@ impl Snapshot {
     /// regular expressions, patterns and templates of paths, routes that could never be taken.
     pub fn build(
         config: Arc<Config>,
-        plugins: BTreeMap<String, Arc<dyn Binding>>,
+        services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
+        let Services { plugins, counter } = services;
         let mut problems = Problems::new();
         let upstreams = build_upstreams(&config, previous, &mut problems);
         let routers = routes::build(&config, &plugins, &mut problems);
@@ -60,10 +75,7 @@ impl Snapshot {
             config,
             routers,
             upstreams,
-            counter: previous.map_or_else(
-                || Arc::new(Table::default()) as Arc<dyn Counter>,
-                |previous| previous.counter.clone(),
-            ),
+            counter,
             plugins,
         })
     }

@@ -84,7 +84,7 @@ use witgate_proxy::turn;
 
 use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
-use crate::imports::fetch::Mailbox;
+use crate::imports::mailbox::Mailbox;
 use crate::instance::Instance;
 use crate::plugin::Loaded;
 use crate::pool::{Lease, NoInstance};
@@ -270,7 +270,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Runs a guest that may wait, and beside it the outbound exchange it waits for.
+/// Runs a guest that may wait, and beside it what it waits for: an outbound exchange, or a store.
 async fn drive<R>(
     call: impl Future<Output = wasmtime::Result<R>>,
     stopwatch: &Stopwatch,
@@ -278,7 +278,7 @@ async fn drive<R>(
     fetch: &dyn Fetch,
 ) -> wasmtime::Result<R> {
     let mut call = pin!(call);
-    let mut exchange: Option<LocalBoxFuture<'_, ()>> = None;
+    let mut waited: Option<LocalBoxFuture<'_, ()>> = None;
     std::future::poll_fn(move |context: &mut Context<'_>| {
         loop {
             stopwatch.resume();
@@ -288,11 +288,11 @@ async fn drive<R>(
                 return polled;
             }
             if let Some(job) = mailbox.take() {
-                exchange = Some(job.run(fetch));
+                waited = Some(job(fetch));
             }
-            match exchange.as_mut().map(|exchange| exchange.as_mut().poll(context)) {
+            match waited.as_mut().map(|waited| waited.as_mut().poll(context)) {
                 // The reply is there: the guest goes on at once.
-                Some(Poll::Ready(())) => exchange = None,
+                Some(Poll::Ready(())) => waited = None,
                 _ => return Poll::Pending,
             }
         }

@@ -1,14 +1,10 @@
 //! `fetch`: outbound HTTP through a named upstream.
 //!
-//! The guest runs on a stack of its own while it waits, but an outbound exchange belongs to the core: it uses that
-//! core's connections. So the host function only puts the request into a mailbox; the caller of the guest takes it out
-//! and drives it beside the guest. Dropping the call drops both.
+//! The exchange is driven by the caller of the guest, by way of the mailbox ([`super::mailbox`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -17,10 +13,9 @@ use http::{HeaderMap, Method, Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
-use witgate_proxy::contracts::Fetch;
 use witgate_proxy::fault::{Fault, FaultKind};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
+use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE};
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;
@@ -63,7 +58,13 @@ impl Host for HostState {
         };
         let limit = self.rights.budget.fetch_limit;
         let (reply, answer) = oneshot::channel();
-        self.mailbox.put(Job { upstream, request, trace, timeout, limit, reply });
+        self.mailbox.put(Box::new(move |fetch| {
+            Box::pin(async move {
+                let answer = fetch.fetch(&upstream, request, trace.as_ref(), Some(timeout), limit).await;
+                // The guest may be gone by now; then nobody waits for the reply.
+                let _unheard = reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
+            })
+        }));
         // No answer means that whoever drove the exchange is gone, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
@@ -141,53 +142,6 @@ fn pass_trace(head: &RequestHead, headers: &mut HeaderMap) {
 fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
     for value in from.get_all(name) {
         to.append(name, value.clone());
-    }
-}
-
-/// One outbound request on its way from the guest to its caller.
-pub(crate) struct Job {
-    upstream: String,
-    request: Request<Bytes>,
-    /// The trace of which it is a part, if spans are exported.
-    trace: Option<TraceContext>,
-    timeout: Duration,
-    limit: usize,
-    reply: oneshot::Sender<Reply>,
-}
-
-/// Where the guest leaves a job for its caller. A guest has one at a time, because it waits for the reply.
-#[derive(Clone, Default)]
-pub(crate) struct Mailbox(Arc<Mutex<Option<Job>>>);
-
-impl Mailbox {
-    fn put(&self, job: Job) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-    }
-
-    /// Takes the job out.
-    pub(crate) fn take(&self) -> Option<Job> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Drops a job nobody took.
-    pub(crate) fn clear(&self) {
-        // Nearly always it is empty, and a job is large to move.
-        let mut job = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if job.is_some() {
-            *job = None;
-        }
-    }
-}
-
-impl Job {
-    /// The exchange, on the core that drives it.
-    pub(crate) fn run(self, fetch: &dyn Fetch) -> LocalBoxFuture<'_, ()> {
-        Box::pin(async move {
-            let (trace, timeout) = (self.trace.as_ref(), Some(self.timeout));
-            let answer = fetch.fetch(&self.upstream, self.request, trace, timeout, self.limit).await;
-            // The guest may be gone by now; then nobody waits for the reply.
-            let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
-        })
     }
 }
 

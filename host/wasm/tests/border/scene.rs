@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use witgate_config::{Config, parse_str};
+use witgate_proxy::contracts::state::State;
 use witgate_proxy::contracts::{
     Authentication as _, Bucket, Call, CallFailure, Decision, RateLimiting as _, RequestOutcome,
     ResponseHead, Transformation as _,
 };
 use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::state::memory::Memory;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
 use witgate_wasm::{BindingRequest, Compiling, Loaded, Refusal, Runtime, RuntimeOptions};
@@ -24,6 +26,8 @@ pub(crate) struct Scene {
     /// Versions that asked to be taken back.
     pub(crate) reverts: Arc<Mutex<Vec<u64>>>,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Where the plugin's keys are kept.
+    pub(crate) state: Arc<dyn State>,
 }
 
 impl Scene {
@@ -50,6 +54,7 @@ impl Scene {
             runtime: Runtime::new(options, &telemetry).expect("the machine can run plugins"),
             reverts,
             telemetry,
+            state: Arc::new(Memory::default()),
         }
     }
 
@@ -61,8 +66,9 @@ impl Scene {
 
     pub(crate) fn prepare(&self, bytes: &[u8], config: &Config) -> Result<Arc<Loaded>, Refusal> {
         let component = self.runtime.compile(bytes)?;
-        let order =
-            BindingRequest { name: "b", binding: &config.bindings["b"], plugin: &config.plugins["p"] };
+        let (binding, plugin) = (&config.bindings["b"], &config.plugins["p"]);
+        let store = self.state.store(&binding.plugin, plugin.store_bytes);
+        let order = BindingRequest { name: "b", binding, plugin, store };
         self.runtime.prepare(&component, &order)
     }
 }

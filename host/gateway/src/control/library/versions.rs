@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use witgate_config::model;
+use witgate_proxy::contracts::state::State;
 use witgate_proxy::contracts::{Binding, Contracts};
 
 use super::{Conduct, FileDigest, WantedBinding};
@@ -38,12 +39,16 @@ pub(super) struct Version<C> {
     pub(super) conduct: Arc<dyn Conduct>,
     pub(super) binding: model::Binding,
     pub(super) store_bytes: usize,
+    /// Where its store is kept.
+    pub(super) state: Arc<dyn State>,
 }
 
 impl<C> Version<C> {
-    /// Whether it was made for exactly this: the same settings, grants, budgets.
+    /// Whether it was made for exactly this: the same settings, grants, budgets, store.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
-        self.binding == *asked.binding && self.store_bytes == asked.plugin.store_bytes
+        self.binding == *asked.binding
+            && self.store_bytes == asked.plugin.store_bytes
+            && Arc::ptr_eq(&self.state, asked.state)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::protocol::http1::write::decimal;
 
 use super::Draws;
-use super::counter::BucketState;
+use crate::contracts::counter::BucketState;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

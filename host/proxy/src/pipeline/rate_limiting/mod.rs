@@ -4,10 +4,7 @@
 //! belong to a binding by its name: they survive reloads and new versions of the plugin, and two bindings of one
 //! plugin never share any.
 
-pub mod counter;
-mod gcra;
 mod headers;
-pub mod table;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
@@ -16,6 +13,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
 
+use crate::contracts::counter::{Draw, Rate};
 use crate::contracts::{Binding, Bucket, Call, Function, Phase};
 use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call;
@@ -23,7 +21,6 @@ use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
-use counter::{Draw, Rate};
 
 /// Buckets one binding may name for one request.
 const BUCKETS: usize = 32;

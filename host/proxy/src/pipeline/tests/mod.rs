@@ -4,6 +4,7 @@ mod authentication;
 mod bodies;
 mod composed;
 mod fake;
+mod native;
 mod order;
 mod rate_limiting;
 mod remembered;
@@ -21,13 +22,13 @@ use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
 
 use crate::body::Body;
 use crate::contracts::Binding;
+use crate::contracts::counter::Counter;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::pipeline::{Descent, ascend, descend};
 use crate::router::{Route, Rule};
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::upstream::Upstream;
@@ -37,6 +38,8 @@ use fake::Fake;
 struct Fixture {
     config: model::Config,
     route: model::Route,
+    /// Native bindings, which come before the plugins.
+    native: Vec<Arc<dyn Binding>>,
     plugins: Vec<Arc<Fake>>,
     filters: Vec<(Stage, Arc<dyn Filter>)>,
     counter: Arc<dyn Counter>,
@@ -71,9 +74,10 @@ impl Fixture {
         Fixture {
             config,
             route,
+            native: Vec::new(),
             plugins,
             filters: Vec::new(),
-            counter: Arc::new(Table::default()),
+            counter: Arc::new(MemoryCounter::default()),
             version: 1,
         }
     }
@@ -90,10 +94,8 @@ impl Fixture {
         let Ok(rule) = Rule::compile(0, &self.route) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
-        for plugin in &self.plugins {
-            let binding: Arc<dyn Binding> = Arc::clone(plugin) as _;
-            route.bind(&binding);
-        }
+        let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);
+        self.native.iter().cloned().chain(plugins).for_each(|binding| route.bind(&binding));
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
         exchange.timeout = route.config.timeout;
