@@ -118,7 +118,7 @@ impl Loader for Components {
         };
         tell(Some(Compilation {
             plugin: asked.binding.plugin.clone(),
-            file: asked.file.display().to_string(),
+            file: asked.source.name(),
             since: status::now(),
         }));
         let compiled = self.runtime().and_then(|runtime| {

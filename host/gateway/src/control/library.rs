@@ -5,23 +5,25 @@
 //! live on. Whatever else is put in service by a reload is made anew and on trial, however often it served before; only going
 //! back to the last good version takes that one as it is, because it is kept warm for this.
 
+mod candidates;
+pub(crate) mod source;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
-use witgate_config::{Config, Problem, Problems, file};
+use witgate_config::{Config, Problem, Problems};
 use witgate_proxy::contracts::state::State;
 use witgate_proxy::contracts::{Binding, Contracts};
 use witgate_wasm::Calls;
 
 use super::standin::Standin;
 use super::states::States;
-use super::status::{BindingState, BindingStatus, hexadecimal};
+use super::status::{BindingState, BindingStatus};
 use super::wanted::Force;
+use candidates::Candidate;
+use source::{Fetches, PluginSource, SourceKind};
 use versions::{BindingVersions, HeldBack, Version};
 
 /// SHA-256 of a component's file.
@@ -89,8 +91,10 @@ pub(crate) struct WantedBinding<'c> {
     pub(crate) binding: &'c model::Binding,
     /// The declared plugin.
     pub(crate) plugin: &'c model::Plugin,
-    /// Where its file is.
-    pub(crate) file: PathBuf,
+    /// Where the plugin's bytes come from.
+    pub(crate) source: Arc<dyn PluginSource>,
+    /// The key that says so.
+    key: &'static str,
     /// Where the plugin's store is kept.
     pub(crate) state: &'c Arc<dyn State>,
     /// Whether a stand-in may take its place.
@@ -118,12 +122,19 @@ pub(crate) enum Refused {
 /// The plugins in service. A clone is what they were at one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
     loader: Arc<L>,
+    sources: &'static [SourceKind],
+    fetches: Fetches,
     bindings: BTreeMap<String, BindingVersions<L::Component>>,
 }
 
 impl<L: Loader> Clone for Library<L> {
     fn clone(&self) -> Self {
-        Library { loader: Arc::clone(&self.loader), bindings: self.bindings.clone() }
+        Library {
+            loader: Arc::clone(&self.loader),
+            sources: self.sources,
+            fetches: self.fetches.clone(),
+            bindings: self.bindings.clone(),
+        }
     }
 }
 
@@ -141,16 +152,15 @@ pub(crate) struct Objections {
     pub(crate) plugins: Problems,
 }
 
-/// A file of this draft, read and compiled at most once however many bindings use it.
-struct Candidate<C> {
-    digest: Option<FileDigest>,
-    component: Result<C, Problems>,
-}
-
 impl<L: Loader> Library<L> {
     /// A library in which nothing is in service yet.
-    pub(crate) fn new(loader: L) -> Self {
-        Library { loader: Arc::new(loader), bindings: BTreeMap::new() }
+    pub(crate) fn new(loader: L, sources: &'static [SourceKind], fetches: Fetches) -> Self {
+        Library { loader: Arc::new(loader), sources, fetches, bindings: BTreeMap::new() }
+    }
+
+    /// The fetches of its plugins' bytes.
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// What the files and a configuration would put in service. Versions that were rolled back or reverted are tried again
@@ -161,11 +171,10 @@ impl<L: Loader> Library<L> {
     pub(crate) fn draft(&self, plan: Plan<'_>, force: &Force) -> Result<Draft<L::Component>, Objections> {
         self.loader.begin(&plan.config.gateway, force.asked);
         let mut objections = Objections::default();
-        let mut candidates = BTreeMap::new();
+        let candidates = self.candidates(plan);
         let mut bindings = BTreeMap::new();
-        for asked in wanted_bindings(plan) {
-            let candidate =
-                candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
+        for asked in self.wanted_bindings(plan) {
+            let Some(candidate) = candidates.get(&asked.binding.plugin) else { continue };
             match self.adopt(&asked, candidate, force.applies_to(asked.name)) {
                 Ok(versions) => drop(bindings.insert(asked.name.to_owned(), versions)),
                 Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
@@ -195,7 +204,7 @@ impl<L: Loader> Library<L> {
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let found = wanted_bindings(plan).find(|asked| asked.name == name).zip(self.bindings.get(name));
+        let found = self.wanted_bindings(plan).find(|asked| asked.name == name).zip(self.bindings.get(name));
         let (asked, versions) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
         let (Some(current), Some(previous)) = (&versions.current, versions.good_previous()) else {
             return Err(no_previous(name, versions));
@@ -230,7 +239,7 @@ impl<L: Loader> Library<L> {
     /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
     /// its own. Also true where there is nothing to put back, which is found out as quickly.
     pub(crate) fn previous_is_ready(&self, name: &str, plan: Plan<'_>) -> bool {
-        let asked = wanted_bindings(plan).find(|asked| asked.name == name);
+        let asked = self.wanted_bindings(plan).find(|asked| asked.name == name);
         let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
         asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
@@ -238,34 +247,6 @@ impl<L: Loader> Library<L> {
     /// The state of every binding.
     pub(crate) fn status(&self) -> Vec<BindingStatus> {
         self.bindings.iter().map(|(name, versions)| versions.status(name)).collect()
-    }
-
-    fn read(&self, asked: &WantedBinding<'_>) -> Candidate<L::Component> {
-        let refused =
-            |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
-        let path = asked.file.display();
-        let bytes = match file::read(&asked.file, file::PLUGIN) {
-            Ok(bytes) => bytes,
-            Err(error) => return refused(None, format!("{path} cannot be read: {error}")),
-        };
-        let digest: FileDigest = Sha256::digest(&bytes).into();
-        if let Some(pinned) = asked.plugin.digest.filter(|pinned| *pinned != digest) {
-            let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
-            return refused(
-                Some(digest),
-                format!("{path} has the digest {found}, but `digest` asks for {pinned}"),
-            );
-        }
-        let mut known = self.bindings.values().flat_map(BindingVersions::components);
-        let component = match known.find(|(known, _)| *known == digest) {
-            Some((_, component)) => Ok(component.clone()),
-            None => self.loader.compile(asked, &bytes).map_err(|problems| {
-                let named =
-                    |problem: Problem| Problem { message: format!("{path}: {}", problem.message), ..problem };
-                problems.into_iter().map(named).collect()
-            }),
-        };
-        Candidate { digest: Some(digest), component }
     }
 
     /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is allowed.
@@ -375,7 +356,7 @@ impl<C> Draft<C> {
 impl WantedBinding<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
-        let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
+        let key = if problem.key.is_empty() { format!("plugins.{plugin}.{}", self.key) } else { problem.key };
         let look = || format!("`witgate plugin check {}` tells what the file is", self.plugin.file.display());
         Problem {
             message: format!(
@@ -418,22 +399,6 @@ fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
     }
 }
 
-/// The bindings a configuration asks for.
-fn wanted_bindings(plan: Plan<'_>) -> impl Iterator<Item = WantedBinding<'_>> {
-    let Plan { config, states } = plan;
-    config.bindings.iter().filter_map(move |(name, binding)| {
-        let plugin = config.plugins.get(&binding.plugin)?;
-        Some(WantedBinding {
-            name,
-            binding,
-            plugin,
-            file: file(config, &plugin.file),
-            state: states.of_plugin(plugin),
-            start: config.gateway.start,
-        })
-    })
-}
-
 /// Stand-ins for all bindings, for looking at a configuration whose plugins were refused.
 pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Binding>> {
     let stand_in = |(name, binding): (&String, &model::Binding)| {
@@ -443,10 +408,5 @@ pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Binding>> {
     config.bindings.iter().map(stand_in).collect()
 }
 
-/// Where a plugin's file is: relative ones lie in the plugin folder.
-pub(crate) fn file(config: &Config, file: &Path) -> PathBuf {
-    config.gateway.plugin_folder.join(file)
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

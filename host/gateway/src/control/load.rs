@@ -56,6 +56,8 @@ pub(super) struct Finished {
     /// That of the job.
     pub(super) generation: u64,
     pub(super) outcome: Result<Ready, Refusal>,
+    /// Whether it has stopped waiting for plugins because another load was asked for.
+    pub(super) cut: bool,
 }
 
 /// Something that can be put in service.
@@ -124,9 +126,10 @@ fn work(jobs: &Receiver<Job>, handle: &Handle) {
 impl Job {
     /// Does it. A fault of the gateway itself refuses what was to be loaded and leaves the thread alive.
     fn run(self) -> Finished {
-        let generation = self.generation;
+        let (generation, fetches) = (self.generation, self.library.fetches().clone());
         let outcome = catch_unwind(AssertUnwindSafe(|| self.load()));
-        Finished { generation, outcome: outcome.unwrap_or_else(|_| Err(Refusal::by_panic())) }
+        let outcome = outcome.unwrap_or_else(|_| Err(Refusal::by_panic()));
+        Finished { generation, outcome, cut: fetches.was_cut() }
     }
 
     fn load(self) -> Result<Ready, Refusal> {
@@ -157,8 +160,7 @@ impl Job {
         let same_plugins = plugins.len() == before.len()
             && plugins.iter().zip(before).all(|((_, new), (_, old))| Arc::ptr_eq(new, old));
         let config = &reading.config;
-        let plugin_files: Vec<_> =
-            config.plugins.values().map(|plugin| library::file(config, &plugin.file)).collect();
+        let plugin_files = library::source::watched(config);
         same_plugins
             && **config == *self.in_service.config
             && reading.fingerprint.agrees(&self.in_service.fingerprint, &plugin_files)

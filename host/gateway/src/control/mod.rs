@@ -38,6 +38,7 @@ use crate::watch::FileWatch;
 use components::Components;
 use handle::{Handle, Message, Request};
 use library::Library;
+use library::source::{Fetches, SOURCES, SourceKind};
 use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
 use put_back::PutBack;
 use source::{ChangeProblem, ConfigReading, Refusal, Source};
@@ -88,7 +89,7 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     refuse_empty(&reading)?;
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
-    let library = Library::new(components);
+    let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
     let built = load::build(&library, &reading, &Force::default(), &States::default(), None)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations() })
 }
@@ -119,7 +120,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::R
 /// # Errors
 /// It could not start, or requests in flight had to be cut when it ended.
 pub(crate) fn run(source: Source) -> ExitResult {
-    Control::start(source)?.serve()
+    Control::start(source, SOURCES)?.serve()
 }
 
 /// Refuses to begin with a configuration that answers nothing.
@@ -132,7 +133,7 @@ impl Control {
     /// Starts everything that runs, with the first version in service. Signals are followed before anything is read or
     /// compiled, which can take minutes: a HUP asks for a reload after the start, a TERM ends the process at once
     /// ([`Handle::begin_service`]).
-    fn start(source: Source) -> Result<Control, Failure> {
+    fn start(source: Source, sources: &'static [SourceKind]) -> Result<Control, Failure> {
         let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
@@ -140,7 +141,12 @@ impl Control {
         let reading = source.read()?;
         refuse_empty(&reading)?;
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
-        let mut library = Library::new(components);
+        let late = handle.clone();
+        let fetches = Fetches::new(move |source| {
+            // A gateway that drains loads nothing any more.
+            let _ = late.reload(format!("{source} has answered late"), false, None);
+        });
+        let mut library = Library::new(components, sources, fetches);
         let load::Built { draft, snapshot, states } =
             load::build(&library, &reading, &Force::default(), &States::default(), None)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
@@ -216,6 +222,10 @@ impl Control {
     /// Begins the load that waits, if none is under way.
     fn begin_load(&mut self) {
         if self.loading.is_some() {
+            // Whoever waits for a load does not wait for a plugin's source that hangs.
+            if self.handle.wanted().is_some() {
+                self.library.fetches().hurry();
+            }
             return;
         }
         let Some(wanted) = self.handle.wanted().take() else { return };
@@ -227,6 +237,7 @@ impl Control {
             waiting: 0,
         });
         self.publish();
+        self.library.fetches().begin_load();
         let job = Job {
             source: self.source.clone(),
             library: self.library.clone(),
@@ -238,15 +249,15 @@ impl Control {
         self.loading = Some(Loading { wanted });
         if self.loads.begin(job).is_err() {
             let refusal = Refusal::by_panic();
-            self.end_load(Finished { generation: self.generation, outcome: Err(refusal) });
+            self.end_load(Finished { generation: self.generation, outcome: Err(refusal), cut: false });
         }
     }
 
-    /// Takes what a load has come to, unless a plugin was put back meanwhile, which its result would undo: then it is done
-    /// again. What it compiled is known by then.
+    /// Takes what a load has come to, unless a plugin was put back meanwhile, which its result would undo, or it was cut short
+    /// because another was asked for: then it is done again. What it compiled is known by then.
     fn end_load(&mut self, finished: Finished) {
         let Some(Loading { mut wanted }) = self.loading.take() else { return };
-        if finished.generation != self.generation {
+        if finished.generation != self.generation || finished.cut {
             let mut place = self.handle.wanted();
             if let Some(later) = place.take() {
                 wanted.merge(later);

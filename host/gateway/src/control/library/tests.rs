@@ -2,13 +2,17 @@
 
 mod conduct;
 mod renamed;
+pub(crate) mod slow;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use witgate_config::Settings;
 
 use super::*;
+use crate::control::library::source::SOURCES;
 
 #[derive(Default)]
 struct Texts {
@@ -60,8 +64,12 @@ impl Scene {
     fn new(content: &str) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let scene =
-            Scene { folder, library: Library::new(Texts::default()), config, states: States::default() };
+        let scene = Scene {
+            folder,
+            library: Library::new(Texts::default(), SOURCES, Fetches::new(|_| {})),
+            config,
+            states: States::default(),
+        };
         scene.write(content);
         scene
     }

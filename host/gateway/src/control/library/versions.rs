@@ -1,6 +1,5 @@
 //! The versions of one binding.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use witgate_config::model;
@@ -15,7 +14,8 @@ use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 pub(super) struct BindingVersions<C> {
     /// Name of the declared plugin.
     pub(super) plugin: String,
-    file: PathBuf,
+    /// Where its bytes come from.
+    file: String,
     /// What serves: the current version, or a stand-in.
     pub(super) serving: Arc<dyn Binding>,
     /// The version in service; none while a stand-in serves.
@@ -79,7 +79,7 @@ impl<C: Clone> BindingVersions<C> {
         let other = |known: &&Version<C>| known.digest != version.digest;
         let previous = served.filter(other).or(earlier.filter(other)).cloned();
         let serving = version.plugin.clone();
-        let (plugin, file) = (asked.binding.plugin.clone(), asked.file.clone());
+        let (plugin, file) = (asked.binding.plugin.clone(), asked.source.name());
         BindingVersions { plugin, file, serving, current: Some(version), previous, state, held, problem }
     }
 
@@ -114,7 +114,7 @@ impl<C: Clone> BindingVersions<C> {
     ) -> Self {
         BindingVersions {
             plugin: asked.binding.plugin.clone(),
-            file: asked.file.clone(),
+            file: asked.source.name(),
             serving,
             current: None,
             previous: None,
@@ -145,7 +145,7 @@ impl<C> BindingVersions<C> {
         BindingStatus {
             binding: name.to_owned(),
             plugin: self.plugin.clone(),
-            file: self.file.display().to_string(),
+            file: self.file.clone(),
             state: self.state,
             digest: digest(&self.current),
             previous: digest(&self.previous),
