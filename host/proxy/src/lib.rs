@@ -14,6 +14,9 @@
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
 //! | out | [`telemetry`] | metrics, access log line and span, once the last byte is through |
 //!
+//! What the walk calls without knowing it (plugins, counters, stores) is behind the traits of [`contracts`]; [`state`] has the
+//! counters and stores that need nothing but memory.
+//!
 //! # Two planes, one door
 //!
 //! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The data
