@@ -1,30 +1,30 @@
-//! The allocator of components: a block that was freed waits for the next one of its size.
+//! The allocator of components: freed blocks are kept in a list for each size class and used again.
 //!
-//! A call makes a dozen small blocks and frees them all before it ends, over and over the same. The standard library's
-//! allocator looks for the best place for each, and joins neighbours when they are freed: a quarter of the instructions of
-//! a call of the plugin `jwt`. Here both are a few instructions. What a size has once taken stays with that size, so a
-//! component keeps what its calls needed at most; only blocks above [`LARGEST`] go back.
+//! A call allocates about a dozen small blocks and frees them all before it ends. The standard library's allocator
+//! searches for the best fit and merges neighbouring blocks, which costs far more than the list operations here.
+//! Memory never moves between size classes, so a component keeps the most that its calls needed of each class;
+//! only blocks above [`LARGEST`] are returned to the standard library's allocator.
 //!
-//! A crate that brings an allocator of its own turns this one off: `default-features = false`.
+//! A crate that has a `#[global_allocator]` of its own turns this one off with `default-features = false`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr;
 
-/// The smallest blocks, in bytes; those of each following size are twice as large.
+/// The smallest size class, in bytes. Each further class is twice as large.
 const SMALLEST: usize = 16;
-/// The largest blocks that are kept.
+/// The largest size class, in bytes. Larger blocks are not kept.
 const LARGEST: usize = SMALLEST << (CLASSES - 1);
-/// Sizes there are of blocks that are kept.
+/// Number of size classes.
 const CLASSES: usize = 8;
-/// The alignment that every block has.
+/// The alignment of every kept block, in bytes.
 const ALIGNMENT: usize = 8;
 
 #[cfg(target_family = "wasm")]
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new();
 
-/// The blocks that wait, by size class: each holds the address of the next.
+/// The free blocks by size class. Each block holds the address of the next one.
 struct Allocator {
     free: [Cell<*mut Block>; CLASSES],
 }
@@ -40,54 +40,57 @@ impl Allocator {
 }
 
 #[expect(unsafe_code, reason = "an allocator is a static, and those are shared between threads")]
-// SAFETY: a component has one thread; for targets with several there is no static. A test has one of its own.
+// SAFETY: a component has one thread, and on targets with threads there is no static allocator. Each test has an
+// allocator of its own.
 unsafe impl Sync for Allocator {}
 
-/// The size class of a block of this layout; none: it is not kept.
+/// The size class of a block of this layout; `None` if such blocks are not kept.
 fn class_of(layout: Layout) -> Option<usize> {
     let fits = layout.size() <= LARGEST && layout.align() <= ALIGNMENT;
     fits.then(|| (layout.size().max(SMALLEST) - 1).ilog2() as usize + 1 - SMALLEST.ilog2() as usize)
 }
 
 #[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
-// SAFETY: a block is at least as large and as aligned as was asked for. It is in a list only while it is free, and a list
-// holds blocks of one class only, since a layout always gives the same one. Nothing here unwinds.
+// SAFETY: each block has at least the requested size and alignment. It is in a list only while it is free, and a
+// list holds blocks of one class only, since a layout always belongs to the same class. Nothing here unwinds.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = class_of(layout) else {
-            // SAFETY: the caller's.
+            // SAFETY: the caller upholds the contract of `alloc`.
             return unsafe { new(layout) };
         };
         let block = self.free[class].get();
         if block.is_null() {
-            // SAFETY: the size is neither zero nor too large for an address, the alignment a power of two.
+            // SAFETY: the size is neither zero nor above `isize::MAX`, and the alignment is a power of two.
             return unsafe { new(Layout::from_size_align_unchecked(SMALLEST << class, ALIGNMENT)) };
         }
-        // SAFETY: what is in the list is a free block, whose address was put there by `dealloc`.
+        // SAFETY: a list holds free blocks only, and `dealloc` wrote the address of the next one into each of
+        // them.
         self.free[class].set(unsafe { (*block).next });
         block.cast()
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of(layout) else {
-            // SAFETY: it came from there, as its layout says.
+            // SAFETY: a block of this layout was allocated by `System`.
             return unsafe { System.dealloc(block, layout) };
         };
         let block: *mut Block = block.cast();
-        // SAFETY: the block is free from here on, and large and aligned enough for an address.
+        // SAFETY: the block is free from here on, and its size and alignment suffice for an address.
         unsafe { block.write(Block { next: self.free[class].get() }) };
         self.free[class].set(block);
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's: the size is not zero, and does not overflow when rounded up to the alignment.
+        // SAFETY: the caller guarantees that the size is not zero and does not overflow when rounded up to the
+        // alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (class_of(layout), class_of(wanted)) {
             (Some(present), Some(class)) if present == class => block,
-            // SAFETY: the caller's; neither is a block that is kept.
+            // SAFETY: the caller upholds the contract of `realloc`; both blocks belong to `System`.
             (None, None) => unsafe { System.realloc(block, layout, new_size) },
             _ => {
-                // SAFETY: both blocks are as large as the shorter of the two, and they are not the same.
+                // SAFETY: both blocks have at least the smaller of the two sizes, and they are different blocks.
                 unsafe {
                     let moved = self.alloc(wanted);
                     if !moved.is_null() {
@@ -101,15 +104,15 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// A block of the standard library's allocator. Apart, so that what is done each time needs no room for it on the stack
-/// and saves no registers.
+/// A block from the standard library's allocator. A function of its own, so that the common path needs no stack
+/// space and saves no registers for it.
 ///
 /// # Safety
 /// As [`GlobalAlloc::alloc`].
 #[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
 #[cold]
 unsafe fn new(layout: Layout) -> *mut u8 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller upholds the contract.
     unsafe { System.alloc(layout) }
 }
 
@@ -117,7 +120,7 @@ unsafe fn new(layout: Layout) -> *mut u8 {
 mod tests {
     use super::*;
 
-    /// A block that knows what was written into it.
+    /// A block and the byte that it was filled with.
     struct Held<'a> {
         allocator: &'a Allocator,
         block: *mut u8,
@@ -132,23 +135,23 @@ mod tests {
             // SAFETY: the size is not zero.
             let block = unsafe { allocator.alloc(layout) };
             assert!(!block.is_null() && block.addr().is_multiple_of(align), "{layout:?} at {block:p}");
-            // SAFETY: the block is that large.
+            // SAFETY: the block has this size.
             unsafe { block.write_bytes(filling, size) };
             Self { allocator, block, layout, filling }
         }
 
         fn resize(&mut self, size: usize) {
             self.check(size.min(self.layout.size()));
-            // SAFETY: the block came from there with this layout, and the size is not zero.
+            // SAFETY: the block was allocated here with this layout, and the size is not zero.
             self.block = unsafe { self.allocator.realloc(self.block, self.layout, size) };
             self.check(size.min(self.layout.size()));
             self.layout = Layout::from_size_align(size, self.layout.align()).expect("a small layout");
-            // SAFETY: the block is that large now.
+            // SAFETY: the block has this size now.
             unsafe { self.block.write_bytes(self.filling, size) };
         }
 
         fn check(&self, bytes: usize) {
-            // SAFETY: that many were written.
+            // SAFETY: this many bytes were written.
             let content = unsafe { std::slice::from_raw_parts(self.block, bytes) };
             assert!(content.iter().all(|byte| *byte == self.filling), "another block lies over this one");
         }
@@ -158,7 +161,7 @@ mod tests {
     impl Drop for Held<'_> {
         fn drop(&mut self) {
             self.check(self.layout.size());
-            // SAFETY: the block came from there with this layout.
+            // SAFETY: the block was allocated here with this layout.
             unsafe { self.allocator.dealloc(self.block, self.layout) };
         }
     }

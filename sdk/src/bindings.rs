@@ -1,10 +1,10 @@
-//! What `wit-bindgen` makes of the plugin border, and the only place in the SDK that does.
+//! The code that `wit-bindgen` generates from the contracts; the SDK has it nowhere else.
 //!
-//! Imports and shared types are generated once. Each interface that a plugin may export gets a world of its own, so
-//! that a component exports exactly the contracts its author chose; `wit-component` merges the worlds again when the
-//! component is linked.
+//! Imports and shared types are generated once. Each interface that a plugin may export gets a world of its own,
+//! so that a component exports exactly the contracts that its author chose; `wit-component` merges the worlds
+//! again when the component is linked.
 
-/// The imports, and the types all contracts share.
+/// The imports, and the types that all contracts share.
 pub mod host {
     wit_bindgen::generate!({
         path: "../wit/0.1.0",

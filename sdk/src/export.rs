@@ -1,4 +1,5 @@
-//! From the border's calls to a plugin's methods. Hidden from the documentation: only `export!` uses it.
+//! Translates calls of the contracts into calls of a plugin's methods. Hidden from the documentation: only
+//! `export!` uses it.
 
 use std::cell::OnceCell;
 use std::thread::LocalKey;
@@ -14,10 +15,10 @@ use crate::request::{Request, RequestInputs, Source};
 use crate::response::{ResponseView, ViewSource};
 use transformation::exports::witgate::plugin::transformation::ResponseHead;
 
-/// A configured plugin, and the header names it declared: the border names headers by their position.
+/// A configured plugin, and the header names that it declared: the contracts refer to headers by their position.
 pub struct Instance<P> {
     plugin: P,
-    /// What comes in with the calls of each function.
+    /// The inputs that are passed with the calls of each function.
     authenticate: RequestInputs,
     draw: RequestInputs,
     route: RequestInputs,
@@ -25,19 +26,19 @@ pub struct Instance<P> {
     response_headers: Vec<String>,
 }
 
-/// Where a component keeps its one instance. Implemented by `export!`.
+/// Gives access to the one instance of a component. Implemented by `export!`.
 pub trait Component: 'static {
     /// The type that was exported.
     type Plugin: Plugin;
 
-    /// The place of the instance, filled once by `configure`.
+    /// The cell of the instance, filled once by `configure`.
     fn instance() -> &'static LocalKey<OnceCell<Instance<Self::Plugin>>>;
 
-    /// The interests of all contracts that were exported.
+    /// The combined interest of all exported contracts.
     fn interest(plugin: &Self::Plugin) -> Interest;
 }
 
-/// Lets the compiler see that a plugin is used where nothing is exported.
+/// Uses a plugin type where nothing is exported, so that the compiler does not report it as dead code.
 pub fn in_use<C: Component>() {}
 
 fn with_instance<C: Component, R>(call: impl FnOnce(&Instance<C::Plugin>) -> R) -> R {
@@ -157,10 +158,11 @@ where
     }
 }
 
-/// Makes a component of a type: it exports `lifecycle` and the named contracts, whose traits the type implements.
+/// Makes a component of a type: the component exports `lifecycle` and the named contracts, whose traits the type
+/// implements.
 ///
-/// The attribute macros do this for a plugin with one contract. With several, implement the traits without
-/// attributes and write it once:
+/// The attribute macros do this for a plugin with one contract. For several contracts, implement the traits
+/// without attributes and call this macro once:
 ///
 /// ```
 /// use witgate_sdk::{Authentication, Bucket, Buckets, Decision, RateLimiting, Request};
@@ -213,7 +215,7 @@ macro_rules! export {
                 }
             }
 
-            // A native build and a test binary have nobody to export to; what would be exported is in use all the same.
+            // A native build and a test binary export nothing, so the plugin type is marked as used here.
             const _: fn() = $crate::__private::in_use::<Component>;
 
             #[cfg(all(target_family = "wasm", not(test)))]
@@ -227,7 +229,7 @@ macro_rules! export {
     };
 }
 
-/// The export of one contract, by the name of its trait.
+/// Exports one contract, given the name of its trait.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_contract {

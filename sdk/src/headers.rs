@@ -1,11 +1,11 @@
-//! Reading headers without copies: those declared came in with the call, others are read once and kept.
+//! Reading headers without copies: declared headers are passed with the call, others are read once and kept.
 
 use std::cell::OnceCell;
 use std::slice;
 
 use crate::bindings::host::witgate::plugin::types::DeclaredHeader;
 
-/// The headers that came in with a call, beside the names they were declared by.
+/// The headers that were passed with a call, and the names that were declared.
 #[derive(Default)]
 pub(crate) struct DeclaredHeaders<'a> {
     pub(crate) names: &'a [String],
@@ -13,15 +13,15 @@ pub(crate) struct DeclaredHeaders<'a> {
 }
 
 impl DeclaredHeaders<'_> {
-    /// None if the name was not declared.
+    /// The values of a header; `None` if its name was not declared.
     pub(crate) fn values(&self, name: &str) -> Option<Values<'_>> {
         let index = self.names.iter().position(|declared| is_named(declared, name))?;
         Some(Values(Kind::Declared { index, values: self.values.iter() }))
     }
 }
 
-/// Whether a declared name is this one, whatever its case. Nearly always it is written the same: that is seen by words,
-/// since components compare bytes one by one.
+/// Whether two names are equal, ignoring case. The case is nearly always the same, so that is compared first, in
+/// words of eight bytes, because WebAssembly has no fast comparison of bytes.
 fn is_named(declared: &str, name: &str) -> bool {
     let (one, one_rest) = declared.as_bytes().as_chunks::<8>();
     let (other, other_rest) = name.as_bytes().as_chunks::<8>();
@@ -31,7 +31,8 @@ fn is_named(declared: &str, name: &str) -> bool {
     declared.len() == name.len() && (same_words && same_rest || declared.eq_ignore_ascii_case(name))
 }
 
-/// Headers that were not declared, as they are read: a list that only grows, so that values may be lent out of it.
+/// Headers that were not declared and were read from the gateway. The list only grows, so that values can be
+/// borrowed from it.
 #[derive(Default)]
 pub(crate) struct ReadHeaders {
     first: OnceCell<Box<ReadHeader>>,

@@ -1,6 +1,7 @@
 //! Write plugins for the Witgate gateway: one function, typed settings, native tests.
 //!
-//! A plugin is a WebAssembly component that answers one question about a request. This one, whole, asks who is calling:
+//! A plugin is a WebAssembly component that decides one question about a request. This complete plugin decides who
+//! is calling:
 //!
 //! ```
 //! //! Lets in whoever knows the key.
@@ -26,22 +27,22 @@
 //! # }
 //! ```
 //!
-//! `witgate plugin new NAME` makes a crate around it (the files are in `template/` beside this crate), `cargo test` tests
-//! it, `witgate plugin build` makes the component. The crate needs nothing but `crate-type = ["cdylib", "rlib"]` and this
-//! dependency.
+//! `witgate plugin new NAME` creates a crate with this plugin (from the files in `template/` beside this crate),
+//! `cargo test` tests it, and `witgate plugin build` builds the component. The crate needs only
+//! `crate-type = ["cdylib", "rlib"]` and this dependency.
 //!
 //! # The four contracts
 //!
-//! | attribute | the function answers | with |
+//! | attribute | the function decides | and returns |
 //! |---|---|---|
-//! | [`#[authentication]`](macro@authentication) | who is calling | a [`Decision`], an [`Identity`], a [`Response`] that refuses |
+//! | [`#[authentication]`](macro@authentication) | who is calling | a [`Decision`], an [`Identity`], or a [`Response`] that refuses the request |
 //! | [`#[rate_limiting]`](macro@rate_limiting) | which limits apply | a [`Bucket`], several, or none |
-//! | [`#[routing]`](macro@routing) | where to | a [`Destination`], or none for the route's own |
-//! | [`#[transformation]`](macro@transformation) | what changes | [`RequestChanges`], or a [`Response`] at once |
+//! | [`#[routing]`](macro@routing) | where the request is sent | a [`Destination`], or `None` for that of the route |
+//! | [`#[transformation]`](macro@transformation) | what changes | [`RequestChanges`], or a [`Response`] instead of the upstream's |
 //!
-//! They run in this order; what each may and may not do is said at its trait: [`Authentication`], [`RateLimiting`],
-//! [`Routing`], [`Transformation`]. A function returns anything that converts into the contract's own type, so a `Result`
-//! works, with `?` inside.
+//! They run in this order. The traits document what each of them may do: [`Authentication`], [`RateLimiting`],
+//! [`Routing`], [`Transformation`]. A function returns anything that converts into the contract's own type, so a
+//! `Result` works, with `?` inside.
 //!
 //! ```
 //! use witgate_sdk::{Bucket, Request, rate_limiting};
@@ -55,8 +56,8 @@
 //! # }
 //! ```
 //!
-//! The same attribute on an `impl` of the contract's trait gives more room. Only there can a transformation look at
-//! responses and bodies; the methods that are written say what the gateway is to call:
+//! The same attribute on an `impl` of the contract's trait offers more: only there can a transformation read
+//! responses and bodies. The gateway calls the methods that the block has:
 //!
 //! ```
 //! use witgate_sdk::{
@@ -89,14 +90,14 @@
 //! # }
 //! ```
 //!
-//! A component with several contracts implements the traits and says [`export!`] once.
+//! A component with several contracts implements the traits and calls [`export!`] once.
 //!
 //! # Settings
 //!
-//! [`#[settings]`](macro@settings) makes a struct or an enum readable from a binding's `settings` table. Unknown keys are
-//! refused, doc comments become the descriptions of the JSON Schema, and whatever is wrong is shown to the operator at
-//! its line of the configuration. [`HeaderName`] and [`Period`] are values that check themselves; `check` names a
-//! function for the rest:
+//! [`#[settings]`](macro@settings) makes a struct or an enum readable from a binding's `settings` table. Unknown
+//! keys are refused, doc comments become the descriptions of the JSON Schema, and every problem is reported to the
+//! operator with its line of the configuration. The types [`HeaderName`] and [`Period`] check their values;
+//! `check` names a function for all other checks:
 //!
 //! ```
 //! use witgate_sdk::{SettingsProblem, settings};
@@ -115,21 +116,22 @@
 //! assert!(witgate_sdk::test::configure::<Settings>(r#"{ "percent": 101 }"#).is_err());
 //! ```
 //!
-//! An instance is configured once and serves many requests. Where something can be prepared (keys read, templates split),
-//! implement [`Plugin`] for a type of your own and let the function take that instead of the settings. Nothing else should
-//! be kept between requests: each core has instances of its own, and any may be replaced at any time. What must be shared
-//! is in the [`store`].
+//! An instance is configured once and serves many requests. To prepare something once (parse keys or templates),
+//! implement [`Plugin`] for a type of your own and let the function take that type instead of the settings. Keep
+//! no other state between requests: each core has instances of its own, and each may be replaced at any time. Keep
+//! shared state in the [`store`].
 //!
 //! # What a call costs
 //!
-//! Method, path, query, authority and the **declared headers** come in with the call. Declare what you look at in the
-//! attribute (or in `interest`, where it depends on the settings) and reading it is free; every other header or fact is
-//! a call to the gateway when it is asked for.
+//! Method, path, query, authority and the **declared headers** are passed with the call. Declare the headers that
+//! you read in the attribute (or in `interest`, if they depend on the settings), and reading them is free. Reading
+//! any other header or fact is a call to the gateway.
 //!
-//! # Answers that are used again
+//! # Remembered results
 //!
-//! Most functions answer by little: a header, who is calling, the settings alone. Say so, and the gateway uses an answer
-//! again for every request that agrees in these inputs, which costs less than a call.
+//! The results of most functions depend on few inputs: a header, the identity, or the settings alone. If a
+//! function declares its inputs, the gateway remembers its result for all requests that agree in these inputs,
+//! which costs less than a call.
 //!
 //! ```
 //! use witgate_sdk::{Destination, Input, Request, routing};
@@ -145,40 +147,43 @@
 //! # }
 //! ```
 //!
-//! `pure` is a promise: no state of the instance, no clock, no chance, no store and no fetch decides, and nobody misses the
-//! log lines and metrics of calls that are not made. An empty list says that the answer is always the same. In an
-//! `interest` method it is [`Interest::pure`], which can go by the settings. Every accessor of a [`Request`] reads one
-//! [`Input`], and only those named come in with the call; the others are asked for. The gateway watches: the answer of a
-//! call that asked for more is not used again, and the log says what it was. An answer that is meant for one request only
-//! asks for the [request id](Request::request_id), and nobody is told. Acceptances of an authentication say by
-//! themselves how long they hold, see [`Acceptance::cacheable_for`].
+//! `pure` is a promise: the result does not depend on state of the instance, a clock, random numbers, the store or
+//! a fetch, and the log lines and metrics of calls that are not made may be missing. An empty list means that the
+//! result is always the same. In an `interest` method use [`Interest::pure`], which can depend on the settings.
+//! Every accessor of a [`Request`] reads one [`Input`]. Only the named inputs are passed with the call; reading
+//! another one is a call to the gateway. The gateway checks the promise: the result of a call that read more is
+//! not remembered, and a line in the log says what it read. If a result is valid for one request only, read the
+//! [request id](Request::request_id); then no line is logged. Acceptances of an authentication say how long they
+//! are valid, see [`Acceptance::cacheable_for`].
 //!
 //! # What else the gateway offers
 //!
-//! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]. `store`, `fetch` and the upstreams of
-//! the routing contract need a grant in the binding that names their objects. There is no file system, no socket and no
-//! environment. Use [`crypto`] rather than a crate: the gateway computes in half the time, and in constant time where it
-//! matters.
+//! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]. `store`, `fetch` and the
+//! upstreams of the routing contract need a grant in the binding that names their objects. There are no files,
+//! sockets or environment variables. Use [`crypto`] rather than a crate: the gateway computes faster, and in
+//! constant time where necessary.
 //!
-//! Components get an allocator that is made for calls: many small blocks, soon freed. A crate that has a
-//! `#[global_allocator]` of its own turns it off, with `default-features = false`.
+//! Components get an allocator that suits short calls with many small blocks. A crate that has a
+//! `#[global_allocator]` of its own turns it off with `default-features = false`.
 //!
-//! A panic ends the call, costs a new instance, and the binding's `on_failure` decides about the request; a plugin that
-//! panics again and again is taken out of service. Say what is wrong with a request in the answer instead.
+//! A panic ends the call and the instance, and the binding's `on_failure` decides about the request; a plugin that
+//! panics for nearly every request is put in quarantine. So report what is wrong with a request in the result
+//! instead.
 //!
 //! # Tests
 //!
-//! Natively the whole gateway is played by [`test`](mod@test): `cargo test`, nothing else. The same tests run as
-//! WebAssembly, in the engine of the gateway:
+//! In a native build, [`test`](mod@test) mocks the whole gateway, so `cargo test` needs nothing else. The same
+//! tests also run as WebAssembly, in the engine of the gateway:
 //!
 //! ```sh
 //! witgate plugin test --sandbox
 //! ```
 //!
-//! builds the test binaries for `wasm32-wasip2` with the SDK's feature `test`, in which the mocks answer all imports but
-//! [`crypto`], which goes to the gateway's own. A panic ends an instance, so every test gets one of its own, with 60
-//! seconds and 256 MiB; tests marked `#[should_panic]` are ignored there. Beside what plugins may import there are only
-//! arguments and standard output: no environment, no files, no sockets.
+//! builds the test binaries for `wasm32-wasip2` with the SDK's feature `test`, in which the mocks implement all
+//! imports except [`crypto`], which the gateway implements. A panic ends an instance, so every test runs in an
+//! instance of its own, with 60 seconds and 256 MiB; tests marked `#[should_panic]` are ignored there. In addition
+//! to the imports of plugins there are only arguments and standard output: no environment variables, files or
+//! sockets.
 
 extern crate self as witgate_sdk;
 
@@ -212,10 +217,10 @@ pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{authentication, rate_limiting, routing, settings, transformation};
 
-/// What settings are read with, for types that need more than [`settings`](macro@settings) derives.
+/// Crates for reading settings, for types that need more than [`settings`](macro@settings) derives.
 pub use {schemars, serde};
 
-/// What the macros expand to. Not for plugins.
+/// Used by the expansion of the macros. Not for plugins.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::export::{Component, Instance, in_use};

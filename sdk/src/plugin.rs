@@ -1,4 +1,4 @@
-//! What a plugin keeps between calls: its settings, or what it prepared from them.
+//! What a plugin keeps between calls: its settings, or a value prepared from them.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -10,9 +10,9 @@ pub use crate::bindings::lifecycle::exports::witgate::plugin::lifecycle::{
 };
 use crate::request::Input;
 
-/// Typed settings of a binding. Written with [`#[settings]`](macro@crate::settings), which derives what is needed.
+/// Typed settings of a binding. Implemented by [`#[settings]`](macro@crate::settings).
 pub trait Settings: DeserializeOwned + JsonSchema + 'static {
-    /// What is wrong with values that have the right type, e.g. a percentage over 100. Empty if nothing is.
+    /// Problems with values that have the right type, e.g. a percentage over 100. Empty if there are none.
     fn problems(&self) -> Vec<SettingsProblem> {
         Vec::new()
     }
@@ -20,8 +20,8 @@ pub trait Settings: DeserializeOwned + JsonSchema + 'static {
 
 /// One configured instance of a plugin.
 ///
-/// Plain settings are a plugin by themselves. Implement this for a type of your own when something should be prepared
-/// once rather than in each call: keys parsed, templates split, tables built.
+/// Plain settings are a plugin by themselves. Implement this for a type of your own to prepare something once
+/// rather than in each call: parse keys, split templates, build tables.
 pub trait Plugin: Sized + 'static {
     /// The settings it is made from.
     type Settings: Settings;
@@ -29,8 +29,8 @@ pub trait Plugin: Sized + 'static {
     /// Prepares the instance. Called once, before any request.
     ///
     /// # Errors
-    /// What is wrong with the settings; the gateway shows each problem with file and line, and keeps the plugin out of
-    /// service.
+    /// Problems with the settings; the gateway reports each of them with file and line, and does not put the
+    /// plugin into service.
     fn configure(settings: Self::Settings) -> Result<Self, Vec<SettingsProblem>>;
 }
 
@@ -42,7 +42,7 @@ impl<S: Settings> Plugin for S {
     }
 }
 
-/// The settings of a plugin that has none: anything but an empty table is refused.
+/// The settings of a plugin that has none: only an empty table is accepted.
 #[crate::settings]
 pub struct NoSettings {}
 
@@ -54,7 +54,7 @@ impl SettingsProblem {
 }
 
 impl Interest {
-    /// Looks at nothing but method, path, query and authority.
+    /// Reads only method, path, query and authority.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -68,52 +68,56 @@ impl Interest {
         }
     }
 
-    /// Has these request headers come in with each call. At most 64 in all; the case of names does not matter.
+    /// Requests that these request headers are passed with each call. At most 64 in all; the case of names does
+    /// not matter.
     #[must_use]
     pub fn request_headers<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         declare(&mut self.request_headers, names);
         self
     }
 
-    /// Has these response headers come in with `on_response`. At most 64 in all; the case of names does not matter.
+    /// Requests that these response headers are passed with `on_response`. At most 64 in all; the case of names
+    /// does not matter.
     #[must_use]
     pub fn response_headers<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         declare(&mut self.response_headers, names);
         self
     }
 
-    /// Asks for the request body.
+    /// Requests the request body.
     #[must_use]
     pub fn request_body(mut self, access: BodyAccess) -> Self {
         self.request_body = access;
         self
     }
 
-    /// Asks for the response body.
+    /// Requests the response body.
     #[must_use]
     pub fn response_body(mut self, access: BodyAccess) -> Self {
         self.response_body = access;
         self
     }
 
-    /// Asks for a call with the head of each response.
+    /// Requests a call with the head of each response.
     #[must_use]
     pub fn response(mut self) -> Self {
         self.response = true;
         self
     }
 
-    /// Has only these inputs come in with `authenticate`, which is cheaper than everything. What else it reads is asked of
-    /// the gateway. An acceptance that is [`cacheable_for`](crate::Acceptance::cacheable_for) some time is based on these.
+    /// Passes only these inputs with `authenticate`, which is cheaper than passing all. Reading another one is a
+    /// call to the gateway. An acceptance that is [`cacheable_for`](crate::Acceptance::cacheable_for) some time is
+    /// based on these inputs.
     #[must_use]
     pub fn authenticates_by(mut self, inputs: impl IntoIterator<Item = Input>) -> Self {
         self.authenticates_by = Some(inputs.into_iter().collect());
         self
     }
 
-    /// Promises that a function answers by nothing but the settings and these inputs (none: it always answers the same),
-    /// so that the gateway may use its answers again. `on_response` goes in addition by the status, the declared response
-    /// headers, the context, and whether the gateway made the response.
+    /// Promises that the result of a function depends only on the settings and these inputs (no inputs: the result
+    /// is always the same), so that the gateway may remember its results. The result of `on_response` may also
+    /// depend on the status, the declared response headers, the context, and whether the gateway made the
+    /// response.
     ///
     /// ```
     /// use witgate_sdk::{Function, Input, Interest};
@@ -136,13 +140,13 @@ impl Interest {
         self
     }
 
-    /// What a function said that it answers by; none: by anything.
+    /// The inputs that a function declared; `None`: its result may depend on anything.
     pub(crate) fn inputs(&self, function: Function) -> Option<&[Input]> {
         self.pure.iter().find(|known| known.function == function).map(|known| known.inputs.as_slice())
     }
 
-    /// Both interests in one, for a plugin with several contracts. Only transformation declares bodies, so there is
-    /// never a choice between two kinds of access.
+    /// Combines two interests, for a plugin with several contracts. Only transformation declares bodies, so two
+    /// kinds of access never conflict.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let either = |ours, theirs| {
@@ -200,7 +204,7 @@ fn pointer<'a>(segments: impl Iterator<Item = &'a Segment>) -> String {
     pointer
 }
 
-/// Cuts the line and column off: they belong to the JSON text, which the operator never wrote.
+/// Removes line and column: they refer to the JSON text, which the operator did not write.
 fn without_position(message: &str) -> String {
     message.split_once(" at line ").map_or(message, |(text, _)| text).to_owned()
 }

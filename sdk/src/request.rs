@@ -1,4 +1,4 @@
-//! The request a plugin sees.
+//! The request that a plugin reads.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -10,8 +10,8 @@ pub use types::{Header, Identity, Input};
 
 /// The request of the current call.
 ///
-/// Method, path, query, authority and the declared headers came in with the call: reading them costs nothing. All else
-/// is asked of the gateway when it is read.
+/// Method, path, query, authority and the declared headers were passed with the call: reading them costs nothing.
+/// Everything else is requested from the gateway when it is read.
 pub struct Request<'a> {
     source: Source<'a>,
     headers: DeclaredHeaders<'a>,
@@ -22,20 +22,21 @@ pub struct Request<'a> {
     authority: OnceCell<String>,
 }
 
-/// What comes in with the calls of a function: everything, or what it named. All else is asked for.
+/// The inputs that are passed with the calls of a function: all of them, or those it declared. All others are
+/// requested from the gateway.
 pub(crate) struct RequestInputs {
-    /// The declared headers, by position; the name of one that does not come in is empty.
+    /// The names of the declared headers, by position; the name of a header that is not passed is empty.
     headers: Vec<String>,
-    /// Whether the query does: that there is none says nothing.
+    /// Whether the query is passed; if it is not, its absence in the call does not mean that the request has none.
     query: bool,
 }
 
-/// Of a request that has not come over the border.
+/// Inputs of a request that was built natively.
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
 pub(crate) static ALL_BUT_HEADERS: RequestInputs = RequestInputs { headers: Vec::new(), query: true };
 
 impl RequestInputs {
-    /// With calls of a function that depends on anything (none), or only on these inputs.
+    /// The inputs for a function that may depend on anything (`None`), or on these inputs only.
     pub(crate) fn to(declared: &[String], inputs: Option<&[Input]>) -> Self {
         let header = |name: &String| {
             let is_it =
@@ -47,19 +48,19 @@ impl RequestInputs {
     }
 }
 
-/// A part that may have come in with the call.
+/// A part that may have been passed with the call.
 fn known<T>(part: Option<T>) -> OnceCell<T> {
     part.map_or_else(OnceCell::new, OnceCell::from)
 }
 
-/// Who answers what did not come in with the call.
+/// Implements the reading of parts that were not passed with the call.
 pub(crate) enum Source<'a> {
     Gateway(&'a types::Request),
     #[cfg(any(not(target_family = "wasm"), feature = "test"))]
     Test(Box<crate::test::RequestParts>),
 }
 
-/// Matched, not dispatched through a vtable: a component then imports only what it reads.
+/// A match instead of a vtable, so that a component imports only the functions that it uses.
 macro_rules! ask {
     ($request:expr, $method:ident($($argument:expr),*)) => {
         match &$request.source {
@@ -83,7 +84,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// For the calls that receive no head: everything is read when asked for.
+    /// A request for calls that pass no head: every part is requested from the gateway when it is read.
     pub(crate) fn without_head(source: Source<'a>) -> Self {
         Self {
             source,
@@ -101,17 +102,18 @@ impl<'a> Request<'a> {
         self.method.get_or_init(|| ask!(self, method()))
     }
 
-    /// The path the router matched: normalized, percent-encoded, without query.
+    /// The path that the router matched: normalized, percent-encoded, without query.
     pub fn path(&self) -> &str {
         self.path.get_or_init(|| ask!(self, path()))
     }
 
-    /// The query without its `?`; none if the target has no `?`.
+    /// The query without its `?`; `None` if the target has no `?`.
     pub fn query(&self) -> Option<&str> {
         self.query.get_or_init(|| ask!(self, query())).as_deref()
     }
 
-    /// The first value of a query parameter, percent-decoded (`+` is a space). None if it is absent or not UTF-8.
+    /// The first value of a query parameter, percent-decoded (`+` is a space). `None` if it is absent or not
+    /// UTF-8.
     pub fn query_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         self.query()?.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -119,15 +121,15 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The authority the client asked for, lower-case, with port if one was given.
+    /// The authority of the request, in lower case, with port if one was given.
     pub fn authority(&self) -> &str {
         self.authority.get_or_init(|| ask!(self, authority()))
     }
 
-    /// The first value of a header, whatever the case of `name`; none if it is absent or not UTF-8.
+    /// The first value of a header; the case of `name` does not matter. `None` if it is absent or not UTF-8.
     ///
-    /// Free of cost for a declared header, a call to the gateway for any other. Where a second value would be an
-    /// attack (credentials, say), look at [`values`](Self::values).
+    /// Free for a declared header, a call to the gateway for any other. Where a second value would be an attack
+    /// (for example with credentials), check [`values`](Self::values).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
@@ -137,12 +139,12 @@ impl<'a> Request<'a> {
         self.headers.values(name).unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
     }
 
-    /// Every header, in order of reception: a copy of them all, so prefer [`values`](Self::values).
+    /// Every header, in order of reception. This copies all of them, so prefer [`values`](Self::values).
     pub fn headers(&self) -> Vec<Header> {
         ask!(self, headers())
     }
 
-    /// The value of a cookie (RFC 6265 section 4.2), without surrounding quotes; none if it is absent.
+    /// The value of a cookie (RFC 6265 section 4.2), without surrounding quotes; `None` if it is absent.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.values("cookie").filter_map(|value| std::str::from_utf8(value).ok()).find_map(|line| {
             line.split(';').find_map(|pair| {
@@ -153,22 +155,23 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// `http` or `https`, as the client spoke it or, behind a trusted proxy, as that proxy says.
+    /// `http` or `https`: the scheme of the client's connection or, behind a trusted proxy, the scheme that the
+    /// proxy reports.
     pub fn scheme(&self) -> String {
         ask!(self, scheme())
     }
 
-    /// The client's address without port; behind trusted proxies, the first untrusted one.
+    /// The client's address without port; behind trusted proxies, the last address that is not trusted.
     pub fn client_address(&self) -> String {
         ask!(self, client_address())
     }
 
-    /// Who is calling, once authentication is done.
+    /// The identity of the caller, after authentication.
     pub fn identity(&self) -> Option<Identity> {
         ask!(self, identity())
     }
 
-    /// Fields of a verified TLS client certificate: `subject`, `san`, `fingerprint`. Empty without one.
+    /// Fields of a verified TLS client certificate: `subject`, `san`, `fingerprint`. Empty without a certificate.
     pub fn client_certificate(&self) -> Vec<(String, String)> {
         ask!(self, client_certificate())
     }
@@ -188,7 +191,7 @@ impl<'a> Request<'a> {
         ask!(self, original_path())
     }
 
-    /// The request id that the log and the upstream see.
+    /// The request id, which the log and the upstream get, too.
     pub fn request_id(&self) -> String {
         ask!(self, request_id())
     }
@@ -199,7 +202,7 @@ impl<'a> Request<'a> {
         ask!(self, trace_parent())
     }
 
-    /// The trailers; empty before the last body call.
+    /// The trailers; empty before the last call with the body.
     pub fn trailers(&self) -> Vec<Header> {
         ask!(self, trailers())
     }
@@ -220,19 +223,19 @@ impl Input {
 }
 
 impl Identity {
-    /// Somebody, e.g. the `sub` of a token or the name of a key. Must not be empty.
+    /// An identity with this subject, e.g. the `sub` of a token or the name of a key. It must not be empty.
     pub fn new(subject: impl Into<String>) -> Self {
         Self { subject: subject.into(), claims: Vec::new() }
     }
 
-    /// Adds a fact. The gateway's configuration decides which facts become headers.
+    /// Adds a claim. The gateway's configuration decides which claims become headers.
     #[must_use]
     pub fn with_claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.claims.push((name.into(), value.into()));
         self
     }
 
-    /// The first fact of that name.
+    /// The first claim of that name.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<&str> {
         self.claims.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -246,7 +249,7 @@ impl Header {
     }
 }
 
-/// Undoes `application/x-www-form-urlencoded`; borrows where nothing was encoded.
+/// Decodes `application/x-www-form-urlencoded`; borrows the text if nothing in it is encoded.
 fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));

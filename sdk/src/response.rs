@@ -1,4 +1,4 @@
-//! The responses a plugin makes, and those it sees.
+//! The responses that a plugin makes, and those that it reads.
 
 use std::cell::OnceCell;
 
@@ -30,7 +30,7 @@ impl Response {
         Self::problem(401, "Unauthorized").with_header("www-authenticate", challenge)
     }
 
-    /// Adds a header. Framing and hop-by-hop headers are the gateway's and are refused.
+    /// Adds a header. Headers for framing and hop-by-hop headers are refused, because the gateway writes them.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push(Header::new(name, value));
@@ -52,7 +52,7 @@ impl Response {
     }
 }
 
-/// The upstream's response, or the gateway's own, as a transformation sees it.
+/// The upstream's response, or one made by the gateway, as a transformation reads it.
 pub struct ResponseView<'a> {
     source: ViewSource<'a>,
     headers: DeclaredHeaders<'a>,
@@ -60,14 +60,14 @@ pub struct ResponseView<'a> {
     status: OnceCell<u16>,
 }
 
-/// Who answers what did not come in with the call.
+/// Implements the reading of parts that were not passed with the call.
 pub(crate) enum ViewSource<'a> {
     Gateway(&'a types::ResponseView),
     #[cfg(any(not(target_family = "wasm"), feature = "test"))]
     Test(Box<crate::test::ResponseParts>),
 }
 
-/// As for requests: a component imports only what it reads.
+/// As for requests: a component imports only the functions that it uses.
 macro_rules! ask {
     ($response:expr, $method:ident($($argument:expr),*)) => {
         match &$response.source {
@@ -89,7 +89,7 @@ impl<'a> ResponseView<'a> {
         Self { source, headers, read: ReadHeaders::default(), status: OnceCell::from(status) }
     }
 
-    /// For the body calls, which receive no head.
+    /// For the calls with a body, which pass no head.
     pub(crate) fn without_head(source: ViewSource<'a>) -> Self {
         Self {
             source,
@@ -104,7 +104,7 @@ impl<'a> ResponseView<'a> {
         *self.status.get_or_init(|| ask!(self, status()))
     }
 
-    /// The first value of a header, whatever the case of `name`; none if it is absent or not UTF-8.
+    /// The first value of a header; the case of `name` does not matter. `None` if it is absent or not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
@@ -114,17 +114,17 @@ impl<'a> ResponseView<'a> {
         self.headers.values(name).unwrap_or_else(|| self.read.values(name, || ask!(self, header(name))))
     }
 
-    /// Every header, in order of reception: a copy of them all, so prefer [`values`](Self::values).
+    /// Every header, in order of reception. This copies all of them, so prefer [`values`](Self::values).
     pub fn headers(&self) -> Vec<Header> {
         ask!(self, headers())
     }
 
-    /// Whether the gateway itself made this response (a fault or a fixed answer).
+    /// Whether the gateway itself made this response (a fault or a fixed response).
     pub fn is_local(&self) -> bool {
         ask!(self, is_local())
     }
 
-    /// The trailers; empty before the last body call.
+    /// The trailers; empty before the last call with the body.
     pub fn trailers(&self) -> Vec<Header> {
         ask!(self, trailers())
     }

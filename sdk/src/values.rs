@@ -1,4 +1,5 @@
-//! Values that settings are often made of. Each is checked when it is read, so that the gateway can point at it.
+//! Types for frequent values in settings. Each value is checked when it is read, so that the gateway can report
+//! its place.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -54,25 +55,25 @@ impl JsonSchema for HeaderName {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A header name, whatever its case.",
+            "description": "A header name; its case does not matter.",
             "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
         })
     }
 }
 
-/// A length of time in settings, written as in the gateway's own configuration: `500ms`, `30s`, `5m`, `1h`, `7d`.
+/// A duration in settings, written as in the gateway's own configuration: `500ms`, `30s`, `5m`, `1h`, `7d`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
 #[serde(try_from = "String")]
 pub struct Period(Duration);
 
 impl Period {
-    /// So many seconds.
+    /// A period of this many seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// As the standard library has it.
+    /// The period as a duration of the standard library.
     #[must_use]
     pub const fn duration(self) -> Duration {
         self.0
@@ -100,7 +101,7 @@ impl TryFrom<String> for Period {
             .and_then(|(number, unit)| number.checked_mul(unit))
             .map(|milliseconds| Self(Duration::from_millis(milliseconds)))
             .ok_or_else(|| {
-                format!("`{written}` is not a length of time: write e.g. `500ms`, `30s`, `5m`, `1h`, `7d`")
+                format!("`{written}` is not a duration: write e.g. `500ms`, `30s`, `5m`, `1h`, `7d`")
             })
     }
 }
@@ -113,7 +114,7 @@ impl JsonSchema for Period {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A length of time, e.g. `500ms`, `30s`, `5m`, `1h`, `7d`.",
+            "description": "A duration, e.g. `500ms`, `30s`, `5m`, `1h`, `7d`.",
             "pattern": "^[0-9]+(ms|s|m|h|d)$",
         })
     }

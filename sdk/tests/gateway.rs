@@ -1,4 +1,4 @@
-//! The gateway as tests play it: every import behaves as the border says.
+//! Tests of the mocks: every import behaves as the contracts say.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Settings, their problems, and where those are.
+//! Tests of settings, their problems, and the JSON Pointers of these.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What `witgate plugin new` makes, compiled and tested as its author would find it.
+//! The crate that `witgate plugin new` makes, compiled and tested as for its author.
 
 #[path = "../template/src/lib.rs"]
 mod template;

@@ -1,4 +1,4 @@
-//! What the tests run: the gateway and the components, built from source by the test run itself.
+//! The gateway and the components that the tests run, built from source during the test run.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,16 @@ pub fn repository() -> &'static Path {
 
 /// The gateway's binary, built once per test run, or the one that `WITGATE_BINARY` names.
 ///
-/// It is kept under a name of its own: the quick start, which a test runs too, builds the gateway with its default features
-/// into the place where cargo puts this one.
+/// It gets a second name, because the quick start, which a test runs, too, builds the gateway with its default
+/// features at the path where cargo puts this one.
 pub fn witgate() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         if let Some(binary) = std::env::var_os("WITGATE_BINARY") {
             return keep(Path::new(&binary));
         }
-        // The whole workspace decides about features: what the tests have built is not built again.
+        // The build selects the whole workspace, so that features are the same as in the tests and nothing is
+        // built twice.
         let mut arguments = vec!["build", "--quiet", "--workspace", "--bin", "witgate"];
         if cfg!(feature = "full") {
             arguments.extend(["--features", "full"]);
@@ -30,7 +31,7 @@ pub fn witgate() -> &'static Path {
     })
 }
 
-/// Puts a second name of a file into a folder of the tests, in one step.
+/// Links a file atomically under a second name in a folder of the tests.
 fn keep(file: &Path) -> PathBuf {
     let folder = target().join("tests");
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
@@ -39,16 +40,17 @@ fn keep(file: &Path) -> PathBuf {
     let linked = std::fs::hard_link(file, &aside).or_else(|_| std::fs::copy(file, &aside).map(drop));
     linked.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     std::fs::rename(&aside, &kept).expect("a file can be renamed in its folder");
-    // Where both are the same file already, renaming leaves both names.
+    // If both names are the same file already, renaming leaves both of them.
     let _ = std::fs::remove_file(&aside);
     kept
 }
 
-/// What makes builds of components share what they have compiled: one target folder, and in it one profile. Without it the
-/// SDK with all it needs would be compiled once for each of the guests, the examples, the quick start and the README's plugin.
+/// Environment variables that let builds of components share compiled code: one target folder with one profile.
+/// Without them the SDK and its dependencies would be compiled for each of the guests, the examples, the quick
+/// start and the README's plugin.
 ///
-/// Optimisation at link time is off: how it treats a dependency goes by the kinds of crate that use it, so guests and plugins
-/// could not share; and the tests look at what components do, not at how fast they are.
+/// Link-time optimisation is off, because with it the compilation of a dependency depends on the crate types of
+/// its users, so guests and plugins could not share. The tests check what components do, not how fast they are.
 pub fn shared_build() -> [(&'static str, String); 10] {
     let target = target().into_os_string().into_string().expect("the path of the target folder is UTF-8");
     [
@@ -65,7 +67,7 @@ pub fn shared_build() -> [(&'static str, String); 10] {
     ]
 }
 
-/// A first-party plugin by its folder's name, e.g. `jwt`, built as `witgate plugin build` does it.
+/// A first-party plugin by the name of its folder, e.g. `jwt`, built as `witgate plugin build` does.
 pub fn plugin(name: &str) -> PathBuf {
     static BUILT: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
     let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +78,7 @@ pub fn plugin(name: &str) -> PathBuf {
     component(name)
 }
 
-/// A guest of the tests by its folder's name under `tests/guests`, a workspace of its own.
+/// A guest of the tests by the name of its folder in `tests/guests`, which is a workspace of its own.
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -91,7 +93,7 @@ fn build_components(folder: &Path) {
     cargo(&["build", "--quiet", "--release", "--target", "wasm32-wasip2"], folder);
 }
 
-/// Where cargo puts a component.
+/// The path at which cargo writes a component.
 fn component(name: &str) -> PathBuf {
     target().join("wasm32-wasip2").join("release").join(file_name(name))
 }
@@ -100,7 +102,7 @@ fn file_name(name: &str) -> String {
     format!("{}.wasm", name.replace('-', "_"))
 }
 
-/// Adds the WebAssembly target where rustup has not done so by itself.
+/// Adds the WebAssembly target if rustup has not done so already.
 fn ensure_wasm_target() {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", "wasm32-wasip2"])

@@ -1,4 +1,4 @@
-//! Clients: a plain one for stories, raw bytes for what no client would send.
+//! Clients: an HTTP client, and raw bytes for requests that no HTTP client would send.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::DEADLINE;
 
-/// A whole answer.
+/// A whole response.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// Status.
@@ -42,7 +42,7 @@ impl Reply {
     }
 }
 
-/// A connection that sends one request after the other.
+/// A connection that sends requests one after the other.
 pub enum Client {
     /// HTTP/1.1.
     Http1(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
@@ -93,10 +93,10 @@ impl Client {
         Client::Http2(sender)
     }
 
-    /// Sends a request and reads the whole answer. `Host` is added if absent.
+    /// Sends a request and reads the whole response. `Host` is added if absent.
     ///
     /// # Errors
-    /// Whatever the connection says; also when the answer takes longer than [`DEADLINE`].
+    /// The error of the connection, or a response that takes longer than [`DEADLINE`].
     pub async fn try_send(&mut self, mut request: Request<Full<Bytes>>) -> Result<Reply, String> {
         let exchange = async {
             let response = match self {
@@ -123,20 +123,20 @@ impl Client {
         };
         tokio::time::timeout(DEADLINE, exchange)
             .await
-            .unwrap_or_else(|_| Err(String::from("no answer in time")))
+            .unwrap_or_else(|_| Err(String::from("no response in time")))
     }
 
-    /// As [`Client::try_send`], for requests that must be answered.
+    /// As [`Client::try_send`]; panics if there is no response.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Reply {
-        self.try_send(request).await.expect("an answer")
+        self.try_send(request).await.expect("a response")
     }
 
-    /// GET with headers.
+    /// Sends a GET request with headers.
     pub async fn get(&mut self, target: &str, headers: &[(&str, &str)]) -> Reply {
         self.send(request("GET", target, headers, Bytes::new())).await
     }
 
-    /// POST with headers and a body.
+    /// Sends a POST request with headers and a body.
     pub async fn post(&mut self, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
         self.send(request("POST", target, headers, body.into())).await
     }
@@ -150,10 +150,11 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)], body: Bytes) ->
     builder.body(Full::new(body)).expect("a valid request")
 }
 
-/// Sends bytes as they are and returns what comes back until the other side closes or falls silent for `silence`.
+/// Sends bytes unchanged and returns the response bytes until the other side closes, or sends nothing for
+/// `silence`.
 pub async fn raw(address: SocketAddr, bytes: &[u8], silence: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.expect("the gateway accepts");
-    // The gateway may close before it has read everything: that is an answer too.
+    // The gateway may send a response and close before it has read everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let mut buffer = vec![0; 16 * 1024];

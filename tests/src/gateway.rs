@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client::{Client, Reply};
 use crate::{artifacts, eventually};
 
-/// A folder of a test's own, with a configuration and plugins.
+/// A folder for one test, with a configuration and plugins.
 pub struct Scratch {
     folder: tempfile::TempDir,
 }
@@ -39,7 +39,7 @@ impl Scratch {
         self.path().join("witgate.toml")
     }
 
-    /// Writes a file of the folder, by renaming, so that a watcher never sees half of it.
+    /// Writes a file of the folder by renaming, so that no reader gets half of it.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         let aside = path.with_extension("new");
@@ -56,7 +56,7 @@ impl Scratch {
     }
 }
 
-/// A running gateway. Killed when dropped, if it is still there.
+/// A running gateway. It is killed when dropped, if it still runs.
 pub struct Gateway {
     /// Its folder.
     pub scratch: Scratch,
@@ -65,13 +65,13 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway with a configuration and waits until it is ready. A listener `web` on a free port and an admin
-    /// socket are added in front of `toml`; more may be configured.
+    /// Starts a gateway with a configuration and waits until it is ready. A listener `web` on a free port and an
+    /// admin socket are added in front of `toml`; it may configure more.
     pub async fn start(scratch: Scratch, toml: &str) -> Self {
         Self::start_exactly(scratch, &Self::completed(toml)).await
     }
 
-    /// A configuration with what [`Gateway::start`] puts in front of it, for [`Gateway::reconfigure`].
+    /// A configuration with the text that [`Gateway::start`] adds in front, for [`Gateway::reconfigure`].
     pub fn completed(toml: &str) -> String {
         let preamble = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n\n\
              [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\n";
@@ -84,15 +84,15 @@ impl Gateway {
         Self::attend(scratch).await
     }
 
-    /// Starts a gateway with the configuration, a file or a folder, that lies in its scratch folder already.
+    /// Starts a gateway with the configuration (a file or folder) that is already in its scratch folder.
     pub async fn attend(scratch: Scratch) -> Self {
         let mut gateway = Self::launch(scratch);
         gateway.wait_until_ready().await;
         gateway
     }
 
-    /// Starts a gateway with this configuration, completed as by [`Gateway::start`], and does not wait for anything:
-    /// [`Gateway::wait_until_ready`] does.
+    /// Starts a gateway with this configuration, completed as by [`Gateway::start`], without waiting: call
+    /// [`Gateway::wait_until_ready`].
     pub fn begin(scratch: Scratch, toml: &str) -> Self {
         scratch.write("witgate.toml", Self::completed(toml));
         Self::launch(scratch)
@@ -112,10 +112,10 @@ impl Gateway {
         Gateway { scratch, process, listeners: Vec::new() }
     }
 
-    /// Waits until it is ready.
+    /// Waits until the gateway is ready.
     ///
     /// # Panics
-    /// If it ends, or is not ready within the deadline.
+    /// The gateway ends, or is not ready within the deadline.
     pub async fn wait_until_ready(&mut self) {
         let socket = self.scratch.path().join("admin.sock");
         let begun = std::time::Instant::now();
@@ -139,12 +139,12 @@ impl Gateway {
         }
     }
 
-    /// Where the listener `web` listens.
+    /// The address of the listener `web`.
     pub fn address(&self) -> SocketAddr {
         self.listener("web")
     }
 
-    /// Where a listener listens.
+    /// The address of a listener.
     pub fn listener(&self, name: &str) -> SocketAddr {
         let found = self.listeners.iter().find(|(known, _)| known == name);
         found.unwrap_or_else(|| panic!("no listener `{name}`")).1
@@ -155,21 +155,22 @@ impl Gateway {
         Client::http1(self.address()).await
     }
 
-    /// GET by the admin socket.
+    /// Sends a GET request to the admin socket.
     pub async fn admin_get(&self, target: &str) -> Reply {
         let mut admin =
             Client::unix(&self.scratch.path().join("admin.sock")).await.expect("the admin socket");
         admin.get(target, &[]).await
     }
 
-    /// POST by the admin socket.
+    /// Sends a POST request to the admin socket.
     pub async fn admin_post(&self, target: &str) -> Reply {
         let mut admin =
             Client::unix(&self.scratch.path().join("admin.sock")).await.expect("the admin socket");
         admin.post(target, &[], "").await
     }
 
-    /// The value of a metric with all these pieces in its line (name, labels), summed over the lines; 0 if absent.
+    /// The value of a metric, summed over all lines that contain the name and all these labels; 0 if there are
+    /// none.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let reply = self.admin_get("/metrics").await;
         reply
@@ -181,7 +182,7 @@ impl Gateway {
             .sum()
     }
 
-    /// Replaces the configuration and waits until the gateway has taken it up (a new snapshot is in service).
+    /// Replaces the configuration and waits until a new snapshot is in service.
     pub async fn reconfigure(&self, toml: &str) {
         let before = self.version().await;
         self.scratch.write("witgate.toml", toml);
@@ -193,7 +194,7 @@ impl Gateway {
         self.admin_get("/status").await.json()["version"].as_u64().expect("status tells the version")
     }
 
-    /// Sends a signal to the gateway, and to nobody else.
+    /// Sends a signal to the gateway's process.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the process is ours");
     }
@@ -209,7 +210,7 @@ impl Gateway {
         status.expect("the loop ended with one")
     }
 
-    /// The processes it has started that have not ended, e.g. the one that compiles.
+    /// The child processes that have not ended, e.g. one that compiles.
     pub fn children(&self) -> Vec<u32> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
         let listed = threads.into_iter().flatten().flatten().map(|thread| {
@@ -233,25 +234,25 @@ impl Gateway {
     /// The names of its threads.
     pub fn threads(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("a live process");
-        // One may end meanwhile.
+        // A thread may end meanwhile.
         let name = |task: std::io::Result<std::fs::DirEntry>| {
             Some(std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?.trim_end().to_owned())
         };
         tasks.filter_map(name).collect()
     }
 
-    /// The number of its process.
+    /// The id of its process.
     pub fn process(&self) -> u32 {
         self.process.id()
     }
 
-    /// How many descriptors it has open.
+    /// The number of its open file descriptors.
     pub fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.process.id());
         std::fs::read_dir(folder).expect("a live process").count()
     }
 
-    /// All it wrote to its standard output and error.
+    /// Everything that it wrote to standard output and standard error.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("output")).unwrap_or_default()
     }
@@ -263,7 +264,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself; either way its exit is collected.
+        // The process may have ended already. Waiting for it collects its exit status.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,8 +1,8 @@
-//! The harness: a gateway as a process of its own, origins and clients as real sockets.
+//! The test harness: a gateway in a process of its own, and origins and clients with real sockets.
 //!
-//! A test is a story of a few lines: start an [`Origin`], write a configuration, start a [`Gateway`], speak to it with a
-//! [`Client`], look at what the origin saw. Every wait has a deadline ([`eventually`]); every port is free
-//! (bound with 0); every process that is started is ended by its own handle.
+//! A typical test starts an [`Origin`], writes a configuration, starts a [`Gateway`], sends requests with a
+//! [`Client`], and checks what the origin received. Every wait has a deadline ([`eventually`]); ports are chosen
+//! by the system (bound with 0); every process that is started is ended by its own handle.
 
 mod artifacts;
 mod client;
@@ -25,13 +25,13 @@ pub use websocket::echo_websocket;
 
 use std::time::{Duration, Instant};
 
-/// The longest any single wait of a test may take.
+/// The longest that one wait of a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// If it does not hold within [`DEADLINE`]; the message names what was waited for.
+/// The condition does not hold within [`DEADLINE`]; the message names what was waited for.
 pub async fn eventually<F>(what: &str, mut condition: F)
 where
     F: AsyncFnMut() -> bool,
@@ -43,14 +43,14 @@ where
     }
 }
 
-/// A short rest between two looks at a condition, for tests without a runtime.
+/// A short sleep between two checks of a condition, for tests without an async runtime.
 #[expect(clippy::disallowed_methods, reason = "the caller looks again, with a deadline")]
 pub fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// Says that a test cannot run because a program is not installed, and whether the caller may skip it: in CI
-/// (`CI` is set) everything is installed and a skip is a failure.
+/// Reports that a test cannot run because a program is not installed. Returns whether the caller may skip it: in
+/// CI (`CI` is set) everything is installed, and a skip is a failure.
 ///
 /// # Panics
 /// In CI.

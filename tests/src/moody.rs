@@ -1,7 +1,8 @@
-//! An origin whose mood a test changes while it serves: killed, paused, slow, talking nonsense, and well again.
+//! An origin whose behaviour a test changes while it serves: killed, stopped, slow, sending invalid responses, and
+//! working again.
 //!
-//! Every request carries an id in `x-id`; the origin counts how often it has seen each. It lives on a thread of its own
-//! and keeps its port while it is killed, so that it comes back at the same address.
+//! Every request carries an id in `x-id`, and the origin counts how often it received each. It runs on a thread of
+//! its own and keeps its port reserved while it is killed, so that it comes back at the same address.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,23 +18,23 @@ use tokio::task::{JoinSet, LocalSet};
 /// How a [`MoodyOrigin`] behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// It answers.
+    /// It responds normally.
     Well,
-    /// It is not there: connections are reset, and new ones refused.
+    /// Connections are reset, and new ones are refused.
     Killed,
-    /// It does nothing at all, as a process that was stopped: the system still accepts connections for it.
+    /// It does nothing, like a stopped process: the kernel still accepts connections for it.
     Paused,
-    /// It answers after so long.
+    /// It responds after this time.
     Slow(Duration),
-    /// It answers what is no HTTP.
+    /// Its response is not HTTP.
     Garbage,
-    /// It closes in the middle of the response head.
+    /// It closes the connection within the head of the response.
     HalfHead,
-    /// It closes in the middle of the response body.
+    /// It closes the connection within the body of the response.
     HalfBody,
 }
 
-/// An origin whose mood a test changes. It ends when it is dropped.
+/// An origin whose behaviour a test changes. It ends when dropped.
 pub struct MoodyOrigin {
     address: SocketAddr,
     mood: watch::Sender<Mood>,
@@ -42,14 +43,14 @@ pub struct MoodyOrigin {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How often each id was seen.
+/// How often each id was received.
 type Seen = Arc<Mutex<HashMap<String, usize>>>;
 
 impl MoodyOrigin {
-    /// Starts one that is well.
+    /// Starts an origin that responds normally.
     ///
     /// # Panics
-    /// If there is no free port.
+    /// There is no free port.
     pub fn start() -> Self {
         let (mood, moods) = watch::channel(Mood::Well);
         let seen = Seen::default();
@@ -60,7 +61,7 @@ impl MoodyOrigin {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             LocalSet::new().block_on(&runtime, async move {
-                // Bound and never listening, it keeps the port while nobody listens.
+                // This socket is bound and never listens, so it reserves the port while the origin is killed.
                 let reserved = bind("127.0.0.1:0".parse().expect("an address"));
                 let address = reserved.local_addr().expect("a bound socket has an address");
                 ready.send(address).expect("the test waits");
@@ -74,17 +75,17 @@ impl MoodyOrigin {
         Self { address, mood, seen, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address of the origin.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Changes its mood, also in the middle of what it does.
+    /// Changes its behaviour, also during a request.
     pub fn set(&self, mood: Mood) {
         self.mood.send_replace(mood);
     }
 
-    /// How often it has seen each id: once its head was read, a request counts, whatever becomes of it.
+    /// How often it received each id. A request counts once its head was read.
     pub fn seen(&self) -> HashMap<String, usize> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -106,7 +107,7 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-/// One life after the other.
+/// Runs the origin: each turn serves from a start to a kill.
 async fn live(address: SocketAddr, mut moods: watch::Receiver<Mood>, seen: Seen) {
     loop {
         let _ = moods.wait_for(|mood| *mood != Mood::Killed).await;
@@ -134,7 +135,7 @@ async fn accept(
     }
 }
 
-/// Waits while it is paused.
+/// Waits until the origin is not stopped.
 async fn awake(moods: &mut watch::Receiver<Mood>) -> Mood {
     moods.wait_for(|mood| *mood != Mood::Paused).await.map_or(Mood::Killed, |mood| *mood)
 }
@@ -157,7 +158,7 @@ async fn serve(stream: TcpStream, mut moods: watch::Receiver<Mood>, seen: Seen) 
             return;
         }
         if !goes_on {
-            // A reset could overtake what was written.
+            // Closing the write side first, because a reset could discard bytes that the client has not read yet.
             let _ = stream.get_mut().shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
             return;
@@ -165,7 +166,7 @@ async fn serve(stream: TcpStream, mut moods: watch::Receiver<Mood>, seen: Seen) 
     }
 }
 
-/// The id of the next request, whose body has a length; none at the end of the connection.
+/// The id of the next request, whose body has a `Content-Length`; `None` at the end of the connection.
 async fn read(stream: &mut BufReader<TcpStream>, moods: &mut watch::Receiver<Mood>) -> Option<String> {
     let (mut id, mut length) = (String::new(), 0);
     let mut line = String::new();

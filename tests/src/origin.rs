@@ -1,4 +1,4 @@
-//! A real HTTP service for the gateway to stand in front of.
+//! A real HTTP service behind the gateway.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
-/// The body of an origin's answer.
+/// The body of an origin's response.
 pub type OriginBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-/// A request as the origin saw it.
+/// A request as the origin received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Method.
@@ -38,7 +38,7 @@ impl Seen {
     }
 }
 
-/// An HTTP service on a free loopback port. HTTP/1.1 and HTTP/2 with prior knowledge. Ends when dropped.
+/// An HTTP service on a free loopback port: HTTP/1.1, and HTTP/2 with prior knowledge. Ends when dropped.
 pub struct Origin {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -46,7 +46,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An origin that answers every request with 200 and the text `NAME METHOD TARGET`.
+    /// An origin that responds to every request with 200 and the text `NAME METHOD TARGET`.
     pub async fn named(name: &'static str) -> Self {
         Self::with(move |seen: &Seen| {
             Response::new(Full::from(format!("{name} {} {}", seen.method, seen.uri)))
@@ -54,7 +54,7 @@ impl Origin {
         .await
     }
 
-    /// An origin whose answers a function makes from what it saw.
+    /// An origin whose responses are made by a function of the received request.
     pub async fn with<F>(answer: F) -> Self
     where
         F: Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
@@ -76,7 +76,7 @@ impl Origin {
         origin
     }
 
-    /// An origin that does with each request whatever it likes. [`Origin::seen`] stays empty.
+    /// An origin with a handler of its own for each request. [`Origin::seen`] stays empty.
     pub async fn serving<F, R>(handler: F) -> Self
     where
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
@@ -94,7 +94,7 @@ impl Origin {
                         let answer = handler(request);
                         async move { Ok::<_, std::convert::Infallible>(answer.await) }
                     });
-                    // A client that goes away is the gateway's business, not the origin's.
+                    // Errors of a connection are checked on the gateway's side.
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .serve_connection_with_upgrades(TokioIo::new(stream), service)
                         .await;
@@ -104,20 +104,20 @@ impl Origin {
         Origin { address, seen: Arc::default(), task }
     }
 
-    /// Where it listens.
+    /// The address of the origin.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it saw so far, in order of completion.
+    /// The requests received so far, in order of completion.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no test panics while holding the log").clone()
     }
 
-    /// The last request it saw.
+    /// The last request that was received.
     ///
     /// # Panics
-    /// If it saw none.
+    /// No request was received.
     pub fn last(&self) -> Seen {
         self.seen().pop().expect("the origin was asked")
     }

@@ -1,4 +1,4 @@
-//! A shell that runs the commands of a document, one after the other, as a reader would type them.
+//! A shell that runs the commands of a document one after the other, as a reader would type them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use crate::{DEADLINE, pause};
 
-/// What marks the end of a command's output.
+/// The text that marks the end of a command's output.
 const END: &str = "--end-of-command--";
 
-/// One bash, whose variables and folder last from command to command. Killed when dropped.
+/// One bash process, which keeps variables and folder from command to command. Killed when dropped.
 pub struct Shell {
     process: Child,
     input: ChildStdin,
@@ -34,7 +34,7 @@ impl Shell {
         shell
     }
 
-    /// Runs one command; its output and exit code.
+    /// Runs one command; returns its output and exit code.
     pub fn run(&mut self, command: &str) -> (String, i32) {
         writeln!(self.input, "{command}\necho \"{END} $?\"").expect("bash reads");
         let mut text = String::new();
@@ -50,8 +50,8 @@ impl Shell {
         }
     }
 
-    /// Runs the lines of a block. A line that ends with `# -> TEXT` must print TEXT, at the latest after [`DEADLINE`]
-    /// (a change on disk takes a moment); any other line must succeed.
+    /// Runs the lines of a block. A line that ends with `# -> TEXT` must print TEXT within [`DEADLINE`], because a
+    /// change on disk takes effect after a moment; any other line must succeed.
     pub fn follow(&mut self, block: &str) {
         for line in block.replace("\\\n", " ").lines().filter(|line| !line.trim().is_empty()) {
             let Some((command, expected)) = line.split_once("# -> ") else {
@@ -74,7 +74,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // It is ours, by its handle; its exit is collected.
+        // Waiting for the killed process collects its exit status.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

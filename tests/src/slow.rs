@@ -1,7 +1,7 @@
 //! Components that take long to compile.
 
-/// The component with one more core module in it that nobody uses: a function with so many local variables and as many
-/// loops, which takes a compiler the square of that. It does what the component does.
+/// The component with one more core module that nothing uses. Its function has `size` local variables and loops,
+/// for which a compiler needs time proportional to the square of `size`. The component does the same as before.
 ///
 /// With 20,000 it takes minutes; a test that uses so many must not wait for it.
 pub fn slow_to_compile(component: &[u8], size: u32) -> Vec<u8> {
@@ -20,7 +20,7 @@ fn module(size: u32) -> Vec<u8> {
     number(size, &mut body);
     body.push(0x7e);
     for index in 0..size {
-        // loop; local.get index; local.set another; end
+        // The code of a loop: `loop`, `local.get`, `local.set`, `end`.
         body.extend([0x03, 0x40, 0x20]);
         number(index, &mut body);
         body.push(0x21);

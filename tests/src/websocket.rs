@@ -1,4 +1,4 @@
-//! The other end of a WebSocket.
+//! The origin's side of a WebSocket.
 
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response};
@@ -11,10 +11,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::OriginBody;
 
-/// Takes a WebSocket up (RFC 6455 section 4.2.2) and echoes its messages until it is closed.
+/// Accepts a WebSocket (RFC 6455 section 4.2.2) and echoes its messages until it is closed.
 ///
 /// # Panics
-/// If the request does not ask for one.
+/// The request does not ask for a WebSocket.
 pub fn echo_websocket(mut request: Request<Incoming>) -> Response<OriginBody> {
     let accept = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);

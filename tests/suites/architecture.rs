@@ -1,10 +1,10 @@
-//! Rules of the house that the compiler does not hold, read from the source itself.
+//! Rules about the source code that the compiler cannot check, read from the source files.
 
 use std::path::{Path, PathBuf};
 
 use witgate_tests::repository;
 
-/// The crates of the host from left to right: each may import only those to its left.
+/// The crates of the host from left to right. Each may import only those to its left.
 const LINE: [(&str, &str); 4] = [
     ("config", "witgate_config"),
     ("proxy", "witgate_proxy"),
@@ -12,7 +12,7 @@ const LINE: [(&str, &str); 4] = [
     ("gateway", "witgate"),
 ];
 
-/// Libraries that only some crates may know, and who may.
+/// Libraries that only some crates may use, and these crates.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("wasmtime", &["host/wasm"]),
     ("tokio", &["host/proxy", "host/wasm", "host/gateway"]),
@@ -41,7 +41,7 @@ fn files_of(crate_folder: &str) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// Whether a source names a crate in a path (`name::`) or a `use`.
+/// Whether a source file names a crate in a path (`name::`) or a `use`.
 fn names(source: &str, krate: &str) -> bool {
     source.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
         line.match_indices(krate).any(|(at, _)| {
@@ -99,7 +99,8 @@ fn reserved_libraries_stay_where_they_belong() {
 
 #[test]
 fn the_data_path_reads_no_files_and_waits_for_no_thread() {
-    // Where these are needed (TLS files, log targets) it is while a snapshot is built or on a thread of its own.
+    // These folders need the functions (for TLS files and log files) only while a snapshot is built, or on a
+    // thread of their own.
     let allowed = ["listener", "telemetry", "snapshot", "upstream"];
     for (path, source) in files_of("host/proxy") {
         let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
@@ -146,7 +147,7 @@ fn the_top_level_has_exactly_the_promised_entries() {
     assert_eq!(found, promised);
 }
 
-/// Files are read by one function that knows bounds: anything else can wait for ever on a pipe, or read without end.
+/// Files must be read by the one function with limits: any other could block on a pipe, or read without end.
 #[test]
 fn files_are_read_within_bounds() {
     let unbounded = ["fs::read(", "fs::read_to_string(", "File::open(", "tokio::fs"];

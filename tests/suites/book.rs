@@ -1,5 +1,5 @@
-//! The book and the documents at the root hold what they say: their commands run, their configurations are valid, their links
-//! lead somewhere, and the tests that they name exist. What README and examples say is run by `documents.rs`.
+//! Checks the book and the documents at the root: their commands run, their configurations are valid, their links
+//! have targets, and the tests that they name exist. README and examples are run by `documents.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,17 +8,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use witgate_tests::{Block, Scratch, Shell, blocks, plugin, repository, witgate};
 
-/// Commands that no test runs: they need mdBook, or the peers of the bench and twenty minutes.
+/// Commands that no test runs, because they need mdBook, or the peers of the bench and twenty minutes.
 const NOT_RUN: [&str; 3] = ["mdbook ", "cargo install ", "cargo run --release -p witgate-bench"];
 
-/// Commands that are run elsewhere: by `.ci/run`, or by `documents.rs`.
+/// Commands that are run elsewhere: by `.ci/run` or by `documents.rs`.
 const RUN_ELSEWHERE: [&str; 6] =
     [".ci/run", "cargo fmt", "cargo clippy", "cargo doc", "cargo check", "cargo run -p quickstart"];
 
-/// Configurations that need a component which only `documents.rs` builds; it validates them.
+/// Configurations that need a component which only `documents.rs` builds; that suite validates them.
 const CHECKED_ELSEWHERE: [(&str, &str); 1] = [("docs/src/plugins.md", "Bind it")];
 
-/// Sources whose Rust the compiler reads; a Rust block of a document must be part of one of them.
+/// Source files that the compiler checks. A Rust block of a document must be part of one of them.
 const COMPILED: [&str; 2] = ["examples/own-plugin/src/lib.rs", "sdk/src/lib.rs"];
 
 fn markdown_in(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -33,7 +33,7 @@ fn markdown_in(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every Markdown document of the checkout, by its path in it, with its text.
+/// Every Markdown document of the checkout: its path and its text.
 fn documents() -> Vec<(String, String)> {
     let mut paths = Vec::new();
     markdown_in(repository(), &mut paths);
@@ -45,13 +45,13 @@ fn documents() -> Vec<(String, String)> {
     paths.into_iter().map(document).collect()
 }
 
-/// The documents whose blocks this suite runs: the book, and those at the root but for the README.
+/// The documents whose blocks this suite runs: the book, and those at the root except the README.
 fn run_here() -> Vec<(String, String)> {
     let own = |name: &str| name.starts_with("docs/src/") || (!name.contains('/') && name != "README.md");
     documents().into_iter().filter(|(name, _)| own(name)).collect()
 }
 
-/// Whether a line of a shell block is left to somebody else.
+/// Whether a line of a shell block is not run by this suite.
 fn is_left_out(line: &str) -> bool {
     let line = line.trim();
     let is_known = NOT_RUN.iter().chain(&RUN_ELSEWHERE).any(|known| line.starts_with(known));
@@ -65,7 +65,7 @@ fn test_command(line: &str) -> Option<Vec<&str>> {
     Some(arguments.split_whitespace().collect())
 }
 
-/// Ends the gateways that a page started, by the ids it wrote down, whatever became of the test.
+/// Ends the gateways that a page started, by the process ids that it wrote to files, even if the test fails.
 struct Gateways<'a>(&'a Path);
 
 impl Drop for Gateways<'_> {
@@ -73,14 +73,14 @@ impl Drop for Gateways<'_> {
         let Ok(text) = std::fs::read_to_string(self.0.join("gateway.pid")) else { return };
         let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return };
         let command = std::fs::read(format!("/proc/{}/cmdline", text.trim())).unwrap_or_default();
-        // The id may be somebody else's by now.
+        // The process id may belong to another program by now.
         if command.windows(7).any(|part| part == b"witgate") {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 }
 
-/// A place in which the blocks of one page are followed, one after the other.
+/// A folder in which the blocks of one page are run one after the other.
 struct Reader {
     shell: Shell,
     scratch: Scratch,
@@ -117,7 +117,7 @@ impl Reader {
     }
 }
 
-/// Whether Rust is part of a source that the compiler reads, there perhaps as documentation.
+/// Whether Rust code is part of a source file that the compiler checks, possibly as documentation.
 fn is_compiled(text: &str) -> bool {
     COMPILED.iter().any(|source| {
         let source = std::fs::read_to_string(repository().join(source)).expect("a source");
@@ -158,7 +158,7 @@ fn links_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// The targets of the links of a document, outside of its blocks of code.
+/// The targets of the links of a document, outside of code blocks.
 fn links(text: &str) -> Vec<&str> {
     let mut in_block = false;
     let prose = text.lines().filter(|line| {
@@ -186,7 +186,7 @@ fn the_commands_that_documents_name_exist() {
     let mut wrong = Vec::new();
     for (page, text) in documents() {
         for line in text.lines() {
-            // Commands in prose and tables stand between backticks, those of blocks on a line of their own.
+            // Commands in text and tables stand between backticks, those of blocks on a line of their own.
             let pieces = line.split('`').filter(|piece| piece.contains("cargo test"));
             for arguments in pieces.filter_map(|piece| test_command(piece.trim())) {
                 if let Err(why) = check_test_command(&arguments) {
@@ -198,7 +198,7 @@ fn the_commands_that_documents_name_exist() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Whether the package, the test program and the test of a `cargo test` command are there.
+/// Checks that package, test program and test of a `cargo test` command exist.
 fn check_test_command(arguments: &[&str]) -> Result<(), String> {
     let mut folder = None;
     let mut program = None;
@@ -254,14 +254,14 @@ fn package(name: &str) -> Option<PathBuf> {
     folders.iter().find(|(known, _)| known == name).map(|(_, folder)| folder.clone())
 }
 
-/// All Rust of a package, as one text.
+/// All Rust source files of a package, as one text.
 fn sources_of(folder: &Path) -> String {
     let mut paths = Vec::new();
     find(folder, ".rs", &mut paths);
     paths.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect::<Vec<_>>().join("\n")
 }
 
-/// Files below a folder whose names end so.
+/// Files below a folder whose names have this ending.
 fn find(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

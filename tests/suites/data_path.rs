@@ -1,4 +1,4 @@
-//! Plain proxying: methods, bodies, trailers, keep-alive, early answers, tunnels.
+//! Plain proxying: methods, bodies, trailers, keep-alive, early responses, tunnels.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, raw};
 
-/// Everything to one origin.
+/// A configuration that sends all requests to one origin.
 pub(crate) fn to(origin: &Origin) -> String {
     format!(
         "[[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\n\n\
@@ -64,7 +64,7 @@ async fn head_has_the_length_and_no_body() {
     let answer = String::from_utf8_lossy(&answer).to_lowercase();
     let (head, rest) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.contains("content-length: 13"), "{head}");
-    assert!(rest.starts_with("http/1.1 200"), "the next answer follows at once: {rest}");
+    assert!(rest.starts_with("http/1.1 200"), "the next response follows at once: {rest}");
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn trailers_survive_both_ways_over_http2() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", "abc".parse().expect("a value"));
     body.send_trailers(trailers).expect("sent");
-    let mut received = response.await.expect("an answer").into_body();
+    let mut received = response.await.expect("a response").into_body();
     while let Some(chunk) = received.data().await {
         let length = chunk.expect("a chunk").len();
         received.flow_control().release_capacity(length).expect("capacity");
@@ -116,16 +116,17 @@ async fn a_body_is_asked_for_with_100_continue_only_when_the_origin_wants_it() {
         .await
         .expect("sent");
     let mut buffer = vec![0; 1024];
-    let count = stream.read(&mut buffer).await.expect("an interim answer");
+    let count = stream.read(&mut buffer).await.expect("an interim response");
     assert!(buffer[..count].starts_with(b"HTTP/1.1 100"), "{:?}", String::from_utf8_lossy(&buffer[..count]));
     stream.write_all(b"hello").await.expect("sent");
-    let count = stream.read(&mut buffer).await.expect("the answer");
+    let count = stream.read(&mut buffer).await.expect("the response");
     assert!(buffer[..count].starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]
 async fn a_slow_reader_holds_the_origin_back() {
-    // The origin offers far more than all buffers on the way; it must not get rid of it until the client reads.
+    // The origin offers far more than all buffers in between can hold, so it must not be able to send all of it
+    // before the client reads.
     let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = std::sync::Arc::clone(&sent);
     let origin = Origin::serving(move |_| {
@@ -143,7 +144,7 @@ async fn a_slow_reader_holds_the_origin_back() {
     let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("sent");
 
-    // It has stopped when two looks some time apart see the same figure.
+    // It has stopped if two checks some time apart give the same figure.
     let mut before = 0;
     let mut looks = 0;
     eventually("the origin to be held back", async || {
@@ -194,8 +195,8 @@ async fn a_websocket_echoes_through_the_gateway() {
 
 #[tokio::test]
 async fn nothing_goes_upstream_after_an_upgrade_request_until_101() {
-    // The origin declines the upgrade; what the client sent behind it must be parsed as a request of its own, by the
-    // gateway, or not at all, and never be passed through.
+    // The origin declines the upgrade. What the client sent after the request must be parsed by the gateway as
+    // another request, or not at all, and never be passed through.
     let origin = Origin::named("origin").await;
     let gateway = Gateway::start(Scratch::new(), &to(&origin)).await;
     let bytes = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\
@@ -211,7 +212,7 @@ async fn nothing_goes_upstream_after_an_upgrade_request_until_101() {
 
 #[tokio::test]
 async fn a_stale_pooled_connection_loses_no_request() {
-    // An origin that closes every connection right after its first answer, without saying so.
+    // An origin that closes every connection right after its first response, without announcing that.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -253,7 +254,7 @@ async fn an_origin_that_breaks_off_is_never_a_complete_answer() {
     let gateway = Gateway::start(Scratch::new(), &config).await;
     for mut client in [gateway.client().await, Client::http2(gateway.address()).await] {
         let request = http::Request::get("/").body(Full::default()).expect("a request");
-        client.try_send(request).await.expect_err("half an answer is not an answer");
+        client.try_send(request).await.expect_err("half a response is not a response");
     }
 }
 
@@ -373,7 +374,7 @@ async fn a_client_that_vanishes_ends_the_request_at_the_origin() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
     eventually("the origin to be asked", async || asked.load(std::sync::atomic::Ordering::Relaxed)).await;
     assert!(gateway.metric("witgate_requests_in_flight", &["route=\"all\""]).await >= 1.0);
-    // A reset: a plain end would be a half-closed client, who still wants the answer.
+    // Closes with a reset: an orderly end would be a half-close by a client that still expects the response.
     stream.set_zero_linger().expect("an open socket");
     drop(stream);
     eventually("the origin to be let go", async || gone.load(std::sync::atomic::Ordering::Relaxed)).await;

@@ -1,5 +1,5 @@
-//! The rules of `.deny.toml` about licences, bans and sources, held with nothing but `cargo metadata`, so that no run of the
-//! tests goes without them. A rule of the file that is not known here is a failure, never ignored.
+//! Checks the rules of `.deny.toml` about licences, bans and sources with `cargo metadata` alone, so that every
+//! run of the tests checks them. A rule that is unknown here is a failure and is not ignored.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -14,7 +14,7 @@ struct Package {
     version: String,
     licence: Option<String>,
     source: Option<String>,
-    /// Dependencies it declares without a version and without a path.
+    /// Dependencies that it declares with neither version nor path.
     wildcards: Vec<String>,
     is_member: bool,
 }
@@ -36,7 +36,7 @@ impl Package {
     }
 }
 
-/// Runs cargo in the checkout; what it prints.
+/// Runs cargo in the checkout; returns its output.
 fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(arguments)
@@ -48,9 +48,11 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("cargo writes UTF-8")
 }
 
-/// The packages that a workspace needs on a platform, with all its features, for its tests and build scripts too.
+/// The packages that a workspace needs on a platform, with all features, including those for tests and build
+/// scripts.
 fn packages(manifest: &str, platform: &str) -> Vec<Package> {
-    // The metadata has every package of the lock file; the tree has those that the features ask for, by name and version.
+    // The metadata has every package of the lock file. The tree has those that the features need, by name and
+    // version.
     let metadata = ["metadata", "--format-version", "1", "--manifest-path", manifest];
     let metadata: Value = serde_json::from_str(&cargo(&metadata)).expect("cargo writes JSON");
     let tree = ["tree", "--workspace", "--prefix", "none", "--format", "{p}", "--target", platform];
@@ -75,11 +77,11 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().expect("a list").iter()
 }
 
-/// The rules, with every key of the file accounted for.
+/// The rules. Every key of the file is either read or known to be of no effect here.
 struct Rules {
     platforms: Vec<String>,
     licences: BTreeSet<String>,
-    /// Names, whether only several versions at once are refused, and why.
+    /// Name, whether only several versions at once are refused, and the reason.
     bans: Vec<(String, bool, String)>,
 }
 
@@ -94,7 +96,7 @@ impl Rules {
             section
         };
         let graph = section("graph", &["targets"]);
-        // Advisories need a database of the day; `cargo deny check advisories` asks it.
+        // Advisories need an up-to-date database and are checked by `cargo deny check advisories`.
         section("advisories", &["version", "ignore"]);
         let licences = section("licenses", &["version", "allow"]);
         let bans = section("bans", &["multiple-versions", "wildcards", "allow-wildcard-paths", "deny"]);
@@ -114,7 +116,7 @@ impl Rules {
         }
     }
 
-    /// Everything about a list of packages that is against the rules.
+    /// All violations of the rules in a list of packages.
     fn offences(&self, packages: &[Package]) -> Vec<String> {
         let mut offences = Vec::new();
         for package in packages {
@@ -141,7 +143,7 @@ impl Rules {
         offences
     }
 
-    /// Whether an SPDX expression can be met with the licences that are allowed: one side of an OR, both of an AND.
+    /// Whether the allowed licences satisfy an SPDX expression: one side of an OR, both sides of an AND.
     fn allow(&self, expression: &str) -> bool {
         let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
         let words: Vec<&str> = spaced.split_whitespace().collect();
@@ -184,7 +186,7 @@ impl Rules {
     }
 }
 
-/// Whether the next word is this one; it is taken then.
+/// Takes the next word if it is this one; returns whether it was.
 fn take(words: &mut &[&str], word: &str) -> bool {
     match words.split_first() {
         Some((first, rest)) if *first == word => {
@@ -204,7 +206,7 @@ fn ban(ban: &toml::Value) -> (String, bool, String) {
     (text("crate"), only_several, text("reason"))
 }
 
-/// Whether a package comes from cargo's default registry: not from another one, and not from a repository.
+/// Whether a package comes from cargo's default registry, and not from another registry or a repository.
 fn is_default_registry(source: &str) -> bool {
     source.starts_with("registry+") && source.ends_with("/crates.io-index")
 }

@@ -1,5 +1,5 @@
-//! What README and examples say is true: every command and configuration in them is run as a reader would. The book and the
-//! other documents are run by `book.rs`.
+//! Runs every command and configuration of README and examples as a reader would. The book and the other documents
+//! are run by `book.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ fn blocks_of(document: &str, section: &str, language: &str) -> Vec<Block> {
     found
 }
 
-/// A folder that looks like the checkout to relative commands, and can be written to.
+/// A writable folder in which relative commands find the same paths as in the checkout.
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("witgate-").tempdir().expect("a scratch folder");
     witgate();
@@ -37,13 +37,13 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-/// Gives a crate of its own the versions of the workspace, so that its dependencies are those that are compiled already.
+/// Gives a separate crate the dependency versions of the workspace, which are compiled already.
 fn share_versions(folder: &Path) {
     std::fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock"))
         .expect("the folder takes files");
 }
 
-/// Lets the builds of a shell use what other tests have compiled. The documents name no variable of this kind.
+/// Lets builds in a shell use what other tests have compiled. The documents set no such variables.
 fn share_builds(shell: &mut Shell) {
     for (name, value) in shared_build() {
         shell.follow(&format!("export {name}='{value}'"));
@@ -59,7 +59,7 @@ impl Running {
         Running(command.spawn().expect("the program can be run"))
     }
 
-    /// Waits until a gateway answers on an admin socket and tells where its first listener is.
+    /// Waits until a gateway responds on an admin socket; returns the address of its first listener.
     fn address(&mut self, socket: &Path, within: std::time::Duration) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let begun = Instant::now();
@@ -80,7 +80,7 @@ impl Running {
 }
 
 impl Running {
-    /// Presses Ctrl-C: an orderly end, within the deadline.
+    /// Sends SIGINT (Ctrl-C): the program must end in order within the deadline.
     fn end(mut self) {
         kill_process(Pid::from_child(&self.0), Signal::INT).expect("it is ours, and runs");
         let begun = Instant::now();
@@ -94,11 +94,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once its exit is collected, its id may be somebody else's.
+        // Once the exit status is collected, the process id may belong to another process.
         if !self.0.try_wait().is_ok_and(|status| status.is_none()) {
             return;
         }
-        // A test failed: an orderly end, so that what it started ends too.
+        // A test failed. The program ends in order, so that the programs that it started end, too.
         let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
         let begun = Instant::now();
         while self.0.try_wait().is_ok_and(|status| status.is_none()) {
@@ -149,7 +149,7 @@ fn the_quick_start_does_what_the_readme_says() {
     let _ = std::fs::remove_file(&socket);
     let mut command = Command::new(cargo);
     command.args(["run", "-p", "quickstart"]).current_dir(repository());
-    // The gateway is built as ever; its plugins share what other tests have compiled.
+    // The gateway is built as usual; the plugins share what other tests have compiled.
     command.envs(shared_build().into_iter().filter(|(name, _)| name.starts_with("CARGO_PROFILE_RELEASE_")));
     let mut quickstart = Running::start(&mut command);
     let address = quickstart.address(&socket, std::time::Duration::from_secs(1200));
@@ -179,7 +179,7 @@ fn a_plugin_of_ones_own_is_made_as_the_readme_says() {
     shell.follow(&format!("witgate validate --config {}", config.display()));
 }
 
-/// Copies an example to a folder of the test's own, beside what it refers to.
+/// Copies an example to a folder of the test, beside the folders that it refers to.
 fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     let root = workplace();
     let folder = root.path().join("examples").join(name);
@@ -187,7 +187,7 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     for file in ["witgate.toml", "origin.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
         let source = repository().join("examples").join(name).join(file);
         if let Ok(text) = std::fs::read_to_string(source) {
-            // A manifest is found by its real path only: cargo looks for the SDK's workspace above it.
+            // A manifest is found only by its real path, because cargo looks for the SDK's workspace above it.
             let sdk = repository().join("sdk");
             let text =
                 if file == "Cargo.toml" { text.replace("../../sdk", &sdk.to_string_lossy()) } else { text };
@@ -200,7 +200,7 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     (root, folder)
 }
 
-/// Runs an example's README: the first block prepares and runs the gateway, the second asks it.
+/// Runs the README of an example: the first block prepares and runs the gateway, the second sends requests.
 fn follow_example(name: &str, port: &str) {
     let (_root, folder) = example(name);
     follow_in(&folder, port, &[]);
@@ -247,7 +247,7 @@ fn the_hot_swap_example_runs() {
     follow_example("hot-swap", "8080");
 }
 
-/// Ends the origins of the resilient example by the ids in its folder, whatever became of the test.
+/// Ends the origins of the resilient example by the process ids in its folder, even if the test fails.
 struct Origins<'a>(&'a Path);
 
 impl Drop for Origins<'_> {
@@ -258,7 +258,7 @@ impl Drop for Origins<'_> {
                 && let Ok(text) = std::fs::read_to_string(&path)
                 && let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw)
             {
-                // One that has ended already is no mistake.
+                // The process may have ended already.
                 let _ = kill_process(pid, Signal::TERM);
             }
         }

@@ -1,4 +1,4 @@
-//! The gateway goes away without losing what is in flight.
+//! The gateway ends without losing requests that are in flight.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use witgate_tests::{
     Client, Gateway, Origin, Scratch, echo_websocket, eventually, missing, repository, witgate,
 };
 
-/// `/download` sends 100 pieces, one each time the channel is fed; `/events` likewise; `/ws` echoes.
+/// `/download` sends 100 pieces, one for each value in the channel; `/events` does the same; `/ws` echoes.
 async fn paced_origin(pace: tokio::sync::watch::Receiver<usize>) -> Origin {
     Origin::serving(move |request| {
         let pace = pace.clone();
@@ -51,7 +51,7 @@ async fn open_stream(gateway: &Gateway, path: &str) -> TcpStream {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut first = [0; 12];
-    stream.read_exact(&mut first).await.expect("an answer begins");
+    stream.read_exact(&mut first).await.expect("a response begins");
     assert_eq!(&first, b"HTTP/1.1 200");
     stream
 }
@@ -144,7 +144,7 @@ async fn keep_alive_connections_are_told_to_close_and_lose_nothing() {
                                 return done;
                             }
                         }
-                        // Closed between two requests, which is the server's right.
+                        // The gateway may close the connection between two requests.
                         Err(error) => {
                             assert!(error.contains("Canceled") || error.contains("closed"), "{error}");
                             return done;
@@ -172,7 +172,7 @@ async fn an_idle_connection_may_post_once_more_after_term() {
     gateway.signal(Signal::TERM);
     eventually("no more connections to be accepted", async || TcpStream::connect(address).await.is_err())
         .await;
-    // What a person takes between two clicks; the default of `drain_idle` is longer.
+    // The time that a person takes between two clicks; the default of `drain_idle` is longer.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let reply = client.post("/", &[], "order").await;
     assert_eq!((reply.status.as_u16(), reply.header("connection")), (200, "close"));
@@ -181,7 +181,7 @@ async fn an_idle_connection_may_post_once_more_after_term() {
     assert!(begun.elapsed() < Duration::from_secs(3), "nobody is left to wait for");
 }
 
-/// The edge of this gateway needs its way between services to answer: `/journey` calls `mesh`.
+/// To respond, the edge listener of this gateway needs the mesh listener: `/journey` calls `mesh`.
 #[tokio::test]
 async fn the_way_between_services_stays_open_while_the_edge_drains() {
     let (go, wait) = tokio::sync::watch::channel(None::<std::net::SocketAddr>);

@@ -1,4 +1,4 @@
-//! The first-party plugins as an operator would run them: real components before a real service.
+//! The first-party plugins as an operator runs them: real components in front of a real service.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
 
-/// A gateway with one plugin bound to every request of an upstream `origin`.
+/// A gateway with one plugin bound to every request to the upstream `origin`.
 async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> Gateway {
     let scratch = Scratch::new();
     let file = name.replace('-', "_");
@@ -31,7 +31,7 @@ async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> 
     Gateway::start(scratch, &text).await
 }
 
-/// An issuer of ES256 tokens, with one key.
+/// An issuer of ES256 tokens with one key.
 struct Issuer {
     kid: &'static str,
     key: EcdsaKeyPair,
@@ -64,7 +64,7 @@ fn in_an_hour() -> u64 {
     now.as_secs() + 3600
 }
 
-/// An identity server whose answers never come while `stuck` says so.
+/// An identity server that sends no response while `stuck` is true.
 async fn sluggish(document: String, stuck: Arc<AtomicBool>, asked: Arc<AtomicUsize>) -> Origin {
     Origin::serving(move |_| {
         let (document, stuck) = (document.clone(), stuck.load(Ordering::SeqCst));
@@ -104,7 +104,7 @@ async fn jwt_serves_with_the_keys_it_holds_while_the_identity_server_is_slow() {
 
     stuck.store(true, Ordering::SeqCst);
     let before = asked.load(Ordering::SeqCst);
-    // Newer keys are asked for once the held ones are older than `refresh`, which the first requests may be too quick for.
+    // Newer keys are fetched once the current ones are older than `refresh`; the first requests may come earlier.
     eventually("newer keys are asked for", async || {
         assert_eq!(client.get("/", &[("authorization", &token)]).await.status, 200);
         asked.load(Ordering::SeqCst) > before
@@ -117,7 +117,7 @@ async fn jwt_serves_with_the_keys_it_holds_while_the_identity_server_is_slow() {
     assert_eq!(failures, 0.0, "a wait is nobody's misbehaviour");
 }
 
-/// Asks from twelve clients at once, so many times each; returns how often each status came.
+/// Sends requests from twelve clients at once, this many from each; returns how often each status occurred.
 async fn ask_from_many(
     gateway: &Gateway,
     token: &str,
@@ -157,7 +157,7 @@ async fn jwt_turns_nobody_away_while_the_identity_server_is_slow() {
     let claims = format!(r#"{{"iss":"me","sub":"ada","exp":{}}}"#, in_an_hour());
     let token = format!("Bearer {}", issuer.token(&claims));
 
-    // A good identity server, no keys yet, and many at once: a start loses no request.
+    // The identity server works, there are no keys yet, and many requests come at once: none of them is lost.
     assert_eq!(ask_from_many(&gateway, &token, 1).await, [(200, 12)].into());
     stuck.store(true, Ordering::SeqCst);
     let begun = asked.load(Ordering::SeqCst);
@@ -170,13 +170,13 @@ async fn jwt_turns_nobody_away_while_the_identity_server_is_slow() {
     assert!(fetches as u128 <= intervals, "{fetches} fetches in {intervals} intervals");
 }
 
-/// Requests whose clients leave as soon as their calls fetch, or soon after if they do not.
+/// Requests whose clients disconnect as soon as their calls fetch, or soon after if they do not fetch.
 async fn leave_early(gateway: &Gateway, token: &str, count: usize) {
     for _ in 0..count {
         let mut client = tokio::net::TcpStream::connect(gateway.address()).await.expect("a connection");
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n");
         client.write_all(request.as_bytes()).await.expect("room for a request");
-        // Long enough for the call to begin; what is counted below does not depend on it.
+        // Long enough for the call to begin; the counts below do not depend on it.
         let _ = tokio::time::timeout(Duration::from_millis(20), client.read_u8()).await;
     }
 }
@@ -196,7 +196,8 @@ async fn clients_that_leave_do_not_make_jwt_fetch_more_often_or_lose_its_keys() 
     let token = format!("Bearer {}", issuer.token(&claims));
     let unknown = format!("Bearer {}", Issuer::new("unknown").token(&claims));
 
-    // There are no keys: so many may fetch beside the first one, and one more each second.
+    // There are no keys: a limited number of calls may fetch in parallel to the first one, and one more each
+    // second.
     let begun = std::time::Instant::now();
     leave_early(&gateway, &unknown, 80).await;
     let most = 33 + begun.elapsed().as_secs() as usize;
@@ -389,7 +390,7 @@ async fn a_canary_goes_where_it_may_and_sticks() {
     }
     assert_eq!(seen.len(), 2, "half go each way");
 
-    // What is not granted is refused, and the route fails closed.
+    // A use that is not granted is refused, and the route fails closed.
     let gateway = with_plugin("canary", &binding.replace("[\"canary\"]", "[]"), &origin, &more).await;
     let reply = gateway.client().await.get("/", &[("x-canary", "always")]).await;
     assert_eq!((reply.status.as_u16(), reply.json()["code"].as_str()), (503, Some("plugin-failed")));
@@ -445,7 +446,7 @@ async fn no_request_ever_sees_another_ones_bytes() {
                     if client % 2 == 0 { Client::http1(address).await } else { Client::http2(address).await };
                 for round in 0..100 {
                     let secret = format!("canary-{client}-{round}");
-                    // Every third request has no secret: nothing may stand in its place.
+                    // Every third request has no secret, and the header must then be absent.
                     let headers: &[(&str, &str)] =
                         if round % 3 == 0 { &[] } else { &[("x-secret", &secret)] };
                     let reply = connection.post("/", headers, secret.clone()).await;

@@ -1,4 +1,4 @@
-//! Requests that two parsers could read differently: none of them may reach an origin.
+//! Requests that two parsers could read differently. None of them may reach an origin.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use witgate_tests::{Gateway, Origin, Scratch, raw};
 
 use crate::data_path::to;
 
-/// What is sent and the rule it breaks. `@` stands for the path by which the origin would recognise it.
+/// The bytes that are sent and the rule that they break. `@` stands for the path by which the origin would
+/// recognise the request.
 const AMBIGUOUS: &[(&str, &str)] = &[
     (
         "both lengths: RFC 9112 6.1",
@@ -109,7 +110,8 @@ async fn no_ambiguous_head_reaches_an_origin() {
     }
 }
 
-/// Bodies that end in doubt: the head is sound, so the origin may see the request begin, but never a second one.
+/// Bodies whose end is ambiguous. The head is valid, so the origin may receive the request's beginning, but never
+/// a second request.
 const BROKEN_CHUNKS: &[(&str, &str)] = &[
     ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
     ("a bare LF after an extension", "5;a\nhello\r\n0\r\n\r\n"),
@@ -149,7 +151,7 @@ async fn hop_by_hop_and_spoofed_headers_stay_at_the_gateway() {
     let origin = Origin::named("origin").await;
     let config =
         format!("[gateway]\nidentity_headers = {{ \"x-auth-subject\" = \"subject\" }}\n{}", to(&origin));
-    // `[gateway]` comes behind the preamble's tables, which TOML allows.
+    // `[gateway]` follows the tables that the harness adds in front, which TOML allows.
     let gateway = Gateway::start(Scratch::new(), &config).await;
     let mut client = gateway.client().await;
 

@@ -1,4 +1,4 @@
-//! Plugins, configuration and certificates change on disk while traffic flows.
+//! Plugins, configuration and certificates change on disk while requests are served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ fn config(origin: &Origin) -> String {
     )
 }
 
-/// Echoes the mark the request was given; a WebSocket is accepted and echoes.
+/// Echoes the mark that the plugin added to the request; accepts a WebSocket and echoes.
 async fn marking_origin() -> Origin {
     Origin::serving(|request| async move {
         if request.headers().contains_key("upgrade") {
@@ -75,7 +75,8 @@ async fn two_hundred_swaps_under_load_lose_nothing_and_mix_nothing() {
                     assert_eq!(reply.text(), reply.header("x-mark"), "request and response saw one version");
                     assert!(["one", "two"].contains(&reply.text()), "{}", reply.text());
                     done.fetch_add(1, Ordering::Relaxed);
-                    // Steady load, not a flood: two cores serve, compile and test at once.
+                    // A steady load that leaves time for the other work: two cores serve, compile and test at
+                    // once.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             })
@@ -156,7 +157,7 @@ async fn the_ways_in_which_files_are_replaced_are_all_seen() {
     let origin = marking_origin().await;
     let (one, two) = (guest("mark-one"), guest("mark-two"));
     let scratch = Scratch::new();
-    // Kubernetes: plugins/mark.wasm -> ..data/mark.wasm, ..data -> ..v1, and an update swaps ..data.
+    // As in Kubernetes: plugins/mark.wasm -> ..data/mark.wasm, ..data -> ..v1; an update swaps ..data.
     let folder = scratch.path().join("plugins");
     for (version, component) in [("..v1", &one), ("..v2", &two)] {
         std::fs::create_dir(folder.join(version)).expect("a folder");
@@ -172,7 +173,7 @@ async fn the_ways_in_which_files_are_replaced_are_all_seen() {
     std::fs::rename(folder.join("..new"), folder.join("..data")).expect("a swap");
     eventually("Kubernetes' swap", async || client.get("/", &[]).await.text() == "two").await;
 
-    // A plain copy over a plain file, written in pieces.
+    // A file is overwritten in place, in pieces.
     std::fs::remove_file(folder.join("mark.wasm")).expect("removed");
     std::fs::copy(&one, folder.join("mark.wasm")).expect("a copy");
     eventually("a copy", async || client.get("/", &[]).await.text() == "one").await;
@@ -201,7 +202,7 @@ async fn a_version_that_loads_and_then_traps_is_taken_back_by_itself() {
     assert!(status.text().contains("revert"), "status tells of it: {}", status.text());
 }
 
-/// Which version of the plugin serves, as `status` tells.
+/// The version of the plugin in service, as `status` reports it.
 async fn state(gateway: &Gateway) -> String {
     let status = gateway.admin_get("/status").await.json();
     status["bindings"][0]["state"].as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! Clients that leave early, and answers that come early.
+//! Clients that disconnect early, and responses that come early.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use witgate_tests::{Gateway, Origin, Scratch, eventually, guest, missing, repository};
 
-/// An origin that never answers `/slow`, and how often it was asked for that.
+/// An origin that never responds to `/slow`, and how often that was requested.
 async fn slow_origin() -> (Origin, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
     let count = asked.clone();
@@ -62,7 +62,7 @@ async fn aborted_requests_give_their_places_back() {
         lines.lines().filter(left).count() == 5
     })
     .await;
-    // Nothing of them is left to wait for.
+    // None of the requests is left to wait for.
     gateway.signal(rustix::process::Signal::TERM);
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
@@ -120,9 +120,10 @@ async fn early_answers_reach_curl() {
     let body = scratch.write("body", Bytes::from(vec![b'x'; 8 << 20]));
     let gateway = Gateway::start(scratch, refusing()).await;
     let body = format!("@{}", body.display());
-    // Not over HTTP/2: curl 7.88 forgets an answer whose stream is reset without error behind it, as RFC 9113 section 8.1 allows.
+    // Not over HTTP/2: curl 7.88 drops a response whose stream is reset with NO_ERROR after it, which RFC 9113
+    // section 8.1 allows.
     for version in ["--http1.1", "--http1.0"] {
-        // Without Expect, which would have curl wait before it sends.
+        // Without `Expect`, with which curl would wait before it sends the body.
         let arguments =
             [version, "--data-binary", &body, "-H", "expect:", "-o", "/dev/null", "-w", "%{http_code}"];
         for _ in 0..5 {

@@ -1,4 +1,4 @@
-//! What is loaded has bounds of time, memory and kind of file, and what is refused leaves the old version in service.
+//! Loading is limited in time, memory and kind of file; if a load is refused, the old version stays in service.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use witgate_tests::{Client, Gateway, Scratch, eventually, guest, hostile};
 
-/// A gateway whose plugin adds a header to each answer, so that it shows which version serves.
+/// A gateway whose plugin adds a header to each response, which shows the version in service.
 const MARKING: &str = "[telemetry]\naccess_log = \"off\"\n[plugins.mark]\n[bindings.mark]\n\
                        [[routes]]\npath = \"/*\"\nrespond = { body = \"hello\" }\nplugins = [\"mark\"]\n";
 
@@ -20,7 +20,7 @@ async fn marking(gateway_keys: &str) -> Gateway {
     Gateway::start(scratch, &format!("[gateway]\ncache_folder = \"off\"\n{gateway_keys}\n{MARKING}")).await
 }
 
-/// Reloads and gives the time it took and what it told.
+/// Reloads; returns the time that it took and the response.
 async fn reload(gateway: &Gateway, target: &str) -> (Duration, Value) {
     let begun = Instant::now();
     let reply = gateway.admin_post(target).await;
@@ -43,7 +43,7 @@ fn replace(gateway: &Gateway, make: impl FnOnce(&Path)) {
     std::fs::rename(&aside, &place).expect("a name can be changed in its folder");
 }
 
-/// Puts something at a path that is no plugin.
+/// Makes something at a path that is not a plugin.
 type Make = fn(&Path);
 
 fn pipe(path: &Path) {
@@ -67,7 +67,7 @@ async fn a_plugin_file_of_another_kind_is_refused_at_once_and_the_old_version_se
             std::fs::File::create(path).and_then(|file| file.set_len(1 << 40)).expect("a sparse file");
         }),
         ("more than 32 components", |path| std::fs::write(path, hostile::nested(20_000)).expect("written")),
-        ("has not the type", |path| std::fs::write(path, hostile::hollow()).expect("written")),
+        ("does not have the type", |path| std::fs::write(path, hostile::hollow()).expect("written")),
     ];
     for (expected, make) in make {
         replace(&gateway, make);
@@ -80,7 +80,7 @@ async fn a_plugin_file_of_another_kind_is_refused_at_once_and_the_old_version_se
         assert!(took < Duration::from_secs(5), "{expected}: {took:?}");
         serves_one(&gateway).await;
     }
-    // The control plane and the watcher are as able as before.
+    // The control plane and the watcher still work.
     gateway.scratch.install(&guest("mark-two"), "mark");
     eventually("the next version, found by the watcher", async || {
         gateway.client().await.get("/", &[]).await.header("x-mark") == "two"
@@ -99,7 +99,8 @@ async fn a_pipe_among_the_files_of_the_configuration_is_refused_and_not_waited_f
     let (_, told) = reload(&gateway, "/reload").await;
     assert_eq!(told["applied"], false, "{told}");
     assert!(told.to_string().contains("a named pipe"), "{told}");
-    // A log that cannot be opened is told in the gateway's own, and no reason to refuse.
+    // An access log that cannot be opened is reported in the gateway's own log and is no reason to refuse the
+    // reload.
     gateway.scratch.write("witgate.toml", good.replace("access_log = \"off\"", "access_log = \"secret\""));
     let (_, told) = reload(&gateway, "/reload").await;
     assert_eq!(told["applied"], true, "{told}");
@@ -136,7 +137,7 @@ async fn a_component_that_takes_too_long_to_compile_is_refused_in_words_and_only
     gateway.scratch.write("plugins/mark.wasm", hostile::loops(20_000, 20_000));
     let begun = Instant::now();
     loop {
-        // Two seconds of CPU time are a minute where others have all of it.
+        // Two seconds of CPU time may take a minute where other programs use all cores.
         assert!(begun.elapsed() < Duration::from_secs(180), "it was not refused");
         tokio::time::sleep(Duration::from_millis(50)).await;
         let status = gateway.admin_get("/status").await.json();
@@ -149,7 +150,7 @@ async fn a_component_that_takes_too_long_to_compile_is_refused_in_words_and_only
     assert!(told.to_string().contains("more than 2 s of CPU time"), "{told}");
     assert!(again < Duration::from_secs(2), "it was not compiled again: {again:?}");
     assert_eq!(children(gateway.process()), [] as [u32; 0], "every child was collected");
-    // It is tried again when that is asked for. The answer takes as long as the first.
+    // The component is compiled again on request. The response takes as long as the first one.
     let mut admin = Client::unix(&gateway.scratch.path().join("admin.sock")).await.expect("the admin socket");
     let forced = tokio::spawn(async move { admin.post("/reload?force=true", &[], "").await });
     eventually("another child", async || !children(gateway.process()).is_empty()).await;

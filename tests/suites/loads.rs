@@ -1,4 +1,4 @@
-//! What is asked for while a load takes its time: draining, putting plugins back, further reloads.
+//! Requests to the control plane while a load is in progress: draining, putting plugins back, further reloads.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const FOR_EVER: u32 = 20_000;
 /// Compiling this takes long enough to do something meanwhile.
 const A_WHILE: u32 = 2_000;
 
-/// Two bindings: `mark` marks answers with its version, `other` does nothing.
+/// Two bindings: `mark` marks responses with its version, `other` does nothing.
 const CONFIG: &str = "[gateway]\nplugins = [\"mark\", \"other\"]\ncache_folder = \"off\"\n\
                       [plugins.mark]\n[bindings.mark]\n[plugins.other]\n[bindings.other]\n";
 
@@ -32,7 +32,7 @@ async fn start(config: &str) -> Gateway {
     Gateway::start(scratch, config).await
 }
 
-/// Puts a component in the place of `other` that takes a while to compile, and waits until the load is under way.
+/// Replaces `other` by a component that takes a while to compile, and waits until the load is in progress.
 async fn begin_slow_load(gateway: &Gateway, size: u32) {
     let component = std::fs::read(guest("idle")).expect("a component");
     gateway.scratch.write("plugins/other.wasm", slow_to_compile(&component, size));
@@ -54,7 +54,7 @@ async fn replace_mark(gateway: &Gateway, name: &str) {
     eventually("the new version", async || gateway.version().await > before).await;
 }
 
-/// An origin whose answers end when they are let.
+/// An origin whose responses end only when the test allows it.
 async fn held_origin(go: tokio::sync::watch::Receiver<bool>) -> Origin {
     Origin::serving(move |_| {
         let go = go.clone();
@@ -89,7 +89,7 @@ async fn one_term_during_a_slow_load_with_many_reloads_waiting_loses_nothing() {
         let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
         let mut first = [0; 12];
-        stream.read_exact(&mut first).await.expect("an answer begins");
+        stream.read_exact(&mut first).await.expect("a response begins");
         assert_eq!(&first, b"HTTP/1.1 200");
         streams.push(stream);
     }
@@ -114,7 +114,7 @@ async fn one_term_during_a_slow_load_with_many_reloads_waiting_loses_nothing() {
     eventually("readiness to fail", async || gateway.admin_get("/readyz").await.status == 503).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "it failed after {:?}", begun.elapsed());
     for reload in waiting {
-        let reply = reload.await.expect("an answer");
+        let reply = reload.await.expect("a response");
         assert_eq!(reply.status, 503, "{}", reply.text());
         assert!(reply.text().contains("shutting down"), "{}", reply.text());
     }
@@ -179,10 +179,11 @@ async fn reloads_during_a_load_become_one_and_everybody_is_told() {
         })
         .collect();
     for reload in asked {
-        let reply = reload.await.expect("an answer");
+        let reply = reload.await.expect("a response");
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert!(reply.text().contains("admin request ("), "{}", reply.text());
     }
-    // The slow one, and one for all who asked meanwhile; some may have asked when that had begun.
+    // The slow load, one load for all requests that came meanwhile, and perhaps one for requests that came after
+    // the second load had begun.
     assert!(loads().await <= before + 3.0, "{} loads", loads().await - before);
 }

@@ -1,4 +1,4 @@
-//! Every suite, in one binary: one link, one build of what they run.
+//! All suites in one binary, which is linked once and shares the programs that are built.
 
 mod architecture;
 mod book;

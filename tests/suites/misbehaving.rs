@@ -1,5 +1,5 @@
-//! Guests that misbehave in every phase, under load on another route: nothing is lost elsewhere, the request that met
-//! the deed gets the binding's declared outcome, and the next good request is served.
+//! Guests that misbehave in every phase, under load on another route. Nothing is lost on that route, the bad
+//! request gets the declared outcome of the binding, and the next good request is served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ async fn start(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> Ga
     Gateway::start(scratch, &config(origin, phase, deed, on_failure)).await
 }
 
-/// Keeps asking for `/good` until told to stop. Every answer must be whole.
+/// Requests `/good` repeatedly until told to stop. Every response must be complete.
 struct Load {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<usize>,
@@ -74,7 +74,7 @@ impl Load {
     }
 }
 
-/// One bad request, on a connection of its own: its outcome may be a reset.
+/// One bad request on a connection of its own, because its outcome may be a reset.
 async fn bad(gateway: &Gateway) -> Result<u16, String> {
     let request = http::Request::post("/bad").body(http_body_util::Full::from("a body")).expect("a request");
     Ok(gateway.client().await.try_send(request).await?.status.as_u16())
@@ -83,12 +83,12 @@ async fn bad(gateway: &Gateway) -> Result<u16, String> {
 #[tokio::test]
 async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
     let origin = Origin::named("origin").await;
-    // One gateway; its configuration goes through all phases and deeds by hot reload.
+    // One gateway is reconfigured by hot reload through all phases and misbehaviours.
     let gateway = start(&origin, "request", "trap", "deny").await;
     let load = Load::on(&gateway);
     for deed in ["trap", "loop", "memory", "host_calls", "huge_output", "control_bytes", "forbidden_header"] {
         for phase in PHASES {
-            // Bodies have no headers to get wrong, routing and limits no values that could be huge.
+            // Body calls return no headers, and routing and rate limiting return no values that could be huge.
             let by_header = ["control_bytes", "forbidden_header"].contains(&deed);
             if by_header && (phase.ends_with("_body") || phase == "rate_limiting") {
                 continue;
@@ -109,13 +109,13 @@ async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
     assert!(load.end().await > 100, "there was load");
 }
 
-/// Sends a request without a body or a word about one, and reads the status of the answer.
+/// Sends a request without a body and without headers about one; returns the status of the response.
 async fn bodiless(gateway: &Gateway, method: &str) -> String {
     let mut stream = TcpStream::connect(gateway.address()).await.expect("the listener accepts");
     let request = format!("{method} /bad HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("a request fits");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
+    stream.read_to_string(&mut answer).await.expect("a response");
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
@@ -131,7 +131,7 @@ async fn a_request_without_a_body_meets_a_plugin_of_bodies() {
     assert_eq!(http2.post("/bad", &[], "").await.status, 503);
     assert!(origin.seen().is_empty(), "nothing passed");
 
-    // What a plugin writes where there was no body has a length.
+    // A body that a plugin adds to a request without one has a `Content-Length`.
     gateway
         .reconfigure(&Gateway::completed(&config(&origin, "request_body", "forbidden_header", "deny")))
         .await;
@@ -141,7 +141,7 @@ async fn a_request_without_a_body_meets_a_plugin_of_bodies() {
     assert_eq!(seen.header("content-length"), seen.body.len().to_string());
     assert!(!seen.headers.contains_key("transfer-encoding"));
 
-    // The other direction: an answer without content.
+    // The other direction: a response without content.
     gateway.reconfigure(&Gateway::completed(&config(&origin, "response_body", "trap", "deny"))).await;
     assert_eq!(bodiless(&gateway, "GET").await, "503");
     assert_eq!(bodiless(&gateway, "HEAD").await, "200", "it has no body");
@@ -173,7 +173,7 @@ async fn a_log_storm_is_cut_and_counted() {
     assert!(gateway.metric("witgate_plugin_log_lines_dropped_total", &["misbehaving"]).await > 0.0);
 }
 
-/// A gateway with default settings but for these, where the plugin is called for every path and does its deed at `/bad`.
+/// A gateway with default settings except these, whose plugin is called for every path and misbehaves at `/bad`.
 async fn start_by_default(origin: &Origin, deed: &str, more: &str) -> Gateway {
     let scratch = Scratch::new();
     scratch.install(&guest("misbehaving"), "misbehaving");
@@ -183,7 +183,7 @@ async fn start_by_default(origin: &Origin, deed: &str, more: &str) -> Gateway {
     Gateway::start(scratch, &text).await
 }
 
-/// What `status` tells of the quarantine of the only binding.
+/// The quarantine of the only binding, as `status` reports it.
 async fn quarantine(gateway: &Gateway) -> serde_json::Value {
     gateway.admin_get("/status").await.json()["bindings"][0]["quarantine"].clone()
 }

@@ -1,4 +1,4 @@
-//! What the gateway tells: access log, metrics, traces.
+//! Access log, metrics and traces.
 
 use http::Response;
 use http_body_util::Full;
@@ -64,7 +64,7 @@ async fn requests_are_counted_per_listener_route_and_upstream() {
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The headers of a trace that an origin has seen in its last request.
+/// The trace headers of the last request that an origin received.
 fn traced(origin: &Origin) -> Vec<(String, String)> {
     let seen = origin.last();
     let names = ["traceparent", "tracestate", "baggage"];
@@ -99,7 +99,7 @@ async fn without_an_exporter_a_trace_passes_untouched_and_none_begins() {
     }
 }
 
-/// A gateway that exports spans, and what its collector was sent.
+/// A gateway that exports spans, and its collector.
 async fn exporting(origin: &Origin, sample: &str) -> (Gateway, Origin) {
     let collector = Origin::with(|_| Response::new(Full::default())).await;
     let text = format!(
@@ -111,13 +111,13 @@ async fn exporting(origin: &Origin, sample: &str) -> (Gateway, Origin) {
     (Gateway::start(Scratch::new(), &text).await, collector)
 }
 
-/// Whether a batch that the collector was sent holds these bytes.
+/// Whether a batch that the collector received contains these bytes.
 fn holds(collector: &Origin, bytes: &[u8]) -> bool {
     let in_body = |body: &[u8]| body.windows(bytes.len()).any(|window| window == bytes);
     collector.seen().iter().any(|seen| seen.uri.path() == "/v1/traces" && in_body(&seen.body))
 }
 
-/// The id of the span that an origin was told as its parent.
+/// The id of the parent span that an origin received.
 fn parent_id(traceparent: &str) -> Vec<u8> {
     let digits = &traceparent[36..52];
     (0..16).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("digits")).collect()

@@ -1,4 +1,4 @@
-//! An unmodified application behind the gateway, asked by clients we did not write.
+//! An unmodified application behind the gateway, requested by widely used clients.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use witgate_tests::{Gateway, Scratch, missing, repository};
 
-/// A Flask application as a process of its own.
+/// A Flask application in a process of its own.
 struct Flask {
     process: Child,
     port: u16,
 }
 
 impl Flask {
-    /// None where Python or Flask is not installed (never in CI).
+    /// `None` if Python or Flask is not installed (which does not occur in CI).
     fn start() -> Option<Self> {
         let python = python()?;
         let mut process = Command::new(python)
@@ -32,13 +32,13 @@ impl Flask {
 
 impl Drop for Flask {
     fn drop(&mut self) {
-        // Ours, by its handle; its exit is collected.
+        // Waiting for the killed process collects its exit status.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A Python that has the clients: the environment CI makes, or the one `PYTHON` names.
+/// A Python with the client libraries: the environment made by CI, or the one that `PYTHON` names.
 fn python() -> Option<PathBuf> {
     let made = repository().join("target/python/bin/python");
     let python = std::env::var_os("PYTHON").map_or(made, PathBuf::from);
@@ -62,7 +62,7 @@ async fn gateway(flask: &Flask) -> Gateway {
     Gateway::start(Scratch::new(), &text).await
 }
 
-/// Runs a client without blocking the test's own runtime, and returns what it printed.
+/// Runs a client without blocking the async runtime of the test; returns what it printed.
 async fn run(mut command: Command) -> String {
     let output = tokio::task::spawn_blocking(move || command.output().expect("the client can be run"));
     let output = output.await.expect("the client ends");

@@ -1,5 +1,5 @@
-//! Upstreams that we did not write: nginx over HTTP/2 closes each connection after some requests, and ignores what came
-//! later on it.
+//! A widely used upstream: nginx over HTTP/2 closes each connection after a number of requests, and ignores later
+//! requests on it.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -11,15 +11,16 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 use witgate_tests::{Client, Gateway, Scratch, eventually, missing, raw};
 
-/// Clients at once, and requests of each.
+/// Number of clients, and of requests of each.
 const CLIENTS: usize = 30;
 const REQUESTS: usize = 50;
 
-/// A body longer than the 64 KiB that nginx lets come before it reads, and requests with it of each client.
+/// A body longer than the 64 KiB that nginx accepts before it reads, and the number of requests with it for each
+/// client.
 static LONG: [u8; 70_000] = [b'x'; 70_000];
 const LONG_REQUESTS: usize = 20;
 
-/// nginx as a process of its own. It reads requests with their bodies, over HTTP/2 in the clear.
+/// nginx in a process of its own. It reads requests with their bodies, over HTTP/2 in cleartext.
 struct Nginx {
     process: Child,
     address: SocketAddr,
@@ -27,7 +28,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// None where nginx is not installed (never in CI).
+    /// `None` if nginx is not installed (which does not occur in CI).
     async fn start() -> Option<Self> {
         if missing("nginx") {
             return None;
@@ -67,13 +68,13 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Ours, by its handle; its exit is collected.
+        // Waiting for the killed process collects its exit status.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Two ports that were free a moment ago; nginx cannot be told to take any.
+/// Two ports that were free a moment ago. nginx cannot choose a free port by itself.
 fn free_ports() -> [SocketAddr; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
     listeners.map(|listener| listener.local_addr().expect("it is bound"))
@@ -100,7 +101,7 @@ async fn nor_is_one_whose_body_is_longer_than_a_window() {
     post_all(LONG_REQUESTS, &LONG).await;
 }
 
-/// Posts a body so many times from each client, and expects an answer to each.
+/// Sends this many POST requests from each client and expects a response to each.
 async fn post_all(requests: usize, body: &'static [u8]) {
     let Some(nginx) = Nginx::start().await else { return };
     let gateway = gateway(&nginx, "").await;
@@ -142,7 +143,7 @@ async fn uploads_that_fail_are_their_clients_fault_and_close_the_upstream_for_no
         }
     }
     for _ in 0..6 {
-        // Nobody waits for the answer.
+        // The response is not awaited.
         raw(gateway.address(), format!("{head}{chunk}").as_bytes(), Duration::from_millis(20)).await;
     }
     let mut client = Client::http1(gateway.address()).await;

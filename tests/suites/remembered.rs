@@ -1,4 +1,4 @@
-//! Answers that are used again, through a real gateway.
+//! Remembered results of plugin functions, through a real gateway.
 
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest, plugin};
 
@@ -55,10 +55,11 @@ async fn calls_are_made_once_for_equal_inputs_and_again_after_a_swap() {
         assert_eq!(ask(&mut client, &origin, "ann").await, (200, "one".into(), "ann".into()));
         assert_eq!(ask(&mut client, &origin, "bob").await, (200, "one".into(), "bob".into()));
     }
-    // The draw twice; the changes of the requests and those of the responses, which are always the same, three times each.
+    // Two results of the draw, and three of each of the edits of requests and responses, which are always the
+    // same.
     let again = async |binding: &str| gateway.metric(AGAIN, &[&format!("binding=\"{binding}\"")]).await;
     assert_eq!((again("rate-limit").await, again("headers").await), (2.0, 6.0));
-    // The limit counts what is remembered like what is called.
+    // A remembered draw counts against the limit like a call.
     assert_eq!(ask(&mut client, &origin, "ann").await.0, 200);
     assert_eq!(ask(&mut client, &origin, "ann").await.0, 429);
 
@@ -103,14 +104,14 @@ settings.deed = "pure"
         assert_eq!(client.get("/", &headers).await.status, 200);
         assert_eq!(origin.last().header("x-answer"), "origin", "every function did what it was told");
     }
-    // The request id is what says that an answer is meant for one request only: nobody has to be told.
+    // Reading the request id says that a result is for one request only, so nothing is logged.
     client.get("/", &[("x-do", "id")]).await;
     assert_eq!(gateway.metric(AGAIN, &["binding=\"probe\""]).await, 0.0);
     let told = || {
         let output = gateway.output();
         output
             .lines()
-            .filter(|line| line.contains("without naming it"))
+            .filter(|line| line.contains("are not remembered: the call used"))
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };

@@ -1,15 +1,15 @@
-//! What was swapped out is gone: snapshots, instances, descriptors, connections, memory.
+//! Everything that was swapped out is released: snapshots, instances, descriptors, connections, memory.
 //!
-//! In CI, hundreds of swaps. With `WITGATE_SWAPS=2000` in the environment, as many as that; the numbers are printed.
+//! CI runs hundreds of swaps. `WITGATE_SWAPS=2000` in the environment sets their number; the figures are printed.
 
 use witgate_tests::{Gateway, Origin, Scratch, eventually, guest};
 
-/// How often something is swapped.
+/// Number of swaps.
 fn swaps(usual: usize) -> usize {
     std::env::var("WITGATE_SWAPS").ok().and_then(|number| number.parse().ok()).unwrap_or(usual)
 }
 
-/// What a gateway holds.
+/// The resources that a gateway holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Held {
     instances: f64,
@@ -25,7 +25,7 @@ async fn held(gateway: &Gateway) -> Held {
     }
 }
 
-/// Waits until the gateway holds no more than it did.
+/// Waits until the gateway holds no more than before.
 async fn holds_no_more_than(gateway: &Gateway, before: Held) {
     let mut now = before;
     let begun = std::time::Instant::now();
@@ -44,7 +44,7 @@ async fn reload(gateway: &Gateway) {
     assert_eq!(reply.status, 200, "{}", reply.text());
 }
 
-/// The component as a file that was never there before: a custom section at its end holds a number.
+/// The component as a new file: a custom section at its end holds a number.
 fn numbered(component: &[u8], number: usize) -> Vec<u8> {
     let mut bytes = component.to_vec();
     bytes.extend([0, 13, 4]);
@@ -106,7 +106,7 @@ async fn nothing_is_held_of_configurations_and_upstreams_that_were_replaced() {
         if number == count / 4 {
             holds_no_more_than(&gateway, Held { instances: 0.0, retired: 0.0, descriptors: usize::MAX })
                 .await;
-            // The connections of upstreams that are gone are closed within a second or two.
+            // Connections of removed upstreams are closed within a second or two.
             let mut least = gateway.descriptors();
             eventually("connections to be closed", async || {
                 let now = gateway.descriptors();

@@ -1,6 +1,6 @@
-//! Endpoints fall ill under constant load: no idempotent request is lost, and no other is sent twice.
+//! Endpoints fail under constant load: no idempotent request is lost, and no other request is sent twice.
 //!
-//! Every request carries an id, and the origins count how often they have seen each.
+//! Every request carries an id, and the origins count how often they received each.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,20 +13,20 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 use witgate_tests::{Client, Gateway, Mood, MoodyOrigin, Scratch, eventually};
 
-/// Clients that send one request after the other.
+/// Number of clients, each of which sends one request after the other.
 const CLIENTS: usize = 12;
 
-/// What the clients were told.
+/// The responses that the clients received.
 #[derive(Default)]
 struct SeenRequest {
-    /// Idempotent requests that were not answered with 200.
+    /// Idempotent requests whose response was not a 200.
     lost: Vec<String>,
-    /// Ids of POSTs that were answered with 200.
+    /// Ids of POST requests whose response was a 200.
     answered: Vec<String>,
     posts_failed: usize,
 }
 
-/// Clients at work until they are told to stop.
+/// Clients that send requests until they are told to stop.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -43,7 +43,7 @@ impl Load {
         Load { stop, answered, clients }
     }
 
-    /// Waits until so many more requests were answered.
+    /// Waits for this number of further responses.
     async fn goes_on(&self, requests: usize) {
         let before = self.answered.load(Ordering::SeqCst);
         eventually("the load to go on", async || self.answered.load(Ordering::SeqCst) >= before + requests)
@@ -106,7 +106,7 @@ fn config(origins: &[MoodyOrigin], workers: usize, keep_alive: &str) -> String {
     )
 }
 
-/// Three endpoints under load, of which one falls ill, stays so over a reload, and recovers.
+/// Three endpoints under load. One of them fails, stays so over a reload, and recovers.
 async fn entry(workers: usize, mood: Mood) {
     let origins = [MoodyOrigin::start(), MoodyOrigin::start(), MoodyOrigin::start()];
     let gateway = Gateway::start_exactly(Scratch::new(), &config(&origins, workers, "60s")).await;
@@ -162,12 +162,12 @@ async fn so_does_one_that_closes_in_the_middle_of_its_head() {
     entry(2, Mood::HalfHead).await;
 }
 
-/// Whether the endpoint that falls ill takes requests, as the status tells it.
+/// Whether the failing endpoint is in service, as the status reports it.
 async fn in_service(gateway: &Gateway) -> bool {
     gateway.admin_get("/upstreams").await.json()[0]["endpoints"][0]["availability"] == "available"
 }
 
-/// Three endpoints under load, of which one falls ill, is left out, and comes back once it is well.
+/// Three endpoints under load. One of them fails, is left out, and comes back after it has recovered.
 async fn left_out(workers: usize, mood: Mood) {
     let origins = [MoodyOrigin::start(), MoodyOrigin::start(), MoodyOrigin::start()];
     let gateway = Gateway::start_exactly(Scratch::new(), &config(&origins, workers, "60s")).await;

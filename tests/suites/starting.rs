@@ -1,4 +1,4 @@
-//! Signals that come before anything is in service.
+//! Signals that arrive before a snapshot is in service.
 
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use witgate_tests::{Gateway, Origin, Scratch, eventually, guest, slow_to_compile
 const CONFIG: &str = "[gateway]\nplugins = [\"slow\"]\ncache_folder = \"off\"\n[plugins.slow]\n[bindings.slow]\n\
                       [[routes]]\npath = \"/*\"\nrespond = { body = \"hello\" }\n";
 
-/// A gateway that starts with a plugin which takes so long to compile, once it compiles it.
+/// A gateway that starts with a plugin which takes long to compile, returned once it compiles.
 async fn compiling(size: u32) -> Gateway {
     let scratch = Scratch::new();
     let component = std::fs::read(guest("idle")).expect("a component");
@@ -20,7 +20,8 @@ async fn compiling(size: u32) -> Gateway {
 
 fn is_alive(id: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The state follows the name, which is in parentheses; `Z`: it has ended, and nobody has asked how.
+    // The state follows the name, which is in parentheses. `Z` means that the process has ended and its status was
+    // not collected.
     status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
@@ -56,14 +57,14 @@ struct Proxy(Child);
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // It may have ended by itself; either way its exit is collected.
+        // The process may have ended already. Waiting for it collects its exit status.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 impl Proxy {
-    /// Starts it, and waits until it follows signals: until then any of them ends a process.
+    /// Starts the process and waits until it handles signals; before that, any of them would end it.
     async fn start(to: &str) -> Proxy {
         let child = Command::new(witgate())
             .args(["proxy", "--from", "127.0.0.1:0", "--to", to])

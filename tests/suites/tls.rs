@@ -1,4 +1,4 @@
-//! TLS at the door: names, versions, client certificates, certificates that change on disk.
+//! TLS to clients: server names, versions, client certificates, certificates that change on disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
 
-/// A certificate authority of a test's own.
+/// A certificate authority for one test.
 struct Authority {
     issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
@@ -40,7 +40,7 @@ impl Authority {
         roots
     }
 
-    /// Connects with a name, protocols to offer, and perhaps a certificate of the client's own.
+    /// Connects with a server name, protocols to offer, and optionally a client certificate.
     async fn connect(
         &self,
         gateway: &Gateway,
@@ -141,7 +141,7 @@ async fn a_client_certificate_is_optional_or_required_and_never_forged() {
     let request = || http::Request::get("/").body(http_body_util::Full::default()).expect("a request");
     // In TLS 1.3 the client learns of the refusal with its first read.
     if let Ok(stream) = authority.connect(&gateway, "one.test", &["http/1.1"], None).await {
-        Client::http1_over(stream).await.try_send(request()).await.expect_err("no certificate, no answer");
+        Client::http1_over(stream).await.try_send(request()).await.expect_err("no certificate, no response");
     }
     let stranger = Authority::new();
     stranger.issue(&gateway.scratch, "stranger", &["client.test"]);

@@ -1,4 +1,4 @@
-//! Builds what the quick start runs, and lays out its folder.
+//! Builds the programs that the quick start runs, and prepares its folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, ensure};
 
 const PLUGINS: [&str; 4] = ["jwt", "rate-limit", "canary", "headers"];
 
-/// Builds the gateway and says where its binary is.
+/// Builds the gateway and returns the path of its binary.
 pub(crate) fn gateway(repository: &Path) -> Result<PathBuf> {
     run(Command::new(cargo()).args(["build", "--workspace", "--bin", "witgate"]).current_dir(repository))?;
-    // This program lies beside it: same profile, same target folder.
+    // The binary is in the same folder as this program: both have the same profile and target folder.
     let own = std::env::current_exe().context("the path of this program")?;
     Ok(own.with_file_name("witgate"))
 }
 
-/// Makes `target/quickstart`: the configuration, which may be edited there while the gateway runs, and four plugins,
-/// built with `witgate plugin build`.
+/// Makes `target/quickstart`: the configuration, which may be edited there while the gateway runs, and four
+/// plugins, built with `witgate plugin build`.
 pub(crate) fn folder(repository: &Path, witgate: &Path) -> Result<PathBuf> {
     let folder = repository.join("target/quickstart");
     let plugins = folder.join("plugins");

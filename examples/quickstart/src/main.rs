@@ -1,6 +1,7 @@
-//! The quick start: builds the gateway and four plugins, starts two services, and runs the gateway in front of them.
+//! The quick start: builds the gateway and four plugins, starts two services, and runs the gateway in front of
+//! them.
 //!
-//! `cargo run -p quickstart`, nothing else. Ctrl-C drains the gateway and ends it.
+//! Run it with `cargo run -p quickstart`. Ctrl-C drains and ends the gateway.
 
 mod build;
 mod services;
@@ -28,7 +29,8 @@ async fn main() -> Result<()> {
     let mut gateway = tokio::process::Command::new(witgate)
         .args(["run", "--config"])
         .arg(folder.join("witgate.toml"))
-        // A group of its own: Ctrl-C comes here, and from here once to the gateway.
+        // The gateway gets a process group of its own, so that Ctrl-C reaches only this program, which passes it
+        // on once.
         .process_group(0)
         .kill_on_drop(true)
         .env("USERS", users.to_string())
@@ -48,9 +50,9 @@ async fn main() -> Result<()> {
     std::process::exit(status.code().unwrap_or(1));
 }
 
-/// Tells the gateway to let what is in flight end; told twice, it ends at once.
+/// Sends TERM to the gateway, which drains it; a second TERM ends it at once.
 fn drain(gateway: &Child) {
     let process = gateway.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    // One that has ended by itself needs no telling.
+    // The gateway may have ended already.
     let _ = process.map(|process| kill_process(process, Signal::TERM));
 }

@@ -1,4 +1,4 @@
-//! The services behind the gateway: plain HTTP, no idea of the gateway but two headers it sends.
+//! The services behind the gateway: plain HTTP. All they know of the gateway is two headers that it sends.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// `GET /users/{id}`
+/// Handles `GET /users/{id}`.
 pub(crate) async fn users() -> Result<SocketAddr> {
     serve(|request| {
         let id = request.uri().path().trim_start_matches("/users/");
@@ -22,7 +22,7 @@ pub(crate) async fn users() -> Result<SocketAddr> {
     .await
 }
 
-/// `GET /orders/...`, in two versions.
+/// Handles `GET /orders/...`, in two versions.
 pub(crate) async fn orders(version: &'static str) -> Result<SocketAddr> {
     serve(move |request| {
         json!({ "version": version, "orders": [17, 23], "role": caller(request, "x-auth-role") })

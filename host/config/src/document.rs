@@ -1,4 +1,4 @@
-//! Files of TOML become one tree of values that remember where they were written.
+//! Reads TOML files into one tree of values, with the position of each value.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::problem::{Problem, Problems, SourceMap, Span};
 use crate::schema::Finding;
 use crate::settings::Settings;
 
-/// What came of reading the files.
+/// The result of reading the files.
 pub(crate) struct Document {
-    /// The tree as if it had been one file.
+    /// The tree, as if everything had been written in one file.
     pub(crate) tree: Settings,
-    /// The values that references were replaced in.
+    /// Pointers of the values in which references were replaced.
     pub(crate) expanded: BTreeSet<String>,
-    /// What is wrong with single values: references that lead nowhere, numbers JSON cannot hold.
+    /// Mistakes in single values: references that cannot be resolved, numbers that JSON cannot hold.
     pub(crate) findings: Vec<Finding>,
-    /// What is wrong with files, or between them. They make the tree unfit for further checks if a file does not parse.
+    /// Mistakes in files, or between them. If a file does not parse, the tree must not be checked any further.
     pub(crate) problems: Problems,
     /// Whether every file parsed.
     pub(crate) whole: bool,
@@ -29,8 +29,8 @@ pub(crate) struct Document {
 
 /// Reads every file of the source map into one document.
 ///
-/// Lists of several files are joined in the order of the files; tables are united, key by key. A key that two files
-/// set is a mistake: which of them holds must not depend on how files are named.
+/// Lists of several files are joined in the order of the files; tables are united, key by key. A key that two
+/// files set is a mistake, because the result must not depend on the names of the files.
 pub(crate) fn read(sources: &SourceMap, surroundings: &mut Surroundings) -> Document {
     let mut reader =
         Reader { sources, file: 0, folder: Path::new(""), surroundings, document: Document::empty() };
@@ -94,7 +94,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Adds the keys of a table to those an earlier file has set.
+    /// Adds the keys of a table to those that an earlier file has set.
     fn unite(&mut self, table: &DeTable, at: &str, members: &mut Map<String, Value>) {
         for (key, value) in table {
             let at = child(at, key.get_ref());
@@ -137,7 +137,7 @@ impl Reader<'_, '_> {
                 }
             }
             DeValue::Boolean(boolean) => Value::Bool(*boolean),
-            // JSON has no dates; their text is what a reader of settings would parse.
+            // JSON has no dates; the owner of the settings parses their text.
             DeValue::Datetime(date) => Value::String(date.to_string()),
             DeValue::Array(items) => {
                 let items = items.iter().enumerate();

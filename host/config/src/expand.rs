@@ -4,21 +4,22 @@ use std::path::{Path, PathBuf};
 
 use crate::file;
 
-/// What variables and files are read from.
+/// Where references are resolved, and how much was resolved so far.
 pub(crate) struct Surroundings<'e> {
-    /// The value of an environment variable.
+    /// Reads an environment variable.
     variable: &'e dyn Fn(&str) -> Option<String>,
     /// The files that `${file:}` has read.
     pub(crate) files: Vec<PathBuf>,
-    /// Bytes that may still be put in.
+    /// How many more bytes may be inserted.
     room: usize,
 }
 
-/// Bytes that all references of a configuration may be replaced by together. One file can be named a million times.
+/// The most bytes that all references of a configuration may insert together. A large file could be named a
+/// million times.
 const ROOM: usize = 64 << 20;
 
 impl<'e> Surroundings<'e> {
-    /// Surroundings with these variables, of which nothing was read yet.
+    /// Resolves references with these variables.
     pub(crate) fn new(variable: &'e dyn Fn(&str) -> Option<String>) -> Self {
         Surroundings { variable, files: Vec::new(), room: ROOM }
     }
@@ -32,7 +33,7 @@ pub(crate) struct Unexpanded {
 }
 
 /// Replaces every reference in `text`; `$${` stands for a literal `${`. Relative files are looked up in `folder`.
-/// What was put in is not looked through again.
+/// Inserted text is not expanded again.
 pub(crate) fn expand(
     text: &str,
     folder: &Path,
@@ -67,10 +68,10 @@ pub(crate) fn expand(
 }
 
 impl Surroundings<'_> {
-    /// Takes the room that a value needs.
+    /// Counts a value against the bytes that may be inserted.
     fn admit(&mut self, value: String) -> Result<String, Unexpanded> {
         self.room = self.room.checked_sub(value.len()).ok_or_else(|| Unexpanded {
-            message: "what references are replaced by is larger than 64 MiB altogether".to_owned(),
+            message: "the texts inserted for references are larger than 64 MiB together".to_owned(),
             hint: "name large values less often, or let plugins fetch them".to_owned(),
         })?;
         Ok(value)
@@ -103,7 +104,7 @@ fn replace(reference: &str, folder: &Path, surroundings: &mut Surroundings) -> R
     }
 }
 
-/// The text of a file. One line end at its end does not belong to the value: editors and `echo` put it there.
+/// The text of a file without the line end at its end, which editors and `echo` add.
 fn read_file(path: &Path) -> Result<String, Unexpanded> {
     let mut text = file::read_text(path, file::SECRET).map_err(|error| Unexpanded {
         message: format!("cannot read `{}`: {error}", path.display()),
@@ -176,6 +177,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("large"), vec![b'x'; 1 << 20]).expect("written");
         let wrong = expanded(&"${file:large}".repeat(65), folder.path()).expect_err("65 MiB");
-        assert_eq!(wrong, ["what references are replaced by is larger than 64 MiB altogether"]);
+        assert_eq!(wrong, ["the texts inserted for references are larger than 64 MiB together"]);
     }
 }

@@ -1,8 +1,8 @@
-//! Files, read within bounds of kind, size and time.
+//! Reads files within bounds of kind, size and time.
 //!
-//! Everything that a gateway loads goes through here: configurations, secrets, certificates, plugins, compiled code. A
-//! path may lead to anything: a named pipe, on which opening waits for a writer; a device that never ends; a sparse file
-//! of a terabyte. Only regular files are read, and of each only as much as its purpose can need.
+//! Everything that a gateway loads goes through here: configurations, secrets, certificates, plugins, compiled
+//! code. A path may lead to anything: a named pipe, on which opening waits for a writer; a device that never ends;
+//! a sparse file of a terabyte. Only regular files are read, and of each only as much as its purpose can need.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -23,7 +23,8 @@ pub const PLUGIN: u64 = 64 << 20;
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// It cannot be opened or read, is not a regular file, or is larger. The message tells which, as the end of a sentence.
+/// The file cannot be opened or read, is not a regular file, or is larger. The message says which, as the end of a
+/// sentence.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_opened(&open(path)?, limit)
 }
@@ -31,7 +32,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// Reads a regular file of at most `limit` bytes that must be text (UTF-8).
 ///
 /// # Errors
-/// As [`read`], or it is not text.
+/// As [`read`], or the file is not text.
 pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -42,12 +43,12 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String> {
 /// Opens a regular file for reading. Never waits for the other end of a pipe.
 ///
 /// # Errors
-/// It cannot be opened, or is not a regular file.
+/// The file cannot be opened, or is not a regular file.
 pub fn open(path: &Path) -> Result<File> {
     open_with(path, OFlags::empty())
 }
 
-/// Opens a regular file for reading that is not reached by a symbolic link in the last part of its path.
+/// Opens a regular file for reading, unless the last part of its path is a symbolic link.
 ///
 /// # Errors
 /// As [`open`], or it is a symbolic link.
@@ -56,8 +57,8 @@ pub fn open_unlinked(path: &Path) -> Result<File> {
 }
 
 fn open_with(path: &Path, flags: OFlags) -> Result<File> {
-    // Opening alone can have effects (a device may start to work), so the kind of file is asked first. It may change in
-    // between, so it is asked again of what was opened.
+    // Opening alone can have effects (a device may start to work), so the kind of file is checked first. It may
+    // change in between, so it is checked again on the opened file.
     regular(&std::fs::metadata(path)?)?;
     let flags = (OFlags::NONBLOCK | flags).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -65,7 +66,7 @@ fn open_with(path: &Path, flags: OFlags) -> Result<File> {
     Ok(file)
 }
 
-/// Reads an opened regular file of at most `limit` bytes from where it stands.
+/// Reads an opened regular file of at most `limit` bytes from its current position.
 ///
 /// # Errors
 /// It is not a regular file, is larger, grows past the limit while it is read, or cannot be read.
@@ -76,7 +77,8 @@ pub fn read_opened(file: &File, limit: u64) -> Result<Vec<u8>> {
         return Err(too_large(&format!("it has {} bytes", metadata.len()), limit));
     }
     let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    // Files of /proc say that they have no bytes, and others grow while they are read.
+    // The size in the metadata is only a first check: files of /proc report 0, and others grow while they are
+    // read.
     file.take(limit + 1).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         return Err(too_large("it has more bytes than that", limit));
@@ -91,7 +93,7 @@ fn too_large(found: &str, limit: u64) -> Error {
     )
 }
 
-/// An amount of bytes in the largest unit that gives a whole number.
+/// A number of bytes in the largest unit that gives a whole number.
 fn amount(bytes: u64) -> String {
     match bytes {
         _ if bytes > 0 && bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
@@ -124,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// What reading a path fails with. It must be found at once: reading is given up after ten seconds.
+    /// The message with which reading a path fails. It must fail at once; the test gives up after ten seconds.
     fn refused(path: &Path, limit: u64) -> String {
         let (sender, result) = channel();
         let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! From files to a configuration: read, check against the schema, find out what is meant.
+//! From files to a configuration: read, check against the schema, convert to the model.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::problem::{Problem, Problems, SourceMap};
 use crate::schema::{Finding, check};
 use crate::written::{self, SCHEMA, Scope};
 
-/// A configuration that is right.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -24,14 +24,14 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// A configuration that is wrong.
+/// An invalid configuration.
 #[derive(Debug)]
 pub struct Failure {
-    /// All that is wrong with it, in the order of the files. Never empty.
+    /// All its mistakes, in the order of the files. Never empty.
     pub problems: Problems,
     /// The files, for rendering the problems.
     pub sources: SourceMap,
-    /// Every file it depends on, as far as that can be told: a change of any may put it right.
+    /// Every file it depends on, as far as known: a change of any may correct it.
     pub files: Vec<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ pub struct Failure {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// All mistakes in it.
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let mut sources = SourceMap::default();
     match read(path, &mut sources) {
@@ -52,12 +52,12 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// All mistakes in it.
 pub fn parse_str(text: &str) -> Result<Loaded, Failure> {
     build(SourceMap { files: vec![(PathBuf::from("witgate.toml"), text.to_owned())], ..SourceMap::default() })
 }
 
-/// The configuration of `witgate proxy --from FROM --to TO`: everything that comes in at one address goes to one
+/// The configuration of `witgate proxy --from FROM --to TO`: requests to one address are forwarded to one
 /// endpoint. The admin listener is off.
 ///
 /// # Errors
@@ -80,7 +80,7 @@ pub fn proxy_config(from: &str, to: &str) -> Result<Config, Problems> {
     })
 }
 
-/// The largest folder of a configuration, in bytes of all its files together.
+/// The most bytes of all files of a configuration folder together.
 const FOLDER: u64 = 64 << 20;
 
 fn read(path: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
@@ -96,8 +96,8 @@ fn read_folder(folder: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))? {
         let file = entry.map_err(|error| unreadable(folder, error))?.path();
-        // Hidden files are editors' and Kubernetes' own. What is named like a file of the configuration and cannot be
-        // read as one is refused: passing over it would drop the rules that are thought to be in it.
+        // Hidden files belong to editors and to Kubernetes. Any other `*.toml` that cannot be read as a file is
+        // refused: skipping it would silently drop the rules that it should contain.
         let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && file.extension().is_some_and(|extension| extension == "toml") {
             files.push(file);
@@ -134,7 +134,7 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
     files.append(&mut surroundings.files);
     let mut problems = std::mem::take(&mut document.problems);
     let mut config = None;
-    // Half a tree would only give rise to problems that are not there.
+    // An incomplete tree would be reported for mistakes that are not in the files.
     if document.whole {
         let findings = with_schema(&mut document);
         let mut scope = Scope::new(&document.tree, &sources, &findings);
@@ -156,10 +156,10 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
     }
 }
 
-/// What is wrong by the schema, beside what is known to be wrong already.
+/// Findings of the schema, without those for values that are already reported.
 ///
-/// A variable is text, but `workers = "${WORKERS}"` means a number: where the schema refuses the text, the number or
-/// boolean it spells is put in its place.
+/// A variable is text, but `workers = "${WORKERS}"` means a number: where the schema refuses the text, the number
+/// or boolean that it spells is put in its place.
 fn with_schema(document: &mut Document) -> Vec<Finding> {
     let mut findings = by_schema(document);
     let mut replaced = false;

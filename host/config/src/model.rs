@@ -1,6 +1,5 @@
-//! The configuration as meant.
-//!
-//! Cut by section, one type for each table of the file. All names that refer to something have been checked to exist.
+//! The configuration as meant: one type for each table of the file. Every name that refers to something was
+//! checked to exist.
 
 mod breaker;
 mod concurrency;
@@ -27,16 +26,16 @@ pub use upstream::{
     Balancer, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
 };
 
-/// Everything a gateway is told.
+/// A complete configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// What belongs to the whole gateway.
+    /// Settings of the gateway as a whole.
     pub gateway: Gateway,
     /// The admin listener.
     pub admin: Admin,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
-    /// The doors, at least one, by unique name.
+    /// The listeners, by unique name; at least one unless [`Gateway::allow_empty`].
     pub listeners: Vec<Listener>,
     /// The routes, in the order written; the router orders them by specificity.
     pub routes: Vec<Route>,
@@ -53,29 +52,29 @@ pub struct Config {
 /// `[gateway]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
-    /// Worker threads, one runtime each; default: one a core.
+    /// Worker threads, with one runtime each; default: one for each core.
     pub workers: usize,
-    /// Where the gateway is; endpoints in the same zone come first.
+    /// The zone of the gateway; endpoints in the same zone are preferred.
     pub zone: Option<String>,
-    /// Peers whose forwarded headers are believed.
+    /// Peers whose forwarding headers are accepted.
     pub trusted_proxies: Vec<IpNet>,
     /// Time between the failing of `/readyz` and the closing of the listeners.
     pub drain_delay: Duration,
-    /// Time that requests in flight have once the listeners are closed.
+    /// Time for requests in flight after the listeners are closed.
     pub drain_timeout: Duration,
-    /// Time that a connection may be idle once the gateway drains; at most half of `drain_timeout`.
+    /// Time that a connection may be idle while the gateway drains; at most half of `drain_timeout`.
     pub drain_idle: Duration,
     /// The folder watched for plugins; relative plugin files are looked up here.
     pub plugin_folder: PathBuf,
-    /// Where compiled plugins are kept; none: no cache on disk.
+    /// The folder for compiled plugins; `None`: no cache on disk.
     pub cache_folder: Option<PathBuf>,
-    /// What compiling one plugin may take.
+    /// Limits on compiling one plugin.
     pub compile: CompileLimits,
     /// Whether a plugin that cannot be loaded keeps the gateway from starting.
     pub start: Start,
-    /// Whether a configuration without routes or listeners is meant. Then there is no default listener.
+    /// Whether a configuration without routes or listeners is intended. Then there is no default listener.
     pub allow_empty: bool,
-    /// Headers that carry the identity to upstreams. Stripped from every client request.
+    /// Headers that carry the identity to upstreams. Removed from every client request.
     pub identity_headers: BTreeMap<String, IdentitySource>,
     /// Bindings that apply to every request.
     pub plugins: Vec<String>,
@@ -85,18 +84,18 @@ pub struct Gateway {
     pub counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     pub limits: Limits,
-    /// What happens to paths with `%2F`, `%5C` or a backslash.
+    /// What is done with paths that contain `%2F`, `%5C` or a backslash.
     pub encoded_slashes: EncodedSlashes,
-    /// Whether header names with underscores are let in.
+    /// Whether header names with underscores are accepted.
     pub underscores_in_headers: bool,
 }
 
-/// `[gateway.compile]`: what compiling one plugin may take. The default is that of the key.
+/// `[gateway.compile]`: limits on compiling one plugin. The default is that of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileLimits {
     /// CPU time, in whole seconds.
     pub cpu: Duration,
-    /// Time by the clock.
+    /// Wall time.
     pub wall: Duration,
     /// Address space in bytes.
     pub memory: u64,
@@ -108,7 +107,7 @@ impl Default for CompileLimits {
     }
 }
 
-/// What an identity header carries.
+/// What an identity header contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentitySource {
     /// The subject.
@@ -129,10 +128,10 @@ pub enum Start {
     Degraded,
 }
 
-/// What to do with paths in which a slash or backslash hides.
+/// What is done with paths that contain an encoded slash or backslash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EncodedSlashes {
-    /// Answered with 400.
+    /// Refused with 400.
     #[default]
     Refuse,
     /// Kept encoded, as an ordinary character of a segment.
@@ -144,9 +143,9 @@ pub enum EncodedSlashes {
 pub struct Limits {
     /// Connections at once over all cores; 0: unlimited.
     pub connections: usize,
-    /// Header fields of a request, cookie crumbs of HTTP/2 counted one by one.
+    /// Header fields of a request; the crumbs of an HTTP/2 cookie are counted one by one.
     pub headers: usize,
-    /// Bytes of a header section, each field counted with 32 bytes more (RFC 9113 section 6.5.2).
+    /// Bytes of a header section, with 32 bytes added for each field (RFC 9113 section 6.5.2).
     pub header_bytes: usize,
     /// Bytes of the request target.
     pub url_bytes: usize,
@@ -158,28 +157,29 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Time a connection may be idle between requests.
     pub keep_alive: Duration,
-    /// Time in which the next piece of a request body, or room for the next piece of a response, must come.
+    /// Longest wait for the next piece of a request body, or for the client to accept the next piece of a
+    /// response.
     pub body_timeout: Duration,
     /// Time for a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Age after which a connection is closed at the next request boundary; none: never.
+    /// Age after which a connection is closed once no request is in flight; `None`: unlimited.
     pub max_connection_age: Option<Duration>,
 }
 
 /// `[admin]`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// The address of the admin listener; none: only the socket.
+    /// The address of the admin listener; `None`: only the socket.
     pub address: Option<SocketAddr>,
-    /// Path of the Unix socket (mode 0600) for admin changes; none: no socket.
+    /// Path of the Unix socket (mode 0600) for admin changes; `None`: no socket.
     pub socket: Option<PathBuf>,
-    /// Bearer token that admin changes over TCP need; none: changes only by the socket.
+    /// Bearer token that admin changes over TCP need; `None`: changes only by the socket.
     pub token: Option<String>,
-    /// Names under which the admin listener may be addressed, beside IP literals and `localhost`.
+    /// Host names under which the admin listener may be addressed, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
-/// The token stays out of logs.
+/// Leaves out the token, so that it does not appear in logs.
 impl fmt::Debug for Admin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Admin");
@@ -191,13 +191,13 @@ impl fmt::Debug for Admin {
 /// `[telemetry]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
-    /// Where the access log goes; none: it is off.
+    /// Where the access log goes; `None`: it is off.
     pub access_log: Option<LogTarget>,
-    /// Lines the access log's queue holds before it drops and counts.
+    /// Lines that the access log's queue holds; further lines are dropped and counted.
     pub access_log_queue: usize,
-    /// The least level of the gateway's own log.
+    /// The lowest level that the gateway's own log contains.
     pub log_level: LogLevel,
-    /// OTLP over HTTP; none: spans are not sent, trace context is propagated all the same.
+    /// OTLP over HTTP; `None`: no spans are exported, and trace headers are forwarded as received.
     pub otlp: Option<Otlp>,
 }
 
@@ -208,13 +208,13 @@ pub enum LogTarget {
     Stdout,
     /// Standard error.
     Stderr,
-    /// A file, appended to; opened again on reload.
+    /// A file, appended to; reopened on reload.
     File(PathBuf),
 }
 
 /// Severity of the gateway's own log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum LogLevel {
     Debug,
     Info,
@@ -229,7 +229,7 @@ pub struct Otlp {
     pub upstream: String,
     /// Path of the trace endpoint; default `/v1/traces`.
     pub path: String,
-    /// Share of new traces that are sampled, 0 to 1. A sampled flag that comes in is honoured.
+    /// Share of new traces that are sampled, 0 to 1. The sampled flag of a received `traceparent` is honoured.
     pub sample: f64,
     /// `service.name`.
     pub service_name: String,
@@ -242,12 +242,12 @@ pub struct Listener {
     pub name: String,
     /// Address to listen on.
     pub address: SocketAddr,
-    /// TLS; none: cleartext.
+    /// TLS; `None`: cleartext.
     pub tls: Option<ListenerTls>,
-    /// Whether HTTP/2 is spoken: by ALPN over TLS, by prior knowledge in cleartext.
+    /// Whether HTTP/2 is offered: by ALPN over TLS, by prior knowledge in cleartext.
     pub http2: bool,
-    /// Whether clients may send their last byte (TCP FIN, TLS `close_notify`) before they have read their answers. Where
-    /// they may not, one that does so is taken to have left.
+    /// Whether clients may half-close the connection (TCP FIN, TLS `close_notify`) before they have read their
+    /// responses. If not, a client that does so counts as gone.
     pub half_close: bool,
     /// When it stops accepting in a drain.
     pub drain: DrainOrder,
@@ -265,20 +265,20 @@ pub enum DrainOrder {
     /// At once.
     #[default]
     First,
-    /// When no request and no tunnel is left on the listeners that drain first.
+    /// When no request and no tunnel is in flight on the listeners that drain first.
     Last,
 }
 
 /// `listeners.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// Certificates; chosen by SNI among the names in them, the first is the default. Watched and reloaded.
+    /// Certificates, chosen by SNI among their names; the first is the default. Watched and reloaded.
     pub certificates: Vec<CertificateFiles>,
-    /// CA certificates (PEM) against which client certificates are verified; none: none are asked for.
+    /// CA certificates (PEM) against which client certificates are verified; `None`: none are requested.
     pub client_ca: Option<PathBuf>,
     /// Whether a client certificate must be presented.
     pub client_certificate_required: bool,
-    /// Whether TLS 1.2 is still spoken.
+    /// Whether TLS 1.2 is accepted.
     pub tls12: bool,
 }
 
@@ -296,31 +296,31 @@ pub struct CertificateFiles {
 pub struct Route {
     /// Unique name; default: derived from host and path.
     pub name: String,
-    /// What a request must be like. All parts must hold.
+    /// The conditions on a request. All of them must hold.
     pub matches: RouteMatch,
-    /// What is done with it.
+    /// What is done with the request.
     pub action: Action,
     /// Names of the listeners this route belongs to; empty: all.
     pub listeners: Vec<String>,
-    /// Bindings of this route, beside those of listener and gateway.
+    /// Bindings of this route, in addition to those of listener and gateway.
     pub plugins: Vec<String>,
-    /// Filters of this route, beside those of listener and gateway.
+    /// Filters of this route, in addition to those of listener and gateway.
     pub filters: Vec<Filter>,
-    /// Whether a caller must be known.
+    /// Whether the caller must be authenticated.
     pub auth: Auth,
-    /// Time for the whole request until the response head and body are through; none: unlimited (streams).
+    /// Time for the whole request until the end of the response; `None`: unlimited (streams).
     pub timeout: Option<Duration>,
-    /// Limit of the request body that differs from the listener's.
+    /// Limit of the request body in place of the listener's.
     pub body_bytes: Option<u64>,
 }
 
-/// What a request must be like to match a route.
+/// The conditions on a request that a route matches.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RouteMatch {
-    /// Hosts, lower-case without port: exact (`a.example`), or with a wildcard that stands for exactly one leading label
-    /// (`*.example`). Empty: any.
+    /// Hosts, in lower case and without port: exact (`a.example`), or with a wildcard that stands for exactly one
+    /// leading label (`*.example`). Empty: any.
     pub hosts: Vec<String>,
-    /// The path; none: any.
+    /// The path; `None`: any.
     pub path: Option<PathMatch>,
     /// Methods; empty: any.
     pub methods: Vec<String>,
@@ -344,14 +344,14 @@ pub enum PathMatch {
 pub struct FieldMatch {
     /// The name; headers in lower case.
     pub name: String,
-    /// What its value must be like.
+    /// The condition on its value.
     pub value: ValueMatch,
 }
 
 /// A condition on a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueMatch {
-    /// The field is there.
+    /// The field is present.
     Present,
     /// The field is absent.
     Absent,
@@ -363,7 +363,7 @@ pub enum ValueMatch {
     Regex(String),
 }
 
-/// What a route does.
+/// What a route does with a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Forwards to an upstream.
@@ -376,7 +376,7 @@ pub enum Action {
         /// query (nothing if there is none), `{host}` for its host without port.
         location: String,
     },
-    /// Answers by itself.
+    /// Responds by itself.
     Respond {
         /// 200 to 599.
         status: u16,
@@ -392,25 +392,25 @@ pub enum Action {
 pub struct Forward {
     /// Upstream names with weights; at least one of weight above 0.
     pub upstreams: Vec<(String, u32)>,
-    /// What the upstream sees as path.
+    /// The path for the upstream.
     pub rewrite: Rewrite,
-    /// Whether the upstream sees the client's `Host`; otherwise the endpoint's.
+    /// Whether the upstream gets the client's `Host`, instead of the endpoint's.
     pub preserve_host: bool,
-    /// What the route wants otherwise than the `retry` of its upstream.
+    /// Settings in place of the `retry` of the upstream.
     pub retry: RouteRetry,
-    /// Who gets copies of the requests; none: nobody.
+    /// Where copies of the requests go; `None`: no copies are made.
     pub mirror: Option<Mirror>,
 }
 
-/// What becomes of the path.
+/// How the path is changed for the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Rewrite {
-    /// It stays.
+    /// It is not changed.
     #[default]
     Keep,
-    /// The prefix of a prefix match, or this one, is cut off.
+    /// This prefix is removed.
     StripPrefix(String),
-    /// Replaced by a template with `{name}` for path parameters. The query stays.
+    /// It is replaced by a template with `{name}` for path parameters. The query is kept.
     Template(String),
 }
 
@@ -420,7 +420,7 @@ pub enum Auth {
     /// One authentication binding must recognise the caller, if any applies. The default.
     #[default]
     Required,
-    /// An unknown caller goes through without identity.
+    /// A caller without identity is accepted.
     Optional,
     /// Every authentication binding must recognise the caller.
     All,
@@ -429,7 +429,7 @@ pub enum Auth {
 /// One use of a native filter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
-    /// The kind, e.g. `cors`. Whether it exists is known to the proxy.
+    /// The kind, e.g. `cors`. The proxy checks that it exists.
     pub kind: String,
     /// Its settings.
     pub settings: Settings,
@@ -440,9 +440,9 @@ pub struct Filter {
 pub struct Plugin {
     /// The component, absolute or relative to the plugin folder.
     pub file: PathBuf,
-    /// The SHA-256 the file must have, 32 bytes; none: any.
+    /// The SHA-256 that the file must have; `None`: any file.
     pub digest: Option<[u8; 32]>,
-    /// Bytes its store may hold, all spaces together.
+    /// Bytes that its store may hold, in all spaces together.
     pub store_bytes: usize,
     /// The state in which its store is kept; none: the one that is always there.
     pub state: Option<String>,
@@ -462,66 +462,66 @@ pub struct State {
 pub struct Binding {
     /// Name of the declared plugin.
     pub plugin: String,
-    /// Settings for `lifecycle.configure`.
+    /// Settings that `lifecycle.configure` gets.
     pub settings: Settings,
-    /// Objects it may use.
+    /// Rights to use named objects.
     pub grants: Grants,
-    /// What becomes of a request whose call failed.
+    /// What is done with a request when a call failed.
     pub on_failure: OnFailure,
-    /// Whether its answers may be used again without a call, where the plugin says so.
+    /// Whether its results may be reused without a call, where the plugin permits it.
     pub remember: bool,
-    /// What one call, or one instance, may use.
+    /// Limits on one call, or one instance.
     pub budget: Budget,
-    /// Instances.
+    /// How many instances there are.
     pub instances: Instances,
-    /// When it is taken out of service; none: never.
+    /// When it is put in quarantine; `None`: never.
     pub quarantine: Option<Quarantine>,
-    /// When a new version is taken back.
+    /// When a new version is reverted.
     pub revert: Revert,
 }
 
-/// Rights name their objects; all else is refused.
+/// Rights of a binding to use named objects. Everything else is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Grants {
-    /// Upstreams `fetch` may use. None: nobody decided, and a plugin that imports `fetch` is refused. Empty: it may
-    /// import it, and every use is denied.
+    /// Upstreams that `fetch` may use. `None`: a plugin that imports `fetch` is refused. Empty: it may import
+    /// `fetch`, and every use is denied.
     pub fetch: Option<Vec<String>>,
-    /// Spaces of the store. None and empty: as for `fetch`.
+    /// Spaces of the store. `None` and empty: as for `fetch`.
     pub store: Option<Vec<String>>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
 }
 
-/// The declared outcome of a failed call.
+/// What is done with a request when a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
     /// 503, code `plugin-failed`.
     #[default]
     Deny,
-    /// As if the binding were not there; in authentication, "not mine".
+    /// The request continues as if the binding were not there; an authentication plugin counts as "not mine".
     Skip,
 }
 
-/// Budgets of a binding.
+/// Limits on one call, or one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// CPU time of one call.
     pub cpu: Duration,
-    /// Wall time of one call, waits in `fetch` included.
+    /// Wall time of one call, including waits in `fetch`.
     pub wall: Duration,
     /// Bytes of linear memory of an instance.
     pub memory: usize,
     /// Elements of all tables of an instance.
     pub table_elements: usize,
-    /// Host calls in one call.
+    /// Calls of host functions during one call.
     pub host_calls: u32,
-    /// Log lines a second, over all cores.
+    /// Log lines per second, over all cores.
     pub log_lines: u32,
     /// Bytes a call may return.
     pub output: usize,
     /// Bytes of a buffered or decoded body.
     pub body_limit: usize,
-    /// Bytes of context.
+    /// Bytes of context that one call passes to the next.
     pub context_limit: usize,
     /// Bytes of a response to `fetch`.
     pub fetch_limit: usize,
@@ -530,56 +530,56 @@ pub struct Budget {
 /// Instances of a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instances {
-    /// Kept ready on each core.
+    /// Instances kept ready on each core.
     pub min_idle: usize,
-    /// At most so many on each core.
+    /// The most instances on each core.
     pub max: usize,
     /// How long a call may wait for one.
     pub queue_timeout: Duration,
     /// Calls that may wait on each core.
     pub queue: usize,
-    /// Whether instances are used again.
+    /// Whether instances are reused.
     pub reuse: Reuse,
     /// Calls after which an instance is replaced.
     pub max_uses: u64,
 }
 
-/// Whether instances are used again.
+/// Whether instances are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reuse {
-    /// One call after the other.
+    /// An instance serves one call after the other.
     #[default]
     Serial,
-    /// A new one for every request.
+    /// Every request gets a new instance.
     Fresh,
 }
 
-/// A binding whose killed calls burn a core, or whose calls nearly all fail, rests: `on_failure` applies without a call,
-/// with one probe at a time.
+/// When a binding is put in quarantine, because its failing calls use too much CPU time or nearly all calls fail.
+/// Then `on_failure` applies without a call, except for one probe at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quarantine {
-    /// CPU time that calls that failed may burn within the window, as a share of one core; above 0.
+    /// CPU time that failed calls may use within the window, as a share of one core; above 0.
     pub share: f64,
     /// The window in which CPU time and calls are counted.
     pub window: Duration,
-    /// Calls within the window of which nine in ten must have failed; at least 1.
+    /// The fewest calls within the window, of which nine in ten must have failed; at least 1.
     pub min_calls: u32,
-    /// How long it rests before a probe.
+    /// How long the quarantine lasts before a probe.
     pub rest: Duration,
 }
 
-/// A new version that fails clearly more often than the one before it is replaced by that one.
+/// When a new version that fails clearly more often than the previous one is replaced by it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Revert {
-    /// Calls that are watched; 0: never reverts.
+    /// Calls that are watched; 0: a version is never reverted.
     pub calls: u32,
-    /// For how long they are watched.
+    /// How long they are watched.
     pub time: Duration,
-    /// Share of failed calls that reverts where the version before kept below it, above 0 to 1.
+    /// Share of failed calls that reverts the version if the previous one stayed below it, above 0 to 1.
     pub failure_ratio: f64,
 }
 
-/// Whether an address belongs to one of the nets.
+/// Whether an address belongs to one of the networks.
 pub fn contains(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }

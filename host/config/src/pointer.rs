@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value};
 
-/// The pointer of a member or element of what `parent` points to.
+/// The pointer of a member or element of the value at `parent`.
 pub(crate) fn child(parent: &str, segment: &str) -> String {
     format!("{parent}/{}", segment.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The pointer of the table or list that `pointer` lies in; none for the root.
+/// The pointer of the table or list that contains the value; `None` for the root.
 pub(crate) fn parent(pointer: &str) -> Option<&str> {
     pointer.rfind('/').map(|slash| &pointer[..slash])
 }
 
-/// Whether `pointer` is `ancestor` or lies in it.
+/// Whether `pointer` is `ancestor` or lies within it.
 pub(crate) fn within(pointer: &str, ancestor: &str) -> bool {
     pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -22,7 +22,8 @@ pub(crate) fn segments(pointer: &str) -> impl Iterator<Item = String> {
     pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"))
 }
 
-/// The pointer as people write it, `routes[2].path`. `root` tells elements of lists from keys that look like numbers.
+/// The pointer in the usual notation, `routes[2].path`. `root` tells elements of lists from keys that look like
+/// numbers.
 pub(crate) fn dotted(prefix: &str, pointer: &str, root: &Map<String, Value>) -> String {
     let mut dotted = prefix.to_owned();
     let mut at: Option<&Value> = None;
@@ -41,7 +42,7 @@ pub(crate) fn dotted(prefix: &str, pointer: &str, root: &Map<String, Value>) -> 
     dotted
 }
 
-/// A key as it would be written in TOML.
+/// A key as TOML writes it.
 fn bare_or_quoted(key: &str) -> String {
     let bare = !key.is_empty()
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// A place in one of the files a configuration was read from.
+/// A position in one of the files of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Index of the file in the [`SourceMap`].
@@ -18,21 +18,21 @@ pub struct Span {
 pub struct Problem {
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
-    /// Where; none if the mistake has no place in a file.
+    /// Where it is wrong; `None` if the mistake has no position in a file.
     pub span: Option<Span>,
     /// The dotted path of the key concerned, e.g. `routes[2].path`; empty for the whole configuration.
     pub key: String,
-    /// What to do about it.
+    /// How to correct it.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A mistake without a place in a file.
+    /// A mistake without a position in a file.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), ..Self::default() }
     }
 
-    /// Adds what to do about it.
+    /// Adds how to correct it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -40,7 +40,7 @@ impl Problem {
     }
 }
 
-/// All that is wrong with a configuration.
+/// All mistakes in a configuration.
 pub type Problems = Vec<Problem>;
 
 /// The files a configuration was read from, for rendering problems.
@@ -53,8 +53,8 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// Where a problem is: its own place, or else that of its key, or of the nearest table around it. Problems that are
-    /// found after loading, e.g. by a filter's owner, know only their key.
+    /// The position of a problem: its own, or else that of its key, or of the nearest table around it. Problems
+    /// that are found after loading, e.g. by a filter's owner, know only their key.
     pub fn place<'p>(&'p self, problem: &'p Problem) -> Option<&'p Span> {
         let mut key = problem.key.as_str();
         let mut place = problem.span.as_ref().or_else(|| self.keys.get(key));
@@ -65,7 +65,7 @@ impl SourceMap {
         place
     }
 
-    /// A place as `file:line:column`.
+    /// A position as `file:line:column`.
     pub fn position(&self, span: &Span) -> String {
         let Some((path, text)) = self.files.get(span.file) else { return "?".to_owned() };
         let before = &text[..floor(text, span.range.start)];
@@ -75,7 +75,7 @@ impl SourceMap {
     }
 }
 
-/// The nearest character boundary that is not after `at`.
+/// The last character boundary at or before `at`.
 pub(crate) fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {

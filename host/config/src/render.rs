@@ -1,4 +1,4 @@
-//! Problems as people read them: the file, the line, a caret, and what to do.
+//! Renders problems for people: file, line, caret, and hint.
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -24,7 +24,7 @@ impl Failure {
 }
 
 fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
-    // A key the message does not name, and no line shows, would leave the reader searching.
+    // The key is named if neither the message nor a quoted line shows it.
     let span = sources.place(problem);
     let title = match span {
         None if !problem.key.is_empty() => format!("{}: {}", problem.key, problem.message),

@@ -1,4 +1,4 @@
-//! Settings whose meaning only their owner knows.
+//! Settings that only their owner can interpret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use crate::pointer;
 use crate::problem::{Problem, Problems, Span};
 use crate::schema::{Finding, check};
 
-/// The settings of one filter or one plugin binding: a JSON object with the places its values were written at.
+/// The settings of one filter or one plugin binding: a JSON object with the positions of its values.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// The settings as a JSON object.
     pub value: Map<String, Value>,
-    /// Where each value was written, by JSON Pointer (RFC 6901); the empty pointer is the table as a whole.
+    /// The position of each value, by JSON Pointer (RFC 6901); the empty pointer is the table as a whole.
     pub spans: BTreeMap<String, Span>,
-    /// Where the key of each value was written, by the same pointers. Elements of lists have none.
+    /// The position of the key of each value, by the same pointers. Elements of lists have none.
     pub key_spans: BTreeMap<String, Span>,
     /// The dotted path of the table, e.g. `bindings.jwt.settings`.
     pub key: String,
 }
 
-/// Values stay out of logs: there may be keys and tokens among them.
+/// Leaves out the values, because keys and tokens may be among them.
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<&String> = self.value.keys().collect();
@@ -36,7 +36,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Equality of meaning: where settings were written does not matter to a reload.
+/// Equal values are equal wherever they were written, so that a reload ignores moved lines.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -44,16 +44,16 @@ impl PartialEq for Settings {
 }
 
 impl Settings {
-    /// Settings that no file holds, as tests and built-in defaults have them.
+    /// Settings that are not in a file, for tests and built-in defaults.
     pub fn unwritten(key: impl Into<String>, value: Map<String, Value>) -> Self {
         Self { value, key: key.into(), ..Self::default() }
     }
 
-    /// Reads the settings as their owner's type, after checking them against that type's schema.
+    /// Deserialises the settings as their owner's type, after checking them against that type's schema.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, each with its place. The owner adds what only it can know by [`Settings::problem`].
+    /// All mistakes, each with its position. The owner adds what only it can know by [`Settings::problem`].
     pub fn parse<T: DeserializeOwned + JsonSchema>(&self) -> Result<T, Problems> {
         let schema =
             schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
@@ -66,12 +66,13 @@ impl Settings {
 
     /// A problem with one of the settings. `pointer` is a JSON Pointer into them; empty means all of them.
     ///
-    /// A pointer to what was not written (as plugins may send) is placed at the nearest table that was.
+    /// If the pointer names a value that was not written (plugins may send such), the nearest table around it is
+    /// the position.
     pub fn problem(&self, pointer: &str, message: impl Into<String>, hint: Option<String>) -> Problem {
         self.place(Finding { hint, ..Finding::at(pointer, message) })
     }
 
-    /// Turns a finding into a problem, with place and dotted key.
+    /// Turns a finding into a problem, with position and dotted key.
     pub(crate) fn place(&self, finding: Finding) -> Problem {
         let span = if finding.at_key { self.key_spans.get(&finding.pointer) } else { None };
         Problem {
@@ -82,7 +83,7 @@ impl Settings {
         }
     }
 
-    /// Where a value was written, or else the nearest table or list around it.
+    /// The position of a value, or else of the nearest table or list around it.
     pub(crate) fn nearest_span(&self, pointer: &str) -> Option<&Span> {
         let mut at = Some(pointer);
         while let Some(pointer) = at {
@@ -101,14 +102,14 @@ impl Settings {
         self.value.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
     }
 
-    /// The value at a pointer, to be replaced.
+    /// The value at a pointer, for replacing it.
     pub(crate) fn get_mut(&mut self, pointer: &str) -> Option<&mut Value> {
         let path = pointer.strip_prefix('/')?;
         let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
         self.value.get_mut(&first.replace("~1", "/").replace("~0", "~"))?.pointer_mut(rest)
     }
 
-    /// Reads a value that was found at a pointer.
+    /// Deserialises a value that was found at a pointer.
     pub(crate) fn convert<T: DeserializeOwned>(&self, value: Value, pointer: &str) -> Result<T, Finding> {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let mut at = pointer.to_owned();
@@ -125,7 +126,7 @@ impl Settings {
         })
     }
 
-    /// The settings in the table at a pointer, but for some of its keys.
+    /// The settings in the table at a pointer, without some of its keys.
     pub(crate) fn part(&self, pointer: &str, without: &[&str]) -> Settings {
         let mut value = self.get(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
         value.retain(|key, _| !without.contains(&key.as_str()));
@@ -146,11 +147,11 @@ impl Settings {
     }
 }
 
-/// Checks settings against a JSON Schema (draft 2020-12) as plugins deliver it. Finds everything that is wrong, each
-/// with its place.
+/// Checks settings against a JSON Schema (draft 2020-12) that a plugin delivers. Returns every mistake with its
+/// position.
 ///
-/// `format` is an annotation here (section 7.2.1 of JSON Schema Validation), but for the formats of this crate's own
-/// configuration. A `pattern` that the linear-time `regex` crate cannot run is left to the plugin.
+/// `format` is an annotation here (section 7.2.1 of JSON Schema Validation), except for the formats of this
+/// crate's own configuration. A `pattern` that the linear-time `regex` crate cannot run is left to the plugin.
 pub fn check_settings(settings: &Settings, schema: &Value) -> Problems {
     let value = Value::Object(settings.value.clone());
     let mut problems: Problems =

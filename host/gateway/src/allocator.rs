@@ -1,45 +1,46 @@
-//! The allocator: mimalloc, asked as C programs ask it.
+//! The global allocator: mimalloc, called through its C interface.
 //!
-//! The usual binding tells it the alignment of each block, though nearly all want one that every block has. Told an
-//! alignment, it hands out what is at hand in pages that there are already, and makes no page for blocks whose size is no
-//! power of two: those of 48 bytes, one of which each request takes, were cut out of larger ones, by a detour of a hundred
-//! instructions.
+//! The usual Rust binding always passes the alignment, which makes mimalloc avoid its fast path even for
+//! alignments that every block has. Here the alignment is passed only if it exceeds [`NATURAL`].
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::c_void;
 
 use libmimalloc_sys as mimalloc;
 
-/// The alignment that every block has: that of a word, of which the smallest blocks are made.
+/// The alignment that every block has: that of a machine word.
 const NATURAL: usize = align_of::<usize>();
 
-/// See the module.
+/// The global allocator; see the module.
 pub(crate) struct Allocator;
 
-#[expect(unsafe_code, reason = "a function of C that the binding has only with more of its own")]
-// SAFETY: that is how `mimalloc.h` declares it.
+#[expect(
+    unsafe_code,
+    reason = "declares a C function that the binding crate offers only with a feature that is not needed otherwise"
+)]
+// SAFETY: this is the declaration in `mimalloc.h`.
 unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
-/// Gives memory back to the kernel that the calling thread has freed, and all that is free and nobody has used of late.
+/// Returns memory to the kernel: what the calling thread has freed, and all unused memory.
 ///
-/// Left to itself, the allocator does that only while the thread goes on to ask for memory, which the control thread does
-/// not do once a configuration is in service: what building it took (4.6 MiB with four plugins) would stay.
+/// mimalloc does this by itself only while the thread goes on to allocate. The control thread does not once a
+/// configuration is in service, and would keep the memory that building it took.
 pub(crate) fn give_back() {
-    #[expect(unsafe_code, reason = "a function of C")]
-    // SAFETY: it may be called at any time, by any thread.
+    #[expect(unsafe_code, reason = "calls a C function")]
+    // SAFETY: any thread may call it at any time.
     unsafe {
         mi_collect(true);
     }
 }
 
-#[expect(unsafe_code, reason = "what allocates memory cannot be safe")]
-// SAFETY: the functions give blocks of at least the size and alignment asked for, or null, and leave what is in them as it
-// is; none of them unwinds. A block is freed and grown in the same way whichever of them made it.
+#[expect(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
+// SAFETY: the functions return null or a block of at least the requested size and alignment, keep its contents,
+// and do not unwind. Blocks of all of them may be freed and resized in the same way.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: any size may be asked for, and a layout's alignment is a power of two.
+        // SAFETY: any size is allowed, and a layout's alignment is a power of two.
         unsafe {
             match layout.align() {
                 ..=NATURAL => mimalloc::mi_malloc(layout.size()),
@@ -61,7 +62,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
-        // SAFETY: the caller hands back a block that it got here.
+        // SAFETY: the caller passes a block that this allocator returned.
         unsafe { mimalloc::mi_free(block.cast::<c_void>()) }
     }
 

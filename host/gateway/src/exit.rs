@@ -1,4 +1,4 @@
-//! What the process ends with. The numbers are an interface: scripts match on them.
+//! Exit codes of the process. The numbers are an interface: scripts match on them.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -6,9 +6,9 @@ use std::process::ExitCode;
 /// Why a command did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Anything that has no number of its own.
+    /// Anything without a number of its own.
     Failure = 1,
-    /// The command line makes no sense. clap uses the same number by itself.
+    /// Wrong usage of the command line. clap uses the same number by itself.
     Usage = 2,
     /// The configuration has problems.
     Config = 3,
@@ -18,12 +18,12 @@ pub(crate) enum Exit {
     AdminUnreachable = 5,
 }
 
-/// How a command failed: the number, and what the person at the terminal is told.
+/// How a command failed: the exit code, and the message at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// What the process ends with.
+    /// The exit code.
     pub(crate) exit: Exit,
-    /// Printed to standard error. Empty where everything has been said.
+    /// Printed to standard error. Empty if everything was printed already.
     pub(crate) message: String,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct Failure {
 pub(crate) type ExitResult = Result<(), Failure>;
 
 impl Failure {
-    /// A failure with its number and message.
+    /// A failure with its exit code and message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Failure { exit, message: message.into() }
     }
 
-    /// Tells the person, and gives the number to end with.
+    /// Prints the message and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
             eprintln!("{self}");
@@ -47,7 +47,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Rendered problems come as whole blocks that begin with "error" themselves.
+        // Rendered problems are whole blocks that begin with "error" themselves.
         if self.message.starts_with("error") {
             formatter.write_str(self.message.trim_end())
         } else {

@@ -1,4 +1,4 @@
-//! The process and its surroundings: signals in, notices to the service manager out.
+//! The process and its environment: signals, and notices to the service manager.
 
 use std::cell::Cell;
 use std::os::unix::net::UnixDatagram;
@@ -11,15 +11,15 @@ use witgate_config::model::LogLevel;
 use crate::control::handle::Handle;
 use crate::exit::Exit;
 
-/// How long a service manager may take to make room for a notice. Nothing else is done meanwhile.
+/// How long sending a notice may block. Nothing else is done meanwhile.
 const NOTICE: Duration = Duration::from_millis(500);
 
-/// How long the last log line may take when the process ends at once.
+/// Time for the last log line if the process ends at once.
 const LAST_LINE: Duration = Duration::from_millis(200);
 
-/// Follows signals until the process ends: HUP reloads, during the start once that is done; TERM, INT and QUIT drain, and
-/// the second of them ends the process at once. The first never does, however much the control plane has to do, but before
-/// anything is in service: then there is nothing to drain, and the process ends well at once.
+/// Follows signals until the process ends. HUP requests a reload, which during the start waits for its end; TERM,
+/// INT and QUIT drain, and the second of them ends the process at once. The first one ends it at once only if
+/// nothing is in service yet, with success, because there is nothing to drain.
 ///
 /// # Errors
 /// The handlers could not be installed.
@@ -64,10 +64,10 @@ async fn follow_end(name: &'static str, mut signal: Signal, seen: Rc<Cell<u32>>,
     }
 }
 
-/// What the service manager (systemd, `Type=notify-reload`) is told.
+/// A notice to the service manager (systemd, `Type=notify-reload`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Notice {
-    /// In service; also: a reload is done, whatever became of it.
+    /// In service; also the end of a reload, whatever its result.
     Ready,
     /// A reload begins.
     Reloading,
@@ -75,7 +75,7 @@ pub(crate) enum Notice {
     Stopping,
 }
 
-/// Sends a notice to the service manager, if there is one. See sd_notify(3). Failures do not matter to the gateway.
+/// Sends a notice to the service manager, if there is one (sd_notify(3)). Failures are ignored.
 pub(crate) fn notify(notice: Notice) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let text = match notice {
@@ -84,7 +84,7 @@ pub(crate) fn notify(notice: Notice) {
         Notice::Stopping => "STOPPING=1\n".to_owned(),
     };
     if let Err(error) = send_notice(&path, text.as_bytes()) {
-        eprintln!("witgate: the service manager could not be told: {error}");
+        eprintln!("witgate: the service manager could not be notified: {error}");
     }
 }
 

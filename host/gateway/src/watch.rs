@@ -1,10 +1,10 @@
-//! Notices changed files and asks the control plane for a reload.
+//! Notices changed files and requests a reload.
 //!
 //! *Folders* are watched, not files: editors replace a file by renaming another over it, and Kubernetes swaps the
-//! symbolic link `..data`, both of which leave a watch on the file itself looking at a file that is not there any more.
-//! Changes are waited out until files are whole ([`settle`]), then contents are compared by digest: what merely touched a
-//! file changes nothing. File systems without events (network shares, some container mounts) are served by a slow poll,
-//! which is always on and reads only metadata until that differs.
+//! symbolic link `..data`; after either, a watch on the file itself would watch a deleted file. The watcher waits
+//! until changed files are whole ([`settle`]), then compares contents by digest, so that a file whose contents are
+//! the same causes nothing. For file systems without events (network shares, some container mounts) there is a
+//! slow poll, which is always on and reads only metadata until that differs.
 
 mod fingerprint;
 mod settle;
@@ -23,35 +23,36 @@ pub(crate) use fingerprint::{CONFIGURATION, Fingerprint, WatchList, names};
 use settle::{Burst, Verdict};
 use writers::Writers;
 
-/// Time between two looks while files change.
+/// Time between two checks while files change.
 const STEP: Duration = Duration::from_millis(25);
 
-/// How often files are looked at where no event came.
+/// Time between two checks without an event.
 const POLL: Duration = Duration::from_secs(3);
 
 /// The running watcher.
 pub(crate) struct FileWatch {
-    /// Wakes the watching thread. Carries nothing: where it is full, the thread is woken already.
+    /// Wakes the watching thread. Carries no data: if it is full, the thread is already woken.
     bell: SyncSender<()>,
     state: Arc<Mutex<WatchState>>,
     handle: Handle,
 }
 
-/// What the watching thread has been told and has not heard yet. Telling it never waits, however slow the file system is
-/// that it is looking at.
+/// What the watching thread has not read yet. Writing to it never waits, however slow the file system is that the
+/// thread reads.
 #[derive(Default)]
 struct WatchState {
-    /// From now on this is what matters, and this is what was read of it.
+    /// Replaces what is watched, with the fingerprint of what was read.
     watch: Option<(WatchList, Fingerprint)>,
-    /// This matters too, and this is what was read of it: what a configuration that was refused depends on.
+    /// Adds to what is watched, with the fingerprint of what was read: the files of a configuration that was
+    /// refused.
     also: Option<(WatchList, Fingerprint)>,
 }
 
 impl FileWatch {
-    /// Starts the watching thread. It watches nothing until it is told what.
+    /// Starts the watching thread. It watches nothing at first.
     ///
     /// # Errors
-    /// The thread could not be made.
+    /// The system refuses the thread.
     pub(crate) fn start(handle: Handle) -> std::io::Result<FileWatch> {
         let (bell, rings) = sync_channel(1);
         let state = Arc::<Mutex<WatchState>>::default();
@@ -87,12 +88,12 @@ impl FileWatch {
         Ok(FileWatch { bell, state, handle })
     }
 
-    /// Tells what to watch from now on, and what the version in service was built from.
+    /// Sets what to watch from now on, and the fingerprint of what the version in service was built from.
     pub(crate) fn watch(&self, list: WatchList, read: Fingerprint) {
         self.tell(|state| *state = WatchState { watch: Some((list, read)), also: None });
     }
 
-    /// Tells what to watch beside what is watched already, and what was read of it.
+    /// Adds to what is watched, with the fingerprint of what was read.
     pub(crate) fn watch_also(&self, list: WatchList, read: Fingerprint) {
         self.tell(|state| {
             let (known, looks) = state.also.get_or_insert_default();
@@ -109,7 +110,7 @@ impl FileWatch {
     }
 }
 
-/// Reading a file, as the comparison itself does, is no change.
+/// Whether an event may mean a change. Reading a file, as the comparison does, is none.
 fn matters(kind: EventKind) -> bool {
     use notify::event::{AccessKind, AccessMode};
     match kind {
@@ -127,9 +128,9 @@ struct Watching {
     baseline: Fingerprint,
     state: Arc<Mutex<WatchState>>,
     writers: Arc<Writers>,
-    /// Changes that are being waited out.
+    /// Changes that may not be complete yet.
     burst: Option<Burst>,
-    /// When it was looked last.
+    /// Time of the last check.
     looked: Instant,
 }
 
@@ -143,16 +144,16 @@ impl Watching {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            // Whatever changed between the reading and the watching is found here, too.
+            // This also finds changes between the reading and the watching.
             self.burst.get_or_insert_with(|| Burst::new(&self.baseline));
-            // In a folder where much happens, events come faster than it is worth looking.
+            // In a busy folder, events come faster than checks are useful.
             if self.looked.elapsed() >= STEP {
                 self.look();
             }
         }
     }
 
-    /// Takes what it has been told.
+    /// Takes over the new watch list.
     fn hear(&mut self) {
         let WatchState { watch, also } =
             std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner));
@@ -176,12 +177,12 @@ impl Watching {
         burst.see(Fingerprint::take(&self.list.with_newcomers(), burst.seen()), self.looked);
         match burst.judge(&self.baseline, &self.writers, self.looked) {
             Verdict::Wait => return,
-            // Metadata may have changed all the same; keeping it saves reading the files at the next poll.
+            // Metadata may have changed; keeping it saves reading the files at the next poll.
             Verdict::Same => self.baseline = burst.seen().clone(),
             Verdict::Changed => {
                 let changed = burst.seen().differences(&self.baseline);
                 let reason = format!("files changed: {}", changed.join(", "));
-                // A gateway that drains loads nothing any more.
+                // A gateway that drains refuses reloads.
                 if self.handle.reload(reason, false, None).is_ok() {
                     self.baseline = burst.seen().clone();
                 }
@@ -191,17 +192,17 @@ impl Watching {
         self.writers.forget_closed();
     }
 
-    /// Watches every folder that exists by now and forgets those that matter no longer.
+    /// Watches every folder that exists by now, and stops watching those that are no longer listed.
     fn watch_folders(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted = self.list.event_folders();
         for gone in self.folders.difference(&wanted) {
-            // A folder that was deleted is unwatched already.
+            // A deleted folder is unwatched already.
             let _ = watcher.unwatch(gone);
         }
         let kept: BTreeSet<PathBuf> = self.folders.intersection(&wanted).cloned().collect();
         let new = wanted.difference(&kept).filter(|folder| {
-            // Where no watch can be had, the poll serves.
+            // If a folder cannot be watched, the poll still notices changes.
             watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
         });
         self.folders = new.cloned().chain(kept.iter().cloned()).collect();

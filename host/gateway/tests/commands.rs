@@ -150,7 +150,7 @@ fn where_no_gateway_runs_the_upstreams_of_the_configuration_are_listed() {
     let output = witgate(scratch.path(), &["upstreams"]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(out(&output).contains("api       127.0.0.1:1  http/1.1  round-robin"), "{}", out(&output));
-    assert!(err(&output).contains("admin.sock does not answer"), "{}", err(&output));
+    assert!(err(&output).contains("admin.sock does not respond"), "{}", err(&output));
 }
 
 #[test]

@@ -62,7 +62,7 @@ async fn an_emptied_file_is_refused_and_everything_stays() {
         let change = reload_with(&gateway, &gateway.scratch.config(), emptied).await;
         assert_eq!(change["applied"], false, "{change}");
         let told = change["problems"].to_string();
-        for part in [word, "witgate.toml", "no listener is written", "no route", "allow_empty = true"] {
+        for part in [word, "witgate.toml", "no listener is configured", "no route", "allow_empty = true"] {
             assert!(told.contains(part), "`{part}` is missing in {told}");
         }
         gateway.signal(Signal::HUP);
@@ -132,7 +132,7 @@ async fn a_reload_without_routes_or_written_listeners_is_refused_unless_it_is_me
     assert!(change["problems"].to_string().contains("there is no route"), "{change}");
     let admin = "[admin]\naddress = \"off\"\nsocket = \"admin.sock\"\n";
     let change = reload_with(&gateway, &config, &format!("{admin}{DENIED}")).await;
-    assert!(change["problems"].to_string().contains("no listener is written"), "{change}");
+    assert!(change["problems"].to_string().contains("no listener is configured"), "{change}");
     assert_eq!(secret(&gateway).await, 403);
 
     let meant = format!("{admin}[gateway]\nallow_empty = true\n");

@@ -1,4 +1,4 @@
-//! Bodies as they stream through.
+//! Bodies of requests and responses.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,25 +10,25 @@ use hyper::body::Incoming;
 
 use crate::protocol::{http1::body as http1, http2::body as http2};
 
-/// What can go wrong in the middle of a body. The stream is reset, never ended cleanly.
+/// An error in the middle of a body. The stream is reset, never ended as if it were complete.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body on its way through. The plain way allocates nothing. It stays on the core of its connection, so it may hold
-/// what is not `Send`, such as a plugin call under way.
+/// A body on its way through the gateway. The common variants allocate nothing. A body stays on the core of its
+/// connection, so it may hold values that are not `Send`, such as a plugin call in progress.
 #[derive(Default)]
 pub enum Body {
     /// No bytes, no trailers.
     #[default]
     Empty,
-    /// Bytes at hand.
+    /// Bytes in memory.
     Full(Bytes),
-    /// Straight from a connection that hyper drives.
+    /// Read from a connection that hyper drives.
     Incoming(Incoming),
-    /// Straight from an HTTP/1.1 client.
+    /// Read from an HTTP/1.1 client.
     Http1(http1::RequestBody),
-    /// Straight from an HTTP/2 client.
+    /// Read from an HTTP/2 client.
     Http2(Box<http2::RequestBody>),
-    /// Anything wrapped: limits, transformations, recording.
+    /// Any other body: limits, transformations, recording.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
 

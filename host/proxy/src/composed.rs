@@ -1,8 +1,8 @@
-//! Header values that are put together for each request: text, and parts of the request and its response.
+//! Header values that are composed for each request from text and parts of the request and its response.
 //!
-//! The native filter `headers` is configured with them, and plugins answer with them. A plugin's answer that would be
-//! another for every caller ("set `x-caller` to the subject") is so the same for all, and a remembered one serves them all:
-//! no call is made for what only moves a part of a request into a header.
+//! The native filter `headers` is configured with them, and plugins return them. A plugin's result that would
+//! differ for every caller ("set `x-caller` to the subject") is then the same for all callers, so that it can be
+//! remembered instead of being called for again.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::head::RequestHead;
 /// A part of a value, validated.
 pub(crate) type Part = ValuePart<HeaderName>;
 
-/// What values are put together from.
+/// What values are composed from.
 pub(crate) struct Seen<'a> {
     /// The request.
     pub(crate) head: &'a RequestHead,
@@ -23,9 +23,9 @@ pub(crate) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// A value of at most so many bytes. None if a part is not there, or if what comes out is no header value (RFC 9110
-    /// section 5.5): it has control bytes, or begins or ends with white space. The `traceparent` of a request without one is
-    /// left out; none if nothing but that was asked for.
+    /// A value of at most `longest` bytes. `None` if a part is missing, or if the result is not a valid header
+    /// value (RFC 9110 section 5.5): it has control characters, or begins or ends with white space. The
+    /// `traceparent` of a request without one is left out; `None` if the value consists of nothing else.
     pub(crate) fn value(&self, parts: &[Part], longest: usize) -> Option<HeaderValue> {
         let mut value = Vec::with_capacity(64);
         for part in parts {
@@ -42,7 +42,7 @@ impl Seen<'_> {
         HeaderValue::from_bytes(&value).ok()
     }
 
-    /// Writes one part; none if it is not there.
+    /// Appends one part; `None` if it is missing.
     fn write(&self, part: &Part, value: &mut Vec<u8>) -> Option<()> {
         let head = self.head;
         let identity = head.identity.as_deref();

@@ -3,13 +3,14 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-/// The value of a cookie; of several with one name, the first, which is that of the longest path.
+/// The value of a cookie. If several have this name, the first, which is that of the longest path (RFC 6265
+/// section 5.4).
 pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let fields = headers.get_all(COOKIE).iter();
     fields.flat_map(|field| crumbs(field.as_bytes())).find_map(|crumb| value_of(crumb, name))
 }
 
-/// A `Cookie` field without the cookies of a name; none if nothing else is in it.
+/// A `Cookie` field without the cookies of this name; `None` if no others are left.
 pub(crate) fn without(field: &HeaderValue, name: &str) -> Option<HeaderValue> {
     if crumbs(field.as_bytes()).all(|crumb| value_of(crumb, name).is_none()) {
         return Some(field.clone());
@@ -17,7 +18,7 @@ pub(crate) fn without(field: &HeaderValue, name: &str) -> Option<HeaderValue> {
     let kept: Vec<&[u8]> = crumbs(field.as_bytes())
         .filter(|crumb| value_of(crumb, name).is_none() && !crumb.is_empty())
         .collect();
-    // Parts of a value that can be sent can be sent.
+    // Parts of a valid value are valid, so the conversion cannot fail.
     if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok() }
 }
 

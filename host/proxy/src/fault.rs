@@ -1,4 +1,4 @@
-//! What goes wrong with one request: whose fault, what the client is told, what the log says.
+//! Faults: how the gateway itself ends a request, who is to blame, what the client and the log are told.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use crate::body::Body;
 use crate::telemetry::trace::REQUEST_ID;
 
-/// RFC 9209.
+/// `Proxy-Status` (RFC 9209).
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Every way in which the gateway itself ends a request. The code is stable: clients and dashboards may match on it.
@@ -47,7 +47,7 @@ pub enum FaultKind {
     Internal,
 }
 
-/// Whose fault a fault is.
+/// Who is to blame for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The client's request.
@@ -60,18 +60,18 @@ pub enum Blame {
     Gateway,
 }
 
-/// The fixed part of a kind of fault.
+/// The fixed properties of a kind of fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
-    /// The status the client gets.
+    /// The status of the response.
     pub status: StatusCode,
     /// The stable code.
     pub code: &'static str,
     /// The title of the problem document (RFC 9457 section 3.1.3).
     pub title: &'static str,
-    /// Whose fault.
+    /// Who is to blame.
     pub blame: Blame,
-    /// The `Proxy-Status` error type (RFC 9209 section 2.3), where one fits.
+    /// The `Proxy-Status` error type (RFC 9209 section 2.3), if one fits.
     pub proxy_error: Option<&'static str>,
 }
 
@@ -108,8 +108,8 @@ impl FaultKind {
         FaultKind::Internal,
     ];
 
-    /// Whether what is left of the request cannot be told from a next one, or is not worth reading: the connection is
-    /// of no more use.
+    /// Whether the rest of the request body is ambiguous or not worth reading, so that the connection cannot be
+    /// kept alive.
     fn ends_connection(self) -> bool {
         matches!(
             self,
@@ -123,14 +123,14 @@ impl FaultKind {
         )
     }
 
-    /// The value of `Proxy-Status` (RFC 9209), where an error type fits.
+    /// The value of `Proxy-Status` (RFC 9209), if an error type fits.
     pub(crate) fn proxy_status(self) -> Option<HeaderValue> {
         let error = self.describe().proxy_error?;
         let status = format!("witgate; error={error}");
         Some(HeaderValue::from_str(&status).expect("the table's words are tokens"))
     }
 
-    /// The status, code and words of this kind.
+    /// The properties of this kind.
     pub fn describe(self) -> Description {
         use Blame::{Client, Gateway, Plugin, Upstream};
         use FaultKind as K;
@@ -138,10 +138,10 @@ impl FaultKind {
         let (status, code, title, blame, proxy_error) = match self {
             K::BadRequest => (400, "bad-request", "The request is malformed or ambiguous", Client, Some("http_request_error")),
             K::BadPath => (400, "bad-path", "The path cannot be interpreted safely", Client, Some("http_request_error")),
-            K::Unauthenticated => (401, "unauthenticated", "The caller is not known", Client, None),
+            K::Unauthenticated => (401, "unauthenticated", "The caller is not authenticated", Client, None),
             K::Forbidden => (403, "forbidden", "The caller may not do this", Client, Some("http_request_denied")),
             K::NoRoute => (404, "no-route", "No route matches", Client, Some("destination_not_found")),
-            K::MethodNotAllowed => (405, "method-not-allowed", "The route does not take this method", Client, None),
+            K::MethodNotAllowed => (405, "method-not-allowed", "The route does not allow this method", Client, None),
             K::HeaderTimeout => (408, "header-timeout", "The request head did not arrive in time", Client, None),
             K::BodyTimeout => (408, "body-timeout", "The request body did not arrive in time", Client, None),
             K::BodyTooLarge => (413, "body-too-large", "The request body is over the limit", Client, None),
@@ -153,13 +153,13 @@ impl FaultKind {
             K::PluginFailed => (503, "plugin-failed", "A plugin failed", Plugin, Some("proxy_internal_error")),
             K::UpstreamUnreachable => (502, "upstream-unreachable", "The upstream could not be reached", Upstream, Some("connection_refused")),
             K::UpstreamReset => (502, "upstream-reset", "The upstream closed the connection", Upstream, Some("connection_terminated")),
-            K::UpstreamProtocol => (502, "upstream-protocol", "The upstream's answer is malformed", Upstream, Some("http_protocol_error")),
+            K::UpstreamProtocol => (502, "upstream-protocol", "The upstream's response is malformed", Upstream, Some("http_protocol_error")),
             K::UpstreamTls => (502, "upstream-tls", "No trusted TLS connection to the upstream", Upstream, Some("tls_protocol_error")),
             K::UpstreamOverloaded => (503, "upstream-overloaded", "The upstream is at its limit", Upstream, Some("connection_limit_reached")),
             K::NoEndpoint => (503, "no-endpoint", "The upstream has no endpoint in service", Upstream, Some("destination_unavailable")),
-            K::BreakerOpen => (503, "breaker-open", "The upstream failed too often and rests", Upstream, Some("destination_unavailable")),
+            K::BreakerOpen => (503, "breaker-open", "The circuit breaker of the upstream is open", Upstream, Some("destination_unavailable")),
             K::ConnectTimeout => (504, "connect-timeout", "The upstream did not accept a connection in time", Upstream, Some("connection_timeout")),
-            K::FirstByteTimeout => (504, "first-byte-timeout", "The upstream did not answer in time", Upstream, Some("http_response_timeout")),
+            K::FirstByteTimeout => (504, "first-byte-timeout", "The upstream did not respond in time", Upstream, Some("http_response_timeout")),
             K::RequestTimeout => (504, "request-timeout", "The request took longer than its route allows", Upstream, Some("http_response_timeout")),
             K::Overloaded => (503, "overloaded", "The gateway is at its limit", Gateway, Some("proxy_internal_response")),
             K::Draining => (503, "draining", "The gateway is shutting down", Gateway, Some("proxy_internal_response")),
@@ -173,26 +173,26 @@ impl FaultKind {
 /// One failure of one request.
 #[derive(Debug)]
 pub struct Fault {
-    /// What kind.
+    /// Its kind.
     pub kind: FaultKind,
-    /// What the client is told beyond the title. Never names endpoints, files or plugins' messages.
+    /// What the client is told beyond the title. Never names endpoints, files or messages of plugins.
     pub detail: Option<Cow<'static, str>>,
     /// What only the log is told.
     pub cause: Option<Cow<'static, str>>,
-    /// Headers of the answer, e.g. `Allow`, `Retry-After`, `WWW-Authenticate`.
+    /// Headers of the response, e.g. `Allow`, `Retry-After`, `WWW-Authenticate`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether nothing of the request can have reached the upstream, so that it may be sent again.
+    /// Whether no byte of the request can have reached the upstream, so that it may be sent again.
     pub unsent: bool,
-    /// Whether it is the end of a connection that many requests shared, and another of them has told of it already. Who
-    /// counts failures in a row counts such an end once.
+    /// Whether this is the end of a connection shared by many requests that another request has already reported.
+    /// Consecutive failures count such an end once.
     pub shared: bool,
-    /// Whether the request's own body ended the exchange: it was too large, malformed, too slow, a plugin failed in it, or
-    /// its client went away. Then nothing is said of the upstream, whatever the kind, and nothing is sent again.
+    /// Whether the request's own body ended the exchange: it was too large, malformed or too slow, a plugin failed
+    /// on it, or its client left. Then the upstream is not to blame, whatever the kind, and nothing is sent again.
     pub by_request: bool,
 }
 
 impl Fault {
-    /// A fault without further words.
+    /// A fault without details.
     pub fn new(kind: FaultKind) -> Self {
         Fault {
             kind,
@@ -205,33 +205,33 @@ impl Fault {
         }
     }
 
-    /// Tells the client more.
+    /// Adds a detail for the client.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Tells the log more.
+    /// Adds a cause for the log.
     pub fn cause(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Says that nothing can have reached the upstream.
+    /// Marks that no byte can have reached the upstream.
     pub fn unsent(mut self) -> Self {
         self.unsent = true;
         self
     }
 
-    /// The answer that tells the client: a problem document (RFC 9457) with the code and the request id, `Proxy-Status`
-    /// (RFC 9209), and the fault's own headers. Nothing that only the log is told gets out. HTTP/2 has no `Connection`
-    /// header; it is left away there.
+    /// The response for the client: a problem document (RFC 9457) with the code and the request id, `Proxy-Status`
+    /// (RFC 9209), and the fault's own headers. It contains nothing that is meant only for the log. `Connection:
+    /// close` is dropped later for HTTP/2, which has no such header.
     pub fn into_response(self, request_id: &str, method: &Method) -> Response<Body> {
         let description = self.kind.describe();
         let document = self.document(request_id);
@@ -259,7 +259,7 @@ impl Fault {
         response
     }
 
-    /// RFC 9457 section 3.1, with `code` as an extension member.
+    /// The problem document (RFC 9457 section 3.1), with `code` as an extension member.
     fn document(&self, request_id: &str) -> Bytes {
         let description = self.kind.describe();
         let mut document = serde_json::json!({

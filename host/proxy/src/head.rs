@@ -1,4 +1,4 @@
-//! A request's head once it is known to be unambiguous.
+//! The head of a request after it was checked and normalised.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,41 +10,43 @@ use crate::identity::Identity;
 use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace::{self, TraceContext};
 
-/// The head of an admitted request: what the router, the filters and the plugins see.
+/// The head of an admitted request, as the router, the filters and the plugins see it.
 ///
-/// Made by [`crate::protocol::hygiene`]. Hop-by-hop headers, identity headers and untrusted forwarded headers are gone.
+/// Made by [`crate::protocol::hygiene`]: hop-by-hop headers, identity headers and untrusted forwarding headers are
+/// removed.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// The one normalised path and query that router, filters and plugins see.
+    /// The normalised path and query that router, filters and plugins see.
     pub target: PathAndQuery,
-    /// The path and query as the client sent them, where `target` is another.
+    /// The path and query as the client sent them, if they differ from `target`.
     pub received_target: Option<PathAndQuery>,
-    /// What the upstream is to see in place of `target`; set by route rewrites and plugins, normalised again.
+    /// The path and query for the upstream in place of `target`; set by route rewrites and plugins, normalised
+    /// again.
     pub upstream_target: Option<PathAndQuery>,
-    /// The method the upstream is to see in place of `method`; set by plugins, validated.
+    /// The method for the upstream in place of `method`; set by plugins, validated.
     pub upstream_method: Option<Method>,
-    /// `Host` or `:authority`, lower-case, with port if one was given.
+    /// `Host` or `:authority`, in lower case, with the port if one was given.
     pub authority: Arc<str>,
-    /// What scheme the client spoke.
+    /// The scheme of the client's connection.
     pub scheme: Scheme,
-    /// End-to-end headers only; `te: trailers` stays, since the gateway passes trailers on.
+    /// End-to-end headers only; `te: trailers` is kept, since the gateway forwards trailers.
     pub headers: HeaderMap,
-    /// Trailers, once the body's end has been seen.
+    /// Trailers, once the end of the body was read.
     pub trailers: Option<HeaderMap>,
-    /// The client as it is believed to be.
+    /// The client; its address is taken from trusted proxies.
     pub client: Client,
     /// Name of the route; empty before routing.
     pub route: RouteName,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
-    /// Who calls, after authentication.
+    /// The caller's identity, after authentication.
     pub identity: Option<Arc<Identity>>,
     /// The request id.
     pub request_id: Arc<str>,
-    /// The trace this request belongs to; none: no spans are exported, and what came about one is among the headers, to be
-    /// passed on untouched.
+    /// The trace of this request. `None`: no spans are exported, and trace headers of the client are among the
+    /// headers and forwarded unchanged.
     pub trace: Option<TraceContext>,
 }
 
@@ -64,8 +66,8 @@ impl RequestHead {
         self.received_target.as_ref().unwrap_or(&self.target)
     }
 
-    /// `traceparent` as plugins see it: with the span of this hop, or, where no spans are exported, as it came. None: it did
-    /// not come, or several did.
+    /// `traceparent` as plugins see it: with the span of this hop, or as received if no spans are exported. `None`
+    /// if it was not received or repeated.
     pub fn traceparent(&self) -> Option<String> {
         match &self.trace {
             Some(trace) => Some(String::from_utf8_lossy(&trace.traceparent(&trace.span)).into_owned()),
@@ -73,7 +75,7 @@ impl RequestHead {
         }
     }
 
-    /// The id of the trace, as 32 hexadecimal digits: of the one whose spans are exported, or of the one that came.
+    /// The trace id as 32 hexadecimal digits: of the exported trace, or else of the received `traceparent`.
     pub(crate) fn trace_id(&self) -> Option<String> {
         match &self.trace {
             Some(trace) => Some(trace.trace_id_text()),
@@ -114,12 +116,12 @@ impl Scheme {
     }
 }
 
-/// Who is at the other end.
+/// The client and its connection.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The client's address; behind trusted proxies the first untrusted one.
+    /// The client's address; behind trusted proxies the first address that is not trusted.
     pub address: IpAddr,
-    /// The peer of the connection.
+    /// Address of the connection's peer.
     pub peer: SocketAddr,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
@@ -128,10 +130,10 @@ pub struct Client {
 /// Fields of a verified client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The subject's distinguished name, RFC 4514 form.
+    /// The subject's distinguished name (RFC 4514).
     pub subject: String,
     /// Subject alternative names, `dns:…`, `uri:…`, `email:…`, `ip:…`.
     pub names: Vec<String>,
-    /// SHA-256 of the DER encoding, lower-case hexadecimal.
+    /// SHA-256 of the DER encoding, in lower-case hexadecimal.
     pub fingerprint: String,
 }

@@ -1,26 +1,27 @@
-//! The data path of the Witgate gateway, and its architecture document.
+//! The data path of the Witgate gateway.
 //!
 //! # The walk of a request
 //!
-//! A request's way is one short function, [`serve`], and the folders of this crate are that way, in order:
+//! One short function, [`serve`], takes a request through the gateway. The folders of this crate are its steps, in
+//! order:
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | accept | [`listener`] | one socket a core (`SO_REUSEPORT`), TLS, limits on connections |
-//! | speak | [`protocol`] | HTTP/1.1 or HTTP/2, hygiene: one unambiguous, normalised [`RequestHead`](head::RequestHead) or a [`Fault`](fault::Fault) |
+//! | accept | [`listener`] | one socket for each core (`SO_REUSEPORT`), TLS, limits on connections |
+//! | read | [`protocol`] | HTTP/1.1 or HTTP/2, checks: one unambiguous, normalised [`RequestHead`](head::RequestHead) or a [`Fault`](fault::Fault) |
 //! | route | [`router`] | the route is chosen once, by specificity |
 //! | down | [`pipeline`], [`filters`] | native filters, then plugins: authentication, rate limiting, routing, transformation |
-//! | forward | [`upstream`], [`balancer`] | endpoint, breaker, pooled connection of this core, one exchange |
+//! | forward | [`upstream`], [`balancer`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
-//! | out | [`telemetry`] | metrics, access log line and span, once the last byte is through |
+//! | out | [`telemetry`] | metrics, access log line and span, after the last byte |
 //!
-//! What the walk calls without knowing it (plugins, counters, stores) is behind the traits of [`contracts`]; [`state`] has the
-//! counters and stores that need nothing but memory.
+//! The walk calls plugins, counters and stores through the traits of [`contracts`]. [`state`] has the counters and stores
+//! that need only memory.
 //!
-//! # Two planes, one door
+//! # Two planes
 //!
-//! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The data
-//! plane reads that pointer once per request and keeps what it read to the end.
+//! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The
+//! data plane reads that pointer once for each request and keeps that snapshot to the end of the request.
 
 pub mod balancer;
 pub mod body;

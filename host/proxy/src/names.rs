@@ -1,13 +1,12 @@
-//! Tables by names of the configuration, and by numbers of our own.
+//! Hash tables keyed by names of the configuration, and by numbers of the gateway's own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Values by names of the configuration. Nobody else chooses the names that are kept, so hashing them need not withstand
-/// an attacker.
+/// Values by names of the configuration. Only the configuration adds keys, so the hash need not resist attackers.
 pub type Named<Name, V> = HashMap<Name, V, BuildHasherDefault<NameHasher>>;
 
-/// FNV-1a with 64 bits.
+/// FNV-1a, 64 bits.
 pub struct NameHasher(u64);
 
 impl Default for NameHasher {
@@ -28,7 +27,7 @@ impl Hasher for NameHasher {
     }
 }
 
-/// Values by numbers that are counted up: nobody can choose them to collide, so mixing them is enough.
+/// Values by numbers that are counted up. Nobody can choose them to collide, so mixing them is enough.
 pub(crate) type Numbered<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
 /// Fibonacci hashing.
@@ -41,7 +40,7 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The table looks at the highest bits, and at the lowest.
+        // The table uses the highest and the lowest bits, so both must be mixed.
         self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
     }
 

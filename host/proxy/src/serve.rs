@@ -1,7 +1,7 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it turns into exactly one response and one record. [`walk`] is
-//! the way itself and uses `?`.
+//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record.
+//! [`walk`] is the inner function and uses `?`.
 
 use std::rc::Rc;
 
@@ -16,8 +16,8 @@ use crate::protocol::upgrade::Side;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::upstream;
 
-/// Takes one request of one connection to its response. `side` is the client's side of a tunnel it may ask for. What
-/// remains of the request is of no further use.
+/// Takes one request of a connection to its response. `side` is the client's side of the tunnel that the request
+/// may ask for. The parts of `request` are taken out and must not be used afterwards.
 pub async fn serve(
     connection: Rc<Connection>,
     request: &mut Request<Body>,
@@ -38,7 +38,7 @@ pub async fn serve(
     response
 }
 
-/// Route, stages down, upstream. An early answer of a stage is a response like any other.
+/// Chooses the route, passes the stages down, and forwards upstream. A stage may respond early.
 async fn walk(exchange: &mut Exchange, body: Body, response: &mut Response<Body>) -> Result<(), Fault> {
     exchange.choose_route()?;
     exchange.count_in_flight();

@@ -1,8 +1,7 @@
-//! A TCP stream that costs its system calls and little else.
+//! A TCP stream that calls the kernel directly.
 //!
-//! The C library's `recv` and `send` are points at which a thread may be cancelled, and say so in a process with threads:
-//! a locked instruction before the call and one behind it, which was a twentieth of the gateway's time in user space.
-//! Here the kernel is called as it is. Waiting is still the runtime's.
+//! The C library's `recv` and `send` are cancellation points of the thread, which costs two locked instructions
+//! for each call. Readiness is still the runtime's.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -20,17 +19,18 @@ use tokio::net::TcpStream;
 pub(crate) struct Tcp(TcpStream);
 
 impl Tcp {
-    /// The stream.
+    /// Wraps a stream.
     pub(crate) fn new(stream: TcpStream) -> Self {
         Tcp(stream)
     }
 
-    /// The stream, for its options.
+    /// The stream, for its socket options.
     pub(crate) fn get_ref(&self) -> &TcpStream {
         &self.0
     }
 
-    /// Whether it is open, and nothing has come. Costs no system call while that is so, and nobody is woken by what comes.
+    /// Whether the connection is open and no bytes have arrived. Needs no system call while that is so, and
+    /// registers no waker.
     pub(crate) fn is_silent(&self) -> bool {
         let read = self.attempt(Interest::READABLE, 1, || {
             Ok(rustix::net::recv(&self.0, &mut [0], RecvFlags::empty())?.1)
@@ -38,8 +38,8 @@ impl Tcp {
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Moves up to `room` bytes. Where fewer were moved, the socket has no more at hand: the runtime is told so, which
-    /// spares the call that would find it out.
+    /// Calls the kernel for up to `room` bytes. If fewer were transferred, the socket is not ready any more: the
+    /// runtime is told so, which saves the call that would return `WouldBlock`.
     fn attempt(
         &self,
         interest: Interest,
@@ -74,10 +74,7 @@ impl Tcp {
 }
 
 impl AsyncRead for Tcp {
-    #[expect(
-        unsafe_code,
-        reason = "the room of a read buffer has no safe way in but to be filled with zeros first"
-    )]
+    #[expect(unsafe_code, reason = "safe code would have to fill the read buffer with zeros first")]
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,13 +82,13 @@ impl AsyncRead for Tcp {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(context))?;
-            // SAFETY: the kernel writes into the room and takes nothing out of it: what was initialised stays so.
+            // SAFETY: the kernel only writes into the buffer and de-initialises nothing.
             let room: &mut [MaybeUninit<u8>] = unsafe { buffer.unfilled_mut() };
             let length = room.len();
             let receive = || Ok(rustix::net::recv(&self.0, room, RecvFlags::empty())?.1);
             match self.attempt(Interest::READABLE, length, receive) {
                 Ok(read) => {
-                    // SAFETY: the kernel has written so many bytes.
+                    // SAFETY: the kernel has written this many bytes.
                     unsafe { buffer.assume_init(read) };
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));

@@ -30,7 +30,7 @@ use crate::telemetry::trace;
 /// The client of [`head`].
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// Limits as a listener has them.
+/// The limits of a listener.
 pub(crate) fn limits() -> model::Limits {
     model::Limits {
         connections: 0,
@@ -86,7 +86,7 @@ pub(crate) fn config() -> Config {
     }
 }
 
-/// An upstream of these endpoints as a configuration has it that says nothing more.
+/// An upstream with these endpoints and otherwise default settings.
 pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     let endpoints: Vec<model::Endpoint> = endpoints
         .iter()
@@ -103,7 +103,7 @@ pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     model::Upstream { endpoints, ..config.upstreams.remove("any").expect("it was declared") }
 }
 
-/// A snapshot of a configuration, with nothing resolved.
+/// A snapshot of a configuration without routes, upstreams and plugins.
 pub(crate) fn snapshot(config: Config) -> Snapshot {
     Snapshot {
         version: 1,
@@ -116,7 +116,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     }
 }
 
-/// A response as its exchange hands it out.
+/// The response after [`Exchange::finish`].
 pub(crate) fn finished(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
     exchange.finish(&mut response);
     response
@@ -188,7 +188,7 @@ pub(crate) async fn bytes(body: Body) -> Result<Bytes, BodyError> {
     body.collect().await.map(http_body_util::Collected::to_bytes)
 }
 
-/// A body that streams: chunk by chunk, its size unknown.
+/// A body of unknown size that is streamed in these chunks.
 pub(crate) fn chunks(chunks: Vec<Result<&'static [u8], &'static str>>) -> Body {
     let frames = chunks.into_iter().map(|chunk| match chunk {
         Ok(bytes) => Ok(http_body::Frame::data(Bytes::from_static(bytes))),
@@ -197,7 +197,7 @@ pub(crate) fn chunks(chunks: Vec<Result<&'static [u8], &'static str>>) -> Body {
     Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)))
 }
 
-/// A 200 with a body.
+/// A 200 response with a body.
 pub(crate) fn response(headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::from(body.into()));
     for (name, value) in headers {
@@ -207,7 +207,7 @@ pub(crate) fn response(headers: &[(&str, &str)], body: impl Into<Bytes>) -> Resp
     response
 }
 
-/// Runs a future to its end on a runtime like a core's.
+/// Runs a future to its end on a runtime like that of a core.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(future)

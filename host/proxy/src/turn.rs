@@ -1,9 +1,8 @@
-//! The time, read once a turn.
+//! The clock, read at most once for each poll of a connection's task (a *turn*), because reading it several times
+//! for each request is measurable.
 //!
-//! A turn is one poll of a connection's task. What happens in it happens at one time: the request was begun and its
-//! endpoint picked, or the answer was there and the exchange over. Reading the clock takes about 25 ns here, so a plain
-//! request that takes two turns reads it twice instead of five times. What is timed for itself, a plugin's call, reads
-//! it anew, and the turn goes on from there.
+//! What happens within one poll is treated as simultaneous. Whatever is timed by itself, such as a plugin call,
+//! calls [`read`], and later calls of [`now`] in the same poll return that newer time.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,15 +17,15 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 enum Time {
-    /// No turn is under way.
+    /// No poll is in progress.
     Untold,
-    /// Nobody has asked in this turn.
+    /// The clock was not read in this poll.
     Unread,
-    /// What the clock said when it was read last in this turn.
+    /// The last reading in this poll.
     Read(Instant),
 }
 
-/// The time of the turn under way; outside of any, what the clock says.
+/// The time of the current poll; outside of any, the current time.
 pub fn now() -> Instant {
     match TIME.get() {
         Time::Read(time) => time,
@@ -34,7 +33,7 @@ pub fn now() -> Instant {
     }
 }
 
-/// What the clock says. The turn under way goes on from there.
+/// Reads the clock. [`now`] returns this time for the rest of the poll.
 pub fn read() -> Instant {
     let now = Instant::now();
     if !matches!(TIME.get(), Time::Untold) {
@@ -43,11 +42,10 @@ pub fn read() -> Instant {
     now
 }
 
-/// Gives the turn up: what comes next is done in another, behind all tasks that are ready.
+/// Yields: the rest is done in another poll, after all tasks that are ready now.
 ///
-/// A task that wakes itself goes to the end of the queue. `tokio::task::yield_now` would have it wait until the queue is
-/// empty and the kernel was asked for more, which takes one more locked instruction and, where little is ready, a call of
-/// the kernel for each turn: four plugins cost 0.96 of what they did with that (15 interleaved rounds).
+/// The task wakes itself, which puts it at the end of the run queue. `tokio::task::yield_now` would defer it until
+/// the queue is empty and the kernel was polled for events, which costs a system call for each yield.
 pub(crate) async fn give_up() {
     let mut given_up = false;
     poll_fn(|context| {
@@ -62,12 +60,13 @@ pub(crate) async fn give_up() {
     .await;
 }
 
-/// Whether the turn under way was given up: the next one comes without anything having to wake it.
+/// Whether the current poll ended with a yield, so that the next poll comes without any other wake-up.
 pub(crate) fn is_given_up() -> bool {
     GIVEN_UP.get()
 }
 
-/// Takes a future to its end; each poll is a turn. It stays with the caller: taken as it is, it would be kept twice.
+/// Drives a future to its end; each poll is a turn. Takes the future by reference, so that its memory is not
+/// reserved twice.
 pub(crate) async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
         let _turn = Turn::begin();
@@ -76,7 +75,7 @@ pub(crate) async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -
     .await
 }
 
-/// A turn under way. It ends where it panics, too.
+/// Guard of a poll in progress. Dropped even if the poll panics.
 struct Turn;
 
 impl Turn {

@@ -1,9 +1,9 @@
-//! What a call costs: every contract with the first-party plugin that implements it, as the pipeline makes the call,
-//! and the chain of four. The components are compiled from source.
+//! The cost of a call: every contract with the first-party plugin that implements it, called as the pipeline does,
+//! and the chain of four plugins. The components are compiled from source.
 //!
-//! `cargo bench -p witgate-wasm`; `... -- chain` runs what has the word in its name.
+//! `cargo bench -p witgate-wasm` runs all of them, `... -- chain` those with the word in their names.
 //!
-//! On a busy machine, a scheduling class of its own (`chrt -f 10`) makes the numbers steady.
+//! On a busy machine, a real-time scheduling class (`chrt -f 10`) makes the figures steady.
 #![allow(missing_docs, reason = "criterion generates functions")]
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
@@ -60,7 +60,7 @@ fn plugin(scene: &Scene, name: &str, binding: &str) -> Arc<Loaded> {
     }
 }
 
-/// A token as its issuer makes them.
+/// A token like those of an issuer.
 fn token() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = format!("{{\"sub\":\"user-4711\",\"exp\":{},\"role\":\"reader\"}}", now + 86_400);
@@ -70,7 +70,7 @@ fn token() -> String {
     format!("{signed}.{}", encode(hmac::sign(&key, signed.as_bytes()).as_ref()))
 }
 
-/// What a browser sends, a token and an identity.
+/// A request with the headers of a browser, a token and an identity.
 fn head() -> Arc<RequestHead> {
     let authorization = format!("Bearer {}", token());
     let mut head = request(&[
@@ -86,13 +86,13 @@ fn head() -> Arc<RequestHead> {
     head
 }
 
-/// The answer of a call that does not wait.
+/// The result of a call that does not wait.
 fn now<T>(outcome: CallResult<'_, T>) -> T {
     let answer: Result<T, CallFailure> = outcome.now_or_never().expect("the call does not wait");
     answer.unwrap_or_else(|failure| panic!("the call failed: {}", failure.as_str()))
 }
 
-/// The chain of the measurements: four plugins, five calls.
+/// The chain that is measured: four plugins, five calls.
 struct Chain {
     jwt: Arc<Loaded>,
     rate_limit: Arc<Loaded>,
@@ -165,8 +165,9 @@ fn contracts(criterion: &mut Criterion) {
     });
 }
 
-/// An instance for each call: what isolation from the call before costs. Those that are used up are dropped by another
-/// thread, whose work is not measured; now and then it is waited for, so that there is room for the next.
+/// A new instance for each call, which shows the cost of isolating calls from each other. Used instances are
+/// dropped by another thread, whose work is not measured; from time to time the bench waits for that thread, so
+/// that there is room for new ones.
 #[expect(clippy::disallowed_methods, reason = "another thread is to come to rest")]
 fn fresh(criterion: &mut Criterion) {
     let scene = Scene::new();

@@ -1,18 +1,18 @@
-//! The border as Rust types, generated from the WIT package. The only place that names its version.
+//! The contracts as Rust types, generated from the WIT package. No other file names the version of the package.
 
 #![allow(missing_docs, reason = "generated from the WIT, where every item is documented")]
 #![allow(unreachable_pub, reason = "the generator makes everything public; this module is private")]
 
-/// Stands for the borrowed `request` of a call. The data is in the store, so the handle carries nothing.
+/// Stands for the borrowed `request` of a call. The data is in the store, so the handle carries no data.
 pub enum RequestView {}
 
-/// Stands for the borrowed `response-view` of a call.
+/// Stands for the borrowed `response-view` of a call, as [`RequestView`] does for the request.
 pub enum ResponseView {}
 
 wasmtime::component::bindgen!({
     path: "../../wit/0.1.0",
     world: "plugin",
-    // What the host hands in is borrowed from the request, not copied into values of the binding's own.
+    // Parameters are borrowed from the request instead of being copied into values that the bindings own.
     ownership: Borrowing { duplicate_if_necessary: true },
     imports: {
         "witgate:plugin/fetch.send": async | trappable,
@@ -24,7 +24,7 @@ wasmtime::component::bindgen!({
     },
 });
 
-/// Names of the interfaces of this package, as they stand in a component.
+/// Names of the interfaces of this package, as components write them.
 pub(crate) mod name {
     pub(crate) const LIFECYCLE: &str = "witgate:plugin/lifecycle@0.1.0";
     pub(crate) const AUTHENTICATION: &str = "witgate:plugin/authentication@0.1.0";

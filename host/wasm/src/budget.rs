@@ -1,4 +1,4 @@
-//! What one call, and one instance, may use.
+//! Budgets: the CPU time and wall time of one call, and the memory of one instance.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,14 +12,15 @@ use witgate_proxy::contracts::CallFailure;
 
 use crate::clock::{Clock, LONGEST_LOOK, TICK};
 
-/// Ticks until the first look at the clocks. One may be over at once; two are at least one whole tick.
+/// Ticks from the start of a call until its clocks are read for the first time. One tick may end immediately; two
+/// ticks take at least one whole tick period.
 pub(crate) const FIRST_LOOK: u64 = 2;
 
-/// What a wait leaves of the wall time, so that a plugin that is told of its end can still answer. Of a wall time under 100
-/// milliseconds it leaves half.
+/// Wall time that an import which waits (`fetch`) leaves unused, so that the guest can still return a result after
+/// the wait has timed out. If the wall time is below 100 ms, half of it is left.
 const TIME_TO_ANSWER: Duration = Duration::from_millis(50);
 
-/// The host ended a call. Travels through the guest as an error that no guest can catch.
+/// The host ended a call. Passed through the guest as an error that the guest cannot catch.
 #[derive(Debug)]
 pub(crate) struct Killed(pub(crate) CallFailure);
 
@@ -31,7 +32,7 @@ impl fmt::Display for Killed {
 
 impl std::error::Error for Killed {}
 
-/// The time of one call, shared between the caller and the epoch callback in its store.
+/// The CPU time and wall time of one call, shared between the caller and the epoch callback of its store.
 #[derive(Clone)]
 pub(crate) struct Stopwatch {
     reading: Arc<Mutex<BudgetUse>>,
@@ -43,22 +44,22 @@ struct BudgetUse {
     wall: Duration,
     /// When the call began.
     begun: Instant,
-    /// When this core took it up; later than `begun` once it has waited.
+    /// When this core last started or resumed the call. Later than `begun` if the call has waited.
     resumed: Instant,
-    /// The most that the thread's CPU clock can have shown then.
+    /// Upper bound of the thread's CPU clock at `resumed`.
     clock: Duration,
-    /// CPU time before it last waited.
+    /// CPU time that the call used before it last began to wait.
     spent: Duration,
-    /// CPU time that does not count against the budget, because it was used before the budget began anew.
+    /// CPU time that does not count, because it was used before the budget was started again.
     forgiven: Duration,
-    /// Whether this core is at it; else it waits.
+    /// Whether the guest is running; otherwise the call is waiting.
     running: bool,
-    /// Whether it was looked at since it began.
+    /// Whether the clocks have been read since the call began.
     looked_at: bool,
 }
 
 impl Stopwatch {
-    /// A stopwatch that no call has begun yet.
+    /// A stopwatch on which no call has begun.
     pub(crate) fn new(clock: Arc<Clock>) -> Self {
         let now = Instant::now();
         let reading = BudgetUse {
@@ -75,7 +76,7 @@ impl Stopwatch {
         Stopwatch { reading: Arc::new(Mutex::new(reading)), clock }
     }
 
-    /// A call begins at this moment, which is now, and may take so much.
+    /// Starts a call with these budgets. `now` is the current time.
     pub(crate) fn begin(&self, now: Instant, cpu: Duration, wall: Duration) {
         self.clock.keep_going();
         self.with(|reading| {
@@ -87,13 +88,13 @@ impl Stopwatch {
         });
     }
 
-    /// A call that waited goes on.
+    /// The call goes on after a wait.
     pub(crate) fn resume(&self) {
         self.clock.keep_going();
         self.with(|reading| reading.resume(Instant::now()));
     }
 
-    /// A call begins to wait.
+    /// The call begins to wait.
     pub(crate) fn pause(&self) {
         self.with(|reading| {
             reading.spent += reading.used();
@@ -101,7 +102,7 @@ impl Stopwatch {
         });
     }
 
-    /// CPU time the call has taken so far, whether it counted against its budget or not.
+    /// CPU time that the call has used so far, whether it counts against the budget or not.
     pub(crate) fn burnt(&self) -> Duration {
         self.with(|reading| {
             let now = if reading.running { reading.used() } else { Duration::ZERO };
@@ -109,7 +110,8 @@ impl Stopwatch {
         })
     }
 
-    /// How long the call may still wait for the host: its wall time but for a rest in which it can answer.
+    /// How long the call may still wait for the host: the rest of its wall time without the part that is kept for
+    /// returning a result ([`TIME_TO_ANSWER`]).
     pub(crate) fn left_to_wait(&self) -> Duration {
         self.with(|reading| {
             let rest = TIME_TO_ANSWER.min(reading.wall / 2);
@@ -117,12 +119,12 @@ impl Stopwatch {
         })
     }
 
-    /// Looks at both clocks: how long until the next look, or why the call ends here.
+    /// Reads both clocks. Returns the number of ticks until the next reading, or the error that ends the call.
     ///
-    /// No call ends for its CPU time at the first look, but has its budget anew from there. A machine that shares its
-    /// processors may stand still for longer than a budget while a call of microseconds is under way, and the CPU clock
-    /// counts some of that: on two cores of such a machine, that of a busy thread jumped by more than 5 ms five times in
-    /// four minutes, once by more than 10. A short call is over by the second look; a loop is not.
+    /// A call that exceeds its CPU budget at the first reading is not ended; its budget starts again from there.
+    /// On a shared machine the whole virtual machine may be stopped for longer than a budget while a call of some
+    /// microseconds is running, and the CPU clock counts part of that time. A short call is over before the second
+    /// reading; an endless loop is not.
     pub(crate) fn look(&self) -> wasmtime::Result<UpdateDeadline> {
         self.clock.keep_going();
         self.with(|reading| {
@@ -158,8 +160,8 @@ impl BudgetUse {
         self.clock = cpu_clock_at(now);
     }
 
-    /// CPU time since the call was taken up, rather too little than too much: a thread that was put aside has used less
-    /// than the elapsed time, and its clock was read before the call began.
+    /// CPU time since the call was started or resumed. Never too high: elapsed time is an upper bound for a thread
+    /// that was preempted, and the CPU clock value at the start is an upper bound, too.
     fn used(&self) -> Duration {
         let elapsed = self.resumed.elapsed();
         if elapsed < TICK {
@@ -169,8 +171,8 @@ impl BudgetUse {
     }
 }
 
-/// The most that this thread's CPU clock can show now. It is read at most once a tick, because reading it costs more than
-/// a small call; since then, the thread has used no more than the time that has passed.
+/// Upper bound of this thread's CPU clock at `now`. Reading the clock costs more than a small call, so it is read
+/// at most once a tick; the time that has passed since the last reading is added.
 fn cpu_clock_at(now: Instant) -> Duration {
     thread_local! {
         static LAST: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
@@ -193,7 +195,7 @@ pub(crate) fn cpu_clock() -> Duration {
     Duration::new(seconds, nanoseconds)
 }
 
-/// Caps the memory and tables of one store.
+/// Limits the memory and the tables of one store.
 pub(crate) struct Space {
     memory: usize,
     memory_limit: usize,
@@ -202,19 +204,19 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Room for one instance under this budget.
+    /// Limits for one instance under this budget.
     pub(crate) fn new(budget: &Budget) -> Self {
         Space { memory: 0, memory_limit: budget.memory, elements: 0, elements_limit: budget.table_elements }
     }
 
-    /// Bytes of linear memory the instance has.
+    /// Linear memory of the instance, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.memory
     }
 }
 
-/// Adds a growth to a sum, if it stays within the limit. Denial ends the call: a guest that is told would only panic,
-/// and its panic would not say why.
+/// Adds a growth to a sum if the sum stays within the limit. Otherwise the call is ended: a guest that is told of
+/// the failed growth would only panic, and the panic message would hide the cause.
 fn grow(sum: &mut usize, limit: usize, current: usize, desired: usize) -> wasmtime::Result<bool> {
     let grown = sum.saturating_add(desired.saturating_sub(current));
     if grown > limit {
@@ -277,7 +279,7 @@ mod tests {
         while cpu_clock() - begun < time {}
     }
 
-    /// To the stopwatch, a machine that stands still under a call looks like a call that computes.
+    /// The stopwatch cannot tell a machine that is stopped during a call from a call that computes.
     #[test]
     fn a_short_call_survives_a_machine_that_stands_still_and_a_loop_does_not() {
         let stopwatch = Stopwatch::new(Arc::new(Clock::start(|| false).unwrap()));

@@ -1,9 +1,9 @@
 //! Compiled code on disk, so that a restart does not compile again.
 //!
-//! Code that is loaded is run, so the folder must be the gateway's alone, and every entry carries a code of
-//! authentication (HMAC-SHA-256) over what it was compiled from, by what, and itself. The key is in a file of its own
-//! beside the folder: who can only write into the folder cannot make an entry. A cache that is not sound is not used;
-//! the gateway then compiles, which is slow and not wrong.
+//! The code in an entry is executed, so the folder must belong to the gateway's user alone, and each entry carries
+//! a message authentication code (HMAC-SHA-256) over the digest of the component, the compatibility hash of the
+//! engine, and the code. The key is in a file beside the folder, so that write access to the folder alone is not
+//! enough to forge an entry. A cache that fails a check is not used; the gateway then compiles, which is slower.
 
 mod folder;
 
@@ -21,10 +21,10 @@ use crate::deserialize::deserialize;
 use crate::inspect::hexadecimal;
 use crate::journal::Journal;
 
-/// Bytes of the code of authentication at the beginning of an entry.
+/// Length of the message authentication code at the beginning of an entry, in bytes.
 const TAG: usize = 32;
 
-/// Entries that are kept; the oldest go first.
+/// Number of entries that are kept; the oldest ones are removed first.
 const ENTRIES: usize = 64;
 
 /// The cache of one folder.
@@ -34,20 +34,21 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens a folder, making it if it is not there. None, with a line in the log, if it is not sound.
+    /// Opens the folder, creating it if it does not exist. Returns `None` and writes a line to the log if the
+    /// folder cannot be trusted.
     pub(crate) fn open(path: &Path, journal: &dyn Journal) -> Option<Self> {
         let opened = folder::prepare(path).and_then(|()| folder::key(path));
         match opened {
             Ok(key) => Some(Cache { folder: path.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &key) }),
             Err(reason) => {
-                let text = format!("compiled plugins are not kept in {}: {reason}", path.display());
+                let text = format!("compiled plugins are not cached in {}: {reason}", path.display());
                 journal.write(LogLevel::Warn, "-", &text);
                 None
             }
         }
     }
 
-    /// The code of a component for this engine; none if there is no sound entry.
+    /// The compiled code of a component for this engine; `None` if there is no valid entry.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> Option<Component> {
         let path = self.path(engine, digest);
         let component = match folder::read(&path) {
@@ -56,20 +57,20 @@ impl Cache {
             Err(_) => None,
         };
         if component.is_none() {
-            // Damaged, forged, or not ours alone: it is never asked again.
+            // The entry is damaged, forged, or accessible to other users, so it is removed.
             let _gone = fs::remove_file(&path);
         }
         component
     }
 
-    /// The code in an entry, if the entry was written by us for this place.
+    /// The code in an entry, if this gateway wrote the entry for this engine and component.
     fn sound<'e>(&self, engine: &wasmtime::Engine, digest: &[u8; 32], entry: &'e [u8]) -> Option<&'e [u8]> {
         let (tag, code) = entry.split_at_checked(TAG)?;
         let computed = self.authenticate(engine, digest, code);
         verify_slices_are_equal(tag, computed.as_ref()).is_ok().then_some(code)
     }
 
-    /// Keeps the code of a component. What cannot be written is compiled again next time.
+    /// Stores the code of a component. If it cannot be written, the component is compiled again next time.
     pub(crate) fn store(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) {
         let tag = self.authenticate(engine, digest, code);
         let mut entry = tag.as_ref().to_vec();
@@ -78,7 +79,7 @@ impl Cache {
         folder::trim(&self.folder, ENTRIES);
     }
 
-    /// The code of authentication of an entry: over where it belongs, and all of it.
+    /// The message authentication code of an entry, over the engine, the component and the code.
     fn authenticate(&self, engine: &wasmtime::Engine, digest: &[u8; 32], code: &[u8]) -> hmac::Tag {
         let mut covered = hmac::Context::with_key(&self.key);
         covered.update(digest);
@@ -92,7 +93,7 @@ impl Cache {
     }
 }
 
-/// A number that differs between engines that cannot run each other's code.
+/// A hash that differs between engines that cannot run each other's code.
 fn compatibility(engine: &wasmtime::Engine) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -119,7 +120,7 @@ mod tests {
         }
     }
 
-    /// The smallest component there is.
+    /// The smallest valid component.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn kept(folder: &Path) -> (Cache, wasmtime::Engine, PathBuf) {
@@ -152,7 +153,7 @@ mod tests {
             assert!(cache.load(&engine, &[1; 32]).is_none(), "byte {at}");
             assert!(!path.exists());
         }
-        // A sound entry in another's place is no better.
+        // A valid entry copied to the name of another component is refused, too.
         folder::write(&cache.path(&engine, &[2; 32]), &sound).unwrap();
         assert!(cache.load(&engine, &[2; 32]).is_none());
     }

@@ -1,28 +1,31 @@
-//! The clock of an engine: its ticks end calls that take too long. It rests while no guest runs, because a tick costs
-//! a wake-up, two hundred of them a second about one per cent of a core.
+//! The epoch clock of an engine: its ticks interrupt calls that take too long. It stops while no guest runs,
+//! because its 200 wake-ups a second take about one per cent of a core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// How often it ticks. A loop is noticed at most this much late; a shorter tick costs more of a core than it gains.
+/// Period of the ticks. A loop is interrupted at most this much later than its budget allows; a shorter period
+/// costs more CPU time than it saves.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// After this many ticks it asks whether it is still wanted; it rests when it was not since it asked last.
+/// Number of ticks after which the clock checks whether a guest has run since the last check. If none has, the
+/// clock stops.
 const ASKS: u32 = 100;
 
-/// A guest that runs says so at least this often, in ticks, so that the clock never rests meanwhile.
+/// A running guest calls [`Clock::keep_going`] at least once in this many ticks, so that the clock does not stop
+/// meanwhile.
 pub(crate) const LONGEST_LOOK: u64 = ASKS as u64 / 2;
 
-/// How long a resting clock waits before it looks whether its engine is gone.
+/// How often a stopped clock checks whether its engine still exists.
 const NAP: Duration = Duration::from_secs(10);
 
-/// A guest runs, or ran since the clock asked.
+/// A guest has run since the last check.
 const WANTED: u8 = 0;
-/// None ran since the clock asked.
+/// No guest has run since the last check.
 const UNWANTED: u8 = 1;
-/// The thread waits to be woken.
+/// The clock is stopped; its thread waits to be woken.
 const RESTING: u8 = 2;
 
 /// A handle on the thread that ticks.
@@ -32,10 +35,10 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts the thread, which calls `tick` until that answers that there is nothing left to tick for.
+    /// Starts the thread, which calls `tick` until `tick` returns false.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The operating system refuses to start a thread.
     #[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep and tick")]
     pub(crate) fn start(mut tick: impl FnMut() -> bool + Send + 'static) -> std::io::Result<Clock> {
         let state = Arc::new(AtomicU8::new(WANTED));
@@ -56,7 +59,8 @@ impl Clock {
         Ok(Clock { state, thread: thread.thread().clone() })
     }
 
-    /// A guest runs from now on, or still does: whoever lets one run says so, and so does each look at its time.
+    /// Keeps the clock ticking, and starts it again if it is stopped. Called before a guest runs and at each
+    /// reading of its budget.
     #[inline]
     pub(crate) fn keep_going(&self) {
         if self.state.load(Ordering::Relaxed) != WANTED
@@ -67,7 +71,7 @@ impl Clock {
     }
 }
 
-/// Waits to be wanted again, or for the end.
+/// Waits until a guest runs again, or until the engine is gone.
 fn rest(state: &AtomicU8, tick: &mut impl FnMut() -> bool) {
     if state.compare_exchange(UNWANTED, RESTING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return;
@@ -110,7 +114,7 @@ mod tests {
             ticked() > 3 * u64::from(ASKS)
         });
         until(|| clock.state.load(Ordering::Relaxed) == RESTING);
-        // The tick that a resting clock looks for its engine with.
+        // One tick may come from the check for the engine that a stopped clock makes.
         let rested = ticked() + 1;
         clock.keep_going();
         until(|| ticked() > rested + 10);

@@ -1,20 +1,11 @@
 //! Compilation: once for each file, one file at a time, in a child process with limits.
 //!
-//! A thread in the compiler can be neither stopped nor bounded, and what it compiles comes from strangers: a component of
-//! some kilobytes can ask for minutes and gigabytes. So the gateway compiles in a child process of its own binary that has
-//! a limit on CPU time and on memory, is of the lowest priority, and is killed when it takes too long. Validation, which
-//! can be as dear, is done there too. The gateway itself only reads the outline of a file, in linear time, and takes code
-//! that it has in use or in its cache without starting a child. Tests and benches may compile in their own process.
-//!
-//! A plugin that takes seconds to compile takes them from nobody.
-//! Where all cores are busy, the child has its slice of some milliseconds in turn, and whoever waits for the core meanwhile
-//! waits for that. How much that is could not be told on two shared cores that serve, ask and answer as well, where the p99
-//! moves by several times by itself: swapped each half second, 2.3 ms without swaps, 2.1 with swaps to code that was compiled
-//! before, 2.3 with swaps that compile (four rounds of three seconds, four clients in closed loops); under half load in an
-//! open loop 0.6 to 5.5 times the time before, and 1.2 to 12 times on another day. Tried without a difference that could be told:
-//! `SCHED_BATCH`, a short slice, and `SCHED_IDLE`, whose weight is a fifth, so that a swap takes five times as long where no
-//! core is idle. Untried: to compile only the functions that have changed since the last version (wasmtime's incremental
-//! cache), which would keep their code in memory for that.
+//! A thread that compiles can neither be stopped nor be limited, and a component comes from a third party: a few
+//! kilobytes can take minutes of CPU time and gigabytes of memory. So the gateway compiles in a child process of
+//! its own binary, with limits on CPU time and memory, at the lowest priority, and kills it when it takes too
+//! long. The child also validates the component, which can be as expensive. The gateway itself reads only the
+//! outline of a file, in linear time, and starts no child for code that is in use or in its cache. Tests and
+//! benches may compile in their own process.
 
 mod answer;
 mod child;
@@ -39,13 +30,13 @@ use crate::refusal::{Reason, Refusal};
 pub use child::{ChildArguments, compile_component};
 use refused::{Failed, Refused};
 
-/// The hidden command of the gateway's binary that [`compile_component`] serves.
+/// The hidden command of the gateway's binary that runs [`compile_component`].
 pub const CHILD_COMMAND: &str = "compile-component";
 
 /// Where components are compiled.
 #[derive(Debug, Clone)]
 pub enum Compiling {
-    /// In this process, without any bound: for tests and benches, whose components are their own.
+    /// In this process, without limits: for tests and benches, whose components are trusted.
     Here,
     /// In a child process with limits.
     Child {
@@ -55,16 +46,17 @@ pub enum Compiling {
 }
 
 impl Compiling {
-    /// In a child process of this process's own binary, also when its file was replaced meanwhile.
+    /// In a child process that runs this process's own binary, even if the file of the binary has been replaced
+    /// since.
     pub fn in_own_binary() -> Self {
         Compiling::Child { program: PathBuf::from("/proc/self/exe") }
     }
 }
 
-/// Niceness of the thread, which a child has from it: it gets what the others leave.
+/// Niceness of the compiling thread, inherited by the child: it gets the CPU time that nothing else needs.
 const NICE: i32 = 19;
 
-/// Compiled code, shared by all bindings of a file and gone with the last of them.
+/// Compiled code, shared by all bindings of a file and dropped with the last of them.
 pub(crate) struct Compiled(pub(crate) Component);
 
 /// The thread that compiles.
@@ -73,14 +65,14 @@ pub(crate) struct Compiler {
     shared: Arc<Shared>,
 }
 
-/// What the thread and those who ask it both know.
+/// What the compiling thread and its callers share.
 #[derive(Default)]
 struct Shared {
     refused: Mutex<Refused>,
     limits: Mutex<CompileLimits>,
 }
 
-/// Components that may wait for the thread; whoever brings one more waits with it.
+/// Number of components that may be queued for the thread; a caller that brings one more blocks.
 const QUEUE: usize = 16;
 
 struct Job {
@@ -90,10 +82,10 @@ struct Job {
 }
 
 impl Compiler {
-    /// Starts the thread. It ends with this handle.
+    /// Starts the thread. The thread ends when this handle is dropped.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The operating system refuses to start a thread.
     pub(crate) fn start(
         engine: Arc<Engine>,
         cache: Option<Cache>,
@@ -106,11 +98,11 @@ impl Compiler {
         Ok(Compiler { jobs, shared })
     }
 
-    /// Compiles a component, unless its code is in use or in the cache, or it was refused before. Waits for it: never on
-    /// the data path.
+    /// Compiles a component, unless its code is in use or in the cache, or the component was refused before.
+    /// Blocks until the code is there; never called on the data path.
     ///
     /// # Errors
-    /// The component is damaged, cannot be compiled, or not within the limits.
+    /// The component is damaged, or cannot be compiled, or exceeds a limit.
     pub(crate) fn compile(&self, digest: [u8; 32], bytes: &[u8]) -> Result<Arc<Compiled>, Refusal> {
         let stopped = || Refusal::new(Reason::Compile, "the compiler has stopped", "restart the gateway");
         if let Some(refusal) = locked(&self.shared.refused).find(&digest) {
@@ -121,12 +113,13 @@ impl Compiler {
         answer.recv().map_err(|_| stopped())?
     }
 
-    /// Forgets what was refused.
+    /// Forgets all remembered refusals.
     pub(crate) fn forget_refused(&self) {
         locked(&self.shared.refused).clear();
     }
 
-    /// Sets the limits of the children that are started from now on. Where they differ, what was refused is tried again.
+    /// Sets the limits for children that are started from now on. If the limits change, remembered refusals are
+    /// forgotten.
     pub(crate) fn set_limits(&self, limits: CompileLimits) {
         if std::mem::replace(&mut *locked(&self.shared.limits), limits) != limits {
             self.forget_refused();
@@ -148,14 +141,14 @@ struct Bench {
 
 impl Bench {
     fn work(&self, jobs: &Receiver<Job>) {
-        // A system that refuses keeps the usual priority, which is slower for others but not wrong.
+        // If the system refuses, compilation runs at normal priority, which is correct, too.
         let _refused = rustix::process::nice(NICE);
         for Job { digest, bytes, reply } in jobs {
             let outcome = self.compile(digest, &bytes).map_err(|failed| {
                 locked(&self.shared.refused).remember(digest, &failed);
                 failed.refusal
             });
-            // Who asked may have given up.
+            // The caller may have stopped waiting.
             let _unheard = reply.send(outcome);
         }
     }
@@ -199,7 +192,7 @@ impl Bench {
     }
 }
 
-/// The refusal of a component that the compiler does not take.
+/// The refusal of a component that the compiler rejects.
 fn uncompiled(reason: &str) -> Refusal {
     Refusal::new(
         Reason::Compile,

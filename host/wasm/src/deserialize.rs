@@ -1,4 +1,4 @@
-//! The one place that trusts bytes to be compiled code.
+//! The one place that treats bytes as compiled code.
 #![expect(unsafe_code, reason = "loading compiled code is unsafe in wasmtime: it runs what it is given")]
 
 use wasmtime::Engine;
@@ -6,18 +6,21 @@ use wasmtime::component::Component;
 
 /// Loads compiled code that this gateway has compiled itself.
 ///
-/// The bytes are run as they are, so they come from one of two places only, neither of which anybody else can write to:
+/// The bytes are executed without further checks, so they come from one of two places only, which nobody else can
+/// write to:
 ///
-/// * the cache on disk, whose entries carry a code of authentication with a key that only this user can read;
-/// * a child process of this very binary, over a pipe that only the two of them hold, in an answer that carries a code of
-///   authentication with a key that was made for this one question: an answer that was cut short, or belongs to another
-///   question, is not taken. The child is trusted as the compiler in this process would be. What it is given is not: a
-///   fault of the compiler that lets a component choose the code that comes out would harm either way.
+/// * The cache on disk. Its entries carry a message authentication code with a key that only this user can read.
+/// * A child process of this binary, through a pipe that only the two processes hold, in a reply that carries a
+///   message authentication code with a key made for this one request. A reply that is truncated or belongs to
+///   another request is refused. The child is trusted like a compiler in this process. The component is not
+///   trusted, but a bug in the compiler that lets a component choose the generated code would be as harmful in
+///   this process.
 ///
 /// # Errors
 /// The code was made by another version of wasmtime, or with another configuration.
 pub(crate) fn deserialize(engine: &Engine, authenticated: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes came out of `Engine::precompile_component` or `Component::serialize` of this gateway. The callers,
-    // `cache` and `compile`, have checked that by a code of authentication over all of these bytes.
+    // SAFETY: the bytes are the output of `Engine::precompile_component` or `Component::serialize` of this
+    // gateway. The callers, `cache` and `compile`, have checked that with a message authentication code over all
+    // of these bytes.
     unsafe { Component::deserialize(engine, authenticated) }
 }

@@ -1,25 +1,6 @@
-//! The engine: how components are compiled and where their memory comes from.
+//! The engine: how components are compiled and how the memory of their instances is allocated.
 //!
-//! # Where the memory is
-//!
-//! A gateway with one core and four bindings (jwt, rate-limit, canary, headers), restarted and after a second of load, has
-//! 23 MB, without plugins 10 MB (proportional set size; trained and arranged build). Of the difference:
-//!
-//! | part | MB |
-//! |---|---|
-//! | compiled code, 3.0, and its tables, 1.2: copied out of the cache, so that who may write to its folder cannot change it later | 4.2 |
-//! | pages of this program that only plugins need: wasmtime, the compiler's tables | 2.4 |
-//! | the heap: the engine, what it knows of four components, their instances, remembered answers | 5.9 |
-//! | the guests' memory | 0.2 |
-//!
-//! It was 34 MB: 4.6 were what loading had used and nobody gave back, 4.4 the table of rate limits, taken whole with the
-//! first draw. What is left is mostly wasmtime's.
-//!
-//! A binding more of a plugin in Rust takes 114 KB for each core. By the page faults of 32 bindings of headers: 44 KB the guest
-//! itself writes (its stack, its statics, its heap and settings), 26 KB are the instance in the host (wasmtime's, a page for
-//! its table, a page and a half for its context), 16 KB answers that are remembered and the growing request; the rest was not
-//! found. 64 KB would take guests that share what they only read after their start, e.g. a copy-on-write image made after
-//! `configure` and not before it.
+//! What the runtime and one binding cost in memory is measured in `tests/bench/NOTES.md`.
 
 use std::sync::Arc;
 
@@ -27,34 +8,35 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use crate::clock::Clock;
 
-/// Stack a guest may use.
+/// Stack that a guest may use, in bytes.
 const GUEST_STACK: usize = 512 << 10;
 
-/// Stack of a call that may wait: the guest's and what the host needs above it.
+/// Stack of a call that may wait, in bytes: the guest's stack and what the host functions need above it.
 const FIBER_STACK: usize = 2 << 20;
 
-/// Bytes of an instance's memory that stay resident when its place is used again. Clearing them by hand is cheaper
-/// than giving the pages back to the kernel.
+/// Bytes of memory that stay resident in a slot of the pool for its next instance. Clearing them costs less than
+/// returning the pages to the kernel.
 const KEEP_RESIDENT: usize = 64 << 10;
 
-/// The engine for the contracts of `witgate:plugin`, with its clock.
+/// The engine for the contracts of `witgate:plugin`, with its epoch clock.
 ///
-/// Components of other worlds that need component-model async get another engine: its cost is in every call.
+/// Components of other worlds that need component-model async get another engine, because async support slows down
+/// every call.
 pub(crate) struct Engine {
-    /// What compiles and runs.
+    /// Compiles and runs components.
     pub(crate) wasmtime: wasmtime::Engine,
-    /// What makes its epoch advance.
+    /// Advances the epoch of the engine.
     pub(crate) clock: Arc<Clock>,
 }
 
 impl Engine {
-    /// An engine with room for this many instances at once.
+    /// An engine for at most this many instances at once.
     ///
-    /// Instances come from a pool, which halves the price of a fresh one. Where the kernel refuses its address space
-    /// (a limit on virtual memory), they are mapped one by one.
+    /// Instances are allocated from a pool, which halves the cost of a new one. If the kernel refuses the address
+    /// space of the pool (a limit on virtual memory), each instance is mapped when it is made.
     ///
     /// # Errors
-    /// The processor or the kernel lacks what compiled code needs.
+    /// The processor or the kernel lacks a feature that compiled code needs.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Engine> {
         let pooled = wasmtime::Engine::new(config().allocation_strategy(pool(instances)));
         let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(&config()))?;
@@ -64,11 +46,11 @@ impl Engine {
     }
 }
 
-/// An engine for a process that only compiles. What it makes is what [`Engine`] runs: the configuration is the same, but for
-/// where instances come from, which compiled code does not depend on.
+/// An engine for a process that only compiles. [`Engine`] can run its code: the configurations differ only in the
+/// allocation of instances, on which compiled code does not depend.
 ///
 /// # Errors
-/// The processor lacks what compiled code needs.
+/// The processor lacks a feature that compiled code needs.
 pub(crate) fn for_compiling() -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config())
 }
@@ -81,7 +63,8 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK)
         .async_stack_size(FIBER_STACK)
-        // Compilation stays on one thread: the limits of the process that compiles count all of them.
+        // Compilation runs on one thread, because the limits of the compiling process apply to all its threads
+        // together.
         .parallel_compilation(false)
         .wasm_memory64(false)
         .memory_init_cow(true);
@@ -91,7 +74,7 @@ fn config() -> Config {
 fn pool(instances: u32) -> InstanceAllocationStrategy {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        // A component is several core modules: the plugin and the shims that join it to its imports.
+        // A component has several core modules: the plugin and the adapters that connect it to its imports.
         .total_core_instances(instances.saturating_mul(4))
         .total_memories(instances)
         .total_tables(instances.saturating_mul(2))

@@ -1,4 +1,4 @@
-//! What is counted about bindings, as `/metrics` shows it.
+//! The metrics of bindings for `/metrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_proxy::contracts::Phase;
-use witgate_proxy::telemetry::collect::Family;
+use witgate_proxy::telemetry::family::Family;
 
 use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals};
 use crate::plugin::Loaded;
 use crate::quarantine::Health;
 use crate::runtime::Watched;
 
-/// Collects from every binding in service.
+/// Collects the metrics of every binding in service.
 pub(crate) struct Bindings(pub(crate) Arc<Watched>);
 
 impl fmt::Debug for Bindings {
@@ -40,14 +40,14 @@ impl Collector for Bindings {
 }
 
 fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let help = "Calls of plugins that ran to an end, by phase";
+    let help = "Calls of plugins that ended, by phase";
     let mut family = Family::counters(encoder, "witgate_plugin_calls", help)?;
     for (loaded, reading) in rows {
         for (phase, count) in Phase::ALL.iter().zip(reading.calls).filter(|(_, count)| *count > 0) {
             family.counter(&[("binding", &*loaded.name), ("phase", phase.as_str())], count)?;
         }
     }
-    let help = "Calls of plugins that gave no answer, by kind";
+    let help = "Calls of plugins that returned no result, by kind";
     let mut family = Family::counters(encoder, "witgate_plugin_failures", help)?;
     for (loaded, reading) in rows {
         for (failure, count) in FAILURES.iter().zip(reading.failures) {
@@ -65,23 +65,27 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     Ok(())
 }
 
-/// A counter of one number of a reading.
+/// A counter: its name, its help text, and the number of the totals that it shows.
 type Column = (&'static str, &'static str, fn(&MeterTotals) -> u64);
 
 const COUNTERS: [Column; 9] = [
-    ("witgate_plugin_answers_remembered", "Answers that were used again in place of a call", |reading| {
+    ("witgate_plugin_answers_remembered", "Remembered results that were used instead of a call", |reading| {
         reading.answers_again
     }),
-    ("witgate_plugin_denials", "Requests that plugins turned away", |reading| reading.refusals),
-    ("witgate_plugin_abandoned", "Calls whose client went away", |reading| reading.abandoned),
+    ("witgate_plugin_denials", "Requests that plugins refused", |reading| reading.refusals),
+    ("witgate_plugin_abandoned", "Calls whose client disconnected", |reading| reading.abandoned),
     ("witgate_plugin_instances_made", "Instances made", |reading| reading.made),
-    ("witgate_plugin_grants_refused", "Uses of what is not granted", |reading| reading.grants_refused),
-    ("witgate_plugin_log_lines_dropped", "Log lines over the pace", |reading| reading.log_lines_dropped),
-    ("witgate_plugin_metrics_dropped", "Values under names that could not be had", |reading| {
+    ("witgate_plugin_grants_refused", "Uses of objects that are not granted", |reading| {
+        reading.grants_refused
+    }),
+    ("witgate_plugin_log_lines_dropped", "Log lines dropped by the rate limit", |reading| {
+        reading.log_lines_dropped
+    }),
+    ("witgate_plugin_metrics_dropped", "Values dropped because their name could not be used", |reading| {
         reading.metrics_dropped
     }),
     ("witgate_plugin_quarantines", "Times a binding was put in quarantine", |reading| reading.quarantines),
-    ("witgate_plugin_reverts", "Times a new version was to be taken back", |reading| reading.reverts),
+    ("witgate_plugin_reverts", "Times a new version was to be reverted", |reading| reading.reverts),
 ];
 
 fn counters(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -95,7 +99,7 @@ fn counters(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
 }
 
 fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let mut family = Family::gauges(encoder, "witgate_plugin_instances", "Instances there are")?;
+    let mut family = Family::gauges(encoder, "witgate_plugin_instances", "Instances that exist")?;
     for (loaded, reading) in rows {
         family.gauge(&[("binding", &*loaded.name)], saturated(reading.live))?;
     }
@@ -104,7 +108,7 @@ fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     for (loaded, reading) in rows {
         family.gauge(&[("binding", &*loaded.name)], saturated(reading.memory_high))?;
     }
-    let help = "0: in service, 1: rests, 2: is being probed";
+    let help = "0: in service, 1: in quarantine, 2: being probed";
     let mut family = Family::gauges(encoder, "witgate_plugin_quarantine", help)?;
     for (loaded, _) in rows {
         let state = match loaded.health() {
@@ -129,7 +133,7 @@ fn saturated(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// What plugins count by themselves: a family for each kind.
+/// The metrics that plugins define: one family for each kind.
 fn custom(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let mut family = Family::counters(encoder, "witgate_plugin_custom", "Counters of plugins")?;
     each(rows, Kind::Counter, |binding, name, value, _| {

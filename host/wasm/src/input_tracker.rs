@@ -1,6 +1,8 @@
-//! What a call did that its answer may depend on, or that would be missed if it were not made.
+//! Records what a call reads and does, because its result may depend on that, or because not repeating the call
+//! would omit an effect.
 //!
-//! Every import leaves its mark; a mark is a bit, so that calls whose answers nobody remembers pay next to nothing.
+//! Every host function sets a mark. A mark is one bit, so that it costs nearly nothing where results are not
+//! remembered.
 
 use std::fmt;
 
@@ -10,16 +12,16 @@ use witgate_proxy::contracts::{INPUTS, Input};
 #[derive(Default)]
 pub(crate) struct InputTracker {
     marks: u32,
-    /// Names of the request headers that were asked for; the marks say whether there were more.
+    /// Names of the request headers that were read, up to the maximum number of inputs.
     headers: Vec<String>,
-    /// Names of the path parameters that were asked for.
+    /// Names of the path parameters that were read.
     parameters: Vec<String>,
 }
 
-/// Something a call can do.
+/// Something that a call can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    // Parts of a request that may be named as inputs.
+    // Parts of a request that can be declared as inputs.
     Method,
     Path,
     Query,
@@ -30,15 +32,15 @@ pub(crate) enum Mark {
     ClientCertificate,
     Identity,
     Route,
-    // Those that may not.
+    // Parts of a request that cannot be declared.
     RequestId,
     TraceParent,
     AllHeaders,
     Many,
     Trailers,
-    // What a response shows beyond what comes in with the call.
+    // Headers of a response beyond the declared ones.
     ResponseHeaders,
-    // All else.
+    // Everything else.
     Log,
     Metrics,
     Store,
@@ -75,14 +77,14 @@ impl Mark {
         Mark::Output,
     ];
 
-    /// Marks of looking at the request.
+    /// All marks for reading the request.
     const LOOKING: u32 = Mark::ResponseHeaders.bit() - 1;
 
     const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// The mark that an input allows.
+    /// The mark that an input permits.
     fn of(input: &Input) -> u32 {
         match input {
             Input::Method => Mark::Method.bit(),
@@ -128,7 +130,7 @@ impl Mark {
     }
 }
 
-/// What a call used that was not named.
+/// Something that a call used and its inputs do not name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Beyond<'a> {
     Header(&'a str),
@@ -137,7 +139,8 @@ pub(crate) enum Beyond<'a> {
 }
 
 impl Beyond<'_> {
-    /// Whether the call asked for what no two requests have in common: its way to say that it answers only this one.
+    /// Whether the call read something that differs for every request. A plugin does that to say that its result
+    /// is valid for this request only.
     pub(crate) fn is_meant(&self) -> bool {
         matches!(self, Beyond::Other(Mark::RequestId | Mark::TraceParent))
     }
@@ -163,19 +166,19 @@ impl InputTracker {
         self.parameters.clear();
     }
 
-    /// The call does something.
+    /// The call does this.
     pub(crate) fn mark(&mut self, mark: Mark) {
         self.marks |= mark.bit();
     }
 
-    /// Whether the call did that.
+    /// Whether the call has done this.
     pub(crate) fn is_marked(&self, mark: Mark) -> bool {
         self.marks & mark.bit() != 0
     }
 
-    /// The call asks for a header of the request.
+    /// The call reads a header of the request.
     pub(crate) fn header(&mut self, name: String) {
-        // Whoever asks for more than can be named has not named them all.
+        // More headers were read than can be declared, so some are not declared.
         if self.headers.len() > INPUTS {
             self.mark(Mark::Many);
         } else {
@@ -183,7 +186,7 @@ impl InputTracker {
         }
     }
 
-    /// The call asks for a parameter of the path.
+    /// The call reads a path parameter.
     pub(crate) fn path_parameter(&mut self, name: String) {
         if self.parameters.len() > INPUTS {
             self.mark(Mark::Many);
@@ -192,12 +195,12 @@ impl InputTracker {
         }
     }
 
-    /// The first thing a call did beyond `crypto` and looking at these inputs.
+    /// The first thing that a call did beyond using `crypto` and reading these inputs.
     pub(crate) fn beyond(&self, inputs: &[Input]) -> Option<Beyond<'_>> {
         self.first_of(u32::MAX, inputs)
     }
 
-    /// The first part of the request a call looked at that is not among these inputs.
+    /// The first part of the request that a call read and these inputs do not name.
     pub(crate) fn looked_beyond(&self, inputs: &[Input]) -> Option<Beyond<'_>> {
         self.first_of(Mark::LOOKING, inputs)
     }

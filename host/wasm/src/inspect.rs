@@ -1,4 +1,4 @@
-//! What a component is, found without compiling it.
+//! Inspection of a component without compiling it.
 
 use std::fmt::{self, Write};
 
@@ -9,12 +9,12 @@ use crate::bindings::name;
 use crate::imports::wasi;
 use crate::refusal::{Reason, Refusal, problem};
 
-/// What a file turned out to be.
+/// What was found in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// SHA-256 of the file.
     pub digest: [u8; 32],
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub size: usize,
     /// The contracts it exports.
     pub contracts: Contracts,
@@ -22,7 +22,8 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// Names of all interfaces it exports, sorted.
     pub exports: Vec<String>,
-    /// The JSON Schema of its settings; none until it was asked, see [`Runtime::inspect`](crate::Runtime::inspect).
+    /// The JSON Schema of its settings; `None` unless it was requested, see
+    /// [`Runtime::inspect`](crate::Runtime::inspect).
     pub settings_schema: Option<serde_json::Value>,
 }
 
@@ -42,13 +43,13 @@ impl Inspection {
         self.contracts.routing
     }
 
-    /// The digest as configuration writes it: lower-case hexadecimal.
+    /// The digest as the configuration writes it: lower-case hexadecimal.
     pub fn digest_text(&self) -> String {
         hexadecimal(&self.digest)
     }
 }
 
-/// Lower-case hexadecimal.
+/// Formats bytes as lower-case hexadecimal.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a String takes everything");
@@ -56,11 +57,12 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Lists what a component exports and imports, and refuses what is out of all proportion. Reads its outline only, in
-/// linear time: whether the component is valid is found where it is compiled.
+/// Lists the exports and imports of a component, and refuses excessive numbers of parts. Reads only its outline,
+/// in linear time; the component is validated when it is compiled.
 ///
 /// # Errors
-/// It is no component, is cut short, exports no contract of this gateway, or imports what no plugin may have.
+/// The bytes are not a component, are truncated, export no contract of this gateway, or import an interface that
+/// plugins may not use.
 pub fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
     check_magic(bytes)?;
     let (mut imports, mut exports) = outline(bytes)?;
@@ -79,15 +81,15 @@ pub fn look(bytes: &[u8]) -> Result<Inspection, Refusal> {
     Ok(inspection)
 }
 
-/// Validates a component. What that takes is bounded by nothing but the limits of the process.
+/// Validates a component. Time and memory are limited only by the limits of the process.
 ///
 /// # Errors
-/// Where it is damaged, and why.
+/// Where the component is damaged, and why.
 pub(crate) fn check_validity(bytes: &[u8]) -> Result<(), String> {
     Validator::new().validate_all(bytes).map(drop).map_err(|error| at_byte(&error))
 }
 
-/// The refusal of a component that is not valid.
+/// The refusal of a component that is invalid.
 pub(crate) fn damaged(reason: &str) -> Refusal {
     Refusal::new(
         Reason::Malformed,
@@ -100,7 +102,7 @@ fn at_byte(error: &BinaryReaderError) -> String {
     format!("at byte {}: {}", error.offset(), error.message())
 }
 
-/// SHA-256.
+/// Computes SHA-256.
 pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
@@ -127,16 +129,16 @@ fn check_magic(bytes: &[u8]) -> Result<(), Refusal> {
     )
 }
 
-/// How deep components and modules may lie in each other. Composing two components adds one.
+/// Maximum nesting depth of components and modules. Composing two components adds one level.
 const NESTING: usize = 32;
 
-/// Components and modules that one file may have. A Python program with its libraries has some dozens.
+/// Maximum number of components and modules in a file. A Python program with its libraries has a few dozen.
 const PARTS: usize = 1_000;
 
-/// Functions that one file may have, over all its modules. A Python program has some tens of thousands.
+/// Maximum number of functions in a file, over all its modules. A Python program has tens of thousands.
 const FUNCTIONS: u64 = 500_000;
 
-/// Imports, and exports, that a component may have.
+/// Maximum number of imports, and of exports, of a component.
 const NAMES: u32 = 1_000;
 
 /// Names of the imports and exports of the outermost component.
@@ -177,7 +179,7 @@ fn outline(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), Refusal> {
     Ok((imports, exports))
 }
 
-/// Refuses a component that has more of something than any honest one.
+/// Refuses a component that exceeds a maximum.
 fn at_most<N: PartialOrd + fmt::Display>(what: &str, found: N, most: N) -> Result<(), Refusal> {
     if found <= most {
         return Ok(());
@@ -185,7 +187,7 @@ fn at_most<N: PartialOrd + fmt::Display>(what: &str, found: N, most: N) -> Resul
     Err(Refusal::new(
         Reason::Malformed,
         format!("it has more than {most} {what}"),
-        "no plugin needs so many; ask whoever built it",
+        "no plugin needs this many; ask its author",
     ))
 }
 
@@ -224,7 +226,7 @@ fn check_exports(inspection: &Inspection) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a name belongs to the contracts, but to none that is served.
+/// Whether a name belongs to a contract in a version that this gateway does not serve.
 fn is_other_version(export: &str) -> bool {
     let served = [
         name::LIFECYCLE,
@@ -239,7 +241,7 @@ fn is_other_version(export: &str) -> bool {
 
 fn check_imports(inspection: &Inspection) -> Result<(), Refusal> {
     let problems = inspection.imports.iter().filter(|import| !is_offered(import)).map(|import| {
-        problem(format!("it imports `{import}`, which no plugin may have"), instead_of(import))
+        problem(format!("it imports `{import}`, which plugins may not use"), instead_of(import))
     });
     Refusal::of(Reason::Import, problems.collect())
 }
@@ -251,10 +253,10 @@ fn is_offered(import: &str) -> bool {
     own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))
 }
 
-/// What to use in place of an import that is not offered.
+/// What to use instead of an import that is not offered.
 fn instead_of(import: &str) -> &'static str {
     let families = [
-        ("wasi:filesystem/", "there are no files; hand in what the plugin needs by its settings"),
+        ("wasi:filesystem/", "there are no files; pass what the plugin needs in its settings"),
         ("wasi:sockets/", "there are no sockets; use `fetch` and a named upstream"),
         ("wasi:http/", "use `fetch` of witgate:plugin and a named upstream"),
         ("wasi:", "plugins have the clocks, random numbers and standard streams of WASI 0.2, nothing else"),

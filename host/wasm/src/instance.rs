@@ -1,4 +1,4 @@
-//! One instance: a store, what it exports, and how it is made.
+//! One instance: its store, its exports, and how it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +20,17 @@ use crate::imports::store::VALUE;
 use crate::rights::Rights;
 use crate::state::HostState;
 
-/// One live instance of a plugin. What traps in it ends it.
+/// One live instance of a plugin. A trap ends it.
 pub(crate) struct Instance {
     /// Memory, tables and the host's data.
     pub(crate) store: Store<HostState>,
-    /// What can be called.
+    /// The functions that can be called.
     pub(crate) exports: Exports,
-    /// Its clock, which its caller winds.
+    /// Measures the time of its calls; the caller starts it.
     pub(crate) stopwatch: Stopwatch,
-    /// Where it leaves what it waits for.
+    /// Where the guest leaves what it waits for.
     pub(crate) mailbox: Mailbox,
-    /// Calls it has answered.
+    /// Number of calls that have returned a result.
     pub(crate) uses: u64,
 }
 
@@ -43,18 +43,18 @@ pub(crate) struct Exports {
     pub(crate) transformation: Option<transformation::Guest>,
 }
 
-/// Everything an instance is made from, ready and type-checked.
+/// Everything that an instance is made from, linked and type-checked.
 pub(crate) struct Template {
     linked: InstancePre<HostState>,
     indices: Indices,
     engine: Arc<Engine>,
-    /// Tells the compiler that the code is in use.
+    /// Marks the code as being in use for the compiler.
     _code: Arc<Compiled>,
-    /// Whether the component imports something that waits.
+    /// Whether the component imports a function that waits.
     pub(crate) waits: bool,
 }
 
-/// Where the functions are, found once.
+/// Indices of the exported functions, looked up once.
 struct Indices {
     lifecycle: lifecycle::GuestIndices,
     authentication: Option<authentication::GuestIndices>,
@@ -64,10 +64,10 @@ struct Indices {
 }
 
 impl Template {
-    /// Links a component and finds its contracts.
+    /// Links a component and looks up its contracts.
     ///
     /// # Errors
-    /// A type of an import or export is not what the contract says.
+    /// The type of an import or export differs from the contract.
     pub(crate) fn new(
         engine: Arc<Engine>,
         linker: &Linker<HostState>,
@@ -89,7 +89,7 @@ impl Template {
     /// Makes an instance, which is not configured yet. Each step of the set-up may take `time`.
     ///
     /// # Errors
-    /// There is no room for it, or its start function traps.
+    /// There is no room for the instance, or its start function traps.
     pub(crate) fn instantiate(&self, rights: &Arc<Rights>, time: Duration) -> wasmtime::Result<Instance> {
         let (mut store, stopwatch, mailbox) = fresh_store(&self.engine, rights)?;
         store.data_mut().begin_setup(time);
@@ -112,7 +112,7 @@ impl Template {
     /// Calls `settings-schema` of a new instance.
     ///
     /// # Errors
-    /// It traps, or uses up its budget.
+    /// The call traps, or uses up its budget.
     pub(crate) fn settings_schema(
         &self,
         instance: &mut Instance,
@@ -133,7 +133,7 @@ impl Template {
     /// Calls `configure` of a new instance.
     ///
     /// # Errors
-    /// It traps, or uses up its budget.
+    /// The call traps, or uses up its budget.
     pub(crate) fn configure(
         &self,
         instance: &mut Instance,
@@ -154,7 +154,7 @@ impl Template {
     }
 }
 
-/// A store without an instance, held to a budget, with its clock and its mailbox.
+/// A store without an instance, with a budget, a clock and a mailbox.
 ///
 /// # Errors
 /// There is no memory for it.
@@ -174,8 +174,8 @@ pub(crate) fn fresh_store(
     Ok((store, stopwatch, mailbox))
 }
 
-/// Bytes one crossing of the border may carry out of a guest: an answer, or the largest value a host function takes.
-/// Answers are held to their own budget afterwards.
+/// The most bytes that may be copied out of a guest at once: a result, or the largest value that a host function
+/// takes. Results are checked against their own budget afterwards.
 fn transfer(budget: &Budget) -> usize {
     budget.output.max(budget.body_limit.saturating_add(budget.context_limit)).max(2 * VALUE)
 }
@@ -191,7 +191,8 @@ fn load<I, G>(
     indices.map(load).transpose()
 }
 
-/// The result of a call that has nothing to wait for: outside of a request, `fetch` and stores answer at once.
+/// The result of a call that cannot wait: outside of a request, `fetch` and a store that waits return an error
+/// immediately.
 fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     call.now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg("the plugin waits while it is set up")))
 }

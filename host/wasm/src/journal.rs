@@ -1,23 +1,13 @@
-//! Where the lines of plugins go.
+//! Where the log lines of plugins go.
 
 use witgate_config::model::LogLevel;
-use witgate_proxy::telemetry::Telemetry;
 
-/// A log as plugins, and the runtime on their behalf, write to it. Never waits: a full queue drops and counts.
+/// A log for lines of plugins, and of the runtime about plugins. It never blocks: if its queue is full, lines are
+/// dropped and counted.
 pub trait Journal: Send + Sync {
-    /// Whether lines of this level are written at all.
+    /// Whether lines of this level are written.
     fn enabled(&self, level: LogLevel) -> bool;
 
-    /// One line of a binding, already escaped and cut.
+    /// Writes one line of a binding. The line is already escaped and truncated.
     fn write(&self, level: LogLevel, binding: &str, message: &str);
-}
-
-impl Journal for Telemetry {
-    fn enabled(&self, level: LogLevel) -> bool {
-        self.logs(level)
-    }
-
-    fn write(&self, level: LogLevel, binding: &str, message: &str) {
-        self.log(level, message.to_owned(), &[("binding", &binding)]);
-    }
 }

@@ -4,24 +4,24 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | look | [`inspect`] | what a component exports and imports, without compiling it |
+//! | inspect | [`inspect`] | what a component exports and imports, without compiling it |
 //! | load | `load`, [`refusal`] | digest, grants, settings, a first instance; a [`Loaded`] binding or a [`Refusal`] |
 //! | compile | `compile`, `cache` | a child process with limits, one at a time; compiled code is kept on disk |
-//! | hold | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
-//! | call | `call`, `budget` | one file a contract; CPU, wall time, memory and host calls are capped |
-//! | serve | `imports` | what a guest may ask of the host while it runs |
-//! | watch | `record`, `quarantine`, `revert`, [`meter`] | how the calls of a version went, what becomes of it for that, and what is counted |
-//! | try | `trial` | a plugin's tests as programs, in the same engine, with the same imports |
+//! | pool | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
+//! | call | `call`, `budget` | one file for each contract; CPU time, wall time, memory and host calls are limited |
+//! | serve | `imports` | the functions that a guest may call while it runs |
+//! | watch | `record`, `quarantine`, `revert`, [`meter`] | results of the calls of a version, what follows from them, and metrics |
+//! | test | `trial` | test programs of a plugin, in the same engine, with the same imports |
 //!
 //! # Decisions
 //!
-//! * The engine runs without component-model async: a call costs a third. Standard components that need it get an
-//!   engine of their own.
-//! * Calls are synchronous where no import waits. Only a component that may use `fetch`, or a store that waits, runs on a
-//!   stack of its own, so that its core serves others while it waits.
-//! * A trap ends the store: nothing in it is called again. The next call finds another instance.
-//! * The head of a request comes in with the call, as far as the plugin declared interest; the borrowed request is the
-//!   `Arc` the host holds anyway. Nothing about a request stays in a store when its call is over.
+//! * The engine runs without component-model async, which makes a call three times as expensive. Standard
+//!   components that need async get an engine of their own.
+//! * Calls are synchronous unless the component may call `fetch`, or a store that waits. Only then does a call run on a
+//!   stack of its own, so that its core serves other requests while the call waits.
+//! * A trap ends the store: nothing in it is called again. The next call uses another instance.
+//! * The parts of the request head in which the plugin declared interest are parameters of the call. The borrowed
+//!   request is the `Arc` that the host holds anyway. No data of a request stays in a store after the call.
 
 mod bindings;
 mod budget;
@@ -53,6 +53,7 @@ mod upkeep;
 
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
 pub use inspect::Inspection;
+pub use journal::Journal;
 pub use load::{BindingRequest, Component};
 pub use plugin::Loaded;
 pub use quarantine::Health;

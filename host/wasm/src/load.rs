@@ -29,19 +29,19 @@ use crate::revert::Trial;
 use crate::rights::Rights;
 use crate::runtime::Runtime;
 
-/// Time that each step of an instance's set-up may take off the data path.
+/// Time that each step of an instance's set-up may take outside of the data path.
 pub(crate) const SETUP: Duration = Duration::from_secs(1);
 
 /// The largest JSON Schema of settings that is read, in bytes of its text.
 const SCHEMA: usize = 1 << 20;
 
-/// Problems with settings that a plugin may tell, and characters of each that are shown.
+/// The most problems with settings that a plugin may report, and the most characters of each that are shown.
 const PROBLEMS: (usize, usize) = (100, 1_000);
 
-/// Names of headers a plugin may declare, in each direction.
+/// The most header names that a plugin may declare, for requests and for responses each.
 const DECLARED: usize = 64;
 
-/// A component that has been looked at and compiled. Cheap to clone; bindings of one file share the code.
+/// A component that has been inspected and compiled. Cheap to clone; bindings of one file share the code.
 #[derive(Clone)]
 pub struct Component {
     pub(crate) inspection: Arc<Inspection>,
@@ -49,7 +49,7 @@ pub struct Component {
 }
 
 impl Component {
-    /// What it is.
+    /// The result of the inspection.
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
     }
@@ -60,13 +60,13 @@ impl Component {
     }
 }
 
-/// A binding to be made of a component.
+/// A binding that is to be made from a component.
 pub struct BindingRequest<'a> {
     /// Name of the binding.
     pub name: &'a str,
-    /// Settings, grants, budgets.
+    /// Settings, grants and budgets of the binding.
     pub binding: &'a model::Binding,
-    /// What was declared of the file.
+    /// The configuration of the plugin file.
     pub plugin: &'a model::Plugin,
     /// Where the plugin's keys are kept.
     pub store: Arc<dyn KeyStore>,
@@ -127,7 +127,7 @@ pub(crate) fn prepare(
     Ok(loaded)
 }
 
-/// The schema of a component's settings, asked of an instance without rights.
+/// The schema of a component's settings, returned by an instance without grants.
 pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Result<Value, Refusal> {
     let template = template(runtime, component, Waits::default())?;
     let rights = Arc::new(runtime.no_rights());
@@ -135,7 +135,7 @@ pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Resul
     schema(&template, &mut instance)
 }
 
-/// A number that is higher than all that were given out before.
+/// A number higher than all numbers returned before.
 pub(crate) fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -165,7 +165,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
         .map(|(_, import, example)| {
             let name = order.name;
             problem(
-                format!("the plugin imports `{import}`, and nothing says what it may use by it"),
+                format!("the plugin imports `{import}`, but the binding does not say what it may use"),
                 format!("add to [bindings.{name}]: grants.{import} = {example}, or [] to deny every use"),
             )
         })
@@ -174,7 +174,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
     Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
 }
 
-/// `waits`: what the binding may wait for.
+/// `waits`: what the guests of the binding may wait for.
 fn template(runtime: &Runtime, component: &Component, waits: Waits) -> Result<Template, Refusal> {
     let waits = Waits {
         fetch: waits.fetch && component.inspection.needs_fetch(),
@@ -185,7 +185,7 @@ fn template(runtime: &Runtime, component: &Component, waits: Waits) -> Result<Te
         |error| {
             Refusal::new(
                 Reason::Contract,
-                format!("an import or export has not the type its contract says: {}", text(&error)),
+                format!("an import or export does not have the type in its contract: {}", text(&error)),
                 "build the plugin against the published witgate:plugin@0.1.0",
             )
         },
@@ -213,7 +213,7 @@ fn schema(template: &Template, instance: &mut Instance) -> Result<Value, Refusal
     serde_json::from_str(&text).map_err(|error| {
         Refusal::new(
             Reason::Failed,
-            format!("`settings-schema` returned what is not JSON: {error}"),
+            format!("`settings-schema` returned invalid JSON: {error}"),
             "return a JSON Schema, or `true` for any settings",
         )
     })
@@ -241,7 +241,7 @@ fn configure(
                 .into_iter()
                 .take(PROBLEMS.0)
                 .map(|found| {
-                    // A pointer that leads nowhere is placed at the table as a whole.
+                    // A JSON pointer that matches no setting is reported for the table of settings as a whole.
                     let pointer = if found.pointer.len() > PROBLEMS.1 { "" } else { &found.pointer };
                     let message: String = found.message.chars().take(PROBLEMS.1).collect();
                     written.problem(pointer, message, None)
@@ -303,7 +303,7 @@ fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {
     match (call::input(input), input) {
         (Some(input), _) => Ok(input),
         (None, types::Input::Header(name)) => misdeclared(format!(
-            "it names the header `{}` as an input of `{function}`, which is no header name",
+            "it names the header `{}` as an input of `{function}`, which is not a header name",
             name.escape_default()
         )),
         (None, _) => misdeclared(format!("it names an input of `{function}` that no request has")),
@@ -311,7 +311,7 @@ fn named(input: &types::Input, function: &str) -> Result<Input, Refusal> {
 }
 
 fn misdeclared<T>(message: String) -> Result<T, Refusal> {
-    Err(Refusal::new(Reason::Interest, message, "correct what `configure` answers in the plugin"))
+    Err(Refusal::new(Reason::Interest, message, "correct what `configure` returns in the plugin"))
 }
 
 fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, Refusal> {
@@ -327,7 +327,7 @@ fn header_names(names: Vec<String>, direction: &str) -> Result<Vec<HeaderName>, 
             Ok(name) => parsed.push(name),
             Err(_) => {
                 return misdeclared(format!(
-                    "it declares the {direction} header `{}`, which is no lower-case header name",
+                    "it declares the {direction} header `{}`, which is not a lower-case header name",
                     name.escape_default()
                 ));
             }
@@ -344,7 +344,7 @@ fn body_access(access: lifecycle::BodyAccess) -> BodyAccess {
     }
 }
 
-/// Only transformation sees responses and bodies.
+/// Only the contract `transformation` gets responses and bodies.
 fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refusal> {
     let bodies = [interest.request_body, interest.response_body];
     let wants_more = interest.response
@@ -353,7 +353,7 @@ fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refus
     if wants_more && !contracts.transformation {
         return Err(Refusal::new(
             Reason::Interest,
-            "it declares interest in responses or bodies, which only the contract `transformation` sees",
+            "it declares interest in responses or bodies, which only the contract `transformation` gets",
             "export `transformation` as well, or declare request headers only",
         ));
     }
@@ -363,7 +363,7 @@ fn check_interest(interest: &Interest, contracts: Contracts) -> Result<(), Refus
 fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
     let hint = match error.downcast_ref::<Killed>() {
         Some(killed) => format!(
-            "it went over the budget `{}` of the binding (cpu {:?}, wall {:?}, memory {} bytes)",
+            "it exceeded the budget `{}` of the binding (cpu {:?}, wall {:?}, memory {} bytes)",
             killed.0.as_str(),
             budget.cpu,
             budget.wall,
@@ -374,7 +374,7 @@ fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
     Refusal::new(Reason::Failed, format!("{what}: {}", text(error)), hint)
 }
 
-/// What an error says, without the backtrace.
+/// The message of an error, without its backtrace.
 pub(crate) fn text(error: &wasmtime::Error) -> String {
     let causes: Vec<String> =
         error.chain().map(ToString::to_string).filter(|cause| !cause.contains("wasm backtrace")).collect();

@@ -1,4 +1,4 @@
-//! What is counted about each binding, cheaply: every core counts for itself, and the sum is taken when somebody reads.
+//! Counters of each binding. Each core counts for itself, and the sum is computed when the counters are read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,11 +14,11 @@ use crate::imports::metrics::Names;
 pub const MICROSECONDS: [u64; 16] =
     [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
 
-/// Upper bounds of the histograms that plugins fill.
+/// Upper bounds of the histograms that plugins define.
 pub const BOUNDS: [f64; 16] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 100.0, 1_000.0, 10_000.0];
 
-/// Every way in which a call can fail, in the order of the counters.
+/// Every kind of call failure, in the order of the counters.
 pub const FAILURES: [CallFailure; 9] = [
     CallFailure::Trap,
     CallFailure::Cpu,
@@ -35,7 +35,7 @@ pub const FAILURES: [CallFailure; 9] = [
 #[derive(Default)]
 pub struct Meter {
     cores: PerCore<CoreMeter>,
-    /// What plugins count by themselves.
+    /// The metrics that the plugin defines.
     pub(crate) names: Arc<Names>,
     log_lines_dropped: AtomicU64,
     metrics_dropped: AtomicU64,
@@ -62,40 +62,41 @@ struct CoreMeter {
 /// The sum over all cores at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeterTotals {
-    /// Calls that ran, by [`Phase::ALL`].
+    /// Calls that ran, in the order of [`Phase::ALL`].
     pub calls: [u64; Phase::ALL.len()],
-    /// Failed calls, by [`FAILURES`].
+    /// Failed calls, in the order of [`FAILURES`].
     pub failures: [u64; FAILURES.len()],
-    /// Calls by time, by [`MICROSECONDS`]; the last are those above. Not cumulative.
+    /// Calls by duration, in the buckets of [`MICROSECONDS`]; the last number counts longer calls. Not cumulative.
     pub times: [u64; MICROSECONDS.len() + 1],
-    /// Time of all calls together, in microseconds.
+    /// Sum of the durations of all calls, in microseconds.
     pub microseconds: u64,
-    /// Answers that were used again in place of a call.
+    /// Remembered results that were used instead of a call.
     pub answers_again: u64,
-    /// Requests the plugin itself turned away (an authentication refused, an answer in place of the upstream's).
+    /// Requests that the plugin itself refused: authentication refused them, or transformation sent a response of
+    /// its own.
     pub refusals: u64,
-    /// Calls whose client went away.
+    /// Calls that were dropped because the client went away.
     pub abandoned: u64,
     /// Instances made.
     pub made: u64,
-    /// Instances there are.
+    /// Instances that exist.
     pub live: u64,
-    /// Log lines over the pace.
+    /// Log lines dropped by the rate limit.
     pub log_lines_dropped: u64,
-    /// Values under names that could not be had.
+    /// Values dropped because their name could not be used.
     pub metrics_dropped: u64,
     /// Uses of objects that are not granted.
     pub grants_refused: u64,
-    /// The most memory one instance had, in bytes.
+    /// The most memory that one instance had, in bytes.
     pub memory_high: u64,
-    /// Times it was taken out of service.
+    /// Times the binding was put in quarantine.
     pub quarantines: u64,
-    /// Times a new version was taken back.
+    /// Times a new version was reverted.
     pub reverts: u64,
 }
 
 impl Meter {
-    /// A call ran to its end, good or bad.
+    /// A call ended, with a result or a failure.
     pub(crate) fn called(&self, phase: Phase, time: Duration) {
         let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let slot = MICROSECONDS.partition_point(|bound| *bound < microseconds);
@@ -105,19 +106,19 @@ impl Meter {
         add(&core.microseconds, microseconds);
     }
 
-    /// An earlier answer was used again in place of a call.
+    /// A remembered result was used instead of a call.
     pub(crate) fn answered_again(&self) {
         add(&self.cores.mine().answers_again, 1);
     }
 
-    /// A call gave no answer.
+    /// A call returned no result.
     pub(crate) fn failed(&self, failure: CallFailure) {
         if let Some(slot) = FAILURES.iter().position(|known| *known == failure) {
             add(&self.cores.mine().failures[slot], 1);
         }
     }
 
-    /// The plugin turned a request away.
+    /// The plugin refused a request.
     pub(crate) fn refused(&self) {
         add(&self.cores.mine().refusals, 1);
     }
@@ -134,7 +135,7 @@ impl Meter {
         add_signed(&core.live, 1);
     }
 
-    /// Instances are gone.
+    /// Instances were dropped.
     pub(crate) fn gone(&self, count: usize) {
         add_signed(&self.cores.mine().live, -i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -146,32 +147,32 @@ impl Meter {
         }
     }
 
-    /// A log line was over the pace.
+    /// A log line was dropped by the rate limit.
     pub(crate) fn log_line_dropped(&self) {
         self.log_lines_dropped.fetch_add(1, Relaxed);
     }
 
-    /// A value had a name that could not be had.
+    /// A value was dropped because its name could not be used.
     pub(crate) fn metric_dropped(&self) {
         self.metrics_dropped.fetch_add(1, Relaxed);
     }
 
-    /// An object was used that is not granted.
+    /// The plugin used an object that is not granted.
     pub(crate) fn grant_refused(&self) {
         self.grants_refused.fetch_add(1, Relaxed);
     }
 
-    /// The binding was taken out of service.
+    /// The binding was put in quarantine.
     pub(crate) fn quarantined(&self) {
         self.quarantines.fetch_add(1, Relaxed);
     }
 
-    /// The binding's new version is to be taken back.
+    /// The binding's new version is to be reverted.
     pub(crate) fn reverted(&self) {
         self.reverts.fetch_add(1, Relaxed);
     }
 
-    /// What plugins counted by themselves.
+    /// The metrics that the plugin defines.
     pub fn names(&self) -> &Names {
         &self.names
     }
@@ -210,18 +211,18 @@ fn sum<const N: usize>(sums: &mut [u64; N], counters: &[AtomicU64; N]) {
     }
 }
 
-/// A histogram that a plugin fills.
+/// A histogram that a plugin defines.
 #[derive(Default)]
 pub struct Distribution {
     counts: [AtomicU64; BOUNDS.len() + 1],
-    /// The bits of a `f64`.
+    /// The bits of an `f64`.
     sum: AtomicU64,
 }
 
 impl Distribution {
     /// Adds a value.
     pub(crate) fn observe(&self, value: f64) {
-        // One value that is no number would spoil the sum for ever.
+        // One value that is not finite would make the sum useless from then on.
         if !value.is_finite() {
             return;
         }
@@ -230,7 +231,7 @@ impl Distribution {
         self.sum.update(Relaxed, Relaxed, |bits| (f64::from_bits(bits) + value).to_bits());
     }
 
-    /// Values by [`BOUNDS`]; the last are those above. Not cumulative.
+    /// Number of values in each bucket of [`BOUNDS`]; the last number counts greater values. Not cumulative.
     pub fn counts(&self) -> [u64; BOUNDS.len() + 1] {
         let mut counts = [0; BOUNDS.len() + 1];
         sum(&mut counts, &self.counts);

@@ -26,34 +26,35 @@ use crate::runtime::OnRevert;
 pub struct Loaded {
     pub(crate) name: Arc<str>,
     pub(crate) version: u64,
-    /// Of the versions of a binding that are alive, the one with the highest number was put in service last.
+    /// Order of going into service: of all live versions of a binding, the one with the highest number is the
+    /// latest.
     pub(crate) turn: AtomicU64,
     pub(crate) digest: [u8; 32],
     pub(crate) contracts: Contracts,
     pub(crate) interest: Interest,
-    /// What comes in with `authenticate`.
+    /// The parts of the head that are passed to `authenticate`.
     pub(crate) shown_to_authenticate: DeclaredInputs,
-    /// What comes in with the calls of each function that may be pure.
+    /// The parts of the head that are passed to each function that may be pure.
     pub(crate) shown: [DeclaredInputs; Function::ALL.len()],
-    /// Whether its answers may be used again.
+    /// Whether its results may be remembered.
     pub(crate) remember: bool,
-    /// The phases in which the log was told that an answer cannot be used again, as bits.
+    /// The phases for which the log says already that a result cannot be remembered, one bit for each.
     pub(crate) told: AtomicU8,
     pub(crate) on_failure: OnFailure,
     pub(crate) pool: Arc<Pool>,
-    /// How its calls went.
+    /// The successes and failures of its calls.
     pub(crate) record: Record,
     pub(crate) quarantine: Quarantine,
     pub(crate) trial: Trial,
-    /// How many lines the gateway still writes about its failures.
+    /// Rate limit of the log lines about failures of this binding.
     pub(crate) complaints: Pace,
-    /// How many lines it still writes about what became of it for them. Apart, so that none is lost among the failures.
+    /// Rate limit of the log lines about quarantine and revert. Separate, so that failures do not suppress them.
     pub(crate) announcements: Pace,
     pub(crate) on_revert: OnRevert,
 }
 
 impl Loaded {
-    /// Lines a second that the gateway writes about failures of one binding.
+    /// Lines per second that the gateway writes about failures of one binding.
     pub(crate) const COMPLAINTS: u32 = 5;
 
     /// SHA-256 of the file.
@@ -61,17 +62,17 @@ impl Loaded {
         &self.digest
     }
 
-    /// Whether it serves, rests or is being probed.
+    /// Whether the binding is in service, in quarantine, or being probed.
     pub fn health(&self) -> Health {
         self.quarantine.health(Instant::now())
     }
 
-    /// The latest calls, at most a thousand: what the next version is judged against.
+    /// The latest calls, at most a thousand: what the next version is compared with.
     pub fn latest_calls(&self) -> Calls {
         self.record.latest()
     }
 
-    /// It is put in service in place of another version, whose latest calls these are: from now on it is on trial, also
+    /// Puts this version on trial, because it replaces the version whose latest calls are `before`. Applies also
     /// if it was in service before.
     pub fn begin_trial(&self, before: Calls) {
         self.trial.begin(before, self.record.made(), Instant::now());
@@ -82,18 +83,18 @@ impl Loaded {
         self.trial.is_under_way(self.record.made(), Instant::now())
     }
 
-    /// It is put back in service in place of a version that was taken back, and begins anew: neither on trial, for there
-    /// is nothing to go back to, nor in quarantine. Its instances, and what was remembered of its answers, are as good as
-    /// before.
+    /// Puts this version back in service in place of a version that was reverted. It is not on trial, because
+    /// there is no version left to revert to, and not in quarantine. Its instances and remembered results stay
+    /// valid.
     pub fn put_back(&self) {
         self.turn.store(next_number(), Ordering::Relaxed);
         self.trial.end();
         self.quarantine.put_back();
     }
 
-    /// Whether it may be gone back to: it was not to be taken back, has answered calls no worse than the version before it
-    /// if it is on trial still, is not in quarantine, and has answered most of its latest calls, if there were any. The
-    /// last two hold whether it was ever on trial or not.
+    /// Whether the gateway may revert to this version: it was not itself to be reverted, is not in quarantine, and
+    /// most of its latest calls, if there were any, succeeded. If it is still on trial, it must have served calls
+    /// and failed no more often than the version before it.
     pub fn is_good(&self) -> bool {
         let now = Instant::now();
         self.trial.is_good(self.record.made(), now)
@@ -101,19 +102,20 @@ impl Loaded {
             && !self.record.mostly_failed()
     }
 
-    /// What was counted about the binding, its earlier versions included.
+    /// The counters of the binding, including those of its earlier versions.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.pool.rights().meter
     }
 
-    /// Makes a call. With an instance at hand it is over at once, and its state needs no place of its own.
+    /// Makes a call. If an idle instance is there and the call need not wait, the result is ready on return and no
+    /// future is boxed.
     fn outcome<'a, T, F>(&'a self, call: impl FnOnce(Option<Lease<'a>>) -> F) -> CallResult<'a, T>
     where
         F: Future<Output = Result<T, CallFailure>> + 'a,
     {
         match self.pool.at_hand() {
             Some(lease) => {
-                // Polled where it stays, for it holds all that is lowered into the guest.
+                // Polled in place, because the future holds all parameters of the call.
                 let answer = pin!(call(Some(lease))).as_mut().now_or_never();
                 CallResult::over(answer.unwrap_or(Err(CallFailure::Unavailable)))
             }
@@ -121,7 +123,7 @@ impl Loaded {
         }
     }
 
-    /// A call ran, good or bad.
+    /// Counts a call that ran, with a result or a failure.
     pub(crate) fn called(&self, phase: Phase, time: Duration, failure: Option<CallFailure>) {
         let meter = self.meter();
         meter.called(phase, time);
@@ -130,7 +132,7 @@ impl Loaded {
         }
     }
 
-    /// A call says something about the plugin: it was answered, or failed after so much CPU time.
+    /// Counts a call for quarantine and trial: it returned a result, or it failed after this much CPU time.
     pub(crate) fn judge(
         &self,
         phase: Phase,
@@ -143,7 +145,7 @@ impl Loaded {
             if let Some(lasted) = admission.succeeded(now) {
                 self.announce(
                     LogLevel::Warn,
-                    &format!("it left quarantine after {lasted:.1?}: a probe was answered"),
+                    &format!("it left quarantine after {lasted:.1?}: a probe succeeded"),
                 );
             }
             return;
@@ -153,17 +155,17 @@ impl Loaded {
         self.quarantined(admission.failed(made, burnt, now));
     }
 
-    /// A call could not even be made.
+    /// Counts a call that could not be made.
     pub(crate) fn not_called(&self, failure: CallFailure) {
         self.meter().failed(failure);
     }
 
-    /// The plugin turned a request away.
+    /// Counts a request that the plugin refused.
     pub(crate) fn turned_away(&self) {
         self.meter().refused();
     }
 
-    /// A quarantine was opened, if there is a cause.
+    /// Counts and logs the opening of a quarantine, if there is a cause.
     fn quarantined(&self, cause: Option<Cause>) {
         if let Some(cause) = cause {
             self.meter().quarantined();
@@ -171,26 +173,26 @@ impl Loaded {
         }
     }
 
-    /// Tells the log why a call failed.
+    /// Logs why a call failed.
     pub(crate) fn explain(&self, phase: Phase, error: &wasmtime::Error) {
         self.complain(LogLevel::Warn, &format!("its {} call failed: {}", phase.as_str(), text(error)));
     }
 
-    /// Tells the log, once for each phase, why an answer is not used again although the plugin says that it may be.
+    /// Logs, once for each phase, why a result is not remembered although the plugin declares the function pure.
     pub(crate) fn not_pure(&self, phase: Phase, function: &str, beyond: &Beyond<'_>) {
         let bit = 1 << phase as u8;
         if !self.remember || beyond.is_meant() || self.told.load(Ordering::Relaxed) & bit != 0 {
             return;
         }
         let message = format!(
-            "its answers to `{function}` are not used again where they could be: it used {beyond} without naming it"
+            "its results of `{function}` are not remembered: the call used {beyond}, which the plugin does not declare"
         );
         if self.complain(LogLevel::Warn, &message) {
             self.told.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
-    /// Writes a line, if the pace allows; says whether it did.
+    /// Writes a line if the rate limit allows; returns whether it did.
     fn complain(&self, level: LogLevel, message: &str) -> bool {
         let admitted = self.complaints.admit();
         if admitted {
@@ -199,20 +201,20 @@ impl Loaded {
         admitted
     }
 
-    /// Writes a line that must not be lost among complaints.
+    /// Writes a line about quarantine or revert, which has a rate limit of its own.
     fn announce(&self, level: LogLevel, message: &str) {
         if self.announcements.admit() {
             self.pool.rights().journal.write(level, &self.name, message);
         }
     }
 
-    /// A call failed: asks to be taken back if it is on trial and that was one failure too many.
+    /// Counts a failed call for the trial; requests the revert if that was one failure too many.
     fn fail_on_trial(&self, made: u64, probe: bool, now: Instant) {
         let Some(Condemned { calls, before, first }) = self.trial.failed(made, probe, now) else { return };
         if first {
             self.meter().reverted();
             let message = format!(
-                "its new version fails too often: {} of {} calls, of the version before {} of its latest {}",
+                "its new version fails too often: {} of {} calls; the version before it failed {} of its latest {}",
                 calls.failed, calls.made, before.failed, before.made
             );
             self.announce(LogLevel::Error, &message);

@@ -1,8 +1,8 @@
 //! The instances of one binding: a pool for each core, each instance leased for one call.
 //!
-//! A call that does not wait keeps its core busy from lease to release, so one instance a core serves it; only calls
-//! that wait in `fetch` hold several. The lock of a core's pool is taken by that core, by the upkeep thread, and by
-//! whoever reads the numbers, each for a few instructions.
+//! A call that does not wait keeps its core busy from lease to release, so it needs one instance for each core;
+//! only calls that wait in `fetch` hold several. The lock of a core's pool is taken by that core, by the upkeep
+//! thread, and by readers of the metrics, each time for a few instructions.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -35,11 +35,11 @@ pub(crate) struct Pool {
 pub(crate) struct Setup {
     /// Settings for `configure`, as JSON text.
     pub(crate) settings: String,
-    /// Whether it takes so little time that a call may do it. Otherwise calls wait for the upkeep thread.
+    /// Whether the set-up is so fast that a call may do it. Otherwise calls wait for the upkeep thread.
     pub(crate) quick: bool,
 }
 
-/// One core's part, on cache lines of its own.
+/// The pool of one core, on cache lines of its own so that cores do not share one.
 #[repr(align(128))]
 #[derive(Default)]
 struct Core(Mutex<PoolState>);
@@ -48,43 +48,44 @@ struct Core(Mutex<PoolState>);
 struct PoolState {
     #[expect(clippy::vec_box, reason = "every call moves one out and back, several times")]
     idle: Vec<Box<Instance>>,
-    /// Instances there are, idle or leased, and those being made.
+    /// Number of instances: idle, leased, and being made.
     live: usize,
     waiting: VecDeque<oneshot::Sender<Handover>>,
-    /// Whether a refill is on its way.
+    /// Whether a refill has been requested from the upkeep thread.
     refilling: bool,
-    /// Why the last one made nothing. Told to one call that waited for it in vain.
+    /// Why the last refill made no instance. Reported to one of the calls that waited for it.
     unmade: Option<NoInstance>,
 }
 
 /// Why there is no instance for a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoInstance {
-    /// How the call ends for it.
+    /// The failure of the call.
     pub(crate) failure: CallFailure,
-    /// CPU time that went into trying to make one.
+    /// CPU time that the attempt to make an instance used.
     pub(crate) burnt: Duration,
 }
 
 impl NoInstance {
-    /// None is free, and no more may be made.
+    /// No instance is idle, and no more may be made.
     const QUEUE: NoInstance = NoInstance { failure: CallFailure::Queue, burnt: Duration::ZERO };
 }
 
-/// An instance for the length of one call. Dropped in the middle of a call, it takes the instance with it.
+/// An instance for the length of one call. If the lease is dropped during a call, the instance is dropped, too.
 pub(crate) struct Lease<'p> {
     pool: &'p Arc<Pool>,
     core: usize,
-    /// None: the holder has to make one.
+    /// `None`: the holder has to make an instance.
     instance: Option<Box<Instance>>,
     calling: bool,
 }
 
-/// An instance, or the place of one, on its way to a call that waits. If that call is gone by then, it goes back.
+/// An instance, or the permission to make one, on its way to a waiting call. If that call is gone, it returns to
+/// the pool.
 struct Handover {
     pool: Arc<Pool>,
     core: usize,
-    /// None: it has arrived.
+    /// `None`: it has been delivered.
     content: Option<Option<Box<Instance>>>,
 }
 
@@ -109,7 +110,7 @@ impl Pool {
         Pool { template, rights, setup, limits, cores, upkeep }
     }
 
-    /// What the instances share.
+    /// The rights that the instances share.
     pub(crate) fn rights(&self) -> &Arc<Rights> {
         &self.rights
     }
@@ -119,7 +120,7 @@ impl Pool {
         self.template.waits
     }
 
-    /// An idle instance for one call that does not wait.
+    /// An idle instance, for one call that does not wait.
     pub(crate) fn at_hand<'p>(self: &'p Arc<Self>) -> Option<Lease<'p>> {
         if self.waits() {
             return None;
@@ -129,10 +130,11 @@ impl Pool {
         Some(self.lease_of(core, Some(instance)))
     }
 
-    /// An instance for one call: an idle one, a new one, or the next that is given back.
+    /// An instance for one call: an idle one, a new one, or the next one that is released.
     ///
     /// # Errors
-    /// `Queue` if none is free in time or too many wait; else why a new one could not be made.
+    /// `Queue` if none is released in time or the queue is full; otherwise the reason why a new one could not be
+    /// made.
     pub(crate) async fn lease<'p>(self: &'p Arc<Self>) -> Result<Lease<'p>, NoInstance> {
         let core = self.this_core();
         let waiting = {
@@ -175,25 +177,25 @@ impl Pool {
 
     fn try_to_make(&self, time: Duration) -> Result<Instance, CallFailure> {
         let failed = |error| match failure_of(&error) {
-            // Not the plugin's doing: there is no room for another instance.
+            // There is no room for another instance, which is not the plugin's fault.
             CallFailure::Output => CallFailure::Unavailable,
             failure => failure,
         };
         let mut instance = self.template.instantiate(&self.rights, time).map_err(failed)?;
         let answer = self.template.configure(&mut instance, &self.setup.settings, time).map_err(failed)?;
-        // An instance that refuses settings which another took.
+        // The settings are refused here although another instance accepted them.
         answer.map_err(|_| CallFailure::Output)?;
         Ok(instance)
     }
 
-    /// Puts an instance that was made elsewhere into a core's pool.
+    /// Adds an instance that was made elsewhere to a core's pool.
     pub(crate) fn add(self: &Arc<Self>, core: usize, instance: Instance) {
         self.held(core).live += 1;
         self.rights.meter.made();
         self.give_back(core, Some(Box::new(instance)));
     }
 
-    /// Makes instances until a core has its idle ones. Takes time; never on the data path.
+    /// Makes instances until a core has its idle ones. Slow; never called on the data path.
     pub(crate) fn fill(self: &Arc<Self>, core: usize) {
         loop {
             {
@@ -211,13 +213,13 @@ impl Pool {
             }
             self.give_back(core, made.ok());
             if failed.is_some() {
-                // A call that waits for it in vain counts the failure.
+                // The failure is counted by a call that waited for the instance.
                 return;
             }
         }
     }
 
-    /// The calling thread's number among the cores.
+    /// The index of the calling thread's core.
     pub(crate) fn this_core(&self) -> usize {
         this_core(self.cores.len())
     }
@@ -235,14 +237,15 @@ impl Pool {
         Lease { pool: self, core, instance, calling: false }
     }
 
-    /// Hands an instance, or the place of one that is gone, to whoever waits longest.
+    /// Gives an instance, or the slot of one that is gone, to the call that has waited longest.
     fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Box<Instance>>) {
         let mut held = self.held(core);
         while let Some(sender) = held.waiting.pop_front() {
             let handover = Handover { pool: Arc::clone(self), core, content: Some(instance) };
             match sender.send(handover) {
                 Ok(()) => return,
-                // Who waited has gone; the next may have it. Emptied, the handover does nothing when it drops.
+                // The waiting call has gone, so the next one gets it. An emptied handover does nothing when it is
+                // dropped.
                 Err(mut handover) => instance = handover.content.take().flatten(),
             }
         }
@@ -252,7 +255,7 @@ impl Pool {
         }
     }
 
-    /// Has instances made, if there are fewer than there should be.
+    /// Requests a refill from the upkeep thread, if the core has too few instances.
     fn refill(self: &Arc<Self>, core: usize) {
         let mut held = self.held(core);
         let wanted = !held.refilling && self.wants(&held);
@@ -263,14 +266,14 @@ impl Pool {
         }
     }
 
-    /// Whether a core wants more instances.
+    /// Whether a core has fewer instances than it should.
     fn wants(&self, held: &PoolState) -> bool {
         let needed = !held.waiting.is_empty() || held.idle.len() < self.limits.min_idle;
         needed && held.live < self.limits.max
     }
 }
 
-/// Retired pools are emptied off the data path, wherever the last handle goes.
+/// The instances of a retired pool are dropped by the upkeep thread, wherever the last handle is dropped.
 impl Drop for Pool {
     fn drop(&mut self) {
         let idle: Vec<Box<Instance>> = self
@@ -286,10 +289,10 @@ impl Drop for Pool {
 }
 
 impl PoolState {
-    /// Joins the queue, if there is room in it.
+    /// Adds a waiter to the queue, if there is room.
     fn wait(&mut self, limit: usize) -> Option<oneshot::Receiver<Handover>> {
         if self.waiting.len() >= limit {
-            // Calls whose time was up left their places behind.
+            // Waiters whose time was up are still in the queue.
             self.waiting.retain(|sender| !sender.is_closed());
         }
         (self.waiting.len() < limit).then(|| {
@@ -312,13 +315,13 @@ impl Lease<'_> {
     /// The instance, for a call that begins now.
     ///
     /// # Errors
-    /// `Unavailable` if there is none, which [`Pool::lease`] rules out.
+    /// `Unavailable` if there is none, which cannot happen after [`Pool::lease`].
     pub(crate) fn call(&mut self) -> Result<&mut Instance, CallFailure> {
         self.calling = true;
         self.instance.as_deref_mut().ok_or(CallFailure::Unavailable)
     }
 
-    /// Ends the lease after a call. The instance is kept if it is sound and may be used again.
+    /// Ends the lease after a call. The instance is kept if it is intact and may be used again.
     pub(crate) fn end(mut self, sound: bool) {
         let limits = &self.pool.limits;
         if let Some(instance) = &mut self.instance {
@@ -337,7 +340,7 @@ impl Drop for Lease<'_> {
             return;
         }
         if let Some(mut instance) = instance {
-            // The store is dropped later; the request is let go of now, so that nobody has to copy it to change it.
+            // The store is dropped later. The request is released now, so that changing it does not need a copy.
             instance.store.data_mut().end();
             pool.rights.meter.gone(1);
             pool.upkeep.discard(instance);
@@ -351,7 +354,7 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// The number of this core among so many: each thread that calls takes the next.
+/// The index of this thread's core: each thread takes the next one at its first call.
 fn this_core(cores: usize) -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -1,11 +1,12 @@
-//! A binding whose killed calls burn a core, or whose calls nearly all fail, is put in quarantine: calls fail at once, then
-//! one at a time probes whether it recovered.
+//! Quarantine of a binding whose killed calls use too much CPU time, or nearly all of whose calls fail: calls fail
+//! immediately, and after a while one at a time probes whether the binding has recovered.
 //!
-//! What is protected is the core. A call that traps after a few microseconds costs less than what refusing it would cost
-//! its users, so failures open nothing until next to no call is answered.
+//! The purpose is to protect the core. A call that traps after a few microseconds costs the gateway less than
+//! refusing it would cost the users, so failures alone open a quarantine only when nearly no call succeeds.
 //!
-//! The window runs on whether the quarantine is open or not. A probe that happens to succeed therefore closes it without
-//! wiping anything out: over any window, killed calls burn at most their share of a core, and what was in flight.
+//! The window keeps counting while the quarantine is open, and closing the quarantine does not reset it. So over
+//! any window, killed calls use at most their share of a core plus what was in flight, even if probes succeed by
+//! chance.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,69 +17,69 @@ use witgate_config::model;
 
 use crate::record::Calls;
 
-/// Parts of the window. What was counted leaves it a part at a time.
+/// Number of parts of the window. Counts leave the window one part at a time.
 const PARTS: u64 = 10;
 
-/// The quarantine of one binding, shared by all cores. In good times a call reads one number.
+/// The quarantine of one binding, shared by all cores. While it is closed, a call reads one number.
 pub(crate) struct Quarantine {
-    /// None: it is switched off.
+    /// `None`: quarantine is switched off.
     config: Option<model::Quarantine>,
     begun: Instant,
-    /// Nanoseconds since `begun` until which the binding rests; 0: it is in service.
+    /// Nanoseconds since `begun` until which no call is made; 0: the binding is in service.
     resting_until: AtomicU64,
-    /// Whether a probe is under way.
+    /// Whether a probe is in flight.
     probing: AtomicBool,
     /// Written by calls that failed, and by probes.
     window: Mutex<Window>,
 }
 
-/// Leave to make one call.
+/// Permission to make one call.
 pub(crate) struct Admission<'a> {
     quarantine: &'a Quarantine,
     probe: bool,
 }
 
-/// Where a binding stands.
+/// The state of a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// In service.
     Serving,
     /// Calls fail without being made.
     Resting,
-    /// Rest is over; one call at a time is let through until one succeeds.
+    /// The rest period is over; one call at a time is made until one succeeds.
     Probing,
 }
 
 /// Why a quarantine was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Calls that failed burnt so much CPU time within the window.
+    /// Failed calls used this much CPU time within the window.
     Cpu { burnt: Duration, window: Duration },
-    /// So many of the calls within the window failed.
+    /// This many of the calls within the window failed.
     Failures { calls: Calls, window: Duration },
 }
 
 /// A quarantine that is open.
 pub(crate) struct Open {
-    /// Why.
+    /// The cause.
     pub(crate) cause: Cause,
-    /// For how long.
+    /// How long it has been open.
     pub(crate) lasted: Duration,
 }
 
-/// What was counted within the window.
+/// The counts of the window.
 #[derive(Default)]
 struct Window {
     parts: [Part; PARTS as usize],
-    /// Calls that are counted in the parts by now, of all there were.
+    /// The total number of calls up to which the parts have counted.
     made: u64,
-    /// Since when it is open, and why.
+    /// Since when the quarantine is open, and why.
     open: Option<(Instant, Cause)>,
 }
 
 #[derive(Default, Clone, Copy)]
 struct Part {
-    /// Which part of all time it is.
+    /// The number of the part, counted from the creation of the quarantine.
     number: u64,
     calls: Calls,
     burnt: Duration,
@@ -95,7 +96,7 @@ impl Quarantine {
         }
     }
 
-    /// Leave to make a call; none while the binding rests, or while another call probes it.
+    /// Permission to make a call; `None` during the rest period, or while another call probes the binding.
     pub(crate) fn admit(&self, now: Instant) -> Option<Admission<'_>> {
         let until = self.resting_until.load(Ordering::Acquire);
         if until == 0 {
@@ -105,7 +106,7 @@ impl Quarantine {
         free.then_some(Admission { quarantine: self, probe: true })
     }
 
-    /// Where the binding stands now.
+    /// The current state of the binding.
     pub(crate) fn health(&self, now: Instant) -> Health {
         match self.resting_until.load(Ordering::Acquire) {
             0 => Health::Serving,
@@ -114,26 +115,27 @@ impl Quarantine {
         }
     }
 
-    /// Why and for how long it is open; none if it is not.
+    /// Why and for how long the quarantine is open; `None` if it is not.
     pub(crate) fn open(&self, now: Instant) -> Option<Open> {
         let (since, cause) = self.lock().open?;
         Some(Open { cause, lasted: now.saturating_duration_since(since) })
     }
 
-    /// An answer that was counted as good was rejected; by then there were so many calls. Says why that opens it, if it
-    /// does.
+    /// Counts a call as failed whose result was counted as a success and then rejected. `made` is the number of
+    /// calls so far. Returns the cause if this opens the quarantine.
     pub(crate) fn rejected(&self, made: u64, now: Instant) -> Option<Cause> {
         self.failed(made, Duration::ZERO, now)
     }
 
-    /// The binding is put back in service: it is not in quarantine, but what was counted within the window still counts.
+    /// Ends the quarantine because the binding is put back in service. The counts of the window stay.
     pub(crate) fn put_back(&self) {
         let mut window = self.lock();
         window.open = None;
         self.resting_until.store(0, Ordering::Release);
     }
 
-    /// A call failed, after so much CPU time; by then there were so many calls. Says why that opens it, if it does.
+    /// Counts a call that failed after this much CPU time. `made` is the number of calls so far. Returns the cause
+    /// if this opens the quarantine.
     fn failed(&self, made: u64, burnt: Duration, now: Instant) -> Option<Cause> {
         let config = self.config.as_ref()?;
         let mut window = self.lock();
@@ -156,7 +158,7 @@ impl Quarantine {
         }
     }
 
-    /// Says how long it was open.
+    /// Ends the quarantine; returns how long it was open.
     fn close(&self, now: Instant) -> Option<Duration> {
         let mut window = self.lock();
         let (since, _) = window.open.take()?;
@@ -164,13 +166,13 @@ impl Quarantine {
         Some(now.saturating_duration_since(since))
     }
 
-    /// Begins a rest. Only done with the window locked, so that it is open whenever the binding rests.
+    /// Begins a rest period. The window must be locked, so that it is marked as open whenever the binding rests.
     fn rest(&self, config: &model::Quarantine, now: Instant) {
         let until = self.since_begun(now).saturating_add(nanoseconds(config.rest)).max(1);
         self.resting_until.store(until, Ordering::Release);
     }
 
-    /// The number of the part of the window that a moment belongs to; the first one has number 1.
+    /// The number of the part of the window that contains a moment; the first part has number 1.
     fn part(&self, config: &model::Quarantine, now: Instant) -> u64 {
         let length = (nanoseconds(config.window) / PARTS).max(1);
         self.since_begun(now) / length + 1
@@ -191,13 +193,13 @@ impl Admission<'_> {
         self.probe
     }
 
-    /// The call was answered. If that closes the quarantine, says how long it was open.
+    /// The call succeeded. Returns how long the quarantine was open if this closes it.
     pub(crate) fn succeeded(self, now: Instant) -> Option<Duration> {
         if self.probe { self.quarantine.close(now) } else { None }
     }
 
-    /// The call failed, after so much CPU time; by then there were so many calls. Says why that opens the quarantine, if
-    /// it does.
+    /// The call failed after this much CPU time. `made` is the number of calls so far. Returns the cause if this
+    /// opens the quarantine.
     pub(crate) fn failed(self, made: u64, burnt: Duration, now: Instant) -> Option<Cause> {
         if self.probe {
             self.quarantine.probe_failed(made, burnt, now);
@@ -207,7 +209,7 @@ impl Admission<'_> {
     }
 }
 
-/// A probe that ends without a verdict, e.g. because its client went away, makes room for the next.
+/// A probe that ends without a verdict, e.g. because its client went away, allows the next probe.
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.probe {
@@ -217,8 +219,8 @@ impl Drop for Admission<'_> {
 }
 
 impl Window {
-    /// Counts a failure, and with it all good calls since the last one: when they were made is not known, and what is in
-    /// doubt is held in the plugin's favour. Answers what is in the window then.
+    /// Counts a failure, and all successes since the last failure. When those succeeded is not known, so they are
+    /// counted in the current part, in the plugin's favour. Returns the sum over the window.
     fn failed(&mut self, made: u64, burnt: Duration, number: u64) -> Part {
         let now = &mut self.parts[(number % PARTS) as usize];
         if now.number != number {
@@ -239,7 +241,7 @@ impl Window {
 }
 
 impl Part {
-    /// Why so much opens a quarantine, if it does.
+    /// The cause for opening a quarantine, if these counts are one.
     fn opens(&self, config: &model::Quarantine) -> Option<Cause> {
         let (calls, burnt, window) = (self.calls, self.burnt, config.window);
         if burnt.as_secs_f64() >= window.as_secs_f64() * config.share {
@@ -254,7 +256,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Cpu { burnt, window } => {
-                write!(formatter, "calls that failed burnt {burnt:.2?} of CPU time within {window:?}")
+                write!(formatter, "failed calls used {burnt:.2?} of CPU time within {window:?}")
             }
             Cause::Failures { calls: Calls { made, failed }, window } => {
                 write!(formatter, "{failed} of {made} calls within {window:?} failed")
@@ -273,7 +275,7 @@ mod tests {
 
     const REST: Duration = Duration::from_secs(5);
 
-    /// A binding whose calls are made one after the other, under a clock of its own.
+    /// A binding whose calls are made one after the other, with a simulated clock.
     struct Scene {
         quarantine: Quarantine,
         now: Instant,
@@ -310,7 +312,7 @@ mod tests {
             self.quarantine.health(self.now)
         }
 
-        /// Traps until the quarantine is open.
+        /// Fails calls until the quarantine is open.
         fn opened() -> Self {
             let mut scene = Scene::new();
             assert!((1..20).all(|_| scene.trap().is_none()));
@@ -406,7 +408,7 @@ mod tests {
         assert_eq!(loops, 250, "half of ten seconds");
         assert_eq!(
             cause.map(|cause| cause.to_string()).as_deref(),
-            Some("calls that failed burnt 5.00s of CPU time within 10s")
+            Some("failed calls used 5.00s of CPU time within 10s")
         );
     }
 
@@ -442,8 +444,8 @@ mod tests {
     fn a_probe_that_happens_to_succeed_does_not_make_it_forget_the_cpu_time() {
         let Scene { quarantine, now: begun, .. } = Scene::new();
         let (mut now, mut burnt, mut calls) = (begun, Duration::ZERO, 0_u64);
-        // Each call takes a millisecond but for every tenth, which takes twenty and is killed: without quarantine two
-        // thirds of the core.
+        // Each call takes 1 ms, but every tenth takes 20 ms and is killed: without quarantine, two thirds of the
+        // core.
         while now - begun < Duration::from_secs(600) {
             let Some(admission) = quarantine.admit(now) else {
                 now += Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! How the calls of one version went: what quarantine and trial judge by.
+//! The successes and failures of one version's calls, on which quarantine and trial decide.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,45 +7,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use witgate_proxy::contracts::Phase;
 use witgate_proxy::telemetry::per_core::{PerCore, add};
 
-/// The latest calls that a version is known by, if not more of them failed than are remembered.
+/// Number of latest calls that are reported, unless more of them failed than are remembered.
 const LATEST: u64 = 1_000;
 
-/// The calls that tell whether a version has got worse lately.
+/// Number of recent calls that show whether a version has become worse.
 const LATELY: u64 = 100;
 
-/// The last calls that tell whether a version answers at all by now.
+/// Number of last calls that show whether a version succeeds at all at present.
 const LAST: u64 = 20;
 
-/// Failures that are remembered: always enough to tell of [`LATELY`] calls.
+/// Number of failures that are remembered: enough for the last [`LATELY`] calls in any case.
 const FAILURES: usize = 256;
 
-/// Calls, and how many of them failed. A request in which several functions of a plugin are called counts as one call: a
-/// plugin that fails every request in its last function fails always, and one whose body function fails does not if most
-/// requests have no body.
+/// A number of calls, and how many of them failed. A request for which several functions of a plugin are called
+/// counts as one call. So a plugin whose last function fails for every request has a failure rate of 100 per cent,
+/// and one whose body function fails has less if most requests have no body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// Calls that ended with a verdict on the plugin.
+    /// Calls that ended with a result or a failure of the plugin.
     pub made: u64,
     /// Those of them that failed.
     pub failed: u64,
 }
 
-/// The calls of one version. A good call adds to a counter of its core and does nothing else; all else is done by calls
-/// that failed.
+/// The calls of one version. A success only increments a counter of its core; all other work is done by failures.
 #[derive(Default)]
 pub(crate) struct Record {
     made: PerCore<[AtomicU64; Phase::ALL.len()]>,
-    /// How many calls had been made at each of the latest failures.
+    /// For each of the latest failures, how many calls had been made by then.
     failures: Mutex<VecDeque<u64>>,
 }
 
 impl Record {
-    /// A call ended, good or bad.
+    /// A call ended, with a result or a failure.
     pub(crate) fn call(&self, phase: Phase) {
         add(&self.made.mine()[phase as usize], 1);
     }
 
-    /// A call that was counted turned out to have failed. Answers how many calls there are by now.
+    /// Counts a failure of a call that has been counted already. Returns the number of calls so far.
     pub(crate) fn failure(&self) -> u64 {
         let made = self.made();
         let mut failures = self.failures();
@@ -56,14 +55,14 @@ impl Record {
         made
     }
 
-    /// All calls there were: those of the function that was called most.
+    /// Number of calls: that of the function that was called most.
     pub(crate) fn made(&self) -> u64 {
         let of = |phase: Phase| self.made.sum(|made| made[phase as usize].load(Ordering::Relaxed));
         Phase::ALL.into_iter().map(of).max().unwrap_or_default()
     }
 
-    /// The latest calls: as many as are known, up to [`LATEST`]. Where the last [`LATELY`] of them went clearly worse,
-    /// only these: whatever befell the version then befalls the next one, too.
+    /// The latest calls, up to [`LATEST`]. If the last [`LATELY`] of them failed clearly more often, only these:
+    /// what makes this version fail now may make the next version fail, too.
     pub(crate) fn latest(&self) -> Calls {
         let made = self.made();
         let failures = self.failures();
@@ -76,8 +75,8 @@ impl Record {
         if lately.at_least() > all.at_most() { lately } else { all }
     }
 
-    /// Whether more than half of the last [`LATELY`] calls failed, or of the last [`LAST`] of them: going back to such a
-    /// version would lose more requests than it answers. A version that was never called has failed nothing.
+    /// Whether more than half of the last [`LATELY`] calls, or of the last [`LAST`] calls, failed. Reverting to
+    /// such a version would lose more requests than it serves. False for a version that was never called.
     pub(crate) fn mostly_failed(&self) -> bool {
         let (failures, made) = (self.failures(), self.made());
         [LATELY, LAST].iter().any(|count| last(&failures, made, *count).rate() > 0.5)
@@ -88,7 +87,7 @@ impl Record {
     }
 }
 
-/// The last so many of all calls that were made, as far as their failures are remembered.
+/// The last `count` calls, as far as their failures are remembered.
 fn last(failures: &VecDeque<u64>, made: u64, count: u64) -> Calls {
     let since = made.saturating_sub(count);
     let failed = failures.iter().filter(|at| **at > since).count() as u64;
@@ -101,19 +100,20 @@ impl Calls {
         if self.made == 0 { 0.0 } else { self.failed.min(self.made) as f64 / self.made as f64 }
     }
 
-    /// The share of failures that is behind these calls at least, with 99 per cent confidence.
+    /// Lower bound of the true failure rate, with 99 per cent confidence.
     pub(crate) fn at_least(self) -> f64 {
         self.bound(-1.0)
     }
 
-    /// The share of failures that is behind these calls at most, with 99 per cent confidence.
+    /// Upper bound of the true failure rate, with 99 per cent confidence.
     pub(crate) fn at_most(self) -> f64 {
         self.bound(1.0)
     }
 
-    /// One end of Wilson's score interval (E. B. Wilson, 1927). It also holds for few calls, and where none or all failed.
+    /// One bound of Wilson's score interval (E. B. Wilson, 1927), which is also valid for few calls and for rates
+    /// of 0 and 1.
     fn bound(self, side: f64) -> f64 {
-        /// The quantile of the normal distribution below which 99 per cent of it lie.
+        /// The 99th percentile of the standard normal distribution.
         const Z: f64 = 2.326;
         if self.made == 0 {
             return if side < 0.0 { 0.0 } else { 1.0 };

@@ -1,43 +1,44 @@
-//! Why a plugin is not put into service, in words that say what to do.
+//! Why a plugin is not put into service, in messages that say what to do.
 
 use std::fmt;
 
 use witgate_config::{Problem, Problems};
 
-/// A plugin that was not put into service. What served before goes on serving.
+/// A plugin was not put into service. The previous version stays in service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What kind of refusal.
     pub reason: Reason,
-    /// What is wrong and what to do; settings with the place they were written at. At least one.
+    /// At least one problem: what is wrong and what to do. Problems with settings say where the setting was
+    /// written.
     pub problems: Problems,
 }
 
 /// Kinds of refusals, for metrics and status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The file cannot be read, or is no component.
+    /// The file cannot be read, or is not a component.
     Malformed,
-    /// It is not the file that was pinned.
+    /// The file does not have the pinned digest.
     Digest,
-    /// It has no contract of this gateway, or one of another version.
+    /// The component exports no contract of this gateway, or one of another version.
     Contract,
-    /// It imports what the gateway does not offer.
+    /// The component imports an interface that the gateway does not offer.
     Import,
-    /// It imports what the binding is not granted.
+    /// The component imports an interface that the binding is not granted.
     Grant,
-    /// It cannot be compiled or linked.
+    /// The component cannot be compiled or linked.
     Compile,
-    /// It failed while it was set up.
+    /// The set-up of the first instance failed.
     Failed,
     /// The settings are wrong.
     Settings,
-    /// It declared interest in what cannot be had.
+    /// The plugin declared interest in something that it cannot have.
     Interest,
 }
 
 impl Reason {
-    /// The word for metrics and status.
+    /// The name in metrics and status.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Malformed => "malformed",
@@ -54,17 +55,17 @@ impl Reason {
 }
 
 impl Refusal {
-    /// A refusal for one thing that is wrong.
+    /// A refusal with one problem.
     pub(crate) fn new(reason: Reason, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Refusal { reason, problems: vec![problem(message, hint)] }
     }
 
-    /// A refusal for several things that are wrong; none if nothing is.
+    /// A refusal with several problems; `Ok` if there is none.
     pub(crate) fn of(reason: Reason, problems: Problems) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Refusal { reason, problems }) }
     }
 
-    /// The same, said of a place in the configuration that has none of its own yet.
+    /// The same refusal; problems that have no place in the configuration yet get this key.
     pub(crate) fn about(mut self, key: &str) -> Self {
         for problem in &mut self.problems {
             if problem.key.is_empty() {

@@ -1,5 +1,5 @@
-//! The first calls of a new version are watched: one that fails clearly more often than the version before it asks to be
-//! taken back.
+//! Trial of a new version: if its first calls fail clearly more often than those of the version before it, it
+//! requests to be reverted.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,45 +8,45 @@ use witgate_config::model;
 
 use crate::record::Calls;
 
-/// Failures below which a version is not taken back, whatever its rate.
+/// Failures below which a version is not reverted, whatever its failure rate.
 const FAILURES: u64 = 5;
 
-/// Calls below which nothing is held in favour of the version before: it counts as one that never failed.
+/// Calls below which the previous version has no history to compare with and counts as one that never failed.
 const KNOWN: u64 = 100;
 
-/// A version that is still called although it asked to be taken back asks again after this time: whoever it asked may
-/// have had too much to do.
+/// Time after which a version that is still called repeats its request to be reverted, in case the first one was
+/// lost.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The trial of a version that replaced another. It begins when the version is put in service, and anew whenever it is
-/// put in service again.
+/// The trial of a version that replaced another one. It begins each time the version is put in service.
 ///
-/// It only asks. The control plane swaps the snapshot, so that a request that began with this version ends with it.
+/// The trial only requests the revert. The control plane swaps the snapshot, so that a request that began with
+/// this version ends with it.
 pub(crate) struct Trial {
     config: model::Revert,
-    /// None: there is no trial, or it is over, and the version has come through it.
+    /// `None`: there is no trial, or it has been passed.
     under_way: Mutex<Option<UnderWay>>,
 }
 
 struct UnderWay {
-    /// The latest calls of the version before.
+    /// The latest calls of the previous version.
     before: Calls,
     begun: Instant,
-    /// Calls this version had answered when the trial began.
+    /// Number of calls that this version had served when the trial began.
     made_before: u64,
     failed: u64,
-    /// When it asked last; none: it has not failed too often.
+    /// When the revert was last requested; `None`: it was not.
     asked: Option<Instant>,
 }
 
-/// A version that is to be taken back, and why.
+/// A version that is to be reverted, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Condemned {
-    /// Its calls on trial.
+    /// Its calls during the trial.
     pub(crate) calls: Calls,
-    /// The calls of the version before that it was judged against.
+    /// The calls of the previous version that it was compared with.
     pub(crate) before: Calls,
-    /// Whether it was not condemned before.
+    /// Whether this is the first request to revert it.
     pub(crate) first: bool,
 }
 
@@ -56,20 +56,20 @@ impl Trial {
         Trial { config, under_way: Mutex::new(None) }
     }
 
-    /// Begins a trial against the version whose latest calls these are. The version on trial has answered `made` calls
-    /// so far.
+    /// Begins a trial against the version whose latest calls are `before`. This version has served `made` calls so
+    /// far.
     pub(crate) fn begin(&self, before: Calls, made: u64, now: Instant) {
         let trial = UnderWay { before, begun: now, made_before: made, failed: 0, asked: None };
         *self.lock() = (self.config.calls > 0).then_some(trial);
     }
 
-    /// Ends the trial without a verdict: the version is gone back to.
+    /// Ends the trial without a verdict, because the gateway reverts to this version.
     pub(crate) fn end(&self) {
         *self.lock() = None;
     }
 
-    /// A call failed, which was the `made`th of this version. `probe`: the version is in quarantine, so that it has next
-    /// to no calls to be judged by; then the time of the trial does not run out.
+    /// Counts the `made`th call of this version, which failed. `probe`: the version is in quarantine, so it has
+    /// too few calls for a comparison, and the time of the trial does not run out meanwhile.
     pub(crate) fn failed(&self, made: u64, probe: bool, now: Instant) -> Option<Condemned> {
         let mut under_way = self.lock();
         let trial = under_way.as_mut()?;
@@ -91,16 +91,16 @@ impl Trial {
         Some(Condemned { calls, before, first })
     }
 
-    /// Whether the trial goes on.
+    /// Whether the trial is still in progress.
     pub(crate) fn is_under_way(&self, made: u64, now: Instant) -> bool {
         self.lock()
             .as_ref()
             .is_some_and(|trial| trial.asked.is_some() || !trial.is_over(&self.config, made, now))
     }
 
-    /// Whether the trial speaks against going back to the version: it does not if there is none or the version has come
-    /// through it, nor if it has answered calls in it and not failed more often than the version before. How the version
-    /// did apart from a trial is not looked at here.
+    /// Whether the trial permits reverting to this version: there is no trial, or it has been passed, or the
+    /// version has served calls in it and failed no more often than the previous version. Calls outside of the
+    /// trial are not considered here.
     pub(crate) fn is_good(&self, made: u64, now: Instant) -> bool {
         self.lock().as_ref().is_none_or(|trial| {
             let calls = trial.calls(made);
@@ -126,15 +126,15 @@ impl UnderWay {
     }
 }
 
-/// Whether a version fails clearly more often than the one before, or, where that one kept below the ratio, than the ratio
-/// allows.
+/// Whether a version fails clearly more often than the previous one, or than `failure_ratio` if the previous one
+/// failed less than that.
 fn is_worse(calls: Calls, before: Calls, failure_ratio: f64) -> bool {
     let least = calls.at_least();
     let over_the_ratio = least >= failure_ratio && before.rate() < failure_ratio;
     least > most_tolerated(before) || over_the_ratio
 }
 
-/// The share of failures that is put down to chance, or to what made the version before fail as well.
+/// The failure rate that is explained by chance, or by what made the previous version fail, too.
 fn most_tolerated(before: Calls) -> f64 {
     if before.made < KNOWN { 0.0 } else { before.at_most() }
 }
@@ -155,7 +155,8 @@ mod tests {
         (trial, now)
     }
 
-    /// The number of the call at which a version asks whose every `nth` call fails, if it does in so many calls.
+    /// The number of the call at which a version requests its revert if every `nth` call fails; `None` if it does
+    /// not within `calls` calls.
     fn asks_at(trial: &Trial, nth: u64, calls: u64, now: Instant) -> Option<u64> {
         (1..=calls).find(|made| made % nth == 0 && trial.failed(*made, false, now).is_some())
     }

@@ -1,4 +1,4 @@
-//! What a binding may do and where it is counted: shared by all its instances.
+//! The rights and counters of a binding, shared by all its instances.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use crate::imports::metrics::Names;
 use crate::journal::Journal;
 use crate::meter::Meter;
 
-/// What every instance of a binding shares. Two bindings share none of it but the plugin's store.
+/// What every instance of a binding shares. Two bindings of one plugin share only its store.
 pub(crate) struct Rights {
     /// Name of the binding.
     pub(crate) binding: Arc<str>,
-    /// Objects it may use.
+    /// The objects that it may use.
     pub(crate) grants: Grants,
-    /// What a call may use.
+    /// The budget of a call.
     pub(crate) budget: Budget,
-    /// The keys of the plugin; none: it is only looked at.
+    /// The store of the plugin; `None` for a component that is only inspected.
     pub(crate) store: Option<Arc<dyn KeyStore>>,
-    /// Where its lines go.
+    /// Where its log lines go.
     pub(crate) journal: Arc<dyn Journal>,
-    /// How many lines it may still write.
+    /// The rate limit of its log lines.
     pub(crate) pace: Pace,
-    /// Metrics of its own.
+    /// The metrics that the plugin defines.
     pub(crate) metrics: Arc<Names>,
-    /// What the host counts about it.
+    /// The counters of the host for this binding.
     pub(crate) meter: Arc<Meter>,
 }
 

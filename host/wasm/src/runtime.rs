@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{Budget, CompileLimits, Grants};
 use witgate_proxy::contracts::store::KeyStore;
-use witgate_proxy::telemetry::Telemetry;
 
 use crate::cache::Cache;
 use crate::compile::{Compiler, Compiling};
 use crate::engine::Engine;
+use crate::expose::Bindings;
 use crate::imports::log::Pace;
 use crate::imports::{Linkers, Waits};
 use crate::inspect::{self, Inspection};
@@ -27,24 +28,25 @@ use crate::rights::Rights;
 use crate::state::HostState;
 use crate::upkeep::Upkeep;
 
-/// Told the name of a binding and the version that is to be taken back.
+/// Called with the name of a binding and the number of the version that is to be reverted.
 pub type OnRevert = Arc<dyn Fn(&Arc<str>, u64) + Send + Sync>;
 
-/// What a runtime is made for.
+/// Options of a runtime.
 pub struct RuntimeOptions {
-    /// Worker threads of the data plane: each binding has a pool for each.
+    /// Number of worker threads of the data plane; each binding has a pool for each of them.
     pub cores: usize,
-    /// Instances there may be at once, over all bindings and cores.
+    /// Maximum number of instances at once, over all bindings and cores.
     pub instances: u32,
-    /// Where compiled code is kept; none: in memory only.
+    /// Folder for compiled code; `None`: in memory only.
     pub cache: Option<PathBuf>,
     /// Where components are compiled that are not in the cache.
     pub compiling: Compiling,
-    /// Asked to take a new version back, from the data path: must not wait.
+    /// Requests the revert of a new version. Called on the data path, so it must not block.
     pub on_revert: OnRevert,
 }
 
-/// Instances there may be at once if nobody says otherwise. Each takes a few mappings of the kernel's 65,530.
+/// Default for the maximum number of instances. Each instance takes a few of the 65,530 memory mappings that the
+/// kernel allows.
 pub const INSTANCES: u32 = 2_000;
 
 /// The runtime could not be started.
@@ -59,7 +61,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Loads plugins. One for the life of the process: compiled code and counters outlive every reload.
+/// Loads plugins. There is one for the life of the process: compiled code and counters outlive every reload.
 pub struct Runtime {
     options: RuntimeOptions,
     engine: Arc<Engine>,
@@ -70,64 +72,69 @@ pub struct Runtime {
     watched: Arc<Watched>,
 }
 
-/// What outlives versions and reloads, and whose numbers are shown.
+/// What outlives versions and reloads, and is shown in the metrics.
 #[derive(Default)]
 pub(crate) struct Watched {
     /// The store of each plugin, for as long as somebody else keeps it.
     stores: Mutex<HashMap<String, Weak<dyn KeyStore>>>,
     /// The counters of each binding.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
-    /// The versions of each binding that are alive.
+    /// The live versions of each binding.
     versions: Mutex<HashMap<Arc<str>, Vec<Weak<Loaded>>>>,
 }
 
 impl Runtime {
-    /// Starts the runtime, its threads included, and registers its metrics.
+    /// Starts the runtime with its threads. The log lines of plugins go to `journal`.
     ///
     /// # Errors
-    /// The processor or the kernel lacks what compiled code needs, or a thread is refused.
-    pub fn new(options: RuntimeOptions, telemetry: &Arc<Telemetry>) -> Result<Runtime, StartError> {
+    /// The processor or the kernel lacks a feature that compiled code needs, or a thread cannot be started.
+    pub fn new(options: RuntimeOptions, journal: Arc<dyn Journal>) -> Result<Runtime, StartError> {
         let engine = Arc::new(Engine::new(options.instances).map_err(|error| StartError(text(&error)))?);
         let system = |error: std::io::Error| StartError(error.to_string());
-        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, telemetry.as_ref()));
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &*journal));
         let watched = Arc::new(Watched::default());
-        telemetry.metrics().register(Box::new(crate::expose::Bindings(Arc::clone(&watched))));
         Ok(Runtime {
             linkers: Linkers::new(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
             compiler: Compiler::start(Arc::clone(&engine), cache, options.compiling.clone())
                 .map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
-            journal: Arc::clone(telemetry) as Arc<dyn Journal>,
+            journal,
             watched,
             engine,
             options,
         })
     }
 
-    /// Looks at a component and compiles it. Waits for the compiler: never on the data path.
+    /// What `/metrics` shows of the bindings; to be registered once.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        Box::new(Bindings(Arc::clone(&self.watched)))
+    }
+
+    /// Inspects and compiles a component. Blocks until it is compiled; never called on the data path.
     ///
     /// # Errors
-    /// It is no component, is damaged, exports no contract, imports what no plugin may have, or cannot be compiled.
+    /// The bytes are not a component, are damaged, export no contract, import an interface that plugins may not
+    /// use, or cannot be compiled.
     pub fn compile(&self, bytes: &[u8]) -> Result<Component, Refusal> {
         let inspection = inspect::look(bytes)?;
         let code = self.compiler.compile(inspection.digest, bytes)?;
         Ok(Component { inspection: Arc::new(inspection), code })
     }
 
-    /// Sets the limits within which components are compiled from now on.
+    /// Sets the limits of compilation from now on.
     pub fn set_limits(&self, limits: CompileLimits) {
         self.compiler.set_limits(limits);
     }
 
-    /// Tries components again that were refused: otherwise the same bytes are not compiled twice.
+    /// Forgets refused components, so that the same bytes are compiled again.
     pub fn forget_refused(&self) {
         self.compiler.forget_refused();
     }
 
-    /// All there is to know about a component, its settings' schema included.
+    /// Everything about a component, including the schema of its settings.
     ///
     /// # Errors
-    /// As [`Runtime::compile`], or it fails when it is asked.
+    /// As [`Runtime::compile`], or the component fails when its schema is requested.
     pub fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
         let component = self.compile(bytes)?;
         let schema = load::settings_schema(self, &component)?;
@@ -136,8 +143,8 @@ impl Runtime {
         Ok(inspection)
     }
 
-    /// Makes a binding of a component: checks digest and grants, configures a first instance, fills the pools. Takes
-    /// as long as that takes: never on the data path.
+    /// Makes a binding of a component: checks digest and grants, configures a first instance, fills the pools.
+    /// Blocks for all of that; never called on the data path.
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
@@ -165,7 +172,7 @@ impl Runtime {
         self.linkers.of(waits)
     }
 
-    /// What a binding may do, with the counters of its earlier versions.
+    /// The rights of a binding, with the counters of its earlier versions.
     pub(crate) fn rights(&self, order: &BindingRequest<'_>) -> Rights {
         let name: Arc<str> = Arc::from(order.name);
         let meter = self.meter(&name);
@@ -182,7 +189,7 @@ impl Runtime {
         }
     }
 
-    /// What a component may do that is only looked at.
+    /// The rights of a component that is only inspected.
     pub(crate) fn no_rights(&self) -> Rights {
         let meter = Arc::<Meter>::default();
         Rights {
@@ -202,7 +209,7 @@ impl Runtime {
         Arc::clone(meters.entry(Arc::clone(binding)).or_default())
     }
 
-    /// Shows a binding's numbers for as long as it is in service.
+    /// Shows the metrics of a binding for as long as it is in service.
     pub(crate) fn watch(&self, loaded: &Arc<Loaded>) {
         let mut versions = self.watched.versions.lock().unwrap_or_else(PoisonError::into_inner);
         versions.values_mut().for_each(|alive| alive.retain(|version| version.strong_count() > 0));
@@ -212,13 +219,13 @@ impl Runtime {
 }
 
 impl Watched {
-    /// Shows the bytes in a plugin's store from now on.
+    /// Shows the size of a plugin's store from now on.
     fn watch_store(&self, plugin: &str, store: &Arc<dyn KeyStore>) {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         stores.insert(plugin.to_owned(), Arc::downgrade(store));
     }
 
-    /// Bytes in the store of each plugin, by name, where that is known.
+    /// Bytes in the store of each plugin, by the name of the plugin, where the size is known.
     pub(crate) fn stored(&self) -> BTreeMap<String, usize> {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         stores.retain(|_, store| store.strong_count() > 0);
@@ -226,7 +233,7 @@ impl Watched {
         stores.iter().filter_map(|(plugin, store)| Some((plugin.clone(), bytes(store)?))).collect()
     }
 
-    /// Every binding in service, by name: the version that was put in service last.
+    /// Every binding in service, by name: the version that went into service last.
     pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = |alive: &Vec<Weak<Loaded>>| {
@@ -240,7 +247,7 @@ impl Watched {
     }
 }
 
-/// What a component may use that is only looked at.
+/// The budget of a component that is only inspected.
 const INSPECTION: Budget = Budget {
     cpu: Duration::from_secs(1),
     wall: Duration::from_secs(2),

@@ -1,4 +1,4 @@
-//! The data of one store: the call under way, and what remains of its budget.
+//! The data of one store: the call in progress, and the rest of its budget.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,27 +13,27 @@ use crate::imports::wasi::Output;
 use crate::input_tracker::{InputTracker, Mark};
 use crate::rights::Rights;
 
-/// What host functions see while a guest runs.
+/// The state that host functions use while a guest runs.
 pub(crate) struct HostState {
-    /// What the binding may do.
+    /// The rights of the binding.
     pub(crate) rights: Arc<Rights>,
-    /// Memory and tables.
+    /// Limits on memory and tables.
     pub(crate) space: Space,
-    /// CPU and wall time.
+    /// CPU time and wall time.
     pub(crate) stopwatch: Stopwatch,
-    /// What the call did.
+    /// What the call did so far.
     pub(crate) tracker: InputTracker,
     /// Host calls the call may still make.
     host_calls: u32,
-    /// The request of the call under way.
+    /// The request of the call in progress.
     request: Option<Arc<RequestHead>>,
-    /// The response of the call under way.
+    /// The response of the call in progress.
     response: Option<Arc<ResponseHead>>,
-    /// Where the caller takes up what the guest waits for.
+    /// Where the caller finds what the guest waits for.
     pub(crate) mailbox: Mailbox,
-    /// What the guest has printed of a line.
+    /// Printed text of a line that has not ended.
     pub(crate) output: Output,
-    /// The HMAC key that it used last.
+    /// The HMAC key that was used last.
     pub(crate) last_key: Option<Box<LastKey>>,
 }
 
@@ -54,7 +54,7 @@ impl HostState {
         }
     }
 
-    /// A call begins now: its budget is whole, its request is the one the guest may look at.
+    /// Begins a call: restores its budget and sets the request that the guest may read.
     pub(crate) fn begin(
         &mut self,
         now: Instant,
@@ -68,17 +68,17 @@ impl HostState {
         self.stopwatch.begin(now, self.rights.budget.cpu, self.rights.budget.wall);
     }
 
-    /// The instance is being set up, without a request and with time of its own.
+    /// Begins a step of the set-up, without a request and with this much time.
     pub(crate) fn begin_setup(&mut self, time: Duration) {
         self.host_calls = self.rights.budget.host_calls;
         self.stopwatch.begin(Instant::now(), time, time);
     }
 
-    /// A call is over: nothing of its request stays.
+    /// Ends a call: releases its request and response.
     pub(crate) fn end(&mut self) {
         self.request = None;
         self.response = None;
-        // Only `fetch` and a store that waits leave a job there, and emptying it takes a lock.
+        // Only `fetch` and a store that waits leave a job there, and emptying the mailbox takes a lock.
         if self.tracker.is_marked(Mark::Fetch)
             || self.tracker.is_marked(Mark::Store) && self.rights.store_waits()
         {
@@ -86,12 +86,12 @@ impl HostState {
         }
     }
 
-    /// Writes what the guest has printed of a line it will not end.
+    /// Writes the printed text of an unfinished line to the log.
     pub(crate) fn flush_output(&mut self) {
         self.output.flush(&self.rights);
     }
 
-    /// Counts a host call that leaves a mark.
+    /// Counts a host call and records its mark.
     ///
     /// # Errors
     /// As [`HostState::charge`].
@@ -103,7 +103,7 @@ impl HostState {
     /// Counts a host call.
     ///
     /// # Errors
-    /// The call has made as many as it may.
+    /// The call has made as many host calls as its budget allows.
     pub(crate) fn charge(&mut self) -> wasmtime::Result<()> {
         match self.host_calls.checked_sub(1) {
             Some(left) => {
@@ -114,7 +114,7 @@ impl HostState {
         }
     }
 
-    /// The request of the call, of which a part is looked at; charged as a host call.
+    /// The request of the call, of which the guest reads `part`; counted as a host call.
     ///
     /// # Errors
     /// No host calls are left, or there is no request (the plugin is being configured).
@@ -123,7 +123,7 @@ impl HostState {
         self.request()
     }
 
-    /// The request of the call, charged as a host call. The caller says what is looked at.
+    /// The request of the call, counted as a host call. The caller records which part is read.
     ///
     /// # Errors
     /// As [`HostState::look`].
@@ -132,12 +132,12 @@ impl HostState {
         self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
     }
 
-    /// The head of the request of the call under way, free of charge; none while the plugin is being set up.
+    /// The head of the request of the call in progress, not counted as a host call; `None` during the set-up.
     pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
         self.request.as_ref()
     }
 
-    /// The response of the call, charged as a host call.
+    /// The response of the call, counted as a host call.
     ///
     /// # Errors
     /// As [`HostState::look`].

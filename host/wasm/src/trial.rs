@@ -1,7 +1,7 @@
-//! Test binaries in the sandbox: programs (`wasi:cli/run`) that run in the engine and with the imports of plugins.
+//! Test programs in the sandbox: programs (`wasi:cli/run`) that run in the engine and with the imports of plugins.
 //!
-//! A program is given what a plugin never has: arguments, output that is kept instead of logged, an exit. There is a file
-//! system only in name, because the test harness of Rust imports one: it has no folders.
+//! Unlike a plugin, a program gets arguments, an exit, and output that is kept instead of logged. The file system
+//! exists only because the test harness of Rust imports it: it has no folders.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,10 +23,10 @@ use crate::meter::Meter;
 use crate::rights::Rights;
 use crate::state::HostState;
 
-/// Time of one run: a test may compute for long, an endless loop ends all the same.
+/// Time limit of one run: tests may compute for long, but an endless loop has to end.
 const TIME: Duration = Duration::from_secs(60);
 
-/// What one run may use. Memory is what plugins are inspected with; the rest only keeps a mistake from lasting for ever.
+/// The budget of one run. Memory is that of the inspection of plugins; the other limits only end endless loops.
 const BUDGET: Budget = Budget {
     cpu: TIME,
     wall: TIME,
@@ -40,13 +40,14 @@ const BUDGET: Budget = Budget {
     fetch_limit: 0,
 };
 
-/// Bytes of output that are kept of one run; a test that prints more than this is not read to its end by anyone.
+/// Bytes of output that are kept of one run.
 const KEPT: usize = 1 << 20;
 
-/// Instances the engine has room for. One runs at a time; a test binary is made of more core modules than a plugin.
+/// Maximum number of instances of the engine. Programs run one at a time, but have more core modules than a
+/// plugin.
 const ROOM: u32 = 8;
 
-/// A compiled program, which can be run again and again, each time in a new instance.
+/// A compiled program. Each run uses a new instance.
 pub struct Trial {
     engine: Engine,
     component: Component,
@@ -55,11 +56,12 @@ pub struct Trial {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOutcome {
-    /// It ended by itself, and well.
+    /// Whether the program ended by itself and reported success.
     pub succeeded: bool,
-    /// What it printed to standard output and standard error, in the order it did; cut after 1 MiB.
+    /// Standard output and standard error in the order of printing, truncated after 1 MiB.
     pub output: String,
-    /// Why it was ended, if it did not end by itself: a trap, which is what a panic becomes, or a budget used up.
+    /// Why the program was ended, if it did not end by itself: a trap (which includes a panic), or an exceeded
+    /// budget.
     pub trap: Option<String>,
 }
 
@@ -85,17 +87,18 @@ impl Trial {
     /// Compiles a program. Takes seconds for a large one.
     ///
     /// # Errors
-    /// It is no component, or the engine cannot start.
+    /// The bytes are not a component, or the engine cannot start.
     pub fn new(bytes: &[u8]) -> Result<Trial, TrialError> {
         let engine = Engine::new(ROOM)?;
         let component = Component::new(&engine.wasmtime, bytes)?;
         Ok(Trial { engine, component })
     }
 
-    /// Runs the program in a new instance. `arguments` do not include its name.
+    /// Runs the program in a new instance. `arguments` do not include the name of the program.
     ///
     /// # Errors
-    /// It imports what a plugin may not, does not export `wasi:cli/run`, or needs more memory than there is to begin.
+    /// The program imports what a plugin may not, does not export `wasi:cli/run`, or needs more memory at its
+    /// start than there is.
     pub fn run(&self, arguments: &[&str]) -> Result<RunOutcome, TrialError> {
         let printed = Arc::new(Printed::default());
         let linked = self.linker(arguments, &printed)?.instantiate_pre(&self.component)?;
@@ -117,7 +120,7 @@ impl Trial {
         Ok(RunOutcome { succeeded, output: printed.text(), trap })
     }
 
-    /// What plugins may import, and what makes a program of it.
+    /// The imports of plugins, and those that a program needs in addition.
     fn linker(&self, arguments: &[&str], printed: &Arc<Printed>) -> wasmtime::Result<Linker<HostState>> {
         let mut linker = imports::linker(&self.engine.wasmtime, Waits::default())?;
         linker.allow_shadowing(true);
@@ -147,7 +150,7 @@ impl Trial {
         Ok(linker)
     }
 
-    /// The file system, where the program imports one: nothing to open, and a trap for whoever tries regardless.
+    /// The file system, if the program imports one: it has no folders, and every other function traps.
     fn without_files(&self, linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         let engine = &self.engine.wasmtime;
         let component = self.component.component_type();
@@ -167,7 +170,7 @@ impl Trial {
                     ComponentItem::ComponentFunc(_) => instance.func_new(name, |_, _, _, _| {
                         Err(wasmtime::Error::msg("the test uses the file system; a plugin has none"))
                     })?,
-                    // Resources of other interfaces, which this one only uses, are defined there.
+                    // Resources that belong to other interfaces, and are only used by this one, are defined there.
                     ComponentItem::Resource(_) if name == "descriptor" && interface.contains("/types@") => {
                         instance.resource(name, ResourceType::host::<Descriptor>(), |_, _| Ok(()))?;
                     }
@@ -182,13 +185,13 @@ impl Trial {
     }
 }
 
-/// A file or folder. There is never one.
+/// A file or folder. None is ever created.
 enum Descriptor {}
 
-/// What is in a folder. There is never one.
+/// The entries of a folder. None is ever created.
 enum Entries {}
 
-/// The program left by its exit, in success or not. Travels as an error, because nothing may run after it.
+/// The program called `exit`, with success or not. Passed on as an error, because the program must not run on.
 #[derive(Debug)]
 struct ProgramExit(bool);
 
@@ -216,7 +219,7 @@ impl Printed {
     }
 }
 
-/// A test that goes around the mocks logs into its own output.
+/// Log lines of a test that does not use the mocks go into its own output.
 impl Journal for Printed {
     fn enabled(&self, _level: LogLevel) -> bool {
         true
@@ -227,7 +230,7 @@ impl Journal for Printed {
     }
 }
 
-/// A test has no objects of a gateway: the mocks play them.
+/// A test has no objects of a gateway; the mocks stand in for them.
 fn rights(printed: &Arc<Printed>) -> Rights {
     let meter = Arc::<Meter>::default();
     Rights {

@@ -1,4 +1,4 @@
-//! What must not be done on the data path: dropping stores and compiled code, making instances ahead of need.
+//! Work that is too slow for the data path: dropping stores and compiled code, and making instances in advance.
 
 use std::any::Any;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,37 +7,38 @@ use std::thread;
 
 use crate::pool::Pool;
 
-/// Chores that may wait.
+/// Number of chores that may be queued.
 const QUEUE: usize = 4096;
 
-/// Hands chores to a thread of their own. Handing over never waits.
+/// Passes chores to a thread of their own. Never blocks.
 #[derive(Clone)]
 pub(crate) struct Upkeep(SyncSender<Chore>);
 
 enum Chore {
-    /// Something whose drop takes time.
+    /// A value that is slow to drop.
     Drop(Box<dyn Any + Send>),
-    /// A core of a pool that may want instances.
+    /// The core of a pool that may need instances.
     Refill(Weak<Pool>, usize),
 }
 
 impl Upkeep {
-    /// Starts the thread. It ends when the last handle is gone.
+    /// Starts the thread. The thread ends when the last handle is dropped.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The operating system refuses to start a thread.
     pub(crate) fn start() -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         thread::Builder::new().name("witgate-upkeep".into()).spawn(move || work(&receiver))?;
         Ok(Upkeep(sender))
     }
 
-    /// Drops a value over there; here, if the thread does not keep up: that slows down who makes the waste.
+    /// Drops a value on the upkeep thread. If its queue is full, the value is dropped here, which slows the
+    /// producer down.
     pub(crate) fn discard(&self, value: impl Any + Send) {
         drop(self.0.try_send(Chore::Drop(Box::new(value))));
     }
 
-    /// Has instances made until a core has its idle ones. Says whether that will be done.
+    /// Requests that instances are made until a core has its idle ones. Returns whether the request was accepted.
     pub(crate) fn refill(&self, pool: &Arc<Pool>, core: usize) -> bool {
         self.0.try_send(Chore::Refill(Arc::downgrade(pool), core)).is_ok()
     }

@@ -1,4 +1,4 @@
-//! The known keys, by their hashes.
+//! The known keys, stored as hashes.
 
 use std::hint::black_box;
 
@@ -6,10 +6,10 @@ use crate::Key;
 use witgate_sdk::crypto::{self, Hash};
 use witgate_sdk::{Identity, SettingsProblem};
 
-/// The SHA-256 of nothing: the hash of a key that was lost on its way into the settings.
+/// The SHA-256 of the empty string. Such a hash in the settings means that the key was lost when it was computed.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Hashes and the callers behind them.
+/// Hashes and the identities of their callers.
 pub(crate) struct Keys {
     hashes: Vec<[u8; 32]>,
     owners: Vec<Identity>,
@@ -20,14 +20,14 @@ impl Keys {
         let mut problems = Vec::new();
         let (mut hashes, mut owners) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
         if keys.is_empty() {
-            problems.push(SettingsProblem::new("/keys", "without a key nobody can be let in"));
+            problems.push(SettingsProblem::new("/keys", "at least one key is required"));
         }
         for (index, key) in keys.into_iter().enumerate() {
             let mut problem = |field: &str, message: &str| {
                 problems.push(SettingsProblem::new(format!("/keys/{index}/{field}"), message));
             };
             if key.name.is_empty() {
-                problem("name", "a caller has a name");
+                problem("name", "the name of a caller must not be empty");
             }
             match hexadecimal(&key.sha256) {
                 None => problem(
@@ -47,13 +47,14 @@ impl Keys {
         if problems.is_empty() { Ok(Self { hashes, owners }) } else { Err(problems) }
     }
 
-    /// Whose key it is. The time taken depends on the number of keys, never on which one fits or how nearly.
+    /// The caller that a key belongs to. The time depends only on the number of keys, not on which key matches or
+    /// how closely.
     pub(crate) fn owner(&self, key: &[u8]) -> Option<Identity> {
         let presented = crypto::digest(Hash::Sha256, key);
         let mut found = 0;
         for (index, hash) in self.hashes.iter().enumerate() {
             let difference = hash.iter().zip(&presented).fold(0, |difference, (a, b)| difference | (a ^ b));
-            // All ones where nothing differs, without a branch.
+            // All bits are set if the hashes are equal, without a branch.
             let fits = usize::from(black_box(difference) == 0).wrapping_neg();
             found |= (index + 1) & fits;
         }

@@ -1,7 +1,7 @@
 //! Authenticates API keys, of which only the SHA-256 hashes are configured.
 //!
-//! For machines that call with a long random key, in a header or in the query. Keys that people choose do not belong
-//! here: a fast hash does not protect them.
+//! For machines that send a long random key, in a header or in the query. Do not use it for keys that people
+//! choose, because a fast hash does not protect them.
 
 mod keys;
 
@@ -14,25 +14,25 @@ use witgate_sdk::{
     SettingsProblem, authentication, settings,
 };
 
-/// The challenge of somebody without a key (RFC 9110 section 11.6.1).
+/// The challenge for a request without a key (RFC 9110 section 11.6.1).
 const CHALLENGE: &str = "ApiKey";
 
-/// Where keys are looked for, and whose they are.
+/// Where a request carries its key, and which keys are known.
 #[settings]
 struct Settings {
-    /// The header that carries the key; `x-api-key` if neither a header nor a query parameter is named.
+    /// The header that carries the key. The default is `x-api-key` if `query` is not set either.
     header: Option<HeaderName>,
-    /// The query parameter that carries the key where there is no such header. Queries end up in logs and histories:
+    /// The query parameter that carries the key if the request has no such header. Queries are often logged, so
     /// prefer the header.
     query: Option<String>,
-    /// The keys.
+    /// The known keys.
     keys: Vec<Key>,
-    /// For how long the gateway may remember that a key is good.
+    /// How long the gateway may remember that a key is valid.
     #[serde(default = "default_cache_for")]
     cache_for: Period,
 }
 
-/// One key. Two with the same name are one caller: that is how keys are rotated.
+/// One key. Two keys with the same name belong to the same caller, which allows to rotate keys.
 #[settings]
 struct Key {
     /// The caller it belongs to.
@@ -40,7 +40,7 @@ struct Key {
     /// SHA-256 of the key, in hexadecimal.
     #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"))]
     sha256: String,
-    /// Facts about the caller.
+    /// Claims of the caller.
     #[serde(default)]
     claims: BTreeMap<String, String>,
 }
@@ -49,7 +49,7 @@ fn default_cache_for() -> Period {
     Period::from_secs(60)
 }
 
-/// The plugin: settings whose hashes are read.
+/// The plugin: the settings with parsed hashes.
 struct ApiKeys {
     header: Option<HeaderName>,
     query: Option<String>,
@@ -89,20 +89,20 @@ impl Authentication for ApiKeys {
 }
 
 impl ApiKeys {
-    /// The key that came with a request, if one did.
+    /// The key of a request, if it has one.
     fn presented<'a>(&self, request: &'a Request) -> Result<Option<Cow<'a, str>>, Response> {
         let mut values = self.header.iter().flat_map(|name| request.values(name));
         let Some(value) = values.next() else {
             return Ok(self.query.as_deref().and_then(|name| request.query_parameter(name)));
         };
-        // Two keys are one too many: another reader of this request might take the other.
+        // Two keys in one request are refused, because another program might use the other one.
         match std::str::from_utf8(value) {
             Ok(key) if values.next().is_none() => Ok(Some(Cow::Borrowed(key))),
             _ => Err(Response::unauthorized(CHALLENGE)),
         }
     }
 
-    /// Everything a decision looks at.
+    /// All inputs on which a decision depends.
     fn inputs(&self) -> Vec<Input> {
         let header = self.header.iter().map(|name| Input::header(&**name));
         header.chain(self.query.iter().map(|_| Input::Query)).collect()

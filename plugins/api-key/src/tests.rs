@@ -1,13 +1,13 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 use std::time::Duration;
 
 use super::*;
 use witgate_sdk::{Identity, test};
 
-/// `printf %s open-sesame | sha256sum`
+/// The output of `printf %s open-sesame | sha256sum`.
 const OPEN_SESAME: &str = "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7";
-/// `printf %s second | sha256sum`
+/// The output of `printf %s second | sha256sum`.
 const SECOND: &str = "16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4";
 
 fn plugin(more: &str) -> ApiKeys {

@@ -1,71 +1,74 @@
-//! Sends a share of the requests to another upstream: those that ask for it by a header, and a sticky percentage.
+//! Sends a share of the requests to another upstream: those that request it by a header or cookie, and a
+//! percentage of the others, which can be sticky.
 //!
-//! For trying a new version on some callers before all get it. Raising the percentage only ever moves callers to the
-//! new version: each keeps a place in the line, and the percentage says how far down the line the new version goes.
+//! For trying a new version with some callers first. Each caller has a fixed number (its position), and the new
+//! version gets all callers whose position is below the percentage. So raising the percentage only ever moves
+//! callers to the new version.
 
 use witgate_sdk::{
     Destination, Function, HeaderName, Input, Interest, Period, Request, Routing, SettingsProblem, crypto,
     routing, settings,
 };
 
-/// How many places the line has: a percentage counts in hundredths.
+/// Number of positions: a percentage has a resolution of 0.01.
 const PLACES: u32 = 10_000;
 
-/// Who goes to the new version.
+/// Which requests are sent to the new version.
 #[settings(check = problems)]
 struct Settings {
-    /// The upstream with the new version; the binding's `route_to` must list it. All others go where the route says.
+    /// The upstream with the new version; the binding's `route_to` must list it. All other requests go to the
+    /// upstream of the route.
     upstream: String,
-    /// A header that decides by its value, before anything else.
+    /// A header whose value decides before anything else.
     header: Option<Choice>,
-    /// A cookie that decides by its value, after the header.
+    /// A cookie whose value decides after the header.
     cookie: Option<Choice>,
-    /// The share of all other requests, in percent; hundredths count.
+    /// The share of all other requests, in percent, with a resolution of 0.01.
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     percent: f64,
-    /// How a caller is found again.
+    /// How a caller is recognised in later requests.
     #[serde(default)]
     sticky: Sticky,
 }
 
-/// A header or cookie, and the values that decide.
+/// Its name. The name of a cookie is case-sensitive.
 #[settings]
 struct Choice {
     /// Its name. The case of a cookie's name matters.
     name: String,
-    /// The value that means the new version.
+    /// The value that selects the new version.
     #[serde(default = "always")]
     value: String,
-    /// The value that means the route's own upstream.
+    /// The value that selects the upstream of the route.
     #[serde(default = "never")]
     never: String,
 }
 
-/// What a caller's place in the line is kept by.
+/// What determines the position of a caller.
 #[settings]
 #[derive(Default)]
 enum Sticky {
-    /// A cookie, which is set where it is missing.
+    /// A cookie, which is set if it is missing.
     Cookie(StickyCookie),
-    /// A request header, e.g. one that names the tenant. Without it a request gets any place.
+    /// A request header, e.g. one that names the tenant. A request without it gets a random position.
     Header(HeaderName),
-    /// The caller's identity. Without one a request gets any place.
+    /// The identity of the caller. A request without one gets a random position.
     Subject,
-    /// The client's address.
+    /// The address of the client.
     Client,
-    /// Nothing: every request is diced anew.
+    /// Nothing: every request gets a random position.
     #[default]
     Nothing,
 }
 
-/// The cookie that keeps a place.
+/// The cookie that holds the position.
 #[settings]
 struct StickyCookie {
-    /// Its name. Case matters.
+    /// Its name, which is case-sensitive.
     #[serde(default = "cookie_name")]
     name: String,
-    /// For how long browsers keep it.
+    /// How long browsers keep it.
     #[serde(default = "cookie_age")]
     max_age: Period,
 }
@@ -106,7 +109,7 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
     let chosen = [("/header", &settings.header), ("/cookie", &settings.cookie)];
     let chosen = chosen.iter().filter_map(|(pointer, choice)| Some((*pointer, &choice.as_ref()?.name)));
     for (pointer, name) in chosen.chain(sticky) {
-        // Cookies are named by the same tokens as headers (RFC 6265 section 4.1.1).
+        // A cookie's name is a token (RFC 6265 section 4.1.1), as a header's name is.
         if let Err(message) = HeaderName::try_from(name.clone()) {
             problems.push(SettingsProblem::new(format!("{pointer}/name"), message));
         }
@@ -127,7 +130,7 @@ impl Routing for Settings {
             .request_headers(self.cookie.iter().map(|_| "cookie"))
             .request_headers(sticky);
         let inputs = self.inputs();
-        // Where every request is diced, no choice is ever made again.
+        // If every request gets a random position, its result must not be remembered.
         if inputs.is_empty() && self.percent > 0.0 {
             interest
         } else {
@@ -140,11 +143,11 @@ impl Routing for Settings {
             return wanted.then(|| Destination::to(&*self.upstream));
         }
         if self.percent == 0.0 && !matches!(self.sticky, Sticky::Cookie(_)) {
-            // Nobody goes, wherever they stand in the line.
+            // No request goes to the new version, whatever its position is.
             return None;
         }
         let place = self.place(request);
-        // The id is different for each request, and as good as any other number.
+        // The request id differs for each request and serves as the random number.
         let kept = place.unwrap_or_else(|| diced(&request.request_id()));
         let chosen = f64::from(kept) < self.percent / 100.0 * f64::from(PLACES);
         let destination = chosen.then(|| Destination::to(&*self.upstream));
@@ -159,7 +162,8 @@ impl Routing for Settings {
 }
 
 impl Settings {
-    /// What a choice goes by. One that is diced asks for the request id as well, so that it is not used again.
+    /// The inputs on which a choice depends. A random choice reads the request id in addition, so that it is not
+    /// remembered.
     fn inputs(&self) -> Vec<Input> {
         let header = self.header.iter().map(|choice| Input::header(&choice.name));
         let cookie = self.cookie.iter().map(|_| Input::header("cookie"));
@@ -173,14 +177,14 @@ impl Settings {
         header.chain(cookie).chain(sticky).collect()
     }
 
-    /// What the caller asked for, if it asked.
+    /// The version that the request selects by header or cookie, if it does.
     fn wanted(&self, request: &Request) -> Option<bool> {
         let by_header = self.header.as_ref().and_then(|choice| choice.decides(request.header(&choice.name)?));
         by_header
             .or_else(|| self.cookie.as_ref().and_then(|choice| choice.decides(request.cookie(&choice.name)?)))
     }
 
-    /// The caller's place in the line, if it has one.
+    /// The position of the caller, if it is known.
     fn place(&self, request: &Request) -> Option<u32> {
         match &self.sticky {
             Sticky::Cookie(cookie) => {
@@ -214,14 +218,15 @@ impl StickyCookie {
     }
 }
 
-/// The same place for the same bytes, on every core and after every restart.
+/// A position that is the same for the same bytes, on every core and after every restart.
 fn hashed(bytes: impl AsRef<[u8]>) -> u32 {
     let digest = crypto::digest(crypto::Hash::Sha256, bytes);
     let head = digest.iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
     u32::try_from(head % u64::from(PLACES)).unwrap_or_default()
 }
 
-/// Any place, by a hash (FNV-1a) that costs less than a digest by the gateway: nobody has to find the place again.
+/// A position from a request id, by a hash (FNV-1a) that costs less than a digest by the gateway. It need not be
+/// found again.
 fn diced(id: &str) -> u32 {
     let number = id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

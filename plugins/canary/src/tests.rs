@@ -1,4 +1,4 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 use super::*;
 use witgate_sdk::{Identity, test};

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::template::Template;
 use witgate_sdk::{Header, HeaderChange, HeaderName, SettingsProblem, Values, settings};
 
-/// Values the gateway puts together for one message.
+/// The most composed values that the gateway accepts for one message.
 const COMPOSED: usize = 64;
 
 /// Edits of one header section, applied in this order.
 #[settings]
 #[derive(Default)]
 pub(crate) struct Settings {
-    /// Old names to new ones: all values move, and replace those the new name had.
+    /// Old names and new names: all values are moved and replace those of the new name.
     #[serde(default)]
     rename: BTreeMap<HeaderName, HeaderName>,
     /// Headers to remove.
@@ -21,12 +21,13 @@ pub(crate) struct Settings {
     /// Headers to set, as templates. A header whose template has a placeholder without a value is removed.
     #[serde(default)]
     set: BTreeMap<HeaderName, String>,
-    /// Headers to add a value to, as templates. One that has a placeholder without a value is not added.
+    /// Headers to add a value to, as templates. A value whose template has a placeholder without a value is not
+    /// added.
     #[serde(default)]
     append: BTreeMap<HeaderName, String>,
 }
 
-/// The same, with templates parsed.
+/// The same edits with parsed templates.
 pub(crate) struct Edits {
     rename: BTreeMap<HeaderName, HeaderName>,
     remove: Vec<HeaderName>,
@@ -35,7 +36,7 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
-    /// Parses the templates. `pointer` is where the settings stand.
+    /// Parses the templates. `pointer` is the JSON Pointer of the settings.
     pub(crate) fn new(settings: Settings, pointer: &str, problems: &mut Vec<SettingsProblem>) -> Self {
         let mut parse = |templates: BTreeMap<HeaderName, String>, edit: &str| {
             let mut parsed = Vec::with_capacity(templates.len());
@@ -60,12 +61,12 @@ impl Edits {
         self.rename.is_empty() && self.remove.is_empty() && self.set.is_empty() && self.append.is_empty()
     }
 
-    /// The headers whose values are to move.
+    /// The headers that are renamed.
     pub(crate) fn renamed(&self) -> impl Iterator<Item = &HeaderName> {
         self.rename.keys()
     }
 
-    /// Where templates look at a response.
+    /// The JSON Pointers of templates that use a response.
     pub(crate) fn looks_at_a_response(&self, pointer: &str) -> impl Iterator<Item = String> {
         let set = self.set.iter().map(|edit| ("set", edit));
         let append = self.append.iter().map(|edit| ("append", edit));
@@ -74,7 +75,7 @@ impl Edits {
             .map(move |(edit, (name, _))| at(pointer, edit, name))
     }
 
-    /// The changes for one message, whose own headers `values` reads.
+    /// The changes for one message. `values` reads the headers of the message.
     pub(crate) fn apply<'a>(&self, values: impl Fn(&str) -> Values<'a>) -> Vec<HeaderChange> {
         let mut changes = Vec::with_capacity(self.remove.len() + self.set.len() + self.append.len());
         for (old, new) in &self.rename {

@@ -1,7 +1,8 @@
 //! Sets, appends, removes and renames headers, with placeholders.
 //!
-//! For what an upstream wants to know (who is calling, from where, under which id) and what a client must not see
-//! (server software, internal headers). The gateway's native `headers` filter is cheaper where the values are fixed.
+//! For headers that an upstream needs (the caller, its address, the request id) and headers that a client must not
+//! get (server software, internal headers). If the values are fixed, the gateway's native `headers` filter is
+//! cheaper.
 
 mod edits;
 mod template;
@@ -12,7 +13,7 @@ use witgate_sdk::{
     ResponseOutcome, ResponseView, SettingsProblem, Transformation, settings, transformation,
 };
 
-/// What to change on the way to the upstream, and on the way back.
+/// The edits of requests and of responses.
 #[settings]
 struct Settings {
     /// Edits of the request.
@@ -23,7 +24,7 @@ struct Settings {
     response: edits::Settings,
 }
 
-/// The plugin: edits whose templates are parsed.
+/// The plugin: edits with parsed templates.
 struct Headers {
     request: Edits,
     response: Edits,

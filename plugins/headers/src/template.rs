@@ -2,10 +2,10 @@
 
 use witgate_sdk::{Header, HeaderChange, HeaderName, ValuePart};
 
-/// Parts the gateway puts together for one value.
+/// The most parts that the gateway accepts in one value.
 const PARTS: usize = 32;
 
-/// Text with placeholders, parsed once. The gateway fills them in.
+/// Text with placeholders, parsed once. The gateway replaces the placeholders.
 pub(crate) struct Template {
     parts: Vec<ValuePart>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Template {
 impl Template {
     /// Parses `text {placeholder} text`. Two braces stand for one.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        // RFC 9110 section 5.5: of the control bytes, only TAB may stand in a value.
+        // RFC 9110 section 5.5: TAB is the only control byte that a value may contain.
         if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
             return Err("a header value must not have control characters".to_owned());
         }
@@ -28,9 +28,7 @@ impl Template {
                 continue;
             }
             let Some((name, after)) = rest.split_once('}').filter(|_| brace == "{") else {
-                return Err(
-                    "a brace without its partner: write `{{` or `}}` for a brace in the text".to_owned()
-                );
+                return Err("an unmatched brace: write `{{` or `}}` for a brace in the text".to_owned());
             };
             if !plain.is_empty() {
                 parts.push(ValuePart::text(std::mem::take(&mut plain)));
@@ -51,12 +49,12 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Whether it shows what only a response has.
+    /// Whether it uses a value that only a response has.
     pub(crate) fn shows_a_response(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, ValuePart::Status | ValuePart::ResponseHeader(_)))
     }
 
-    /// The text, if it is the same for all requests.
+    /// The text, if it has no placeholders.
     pub(crate) fn fixed(&self) -> Option<&[u8]> {
         match self.parts.as_slice() {
             [] => Some(b""),

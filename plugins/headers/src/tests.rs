@@ -1,4 +1,4 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 use super::*;
 use witgate_sdk::{ComposedHeader, Header, HeaderChange, Identity, test};
@@ -15,7 +15,7 @@ fn request_changes(settings: &str, request: test::RequestBuilder) -> Vec<HeaderC
     }
 }
 
-/// What the gateway makes of changes.
+/// The headers that the gateway composes from the changes.
 fn composed(
     changes: Vec<HeaderChange>,
     request: &Request,

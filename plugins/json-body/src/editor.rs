@@ -1,17 +1,18 @@
-//! One pass over JSON text that copies what it does not edit.
+//! Edits JSON text in one pass and copies everything else unchanged.
 //!
-//! A parsed tree would lose what trees do not keep: the digits of numbers, the order of members, and members that
-//! stand twice, of which another reader might see the one that was not redacted.
+//! A parsed tree would lose the digits of numbers, the order of members, and duplicate members, of which another
+//! reader might use the one that was not redacted.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::path::{Pattern, Step};
 
-/// How deep a body may nest. As in most parsers, deeper is an error: the walk must not run out of stack.
+/// Maximum nesting of a body. Deeper nesting is an error, as in most parsers, so that the recursion does not
+/// exhaust the stack.
 const DEEPEST: usize = 128;
 
-/// What to edit, with what to write already quoted.
+/// The edits; new names and values are already quoted.
 pub(crate) struct Edits {
     pub(crate) remove: Vec<Pattern>,
     pub(crate) redact: Vec<Pattern>,
@@ -25,10 +26,10 @@ impl Edits {
     }
 }
 
-/// The text with its edits; none if there was nothing to edit.
+/// The edited text; `None` if nothing was edited.
 ///
 /// # Errors
-/// Where the text stops being JSON (RFC 8259), as an offset in bytes.
+/// The offset in bytes at which the text is not JSON (RFC 8259).
 pub(crate) fn edited(text: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, usize> {
     let text = std::str::from_utf8(text).map_err(|error| error.valid_up_to())?;
     let output = Vec::with_capacity(text.len());
@@ -45,15 +46,15 @@ pub(crate) fn edited(text: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, usiz
     Ok(editor.has_edits.then_some(editor.output))
 }
 
-/// `None` from any step means: not JSON, at `self.at`.
+/// Each step returns `None` if the text is not JSON at offset `self.at`.
 struct Editor<'a> {
     text: &'a str,
     at: usize,
-    /// How far the text is copied, or left out.
+    /// Offset up to which the text is copied or removed.
     copied: usize,
     output: Vec<u8>,
     edits: &'a Edits,
-    /// The way to the value at hand.
+    /// The path to the current value.
     steps: Vec<Step<'a>>,
     has_edits: bool,
 }
@@ -71,7 +72,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Copies members or elements, with a comma between any two that are kept.
+    /// Copies members or elements, with a comma between those that are kept.
     fn container(&mut self, end: u8, entry: fn(&mut Self, usize, bool) -> Option<bool>) -> Option<()> {
         if self.steps.len() == DEEPEST {
             return None;
@@ -100,7 +101,7 @@ impl<'a> Editor<'a> {
         Some(())
     }
 
-    /// One member of an object. Says whether it was kept.
+    /// One member of an object. Returns whether it was kept.
     fn member(&mut self, _: usize, has_kept: bool) -> Option<bool> {
         let begin = self.at;
         let name = self.string()?;
@@ -114,13 +115,13 @@ impl<'a> Editor<'a> {
         self.entry(has_kept, renamed.map(|(_, name)| (begin..named, name.as_slice())))
     }
 
-    /// One element of an array. Says whether it was kept.
+    /// One element of an array. Returns whether it was kept.
     fn element(&mut self, index: usize, has_kept: bool) -> Option<bool> {
         self.steps.push(Step::Element(index));
         self.entry(has_kept, None)
     }
 
-    /// What members and elements have in common: `self.at` is their value, which is removed, redacted or walked.
+    /// Processes the value at `self.at` of a member or element: removes it, redacts it, or descends into it.
     fn entry(&mut self, has_kept: bool, renamed: Option<(Range<usize>, &[u8])>) -> Option<bool> {
         let is_meant = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&self.steps));
         let (removed, redacted) = (is_meant(&self.edits.remove), is_meant(&self.edits.redact));
@@ -136,7 +137,7 @@ impl<'a> Editor<'a> {
         }
         self.copy();
         let shown = self.output.len();
-        // Walked even if it is to go: it must be JSON, and its end must be found.
+        // A value that is removed is parsed too: it must be JSON, and its end must be found.
         self.value()?;
         if removed || redacted {
             self.output.truncate(if removed { before } else { shown });
@@ -150,7 +151,7 @@ impl<'a> Editor<'a> {
         Some(!removed)
     }
 
-    /// A string (RFC 8259 section 7), without its escapes.
+    /// A string (RFC 8259 section 7), with its escapes decoded.
     fn string(&mut self) -> Option<Cow<'a, str>> {
         let begin = self.at;
         self.literal("\"")?;
@@ -169,7 +170,7 @@ impl<'a> Editor<'a> {
         self.at += 1;
         let quoted = self.text.get(begin..self.at)?;
         if has_escapes {
-            // A name may be written in many ways, and all of them mean the same field.
+            // A name may be escaped in different ways that all mean the same field.
             serde_json::from_str(quoted).ok().map(Cow::Owned)
         } else {
             Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
@@ -219,7 +220,7 @@ impl<'a> Editor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Copies what was walked since the last time.
+    /// Copies the text that was passed since the last copy.
     fn copy(&mut self) {
         self.output.extend_from_slice(&self.text.as_bytes()[self.copied..self.at]);
         self.copied = self.at;

@@ -1,8 +1,8 @@
 //! Renames, removes and redacts fields in JSON bodies, of requests, responses or both.
 //!
-//! For what an upstream tells too much of, what a client must not set, and fields that changed their name. A body that
-//! came compressed is edited too: the gateway decodes it first. What is not edited passes byte for byte: numbers keep
-//! their digits and objects their order, and a field that stands twice is edited twice.
+//! For fields that a client must not get or set, and fields whose name has changed. A compressed body is edited,
+//! too: the gateway decompresses it first. Everything that is not edited stays the same byte for byte: numbers
+//! keep their digits, objects keep their order, and a duplicate field is edited each time.
 
 mod editor;
 mod path;
@@ -15,7 +15,7 @@ use witgate_sdk::{
     log, metrics, settings, transformation,
 };
 
-/// What to edit.
+/// The edits, and what to do with invalid bodies.
 #[settings]
 struct Settings {
     /// Edits of request bodies.
@@ -24,23 +24,23 @@ struct Settings {
     /// Edits of response bodies.
     #[serde(default)]
     response: Rules,
-    /// What stands in the place of a redacted value.
+    /// The text that replaces a redacted value.
     #[serde(default = "default_redacted")]
     redacted: String,
-    /// What becomes of a body that calls itself JSON and is none.
+    /// What happens to a body that is declared as JSON and is not valid JSON.
     #[serde(default)]
     invalid: Invalid,
 }
 
-/// Edits of one direction. Fields are named by JSON Pointers (RFC 6901) in which `*` is any member or element and `**`
-/// is any depth: `/password`, `/users/*/email`, `/**/token`.
+/// Edits of requests or responses. Fields are named by JSON Pointers (RFC 6901) in which `*` is any member or
+/// element and `**` is any depth: `/password`, `/users/*/email`, `/**/token`.
 #[settings]
 #[derive(Default)]
 struct Rules {
     /// Fields to remove.
     #[serde(default)]
     remove: Vec<String>,
-    /// Fields whose values to replace.
+    /// Fields whose values are replaced.
     #[serde(default)]
     redact: Vec<String>,
     /// Fields to rename, and their new names.
@@ -48,14 +48,14 @@ struct Rules {
     rename: BTreeMap<String, String>,
 }
 
-/// A body that calls itself JSON and is none: no field can be found in it.
+/// What happens to a body that is declared as JSON and is not valid JSON, so that no field can be found in it.
 #[settings]
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Invalid {
-    /// It is replaced by `null`: what cannot be edited must not pass.
+    /// The body is replaced by `null`, because a body that cannot be edited must not pass.
     #[default]
     Withhold,
-    /// It passes as it is.
+    /// The body passes unchanged.
     Pass,
 }
 
@@ -63,7 +63,7 @@ fn default_redacted() -> String {
     "[redacted]".to_owned()
 }
 
-/// The plugin: rules whose paths are parsed.
+/// The plugin: rules with parsed paths.
 struct JsonBody {
     request: Edits,
     response: Edits,
@@ -153,7 +153,7 @@ impl JsonBody {
     }
 }
 
-/// `application/json`, and every type built on it (RFC 6839 section 3.1).
+/// Whether a type is `application/json` or ends in `+json` (RFC 6839 section 3.1).
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")

@@ -1,4 +1,4 @@
-//! Where a field is.
+//! Paths of fields.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ enum Segment {
     AnyDepth,
 }
 
-/// A step on the way to a value.
+/// A step of the path to a value.
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
     Member(Cow<'a, str>),
@@ -38,12 +38,12 @@ impl Pattern {
             })
             .collect();
         match segments.last() {
-            Some(Segment::AnyDepth) => Err("`**` stands before a name, not at the end".to_owned()),
+            Some(Segment::AnyDepth) => Err("`**` must be followed by a name".to_owned()),
             _ => Ok(Self { segments }),
         }
     }
 
-    /// Whether the value at the end of these steps is meant.
+    /// Whether the pattern matches the path that these steps form.
     pub(crate) fn matches(&self, steps: &[Step]) -> bool {
         matches(&self.segments, steps)
     }

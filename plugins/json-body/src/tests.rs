@@ -1,4 +1,4 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 use super::*;
 use witgate_sdk::test;
@@ -11,7 +11,7 @@ fn chunk(content: &str) -> Chunk {
     Chunk { content: content.into(), end: true, context: Vec::new() }
 }
 
-/// A JSON response under rules; what comes out of it.
+/// The body of a JSON response that was edited by these rules.
 fn response(rules: &str, content: &str) -> String {
     let plugin = plugin(&format!(r#"{{ "response": {rules} }}"#));
     let response = test::response(200).header("content-type", "application/json; charset=utf-8").build();

@@ -1,9 +1,9 @@
-//! The algorithms (RFC 7518 section 3.1, RFC 8037).
+//! The signature algorithms (RFC 7518 section 3.1, RFC 8037).
 
 use witgate_sdk::crypto::{Hash, SignatureAlgorithm};
 use witgate_sdk::settings;
 
-/// A signature algorithm, as `alg` names it. `none` is not among them.
+/// A signature algorithm, as `alg` names it. `none` is not one of them.
 #[settings]
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[serde(rename_all = "UPPERCASE")]
@@ -35,14 +35,14 @@ pub(crate) enum Algorithm {
     EdDsa,
 }
 
-/// What an algorithm needs of its key.
+/// The kind of key that an algorithm uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Family {
-    /// A secret, and HMAC with this hash.
+    /// A secret, for HMAC with this hash.
     Hmac(Hash),
     /// An RSA key.
     Rsa(SignatureAlgorithm),
-    /// A point on a curve, in so many bytes a coordinate.
+    /// A point on a curve, with this many bytes for each coordinate.
     Ec(SignatureAlgorithm, usize),
     /// An Ed25519 key.
     Ed25519,
@@ -64,7 +64,7 @@ impl Algorithm {
         ("EdDSA", Self::EdDsa),
     ];
 
-    /// None for names that are unknown here, `none` among them.
+    /// The algorithm of a name; `None` if the name is unknown, which includes `none`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
     }

@@ -1,4 +1,4 @@
-//! What a token says (RFC 7519 section 4), and whether that is enough.
+//! The claims of a token (RFC 7519 section 4) and the checks of them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,33 +11,33 @@ use witgate_sdk::Identity;
 use crate::refusal::Refusal;
 use crate::words::is_same;
 
-/// What is asked of the claims.
+/// The requirements on the claims.
 pub(crate) struct Rules {
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Vec<String>,
     pub(crate) scopes: Vec<String>,
     pub(crate) subject: String,
     pub(crate) claims: Vec<String>,
-    /// In seconds.
+    /// Tolerated difference between the clocks of issuer and gateway, in seconds.
     pub(crate) leeway: f64,
     pub(crate) allow_unlimited: bool,
 }
 
-/// A caller whose claims are good.
+/// A caller whose claims meet the requirements.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) identity: Identity,
-    /// In seconds since 1970-01-01T00:00:00Z; none: for ever.
+    /// In seconds since 1970-01-01T00:00:00Z; `None`: the token does not expire.
     pub(crate) expires: Option<f64>,
 }
 
-/// The members of the claims that are looked at. They are few, so a list is faster than a tree, and their names are
-/// lent out of the text.
+/// The claims that are used. A list is faster than a tree because they are few; their names are borrowed from the
+/// text.
 #[derive(Debug, Default)]
 pub(crate) struct Claims<'a>(Vec<(Cow<'a, str>, Value)>);
 
 impl<'a> Claims<'a> {
-    /// Reads the members that are wanted. Of two with one name the last counts (RFC 7519 section 4).
+    /// Reads the claims that are used. If a name occurs twice, the last member counts (RFC 7519 section 4).
     #[inline(never)]
     pub(crate) fn read(payload: &'a str, rules: &Rules) -> Result<Self, Refusal> {
         let mut json = serde_json::Deserializer::from_str(payload);
@@ -92,14 +92,14 @@ impl<'de> Visitor<'de> for &Rules {
     }
 }
 
-/// The name of a member, lent out of the text unless it has escapes.
+/// The name of a claim, borrowed from the text unless it has escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Rules {
-    /// Whether a member of the claims is looked at.
+    /// Whether a claim is used.
     fn wants(&self, name: &str) -> bool {
-        // As bytes they are compared in place; texts by a function, of which components have no fast one.
+        // Bytes are compared in place; comparing strings calls `memcmp`, which is slow in WebAssembly.
         matches!(name.as_bytes(), b"exp" | b"nbf" | b"iss" | b"aud" | b"scope" | b"scp")
             || is_same(name.as_bytes(), self.subject.as_bytes())
             || self
@@ -108,7 +108,7 @@ impl Rules {
                 .any(|claim| claim == name || claim.split_once('.').is_some_and(|(head, _)| head == name))
     }
 
-    /// Checks the claims at a time, in seconds since 1970-01-01T00:00:00Z.
+    /// Checks the claims at the time `now`, in seconds since 1970-01-01T00:00:00Z.
     #[inline(never)]
     pub(crate) fn check(&self, mut claims: Claims<'_>, now: f64) -> Result<Accepted, Refusal> {
         let expires = date(&claims, "exp")?;
@@ -125,10 +125,10 @@ impl Rules {
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
-            return Err(Refusal::Invalid("the issuer is another"));
+            return Err(Refusal::Invalid("the token is from another issuer"));
         }
         if !self.audience.is_empty() && !self.is_addressed(claims.get("aud")) {
-            return Err(Refusal::Invalid("the token is for others"));
+            return Err(Refusal::Invalid("the token is for another audience"));
         }
         if !self.scopes.iter().all(|scope| has_scope(&claims, scope)) {
             return Err(Refusal::Scope(self.scopes.join(" ")));
@@ -154,12 +154,12 @@ impl Rules {
     }
 }
 
-/// A NumericDate; not there is fine, not a number is not.
+/// A NumericDate. It may be absent, but if it is there it must be a number.
 fn date(claims: &Claims<'_>, name: &str) -> Result<Option<f64>, Refusal> {
     claims.get(name).map(|value| value.as_f64().ok_or(Refusal::Invalid("a date is not a number"))).transpose()
 }
 
-/// `scope` is a list with spaces (RFC 8693 section 4.2); some issuers write an array, or `scp`.
+/// `scope` is a list separated by spaces (RFC 8693 section 4.2); some issuers write an array, or use `scp`.
 fn has_scope(claims: &Claims<'_>, scope: &str) -> bool {
     ["scope", "scp"].iter().filter_map(|name| claims.get(name)).any(|value| match value {
         Value::String(scopes) => scopes.split(' ').any(|own| own == scope),
@@ -168,7 +168,7 @@ fn has_scope(claims: &Claims<'_>, scope: &str) -> bool {
     })
 }
 
-/// A claim by its whole name, dots included, or by a path into objects.
+/// A claim, found by its whole name (which may contain dots) or else by a path into objects.
 fn found<'a>(claims: &'a Claims<'_>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let (head, rest) = name.split_once('.')?;
@@ -183,7 +183,7 @@ fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// A claim as text: strings as they are, lists with commas, all else as JSON.
+/// A claim as text: strings unchanged, lists separated by commas, everything else as JSON.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -9,7 +9,7 @@ use witgate_sdk::crypto::{PublicKey, RsaKey};
 use crate::algorithm::Algorithm;
 use crate::keys::{Key, Material};
 
-/// The members of a JWK that say something here; others are for others.
+/// The members of a JWK that are used here; all others are ignored.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -26,8 +26,8 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Reads a key. `expected` is the algorithm that whoever trusts the key says it is for; what the key says itself must
-/// agree.
+/// Reads a key. `expected` is the algorithm that the settings give for the key; the key's own `alg` must agree
+/// with it.
 pub(crate) fn read(jwk: Value, expected: Option<Algorithm>) -> Result<Key, String> {
     let jwk = Jwk::deserialize(jwk).map_err(|error| error.to_string())?;
     if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
@@ -45,16 +45,16 @@ pub(crate) fn read(jwk: Value, expected: Option<Algorithm>) -> Result<Key, Strin
     };
     let algorithm = match (own, expected) {
         (Some(own), Some(expected)) if own != expected => {
-            return Err("it is for another algorithm than the settings say".to_owned());
+            return Err("its algorithm differs from the one in the settings".to_owned());
         }
-        (own, expected) => own.or(expected).ok_or("it does not say its algorithm: give `alg`")?,
+        (own, expected) => own.or(expected).ok_or("it does not name its algorithm: set `alg`")?,
     };
     let material = jwk.material()?;
     Key::new(jwk.kid, algorithm, material)
 }
 
 impl Jwk {
-    /// A curve is for one algorithm, so its keys need not name it.
+    /// The algorithm of a curve. Each curve has only one, so keys on it need not name it.
     fn by_curve(&self) -> Option<Algorithm> {
         match (self.kty.as_str(), self.crv.as_deref()?) {
             ("EC", "P-256") => Some(Algorithm::Es256),
@@ -74,7 +74,8 @@ impl Jwk {
             })),
             "EC" if matches!(curve, "P-256" | "P-384") => {
                 let (x, y) = (decoded("x", &self.x)?, decoded("y", &self.y)?);
-                // RFC 7518 section 6.2.1.2: the full size of a coordinate, so that the halves cannot be shifted.
+                // RFC 7518 section 6.2.1.2: a coordinate must have its full length. Otherwise the boundary between
+                // the coordinates would be ambiguous.
                 let size = if curve == "P-256" { 32 } else { 48 };
                 if x.len() != size || y.len() != size {
                     return Err(format!("a coordinate on {curve} has {size} bytes"));
@@ -92,7 +93,7 @@ fn decoded(member: &str, value: &Option<String>) -> Result<Vec<u8>, String> {
     URL_SAFE_NO_PAD.decode(value).map_err(|_| format!("its `{member}` is not base64url"))
 }
 
-/// Some issuers write them though they should not (RFC 7518 section 6.3.1.1).
+/// Removes leading zeros, which some issuers write although RFC 7518 section 6.3.1.1 forbids them.
 fn without_leading_zeros(mut number: Vec<u8>) -> Vec<u8> {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.drain(..zeros);

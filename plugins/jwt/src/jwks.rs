@@ -1,12 +1,12 @@
-//! Keys that are fetched: cached, shared by all instances through the store, and fetched again when a token names a key
-//! that is not there yet.
+//! Fetched keys: cached, shared by all instances through the store, and fetched again when a token names an
+//! unknown key.
 //!
-//! An instance that waits for a fetch serves nobody else, the gateway makes others meanwhile, and one whose caller leaves is
-//! gone with all it holds. So what lasts is in the store: the keys, and whose turn it is to fetch. Where the store is not
-//! granted, each instance does what it can alone.
+//! An instance that waits for a fetch serves no other call, so the gateway makes more instances meanwhile; and an
+//! instance whose client disconnects is dropped with all its data. So everything that must last is in the store:
+//! the keys, and which call may fetch. If the store is not granted, each instance fetches for itself.
 //!
-//! A fetch fails if it is slow, is refused, or brings no key set or an empty one; then the keys that are held serve on, for
-//! `stale_for`. What a good set does not list any more is not accepted any more.
+//! A fetch has failed if it is slow or refused, or returns no key set or an empty one; the current keys then stay
+//! in use for `stale_for`. A key that a valid set no longer lists is no longer accepted.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,25 +30,26 @@ pub(crate) struct Settings {
     /// The path of the key set at that upstream.
     #[serde(default = "default_path")]
     path: String,
-    /// The algorithm of RSA keys that do not say it themselves.
+    /// The algorithm of RSA keys that do not name one.
     #[serde(default = "default_rsa_algorithm")]
     rsa_algorithm: Algorithm,
-    /// How old the keys may get before they are fetched again.
+    /// Age at which keys are fetched again.
     #[serde(default = "default_refresh")]
     refresh: Period,
-    /// How long to wait at least between two fetches, however many tokens name unknown keys. While there are no keys at all, a
-    /// fetch whose client leaves before its end keeps the next one waiting for a second at most.
+    /// The shortest time between two fetches, however many tokens name unknown keys. While there are no keys at
+    /// all, a fetch whose client disconnects before its end delays the next one by at most a second.
     #[serde(default = "default_min_interval")]
     min_interval: Period,
-    /// For how long keys that are older than `refresh` stay in use while every fetch fails: one that is slow or refused, and
-    /// one that brings no key set or an empty one.
+    /// How long keys that are older than `refresh` stay in use while every fetch fails. A fetch fails if it is
+    /// slow or refused, or returns no key set or an empty one.
     #[serde(default = "default_stale_for")]
     stale_for: Period,
-    /// Time for one fetch; absent: what the binding's wall budget leaves of a call, which bounds it in any case.
+    /// Time limit of one fetch. The wall time budget of the binding limits it in any case, and is the only limit
+    /// if this is absent.
     timeout: Option<Period>,
-    /// The store space in which all instances share the keys; the binding's `store` grant must list it. Where it is not
-    /// granted, each instance fetches its own, and while the identity server is slow or away, good tokens are turned
-    /// away with 503.
+    /// The space of the store in which all instances share the keys; the binding's `store` grant must list it. If
+    /// it is not granted, each instance fetches for itself, and while the identity server is slow or unreachable,
+    /// valid tokens are refused with 503.
     #[serde(default = "default_store")]
     store: String,
 }
@@ -87,13 +88,13 @@ pub(crate) struct Jwks {
 #[derive(Default)]
 struct Cache {
     keys: Rc<KeySet>,
-    /// When the keys were fetched, by whichever instance.
+    /// When the keys were fetched, by any instance.
     fetched: Option<Duration>,
-    /// When this instance last tried without the store.
+    /// When this instance last tried to fetch without the store.
     attempted: Option<Duration>,
 }
 
-/// Time that has passed since; for ever if it never was.
+/// The time since a moment; `Duration::MAX` if there was none.
 fn age(now: Duration, since: Option<Duration>) -> Duration {
     since.map_or(Duration::MAX, |since| now.saturating_sub(since))
 }
@@ -122,7 +123,7 @@ impl Jwks {
         Some(Self { settings, shared, cache: RefCell::default() })
     }
 
-    /// The keys, fetched if they are old or `sufficient` says no.
+    /// The keys, fetched again if they are old or `sufficient` returns false for them.
     #[inline(never)]
     pub(crate) fn keys(&self, sufficient: impl Fn(&KeySet) -> bool) -> Result<Rc<KeySet>, Refusal> {
         let now = clock::now();
@@ -140,12 +141,12 @@ impl Jwks {
         if self.is_of_use(&cache, now) { Ok(Rc::clone(&cache.keys)) } else { Err(Refusal::Unavailable) }
     }
 
-    /// Whether the keys may serve, if only because there are no newer ones.
+    /// Whether the keys may be used, even if only because there are no newer ones.
     fn is_of_use(&self, cache: &Cache, now: Duration) -> bool {
         age(now, cache.fetched) < self.settings.refresh.duration() + self.settings.stale_for.duration()
     }
 
-    /// Takes the keys of the store, if they are newer; an error if the store cannot be used.
+    /// Takes newer keys from the store, if there are any; an error if the store cannot be used.
     fn take_over(&self, cache: &mut Cache) -> Result<(), ()> {
         if let Some((text, fetched)) = self.shared.newer(cache.fetched).map_err(|_| ())? {
             match set::read(&text).and_then(|keys| self.read(keys)) {
@@ -156,7 +157,8 @@ impl Jwks {
         Ok(())
     }
 
-    /// Fetches if it is this call's turn, of all calls on all instances. If there is nothing to be had, what is held serves on.
+    /// Fetches, if no other call on any instance has the turn to fetch. If the fetch fails, the current keys stay
+    /// in use.
     fn renew(&self, cache: &mut Cache, now: Duration) {
         let is_served = self.is_of_use(cache, now);
         match self.shared.turn(is_served) {
@@ -178,8 +180,8 @@ impl Jwks {
         }
     }
 
-    /// Fetches without the help of the store, once in each interval, which begins when the fetch has ended: a fetch that is
-    /// slow keeps the instance from serving.
+    /// Fetches without the store, at most once in each interval. The interval begins when a fetch ends, because a
+    /// slow fetch keeps the instance from serving.
     fn renew_alone(&self, cache: &mut Cache, now: Duration) {
         if age(now, cache.attempted) < self.settings.min_interval.duration() {
             return;
@@ -195,7 +197,7 @@ impl Jwks {
         log::warn(format_args!("no keys from upstream {}: {why}", self.settings.upstream));
     }
 
-    /// Keys from the upstream, and the text of them for others.
+    /// The keys of the upstream, and their text for other instances.
     fn fetch(&self) -> Result<(KeySet, Vec<u8>), String> {
         let mut request = fetch::get(&*self.settings.upstream, &*self.settings.path)
             .with_header("accept", "application/jwk-set+json, application/json");
@@ -204,19 +206,19 @@ impl Jwks {
         }
         let response = request.send().map_err(|error| error.to_string())?;
         if response.status != 200 {
-            return Err(format!("it answered {}", response.status));
+            return Err(format!("the status of its response was {}", response.status));
         }
         let keys = set::read(&response.body)?;
         let text = set::write(&keys);
         Ok((self.read(keys)?, text))
     }
 
-    /// Reads keys. One that cannot be used here is left out; two with one id are refused, because a token could not say
-    /// which it means.
+    /// Reads keys. A key that cannot be used here is left out; a set with two keys of the same id is refused,
+    /// because a token could not tell them apart.
     fn read(&self, keys: Vec<Value>) -> Result<KeySet, String> {
         let mut set = KeySet::default();
         for value in keys {
-            // A secret that anybody can fetch is none.
+            // A symmetric key that anybody can fetch is not secret.
             if value["kty"] == "oct" {
                 log::warn("the key set has a symmetric key: it is left out");
                 continue;

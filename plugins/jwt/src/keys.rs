@@ -1,4 +1,4 @@
-//! Keys, each for one algorithm, and how a token finds its own.
+//! Keys, each for one algorithm, and which of them may have signed a token.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,11 +14,11 @@ use crate::token::Token;
 /// One key in the settings: a `secret`, a `pem`, or a `jwk`.
 #[settings]
 pub(crate) struct Settings {
-    /// The id by which tokens name it (`kid`); absent: it is tried for any token of its algorithm.
+    /// The id by which tokens name the key (`kid`). If absent, the key is tried for every token of its algorithm.
     kid: Option<String>,
-    /// The algorithm it is for. A JWK may say so itself.
+    /// The algorithm of the key. Not needed if a JWK names it.
     alg: Option<Algorithm>,
-    /// A secret for HMAC, as text: at least as long as the hash (32 bytes for HS256).
+    /// A secret for HMAC, as text. It must be at least as long as the hash (32 bytes for HS256).
     secret: Option<String>,
     /// A public key as PEM (`-----BEGIN PUBLIC KEY-----`).
     pem: Option<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     jwk: Option<Value>,
 }
 
-/// A key that is for one algorithm.
+/// A key for one algorithm.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) kid: Option<String>,
@@ -34,35 +34,35 @@ pub(crate) struct Key {
     pub(crate) material: Material,
 }
 
-/// What a key is made of.
+/// The key material.
 #[derive(Debug)]
 pub(crate) enum Material {
     Secret(Vec<u8>),
     Public(PublicKey),
 }
 
-/// Keys of which no two have the same id.
+/// A set of keys with different ids.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet {
     pub(crate) keys: Vec<Key>,
 }
 
 impl KeySet {
-    /// Whether some key may have signed the token.
+    /// Whether one of the keys may have signed the token.
     pub(crate) fn knows(&self, token: &Token) -> bool {
         self.candidates(token).next().is_some()
     }
 
-    /// Checks the signature; none if no key here may have made it.
+    /// Checks the signature; `None` if no key here may have made it.
     pub(crate) fn verify(&self, token: &Token) -> Option<Result<(), Refusal>> {
         let mut candidates = self.candidates(token).peekable();
         candidates.peek()?;
         let good = candidates.any(|key| key.algorithm == token.heading.algorithm && key.signed(token));
-        Some(if good { Ok(()) } else { Err(Refusal::Invalid("the signature is not good")) })
+        Some(if good { Ok(()) } else { Err(Refusal::Invalid("the signature is invalid")) })
     }
 
-    /// A token that names a key is only for that key, whatever its algorithm; any other is for all keys of its
-    /// algorithm.
+    /// The keys that may have signed the token: if it names a key, only that key, whatever its algorithm;
+    /// otherwise all keys of its algorithm.
     fn candidates(&self, token: &Token) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(move |key| match (&key.kid, &token.heading.kid) {
             (Some(own), Some(named)) => own == named,
@@ -82,12 +82,12 @@ impl Key {
                     crypto::Hash::Sha512 => 64,
                 };
                 if secret.len() < least {
-                    // RFC 7518 section 3.2
+                    // Required by RFC 7518 section 3.2.
                     return Err(format!("a secret for this algorithm has at least {least} bytes"));
                 }
             }
             (Material::Public(PublicKey::Rsa(key)), Family::Rsa(_)) => {
-                // RFC 7518 section 3.3
+                // Required by RFC 7518 section 3.3.
                 if !(256..=1024).contains(&key.n.len()) || key.e.is_empty() {
                     return Err("an RSA key has 2048 to 8192 bits".to_owned());
                 }
@@ -118,7 +118,7 @@ impl Key {
     }
 }
 
-/// Reads the keys of the settings.
+/// Reads the keys from the settings.
 pub(crate) fn from_settings(settings: Vec<Settings>, problems: &mut Vec<SettingsProblem>) -> KeySet {
     let mut set = KeySet::default();
     for (index, settings) in settings.into_iter().enumerate() {
@@ -126,7 +126,7 @@ pub(crate) fn from_settings(settings: Vec<Settings>, problems: &mut Vec<Settings
             Ok(key) if key.kid.is_some() && set.keys.iter().any(|known| known.kid == key.kid) => {
                 problems.push(SettingsProblem::new(
                     format!("/keys/{index}"),
-                    "another key has this id: a token could not say which it means",
+                    "another key has this id, so a token could not tell them apart",
                 ));
             }
             Ok(key) => set.keys.push(key),
@@ -138,9 +138,9 @@ pub(crate) fn from_settings(settings: Vec<Settings>, problems: &mut Vec<Settings
     set
 }
 
-/// One key, or which field is wrong and why.
+/// Reads one key. The error names the field that is wrong and the reason.
 fn from_one(settings: Settings) -> Result<Key, (&'static str, String)> {
-    let algorithm = settings.alg.ok_or(("", "say which algorithm the key is for: `alg`".to_owned()));
+    let algorithm = settings.alg.ok_or(("", "name the algorithm of the key: `alg`".to_owned()));
     match (settings.secret, settings.pem, settings.jwk) {
         (Some(secret), None, None) => {
             Key::new(settings.kid, algorithm?, Material::Secret(secret.into_bytes()))
@@ -160,7 +160,7 @@ fn from_one(settings: Settings) -> Result<Key, (&'static str, String)> {
     }
 }
 
-/// The DER within a PEM (RFC 7468 section 13).
+/// The DER encoding in a PEM text (RFC 7468 section 13).
 fn from_pem(pem: &str) -> Option<Vec<u8>> {
     let body =
         pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?.strip_suffix("-----END PUBLIC KEY-----")?;

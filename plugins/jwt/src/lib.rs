@@ -1,7 +1,7 @@
 //! Authenticates bearer tokens: JSON Web Tokens (RFC 7519), with keys from the settings or from a JWKS.
 //!
-//! The algorithm comes from the key, never from the token: a key is for one algorithm, and a token that names another
-//! is refused. So `none` and an RSA key taken for an HMAC secret have no way in.
+//! The algorithm is that of the key, never that of the token: each key is for one algorithm, and a token that
+//! names another one is refused. So neither `none` nor an RSA public key used as HMAC secret is accepted.
 
 mod algorithm;
 mod claims;
@@ -27,38 +27,40 @@ use witgate_sdk::{
     SettingsProblem, authentication, clock, settings,
 };
 
-/// Which tokens are good, and what is taken from them.
+/// Which tokens are accepted, and which claims become part of the identity.
 #[settings]
 struct Settings {
     /// Keys, each for one algorithm.
     #[serde(default)]
     keys: Vec<keys::Settings>,
-    /// Where more keys are fetched from.
+    /// Where further keys are fetched from.
     jwks: Option<jwks::Settings>,
-    /// The header that carries the token: after `Bearer ` in `authorization`, alone in any other.
+    /// The header that carries the token: after `Bearer ` in `authorization`, as the whole value of any other
+    /// header.
     #[serde(default = "default_header")]
     header: HeaderName,
-    /// The issuer (`iss`) that tokens must name; absent: any, which only fits keys that nobody else signs with.
+    /// The issuer (`iss`) that tokens must name. If absent, every issuer is accepted, which is only safe if nobody
+    /// else signs with these keys.
     issuer: Option<String>,
     /// The audiences (`aud`) of which a token must name one; empty: any.
     #[serde(default)]
     audience: Vec<String>,
-    /// Scopes that a token must have, all of them, in `scope` or `scp`.
+    /// Scopes that a token must have in `scope` or `scp`; all of them are required.
     #[serde(default)]
     scopes: Vec<String>,
-    /// The claim that names the caller.
+    /// The claim that becomes the subject of the identity.
     #[serde(default = "default_subject")]
     subject: String,
-    /// Claims that go into the identity, e.g. `email` or `realm_access.roles`.
+    /// Claims that become claims of the identity, e.g. `email` or `realm_access.roles`.
     #[serde(default)]
     claims: Vec<String>,
-    /// How far the clocks of issuer and gateway may be apart.
+    /// Tolerated difference between the clocks of issuer and gateway.
     #[serde(default = "default_leeway")]
     leeway: Period,
-    /// Whether a token without `exp` is good for ever.
+    /// Whether a token without `exp` is accepted, without end.
     #[serde(default)]
     allow_unlimited: bool,
-    /// For how long, at most, the gateway may remember that a token is good; never past its `exp`.
+    /// How long, at most, the gateway may remember that a token is valid; never longer than its `exp`.
     #[serde(default = "default_cache_for")]
     cache_for: Period,
 }
@@ -79,7 +81,7 @@ fn default_cache_for() -> Period {
     Period::from_secs(60)
 }
 
-/// The plugin: settings whose keys are read.
+/// The plugin: the settings with parsed keys.
 struct Jwt {
     header: HeaderName,
     keys: Rc<KeySet>,
@@ -95,10 +97,7 @@ impl Plugin for Jwt {
     fn configure(settings: Settings) -> Result<Self, Vec<SettingsProblem>> {
         let mut problems = Vec::new();
         if settings.keys.is_empty() && settings.jwks.is_none() {
-            problems.push(SettingsProblem::new(
-                "",
-                "no key would ever verify a token: give `keys`, `jwks`, or both",
-            ));
+            problems.push(SettingsProblem::new("", "there are no keys: set `keys`, `jwks`, or both"));
         }
         let keys = keys::from_settings(settings.keys, &mut problems);
         let jwks = settings.jwks.and_then(|jwks| Jwks::new(jwks, &mut problems));
@@ -132,26 +131,27 @@ impl Authentication for Jwt {
 }
 
 impl Jwt {
-    /// Its steps, and what happens rarely, are kept from being inlined: as one function of 48 KB of machine code they left
-    /// no register for anything.
+    /// The steps and the rare paths are not inlined, because one large function keeps its values on the stack
+    /// instead of in registers.
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
         let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
         let now = clock::now();
         let payload = token.payload()?;
         let accepted = self.rules.check(Claims::read(&payload, &self.rules)?, now.as_secs_f64())?;
-        // A token without an end may be remembered for as long as any.
+        // A token that does not expire may be remembered for the whole of `cache_for`.
         let rest = accepted.expires.map_or(self.cache_for, |expires| {
             Duration::try_from_secs_f64(expires).unwrap_or(Duration::MAX).saturating_sub(now)
         });
         Ok(Acceptance::from(accepted.identity).cacheable_for(rest.min(self.cache_for)))
     }
 
-    /// The token that came with a request.
+    /// The token of a request.
     fn presented<'a>(&self, request: &'a Request) -> Result<&'a [u8], Refusal> {
         let mut values = request.values(&self.header);
         let value = values.next().ok_or(Refusal::NotMine)?.trim_ascii();
-        // Another reader of this request might take the other (RFC 6750 section 3.1, `invalid_request`).
+        // Two values are refused, because another program might use the other one (RFC 6750 section 3.1,
+        // `invalid_request`).
         if values.next().is_some() {
             return Err(Refusal::Ambiguous);
         }
@@ -162,7 +162,7 @@ impl Jwt {
         }
     }
 
-    /// By the keys of the settings first: they cost no fetch.
+    /// Checks with the keys of the settings first, because they need no fetch.
     fn verify(&self, token: &Token) -> Result<(), Refusal> {
         let unknown = Err(Refusal::Invalid("no key fits the token"));
         match (self.keys.verify(token), &self.jwks) {
@@ -173,8 +173,8 @@ impl Jwt {
     }
 }
 
-/// Whether the scheme is `Bearer` in whatever case (RFC 9110 section 11.1). All bytes at once: a component is held to
-/// its budget on each turn of a loop.
+/// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1). Compares all bytes at once, because each
+/// turn of a loop costs a check of the call's budget.
 fn is_bearer(scheme: &[u8; 7]) -> bool {
     scheme.map(|byte| byte.to_ascii_lowercase()) == *b"bearer "
 }

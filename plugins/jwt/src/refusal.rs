@@ -1,19 +1,19 @@
-//! Why a token is refused, and what its bearer is told (RFC 6750 section 3).
+//! Why a token is refused, and the response to its bearer (RFC 6750 section 3).
 
 use witgate_sdk::{Decision, Response, log};
 
 /// Why there is no identity.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
-    /// There is no bearer token.
+    /// The request has no bearer token.
     NotMine,
-    /// There are two.
+    /// The request has two tokens.
     Ambiguous,
-    /// It is not good; the text says why, and never quotes the token.
+    /// The token is invalid; the text gives the reason and never quotes the token.
     Invalid(&'static str),
-    /// It is good, but not for this: the scopes that are needed.
+    /// The token is valid but lacks a scope; the required scopes.
     Scope(String),
-    /// There is no key to check it with, because none could be fetched.
+    /// There are no keys to check the token with, because none could be fetched.
     Unavailable,
 }
 

@@ -1,31 +1,31 @@
-//! The text of a key set (RFC 7517 section 5), read within bounds.
+//! Reading the text of a key set (RFC 7517 section 5) within limits.
 //!
-//! Whoever answers for the issuer decides what the text holds, and a call has only its CPU budget to read it. So the text has
-//! a greatest length, reading stops at the first key that is too many, and of a key only the members that are used here
-//! are taken into memory: `x5c`, the longest of all, is passed over.
+//! The server of the issuer determines the text, and a call has only its CPU budget to read it. So the text has a
+//! maximum length, reading stops at the first key over the maximum number, and only those members of a key that
+//! are used here are kept in memory; `x5c`, the longest one, is skipped.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Bytes of a key set. Sixty keys with their certificates have 280 KiB.
+/// The longest text, in bytes. For comparison: sixty keys with certificates have 280 KiB.
 const LONGEST: usize = 512 << 10;
 
-/// More keys than any issuer has, and few enough to try.
+/// Maximum number of keys: more than issuers have, and few enough to try each of them.
 const MOST_KEYS: usize = 64;
 
-/// Items that are kept of a list within a key: more than there are operations (RFC 7517 section 4.3).
+/// Number of items that are kept of a list in a key: more than there are key operations (RFC 7517 section 4.3).
 const MOST_ITEMS: usize = 16;
 
-/// What is read of a key; see `jwk`.
+/// The members of a key that are read; see `jwk`.
 const MEMBERS: [&str; 11] = ["kty", "kid", "alg", "use", "key_ops", "crv", "k", "n", "e", "x", "y"];
 
-/// The keys of a set, each with the members that are used here.
+/// The keys of a set, with the members that are used here.
 ///
 /// # Errors
-/// The text is too long or is no key set, has too many keys, or none. A set without a key is more likely a mistake of the
-/// issuer's than the end of all its tokens.
+/// The text is too long, is not a key set, or has too many keys or none. A set without keys is more likely a
+/// mistake of the issuer than a revocation of all its tokens.
 pub(crate) fn read(text: &[u8]) -> Result<Vec<Value>, String> {
     if text.len() > LONGEST {
         return Err(format!("the key set has {} bytes, and at most {LONGEST} are read", text.len()));
@@ -33,14 +33,14 @@ pub(crate) fn read(text: &[u8]) -> Result<Vec<Value>, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let keys = deserializer.deserialize_map(Document).map_err(|error| error.to_string())?;
     deserializer.end().map_err(|error| error.to_string())?;
-    // RFC 7517 section 4.1: what every key says of itself.
+    // RFC 7517 section 4.1: every key must have this member.
     if !keys.iter().any(|key| key["kty"].is_string()) {
         return Err("the key set is empty".to_owned());
     }
     Ok(keys)
 }
 
-/// The same keys as the text of a set, which is shorter than the one they came in.
+/// Writes the keys as the text of a set, which is shorter than the original.
 pub(crate) fn write(keys: &[Value]) -> Vec<u8> {
     serde_json::json!({ "keys": keys }).to_string().into_bytes()
 }
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for Keys {
     }
 }
 
-/// What is kept of a value: an object with known members, a list of text, text, or nothing.
+/// A value that is kept: an object with known members, a list of strings, a string, or nothing.
 #[derive(Clone, Copy)]
 enum Kept {
     Key,
@@ -104,7 +104,7 @@ enum Kept {
     Item,
 }
 
-/// Stands for a value of a kind that no member has, so that whoever reads the member finds it wrong.
+/// Replaces a value of a type that no member has, so that reading the member reports an error.
 const WRONG: Value = Value::Bool(true);
 
 impl<'de> DeserializeSeed<'de> for Kept {

@@ -1,13 +1,15 @@
-//! Keys in the store: what one instance has fetched serves all of them, and each learns from it whose turn it is to fetch.
+//! Fetched keys in the store. All instances use the keys that one of them has fetched, and the store holds which
+//! call may fetch next (has the turn).
 //!
-//! There are four entries for each place that keys come from, so that bindings which fetch elsewhere never share keys:
+//! There are four entries for each place that keys are fetched from, so that bindings share keys only if they
+//! fetch from the same place:
 //!
 //! | entry | holds |
 //! |---|---|
-//! | `keys` | milliseconds since 1970 when they were fetched (8 bytes, big-endian), and the set |
-//! | `stamp` | the same milliseconds alone, which is cheap to look at |
-//! | `turn` | until when nobody else fetches, by its time to live; its value says why |
-//! | `first` | how many calls have fetched beside another one because there was no key at all |
+//! | `keys` | time of the fetch in milliseconds since 1970 (8 bytes, big-endian), then the set |
+//! | `stamp` | the same time alone, which is cheap to read |
+//! | `turn` | exists as long as no other call may fetch; its value says why |
+//! | `first` | number of calls that fetched in parallel because there were no keys at all |
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -15,31 +17,31 @@ use std::time::Duration;
 use witgate_sdk::log;
 use witgate_sdk::store::{self, Error};
 
-/// A fetch is under way, or was, and its caller may have left before its end.
+/// A fetch has begun. It may still be in progress, or its client may have disconnected before its end.
 const BEGUN: &[u8] = b"begun";
-/// A fetch has ended.
+/// A fetch has succeeded.
 const ENDED: &[u8] = b"ended";
 /// A fetch has failed, and there are no keys.
 const FAILED: &[u8] = b"failed";
 /// The keys were fetched, but the store has no room for them.
 const NO_ROOM: &[u8] = b"no room";
 
-/// For how long a fetch that is under way while there are no keys keeps others from their turn: if its caller leaves, nobody
-/// says that it is over. As long as a call may take unless the binding says otherwise (`budget.wall`).
+/// How long a fetch in progress keeps the turn while there are no keys. It is limited, because a fetch whose
+/// client disconnects does not release the turn. One second is the default wall time of a call (`budget.wall`).
 const LEASE: Duration = Duration::from_secs(1);
 
-/// How many calls may fetch beside another one while there are no keys at all. A call cannot wait for the fetch of another
-/// one, so at a start those that find none would be turned away; more than these are.
+/// Number of calls that may fetch in parallel while there are no keys at all. A call cannot wait for the fetch of
+/// another call, so after a start further calls are refused.
 const BESIDE: i64 = 32;
 
-/// Whose turn it is to fetch.
+/// Whether the call may fetch.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Turn {
-    /// The caller's.
+    /// The call may fetch.
     Mine,
-    /// Another one's, or nobody's before the interval is over.
+    /// Another call fetches, or the interval is not over.
     NotMine,
-    /// Each instance's own to decide: the store does not help.
+    /// The store cannot be used, so each instance decides by itself.
     Alone,
 }
 
@@ -52,14 +54,14 @@ pub(crate) struct Shared {
     first: String,
     /// The shortest time between two fetches.
     interval: Duration,
-    /// How long keys are of use to anybody.
+    /// How long the store keeps the keys.
     lifetime: Duration,
-    /// Whether the log has been told that the store cannot be used.
+    /// Whether the log says already that the store cannot be used.
     is_told: Cell<bool>,
 }
 
 impl Shared {
-    /// `place` says where the keys come from.
+    /// `place` identifies where the keys are fetched from.
     pub(crate) fn new(space: String, place: &str, interval: Duration, lifetime: Duration) -> Self {
         let entry = |kind: &str| format!("{kind} {place}");
         Self {
@@ -78,10 +80,10 @@ impl Shared {
         store::space(&self.space)
     }
 
-    /// The text of keys that are newer than those of the caller, and when they were fetched.
+    /// The text of keys that are newer than the caller's, and when they were fetched.
     ///
     /// # Errors
-    /// The store cannot be used; the log is told.
+    /// The store cannot be used; a line is written to the log.
     pub(crate) fn newer(&self, own: Option<Duration>) -> Result<Option<(Vec<u8>, Duration)>, Error> {
         let look = || {
             let stamp = self.space().get(&self.stamp)?;
@@ -96,8 +98,8 @@ impl Shared {
         look().inspect_err(|error| self.tell(*error))
     }
 
-    /// Asks for the turn to fetch. Whoever has it holds it from before the fetch on, so that it is not free again because a
-    /// client leaves. `is_served`: there are keys to serve with meanwhile.
+    /// Requests the turn to fetch. It is taken before the fetch begins, so that a client that disconnects does not
+    /// release it early. `is_served`: there are keys to use meanwhile.
     pub(crate) fn turn(&self, is_served: bool) -> Turn {
         let time = if is_served { self.interval } else { self.interval.min(LEASE) };
         match self.space().compare_and_swap(&self.turn, None, Some(BEGUN), Some(time)) {
@@ -119,10 +121,10 @@ impl Shared {
         }
     }
 
-    /// Gives keys to all. `was_served`: the turn is held for the whole interval already.
+    /// Shares keys with all instances. `was_served`: the turn is held for the whole interval already.
     pub(crate) fn publish(&self, text: &[u8], fetched: Duration, was_served: bool) {
         let stamp = milliseconds(fetched).to_be_bytes();
-        // A slower fetch that began earlier does not replace what a later one brought.
+        // A fetch that began earlier but ended later does not replace newer keys.
         let is_newest =
             |known: Option<Vec<u8>>| known.as_deref().and_then(time).is_none_or(|known| known < fetched);
         let put = || {
@@ -142,20 +144,22 @@ impl Shared {
         }
     }
 
-    /// A fetch has failed while there were no keys: others need not find out for themselves at once.
+    /// A fetch has failed while there were no keys. The turn is held for an interval, so that other calls do not
+    /// repeat the fetch at once.
     pub(crate) fn failed(&self) {
-        // The first of several that fail together begins the interval.
+        // If several fetches fail, the first of them begins the interval.
         if !matches!(self.space().get(&self.turn), Ok(Some(why)) if why == FAILED) {
             self.settle(FAILED);
         }
     }
 
     fn settle(&self, why: &[u8]) {
-        // If the store fails, the turn is over with its lease.
+        // If the store fails, the turn ends with its lease.
         let _ = self.space().set(&self.turn, why, Some(self.interval));
     }
 
-    /// Once for each instance: without the store there is nothing by which one could know what another has said.
+    /// Logs the error once for each instance. Without the store, an instance cannot know what another one has
+    /// logged.
     fn tell(&self, error: Error) {
         if self.is_told.replace(true) {
             return;
@@ -174,7 +178,7 @@ impl Shared {
     }
 }
 
-/// Time that is told as milliseconds since 1970, in 8 bytes.
+/// Reads a time in milliseconds since 1970 from 8 bytes.
 fn time(bytes: &[u8]) -> Option<Duration> {
     Some(Duration::from_millis(u64::from_be_bytes(bytes.try_into().ok()?)))
 }

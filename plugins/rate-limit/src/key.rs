@@ -1,4 +1,4 @@
-//! What tells buckets apart.
+//! The keys that distinguish buckets.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -14,25 +14,25 @@ use witgate_sdk::serde::{Deserialize, Deserializer};
 use crate::Missing;
 use witgate_sdk::{HeaderName, Identity, Input, Request, crypto, settings};
 
-/// The longest key the border takes, in bytes.
+/// The longest key that the contract allows, in bytes.
 const KEY_LIMIT: usize = 256;
 
 /// One part of a key.
 #[settings]
 pub(crate) enum By {
-    /// The client's address; of IPv6, the prefix.
+    /// The address of the client; for IPv6, its prefix.
     Client,
-    /// Who is calling, as authentication has established.
+    /// The subject of the authenticated caller.
     Subject,
-    /// The route.
+    /// The name of the route.
     Route,
-    /// A request header, all of its values.
+    /// All values of a request header.
     Header(HeaderName),
     /// A claim of the caller.
     Claim(String),
 }
 
-/// One part or a list of them: most keys have one part.
+/// One part, or a list of parts.
 #[derive(JsonSchema)]
 #[schemars(crate = "witgate_sdk::schemars", untagged)]
 pub(crate) enum Parts {
@@ -49,7 +49,7 @@ impl Parts {
     }
 }
 
-/// By hand, because `untagged` would not say which part is wrong.
+/// Written by hand, because `untagged` would not report which part is wrong.
 impl<'de> Deserialize<'de> for Parts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct PartsVisitor;
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Parts {
 }
 
 impl By {
-    /// What of a request it reads.
+    /// The input of the request that a part reads.
     pub(crate) fn input(&self) -> Input {
         match self {
             Self::Client => Input::ClientAddress,
@@ -99,7 +99,7 @@ impl By {
     }
 }
 
-/// The parts of one request, each asked for at most once however many policies use it.
+/// The parts of one request. Each is read at most once, however many policies use it.
 pub(crate) struct KeyParts<'a> {
     request: &'a Request<'a>,
     ipv6_prefix: u8,
@@ -114,9 +114,9 @@ impl<'a> KeyParts<'a> {
         Self { request, ipv6_prefix, client, route, identity }
     }
 
-    /// The key of a policy's bucket; none if a part is missing and that takes the policy out.
+    /// The key of a policy's bucket; `None` if a part is missing and the policy does not apply then.
     ///
-    /// Every part is written with its length before it, so that no choice of values makes two keys equal.
+    /// The length of each part is written before the part, so that different parts never give the same key.
     pub(crate) fn key(&self, by: &Parts, missing: Missing) -> Option<String> {
         let mut key = Vec::with_capacity(48);
         for part in by.iter() {
@@ -159,7 +159,7 @@ impl<'a> KeyParts<'a> {
         self.client.get_or_init(|| {
             let address = self.request.client_address();
             if !address.contains(':') {
-                // Most are IPv4, which have nothing to take away.
+                // Most addresses are IPv4 and are used whole.
                 return address;
             }
             match address.parse() {
@@ -182,7 +182,7 @@ fn prefix(address: Ipv6Addr, bits: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(address.to_bits() & mask)
 }
 
-/// A key that is too long, or not text, by its digest.
+/// The digest of a key that is too long or not text.
 fn shortened(key: &[u8]) -> String {
     let digest = crypto::digest(crypto::Hash::Sha256, key);
     digest.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))

@@ -1,6 +1,6 @@
-//! Limits rates by client, header, claim or route, by as many policies as wanted.
+//! Limits rates by client, caller, header, claim or route, with any number of policies.
 //!
-//! It only names the buckets; the gateway counts, so a limit holds however many cores and instances there are.
+//! The plugin only names the buckets; the gateway counts, so a limit holds over all cores and instances.
 
 mod key;
 
@@ -10,11 +10,12 @@ use witgate_sdk::{
     settings,
 };
 
-/// The policies: a request must fit all of them that apply to it.
+/// The policies: a request must satisfy all of them that apply to it.
 #[settings(check = problems)]
 struct Settings {
     policies: Vec<Policy>,
-    /// IPv6 clients are told apart by so many leading bits: a household or a server usually owns a whole /64.
+    /// Number of leading bits of an IPv6 address that identify a client. A household or a server usually has a
+    /// whole /64.
     #[serde(default = "default_ipv6_prefix")]
     #[schemars(range(min = 16, max = 128))]
     ipv6_prefix: u8,
@@ -25,31 +26,32 @@ struct Settings {
 struct Policy {
     /// Its name, as shown in `RateLimit-Policy`: letters, digits and hyphens, at most 64 characters.
     name: String,
-    /// What tells the buckets apart: one part, or a list of them; an empty list: everybody shares one.
+    /// The parts of the key that distinguishes buckets: one part, or a list of them. With an empty list all
+    /// requests share one bucket.
     by: Parts,
-    /// How many requests in each window.
+    /// Number of requests in each window.
     #[schemars(range(min = 1))]
     limit: u32,
-    /// The window.
+    /// Length of the window.
     #[serde(default = "default_window")]
     window: Period,
-    /// How many requests at once; absent: as many as the limit.
+    /// Number of requests that may come at once; the default is the limit.
     #[schemars(range(min = 1))]
     burst: Option<u32>,
     /// What one request costs.
     #[serde(default = "default_cost")]
     #[schemars(range(min = 1))]
     cost: u32,
-    /// What becomes of a request that has no such header, claim or subject.
+    /// What happens to a request that lacks such a header, claim or subject.
     #[serde(default)]
     missing: Missing,
 }
 
-/// A request without what a policy counts by.
+/// What happens to a request that lacks a part of the key.
 #[settings]
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Missing {
-    /// All of them share one bucket, so that leaving a header out never evades a limit.
+    /// All such requests share one bucket, so that leaving a header out does not evade the limit.
     #[default]
     Share,
     /// The policy does not apply.
@@ -74,10 +76,8 @@ fn problems(settings: &Settings) -> Vec<SettingsProblem> {
         problems.push(SettingsProblem::new("/ipv6_prefix", "an IPv6 prefix has 16 to 128 bits"));
     }
     if settings.policies.is_empty() {
-        problems.push(SettingsProblem::new(
-            "/policies",
-            "no policy limits nothing: add one, or remove the binding",
-        ));
+        problems
+            .push(SettingsProblem::new("/policies", "there is no policy: add one, or remove the binding"));
     }
     for (index, policy) in settings.policies.iter().enumerate() {
         let mut problem = |field: &str, message: String| {
@@ -130,7 +130,7 @@ impl RateLimiting for Settings {
 }
 
 impl Policy {
-    /// None if the policy does not apply.
+    /// The bucket; `None` if the policy does not apply.
     fn bucket(&self, parts: &KeyParts) -> Option<Bucket> {
         let key = parts.key(&self.by, self.missing)?;
         let bucket =

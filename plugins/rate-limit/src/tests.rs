@@ -1,4 +1,4 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ fn plugin(settings: &str) -> Settings {
     test::configure(settings).expect("the settings are good")
 }
 
-/// The key of a policy's bucket, or none if it does not apply.
+/// The key of a policy's bucket; `None` if the policy does not apply.
 fn key(by: &str, missing: &str, request: test::RequestBuilder) -> Option<String> {
     let settings =
         format!(r#"{{ "policies": [{{ "name": "p", "by": {by}, "limit": 1, "missing": "{missing}" }}] }}"#);

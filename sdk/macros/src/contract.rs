@@ -1,4 +1,4 @@
-//! The four contract attributes: one shape, told apart by a table.
+//! The four contract attributes. They expand in the same way; a table holds what differs.
 
 mod arguments;
 
@@ -17,13 +17,13 @@ pub(crate) enum Contract {
     Transformation,
 }
 
-/// How a contract looks in the SDK.
+/// The names of a contract in the SDK.
 struct Names {
-    /// The trait, which is also its name in `export!`.
+    /// The trait, which is also the name in `export!`.
     contract: &'static str,
-    /// The method that a plain function stands for.
+    /// The method that a plain function implements.
     method: &'static str,
-    /// What that method answers.
+    /// The return type of that method.
     outcome: TokenStream,
 }
 
@@ -111,7 +111,7 @@ fn settings_type(function: &ItemFn) -> syn::Result<Option<&Type>> {
     }
 }
 
-/// A plugin that keeps nothing.
+/// The plugin type of a function without settings.
 fn without_settings() -> TokenStream {
     quote! {
         struct WithoutSettings;
@@ -153,7 +153,7 @@ fn of_impl(
         let interest = arguments.interest(&methods);
         implementation.items.push(ImplItem::Verbatim(interest));
     } else if let Some(span) = arguments.span {
-        return Err(Error::new(span, "the `interest` method says already what this plugin looks at"));
+        return Err(Error::new(span, "the `interest` method already declares what this plugin reads"));
     }
     let (contract, plugin) = (format_ident!("{name}"), &implementation.self_ty);
     Ok(quote! {

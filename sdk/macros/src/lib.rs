@@ -7,31 +7,32 @@ use proc_macro::TokenStream;
 
 use contract::Contract;
 
-/// Derives what settings need: reading them (unknown keys refused), their JSON Schema, and the SDK's `Settings` trait.
+/// Derives what settings need: deserialization that refuses unknown keys, the JSON Schema, and the SDK's
+/// `Settings` trait.
 ///
-/// Doc comments become descriptions in the schema. The cases of an enum are written in `snake_case`. Further
-/// `#[serde(...)]` and `#[schemars(...)]` attributes work as usual. `#[settings(check = path)]` names a function from
-/// `&Self` to `Vec<SettingsProblem>` that looks at the values.
+/// Doc comments become descriptions in the schema. The variants of an enum are written in `snake_case`. Further
+/// `#[serde(...)]` and `#[schemars(...)]` attributes work as usual. `#[settings(check = path)]` names a function
+/// from `&Self` to `Vec<SettingsProblem>` that checks the values.
 #[proc_macro_attribute]
 pub fn settings(arguments: TokenStream, item: TokenStream) -> TokenStream {
     settings::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a component of an authentication plugin: of a function from `&Request` (and `&Settings`) to something that
-/// becomes a `Decision`, or of an `impl Authentication`.
+/// Makes a component of an authentication plugin: of a function from `&Request` (and `&Settings`) to a type that
+/// converts into a `Decision`, or of an `impl Authentication`.
 ///
-/// `headers = ["x-api-key"]` names the request headers that are to come in with each call.
+/// `headers = ["x-api-key"]` names the request headers that are passed with each call.
 #[proc_macro_attribute]
 pub fn authentication(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::Authentication, arguments, item)
 }
 
-/// Makes a component of a rate limiting plugin: of a function from `&Request` (and `&Settings`) to something that
-/// becomes `Buckets`, or of an `impl RateLimiting`.
+/// Makes a component of a rate limiting plugin: of a function from `&Request` (and `&Settings`) to a type that
+/// converts into `Buckets`, or of an `impl RateLimiting`.
 ///
-/// `headers = ["x-tenant"]` names the request headers that are to come in with each call.
-/// `pure = [Input::header("x-tenant")]` promises that the answer depends on nothing but these inputs and the settings, so that
-/// the gateway may use it again.
+/// `headers = ["x-tenant"]` names the request headers that are passed with each call.
+/// `pure = [Input::header("x-tenant")]` promises that the result depends only on these inputs and the settings, so
+/// that the gateway may remember it.
 #[proc_macro_attribute]
 pub fn rate_limiting(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::RateLimiting, arguments, item)
@@ -40,22 +41,22 @@ pub fn rate_limiting(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a component of a routing plugin: of a function from `&Request` (and `&Settings`) to a `Destination` or an
 /// `Option<Destination>`, or of an `impl Routing`.
 ///
-/// `headers = ["x-canary"]` names the request headers that are to come in with each call.
-/// `pure = [Input::header("x-canary")]` promises that the answer depends on nothing but these inputs and the settings, so that
-/// the gateway may use it again.
+/// `headers = ["x-canary"]` names the request headers that are passed with each call.
+/// `pure = [Input::header("x-canary")]` promises that the result depends only on these inputs and the settings, so
+/// that the gateway may remember it.
 #[proc_macro_attribute]
 pub fn routing(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::Routing, arguments, item)
 }
 
-/// Makes a component of a transformation plugin: of a function from `&Request` (and `&Settings`) to something that
-/// becomes a `RequestOutcome`, or of an `impl Transformation`, which may change responses and bodies too.
+/// Makes a component of a transformation plugin: of a function from `&Request` (and `&Settings`) to a type that
+/// converts into a `RequestOutcome`, or of an `impl Transformation`, which may change responses and bodies too.
 ///
-/// `headers = ["accept"]` and `response_headers = ["content-type"]` name the headers that are to come in with each
-/// call. The methods that the impl block has are those the gateway calls; bodies are buffered unless
-/// `request_body = streamed` or `response_body = streamed` says otherwise.
-/// `pure = [Input::header("accept")]` promises that the answer to a request's head depends on nothing but these inputs and
-/// the settings, so that the gateway may use it again.
+/// `headers = ["accept"]` and `response_headers = ["content-type"]` name the headers that are passed with each
+/// call. The gateway calls the methods that the impl block has; bodies are buffered unless
+/// `request_body = streamed` or `response_body = streamed` is given. `pure = [Input::header("accept")]` promises
+/// that the result for a request's head depends only on these inputs and the settings, so that the gateway may
+/// remember it.
 #[proc_macro_attribute]
 pub fn transformation(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::Transformation, arguments, item)

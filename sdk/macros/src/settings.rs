@@ -1,4 +1,4 @@
-//! `#[settings]`.
+//! The attribute `#[settings]`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -47,11 +47,11 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> syn::Result<T
     })
 }
 
-/// Whether the author chose how the cases are written.
+/// Whether the author chose how the variants are written.
 fn says_rename_all(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("serde")).any(|attribute| {
         let mut found = false;
-        // What else stands in the attribute is serde's to judge.
+        // Errors in the rest of the attribute are reported by serde.
         let _ = attribute.parse_nested_meta(|meta| {
             found |= meta.path.is_ident("rename_all");
             if meta.input.peek(syn::Token![=]) {

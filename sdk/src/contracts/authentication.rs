@@ -1,4 +1,4 @@
-//! Who is calling?
+//! The contract `authentication`: who is calling.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::response::Response;
 
 pub use crate::bindings::authentication::exports::witgate::plugin::authentication::{Acceptance, Decision};
 
-/// Decides who is calling. Runs first, may not change the request and does not see the body.
+/// Decides who is calling. Runs before the other contracts; cannot change the request or read its body.
 pub trait Authentication: Plugin {
-    /// The headers it looks at.
+    /// The headers that the plugin reads.
     fn interest(&self) -> Interest {
         Interest::none()
     }
@@ -21,19 +21,19 @@ pub trait Authentication: Plugin {
 }
 
 impl Decision {
-    /// Lets the caller in under this name.
+    /// Accepts the caller under this subject.
     pub fn accept(subject: impl Into<String>) -> Self {
         Identity::new(subject).into()
     }
 
-    /// The credentials are of this plugin's kind and not good: 401 with a challenge such as `Bearer`.
+    /// Refuses credentials of this plugin's kind that are not valid: 401 with a challenge such as `Bearer`.
     #[must_use]
     pub fn unauthorized(challenge: &str) -> Self {
         Self::Refused(Response::unauthorized(challenge))
     }
 
-    /// The request carries no credentials of this plugin's kind. If nobody else knows the caller either, and the
-    /// route wants one, the challenge goes out with the 401.
+    /// The request carries no credentials of this plugin's kind. If no other plugin accepts the caller either, and
+    /// the route requires authentication, the challenge is sent with the 401.
     #[must_use]
     pub fn not_mine(challenge: &str) -> Self {
         Self::NotMine(vec![challenge.to_owned()])
@@ -48,19 +48,19 @@ impl Acceptance {
         self
     }
 
-    /// Lets the gateway reuse the decision for so long, for requests that agree in all inputs that
-    /// [`Interest::authenticates_by`] names. If it names none, or the gateway was asked for something else of the request,
-    /// the decision is not reused.
+    /// Lets the gateway remember the decision for `duration`, for requests that agree in all inputs that
+    /// [`Interest::authenticates_by`] names. If it names none, or the call read anything else of the request, the
+    /// decision is not remembered.
     #[must_use]
     pub fn cacheable_for(mut self, duration: Duration) -> Self {
         self.cacheable_for = milliseconds(duration);
         self
     }
 
-    /// Lets the gateway reuse the decision for so long, for requests that agree in all of `inputs`; for a decision that
-    /// looked at other inputs than most, else see [`Acceptance::cacheable_for`]. Name everything that was looked at: what
-    /// is left out is ignored when the decision is reused. A decision is not reused if the gateway was asked for something
-    /// of the request that is not named.
+    /// Lets the gateway remember the decision for `duration`, for requests that agree in all of `inputs`. Use it
+    /// for a decision that depends on other inputs than most; otherwise use [`Acceptance::cacheable_for`]. Name
+    /// every input that the call has read: the gateway does not compare any other. A decision is not remembered if
+    /// the call read a part of the request that is not named.
     #[must_use]
     pub fn cacheable(mut self, duration: Duration, inputs: impl Into<Vec<Input>>) -> Self {
         self.inputs = inputs.into();
@@ -92,7 +92,7 @@ impl From<Response> for Decision {
     }
 }
 
-/// Lets a plugin use `?`: both sides become the decision.
+/// Makes `?` usable in a plugin: both the value and the error convert into the decision.
 impl<T: Into<Self>, E: Into<Self>> From<Result<T, E>> for Decision {
     fn from(result: Result<T, E>) -> Self {
         result.map_or_else(Into::into, Into::into)

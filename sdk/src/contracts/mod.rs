@@ -7,9 +7,10 @@ pub(crate) mod transformation;
 
 use std::time::Duration;
 
-/// A duration as the border counts it. What does not fit is for ever in practice.
+/// A duration in milliseconds, as the contracts count it. A longer one than fits becomes `u64::MAX`.
 ///
-/// Not by [`Duration::as_millis`], whose 128 bits a component multiplies by a function.
+/// Not computed with [`Duration::as_millis`], because a multiplication of 128 bits is a function call in
+/// WebAssembly.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }

@@ -1,4 +1,4 @@
-//! Which limits does this request count against?
+//! The contract `rate-limiting`: which limits a request counts against.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::request::Request;
 
 pub use crate::bindings::rate_limiting::exports::witgate::plugin::rate_limiting::Bucket;
 
-/// Says which buckets a request draws on. The gateway counts, so that no limit depends on the number of cores.
+/// Names the buckets that a request draws on. The gateway counts, so that no limit depends on the number of cores.
 pub trait RateLimiting: Plugin {
-    /// The headers it looks at.
+    /// The headers that the plugin reads.
     fn interest(&self) -> Interest {
         Interest::none()
     }
 
-    /// The buckets of one request: all are charged or none is.
+    /// The buckets of one request: either all of them are charged or none is.
     fn draw(&self, request: &Request) -> Buckets;
 }
 
@@ -24,8 +24,8 @@ pub trait RateLimiting: Plugin {
 pub struct Buckets(pub Vec<Bucket>);
 
 impl Bucket {
-    /// So many requests in each window for everybody who shares the key. The policy is called `default` until
-    /// [`named`](Self::named) says otherwise.
+    /// `limit` requests in each window for all callers with the same key. The policy is called `default` until
+    /// [`named`](Self::named) changes that.
     pub fn new(limit: u32, window: Duration, key: impl Into<String>) -> Self {
         Self {
             policy: "default".to_owned(),
@@ -37,37 +37,37 @@ impl Bucket {
         }
     }
 
-    /// So many requests a second.
+    /// `limit` requests per second.
     pub fn per_second(limit: u32, key: impl Into<String>) -> Self {
         Self::new(limit, Duration::from_secs(1), key)
     }
 
-    /// So many requests a minute.
+    /// `limit` requests per minute.
     pub fn per_minute(limit: u32, key: impl Into<String>) -> Self {
         Self::new(limit, Duration::from_secs(60), key)
     }
 
-    /// So many requests an hour.
+    /// `limit` requests per hour.
     pub fn per_hour(limit: u32, key: impl Into<String>) -> Self {
         Self::new(limit, Duration::from_secs(3600), key)
     }
 
     /// Names the policy, as shown in `RateLimit-Policy`: a token of at most 64 characters. Buckets of different
-    /// policies never mix, even under one key.
+    /// policies are separate, even under the same key.
     #[must_use]
     pub fn named(mut self, policy: impl Into<String>) -> Self {
         self.policy = policy.into();
         self
     }
 
-    /// How much this request costs; 1 unless said otherwise. 0 draws nothing, it only asks.
+    /// The cost of this request; the default is 1. With 0 the bucket is only read.
     #[must_use]
     pub fn with_cost(mut self, cost: u32) -> Self {
         self.cost = cost;
         self
     }
 
-    /// How much may be drawn at once; the limit unless said otherwise.
+    /// The most that may be drawn at once; the default is the limit.
     #[must_use]
     pub fn with_burst(mut self, burst: u32) -> Self {
         self.burst = Some(burst);

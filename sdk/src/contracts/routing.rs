@@ -1,4 +1,4 @@
-//! Where does this request go?
+//! The contract `routing`: where a request is sent.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::request::{Header, Request};
 
 pub use crate::bindings::routing::exports::witgate::plugin::routing::Destination;
 
-/// Chooses where a request goes. It cannot open connections and does not see the body.
+/// Chooses where a request is sent. It cannot open connections or read the body.
 pub trait Routing: Plugin {
-    /// The headers it looks at.
+    /// The headers that the plugin reads.
     fn interest(&self) -> Interest {
         Interest::none()
     }
 
-    /// Chooses for one request; none leaves the route's own choice as it is.
+    /// Chooses for one request; `None` leaves the destination of the route unchanged.
     fn route(&self, request: &Request) -> Option<Destination>;
 }
 
 impl Destination {
-    /// The route's own choice, for changing parts of it.
+    /// The destination of the route, as a starting point for changes.
     #[must_use]
     pub fn unchanged() -> Self {
         Self { upstream: None, path: None, hash_key: None, timeout: None, response_headers: Vec::new() }
@@ -31,7 +31,7 @@ impl Destination {
         Self { upstream: Some(upstream.into()), ..Self::unchanged() }
     }
 
-    /// The path, with query if any, that the upstream is to see.
+    /// The path, with query if any, that is sent to the upstream.
     #[must_use]
     pub fn with_path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
@@ -45,14 +45,14 @@ impl Destination {
         self
     }
 
-    /// Time for the whole request; it can only shorten the route's.
+    /// Time for the whole request; it can only shorten the timeout of the route.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(milliseconds(timeout));
         self
     }
 
-    /// Adds a header to the response, e.g. the `Set-Cookie` of a sticky choice.
+    /// Adds a header to the response, e.g. `Set-Cookie` for a sticky choice.
     #[must_use]
     pub fn with_response_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.response_headers.push(Header::new(name, value));

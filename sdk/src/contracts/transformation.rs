@@ -1,4 +1,4 @@
-//! What changes on the way to the upstream and back?
+//! The contract `transformation`: changes of requests and responses.
 
 use crate::bindings::host::witgate::plugin::types::HeaderChange as Change;
 use crate::plugin::{Interest, Plugin};
@@ -10,12 +10,12 @@ pub use crate::bindings::transformation::exports::witgate::plugin::transformatio
     BodyResult, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome,
 };
 
-/// Changes requests and responses. Every method may be left out.
+/// Changes requests and responses. Every method is optional.
 ///
-/// On an impl block marked [`#[transformation]`](macro@crate::transformation), the methods that are there say what the
-/// gateway is to call. Without the attribute, or where it depends on the settings, write `interest`.
+/// On an impl block marked [`#[transformation]`](macro@crate::transformation), the gateway calls the methods that
+/// the block has. Without the attribute, or if it depends on the settings, implement `interest`.
 pub trait Transformation: Plugin {
-    /// What it looks at: headers, bodies, responses.
+    /// What the plugin reads: headers, bodies, responses.
     fn interest(&self) -> Interest {
         Interest::none()
     }
@@ -25,33 +25,33 @@ pub trait Transformation: Plugin {
         RequestChanges::none().into()
     }
 
-    /// Called with the body of a request: once with all of it (buffered), or for each chunk (streamed). A request without a
-    /// body, whatever its method, makes one call, whose chunk is empty and the last.
+    /// Called with the body of a request: once with all of it (buffered), or for each chunk (streamed). For a
+    /// request without a body, whatever its method, it is called once with an empty last chunk.
     fn on_request_body(&self, _chunk: Chunk, _request: &Request) -> BodyResult {
         BodyResult::unchanged()
     }
 
-    /// Called with the head of each final response. `context` is what the request's calls left.
+    /// Called with the head of each final response. `context` was set by the calls for the request.
     fn on_response(&self, _response: &ResponseView, _request: &Request, _context: &[u8]) -> ResponseOutcome {
         ResponseChanges::none().into()
     }
 
-    /// Called with the body of a response, as `on_request_body`, also if it is empty. Not called for HEAD, 204 and 304,
-    /// which have none.
+    /// Called with the body of a response, as `on_request_body`, even if it is empty. Not called for responses
+    /// that have no body: to HEAD, 204 and 304.
     fn on_response_body(&self, _chunk: Chunk, _response: &ResponseView, _request: &Request) -> BodyResult {
         BodyResult::unchanged()
     }
 }
 
-/// A piece of a body, decoded: gzip, br and zstd are undone.
+/// A piece of a body, with its content coding (gzip, br, zstd) removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
     /// The bytes; all of them for a buffered body.
     pub content: Vec<u8>,
-    /// Whether this is the last call; its content may be empty.
+    /// Whether this is the last call; the content may be empty then.
     pub end: bool,
-    /// What earlier calls for the same exchange left. State between chunks lives here: the next chunk may be handled
-    /// by another instance.
+    /// What earlier calls for the same exchange stored. Keep state between chunks here, because the next chunk may
+    /// be passed to another instance.
     pub context: Vec<u8>,
 }
 
@@ -65,14 +65,14 @@ macro_rules! header_changes {
                 self
             }
 
-            /// Adds a value and keeps those that are there.
+            /// Adds a value and keeps the existing ones.
             #[must_use]
             pub fn append(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
                 self.headers.push(Change::Append(Header::new(name, value)));
                 self
             }
 
-            /// As `set`, with a value that the gateway puts together: see [`ValuePart`].
+            /// As `set`, with a value that the gateway composes: see [`ValuePart`].
             #[must_use]
             pub fn set_composed(
                 mut self,
@@ -83,7 +83,7 @@ macro_rules! header_changes {
                 self
             }
 
-            /// As `append`, with a value that the gateway puts together: see [`ValuePart`].
+            /// As `append`, with a value that the gateway composes: see [`ValuePart`].
             #[must_use]
             pub fn append_composed(
                 mut self,
@@ -105,19 +105,20 @@ macro_rules! header_changes {
 }
 
 impl HeaderChange {
-    /// Replaces all values by one that the gateway puts together. Where it cannot, it only removes them.
+    /// Replaces all values by one that the gateway composes. If a part of it is missing, the header is only
+    /// removed.
     pub fn set_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
         Self::SetComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
     }
 
-    /// Adds a value that the gateway puts together, if it can.
+    /// Adds a value that the gateway composes, unless a part of it is missing.
     pub fn append_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
         Self::AppendComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
     }
 }
 
-/// The gateway puts a composed value together for each request, out of at most 32 parts. So a pure answer can show every
-/// request something else, without a call: this one is good for all requests.
+/// The gateway composes the value for each request, out of at most 32 parts. So a remembered result can set a
+/// different value for each request without a call. The result of this function is valid for all requests:
 ///
 /// ```
 /// use witgate_sdk::{Interest, Function, Request, RequestChanges, RequestOutcome, Transformation, ValuePart};
@@ -139,9 +140,9 @@ impl HeaderChange {
 /// }
 /// ```
 ///
-/// In a test, [`test::composed`](crate::test::composed) does what the gateway would.
+/// In a test, [`test::composed`](crate::test::composed) composes a value as the gateway does.
 impl ValuePart {
-    /// These bytes.
+    /// A fixed text.
     pub fn text(text: impl Into<Vec<u8>>) -> Self {
         Self::Text(text.into())
     }
@@ -171,27 +172,27 @@ header_changes!(RequestChanges);
 header_changes!(ResponseChanges);
 
 impl RequestChanges {
-    /// Lets the request through as it is.
+    /// Leaves the request unchanged.
     #[must_use]
     pub fn none() -> Self {
         Self { headers: Vec::new(), path: None, method: None, context: Vec::new() }
     }
 
-    /// The path, with query if any, that the upstream is to see.
+    /// The path, with query if any, that is sent to the upstream.
     #[must_use]
     pub fn with_path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// The method the upstream is to see.
+    /// The method that is sent to the upstream.
     #[must_use]
     pub fn with_method(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
         self
     }
 
-    /// Hands something to the later calls for the same exchange: at most the binding's `context_limit` bytes.
+    /// Passes data to the later calls for the same exchange: at most the binding's `context_limit` bytes.
     #[must_use]
     pub fn with_context(mut self, context: impl Into<Vec<u8>>) -> Self {
         self.context = context.into();
@@ -200,20 +201,20 @@ impl RequestChanges {
 }
 
 impl ResponseChanges {
-    /// Lets the response through as it is.
+    /// Leaves the response unchanged.
     #[must_use]
     pub fn none() -> Self {
         Self { headers: Vec::new(), status: None, context: None }
     }
 
-    /// The status the client is to see: 200 to 599.
+    /// The status that is sent to the client: 200 to 599.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Replaces the context, for the response's body calls.
+    /// Replaces the context, for the calls with the body of the response.
     #[must_use]
     pub fn with_context(mut self, context: impl Into<Vec<u8>>) -> Self {
         self.context = Some(context.into());
@@ -222,7 +223,7 @@ impl ResponseChanges {
 }
 
 impl BodyResult {
-    /// Passes the bytes on as they are.
+    /// Passes the bytes on unchanged.
     #[must_use]
     pub fn unchanged() -> Self {
         Self { output: None, context: None }
@@ -253,7 +254,7 @@ impl From<Response> for RequestOutcome {
     }
 }
 
-/// Lets a plugin use `?`: both sides become the outcome.
+/// Makes `?` usable in a plugin: both the value and the error convert into the outcome.
 impl<T: Into<Self>, E: Into<Self>> From<Result<T, E>> for RequestOutcome {
     fn from(result: Result<T, E>) -> Self {
         result.map_or_else(Into::into, Into::into)

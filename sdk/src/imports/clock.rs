@@ -1,4 +1,4 @@
-//! The time of day. A component takes it from WASI; in tests it stands still until it is moved.
+//! The time of day. A component reads it from WASI; in tests it changes only when the test changes it.
 
 use std::time::Duration;
 

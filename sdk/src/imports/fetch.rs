@@ -1,5 +1,5 @@
-//! Outbound HTTP through an upstream of the gateway, so that it rides its balancing, breaking, TLS and tracing. Needs
-//! a `fetch` grant that names the upstream.
+//! Outbound HTTP through an upstream of the gateway, with its balancing, circuit breaker, TLS and tracing. Needs a
+//! `fetch` grant that names the upstream.
 //!
 //! ```no_run
 //! use witgate_sdk::fetch;
@@ -17,12 +17,12 @@ use crate::request::Header;
 
 pub use crate::bindings::host::witgate::plugin::fetch::{Error, InboundResponse, OutboundRequest};
 
-/// A GET of a path, beginning with `/`, at a named upstream.
+/// A GET request for a path, which begins with `/`, at a named upstream.
 pub fn get(upstream: impl Into<String>, path: impl Into<String>) -> OutboundRequest {
     OutboundRequest::new("GET", upstream, path)
 }
 
-/// A POST to a path, beginning with `/`, at a named upstream.
+/// A POST request for a path, which begins with `/`, at a named upstream.
 pub fn post(
     upstream: impl Into<String>,
     path: impl Into<String>,
@@ -44,33 +44,34 @@ impl OutboundRequest {
         }
     }
 
-    /// Adds a header. `host` may be set; framing and hop-by-hop headers are the gateway's.
+    /// Adds a header. `host` may be set; headers for framing and hop-by-hop headers are written by the gateway.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push(Header::new(name, value));
         self
     }
 
-    /// Time for the whole exchange. In any case it ends with [`Error::Timeout`] 50 milliseconds before the binding's wall
-    /// budget does (halfway, if that is under 100), so that the plugin can still answer.
+    /// Time for the whole exchange. In any case the exchange ends with [`Error::Timeout`] 50 ms before the
+    /// binding's wall time is used up (or after half of it, if it is below 100 ms), so that the plugin can still
+    /// return a result.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(milliseconds(timeout));
         self
     }
 
-    /// Sends it and waits for the whole response.
+    /// Sends the request and waits for the whole response.
     ///
     /// # Errors
-    /// The upstream is not granted or cannot be reached, the request is malformed, time was up, or the response was
-    /// over the binding's `fetch_limit`. A response with a status such as 500 is not an error.
+    /// The upstream is not granted or cannot be reached, the request is malformed, the time was up, or the
+    /// response exceeded the binding's `fetch_limit`. A response with a status such as 500 is not an error.
     pub fn send(&self) -> Result<InboundResponse, Error> {
         backend::fetch::send(self)
     }
 }
 
 impl InboundResponse {
-    /// A response as a test's upstream gives it.
+    /// A response, for the upstreams of tests.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }

@@ -1,4 +1,5 @@
-//! Lines in the gateway's log. A binding may write a limited number a second; what is over is counted.
+//! Lines in the gateway's log. The lines per second of a binding are limited; lines above the limit are dropped
+//! and counted.
 
 use std::fmt::Display;
 
@@ -6,30 +7,30 @@ use super::backend;
 
 pub use crate::bindings::host::witgate::plugin::log::Level;
 
-/// Writes a line, if lines of this level are written at all. Takes `format_args!(...)` as well as text, and does not
-/// format what is not written. Control characters are escaped and more than 4 KiB is cut.
+/// Writes a line if its level is enabled. Takes `format_args!(...)` as well as text, and formats only what is
+/// written. Control characters are escaped, and lines are truncated to 4 KiB.
 pub fn write(level: Level, message: impl Display) {
     if backend::log::enabled(level) {
         backend::log::write(level, &message.to_string());
     }
 }
 
-/// A line for whoever debugs the plugin.
+/// A line for debugging the plugin.
 pub fn debug(message: impl Display) {
     write(Level::Debug, message);
 }
 
-/// A line about the normal course of things.
+/// A line about normal operation.
 pub fn info(message: impl Display) {
     write(Level::Info, message);
 }
 
-/// A line about something the operator may want to look at.
+/// A line about something that the operator may want to check.
 pub fn warn(message: impl Display) {
     write(Level::Warn, message);
 }
 
-/// A line about something the operator has to look at.
+/// A line about something that the operator has to check.
 pub fn error(message: impl Display) {
     write(Level::Error, message);
 }

@@ -1,5 +1,5 @@
-//! Metrics of the plugin's own, shown on `/metrics` as `witgate_plugin_custom_*`. A binding may use at most 64 names,
-//! each a token of at most 64 characters.
+//! Metrics that the plugin defines, shown on `/metrics` as `witgate_plugin_custom_*`. A binding may use at most 64
+//! names, each a token of at most 64 characters.
 
 use super::backend;
 

@@ -1,5 +1,5 @@
-//! What a plugin may ask of the gateway. In a component the calls go to the gateway; everywhere else they go to the
-//! mocks of [`test`](crate::test), so that a plugin's code is the same in both.
+//! The functions of the gateway that a plugin may call. In a component the calls go to the gateway; in a native
+//! build they go to the mocks of [`test`](crate::test), so that the plugin's code is the same in both.
 
 pub mod clock;
 pub mod crypto;
@@ -9,7 +9,7 @@ pub mod metrics;
 pub mod random;
 pub mod store;
 
-/// Who answers: decided here, once.
+/// The implementation of the imports, chosen here.
 mod backend {
     #[cfg(target_family = "wasm")]
     pub(super) use crate::bindings::host::witgate::plugin::crypto;

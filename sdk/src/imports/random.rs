@@ -1,4 +1,5 @@
-//! Numbers to spread load by. Not for secrets: a component seeds them once, from WASI's insecure seed.
+//! Random numbers for spreading load. Not for secrets: a component seeds the generator once, from WASI's insecure
+//! seed.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -7,7 +8,7 @@ thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Any number (SplitMix64, Steele et al. 2014).
+/// A random number (SplitMix64, Steele et al. 2014).
 #[must_use]
 pub fn number() -> u64 {
     let state =
@@ -18,13 +19,13 @@ pub fn number() -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// A number from 0 to `bound - 1`; 0 if `bound` is 0. The bias is below one in 2^32.
+/// A random number from 0 to `bound - 1`; 0 if `bound` is 0. The bias is below 2^-32.
 #[must_use]
 pub fn below(bound: u32) -> u32 {
     (((number() >> 32) * u64::from(bound)) >> 32) as u32
 }
 
-/// Starts the sequence anew: for tests that want the same numbers every time.
+/// Restarts the sequence, for tests that need the same numbers every time.
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
 pub(crate) fn seed(seed: u64) {
     STATE.set(Some(seed));

@@ -17,7 +17,7 @@ use crate::contracts::milliseconds;
 
 pub use crate::bindings::host::witgate::plugin::store::Error;
 
-/// A space by its name. Spaces of one plugin are invisible to every other.
+/// A space, by its name. Other plugins cannot access the spaces of this one.
 #[must_use]
 pub fn space(name: &str) -> Space<'_> {
     Space { name }
@@ -30,7 +30,7 @@ pub struct Space<'a> {
 }
 
 impl Space<'_> {
-    /// The value, or none if there is none or its time is up.
+    /// The value; `None` if there is none or it has expired.
     ///
     /// # Errors
     /// The space is not granted, or the store cannot be reached.
@@ -46,7 +46,7 @@ impl Space<'_> {
         backend::store::set(self.name, key, value.as_ref(), ttl.map(milliseconds))
     }
 
-    /// Removes a value; says whether there was one.
+    /// Removes a value; returns whether there was one.
     ///
     /// # Errors
     /// The space is not granted, or the store cannot be reached.
@@ -54,7 +54,7 @@ impl Space<'_> {
         backend::store::remove(self.name, key)
     }
 
-    /// Adds to a counter and returns the sum. A missing counter starts at 0; `ttl` counts from its first use.
+    /// Adds to a counter and returns the sum. A missing counter starts at 0; `ttl` counts from its creation.
     ///
     /// # Errors
     /// As for [`set`](Self::set); also if the value is not a counter, or would overflow.
@@ -62,7 +62,8 @@ impl Space<'_> {
         backend::store::increment(self.name, key, by, ttl.map(milliseconds))
     }
 
-    /// Writes `new` (none removes) if the present value equals `expected` (none: absent); says whether it did.
+    /// Writes `new` (`None`: removes the value) if the current value equals `expected` (`None`: there is no
+    /// value); returns whether it did.
     ///
     /// # Errors
     /// As for [`set`](Self::set).

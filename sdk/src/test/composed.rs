@@ -1,15 +1,16 @@
-//! What the gateway makes of composed values.
+//! Composing values as the gateway does.
 
 use crate::contracts::transformation::ValuePart;
 use crate::request::Request;
 use crate::response::ResponseView;
 
-/// Bytes of the longest value.
+/// The longest value, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// The value that the gateway puts together for a request, or for a response to it. None if a part is not there, or if
-/// what comes out is no header value (RFC 9110 section 5.5) or longer than 8 KiB: the header is then removed, or not
-/// appended. The `traceparent` of a request that has none is left out; a value of nothing else is not there.
+/// The value that the gateway composes for a request, or for a response to it. `None` if a part is missing, or if
+/// the result is not a header value (RFC 9110 section 5.5) or longer than 8 KiB: the header is then removed, or
+/// not appended. A missing `traceparent` counts as empty text, but a value that consists of nothing else is
+/// missing.
 ///
 /// ```
 /// use witgate_sdk::{ValuePart, test};

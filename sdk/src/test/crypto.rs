@@ -1,4 +1,4 @@
-//! The gateway's cryptography, computed natively.
+//! The gateway's cryptography in a native build.
 
 use sha2::{Digest, Sha256, Sha384, Sha512};
 

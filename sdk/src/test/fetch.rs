@@ -1,4 +1,4 @@
-//! Upstreams, answered by the test.
+//! Mock of the interface `fetch`: the test implements the upstreams.
 
 use super::gateway::with_state;
 use crate::imports::fetch::{Error, InboundResponse, OutboundRequest};
@@ -6,7 +6,7 @@ use crate::imports::fetch::{Error, InboundResponse, OutboundRequest};
 pub(super) type Upstream = Box<dyn FnMut(&OutboundRequest) -> Result<InboundResponse, Error>>;
 
 pub(crate) fn send(request: &OutboundRequest) -> Result<InboundResponse, Error> {
-    // Taken out while it answers: the answer may itself log or store.
+    // Taken out of the state during its call, because it may itself log or use the store.
     let upstream = with_state(|state| {
         state.sent.push(request.clone());
         state.upstreams.remove_entry(&request.upstream)

@@ -1,4 +1,4 @@
-//! The state behind the mocks, one a thread: tests do not see each other.
+//! The state of the mocks. Each thread has its own, so that tests do not affect each other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::imports::fetch::{Error, InboundResponse, OutboundRequest};
 use crate::imports::log::Level;
 use crate::imports::random;
 
-/// 2026-01-01T00:00:00Z, when every test begins.
+/// 2026-01-01T00:00:00Z, the time at the start of every test.
 const BEGINNING: Duration = Duration::from_secs(1_767_225_600);
 
 thread_local! {
@@ -53,7 +53,7 @@ pub(crate) fn now() -> Duration {
     with_state(|state| state.now)
 }
 
-/// The gateway of one test. Making one forgets what happened before on this thread.
+/// The gateway of one test. Making one resets the mocks of this thread.
 pub struct Gateway {
     _private: (),
 }
@@ -73,12 +73,12 @@ impl Gateway {
         with_state(|state| state.now = Duration::from_secs(seconds));
     }
 
-    /// Lets time go by.
+    /// Moves the clock forward.
     pub fn advance(&self, duration: Duration) {
         with_state(|state| state.now += duration);
     }
 
-    /// Answers what is fetched from an upstream. An upstream without an answer is not granted.
+    /// Implements an upstream for `fetch`. An upstream that is not implemented is not granted.
     pub fn upstream(
         &self,
         name: impl Into<String>,
@@ -87,37 +87,37 @@ impl Gateway {
         with_state(|state| state.upstreams.insert(name.into(), Box::new(answer)));
     }
 
-    /// What was fetched so far, in order.
+    /// The requests that were fetched so far, in order.
     #[must_use]
     pub fn fetched(&self) -> Vec<OutboundRequest> {
         with_state(|state| state.sent.clone())
     }
 
-    /// What was logged so far, in order.
+    /// The lines that were logged so far, in order.
     #[must_use]
     pub fn logged(&self) -> Vec<(Level, String)> {
         with_state(|state| state.lines.clone())
     }
 
-    /// What a counter stands at; 0 if nothing was counted.
+    /// The value of a counter; 0 if nothing was counted.
     #[must_use]
     pub fn counted(&self, name: &str) -> u64 {
         with_state(|state| state.counters.get(name).copied().unwrap_or_default())
     }
 
-    /// What a gauge was last set to.
+    /// The last value of a gauge.
     #[must_use]
     pub fn gauge(&self, name: &str) -> Option<f64> {
         with_state(|state| state.gauges.get(name).copied())
     }
 
-    /// What was recorded in a histogram, in order.
+    /// The values that were recorded in a histogram, in order.
     #[must_use]
     pub fn observed(&self, name: &str) -> Vec<f64> {
         with_state(|state| state.observations.get(name).cloned().unwrap_or_default())
     }
 
-    /// Has every later store call fail (none: work again).
+    /// Makes every later call of the store fail with this error; `None`: makes them succeed again.
     pub fn fail_store(&self, error: Option<crate::imports::store::Error>) {
         with_state(|state| state.store_fails = error);
     }

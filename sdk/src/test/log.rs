@@ -1,4 +1,4 @@
-//! The log, captured.
+//! Mock of the interface `log`: keeps the lines.
 
 use super::gateway::with_state;
 use crate::imports::log::Level;

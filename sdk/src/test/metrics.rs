@@ -1,4 +1,4 @@
-//! The metrics, captured.
+//! Mock of the interface `metrics`: keeps the values.
 
 use super::gateway::with_state;
 

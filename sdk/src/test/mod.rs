@@ -1,9 +1,9 @@
-//! The gateway, played by your test.
+//! Mocks of the gateway for tests.
 //!
-//! In a native build every import is answered here: no gateway, no WebAssembly, only `cargo test`. [`request`] and
-//! [`response`] build what a plugin sees, [`configure`] reads settings as the gateway would, and a [`Gateway`] plays
-//! the rest: upstreams that answer `fetch`, the clock, what was logged, counted and stored. Cryptography really
-//! computes.
+//! In a native build these mocks implement every import, so that tests need no gateway and no WebAssembly, only
+//! `cargo test`. [`request`] and [`response`] build what a plugin reads, [`configure`] reads settings as the
+//! gateway does, and a [`Gateway`] mocks the rest: upstreams for `fetch`, the clock, the log, the metrics and the
+//! store. Cryptography is computed, not mocked.
 //!
 //! ```
 //! use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) use gateway::now;
 pub use parts::{RequestBuilder, ResponseBuilder, request, response};
 pub(crate) use parts::{RequestParts, ResponseParts};
 
-/// Makes a plugin from settings, as the gateway would: with the same checks and the same problems.
+/// Makes a plugin from settings as the gateway does, with the same checks and the same problems.
 ///
 /// ```
 /// #[witgate_sdk::settings]
@@ -55,12 +55,12 @@ pub(crate) use parts::{RequestParts, ResponseParts};
 /// ```
 ///
 /// # Errors
-/// What is wrong with the settings.
+/// The problems with the settings.
 pub fn configure<P: Plugin>(settings: impl AsRef<str>) -> Result<P, Vec<SettingsProblem>> {
     plugin::configure(settings.as_ref())
 }
 
-/// The JSON Schema of a plugin's settings, as the gateway sees it.
+/// The JSON Schema of a plugin's settings, as the gateway gets it.
 #[must_use]
 pub fn schema<P: Plugin>() -> serde_json::Value {
     serde_json::from_str(&plugin::schema::<P>()).expect("a schema is JSON")

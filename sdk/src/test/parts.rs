@@ -1,10 +1,10 @@
-//! Requests and responses, built by the test.
+//! Builders of requests and responses for tests.
 
 use crate::bindings::host::witgate::plugin::types::RequestHead;
 use crate::request::{ALL_BUT_HEADERS, Header, Identity, Request, Source};
 use crate::response::{ResponseView, ViewSource};
 
-/// A `GET http://example.test/` from 192.0.2.1, to be changed by the builder's methods.
+/// A builder for `GET http://example.test/` from 192.0.2.1.
 #[must_use]
 pub fn request() -> RequestBuilder {
     RequestBuilder {
@@ -28,7 +28,7 @@ pub fn request() -> RequestBuilder {
     }
 }
 
-/// A response of an upstream, without headers.
+/// A builder for a response of an upstream, without headers.
 #[must_use]
 pub fn response(status: u16) -> ResponseBuilder {
     ResponseBuilder {
@@ -36,7 +36,7 @@ pub fn response(status: u16) -> ResponseBuilder {
     }
 }
 
-/// What the gateway knows of a request.
+/// All that the gateway knows about a request.
 pub(crate) struct RequestParts {
     method: String,
     path: String,
@@ -55,7 +55,7 @@ pub(crate) struct RequestParts {
     trailers: Vec<Header>,
 }
 
-/// The same questions as the border's `request` resource answers.
+/// The functions of the `request` resource in the contracts.
 impl RequestParts {
     pub(crate) fn header(&self, name: &str) -> Vec<Vec<u8>> {
         values(&self.headers, name)
@@ -152,7 +152,7 @@ impl RequestBuilder {
         self
     }
 
-    /// Adds a header; twice the same name is two values.
+    /// Adds a header; adding a name twice makes two values.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.parts.headers.push(Header::new(name, value));
@@ -173,7 +173,7 @@ impl RequestBuilder {
         self
     }
 
-    /// Says who is calling.
+    /// Sets the identity of the caller.
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.parts.identity = Some(identity);
@@ -201,7 +201,7 @@ impl RequestBuilder {
         self
     }
 
-    /// Sets the path as the client sent it; otherwise it is the path.
+    /// Sets the path as the client sent it; the default is the path.
     #[must_use]
     pub fn original_path(mut self, path: &str) -> Self {
         self.parts.original_path = Some(path.to_owned());
@@ -229,7 +229,7 @@ impl RequestBuilder {
         self
     }
 
-    /// The request, as a plugin sees it.
+    /// The request, as a plugin reads it.
     #[must_use]
     pub fn build(self) -> Request<'static> {
         let head = RequestHead {
@@ -243,7 +243,7 @@ impl RequestBuilder {
     }
 }
 
-/// What the gateway knows of a response.
+/// All that the gateway knows about a response.
 pub(crate) struct ResponseParts {
     status: u16,
     headers: Vec<Header>,
@@ -251,7 +251,7 @@ pub(crate) struct ResponseParts {
     trailers: Vec<Header>,
 }
 
-/// The same questions as the border's `response-view` resource answers.
+/// The functions of the `response-view` resource in the contracts.
 impl ResponseParts {
     pub(crate) fn status(&self) -> u16 {
         self.status
@@ -280,14 +280,14 @@ pub struct ResponseBuilder {
 }
 
 impl ResponseBuilder {
-    /// Adds a header; twice the same name is two values.
+    /// Adds a header; adding a name twice makes two values.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.parts.headers.push(Header::new(name, value));
         self
     }
 
-    /// Says that the gateway itself made it.
+    /// Marks the response as made by the gateway itself.
     #[must_use]
     pub fn local(mut self) -> Self {
         self.parts.is_local = true;
@@ -301,7 +301,7 @@ impl ResponseBuilder {
         self
     }
 
-    /// The response, as a plugin sees it.
+    /// The response, as a plugin reads it.
     #[must_use]
     pub fn build(self) -> ResponseView<'static> {
         ResponseView::without_head(ViewSource::Test(Box::new(self.parts)))

@@ -1,4 +1,4 @@
-//! The store, in memory, by the test's clock.
+//! Mock of the interface `store`: keeps the keys in memory and uses the test's clock.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::imports::store::Error;
 const KEY_LIMIT: usize = 1024;
 const VALUE_LIMIT: usize = 1024 * 1024;
 
-/// A value, and when its time is up.
+/// A value and its time of expiry.
 pub(super) struct Entry {
     value: Value,
     expires: Option<Duration>,

@@ -1,10 +1,9 @@
-//! The gateway with its code in the order in which it runs: a step behind the linker, made by LLVM's `llvm-bolt` where
-//! that is installed.
+//! Builds the gateway with its code in the order of execution: a step after linking, done by LLVM's `llvm-bolt` if
+//! it is installed.
 //!
-//! A request runs through a hundred kilobytes of code, most of it once, and a processor's first cache holds 32. A
-//! compiler decides function by function what stands where; behind the linker, what runs together can be put together
-//! over the whole program, and jumps that are mostly taken can be turned round. Plain requests on two Intel cores, seven
-//! to eleven interleaved rounds: 0.85 of the time in user space, half of the jumps, 0.88 of the misses of that cache.
+//! A request runs through about a hundred kilobytes of code, most of it once, and the first-level cache of a
+//! processor holds about 32. The compiler orders code within one function; after linking, code that runs together
+//! can be placed together over the whole program, and jumps that are mostly taken can be inverted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,31 +14,31 @@ use anyhow::{Context, Result, ensure};
 use crate::peers::on_path;
 use crate::process::printed;
 
-/// What the linker has to leave in a program so that its parts can be moved.
+/// Linker option that keeps the relocations, without which code cannot be moved.
 pub(crate) const LINKED: &str = "-Clink-arg=-Wl,--emit-relocs";
 
-/// Versions that are looked for, the newest first; Debian puts them into the name.
+/// Versions to look for, the newest first; Debian puts them into the names of the programs.
 const VERSIONS: std::ops::RangeInclusive<u32> = 16..=40;
 
-/// The two programs.
+/// The two programs of LLVM.
 pub(crate) struct Bolt {
     bolt: PathBuf,
     merge: PathBuf,
 }
 
 impl Bolt {
-    /// Looks for them.
+    /// Looks for the programs.
     pub(crate) fn find() -> Option<Bolt> {
         let versioned = VERSIONS.rev().map(|version| format!("llvm-bolt-{version}"));
         let found =
             std::iter::once("llvm-bolt".to_owned()).chain(versioned).find_map(|name| on_path(&name))?;
-        // It looks for its library beside itself, where a link would lead it astray.
+        // The program looks for its library beside itself, so a symbolic link has to be resolved.
         let bolt = found.canonicalize().ok()?;
         let merge = bolt.with_file_name("merge-fdata");
         merge.is_file().then_some(Bolt { bolt, merge })
     }
 
-    /// Makes a program that writes, into a file of this folder for each time it ran, which way its code went.
+    /// Makes a program that records which paths its code takes: each run writes a file into this folder.
     ///
     /// # Errors
     /// The tool fails.
@@ -58,10 +57,10 @@ impl Bolt {
         .map(drop)
     }
 
-    /// Arranges a program by what is in that folder.
+    /// Arranges a program by the records in that folder.
     ///
     /// # Errors
-    /// A tool fails, or nothing was written.
+    /// A tool fails, or there are no records.
     pub(crate) fn arrange(&self, program: &Path, folder: &Path, to: &Path) -> Result<()> {
         let ways: Vec<PathBuf> =
             fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
     use crate::artifacts;
 
-    /// It panics and catches that, so that what unwinds has to be right behind the move, too.
+    /// The program panics and catches the panic, so that the test also covers the tables for unwinding.
     const PROGRAM: &str = r#"
         fn odd(number: u64) -> u64 {
             if number % 2 == 0 { panic!("{number} is even") } else { number }

@@ -1,4 +1,4 @@
-//! Builds what is measured, from source, in the release profile.
+//! Builds the programs that are measured from source, in the release profile.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::printed;
 
-/// The target of components.
+/// The Rust target of components.
 const COMPONENTS: &str = "wasm32-wasip2";
 
 /// The root of the checkout.
@@ -16,7 +16,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/bench lies in the repository")
 }
 
-/// The gateway and the components the chain needs.
+/// The gateway and the components that the measurements need.
 pub(crate) struct Artifacts {
     pub(crate) gateway: PathBuf,
     /// The folder of the first-party plugins.
@@ -25,18 +25,18 @@ pub(crate) struct Artifacts {
     pub(crate) idle: PathBuf,
 }
 
-/// Where cargo builds.
+/// The target folder of cargo.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
-/// Builds the gateway in the release profile and gives its path.
+/// Builds the gateway in the release profile and returns its path.
 pub(crate) fn release() -> Result<PathBuf> {
     cargo(&["build", "--release", "--workspace", "--bin", "witgate"])?;
     Ok(target().join("release/witgate"))
 }
 
-/// Adds the target of the components where rustup has not done so by itself.
+/// Adds the Rust target of components if rustup has not done so already.
 pub(crate) fn ensure_component_target() -> Result<()> {
     if Path::new(&printed_by_rustc(&["target-libdir", "--target", COMPONENTS])?).is_dir() {
         return Ok(());
@@ -49,7 +49,7 @@ pub(crate) fn ensure_component_target() -> Result<()> {
     Ok(())
 }
 
-/// Builds the components that go with a gateway.
+/// Builds the components for a gateway.
 pub(crate) fn build(gateway: PathBuf) -> Result<Artifacts> {
     let target = target();
     let mut components = vec!["build", "--profile", "plugin", "--target", COMPONENTS];
@@ -82,7 +82,8 @@ pub(crate) fn cargo_with(arguments: &[&str], flags: &[String]) -> Result<()> {
     let mut command = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
     if !flags.is_empty() {
-        // Unlike those in `RUSTFLAGS`, these may hold blanks: they are parted by another character.
+        // Flags in this variable may contain spaces, unlike those in `RUSTFLAGS`, because another character
+        // separates them.
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     }
     let status = command.status().context("cargo")?;
@@ -90,12 +91,12 @@ pub(crate) fn cargo_with(arguments: &[&str], flags: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What `rustc --print` says, of the target that it builds for by default unless told otherwise.
+/// What `rustc --print` prints, for the default target unless another one is given.
 pub(crate) fn printed_by_rustc(what: &[&str]) -> Result<String> {
     Ok(printed(tool("rustc").arg("--print").args(what))?.trim().into())
 }
 
-/// A command of the toolchain, run where the checkout says which toolchain that is.
+/// A command of the toolchain, run in the checkout, which selects the toolchain.
 pub(crate) fn tool(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(repository());

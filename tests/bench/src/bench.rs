@@ -1,4 +1,4 @@
-//! What stays up during a run: the origins, what was found of the peers, and a scratch folder.
+//! Everything that exists during a whole run: the origins, the peers that were found, and a scratch folder.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::process::Process;
 use crate::scene::Scene;
 use crate::tokens::Tokens;
 
-/// Everything a row needs.
+/// Everything that a row needs.
 pub(crate) struct Bench {
-    /// Interleaved rounds.
+    /// Number of interleaved rounds.
     pub(crate) rounds: usize,
     /// Seconds of load for one measurement.
     pub(crate) seconds: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Bench {
     pub(crate) grpc: SocketAddr,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) certificate: Certificate,
-    /// How ours was built, in words.
+    /// How Witgate was built, for the reports.
     pub(crate) build: &'static str,
     artifacts: Artifacts,
     found: Vec<Found>,
@@ -40,7 +40,7 @@ struct Found {
     version: Option<String>,
 }
 
-/// A proxy that runs.
+/// A running proxy.
 pub(crate) struct Running {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
@@ -50,7 +50,7 @@ pub(crate) struct Running {
 }
 
 impl Bench {
-    /// Builds the plugins, looks for the others, starts the origins.
+    /// Builds the plugins, looks for the peers, starts the origins.
     pub(crate) fn prepare(
         rounds: usize,
         seconds: u32,
@@ -79,22 +79,22 @@ impl Bench {
         })
     }
 
-    /// A folder for files of a row.
+    /// A folder for the files of a row.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The program of ours.
+    /// The binary of Witgate.
     pub(crate) fn gateway(&self) -> &Path {
         &self.artifacts.gateway
     }
 
-    /// Name and version of each peer; a peer without a version is missing. The package says what to install.
+    /// Each peer with its version; `None` if it is not installed.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (&'static Peer, Option<&str>)> {
         self.found.iter().map(|found| (found.peer, found.version.as_deref()))
     }
 
-    /// Starts a peer in a scene and waits until it listens. Nothing when it is not installed.
+    /// Starts a peer in a scene and waits until it listens. `None` if it is not installed.
     pub(crate) fn start(&self, peer: &str, scene: &Scene) -> Result<Option<Running>> {
         let found = self.found.iter().find(|found| found.peer.name == peer);
         let found = found.with_context(|| format!("no peer is called {peer}"))?;
@@ -103,7 +103,7 @@ impl Bench {
         self.launch(found.peer, program, scene, folder).map(Some)
     }
 
-    /// Starts a peer again in the folder of one that has ended, so that it finds its caches.
+    /// Starts a peer in the folder of one that has ended, so that it finds the caches there.
     pub(crate) fn start_in(&self, peer: &str, scene: &Scene, folder: PathBuf) -> Result<Running> {
         let found = self.found.iter().find(|found| found.peer.name == peer);
         let found = found.with_context(|| format!("no peer is called {peer}"))?;
@@ -138,7 +138,7 @@ impl Found {
     }
 }
 
-/// Waits until something listens.
+/// Waits until an address accepts connections.
 pub(crate) fn wait_for(address: SocketAddr, patience: Duration) -> Result<()> {
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
@@ -150,10 +150,11 @@ pub(crate) fn wait_for(address: SocketAddr, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand endpoints want as many connections, here and in every proxy, which inherits the limit.
+/// Raises the limit on open files: ten thousand endpoints need as many connections, here and in each proxy, which
+/// inherits the limit.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where it may not be raised, the row that needs it says so.
+    // If the limit cannot be raised, the row that needs it reports an error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -1,4 +1,4 @@
-//! One certificate for all proxies, and the clients that trust it.
+//! One certificate for all proxies, and clients that trust it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-/// ECDSA P-256, for 127.0.0.1, signed by itself.
+/// A self-signed ECDSA P-256 certificate for 127.0.0.1.
 pub(crate) struct Certificate {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// Certificate and key in one file, as haproxy wants them.
+    /// Certificate and key in one file, as haproxy reads them.
     pub(crate) both: PathBuf,
     der: CertificateDer<'static>,
 }
 
 impl Certificate {
-    /// Makes one and writes its files.
+    /// Makes a certificate and writes its files.
     pub(crate) fn write(folder: &Path) -> Result<Certificate> {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".into()])?;
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -35,7 +35,8 @@ impl Certificate {
         Ok(written)
     }
 
-    /// TLS 1.3 without resumption: whatever tickets a server sends, every handshake is a full one.
+    /// A client with TLS 1.3 and without resumption: every handshake is a full one, whatever tickets a server
+    /// sends.
     pub(crate) fn client(&self) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).context("our own certificate")?;

@@ -1,9 +1,9 @@
-//! The shape of the machine, without which a table says little.
+//! A description of the machine, which a reader needs to interpret the figures.
 
 use std::fs;
 use std::process::Command;
 
-/// What is known about it.
+/// Facts about the machine.
 pub(crate) struct Machine {
     /// The day of the run, as `2026-11-25`.
     pub(crate) date: String,
@@ -13,7 +13,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Reads it. What cannot be read is called unknown.
+    /// Reads the facts; those that cannot be read are `unknown`.
     pub(crate) fn read() -> Machine {
         let unknown = || String::from("unknown");
         let date = Command::new("date").args(["-u", "+%F"]).output().ok();
@@ -28,7 +28,7 @@ impl Machine {
         }
     }
 
-    /// One line.
+    /// The description in one line.
     pub(crate) fn describe(&self) -> String {
         format!("{}; {} cores, {}; Linux {}", self.date, self.cores, self.processor, self.kernel)
     }

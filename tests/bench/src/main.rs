@@ -1,14 +1,14 @@
-//! What a request costs, beside the peers that are installed.
+//! Measures the CPU time of a request in Witgate and in the other proxies (peers) that are installed.
 //!
-//! `cargo run --release -p witgate-bench` builds Witgate ([`trained`]), starts an origin and the proxies of one row after
-//! the other, and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes of a
-//! proxy. Only ratios to nginx of the same round are compared: the machine drifts, its neighbours make noise, and a ratio taken
-//! seconds apart survives both.
+//! `cargo run --release -p witgate-bench` builds Witgate ([`trained`]), starts an origin and, row by row, the
+//! proxies, and loads them in interleaved rounds. CPU time is read from `/proc`, for all threads and all processes
+//! of a proxy. Only ratios to nginx within a round are compared, because the speed of a shared machine changes
+//! over minutes.
 //!
-//! Needs nginx, wrk and h2load. haproxy, Caddy, Envoy and nginx with Lua are compared when they are there.
+//! Needs nginx, wrk and h2load. haproxy, Caddy, Envoy and nginx with Lua are compared if they are installed.
 //!
-//! The way: [`peers`] turn a [`scene`] into a configuration, [`load`] loads, [`rows`] say what is compared, [`report`]
-//! prints it. A peer or a kind of row is one file and its line in a table.
+//! [`peers`] turn a [`scene`] into a configuration, [`load`] generates the requests, [`rows`] define what is
+//! compared, and [`report`] prints the results. A peer or a kind of row is one file and one line in a table.
 
 mod arranged;
 mod artifacts;
@@ -37,46 +37,46 @@ use crate::bench::Bench;
 use crate::report::Report;
 use crate::rows::ROWS;
 
-/// What to measure, and how long.
+/// What to measure, and for how long.
 #[derive(Parser)]
 struct Options {
-    /// Rows to measure, by name; all of them without it.
+    /// Rows to measure, by name; the default is all rows.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// List the rows and end.
+    /// List the rows and exit.
     #[arg(long)]
     list: bool,
-    /// Interleaved rounds; each gives one ratio for each subject.
+    /// Interleaved rounds; each of them gives one ratio for each subject.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Seconds of load for each measurement.
     #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// One round of one second: whether it works, not what it costs.
+    /// One round of one second, to check that everything works; the figures mean nothing.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Envoy's program, where it is not on the search path.
+    /// Path of Envoy's program, if it is not in the search path.
     #[arg(long)]
     envoy: Option<PathBuf>,
-    /// A gateway that is measured instead of the one that would be built.
+    /// A gateway to measure instead of building one.
     #[arg(long)]
     gateway: Option<PathBuf>,
-    /// Measure what `cargo build --release` gives, not the trained build.
+    /// Measure the output of `cargo build --release` instead of the trained build.
     #[arg(long, conflicts_with = "gateway")]
     untrained: bool,
-    /// Build the trained gateway, print its path, and end.
+    /// Build the trained gateway, print its path, and exit.
     #[arg(long, conflicts_with_all = ["gateway", "untrained"])]
     build: bool,
-    /// Where to write the results as JSON.
+    /// File for the results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Where to write them as a chart.
+    /// File for the results as a chart.
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// Where to write them as a table in Markdown: without a path, into the page of the book, whose own words are kept.
+    /// File for the results as a Markdown table; without a path, the page of the book, whose text is kept.
     #[arg(long, num_args = 0..=1, default_missing_value = "docs/src/benchmarks.md")]
     markdown: Option<PathBuf>,
-    /// End with 1 when a row misses its minimum.
+    /// Exit with 1 if a row misses its minimum.
     #[arg(long)]
     assert: bool,
 }
@@ -87,7 +87,7 @@ fn main() -> Result<ExitCode> {
         ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.about));
         return Ok(ExitCode::SUCCESS);
     }
-    // First: it would be missed only after minutes of compiling.
+    // Checked first, because the build would fail on it only after minutes.
     artifacts::ensure_component_target()?;
     if options.build {
         println!("{}", trained::build()?.0.display());
@@ -129,7 +129,7 @@ fn main() -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Sleeps. The bench waits for processes and for the time at which a request is due.
+/// Sleeps. The bench polls processes and waits for the times at which requests are due.
 #[expect(clippy::disallowed_methods, reason = "no runtime runs on the threads that wait here")]
 fn pause(time: Duration) {
     std::thread::sleep(time);

@@ -1,4 +1,4 @@
-//! What stands behind every proxy: nginx for HTTP/1.1, a small server of our own for gRPC.
+//! The origins behind all proxies: nginx for HTTP/1.1, a small server of our own for gRPC.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,17 +18,18 @@ use crate::bench::wait_for;
 use crate::peers::nginx;
 use crate::process::Process;
 
-/// The path of the large answer.
+/// The path of the large response.
 pub(crate) const LARGE: &str = "/large";
 
-/// nginx, with answers of 1 KiB for every path, and 100 KiB for [`LARGE`].
+/// nginx, with responses of 1 KiB for every path and of 100 KiB for [`LARGE`].
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     _process: Process,
 }
 
 impl Origin {
-    /// Starts it on every address of the machine, so that 127.x.y.z are thousands of endpoints.
+    /// Starts nginx on all addresses of the machine, so that the addresses 127.x.y.z serve as thousands of
+    /// endpoints.
     pub(crate) fn start(program: &Path, folder: &Path) -> Result<Origin> {
         std::fs::create_dir(folder)?;
         std::fs::write(folder.join("large"), "x".repeat(100 * 1024))?;
@@ -46,7 +47,7 @@ impl Origin {
         Ok(Origin { address, _process: process })
     }
 
-    /// So many endpoints, all of them this origin.
+    /// `count` endpoints, all of them served by this origin.
     pub(crate) fn endpoints(&self, count: usize) -> Vec<SocketAddr> {
         let first = u32::from(Ipv4Addr::LOCALHOST);
         let addresses = (first..).take(count).map(Ipv4Addr::from);
@@ -59,18 +60,18 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// One gRPC message, not compressed, of 128 bytes.
+/// One uncompressed gRPC message of 128 bytes.
 pub(crate) fn message() -> Vec<u8> {
     [&[0, 0, 0, 0, 128][..], &[b'x'; 128]].concat()
 }
 
-/// Starts the gRPC origin on a thread of this process: it reads a call and answers one message and its trailers.
+/// Starts the gRPC origin on a thread of this process. It reads a call and sends one message and trailers.
 pub(crate) fn grpc() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // It serves as long as the bench runs.
+    // The origin serves until the bench ends.
     std::thread::Builder::new().name("grpc-origin".into()).spawn(move || {
         runtime.block_on(async {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
@@ -86,7 +87,7 @@ async fn serve(stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     server.max_concurrent_streams(1000);
-    // A client that goes away is no news.
+    // Clients may close their connections at any time.
     let _ = server.serve_connection(TokioIo::new(stream), hyper::service::service_fn(say)).await;
 }
 

@@ -1,4 +1,4 @@
-//! A process that is measured: started here, read from `/proc`, ended here, with all processes it started.
+//! A process that is measured: started here, read from `/proc`, and ended here with all processes that it started.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -9,23 +9,23 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pause;
 
-/// Runs a command to its end: what it printed.
+/// Runs a command to its end; returns what it printed.
 ///
 /// # Errors
-/// It cannot be run, or it fails; then what it wrote to standard error is told.
+/// The command cannot be run or fails; the error has its standard error.
 pub(crate) fn printed(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A running process. Ended when dropped.
+/// A running process. It is ended when dropped.
 pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts a command with its output thrown away; what it writes to standard error is shown.
+    /// Starts a command. Its output is discarded; its standard error is shown.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
@@ -35,14 +35,14 @@ impl Process {
         Ok(Process { child })
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// CPU time (user and system) that all threads of all its processes have used so far.
+    /// CPU time (user and system) that all threads of its processes have used.
     ///
-    /// A thread that ends takes its time with it; none of the proxies ends threads while it serves.
+    /// The time of ended threads is not included; none of the proxies ends threads while it serves.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         for process in self.tree() {
@@ -56,7 +56,7 @@ impl Process {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Resident memory in KiB. Pages shared by several of its processes count once.
+    /// Proportional set size in KiB: a page shared by several of its processes counts once.
     pub(crate) fn memory(&self) -> Result<f64> {
         let mut kibibytes = 0.0;
         for process in self.tree() {
@@ -67,7 +67,7 @@ impl Process {
         Ok(kibibytes)
     }
 
-    /// The process and everything below it.
+    /// The process and all its descendants.
     fn tree(&self) -> Vec<u32> {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -90,14 +90,14 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         if let Some(process) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended by itself.
+            // The process may have ended already.
             let _ = kill_process(process, signal);
         }
     }
 }
 
 impl Drop for Process {
-    /// Asks first, so that a master takes its workers along.
+    /// Sends TERM first, so that a master process ends its workers.
     fn drop(&mut self) {
         if self.runs() {
             self.signal(Signal::TERM);
@@ -111,7 +111,7 @@ impl Drop for Process {
     }
 }
 
-/// The parent in `/proc/PID/stat`. The name before it is in parentheses and may hold anything.
+/// The parent in `/proc/PID/stat`. The name before it is in parentheses and may contain any character.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

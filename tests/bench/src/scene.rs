@@ -1,53 +1,54 @@
-//! What a proxy is asked to be in one measurement. Every peer turns it into a configuration of its own.
+//! A scene: the task of a proxy in one measurement. Every peer has a configuration for it.
 
 use std::net::SocketAddr;
 
-/// One shape of proxy.
+/// The task of a proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Scene {
-    /// Threads or processes that serve.
+    /// Number of threads or processes that serve.
     pub(crate) workers: usize,
     pub(crate) inbound: Inbound,
-    /// What the upstream speaks.
+    /// The protocol to the origin.
     pub(crate) outbound: Outbound,
-    /// Where requests go, in turn.
+    /// The endpoints, which are used in turn.
     pub(crate) endpoints: Vec<SocketAddr>,
-    /// 1: everything goes upstream. More: that many exact paths `/r/0`, `/r/1`, ... and nothing else.
+    /// 1: all requests go to the origin. More: this number of routes with the exact paths `/r/0`, `/r/1`, ..., and
+    /// no others.
     pub(crate) routes: usize,
     pub(crate) plugins: Plugins,
 }
 
-/// What clients speak.
+/// The protocol of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inbound {
-    /// HTTP/1.1 in the clear.
+    /// HTTP/1.1 in cleartext.
     Http1,
-    /// HTTP/2 in the clear, with prior knowledge.
+    /// HTTP/2 in cleartext, with prior knowledge.
     Http2,
-    /// HTTP/1.1 in TLS 1.3.
+    /// HTTP/1.1 over TLS 1.3.
     Tls,
 }
 
-/// What the origin speaks.
+/// The protocol to the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outbound {
     /// HTTP/1.1 with keep-alive.
     Http1,
-    /// HTTP/2 in the clear, with prior knowledge; the calls are gRPC.
+    /// HTTP/2 in cleartext, with prior knowledge, for gRPC calls.
     Grpc,
 }
 
-/// What runs on the way. Only Witgate knows more than `None`.
+/// The plugins. Only Witgate supports scenes with other values than `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Plugins {
     None,
-    /// So many bindings of a plugin that does nothing.
+    /// This number of bindings of a plugin that does nothing.
     Idle(usize),
-    /// So many bindings of the headers plugin.
+    /// This number of bindings of the plugin `headers`.
     Headers(usize),
     /// jwt, rate-limit, canary and headers.
     Chain {
-        /// Whether the gateway may use answers of pure functions again, as it does unless it is told not to.
+        /// Whether the gateway may remember the results of pure functions, which is the default.
         remember: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Least, middle and greatest: what is said about several rounds.
+//! Minimum, median and maximum of the rounds.
 
 /// The spread of some values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -9,7 +9,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value. With an even number the median is the mean of the two in the middle.
+    /// The spread of at least one value. The median of an even number of values is the mean of the middle two.
     pub(crate) fn of(values: &[f64]) -> Spread {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Tokens for the authentication plugin, and the wrk scripts that send them.
+//! Tokens for the authentication plugin, and wrk scripts that send them.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,30 +10,30 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The HS256 key that all verifiers are given.
+/// The HS256 secret of all verifiers.
 pub(crate) const SECRET: &str = "the-secret-of-the-bench-32-bytes";
 
-/// More than a proxy with one worker answers in a second; a run that used them up is an error.
+/// More tokens than a proxy with one worker serves in a second; it is an error if a run uses them up.
 pub(crate) const FRESH_PER_SECOND: usize = 120_000;
-/// So few that each is seen again at once.
+/// Number of tokens in the script that repeats them.
 const SEEN: usize = 5;
 
 /// Tokens that are valid for a day.
 pub(crate) struct Tokens {
     folder: PathBuf,
     key: hmac::Key,
-    /// Seconds since 1970.
+    /// When the tokens expire, in seconds since 1970.
     expires: u64,
-    /// How many were signed; the next one has this subject.
+    /// Number of tokens signed so far; the next one has this number as its subject.
     signed: AtomicUsize,
-    /// A script that sends a handful of tokens in turn.
+    /// A script that sends a few tokens in turn.
     pub(crate) seen: PathBuf,
-    /// One of them.
+    /// One of the repeated tokens.
     pub(crate) one: String,
 }
 
 impl Tokens {
-    /// Signs those that are sent again and again.
+    /// Signs the repeated tokens.
     pub(crate) fn new(folder: &Path) -> Result<Tokens> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?;
         let mut tokens = Tokens {
@@ -49,8 +49,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Writes a script for so many seconds with tokens that nobody has ever seen: what a verifier remembers of a run
-    /// before is of no use.
+    /// Writes a script with new tokens for this number of seconds, so that nothing that a verifier remembers of an
+    /// earlier run applies to them.
     pub(crate) fn fresh(&self, seconds: u32) -> Result<PathBuf> {
         self.script("fresh", FRESH_PER_SECOND * seconds as usize)
     }

@@ -1,10 +1,10 @@
-//! The gateway as it is meant to be shipped: compiled twice, the second time by what the first one did under load
+//! The gateway as it is shipped: compiled twice, the second time with a profile of the first build under load
 //! (profile-guided optimisation).
 //!
-//! The first build counts how often each part of the code runs. Loads of the kinds that the rows measure train it, and
-//! others (new connections, many headers, plugins with nothing remembered) beside them. The second build moves what is
-//! seldom run out of the way and inlines what is often run, over the borders of all crates. Where `llvm-bolt` is
-//! installed, the program is watched under the same loads once more and then arranged, see [`crate::arranged`].
+//! The first build counts how often each part of the code runs. It is trained with the kinds of load that the rows
+//! measure, and with others: new connections, many headers, plugins without remembered results. The second build
+//! moves code that rarely runs aside and inlines code that runs often, across all crates. If `llvm-bolt` is
+//! installed, the result is recorded under the same loads and then arranged, see [`crate::arranged`].
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,13 +22,14 @@ use crate::origin;
 use crate::peers::{OURS, on_path};
 use crate::scene::{Inbound, Plugins, Scene};
 
-/// Seconds of each load. A program that counts is slow, and some thousands of requests say enough.
+/// Seconds of each load. The instrumented program is slow, but some thousands of requests are enough.
 const SECONDS: u32 = 2;
 
-/// Builds it, and trains it unless that was done since the code changed. Gives its path, and what it is.
+/// Builds and trains the gateway, unless that was done since the code last changed. Returns its path and a
+/// description.
 ///
 /// # Errors
-/// A build fails, a tool is missing (nginx, wrk, h2load, `llvm-profdata`), or a load is not answered.
+/// A build fails, a tool is missing (nginx, wrk, h2load, `llvm-profdata`), or a load fails.
 pub(crate) fn build() -> Result<(PathBuf, &'static str)> {
     eprintln!(
         "the gateway is compiled, trained, and compiled again where its code has changed, which takes a while; \
@@ -48,7 +49,7 @@ pub(crate) fn build() -> Result<(PathBuf, &'static str)> {
     let profile = profiles.join(format!("{}.profdata", built_at(&counting)?));
     if !profile.exists() {
         train(&counting, &counts)?;
-        // The profile of a program that is gone is of no more use.
+        // The profiles of earlier builds are of no use any more.
         empty(&profiles)?;
         let merged = Command::new(&tool).arg("merge").arg("-o").arg(&profile).arg(&counts).status();
         ensure!(merged.with_context(|| tool.display().to_string())?.success(), "{} failed", tool.display());
@@ -63,7 +64,7 @@ pub(crate) fn build() -> Result<(PathBuf, &'static str)> {
     Ok((arrange(&bolt, &counted, &folder)?, "trained build, arranged by llvm-bolt"))
 }
 
-/// Watches the gateway under the same loads, and arranges it, unless that was done since it was built.
+/// Records the gateway under the same loads and arranges it, unless that was done since it was built.
 fn arrange(bolt: &Bolt, counted: &Path, folder: &Path) -> Result<PathBuf> {
     let place = folder.join("arranged");
     let (watched, arranged) = (place.join("watched"), place.join("witgate"));
@@ -78,8 +79,8 @@ fn arrange(bolt: &Bolt, counted: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(arranged)
 }
 
-/// Builds the gateway in a folder of its own, so that neither build undoes the other. The target is named so that cargo
-/// leaves the programs alone that it runs during the build.
+/// Builds the gateway in a folder of its own, so that the builds do not replace each other. The target is named,
+/// so that the flags do not apply to the programs that cargo runs during the build.
 fn compile(host: &str, folder: &Path, flags: &[String]) -> Result<PathBuf> {
     let target = folder.to_str().context("the target folder's path is not UTF-8")?;
     let mut arguments = vec!["build", "--profile", "trained", "--workspace", "--bin", "witgate"];
@@ -88,19 +89,19 @@ fn compile(host: &str, folder: &Path, flags: &[String]) -> Result<PathBuf> {
     Ok(folder.join(host).join("trained").join("witgate"))
 }
 
-/// When a program was built, in nanoseconds since 1970: cargo knows a profile by its path only, so that the profile of
-/// another program has another name.
+/// When a program was built, in nanoseconds since 1970. It becomes part of the profile's name, because cargo
+/// rebuilds only if the path of the profile changes.
 fn built_at(program: &Path) -> Result<u128> {
     Ok(fs::metadata(program)?.modified()?.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())
 }
 
-/// Loads the counting program; it writes its counts when it ends.
+/// Runs the instrumented program under load; it writes its counts when it ends.
 fn train(counting: &Path, counts: &Path) -> Result<()> {
     empty(counts)?;
     lead(counting)
 }
 
-/// A folder without files.
+/// Makes an empty folder.
 fn empty(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -108,7 +109,7 @@ fn empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// Leads a program through every lesson.
+/// Runs a program through all training loads.
 fn lead(program: &Path) -> Result<()> {
     let bench = Bench::prepare(1, SECONDS, None, (program.into(), "build in training"))?;
     for (scene, load) in lessons(&bench)? {
@@ -120,7 +121,7 @@ fn lead(program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What it is trained with.
+/// The scenes and loads of the training.
 fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
     let plain = Scene::plain(bench.origin.address);
     let with = |plugins| Scene { plugins, ..plain.clone() };
@@ -143,7 +144,7 @@ fn lessons(bench: &Bench) -> Result<Vec<(Scene, Load)>> {
     ])
 }
 
-/// The tool of the compiler's own version; rustup adds it where it is missing.
+/// The tool of the compiler's own version; rustup adds it if it is missing.
 fn llvm_profdata() -> Result<PathBuf> {
     let tool = Path::new(&artifacts::printed_by_rustc(&["target-libdir"])?)
         .with_file_name("bin")

@@ -1,4 +1,4 @@
-//! The fields of the access log, from the type that is written.
+//! The fields of the access log, generated from the type that is written.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-One JSON object a line for each request, written when the last byte of the response has been handed over, or the request
-has ended in any other way. `[telemetry] access_log` says where to (`stdout`, `stderr`, a file, `off`); the filter
-`access-log` chooses for a route which requests are written, and adds the query string or request headers. The writer has
-a queue that never blocks a request; lines that find it full are dropped and counted (`witgate_log_lines_lost_total`).
+One line with a JSON object for each request, written when the last byte of the response has been passed to the connection, or
+the request has ended in another way. `[telemetry] access_log` sets the destination (`stdout`, `stderr`, a file, `off`); the filter
+`access-log` selects the requests of a route that are written, and adds the query string or request headers. The queue of the
+writer never blocks a request; if it is full, lines are dropped and counted (`witgate_log_lines_lost_total`).
 
 These fields are a contract: within a major version a field keeps its name, its type and its meaning; new fields may be
-added at any time, so a reader skips what it does not know. A field that is not marked as always present is left out where
-it does not apply; it is never `null`.
+added at any time, so a reader must ignore unknown fields. A field that is not marked as always present is left out if it
+does not apply; it is never `null`.
 
 ";
 

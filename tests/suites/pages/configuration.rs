@@ -1,5 +1,5 @@
-//! The configuration reference, from the published schema; its examples are the values of `host/config/tests/reference.toml`,
-//! which a test of that crate holds complete and right.
+//! The configuration reference, generated from the published schema. Its examples are the values of
+//! `host/config/tests/reference.toml`, which a test of that crate keeps complete and valid.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +12,12 @@ use super::{head, hold};
 const EXAMPLES: &str = include_str!("../../../host/config/tests/reference.toml");
 
 const PREAMBLE: &str = "\
-Every key, with its type, its default and an example. The same as JSON Schema, for editors, is printed by
-`witgate config schema`; `witgate validate` checks a file against it and against what the schema cannot say. A key without
-a default may be left out, unless it is marked as required. A title such as `[upstreams.NAME.breaker]` is a table whose
-`NAME` is chosen by you; `[[routes]]` may be written as often as you like.
+Every key, with its type, its default and an example. `witgate config schema` prints the same as JSON Schema, for editors;
+`witgate validate` checks a file against the schema and against rules that a schema cannot express. A key without a default
+may be left out, unless it is marked as required. A title such as `[upstreams.NAME.breaker]` is a table with
+a `NAME` of your choice; `[[routes]]` may occur any number of times.
 
-The settings of filters and of balancing policies have [a page of their own](filters-and-policies.md); the settings of a
+The settings of filters and of balancing policies are on [another page](filters-and-policies.md); the settings of a
 plugin are printed by `witgate plugin check`.
 
 ";
@@ -33,7 +33,7 @@ fn the_configuration_reference_is_current() {
     hold("configuration.md", &text);
 }
 
-/// The table of settings of a schema that refers to nothing outside of itself.
+/// The table of settings of a schema without references.
 pub(super) fn settings(schema: &Value) -> String {
     let mut walk = Walk { root: schema, sections: String::new(), seen: BTreeMap::new() };
     let rows = walk.rows("", schema, &[]).into_iter();
@@ -41,11 +41,11 @@ pub(super) fn settings(schema: &Value) -> String {
     table(["key", "type", "default", "meaning"], rows) + &walk.sections
 }
 
-/// A walk through a schema that writes a section for each kind of table it meets.
+/// Walks through a schema and writes a section for each kind of table.
 struct Walk<'a> {
     root: &'a Value,
     sections: String,
-    /// Titles of the sections of what is defined once and used in several places.
+    /// Titles of the sections about definitions that are used in several places.
     seen: BTreeMap<String, String>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Walk<'a> {
         self.sections.insert_str(place, &format!("\n## {heading}\n\n{about}{}\n", rows.trim_end()));
     }
 
-    /// The rows of a table; sections of the tables in it are written on the way.
+    /// The rows of a table. Sections of the tables in it are written meanwhile.
     fn rows(&mut self, title: &str, schema: &'a Value, examples: &[&Value]) -> Vec<[String; 5]> {
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -90,7 +90,7 @@ impl<'a> Walk<'a> {
         rows
     }
 
-    /// Writes the sections of the tables a key may hold, and names them.
+    /// Writes the sections of the tables that a key may hold, and names them.
     fn inner_sections(
         &mut self,
         title: &str,
@@ -116,7 +116,8 @@ impl<'a> Walk<'a> {
         found
     }
 
-    /// The schemas of the tables with known keys that a value may be or hold, with what is to be added to its path.
+    /// The schemas of the tables with known keys that a value may be or contain, with the suffix of the path to
+    /// each.
     fn tables<'v>(
         &self,
         part: &'a Value,
@@ -124,7 +125,7 @@ impl<'a> Walk<'a> {
     ) -> Vec<(String, &'a Value, Vec<&'v Value>)> {
         let target = self.resolve(part);
         if let Some(keys) = target["properties"].as_object() {
-            // Of filters and policies the schema knows the kind only; their settings have a page of their own.
+            // For filters and policies the schema has only the kind; their settings are on another page.
             let is_opaque = keys.len() == 1 && keys.contains_key("kind");
             return if is_opaque { vec![] } else { vec![(String::new(), part, examples.to_vec())] };
         }
@@ -156,7 +157,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What a value may be, in a few words.
+    /// The type of a value, in a few words.
     fn kind(&self, schema: &'a Value) -> String {
         let schema = self.resolve(schema);
         for choice in ["anyOf", "oneOf"] {
@@ -202,12 +203,12 @@ fn words(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().to_owned()
 }
 
-/// A default that is a table tells its keys one by one, in a section of its own.
+/// Whether a default is a table, whose keys are described in a section of their own.
 fn is_filled_table(value: &Value) -> bool {
     value.as_object().is_some_and(|table| !table.is_empty() && table.values().any(|value| !value.is_string()))
 }
 
-/// Too long for a cell of a table.
+/// Whether a value is too long for a cell of a table.
 fn is_long(value: &Value) -> bool {
     toml(value).len() > 70
 }

@@ -1,4 +1,4 @@
-//! The list of fault codes, from the table of `host/proxy/src/fault.rs`.
+//! The list of fault codes, generated from the table of `host/proxy/src/fault.rs`.
 
 use witgate_proxy::fault::{Blame, FaultKind};
 
@@ -6,10 +6,10 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-When the gateway itself ends a request, it answers with a problem document (RFC 9457) whose `code` is one of these, and
-names the fitting error of RFC 9209 in `Proxy-Status`. The codes are stable: they are never renamed, and a client or a
+When the gateway itself ends a request, it sends a problem document (RFC 9457) whose `code` is one of these, and names the
+corresponding error type of RFC 9209 in `Proxy-Status`. The codes are stable: they are never renamed, and a client or a
 dashboard may match on them. The same code stands in the field `fault` of the [access log](access-log.md) and in the label
-`code` of the [metric](metrics.md) `witgate_faults_total`. What an upstream answers is passed on as it came and has no code.
+`code` of the [metric](metrics.md) `witgate_faults_total`. Responses of upstreams are passed on unchanged and have no code.
 
 ```json
 {
@@ -21,8 +21,8 @@ dashboard may match on them. The same code stands in the field `fault` of the [a
 }
 ```
 
-`instance` is the request id, which is also the header `X-Request-Id` of the response. A `detail` may say more. The reason
-that only operators may know (addresses, causes) is in the field `cause` of the access log, never in the response.
+`instance` is the request id, which is also the header `X-Request-Id` of the response. A `detail` may explain more. Details
+for operators only (addresses, causes) are in the field `cause` of the access log, never in the response.
 
 ";
 

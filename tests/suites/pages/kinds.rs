@@ -1,4 +1,4 @@
-//! The lists of native filters and balancing policies, from their tables.
+//! The lists of native filters and balancing policies, generated from their tables.
 
 use witgate_proxy::balancer::BALANCERS;
 use witgate_proxy::filters::{FILTERS, Stage};
@@ -10,15 +10,15 @@ use super::{head, hold};
 const FILTERS_ABOUT: &str = "\
 A filter is named in `filters` of the gateway, of a listener or of a route: by its kind alone, `filters = [\"cors\"]`, or as
 a table with its settings, `filters = [{ kind = \"ip\", allow = [\"10.0.0.0/8\"] }]`. Filters at the edge run before every
-plugin, filters at the origin after every plugin, next to the upstream; responses pass them in the reverse order. Inside
-its place a filter runs in the order of this table, then as listed.
+plugin, filters at the origin after every plugin, next to the upstream; responses pass them in the reverse order. At each
+place, filters run in the order of this table, and filters of one kind in the order in which they are listed.
 
 ";
 
 const POLICIES_ABOUT: &str = "\
 A policy picks among the endpoints of an upstream that take requests. It is named in the `balancer` of the upstream: by its
-kind alone, `balancer = \"peak-ewma\"`, or as a table with its settings. `ring-hash` and `maglev` take `keys`, what a
-request is bound by, e.g. `balancer = { kind = \"maglev\", keys = [\"header:x-customer\", \"client\"] }`.
+kind alone, `balancer = \"peak-ewma\"`, or as a table with its settings. `ring-hash` and `maglev` take `keys`, the
+parts of a request that determine its endpoint, e.g. `balancer = { kind = \"maglev\", keys = [\"header:x-customer\", \"client\"] }`.
 
 ";
 

@@ -1,6 +1,6 @@
 //! Tables in Markdown.
 
-/// A table, with a heading for each column. A table without rows is empty text.
+/// A table with a heading for each column. A table without rows is empty text.
 pub(super) fn table<const COLUMNS: usize>(
     headings: [&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
@@ -19,7 +19,7 @@ fn line(cells: &[String]) -> String {
     format!("|{}|\n", filled.join("|"))
 }
 
-/// What a cell may hold: no line breaks, no bar, and outside of code nothing that looks like HTML.
+/// Escapes the text of a cell: line breaks, bars, and what looks like HTML outside of code.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
     let mut in_code = false;
@@ -35,7 +35,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// As code, or empty where there is nothing.
+/// The text as code; empty if the text is empty.
 pub(super) fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
 }

@@ -1,4 +1,4 @@
-//! The list of metrics, from what a gateway exposes that has one of everything: a metric that is added shows up here.
+//! The list of metrics, read from a gateway that has one of everything, so that a new metric appears in it.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-`GET /metrics` on the admin listener answers in the OpenMetrics text format; Prometheus scrapes it as it is. The names, the
-labels and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
+`GET /metrics` on the admin listener returns the OpenMetrics text format, which Prometheus can scrape. The names, the labels
+and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
 
 Counters count from the start of the process and survive a reload. A series appears with its first event, or as soon as
 its listener, route, upstream or binding is in service; series about endpoints are those of the configuration in
-service. There are at most 4,096 combinations of listener, route and upstream; what comes after them is counted under the
-name `(others)`. A histogram has the samples `_bucket` (label `le`), `_sum` and `_count`. The label value `-` means that there
-is nothing to name: no route matched, no upstream was asked.
+service. There are at most 4,096 combinations of listener, route and upstream; further ones are counted under the name
+`(others)`. A histogram has the samples `_bucket` (label `le`), `_sum` and `_count`. The label value `-` means that there
+was none: no route matched, or no upstream was used.
 
 ";
 
@@ -57,7 +57,7 @@ async fn the_list_of_metrics_is_current() {
     client.get("/", &[("x-do", "store"), ("x-with", "increment counters visits")]).await;
     let begun = std::time::Instant::now();
     loop {
-        // It falls back once its endpoint is seen to be gone.
+        // The upstream uses its fallback once its endpoint is known to be down.
         client.get("/failing", &[]).await;
         let missing = without_samples(gateway.admin_get("/metrics").await.text());
         if missing.is_empty() {
@@ -78,7 +78,7 @@ async fn the_list_of_metrics_is_current() {
 
 /// A family of an exposition.
 struct Family {
-    /// As its samples are called, but for the endings of a histogram's.
+    /// The name of its samples without the suffixes of histograms.
     name: String,
     kind: String,
     help: String,
@@ -106,7 +106,7 @@ fn families(exposition: &str) -> Vec<Family> {
             family.sampled = true;
             let labels = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
             let labels = labels.map_or("", |(labels, _)| labels);
-            // Values hold no commas here; the names of the configuration above are plain.
+            // Label values have no commas here, because the names in the configuration above have none.
             let names = labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
             family.labels.extend(names.filter(|name| *name != "le").map(str::to_owned));
         }

@@ -1,8 +1,8 @@
-//! The generated pages of the book say what the code says.
+//! Checks that the generated pages of the book match the code.
 //!
-//! Each page under `docs/src/reference` is made from the one place where its facts live (the published schema, a table,
-//! what a gateway exposes), and its test compares it with the file. After a change that is meant,
-//! `WITGATE_BLESS=1 cargo test -p witgate-tests --test suites pages` writes the pages anew.
+//! Each page in `docs/src/reference` is generated from the one source of its facts (the published schema, a table,
+//! the metrics of a gateway), and its test compares it with the file. After an intended change,
+//! `WITGATE_BLESS=1 cargo test -p witgate-tests --test suites pages` writes the pages again.
 
 mod access_log;
 mod configuration;
@@ -13,7 +13,7 @@ mod metrics;
 
 use witgate_tests::repository;
 
-/// Compares a page with its file in `docs/src/reference`, or writes the file where `WITGATE_BLESS` is set.
+/// Compares a page with its file in `docs/src/reference`, or writes the file if `WITGATE_BLESS` is set.
 fn hold(page: &str, text: &str) {
     let path = repository().join("docs/src/reference").join(page);
     if std::env::var_os("WITGATE_BLESS").is_some() {

@@ -1,4 +1,4 @@
-"""Real clients against the gateway at the address given: every one must agree with what the application says."""
+"""Real clients against the gateway at the address given: all of them must get what the application sends."""
 import asyncio
 import io
 import sys

@@ -1,4 +1,4 @@
-// Node goes on sending while an early answer comes.
+// Node continues to send while an early response arrives.
 import http from "node:http";
 
 const [host, port] = process.argv[2].split(":");

@@ -1,4 +1,4 @@
-"""http.client sends the whole body before it reads: an early answer must still be there then."""
+"""http.client sends the whole body before it reads: an early response must still be readable then."""
 import http.client
 import sys
 

@@ -1,4 +1,4 @@
-"""A plain Flask application, as its author would write it, with no idea of a gateway in front."""
+"""A plain Flask application that does not know of the gateway in front of it."""
 import sys
 
 from flask import Flask, Response, jsonify, request

@@ -1,30 +1,30 @@
-//! What is meant by a circuit breaker.
+//! The settings of a circuit breaker.
 
 use std::time::Duration;
 
-/// A circuit breaker, of an endpoint or of an upstream as a whole. It opens by whichever rule holds first.
+/// A circuit breaker, of an endpoint or of an upstream as a whole. Any of its rules opens it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breaker {
-    /// Statuses of answers that are failures.
+    /// Statuses of responses that count as failures.
     pub statuses: Statuses,
-    /// Failures in a row that open it, of which the end of a shared connection is one; 0: never. That of the last endpoint in
-    /// service opens only by failures to connect and by answers with one of `statuses`.
+    /// Consecutive failures that open it; the end of a shared connection counts once; 0: never. The breaker of the
+    /// last endpoint in service opens only by failures to connect and by responses with one of `statuses`.
     pub consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1; 0: never.
     pub failure_ratio: f64,
     /// Share of slow calls in the window that opens it, up to 1; 0: never.
     pub slow_ratio: f64,
-    /// How long the head of an answer takes at least if the call is slow.
+    /// A call is slow if its response head takes at least this long.
     pub slow_call: Duration,
-    /// The time over which shares are counted.
+    /// The time over which the shares are counted.
     pub window: Duration,
-    /// Calls in the window before a share means anything.
+    /// The fewest calls in the window for the shares to apply.
     pub min_requests: u32,
     /// How long it stays open before probes are let through.
     pub open_for: Duration,
-    /// How long it stays open at most, after probes have failed again and again; at least `open_for`.
+    /// The longest time it stays open after probes have failed repeatedly; at least `open_for`.
     pub max_open_for: Duration,
-    /// Probes under way at once while it is half-open, at least 1.
+    /// Probes in flight at once while it is half-open, at least 1.
     pub probes: u32,
     /// Probes that must succeed before it closes, at least 1.
     pub probe_successes: u32,
@@ -50,7 +50,7 @@ impl Statuses {
 }
 
 impl FromIterator<u16> for Statuses {
-    /// What is not from 400 to 599 is left out.
+    /// Statuses outside of 400 to 599 are left out.
     fn from_iter<I: IntoIterator<Item = u16>>(statuses: I) -> Self {
         let mut words = [0; 4];
         for (word, bit) in statuses.into_iter().filter_map(Self::bit) {

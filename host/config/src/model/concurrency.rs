@@ -1,18 +1,18 @@
-//! What is meant by an adaptive limit.
+//! The settings of an adaptive concurrency limit.
 
 use std::time::Duration;
 
 /// An adaptive limit on the requests in flight of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Concurrency {
-    /// The least limit, at least 1.
+    /// The smallest limit, at least 1.
     pub min: u32,
-    /// The greatest limit.
+    /// The largest limit.
     pub max: u32,
-    /// The limit to begin with, between the two.
+    /// The initial limit, between `min` and `max`.
     pub initial: u32,
-    /// How many times slower than usual answers may get before the limit shrinks, at least 1.
+    /// How many times slower than usual responses may become before the limit shrinks, at least 1.
     pub tolerance: f64,
-    /// How often the limit is looked at.
+    /// How often the limit is adjusted.
     pub window: Duration,
 }

@@ -1,25 +1,26 @@
-//! What is meant by a fallback.
+//! The settings of a fallback.
 
 use std::time::Duration;
 
-/// What is done with a request that an upstream cannot take: the first of these that is set and has an answer.
+/// What is done with a request that an upstream cannot take: the first of `cached`, `upstream` and `respond` that
+/// is set and can respond.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fallback {
-    /// Whether it is for open breakers, of the upstream or of all its endpoints.
+    /// Whether it applies when the circuit breaker of the upstream, or of all its endpoints, is open.
     pub on_breaker_open: bool,
-    /// Whether it is for upstreams without an endpoint in service.
+    /// Whether it applies when no endpoint is in service.
     pub on_no_endpoint: bool,
-    /// Whether it is for upstreams at their limits.
+    /// Whether it applies when the upstream is at its limits.
     pub on_overload: bool,
-    /// The last good answer, if it is kept.
+    /// The last good response, if it is stored.
     pub cached: Option<CachedAnswers>,
-    /// Another upstream. It is checked that there is no ring of them.
+    /// Another upstream. Fallbacks were checked not to form a ring.
     pub upstream: Option<String>,
-    /// A fixed answer.
+    /// A fixed response.
     pub respond: Option<Answer>,
 }
 
-/// A fixed answer.
+/// A fixed response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// 200 to 599.
@@ -30,15 +31,15 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The last good answers that are kept.
+/// Limits on stored responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachedAnswers {
-    /// How many at most, at least 8.
+    /// The most responses, at least 8.
     pub entries: usize,
     /// Bytes of all of them together, at least eight times `entry_bytes`.
     pub bytes: usize,
-    /// Bytes of the largest.
+    /// Bytes of the largest one.
     pub entry_bytes: usize,
-    /// How old one may get.
+    /// The age up to which one is used.
     pub max_age: Duration,
 }

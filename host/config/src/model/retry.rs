@@ -1,70 +1,71 @@
-//! What is meant by the second tries of an upstream: retries, hedging, and the copies of a mirror.
+//! The settings of retries, hedging and mirroring.
 
 use std::time::Duration;
 
-/// `[upstreams.NAME.retry]`: what is sent again, how often, and when.
+/// `[upstreams.NAME.retry]`: which requests are sent again, how often, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
-    /// Times a request is sent at most, the first included; 1: never again. Not counted: to the same endpoint once more because
-    /// a pooled connection was stale, or because the endpoint said that it did not process the request.
+    /// How often a request is sent at most, including the first attempt; 1: never again. Not counted: a repetition
+    /// at the same endpoint because a pooled connection was stale, or because the endpoint said that it did not
+    /// process the request.
     pub attempts: u32,
     /// The failures after which it is sent again.
     pub on: RetryOn,
     /// Statuses after which it is sent again.
     pub statuses: Vec<u16>,
-    /// gRPC status codes, of answers that are trailers only, after which it is sent again.
+    /// gRPC status codes, of responses that have trailers only, after which it is sent again.
     pub grpc_statuses: Vec<u8>,
-    /// Whether requests whose method is not idempotent are sent again too although they may have been processed.
+    /// Whether requests with a method that is not idempotent are sent again even if they may have been processed.
     pub non_idempotent: bool,
-    /// From the end of the request until the response head, for each attempt of a request that may be sent again; none:
-    /// `first_byte_timeout` holds for these as for all.
+    /// From the end of the request until the response head, for each attempt of a request that may be sent again;
+    /// `None`: `first_byte_timeout` applies.
     pub per_try_timeout: Option<Duration>,
     /// The wait before a request that may have reached the upstream is sent again.
     pub backoff: Backoff,
-    /// The longest `Retry-After` that is waited for.
+    /// The longest `Retry-After` that is respected.
     pub max_retry_after: Duration,
-    /// Bytes of a streaming request body that are kept to be sent again.
+    /// Bytes of a streaming request body that are kept as its replay body.
     pub body_bytes: usize,
-    /// Bytes of all request bodies together that are kept, over all cores.
+    /// Bytes of all replay bodies together, over all cores.
     pub all_body_bytes: usize,
-    /// How many retries there may be.
+    /// The retry budget.
     pub budget: RetryBudget,
 }
 
 /// Failures after which a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RetryOn {
-    /// Nothing can have been processed: no connection, or the endpoint refused the stream.
+    /// The request cannot have been processed: no connection, or the endpoint refused the stream.
     pub connect: bool,
     /// The connection or the stream ended before the response head.
     pub reset: bool,
-    /// The response head did not come in time.
+    /// The response head did not arrive in time.
     pub timeout: bool,
-    /// What came is no response.
+    /// The response was malformed.
     pub malformed: bool,
 }
 
 /// Exponential back-off with full jitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The longest first wait; it doubles with every retry.
+    /// The bound of the first wait; it doubles with every retry.
     pub base: Duration,
-    /// The longest wait.
+    /// The largest bound of a wait.
     pub max: Duration,
 }
 
-/// How many retries there may be, over all cores.
+/// A retry budget, over all cores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryBudget {
     /// Retries for each request.
     pub ratio: f64,
-    /// Retries a second that there may be however few requests there are.
+    /// Retries per second that are allowed however few requests there are.
     pub min_per_second: u32,
-    /// How long what was not used can be saved up.
+    /// How long unused budget is kept.
     pub window: Duration,
 }
 
-/// `[routes.retry]`: what a route wants otherwise; none: as the upstream says.
+/// `[routes.retry]`: settings of a route in place of the upstream's; `None`: as the upstream's.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RouteRetry {
     /// See [`Retry::attempts`].
@@ -81,40 +82,40 @@ pub struct RouteRetry {
     pub per_try_timeout: Option<Option<Duration>>,
 }
 
-/// `[upstreams.NAME.hedge]`: an idempotent request that takes long is sent to another endpoint too.
+/// `[upstreams.NAME.hedge]`: a slow idempotent request is sent to another endpoint too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hedge {
-    /// What is long.
+    /// When a request counts as slow.
     pub after: HedgeAfter,
-    /// Times it is sent in addition, at most.
+    /// The most additional attempts.
     pub max_extra: u32,
 }
 
-/// How long a request is waited for before it is hedged.
+/// How long a response is awaited before the request is hedged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HedgeAfter {
-    /// So long.
+    /// A fixed time.
     Delay(Duration),
-    /// Longer than this share of the latest requests took.
+    /// The time within which this share of the latest requests got a response.
     Percentile {
-        /// Over 0 and under 1.
+        /// Above 0 and below 1.
         share: f64,
-        /// Requests that must have been seen.
+        /// The fewest requests that must have been observed.
         min_samples: u32,
     },
 }
 
-/// `[routes.mirror]`: copies of requests for another upstream, whose answers nobody reads.
+/// `[routes.mirror]`: copies of requests for another upstream, whose responses are dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mirror {
     /// Name of the upstream that gets the copies.
     pub upstream: String,
-    /// The share of requests that is copied, 0 to 1.
+    /// The share of requests that are copied, 0 to 1.
     pub share: f64,
-    /// Time for a copy, its answer included.
+    /// Time for a copy, including its response.
     pub timeout: Duration,
-    /// Copies under way at once, over all cores.
+    /// Copies in flight at once, over all cores.
     pub max_concurrent: usize,
-    /// Bytes of a request body that are copied; longer ones are not mirrored.
+    /// Bytes of a request body that are copied; requests with longer bodies are not mirrored.
     pub body_bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! What is meant by an upstream.
+//! The settings of an upstream.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,54 +16,54 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// The policy that picks among them.
     pub balancer: Balancer,
-    /// Whether clients stay with their endpoint, and how.
+    /// Sticky sessions, if clients are to stay with their endpoint.
     pub sticky: Option<Sticky>,
-    /// How new endpoints come in; none: with all their weight at once.
+    /// Slow start of new endpoints; `None`: they get their full weight at once.
     pub slow_start: Option<SlowStart>,
     /// The share of usable endpoints, above 0 and up to 1, below which the next zone or priority takes over gradually.
     pub spill_below: f64,
-    /// The share of usable endpoints, 0 to 1, below which health is not believed any more.
+    /// The share of usable endpoints, 0 to 1, below which health is ignored.
     pub panic_below: f64,
     /// The protocol spoken to the endpoints.
     pub protocol: UpstreamProtocol,
-    /// TLS towards the endpoints; none: cleartext.
+    /// TLS towards the endpoints; `None`: cleartext.
     pub tls: Option<UpstreamTls>,
-    /// Time for connecting, TLS included.
+    /// Time for connecting, including TLS.
     pub connect_timeout: Duration,
-    /// Time from the end of the request head until the response head.
+    /// Time from the end of the request until the response head.
     pub first_byte_timeout: Duration,
-    /// Time without a byte in either direction while a response is streamed; also for tunnels. None: unlimited.
+    /// Time without a byte in either direction while a response is streamed, and in tunnels. `None`: unlimited.
     pub idle_timeout: Option<Duration>,
-    /// How long an unused connection is kept.
+    /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// Unused connections kept for each endpoint and core.
+    /// Idle connections kept for each endpoint and core.
     pub idle_connections: usize,
     /// Connections at once over all cores; 0: unlimited.
     pub max_connections: usize,
     /// Requests in flight at once over all cores; 0: unlimited.
     pub max_requests: usize,
-    /// Requests that may wait over all cores, for their turn and for a connection each.
+    /// Requests that may wait, over all cores, for a permit, and the same number for a connection.
     pub max_pending: usize,
-    /// How long a request may wait for its turn, and again for a connection.
+    /// How long a request may wait for a permit, and again for a connection.
     pub pending_timeout: Duration,
     /// The circuit breaker of each endpoint.
     pub breaker: Breaker,
-    /// What is sent again.
+    /// Which requests are sent again.
     pub retry: Retry,
-    /// What is sent to another endpoint too when it takes long; none: nothing.
+    /// Which slow requests are sent to another endpoint too; `None`: none.
     pub hedge: Option<Hedge>,
-    /// The header, in lower case, by which a client says and the endpoint is told how many milliseconds are left; none:
-    /// there is no such header.
+    /// The header, in lower case, by which a client states and the endpoint is told how many milliseconds are
+    /// left; `None`: there is no such header.
     pub deadline_header: Option<String>,
     /// The circuit breaker of the upstream as a whole.
     pub upstream_breaker: Option<Breaker>,
-    /// The limit on requests in flight that finds itself.
+    /// The adaptive limit on requests in flight.
     pub concurrency: Option<Concurrency>,
-    /// What is done with requests it cannot take.
+    /// What is done with requests that the upstream cannot take.
     pub fallback: Option<Fallback>,
-    /// Active checks of the endpoints; none: only requests show how they are.
+    /// Active checks of the endpoints; `None`: only requests show their health.
     pub health: Option<Health>,
-    /// When endpoints that fail requests are left out for a while.
+    /// When endpoints that fail requests are ejected.
     pub ejection: Ejection,
 }
 
@@ -74,39 +74,39 @@ pub struct Endpoint {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// Share relative to its siblings; 0 takes no new requests.
+    /// Weight relative to the other endpoints; 0 takes no new requests.
     pub weight: u32,
-    /// 0 comes first; the next takes what those before it cannot.
+    /// 0 is preferred; the next priority takes what the endpoints before it cannot.
     pub priority: u32,
-    /// Where it is.
+    /// Its zone.
     pub zone: Option<String>,
 }
 
 /// A balancing policy with its settings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Balancer {
-    /// Its kind, e.g. `round-robin`. Whether it exists is known to the proxy.
+    /// Its kind, e.g. `round-robin`. The proxy checks that it exists.
     pub kind: String,
     /// Its settings, which its owner parses.
     pub settings: Settings,
 }
 
-/// Sticky sessions: a signed cookie leads a client back to its endpoint.
+/// Sticky sessions: a signed cookie binds a client to its endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sticky {
     /// The name of the cookie.
     pub cookie: String,
     /// Its `Path`.
     pub path: String,
-    /// How long it leads back; none: as long as the browser keeps it.
+    /// How long it is valid; `None`: until the browser ends.
     pub ttl: Option<Duration>,
     /// Its `SameSite`.
     pub same_site: SameSite,
-    /// What it is signed with; none: a random key of the process.
+    /// The key it is signed with; `None`: a random key of the process.
     pub key: Option<String>,
 }
 
-/// The key stays out of logs.
+/// Leaves out the key, so that it does not appear in logs.
 impl fmt::Debug for Sticky {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Sticky");
@@ -115,25 +115,25 @@ impl fmt::Debug for Sticky {
     }
 }
 
-/// To which requests of other sites a browser adds a cookie.
+/// With which requests of other sites a browser sends a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// To none.
+    /// With none.
     Strict,
-    /// To those that lead the user here.
+    /// With those that navigate to this site.
     Lax,
-    /// To all. Browsers want `Secure` with it.
+    /// With all. Browsers require `Secure` for it.
     None,
 }
 
 /// How the weight of an endpoint grows while it is new.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SlowStart {
-    /// The time until it has all of its weight.
+    /// The time until it has its full weight.
     pub window: Duration,
-    /// The share of its weight that it begins with, above 0 and up to 1.
+    /// The share of its weight that it starts with, above 0 and up to 1.
     pub least: f64,
-    /// Whether an endpoint that has recovered is new again.
+    /// Whether an endpoint that has recovered starts slowly again.
     pub after_recovery: bool,
 }
 
@@ -152,10 +152,10 @@ pub enum UpstreamProtocol {
 pub struct UpstreamTls {
     /// The name sent as SNI and checked in the certificate; default: the endpoint's host.
     pub server_name: Option<String>,
-    /// CA certificates, PEM; none: those of the system.
+    /// CA certificates, PEM; `None`: those of the system.
     pub ca: Option<PathBuf>,
     /// The gateway's own certificate.
     pub client_certificate: Option<CertificateFiles>,
-    /// Whether certificates are taken unverified. For tests of the operator's only; logged as a warning.
+    /// Whether certificates are accepted without verification. For tests only; logged as a warning.
     pub insecure_skip_verify: bool,
 }

@@ -1,4 +1,4 @@
-//! Where to listen and where to connect.
+//! Addresses to listen on and to connect to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -31,7 +31,7 @@ impl Scalar for ListenAddress {
     }
 }
 
-/// How an endpoint is spoken to, where its address says so.
+/// How the gateway connects to an endpoint, if its address says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
@@ -65,7 +65,7 @@ impl Scalar for EndpointAddress {
         let rest = rest.strip_suffix('/').filter(|_| scheme.is_some()).unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@']) {
             return Err(
-                "an endpoint is a host and a port; paths are the route's (`rewrite`, `strip_prefix`)"
+                "an endpoint is a host and a port; paths belong to the route (`rewrite`, `strip_prefix`)"
                     .to_owned(),
             );
         }
@@ -84,7 +84,7 @@ impl Scalar for EndpointAddress {
     }
 }
 
-/// Cuts `host:port`, `host`, `[v6]:port` or `[v6]`; the brackets are taken off.
+/// Splits `host:port`, `host`, `[v6]:port` or `[v6]`; the brackets are removed.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (inside, after) = rest.split_once(']').ok_or("the bracket is not closed")?;
@@ -105,7 +105,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
     Ok((host, port))
 }
 
-/// `str::parse` alone would take a plus sign.
+/// Parses a port. `str::parse` alone would accept a plus sign.
 fn read_port(text: &str) -> Option<u16> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -150,7 +150,9 @@ mod tests {
             (":80", Err("the host is missing")),
             (
                 "http://users/v1",
-                Err("an endpoint is a host and a port; paths are the route's (`rewrite`, `strip_prefix`)"),
+                Err(
+                    "an endpoint is a host and a port; paths belong to the route (`rewrite`, `strip_prefix`)",
+                ),
             ),
         ];
         for (text, expected) in cases {

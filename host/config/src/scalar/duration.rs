@@ -1,8 +1,8 @@
-//! Spans of time: `"250ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"7d"`.
+//! Durations: `"250ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"7d"`.
 
 use super::Scalar;
 
-/// A span of time.
+/// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Duration(pub std::time::Duration);
 
@@ -16,7 +16,7 @@ impl Scalar for Duration {
     }
 }
 
-/// A span of time, or `"off"` for no limit.
+/// A duration, or `"off"` for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DurationOrOff(pub(crate) Option<std::time::Duration>);
 
@@ -30,7 +30,8 @@ impl Scalar for DurationOrOff {
     }
 }
 
-/// The longest span that is accepted. It keeps sums with the clock from overflowing and is longer than anything meant.
+/// The longest duration that is accepted. It keeps sums with the clock from overflowing, and is longer than any
+/// useful value.
 const LONGEST_DAYS: u64 = 3650;
 
 /// Units in nanoseconds, in the order in which they must be written.

@@ -1,10 +1,10 @@
-//! Host names, and the patterns routes match them by.
+//! Host names, and the patterns by which routes match them.
 
 use std::net::IpAddr;
 
 use super::Scalar;
 
-/// A host a route answers to: exact, or with `*` for its first label. Lower case, without port.
+/// A host that a route matches: exact, or with `*` for its first label. In lower case, without port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostPattern(pub(crate) String);
 
@@ -53,7 +53,7 @@ impl Scalar for HostName {
     }
 }
 
-/// A host name as RFC 1123 section 2.1 has it. Underscores are let through: container networks use them.
+/// Checks a host name (RFC 1123 section 2.1). Underscores are accepted too, because container networks use them.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("the host is missing".to_owned());

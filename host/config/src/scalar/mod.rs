@@ -1,7 +1,7 @@
-//! Strings with a meaning of their own: durations, sizes, addresses, names.
+//! Strings with a format of their own: durations, sizes, addresses, names.
 //!
-//! Each is one file and one row of `FORMATS`: what it is, the type, how it is read, tests. A scalar shows in the
-//! published schema as a string with the `format` of its name, and the checker explains what is wrong with it by the
+//! Each is one file and one row of `FORMATS`: what it is, the type, how it is parsed, tests. A scalar appears in
+//! the published schema as a string with the `format` of its name, and the checker explains mistakes in it by the
 //! same table.
 //!
 //! Those that settings of filters use too are public: `Text<Size>` is a field that is written `"1MiB"`.
@@ -33,20 +33,20 @@ pub(crate) use status::StatusRange;
 pub(crate) use token::Name;
 pub use token::{HeaderName, Method};
 
-/// A string that means something.
+/// A type that is written as a string.
 pub trait Scalar: Sized {
-    /// The `format` in the schema. The prefix keeps ours apart from the standard formats plugins may use.
+    /// The `format` in the schema. The prefix tells it from the standard formats that plugins may use.
     const FORMAT: &'static str;
-    /// What it is, for people: "a duration such as ...".
+    /// What it is, for messages: "a duration such as ...".
     const WHAT: &'static str;
-    /// The unit a bare number most likely lacks.
+    /// The unit to suggest for a number without one.
     const UNIT: Option<&'static str> = None;
-    /// Whether a bare integer is good as well.
+    /// Whether an integer is accepted as well.
     const INTEGER: bool = false;
-    /// Reads it.
+    /// Parses it.
     ///
     /// # Errors
-    /// Why it cannot be read, as the end of a sentence.
+    /// Why it cannot be parsed, as the end of a sentence.
     fn read(text: &str) -> Result<Self, String>;
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Format {
     pub(crate) what: &'static str,
     /// See [`Scalar::UNIT`].
     pub(crate) unit: Option<&'static str>,
-    /// Whether a string is one of these, and why not.
+    /// Whether a string is valid, and why not.
     pub(crate) check: fn(&str) -> Result<(), String>,
 }
 
@@ -86,16 +86,16 @@ const FORMATS: &[Format] = &[
     row::<StatusRange>(),
 ];
 
-/// The format of that name, if it is one of ours.
+/// The format of this name, if it is one of this crate.
 pub(crate) fn format(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
-/// A scalar as written, with what it means. It is written back as it was read.
+/// A scalar as written, with its value. It is serialised as it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Text<T> {
     text: String,
-    /// What it means.
+    /// Its value.
     pub value: T,
 }
 
@@ -103,7 +103,7 @@ impl<T: Scalar> Text<T> {
     /// A built-in default.
     ///
     /// # Panics
-    /// If it is malformed: a default is written by us.
+    /// If the text is malformed.
     pub fn of(text: &str) -> Self {
         let value = T::read(text).unwrap_or_else(|why| panic!("the default {text:?} is malformed: {why}"));
         Self { text: text.to_owned(), value }

@@ -1,4 +1,4 @@
-//! Paths: what routes match, what prefixes are cut off, what templates put in their place.
+//! Paths: patterns of routes, prefixes to remove, and templates.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::model::PathMatch;
 
 /// What a route's `path` matches: `/users`, `/users/{id}`, `/files/{*rest}`, or a prefix, `/api/*`.
 ///
-/// Literal parts are brought into the form in which the gateway compares paths (RFC 3986 section 6.2.2).
+/// Literal parts are normalised to the form in which the gateway compares paths (RFC 3986 section 6.2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathPattern {
     /// What it matches.
@@ -54,7 +54,7 @@ impl Scalar for PathPattern {
     }
 }
 
-/// A prefix that ends at a segment boundary, without a slash at its end but for `/` itself.
+/// A prefix that ends at a segment boundary, without a slash at its end except for `/` itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathPrefix(pub(crate) String);
 
@@ -101,8 +101,8 @@ impl Scalar for PathTemplate {
     }
 }
 
-/// Where a redirect leads: a path or a URL, with `{name}` for parameters, `{path}`, `{query}` (`?` and the query, or
-/// nothing) and `{host}` (without port).
+/// The target of a redirect: a path or a URL, with `{name}` for parameters, `{path}`, `{query}` (`?` and the
+/// query, or nothing) and `{host}` (without port).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
     /// The names it uses.
@@ -121,7 +121,8 @@ impl Scalar for Location {
     }
 }
 
-/// The parameter a segment stands for, and whether it takes the rest of the path; none if the segment is literal.
+/// The parameter that a segment stands for, and whether it takes the rest of the path; `None` if the segment is
+/// literal.
 fn parameter(segment: &str) -> Result<Option<(&str, bool)>, String> {
     let Some(inside) = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return match segment {
@@ -146,7 +147,7 @@ fn check_parameter(name: &str) -> Result<(), String> {
     }
 }
 
-/// Appends a literal segment in normal form: what must be encoded is, and nothing else.
+/// Appends a literal segment in normal form: encodes what must be encoded, and nothing else.
 fn literal(segment: &str, into: &mut String) -> Result<(), String> {
     let bytes = segment.as_bytes();
     let mut at = 0;

@@ -7,7 +7,7 @@ use super::Scalar;
 pub struct Size(pub u64);
 
 impl Size {
-    /// As the size of something in memory.
+    /// The size of something in memory.
     pub(crate) fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -40,7 +40,7 @@ impl Scalar for Size {
         let scale =
             scale.ok_or_else(|| format!("`{unit}` is not one of the units B, KB, MB, GB, KiB, MiB, GiB"))?;
         let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*scale));
-        // TOML's own numbers end here too, and sums of two sizes must not overflow.
+        // TOML's integers end here too, and sums of two sizes must not overflow.
         bytes.filter(|bytes| *bytes <= i64::MAX as u64).map(Self).ok_or_else(|| "it is too large".to_owned())
     }
 }

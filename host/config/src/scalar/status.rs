@@ -2,7 +2,7 @@
 
 use super::Scalar;
 
-/// One status, or all from one to another.
+/// One status, or an inclusive range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StatusRange(pub(crate) u16, pub(crate) u16);
 

@@ -1,10 +1,10 @@
-//! Names: those of the configuration's own things, of headers, of methods.
+//! Names: of the configuration's objects, of headers, of methods.
 
 use super::Scalar;
 
 /// The name of a listener, an upstream, a plugin, a binding or a store space.
 ///
-/// It becomes a metric's label, part of a file name and an argument of commands: hence the narrow alphabet.
+/// It becomes a label of metrics, part of a file name and an argument of commands: hence the narrow alphabet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name(pub(crate) String);
 
@@ -60,7 +60,7 @@ impl Scalar for Method {
     }
 }
 
-/// A token as RFC 9110 section 5.6.2 has it.
+/// Checks a token (RFC 9110 section 5.6.2).
 fn check_token(text: &str) -> Result<(), String> {
     let other =
         text.chars().find(|letter| !letter.is_ascii_alphanumeric() && !"!#$%&'*+-.^_`|~".contains(*letter));

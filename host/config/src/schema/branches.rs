@@ -1,4 +1,4 @@
-//! Where none of the alternatives fits: which of them was meant.
+//! Finds out which alternative of a schema was meant if none fits.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,11 @@ use super::describe::{kind, reference, wanted};
 use super::leaf::{choices, fits_choice, meant, shown};
 use crate::pointer::child;
 
-/// A branch with what is wrong by it.
+/// A branch with its findings.
 type Tried<'s> = (&'s Value, Vec<Finding>);
 
 /// Reports the branch that was most likely meant: the only one of the value's type; for a table, the one whose
-/// constants (the tag of a variant) fit and in which the least is wrong. Otherwise says what would fit.
+/// constants (the tag of a variant) fit and that has the fewest findings. Otherwise says what would fit.
 pub(super) fn nearest_branch<'s>(
     walk: &Walk<'s>,
     schema: &'s Value,
@@ -35,14 +35,14 @@ pub(super) fn nearest_branch<'s>(
         }
     }
     let choices = choices(walk, schema);
-    // Only a word that was to be chosen is repeated: any other string may be a secret.
+    // A string is quoted only if it should have been one of a few words: any other string may be a secret.
     let found = if choices.is_empty() && value.is_string() { kind(value).to_owned() } else { shown(value) };
     let mut wrong = Finding::at(at, format!("expected {}, found {found}", wanted(walk, schema)));
     wrong.hint = value.as_str().and_then(|text| meant(walk, text, choices));
     vec![wrong]
 }
 
-/// Whether a value of this type could fit, whatever is in it.
+/// Whether a value of this type could fit, whatever its content.
 fn accepts_type<'s>(walk: &Walk<'s>, schema: &'s Value, value: &Value, depth: usize) -> bool {
     if let Some(target) = reference(walk, schema).filter(|_| depth < 16) {
         return accepts_type(walk, target, value, depth + 1);
@@ -55,7 +55,7 @@ fn properties<'s>(walk: &Walk<'s>, branch: &'s Value) -> Option<&'s Map<String, 
     branch.get("properties").and_then(Value::as_object)
 }
 
-/// Where variants are told apart by a constant property and the value fits none: what it should have been.
+/// For variants with a constant property of which none fits the value: the expected constant.
 fn wrong_tag<'s>(walk: &Walk<'s>, branches: &[Tried<'s>], value: &Value, at: &str) -> Option<Finding> {
     let mut first = properties(walk, branches.first()?.0)?.iter().take_while(|_| walk.steps.take(1));
     let (tag, _) = first.find(|(_, part)| part.get("const").is_some())?;
@@ -78,7 +78,7 @@ fn wrong_tag<'s>(walk: &Walk<'s>, branches: &[Tried<'s>], value: &Value, at: &st
     }
 }
 
-/// Whether no constant property of the branch contradicts the value: such properties tell variants apart.
+/// Whether no constant property of the branch contradicts the value.
 fn fits_tags<'s>(walk: &Walk<'s>, branch: &'s Value, value: &Value) -> bool {
     properties(walk, branch).into_iter().flatten().all(|(key, part)| {
         match (part.get("const"), value.get(key)) {

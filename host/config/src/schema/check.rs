@@ -1,4 +1,4 @@
-//! The walker: a value and a schema side by side.
+//! Compares a value with a schema.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use super::steps::Steps;
 use super::table::{required, unknown_key};
 use crate::pointer::child;
 
-/// Everything in `value` that does not satisfy `schema` (JSON Schema draft 2020-12), as far as it is found within a bound
-/// of steps that grows with the value. Ends with words if the schema asks for more.
+/// Every violation of `schema` (JSON Schema draft 2020-12) in `value`, as far as they are found within a bound of
+/// steps that grows with the value. A finding says so if the schema needs more.
 pub(crate) fn check(schema: &Value, value: &Value) -> Vec<Finding> {
     let mut walk = Walk { root: schema, steps: Steps::for_value(value), depth: 0 };
     let mut found = Vec::new();
@@ -32,17 +32,17 @@ pub(crate) fn check(schema: &Value, value: &Value) -> Vec<Finding> {
     found
 }
 
-/// Problems that are told; nobody reads more.
+/// The most findings that are reported.
 const FINDINGS: usize = 1_000;
 
-/// And references in circles could take all of the stack. TOML itself nests at most 80 deep.
+/// The deepest nesting, because circular references would exhaust the stack. TOML itself nests at most 80 deep.
 const DEPTH: usize = 256;
 
-/// A check on its way.
+/// A check in progress.
 pub(super) struct Walk<'s> {
-    /// The whole schema, which references lead into.
+    /// The whole schema, to resolve references in.
     pub(super) root: &'s Value,
-    /// Those that are left.
+    /// The steps that are left.
     pub(super) steps: Steps<'s>,
     depth: usize,
 }
@@ -80,7 +80,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// Keeps a finding, if there are steps left for it: what was found takes memory.
+    /// Keeps a finding if there are steps left for it, because findings take memory.
     pub(super) fn report(&self, found: &mut Vec<Finding>, finding: Finding) {
         let bytes =
             finding.pointer.len() + finding.message.len() + finding.hint.as_ref().map_or(0, String::len);
@@ -100,7 +100,7 @@ impl<'s> Walk<'s> {
         fits
     }
 
-    /// Whether a value of this type could fit, whatever is in it.
+    /// Whether a value of this type could fit, whatever its content.
     pub(super) fn has_type(&self, schema: &Value, value: &Value) -> bool {
         match schema.get("type") {
             Some(Value::String(name)) => is_type(name, value),
@@ -112,7 +112,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// `allOf`, `anyOf`, `oneOf`, `not`, `if`.
+    /// Checks `allOf`, `anyOf`, `oneOf`, `not`, `if`.
     fn alternatives(&mut self, schema: &'s Value, value: &Value, at: &str, found: &mut Vec<Finding>) {
         for part in list_of(schema, "allOf") {
             if self.steps.are_used_up() {
@@ -136,7 +136,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// `anyOf` or `oneOf`.
+    /// Checks `anyOf` or `oneOf`.
     fn choose(
         &mut self,
         schema: &'s Value,
@@ -149,7 +149,7 @@ impl<'s> Walk<'s> {
         let mut tried = Vec::new();
         for branch in branches {
             let wrong = self.tried(branch, value, at);
-            // A check that was given up says nothing about the branches.
+            // If the steps ran out, the findings of the branches are incomplete.
             if self.steps.are_used_up() {
                 return;
             }
@@ -220,7 +220,7 @@ impl<'s> Walk<'s> {
         }
         let patterns = schema.get("patternProperties").and_then(Value::as_object);
         for (pattern, part) in patterns.into_iter().flatten() {
-            // A pattern that cannot be run is left to the plugin: its key counts as known.
+            // A pattern that cannot be compiled is left to the plugin: the key counts as known.
             if self.steps.take(1) && self.steps.matches(pattern, key).unwrap_or(true) {
                 known = true;
                 self.value(part, value, here, found);
@@ -245,8 +245,8 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// The keys a schema names, those of its parts and alternatives included. Each part is looked at once, however many
-    /// references lead to it.
+    /// The keys that a schema names, including those of its parts and alternatives. Each part is visited once,
+    /// however many references lead to it.
     pub(super) fn known_keys(&self, schema: &'s Value) -> Vec<&'s str> {
         let (mut keys, mut seen, mut open) = (Vec::new(), HashSet::new(), vec![schema]);
         while let Some(schema) = open.pop() {
@@ -261,7 +261,7 @@ impl<'s> Walk<'s> {
             let many = own.map_or(0, Map::len) + parts.iter().map(|parts| parts.len()).sum::<usize>();
             if self.steps.take(1 + many) {
                 keys.extend(own.into_iter().flat_map(|own| own.keys().map(String::as_str)));
-                // The last is looked at first.
+                // The last one is visited first.
                 open.extend(reference(self, schema));
                 open.extend(parts.into_iter().flatten().rev());
             }

@@ -1,4 +1,4 @@
-//! What a schema asks for, and what a value is, in words.
+//! Describes in words what a schema asks for, and what a value is.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::check::{Walk, list_of};
 use crate::scalar;
 
-/// What was written, with its article.
+/// The type of a value, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
@@ -35,10 +35,10 @@ pub(super) fn wanted(walk: &Walk<'_>, schema: &Value) -> String {
     }
 }
 
-/// How many references are followed before a schema is taken to go in circles.
+/// The most references that are followed before a schema counts as circular.
 const DEPTH: usize = 16;
 
-/// How many of the things that a schema asks for are told.
+/// The most of the types and values that a schema asks for that are listed.
 const WORDS: usize = 40;
 
 fn collect(walk: &Walk<'_>, schema: &Value, words: &mut Vec<String>, depth: usize) {
@@ -51,7 +51,7 @@ fn collect(walk: &Walk<'_>, schema: &Value, words: &mut Vec<String>, depth: usiz
     for keyword in ["anyOf", "oneOf"] {
         if schema.get(keyword).is_some_and(Value::is_array) {
             let branches = list_of(schema, keyword).iter();
-            // Without steps, each of them would say nothing.
+            // Without steps the branches would add nothing.
             let branches = branches.take_while(|_| !walk.steps.are_used_up());
             branches.for_each(|branch| collect(walk, branch, words, depth + 1));
             return;
@@ -83,23 +83,23 @@ fn collect(walk: &Walk<'_>, schema: &Value, words: &mut Vec<String>, depth: usiz
     }
 }
 
-/// What a local `$ref` points to.
+/// The schema that a local `$ref` points to.
 pub(super) fn reference<'s>(walk: &Walk<'s>, schema: &Value) -> Option<&'s Value> {
     let pointer = schema.get("$ref")?.as_str()?.strip_prefix('#')?;
     walk.steps.take_text(pointer).then(|| walk.root.pointer(pointer)).flatten()
 }
 
-/// A constant as it would be written in TOML; of a long one, the beginning.
+/// A constant as TOML writes it; of a long one, the beginning.
 pub(super) fn literal(value: &Value) -> String {
     format!("`{}`", cut(&value.to_string()))
 }
 
-/// The beginning of a name or value that a schema may have made very long.
+/// The beginning of a name or value, since a schema may have made it very long.
 pub(super) fn cut(text: &str) -> Cow<'_, str> {
     cut_after(text, 200)
 }
 
-/// The beginning of a text: at most so many characters.
+/// The beginning of a text: at most `characters` characters.
 pub(super) fn cut_after(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),

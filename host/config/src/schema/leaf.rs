@@ -1,4 +1,4 @@
-//! What a schema asks of a single value: its type, its choices, its text, its size.
+//! Checks a single value: its type, its choices, its text, its size.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::scalar;
 pub(super) fn is_type(name: &str, value: &Value) -> bool {
     match name {
         "string" => value.is_string(),
-        // TOML tells 5.0 from 5, and so does whoever reads the settings.
+        // TOML tells 5.0 from 5, and so does the code that reads the settings.
         "integer" => value.is_i64() || value.is_u64(),
         "number" => value.is_number(),
         "boolean" => value.is_boolean(),
@@ -21,7 +21,7 @@ pub(super) fn is_type(name: &str, value: &Value) -> bool {
     }
 }
 
-/// What helps with the commonest mistakes of type.
+/// A hint for the most common type mistakes.
 pub(super) fn type_hint(schema: &Value, value: &Value) -> Option<String> {
     let wants = |name: &str| schema.get("type").is_some_and(|types| types == name);
     match value {
@@ -42,7 +42,7 @@ pub(super) fn type_hint(schema: &Value, value: &Value) -> Option<String> {
     }
 }
 
-/// `enum` and `const`.
+/// Checks `enum` and `const`.
 pub(super) fn fits_choice(
     walk: &Walk<'_>,
     schema: &Value,
@@ -88,10 +88,10 @@ pub(super) fn meant(walk: &Walk<'_>, text: &str, choices: Vec<&str>) -> Option<S
         .map(|meant| format!("did you mean `\"{meant}\"`?"))
 }
 
-/// Steps that looking for what was meant costs for each word that could have been.
+/// Steps that are counted for comparing a word with one possible correction.
 pub(super) const SIMILARITY: usize = 20;
 
-/// A short value itself, otherwise its kind.
+/// A short value itself; of any other, its type.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Object(_) | Value::Null => kind(value).to_owned(),

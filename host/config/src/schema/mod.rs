@@ -1,4 +1,5 @@
-//! Checking values against a JSON Schema, for people: every mistake at its place, in words, with what was meant.
+//! Checks values against a JSON Schema, for people: every mistake with its position, in words, with what was
+//! probably meant.
 
 mod branches;
 mod check;

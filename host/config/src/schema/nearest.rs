@@ -1,6 +1,6 @@
-//! "Did you mean": the known word nearest to the one that was written.
+//! "Did you mean": finds the known word nearest to a written one.
 
-/// The candidate that was most likely meant, if any is near enough: a third of its letters may differ.
+/// The candidate that was most likely meant, if one is near enough: at most a third of its letters may differ.
 pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let folded = fold(written);
     candidates
@@ -13,7 +13,7 @@ pub(crate) fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'
         .map(|(_, candidate)| candidate)
 }
 
-/// Case and the choice of separator are not what tells two words apart.
+/// A word without the differences that do not count: case and separators.
 fn fold(word: &str) -> Vec<char> {
     // Longer words are never near to a key; the cut bounds the work for hostile input.
     word.chars()
@@ -22,7 +22,8 @@ fn fold(word: &str) -> Vec<char> {
         .collect()
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbors (optimal string alignment).
+/// The distance of two words: insertions, deletions, substitutions and swaps of neighbours (optimal string
+/// alignment).
 fn distance(left: &[char], right: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=right.len()).collect();

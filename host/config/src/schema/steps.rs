@@ -1,8 +1,8 @@
-//! The bound of a check: its steps are counted, and when none are left it is given up.
+//! Bounds the work of a check: its steps are counted, and when none are left it is given up.
 //!
-//! Schemas come from plugins, which nobody needs to trust. Whatever a check does that a schema can make large is paid for
-//! in steps *before* it is done: following a reference, looking through a list of choices, compiling a pattern, gathering
-//! the keys that are known. One step is worth some 100 ns and some ten bytes.
+//! Schemas come from plugins, which need not be trusted. Whatever a schema can make expensive is paid for in steps
+//! *before* it is done: following a reference, searching a list of choices, compiling a pattern, collecting the
+//! known keys. One step stands for about 100 ns and ten bytes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,52 +11,52 @@ use std::rc::Rc;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-/// Steps of any check.
+/// Steps for every check.
 const STEPS: usize = 2_000_000;
 
-/// Steps more for each value that is checked, so that many routes are no reason to refuse. The schema of the configuration
-/// itself takes about ten.
+/// Additional steps for each value that is checked, so that many routes are not refused. The schema of the
+/// configuration itself takes about ten.
 const STEPS_EACH: usize = 100;
 
-/// Bytes that are looked at in one step.
+/// Bytes that are compared in one step.
 const BYTES: usize = 16;
 
 /// The longest pattern that is compiled, in bytes. A longer one is left to the plugin.
 const PATTERN: usize = 4096;
 
-/// Sizes that a compiled pattern may have, in bytes; what trying to compile it to that size costs, in steps; and in how
-/// many bytes of text it is matched in one step.
+/// For compiled patterns: the size limit in bytes; the steps for trying to compile within it; and how many bytes
+/// of text are matched in one step.
 const SIZES: [(usize, usize, usize); 3] =
     [(64 << 10, 1_000, BYTES), (1 << 20, 20_000, 1), (10 << 20, 200_000, 1)];
 
-/// The steps of one check that are left, and the patterns it has compiled.
+/// The steps that are left in one check, and the patterns that it has compiled.
 pub(super) struct Steps<'s> {
     left: Cell<usize>,
     patterns: RefCell<HashMap<&'s str, Option<Pattern>>>,
 }
 
-/// A compiled pattern with the bytes of text that are matched in one step.
+/// A compiled pattern, and how many bytes of text are matched in one step.
 type Pattern = (Rc<Regex>, usize);
 
 impl<'s> Steps<'s> {
-    /// Enough steps for any honest check of this value.
+    /// Enough steps for any reasonable check of this value.
     pub(super) fn for_value(value: &Value) -> Self {
         let each = STEPS_EACH.saturating_mul(values(value));
         Steps { left: Cell::new(STEPS.saturating_add(each)), patterns: RefCell::default() }
     }
 
-    /// Takes steps. False if there are not so many left: then the check has ended.
+    /// Takes steps. False if not enough are left: then the check has ended.
     pub(super) fn take(&self, steps: usize) -> bool {
         self.left.set(self.left.get().saturating_sub(steps));
         !self.are_used_up()
     }
 
-    /// Takes the steps for looking at a text.
+    /// Takes the steps for reading a text.
     pub(super) fn take_text(&self, text: &str) -> bool {
         self.take(1 + text.len() / BYTES)
     }
 
-    /// Takes the steps for comparing a value, or for copying it.
+    /// Takes the steps for comparing or copying a value.
     pub(super) fn take_value(&self, value: &Value) -> bool {
         self.take(1)
             && match value {
@@ -69,7 +69,7 @@ impl<'s> Steps<'s> {
             }
     }
 
-    /// Whether a constant of the schema is this value.
+    /// Whether a constant of the schema equals this value.
     pub(super) fn equal(&self, constant: &Value, value: &Value) -> bool {
         let deep = match (constant, value) {
             (Value::String(constant), Value::String(value)) => constant.len() == value.len(),
@@ -79,7 +79,7 @@ impl<'s> Steps<'s> {
         (if deep { self.take_value(constant) } else { self.take(1) }) && constant == value
     }
 
-    /// Takes all that are left.
+    /// Takes all steps that are left.
     pub(super) fn give_up(&self) {
         self.left.set(0);
     }
@@ -89,8 +89,8 @@ impl<'s> Steps<'s> {
         self.left.get() == 0
     }
 
-    /// Whether a pattern matches a text; none if that is left to the plugin, because the pattern cannot be run in linear
-    /// time and bounded memory.
+    /// Whether a pattern matches a text; `None` if that is left to the plugin, because the pattern cannot be run
+    /// in linear time and bounded memory.
     pub(super) fn matches(&self, pattern: &'s str, text: &str) -> Option<bool> {
         let known = self.patterns.borrow().get(pattern).cloned();
         let compiled = known.unwrap_or_else(|| {
@@ -120,7 +120,7 @@ impl<'s> Steps<'s> {
     }
 }
 
-/// How many values there are: this one, and all within.
+/// The number of values: this one, and all within it.
 fn values(value: &Value) -> usize {
     1 + match value {
         Value::Array(items) => items.iter().map(values).sum(),

@@ -1,4 +1,4 @@
-//! What a schema asks of the keys of a table.
+//! Checks the keys of a table.
 
 use serde_json::{Map, Value};
 
@@ -8,13 +8,13 @@ use super::leaf::SIMILARITY;
 use super::{Finding, nearest};
 use crate::pointer::child;
 
-/// Keys that are listed where one is unknown.
+/// The most keys that are listed for an unknown one.
 const LISTED: usize = 40;
 
-/// Characters of the hint at a key that is gone.
+/// The longest hint for a removed key, in characters.
 const HINT: usize = 500;
 
-/// `required`, `dependentRequired`, `minProperties` and `maxProperties`.
+/// Checks `required`, `dependentRequired`, `minProperties` and `maxProperties`.
 pub(super) fn required(
     walk: &Walk<'_>,
     schema: &Value,
@@ -49,7 +49,7 @@ pub(super) fn required(
     }
 }
 
-/// A key that the schema does not name, with the one that was meant or those that are known.
+/// The finding for an unknown key, with the one that was probably meant or those that are known.
 pub(super) fn unknown_key<'s>(walk: &Walk<'s>, schema: &'s Value, key: &str, at: &str) -> Finding {
     let known = walk.known_keys(schema);
     let affordable = walk.steps.take(SIMILARITY.saturating_mul(known.len()));
@@ -72,7 +72,7 @@ fn listed(known: &[&str]) -> String {
     }
 }
 
-/// The first sentence of a description, without its full stop. "e.g. " ends none.
+/// The first sentence of a description, without its full stop. "e.g. " does not end one.
 fn first_sentence(text: &str) -> &str {
     let mut stops = text.match_indices(". ").map(|(at, _)| at);
     let end = stops.find(|at| text[at + 2..].starts_with(char::is_uppercase));

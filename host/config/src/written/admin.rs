@@ -14,7 +14,8 @@ use crate::scalar::{HostName, ListenAddress, Scalar, Text};
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Admin {
-    /// The address of the admin listener, or `"off"`. What can be read there is not protected: keep it from strangers.
+    /// The address of the admin listener, or `"off"`. Reading needs no authentication, so the address must not be
+    /// reachable for strangers.
     #[schemars(length(min = 1))]
     address: String,
     /// Path of a Unix socket (mode 0600) over which the command line makes changes. Without it there is none.
@@ -23,8 +24,8 @@ pub(crate) struct Admin {
     /// The bearer token that changes over TCP need, best written as `"${file:/run/secrets/admin-token}"`. Without it,
     /// changes go by the socket only.
     token: Option<String>,
-    /// Names under which the admin listener may be addressed, beside IP addresses and `localhost`. Other values of
-    /// `Host` are refused: a web page must not reach it by a name of its own.
+    /// Host names under which the admin listener may be addressed, besides IP addresses and `localhost`. Other
+    /// values of `Host` are refused, so that web pages cannot reach it under names of their own (DNS rebinding).
     hosts: Vec<Text<HostName>>,
 }
 

@@ -22,23 +22,23 @@ pub(crate) struct Binding {
     plugin: Option<String>,
     /// The plugin's own settings. `witgate plugin check` shows which there are.
     settings: Map<String, Value>,
-    /// What the plugin may use. Everything else is refused.
+    /// The named objects that the plugin may use. Everything else is refused.
     grants: Grants,
-    /// What becomes of a request whose call failed: 503 (`deny`), or on without the plugin (`skip`; an authentication
-    /// plugin that is skipped knows nobody).
+    /// What is done with a request when a call failed: 503 (`deny`), or the request continues without the plugin
+    /// (`skip`; a skipped authentication plugin recognises nobody).
     on_failure: OnFailure,
-    /// Whether answers may be used again without a call, for requests that agree in all that the plugin says they depend
-    /// on: acceptances of an authentication plugin for as long as it says, and the answers of functions that it declares
-    /// pure. What is remembered goes on to be used while the binding rests in quarantine. `false`: every request makes
-    /// its calls.
+    /// Whether results may be reused without a call, for requests that agree in everything that the plugin says
+    /// they depend on: acceptances of an authentication plugin for as long as it says, and results of functions
+    /// that it declares pure. Remembered results are still used while the binding is in quarantine. `false`: every
+    /// request makes its calls.
     remember: bool,
-    /// What one call, or one instance, may use.
+    /// Limits on one call, or one instance.
     budget: Budget,
     /// How many instances there are.
     instances: Instances,
-    /// When the binding is taken out of service, or `"off"`: never.
+    /// When the binding is put in quarantine, or `"off"`: never.
     quarantine: Quarantine,
-    /// When a new version of the plugin is taken back.
+    /// When a new version of the plugin is reverted.
     revert: Revert,
 }
 
@@ -58,21 +58,21 @@ impl Default for Binding {
     }
 }
 
-/// What the plugin may use, by name. Everything else is refused.
+/// The named objects that the plugin may use. Everything else is refused.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Grants {
-    /// Upstreams that `fetch` may send requests to. A plugin that imports `fetch` is refused until this is written; an
-    /// empty list lets it load and denies every use.
+    /// Upstreams to which `fetch` may send requests. Without this key, a plugin that imports `fetch` is refused;
+    /// with an empty list it is loaded and every use is denied.
     fetch: Option<Vec<String>>,
-    /// Spaces of the store. A plugin that imports `store` is refused until this is written; an empty list lets it load
-    /// and denies every use.
+    /// Spaces of the store. Without this key, a plugin that imports `store` is refused; with an empty list it is
+    /// loaded and every use is denied.
     store: Option<Vec<Text<Name>>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
 }
 
-/// What becomes of a request whose call failed.
+/// What is done with a request when a call failed.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -82,30 +82,31 @@ enum OnFailure {
     Skip,
 }
 
-/// What one call, or one instance, may use.
+/// Limits on one call, or one instance.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Budget {
-    /// CPU time of one call. A plugin that computes for longer is stopped, which takes 15 ms more at most; others on its
-    /// core wait no longer than that.
+    /// CPU time of one call. A plugin that computes for longer is stopped, at most 15 ms later; other requests of
+    /// its core wait no longer than that.
     cpu: Text<Duration>,
-    /// Wall time of one call, waits in `fetch` included. A `fetch` that is still under way 50 ms before its end (halfway, if it
-    /// is under 100 ms) ends with a timeout, so that the plugin can still answer.
+    /// Wall time of one call, including waits in `fetch`. A `fetch` that is still in progress 50 ms before the end
+    /// (halfway, if the wall time is under 100 ms) ends with a timeout, so that the plugin can still return a
+    /// result.
     wall: Text<Duration>,
     /// Linear memory of an instance.
     memory: Text<Size>,
-    /// Elements of all tables of an instance.
+    /// Elements of all tables of an instance together.
     #[schemars(range(min = 1, max = 10_000_000))]
     table_elements: usize,
-    /// Calls into the gateway during one call.
+    /// Calls of host functions during one call.
     host_calls: u32,
-    /// Log lines a second, over all cores. What is over is counted and dropped.
+    /// Log lines per second, over all cores. Further lines are dropped and counted.
     log_lines: u32,
     /// Bytes a call may return.
     output: Text<Size>,
     /// Bytes of a body that is buffered or decoded for the plugin.
     body_limit: Text<Size>,
-    /// Bytes of context that are handed from one call to the next.
+    /// Bytes of context that one call passes to the next.
     context_limit: Text<Size>,
     /// Bytes of a response to `fetch`.
     fetch_limit: Text<Size>,
@@ -135,7 +136,7 @@ struct Instances {
     /// Instances kept ready on each core.
     #[schemars(range(max = 10_000))]
     min_idle: usize,
-    /// At most so many on each core.
+    /// The most instances on each core.
     #[schemars(range(min = 1, max = 10_000))]
     max: usize,
     /// How long a call may wait for an instance.
@@ -143,15 +144,14 @@ struct Instances {
     /// Calls that may wait on each core.
     #[schemars(range(max = 1_000_000))]
     queue: usize,
-    /// Whether instances are used again, one call after the other (`serial`), or a new one is made for every request
-    /// (`fresh`).
+    /// Whether instances serve one call after the other (`serial`), or every request gets a new one (`fresh`).
     reuse: Reuse,
     /// Calls after which an instance is replaced.
     #[schemars(range(min = 1))]
     max_uses: u64,
 }
 
-/// Whether instances are used again.
+/// Whether instances are reused.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -218,7 +218,7 @@ impl Grants {
 
 impl Budget {
     fn meant(self, at: &str, scope: &mut Scope) -> model::Budget {
-        // One page of WebAssembly memory, and all that 32 bits address.
+        // From one page of WebAssembly memory to everything that 32 bits address.
         scope.check_size(at, "memory", self.memory.value.0, (64 << 10, 4 << 30));
         let (cpu, wall) = (self.cpu.value.0, self.wall.value.0);
         if cpu > wall {
@@ -262,11 +262,11 @@ impl Instances {
     }
 }
 
-/// Every binding, those included that come from referring to a plugin by its own name.
+/// Every binding, including those that exist because something refers to a plugin by its own name.
 pub(crate) fn all(scope: &mut Scope) -> BTreeMap<String, model::Binding> {
     let mut bindings = scope.table::<Binding>("bindings");
     for name in scope.implicit_bindings() {
-        // A path at which nothing is written: all is as by default.
+        // Nothing is written at this path, so everything has its default.
         let at = child("/bindings", &name);
         if let Some(mut binding) = Binding::default().meant(&at, scope) {
             binding.settings = Settings::unwritten(format!("bindings.{name}.settings"), Map::new());

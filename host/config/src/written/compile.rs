@@ -1,4 +1,4 @@
-//! `[gateway.compile]`: what compiling one plugin may take.
+//! `[gateway.compile]`: limits on compiling one plugin.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{Duration, Size, Text};
 
-/// What compiling one plugin may take. It is done by a child process, one plugin at a time; a plugin that takes more is
-/// refused, and what served before goes on serving. A program of 15 MiB takes about 20 s of CPU time.
+/// Limits on compiling one plugin. A child process compiles, one plugin at a time; a plugin that exceeds a limit
+/// is refused, and the previous version stays in service. A program of 15 MiB takes about 20 s of CPU time.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Compile {
     /// CPU time, in whole seconds, from `"1s"` to `"1h"`.
     cpu: Text<Duration>,
-    /// Time by the clock, in whole seconds, from `"1s"` to `"24h"`. Where the machine has much to do, it passes faster than CPU time.
+    /// Wall time, in whole seconds, from `"1s"` to `"24h"`. On a busy machine it passes faster than CPU time.
     wall: Text<Duration>,
-    /// Memory, counted as address space, of which 1 GiB is taken at the start of the process: from `"2GiB"` to `"1024GiB"`.
+    /// Memory, counted as address space: from `"2GiB"` to `"1024GiB"`. The process takes 1 GiB of it at its start.
     memory: Text<Size>,
 }
 

@@ -39,7 +39,7 @@ impl JsonSchema for Filter {
     }
 }
 
-/// What a list of filters means. Their settings stay as they are.
+/// Converts a list of filters to the model. Their settings stay as they are.
 pub(crate) fn all(filters: &[Filter], at: &str, scope: &Scope) -> Vec<model::Filter> {
     let places = (0..).map(|index: usize| child(at, &index.to_string()));
     let meant = filters.iter().zip(places).map(|(filter, at)| {

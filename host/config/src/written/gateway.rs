@@ -1,4 +1,4 @@
-//! `[gateway]`: what belongs to the whole gateway.
+//! `[gateway]`: settings of the gateway as a whole.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,27 +14,27 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{Duration, HeaderName, Net, Scalar, Text};
 
-/// What belongs to the whole gateway.
+/// Settings of the gateway as a whole.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Gateway {
     /// Worker threads, one runtime each. Without it, one for each core.
     #[schemars(range(min = 1, max = 1024))]
     workers: Option<usize>,
-    /// Where the gateway is, e.g. `"eu-central-1a"`, best written as `"${ZONE}"`. Endpoints with the same `zone` come
-    /// first.
+    /// The zone of the gateway, e.g. `"eu-central-1a"`, best written as `"${ZONE}"`. Endpoints with the same
+    /// `zone` are preferred.
     #[schemars(length(min = 1))]
     zone: Option<String>,
-    /// Addresses and networks of the proxies in front. Only their `Forwarded` and `X-Forwarded-*` headers are believed;
-    /// those of anybody else are replaced.
+    /// Addresses and networks of the proxies in front of the gateway. `Forwarded` and `X-Forwarded-*` headers are
+    /// accepted only from these; those of any other peer are replaced.
     trusted_proxies: Vec<Text<Net>>,
     /// Time between the failing of `/readyz` and the closing of the listeners, for load balancers to notice.
     drain_delay: Text<Duration>,
-    /// Time that requests in flight have once the listeners are closed.
+    /// Time for requests in flight after the listeners are closed.
     drain_timeout: Text<Duration>,
-    /// Time that a connection may be idle once the gateway drains, so that a request a client is about to send is not lost.
-    /// Its next answer says `Connection: close`. At most half of `drain_timeout`; where it is not set, half of a
-    /// `drain_timeout` that is shorter than 10s.
+    /// Time that a connection may be idle while the gateway drains, so that a request that is already on its way
+    /// is not lost. The next response says `Connection: close`. At most half of `drain_timeout`; without this key,
+    /// half of a `drain_timeout` that is shorter than 10s.
     drain_idle: Text<Duration>,
     /// The folder that is watched for plugins. The files of plugins are looked up here.
     #[schemars(length(min = 1))]
@@ -43,28 +43,29 @@ pub(crate) struct Gateway {
     /// (`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/witgate` or `~/.cache/witgate`). It must belong to the gateway's user alone.
     #[schemars(length(min = 1))]
     cache_folder: Option<String>,
-    /// What compiling one plugin may take.
+    /// Limits on compiling one plugin.
     compile: Compile,
     /// Whether a plugin that cannot be loaded keeps the gateway from starting (`strict`), or the `on_failure` of its
     /// bindings applies until it loads (`degraded`).
     start: Start,
-    /// Whether a configuration is meant that has no route, no listener, or a file in which nothing is left. Without this,
-    /// one without a route is not started, and a reload is refused that would leave no route, close every listener that was
-    /// written, or take a file that was emptied: it may have been truncated by mistake, or be about to be written. With
-    /// this, there is no default listener where none is written.
+    /// Whether it is intended that a configuration has no route or no listener, or that a file contains nothing.
+    /// Without this, a gateway without a route does not start, and a reload is refused that would remove all
+    /// routes, close every configured listener, or read a file that was emptied: the file may have been truncated
+    /// by mistake, or be about to be written. With this, there is no default listener if none is configured.
     allow_empty: bool,
     /// Headers that carry the identity of the caller to upstreams: a table from header names to `"subject"`,
-    /// `"binding"` (the name of the binding that recognised the caller) or `"claim:NAME"`. They are stripped from every
-    /// client request, on every route.
+    /// `"binding"` (the name of the binding that recognised the caller) or `"claim:NAME"`. They are removed from
+    /// every client request, on every route.
     identity_headers: BTreeMap<String, String>,
     /// Bindings (or plugins, with default settings) that apply to every request.
     plugins: Vec<String>,
     /// Filters that apply to every request.
     filters: Vec<Filter>,
-    /// What becomes of paths in which `%2F`, `%5C` or a backslash hides: 400 (`refuse`), or kept encoded as an ordinary
-    /// character (`opaque`).
+    /// What is done with paths that contain `%2F`, `%5C` or a backslash: 400 (`refuse`), or kept encoded as an
+    /// ordinary character (`opaque`).
     encoded_slashes: EncodedSlashes,
-    /// Whether header names with underscores are let in. Behind many frameworks `x_user` and `x-user` are the same.
+    /// Whether header names with underscores are accepted. Many frameworks treat `x_user` and `x-user` as the same
+    /// name.
     underscores_in_headers: bool,
     /// The state, under `[state]`, in which the draws of rate-limiting plugins are counted. Without it, a state of kind
     /// `memory` that is always there.
@@ -73,7 +74,7 @@ pub(crate) struct Gateway {
     limits: Limits,
 }
 
-/// What a plugin that cannot be loaded does to the start.
+/// Whether a plugin that cannot be loaded keeps the gateway from starting.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -82,7 +83,7 @@ enum Start {
     Degraded,
 }
 
-/// What becomes of paths with hidden slashes.
+/// What is done with paths that contain an encoded slash or backslash.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -156,7 +157,8 @@ impl Section for Gateway {
     }
 }
 
-/// Idle connections of listeners that drain last wait after those of the others, and both must fit into the one timeout.
+/// Listeners that drain last begin to drain after the others, so the idle times of both must fit into the one
+/// timeout.
 fn drain_idle(
     idle: std::time::Duration,
     timeout: std::time::Duration,
@@ -174,7 +176,7 @@ fn drain_idle(
     idle.min(most)
 }
 
-/// Where programs of this user keep what they can make again. `$CACHE_DIRECTORY` is what systemd sets.
+/// The user's cache folder. systemd sets `$CACHE_DIRECTORY`.
 fn default_cache_folder(variable: &dyn Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
     let folder = |name: &str| variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     folder("CACHE_DIRECTORY")
@@ -182,7 +184,7 @@ fn default_cache_folder(variable: &dyn Fn(&str) -> Option<std::ffi::OsString>) -
         .or_else(|| folder("HOME").map(|folder| folder.join(".cache/witgate")))
 }
 
-/// Headers whose meaning is fixed: an identity in them would break the message or be mistaken for something else.
+/// Headers with a fixed meaning: an identity in them would break the message or be mistaken for something else.
 const NO_IDENTITY_HEADERS: &[&str] = &[
     "connection",
     "content-encoding",
@@ -237,7 +239,7 @@ fn identity_headers(
             }
         };
         if headers.insert(name.clone(), source).is_some() {
-            scope.report_key(&at, format!("`{name}` is set twice; header names have no case"), None);
+            scope.report_key(&at, format!("`{name}` is set twice; header names are case-insensitive"), None);
         }
     }
     headers

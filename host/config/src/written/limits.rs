@@ -7,16 +7,16 @@ use super::{Scope, Section};
 use crate::model;
 use crate::scalar::{Duration, DurationOrOff, Size, Text};
 
-/// Limits on what clients may send. What goes over them is refused with an honest error: 413, 414, 431 or 408.
+/// Limits on what clients may send. A request that exceeds one is refused with 413, 414, 431 or 408.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
-    /// Connections at once, over all cores. 0 means unlimited.
+    /// Open connections, over all cores. 0 means unlimited.
     connections: usize,
-    /// Header fields of a request. The crumbs of an HTTP/2 cookie count one by one.
+    /// Header fields of a request. The crumbs of an HTTP/2 cookie are counted one by one.
     #[schemars(range(min = 1, max = 10_000))]
     headers: usize,
-    /// Bytes of a request's header section, each field counted with 32 bytes more (RFC 9113 section 6.5.2).
+    /// Bytes of a request's header section, with 32 bytes added for each field (RFC 9113 section 6.5.2).
     header_bytes: Text<Size>,
     /// Bytes of the request target.
     url_bytes: Text<Size>,
@@ -29,12 +29,13 @@ pub(crate) struct Limits {
     header_timeout: Text<Duration>,
     /// Time a connection may be idle between requests.
     keep_alive: Text<Duration>,
-    /// Time in which the next piece of a request body, or room for the next piece of a response, must come.
+    /// Longest wait for the next piece of a request body, or for the client to accept the next piece of a
+    /// response.
     body_timeout: Text<Duration>,
     /// Time for a TLS handshake.
     handshake_timeout: Text<Duration>,
-    /// Age after which a connection is closed at the next request boundary, so that long-lived clients spread over the
-    /// cores again.
+    /// Age after which a connection is closed once no request is in flight, so that long-lived clients are spread
+    /// over the cores again.
     max_connection_age: Text<DurationOrOff>,
 }
 
@@ -60,7 +61,7 @@ impl Section for Limits {
     type Meant = model::Limits;
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Limits> {
-        // Below 1 KiB ordinary browsers fail; above 1 MiB a flood of heads is an attack on memory.
+        // Below 1 KiB ordinary browsers fail; above 1 MiB a flood of heads would exhaust memory.
         scope.check_size(at, "header_bytes", self.header_bytes.value.0, (1 << 10, 1 << 20));
         scope.check_size(at, "url_bytes", self.url_bytes.value.0, (256, 64 << 10));
         Some(model::Limits {

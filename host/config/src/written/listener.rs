@@ -1,4 +1,4 @@
-//! `[[listeners]]`: the doors.
+//! `[[listeners]]`: the addresses on which the gateway accepts connections.
 
 use std::net::SocketAddr;
 
@@ -14,28 +14,29 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{ListenAddress, Name, Scalar, Text};
 
-/// A door: an address on which the gateway accepts connections.
+/// An address on which the gateway accepts connections.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Listener {
     /// A unique name. Without it, the address.
     name: Option<Text<Name>>,
-    /// Where to listen. Without it, `0.0.0.0:8080`, or `0.0.0.0:8443` with TLS. `[::]:8080` takes IPv6 as well.
+    /// Where to listen. Without it, `0.0.0.0:8080`, or `0.0.0.0:8443` with TLS. `[::]:8080` accepts IPv6 as well.
     address: Option<Text<ListenAddress>>,
     /// TLS. Without it the listener speaks cleartext.
     tls: Option<ListenerTls>,
-    /// Whether HTTP/2 is spoken: by ALPN over TLS, by prior knowledge in cleartext. The default is true.
+    /// Whether HTTP/2 is offered: by ALPN over TLS, by prior knowledge in cleartext. The default is true.
     http2: Option<bool>,
-    /// Whether an HTTP/1.1 client may close its side of the connection (TCP FIN, TLS `close_notify`) before it has its answer,
-    /// as `printf ... | nc -N` does. The default is false: such a client is taken to have left, and what its request waits
-    /// for is cancelled. An answer that waits for nothing is sent all the same.
+    /// Whether an HTTP/1.1 client may half-close the connection (TCP FIN, TLS `close_notify`) before it has its
+    /// response, as `printf ... | nc -N` does. The default is false: such a client counts as gone, and what its
+    /// request waits for is cancelled. A response that waits for nothing is still sent.
     half_close: bool,
-    /// When the listener stops accepting in a drain: at once (`first`), or when no request and no tunnel is left on the
-    /// listeners that drain first (`last`), at most `gateway.drain_timeout`. Requests there may need new calls through
-    /// it. The default is `last` for a loopback address where another listener has none, else `first`.
+    /// When the listener stops accepting in a drain: at once (`first`), or when no request and no tunnel is in
+    /// flight on the listeners that drain first (`last`), at most `gateway.drain_timeout` later. Those requests
+    /// may need new calls through this listener. The default is `last` for a loopback address while another
+    /// listener has another address, else `first`.
     #[schemars(with = "DrainOrder")]
     drain: Option<DrainOrder>,
-    /// Limits on what clients may send here. What is not set here is as in `gateway.limits`.
+    /// Limits on what clients may send here. Keys that are not set have the values of `gateway.limits`.
     #[schemars(with = "Option<Limits>")]
     limits: Option<Map<String, Value>>,
     /// Bindings (or plugins, with default settings) that apply to every request of this listener.
@@ -79,16 +80,16 @@ impl Section for Listener {
     }
 }
 
-/// The limits of a listener: what it sets, over what the gateway sets, over the defaults.
+/// The limits of a listener: its own keys, else those of the gateway, else the defaults.
 fn limits(own: Option<Map<String, Value>>, at: &str, scope: &mut Scope) -> Option<model::Limits> {
     let mut limits =
         scope.document.get("/gateway/limits").and_then(Value::as_object).cloned().unwrap_or_default();
     limits.extend(own.unwrap_or_default());
-    // The gateway's own limits may be wrong, which is reported there.
+    // Mistakes in the gateway's own limits are reported there.
     serde_json::from_value::<Limits>(Value::Object(limits)).ok()?.meant(at, scope)
 }
 
-/// The names of the listeners, whether they are right or wrong.
+/// The names of the listeners, valid or not.
 pub(crate) fn names(scope: &Scope) -> Vec<String> {
     let written = scope.document.value.get("listeners").and_then(Value::as_array);
     let names = written.into_iter().flatten().map(|listener| {
@@ -105,7 +106,7 @@ fn default_address(tls: bool) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], if tls { 8443 } else { 8080 }))
 }
 
-/// Every listener; where none is written, the default one, if there is to be one.
+/// Every listener; if none is configured, the default one, if `default`.
 pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>, default: bool) -> Vec<model::Listener> {
     if !scope.is_written("/listeners/0") {
         let listener = default.then(|| Listener::default().meant("/listeners", scope)).flatten();
@@ -144,8 +145,8 @@ pub(crate) fn all(scope: &mut Scope, admin: Option<SocketAddr>, default: bool) -
     listeners.into_iter().map(|(_, listener)| listener).collect()
 }
 
-/// Gives each listener that does not say when it drains its default. A gateway that is both the edge and the way between
-/// services must serve the services' calls until the edge has no request left.
+/// Sets the default drain order of listeners without one. A gateway that is both the edge and the mesh between
+/// services must serve calls of the services until the edge has no request in flight.
 fn order_drain(listeners: &mut [(String, model::Listener)], scope: &Scope) {
     let is_loopback = |listener: &model::Listener| listener.address.ip().to_canonical().is_loopback();
     let has_edge = listeners.iter().any(|(_, listener)| !is_loopback(listener));
@@ -156,9 +157,9 @@ fn order_drain(listeners: &mut [(String, model::Listener)], scope: &Scope) {
     }
 }
 
-/// Whether two listeners would take each other's connections. Port 0 is a new port each time.
+/// Whether two listeners cannot both bind their addresses. Port 0 is a new port each time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    // `[::]` takes IPv4 connections too.
+    // `[::]` accepts IPv4 connections too.
     let takes =
         |one: SocketAddr, other: SocketAddr| one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4());
     let same = one.ip() == other.ip() || takes(one, other) || takes(other, one);

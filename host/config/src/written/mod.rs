@@ -1,8 +1,8 @@
-//! The configuration as written: one file for each table, each of one shape (what it is, the table with its defaults,
-//! what it means, tests).
+//! The configuration as written: one file for each table, with the same parts (what it is, the table with its
+//! defaults, its conversion to the model, tests).
 //!
-//! The doc comments of the tables and their keys are the configuration reference: they become the descriptions of the
-//! published schema.
+//! The doc comments of the tables and their keys are the configuration reference: they become the descriptions of
+//! the published schema.
 
 mod admin;
 mod binding;
@@ -37,10 +37,11 @@ use serde_json::{Map, Value};
 use crate::model::Config;
 pub(crate) use scope::Scope;
 
-/// The configuration of a Witgate gateway: one TOML file, or a folder of them. In any string, `${VAR}` stands for an
-/// environment variable, `${VAR:-default}` gives a default, `${file:/path}` stands for the text of a file, and `$${` for
-/// the characters themselves; where a number is asked for, what they stand for may spell one. Durations are
-/// written `"250ms"`, `"5s"`, `"1m30s"`; sizes `"64KB"`, `"1MiB"`. Relative paths start at the file that names them.
+/// The configuration of a Witgate gateway: one TOML file, or a folder of them. In any string, `${VAR}` stands for
+/// an environment variable, `${VAR:-default}` gives a default, `${file:/path}` stands for the text of a file, and
+/// `$${` for the characters themselves; where a number is expected, their text may be a number. Durations are
+/// written `"250ms"`, `"5s"`, `"1m30s"`; sizes `"64KB"`, `"1MiB"`. Relative paths start at the folder of the file
+/// that contains them.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Witgate configuration")]
@@ -48,9 +49,10 @@ pub(crate) struct Written {
     gateway: gateway::Gateway,
     admin: admin::Admin,
     telemetry: telemetry::Telemetry,
-    /// The doors. Without any, the gateway listens in cleartext on `0.0.0.0:8080`.
+    /// The addresses on which the gateway accepts connections. Without any, it listens in cleartext on
+    /// `0.0.0.0:8080`.
     listeners: Vec<listener::Listener>,
-    /// What is done with requests. The most specific route that matches holds.
+    /// What is done with requests. The most specific route that matches is taken.
     routes: Vec<route::Route>,
     /// Where requests go, by name.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
@@ -58,7 +60,7 @@ pub(crate) struct Written {
     /// The plugins that may be used, by name.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     plugins: BTreeMap<String, plugin::Plugin>,
-    /// Plugins with settings, rights and budgets, by name. What routes, listeners and the gateway refer to.
+    /// Plugins with settings, rights and budgets, by name. Routes, listeners and the gateway refer to these names.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     bindings: BTreeMap<String, binding::Binding>,
     /// Where counters and the stores of plugins are kept, by name. What lasts through a reload: as long as the settings of a
@@ -67,13 +69,13 @@ pub(crate) struct Written {
     state: BTreeMap<String, state::State>,
 }
 
-/// A table as written, which knows what it means.
+/// A table as written, which can be converted to the model.
 pub(crate) trait Section: DeserializeOwned {
     /// The type of the model.
     type Meant;
 
-    /// What it means. `at` is the JSON Pointer of the table; whatever is wrong with it is reported to the scope, and
-    /// none is returned where nothing could be meant.
+    /// Converts it to the model. `at` is the JSON Pointer of the table. Mistakes are reported to the scope; `None`
+    /// if the table is unusable.
     fn meant(self, at: &str, scope: &mut Scope) -> Option<Self::Meant>;
 }
 
@@ -87,7 +89,7 @@ pub(crate) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     settings.into_generator().into_root_schema_for::<Written>().to_value()
 });
 
-/// Makes the generated schema say what holds for TOML, and nothing that only Rust cares about.
+/// Makes the generated schema describe TOML, without details that concern only Rust.
 #[derive(Debug, Clone)]
 struct Tidy;
 
@@ -103,7 +105,7 @@ impl Transform for Tidy {
     }
 }
 
-/// TOML has no null: a key that may be left out is simply not required.
+/// TOML has no null: an optional key is simply not required.
 fn without_null(keywords: &mut Map<String, Value>) {
     if keywords.get("default").is_some_and(Value::is_null) {
         keywords.remove("default");
@@ -127,7 +129,7 @@ fn without_null(keywords: &mut Map<String, Value>) {
     }
 }
 
-/// Where a doc comment is broken into lines says nothing to readers of the schema; paragraphs stay.
+/// Removes the line breaks of doc comments; paragraphs are kept.
 fn without_line_breaks(keywords: &mut Map<String, Value>) {
     if let Some(Value::String(description)) = keywords.get_mut("description") {
         let paragraphs: Vec<String> =
@@ -136,7 +138,7 @@ fn without_line_breaks(keywords: &mut Map<String, Value>) {
     }
 }
 
-/// `uint32` and the like are no formats of JSON Schema; what they mean is a bound.
+/// `uint32` and the like are not formats of JSON Schema; they become bounds.
 fn without_machine_formats(keywords: &mut Map<String, Value>) {
     let format = keywords.get("format").and_then(Value::as_str).unwrap_or_default();
     let most = if format == "uint32" { Some(u32::MAX) } else { None };
@@ -148,7 +150,7 @@ fn without_machine_formats(keywords: &mut Map<String, Value>) {
     }
 }
 
-/// What must be written has no default.
+/// Required keys have no default.
 fn without_defaults_of_required(keywords: &mut Map<String, Value>) {
     let required: Vec<Value> =
         keywords.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -160,7 +162,8 @@ fn without_defaults_of_required(keywords: &mut Map<String, Value>) {
     }
 }
 
-/// What a document means. Whatever is wrong is reported to the scope; then the result must not be used.
+/// Converts a document to the model. Mistakes are reported to the scope; if there are any, the result must not be
+/// used.
 pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let gateway = scope.section::<gateway::Gateway>("/gateway");
     let admin = scope.section::<admin::Admin>("/admin");

@@ -1,4 +1,4 @@
-//! A single value where a list may stand.
+//! A single value in place of a list.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// The values of a singular key and of its plural, of which at most one is written.
+/// The values of a singular key and of its plural; at most one of them is written.
 pub(crate) fn either<T>(one: Option<OneOrMany<T>>, many: Option<OneOrMany<T>>) -> Vec<T> {
     one.or(many).map(OneOrMany::into_vec).unwrap_or_default()
 }

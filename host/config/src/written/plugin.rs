@@ -17,9 +17,10 @@ pub(crate) struct Plugin {
     /// The component, absolute or relative to `gateway.plugin_folder`. Without it, the plugin's name and `.wasm`.
     #[schemars(length(min = 1))]
     file: Option<String>,
-    /// The digest the file must have, `"sha256:"` and 64 hexadecimal digits. Without it, any file is taken.
+    /// The digest that the file must have, `"sha256:"` and 64 hexadecimal digits. Without it, any file is
+    /// accepted.
     digest: Option<Text<Digest>>,
-    /// Bytes its store may hold, all spaces together.
+    /// Bytes that its store may hold, in all spaces together.
     store_bytes: Text<Size>,
     /// The state, under `[state]`, in which its store is kept. Without it, a state of kind `memory` that is always there.
     state: Option<String>,

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.retry` and `routes.retry`: what is sent again, how often, and when.
+//! `upstreams.NAME.retry` and `routes.retry`: which requests are sent again, how often, and when.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,46 +8,52 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{Duration, DurationOrOff, Size, Text};
 
-/// The most a body may take of memory while it could be sent again.
+/// The largest `body_limit`, since replay bodies are in memory.
 const MOST_BODY: u64 = 64 << 20;
 
-/// What is sent again, how often, and when. A request that may have been processed is sent again only if its method is
-/// idempotent or `non_idempotent` is set; a switch of protocols never is. What an HTTP/2 endpoint did not process, because
-/// it refused the stream or was leaving, is sent again whatever its method, as long as its body was kept.
+/// Which requests are sent again, how often, and when. A request that may have been processed is sent again only
+/// if its method is idempotent or `non_idempotent` is set; a request that asks to switch protocols never is. A
+/// request that an HTTP/2 endpoint did not process, because it refused the stream or was closing the connection,
+/// is sent again whatever its method, as long as its replay body is complete.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Retry {
-    /// Times a request is sent at most, the first included. 1 means never again. Not counted is what goes to the same endpoint
-    /// once more, up to three times, because a pooled connection was stale or the endpoint said that it did not process the
-    /// request.
+    /// How often a request is sent at most, including the first attempt. 1 means never again. Not counted are up
+    /// to three repetitions at the same endpoint because a pooled connection was stale or the endpoint said that
+    /// it did not process the request.
     #[schemars(range(min = 1, max = 10))]
     attempts: u32,
-    /// Failures after which a request is sent again: `connect` (no connection, or the endpoint said that it did not process
-    /// the request: at once, to another endpoint, whatever the method), `reset` (the connection ended before the response head),
-    /// `timeout` (no response head in time: to another endpoint only), `malformed` (no HTTP).
+    /// Failures after which a request is sent again: `connect` (no connection, or the endpoint said that it did
+    /// not process the request: at once, to another endpoint, whatever the method), `reset` (the connection ended
+    /// before the response head), `timeout` (no response head in time: to another endpoint only), `malformed` (the
+    /// response was malformed).
     on: Vec<Condition>,
     /// Statuses after which a request is sent again, e.g. `[502, 503]`.
     #[schemars(inner(range(min = 400, max = 599)))]
     statuses: Vec<u16>,
-    /// gRPC statuses after which a request is sent again, e.g. `["unavailable"]`, where the answer is nothing else.
+    /// gRPC statuses after which a request is sent again, e.g. `["unavailable"]`, if the response has trailers
+    /// only.
     grpc_statuses: Vec<GrpcStatus>,
-    /// Whether requests whose method is not idempotent (`POST`, `PATCH`) are sent again too although they may have been
-    /// processed. Only for services that recognise a request they have seen.
+    /// Whether requests with a method that is not idempotent (`POST`, `PATCH`) are sent again even if they may
+    /// have been processed. Only for services that recognise a repeated request.
     non_idempotent: bool,
-    /// Time from the end of the request until the response head, for each attempt of a request that may be sent again, or
-    /// `"off"`: then `first_byte_timeout` holds.
+    /// Time from the end of the request until the response head, for each attempt of a request that may be sent
+    /// again, or `"off"`: then `first_byte_timeout` applies.
     per_try_timeout: Text<DurationOrOff>,
     /// The wait before a request that may have reached the upstream is sent again.
     backoff: Backoff,
-    /// The longest `Retry-After` of an endpoint that is waited for; an answer that asks for more goes to the client.
+    /// The longest `Retry-After` of an endpoint that is respected; a response that asks for more goes to the
+    /// client.
     max_retry_after: Text<Duration>,
-    /// Bytes of a streaming request body that are kept to be sent again, until the response head has come. Once more have come,
-    /// it is not sent again. The default is what common servers let pass before they may refuse an HTTP/2 request.
+    /// Bytes of a streaming request body that are kept as its replay body until the response head arrives. A
+    /// request with a longer body is not sent again. The default is what common servers accept before they may
+    /// refuse an HTTP/2 request.
     body_limit: Text<Size>,
-    /// Bytes of all request bodies together that are kept for this upstream, over all cores. While so many are, further
-    /// bodies are sent once.
+    /// Bytes of all replay bodies together for this upstream, over all cores. While they are used up, further
+    /// requests are sent once.
     total_body_limit: Text<Size>,
-    /// How many retries and hedges there may be, over all cores. What was never sent costs nothing.
+    /// The retry budget: how many retries and hedges there may be, over all cores. Requests of which nothing was
+    /// sent cost nothing.
     budget: Budget,
 }
 
@@ -62,7 +68,7 @@ enum Condition {
     Malformed,
 }
 
-/// A status of gRPC, in the order of their numbers from 1.
+/// A gRPC status; the variants are in the order of their numbers from 1.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -101,17 +107,17 @@ impl Default for Backoff {
     }
 }
 
-/// How many retries and hedges there may be, over all cores.
+/// The retry budget: how many retries and hedges there may be, over all cores.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Budget {
-    /// Their share of the requests: 0.2 allows one for five requests.
+    /// Their share of the requests: 0.2 allows one for every five requests.
     #[schemars(range(min = 0.0, max = 10.0))]
     ratio: f64,
-    /// So many a second there may be however few requests there are.
+    /// Retries and hedges per second that are allowed however few requests there are.
     #[schemars(range(max = 1_000_000))]
     min_per_second: u32,
-    /// How long what was not used is saved up, for the moment when an endpoint dies.
+    /// How long unused budget is kept, for the moment when an endpoint fails.
     window: Text<Duration>,
 }
 
@@ -140,12 +146,12 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Retry {
         scope.check_size(at, "body_limit", self.body_limit.value.0, (0, MOST_BODY));
         let (body_limit, total) = (self.body_limit.value, self.total_body_limit.value);
         if total.0 < body_limit.0 && scope.is_written(&child(at, "total_body_limit")) {
-            let hint = Some("it is for all bodies together; make it larger".to_owned());
+            let hint = Some("it bounds all replay bodies together; make it larger".to_owned());
             let at = child(at, "total_body_limit");
             scope.report(&at, "`total_body_limit` is smaller than `body_limit`", hint);
         }
@@ -194,11 +200,11 @@ fn codes(written: &[GrpcStatus]) -> Vec<u8> {
     written.iter().map(|status| *status as u8 + 1).collect()
 }
 
-/// What this route wants otherwise than its upstream's `retry`; what is left out is the upstream's.
+/// Settings of this route in place of its upstream's `retry`; keys that are left out are the upstream's.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RouteRetry {
-    /// Times a request is sent at most, the first included. 1 means never again.
+    /// How often a request is sent at most, including the first attempt. 1 means never again.
     #[schemars(range(min = 1, max = 10))]
     attempts: Option<u32>,
     /// Failures after which a request is sent again: `connect`, `reset`, `timeout`, `malformed`.
@@ -206,10 +212,11 @@ pub(super) struct RouteRetry {
     /// Statuses after which a request is sent again, e.g. `[502, 503]`.
     #[schemars(inner(inner(range(min = 400, max = 599))))]
     statuses: Option<Vec<u16>>,
-    /// gRPC statuses after which a request is sent again, e.g. `["unavailable"]`, where the answer is nothing else.
+    /// gRPC statuses after which a request is sent again, e.g. `["unavailable"]`, if the response has trailers
+    /// only.
     grpc_statuses: Option<Vec<GrpcStatus>>,
-    /// Whether requests whose method is not idempotent (`POST`, `PATCH`) are sent again too although they may have been
-    /// processed. Only for services that recognise a request they have seen.
+    /// Whether requests with a method that is not idempotent (`POST`, `PATCH`) are sent again even if they may
+    /// have been processed. Only for services that recognise a repeated request.
     non_idempotent: Option<bool>,
     /// Time from the end of the request until the response head, for each attempt of a request that may be sent again, or
     /// `"off"`.
@@ -217,7 +224,7 @@ pub(super) struct RouteRetry {
 }
 
 impl RouteRetry {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::RouteRetry {
         let per_try = self.per_try_timeout.map(|time| time.value.0);
         model::RouteRetry {

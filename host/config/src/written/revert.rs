@@ -1,4 +1,4 @@
-//! `bindings.NAME.revert`: when a new version of a plugin is taken back.
+//! `bindings.NAME.revert`: when a new version of a plugin is reverted.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,18 +7,18 @@ use super::Scope;
 use crate::model;
 use crate::scalar::{Duration, Text};
 
-/// When a new version of the plugin is taken back for the one before: where at least five of its calls failed, and clearly
-/// more of them (with 99 per cent confidence) than of the latest calls of the version before.
+/// When a new version of the plugin is reverted to the previous one: if at least five of its calls failed, and
+/// clearly more of them (with 99 per cent confidence) than of the latest calls of the previous version.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Revert {
-    /// Calls of a new version that are watched; a request in which several functions are called counts as one call. 0 means
-    /// that it is never taken back.
+    /// Calls of a new version that are watched; a request in which several functions are called counts as one
+    /// call. 0 means that it is never reverted.
     calls: u32,
-    /// For how long a new version is watched, if it is not called as often as that before.
+    /// How long a new version is watched if it gets fewer calls than that.
     time: Text<Duration>,
-    /// Share of failed calls, above 0 and up to 1, that takes it back also where the version before may have failed as
-    /// often, if that one kept below it.
+    /// Share of failed calls, above 0 and up to 1, that also reverts the version if the previous one stayed below
+    /// it, even if the difference between the two is not clear.
     #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
     failure_ratio: f64,
 }
@@ -30,7 +30,7 @@ impl Default for Revert {
 }
 
 impl Revert {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(&self, at: &str, scope: &mut Scope) -> model::Revert {
         model::Revert {
             calls: self.calls,

@@ -22,7 +22,7 @@ use crate::scalar::{
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Route {
-    /// A unique name, for logs and metrics. Without it, one is made of methods, host and path.
+    /// A unique name, for logs and metrics. Without it, a name is made from methods, host and path.
     #[schemars(length(min = 1, max = 128))]
     name: Option<String>,
     /// Names of the listeners this route belongs to. Without it, all.
@@ -46,37 +46,38 @@ pub(crate) struct Route {
     query: BTreeMap<String, Condition>,
     /// Name of the upstream that requests are forwarded to.
     upstream: Option<String>,
-    /// Several upstreams with weights, e.g. `{ stable = 90, canary = 10 }`: each request goes to one of them by lot.
+    /// Several upstreams with weights, e.g. `{ stable = 90, canary = 10 }`: each request goes to one of them, in
+    /// proportion to the weights.
     upstreams: Option<BTreeMap<String, u32>>,
-    /// What the upstream sees as path, with `{name}` for parameters of the route's path.
+    /// The path for the upstream, with `{name}` for parameters of the route's path.
     rewrite: Option<Text<PathTemplate>>,
-    /// Cuts a prefix off the path before the upstream sees it: `true` for that of the route's path, or the prefix.
+    /// Removes a prefix of the path for the upstream: `true` for that of the route's path, or the prefix.
     strip_prefix: Option<StripPrefix>,
-    /// Whether the upstream sees the client's `Host` (the default), or the address of the endpoint.
+    /// Whether the upstream gets the client's `Host` (the default), or the address of the endpoint.
     preserve_host: Option<bool>,
-    /// What this route wants otherwise than its upstream's `retry`.
+    /// Settings in place of the upstream's `retry`.
     retry: Option<RouteRetry>,
-    /// Who gets copies of this route's requests.
+    /// Where copies of this route's requests go.
     mirror: Option<Mirror>,
     /// Redirects: where to, or a table with `location` and `status`.
     redirect: Option<Redirect>,
-    /// Answers with a fixed response.
+    /// Responds with a fixed response.
     respond: Option<Respond>,
-    /// Bindings (or plugins, with default settings) of this route, beside those of listener and gateway.
+    /// Bindings (or plugins, with default settings) of this route, in addition to those of listener and gateway.
     plugins: Vec<String>,
-    /// Filters of this route, beside those of listener and gateway.
+    /// Filters of this route, in addition to those of listener and gateway.
     filters: Vec<Filter>,
-    /// Whether a caller must be known, once an authentication plugin applies: by one of them (`required`), not at all
-    /// (`optional`), or by every one (`all`).
+    /// Whether the caller must be authenticated if an authentication plugin applies: by one of them (`required`),
+    /// not necessarily (`optional`), or by every one (`all`).
     auth: Auth,
-    /// Time for the whole request, until the response is through, or `"off"`. The default is `"off"`: streams and
-    /// downloads take their time, and the timeouts of the upstream end what is stuck.
+    /// Time for the whole request, until the end of the response, or `"off"`. The default is `"off"`: streams and
+    /// downloads may take long, and the timeouts of the upstream end requests that make no progress.
     timeout: Option<Text<DurationOrOff>>,
     /// Bytes of a request body, in place of the listener's limit. 0 means unlimited.
     body_limit: Option<Text<Size>>,
 }
 
-/// Whether a caller must be known.
+/// Whether the caller must be authenticated.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -107,7 +108,7 @@ struct ConditionTable {
     /// The whole value matches this regular expression (of the linear-time kind, without back references).
     #[schemars(length(min = 1))]
     regex: Option<String>,
-    /// Whether the field is there at all.
+    /// Whether the field is present.
     present: Option<bool>,
 }
 
@@ -257,7 +258,7 @@ impl Condition {
     }
 }
 
-/// A name made of what a route matches, e.g. `GET api.example.com/users/{id}`.
+/// A name made from what a route matches, e.g. `GET api.example.com/users/{id}`.
 fn derived_name(matches: &model::RouteMatch) -> String {
     let mut name = matches.methods.join("|");
     if !name.is_empty() {
@@ -274,7 +275,7 @@ fn derived_name(matches: &model::RouteMatch) -> String {
     name
 }
 
-/// Every route. Names that were written must differ; derived ones are made to.
+/// Every route. Written names must differ; derived ones are made unique.
 pub(crate) fn all(scope: &mut Scope) -> Vec<model::Route> {
     let routes = scope.list::<Route>("routes");
     let mut taken: BTreeMap<String, String> = BTreeMap::new();

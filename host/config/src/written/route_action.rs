@@ -1,4 +1,4 @@
-//! What a route does: forward, redirect, or answer.
+//! What a route does: forward, redirect, or respond.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::pointer::child;
 use crate::scalar::{HeaderName, Location, PathPattern, PathPrefix, PathTemplate, Scalar, Text};
 use crate::schema::nearest;
 
-/// A prefix that is cut off.
+/// A prefix to remove.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum StripPrefix {
@@ -22,7 +22,7 @@ pub(crate) enum StripPrefix {
     Prefix(Text<PathPrefix>),
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Redirect {
@@ -30,20 +30,20 @@ pub(crate) enum Redirect {
     Table(RedirectTable),
 }
 
-/// Where a redirect leads, and how.
+/// The target and status of a redirect.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RedirectTable {
-    /// The target: a path or URL. `{name}` stands for parameters of the route's path, `{path}` for the request's path,
-    /// `{query}` for `?` and its query (nothing if there is none), `{host}` for its host without port.
+    /// The target: a path or URL. `{name}` stands for parameters of the route's path, `{path}` for the request's
+    /// path, `{query}` for `?` and its query (nothing if there is none), `{host}` for its host without port.
     location: Text<Location>,
-    /// The status. 301 and 308 are remembered by browsers; 307 and 308 keep the method.
+    /// The status. Browsers cache 301 and 308; 307 and 308 keep the method.
     #[serde(default = "default_redirect_status")]
     #[schemars(extend("enum" = [301, 302, 303, 307, 308]))]
     status: u16,
 }
 
-/// Temporary, because a permanent redirect cannot be taken back, and keeping the method.
+/// Temporary, because a permanent redirect cannot be withdrawn, and keeping the method.
 fn default_redirect_status() -> u16 {
     307
 }
@@ -67,7 +67,7 @@ impl Default for Respond {
     }
 }
 
-/// The keys of a route that say what it does, and those they depend on.
+/// The keys of a route that say what it does, and the keys that they depend on.
 pub(crate) struct Keys<'r> {
     pub(crate) upstream: Option<String>,
     pub(crate) upstreams: Option<BTreeMap<String, u32>>,
@@ -89,7 +89,7 @@ impl Keys<'_> {
     }
 }
 
-/// What the route at a place does; none if it says nothing.
+/// The action of a route; `None` if no key says what it does.
 pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
     scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
@@ -122,7 +122,7 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
     None
 }
 
-/// Sums of weights stay far from overflowing.
+/// The largest weight. Sums of weights cannot overflow.
 const MOST_WEIGHT: u32 = 1_000_000;
 
 fn forward_to(
@@ -203,12 +203,12 @@ impl Redirect {
     }
 }
 
-/// Headers of a fixed response that are the gateway's.
+/// Headers of a fixed response that only the gateway sets.
 const FRAMING: &[&str] =
     &["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 impl Respond {
-    /// The answer it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(crate) fn answer(self, at: &str, scope: &mut Scope) -> model::Answer {
         if matches!(self.status, 204 | 205 | 304) && !self.body.is_empty() {
             scope.report(

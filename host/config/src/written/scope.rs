@@ -1,5 +1,5 @@
-//! What sections need while they find out what they mean: the names there are, the places things were written at,
-//! and somewhere to report to.
+//! What the conversion to the model needs besides the section itself: the declared names, the positions of values,
+//! and the collected problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,34 +13,34 @@ use crate::problem::{Problems, SourceMap};
 use crate::schema::{Finding, nearest};
 use crate::settings::Settings;
 
-/// The one scope of a document.
+/// The scope of a document.
 pub(crate) struct Scope<'d> {
     /// The document.
     pub(crate) document: &'d Settings,
-    /// Certificates, keys and CAs that are named.
+    /// Certificates, keys and CA files that are named.
     pub(crate) files: Vec<PathBuf>,
     sources: &'d SourceMap,
     broken: Vec<String>,
-    /// Whether the section at hand lacks keys because there is something wrong with them.
+    /// Whether the current section lacks keys because of mistakes in them.
     partial: bool,
     implicit: BTreeSet<String>,
     problems: Problems,
 }
 
 impl<'d> Scope<'d> {
-    /// The scope of a document in which `findings` were made already; sections with findings are not looked into.
+    /// The scope of a document for which `findings` are known; values with findings are not converted.
     pub(crate) fn new(document: &'d Settings, sources: &'d SourceMap, findings: &[Finding]) -> Self {
         let broken = findings.iter().map(|finding| finding.pointer.clone()).collect();
         let (files, implicit, problems) = (Vec::new(), BTreeSet::new(), Vec::new());
         Self { document, files, sources, broken, partial: false, implicit, problems }
     }
 
-    /// All that was reported.
+    /// All reported problems, and the named files.
     pub(crate) fn into_problems(self) -> (Problems, Vec<PathBuf>) {
         (self.problems, self.files)
     }
 
-    /// Reports a mistake in the value at a place.
+    /// Reports a mistake in the value at a pointer.
     pub(crate) fn report(&mut self, at: &str, message: impl Into<String>, hint: Option<String>) {
         self.report_finding(Finding { hint, ..Finding::at(at, message) });
     }
@@ -56,7 +56,7 @@ impl<'d> Scope<'d> {
         }
     }
 
-    /// Reports a mistake that has part in another place, with what is there.
+    /// Reports a mistake that also concerns another position, with a label for the latter.
     pub(crate) fn report_with(&mut self, at: &str, message: impl Into<String>, other: &str, label: &str) {
         let other = self
             .document
@@ -70,10 +70,10 @@ impl<'d> Scope<'d> {
         self.document.get(at).is_some()
     }
 
-    /// What the table at a place means; none if there is something wrong with it.
+    /// Converts the table at a pointer; `None` if there is a mistake in it.
     ///
-    /// Where something is known to be wrong, the rest is looked at for names that do not exist, and for nothing else:
-    /// whether keys fit together cannot be told while some are missing.
+    /// If a mistake is already known, the rest is only checked for names that do not exist: whether keys fit
+    /// together cannot be known while some are missing.
     pub(crate) fn section<S: Section>(&mut self, at: &str) -> Option<S::Meant> {
         let mut value = self.document.get(at).cloned().unwrap_or_else(|| Value::Object(Map::new()));
         let broken: Vec<&String> = self.broken.iter().filter(|broken| within(broken, at)).collect();
@@ -95,14 +95,14 @@ impl<'d> Scope<'d> {
         None
     }
 
-    /// What the tables of a list mean, with their pointers; those with something wrong are left out.
+    /// Converts the tables of a list, with their pointers; those with mistakes are left out.
     pub(crate) fn list<S: Section>(&mut self, key: &str) -> Vec<(String, S::Meant)> {
         let length = self.document.value.get(key).and_then(Value::as_array).map_or(0, Vec::len);
         let places = (0..length).map(|index| format!("/{key}/{index}"));
         places.filter_map(|at| self.section::<S>(&at).map(|meant| (at, meant))).collect()
     }
 
-    /// What the tables of a table mean, by name; those with something wrong are left out.
+    /// Converts the tables of a table, by name; those with mistakes are left out.
     pub(crate) fn table<S: Section>(&mut self, key: &str) -> BTreeMap<String, S::Meant> {
         let names: Vec<String> = self.names(key).map(str::to_owned).collect();
         let meant = names.into_iter().filter_map(|name| {
@@ -112,7 +112,7 @@ impl<'d> Scope<'d> {
         meant.collect()
     }
 
-    /// The names declared in one of the tables of tables, whether they are right or wrong.
+    /// The names declared in a table of tables, valid or not.
     pub(crate) fn names(&self, key: &str) -> impl Iterator<Item = &'d str> + use<'d> {
         self.document
             .value
@@ -123,17 +123,17 @@ impl<'d> Scope<'d> {
             .map(|(name, _)| name.as_str())
     }
 
-    /// Checks that an upstream of that name is declared.
+    /// Checks that an upstream of this name is declared.
     pub(crate) fn check_upstream(&mut self, at: &str, name: &str) {
         let known: Vec<&str> = self.names("upstreams").collect();
-        // A list where a table should be, say, declares nothing; that is reported.
+        // If the table itself is broken, for example a list, that is already reported.
         if self.broken.iter().any(|broken| broken == "/upstreams") {
             return;
         }
         self.check_name(at, "upstream", name, &known, format!("declare it: [upstreams.{name}]"));
     }
 
-    /// Checks that a plugin of that name is declared.
+    /// Checks that a plugin of this name is declared.
     pub(crate) fn check_plugin(&mut self, at: &str, name: &str) {
         let known: Vec<&str> = self.names("plugins").collect();
         self.check_name(at, "plugin", name, &known, format!("declare it: [plugins.{name}]"));
@@ -172,7 +172,7 @@ impl<'d> Scope<'d> {
         self.implicit.clone()
     }
 
-    /// Checks a name against those that are declared.
+    /// Checks a name against the declared ones.
     pub(crate) fn check_name(&mut self, at: &str, kind: &str, name: &str, known: &[&str], otherwise: String) {
         if !known.contains(&name) {
             let hint = nearest(name, known.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
@@ -180,7 +180,8 @@ impl<'d> Scope<'d> {
             let hint = Some(hint.unwrap_or(otherwise));
             // In `upstreams = { users = 1 }` the name is the key.
             let at_key = segments(at).last().as_deref() == Some(name);
-            // Not by way of `report`: names are looked up in the document, however little of this section is right.
+            // Not through `report`, which reports nothing for a partial section: names are always checked against
+            // the document.
             self.problems.push(self.document.place(Finding { hint, at_key, ..Finding::at(at, message) }));
         }
     }
@@ -199,7 +200,7 @@ impl<'d> Scope<'d> {
         }
     }
 
-    /// Checks that a time limit, where it was written, is longer than nothing.
+    /// Checks that a duration, if it was written, is longer than 0.
     pub(crate) fn check_positive(&mut self, at: &str, key: &str, duration: Duration) -> Duration {
         if duration.is_zero() && self.is_written(&child(at, key)) {
             self.report(&child(at, key), format!("`{key}` must be longer than 0"), None);
@@ -207,21 +208,21 @@ impl<'d> Scope<'d> {
         duration
     }
 
-    /// Checks that an amount, where it was written, is in range.
+    /// Checks that a size, if it was written, is in range.
     pub(crate) fn check_size(&mut self, at: &str, key: &str, size: u64, (least, most): (u64, u64)) {
         if (size < least || size > most) && self.is_written(&child(at, key)) {
             self.report(&child(at, key), format!("`{key}` must be from {least} to {most} bytes"), None);
         }
     }
 
-    /// A path, resolved against the folder of the file that names it.
+    /// A path, resolved against the folder of the file that contains it.
     pub(crate) fn path(&self, at: &str, path: &str) -> PathBuf {
         let file = self.document.nearest_span(at).map_or(0, |span| span.file);
         let folder = self.sources.files.get(file).and_then(|(path, _)| path.parent());
         folder.unwrap_or(Path::new("")).join(path)
     }
 
-    /// The path of a file that must be there and is watched.
+    /// The path of a file that must exist and is watched.
     pub(crate) fn file(&mut self, at: &str, path: &str) -> PathBuf {
         let path = self.path(at, path);
         if let Err(error) = crate::file::open(&path) {
@@ -232,7 +233,8 @@ impl<'d> Scope<'d> {
     }
 }
 
-/// Takes the value at a pointer out of its table; a list goes as a whole, because the places of its elements count.
+/// Removes the value at a pointer from its table; of a list, the whole list, because removing one element would
+/// shift the others.
 fn prune(value: &mut Value, pointer: &str) {
     let Some((first, rest)) =
         pointer.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, "")))

@@ -11,16 +11,17 @@ use crate::pointer::child;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Telemetry {
-    /// Where the access log goes, one JSON object a line: `"stdout"`, `"stderr"`, `"off"` or the path of a file.
+    /// Where the access log goes, one JSON object per line: `"stdout"`, `"stderr"`, `"off"` or the path of a file.
     #[schemars(length(min = 1))]
     access_log: String,
-    /// Lines the access log's queue holds. Requests never wait for the log: what does not fit is dropped and counted.
+    /// Lines that the access log's queue holds. Requests never wait for the log: further lines are dropped and
+    /// counted.
     #[schemars(range(min = 1, max = 10_000_000))]
     access_log_queue: usize,
-    /// The least level of the gateway's own log, which goes to standard error.
+    /// The lowest level that the gateway's own log contains. It goes to standard error.
     log_level: LogLevel,
-    /// Sends spans by OTLP over HTTP. Without it the gateway takes no part in traces: `traceparent`, `tracestate` and `baggage`
-    /// are passed on as they came, and none is added.
+    /// Sends spans by OTLP over HTTP. Without it the gateway takes no part in traces: `traceparent`, `tracestate`
+    /// and `baggage` are forwarded as received, and none is added.
     otlp: Option<Otlp>,
 }
 
@@ -45,7 +46,7 @@ struct Otlp {
     #[serde(default = "default_path")]
     #[schemars(length(min = 1))]
     path: String,
-    /// Share of new traces that are sampled, 0 to 1. A sampled flag that comes in is honored.
+    /// Share of new traces that are sampled, 0 to 1. The sampled flag of a received `traceparent` is honored.
     #[serde(default = "default_sample")]
     #[schemars(range(min = 0.0, max = 1.0))]
     sample: f64,

@@ -39,15 +39,15 @@ pub(crate) struct ListenerTls {
     /// The private key (PEM).
     #[schemars(length(min = 1))]
     key: Option<String>,
-    /// Several certificates, chosen by SNI among the names in them; the first is the default.
+    /// Several certificates, chosen by SNI among their names; the first is the default.
     certificates: Vec<CertificateFiles>,
-    /// CA certificates (PEM) against which client certificates are verified. Without it none are asked for.
+    /// CA certificates (PEM) against which client certificates are verified. Without it none are requested.
     #[schemars(length(min = 1))]
     client_ca: Option<String>,
     /// Whether a client certificate must be presented (`required`, the default once there is a `client_ca`) or may be
     /// (`optional`).
     client_certificate: Option<ClientCertificate>,
-    /// Whether TLS 1.2 is still spoken beside TLS 1.3. The default is true.
+    /// Whether TLS 1.2 is accepted besides TLS 1.3. The default is true.
     tls12: Option<bool>,
 }
 
@@ -112,7 +112,7 @@ impl ListenerTls {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum UpstreamTls {
-    /// Whether TLS is spoken, with certificates verified against those of the system.
+    /// Whether TLS is used, with certificates verified against the CAs of the system.
     Switch(bool),
     Table(UpstreamTlsTable),
 }
@@ -128,12 +128,12 @@ pub(crate) struct UpstreamTlsTable {
     ca: Option<String>,
     /// The gateway's own certificate.
     client_certificate: Option<CertificateFiles>,
-    /// Takes certificates unverified, which gives up all protection that TLS gives. For tests only.
+    /// Accepts certificates without verification, which gives up all protection of TLS. For tests only.
     insecure_skip_verify: bool,
 }
 
 impl UpstreamTls {
-    /// None: cleartext.
+    /// Converts it to the model; `None`: cleartext.
     pub(crate) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::UpstreamTls> {
         let table = match self {
             Self::Switch(false) => return None,

@@ -7,11 +7,11 @@ use witgate_proxy::upstream::{EndpointChange, LARGEST_WEIGHT};
 pub(super) struct Adjustment {
     pub(super) upstream: String,
     pub(super) address: String,
-    /// What is to change, or why that makes no sense.
+    /// The change, or why the query is invalid.
     pub(super) change: Result<EndpointChange, String>,
 }
 
-/// Reads path and query; none if the path is another.
+/// Parses path and query; `None` if the path is another.
 pub(super) fn read(path: &str, query: Option<&str>) -> Option<Adjustment> {
     let (upstream, address) = path.strip_prefix("/upstreams/")?.split_once("/endpoints/")?;
     Some(Adjustment {

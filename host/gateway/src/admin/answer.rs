@@ -1,4 +1,4 @@
-//! What the admin listener answers.
+//! The responses of the admin listener.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -18,10 +18,10 @@ type Answer = Response<Full<Bytes>>;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// What the log and the status say of who asked.
+/// The reason of a change, in log and status, if an admin request asked for it.
 const ASKED: &str = "admin request";
 
-/// Answers one request. The body of a request means nothing here and is not read.
+/// Responds to one request. The body of a request is not read.
 pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &Request<B>) -> Answer {
     let admin = context.admin.load_full();
     if let Err(refusal) = guard::check_host(&admin, entrance, request.headers()) {
@@ -37,7 +37,7 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
             }
         }
         _ => match change(path, request.uri().query()) {
-            None => plain(StatusCode::NOT_FOUND, "there is nothing here\n"),
+            None => plain(StatusCode::NOT_FOUND, "not found\n"),
             Some(wanted) => match guard::check_change(&admin, entrance, method, request.headers()) {
                 Ok(()) => carry_out(context, wanted).await,
                 Err(refusal) => refused(refusal),
@@ -54,7 +54,7 @@ fn read(context: &Context, path: &str) -> Answer {
         "/metrics" => {
             with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
         }
-        "/upstreams" => json(StatusCode::OK, &context.handle.telemetry().upstreams()),
+        "/upstreams" => json(StatusCode::OK, &context.handle.upstreams()),
         _ => json(StatusCode::OK, &context.handle.status()),
     }
 }
@@ -101,7 +101,7 @@ async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
     }
 }
 
-/// 200 with how the endpoint stands now, 404 where there is none such.
+/// 200 with the state of the endpoint after the change, 404 if there is no such endpoint.
 async fn adjusted(context: &Context, adjustment: Adjustment) -> Answer {
     let Adjustment { upstream, address, change } = adjustment;
     let change = match change {
@@ -120,7 +120,7 @@ async fn adjusted(context: &Context, adjustment: Adjustment) -> Answer {
     }
 }
 
-/// 200 where the change is in service, 422 where it was refused and everything is as before.
+/// 200 if the change is in service, 422 if it was refused and nothing has changed.
 fn told(change: &Change) -> Answer {
     json(if change.applied { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }, change)
 }
@@ -140,7 +140,7 @@ fn refused((status, reason): Refusal) -> Answer {
 }
 
 fn only(methods: &'static str) -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "this is only for reading\n");
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed here\n");
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     answer
 }

@@ -1,4 +1,4 @@
-//! The commands' way to a running gateway.
+//! The client with which commands reach a running gateway.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use witgate_config::file;
 
 use crate::exit::{Exit, Failure};
 
-/// Time for reaching the admin listener.
+/// Time for connecting to the admin listener.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Where a gateway's admin listener is.
+/// The address of a gateway's admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AdminAddress {
     /// A Unix socket.
@@ -28,7 +28,7 @@ pub(crate) enum AdminAddress {
 }
 
 impl AdminAddress {
-    /// Reads what a person wrote: `unix:/run/witgate.sock`, a path with a slash in it, `127.0.0.1:9900` or
+    /// Parses an address: `unix:/run/witgate.sock`, a path with a slash in it, `127.0.0.1:9900` or
     /// `http://127.0.0.1:9900`.
     pub(crate) fn parse(text: &str, token: Option<String>) -> AdminAddress {
         if let Some(path) = text.strip_prefix("unix:") {
@@ -42,7 +42,7 @@ impl AdminAddress {
         }
     }
 
-    /// For messages.
+    /// The address, for messages.
     pub(crate) fn describe(&self) -> String {
         match self {
             AdminAddress::Socket(path) => format!("the admin socket {}", path.display()),
@@ -51,7 +51,7 @@ impl AdminAddress {
     }
 }
 
-/// What a gateway answered.
+/// The response of a gateway.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The status.
@@ -60,10 +60,10 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Asks a running gateway.
+/// Sends a request to a running gateway.
 ///
 /// # Errors
-/// [`Exit::AdminUnreachable`] where nobody answers.
+/// [`Exit::AdminUnreachable`] if there is no response.
 pub(crate) fn ask(place: &AdminAddress, method: Method, target: &str) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -71,7 +71,7 @@ pub(crate) fn ask(place: &AdminAddress, method: Method, target: &str) -> Result<
         .map_err(|error| Failure::new(Exit::Failure, format!("no runtime: {error}")))?;
     runtime.block_on(reach(place, method, target)).map_err(|error| {
         let message = format!(
-            "{} cannot be reached: {error:#}\nIs the gateway running? `--admin` says where to look for it.",
+            "{} cannot be reached: {error:#}\nIs the gateway running? Its address can be given with `--admin`.",
             place.describe()
         );
         Failure::new(Exit::AdminUnreachable, message)
@@ -114,17 +114,17 @@ where
         let status = response.status();
         Ok(Answer { status, body: response.into_body().collect().await?.to_bytes() })
     };
-    // The connection is driven here, beside the exchange: it ends with it.
+    // The connection is driven here, beside the exchange, and ends with it.
     tokio::select! {
         answer = answered => answer,
         ended = connection => Err(ended.err().map_or_else(
-            || anyhow::anyhow!("the connection was closed without an answer"),
+            || anyhow::anyhow!("the connection was closed without a response"),
             anyhow::Error::from,
         )),
     }
 }
 
-/// Where the gateway of a configuration has its admin listener.
+/// The address of the admin listener, by the configuration of the gateway.
 pub(crate) fn place(config: &Path) -> Option<AdminAddress> {
     let Ok(loaded) = witgate_config::load(config) else { return place_in(config) };
     let admin = loaded.config.admin;
@@ -132,8 +132,8 @@ pub(crate) fn place(config: &Path) -> Option<AdminAddress> {
     admin.socket.map(AdminAddress::Socket).or_else(|| admin.address.map(tcp))
 }
 
-/// The admin settings as far as they can be read from a configuration, even one that has mistakes elsewhere: it is
-/// just then that one wants to ask the running gateway.
+/// The admin settings as far as they can be read, even from a configuration with mistakes elsewhere: that is when
+/// an operator wants to ask the running gateway.
 fn place_in(config: &Path) -> Option<AdminAddress> {
     let files = if config.is_dir() {
         crate::watch::names(config, "toml").into_iter().map(|name| config.join(name)).collect()
@@ -150,7 +150,7 @@ fn place_in(config: &Path) -> Option<AdminAddress> {
             return Some(AdminAddress::Socket(folder.join(socket)));
         }
         let address: SocketAddr = value("address")?.parse().ok()?;
-        // A token that is written as `${…}` is not resolved here; `--token` gives it.
+        // References (`${…}`) are not resolved here; for such a token, use `--token`.
         Some(AdminAddress::Tcp(address.to_string(), value("token").filter(|token| !token.contains("${"))))
     })
 }

@@ -1,4 +1,4 @@
-//! Who may ask the admin listener for what.
+//! Checks who may send which admin request.
 
 use std::net::IpAddr;
 
@@ -6,20 +6,20 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, Method, StatusCode};
 use witgate_config::model::Admin;
 
-/// Where a request came in.
+/// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entrance {
-    /// The Unix socket: its mode 0600 has said that this is the gateway's own user.
+    /// By the Unix socket: its mode 0600 ensures that the peer is the gateway's own user.
     Socket,
-    /// TCP: anybody who can reach the address, a browser on this machine included.
+    /// By TCP: anybody who can reach the address, including web pages in a browser on this machine.
     Tcp,
 }
 
-/// Why a request is turned away: the status and what is told.
+/// Why a request is refused: the status and the message.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
-/// Checks that a request over TCP is addressed to this listener. A page in a browser that had its own name point here
-/// (DNS rebinding) is told apart by that name.
+/// Checks that a request over TCP is addressed to this listener. A web page that points its own host name at this
+/// address (DNS rebinding) is recognised by that name.
 ///
 /// # Errors
 /// 421 (RFC 9110 section 15.5.20).
@@ -41,10 +41,10 @@ pub(crate) fn check_host(admin: &Admin, entrance: Entrance, headers: &HeaderMap)
     }
 }
 
-/// Checks that a request may change something: a POST, by the socket or with the token.
+/// Checks that a request may change something: it must be a POST, by the socket or with the token.
 ///
 /// # Errors
-/// 405, 401, or 403 where no token is configured.
+/// 405, 401, or 403 if no token is configured.
 pub(crate) fn check_change(
     admin: &Admin,
     entrance: Entrance,
@@ -52,7 +52,7 @@ pub(crate) fn check_change(
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
     if method != Method::POST {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "changes are asked for by POST"));
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "changes must be requested with POST"));
     }
     if entrance == Entrance::Socket {
         return Ok(());
@@ -72,13 +72,14 @@ pub(crate) fn check_change(
     }
 }
 
-/// The credentials of the scheme `Bearer`, whose name has no case (RFC 9110 section 11.1).
+/// The credentials of the scheme `Bearer`, whose name is case-insensitive (RFC 9110 section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(b"bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| rest.trim_ascii())
 }
 
-/// Compares digests, so that the time depends neither on where two tokens differ nor on their lengths.
+/// Compares digests, so that the time depends neither on where two tokens differ nor on their lengths (timing
+/// attacks).
 fn equal(offered: &[u8], token: &[u8]) -> bool {
     use sha2::{Digest, Sha256};
     let (offered, token) = (Sha256::digest(offered), Sha256::digest(token));

@@ -1,6 +1,6 @@
-//! The admin listener: health, metrics, status, and the few changes that may be asked for.
+//! The admin listener: health, metrics, status, and a few changes.
 //!
-//! It runs on a thread of its own, so that neither traffic nor a long compilation keeps `/healthz` from answering.
+//! It runs on a thread of its own, so that neither traffic nor a long compilation delays `/healthz`.
 
 mod adjust;
 mod answer;
@@ -25,17 +25,17 @@ use crate::control::handle::Handle;
 use crate::process;
 use sockets::{AdminSockets, SocketChange};
 
-/// Time a client of the admin listener has for its request head.
+/// Time for a client of the admin listener to send its request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause after an accept that failed, e.g. for want of descriptors, so that the loop does not spin.
+/// Pause after a failed accept, e.g. when descriptors have run out, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What every admin request can reach.
+/// What every admin request can use.
 pub(crate) struct Context {
     /// The control plane.
     handle: Handle,
-    /// The admin settings in force.
+    /// The admin settings in service.
     admin: ArcSwap<Admin>,
 }
 
@@ -46,10 +46,10 @@ pub(crate) struct AdminThread {
 }
 
 impl AdminThread {
-    /// Starts the thread that follows signals, and serves the admin listener once it has its first doors.
+    /// Starts the thread. It follows signals, and serves the admin listener once it has its first sockets.
     ///
     /// # Errors
-    /// The thread, its runtime or the signal handlers could not be made.
+    /// The system refuses the thread, its runtime or the signal handlers.
     pub(crate) fn start(handle: Handle) -> std::io::Result<AdminThread> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sockets, incoming) = mpsc::unbounded_channel();
@@ -71,7 +71,7 @@ impl AdminThread {
         Ok(AdminThread { sockets, handle })
     }
 
-    /// Puts changed admin settings and doors in service. What was bound before stays bound where it did not change.
+    /// Puts changed admin settings and sockets in service. Unchanged sockets stay bound.
     pub(crate) fn replace(&self, sockets: AdminSockets) {
         if self.sockets.send(sockets).is_err() {
             self.handle.warn("the admin thread does not take its new settings".to_owned());
@@ -79,7 +79,7 @@ impl AdminThread {
     }
 }
 
-/// Applies each new set of doors.
+/// Applies each new set of sockets.
 async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<AdminSockets>) {
     let mut next = incoming.recv().await;
     let Some(first) = &next else { return };
@@ -151,7 +151,7 @@ fn serve(
             let context = context.clone();
             async move { Ok::<_, Infallible>(answer::answer(&context, entrance, &request).await) }
         });
-        // A client that breaks off is its own business.
+        // An error of a client's connection needs no handling.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)

@@ -1,5 +1,5 @@
-//! The sockets of the admin listener: bound by the control plane before a change is put in service, so that an address
-//! that cannot be had refuses the change as a whole.
+//! The sockets of the admin listener. The control plane binds them before it puts a change in service, so that an
+//! address that cannot be bound refuses the whole change.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use witgate_config::Problem;
 use witgate_config::model::Admin;
 
-/// The admin settings of a new version with the sockets that had to be bound for it.
+/// The admin settings of a new version, with the sockets that were bound for it.
 pub(crate) struct AdminSockets {
     /// The settings.
     pub(crate) admin: Arc<Admin>,
@@ -22,18 +22,18 @@ pub(crate) struct AdminSockets {
     pub(crate) socket: SocketChange<UnixListener>,
 }
 
-/// What becomes of one socket.
+/// What is done with one socket.
 pub(crate) enum SocketChange<L> {
     /// It stays as it is.
     Keep,
     /// It is closed.
     Close,
-    /// It is replaced by this one, not blocking.
+    /// It is replaced by this one, which is non-blocking.
     Open(L),
 }
 
 impl AdminSockets {
-    /// Binds what differs from the settings in force.
+    /// Binds the sockets that differ from the settings in service.
     ///
     /// # Errors
     /// An address or a path that cannot be bound.
@@ -45,7 +45,7 @@ impl AdminSockets {
         Ok(AdminSockets { admin: admin.clone(), tcp, socket })
     }
 
-    /// The address of a TCP listener that was bound now.
+    /// The address of the TCP listener, if one was bound by this call.
     pub(crate) fn bound_address(&self) -> Option<SocketAddr> {
         match &self.tcp {
             SocketChange::Open(listener) => listener.local_addr().ok(),
@@ -83,20 +83,20 @@ fn bind_socket(path: &Path) -> Result<UnixListener, Problem> {
     })
 }
 
-/// Only a socket nobody listens on may be replaced.
+/// Refuses a path if a process listens on its socket.
 fn refuse_foreign(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            Err(io::Error::other("something that is not a socket is in its place"))
+            Err(io::Error::other("the path exists and is not a socket"))
         }
         Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::from(io::ErrorKind::AddrInUse)),
         Ok(_) => Ok(()),
     }
 }
 
-/// Binds under another name, restricts it, then moves it into place: at no time can anybody else connect.
+/// Binds under a temporary name, restricts the mode, then renames: at no time can another user connect.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let aside = aside(path);
     let _ = fs::remove_file(&aside);

@@ -1,11 +1,11 @@
-//! `witgate compile-component`, which the gateway runs by itself and nobody else: hidden.
+//! `witgate compile-component`, a hidden command that only the gateway itself runs.
 
 use clap::Args;
 use witgate_wasm::{ChildArguments, compile_component};
 
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Compile the component on standard input, within limits. The gateway runs this by itself, for each new plugin.
+/// Compile the component on standard input, within limits. Only the gateway itself runs this, for each new plugin.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// CPU time in seconds
@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// Address space in bytes
     #[arg(long)]
     memory: u64,
-    /// The process that asks
+    /// Process id of the gateway that runs this
     #[arg(long)]
     parent: i32,
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Tell about the configuration file.
+/// Print information about the configuration file.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

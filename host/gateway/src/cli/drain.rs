@@ -8,7 +8,7 @@ use super::place::AdminPlace;
 use crate::admin::client::ask;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Have a running gateway finish what is in flight and end, as on SIGTERM.
+/// Have a running gateway finish its requests in flight and end, as on SIGTERM.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -24,6 +24,6 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let text = String::from_utf8_lossy(&answer.body);
     Err(Failure::new(
         Exit::Failure,
-        format!("the gateway answered {}: {}", answer.status.as_u16(), text.trim()),
+        format!("the gateway responded with {}: {}", answer.status.as_u16(), text.trim()),
     ))
 }

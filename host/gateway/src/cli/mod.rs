@@ -1,4 +1,4 @@
-//! The command line: one file for each command, all of one shape (what it does, its `Arguments`, `run`).
+//! The command line: one file for each command, with the same parts (what it does, its `Arguments`, `run`).
 
 mod compile_component;
 mod config;
@@ -50,7 +50,7 @@ enum Command {
     CompileComponent(compile_component::Arguments),
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Run(arguments) => run::run(&arguments),

@@ -1,4 +1,4 @@
-//! How commands print: lists as text for people, as JSON for programs.
+//! Output of commands: lists as text for people, as JSON for programs.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// The option every command with something to list has.
+/// The output option of every command that lists something.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct Format {
     /// How to print.
@@ -17,16 +17,16 @@ pub(crate) struct Format {
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// Prints a value in the wanted format.
+/// Prints a value in the chosen format.
 ///
 /// # Errors
-/// Standard output cannot be written to. A reader that went away (`witgate status | head -1`) is no failure.
+/// Standard output cannot be written. A closed pipe (`witgate status | head -1`) is no failure.
 pub(crate) fn print<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> ExitResult {
     match format.kind {
         Kind::Text => say(&text()),
@@ -53,7 +53,7 @@ pub(crate) fn say(text: &str) -> ExitResult {
     }
 }
 
-/// Rows under headings, in columns as wide as they need to be. Empty cells are shown as `-`.
+/// Rows under headings, in aligned columns. Empty cells are shown as `-`.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());
     for row in rows {

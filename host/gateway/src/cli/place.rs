@@ -1,4 +1,4 @@
-//! The options that say which configuration, and which running gateway.
+//! The options that choose a configuration and a running gateway.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use clap::Args;
 
 use crate::admin::client::{self, AdminAddress};
 
-/// Where the configuration is, when nothing is said: in the current folder, else for the whole machine.
+/// The default paths of the configuration: in the current folder, else for the whole machine.
 const PLACES: [&str; 2] = ["witgate.toml", "/etc/witgate"];
 
-/// Where a gateway without a word about it in its configuration has its admin listener.
+/// The default address of the admin listener.
 const ADMIN: &str = "127.0.0.1:9900";
 
-/// Which configuration.
+/// The options that choose a configuration.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ConfigPlace {
     /// File, or folder whose `*.toml` files are read together [default: witgate.toml, else /etc/witgate]
@@ -30,7 +30,7 @@ impl ConfigPlace {
     }
 }
 
-/// Which running gateway.
+/// The options that choose a running gateway.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AdminPlace {
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) struct AdminPlace {
 }
 
 impl AdminPlace {
-    /// Whether it was said where to ask, rather than found in the configuration.
+    /// Whether an option names the address, so that it is not taken from the configuration.
     pub(crate) fn is_given(&self) -> bool {
         self.admin.is_some()
     }
@@ -54,7 +54,7 @@ impl AdminPlace {
         self.config.path()
     }
 
-    /// Where to ask.
+    /// The address of the admin listener.
     pub(crate) fn place(&self) -> AdminAddress {
         if let Some(text) = &self.admin {
             return AdminAddress::parse(text, self.token.clone());

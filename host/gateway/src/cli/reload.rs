@@ -11,8 +11,8 @@ use crate::exit::{Exit, ExitResult, Failure};
 
 /// Have a running gateway read its configuration and plugins again.
 ///
-/// If anything is wrong with the configuration, the gateway stays as it is and this command says why (exit code 3). A
-/// plugin that is refused stays at its last good version while all else takes effect (exit code 4).
+/// If the configuration has a problem, nothing changes and this command prints the problem (exit code 3). A
+/// refused plugin stays at its last good version while everything else takes effect (exit code 4).
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -32,26 +32,27 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     match (change.applied, change.problems.is_empty()) {
         (true, true) => say("reloaded\n"),
         (true, false) => {
-            Err(Failure::new(Exit::PluginRefused, "reloaded, but not every plugin could be taken"))
+            Err(Failure::new(Exit::PluginRefused, "reloaded, but not every plugin could be loaded"))
         }
-        (false, _) => Err(Failure::new(Exit::Config, "not reloaded: the gateway stays as it was")),
+        (false, _) => Err(Failure::new(Exit::Config, "not reloaded: nothing has changed")),
     }
 }
 
-/// What became of a change that was asked for.
+/// The result of a requested change.
 ///
 /// # Errors
-/// The gateway did not carry it out at all: no permission, or too much to do.
+/// The gateway did not carry it out: no permission, or too many requests in progress.
 pub(crate) fn changed(answer: &Answer) -> Result<Change, Failure> {
     let text = || String::from_utf8_lossy(&answer.body).trim().to_owned();
     match answer.status {
         StatusCode::OK | StatusCode::UNPROCESSABLE_ENTITY => {
             serde_json::from_slice(&answer.body).map_err(|error| {
-                Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+                Failure::new(Exit::Failure, format!("the gateway's response cannot be read: {error}"))
             })
         }
-        status => {
-            Err(Failure::new(Exit::Failure, format!("the gateway answered {}: {}", status.as_u16(), text())))
-        }
+        status => Err(Failure::new(
+            Exit::Failure,
+            format!("the gateway responded with {}: {}", status.as_u16(), text()),
+        )),
     }
 }

@@ -1,4 +1,4 @@
-//! A request as commands make it up: for a plugin to be called with, for the router to be asked about.
+//! Makes up a request for commands: to call a plugin with, or to look up its route.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::telemetry::route_name::RouteName;
 use witgate_proxy::telemetry::trace;
 
-/// Reads `name: value`.
+/// Parses `name: value`.
 pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("a header is written as `name: value`")?;
     let name = name.trim().parse::<HeaderName>().map_err(|error| error.to_string())?;
@@ -17,7 +17,7 @@ pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// The head of a request from this machine, by cleartext HTTP, of nobody known.
+/// The head of a request from this machine, over cleartext HTTP, without identity.
 pub(super) fn head(
     method: Method,
     target: PathAndQuery,

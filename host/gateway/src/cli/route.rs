@@ -16,7 +16,7 @@ use crate::control;
 use crate::control::source::Source;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Ask about routes.
+/// Inspect routes.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -28,7 +28,7 @@ enum Command {
     Test(Test),
 }
 
-/// Say which route a request would take, and why not the others.
+/// Print which route a request would take, and why not the others.
 ///
 /// Exit code 1 if it would take none.
 #[derive(Args)]
@@ -102,7 +102,7 @@ fn report(test: &Test) -> Result<Report, Failure> {
     })
 }
 
-/// The bindings a request meets, those of the gateway first.
+/// The bindings that apply to a request, those of the gateway first.
 fn plugins(config: &Config, listener: &str, of_route: &[String]) -> Vec<String> {
     let listener = config.listeners.iter().filter(|known| known.name == listener);
     let of_listener = listener.flat_map(|listener| &listener.plugins);
@@ -112,7 +112,7 @@ fn plugins(config: &Config, listener: &str, of_route: &[String]) -> Vec<String> 
 fn row(considered: &Considered) -> Row {
     let verdict = match &considered.verdict {
         Verdict::Taken => "taken".to_owned(),
-        Verdict::LessSpecific => "holds too, but is less specific".to_owned(),
+        Verdict::LessSpecific => "matches too, but is less specific".to_owned(),
         Verdict::OtherMethod => "is for other methods".to_owned(),
         Verdict::Header(name) => format!("its condition on the header `{name}` does not hold"),
         Verdict::Query(name) => format!("its condition on the query parameter `{name}` does not hold"),

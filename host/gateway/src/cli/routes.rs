@@ -10,7 +10,7 @@ use super::place::ConfigPlace;
 use crate::control::source::Source;
 use crate::exit::ExitResult;
 
-/// List the routes of a configuration: what matches, where it goes, which plugins it meets.
+/// List the routes of a configuration: what they match, where they lead, and their plugins.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -61,7 +61,7 @@ fn row(config: &Config, route: &Route) -> Row {
     }
 }
 
-/// Where a route leads, in one word or a few.
+/// The destination of a route, in a few words.
 pub(super) fn destination(action: &Action) -> String {
     match action {
         Action::Forward(forward) => match forward.upstreams.as_slice() {

@@ -11,8 +11,8 @@ use crate::exit::ExitResult;
 /// Run the gateway until it is told to end.
 ///
 /// SIGHUP reloads; so does a change of any file the configuration depends on. SIGTERM, SIGINT and SIGQUIT drain:
-/// requests in flight are finished within `drain_timeout`, and idle connections are closed after `drain_idle`. A second one
-/// ends the process at once.
+/// requests in flight are finished within `drain_timeout`, and idle connections are closed after `drain_idle`. A
+/// second one ends the process at once.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

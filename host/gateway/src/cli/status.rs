@@ -12,7 +12,7 @@ use crate::admin::client::{AdminAddress, Answer, ask};
 use crate::control::status::{self, BindingStatus, Compilation, Status};
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Show what a running gateway is doing: versions in service, the latest change, what was refused and why.
+/// Show the state of a running gateway: versions in service, the latest change, what was refused and why.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -28,18 +28,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     print(arguments.format, &status, || describe(&status, status::now()))
 }
 
-/// Reads what a gateway tells of itself.
+/// Parses the status of a gateway.
 ///
 /// # Errors
-/// It tells nothing, or something else.
+/// The response is not a status.
 pub(super) fn read<T: DeserializeOwned>(place: &AdminAddress, answer: &Answer) -> Result<T, Failure> {
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
         let message = format!("{} answered {}: {}", place.describe(), answer.status.as_u16(), text.trim());
         return Err(Failure::new(Exit::Failure, message));
     }
-    serde_json::from_slice(&answer.body)
-        .map_err(|error| Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}")))
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Failure::new(Exit::Failure, format!("the gateway's response cannot be read: {error}"))
+    })
 }
 
 fn describe(status: &Status, now: u64) -> String {
@@ -58,7 +59,7 @@ fn describe(status: &Status, now: u64) -> String {
         let _ = write!(text, "loading for {} ({})", ago(now, busy.since), busy.reason);
         text.push_str(&match busy.waiting {
             0 => "\n".to_owned(),
-            waiting => format!("; the load after it has been asked for {waiting} times\n"),
+            waiting => format!("; the next load was requested {waiting} times\n"),
         });
     }
     let listeners: Vec<_> =
@@ -80,8 +81,8 @@ fn describe_change(text: &mut String, status: &Status, now: u64) {
     let change = &status.last_change;
     let outcome = match (change.applied, change.problems.is_empty()) {
         (true, true) => "applied",
-        (true, false) => "applied, but not every plugin could be taken",
-        (false, _) => "REFUSED, everything is as before",
+        (true, false) => "applied, but not every plugin could be loaded",
+        (false, _) => "REFUSED, nothing has changed",
     };
     let _ = writeln!(text, "latest change {} ago ({}): {outcome}", ago(now, change.at), change.reason);
     if let Some(Compilation { plugin, file, since }) = &status.compiling {
@@ -117,20 +118,21 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {
             let _ = writeln!(text, "\n{}: {}", binding.binding, problem.trim_end());
         }
         if let Some(quarantine) = &binding.quarantine {
-            let stage = if quarantine.probing { "the next call probes it" } else { "it rests" };
+            let stage =
+                if quarantine.probing { "the next call is a probe" } else { "waiting before the next probe" };
             let (name, cause, since) = (&binding.binding, &quarantine.cause, ago(now, quarantine.since));
             let _ = writeln!(text, "\n{name}: in quarantine for {since}, {stage}: {cause}");
         }
     }
 }
 
-/// Which version serves, and whether it is called at all.
+/// Which version is in service, and whether the binding is in quarantine.
 fn state(binding: &BindingStatus) -> String {
     let state = binding.state.as_str();
     if binding.quarantine.is_some() { format!("{state}, quarantined") } else { state.to_owned() }
 }
 
-/// A span of time in its largest unit.
+/// A duration in its largest unit.
 pub(super) fn ago(now: u64, then: u64) -> String {
     match now.saturating_sub(then) {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -160,7 +162,7 @@ mod tests {
         let text = describe(&Status { bindings: vec![binding], ..Status::default() }, 200);
         for part in [
             "current, quarantined",
-            "jwt: in quarantine for 30 s, it rests: 20 of 20 calls within 10s failed",
+            "jwt: in quarantine for 30 s, waiting before the next probe: 20 of 20 calls within 10s failed",
         ] {
             assert!(text.contains(part), "`{part}` is missing in:\n{text}");
         }
@@ -202,7 +204,7 @@ mod tests {
             "witgate 0.1.0 (process 7), running for 100 s",
             "latest change 10 s ago (SIGHUP): REFUSED",
             "  error: unknown key",
-            "loading for 3 s (admin request); the load after it has been asked for 12 times",
+            "loading for 3 s (admin request); the next load was requested 12 times",
             "last-good  abababababab  -",
             "jwt: the file is not a component",
             "  stray.wasm",

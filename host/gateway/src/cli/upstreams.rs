@@ -23,7 +23,7 @@ use crate::exit::{Exit, ExitResult};
 /// Events shown for each upstream.
 const EVENTS: usize = 8;
 
-/// Show how the upstreams of a running gateway stand, and what has changed of late; or change one of its endpoints.
+/// Show the upstreams of a running gateway and their latest events, or change one of their endpoints.
 ///
 /// Where no gateway runs, the upstreams of the configuration are listed instead, and standard error says so; with
 /// `--admin`, or `WITGATE_ADMIN`, it is a failure (exit code 5).
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     admin: AdminPlace,
-    /// List what the configuration says, without asking a gateway
+    /// List the upstreams of the configuration, without asking a gateway
     #[arg(long, conflicts_with = "admin")]
     configured: bool,
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         }
         Err(failure) if failure.exit == Exit::AdminUnreachable && !arguments.admin.is_given() => {
             list_configured(arguments)?;
-            eprintln!("{} does not answer: this is the configuration.", place.describe());
+            eprintln!("{} does not respond: showing the configuration.", place.describe());
             Ok(())
         }
         Err(failure) => Err(failure),
@@ -134,12 +134,11 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
         let TriesStatus { retries, budget_exhausted, hedges, hedges_won, .. } = tries;
         let _ = writeln!(
             text,
-            "\n{name}: {retries} retries ({budget_exhausted} more were over budget), {hedges} hedges ({hedges_won} answered first)"
+            "\n{name}: {retries} retries ({budget_exhausted} more exceeded the retry budget), {hedges} hedges ({hedges_won} responded first)"
         );
     }
     for upstream in upstreams.iter().filter(|upstream| upstream.panics) {
-        let _ =
-            writeln!(text, "\n{}: so few endpoints are usable that health is not believed", upstream.name);
+        let _ = writeln!(text, "\n{}: so few endpoints are usable that health is ignored", upstream.name);
     }
     upstreams.iter().for_each(|upstream| describe_guards(&mut text, upstream));
     for upstream in upstreams.iter().filter(|upstream| !upstream.events.is_empty()) {
@@ -151,7 +150,7 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
     text
 }
 
-/// What stands before all endpoints of an upstream: its own breaker, its limits, its fallbacks.
+/// The parts that concern the whole upstream: its circuit breaker, its limits, its fallbacks.
 fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
     let name = &upstream.name;
     match upstream.breaker {
@@ -177,7 +176,7 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
     }
 }
 
-/// What keeps an endpoint from taking requests, the longest lasting first; or that nothing does.
+/// Why an endpoint takes no requests, the longest-lasting reason first; or that it takes them.
 fn state(endpoint: &EndpointStatus) -> String {
     if endpoint.availability == Availability::Drained {
         return if endpoint.active > 0 { "draining" } else { "drained" }.to_owned();
@@ -289,8 +288,8 @@ mod tests {
             "users     10.0.0.1:80  in service  1       2       3            100       10",
             "users, the latest last:",
             "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row",
-            "users: 3 retries (1 more were over budget), 0 hedges (0 answered first)",
-            "users: so few endpoints are usable that health is not believed",
+            "users: 3 retries (1 more exceeded the retry budget), 0 hedges (0 responded first)",
+            "users: so few endpoints are usable that health is ignored",
             "users: breaker open",
             "users: 5 requests in flight, at most 100, adaptive limit 20, 2 wait, 7 dropped so far, being dropped now",
             "users: fallbacks taken: cached 3",

@@ -10,7 +10,7 @@ use crate::control;
 use crate::control::source::Source;
 use crate::exit::ExitResult;
 
-/// Check a configuration: everything `witgate run` would check, plugins and their settings included.
+/// Check a configuration as `witgate run` would, including plugins and their settings.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

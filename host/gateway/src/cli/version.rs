@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::output::{Format, print};
 use crate::exit::ExitResult;
 
-/// Print the version, and the plugin border it serves.
+/// Print the version, and the versions of the plugin border it serves.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

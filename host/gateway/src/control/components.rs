@@ -1,25 +1,26 @@
-//! Components, and the runtime that makes plugins of them.
+//! Compiled components, and the runtime that makes plugins from them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use witgate_config::model::LogLevel;
 use witgate_config::{Config, Problem, Problems, model};
 use witgate_proxy::contracts::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
-    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Reason, Refusal,
-    Runtime, RuntimeOptions,
+    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,
+    Refusal, Runtime, RuntimeOptions,
 };
 
 use super::handle::Handle;
 use super::library::{Conduct, Loader, Prepared, Refused, WantedBinding};
 use super::status::{self, Compilation};
 
-/// The runtime in service. One for the life of the process: how many cores it serves and where it keeps compiled code
-/// are read from the first configuration and do not change by a reload.
+/// The plugin runtime. There is one for the life of the process: its number of cores and its cache folder are read
+/// from the first configuration and do not change by a reload.
 ///
-/// It is made with the first component. A gateway without plugins has no use for its threads and the address space of its
-/// instances, which take as long to set up as all the rest.
+/// It is created with the first component, because its threads and address space take as long to set up as
+/// everything else, and a gateway without plugins does not need them.
 pub(crate) struct Components {
     runtime: LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>,
     limits: Mutex<model::CompileLimits>,
@@ -27,15 +28,29 @@ pub(crate) struct Components {
     handle: Option<Handle>,
 }
 
-/// Components that are kept although no binding could be made of them, so that they need not be compiled again when
-/// only settings or grants have changed.
+/// The most components that are kept although no binding could be made from them, so that they need not be
+/// compiled again when only settings or grants have changed.
 const UNFIT: usize = 4;
 
-/// A runtime, or what the machine lacks for one.
+/// Log lines of plugins, and of the runtime about plugins, go to the gateway's own log.
+struct PluginLines(Arc<Telemetry>);
+
+impl Journal for PluginLines {
+    fn enabled(&self, level: LogLevel) -> bool {
+        self.0.logs(level)
+    }
+
+    fn write(&self, level: LogLevel, binding: &str, message: &str) {
+        self.0.log(level, message.to_owned(), &[("binding", &binding)]);
+    }
+}
+
+/// The runtime, or why the machine cannot run one.
 type Made = Result<Runtime, String>;
 
 impl Components {
-    /// The runtime for a configuration. Reversions are asked for by `handle`; without one nothing is ever in service.
+    /// The runtime for a configuration. Reverts are requested through `handle`; without one, nothing is ever in
+    /// service.
     pub(crate) fn new(config: &Config, telemetry: &Arc<Telemetry>, handle: Option<Handle>) -> Components {
         let options = RuntimeOptions {
             cores: config.gateway.workers,
@@ -45,7 +60,12 @@ impl Components {
             on_revert: on_revert(handle.clone()),
         };
         let telemetry = Arc::clone(telemetry);
-        let make = move || Runtime::new(options, &telemetry).map_err(|error| error.to_string());
+        let make = move || {
+            let journal = Arc::new(PluginLines(Arc::clone(&telemetry)));
+            let runtime = Runtime::new(options, journal).map_err(|error| error.to_string())?;
+            telemetry.metrics().register(runtime.collector());
+            Ok(runtime)
+        };
         Components {
             runtime: LazyLock::new(Box::new(make)),
             limits: Mutex::new(config.gateway.compile),
@@ -57,7 +77,7 @@ impl Components {
     /// The runtime.
     ///
     /// # Errors
-    /// The machine lacks what it needs.
+    /// The machine lacks something that it needs.
     fn runtime(&self) -> Result<&Runtime, Refusal> {
         self.runtime.as_ref().map_err(|error| Refusal {
             reason: Reason::Compile,
@@ -65,17 +85,17 @@ impl Components {
         })
     }
 
-    /// All there is to know about a component, its settings' schema included.
+    /// Inspects a component, including the schema of its settings.
     ///
     /// # Errors
-    /// Why no gateway would take it.
+    /// Why every gateway would refuse it.
     pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
         let runtime = self.runtime()?;
         runtime.set_limits(*locked(&self.limits));
         runtime.inspect(bytes)
     }
 
-    /// Keeps the code of a component of which no binding could be made; one that serves is kept by what serves.
+    /// Keeps a component from which no binding could be made. Others are kept by the versions in service.
     fn keep_if_unfit(&self, component: &Component, fits: bool) {
         let digest = component.inspection().digest;
         let mut unfit = locked(&self.unfit);
@@ -89,7 +109,7 @@ impl Components {
     }
 }
 
-/// Asks the control plane, from the data path and therefore without waiting.
+/// Requests a revert. Called on the data path, so it does not wait.
 fn on_revert(handle: Option<Handle>) -> OnRevert {
     Arc::new(move |binding, version| {
         if let Some(handle) = &handle {
@@ -103,7 +123,7 @@ impl Loader for Components {
 
     fn begin(&self, config: &model::Gateway, force: bool) {
         *locked(&self.limits) = config.compile;
-        // Where nothing was compiled yet, nothing was refused either.
+        // If nothing was compiled yet, nothing was refused either.
         let made = LazyLock::get(&self.runtime).and_then(|made| made.as_ref().ok());
         if let Some(runtime) = made.filter(|_| force) {
             runtime.forget_refused();

@@ -1,4 +1,4 @@
-//! The end: what is in flight is finished, nothing new is begun.
+//! The shutdown: requests in flight are finished, new ones are not accepted.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::allocator;
 use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
 
-/// How long the last log lines may take to be written.
+/// Time for the last log lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 impl Control {
-    /// `/readyz` fails since it was asked for; after `drain_delay`, in which balancers in front notice that, nothing is
-    /// accepted any more, but by listeners that drain last; what is in flight then has `drain_timeout`. A load under way is
-    /// left alone, and nobody takes what it comes to.
+    /// Drains the gateway. `/readyz` already fails; after `drain_delay`, in which load balancers notice that, no
+    /// connection is accepted any more except by listeners that drain last; requests in flight then have
+    /// `drain_timeout`. A load in progress is left alone and its result is ignored.
     ///
     /// # Errors
     /// Requests had to be cut.
@@ -30,7 +30,7 @@ impl Control {
         self.go_on(gateway.drain_delay);
         let socket = self.in_service.config.admin.socket.clone();
         let Control { data_plane, telemetry, messages, .. } = self;
-        // Whoever still waits for something is told so by that.
+        // Dropping the messages tells everyone who still waits for a result.
         drop(messages);
         let cut = data_plane.drain(gateway.drain_timeout);
         if let Some(socket) = socket {
@@ -50,8 +50,8 @@ impl Control {
         Err(Failure::new(Exit::Failure, message))
     }
 
-    /// Who waits for a reload is told that the gateway is shutting down: their place is dropped. No more can be asked for,
-    /// because the gateway is known to drain.
+    /// Dropping the channels tells everyone who waits for a reload that the gateway is shutting down. Nobody can
+    /// request another, because the gateway is known to drain.
     fn give_up_loads(&mut self) {
         drop(self.handle.wanted().take());
         self.loading = None;
@@ -60,12 +60,12 @@ impl Control {
         self.publish();
     }
 
-    /// Goes on for a time, while traffic still comes: a plugin that fails is still put back.
+    /// Handles messages for a time, because there is still traffic: a failing plugin is still reverted.
     fn go_on(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             match self.messages.recv_timeout(left) {
-                // Nobody waits for it any more.
+                // Nobody waits for the result of a load any more.
                 Ok(Message::Loaded(finished)) => drop(finished),
                 Ok(message) => self.carry_out(message),
                 Err(_) => return,

@@ -1,41 +1,46 @@
-//! The way to the control plane: what it can be asked for, and what it publishes.
+//! The interface of the control plane: requests to it, and the state that it publishes.
 //!
-//! Nothing that is asked for waits behind a load. Reloads do not queue: one that is asked for while another waits joins it
-//! ([`Wanted`]). Draining is a flag that whoever asks for it sets itself, so that readiness fails at that moment.
+//! No request waits behind a load. Reloads do not queue: a request that comes while another waits joins it
+//! ([`Wanted`]). Draining is a flag that the requesting thread sets itself, so that readiness fails at that
+//! moment.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
+use witgate_proxy::contracts::Quarantined;
+use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
-use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
+use witgate_proxy::upstream::{self, EndpointChange, EndpointStatus, UpstreamStatus};
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
 use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, Status};
 use super::wanted::Wanted;
 
-/// Requests of people ([`Request`]) that may be under way at once. Each is a rare event; more is somebody hammering.
+/// The most requests of operators ([`Request`]) in progress. Each is a rare event; more would be abuse.
 const REQUESTS: usize = 64;
 
-/// Messages that may wait for the control thread. It is never full but for a fault: requests and what comes of them are at
-/// most so many each, there is one load at a time, and each version of a plugin asks once to be taken back.
+/// Capacity of the control thread's channel. It is never full in regular operation: there are at most [`REQUESTS`]
+/// requests and as many results, there is one load at a time, and each version of a plugin requests its revert
+/// once.
 pub(super) const MESSAGES: usize = 16 * REQUESTS;
 
 const BUSY: &str = "the control plane is busy; try again";
-const DRAINING: &str = "the gateway is draining: nothing is loaded any more";
+const DRAINING: &str = "the gateway is draining and does not reload any more";
 const ENDING: &str = "the gateway is shutting down";
 
-/// Something the control plane is asked for by a person.
+/// A request of an operator.
 pub(crate) enum Request {
-    /// Put the previous version of a binding's plugin in service.
+    /// Put the previous version of a binding's plugin back in service.
     Rollback {
         /// Name of the binding.
         binding: String,
-        /// Who wants to know what became of it.
+        /// Where the result is sent.
         reply: oneshot::Sender<Change>,
     },
     /// Change the weight of an endpoint or drain it.
@@ -44,34 +49,34 @@ pub(crate) enum Request {
         upstream: String,
         /// The endpoint, `host:port`.
         address: String,
-        /// What is to change.
+        /// The change.
         change: EndpointChange,
-        /// Who wants to know how it stands then, or why it does not exist.
+        /// Where the state of the endpoint is sent, or why the endpoint does not exist.
         reply: oneshot::Sender<Result<EndpointStatus, String>>,
     },
 }
 
-/// What the control thread takes from its channel, one after the other.
+/// A message to the control thread, which handles them one after the other.
 pub(super) enum Message {
-    /// A reload waits, or the gateway is to drain: what was said beside the channel is to be looked at.
+    /// A reload waits, or the gateway is to drain: the shared state must be checked.
     Look,
-    /// A person asks for something.
+    /// An operator's request.
     Request(Request, PendingGuard),
-    /// The previous version of a binding's plugin is to be put back, because too many calls of this version failed. If
-    /// another is in service by now, nothing is done.
+    /// Too many calls of this version failed, so the previous version of the binding's plugin is to be put back.
+    /// Ignored if another version is in service by now.
     Revert {
         /// Name of the binding.
         binding: String,
-        /// As [`Binding::version`](witgate_proxy::contracts::Binding::version) tells it.
+        /// The version, as [`Binding::version`](witgate_proxy::contracts::Binding::version) returns it.
         version: u64,
     },
     /// A load has ended.
     Loaded(Box<Finished>),
-    /// A previous version was made ready for the settings of now.
+    /// A previous version was prepared for the current settings.
     Redrafted(Box<(PutBack, Redrafted)>),
 }
 
-/// One of the [`REQUESTS`] that may be under way; given back when dropped.
+/// Guard: one of [`REQUESTS`] is in progress until this is dropped.
 pub(super) struct PendingGuard(Arc<Shared>);
 
 impl Drop for PendingGuard {
@@ -80,23 +85,25 @@ impl Drop for PendingGuard {
     }
 }
 
-/// What all handles share with the control thread beside the channel.
+/// What all handles share with the control thread besides the channel.
 #[derive(Default)]
 struct Shared {
-    /// Why the gateway drains; none while it does not. Set once.
+    /// Why the gateway drains; unset while it does not. Set once.
     drain: OnceLock<String>,
-    /// Whether requests may be served by now. Locked while the process ends because they may not.
+    /// Whether requests may be served. Locked while the process ends before that.
     serves: Mutex<bool>,
-    /// The reload that waits for the load under way, if there is one.
+    /// The reload that waits for the load in progress, if there is one.
     wanted: Mutex<Option<Wanted>>,
-    /// Requests under way.
+    /// The number of requests in progress.
     requests: AtomicUsize,
     status: ArcSwap<Status>,
+    /// The snapshot in service; empty before the first.
+    snapshot: ArcSwapOption<Snapshot>,
     /// What is being compiled.
     compilation: Mutex<Option<Compilation>>,
 }
 
-/// Sends requests to the control plane and reads what it publishes. Cheap to clone.
+/// Sends requests to the control plane and reads the published state. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
     messages: SyncSender<Message>,
@@ -105,17 +112,17 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// A handle whose requests arrive at the other end of `messages`.
+    /// A handle that sends to `messages`.
     pub(super) fn new(messages: SyncSender<Message>, telemetry: Arc<Telemetry>) -> Self {
         Handle { messages, shared: Arc::default(), telemetry }
     }
 
-    /// Has everything built anew from the files and put in service if it is good. With `force`, versions that were rolled
-    /// back or reverted are tried again. The load that answers begins after this call. Never waits, and is refused only
-    /// while the gateway drains.
+    /// Requests a reload: everything is built anew from the files, and put in service if it is valid. With
+    /// `force`, versions that were rolled back or reverted are tried again. The load begins after this call. Never
+    /// waits, and fails only while the gateway drains.
     ///
     /// # Errors
-    /// The gateway is draining; in words.
+    /// The message that the gateway is draining.
     pub(crate) fn reload(
         &self,
         reason: String,
@@ -123,7 +130,8 @@ impl Handle {
         reply: Option<oneshot::Sender<Change>>,
     ) -> Result<(), &'static str> {
         let mut wanted = self.wanted();
-        // Asked under the lock: once draining has begun, the control thread empties the place for the last time.
+        // Checked under the lock: once draining has begun, the control thread takes the waiting reload for the
+        // last time.
         if self.is_draining() {
             return Err(DRAINING);
         }
@@ -133,10 +141,10 @@ impl Handle {
         if alone { self.look() } else { Ok(()) }
     }
 
-    /// Hands over what a person asks for, without waiting.
+    /// Sends an operator's request, without waiting.
     ///
     /// # Errors
-    /// Too much is under way, or the gateway ends; the text says which.
+    /// Too many requests are in progress, or the gateway is ending; the text says which.
     pub(crate) fn ask(&self, request: Request) -> Result<(), &'static str> {
         let before = self.shared.requests.fetch_add(1, Ordering::AcqRel);
         let pending = PendingGuard(Arc::clone(&self.shared));
@@ -146,7 +154,7 @@ impl Handle {
         self.send(Message::Request(request, pending))
     }
 
-    /// Asks for a version to be taken back, from the data path: never waits.
+    /// Requests the revert of a version. Called on the data path: never waits.
     pub(crate) fn revert(&self, binding: String, version: u64) {
         let warning = format!("{binding} is not reverted");
         if let Err(reason) = self.send(Message::Revert { binding, version }) {
@@ -154,21 +162,21 @@ impl Handle {
         }
     }
 
-    /// Has the gateway finish what is in flight and end. From now on it is not ready.
+    /// Has the gateway finish its requests in flight and end. It is not ready from now on.
     pub(crate) fn drain(&self, reason: &str) {
         if self.shared.drain.set(reason.to_owned()).is_ok() {
-            // Where the control thread is gone, the process is about to end by itself.
+            // If the control thread is gone, the process is about to end anyway.
             let _ = self.look();
         }
     }
 
-    /// From now on requests may be served, and whatever ends the gateway drains it. Does not return if the process is
-    /// about to end.
+    /// Marks that requests may be served: from now on whatever ends the gateway drains it. Does not return if the
+    /// process is about to end.
     pub(super) fn begin_service(&self) {
         *self.serves() = true;
     }
 
-    /// Ends the process by `end`, if no request can have been served yet; none can be while it ends.
+    /// Ends the process by `end`, unless a request may already have been served; none can be while it ends.
     pub(crate) fn end_before_service(&self, end: impl FnOnce()) {
         let serves = self.serves();
         if !*serves {
@@ -180,7 +188,7 @@ impl Handle {
         self.shared.serves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the gateway is to drain, or does.
+    /// Whether the gateway drains or is about to.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.drain.get().is_some()
     }
@@ -190,8 +198,8 @@ impl Handle {
         self.shared.drain.get().map(String::as_str)
     }
 
-    /// The state as last published, with what has been asked for since, what is being compiled, and which bindings are in
-    /// quarantine now.
+    /// The state as last published, with what was requested since, the compilation in progress, and the bindings
+    /// in quarantine.
     pub(crate) fn status(&self) -> Status {
         let mut status = Status::clone(&self.shared.status.load());
         if let Some(busy) = &mut status.busy {
@@ -201,7 +209,7 @@ impl Handle {
             status.phase = GatewayPhase::Draining;
         }
         status.compiling = self.compilation().clone();
-        let (mut quarantined, now) = (self.telemetry.quarantined(), status::now());
+        let (mut quarantined, now) = (self.quarantined(), status::now());
         for binding in &mut status.bindings {
             let quarantine = quarantined.remove(&binding.binding);
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
@@ -209,7 +217,7 @@ impl Handle {
         status
     }
 
-    /// Tells what is being compiled from now on. It is told beside the published state, because the thread that compiles
+    /// Sets the compilation in progress. It is kept apart from the published state, because the compiling thread
     /// publishes nothing.
     pub(crate) fn compiles(&self, compilation: Option<Compilation>) {
         *self.compilation() = compilation;
@@ -219,12 +227,27 @@ impl Handle {
         self.shared.compilation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether traffic should be sent here.
+    /// Whether the gateway should get traffic.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_draining() && self.shared.status.load().phase == GatewayPhase::Running
     }
 
-    /// Where things are counted and logged.
+    /// Logs, metrics and the status follow a snapshot that was put in service.
+    pub(super) fn follow(&self, snapshot: Arc<Snapshot>) {
+        self.telemetry.follow(snapshot.clone());
+        self.shared.snapshot.store(Some(snapshot));
+    }
+
+    /// The state of the upstreams of the snapshot in service, by name.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.shared.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+    }
+
+    fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        self.shared.snapshot.load().as_ref().map(|snapshot| snapshot.quarantined()).unwrap_or_default()
+    }
+
+    /// The gateway's telemetry.
     pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
@@ -239,13 +262,13 @@ impl Handle {
         self.shared.status.store(Arc::new(status));
     }
 
-    /// The reload that waits.
+    /// The waiting reload.
     pub(super) fn wanted(&self) -> MutexGuard<'_, Option<Wanted>> {
         self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the control thread look at what was said beside the channel, as it does before it takes each message: where the
-    /// channel is full, it will do so anyway.
+    /// Wakes the control thread to check the shared state, which it also does before each message: if the channel
+    /// is full, it will do so anyway.
     fn look(&self) -> Result<(), &'static str> {
         match self.messages.try_send(Message::Look) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
@@ -260,7 +283,8 @@ impl Handle {
         })
     }
 
-    /// Hands the control thread what was done for it; waits for room, so never on the data path. False: it has ended.
+    /// Sends the control thread the result of another thread. May wait for room, so it must not be called on the
+    /// data path. False: the control thread has ended.
     pub(super) fn hand_over(&self, message: Message) -> bool {
         self.messages.send(message).is_ok()
     }

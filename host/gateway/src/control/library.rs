@@ -1,9 +1,10 @@
-//! The plugins in service, the versions before them, and what a reload makes of both.
+//! The plugins in service, their previous versions, and how a reload changes both.
 //!
-//! A reload works on a [`Draft`]: which version each binding would have. Nothing changes until the draft is kept. A version
-//! in service that stays as it is is carried over as the very same object, so that its warm instances, trial and quarantine
-//! live on. Whatever else is put in service by a reload is made anew and on trial, however often it served before; only going
-//! back to the last good version takes that one as it is, because it is kept warm for this.
+//! A reload works on a [`Draft`]: the version that each binding would have. Nothing changes until the draft is
+//! kept. A version in service that stays the same is carried over as the same object, so that its warm instances,
+//! trial and quarantine continue. Every other version that a reload puts in service is prepared anew and on trial,
+//! however long it has served before. Only a rollback or revert takes the previous version as it is, which is kept
+//! warm for this.
 
 mod candidates;
 pub(crate) mod source;
@@ -29,61 +30,63 @@ use versions::{BindingVersions, HeldBack, Version};
 /// SHA-256 of a component's file.
 pub(crate) type FileDigest = [u8; 32];
 
-/// Makes plugins of files. The runtime in service; something simpler in the tests of this module.
+/// Makes plugins from files. In production the plugin runtime; in the tests of this module a simple stand-in.
 pub(crate) trait Loader {
-    /// A compiled component that bindings can be made of.
+    /// A compiled component from which bindings can be made.
     type Component: Clone;
 
     /// Begins a draft for a configuration. With `force`, files that were refused before are tried again.
     fn begin(&self, config: &model::Gateway, force: bool);
 
-    /// Compiles a component. One that was refused before is refused in the same words, without being tried again.
+    /// Compiles a component. One that was refused before is refused again with the same problems, without
+    /// compiling.
     ///
     /// # Errors
-    /// Why the file is refused: not a component, of another world, imports that nobody serves.
+    /// Why the file is refused: it is not a component, has another world, or has imports that the gateway does not
+    /// provide.
     fn compile(&self, asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
 
-    /// Which contracts a component exports.
+    /// The contracts that a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
 
-    /// Makes a binding of a component: checks grants, configures a first instance.
+    /// Makes a binding from a component: checks grants, configures a first instance.
     ///
     /// # Errors
     /// Why this component cannot serve this binding.
     fn prepare(&self, component: &Self::Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused>;
 }
 
-/// A plugin for one binding, seen from two sides.
+/// A plugin for one binding, with its two interfaces.
 #[derive(Clone)]
 pub(crate) struct Prepared {
-    /// What requests call.
+    /// The interface for requests.
     pub(crate) plugin: Arc<dyn Binding>,
-    /// How it does.
+    /// The interface for the control plane.
     pub(crate) conduct: Arc<dyn Conduct>,
 }
 
-/// How a version of a binding does in service. It notes that itself and asks to be taken back; which version serves is
-/// decided here.
+/// The performance of a version in service. The version records it and requests its own revert; which version is
+/// in service is decided here.
 pub(crate) trait Conduct: Send + Sync {
-    /// The latest of its calls that say something about it.
+    /// Its latest calls that count for judging it.
     fn latest_calls(&self) -> Calls;
 
-    /// It is about to be put in service, in place of a version whose latest calls these are.
+    /// Begins a trial: it is about to be put in service, in place of a version with these latest calls.
     fn begin_trial(&self, before: Calls);
 
     /// Whether it is on trial.
     fn is_on_trial(&self) -> bool;
 
-    /// It is about to be put back in service, in place of a version that was taken back.
+    /// It is about to be put back in service, in place of a version that was reverted or rolled back.
     fn put_back(&self);
 
-    /// Whether it may be gone back to: it was not to be taken back, is not in quarantine, and has answered most of its
-    /// latest calls, if there were any; if it is on trial still, it has answered calls and failed no more often than the
-    /// version before.
+    /// Whether it may be put back in service: its revert was not requested, it is not in quarantine, and most of
+    /// its latest calls, if any, succeeded; if it is still on trial, it had successful calls and failed no more
+    /// often than the previous version.
     fn is_good(&self) -> bool;
 }
 
-/// A binding as a configuration asks for it.
+/// A binding as a configuration describes it.
 pub(crate) struct WantedBinding<'c> {
     /// Its name.
     pub(crate) name: &'c str,
@@ -91,13 +94,13 @@ pub(crate) struct WantedBinding<'c> {
     pub(crate) binding: &'c model::Binding,
     /// The declared plugin.
     pub(crate) plugin: &'c model::Plugin,
-    /// Where the plugin's bytes come from.
+    /// The source of the plugin's bytes.
     pub(crate) source: Arc<dyn PluginSource>,
-    /// The key that says so.
+    /// The configuration key that names the source.
     key: &'static str,
-    /// Where the plugin's store is kept.
+    /// The state that holds the plugin's store.
     pub(crate) state: &'c Arc<dyn State>,
-    /// Whether a stand-in may take its place.
+    /// Whether a stand-in may replace it.
     start: Start,
 }
 
@@ -113,13 +116,13 @@ pub(crate) struct Plan<'c> {
 /// Why a component cannot serve a binding.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// Its settings are wrong. Each problem has a place in a file.
+    /// Its settings are invalid. Each problem has a position in a file.
     Settings(Problems),
-    /// It cannot be loaded, or asks for what it is not granted.
+    /// It cannot be loaded, or needs something that is not granted.
     Component(Problems),
 }
 
-/// The plugins in service. A clone is what they were at one moment, for a thread that works on a draft.
+/// The plugins in service. A clone is a copy of one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
     loader: Arc<L>,
     sources: &'static [SourceKind],
@@ -138,17 +141,17 @@ impl<L: Loader> Clone for Library<L> {
     }
 }
 
-/// What a change would put in service.
+/// The result of a change before it is put in service.
 pub(crate) struct Draft<C> {
     bindings: BTreeMap<String, BindingVersions<C>>,
 }
 
-/// Why there is no draft. Files that were refused are told apart, because they have an exit code of their own.
+/// Why there is no draft. Refused files are kept apart, because they have an exit code of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Objections {
     /// Mistakes in the configuration.
     pub(crate) configuration: Problems,
-    /// Plugins that cannot be loaded and of which there is no earlier version.
+    /// Plugins that cannot be loaded and have no earlier version.
     pub(crate) plugins: Problems,
 }
 
@@ -163,11 +166,11 @@ impl<L: Loader> Library<L> {
         &self.fetches
     }
 
-    /// What the files and a configuration would put in service. Versions that were rolled back or reverted are tried again
-    /// as `force` says.
+    /// The draft for the files and a configuration. `force` says which versions are tried again that were rolled
+    /// back or reverted.
     ///
     /// # Errors
-    /// Bindings for which there is neither the version on disk nor an earlier one, and mistakes in the configuration.
+    /// Bindings that have neither a valid version at its source nor an earlier one, and mistakes in the configuration.
     pub(crate) fn draft(&self, plan: Plan<'_>, force: &Force) -> Result<Draft<L::Component>, Objections> {
         self.loader.begin(&plan.config.gateway, force.asked);
         let mut objections = Objections::default();
@@ -192,11 +195,11 @@ impl<L: Loader> Library<L> {
         }
     }
 
-    /// What would be in service with the last good version of one binding before the one in service. The version that
-    /// is taken back is not tried again until its file changes, and is never gone back to.
+    /// The draft that puts the last good version of one binding back. The version in service is not tried again
+    /// until its file changes, and never becomes a previous version.
     ///
     /// # Errors
-    /// There is no such binding, no good version before, or it cannot serve with the settings of now.
+    /// There is no such binding or no good previous version, or that one is not valid for the current settings.
     pub(crate) fn draft_previous(
         &self,
         name: &str,
@@ -224,20 +227,20 @@ impl<L: Loader> Library<L> {
         Ok(Draft { bindings })
     }
 
-    /// Keeps a draft that is in service now.
+    /// Keeps a draft, which is now in service.
     pub(crate) fn keep(&mut self, draft: Draft<L::Component>) {
         self.bindings = draft.bindings;
     }
 
-    /// Whether this version of a binding serves, and there is one before it.
+    /// Whether this version of a binding is in service and has a previous version.
     pub(crate) fn can_revert(&self, binding: &str, version: u64) -> bool {
         self.bindings.get(binding).is_some_and(|versions| {
             versions.serving.version() == version && versions.good_previous().is_some()
         })
     }
 
-    /// Whether the previous version of a binding was made for the settings of now, so that putting it back runs no code of
-    /// its own. Also true where there is nothing to put back, which is found out as quickly.
+    /// Whether the previous version of a binding was made for the current settings, so that putting it back runs
+    /// no plugin code. Also true if there is none, which fails as quickly.
     pub(crate) fn previous_is_ready(&self, name: &str, plan: Plan<'_>) -> bool {
         let asked = self.wanted_bindings(plan).find(|asked| asked.name == name);
         let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
@@ -249,11 +252,13 @@ impl<L: Loader> Library<L> {
         self.bindings.iter().map(|(name, versions)| versions.status(name)).collect()
     }
 
-    /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is allowed.
+    /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is
+    /// allowed.
     ///
-    /// What serves a binding is the binding's, whatever its plugin is called: another `plugin` key is one more version of
-    /// it, which is on trial against the one in service and held back if it was taken back before. Only where the plugin
-    /// that the configuration names now cannot be loaded, one of another name is no last good version of it.
+    /// Versions belong to the binding, whatever its plugin is called: another `plugin` key makes one more version,
+    /// which is on trial against the one in service, and is held back if it was reverted before. But if the plugin
+    /// that the configuration now names cannot be loaded, a version of another plugin is not used as its last good
+    /// version.
     fn adopt(
         &self,
         asked: &WantedBinding<'_>,
@@ -313,7 +318,7 @@ impl<L: Loader> Library<L> {
         self.version(asked, digest, component, current)
     }
 
-    /// The version with this digest and the settings of now: the `known` one if all is equal, else a new one.
+    /// The version with this digest and the current settings: `known` if it is the same, else a new one.
     fn version(
         &self,
         asked: &WantedBinding<'_>,
@@ -344,7 +349,8 @@ impl<C> Draft<C> {
         self.bindings.iter().map(|(name, versions)| (name.clone(), versions.serving.clone())).collect()
     }
 
-    /// What of the files could not be taken, as `binding: reason`. A version that is held back on purpose is none of it.
+    /// The files that could not be used, as `binding: reason`. A version that is held back on purpose is not among
+    /// them.
     pub(crate) fn reservations(&self) -> Vec<String> {
         let refused = self.bindings.iter().filter(|(_, versions)| versions.held.is_none());
         refused
@@ -357,7 +363,7 @@ impl WantedBinding<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.{}", self.key) } else { problem.key };
-        let look = || format!("`witgate plugin check {}` tells what the file is", self.plugin.file.display());
+        let look = || format!("inspect the file with `witgate plugin check {}`", self.plugin.file.display());
         Problem {
             message: format!(
                 "the plugin `{plugin}` of binding `{name}` cannot be loaded: {}",
@@ -371,7 +377,7 @@ impl WantedBinding<'_> {
 }
 
 impl Refused {
-    /// In words, for the places where there is one line for it.
+    /// The objections as one line.
     fn told(&self) -> String {
         let (Refused::Component(problems) | Refused::Settings(problems)) = self;
         let told = problems.iter().map(|problem| match problem.key.as_str() {
@@ -382,7 +388,7 @@ impl Refused {
     }
 }
 
-/// Why there is nothing to go back to.
+/// Why there is no version to put back.
 fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
     match &versions.held {
         Some(held) => format!(
@@ -399,7 +405,7 @@ fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
     }
 }
 
-/// Stand-ins for all bindings, for looking at a configuration whose plugins were refused.
+/// Stand-ins for all bindings, for checking a configuration whose plugins were refused.
 pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Binding>> {
     let stand_in = |(name, binding): (&String, &model::Binding)| {
         let plugin: Arc<dyn Binding> = Arc::new(Standin::new(name, binding, None));

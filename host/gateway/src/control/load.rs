@@ -1,6 +1,6 @@
-//! A load: the configuration is read, plugins are drafted, a snapshot is built. It runs on a thread of its own, because it
-//! takes as long as files, compilers and plugins take; what it made is handed to the control thread, which alone puts it in
-//! service. Nothing is in service by a load itself.
+//! Loads: a load reads the configuration, drafts the plugins and builds a snapshot. It runs on a thread of its
+//! own, because it takes as long as files, compilers and plugins take. Only the control thread puts its result in
+//! service.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::allocator;
 use crate::exit::Exit;
 use crate::watch::Fingerprint;
 
-/// How long after a load the memory of what it replaced is given back: the snapshot before is dropped once the last
-/// request that began with it has ended, and most have by then.
+/// Time after a load until the memory of the replaced snapshot is returned to the kernel. That snapshot is dropped
+/// once the last request that began with it has ended, and most have ended by then.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
 pub(super) type PluginDraft = Draft<<Components as Loader>::Component>;
 
-/// A load to be done, with everything of the version in service that it looks at.
+/// A load to be done, with everything of the version in service that it needs.
 pub(super) struct Job {
     pub(super) source: Source,
     pub(super) library: Library<Components>,
@@ -43,24 +43,24 @@ pub(super) struct Job {
 #[derive(Clone)]
 pub(super) struct InService {
     pub(super) config: Arc<Config>,
-    /// What the files looked like.
+    /// The fingerprint of the files.
     pub(super) fingerprint: Fingerprint,
-    /// Which of the files had something in them.
+    /// Which of the files were not empty.
     pub(super) written: Arc<Written>,
     /// Where counters and stores are kept.
     pub(super) states: States,
 }
 
-/// What a load has come to.
+/// The result of a load.
 pub(super) struct Finished {
-    /// That of the job.
+    /// The generation of the job.
     pub(super) generation: u64,
     pub(super) outcome: Result<Ready, Refusal>,
     /// Whether it has stopped waiting for plugins because another load was asked for.
     pub(super) cut: bool,
 }
 
-/// Something that can be put in service.
+/// A result that can be put in service.
 pub(super) struct Ready {
     pub(super) reading: ConfigReading,
     /// What is kept of it once it is in service.
@@ -71,24 +71,24 @@ pub(super) struct Ready {
     pub(super) undeclared: Vec<String>,
 }
 
-/// What is different.
+/// What has changed.
 pub(super) enum Next {
     /// Nothing: the same settings, the same files, the same plugins.
     Same,
-    /// A new version, with what was read of the TLS files of its listeners.
+    /// A new version, with the TLS files of its listeners.
     New(Arc<Snapshot>, ListenerTls),
 }
 
-/// The thread that loads, one job after the other. It is left alone when the process ends.
+/// The thread that runs one load after the other. It is not joined when the process ends.
 pub(super) struct LoadThread(SyncSender<Job>);
 
 impl LoadThread {
-    /// Starts it. What it has done goes to the control thread.
+    /// Starts the thread. Results are sent to the control thread.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(handle: Handle) -> std::io::Result<LoadThread> {
-        // One load at a time is begun.
+        // The control thread begins one load at a time.
         let (jobs, incoming) = sync_channel(1);
         std::thread::Builder::new()
             .name("witgate-load".to_owned())
@@ -96,10 +96,10 @@ impl LoadThread {
         Ok(LoadThread(jobs))
     }
 
-    /// Hands it a job.
+    /// Sends it a job.
     ///
     /// # Errors
-    /// The thread is gone, which only a fault of its own can do.
+    /// The thread is gone, which only a bug in it can cause.
     pub(super) fn begin(&self, job: Job) -> Result<(), ()> {
         self.0.try_send(job).map_err(drop)
     }
@@ -124,7 +124,7 @@ fn work(jobs: &Receiver<Job>, handle: &Handle) {
 }
 
 impl Job {
-    /// Does it. A fault of the gateway itself refuses what was to be loaded and leaves the thread alive.
+    /// Runs the load. A panic refuses the load and leaves the thread alive.
     fn run(self) -> Finished {
         let (generation, fetches) = (self.generation, self.library.fetches().clone());
         let outcome = catch_unwind(AssertUnwindSafe(|| self.load()));
@@ -153,7 +153,7 @@ impl Job {
         Ok(Ready { reading, in_service, draft, next, undeclared })
     }
 
-    /// Whether everything was found as it is in service: the same settings, the same files, the same plugins.
+    /// Whether everything is the same as in service: settings, files and plugins.
     fn changes_nothing(&self, reading: &ConfigReading, draft: &PluginDraft) -> bool {
         let plugins = draft.plugins();
         let before = &self.snapshot.plugins;

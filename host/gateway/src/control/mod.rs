@@ -1,10 +1,10 @@
-//! The control plane: the one owner of what is in service.
+//! The control plane: the only owner of what is in service.
 //!
-//! The control thread binds, swaps and keeps; it never reads a configuration, compiles, or runs a plugin's code. Start-up is
-//! a reload from nothing, and every reload is the same walk: a [`load`] on a thread of its own reads the configuration,
-//! drafts the plugins and builds the snapshot; what it hands over is put in service by [`Control::put_in_service`]. Whatever
-//! fails before the swap changes nothing. What is asked for meanwhile is done meanwhile: at most one load runs and one
-//! waits ([`wanted`]), and draining, reverting and rolling back ([`put_back`]) wait for neither.
+//! The control thread binds, swaps and keeps; it never reads a configuration, compiles, or runs a plugin's code. A
+//! start is a reload that begins with nothing, and every reload takes the same steps: a [`load`] on a thread of
+//! its own reads the configuration, drafts the plugins and builds the snapshot; [`Control::put_in_service`] puts
+//! the result in service. A failure before the swap changes nothing. At most one load runs and one waits
+//! ([`wanted`]); draining, reverts and rollbacks ([`put_back`]) wait for neither.
 
 mod components;
 mod drain;
@@ -53,8 +53,8 @@ pub(crate) struct Control {
     messages: Receiver<Message>,
     telemetry: Arc<Telemetry>,
     library: Library<Components>,
-    /// Counts what was kept in the library. What was drafted from an earlier one must not be kept: it would undo what came
-    /// in between.
+    /// Increases whenever a draft is kept. A draft that began with an earlier generation must not be kept: it
+    /// would undo the change in between.
     generation: u64,
     status: Status,
     data_plane: DataPlane,
@@ -62,25 +62,25 @@ pub(crate) struct Control {
     admin: AdminThread,
     watch: FileWatch,
     loads: LoadThread,
-    /// The load under way.
+    /// The load in progress.
     loading: Option<Loading>,
 }
 
-/// A load under way.
+/// A load in progress.
 struct Loading {
-    /// Who asked for it.
+    /// The requests for it.
     wanted: Wanted,
 }
 
 /// A configuration that was built, but not put in service.
 pub(crate) struct Built {
-    /// What a request would see.
+    /// The snapshot that requests would use.
     pub(crate) snapshot: Snapshot,
-    /// Plugins that could not be loaded although that keeps nothing from starting (`start = "degraded"`).
+    /// Plugins that could not be loaded, which does not prevent a start (`start = "degraded"`).
     pub(crate) reservations: Vec<String>,
 }
 
-/// Builds a configuration with its plugins, for commands that look at what came of it.
+/// Builds a configuration with its plugins, for commands that inspect the result.
 ///
 /// # Errors
 /// All problems at once.
@@ -94,7 +94,7 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations() })
 }
 
-/// Builds a configuration without loading its plugins, for commands that ask about routes.
+/// Builds a configuration without loading its plugins, for commands about routes.
 ///
 /// # Errors
 /// All problems at once.
@@ -105,10 +105,10 @@ pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
 
-/// Looks at a component as a gateway would, without any configuration.
+/// Inspects a component as a gateway would, without a configuration.
 ///
 /// # Errors
-/// Nothing was looked at; inside, why no gateway would take the component.
+/// The inspection was not possible; the inner error says why every gateway would refuse the component.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::Refusal>, Failure> {
     let config = witgate_config::proxy_config("127.0.0.1:0", "127.0.0.1:1")
         .map_err(|_| Failure::new(Exit::Failure, "the empty configuration is refused"))?;
@@ -123,16 +123,16 @@ pub(crate) fn run(source: Source) -> ExitResult {
     Control::start(source, SOURCES)?.serve()
 }
 
-/// Refuses to begin with a configuration that answers nothing.
+/// Refuses to start with a configuration that serves no request.
 fn refuse_empty(reading: &ConfigReading) -> Result<(), Refusal> {
     let problems = emptied::at_start(reading);
     if problems.is_empty() { Ok(()) } else { Err(reading.refusal(Exit::Config, problems)) }
 }
 
 impl Control {
-    /// Starts everything that runs, with the first version in service. Signals are followed before anything is read or
-    /// compiled, which can take minutes: a HUP asks for a reload after the start, a TERM ends the process at once
-    /// ([`Handle::begin_service`]).
+    /// Starts all threads, with the first version in service. Signals are followed before files are read and
+    /// plugins are compiled, which can take minutes: a HUP then requests a reload after the start, a TERM ends the
+    /// process at once ([`Handle::begin_service`]).
     fn start(source: Source, sources: &'static [SourceKind]) -> Result<Control, Failure> {
         let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
@@ -153,7 +153,7 @@ impl Control {
         let sockets = AdminSockets::bind(&admin_settings, None)
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
-        telemetry.follow(snapshot.clone());
+        handle.follow(snapshot.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
@@ -186,13 +186,13 @@ impl Control {
         Ok(control)
     }
 
-    /// Does what is asked for until the gateway is to drain.
+    /// Handles messages until the gateway is to drain.
     fn serve(mut self) -> ExitResult {
-        // What is in service takes less than it took to build.
+        // Building the configuration took more memory than keeping it.
         allocator::give_back();
         while !self.handle.is_draining() {
             self.begin_load();
-            // There is always a sender: the handle of this thread itself.
+            // Cannot fail: this thread's own handle is a sender.
             let Ok(message) = self.messages.recv() else { break };
             self.carry_out(message);
             allocator::give_back();
@@ -207,7 +207,7 @@ impl Control {
                 self.put_back(PutBack::by_hand(binding, reply, pending));
             }
             Message::Request(Request::Adjust { upstream, address, change, reply }, _ticket) => {
-                // Who asked may have gone away.
+                // The requester may be gone.
                 let _ = reply.send(adjust(&self.data_plane.snapshot(), &upstream, &address, &change));
             }
             Message::Revert { binding, version } => self.put_back(PutBack::failed(binding, version)),
@@ -219,7 +219,7 @@ impl Control {
         }
     }
 
-    /// Begins the load that waits, if none is under way.
+    /// Begins the waiting load, if none is in progress.
     fn begin_load(&mut self) {
         if self.loading.is_some() {
             // Whoever waits for a load does not wait for a plugin's source that hangs.
@@ -253,8 +253,9 @@ impl Control {
         }
     }
 
-    /// Takes what a load has come to, unless a plugin was put back meanwhile, which its result would undo, or it was cut short
-    /// because another was asked for: then it is done again. What it compiled is known by then.
+    /// Uses the result of a load. The load is repeated if a plugin was put back meanwhile, which the result would undo,
+    /// or if it stopped waiting for a plugin's source because another load was requested; its components are compiled
+    /// by then.
     fn end_load(&mut self, finished: Finished) {
         let Some(Loading { mut wanted }) = self.loading.take() else { return };
         if finished.generation != self.generation || finished.cut {
@@ -285,18 +286,19 @@ impl Control {
         wanted.answer(&self.status.last_change);
     }
 
-    /// Puts in service what a load has made. Returns what of the plugins' files could not be taken.
+    /// Puts the result of a load in service. Returns the plugin files that could not be used.
     fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
-            Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
+            Next::Same => self.handle.follow(self.data_plane.snapshot()),
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
+                // Both steps that may fail come first, and a failure of either changes nothing.
                 let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
-                self.telemetry.follow(snapshot);
+                self.handle.follow(snapshot);
                 self.status.admin =
                     sockets.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
                 self.admin.replace(sockets);
@@ -310,19 +312,19 @@ impl Control {
         Ok(reservations)
     }
 
-    /// Keeps a draft that is in service now. What was drafted from what was kept before is of no use any more.
+    /// Keeps a draft that is in service. Drafts of earlier generations must not be kept from now on.
     fn keep(&mut self, draft: PluginDraft) {
         self.library.keep(draft);
         self.generation += 1;
     }
 
-    /// Tells the log and the status what became of a change.
+    /// Writes the result of a change to the log and to the status.
     fn note(&mut self, reason: String, applied: bool, troubles: Vec<ChangeProblem>) {
         let version = self.data_plane.snapshot().version;
         let (level, message) = match (applied, troubles.is_empty()) {
             (true, true) => (LogLevel::Info, "in service"),
-            (true, false) => (LogLevel::Error, "in service, but not every plugin could be taken"),
-            (false, _) => (LogLevel::Error, "refused, everything is as before"),
+            (true, false) => (LogLevel::Error, "in service, but not every plugin could be loaded"),
+            (false, _) => (LogLevel::Error, "refused, nothing has changed"),
         };
         self.telemetry.log(level, message, &[("reason", &reason), ("version", &version)]);
         for trouble in &troubles {

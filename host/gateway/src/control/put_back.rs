@@ -1,9 +1,9 @@
-//! Putting the previous version of a binding's plugin back in service: by hand, or because too many calls of the new one
-//! failed.
+//! Puts the previous version of a binding's plugin back in service: a rollback by an operator, or a revert because
+//! too many calls of the new version failed.
 //!
-//! It waits for no load. Where the previous version was in service with the settings of now, it is ready, and is swapped in
-//! at once. Where the settings have changed since, it has to be configured again, which runs code of its own for as long as
-//! that may take: this is done by a thread of its own, so that neither another reversion nor a drain waits for it.
+//! It waits for no load. If the previous version was made for the current settings, it is swapped in at once.
+//! Otherwise it has to be configured again, which runs plugin code for as long as that takes: a thread of its own
+//! does this, so that neither another revert nor a drain waits for it.
 
 use std::sync::Arc;
 
@@ -16,34 +16,34 @@ use super::load::PluginDraft;
 use super::source::ChangeProblem;
 use super::status::{BindingState, Change};
 
-/// A version to be put back.
+/// A request to put a version back.
 pub(super) struct PutBack {
     binding: String,
     why: Why,
 }
 
-/// Why it is put back.
+/// The reason.
 enum Why {
-    /// Somebody asked for it, who waits for the outcome.
+    /// A rollback by an operator, who waits for the result.
     ByHand(oneshot::Sender<Change>, PendingGuard),
-    /// This version failed too often. If another serves by now, nothing is done.
+    /// This version failed too often. Ignored if another is in service by now.
     Failed(u64),
 }
 
-/// What came of making a previous version ready.
+/// A previous version that was prepared for the current settings.
 pub(super) struct Redrafted {
-    /// The generation of the library that was looked at.
+    /// The generation of the library that was used.
     generation: u64,
     draft: Result<PluginDraft, String>,
 }
 
 impl PutBack {
-    /// By hand.
+    /// A rollback.
     pub(super) fn by_hand(binding: String, reply: oneshot::Sender<Change>, pending: PendingGuard) -> PutBack {
         PutBack { binding, why: Why::ByHand(reply, pending) }
     }
 
-    /// Because this version failed too often.
+    /// A revert, because this version failed too often.
     pub(super) fn failed(binding: String, version: u64) -> PutBack {
         PutBack { binding, why: Why::Failed(version) }
     }
@@ -64,10 +64,10 @@ impl PutBack {
 }
 
 impl Control {
-    /// Puts a previous version back in service, or has it made ready for that.
+    /// Puts a previous version back in service, or has it prepared first.
     pub(super) fn put_back(&mut self, order: PutBack) {
-        // A version that is reverted may be out of service by now, or have none before it: then quarantine and
-        // `on_failure` are what is left.
+        // A version to be reverted may be out of service by now, or have no previous version: then quarantine and
+        // `on_failure` still apply.
         if let Why::Failed(version) = order.why
             && !self.library.can_revert(&order.binding, version)
         {
@@ -87,11 +87,12 @@ impl Control {
             let _ = handle.hand_over(Message::Redrafted(Box::new((order, redrafted))));
         };
         if let Err(error) = std::thread::Builder::new().name("witgate-put-back".to_owned()).spawn(redraft) {
-            self.handle.warn(format!("a previous version cannot be made ready: {error}"));
+            self.handle.warn(format!("a previous version cannot be prepared: {error}"));
         }
     }
 
-    /// Takes a previous version that was made ready, unless the library has changed since: then it is looked at again.
+    /// Uses a previous version that was prepared, unless the library has changed since: then the request is
+    /// handled again.
     pub(super) fn take_redrafted(&mut self, order: PutBack, redrafted: Redrafted) {
         if redrafted.generation == self.generation {
             self.swap_back(order, redrafted.draft);
@@ -108,7 +109,7 @@ impl Control {
             let snapshot = self.data_plane.snapshot().with_plugins(draft.plugins()).map_err(told)?;
             let snapshot = Arc::new(snapshot);
             self.data_plane.swap_plugins(snapshot.clone());
-            self.telemetry.follow(snapshot);
+            self.handle.follow(snapshot);
             self.keep(draft);
             self.spare(&order.binding);
             Ok(())
@@ -117,13 +118,13 @@ impl Control {
         let applied = outcome.is_ok();
         self.note(reason, applied, outcome.err().into_iter().map(ChangeProblem::from).collect());
         if let Why::ByHand(reply, _ticket) = order.why {
-            // Who asked may have gone away.
+            // The requester may be gone.
             let _ = reply.send(self.status.last_change.clone());
         }
     }
 
-    /// Neither the load under way nor one that waits undoes what was put back, although it was asked to try again what
-    /// had been taken back before.
+    /// Excludes the binding from the load in progress and the waiting one, so that they do not undo this change
+    /// although they were requested with `force`.
     fn spare(&mut self, binding: &str) {
         if let Some(loading) = &mut self.loading {
             loading.wanted.force.spare(binding);

@@ -1,4 +1,4 @@
-//! Where a configuration comes from, and how what is wrong with it is told.
+//! Where a configuration comes from, and how its problems are reported.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -12,10 +12,10 @@ use super::library;
 use crate::exit::{Exit, Failure};
 use crate::watch::{CONFIGURATION, Fingerprint, WatchList};
 
-/// How often a configuration is read that changes while it is read.
+/// How often reading is tried if files change while they are read.
 const TRIES: usize = 20;
 
-/// Time before it is read again.
+/// Time between tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a configuration comes from.
@@ -23,34 +23,34 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) enum Source {
     /// A file, or a folder of files. Watched.
     Path(PathBuf),
-    /// Made by a command; there is nothing to watch and a reload finds the same.
+    /// Made by a command; there is nothing to watch, and a reload finds the same.
     Made(Arc<Config>),
 }
 
-/// A configuration, and what was read to get it.
+/// A configuration, and what was read for it.
 pub(crate) struct ConfigReading {
     /// The configuration.
     pub(crate) config: Arc<Config>,
     /// Its text, for rendering problems that are found later.
     pub(crate) sources: SourceMap,
-    /// What to watch.
+    /// What is to be watched.
     pub(crate) watch: WatchList,
-    /// What it looked like.
+    /// The fingerprint of what is watched.
     pub(crate) fingerprint: Fingerprint,
-    /// Every file the configuration depends on, those of plugins apart.
+    /// Every file that the configuration depends on, without those of plugins.
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Why a configuration, or what it asks for, was refused. Everything is as it was before.
+/// Why a configuration was refused. Nothing has changed.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// What a process that cannot start because of it ends with.
+    /// The exit code of a process that cannot start because of it.
     pub(crate) exit: Exit,
-    /// What is wrong.
+    /// The problems.
     pub(crate) problems: Problems,
-    /// Where.
+    /// The files that they refer to.
     pub(crate) sources: SourceMap,
-    /// What may put it right when it changes, and what that looked like when it was read. Boxed, so that results stay small.
+    /// What to watch for a correction, and its fingerprint when it was read. Boxed to keep results small.
     pub(crate) watch: Box<(WatchList, Fingerprint)>,
 }
 
@@ -58,7 +58,7 @@ impl Source {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All problems in it.
     pub(crate) fn read(&self) -> Result<ConfigReading, Refusal> {
         match self {
             Source::Made(config) => {
@@ -73,8 +73,8 @@ impl Source {
         }
     }
 
-    /// Loads a configuration that nobody changes meanwhile: of two files that are exchanged, both are read before or both
-    /// after.
+    /// Loads a configuration whose files do not change meanwhile: if two files are replaced together, both are
+    /// read before or both after.
     fn load_whole(&self, path: &Path) -> Result<Result<Loaded, witgate_config::Failure>, Refusal> {
         for _ in 0..TRIES {
             let list = self.watch_list(&[]);
@@ -105,7 +105,7 @@ impl Source {
         }
     }
 
-    /// For messages; empty where there is no file.
+    /// The path for messages; empty if there is no file.
     pub(crate) fn describe(&self) -> String {
         match self {
             Source::Path(path) => path.display().to_string(),
@@ -113,7 +113,7 @@ impl Source {
         }
     }
 
-    /// What to watch while there is no configuration that could say it.
+    /// What to watch while there is no valid configuration that names its files.
     pub(crate) fn watch_list(&self, files: &[PathBuf]) -> WatchList {
         let mut list = WatchList { files: files.iter().cloned().collect(), folders: BTreeMap::new() };
         match self {
@@ -151,10 +151,10 @@ impl ConfigReading {
             .collect()
     }
 
-    /// Problems found with what this configuration asks for.
+    /// A refusal with problems that were found after the configuration was read.
     pub(crate) fn refusal(&self, exit: Exit, mut problems: Problems) -> Refusal {
         if self.sources.files.is_empty() {
-            // There is no text to point at: the keys have to say where.
+            // There is no text to quote, so only the keys tell where.
             problems.iter_mut().for_each(|problem| problem.span = None);
         }
         Refusal {
@@ -166,7 +166,7 @@ impl ConfigReading {
     }
 }
 
-/// What everything looks like that is watched, and what was read of it.
+/// The fingerprint of everything that is watched, with the contents that were read.
 fn look(watch: &WatchList, sources: &SourceMap) -> Fingerprint {
     let mut fingerprint = Fingerprint::take(watch, &Fingerprint::default());
     for (file, text) in &sources.files {
@@ -176,25 +176,26 @@ fn look(watch: &WatchList, sources: &SourceMap) -> Fingerprint {
 }
 
 impl Refusal {
-    /// Problems that have to do with no file.
+    /// A refusal whose problems concern no watched file.
     pub(crate) fn without_files(exit: Exit, problems: Problems, sources: SourceMap) -> Refusal {
         Refusal { exit, problems, sources, watch: Box::default() }
     }
 
-    /// A load that ended by a fault of the gateway itself, of which standard error has told.
+    /// A load that panicked. Standard error has the message.
     pub(crate) fn by_panic() -> Refusal {
-        let problem =
-            Problem::new("the load ended by a fault of the gateway itself: its standard error says where")
-                .with_hint("please report it; the version in service is not affected");
+        let problem = Problem::new(
+            "the load failed because of a bug in the gateway: its standard error has the details",
+        )
+        .with_hint("please report it; the version in service is not affected");
         Refusal::without_files(Exit::Failure, vec![problem], SourceMap::default())
     }
 
-    /// As people read it: file, line, caret, hint.
+    /// The problems for people: file, line, caret, hint.
     pub(crate) fn render(&self, color: bool) -> String {
         witgate_config::render(&self.problems, &self.sources, color)
     }
 
-    /// One by one, for log and status.
+    /// The problems one by one, for log and status.
     pub(crate) fn troubles(&self) -> Vec<ChangeProblem> {
         let trouble = |problem: &Problem| ChangeProblem {
             message: problem.message.clone(),
@@ -204,7 +205,7 @@ impl Refusal {
         self.problems.iter().map(trouble).collect()
     }
 
-    /// File and line of a problem; its key, where it has none.
+    /// File and line of a problem, or else its key.
     fn place(&self, problem: &Problem) -> String {
         let span = problem.span.as_ref();
         let found = span.and_then(|span| Some((self.sources.files.get(span.file)?, span.range.start)));
@@ -218,13 +219,13 @@ impl Refusal {
     }
 }
 
-/// One thing that is wrong with a change, as log and status tell it.
+/// One problem of a change, for log and status.
 pub(crate) struct ChangeProblem {
-    /// In one line.
+    /// One line.
     pub(crate) message: String,
-    /// Where; empty if that is nowhere.
+    /// Where it is; empty if nowhere.
     pub(crate) place: String,
-    /// With the place and a hint, in several lines.
+    /// Several lines, with the position and a hint.
     pub(crate) rendered: String,
 }
 

@@ -1,4 +1,4 @@
-//! What stands in for a plugin that could not be loaded (`start = "degraded"`): every call fails, so that the binding's
+//! Stands in for a plugin that could not be loaded (`start = "degraded"`): every call fails, so that the binding's
 //! `on_failure` applies.
 
 use std::sync::Arc;
@@ -19,11 +19,11 @@ pub(crate) struct Standin {
 }
 
 impl Standin {
-    /// A stand-in for a binding. `contracts` is what the file says about itself, if it could be read that far.
+    /// A stand-in for a binding. `contracts` are those of the file, if it could be read that far.
     ///
-    /// Where it could not, the binding counts as one that authenticates: nobody gets in because the file that would
-    /// have kept them out is missing. With `on_failure = "skip"` a route that requires a caller to be known then answers
-    /// 401 until the plugin is there.
+    /// If it could not, the binding counts as one that authenticates, so that nobody is admitted because the file
+    /// is missing that would have refused them. With `on_failure = "skip"` a route that requires authentication
+    /// then responds with 401 until the plugin is loaded.
     pub(crate) fn new(name: &str, binding: &model::Binding, contracts: Option<Contracts>) -> Self {
         let unknown = Contracts { authentication: true, ..Contracts::default() };
         Standin {
@@ -35,7 +35,7 @@ impl Standin {
     }
 }
 
-/// Counts down from the top, where the versions of real plugins, which count up from the bottom, never get to.
+/// Counts down from the largest number, so that it never meets the versions of plugins, which count up.
 fn next_version() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(u64::MAX);
     NEXT.fetch_sub(1, Ordering::Relaxed)

@@ -1,4 +1,5 @@
-//! What `GET /status` tells, and `witgate status` prints. Written by the control plane after everything it does.
+//! The state that `GET /status` returns and `witgate status` prints. The control plane writes it after everything
+//! it does.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,22 +17,22 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     /// Seconds since 1970 at which the process started.
     pub(crate) started: u64,
-    /// Where it is in its life.
+    /// The phase of its life.
     pub(crate) phase: GatewayPhase,
-    /// The snapshot in service; counts up with every swap. 0 before the first.
+    /// The version of the snapshot in service, which increases with every swap. 0 before the first.
     pub(crate) version: u64,
-    /// The file or folder the configuration comes from; empty where there is none.
+    /// The file or folder of the configuration; empty if there is none.
     pub(crate) config: String,
-    /// What became of the latest change.
+    /// The latest change and its result.
     pub(crate) last_change: Change,
-    /// What the control plane is busy with; none while it waits to be asked.
+    /// The load in progress; none while there is none.
     pub(crate) busy: Option<Busy>,
-    /// What is being compiled; none while nothing is.
+    /// The compilation in progress; none while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) compiling: Option<Compilation>,
-    /// The address the admin listener really has; none if it has only its socket.
+    /// The address that the admin listener is bound to; none if it has only its socket.
     pub(crate) admin: Option<String>,
-    /// The doors and the addresses they really have.
+    /// The listeners and the addresses that they are bound to.
     pub(crate) listeners: Vec<ListenerStatus>,
     /// The bindings.
     pub(crate) bindings: Vec<BindingStatus>,
@@ -39,20 +40,20 @@ pub(crate) struct Status {
     pub(crate) undeclared: Vec<String>,
 }
 
-/// A load under way.
+/// A load in progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Busy {
     /// Seconds since 1970 at which it began.
     pub(crate) since: u64,
-    /// What asked for it, e.g. `SIGHUP (150 times); admin request`.
+    /// The reasons, e.g. `SIGHUP (150 times); admin request`.
     pub(crate) reason: String,
-    /// How often it was asked for.
+    /// How often it was requested.
     pub(crate) asked: usize,
-    /// How often the load after it has been asked for.
+    /// How often the next load was requested.
     pub(crate) waiting: usize,
 }
 
-/// Where a gateway is in its life.
+/// The phase of a gateway's life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum GatewayPhase {
@@ -65,16 +66,16 @@ pub(crate) enum GatewayPhase {
     Draining,
 }
 
-/// What became of one change: a reload, a rollback, a reversion.
+/// One change (a reload, a rollback, a revert) and its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Change {
     /// Seconds since 1970.
     pub(crate) at: u64,
-    /// What asked for it, e.g. `SIGHUP` or `files changed: plugins/jwt.wasm`.
+    /// The reason, e.g. `SIGHUP` or `files changed: plugins/jwt.wasm`.
     pub(crate) reason: String,
     /// Whether it is in service.
     pub(crate) applied: bool,
-    /// Why it is not, or what of it is not: rendered problems, one string each.
+    /// Why it is not in service, or which parts are not: rendered problems, one string each.
     pub(crate) problems: Vec<String>,
 }
 
@@ -105,19 +106,19 @@ pub(crate) struct BindingStatus {
     pub(crate) binding: String,
     /// The declared plugin.
     pub(crate) plugin: String,
-    /// The file it is loaded from.
+    /// The path of its file.
     pub(crate) file: String,
     /// Which version is in service.
     pub(crate) state: BindingState,
-    /// SHA-256 of the version in service, hexadecimal; none while nothing could be loaded.
+    /// SHA-256 of the version in service, hexadecimal; none if nothing could be loaded.
     pub(crate) digest: Option<String>,
-    /// SHA-256 of the version a rollback would put in service: the last one of another file that was good.
+    /// SHA-256 of the version that a rollback would put in service: the last good one of another file.
     pub(crate) previous: Option<String>,
     /// The contracts it implements.
     pub(crate) contracts: Vec<String>,
-    /// Why the version on disk is not the one in service.
+    /// Why the version on disk is not in service.
     pub(crate) problem: Option<String>,
-    /// Whether its calls fail without being made; none: they are made.
+    /// The quarantine, in which calls fail without being made; none while they are made.
     #[serde(default)]
     pub(crate) quarantine: Option<QuarantineStatus>,
 }
@@ -125,16 +126,16 @@ pub(crate) struct BindingStatus {
 /// A binding in quarantine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QuarantineStatus {
-    /// Seconds since 1970 since when it is.
+    /// Seconds since 1970 at which it began.
     pub(crate) since: u64,
-    /// Whether the next call is let through to probe it; else it still rests.
+    /// Whether the next call is let through as a probe; false: the time before the next probe is not over.
     pub(crate) probing: bool,
-    /// Why, with figures.
+    /// The reason, with figures.
     pub(crate) cause: String,
 }
 
 impl QuarantineStatus {
-    /// How a quarantine stands at a moment, in seconds since 1970.
+    /// The state of a quarantine at the time `now`, in seconds since 1970.
     pub(crate) fn of(quarantine: Quarantined, now: u64) -> Self {
         let Quarantined { lasted, probing, cause } = quarantine;
         QuarantineStatus { since: now.saturating_sub(lasted.as_secs()), probing, cause }
@@ -150,17 +151,17 @@ pub(crate) enum BindingState {
     Current,
     /// An earlier one, because the one on disk could not be loaded.
     LastGood,
-    /// An earlier one, by hand: `witgate plugin rollback`. Until the file changes again or `reload --force`.
+    /// An earlier one, after `witgate plugin rollback`. Until the file changes again or `reload --force`.
     RolledBack,
-    /// An earlier one, because the first calls of the one on disk failed. Until the file changes again or
-    /// `reload --force`.
+    /// An earlier one, because calls of the one on disk failed too often. Until the file changes again or `reload
+    /// --force`.
     Reverted,
     /// None (`start = "degraded"`): every call fails, and `on_failure` applies.
     Unavailable,
 }
 
 impl GatewayPhase {
-    /// The word shown to people.
+    /// The word for people.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             GatewayPhase::Starting => "starting",
@@ -171,7 +172,7 @@ impl GatewayPhase {
 }
 
 impl BindingState {
-    /// The word shown in lists.
+    /// The word for lists.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             BindingState::Current => "current",
@@ -183,7 +184,7 @@ impl BindingState {
     }
 }
 
-/// The status of a process that begins.
+/// The status at the beginning of the process.
 pub(crate) fn at_start(config: &str, sockets: &AdminSockets) -> Status {
     Status {
         witgate: env!("CARGO_PKG_VERSION").to_owned(),

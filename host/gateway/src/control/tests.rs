@@ -1,4 +1,4 @@
-//! The control plane in one process, with what it holds in view.
+//! The control plane within the test's process, whose state the tests inspect.
 
 use std::path::Path;
 use std::sync::Weak;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::library::tests::slow::{Answers, SLOW};
 use super::*;
 
-/// The longest any wait may take.
+/// The longest time a test waits for a condition.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn start(folder: &Path) -> Control {
@@ -16,7 +16,7 @@ fn start(folder: &Path) -> Control {
     Control::start(Source::Path(path), SOURCES).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// A configuration that differs by `number` from others.
+/// Writes a configuration that differs by `number`.
 fn write(path: &Path, number: usize) {
     let text = format!(
         "[admin]\naddress = \"off\"\n[telemetry]\naccess_log = \"off\"\n[gateway]\nworkers = 1\n\
@@ -31,7 +31,7 @@ fn write(path: &Path, number: usize) {
 }
 
 impl Control {
-    /// Does what is asked for until no load is wanted any more.
+    /// Handles messages until no load is waiting or in progress.
     fn settle(&mut self) {
         loop {
             self.begin_load();
@@ -43,7 +43,7 @@ impl Control {
         }
     }
 
-    /// Does what is asked for until a load has ended.
+    /// Handles messages until a load has ended.
     fn until_loaded(&mut self) {
         let mut loaded = false;
         while !loaded {
@@ -91,7 +91,7 @@ fn reloads_that_come_during_a_load_are_one_load_and_all_are_told() {
     control.begin_load();
     assert!(control.handle.status().busy.as_ref().is_some_and(|busy| busy.reason.contains("first")));
 
-    // Written after the load has begun, so only a load that begins later can have read it.
+    // Written after the load has begun, so only a later load can have read it.
     write(&folder.path().join("witgate.toml"), 2);
     let answers: Vec<_> = (0..100)
         .map(|_| {

@@ -1,5 +1,5 @@
-//! Reloads that were asked for and have not begun. However many are asked for, they are one: whoever asks while one waits
-//! joins it, and is told what became of the load that begins then.
+//! Requested reloads that have not begun. However many are requested, they become one load: a request that comes
+//! while another waits joins it, and gets the result of the load that begins then.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,17 +8,17 @@ use tokio::sync::oneshot;
 
 use super::status::Change;
 
-/// Different reasons that are told. Further ones are only counted.
+/// The most different reasons that are listed. Further ones are only counted.
 const REASONS: usize = 8;
 
-/// One load, and all who asked for it.
+/// One waiting load, with all requests for it.
 #[derive(Default)]
 pub(super) struct Wanted {
     /// Each reason, and how often it was given.
     reasons: Vec<(String, usize)>,
-    /// How often another reason was given that found no room.
+    /// How often reasons beyond [`REASONS`] were given.
     further: usize,
-    /// Which versions are tried again that were taken out of service.
+    /// Which versions that were rolled back or reverted are tried again.
     pub(super) force: Force,
     replies: Vec<oneshot::Sender<Change>>,
 }
@@ -26,31 +26,31 @@ pub(super) struct Wanted {
 /// Which versions a load tries again although they were rolled back or reverted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Force {
-    /// Whether that was asked for.
+    /// Whether that was requested.
     pub(crate) asked: bool,
-    /// The bindings whose version was taken out of service after that was asked for: these stay as they are.
+    /// The bindings whose version was rolled back or reverted after the request: these are not tried again.
     but_for: BTreeSet<String>,
 }
 
 impl Force {
-    /// All that were taken back until now (`true`), or none.
+    /// All that were rolled back or reverted until now (`true`), or none.
     pub(crate) fn all(asked: bool) -> Force {
         Force { asked, but_for: BTreeSet::new() }
     }
 
-    /// Whether the version of a binding is tried again that was taken out of service.
+    /// Whether the version of a binding that was rolled back or reverted is tried again.
     pub(crate) fn applies_to(&self, binding: &str) -> bool {
         self.asked && !self.but_for.contains(binding)
     }
 
-    /// A version of this binding was taken out of service: what was asked before does not undo that.
+    /// Excludes a binding whose version was just rolled back or reverted: earlier requests do not undo that.
     pub(super) fn spare(&mut self, binding: &str) {
         if self.asked {
             self.but_for.insert(binding.to_owned());
         }
     }
 
-    /// Both, where each was asked for at its time.
+    /// Combines two requests.
     fn merge(&mut self, other: Force) {
         match (self.asked, other.asked) {
             (true, true) => self.but_for.retain(|binding| other.but_for.contains(binding)),
@@ -61,16 +61,16 @@ impl Force {
 }
 
 impl Wanted {
-    /// One more asks.
+    /// Adds a request.
     pub(super) fn join(&mut self, reason: String, force: bool, reply: Option<oneshot::Sender<Change>>) {
         self.note(reason, 1);
         self.force.merge(Force::all(force));
-        // Who asked may have gone away.
+        // Requesters may be gone.
         self.replies.retain(|reply| !reply.is_closed());
         self.replies.extend(reply);
     }
 
-    /// All who asked for `later` join those who asked for this.
+    /// Adds the requests of `later` to these.
     pub(super) fn merge(&mut self, later: Wanted) {
         for (reason, times) in later.reasons {
             self.note(reason, times);
@@ -89,7 +89,7 @@ impl Wanted {
         }
     }
 
-    /// How often it was asked for.
+    /// How often it was requested.
     pub(super) fn requests(&self) -> usize {
         self.reasons.iter().map(|(_, times)| times).sum::<usize>() + self.further
     }
@@ -107,10 +107,10 @@ impl Wanted {
         line
     }
 
-    /// Tells everybody who asked what became of it.
+    /// Sends the result to every requester.
     pub(super) fn answer(self, change: &Change) {
         for reply in self.replies {
-            // Who asked may have gone away.
+            // The requester may be gone.
             let _ = reply.send(change.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! What files looked like when they were read.
+//! Fingerprints of files at the time when they were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,9 +14,9 @@ pub(crate) const CONFIGURATION: &str = "toml";
 /// What is watched.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WatchList {
-    /// Files whose content matters.
+    /// Files whose contents count.
     pub(crate) files: BTreeSet<PathBuf>,
-    /// Folders in which the *names* of files with one of these extensions matter: the configuration folder, the
+    /// Folders in which the *names* of files with one of these extensions count: the configuration folder, the
     /// plugin folder.
     pub(crate) folders: BTreeMap<PathBuf, &'static str>,
 }
@@ -28,8 +28,8 @@ impl WatchList {
         self.folders.extend(other.folders);
     }
 
-    /// The list with every file that lies in the configuration folder now: also those that were not there when the
-    /// configuration was read.
+    /// The list with all files that are in the configuration folder now, including those that did not exist when
+    /// the configuration was read.
     pub(super) fn with_newcomers(&self) -> WatchList {
         let mut list = self.clone();
         for (folder, extension) in self.folders.iter().filter(|(_, extension)| **extension == CONFIGURATION) {
@@ -38,8 +38,8 @@ impl WatchList {
         list
     }
 
-    /// The folders in which events may mean a change: that of each file, also where a symbolic link leads, and
-    /// the listed ones.
+    /// The folders in which events may mean a change: those of all files, including the targets of symbolic links,
+    /// and the listed ones.
     pub(super) fn event_folders(&self) -> BTreeSet<PathBuf> {
         let mut folders: BTreeSet<PathBuf> = self.folders.keys().cloned().collect();
         for file in &self.files {
@@ -56,7 +56,7 @@ fn parent(file: &Path) -> Option<PathBuf> {
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
 }
 
-/// What a watch list looked like at one moment.
+/// The state of a watch list at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     files: BTreeMap<PathBuf, Look>,
@@ -70,7 +70,7 @@ struct Look {
     digest: Option<[u8; 32]>,
 }
 
-/// What changes whenever content does, on every file system that keeps its promises.
+/// Metadata that changes whenever the contents do, on conforming file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Metadata {
     device: u64,
@@ -81,13 +81,13 @@ struct Metadata {
 }
 
 impl Fingerprint {
-    /// What there is of everything, by path, without reading any file: equal as long as nothing changes.
+    /// The metadata of everything, by path, without reading any file: equal as long as nothing changes.
     pub(crate) fn metadata(list: &WatchList) -> impl PartialEq + use<> {
         let all = list.with_newcomers().files.into_iter();
         all.map(|file| (metadata(&file), file)).collect::<Vec<_>>()
     }
 
-    /// Looks at everything. Files whose metadata is as in `before` are not read again.
+    /// Takes a fingerprint. Files whose metadata is as in `before` are not read again.
     pub(crate) fn take(list: &WatchList, before: &Fingerprint) -> Fingerprint {
         let files =
             list.files.iter().map(|file| (file.clone(), look(file, before.files.get(file)))).collect();
@@ -95,7 +95,8 @@ impl Fingerprint {
         Fingerprint { files, names: names.collect() }
     }
 
-    /// Says what a file held when it was read, for files that were read before they could be looked at.
+    /// Sets the contents that a file had when it was read, for files that were read before their fingerprint was
+    /// taken.
     pub(crate) fn set_content(&mut self, file: &Path, content: &[u8]) {
         if let Some(look) = self.files.get_mut(file) {
             let digest = Some(Sha256::digest(content).into());
@@ -105,7 +106,7 @@ impl Fingerprint {
         }
     }
 
-    /// Takes over the looks of what was not watched before.
+    /// Adds the files that were not watched before.
     pub(super) fn add(&mut self, other: Fingerprint) {
         for (file, look) in other.files {
             self.files.entry(file).or_insert(look);
@@ -115,7 +116,7 @@ impl Fingerprint {
         }
     }
 
-    /// Whether every file but those listed had the same content.
+    /// Whether every file except those listed had the same contents.
     pub(crate) fn agrees(&self, other: &Fingerprint, but_for: &[PathBuf]) -> bool {
         let digests = |print: &Fingerprint| -> BTreeMap<PathBuf, Option<[u8; 32]>> {
             let files = print.files.iter().filter(|(path, _)| !but_for.contains(path));
@@ -124,26 +125,26 @@ impl Fingerprint {
         digests(self) == digests(other)
     }
 
-    /// The paths that look different from `before`.
+    /// The paths that differ from `before`.
     pub(super) fn differences(&self, before: &Fingerprint) -> Vec<String> {
         let folders = self.names.iter().filter(|(folder, names)| before.names.get(*folder) != Some(names));
         let paths = self.changed(before).chain(folders.map(|(folder, _)| folder));
         paths.map(|path| path.display().to_string()).collect()
     }
 
-    /// The files whose content is another than `before`.
+    /// The files whose contents differ from `before`.
     pub(super) fn changed<'f>(&'f self, before: &'f Fingerprint) -> impl Iterator<Item = &'f PathBuf> {
         let digest = |print: &Fingerprint, path: &PathBuf| print.files.get(path).and_then(|look| look.digest);
         let gone = before.files.keys().filter(|path| !self.files.contains_key(*path));
         self.files.keys().chain(gone).filter(move |path| digest(self, path) != digest(before, path))
     }
 
-    /// How long a file is; none if there is none, or it is not known.
+    /// The size of a file in bytes; `None` if it does not exist or is not known.
     pub(super) fn size(&self, file: &Path) -> Option<u64> {
         Some(self.files.get(file)?.metadata?.size)
     }
 
-    /// Whether another file is in the place of one that was there `before`.
+    /// Whether a file that existed `before` was replaced by another file.
     pub(super) fn is_replaced(&self, file: &Path, before: &Fingerprint) -> bool {
         let identity = |print: &Fingerprint| {
             let metadata = print.files.get(file)?.metadata?;
@@ -152,7 +153,7 @@ impl Fingerprint {
         identity(self).zip(identity(before)).is_some_and(|(now, before)| now != before)
     }
 
-    /// Whether a file was there and had nothing in it.
+    /// Whether a file existed and was empty.
     pub(crate) fn is_empty(&self, file: &Path) -> bool {
         let nothing: [u8; 32] = Sha256::digest(b"").into();
         self.files.get(file).is_some_and(|look| look.digest == Some(nothing))
@@ -178,12 +179,12 @@ fn look(file: &Path, before: Option<&Look>) -> Look {
     }
 }
 
-/// The content of a file; none if it is no regular file or is larger than anything that is loaded.
+/// The contents of a file; `None` if it is not a regular file or is larger than anything that is loaded.
 fn read(path: &Path) -> Option<Vec<u8>> {
     file::read(path, file::PLUGIN).ok()
 }
 
-/// Names of the files in a folder that have an extension; none if there is no such folder.
+/// Names of the files with an extension in a folder; empty if there is no such folder.
 pub(crate) fn names(folder: &Path, extension: &str) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));

@@ -1,9 +1,9 @@
-//! When files that change are whole.
+//! Decides when changing files are whole.
 //!
-//! A file that was moved into its place is whole at once. One that is written in its place passes through states that are
-//! valid and mean something else: empty, or cut off between two tables. So it is whole when nothing has changed for a
-//! moment, or for longer where something speaks for a writer at work: it holds the file open, the file has become shorter
-//! or is not there, or does not parse.
+//! A file that was moved into place is whole at once. One that is written in place passes through states that are
+//! valid but mean something else: empty, or cut off between two tables. So it counts as whole when nothing has
+//! changed for a short time, or for a longer time if there are signs of a writer at work: it holds the file open,
+//! or the file has become shorter, is missing or does not parse.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,45 +14,45 @@ use witgate_config::file;
 use super::fingerprint::{CONFIGURATION, Fingerprint};
 use super::writers::{Writer, Writers};
 
-/// How long nothing must have changed where nothing speaks against a file.
+/// How long nothing must have changed if there is no sign of a writer.
 const QUIET: Duration = Duration::from_millis(125);
 
-/// How long nothing must have changed where something does.
+/// How long nothing must have changed if there is one.
 const DOUBT: Duration = Duration::from_secs(2);
 
-/// How long a writer that holds a file open is waited for after its latest change.
+/// How long to wait, after the latest change, for a writer that holds a file open.
 const OPEN: Duration = Duration::from_secs(10);
 
-/// After how long files are taken as they are although they go on changing.
+/// After this time files are read as they are, even if they still change.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Changes that are being waited out.
+/// Changes that may not be complete yet.
 pub(super) struct Burst {
     begun: Instant,
-    /// What was seen last, and since when it is so.
+    /// The last fingerprint, and since when the files are in this state.
     seen: Fingerprint,
     since: Instant,
-    /// Files that became shorter or went away meanwhile.
+    /// Files that became shorter or disappeared meanwhile.
     shortened: BTreeSet<PathBuf>,
-    /// Whether files parse that are as they were seen last.
+    /// Whether files parse, as of the last fingerprint.
     parsed: Vec<(PathBuf, bool)>,
-    /// Whether it has been looked at all.
+    /// Whether a fingerprint was taken at all.
     looked: bool,
 }
 
-/// What is to be done about a burst.
+/// The verdict on a burst of changes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Files may still be changing.
     Wait,
     /// Everything is as it was read.
     Same,
-    /// Something else is there, and it is whole.
+    /// Something has changed, and it is whole.
     Changed,
 }
 
 impl Burst {
-    /// A burst that begins now, of files that were like this when they were read.
+    /// A burst that begins now, of files with this fingerprint when they were read.
     pub(super) fn new(baseline: &Fingerprint) -> Burst {
         let now = Instant::now();
         Burst {
@@ -65,12 +65,12 @@ impl Burst {
         }
     }
 
-    /// What was seen last.
+    /// The last fingerprint.
     pub(super) fn seen(&self) -> &Fingerprint {
         &self.seen
     }
 
-    /// Takes note of what is seen now.
+    /// Adds a fingerprint.
     pub(super) fn see(&mut self, fingerprint: Fingerprint, now: Instant) {
         if fingerprint == self.seen {
             self.looked = true;
@@ -84,13 +84,13 @@ impl Burst {
         }
         self.parsed.clear();
         self.seen = fingerprint;
-        // What is found by the first look was so when the burst began.
+        // What the first fingerprint shows was already so when the burst began.
         if std::mem::replace(&mut self.looked, true) {
             self.since = now;
         }
     }
 
-    /// Whether what was seen last differs from what was read, and is whole.
+    /// Whether the last fingerprint differs from what was read, and the files are whole.
     pub(super) fn judge(&mut self, baseline: &Fingerprint, writers: &Writers, now: Instant) -> Verdict {
         if self.seen.differences(baseline).is_empty() {
             return Verdict::Same;
@@ -106,14 +106,14 @@ impl Burst {
         }
     }
 
-    /// How long nothing must have changed for a file to be whole.
+    /// How long nothing must have changed for a file to count as whole.
     fn needed(&mut self, file: &Path, baseline: &Fingerprint, writers: &Writers) -> Duration {
         let writer = writers.of(file);
         let moved = match writer {
             Some(writer) => writer == Writer::Moved,
             None => self.seen.is_replaced(file, baseline),
         };
-        // Half a component is none, so the one in service would stay.
+        // An incomplete component is refused, so the version in service would stay.
         let component = file.extension().is_some_and(|extension| extension == "wasm");
         if writer == Some(Writer::Open) {
             return OPEN;
@@ -121,13 +121,13 @@ impl Burst {
         if moved || component {
             return QUIET;
         }
-        // Where events do not tell of a writer, it may hold the file open.
+        // Without events about a writer, one may hold the file open.
         let empty = self.seen.size(file).unwrap_or(0) == 0;
         let doubtful = writer.is_none() || empty || self.shortened.contains(file) || !self.parses(file);
         if doubtful { DOUBT } else { QUIET }
     }
 
-    /// Whether a file of the configuration is TOML. Of other files nothing is known.
+    /// Whether a file of the configuration is valid TOML. Other files always count as valid.
     fn parses(&mut self, file: &Path) -> bool {
         if file.extension().is_none_or(|extension| extension != CONFIGURATION) {
             return true;
@@ -135,7 +135,7 @@ impl Burst {
         if let Some((_, parses)) = self.parsed.iter().find(|(known, _)| known == file) {
             return *parses;
         }
-        // What cannot be read, or not as a file of the configuration, is left to the load that refuses it in words.
+        // A file that cannot be read is left to the load, which refuses it with a message.
         let text = file::read_text(file, file::CONFIGURATION).unwrap_or_default();
         let parses = text.parse::<toml::Table>().is_ok();
         self.parsed.push((file.to_owned(), parses));
@@ -158,7 +158,7 @@ mod tests {
     const CREATED: EventKind = EventKind::Create(CreateKind::File);
     const MOVED: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
 
-    /// A folder with one file, and a watcher that is told of events by hand.
+    /// A folder with one file, and a watcher whose events the test sends.
     struct Scene {
         folder: tempfile::TempDir,
         baseline: Fingerprint,
@@ -184,7 +184,7 @@ mod tests {
             self.writers.note(&Event::new(kind).add_path(self.path(name)));
         }
 
-        /// Writes a file in its place.
+        /// Writes a file in place.
         fn write(&self, name: &str, content: &str) {
             fs::write(self.path(name), content).unwrap();
             self.event(WROTE, name);
@@ -197,7 +197,7 @@ mod tests {
             self.event(MOVED, name);
         }
 
-        /// Looks, so long after the burst began.
+        /// Takes a fingerprint at a time after the burst began.
         fn after(&mut self, time: Duration) -> Verdict {
             let now = self.burst.begun + time;
             let list = list(self.folder.path()).with_newcomers();
@@ -257,7 +257,7 @@ mod tests {
         scene.write("a.toml", "");
         scene.event(CLOSED, "a.toml");
         assert_eq!(scene.after(QUIET), Verdict::Wait);
-        // Another writer appends half of what is to come, cut between two tables, and then the rest.
+        // Another writer appends half of its text, cut between two tables, and then the rest.
         scene.write("a.toml", &format!("{FULL}{FULL}").replace("[gateway]\nstart = \"strict\"\n", ""));
         scene.event(CLOSED, "a.toml");
         let second = DOUBT / 2;
@@ -304,7 +304,8 @@ mod tests {
 
         let mut scene = Scene::new(FULL);
         for number in 0..60_u64 {
-            // Each of another length: the clock of a file system may be too coarse to tell two writes apart.
+            // Each text has another length, because the clock of a file system may be too coarse to tell two
+            // writes apart.
             scene.write("a.toml", &format!("a = \"{}\"", "x".repeat(number as usize)));
             assert_eq!(scene.after(Duration::from_secs(number)), Verdict::Wait);
         }

@@ -1,4 +1,4 @@
-//! Who is writing which file, as far as the kernel's events tell it (inotify(7)).
+//! Tracks who is writing which file, as far as the kernel's events tell (inotify(7)).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 
-/// Files that are remembered at most. A folder in which more are being written is none for configurations.
+/// The most files that are remembered. A folder with more files being written is not used for configurations.
 const MOST: usize = 4096;
 
-/// What was last seen of a file's writer.
+/// What was last observed of a file's writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
     /// It has written and not closed the file.
     Open,
     /// It has closed the file, or created it and written nothing.
     Closed,
-    /// It has moved another file into this place.
+    /// It has moved another file to this path.
     Moved,
 }
 
-/// Files of watched folders that were written of late.
+/// Files of watched folders that were written recently.
 #[derive(Default)]
 pub(super) struct Writers(Mutex<HashMap<PathBuf, Writer>>);
 
 impl Writers {
-    /// Takes note of an event.
+    /// Records an event.
     pub(super) fn note(&self, event: &notify::Event) {
         let writer = match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) => Some(Writer::Open),
@@ -49,7 +49,7 @@ impl Writers {
         }
     }
 
-    /// What is known of a file's writer, also where a symbolic link leads.
+    /// The writer of a file, including the target if it is a symbolic link.
     pub(super) fn of(&self, file: &Path) -> Option<Writer> {
         let known = self.files().get(file).copied();
         let behind = || {
@@ -59,7 +59,7 @@ impl Writers {
         known.or_else(behind)
     }
 
-    /// Forgets all but those that are at work.
+    /// Forgets all writers that have finished.
     pub(super) fn forget_closed(&self) {
         self.files().retain(|_, writer| *writer == Writer::Open);
     }

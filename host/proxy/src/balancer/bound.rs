@@ -1,9 +1,9 @@
-//! Bounded load for hash policies: an endpoint whose keys ask for too much hands some of them on (consistent hashing
-//! with bounded loads, Mirrokni et al.).
+//! Bounded load for hash policies: an endpoint above the bound passes some of its keys on to the next one
+//! (consistent hashing with bounded loads, Mirrokni et al.).
 
 use super::{Candidate, Pick};
 
-/// How much more than the average an endpoint may have in flight.
+/// The most requests in flight that an endpoint may have, relative to the average.
 pub(super) struct Bound {
     factor: f64,
     weights: f64,
@@ -15,20 +15,20 @@ impl Bound {
         Bound { factor, weights: candidates.iter().map(|candidate| f64::from(candidate.weight)).sum() }
     }
 
-    /// Whether an endpoint may take one more request. Cores that ask at the same instant may each be admitted.
+    /// Whether an endpoint may take one more request. Cores that ask at the same time may each be admitted.
     fn admits(&self, candidate: &Candidate, in_flight: usize) -> bool {
         candidate.load() <= self.most(candidate, in_flight)
     }
 
-    /// What an endpoint may have in flight, once the group has one more. Always room for one.
+    /// The most requests in flight for an endpoint once its group has one more; at least 1.
     fn most(&self, candidate: &Candidate, in_flight: usize) -> usize {
         let share = f64::from(candidate.weight) / self.weights;
         (self.factor * (in_flight + 1) as f64 * share).ceil() as usize
     }
 }
 
-/// The first endpoint on a key's way that is usable and within the bound. Where all are beyond it, the first that is
-/// usable.
+/// The first endpoint in a key's order that is usable and within the bound; if all usable ones are above it, the
+/// first usable.
 pub(super) fn first_within(
     bound: Option<&Bound>,
     candidates: &[Candidate],
@@ -38,7 +38,7 @@ pub(super) fn first_within(
 ) -> Option<usize> {
     let mut beyond = None;
     for index in way.map(|index| index as usize) {
-        // Neighbours on the way may be the same endpoint; it is not asked for again what it is known to be.
+        // The endpoint was just found to be above the bound; the same one may follow itself in the order.
         if beyond == Some(index) || !usable(index) {
             continue;
         }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However the keys fall, no endpoint ever has more than the bound allows, and requests that end make room.
+        /// However the keys are distributed, no endpoint ever exceeds the bound, and requests that end make room.
         #[test]
         fn the_bound_is_never_exceeded(
             kind in prop::sample::select(vec!["ring-hash", "maglev"]),

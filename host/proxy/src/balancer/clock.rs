@@ -1,12 +1,12 @@
-//! Time as balancing counts it: since the process first asked, so that it fits into small numbers.
+//! Time for balancing, counted from the first call in the process, so that it fits into small numbers.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Tells the time. Tests have clocks of their own.
+/// A clock. Tests use clocks of their own.
 pub(crate) type Clock = fn() -> Duration;
 
-/// The time since the process first asked.
+/// The time since the first call in the process.
 pub(crate) fn now() -> Duration {
     static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
     EPOCH.elapsed()

@@ -1,18 +1,18 @@
-//! Endpoints drawn at random by weight, and the better of two of them.
+//! Random choice of endpoints by weight, and the better of two of them.
 
 use super::Candidate;
 
-/// Draws before endpoints are looked at one after the other: enough unless nearly all of them are unusable.
+/// Draws before the endpoints are checked one after the other. Enough unless nearly all of them are unusable.
 const DRAWS: usize = 16;
 
-/// An urn in which each endpoint lies as often as its weight says.
+/// Draws an endpoint with a probability proportional to its weight.
 pub(super) struct Draw {
-    /// The sum of the weights up to and including each endpoint's.
+    /// For each endpoint, the sum of the weights up to and including its own.
     sums: Box<[u64]>,
 }
 
 impl Draw {
-    /// An urn with these endpoints.
+    /// Draws among these endpoints.
     pub(super) fn new(candidates: &[Candidate]) -> Self {
         let mut sum = 0;
         let sums = candidates.iter().map(|candidate| {
@@ -22,7 +22,7 @@ impl Draw {
         Draw { sums: sums.collect() }
     }
 
-    /// The better of two usable endpoints; the one there is, if there is one only.
+    /// The better of two usable endpoints; if only one is usable, that one.
     pub(super) fn better_of_two(
         &self,
         usable: &dyn Fn(usize) -> bool,

@@ -1,4 +1,4 @@
-//! What hash policies go by.
+//! The keys of hash policies.
 
 use http::HeaderName;
 use witgate_config::scalar::{self, Scalar};
@@ -7,7 +7,7 @@ use witgate_config::{Problem, Problems, Settings};
 use super::Caller;
 use crate::cookie;
 
-/// Where the key of a request is taken from.
+/// The part of a request that is its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
     Header(HeaderName),
@@ -16,20 +16,20 @@ enum Key {
     Client,
 }
 
-/// The places where a key may be: the first that a request has counts.
+/// Parts of a request that may be its key; the first that a request has is used.
 #[derive(Debug)]
 pub(super) struct Keys(Vec<Key>);
 
-/// The key of a policy that says nothing.
+/// The keys of a policy whose settings name none.
 pub(super) fn default_keys() -> Vec<String> {
     vec!["client".to_owned()]
 }
 
 impl Keys {
-    /// Reads `keys` of a policy's settings.
+    /// Parses `keys` of a policy's settings.
     ///
     /// # Errors
-    /// What is none.
+    /// Each entry that is not a key.
     pub(super) fn read(settings: &Settings, keys: &[String]) -> Result<Keys, Problems> {
         let problem = |index: usize, why: String| -> Problem {
             let hint = "write \"header:NAME\", \"cookie:NAME\", \"path\" or \"client\"".to_owned();
@@ -43,12 +43,12 @@ impl Keys {
             }
         }
         if keys.is_empty() {
-            problems.push(settings.problem("/keys", "there is nothing to go by", None));
+            problems.push(settings.problem("/keys", "the list of keys is empty", None));
         }
         if problems.is_empty() { Ok(Keys(read)) } else { Err(problems) }
     }
 
-    /// The hash of a request's key: a plugin's, or the first it has. None if it has none.
+    /// The hash of a request's key: a routing plugin's, or else the first that it has. `None` if it has no key.
     pub(super) fn hash(&self, caller: &Caller<'_>) -> Option<u64> {
         if let Some(key) = caller.hash_key {
             return Some(hash(key, 0));
@@ -74,15 +74,16 @@ impl Key {
             Some(("header", header)) => HeaderName::from_bytes(name(header)?.as_bytes())
                 .map(Key::Header)
                 .map_err(|error| error.to_string()),
-            // The name of a cookie is a token too, but has a case.
+            // A cookie name is a token like a header name, but is case-sensitive.
             Some(("cookie", cookie)) => name(cookie).map(|_| Key::Cookie(cookie.to_owned())),
             _ => Err("it names no part of a request".to_owned()),
         }
     }
 }
 
-/// FNV-1a, its bits mixed by the finaliser of SplitMix64. It is the same on every machine and in every version, so that
-/// gateways side by side agree. Whoever chooses keys to meet one endpoint could as well send one key.
+/// FNV-1a, mixed by the finaliser of SplitMix64. It is the same on every machine and in every version, so that
+/// several gateways agree. It need not resist attackers: whoever chooses keys to hit one endpoint could as well
+/// repeat one key.
 pub(super) fn hash(bytes: &[u8], seed: u64) -> u64 {
     let start = 0xCBF2_9CE4_8422_2325 ^ seed;
     let hash =
@@ -90,7 +91,7 @@ pub(super) fn hash(bytes: &[u8], seed: u64) -> u64 {
     mix(hash)
 }
 
-/// The finaliser of SplitMix64: every bit depends on every other.
+/// The finaliser of SplitMix64: every output bit depends on every input bit.
 pub(super) fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_hash_stays_what_it_is() {
-        // Gateways of two versions stand side by side while one is rolled out.
+        // During a rollout, gateways of two versions run side by side and must agree.
         assert_eq!(hash(b"ann", 0), hash(b"ann", 0));
         assert_ne!(hash(b"ann", 0), hash(b"ann", 1));
     }

@@ -1,22 +1,22 @@
-//! How fast an endpoint answers: a moving average that rises at once and falls slowly, in one atomic number.
+//! The latency of an endpoint: a moving average that rises at once and falls slowly, in one atomic number.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The average of one endpoint, shared by all cores. Carried over a reload with its endpoint.
+/// The average of one endpoint, shared by all cores and carried over reloads with the endpoint.
 ///
-/// The upper half is the average in microseconds, as the bits of an `f32`; the lower half is when it was last touched,
-/// in [`TICKS`] a second. 0: nothing was observed yet.
+/// The upper half is the average in microseconds, as the bits of an `f32`; the lower half is the time of the last
+/// update, in [`TICKS`] per second. 0: nothing was observed yet.
 #[derive(Debug, Default)]
 pub struct Latency(AtomicU64);
 
-/// Ticks are short, so that few observations fall into the same one. They wrap after five days, and then an endpoint
-/// that nobody has used for that long is taken for one that was used just now: nothing that matters.
+/// Ticks per second: so many that few observations fall into the same tick. The counter wraps after five days; an
+/// endpoint that was unused for exactly that long then seems recently used, which does no harm.
 const TICKS: u64 = 10_000;
 
 impl Latency {
-    /// Takes an observation in. A slower answer than the average is the new average; a faster one draws it down by as
-    /// much as the time since the last one weighs against `decay`.
+    /// Adds an observation. A time above the average becomes the average; a shorter one lowers it by as much as
+    /// the time since the last observation weighs against `decay`.
     pub(super) fn observe(&self, now: Duration, took: Duration, decay: Duration) {
         let (took, at) = (micros(took), ticks(now));
         let taken = |old: u64| {
@@ -29,29 +29,30 @@ impl Latency {
             };
             Some(pack(next, at))
         };
-        // It never gives up, so there is nothing to do about its answer.
+        // The function never returns `None`, so the update cannot fail.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
     }
 
-    /// The average in microseconds as it has faded since it was last touched; none: nothing was observed yet.
+    /// The average in microseconds, decayed since the last update; `None`: nothing was observed yet.
     pub(super) fn faded(&self, now: Duration, decay: Duration) -> Option<f32> {
         let (average, touched) = unpack(self.0.load(Ordering::Relaxed))?;
         Some(average * remainder(ticks(now).wrapping_sub(touched), decay))
     }
 
-    /// The average as it was when it was last touched, in microseconds; none: nothing was observed yet.
+    /// The average at the last update, in microseconds; `None`: nothing was observed yet.
     pub fn micros(&self) -> Option<u64> {
         unpack(self.0.load(Ordering::Relaxed)).map(|(average, _)| average as u64)
     }
 }
 
-/// What is left of an average after so many ticks. Clocks of two cores may differ by a tick: that is no time at all.
+/// The fraction of an average that is left after this many ticks. The clocks of two cores may differ by a tick,
+/// which counts as 0.
 fn remainder(ticks: u32, decay: Duration) -> f32 {
     let elapsed = if ticks > u32::MAX / 2 { 0 } else { ticks };
     (-(elapsed as f32) / (decay.as_secs_f32() * TICKS as f32).max(1.0)).exp()
 }
 
-/// Above 0, so that an observation is told from none.
+/// In microseconds, at least 1, because 0 means that nothing was observed.
 fn micros(took: Duration) -> f32 {
     (took.as_secs_f32() * 1e6).max(1.0)
 }
@@ -85,7 +86,7 @@ mod tests {
         latency.observe(millis(1001), millis(500), DECAY);
         assert_eq!(latency.micros(), Some(500_000));
         latency.observe(millis(11_001), millis(5), DECAY);
-        // One decay later a third is left: 500 / e + 5 * (1 - 1 / e).
+        // After one `decay` a third is left: 500 / e + 5 * (1 - 1 / e).
         assert!((187_000..187_200).contains(&latency.micros().unwrap()), "{latency:?}");
         let faded = latency.faded(millis(111_001), DECAY).unwrap();
         assert!(faded < 10.0, "{faded}");

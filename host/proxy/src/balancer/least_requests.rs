@@ -1,7 +1,7 @@
-//! Of two endpoints drawn at random by weight, the one with fewer requests in flight for its weight.
+//! Draws two endpoints at random by weight, and picks the one with fewer requests in flight for its weight.
 //!
-//! Choose it when requests differ much in cost, or endpoints in speed. Two choices are nearly as good as looking at all
-//! of them, cost the same for any number, and do not send every core to the same idle endpoint at once.
+//! Choose it when requests differ much in cost, or endpoints in speed. Two choices are nearly as good as comparing
+//! all endpoints, cost the same for any number, and do not send every core to the same idle endpoint at once.
 
 use witgate_config::{Problems, Settings as Written};
 
@@ -29,7 +29,7 @@ impl Policy for LeastRequests {
     }
 }
 
-/// Picks the less busy of two.
+/// Picks the less busy of two endpoints.
 struct LessBusy {
     draw: Draw,
     candidates: Vec<Candidate>,
@@ -52,7 +52,7 @@ mod tests {
     use super::super::tests::{group, worst_error};
     use super::*;
 
-    /// How often each of some endpoints with these weights and loads is picked.
+    /// How often each endpoint with this weight and load is picked.
     fn counts(loads: &[(u32, usize)], rounds: usize) -> Vec<usize> {
         let weights: Vec<u32> = loads.iter().map(|(weight, _)| *weight).collect();
         let group = group(&weights);
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_busiest_is_avoided() {
         let counts = counts(&[(1, 0), (1, 50), (1, 0)], 300);
-        // It is picked only where it was drawn sixteen times in a row.
+        // The busy endpoint is picked only if sixteen draws in a row hit it.
         assert!(counts[1] < 10, "{counts:?}");
         assert!(counts[0] > 50 && counts[2] > 50, "{counts:?}");
     }
@@ -87,7 +87,7 @@ mod tests {
         assert!(worst_error(&[3; 5], &counts) < 0.08, "{counts:?}");
     }
 
-    /// Requests that stay: the loads settle in proportion to the weights.
+    /// With requests that do not end, the loads settle in proportion to the weights.
     #[test]
     fn loads_settle_by_weight() {
         let weights = [1, 2, 4];

@@ -1,8 +1,8 @@
-//! Requests with the same key go to the same endpoint, by a table that all endpoints fill in turn (Maglev, Eisenbud et
-//! al., section 3.4).
+//! Sends requests with the same key to the same endpoint, by a table that all endpoints fill in turns (Maglev,
+//! Eisenbud et al., section 3.4).
 //!
-//! Choose it where shares must be even and a pick must be cheapest: one look into a table. When an endpoint leaves, its
-//! keys move, and a few others; [`ring_hash`](super::ring_hash) moves none of those.
+//! Choose it where shares must be even and a pick must be as cheap as possible: one table look-up. When an
+//! endpoint leaves, its keys move, and a few others do; with [`ring_hash`](super::ring_hash) no others move.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -26,13 +26,15 @@ pub(super) const KIND: BalancerKind = BalancerKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
-    /// What requests are told apart by: the first of these that a request has. A request without any goes anywhere.
+    /// What a request's key is made from: the first of these that the request has. A request that has none goes to
+    /// any endpoint.
     keys: Vec<String>,
-    /// Entries of the table, a prime number. A hundred for each endpoint keep shares within a percent.
+    /// The number of entries of the table, a prime. A hundred for each endpoint keep the shares within one
+    /// percent.
     #[schemars(range(min = 2, max = 5_000_011))]
     table_size: u64,
-    /// How much more than the average an endpoint may have in flight before keys of its go on to the next, e.g. 1.25.
-    /// Without it, there is no bound.
+    /// How many times the average an endpoint may have in flight before some of its keys go to the next endpoint,
+    /// e.g. 1.25. Without it, there is no bound.
     #[schemars(range(min = 1.0, max = 100.0))]
     load_factor: Option<f64>,
 }
@@ -86,19 +88,21 @@ impl Policy for Maglev {
     }
 }
 
-/// An entry of the table that nobody has taken yet.
+/// A table entry without an endpoint.
 const FREE: u32 = u32::MAX;
 
-/// One endpoint on its way through the table, in an order of its own. Since the size is prime, it meets every entry.
+/// One endpoint while the table is filled. It visits the entries in an order of its own, and all of them, since
+/// the size is prime.
 struct Filler {
     next: u64,
     step: u64,
 }
 
-/// Times are whole numbers in units small enough that different times stay different.
+/// Scale of the due times, which are integers: large enough that different times stay different.
 const DUE_SCALE: u64 = 1 << 40;
 
-/// Endpoints take entries in turn, the k-th when k / weight is due: one that weighs half of another takes half as many.
+/// Endpoints take entries in turns, the k-th at the time k / weight, so that half the weight takes half as many
+/// entries.
 fn fill(candidates: &[Candidate], size: u64) -> Box<[u32]> {
     let mut table = vec![FREE; size as usize];
     let filler = |candidate: &Candidate| Filler {
@@ -121,7 +125,7 @@ fn fill(candidates: &[Candidate], size: u64) -> Box<[u32]> {
     table.into()
 }
 
-/// The table: the endpoint of each entry.
+/// The table: the index of an endpoint for each entry.
 struct Table {
     table: Box<[u32]>,
     candidates: Vec<Candidate>,
@@ -134,7 +138,7 @@ impl Balancer for Table {
             return None;
         }
         let hash = pick.hash.unwrap_or_else(|| fastrand::u64(..));
-        // Entries side by side belong to endpoints that have nothing to do with each other.
+        // Neighbouring entries belong to unrelated endpoints, so the keys of an unusable endpoint are spread.
         let (before, after) = self.table.split_at((hash % self.table.len() as u64) as usize);
         let way = after.iter().chain(before).copied();
         first_within(self.bound.as_ref(), &self.candidates, pick, usable, way)
@@ -166,8 +170,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
-        /// Entries are shared by weight to the last turn, and a leaver's entries go to others while few of the others
-        /// move.
+        /// Entries are shared by weight up to one turn, and when an endpoint leaves, few entries move other than
+        /// its own.
         #[test]
         fn shares_are_exact_and_few_keys_move(
             weights in prop::collection::vec(1_u32..10, 3..20),
@@ -190,7 +194,7 @@ mod tests {
         }
     }
 
-    /// As in the paper's figure: one of a hundred leaves, and few keys beside its own move.
+    /// As in the figure of the paper: one endpoint of a hundred leaves, and few keys move besides its own.
     #[test]
     fn one_of_a_hundred_leaves() {
         let mut group = group(&[1; 100]);

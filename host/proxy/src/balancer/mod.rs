@@ -1,9 +1,10 @@
 //! Balancing policies: each a file and a row of [`BALANCERS`].
 //!
-//! All files have one shape: what the policy is and when to choose it, its `KIND`, its `Settings`, the policy, the
-//! balancer it makes, tests. A [`Policy`] lives as long as its settings stay the same and makes a [`Balancer`] for each
-//! set of endpoints. Which endpoints are usable is decided outside, seldom, by handing a policy another set; what a
-//! balancer asks for each pick is only a last check. So a pick costs the same for 10,000 endpoints as for three.
+//! All files have the same parts: what the policy is and when to choose it, its `KIND`, its `Settings`, the
+//! policy, its balancer, tests. A [`Policy`] lives as long as its settings stay the same and makes a [`Balancer`]
+//! for each set of endpoints. The upstream decides which endpoints are usable, and gives the policy a new set when
+//! that changes; the check during a pick is only the last one. So a pick costs the same for 10,000 endpoints as
+//! for three.
 
 mod bound;
 pub(crate) mod clock;
@@ -28,21 +29,20 @@ use witgate_config::{Problems, Settings};
 
 pub use latency::Latency;
 
-/// A policy with its settings, and with what it remembers from one set of endpoints to the next.
+/// A policy with its settings, and with what it keeps from one set of endpoints to the next.
 pub trait Policy: Send + Sync {
     /// Makes a balancer for a group of endpoints.
     fn balancer(&self, group: Group) -> Box<dyn Balancer>;
 
-    /// The hash of what binds a request to an endpoint; none where the policy binds none, or the request has no such
-    /// thing.
+    /// The hash of the request's key; `None` if the policy uses no key, or the request has none.
     fn hash(&self, _caller: &Caller<'_>) -> Option<u64> {
         None
     }
 
-    /// Called with what became of each attempt at an endpoint.
+    /// Called with the outcome of each attempt at an endpoint.
     fn observe(&self, _latency: &Latency, _outcome: AttemptOutcome) {}
 
-    /// Whether its balancers want to know how many requests are in flight in their group.
+    /// Whether its balancers need [`Pick::in_flight`].
     fn counts_in_flight(&self) -> bool {
         false
     }
@@ -50,7 +50,7 @@ pub trait Policy: Send + Sync {
 
 /// Picks among the endpoints of one group. Shared by all cores.
 pub trait Balancer: Send + Sync {
-    /// The index of the endpoint to use among those for which `usable` says yes; none if there is none.
+    /// The index of an endpoint for which `usable` returns true; `None` if there is none.
     fn pick(&self, pick: &Pick, usable: &dyn Fn(usize) -> bool) -> Option<usize>;
 }
 
@@ -58,24 +58,24 @@ pub trait Balancer: Send + Sync {
 pub struct Group {
     /// The endpoints.
     pub candidates: Vec<Candidate>,
-    /// Which of the groups of its upstream it is: the same from one set of endpoints to the next.
+    /// The index of the group within its upstream, which is stable from one set of endpoints to the next.
     pub place: usize,
-    /// The largest weight in the upstream, whether or not that endpoint is usable now.
+    /// The largest weight in the upstream, including endpoints that are not usable now.
     pub heaviest: u32,
-    /// Endpoints of the upstream, whether or not they are usable now.
+    /// The number of endpoints of the upstream, including those that are not usable now.
     pub endpoints: usize,
 }
 
-/// One endpoint as a policy sees it.
+/// One endpoint, as policies see it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// `host:port`. What hashes go by, so that the order in which endpoints are written does not matter.
+    /// `host:port`. Hashes use it, so that the order in which endpoints are written does not matter.
     pub name: Arc<str>,
-    /// Relative share, above 0.
+    /// Relative weight, above 0.
     pub weight: u32,
     /// Requests in flight, over all cores.
     pub active: Arc<AtomicUsize>,
-    /// How fast it answers, if the policy observes that.
+    /// Its average latency, if the policy observes it.
     pub latency: Arc<Latency>,
 }
 
@@ -86,40 +86,40 @@ impl Candidate {
     }
 }
 
-/// What a balancer may know of a request.
+/// What a balancer may use of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pick {
-    /// What [`Policy::hash`] said.
+    /// The result of [`Policy::hash`].
     pub hash: Option<u64>,
-    /// Requests in flight in the group, if the policy wants to know.
+    /// Requests in flight in the group, if [`Policy::counts_in_flight`].
     pub in_flight: usize,
 }
 
-/// What binds a request to an endpoint may be made from.
+/// The parts of a request that its key may be made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// The headers of the request.
     pub headers: &'a HeaderMap,
-    /// The path the client asked for, normalised.
+    /// The normalised path that the client asked for.
     pub path: &'a str,
     /// The client's address.
     pub client: Option<IpAddr>,
-    /// The key a routing plugin chose. It takes precedence.
+    /// The key that a routing plugin chose. It takes precedence.
     pub hash_key: Option<&'a [u8]>,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome {
-    /// An answer began within this time.
+    /// A response began after this time.
     Answered(Duration),
-    /// The endpoint failed within this time.
+    /// The endpoint failed after this time.
     Failed(Duration),
 }
 
 /// A row of the table: one policy.
 pub struct BalancerKind {
-    /// The name in the configuration.
+    /// Its name in the configuration.
     pub kind: &'static str,
     /// When to choose it, in one sentence.
     pub summary: &'static str,
@@ -131,7 +131,7 @@ pub struct BalancerKind {
 pub const BALANCERS: &[BalancerKind] =
     &[round_robin::KIND, least_requests::KIND, peak_ewma::KIND, ring_hash::KIND, maglev::KIND];
 
-/// Settings of a policy that has none.
+/// The settings of a policy without settings.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NoSettings {}
@@ -140,14 +140,14 @@ struct NoSettings {}
 pub(crate) mod tests {
     use super::*;
 
-    /// The row of a kind, with settings, as the configuration would have them.
+    /// The policy of a kind with these settings, as the configuration would build it.
     pub(crate) fn policy(kind: &str, settings: serde_json::Value) -> Result<Box<dyn Policy>, Problems> {
         let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
         let row = BALANCERS.iter().find(|row| row.kind == kind).expect("a known kind");
         (row.build)(&Settings::unwritten("upstreams.a.balancer", value))
     }
 
-    /// A group of endpoints with these weights, called `e0:80`, `e1:80`...
+    /// A group of endpoints with these weights, named `e0:80`, `e1:80` and so on.
     pub(crate) fn group(weights: &[u32]) -> Group {
         let candidate = |(index, weight): (usize, &u32)| Candidate {
             name: format!("e{index}:80").into(),
@@ -160,7 +160,7 @@ pub(crate) mod tests {
         Group { endpoints: candidates.len(), candidates, place: 0, heaviest }
     }
 
-    /// The largest distance of a share of picks from the share of the weight, in relation to the latter.
+    /// The largest relative difference between a share of picks and the share of the weight.
     pub(crate) fn worst_error(weights: &[u32], counts: &[usize]) -> f64 {
         let (total, picks) = (weights.iter().sum::<u32>(), counts.iter().sum::<usize>());
         let errors = weights.iter().zip(counts).map(|(weight, count)| {
@@ -180,8 +180,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// The rule of the house: a pick looks at a few endpoints, however many there are, also while half of them are
-    /// unusable and the set has not been made anew yet.
+    /// The rule for every policy: a pick checks a few endpoints, however many there are, even while half of them
+    /// are unusable and the set has not been rebuilt yet.
     #[test]
     fn a_pick_among_ten_thousand_looks_at_a_few() {
         for row in BALANCERS {

@@ -1,9 +1,9 @@
-//! Of two endpoints drawn at random by weight, the one that promises the earlier answer: its average latency times the
-//! requests it would have.
+//! Draws two endpoints at random by weight, and picks the one with the lower product of average latency and
+//! requests in flight.
 //!
-//! Choose it when endpoints differ in speed, or one may become slow. The average rises at once with a slow answer and
-//! falls slowly (peak EWMA, as in Finagle); a failure counts as a slow answer. A slow endpoint is asked again when its
-//! average has faded, so that it is found when it has become fast.
+//! Choose it when endpoints differ in speed, or one may become slow. The average rises at once with a slow
+//! response and falls slowly (peak EWMA, as in Finagle); a failure counts as a slow response. A slow endpoint gets
+//! requests again when its average has decayed, so that its recovery is noticed.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::{AttemptOutcome, Balancer, BalancerKind, Candidate, Group, Latency, P
 /// The row of the table.
 pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "peak-ewma",
-    summary: "of two drawn by weight, the one that will answer earlier; where an endpoint may become slow",
+    summary: "of two drawn by weight, the one expected to respond earlier; for endpoints that may become slow",
     build,
 };
 
@@ -29,7 +29,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
 struct Settings {
     /// The time in which an observation loses two thirds of its influence.
     decay: Text<scalar::Duration>,
-    /// The latency that a failure counts as, at least.
+    /// The least latency that a failure counts as.
     failure_latency: Text<scalar::Duration>,
 }
 
@@ -48,7 +48,7 @@ fn build(settings: &Written) -> Result<Box<dyn Policy>, Problems> {
     Ok(Box::new(PeakEwma { decay, failure, clock: clock::now }))
 }
 
-/// The policy. What it remembers is with the endpoints.
+/// The policy. The averages are kept with the endpoints.
 #[derive(Clone)]
 struct PeakEwma {
     decay: Duration,
@@ -71,7 +71,7 @@ impl Policy for PeakEwma {
     }
 }
 
-/// Picks the one of two that will answer earlier.
+/// Picks the endpoint of two that is expected to respond earlier.
 struct Earlier {
     draw: Draw,
     candidates: Vec<Candidate>,
@@ -90,7 +90,7 @@ impl Balancer for Earlier {
 }
 
 impl PeakEwma {
-    /// When an endpoint would answer. Of one that has never answered, nothing is known: it gets one request at a time.
+    /// The expected time to a response. An endpoint without observations gets one request at a time.
     fn promise(&self, candidate: &Candidate, now: Duration) -> f32 {
         match candidate.latency.faded(now, self.decay) {
             Some(average) => average * candidate.load() as f32 / candidate.weight as f32,
@@ -117,8 +117,8 @@ mod tests {
         PeakEwma { decay: 10 * second, failure: second, clock: || NOW.get() }
     }
 
-    /// Sends one request each millisecond, for so many; each endpoint takes as long as it takes. Says how often each was
-    /// picked.
+    /// Sends one request each millisecond, `times` overall; each endpoint takes its own time. Returns how often
+    /// each was picked.
     fn traffic(
         policy: &PeakEwma,
         candidates: &[Candidate],

@@ -1,8 +1,9 @@
-//! Requests with the same key go to the same endpoint: each endpoint has points on a ring, and a key belongs to the
-//! next point (consistent hashing, as in ketama).
+//! Sends requests with the same key to the same endpoint: each endpoint has points on a ring, and a key belongs to
+//! the next point (consistent hashing, as in ketama).
 //!
-//! Choose it for caches and sessions whose endpoints come and go: when one leaves, only its keys move, and they move to
-//! all others. Shares differ by a few percent; [`maglev`](super::maglev) is more even, but moves some more keys.
+//! Choose it for caches and sessions whose endpoints come and go: when one leaves, only its keys move, and they
+//! move to all others. Shares differ by a few percent; [`maglev`](super::maglev) is more even, but moves a few
+//! more keys.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,13 +24,14 @@ pub(super) const KIND: BalancerKind = BalancerKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
-    /// What requests are told apart by: the first of these that a request has. A request without any goes anywhere.
+    /// What a request's key is made from: the first of these that the request has. A request that has none goes to
+    /// any endpoint.
     keys: Vec<String>,
-    /// Points of the endpoint with the largest weight. More are more even, and cost memory.
+    /// Points of the endpoint with the largest weight. More points make the shares more even, and take memory.
     #[schemars(range(min = 1, max = 100_000))]
     points: usize,
-    /// How much more than the average an endpoint may have in flight before keys of its go on to the next, e.g. 1.25.
-    /// Without it, there is no bound.
+    /// How many times the average an endpoint may have in flight before some of its keys go to the next endpoint,
+    /// e.g. 1.25. Without it, there is no bound.
     #[schemars(range(min = 1.0, max = 100.0))]
     load_factor: Option<f64>,
 }
@@ -52,12 +54,13 @@ struct RingHash {
     load_factor: Option<f64>,
 }
 
-/// Points of all endpoints of an upstream together, at most (unless each has one).
+/// The most points of all endpoints of an upstream together (unless each has one).
 const MOST_POINTS: usize = 1 << 20;
 
 impl Policy for RingHash {
     fn balancer(&self, group: Group) -> Box<dyn Balancer> {
-        // How many points an endpoint has depends on nothing that changes when another leaves: else its keys would move.
+        // The number of points must not depend on anything that changes when another endpoint leaves: otherwise
+        // its keys would move.
         let most = self.points.min(MOST_POINTS / group.endpoints.max(1)).max(1);
         let points = |candidate: &Candidate| {
             let share = f64::from(candidate.weight) / f64::from(group.heaviest.max(1));
@@ -82,7 +85,7 @@ impl Policy for RingHash {
     }
 }
 
-/// The points in the order of the ring, with the endpoints they belong to.
+/// The points in the order of the ring, with the endpoints that they belong to.
 struct Ring {
     ring: Box<[(u64, u32)]>,
     candidates: Vec<Candidate>,
@@ -123,7 +126,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        /// When an endpoint leaves, its keys move, and no other.
+        /// When an endpoint leaves, only its keys move.
         #[test]
         fn only_keys_of_the_leaver_move(
             weights in prop::collection::vec(1_u32..10, 2..12),
@@ -140,7 +143,8 @@ mod tests {
                 let (before, after) = (place(&*all, key), place(&*left, key));
                 let after = if after >= leaver { after + 1 } else { after };
                 prop_assert!(before == leaver || before == after, "key {key}: {before}, {after}");
-                // What the last check passes over goes where the next ring will have it.
+                // A key whose endpoint fails the last check goes to the endpoint that it will have in the next
+                // ring.
                 let pick = Pick { hash: Some(hash(&key.to_le_bytes(), 0)), in_flight: 0 };
                 prop_assert_eq!(all.pick(&pick, &|index| index != leaver), Some(after));
             }

@@ -1,4 +1,4 @@
-//! Weighted round robin, smooth: endpoints take turns, heavy ones more often, and never many turns in a row.
+//! Smooth weighted round robin: endpoints take turns, heavier ones more often, and rarely several turns in a row.
 //!
 //! Choose it when requests cost about the same and endpoints differ at most by a known factor. It is the default.
 
@@ -23,7 +23,7 @@ fn build(settings: &Written) -> Result<Box<dyn Policy>, Problems> {
     Ok(Box::new(RoundRobin::default()))
 }
 
-/// The policy. It remembers whose turn it is in each group; the lock is taken when endpoints change only.
+/// The policy. It keeps the position of each group; the lock is taken only when endpoints change.
 #[derive(Default)]
 struct RoundRobin {
     turns: Mutex<BTreeMap<usize, Arc<AtomicUsize>>>,
@@ -38,14 +38,16 @@ impl Policy for RoundRobin {
     }
 }
 
-/// Turns of one round at most; larger weights are scaled down, which keeps their ratio to a tenth of a percent.
+/// The most turns of one round. Larger weights are scaled down, which keeps their ratio within a tenth of a
+/// percent.
 const LONGEST_ROUND: u64 = 1 << 16;
 
-/// The order of turns is worked out once, so that a pick is one addition.
+/// The precomputed order of turns, so that a pick is one addition.
 struct Turns {
     round: Box<[u32]>,
     turn: Arc<AtomicUsize>,
-    /// How far a turn goes on if its endpoint is unusable. Not to the neighbour, who may be unusable for the same reason.
+    /// How far a pick moves on if the endpoint is unusable: not to the neighbour, which may be unusable for the
+    /// same reason.
     stride: usize,
 }
 
@@ -66,7 +68,7 @@ impl Balancer for Turns {
     }
 }
 
-/// About the golden part of a round, and without a common divisor: so many steps go through all turns.
+/// About the golden section of a round, and coprime to its length, so that repeated steps reach all turns.
 fn stride(round: usize) -> usize {
     let golden = (round as f64 * 0.618) as usize;
     let candidates = golden.max(1)..=round.max(1);
@@ -74,8 +76,8 @@ fn stride(round: usize) -> usize {
     candidates.into_iter().find(coprime).unwrap_or(1)
 }
 
-/// One round: each endpoint as often as its weight says, its turns spread evenly. The k-th turn of an endpoint is due
-/// at (k + 1/2) / weight, and turns come in the order in which they are due.
+/// One round: each endpoint as often as its weight says, its turns spread evenly. The k-th turn of an endpoint is
+/// due at (k + 1/2) / weight, and turns are sorted by due time.
 fn round(candidates: &[Candidate]) -> Box<[u32]> {
     let shares = shares(candidates);
     let due = |index: usize, taken: u64| (2 * taken + 1) * DUE_SCALE / (2 * shares[index]);
@@ -91,7 +93,7 @@ fn round(candidates: &[Candidate]) -> Box<[u32]> {
     round.into()
 }
 
-/// Times are whole numbers in units small enough that different times stay different.
+/// Scale of the due times, which are integers: large enough that different times stay different.
 const DUE_SCALE: u64 = 1 << 40;
 
 /// The weights in lowest terms, scaled down if a round would be too long. None becomes 0.
@@ -161,7 +163,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whole rounds are exact, and inside a round no endpoint is ever ahead of its share by more than its turn.
+        /// Whole rounds are exact, and within a round no endpoint is ever ahead of its share by more than one
+        /// turn.
         #[test]
         fn shares_are_exact_and_smooth(weights in prop::collection::vec(1_u32..50, 1..12)) {
             let total: u32 = weights.iter().sum();

@@ -1,5 +1,6 @@
 //! Outbound requests on behalf of a call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,4 +29,17 @@ pub trait Fetch {
         timeout: Option<Duration>,
         limit: usize,
     ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>>;
+}
+
+impl<F: Fetch + ?Sized> Fetch for Arc<F> {
+    fn fetch<'a>(
+        &'a self,
+        upstream: &'a str,
+        request: Request<Bytes>,
+        trace: Option<&'a TraceContext>,
+        timeout: Option<Duration>,
+        limit: usize,
+    ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>> {
+        (**self).fetch(upstream, request, trace, timeout, limit)
+    }
 }

@@ -68,11 +68,8 @@ impl<H> ValuePart<H> {
 
     /// Every word, for problems.
     pub fn words() -> String {
-        let of_requests: Vec<&str> = Self::WORDS
-            .iter()
-            .filter(|(_, part)| !part.is_of_response())
-            .map(|(word, _)| *word)
-            .collect();
+        let of_requests: Vec<&str> =
+            Self::WORDS.iter().filter(|(_, part)| !part.is_of_response()).map(|(word, _)| *word).collect();
         format!(
             "{}, {CLAIM}.NAME, {PARAMETER}.NAME, {HEADER}.NAME, and for responses status and {RESPONSE_HEADER}.NAME",
             of_requests.join(", ")

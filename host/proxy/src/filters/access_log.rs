@@ -1,8 +1,8 @@
-//! What of a route is written to the access log.
+//! Chooses what is written to the access log for a route.
 //!
-//! Without this filter every request is a line, without query string and without headers. Choose it to silence health
-//! checks, to write only a share of a busy route, or to write headers you need. A share never leaves out what went
-//! wrong: faults, statuses from 500, and responses that were cut short are always written.
+//! Without this filter every request is written, without query string and headers. Choose it to silence health
+//! checks, to write only a sample of a busy route, or to add headers. Sampling never leaves out what went wrong:
+//! faults, statuses from 500, and incomplete responses are always written.
 
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
@@ -19,13 +19,13 @@ use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "access-log",
-    summary: "what of a route is written to the access log",
+    summary: "chooses what is written to the access log for a route",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
 };
 
-/// Headers that are credentials. A log is read by more people than may have them.
+/// Headers that hold credentials, which are never written: more people can read a log than may know them.
 const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// Settings of `access-log`.
@@ -35,14 +35,14 @@ struct Settings {
     /// Whether anything is written at all.
     #[serde(default = "default_enabled")]
     enabled: bool,
-    /// The share of good requests that is written, 0 to 1.
+    /// The share of successful requests that is written, 0 to 1. Failures are always written.
     #[serde(default = "default_sample")]
     #[schemars(range(min = 0.0, max = 1.0))]
     sample: f64,
     /// Whether the query string is written.
     #[serde(default)]
     query: bool,
-    /// Request headers that are written. Not those that are credentials.
+    /// Request headers that are written. Headers that hold credentials are refused.
     #[serde(default)]
     headers: Vec<Text<Name>>,
 }

@@ -1,8 +1,8 @@
-//! A limit on request bodies for one use of a route, tighter than the listener's.
+//! A limit on request bodies for a part of the routes, tighter than the listener's.
 //!
-//! `body_bytes` of a route and of a listener's limits do the same and need no filter. Choose the filter where one limit
-//! is shared by name, on a listener or the whole gateway, and other limits stay. It stands next to the upstream: what
-//! plugins made of the body is what counts.
+//! `body_bytes` of a route and of a listener's limits do the same without a filter. Choose the filter to share one
+//! limit by name, on a listener or the whole gateway, while other limits stay. It stands next to the upstream, so
+//! it counts the body as plugins left it.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ pub(super) const ROW: FilterKind = FilterKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Most bytes of a request body, e.g. `"1MiB"`; 0 lets no body through.
+    /// The most bytes of a request body, e.g. `"1MiB"`; 0 refuses every body.
     max: Text<Size>,
 }
 
@@ -47,7 +47,8 @@ impl Filter for BodyLimit {
             return Err(Fault::new(FaultKind::BodyTooLarge));
         }
         if size.exact().is_some() {
-            // The length is known and good, and nothing longer can come: framing holds a body to its Content-Length.
+            // The length is known and allowed, and the protocol ensures that the body has no more bytes than its
+            // Content-Length.
             return Ok(Step::Proceed(body));
         }
         let max = usize::try_from(self.max).unwrap_or(usize::MAX);

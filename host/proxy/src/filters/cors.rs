@@ -1,7 +1,8 @@
-//! Cross-Origin Resource Sharing: which web pages of other origins may call, by the Fetch standard.
+//! Cross-Origin Resource Sharing (Fetch standard): the web pages of other origins that may call.
 //!
-//! Choose it where browsers call your services from pages of another origin. A preflight is answered here, before
-//! authentication, because browsers send it without credentials. What an upstream says about CORS is replaced.
+//! Choose it where browsers call your services from pages of another origin. The filter responds to preflights
+//! before authentication, because browsers send them without credentials. CORS headers of an upstream are
+//! replaced.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -22,7 +23,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",
-    summary: "which web pages of other origins may call",
+    summary: "allows web pages of other origins to call (CORS)",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
@@ -34,19 +35,19 @@ pub(super) const ROW: FilterKind = FilterKind {
 struct Settings {
     /// Origins that may call: `https://app.example`, `https://*.example` for every name below, or `*` for all.
     origins: Vec<String>,
-    /// Methods they may use.
+    /// Methods that these origins may use.
     #[serde(default = "default_methods")]
     methods: Vec<Text<Token>>,
-    /// Request headers they may set beside the simple ones; `*`: all they ask for.
+    /// Request headers that pages may set besides the simple ones; `*`: all that they ask for.
     #[serde(default)]
     headers: Vec<Text<Name>>,
-    /// Response headers they may read beside the simple ones.
+    /// Response headers that pages may read besides the simple ones.
     #[serde(default)]
     expose: Vec<Text<Name>>,
-    /// Whether they may send cookies and client certificates. Not with `*` in `origins`.
+    /// Whether pages may send cookies and client certificates. Not allowed with `*` in `origins`.
     #[serde(default)]
     credentials: bool,
-    /// How long browsers may remember a preflight, e.g. `"10m"`; none: as long as the browser likes.
+    /// How long browsers may cache a preflight, e.g. `"10m"`. Without it, the browser decides.
     max_age: Option<Text<Duration>>,
 }
 
@@ -86,7 +87,7 @@ fn names(written: &[Text<Name>]) -> Vec<&str> {
     written.iter().map(|name| name.value.0.as_str()).collect()
 }
 
-/// A list as one header value; none: the header is left out.
+/// A list as one header value; `None` if it is empty.
 fn list(tokens: &[&str]) -> Option<HeaderValue> {
     let joined = HeaderValue::from_str(&tokens.join(", ")).expect("tokens are visible characters");
     (!tokens.is_empty()).then_some(joined)
@@ -101,17 +102,18 @@ fn not_an_origin(settings: &Written, index: usize, text: &str) -> Problem {
     )
 }
 
-/// An origin, or several.
+/// An allowed origin, or a pattern of them.
 #[derive(Debug, PartialEq, Eq)]
 enum Allowed {
     Any,
     Exactly(String),
-    /// Scheme with `://`, and what follows the first label, with its dot.
+    /// `https://*.example`: the scheme with `://`, and what follows the first label, with its dot.
     Below(String, String),
 }
 
 impl Allowed {
-    /// Origins are compared as strings (RFC 6454 section 6.1), so what no browser would send is refused here.
+    /// Parses an origin. Origins are compared as strings (RFC 6454 section 6.1), so a form that no browser sends
+    /// is refused.
     fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Allowed::Any);
@@ -154,7 +156,7 @@ impl Allowed {
     }
 }
 
-/// Request headers a page may set.
+/// The request headers that a page may set.
 enum Headers {
     Any,
     These(Option<HeaderValue>),
@@ -169,7 +171,7 @@ struct Cors {
     max_age: Option<HeaderValue>,
 }
 
-/// The method a preflight asks for (Fetch, section 3.3.1); none: it is no preflight.
+/// The method that a preflight announces (Fetch, section 3.3.1); `None` if the request is not a preflight.
 pub(crate) fn preflight(head: &RequestHead) -> Option<&HeaderValue> {
     if head.method != Method::OPTIONS || !head.headers.contains_key(ORIGIN) {
         return None;
@@ -182,14 +184,14 @@ impl Cors {
         self.origins.contains(&Allowed::Any)
     }
 
-    /// The request's origin, if it may call.
+    /// The origin of the request, if it may call.
     fn admitted<'a>(&self, head: &'a RequestHead) -> Option<&'a HeaderValue> {
         let origin = head.headers.get(ORIGIN)?;
         let text = origin.to_str().ok()?;
         self.origins.iter().any(|allowed| allowed.admits(text)).then_some(origin)
     }
 
-    /// What both a preflight and an answer say.
+    /// Sets the headers that responses to preflights and to other requests share.
     fn allow(&self, origin: &HeaderValue, headers: &mut HeaderMap) {
         let origin = if self.allows_any() { HeaderValue::from_static("*") } else { origin.clone() };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -198,7 +200,8 @@ impl Cors {
         }
     }
 
-    /// A preflight that is not allowed gets an answer without a word about CORS, which browsers take for a no.
+    /// Responds to a preflight. A refused one gets a response without CORS headers, which browsers take as a
+    /// refusal.
     fn answer_preflight(&self, head: &RequestHead) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;

@@ -1,8 +1,8 @@
-//! Faults on purpose: delays and refusals, to find out how callers bear them.
+//! Injects faults: delays and refusals, to find out how callers handle them.
 //!
-//! Choose it to try out timeouts, retries and fallbacks of your clients before an upstream does it to them. It stands next
-//! to the upstream, so that only who may call the service meets it, and what it answers passes all stages as an upstream's
-//! answer would. With `when`, only requests that ask for it are touched.
+//! Choose it to try out timeouts, retries and fallbacks of your clients. It stands next to the upstream, so only
+//! callers that may use the service meet it, and its responses pass all stages as an upstream's would. With
+//! `when`, only requests that have a certain header are affected.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",
-    summary: "delays and refusals on purpose",
+    summary: "injects delays and refusals",
     place: Stage::Origin,
     build,
     schema: schema_of::<Settings>,
@@ -30,11 +30,11 @@ pub(super) const ROW: FilterKind = FilterKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Which requests are made to wait, and how long.
+    /// Delays requests.
     delay: Option<DelaySettings>,
-    /// Which requests are refused, and how.
+    /// Refuses requests.
     abort: Option<AbortSettings>,
-    /// Only requests with this header; without it, all.
+    /// Only requests with this header are affected; without it, all.
     when: Option<WhenSettings>,
 }
 
@@ -42,7 +42,7 @@ struct Settings {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DelaySettings {
-    /// How long, e.g. `"2s"`. Never past the request's own deadline.
+    /// How long, e.g. `"2s"`. Ends at the latest at the request's deadline.
     time: Text<scalar::Duration>,
     /// The share of requests, 0 to 1.
     #[serde(default = "everything")]
@@ -50,14 +50,14 @@ struct DelaySettings {
     share: f64,
 }
 
-/// A refusal, by one of `status` and `grpc_status`.
+/// A refusal with either `status` or `grpc_status`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct AbortSettings {
-    /// The status of the answer.
+    /// The status of the response.
     #[schemars(range(min = 200, max = 599))]
     status: Option<u16>,
-    /// The gRPC status of the answer, by its number; the answer is trailers only.
+    /// The gRPC status of the response, by its number. The response has trailers only.
     #[schemars(range(min = 1, max = 16))]
     grpc_status: Option<u8>,
     /// The share of requests, 0 to 1.
@@ -70,9 +70,9 @@ struct AbortSettings {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WhenSettings {
-    /// The header.
+    /// Name of the header.
     header: Text<scalar::HeaderName>,
-    /// Its value; without it, any.
+    /// The exact value; without it, any value.
     value: Option<String>,
 }
 
@@ -156,14 +156,14 @@ impl Abort {
             Abort::Status(status) => {
                 *response.status_mut() =
                     StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-                *response.body_mut() = Body::Full("a fault on purpose\n".into());
+                *response.body_mut() = Body::Full("an injected fault\n".into());
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             }
             Abort::GrpcStatus(status) => {
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
-                headers.insert("grpc-message", HeaderValue::from_static("a fault on purpose"));
+                headers.insert("grpc-message", HeaderValue::from_static("an injected fault"));
             }
         }
         response
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// The answer and the delay.
+    /// The response and the delay.
     fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Option<Duration>) {
         let filter = build("fault", settings).expect("good settings");
         let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
@@ -220,7 +220,7 @@ mod tests {
             (0..1000).filter(|_| meet(settings.clone(), &[]).0.is_some()).count()
         };
         assert_eq!(refused(0.0), 0);
-        // Four standard deviations.
+        // The tolerance is four standard deviations.
         assert!((300 - 58..=300 + 58).contains(&refused(0.3)));
     }
 

@@ -1,7 +1,7 @@
-//! Who may come in, by client address.
+//! Admits or refuses clients by address.
 //!
-//! Choose it for internal routes and known partners. It looks at the client as it is believed to be: behind trusted
-//! proxies the address they report, otherwise the peer's. It does not replace authentication.
+//! Choose it for internal routes and known partners. It checks the client's address: behind trusted proxies the
+//! one that they report, otherwise the peer's. It does not replace authentication.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
-    summary: "who may come in, by client address",
+    summary: "admits or refuses clients by address",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
@@ -28,10 +28,10 @@ pub(super) const ROW: FilterKind = FilterKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Nets that may come in; if there is none, all may that are not denied.
+    /// Networks that may call. If the list is empty, all may that `deny` does not refuse.
     #[serde(default)]
     allow: Vec<Text<Net>>,
-    /// Nets that may not come in, whatever `allow` says.
+    /// Networks that may not call, whatever `allow` says.
     #[serde(default)]
     deny: Vec<Text<Net>>,
 }
@@ -40,7 +40,7 @@ fn build(settings: &Written) -> Result<Box<dyn Filter>, Problems> {
     let Settings { allow, deny } = settings.parse()?;
     if allow.is_empty() && deny.is_empty() {
         let hint = Some("set `allow` or `deny`".to_owned());
-        return Err(vec![settings.problem("", "this filter lets everybody in", hint)]);
+        return Err(vec![settings.problem("", "this filter admits every client", hint)]);
     }
     let nets = |written: Vec<Text<Net>>| written.into_iter().map(|net| net.value.0).collect();
     Ok(Box::new(Ip { allow: nets(allow), deny: nets(deny) }))
@@ -53,7 +53,7 @@ struct Ip {
 
 impl Ip {
     fn admits(&self, address: IpAddr) -> bool {
-        // `::ffff:192.0.2.1` is the client 192.0.2.1 on a socket of both families.
+        // An IPv6 socket that also accepts IPv4 reports the client 192.0.2.1 as `::ffff:192.0.2.1`.
         let address = address.to_canonical();
         !model::contains(&self.deny, address)
             && (self.allow.is_empty() || model::contains(&self.allow, address))

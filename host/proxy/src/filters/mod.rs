@@ -1,6 +1,7 @@
 //! Native filters: each a file and a row of [`FILTERS`].
 //!
-//! All files have one shape: what the filter is and when to choose it, its `ROW`, its `Settings`, the filter, tests.
+//! All files have the same parts: what the filter is and when to choose it, its `ROW`, its `Settings`, the filter,
+//! tests.
 
 mod access_log;
 mod body_limit;
@@ -21,24 +22,25 @@ use crate::body::Body;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
 
-/// A native filter with its settings, shared by all cores. It keeps no state of a request: that lives in the exchange.
+/// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
+/// exchange.
 pub trait Filter: Send + Sync {
-    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, answer by itself, or refuse.
+    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, respond by itself, or refuse.
     ///
     /// # Errors
-    /// A fault ends the way down; filters already entered still see the response.
+    /// A fault ends the way down. Filters that the request has entered still see the response.
     fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
         Ok(Step::Proceed(body))
     }
 
-    /// Called on the way up, for every response of a request that entered this filter: also if it was this filter
-    /// that answered or refused.
+    /// Called on the way up, for every response of a request that entered this filter, even if this filter itself
+    /// responded or refused.
     fn response(&self, _exchange: &mut Exchange, response: Response<Body>) -> Response<Body> {
         response
     }
 
-    /// Whether it answers CORS preflights. A preflight takes the route of the request it asks about, if that route
-    /// has such a filter, although its own method is `OPTIONS`.
+    /// Whether it responds to CORS preflights. If so, a preflight takes the route of the request that it
+    /// announces, although its own method is `OPTIONS`.
     fn answers_preflights(&self) -> bool {
         false
     }
@@ -48,11 +50,11 @@ pub trait Filter: Send + Sync {
 pub enum Step {
     /// Go on with this body.
     Proceed(Body),
-    /// Answer with this.
+    /// Respond with this.
     Answer(Response<Body>),
 }
 
-/// Where a filter stands.
+/// Where in the pipeline a filter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Before every plugin.
@@ -63,19 +65,19 @@ pub enum Stage {
 
 /// A row of the table: one kind of filter.
 pub struct FilterKind {
-    /// The name in the configuration.
+    /// Its name in the configuration.
     pub kind: &'static str,
-    /// What it is for, in one sentence.
+    /// Its purpose in one sentence.
     pub summary: &'static str,
-    /// Where it stands. Inside a place, filters run in the order of [`FILTERS`], then as listed.
+    /// Its stage. Within a stage, filters run in the order of [`FILTERS`], then as listed in the configuration.
     pub place: Stage,
     /// Parses the settings.
     pub build: fn(&Settings) -> Result<Box<dyn Filter>, Problems>,
-    /// JSON Schema of the settings.
+    /// The JSON Schema of the settings.
     pub schema: fn() -> serde_json::Value,
 }
 
-/// Every native filter, in the order in which they run inside their place.
+/// Every native filter, in the order in which they run within their stage.
 pub const FILTERS: &[FilterKind] = &[
     request_id::ROW,
     access_log::ROW,
@@ -93,7 +95,7 @@ pub fn find(kind: &str) -> Option<&'static FilterKind> {
     FILTERS.iter().find(|row| row.kind == kind)
 }
 
-/// A header name of settings.
+/// Converts a header name of settings.
 fn header_name(written: &Text<scalar::HeaderName>) -> HeaderName {
     HeaderName::from_bytes(written.value.0.as_bytes()).expect("checked when it was read")
 }
@@ -103,7 +105,7 @@ fn schema_of<T: JsonSchema>() -> serde_json::Value {
     schemars::schema_for!(T).to_value()
 }
 
-/// Says that the response depends on a request header (RFC 9110 section 12.5.5), if it is not said yet.
+/// Adds a request header to `Vary` (RFC 9110 section 12.5.5) unless it is there.
 fn vary(headers: &mut HeaderMap, name: &'static str) {
     let said = headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').map(str::trim).any(|field| field == "*" || field.eq_ignore_ascii_case(name))
@@ -135,7 +137,7 @@ mod tests {
         assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), ["origin", "accept-encoding"]);
     }
 
-    /// A filter of a kind, as the configuration would make it.
+    /// Builds a filter of this kind as the configuration would.
     pub(super) fn build(kind: &str, settings: serde_json::Value) -> Result<Box<dyn Filter>, Problems> {
         let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
         (find(kind).expect("a known kind").build)(&Settings::unwritten("filters[0]", value))

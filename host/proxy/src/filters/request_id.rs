@@ -1,8 +1,8 @@
-//! Another header for the request id, or another rule of whom to believe it from.
+//! Carries the request id in another header, or accepts ids from other callers.
 //!
-//! Without this filter every request has an id all the same: `x-request-id` of a trusted proxy, or a new one, is sent
-//! upstream, back to the client and to the log. Choose this filter where your services call it otherwise, or where
-//! clients that are no proxies may bring their own.
+//! Without this filter, every request has an id too: the `x-request-id` of a trusted proxy, or a new one, is sent
+//! to the upstream, to the client and to the log. Choose this filter where your services use another header, or
+//! where clients that are not proxies may send their own ids.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::telemetry::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
-    summary: "another header for the request id, or another rule of whom to believe it from",
+    summary: "carries the request id in another header, or accepts ids from other callers",
     place: Stage::Edge,
     build,
     schema: schema_of::<Settings>,
@@ -30,10 +30,10 @@ pub(super) const ROW: FilterKind = FilterKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The header that carries the id, beside `x-request-id`, in all directions.
+    /// The header that carries the id besides `x-request-id`: upstream, to the client, and when it is accepted.
     #[serde(default = "default_header")]
     header: Text<Name>,
-    /// Whose ids are taken over.
+    /// Whose request ids are accepted.
     #[serde(default)]
     trust: Trust,
 }
@@ -42,16 +42,16 @@ fn default_header() -> Text<Name> {
     Text::of(trace::REQUEST_ID.as_str())
 }
 
-/// Whose ids are taken over.
+/// Whose request ids are accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Trust {
     /// Those of trusted proxies.
     #[default]
     Proxies,
-    /// Everybody's.
+    /// Those of every client.
     Anyone,
-    /// Nobody's: every request gets a new one.
+    /// Nobody's: every request gets a new id.
     Nobody,
 }
 

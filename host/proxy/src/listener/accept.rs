@@ -1,8 +1,5 @@
-//! The accept loop of one door on one core. It only accepts: handshakes and requests are the connection's own task.
-//!
-//! Where each request opens a connection, 78 % of the samples of a core are in the kernel (perf, eight clients, AMD), 18 % in
-//! the program and 4 % in the C library: a connection costs three times a request, and no proxy has much to spare there. nginx
-//! takes as long within what can be measured, HAProxy 1.7 times.
+//! The accept loop of one listener on one core. It only accepts: TLS handshakes and requests run in the
+//! connection's own task, so that a slow client never delays the next accept.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +15,15 @@ use super::core::{Core, CoreCommand, Handover};
 use super::socket::BACKLOG;
 use crate::protocol::connection;
 
-/// Rest after an accept that failed for want of descriptors or memory: they come back when connections close.
+/// Pause after an accept that failed because descriptors or memory ran out. They become available again when
+/// connections close.
 const EXHAUSTED_REST: Duration = Duration::from_millis(50);
 
-/// How many connections fewer another core must have before a new one is handed to it. Handing over costs a wake-up.
+/// The least number of connections that another core must have fewer before a new connection is handed to it.
+/// Handing over costs a wake-up of that core.
 const HANDOVER_GAP: usize = 2;
 
-/// Starts accepting.
+/// Starts the accept loop as a task of this core.
 pub(crate) fn spawn(core: &Rc<Core>, bound: Arc<BoundListener>, socket: std::net::TcpListener) {
     let core = core.clone();
     tokio::task::spawn_local(async move {
@@ -48,8 +47,8 @@ async fn accept(core: &Rc<Core>, bound: &Arc<BoundListener>, socket: TcpListener
     empty_backlog(core, bound, socket).await;
 }
 
-/// Connections the kernel completed before the socket closes would be reset: they are served instead. The kernel is
-/// asked directly, because the runtime may not have been told of the last ones yet.
+/// Serves the connections that the kernel completed before the socket closes; otherwise the kernel would reset
+/// them. The kernel is asked directly, because the runtime may not have been notified of the last ones yet.
 async fn empty_backlog(core: &Rc<Core>, bound: &Arc<BoundListener>, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..BACKLOG {
@@ -69,7 +68,8 @@ async fn welcome(core: &Rc<Core>, bound: &Arc<BoundListener>, accepted: io::Resu
             core.plane.accept_exhausted.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(EXHAUSTED_REST).await;
         }
-        // The client was gone before we came (ECONNABORTED and the like): the next one is fine.
+        // The client closed the connection before it was accepted (ECONNABORTED and similar errors): the next
+        // accept works.
         Err(_) => {}
     }
 }
@@ -78,8 +78,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// Serves a connection here, or hands it to a core with clearly less to do: with few long connections the kernel's
-/// spreading by hash is far from even.
+/// Serves a connection on this core, or hands it to a core that has clearly fewer. `SO_REUSEPORT` spreads
+/// connections by a hash, which is far from even when there are few long-lived ones.
 fn place_connection(
     core: &Rc<Core>,
     stream: TcpStream,
@@ -93,7 +93,7 @@ fn place_connection(
     let Ok(stream) = stream.into_std() else { return };
     place.move_to(other);
     let handover = Handover { stream, peer, generation, place };
-    // A core that no longer listens is being stopped, and its connections with it.
+    // A core whose receiver is gone is stopping, and its connections end with it.
     let _ = core.plane.cores[other].orders.send(CoreCommand::Take(handover));
 }
 

@@ -1,8 +1,8 @@
-//! One listener as the cores see it.
+//! One listener, as all cores share it.
 //!
-//! The *door* is the address: it lives as long as some configuration listens there. The *generation* is what belongs
-//! to a connection (limits, TLS, HTTP versions): a swap that changes it begins a new one, and connections of the old
-//! one drain.
+//! A *bound listener* is an address: it lives for as long as some configuration listens there. A *generation*
+//! holds the settings of connections (limits, TLS, HTTP versions): a swap that changes them begins a new
+//! generation, and the connections of the old one drain.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -15,29 +15,30 @@ use witgate_config::model;
 
 use super::tls::Tls;
 
-/// How far a connection may still go. Only ever moves down the list.
+/// How far a drain has come. A phase only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DrainPhase {
     /// In service.
     Serving,
-    /// Each connection ends after its next answer, or when it has been idle for its `keep_alive`.
+    /// Each connection ends after its next response, or when it has been idle for its `keep_alive`.
     Draining,
-    /// The gateway itself goes: the same, but idle connections end after `drain_idle`.
+    /// The gateway shuts down: as `Draining`, but idle connections already end after `drain_idle`.
     Leaving,
-    /// Whatever is left ends now.
+    /// The time of the drain is up: every remaining connection ends at once.
     Cut,
 }
 
-/// The settings that belong to a connection, and the connections that were opened under them.
+/// The settings of connections that were opened while these settings were in service.
 pub struct Generation {
     /// Name of the listener.
     pub name: Arc<str>,
-    /// What the listener was configured as.
+    /// The configuration of the listener.
     pub config: model::Listener,
-    /// TLS, if it is spoken.
+    /// TLS; `None` for a cleartext listener.
     pub(crate) tls: Option<Tls>,
     phase: watch::Sender<DrainPhase>,
-    /// Whether `phase` is past serving: asked for every answer, so without a lock.
+    /// Whether `phase` is past `Serving`. It is read for every response, so it is an atomic beside the channel,
+    /// which locks.
     draining: AtomicBool,
 }
 
@@ -54,7 +55,7 @@ impl Generation {
         })
     }
 
-    /// A view of the phase.
+    /// A receiver of the phase.
     pub fn phase(&self) -> watch::Receiver<DrainPhase> {
         self.phase.subscribe()
     }
@@ -64,7 +65,7 @@ impl Generation {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Moves on; never back.
+    /// Moves the phase forward to `to`; never backward.
     pub(crate) fn advance(&self, to: DrainPhase) {
         self.draining.fetch_or(to > DrainPhase::Serving, Ordering::AcqRel);
         self.phase.send_if_modified(|phase| {
@@ -74,7 +75,7 @@ impl Generation {
         });
     }
 
-    /// Whether a connection may stay as it is when the listener becomes `other`.
+    /// Whether the connections of this generation may stay when the listener's settings become `other`.
     fn suits(&self, other: &model::Listener, tls: Option<&Tls>) -> bool {
         let same_tls = match (&self.tls, tls) {
             (Some(before), Some(after)) => before.is_same(after),
@@ -94,14 +95,14 @@ impl Generation {
 pub struct BoundListener {
     /// The address as configured; the port may be 0.
     pub configured: SocketAddr,
-    /// The address it really has.
+    /// The address it is bound to.
     pub address: SocketAddr,
     generation: ArcSwap<Generation>,
     closed: watch::Sender<bool>,
     /// Cores that still hold a listening socket.
     pub(crate) listening: AtomicUsize,
     open: AtomicUsize,
-    /// Those of them that drain and have nothing under way.
+    /// Open connections that drain and have no request in flight.
     idle: AtomicUsize,
     by_core: Box<[AtomicUsize]>,
     accepted: AtomicUsize,
@@ -110,7 +111,7 @@ pub struct BoundListener {
 }
 
 impl BoundListener {
-    /// A door whose sockets are bound.
+    /// A bound listener that is not listening on any core yet.
     pub(crate) fn new(
         configured: SocketAddr,
         address: SocketAddr,
@@ -138,7 +139,7 @@ impl BoundListener {
         self.generation.load_full()
     }
 
-    /// Takes over new settings; the generation before is handed back if its connections must drain.
+    /// Takes over new settings. Returns the previous generation if its connections must drain.
     pub(crate) fn renew(&self, config: &model::Listener, tls: Option<Tls>) -> Option<Arc<Generation>> {
         let old = self.generation.load_full();
         if old.suits(config, tls.as_ref()) {
@@ -149,17 +150,17 @@ impl BoundListener {
         Some(old)
     }
 
-    /// Tells the accept loops to end.
+    /// Ends the accept loops.
     pub(crate) fn close(&self) {
         self.closed.send_replace(true);
     }
 
-    /// A view of whether the door is closed.
+    /// A receiver that becomes true when the listener is closed.
     pub(crate) fn closed(&self) -> watch::Receiver<bool> {
         self.closed.subscribe()
     }
 
-    /// Counts a connection in, waiting for room where the listener is at its limit.
+    /// Counts a connection of `core`. Waits while the listener is at its limit of connections.
     pub(crate) async fn enter(self: &Arc<Self>, core: usize) -> ConnectionPermit {
         if !self.try_enter() {
             self.waited.fetch_add(1, Ordering::Relaxed);
@@ -184,23 +185,24 @@ impl BoundListener {
         self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
     }
 
-    /// Whether nobody accepts here any more and no connection is left.
+    /// Whether no core accepts here any more and no connection is open.
     pub(crate) fn is_deserted(&self) -> bool {
         self.listening.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
-    /// Whether nobody accepts here any more, and no request and no tunnel is left. Told of doors whose connections drain.
+    /// Whether no core accepts here any more, and no request and no tunnel is in flight. Meaningful only while the
+    /// connections drain, because idle ones are counted only then.
     pub(crate) fn is_quiet(&self) -> bool {
         let idle = self.idle.load(Ordering::Acquire);
         self.listening.load(Ordering::Acquire) == 0 && self.open() <= idle
     }
 
-    /// Connections open now, over all cores.
+    /// Open connections, over all cores.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Connections open now, core by core.
+    /// Open connections of each core.
     pub fn open_by_core(&self) -> Vec<usize> {
         self.by_core.iter().map(|open| open.load(Ordering::Relaxed)).collect()
     }
@@ -216,7 +218,7 @@ impl BoundListener {
     }
 }
 
-/// One connection's place among those its door allows; given back when dropped.
+/// The permit of one open connection under its listener's limit; given back when dropped.
 pub(crate) struct ConnectionPermit {
     bound: Arc<BoundListener>,
     core: usize,
@@ -224,7 +226,7 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
-    /// Counts the connection among the idle ones of its door, or no longer.
+    /// Sets whether the connection is counted among the idle ones of its listener.
     pub(crate) fn count_idle(&self, idle: bool) {
         match (self.idle.replace(idle), idle) {
             (false, true) => drop(self.bound.idle.fetch_add(1, Ordering::AcqRel)),

@@ -1,4 +1,4 @@
-//! What is read out of certificates.
+//! Reads names out of X.509 certificates.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -12,7 +12,8 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::head::ClientCertificate;
 
-/// The fields of a verified client certificate; none if it cannot be parsed, which verification has ruled out.
+/// The fields of a verified client certificate. `None` if it cannot be parsed, which verification has already
+/// excluded.
 pub(crate) fn describe(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let fingerprint = hexadecimal(digest(&SHA256, der).as_ref());
@@ -20,7 +21,7 @@ pub(crate) fn describe(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
     Some(ClientCertificate { subject: distinguished_name(certificate.subject()), names, fingerprint })
 }
 
-/// The DNS names of a certificate in lower case, wildcards as they are.
+/// The DNS names of a certificate in lower case; wildcard names are kept as written.
 pub(crate) fn dns_names(der: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     alternative_names(&certificate, |name| match name {
@@ -55,7 +56,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// A distinguished name as RFC 4514 writes it: most specific part first.
+/// A distinguished name as RFC 4514 writes it: the most specific part first.
 fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let written = parts.iter().rev().map(|part| {
@@ -72,7 +73,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// The names of RFC 4514 section 3; everything else is written as its number.
+/// The short attribute names of RFC 4514 section 3. Every other attribute is written as its object identifier.
 fn short_name(oid: &Oid<'_>) -> Option<&'static str> {
     Some(match oid.to_id_string().as_str() {
         "2.5.4.3" => "CN",
@@ -88,7 +89,8 @@ fn short_name(oid: &Oid<'_>) -> Option<&'static str> {
     })
 }
 
-/// RFC 4514 section 2.4. Control characters are written as their bytes, so that a name can stand in a header.
+/// Escapes a value (RFC 4514 section 2.4). Control characters are written as hexadecimal bytes, so that the name
+/// can stand in a header field.
 fn escaped(value: &str) -> String {
     let last = value.chars().count().saturating_sub(1);
     let mut text = String::with_capacity(value.len());

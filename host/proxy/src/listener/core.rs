@@ -1,4 +1,4 @@
-//! One thread and one current-thread runtime a core. A connection lives and dies on its core.
+//! One thread and one current-thread runtime for each core. A connection stays on its core until it ends.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,23 +15,21 @@ use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::data_plane::CoreShared;
 use crate::telemetry::per_core;
 
-/// Task polls between two looks at sockets and timers: tokio's default. Fewer would let timers fire sooner behind plugins
-/// that spin, each up to its CPU budget. But a request that yields goes behind the tasks of one such turn, and with 16
-/// the upstream is woken more often: four plugins with fresh tokens cost 2.25 times nginx's plain request instead of 2.15
-/// (untrained builds, six interleaved rounds).
+/// Task polls between two checks of sockets and timers (tokio's default). A smaller number would fire timers
+/// sooner behind plugins that use their whole CPU budget, but makes requests that yield slower.
 const EVENT_INTERVAL: u32 = 61;
 
-/// What a core is told.
+/// A command to a core.
 pub(crate) enum CoreCommand {
     /// Accept from this socket.
     Listen(Arc<BoundListener>, TcpListener),
     /// Serve a connection that another core accepted.
     Take(Handover),
-    /// Drop everything and end.
+    /// Drop everything and end the thread.
     Stop,
 }
 
-/// A fresh connection on its way to a less busy core.
+/// An accepted connection on its way to a less busy core.
 pub(crate) struct Handover {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
@@ -39,7 +37,7 @@ pub(crate) struct Handover {
     pub(crate) place: ConnectionPermit,
 }
 
-/// How busy a core is, for all to see.
+/// The number of connections of a core, readable by every core.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     connections: AtomicUsize,
@@ -52,30 +50,30 @@ impl Load {
     }
 }
 
-/// The address of a core: how busy it is, and where its orders go.
+/// What other threads know of a core: its load, and the channel for commands to it.
 pub(crate) struct CoreHandle {
     pub(crate) load: Load,
     pub(crate) orders: UnboundedSender<CoreCommand>,
 }
 
 impl CoreHandle {
-    /// A handle and the end at which its core listens.
+    /// A handle, and the receiver of its commands for the core.
     pub(crate) fn new() -> (CoreHandle, UnboundedReceiver<CoreCommand>) {
         let (orders, receiver) = unbounded_channel();
         (CoreHandle { load: Load::default(), orders }, receiver)
     }
 }
 
-/// What tasks of one core share.
+/// What the tasks of one core share.
 pub(crate) struct Core {
-    /// Which core this is.
+    /// Index of this core.
     pub(crate) index: usize,
-    /// The plane it belongs to.
+    /// The state that all cores share.
     pub(crate) plane: Arc<CoreShared>,
 }
 
 impl Core {
-    /// Counts a connection while it is open.
+    /// Counts a connection in this core's load until the returned guard is dropped.
     pub(crate) fn occupy(self: &Rc<Self>) -> Occupied {
         self.load().connections.fetch_add(1, Ordering::Relaxed);
         Occupied(self.clone())
@@ -87,7 +85,7 @@ impl Core {
     }
 }
 
-/// A connection counted in its core's load.
+/// Guard: the connection is counted in its core's load until this is dropped.
 pub(crate) struct Occupied(Rc<Core>);
 
 impl Drop for Occupied {
@@ -96,10 +94,10 @@ impl Drop for Occupied {
     }
 }
 
-/// Starts the thread of a core.
+/// Starts the thread of a core, and returns once its runtime is built.
 ///
 /// # Errors
-/// The system gives no thread, or no epoll descriptor.
+/// The system refuses a thread or an epoll descriptor.
 pub(crate) fn start(
     index: usize,
     plane: Arc<CoreShared>,
@@ -107,12 +105,12 @@ pub(crate) fn start(
 ) -> io::Result<JoinHandle<()>> {
     let (told, built) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name(format!("witgate-core-{index}")).spawn(move || {
-        // A runtime of local tasks belongs to the thread that made it.
+        // A runtime of local tasks must be built on the thread that runs it.
         let runtime = Builder::new_current_thread()
             .enable_all()
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default());
-        // Whoever starts a core waits for word of it.
+        // `start` waits for this result.
         let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => return drop(told.send(Err(error))),

@@ -20,13 +20,13 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::upstream::keeper::Keeper;
 
-/// How often a wait looks whether it is over.
+/// Interval at which a wait checks its condition.
 const ROUND: Duration = Duration::from_millis(5);
 
 /// Time that connections have to end once they are cut.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Time for accept loops to end where their address is wanted again.
+/// Time that the accept loops of a closed listener have to end when its address is to be bound again.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What the cores share.
@@ -35,24 +35,24 @@ pub(crate) struct CoreShared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where requests are recorded.
     pub(crate) telemetry: Arc<Telemetry>,
-    /// All cores.
+    /// The handles of all cores, by index.
     pub(crate) cores: Vec<CoreHandle>,
-    /// Requests and tunnels that were ended before they were done, because a drain ran out of time.
+    /// Requests and tunnels that were ended early because the time of a drain was up.
     pub(crate) cut: AtomicUsize,
-    /// Accepts that failed for want of descriptors or memory.
+    /// Accepts that failed because descriptors or memory ran out.
     pub(crate) accept_exhausted: AtomicUsize,
-    /// Snapshots that are out of service, but not dropped yet.
+    /// Snapshots that are out of service but not dropped yet.
     pub(crate) retired: Arc<AtomicUsize>,
 }
 
 impl CoreShared {
-    /// Something the operator should know that belongs to no request.
+    /// Logs an error that belongs to no request.
     pub(crate) fn report(&self, what: &'static str, error: &std::io::Error) {
         self.telemetry.log(model::LogLevel::Error, what, &[("error", error)]);
     }
 }
 
-/// The running data plane: one thread and runtime a core.
+/// The running data plane: one thread and one runtime for each core.
 pub struct DataPlane {
     plane: Arc<CoreShared>,
     listeners: Mutex<BoundListeners>,
@@ -62,31 +62,31 @@ pub struct DataPlane {
     _keeper: Keeper,
 }
 
-/// Every door there is.
+/// All listeners that have a socket or connections.
 #[derive(Default)]
 struct BoundListeners {
     /// Those that accept.
     open: Vec<Arc<BoundListener>>,
-    /// Those that only have connections left.
+    /// Those that are closed and still have connections.
     leaving: Vec<Arc<BoundListener>>,
-    /// Generations whose connections drain.
+    /// Replaced generations whose connections drain.
     draining: Vec<Weak<Generation>>,
 }
 
 impl BoundListeners {
-    /// Forgets what has ended.
+    /// Removes the listeners and generations that have ended.
     fn sweep(&mut self) {
         self.leaving.retain(|bound| !bound.is_deserted());
         self.draining.retain(|generation| generation.strong_count() > 0);
     }
 }
 
-/// One listener, for the admin listener to show.
+/// One listener, as the admin listener shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundStatus {
     /// Name of the listener.
     pub name: String,
-    /// The address it really has.
+    /// The address it is bound to.
     pub address: SocketAddr,
     /// Connections open on each core.
     pub open: Vec<usize>,
@@ -136,7 +136,7 @@ impl DataPlane {
         Ok(data_plane)
     }
 
-    /// The addresses the listeners really have, by name (for port 0).
+    /// The addresses that the listeners are bound to, by name. They differ from the configured ones for port 0.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let listeners = self.listeners();
         listeners.open.iter().map(|bound| (bound.generation().name.to_string(), bound.address)).collect()
@@ -155,8 +155,8 @@ impl DataPlane {
     }
 
     /// Puts a new snapshot in service in one step: opens new listeners, drains those that are gone or whose
-    /// connection settings changed. `tls` is what was read of the TLS files of its listeners: reading takes as long as
-    /// the file system does, so it is done before, where nobody waits for it. A failure leaves everything as it was.
+    /// connection settings changed. `tls` holds the TLS files of its listeners; the caller reads them before,
+    /// because reading takes as long as the file system does. A failure leaves everything as it was.
     ///
     /// # Errors
     /// Addresses that cannot be bound.
@@ -169,13 +169,14 @@ impl DataPlane {
             let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
             opening::prepare(&config.listeners, tls, &listeners.open, &mut inherited, self.plane.cores.len())?
         };
+        // Everything that can fail has been done: from here on nothing is undone.
         self.swap_plugins(snapshot);
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
         Ok(())
     }
 
-    /// Puts a snapshot in service whose listeners are those of the snapshot in service, as
-    /// [`Snapshot::with_plugins`] makes it. Nothing is bound or read, so it cannot fail.
+    /// Puts a snapshot in service that has the same listeners as the one in service, as [`Snapshot::with_plugins`]
+    /// makes it. Nothing is bound or read, so this cannot fail.
     pub fn swap_plugins(&self, snapshot: Arc<Snapshot>) {
         self.plane.telemetry.metrics().expect(snapshot.ways());
         self.retire.snapshot(self.plane.snapshot.swap(snapshot));
@@ -188,7 +189,7 @@ impl DataPlane {
         self.put_in_service(snapshot, tls)
     }
 
-    /// Opens, renews and closes doors until they are those that are wanted.
+    /// Opens, renews and closes listeners until they are the wanted ones.
     fn settle(&self, wanted: Vec<Opening<'_>>, deadline: Instant) {
         let listeners = &mut *self.listeners();
         let mut before = std::mem::take(&mut listeners.open);
@@ -221,9 +222,9 @@ impl DataPlane {
         self.plane.snapshot.load_full()
     }
 
-    /// Closes the listeners, lets what is in flight end within `timeout`, then ends it. Listeners that drain last go on
-    /// accepting until nothing is left on the others that could need them. Blocks until done. Returns how many requests
-    /// had to be cut.
+    /// Closes the listeners, lets requests in flight end within `timeout`, then ends them. Listeners with `drain =
+    /// "last"` go on accepting until the other listeners, whose requests may call them, have nothing in flight.
+    /// Blocks until done. Returns how many requests and tunnels were cut.
     pub fn drain(self, timeout: Duration) -> usize {
         let begun = Instant::now();
         let deadline = begun + timeout;
@@ -235,7 +236,8 @@ impl DataPlane {
         for generation in draining.iter().filter_map(Weak::upgrade) {
             generation.advance(DrainPhase::Leaving);
         }
-        // An idle connection may still bring a request, until it has been idle for too long.
+        // A request may already be on its way on an idle connection, so such a connection counts until
+        // `drain_idle` is over.
         let idle_until = begun + config.gateway.drain_idle;
         let is_over = |bound: &Arc<BoundListener>| {
             bound.is_quiet() && (bound.open() == 0 || Instant::now() >= idle_until)
@@ -255,11 +257,11 @@ impl DataPlane {
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {
-            // A core that no longer listens has ended already.
+            // A core whose receiver is gone has ended already.
             let _ = core.orders.send(CoreCommand::Stop);
         }
         for thread in self.threads {
-            // A core that panicked was reported when it did.
+            // A panic of the core was reported when it happened.
             let _ = thread.join();
         }
         self.plane.cut.load(Ordering::Acquire)
@@ -276,7 +278,7 @@ impl DataPlane {
         let bound = BoundListener::new(listener.address, address, generation, self.plane.cores.len());
         bound.listening.store(sockets.len(), Ordering::Release);
         for (core, socket) in self.plane.cores.iter().zip(sockets) {
-            // A core ends only with the plane.
+            // A core ends only after the plane, so its receiver exists.
             let _ = core.orders.send(CoreCommand::Listen(bound.clone(), socket));
         }
         bound
@@ -287,21 +289,21 @@ impl DataPlane {
     }
 }
 
-/// Whether a door waits in a drain until the others have nothing left. A reload may have changed that without touching the
-/// door's connections, so the configuration in service is asked.
+/// Whether a listener drains only after the others have nothing in flight. The configuration in service is asked,
+/// because a reload may have changed this setting without a new generation.
 fn drains_last(bound: &BoundListener, config: &model::Config) -> bool {
     let name = bound.generation().name.clone();
     let listener = config.listeners.iter().find(|listener| *listener.name == *name);
     listener.is_some_and(|listener| listener.drain == model::DrainOrder::Last)
 }
 
-/// Nothing is accepted any more, and connections end.
+/// Stops accepting, and lets the connections end.
 fn leave(bound: &BoundListener) {
     bound.close();
     bound.generation().advance(DrainPhase::Leaving);
 }
 
-/// A door that was closed a moment ago may still hold the address that is wanted again.
+/// Waits for accept loops that still hold an address which is to be bound again.
 fn wait_for_addresses(leaving: &[Arc<BoundListener>], wanted: &[model::Listener]) {
     for bound in leaving {
         if wanted.iter().any(|listener| listener.address == bound.configured) {

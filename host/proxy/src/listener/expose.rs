@@ -1,4 +1,4 @@
-//! What the listeners contribute to `/metrics`: how busy each core is, and what could not be accepted.
+//! What the listeners contribute to `/metrics`: the load of each core, and accepts that failed.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -8,9 +8,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::data_plane::CoreShared;
-use crate::telemetry::collect::Family;
+use crate::telemetry::family::Family;
 
-/// Weak, because the plane owns the telemetry that owns its collectors.
+/// The collector. The reference is weak, because the data plane owns the telemetry, which owns its collectors.
 struct Cores(Weak<CoreShared>);
 
 impl fmt::Debug for Cores {
@@ -19,7 +19,7 @@ impl fmt::Debug for Cores {
     }
 }
 
-/// Registers the metrics of a plane.
+/// Registers the metrics of a data plane.
 pub(crate) fn register(plane: &Arc<CoreShared>) {
     plane.telemetry.metrics().register(Box::new(Cores(Arc::downgrade(plane))));
 }
@@ -33,7 +33,7 @@ impl Collector for Cores {
             let open = i64::try_from(core.load.connections()).unwrap_or(i64::MAX);
             family.gauge(&[("core", index.to_string().as_str())], open)?;
         }
-        let help = "Accepts that failed for want of descriptors or memory";
+        let help = "Accepts that failed because descriptors or memory had run out";
         let mut family = Family::counters(&mut encoder, "witgate_accepts_exhausted", help)?;
         let exhausted = plane.accept_exhausted.load(Ordering::Relaxed);
         let none: [(&str, &str); 0] = [];

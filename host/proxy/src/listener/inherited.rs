@@ -1,23 +1,23 @@
-//! Listening sockets handed to us at start, the way systemd does it (`LISTEN_FDS`, `LISTEN_PID`).
+//! Listening sockets that a supervisor such as systemd passes at start (`LISTEN_FDS`, `LISTEN_PID`).
 //!
-//! The supervisor keeps the sockets while the gateway is replaced, so the accept queue survives an upgrade.
+//! The supervisor keeps the sockets open while the gateway is replaced, so the accept queue survives an upgrade.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// The first descriptor that is passed, by sd_listen_fds(3).
+/// The first descriptor that is passed (sd_listen_fds(3)).
 const FIRST: i32 = 3;
 
-/// Sockets that came with the process and are not used yet.
+/// Inherited sockets that no listener has taken yet.
 #[derive(Default)]
 pub(crate) struct Inherited {
     sockets: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl Inherited {
-    /// Takes the descriptors the environment speaks of. To be called once in the life of the process: each
-    /// descriptor has one owner.
+    /// Takes the descriptors that the environment names, at most 256. Must be called only once in a process,
+    /// because each descriptor may have only one owner.
     pub(crate) fn from_environment() -> Inherited {
         let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
         if number("LISTEN_PID") != Some(std::process::id()) {
@@ -28,7 +28,7 @@ impl Inherited {
         Inherited { sockets }
     }
 
-    /// The socket on this address, once for each core. All of them share one accept queue.
+    /// The inherited socket of this address, duplicated for each core. The duplicates share one accept queue.
     pub(crate) fn take(
         &mut self,
         address: SocketAddr,
@@ -45,14 +45,18 @@ impl Inherited {
     }
 }
 
-#[expect(unsafe_code, reason = "an inherited descriptor is only a number until someone says it is owned")]
+#[expect(
+    unsafe_code,
+    reason = "an inherited descriptor is a plain number, which only unsafe code can turn into an owned one"
+)]
 fn adopt(descriptor: i32) -> Option<(SocketAddr, TcpListener)> {
-    // A descriptor nobody opened would make the owner below a lie.
-    // SAFETY: the call takes any number and only reads flags.
+    // An `OwnedFd` must only be made of an open descriptor.
+    // SAFETY: the call accepts any number and only sets a flag of an open descriptor.
     if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
         return None;
     }
-    // SAFETY: it is open (checked above), and LISTEN_PID says that it was passed to this process to own.
+    // SAFETY: the descriptor is open (checked above), and LISTEN_PID says that it was passed to this process to
+    // own.
     let socket = TcpListener::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
     socket.set_nonblocking(true).ok()?;
     Some((socket.local_addr().ok()?, socket))

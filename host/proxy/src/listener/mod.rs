@@ -1,15 +1,15 @@
-//! Doors: sockets, accepting, TLS, draining. The cores that serve what comes in.
+//! Listening sockets, accepting, TLS and draining, and the core threads that serve the accepted connections.
 //!
 //! | file | what happens there |
 //! |---|---|
 //! | [`data_plane`] | start, swap, drain: what the control plane asks for |
 //! | `bound` | one listener: its address, its counters, and the generation of its connection settings |
-//! | `opening`, `socket`, `inherited` | listening sockets, bound here or handed to us |
-//! | `core` | one thread and runtime a core |
+//! | `opening`, `socket`, `inherited` | listening sockets, bound here or inherited from a supervisor |
+//! | `core` | one thread and one runtime for each core |
 //! | `accept` | the accept loop |
-//! | `tls`, `certificate` | certificates by server name, and what client certificates say |
-//! | `expose` | metrics of cores |
-//! | `retire` | where old snapshots are dropped, away from the data path |
+//! | `tls`, `certificate` | server certificates by server name, and the fields of client certificates |
+//! | `expose` | metrics of the cores |
+//! | `retire` | where replaced snapshots are dropped, away from the data path |
 
 mod accept;
 pub mod bound;

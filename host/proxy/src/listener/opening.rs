@@ -1,4 +1,4 @@
-//! Everything that may fail before listeners change: reading TLS files, then binding addresses.
+//! What may fail before the listeners change: reading TLS files, then binding addresses.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,22 +11,22 @@ use super::inherited::Inherited;
 use super::socket;
 use super::tls::Tls;
 
-/// A listener about to be put in service.
+/// A listener that is about to be put in service.
 pub(crate) struct Opening<'a> {
     pub(crate) listener: &'a model::Listener,
     pub(crate) tls: Option<Tls>,
-    /// Its sockets; none where its door is there already.
+    /// Its address and sockets; `None` if a bound listener already serves the address.
     pub(crate) bound: Option<(SocketAddr, Vec<TcpListener>)>,
 }
 
-/// What was read of the TLS files of a configuration's listeners.
+/// The TLS files of a configuration's listeners, read.
 pub struct ListenerTls(Vec<Option<Tls>>);
 
 impl ListenerTls {
-    /// Reads them. Takes as long as the file system does.
+    /// Reads the files. Takes as long as the file system does.
     ///
     /// # Errors
-    /// Certificates and keys that cannot be read or used; the first of each listener.
+    /// Certificates and keys that cannot be read or used; for each listener the first one.
     pub fn read(config: &Config) -> Result<ListenerTls, Problems> {
         let mut problems = Problems::new();
         let read = config.listeners.iter().enumerate().map(|(index, listener)| {
@@ -38,7 +38,7 @@ impl ListenerTls {
     }
 }
 
-/// Binds what is wanted; all or nothing.
+/// Binds the addresses of all listeners that are not bound yet, or none of them.
 ///
 /// # Errors
 /// Every address that cannot be bound. Nothing stays bound then.
@@ -64,7 +64,8 @@ pub(crate) fn prepare<'a>(
     if problems.is_empty() { Ok(openings) } else { Err(problems) }
 }
 
-/// Whether a door is where a listener wants to be. Port 0 names no place, so there the listener's name decides.
+/// Whether a bound listener already serves what `listener` configures. Port 0 does not identify an address, so
+/// there the listener's name decides.
 pub(crate) fn serves(bound: &BoundListener, listener: &model::Listener) -> bool {
     bound.configured == listener.address
         && (listener.address.port() != 0 || *bound.generation().name == *listener.name)

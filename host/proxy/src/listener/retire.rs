@@ -1,10 +1,11 @@
-//! Where old snapshots are dropped.
+//! Drops replaced snapshots on a thread of its own.
 //!
-//! A snapshot owns pools, compiled plugins and whole tables; freeing it takes milliseconds. A request that happens to
-//! hold the last reference must not pay for that, so one reference stays here until it is the last.
+//! A snapshot owns connection pools, compiled plugins and whole tables; freeing it takes milliseconds. A request
+//! that happens to hold the last reference must not pay for that, so one reference is kept here until it is the
+//! last.
 //!
-//! This thread is the only one that waits to hold the last reference. Whoever else keeps a retired snapshot in order to
-//! decide when it is dropped would wait for this thread, as this thread would for it, and the snapshot would stay for ever.
+//! This thread must be the only owner that waits to hold the last reference. If a second owner did the same, the
+//! two would wait for each other and the snapshot would never be dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 use super::bound::{DrainPhase, Generation};
 use crate::snapshot::Snapshot;
 
-/// How often retired things are looked at while there are any.
+/// Interval at which retired snapshots and generations are checked while there are any.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// What may wait to be looked at. Whoever swaps so often that it is full waits until old snapshots have been dropped.
+/// Length of the queue. A control plane that swaps so often that it is full waits until old snapshots have been
+/// dropped.
 const QUEUE: usize = 64;
 
 enum Retired {
@@ -25,14 +27,14 @@ enum Retired {
     Generation(Weak<Generation>, Instant),
 }
 
-/// The way to the thread that drops what is out of service. The thread ends when this is dropped.
+/// The queue of the thread that drops what is out of service. The thread ends when this is dropped.
 pub(crate) struct Retire {
     retired: SyncSender<Retired>,
     snapshots: Arc<AtomicUsize>,
 }
 
 impl Retire {
-    /// Starts the thread. It keeps the number of snapshots that are out of service and not yet dropped in `snapshots`.
+    /// Starts the thread. It counts in `snapshots` those that are out of service and not dropped yet.
     pub(crate) fn start(snapshots: Arc<AtomicUsize>) -> std::io::Result<Retire> {
         let (sender, arrivals) = sync_channel(QUEUE);
         let counted = Arc::clone(&snapshots);
@@ -41,14 +43,14 @@ impl Retire {
         Ok(Retire { retired: sender, snapshots })
     }
 
-    /// Takes the one reference that decides: the snapshot is dropped here once nobody else has it.
+    /// Takes a reference to a replaced snapshot, which is dropped on the thread once this reference is the last.
     pub(crate) fn snapshot(&self, snapshot: Arc<Snapshot>) {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
-        // The receiver lives as long as this sender.
+        // The thread ends only after this sender is dropped, so its receiver exists.
         let _ = self.retired.send(Retired::Snapshot(snapshot));
     }
 
-    /// Drains the connections of a generation, and cuts what is left at the deadline.
+    /// Drains the connections of a generation, and cuts those that are left at the deadline.
     pub(crate) fn generation(&self, generation: &Arc<Generation>, deadline: Instant) {
         generation.advance(DrainPhase::Draining);
         let _ = self.retired.send(Retired::Generation(Arc::downgrade(generation), deadline));
@@ -79,6 +81,7 @@ impl Retired {
 
 fn keep(retired: &Retired) -> bool {
     match retired {
+        // Kept while other owners exist; once this is the last reference, dropping it here frees the snapshot.
         Retired::Snapshot(snapshot) => Arc::strong_count(snapshot) > 1,
         Retired::Generation(generation, deadline) => match generation.upgrade() {
             Some(generation) if Instant::now() >= *deadline => {

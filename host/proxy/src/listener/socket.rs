@@ -1,17 +1,18 @@
-//! Listening sockets: one a core on the same address.
+//! Listening sockets: one for each core, all on the same address.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How many connections the kernel may hold for us between two accepts.
+/// Length of the kernel's accept queue of one socket.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Binds one socket for each core. With port 0 the first chooses and the others follow.
+/// Binds one socket for each core. With port 0 the kernel chooses a port for the first socket, and the others bind
+/// the same.
 ///
 /// # Errors
-/// The address is in use or not ours. Nothing stays bound then.
+/// The address is in use or is not an address of this machine. Nothing stays bound then.
 pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     refuse_shared(address)?;
     let first = listen(address)?;
@@ -23,8 +24,9 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr,
     Ok((bound, sockets))
 }
 
-/// `SO_REUSEPORT` would let a second gateway of the same user share the port without a word, each seeing half of the
-/// connections. A bind without it fails as operators expect.
+/// Fails if another process listens on the address. `SO_REUSEPORT` alone would let a second gateway of the same
+/// user share the port silently, so that each would get half of the connections; a bind without it fails as
+/// operators expect.
 fn refuse_shared(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());

@@ -1,7 +1,7 @@
-//! TLS on the way in: certificates by server name, client certificates, session tickets.
+//! TLS for client connections: certificates by server name, client certificates, session tickets.
 //!
-//! Everything is read from files here, away from the data path; a swap reads again and compares what it read, so a
-//! certificate that was replaced takes effect with the next swap.
+//! Files are read only here, away from the data path. A reload reads them again and compares a digest, so that a
+//! replaced certificate takes effect with the next reload.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,21 +21,21 @@ use witgate_config::{Problem, file};
 
 use super::certificate;
 
-/// The TLS side of a listener, ready for handshakes.
+/// The TLS settings of a listener, ready for handshakes.
 pub(crate) struct Tls {
     /// Does the handshakes.
     pub(crate) acceptor: TlsAcceptor,
-    /// Digest of every file that went in.
+    /// SHA-256 of every file that was read.
     digest: [u8; 32],
 }
 
 impl Tls {
-    /// Whether nothing changed.
+    /// Whether the files have the same contents.
     pub(crate) fn is_same(&self, other: &Tls) -> bool {
         self.digest == other.digest
     }
 
-    /// Reads the files of a listener; `index` is its place in the configuration.
+    /// Reads the TLS files of a listener; `index` is its position in the configuration.
     ///
     /// # Errors
     /// The first file that cannot be read or used, with its path.
@@ -62,13 +62,14 @@ fn finish(mut config: ServerConfig, http2: bool, key: &str) -> Result<ServerConf
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
-    // Tickets are made anew with every change: a session cannot outlive the client CA that let it in.
+    // The ticket key is new with every change of TLS files, so that no session outlives the client CA that
+    // admitted it.
     config.ticketer = aws_lc_rs::Ticketer::new()
         .map_err(|error| problem(key, format!("session tickets cannot be set up: {error}")))?;
     Ok(config)
 }
 
-/// Files as they are read, with what they add up to.
+/// Reads files and keeps the digest over all of them.
 struct Files<'a> {
     key: &'a str,
     digest: Context,
@@ -103,11 +104,11 @@ fn problem(key: &str, message: String) -> Problem {
     Problem { message, span: None, key: key.to_owned(), hint: Some(hint) }
 }
 
-/// Certificates by the names in them.
+/// Server certificates by DNS name.
 #[derive(Debug)]
 struct Names {
     exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
+    /// The key is what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
 }
@@ -126,7 +127,7 @@ fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) ->
     for pair in &tls.certificates {
         let certified = Arc::new(certified_key(pair, files, provider)?);
         for name in certificate::dns_names(&certified.cert[0]) {
-            // Where two certificates have one name, the first keeps it.
+            // Where two certificates have the same name, the first one is used.
             match name.strip_prefix("*.") {
                 Some(parent) => wildcard.entry(parent.to_owned()).or_insert_with(|| certified.clone()),
                 None => exact.entry(name).or_insert_with(|| certified.clone()),

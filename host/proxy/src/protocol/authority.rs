@@ -1,4 +1,4 @@
-//! Whom a request is for: `Host`, `:authority` or an absolute target, which must agree.
+//! The authority of a request: `Host`, `:authority` or the authority of an absolute target, which must agree.
 
 use std::sync::Arc;
 
@@ -6,29 +6,29 @@ use http::{HeaderMap, HeaderValue, Uri, Version, header, uri};
 
 use crate::fault::{Fault, FaultKind};
 
-/// Whom a request is for, in lower case, with port if one was given.
+/// The host that a request is for, in lower case, with the port if one was given.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
-    /// As the router sees it.
+    /// For the router.
     pub(crate) text: Arc<str>,
-    /// As upstreams are told.
+    /// For upstreams.
     pub(crate) value: HeaderValue,
 }
 
 impl Authority {
-    /// An authority that was found good.
+    /// An authority whose text was checked.
     pub(crate) fn new(text: &str) -> Self {
-        // Its characters are those of a host and a port.
+        // The text was checked to hold only the characters of a host and a port.
         let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         Authority { text: text.into(), value }
     }
 }
 
-/// The one authority of a request.
+/// The authority of a request.
 ///
 /// # Errors
-/// `BadRequest` where it is missing, repeated, malformed, names a user, or differs between the places that tell it
-/// (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+/// `BadRequest` where it is missing, repeated, malformed, contains user information, or differs between the places
+/// that state it (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
 pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, Fault> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -49,7 +49,7 @@ pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Aut
     }
 }
 
-/// Host in lower case, with the port if there is one.
+/// The host in lower case, with the port if there is one.
 fn normalise(authority: &[u8]) -> Result<String, Fault> {
     if authority.is_empty() {
         return Ok(String::new());

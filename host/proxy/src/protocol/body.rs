@@ -1,4 +1,4 @@
-//! A request's body as it comes in: not larger and not slower than it may be.
+//! Limits the size and the pace of a request's body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use crate::protocol::hygiene;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Received;
 
-/// Holds a request's body to the size of its route (or listener) and to the pace of its listener.
+/// Limits a request's body to the size that its route (or else its listener) allows, and to `body_timeout` for
+/// each piece.
 ///
 /// # Errors
-/// `BodyTooLarge` where `Content-Length` says so at once. What shows only later is an error of the body, a boxed
-/// [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
+/// `BodyTooLarge` if `Content-Length` exceeds the limit. A violation that shows later is an error of the body: a
+/// boxed [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
 pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
     if body.is_end_stream() {
         return Ok(body);
@@ -47,15 +48,15 @@ pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
     }))
 }
 
-/// A body with a limit of size and pace.
+/// A body whose size and pace are limited.
 struct Limited {
     body: Body,
     room: u64,
     pace: Duration,
-    /// Runs while somebody waits for the next piece.
+    /// Runs while a reader waits for the next piece.
     patience: Deadline,
     received: Received,
-    /// What trailers are held to.
+    /// Holds the rules for trailers.
     snapshot: Arc<Snapshot>,
 }
 

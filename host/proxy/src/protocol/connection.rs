@@ -1,13 +1,7 @@
 //! One client connection, from its first byte to its last, and what its requests share.
 //!
-//! # What an idle connection holds
-//!
-//! 3.2 KB, in the memory of the process for each of 2,000 that had one answer; 8.8 KB before its task was looked at, which
-//! had room in every connection for a TLS handshake, for HTTP/2, and for a stream wherever one is passed on (5.1 KB by the
-//! compiler's own account, now 1.0). HAProxy holds 0.8 KB, nginx 0.2 besides the memory for all its connections, which it takes
-//! at its start. Of ours the task is 1.0 KB, the loop over requests 0.75, the wire 0.6, [`Connection`] 0.4; the rest is the
-//! runtime's: a socket's registration, and timers. What would halve it: a loop that ends with each request and begins anew
-//! with the next, and one timer for all idle connections of a core.
+//! Most connections are idle, so the future of a connection must stay small: what only a TLS handshake, HTTP/2 or
+//! the first moments need is boxed. A test at the end of this file asserts the sizes.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -41,31 +35,31 @@ use crate::turn;
 
 /// One client connection.
 pub struct Connection {
-    /// Name of the listener it came in by.
+    /// Name of the listener that accepted it.
     pub listener: Arc<str>,
-    /// The peer.
+    /// Address of the peer.
     pub peer: SocketAddr,
-    /// Whether it is TLS.
+    /// The scheme: `https` over TLS.
     pub scheme: Scheme,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// Where its requests are recorded.
     pub telemetry: Arc<Telemetry>,
-    /// The limits of its listener when it was accepted.
+    /// The listener's limits at the time of the accept.
     pub limits: Limits,
-    /// Whether its client may send its last byte before it has its answer.
+    /// Whether the client may half-close the connection and still get its response.
     pub half_close: bool,
-    /// Set once it should end: its next answers say `Connection: close`.
+    /// Set once the connection is to end: the next responses say `Connection: close`.
     pub closing: Cell<bool>,
-    /// The peer's address as headers tell it.
+    /// The peer's address as a field value.
     pub(crate) peer_text: HeaderValue,
-    /// The last `Host` or `:authority` and what it was found to be: clients seldom change it.
+    /// The last `Host` or `:authority` and its result: most clients repeat it with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     guard: Option<ConnectionGuard>,
 }
 
-/// A connection as its listener counts it. A tunnel takes it along, so that a drain waits for it.
+/// Keeps a connection counted in its listener. A tunnel takes a clone, so that a drain waits for the tunnel.
 #[derive(Clone)]
 pub(crate) struct ConnectionGuard {
     generation: Arc<Generation>,
@@ -73,7 +67,7 @@ pub(crate) struct ConnectionGuard {
     held: Rc<ConnectionCounts>,
 }
 
-/// Everything that counts a connection for as long as it is open.
+/// Every counter that counts the connection while it is open.
 struct ConnectionCounts {
     _occupied: Occupied,
     place: ConnectionPermit,
@@ -81,19 +75,19 @@ struct ConnectionCounts {
 }
 
 impl ConnectionGuard {
-    /// Until the connection's listener has come so far.
+    /// Waits until the connection's listener reaches a phase.
     pub(crate) async fn until(&self, phase: DrainPhase) {
         lifetime::until(&mut self.generation.phase(), phase).await;
     }
 
-    /// Counts what had to be ended because a drain ran out of time.
+    /// Counts a request or tunnel that was ended because the time of a drain was up.
     pub(crate) fn count_cut(&self) {
         self.core.plane.cut.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Connection {
-    /// A cleartext connection without further facts.
+    /// A cleartext connection, with default values for the rest.
     pub fn new(
         listener: Arc<str>,
         peer: SocketAddr,
@@ -119,12 +113,12 @@ impl Connection {
         }
     }
 
-    /// The snapshot in service now; read once per request.
+    /// The snapshot in service. Read once for each request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.load_full()
     }
 
-    /// Whom a request is for.
+    /// The authority of a request.
     ///
     /// # Errors
     /// As [`authority::of`].
@@ -141,31 +135,32 @@ impl Connection {
             return Ok(authority.clone());
         }
         let found = authority::of(request.uri(), request.headers(), request.version())?;
-        // A copy: the value itself would keep the bytes of its whole head.
+        // The bytes are copied, because the field value would keep the whole head in memory.
         self.last_authority.replace(Some((told.into(), found.clone())));
         Ok(found)
     }
 
-    /// Whether its next answer should be its last.
+    /// Whether the next response is to be the last on the connection.
     pub(crate) fn is_closing(&self) -> bool {
-        // The listener is asked too: the connection's own task may hear of a drain after this request came.
+        // The listener is asked as well, because the connection's own task may learn of a drain only after this
+        // request.
         self.closing.get() || self.guard.as_ref().is_some_and(|guard| guard.generation.is_draining())
     }
 
-    /// Tells its listener whether it has nothing under way. Only asked for where it drains.
+    /// Tells the listener whether the connection is idle. Called only while the listener drains.
     pub(crate) fn count_idle(&self, idle: bool) {
         if let Some(guard) = &self.guard {
             guard.held.place.count_idle(idle);
         }
     }
 
-    /// How its listener counts it; none where it has no listener.
+    /// The guard of its listener's counts; `None` for a connection without a listener.
     pub(crate) fn guard(&self) -> Option<&ConnectionGuard> {
         self.guard.as_ref()
     }
 }
 
-/// Serves a connection as a task of its own, so that neither a handshake nor a slow client holds up the accept loop.
+/// Serves a connection in a task of its own, so that neither a handshake nor a slow client delays the accept loop.
 pub(crate) fn spawn(
     core: &Rc<Core>,
     stream: TcpStream,
@@ -195,7 +190,8 @@ pub(crate) fn spawn(
                 core.plane.snapshot.clone(),
             )
         });
-        // What few connections or only their first moments need is boxed: every idle one would have room for it.
+        // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
+        // their start.
         match &generation.tls {
             Some(tls) => {
                 let served = serve_tls(&core, connection, stream, tls, &generation);
@@ -213,7 +209,7 @@ async fn serve_tls(
     tls: &Tls,
     generation: &Arc<Generation>,
 ) {
-    // A handshake that fails or dawdles has no one to tell: the client knows, or is no client.
+    // A handshake that fails or times out is dropped silently: the client knows of it.
     let handshake = Box::pin(async {
         tokio::select! {
             biased;
@@ -254,7 +250,7 @@ async fn serve_cleartext(
     }
 }
 
-/// The protocol that a client begins to speak; none if it says nothing in time.
+/// The protocol that the client begins to speak. `None` if nothing arrives within `header_timeout`.
 async fn spoken(
     connection: &Connection,
     stream: &mut Tcp,
@@ -272,7 +268,7 @@ async fn spoken(
 mod tests {
     use super::*;
 
-    /// The size of the future that a function makes.
+    /// The size, in bytes, of the future that an async function returns.
     fn size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }

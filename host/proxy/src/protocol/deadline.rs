@@ -1,4 +1,4 @@
-//! A timer that costs nothing until someone waits, and little when its time is moved.
+//! A timer that is created only when something waits, and that is cheap to move.
 
 use std::future::Future;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// A deadline that moves. The runtime's timer is only touched when it fires too early, not whenever the deadline moves:
-/// on a busy connection that would be several times a request.
+/// A deadline that moves. The runtime's timer is reset only when it fires too early, not each time the deadline
+/// moves, which on a busy connection is several times for each request.
 #[derive(Default)]
 pub(crate) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     since: Option<Instant>,
-    /// Who is woken, where that is known.
+    /// The task that the timer wakes, if [`Deadline::poll_by_owner`] was called last.
     owner: Option<Waker>,
 }
 
@@ -35,8 +35,8 @@ impl Deadline {
         }
     }
 
-    /// The same, for a task that asks again and again: while nobody else asks, the timer is told once whom to wake, and
-    /// then only looked at.
+    /// As [`Deadline::poll`], for one task that polls repeatedly: its waker is registered once, and afterwards
+    /// only the state of the timer is read.
     pub(crate) fn poll_by_owner(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         if let (Some(timer), Some(owner)) = (&self.timer, &self.owner)
             && owner.will_wake(context.waker())
@@ -50,7 +50,7 @@ impl Deadline {
         passed
     }
 
-    /// A result of writing; an error once a client has made it wait for so long.
+    /// Passes on the result of a write; fails once the write has been pending for `patience`.
     pub(crate) fn poll_write<R>(
         &mut self,
         result: Poll<io::Result<R>>,
@@ -71,12 +71,12 @@ impl Deadline {
         *self.since.get_or_insert_with(Instant::now)
     }
 
-    /// The wait begins anew.
+    /// Begins the wait anew.
     pub(crate) fn restart(&mut self) {
         self.since = Some(Instant::now());
     }
 
-    /// The wait is over.
+    /// Ends the wait.
     pub(crate) fn clear(&mut self) {
         self.since = None;
     }
@@ -93,16 +93,16 @@ mod tests {
 
     #[test]
     fn whoever_asked_last_is_woken() {
-        // A task of its own: what runs a runtime may be polled for other reasons.
+        // A task of its own, because the future given to `block_on` may be polled for other reasons.
         let asking = async {
             let mut deadline = Deadline::default();
             let until = Instant::now() + SOON;
             let ours = poll_fn(|context| Poll::Ready(deadline.poll_by_owner(until, context))).await;
             assert!(ours.is_pending());
-            // Somebody else, whose waker does nothing.
+            // A poll by another task, whose waker does nothing.
             assert!(deadline.poll(until, &mut Context::from_waker(Waker::noop())).is_pending());
             let met = poll_fn(|context| deadline.poll_by_owner(until, context));
-            // Without being woken, it would be looked at only then.
+            // If the owner were not woken, only this timeout would poll it again.
             tokio::time::timeout(Duration::from_secs(20), met).await.expect("it is over");
             assert!(Instant::now() >= until && Instant::now() < until + Duration::from_secs(10));
         };

@@ -1,9 +1,9 @@
-//! Who the client really is, and what upstreams are told about it.
+//! The address of the client, and the forwarding headers for upstreams.
 //!
-//! `X-Forwarded-*`, `Forwarded` and `X-Real-IP` are believed only from trusted proxies; from anyone else they are
-//! removed. What goes on is always written anew: `X-Forwarded-For` with the peer appended, `X-Forwarded-Proto`,
-//! `X-Forwarded-Host`, `X-Real-IP`. `Forwarded` (RFC 7239) is read from trusted proxies that send nothing else, and never
-//! sent on, so that two accounts of one fact cannot differ.
+//! `X-Forwarded-*`, `Forwarded` and `X-Real-IP` are accepted only from trusted proxies; from any other peer they
+//! are removed. `X-Forwarded-For` (with the peer appended), `X-Forwarded-Proto`, `X-Forwarded-Host` and
+//! `X-Real-IP` are always written anew. `Forwarded` (RFC 7239) is read only from trusted proxies that send no
+//! `X-Forwarded-For`, and is never sent on, so that two headers cannot contradict each other.
 
 use std::net::IpAddr;
 
@@ -21,15 +21,16 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Headers outside of the `x-forwarded-` family by which frameworks let a proxy override what they see.
+/// Headers outside of the `x-forwarded-` family with which proxies override the target for some frameworks.
 const OVERRIDES: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-host"];
 
-/// Whether a peer's forwarded headers are believed.
+/// Whether a peer is a trusted proxy.
 pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     !trusted.is_empty() && model::contains(trusted, peer.to_canonical())
 }
 
-/// Rewrites the forwarded headers and returns the client's address: the first from the right that is not trusted.
+/// Rewrites the forwarding headers and returns the client's address: the first from the right that is not a
+/// trusted proxy.
 pub(crate) fn apply(
     headers: &mut HeaderMap,
     connection: &Connection,
@@ -45,6 +46,7 @@ pub(crate) fn apply(
     let client = client(&chain, peer, trusted);
     let told =
         chain.iter().map(String::as_str).chain([peer.to_string().as_str()]).collect::<Vec<_>>().join(", ");
+    // `Forwarded` is never sent on, so that it cannot contradict the headers below.
     headers.remove(header::FORWARDED);
     set(headers, FOR, &told);
     set(headers, REAL_IP, &client.to_string());
@@ -57,7 +59,8 @@ pub(crate) fn apply(
     client
 }
 
-/// The same for a peer that is nobody's proxy and said nothing of the kind: the usual case, and the texts are at hand.
+/// Fast path of [`apply`] for a peer that is no trusted proxy and sent no forwarding headers: the values are
+/// prepared.
 pub(crate) fn tell(headers: &mut HeaderMap, connection: &Connection, authority: &Authority) -> IpAddr {
     field::set(headers, FOR, connection.peer_text.clone());
     field::set(headers, REAL_IP, connection.peer_text.clone());
@@ -66,7 +69,7 @@ pub(crate) fn tell(headers: &mut HeaderMap, connection: &Connection, authority: 
     connection.peer.ip().to_canonical()
 }
 
-/// Whether only a trusted proxy may say this.
+/// Whether a header is accepted only from a trusted proxy.
 pub(crate) fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name.as_bytes() {
@@ -77,7 +80,7 @@ pub(crate) fn is_forwarded(name: &HeaderName) -> bool {
     }
 }
 
-/// Removes what only a trusted proxy may say.
+/// Removes the headers that are accepted only from a trusted proxy.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     if headers.keys().any(is_forwarded) {
         let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
@@ -87,7 +90,7 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The hops as the trusted peer tells them, the client first.
+/// The hops as the trusted peer states them, the client first.
 fn chain(headers: &HeaderMap) -> Vec<String> {
     let list = |name: &HeaderName| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -99,7 +102,7 @@ fn chain(headers: &HeaderMap) -> Vec<String> {
     list(&header::FORWARDED).iter().filter_map(|element| forwarded_for(element)).collect()
 }
 
-/// The `for` parameter of one element of `Forwarded`, quotes and port removed.
+/// The `for` parameter of one element of `Forwarded`, without quotes.
 fn forwarded_for(element: &str) -> Option<String> {
     let parameter = element.split(';').map(str::trim).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -108,7 +111,7 @@ fn forwarded_for(element: &str) -> Option<String> {
     Some(parameter.trim_matches('"').to_owned())
 }
 
-/// Walks from the peer towards the client, as long as who tells is trusted and tells an address.
+/// Walks from the peer towards the client for as long as the last hop is trusted and names an address.
 fn client(chain: &[String], peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer;
     for hop in chain.iter().rev() {
@@ -123,7 +126,7 @@ fn client(chain: &[String], peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
-/// An address with or without port and brackets.
+/// Parses an address with or without port and brackets.
 fn address(hop: &str) -> Option<IpAddr> {
     let bare = |hop: &str| hop.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
     let without_port = || hop.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip());
@@ -153,7 +156,8 @@ mod tests {
     use crate::telemetry::Telemetry;
     use crate::testing;
 
-    /// What upstreams are told, and who the client is, for a peer that says `headers`. 10/8 and fd00::/8 are trusted.
+    /// The client's address, and the headers for upstreams, for a peer that sends `headers`. 10/8 and fd00::/8 are
+    /// trusted.
     fn told(peer: &str, headers: &[(&str, &str)]) -> (String, HeaderMap) {
         let snapshots = Arc::new(ArcSwap::from_pointee(testing::snapshot(testing::config())));
         let peer = SocketAddr::new(peer.parse().expect("an address"), 1);

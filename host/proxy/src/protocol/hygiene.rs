@@ -1,8 +1,8 @@
-//! What is let in: one unambiguous, normalised head, or a refusal.
+//! The checks on request heads: one unambiguous, normalised head, or a refusal.
 //!
-//! HTTP/1.1 framing was already judged byte by byte by [`crate::protocol::http1`]; what is here holds for every
-//! version. Order matters: what a hop may say to the next only (`Connection` and what it names) is stripped first, and
-//! only then are the gateway's own headers added, so that nobody can name those away.
+//! [`crate::protocol::http1`] has already checked the framing of HTTP/1.1; the rules here hold for every version.
+//! The order matters: hop-by-hop headers (`Connection` and what it names) are removed first, and only then are the
+//! gateway's own headers added, so that a client cannot have those removed by naming them in `Connection`.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace;
 use crate::turn;
 
-/// A request that was let in.
+/// A request that passed the checks.
 pub struct Admitted {
     connection: Rc<Connection>,
     head: Arc<RequestHead>,
@@ -37,7 +37,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Begins the exchange. Beside it: the body, and the client's side of an upgrade it asks for.
+    /// Begins the exchange. Returns it with the body and the client's side of the requested upgrade.
     pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<Side>) {
         let (protocol, client) = self.switch.unzip();
         let mut exchange = begin(self.connection, snapshot, self.head, self.version);
@@ -46,7 +46,7 @@ impl Admitted {
     }
 }
 
-/// A request that was not let in.
+/// A refused request.
 pub struct Refusal {
     fault: Fault,
     head: Arc<RequestHead>,
@@ -54,7 +54,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal of a request of which no more is believed than its method.
+    /// A refusal that keeps nothing of the request but its method.
     pub(crate) fn new(connection: &Connection, method: Method, version: Version, fault: Fault) -> Self {
         let client = Client {
             address: connection.peer.ip(),
@@ -81,7 +81,7 @@ impl Refusal {
         Refusal { fault, head: Arc::new(head), version }
     }
 
-    /// The answer; it is recorded like any other, without a route.
+    /// The response. It is recorded like any other, without a route.
     pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
         let mut exchange = begin(connection.clone(), snapshot.clone(), self.head, self.version);
         let mut response = exchange.fault(self.fault);
@@ -117,10 +117,11 @@ fn begin(
     }
 }
 
-/// Checks and normalises a request head, of which it takes what it needs; `client` is the client's side of a tunnel it may ask for.
+/// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
+/// if the connection can provide one.
 ///
 /// # Errors
-/// A refusal with the fault to answer.
+/// A refusal, with the fault for the client.
 pub fn admit(
     connection: &Rc<Connection>,
     snapshot: &Snapshot,
@@ -143,7 +144,7 @@ pub fn admit(
     }
 }
 
-/// The head, and the protocol it asks to switch to.
+/// The head, and the protocol that the request asks to switch to.
 fn head(
     connection: &Connection,
     snapshot: &Snapshot,
@@ -163,6 +164,8 @@ fn head(
     let connects = extended_connect(request)?;
     let (received_target, target) = target(request, gateway.encoded_slashes)?;
     let mut headers = std::mem::take(request.headers_mut());
+    // Before the gateway sets its own headers, so that a client cannot have them removed by naming them in
+    // `Connection`.
     let upgrade = match census.hop_by_hop {
         true => strip_hop_by_hop(&mut headers, request.version())?,
         false => None,
@@ -178,7 +181,7 @@ fn head(
     }
     headers.remove(header::HOST);
     if census.expect {
-        // Answered here: 100 is sent once somebody reads the body.
+        // The gateway itself meets the expectation: it sends 100 once the body is read.
         headers.remove(header::EXPECT);
     }
     if census.cookies > 1 {
@@ -210,21 +213,22 @@ fn head(
     Ok((head, upgrade))
 }
 
-/// A WebSocket over HTTP/2 (RFC 8441) becomes what it is over HTTP/1.1: a GET that asks to switch protocols.
+/// Turns the WebSocket handshake of HTTP/2 (RFC 8441) into that of HTTP/1.1: a GET that asks to switch protocols.
 fn extended_connect(request: &mut Request<Body>) -> Result<Option<HeaderValue>, Fault> {
     let Some(protocol) = request.extensions().get::<Protocol>() else { return Ok(None) };
     if request.method() != Method::CONNECT || protocol.as_str() != "websocket" {
-        return Err(bad("only `websocket` may be spoken over CONNECT"));
+        return Err(bad("only `websocket` is supported over CONNECT"));
     }
     *request.method_mut() = Method::GET;
     Ok(Some(HeaderValue::from_static("websocket")))
 }
 
-/// HTTP/2 has no use for this nonce; HTTP/1.1 upstreams insist on it (RFC 6455 section 4.1).
+/// A random `Sec-WebSocket-Key`. HTTP/2 clients do not send one, but HTTP/1.1 upstreams require it (RFC 6455
+/// section 4.1).
 fn websocket_key() -> HeaderValue {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut key = [b'='; 24];
-    // 16 random bytes in base64 are 21 full digits, one whose low four bits are zero, and padding.
+    // 16 random bytes in base64 are 21 full digits, one digit whose low four bits are zero, and padding.
     for digit in &mut key[..21] {
         *digit = ALPHABET[fastrand::usize(..64)];
     }
@@ -232,7 +236,7 @@ fn websocket_key() -> HeaderValue {
     HeaderValue::from_bytes(&key).expect("base64 is visible")
 }
 
-/// Limits that HTTP/1.1 has met on its way in already; HTTP/2 meets them here.
+/// Applies the limits on heads to HTTP/2. For HTTP/1.1 the head reader has applied them.
 fn check_sizes(connection: &Connection, request: &Request<Body>) -> Result<(), Fault> {
     let limits = &connection.limits;
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
@@ -242,7 +246,7 @@ fn check_sizes(connection: &Connection, request: &Request<Body>) -> Result<(), F
     if request.headers().len() > limits.headers {
         return Err(Fault::new(FaultKind::HeadersTooLarge).detail("too many header fields"));
     }
-    // RFC 9113 section 6.5.2 counts 32 bytes for each field, so that many tiny fields are not free.
+    // RFC 9113 section 6.5.2 counts 32 bytes of overhead for each field, so that many tiny fields are not free.
     let bytes =
         request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>();
     if bytes > limits.header_bytes {
@@ -251,18 +255,18 @@ fn check_sizes(connection: &Connection, request: &Request<Body>) -> Result<(), F
     Ok(())
 }
 
-/// What one look at every field tells, so that what is seldom there is not looked for name by name.
+/// Which kinds of fields a head has, found in one pass, so that rare fields need not be looked up by name.
 #[derive(Debug, Default)]
 struct Census {
-    /// Fields that say where the message ends.
+    /// Fields that delimit the body.
     framing: bool,
-    /// Fields for this hop.
+    /// Hop-by-hop fields.
     hop_by_hop: bool,
     expect: bool,
     cookies: usize,
-    /// Fields that only a trusted proxy may say.
+    /// Fields that only a trusted proxy may send.
     forwarded: bool,
-    /// Fields that only the gateway may say.
+    /// Fields that only the gateway may set.
     identity: bool,
 }
 
@@ -304,13 +308,14 @@ fn check_fields(headers: &HeaderMap, underscores: bool) -> Result<(), Fault> {
     check_values(headers)
 }
 
-/// Values of HTTP/1.1 have met this on their way in already; over HTTP/2 it is RFC 9113 section 8.2.1.
+/// Checks field values for HTTP/2 (RFC 9113 section 8.2.1). The head reader has checked those of HTTP/1.1.
 fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
     for value in headers.values().map(HeaderValue::as_bytes) {
         if !field::is_text(value) {
             return Err(bad("a header value has a control byte"));
         }
-        // In HTTP/1.1 it would belong to the line (RFC 9112 section 5.1), so the next hop would read another value.
+        // An HTTP/1.1 parser strips this white space (RFC 9112 section 5.1), so the next hop would read another
+        // value.
         if value.trim_ascii().len() < value.len() {
             return Err(bad("a header value begins or ends with white space"));
         }
@@ -318,12 +323,13 @@ fn check_values(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `X_User` and `X-User` are one name to CGI and its heirs, and only one of them would be guarded.
+/// CGI and its successors read `X_User` and `X-User` as the same name, so the one with the underscore would bypass
+/// rules for the other.
 fn underscored() -> Fault {
     bad("a header name has an underscore")
 }
 
-/// What says where a message ends must say it once (RFC 9112 section 6.3).
+/// The fields that delimit the body may occur once (RFC 9112 section 6.3).
 fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
@@ -340,21 +346,22 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The path and query as received, where that is not their one form, and in that form. The request has none any more.
+/// The path and query as received, if they differ from the normalised form, and the normalised form. Takes the URI
+/// out of the request.
 fn target(
     request: &mut Request<Body>,
     slashes: EncodedSlashes,
 ) -> Result<(Option<PathAndQuery>, PathAndQuery), Fault> {
     if request.method() == Method::CONNECT {
-        return Err(bad("CONNECT is not served: this is no forward proxy"));
+        return Err(bad("CONNECT is not supported: this is not a forward proxy"));
     }
     let root = || PathAndQuery::from_static("/");
     let received = std::mem::take(request.uri_mut()).into_parts().path_and_query.unwrap_or_else(root);
     if received.as_str() == "*" {
         if request.method() != Method::OPTIONS {
-            return Err(bad("only OPTIONS may ask about `*`"));
+            return Err(bad("only OPTIONS may have the target `*`"));
         }
-        // OPTIONS about the server as a whole is a question to this server: it is routed like the root.
+        // `OPTIONS *` asks about the server as a whole; it is routed like the root.
         return Ok((Some(received), root()));
     }
     if path::is_normal(received.as_str()) {
@@ -364,7 +371,7 @@ fn target(
     Ok((Some(received), target))
 }
 
-/// Headers that speak to the next hop only, whatever `Connection` says (RFC 9110 section 7.6.1).
+/// Headers that are hop-by-hop even if `Connection` does not name them (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -376,7 +383,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Removes what concerns this hop only. What remains of it: the protocol to switch to, and `te: trailers`.
+/// Removes the hop-by-hop headers, except `te: trailers`. Returns the protocol to switch to.
 fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<HeaderValue>, Fault> {
     let mut named = Vec::new();
     let mut switches = false;
@@ -385,7 +392,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<
         for option in value.split(',').map(str::trim).filter(|option| !option.is_empty()) {
             switches |= option.eq_ignore_ascii_case("upgrade");
             match HeaderName::from_bytes(option.as_bytes()) {
-                // Naming these away would change what the message means, or to whom.
+                // Removing these would change the meaning of the message or its recipient.
                 Ok(name) if is_end_to_end(&name) => {
                     return Err(bad("Connection names a header that is not for this hop only"));
                 }
@@ -407,8 +414,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) -> Result<Option<
     Ok(upgrade)
 }
 
-/// Whether an upgrade leads to HTTP again. A tunnel of HTTP would carry requests past every rule; the offer may be
-/// ignored (RFC 9110 section 7.8), and is.
+/// Whether an upgrade leads to another version of HTTP. Requests inside such a tunnel would bypass every rule, so
+/// the offer is ignored, as RFC 9110 section 7.8 permits.
 fn is_http(protocol: &HeaderValue) -> bool {
     let leads = |name: &[u8]| {
         let name = name.trim_ascii().to_ascii_lowercase();
@@ -430,8 +437,8 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     .contains(name)
 }
 
-/// Trailers held to the rules of headers: what frames, routes or identifies a request does not belong there
-/// (RFC 9110 section 6.5.1), and goes.
+/// Checks trailers like headers, and removes fields that delimit, route or identify a request, which are not
+/// allowed there (RFC 9110 section 6.5.1).
 ///
 /// # Errors
 /// `BadRequest`, as for headers.
@@ -453,7 +460,8 @@ fn takes_trailers(headers: &HeaderMap) -> bool {
     codings.any(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
-/// HTTP/2 clients may send each cookie as a field of its own; everyone else expects one (RFC 9113 section 8.2.3).
+/// Joins the `cookie` fields, which HTTP/2 clients may send separately but everyone else expects as one (RFC 9113
+/// section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {

@@ -1,8 +1,9 @@
-//! How long a connection lives: its age, its listener's phase, and what a drain may and may not interrupt.
+//! How long a connection lives: its maximal age, the phase of its listener, and what a drain may interrupt.
 //!
-//! A connection that is to end is told so: over HTTP/1.1 by `Connection: close` on its next answer, over HTTP/2 by GOAWAY.
-//! One that waits for its client's next request is not closed before that, because the request may be on its way. It
-//! ends at its `keep_alive` as ever, in a drain after `drain_idle`, and in any case when the time of the drain is up.
+//! The client of a connection that is to end is told so: over HTTP/1.1 by `Connection: close` on the next
+//! response, over HTTP/2 by GOAWAY. An idle connection is not closed at once, because a request may already be on
+//! its way. It ends at its `keep_alive` as usual, during a shutdown after `drain_idle`, and in any case when the
+//! time of the drain is up.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,24 +18,25 @@ use tokio::time::{Instant, sleep_until};
 use crate::listener::bound::{DrainPhase, Generation};
 use crate::protocol::connection::Connection;
 
-/// The least time between two looks at whether a connection is idle.
+/// The shortest interval between two checks whether a connection is idle.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// What is under way on a connection.
+/// What a protocol tells about its connection.
 pub(crate) trait UnderWay {
-    /// Since when nothing that a client has begun has been under way; none while something is.
+    /// Since when nothing that the client began has been in flight; `None` while something is.
     fn idle_since(&self) -> Option<Instant>;
-    /// Tells the client that the connection is to end, where the protocol can say so without an answer.
+    /// Tells the client that the connection is to end, if the protocol can do so without a response.
     fn tell(&self);
     /// Ends the connection, which is idle.
     fn end(&self);
-    /// Until nothing has been under way for so long. For ever, where the protocol's own reading sees to that.
+    /// Waits until nothing has been in flight for `_time`. Never ends for a protocol that has such a timeout
+    /// itself.
     fn idle_for(&self, _time: Duration) -> impl Future<Output = ()> {
         std::future::pending()
     }
 }
 
-/// Drives a connection to its end. False: it was cut.
+/// Drives a connection to its end. False if it was cut.
 pub(crate) async fn drive(
     mut http: Pin<&mut impl Future>,
     connection: &Connection,
@@ -48,11 +50,11 @@ pub(crate) async fn drive(
         () = until_due(connection, generation, &mut phase) => {}
         () = under_way.idle_for(connection.limits.keep_alive) => {}
     }
-    // Boxed: a connection in service would have room for it.
+    // Boxed: otherwise every connection in service would reserve memory for its end.
     Box::pin(end(http, connection, generation, under_way)).await
 }
 
-/// Lets a connection end of which no further requests are wanted. False: it was cut.
+/// Drives a connection that takes no further requests to its end. False if it was cut.
 async fn end(
     mut http: Pin<&mut impl Future>,
     connection: &Connection,
@@ -72,7 +74,7 @@ async fn end(
         () = http.as_mut() => return true,
         () = until(&mut phase, DrainPhase::Cut) => return false,
         () = until_given_up(connection, generation, under_way) => {}
-        // A client that neither takes the last bytes nor closes.
+        // Reached if a client neither reads the last bytes nor closes.
         () = under_way.idle_for(connection.limits.body_timeout) => {}
     }
     under_way.end();
@@ -83,7 +85,7 @@ async fn end(
     }
 }
 
-/// Until the gateway drains and nothing has been under way for as long as a connection may be idle then.
+/// Waits until the gateway shuts down and nothing has been in flight for `drain_idle`.
 async fn until_given_up(connection: &Connection, generation: &Generation, under_way: &impl UnderWay) {
     until(&mut generation.phase(), DrainPhase::Leaving).await;
     let begun = Instant::now();
@@ -100,13 +102,14 @@ async fn until_given_up(connection: &Connection, generation: &Generation, under_
     }
 }
 
-/// Until a connection that is not so far as to ask for anything has had its time in a drain.
+/// Waits until the gateway shuts down and `drain_idle` has passed. For connections that have not yet begun a
+/// request.
 pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
     until(&mut generation.phase(), DrainPhase::Leaving).await;
     tokio::time::sleep(connection.snapshot().config.gateway.drain_idle).await;
 }
 
-/// Until the connection is old enough, or its listener drains.
+/// Waits until the connection has reached its maximal age, or its listener drains.
 async fn until_due(
     connection: &Connection,
     generation: &Generation,
@@ -122,8 +125,8 @@ async fn until_due(
     }
 }
 
-/// Until then. Polled as often as [`until_draining`]: the timer is asked once to have the connection woken, and then only
-/// looked at.
+/// Waits until `due`. As in [`until_draining`], the waker is registered once; later polls only read the state of
+/// the timer.
 async fn until_past(due: Instant) {
     let mut timer = pin!(sleep_until(due));
     let mut asked = false;
@@ -137,8 +140,8 @@ async fn until_past(due: Instant) {
     .await;
 }
 
-/// Polled whenever anything happens on the connection, so the channel, which takes a lock, is asked once to have itself
-/// woken, and then only when there is something to hear.
+/// Waits until the listener drains. Polled whenever anything happens on the connection, so the waker is registered
+/// with the channel, which locks, only once; later polls read an atomic.
 async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<DrainPhase>) {
     let mut told = pin!(unconstrained(until(phase, DrainPhase::Draining)));
     let mut asked = false;
@@ -152,12 +155,12 @@ async fn until_draining(generation: &Generation, phase: &mut watch::Receiver<Dra
     .await;
 }
 
-/// Until a phase is reached; a listener that is gone has reached them all.
+/// Waits until a phase is reached. Ready too if the listener is gone.
 pub(crate) async fn until(phase: &mut watch::Receiver<DrainPhase>, reached: DrainPhase) {
     let _ = phase.wait_for(|phase| *phase >= reached).await;
 }
 
-/// Up to a tenth less, so that connections which were opened together do not all come back together.
+/// Shortens an age by up to a tenth, so that connections that were opened together do not all reconnect together.
 fn jitter(age: Duration) -> Duration {
     age.mul_f64(1.0 - fastrand::f64() / 10.0)
 }

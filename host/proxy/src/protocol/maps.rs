@@ -1,17 +1,17 @@
-//! Header maps that a core keeps from one message to the next: two blocks of memory each.
+//! Header maps that a core reuses from one message to the next, which saves two allocations for each.
 
 use http::HeaderMap;
 
 use crate::kept::{self, FreeList};
 
-/// Fields that a map has room for and is still worth keeping.
+/// The largest capacity, in fields, of a map that is kept.
 const FIELDS: usize = 64;
 
 thread_local! {
     static MAPS: FreeList<HeaderMap> = const { FreeList::new(Vec::new()) };
 }
 
-/// An empty map with room for so many fields.
+/// An empty map with room for `fields` fields.
 pub(crate) fn take(fields: usize) -> HeaderMap {
     match kept::take(&MAPS, |_| true) {
         Some(mut map) => {
@@ -22,7 +22,7 @@ pub(crate) fn take(fields: usize) -> HeaderMap {
     }
 }
 
-/// Gives back a map that is no longer needed. What it holds is dropped.
+/// Keeps a map for reuse. Its contents are dropped.
 pub(crate) fn give_back(mut map: HeaderMap) {
     if !(1..=FIELDS).contains(&map.capacity()) {
         return;

@@ -1,15 +1,15 @@
-//! From bytes to requests: HTTP/1.1, HTTP/2, what is let in, and upgrades.
+//! From bytes to requests: HTTP/1.1, HTTP/2, the checks on request heads, and upgrades.
 //!
 //! | file | what happens there |
 //! |---|---|
-//! | [`connection`] | one client connection: TLS, which protocol, what its requests share |
-//! | [`http1`] | HTTP/1.1: our own, strict and narrow |
-//! | [`http2`] | HTTP/2: its streams, with an eye on clients that do not read |
+//! | [`connection`] | one client connection: TLS, choice of protocol, what its requests share |
+//! | [`http1`] | HTTP/1.1: a server of our own, strict and narrow |
+//! | [`http2`] | HTTP/2: its streams, and limits on clients that do not read |
 //! | `lifetime` | how long a connection lives |
-//! | `maps` | header maps that serve one message after the other |
+//! | `maps` | header maps that are reused from one message to the next |
 //! | `service` | from a request to [`serve`](crate::serve::serve) and back |
 //! | [`hygiene`], [`path`], `authority`, [`forwarded`] | one unambiguous, normalised head, or a refusal |
-//! | [`body`] | request bodies: size and pace |
+//! | [`body`] | request bodies: limits on size and pace |
 //! | [`upgrade`] | tunnels |
 
 mod authority;

@@ -1,25 +1,27 @@
-//! The one form of a path that everything behind sees.
+//! Normalises paths.
 //!
-//! A router, a plugin and an origin that read the same path differently are how guards are walked around. So a path is
+//! A router, a plugin and an origin that read the same path differently are how guards are bypassed. So a path is
 //! brought to one form here, or refused:
 //!
-//! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case
-//!   (RFC 3986 section 6.2.2); `%00` refused; what may not stand in a path as it is (RFC 3986 section 3.3) encoded;
+//! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case (RFC
+//!   3986 section 6.2.2); `%00` refused; characters that a path may not contain (RFC 3986 section 3.3) encoded;
 //! - slashes: runs of slashes become one;
-//! - dot segments (`.`, `..`, also encoded or with `;parameters`) are removed; above the root is refused;
-//! - `%2F`, `%5C` and the backslash: refused, or kept encoded as an ordinary character, by `gateway.encoded_slashes`.
+//! - dot segments (`.`, `..`, also encoded or with `;parameters`) are removed; a path that leads above the root is
+//!   refused;
+//! - `%2F`, `%5C` and the backslash: refused, or kept encoded as an ordinary character, by
+//!   `gateway.encoded_slashes`.
 //!
-//! The query is kept as it is, but for bytes above 127, quotes and angle brackets, which are encoded.
+//! The query is kept as it is, except that bytes above 127, quotes and angle brackets are encoded.
 
 use http::uri::PathAndQuery;
 use witgate_config::model::EncodedSlashes;
 
 use crate::fault::{Fault, FaultKind};
 
-/// Brings a path with optional query to its one form. Doing so twice changes nothing more.
+/// Normalises a path with an optional query. Idempotent.
 ///
 /// # Errors
-/// `BadPath`, with the rule that was broken as detail.
+/// `BadPath`, with the broken rule as detail.
 pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, Fault> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -38,8 +40,8 @@ pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, 
         .map_err(|_| bad("the path has forbidden characters"))
 }
 
-/// Whether a target is in its one form already, as nearly always: a quick and cautious look, `false` only means that the
-/// long way must be taken.
+/// Whether a target is already normalised, which is the common case. A cheap check that may return `false` for a
+/// normalised target.
 pub(crate) fn is_normal(target: &str) -> bool {
     let target = target.as_bytes();
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
@@ -80,7 +82,7 @@ fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes) -> Result
     Ok(())
 }
 
-/// Decodes what may be decoded in one segment, and encodes what must be.
+/// Decodes what may be decoded in one segment, and encodes what must be encoded.
 fn decode_segment(raw: &str, slashes: EncodedSlashes) -> Result<String, Fault> {
     let mut segment = String::with_capacity(raw.len());
     let mut bytes = raw.bytes();
@@ -101,7 +103,7 @@ fn decode_segment(raw: &str, slashes: EncodedSlashes) -> Result<String, Fault> {
     Ok(segment)
 }
 
-/// A character that a segment may hold as it is (RFC 3986 section 3.3), or the slash between segments.
+/// A character that a segment may contain unencoded (RFC 3986 section 3.3), or the slash between segments.
 fn is_plain(byte: u8) -> bool {
     const OTHERS: u128 = {
         let (others, mut set, mut at) = (b"-._~!$&'()*+,;=:@/", 0, 0);
@@ -159,7 +161,7 @@ enum Dots {
     Up,
 }
 
-/// Whether a decoded segment is a dot segment. Some servers cut `;parameters` off before they look, so we do too.
+/// Whether a decoded segment is a dot segment. `;parameters` are ignored, because some servers remove them first.
 fn dots(segment: &str) -> Dots {
     match segment.split(';').next() {
         Some(".") => Dots::Here,
@@ -168,7 +170,7 @@ fn dots(segment: &str) -> Dots {
     }
 }
 
-/// Whether an origin that decodes slashes would find a dot segment in here.
+/// Whether an origin that decodes slashes would find a dot segment in this one.
 fn hides_dots(segment: &str) -> bool {
     (segment.contains("%2F") || segment.contains("%5C"))
         && segment.replace("%5C", "%2F").split("%2F").any(|part| !matches!(dots(part), Dots::None))

@@ -1,5 +1,5 @@
-//! Which version of HTTP a cleartext client speaks: HTTP/2 with prior knowledge begins with a fixed preface
-//! (RFC 9113 section 3.4), which no HTTP/1.1 request resembles for long.
+//! Tells which version of HTTP a cleartext client speaks: HTTP/2 with prior knowledge begins with a fixed preface
+//! (RFC 9113 section 3.4), from which every HTTP/1.1 request differs after a few bytes.
 
 use std::io;
 
@@ -11,7 +11,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read at a time; most first requests fit.
 const READ_BYTES: usize = 4096;
 
-/// The protocol that a client began to speak.
+/// The protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spoken {
     /// HTTP/1.1, or anything else.
@@ -20,10 +20,10 @@ pub(crate) enum Spoken {
     Http2,
 }
 
-/// Reads until it is clear what is spoken. What was read stays in `arrived`, to be read again by the protocol.
+/// Reads until the protocol is known. The bytes stay in `arrived` for the protocol to read.
 ///
 /// # Errors
-/// As the transport.
+/// Those of the transport.
 pub(crate) async fn detect<T: AsyncRead + Unpin>(io: &mut T, arrived: &mut BytesMut) -> io::Result<Spoken> {
     arrived.reserve(READ_BYTES);
     loop {

@@ -1,4 +1,4 @@
-//! Between a protocol and the walk: what every answer needs, whichever version of HTTP carries it.
+//! The call from a protocol into [`serve`], common to all versions of HTTP.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use crate::protocol::hygiene::Refusal;
 use crate::protocol::upgrade::Side;
 use crate::serve::serve;
 
-/// Takes one request to its answer; `side` is the client's side of a tunnel it may ask for. A panic on the way ends this
-/// request and nothing else.
+/// Takes one request to its response; `side` is the client's side of the tunnel that it asks for. A panic ends
+/// only this request, with the fault `Internal`.
 pub(crate) async fn answer(
     connection: Rc<Connection>,
     request: &mut Request<Body>,
@@ -32,9 +32,9 @@ pub(crate) async fn answer(
     }
 }
 
-/// The answer to a request that was refused before it could be read.
+/// The response to a request that could not be read.
 pub(crate) fn refuse(connection: &Rc<Connection>, version: Version, fault: Fault) -> Response<Body> {
-    // Nothing of such a request is believed, its method included.
+    // Nothing of such a request is used, not even its method.
     let unknown = Method::from_bytes(b"-").expect("a dash is a token");
     let refusal = Refusal::new(connection, unknown, version, fault);
     refusal.into_response(connection, &connection.snapshot())

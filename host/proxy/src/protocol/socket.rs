@@ -1,4 +1,4 @@
-//! What a connection needs of its transport beyond reading and writing, over TLS or not.
+//! What a connection needs of its transport (TCP or TLS) besides reading and writing.
 
 use std::future::Future;
 use std::io;
@@ -14,13 +14,13 @@ use tokio_rustls::server::TlsStream;
 
 use crate::tcp::Tcp;
 
-/// Silence before the kernel asks whether a client is still there.
+/// TCP keep-alive: silence before the kernel sends the first probe to the client.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 
-/// Time between such questions.
+/// TCP keep-alive: time between probes.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
-/// Reads what has arrived already, and then the stream behind it.
+/// Reads from `arrived` first, then from the stream.
 pub(crate) fn poll_read_after<R: AsyncRead>(
     arrived: &mut impl Buf,
     stream: Pin<&mut R>,
@@ -38,25 +38,26 @@ pub(crate) fn poll_read_after<R: AsyncRead>(
 
 /// A byte stream over TCP.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// The socket below.
+    /// The TCP socket.
     fn socket(&self) -> &TcpStream;
 
-    /// An error the kernel knows of and nobody has been told.
+    /// The pending error of the socket (`SO_ERROR`), which this call clears.
     fn pending_error(&self) -> Option<io::Error> {
         self.socket().take_error().ok().flatten()
     }
 
-    /// Whether the peer has sent its last byte or is gone, however much of what it sent is still to be read. Costs no system
-    /// call: the runtime was told so by the kernel (EPOLLRDHUP).
+    /// Whether the peer has closed its side or is gone, even if received bytes are still unread. Needs no system
+    /// call: the kernel has reported it to the runtime (EPOLLRDHUP).
     fn is_read_closed(&self) -> bool {
         let ready = pin!(self.socket().ready(Interest::READABLE));
         let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    /// Makes the close a reset: a client that reads until the end sees that this is not the end it waits for.
+    /// Turns the close into a TCP reset, so that a client that reads until the end of the stream does not take it
+    /// for the regular end.
     fn reset_on_close(&self) {
-        // Best effort: a socket that is gone needs no reset.
+        // Best effort: a closed socket needs no reset.
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 }
@@ -73,11 +74,11 @@ impl Transport for TlsStream<Tcp> {
     }
 }
 
-/// Options of every client connection. None of them is worth losing the connection for.
+/// Sets the options of a client connection. Failures are ignored: the connection works without them.
 pub(crate) fn prepare(stream: &TcpStream) {
-    // Answers are written whole; waiting to fill a packet only delays the last one.
+    // Responses are written in whole pieces, so Nagle's algorithm would only delay the last packet.
     let _ = stream.set_nodelay(true);
-    // Without probes a client that lost its power holds its connection for ever.
+    // Without probes a client that lost power would hold its connection for ever.
     let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
     let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
 }

@@ -1,8 +1,8 @@
-//! Tunnels: what remains of an exchange once both sides have switched protocols.
+//! Tunnels: what remains of an exchange after both sides have switched protocols.
 //!
-//! Nothing of the client's goes upstream before the upstream has answered 101: until then the client's bytes stay unread
-//! in its connection. A tunnel keeps the two connections, its place among those of its listener, and what its record
-//! needs; the snapshot is let go. A drain leaves it alone until the time is up.
+//! No byte of the client's goes upstream before the upstream has responded with 101: until then it stays unread in
+//! the client's connection. A tunnel holds the two connections, the permit under its listener's limit and the log
+//! entry; it does not hold the snapshot. A drain leaves a tunnel alone until its time is up.
 
 use std::cell::Cell;
 use std::fmt;
@@ -27,23 +27,23 @@ use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
 use crate::telemetry::request_guard::RequestGuard;
 
-/// Bytes copied at a time, in each direction.
+/// Size of the copy buffer of each direction, in bytes.
 const BUFFER: usize = 8 * 1024;
 
-/// Only HTTP/1.1 proves with this header that the other side meant the switch.
+/// Only the HTTP/1.1 handshake has this field (RFC 8441 section 5).
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// One side of a tunnel: the client's, or the upstream's ([`Exchange::upstream_side`]).
 #[derive(Debug)]
 pub enum Side {
-    /// A connection whose 101 (in HTTP/2: whose 200) is still to be sent.
+    /// A connection whose 101 (in HTTP/2: whose 200) has not been sent yet.
     Promised(oneshot::Receiver<Stream>),
     /// A connection that has switched.
     Switched(Stream),
 }
 
 impl Side {
-    /// Waits for the switch; none if the connection ended before.
+    /// Waits for the switch. `None` if the connection ended before.
     pub(crate) async fn switched(self) -> Option<Stream> {
         match self {
             Side::Promised(promise) => promise.await.ok(),
@@ -52,10 +52,10 @@ impl Side {
     }
 }
 
-/// The bytes of a connection that speaks HTTP no more.
+/// The byte stream of a connection that no longer speaks HTTP.
 pub struct Stream {
     transport: Box<dyn Duplex>,
-    /// What was read of it already.
+    /// Bytes that were already read.
     arrived: Bytes,
 }
 
@@ -65,7 +65,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 impl Stream {
-    /// A transport, and the bytes behind the 101 (or behind the request that asked for it) that were read already.
+    /// `arrived`: the bytes after the 101 (or after the request that asked for it) that were already read.
     pub fn new(transport: impl AsyncRead + AsyncWrite + Unpin + 'static, arrived: Bytes) -> Self {
         Stream { transport: Box::new(transport), arrived }
     }
@@ -102,15 +102,18 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// If the response is a 101 that the client asked for, joins both sides once it is sent.
+/// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a
+/// fault of the upstream.
 pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Response<Body>) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
     let upstream = exchange.upstream_side.take();
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
-        *response =
-            exchange.fault(Fault::new(FaultKind::UpstreamProtocol).cause("101 that nobody asked for"));
+        *response = exchange.fault(
+            Fault::new(FaultKind::UpstreamProtocol)
+                .cause("a 101 response to a request that did not ask for an upgrade"),
+        );
         return;
     };
     let tunnel = Tunnel {
@@ -123,7 +126,8 @@ pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Respon
     announce(response, exchange.version, protocol);
 }
 
-/// Says to the client that the switch is made, in the words of its version (RFC 9110 section 7.8, RFC 8441 section 5).
+/// Writes the response that announces the switch, as the client's version of HTTP has it (RFC 9110 section 7.8,
+/// RFC 8441 section 5).
 fn announce(response: &mut Response<Body>, version: Version, protocol: HeaderValue) {
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
@@ -138,7 +142,7 @@ fn announce(response: &mut Response<Body>, version: Version, protocol: HeaderVal
     }
 }
 
-/// How long a tunnel may be silent: as its upstream says.
+/// The longest silence in a tunnel: the `idle_timeout` of its upstream.
 fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
     let name = exchange.upstream.as_deref()?;
     exchange.snapshot.config.upstreams.get(name)?.idle_timeout
@@ -153,7 +157,7 @@ struct Tunnel {
 
 impl Tunnel {
     async fn run(mut self, client: Side, upstream: Side) {
-        // A client that is gone before its 101 was sent ends here too.
+        // The tunnel also ends here if a connection ended before its 101 was sent.
         let (Some(client), Some(upstream)) = tokio::join!(client.switched(), upstream.switched()) else {
             return;
         };
@@ -170,7 +174,7 @@ impl Tunnel {
     }
 }
 
-/// Until the connection's listener has no more time.
+/// Waits until the time of a drain is up, and counts the tunnel as cut.
 async fn cut(guard: Option<&ConnectionGuard>) {
     match guard {
         Some(guard) => {
@@ -181,15 +185,15 @@ async fn cut(guard: Option<&ConnectionGuard>) {
     }
 }
 
-/// What passes through a tunnel.
+/// The traffic of a tunnel.
 struct Traffic {
     last: Cell<Instant>,
-    /// Bytes to the client.
+    /// Bytes sent to the client.
     sent: Cell<u64>,
 }
 
 impl Traffic {
-    /// Until nothing has passed for so long.
+    /// Waits until nothing has been transferred for `idle`.
     async fn silence(&self, idle: Option<Duration>) {
         let Some(idle) = idle else { return std::future::pending().await };
         loop {
@@ -202,7 +206,7 @@ impl Traffic {
     }
 }
 
-/// Carries bytes both ways until both sides have said their last, or one fails.
+/// Copies in both directions until both sides have closed theirs, or one fails.
 fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Output = io::Result<()>> {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
@@ -225,7 +229,7 @@ where
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {
-            // Half a goodbye is passed on as such.
+            // A half-close is passed on: the other direction stays open.
             return to.shutdown().await;
         }
         note(read);

@@ -1,4 +1,4 @@
-//! What a route does with a request: answers, redirects, or forwards.
+//! What a route does with a request: responds by itself, redirects, or forwards.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::head::RequestHead;
 pub struct ForwardTarget {
     /// The upstream, chosen by weight.
     pub upstream: Arc<str>,
-    /// What the upstream is to see as path and query; none: it stays as it is.
+    /// The path and query for the upstream; `None` leaves them as they are.
     pub target: Option<PathAndQuery>,
 }
 
-/// An action, compiled.
+/// A compiled action.
 #[derive(Debug)]
 pub(super) enum Prepared {
     Forward { split: Split, rewrite: PreparedRewrite },
@@ -32,23 +32,23 @@ pub(super) enum Prepared {
     Respond { status: StatusCode, headers: HeaderMap, body: Bytes },
 }
 
-/// A rewrite, compiled.
+/// A compiled rewrite.
 #[derive(Debug)]
 pub(super) enum PreparedRewrite {
     Keep,
-    /// These decoded segments are cut off.
+    /// These decoded segments are removed from the beginning.
     Strip(Vec<String>),
     Template(Template),
 }
 
-/// The key under the route, a message and a hint.
+/// A mistake in the configuration: the key under the route, a message and a hint.
 type Mistake = (&'static str, String, String);
 
 impl Prepared {
-    /// Compiles an action for routes of this pattern.
+    /// Compiles the action of a route with this path pattern.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first mistake.
     pub(super) fn compile(action: &Action, pattern: &Pattern) -> Result<Prepared, Mistake> {
         match action {
             Action::Forward(forward) => compile_forward(forward, pattern),
@@ -63,7 +63,7 @@ impl Prepared {
 }
 
 impl Route {
-    /// The answer of a route that redirects or answers by itself; none for one that forwards.
+    /// The response of a route that redirects or responds by itself; `None` for one that forwards.
     pub fn local_answer(&self, head: &RequestHead) -> Option<Response<Body>> {
         match &self.rule.action {
             Prepared::Forward { .. } => None,
@@ -80,11 +80,11 @@ impl Route {
         }
     }
 
-    /// Where a forwarding route sends this request; none for one that answers by itself. Each call takes a turn in the
-    /// split over upstreams, so call it once a request.
+    /// Where a forwarding route sends this request; `None` for a route that responds by itself. Each call advances
+    /// the weighted split over upstreams, so call it once for each request.
     ///
     /// # Errors
-    /// `BadPath` if the rewritten path cannot be one.
+    /// `BadPath` if the rewritten path is not valid.
     pub fn forward_target(&self, head: &RequestHead) -> Result<Option<ForwardTarget>, Fault> {
         let Prepared::Forward { split, rewrite } = &self.rule.action else { return Ok(None) };
         let target = match rewrite {
@@ -104,7 +104,7 @@ impl Route {
     }
 }
 
-/// What follows a prefix of these segments; none if the path does not begin with them.
+/// The rest of a path after a prefix of segments; `None` if the path does not begin with them.
 fn strip<'a>(path: &'a str, prefix: &[String]) -> Option<&'a str> {
     let mut rest = path;
     for expected in prefix {
@@ -119,7 +119,8 @@ fn strip<'a>(path: &'a str, prefix: &[String]) -> Option<&'a str> {
     Some(single_slash(rest))
 }
 
-/// A path that begins with exactly one slash if it begins with any: two would name a host in a `Location`.
+/// Replaces several slashes at the beginning by one: in a `Location`, two slashes would be followed by a host
+/// name.
 fn single_slash(path: &str) -> &str {
     let slashes = path.len() - path.trim_start_matches('/').len();
     match slashes {
@@ -144,7 +145,7 @@ fn redirect(status: StatusCode, location: String) -> Response<Body> {
             *response.status_mut() = status;
             response.headers_mut().insert(header::LOCATION, location);
         }
-        // Neither hygiene nor the check of templates lets a control byte come this far.
+        // Not reached: neither a checked request nor a checked template contains control characters.
         Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
     }
     response
@@ -183,7 +184,7 @@ fn compile_forward(forward: &Forward, pattern: &Pattern) -> Result<Prepared, Mis
 fn compile_answer(status: u16, headers: &[(String, String)], body: &str) -> Result<Prepared, Mistake> {
     let status = compile_status("respond", status)?;
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !body.is_empty() {
-        let hint = "leave the body out, or answer with 200".into();
+        let hint = "leave the body out, or use the status 200".into();
         return Err(("respond", format!("a {status} response has no body"), hint));
     }
     let mut map = HeaderMap::new();

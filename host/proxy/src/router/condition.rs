@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use regex::bytes::Regex;
 use witgate_config::model::{FieldMatch, RouteMatch, ValueMatch};
 
-/// What of a request the router looks at.
+/// The parts of a request that the router compares.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) method: &'a Method,
@@ -17,17 +17,17 @@ pub(super) struct Question<'a> {
     pub(super) headers: &'a HeaderMap,
 }
 
-/// The conditions of one route beside host and path.
+/// The conditions of one route besides host and path.
 #[derive(Debug)]
 pub(super) struct Conditions {
     pub(super) methods: Vec<String>,
     headers: Vec<(HeaderName, Value)>,
     query: Vec<(String, Value)>,
-    /// The same conditions in any order have the same key.
+    /// A canonical form: the same conditions in any order have the same key.
     pub(super) key: String,
 }
 
-/// Which condition did not hold.
+/// The condition that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unmet {
     Header(String),
@@ -67,7 +67,7 @@ impl Conditions {
         Ok(Conditions { methods: matches.methods.clone(), headers, query, key: key(matches) })
     }
 
-    /// How many header and query conditions there are.
+    /// The number of header and query conditions.
     pub(super) fn count(&self) -> usize {
         self.headers.len() + self.query.len()
     }
@@ -88,7 +88,7 @@ impl Conditions {
 }
 
 impl Value {
-    /// A repeated field meets the condition if one of its values does.
+    /// Whether any of the values meets the condition.
     fn holds<'a>(&self, mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> bool {
         match self {
             Value::Present => values.next().is_some(),
@@ -147,7 +147,7 @@ fn key(matches: &RouteMatch) -> String {
     all.join("\n")
 }
 
-/// The decoded values of a query parameter, as HTML forms encode them: `+` is a space.
+/// The values of a query parameter, decoded as HTML forms encode them (`+` is a space).
 fn parameters<'a>(query: Option<&'a str>, wanted: &'a str) -> impl Iterator<Item = Cow<'a, [u8]>> {
     query.unwrap_or_default().split('&').filter_map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -163,8 +163,8 @@ fn form_decode(text: &str) -> Cow<'_, [u8]> {
     }
 }
 
-/// The methods under which a request may be taken, the most fitting first. `HEAD` is answered by `GET` routes; a CORS
-/// preflight belongs to the route of the request it asks about.
+/// The methods by which a route may match, the best match first. `HEAD` also matches routes for `GET`; a CORS
+/// preflight also matches the route of the request that it announces.
 pub(super) fn acceptable_methods<'a>(question: &Question<'a>) -> [Option<&'a str>; 3] {
     match *question.method {
         Method::HEAD => [Some("HEAD"), Some("GET"), None],

@@ -1,33 +1,26 @@
-//! Which route a request takes, by specificity.
+//! Chooses the route of a request, by specificity.
 //!
-//! All parts of a route's condition must hold. Of several routes that hold, the most specific is taken; the order in
-//! which routes are written decides only between routes that are equally specific. Compared in this order:
+//! All conditions of a route must hold. Of several routes whose conditions hold, the most specific is taken; the
+//! order in which routes are written decides only between routes that are equally specific. Compared in this
+//! order:
 //!
 //! 1. **Host**: exact, then a wildcard (`*.example` stands for exactly one label), then any host.
-//! 2. **Path**, segment by segment from the left: a literal, then `{parameter}` (one segment that is not empty), then
-//!    `{*tail}` (a slash and anything, also nothing after it), then a prefix; a path that ends where the pattern ends
-//!    comes before a prefix that ends there. So of two prefixes the longer comes first.
+//! 2. **Path**, segment by segment from the left: a literal, then `{parameter}` (one segment that is not empty),
+//!    then `{*tail}` (a slash and anything, also nothing after it), then a prefix; a path that ends where the
+//!    pattern ends comes before a prefix that ends there. So of two prefixes the longer comes first.
 //! 3. **Method**: a route that names the method, then (for `HEAD`) one that names `GET`, then one for any method.
 //! 4. **Conditions**: more header and query conditions come before fewer.
 //! 5. **Order written**.
 //!
-//! Two routes that can only be told apart by the order written, with equal conditions, are refused when the router is
-//! built: the second could never be taken.
+//! Two routes that differ only in the order written, with equal conditions, are refused when the router is built:
+//! the second could never be taken.
 //!
-//! A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) takes the route that names `OPTIONS`,
-//! else the route of the method it asks about, whose CORS filter may answer it.
+//! A CORS preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) takes the route that names
+//! `OPTIONS`, else the route of the method that it announces, whose CORS filter may respond to it.
 //!
-//! Paths are compared without percent-encoding, after they were split into segments: an encoded slash is a character.
+//! Paths are split into segments before they are percent-decoded, so an encoded slash is an ordinary character.
 //!
-//! # What many routes cost
-//!
-//! A search takes as many steps as the path has segments, however many routes there are. Yet ten thousand routes asked for
-//! in turn cost 1.35 times one (AMD, seven rounds). Ten thousand paths that one route takes cost no more than one path, and
-//! ten thousand routes of which one is asked for no more than one route: so it was what each route brings along. Of 14 us
-//! more in a profile (perf by function), 6 were in the metrics, which past their 4,096 series took a lock and walked all of them
-//! for every request; that is gone: 1.35 became 1.15 (six rounds). Since a route's name knows its series
-//! ([`crate::telemetry::route_name`]) they are not looked up: 1.05 (eight rounds). The rest is memory that no cache holds, some
-//! thirty lines a route: its place in the tree, the route and its rule, the name of its upstream, its series.
+//! A search takes as many steps as the path has segments, however many routes there are.
 
 pub mod action;
 mod condition;
@@ -53,31 +46,31 @@ pub use route::Route;
 pub(crate) use route::Rule;
 use tree::Tree;
 
-/// What the router found.
+/// The result of a search.
 pub enum Found {
     /// A route, with its path parameters.
     Route(Arc<Route>, Vec<(Arc<str>, String)>),
-    /// Routes for this path, but only for these methods (for `Allow`).
+    /// Routes match the path, but only for these methods (the value of `Allow`).
     OtherMethods(Vec<String>),
-    /// Nothing.
+    /// No route matches.
     Nothing,
 }
 
-/// A route that was looked at for a request, and what was decided.
+/// A route that was compared with a request, and the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
-    /// Its name.
+    /// Name of the route.
     pub route: RouteName,
-    /// Why it was taken or not.
+    /// Why the route was taken or not.
     pub verdict: Verdict,
 }
 
 /// Why a route whose host and path match was taken or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the one.
+    /// This route is taken.
     Taken,
-    /// It holds too, but another is more specific.
+    /// Its conditions hold, but another route is more specific.
     LessSpecific,
     /// It is for other methods.
     OtherMethod,
@@ -91,7 +84,7 @@ pub enum Verdict {
 #[derive(Default)]
 pub struct Router {
     hosts: HashMap<Box<str>, Tree<Leaf>>,
-    /// By what follows the wildcard label, e.g. `example` for `*.example`.
+    /// The key is what follows the wildcard label, e.g. `example` for `*.example`.
     wildcards: HashMap<Box<str>, Tree<Leaf>>,
     any: Tree<Leaf>,
 }
@@ -181,7 +174,7 @@ impl Router {
 }
 
 impl Leaf {
-    /// Puts the most specific first, and finds routes that could never be taken.
+    /// Sorts the routes by specificity, and finds those that could never be taken.
     fn settle(&mut self, clashes: &mut BTreeMap<(usize, usize), Problem>) {
         self.routes.sort_by_key(|route| {
             let conditions = &route.rule.conditions;
@@ -207,7 +200,8 @@ impl Leaf {
         }
     }
 
-    /// The first route that holds. Methods of routes that would hold but for the method are added to `methods`.
+    /// The first route whose conditions hold. Collects in `methods` the methods of routes that fail only by the
+    /// method.
     fn find(&self, question: &Question<'_>, methods: &mut Vec<String>) -> Option<&Arc<Route>> {
         let holds = |route: &&Arc<Route>| route.rule.conditions.unmet(question).is_none();
         let acceptable = acceptable_methods(question);
@@ -256,7 +250,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What `Allow` says: sorted, each once, `HEAD` wherever there is `GET`.
+/// The value of `Allow`: sorted, without duplicates, with `HEAD` wherever `GET` is.
 fn allowed(mut methods: Vec<String>) -> Vec<String> {
     if methods.iter().any(|method| method == "GET") {
         methods.push("HEAD".into());

@@ -1,4 +1,4 @@
-//! Path conditions, taken apart into segments.
+//! Parses path conditions into segments.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use witgate_config::model::PathMatch;
 
-/// A path condition: segments from the left, and what may follow them.
+/// A parsed path condition: segments from the left, and what may follow them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// Its segments, the tail not counted.
+    /// The segments, without the tail.
     pub(super) segments: Vec<Segment>,
-    /// How it ends.
+    /// What may follow the segments.
     pub(super) end: End,
 }
 
 /// One segment of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// These characters, percent-decoded.
+    /// Exactly this text, percent-decoded.
     Literal(Box<str>),
-    /// Any characters, at least one.
+    /// Any text of at least one character, captured under this name.
     Parameter(Arc<str>),
 }
 
@@ -29,14 +29,14 @@ pub(super) enum Segment {
 pub(super) enum End {
     /// Nothing.
     Exact,
-    /// A slash and anything, captured under this name.
+    /// A slash and any text, captured under this name.
     Tail(Arc<str>),
-    /// Nothing, or a slash and anything.
+    /// Nothing, or a slash and any text.
     Prefix,
 }
 
 impl Pattern {
-    /// Takes a path condition apart.
+    /// Parses a path condition.
     ///
     /// # Errors
     /// What is wrong with it, as a message and a hint.
@@ -48,7 +48,7 @@ impl Pattern {
         }
     }
 
-    /// A prefix; a slash at its end means nothing, since it ends at a segment boundary anyway.
+    /// Parses a prefix. A slash at its end is ignored, because a prefix always ends at a segment boundary.
     fn prefix(prefix: &str) -> Result<Pattern, (String, String)> {
         let inner = after_slash(prefix)?.trim_end_matches('/');
         if inner.contains(['{', '}']) {
@@ -64,7 +64,7 @@ impl Pattern {
         Ok(Pattern { segments, end: End::Prefix })
     }
 
-    /// A pattern that a path matches as a whole.
+    /// Parses a pattern that must match a whole path.
     fn segments(pattern: &str) -> Result<Pattern, (String, String)> {
         let mut segments = Vec::new();
         let mut end = End::Exact;
@@ -107,7 +107,7 @@ impl Pattern {
         Ok(())
     }
 
-    /// The names of its parameters, from the left.
+    /// The names of the parameters, from the left.
     pub(super) fn parameters(&self) -> Vec<Arc<str>> {
         let tail = match &self.end {
             End::Tail(name) => Some(name.clone()),
@@ -120,7 +120,7 @@ impl Pattern {
         segments.chain(tail).collect()
     }
 
-    /// Where in a path the parameter of this name stands: the number of the segment, and whether it is the tail.
+    /// The position of a parameter: the index of its segment, and whether it is the tail.
     pub(super) fn place_of(&self, name: &str) -> Option<(usize, bool)> {
         let among_segments = self.segments.iter().position(
             |segment| matches!(segment, Segment::Parameter(parameter) if parameter.as_ref() == name),
@@ -133,7 +133,7 @@ impl Pattern {
     }
 }
 
-/// A segment of a path without its percent-encoding, borrowed where there is none.
+/// Percent-decodes a segment of a path; borrows where nothing is encoded.
 ///
 /// Segments are split before they are decoded, so an encoded slash never becomes a boundary.
 pub(super) fn decode(segment: &str) -> Cow<'_, str> {

@@ -1,4 +1,4 @@
-//! A route as the data path knows it.
+//! A route as the data path uses it.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transform
 use crate::filters::{Filter, Stage};
 use crate::telemetry::route_name::RouteName;
 
-/// A route with everything it needs resolved.
+/// A route with its filters and plugins resolved.
 pub struct Route {
-    /// Its name.
+    /// Name of the route.
     pub name: RouteName,
-    /// What it was configured as.
+    /// Its configuration.
     pub config: model::Route,
-    /// Filters of gateway, listener and route, in the order of the way down.
+    /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
-    /// Bindings that authenticate.
+    /// Bindings of the authentication phase.
     pub authentication: Vec<Arc<dyn Authentication>>,
-    /// Bindings that limit rates.
+    /// Bindings of the rate-limiting phase.
     pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
-    /// Bindings that route.
+    /// Bindings of the routing phase.
     pub routing: Vec<Arc<dyn Routing>>,
-    /// Bindings that transform.
+    /// Bindings of the transformation phase.
     pub transformation: Vec<Arc<dyn Transformation>>,
     pub(super) rule: Arc<Rule>,
 }
 
-/// What a route was compiled to; the same for every listener it belongs to.
+/// The compiled conditions and action of a route, shared by all listeners that it belongs to.
 pub(crate) struct Rule {
-    /// Its place in the configuration.
+    /// Position of the route in the configuration.
     pub(super) position: usize,
     pub(super) pattern: Pattern,
     pub(super) parameters: Vec<Arc<str>>,
@@ -44,7 +44,7 @@ impl Rule {
     /// Compiles the route at this position of the configuration.
     ///
     /// # Errors
-    /// Everything that is wrong with its conditions and its action.
+    /// Every mistake in its conditions and its action.
     pub(crate) fn compile(position: usize, config: &model::Route) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
         let mut report = |key: &str, message: String, hint: String| {
@@ -86,7 +86,7 @@ impl Route {
         }
     }
 
-    /// Whether plugins are asked about its requests.
+    /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
         !(self.authentication.is_empty()
             && self.rate_limiting.is_empty()
@@ -103,7 +103,7 @@ impl Route {
         self.transformation.extend(binding().transformation());
     }
 
-    /// The parameters of its path with their values decoded.
+    /// The path parameters with their decoded values.
     pub(super) fn parameters(&self, captured: &[&str]) -> Vec<(Arc<str>, String)> {
         let values = captured.iter().map(|value| decode(value).into_owned());
         self.rule.parameters.iter().cloned().zip(values).collect()

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Upstreams with the share each takes.
+/// Upstreams with their weights.
 ///
-/// Turns are spread by the multiples of the golden ratio: any run of requests is close to the weights, small shares are
-/// not taken in a row, and it costs one addition however large the weights are.
+/// Picks are spread by multiples of the golden ratio: any run of picks is close to the weights, small shares do
+/// not come in a row, and a pick is one addition however large the weights are.
 #[derive(Debug)]
 pub(super) struct Split {
     /// Each upstream with the sum of the weights up to and including its own.
@@ -18,7 +18,7 @@ pub(super) struct Split {
 const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Split {
-    /// Splits by weight; upstreams of weight 0 take nothing. None if no upstream has a weight.
+    /// Splits by weight. Upstreams of weight 0 are left out; `None` if no upstream has a weight.
     pub(super) fn new(upstreams: &[(String, u32)]) -> Option<Split> {
         let mut total = 0;
         let mut shares = Vec::new();
@@ -29,7 +29,7 @@ impl Split {
         (total > 0).then(|| Split { upstreams: shares, turn: AtomicU64::new(0) })
     }
 
-    /// The upstream whose turn it is.
+    /// Picks the next upstream.
     pub(super) fn next(&self) -> &Arc<str> {
         let [.., (last, total)] = self.upstreams.as_slice() else {
             unreachable!("a split has at least one upstream");

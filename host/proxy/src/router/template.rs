@@ -1,8 +1,8 @@
-//! Templates of paths and locations, filled from a request's path without decoding it.
+//! Templates of paths and locations, filled in from the undecoded path of a request.
 
 use super::pattern::Pattern;
 
-/// Text with places to fill in.
+/// A parsed template.
 #[derive(Debug)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
@@ -11,9 +11,9 @@ pub(super) struct Template {
 #[derive(Debug)]
 enum Piece {
     Text(String),
-    /// One segment of the request's path.
+    /// The segment of the request's path with this index.
     Segment(usize),
-    /// Everything from this segment on.
+    /// Everything from the segment with this index on.
     Tail(usize),
     Path,
     Query,
@@ -21,8 +21,8 @@ enum Piece {
 }
 
 impl Template {
-    /// Takes a template apart. `{name}` stands for a parameter of the pattern, `{path}` for the request's path, `{query}`
-    /// for `?` and the query (nothing if there is none), `{host}` for the host.
+    /// Parses a template. `{name}` stands for a parameter of the pattern, `{path}` for the request's path,
+    /// `{query}` for `?` and the query (nothing if there is none), `{host}` for the host.
     ///
     /// # Errors
     /// A message and a hint.
@@ -53,7 +53,7 @@ impl Template {
         Ok(Template { pieces })
     }
 
-    /// Fills it in.
+    /// Fills in the template.
     pub(super) fn fill(&self, path: &str, query: Option<&str>, host: &str) -> String {
         let mut filled = String::new();
         for piece in &self.pieces {
@@ -87,7 +87,7 @@ fn placeholder(name: &str, text: &str, pattern: &Pattern) -> Result<Piece, (Stri
                 pattern.parameters().iter().map(|name| format!("`{{{name}}}`")).collect();
             known.extend(["`{path}`", "`{query}`", "`{host}`"].map(String::from));
             Err((
-                format!("`{{{name}}}` in `{text}` stands for nothing"),
+                format!("`{{{name}}}` in `{text}` is not a placeholder"),
                 format!("there is {}", known.join(", ")),
             ))
         }

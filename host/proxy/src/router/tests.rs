@@ -1,4 +1,4 @@
-//! Which route is taken, and that it does not depend on the order written.
+//! Which route is taken, and that this does not depend on the order written.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use witgate_config::model::{
 use super::{Found, Route, Router, Rule, Verdict};
 use crate::testing::head;
 
-/// `METHOD[,METHOD] [host]/path [header=value] [?parameter=value]`; a path that ends in `/*` is a prefix.
+/// Parses `METHOD[,METHOD] [host]/path [header=value] [?parameter=value]`; a path that ends in `/*` is a prefix.
 fn matches(text: &str) -> RouteMatch {
     let mut matches = RouteMatch::default();
     for part in text.split(' ') {
@@ -72,14 +72,14 @@ fn route(position: usize, config: model::Route) -> Arc<Route> {
     Arc::new(Route::new(config, Arc::new(rule)))
 }
 
-/// A router of routes named by what they match.
+/// A router whose routes are named by what they match.
 fn router(routes: &[&str]) -> Router {
     let routes = routes.iter().enumerate();
     let routes = routes.map(|(position, name)| route(position, config(name, forward(Rewrite::Keep))));
     Router::new(routes.collect()).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-/// The name of the route taken; methods if there are others only; `-` if there is none.
+/// The name of the route taken; the allowed methods if only other methods match; `-` if no route matches.
 fn taken(router: &Router, request: &str) -> String {
     match router.find(&request_head(request)) {
         Found::Route(route, _) => route.name.to_string(),
@@ -88,7 +88,7 @@ fn taken(router: &Router, request: &str) -> String {
     }
 }
 
-/// `METHOD [host]/path[?query] [header=value]`.
+/// Parses `METHOD [host]/path[?query] [header=value]`.
 fn request_head(request: &str) -> crate::head::RequestHead {
     let mut parts = request.split(' ');
     let method: Method = parts.next().unwrap().parse().unwrap();
@@ -102,7 +102,7 @@ fn request_head(request: &str) -> crate::head::RequestHead {
     head
 }
 
-/// From the most specific to the least, for requests that all of them match.
+/// Routes from the most specific to the least specific, for requests that match all of them.
 const LADDER: &[&str] = &[
     "GET a.example/users/me x=1 y=2",
     "GET a.example/users/me x=1",
@@ -263,7 +263,7 @@ fn the_decision_is_explained() {
     );
 }
 
-/// What the upstream would see.
+/// The target that the upstream gets.
 fn rewritten(pattern: &str, rewrite: Rewrite, target: &str) -> String {
     let route = route(0, config(pattern, forward(rewrite)));
     let head = head(Method::GET, target, &[]);

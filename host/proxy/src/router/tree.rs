@@ -1,14 +1,14 @@
-//! A tree over path segments that visits every matching place, the most specific first.
+//! A tree over path segments that visits every matching node, the most specific first.
 //!
-//! Why not a radix router such as matchit: it answers with one place, but a place whose routes refuse the request (by
-//! method, header or query) must not hide a less specific one that would take it.
+//! Why not a radix router such as matchit: it finds one node only, but a node whose routes refuse the request (by
+//! method, header or query) must not hide a less specific node whose routes would take it.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::pattern::{End, Pattern, Segment, decode};
 
-/// Places by path. The cost of a visit depends on the segments of the path, not on the number of places.
+/// Values by path pattern. The cost of a visit depends on the segments of the path, not on the number of patterns.
 #[derive(Debug)]
 pub(super) struct Tree<T> {
     root: Node<T>,
@@ -36,7 +36,8 @@ impl<T> Default for Node<T> {
 }
 
 impl<T: Default> Tree<T> {
-    /// The place of a pattern, made if need be. Patterns that differ only in the names of parameters share one.
+    /// The value of a pattern, created if necessary. Patterns that differ only in the names of parameters share
+    /// one.
     pub(super) fn place(&mut self, pattern: &Pattern) -> &mut T {
         let node = pattern.segments.iter().fold(&mut self.root, |node, segment| match segment {
             Segment::Literal(text) => node.literals.entry(text.clone()).or_default(),
@@ -50,14 +51,14 @@ impl<T: Default> Tree<T> {
     }
 }
 
-/// What a visitor is given: a place, and the raw values of its parameters from the left.
+/// Called with a value, and the raw values of its path parameters from the left.
 pub(super) type Visitor<'v, 't, 'p, T> = dyn FnMut(&'t T, &[&'p str]) -> ControlFlow<()> + 'v;
 
 impl<T> Tree<T> {
-    /// Visits the places that match a path, the most specific first, until the visitor breaks.
+    /// Visits the values whose patterns match a path, the most specific first, until the visitor breaks.
     ///
-    /// Segment by segment from the left, a literal comes before a parameter, a parameter before a tail, a tail before
-    /// a prefix; so of two prefixes the longer comes first.
+    /// Segment by segment from the left, a literal comes before a parameter, a parameter before a tail, a tail
+    /// before a prefix; so of two prefixes the longer comes first.
     pub(super) fn visit<'t, 'p>(
         &'t self,
         path: &'p str,
@@ -69,14 +70,14 @@ impl<T> Tree<T> {
         }
     }
 
-    /// Visits every place.
+    /// Visits every value.
     pub(super) fn for_each_mut(&mut self, visitor: &mut dyn FnMut(&mut T)) {
         self.root.for_each_mut(visitor);
     }
 }
 
 impl<T> Node<T> {
-    /// `rest` is what follows the segments that led here; none at the end of the path.
+    /// `rest` is the path after the segments that led to this node; `None` at the end of the path.
     fn visit<'t, 'p>(
         &'t self,
         rest: Option<&'p str>,

@@ -1,10 +1,10 @@
-//! Times in a configuration of which one keeps the other from ever having an effect. The defaults contradict nothing; what an
-//! operator writes may.
+//! Warns of times in a configuration that prevent each other from ever having an effect. The defaults contain no
+//! such pair.
 
 use witgate_config::Config;
 use witgate_config::model::{Action, Route, Upstream};
 
-/// One sentence for each: what contradicts what, and what to do.
+/// One sentence for each contradiction: what contradicts what, and what to do.
 pub(super) fn find(config: &Config) -> Vec<String> {
     let of_upstreams = config.upstreams.iter().flat_map(|(name, upstream)| of_upstream(name, upstream));
     let of_routes = config.routes.iter().flat_map(|route| of_route(config, route));
@@ -26,7 +26,7 @@ fn of_upstream(name: &str, upstream: &Upstream) -> Vec<String> {
         let (timeout, interval) = (health.timeout, health.interval);
         found.push(format!(
             "a check of upstream `{name}` may take longer (`health.timeout`, {timeout:?}) than the time to the next \
-             (`health.interval`, {interval:?}): endpoints that are slow are checked less often than it says"
+             (`health.interval`, {interval:?}): slow endpoints are checked less often than configured"
         ));
     }
     found
@@ -42,7 +42,7 @@ fn of_route(config: &Config, route: &Route) -> Vec<String> {
     });
     let told = contradicting.map(|(name, _)| {
         format!(
-            "no attempt of route `{}` at upstream `{name}` is given up for another: `retry.per_try_timeout` is not shorter \
+            "no attempt of route `{}` at upstream `{name}` is given up in favour of a retry: `retry.per_try_timeout` is not shorter \
              than the route's `timeout` ({timeout:?}); make it a part of that",
             route.name
         )

@@ -1,6 +1,7 @@
-//! One version of everything, built by the control plane and never changed.
+//! One immutable version of configuration and plugins, built by the control plane.
 
 mod contradictions;
+mod in_service;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -10,26 +11,26 @@ use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
-use crate::contracts::Binding;
 use crate::contracts::counter::Counter;
+use crate::contracts::{Binding, Quarantined};
 use crate::names::Named;
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
 use crate::upstream::Upstream;
 
-/// One version of everything a request sees.
+/// Everything that a request uses, in one version.
 pub struct Snapshot {
-    /// Counts up with every swap; 1 is the first.
+    /// Increases with every swap; the first is 1.
     pub version: u64,
-    /// What it was built from.
+    /// The configuration that it was built from.
     pub config: Arc<Config>,
-    /// Headers that tell upstreams who calls, and what each of them tells.
+    /// Headers that tell upstreams about the caller's identity, and what each contains.
     pub identity_headers: Vec<(HeaderName, IdentitySource)>,
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
-    /// Upstreams by name. Carried over from the snapshot before where their configuration is equal.
+    /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
     pub upstreams: Named<Arc<str>, Arc<Upstream>>,
-    /// Where the draws of the rate-limiting contract are counted.
+    /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
@@ -50,9 +51,10 @@ impl Default for Services {
 }
 
 impl Snapshot {
-    /// Builds the next version. What must survive (pools, breakers) is taken from `previous` by equality.
+    /// Builds the next version. What must survive a reload (pools, breakers) is taken from `previous` where the
+    /// configuration is equal.
     ///
-    /// Reads the TLS files of upstreams, so it belongs on the control plane.
+    /// Reads the TLS files of upstreams, so it must run on the control plane.
     ///
     /// # Errors
     /// Everything that only the data path can check: kinds of filters and balancers and their settings, TLS files,
@@ -80,8 +82,8 @@ impl Snapshot {
         })
     }
 
-    /// The next version, which differs from this one by its plugins only. No file is read for it, so that a plugin can
-    /// be taken back whatever has become of certificates and keys since.
+    /// The next version, which differs from this one only in its plugins. It reads no file, so that a plugin can
+    /// be reverted even if certificates and keys have become unreadable since.
     ///
     /// # Errors
     /// A binding that a route names has no plugin.
@@ -102,13 +104,19 @@ impl Snapshot {
         })
     }
 
-    /// Listener, route and, where one is asked, upstream: the ways that requests take unless a plugin says another.
+    /// Each combination of listener, route and, if the route forwards, upstream that requests take unless a plugin
+    /// chooses another.
     pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         routes::ways(&self.config)
     }
 
-    /// What an operator should know about a configuration that is in order, one sentence each; for the log and for
-    /// `witgate validate`.
+    /// The bindings in quarantine, by name.
+    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        let plugins = self.plugins.iter();
+        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
+    }
+
+    /// Warnings about a valid configuration, one sentence each, for the log and for `witgate validate`.
     pub fn warnings(&self) -> Vec<String> {
         let unverified = self
             .config
@@ -116,13 +124,13 @@ impl Snapshot {
             .iter()
             .filter(|(_, upstream)| upstream.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify));
         let unverified = unverified.map(|(name, _)| {
-            format!("the certificates of upstream `{name}` are not verified: anybody can pose as it")
+            format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
         unverified.chain(contradictions::find(&self.config)).collect()
     }
 }
 
-/// The identity headers of a configuration, which holds header names only.
+/// The identity headers of a configuration, whose names are already checked.
 pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySource)> {
     let named = config.gateway.identity_headers.iter();
     named.filter_map(|(name, source)| Some((name.parse().ok()?, source.clone()))).collect()

@@ -1,4 +1,4 @@
-//! Routes with their filters and plugins resolved, a router for each listener.
+//! Resolves the filters and plugins of routes, and builds a router for each listener.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::filters::{FILTERS, Filter, Stage};
 use crate::names::Named;
 use crate::router::{Route, Router, Rule};
 
-/// A filter in use, with its row in the table of kinds, by which filters of one place are ordered.
+/// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 
-/// Builds the router of every listener, and notes all that is wrong.
+/// Builds the router of every listener, and collects all problems.
 pub(super) fn build(
     config: &Config,
     plugins: &BTreeMap<String, Arc<dyn Binding>>,
@@ -56,7 +56,8 @@ fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
     route.listeners.is_empty() || route.listeners.contains(&listener.name)
 }
 
-/// Listener, route and, where one is asked, upstream: the ways that requests take unless a plugin says another.
+/// Each combination of listener, route and, if the route forwards, upstream that requests take unless a plugin
+/// chooses another.
 pub(super) fn ways(config: &Config) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
     config.listeners.iter().flat_map(|listener| {
         let routes = config.routes.iter().filter(|route| belongs(route, listener));
@@ -71,7 +72,7 @@ pub(super) fn ways(config: &Config) -> impl Iterator<Item = (&str, &str, Option<
     })
 }
 
-/// Routes of several listeners would report the same mistake several times.
+/// Adds a problem once: a route of several listeners would report it several times.
 fn note_once(problem: Problem, problems: &mut Problems) {
     if !problems.contains(&problem) {
         problems.push(problem);
@@ -102,14 +103,14 @@ fn unknown_filter(filter: &model::Filter) -> Problem {
     }
 }
 
-/// By place, then by row of the table, then as listed: gateway, listener, route.
+/// Sorts by stage, then by row of the table, then as listed: gateway, listener, route.
 fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
     let mut filters: Vec<&StagedFilter> = scopes.into_iter().flatten().collect();
     filters.sort_by_key(|(place, row, _)| (*place, *row));
     filters.into_iter().map(|(place, _, filter)| (*place, filter.clone())).collect()
 }
 
-/// Puts bindings of gateway, listener and route into their phases, each once, where it stands first.
+/// Sorts the bindings of gateway, listener and route into their phases, each once, at its first position.
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],

@@ -1,7 +1,7 @@
-//! The access log: what became of one request, as a line of JSON.
+//! The access log: one line of JSON for each request.
 //!
-//! Query strings and headers are not written unless a route asks for them by the `access-log` filter: they carry
-//! credentials and personal data more often than not. The user agent is the one exception.
+//! Query strings and headers are not written unless a route asks for them by the `access-log` filter, because they
+//! often contain credentials and personal data. The user agent is the one exception.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,15 +27,15 @@ use crate::telemetry::timestamp;
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Every byte was handed to the connection.
+    /// Every byte was passed to the connection.
     Complete,
-    /// The client went away, or the connection ended under it.
+    /// The client left, or the connection ended.
     ClientGone,
-    /// The body failed half-way and the stream was reset.
+    /// The body failed before its end, and the stream was reset.
     Cut,
 }
 
-/// All about one request that is over: shared by the access log and the exporter of spans.
+/// Everything about one finished request, shared by the access log and the exporter of spans.
 #[derive(Debug)]
 pub struct LogEntry {
     /// When the response ended.
@@ -46,29 +46,29 @@ pub struct LogEntry {
     pub begun: Instant,
     /// Name of the listener.
     pub listener: Arc<str>,
-    /// The request's head; of one that was refused, as much as could be believed.
+    /// The head of the request; of a refused request, only what could be trusted.
     pub head: Arc<RequestHead>,
     /// The version of HTTP the client spoke.
     pub version: Version,
-    /// The status the client got, or would have got.
+    /// The status that the client got, or would have got.
     pub status: StatusCode,
-    /// How it ended.
+    /// How the response ended.
     pub end: End,
     /// Bytes of the request body.
     pub received: u64,
     /// Bytes of the response body.
     pub sent: u64,
-    /// The fault that made the response, and what only the log is told.
+    /// The fault that made the response, and its cause for the log.
     pub fault: Option<(FaultKind, Option<String>)>,
     /// The upstream chosen.
     pub upstream: Option<Arc<str>>,
-    /// The upstream and endpoint that answered.
+    /// The upstream and endpoint that responded.
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
-    /// Times the request was sent.
+    /// How often the request was sent.
     pub attempts: u32,
-    /// From the first byte upstream to the response head.
+    /// From the first byte sent upstream to the response head.
     pub upstream_time: Option<Duration>,
-    /// Why it was sent more than once, in order.
+    /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: Vec<PluginCall>,
@@ -87,7 +87,7 @@ impl Line for AccessLine {
 }
 
 impl LogEntry {
-    /// A story of which all is known but its end.
+    /// An entry that is complete except for how the response ended.
     pub(super) fn new(exchange: &Exchange, status: StatusCode, record: Record) -> Self {
         LogEntry {
             ended: SystemTime::UNIX_EPOCH,
@@ -111,7 +111,7 @@ impl LogEntry {
         }
     }
 
-    /// Whether the access log wants it.
+    /// Whether the entry is to be written to the access log.
     pub(super) fn is_line(&self) -> bool {
         match self.access_log.share {
             Share::Everything => true,
@@ -122,19 +122,20 @@ impl LogEntry {
         }
     }
 
-    /// The upstream that answered, or else the one that was chosen.
+    /// The upstream that responded, or else the one that was chosen.
     pub(super) fn upstream_name(&self) -> Option<&str> {
         self.endpoint.as_ref().map(|(upstream, _)| upstream).or(self.upstream.as_ref()).map(|name| &**name)
     }
 }
 
-/// The JSON Schema of a line, which documents each field. The reference page of the access log is made from it.
+/// The JSON Schema of a line, which documents each field. The reference page of the access log is generated from
+/// it.
 pub fn schema() -> serde_json::Value {
     let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<Fields<'static>>().to_value()
 }
 
-/// The fields of a line, in their order. What does not apply is left out.
+/// The fields of a line, in order. Fields that do not apply are left out.
 #[derive(Serialize, JsonSchema)]
 struct Fields<'a> {
     /// When the request ended: UTC with microseconds, as in RFC 3339.
@@ -179,10 +180,10 @@ struct Fields<'a> {
     bytes_out: u64,
     /// Milliseconds from the complete request head to the end of the response.
     duration_ms: f64,
-    /// The upstream that answered, or else the one that was chosen.
+    /// The upstream that responded, or else the one that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
-    /// The address of the endpoint that answered.
+    /// The address of the endpoint that responded.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
     /// How often the request was sent upstream.
@@ -228,7 +229,7 @@ struct CallFields<'a> {
     phase: &'static str,
     /// Microseconds the call took; of a body, all its calls.
     us: u64,
-    /// Why the call gave no answer: a kind of the metric `witgate_plugin_failures_total`.
+    /// Why the call gave no result: a kind of the metric `witgate_plugin_failures_total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'static str>,
 }
@@ -296,7 +297,7 @@ fn by_name<'a>(headers: &'a [(HeaderName, HeaderValue)]) -> BTreeMap<&'a str, Ve
     named
 }
 
-/// Header values are bytes; JSON is text.
+/// A header value as text: values are bytes, but JSON is text.
 fn text(value: &HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
 }
@@ -310,7 +311,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// Milliseconds with three digits behind the point.
+/// Milliseconds, rounded to three decimals.
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }

@@ -1,8 +1,8 @@
-//! The client span of one request that is sent to an endpoint: a first attempt, a retry, a hedge, a mirrored copy, a
-//! plugin's `fetch`.
+//! The client span of one request that is sent to an endpoint: a first attempt, a retry, a hedge, a mirrored copy,
+//! or a plugin's `fetch`.
 //!
-//! Its id is what the endpoint is told as its parent. It is exported by itself, when the head of the response is there or
-//! the attempt is over: a copy or a hedge may outlive the request that it belongs to.
+//! The endpoint gets its id as the parent span. It is exported by itself, when the head of the response has
+//! arrived or the attempt has ended, because a copy or a hedge may outlive the request that it belongs to.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::fault::FaultKind;
 use crate::telemetry::export::Exporter;
 use crate::telemetry::trace::{SpanId, TraceContext, span_id};
 
-/// A client span under way, or nothing, where there is no trace. Dropping it without a word means that nobody waits for the
-/// response any more.
+/// A client span in progress; empty if there is no trace. Dropping it means that the response is not awaited any
+/// more.
 pub(crate) struct ClientSpan {
     id: Option<SpanId>,
-    /// There if the trace is sampled.
+    /// `Some` if the trace is sampled.
     notes: Option<Box<ClientNotes>>,
 }
 
-/// All about one client span.
+/// Everything about one client span.
 #[derive(Debug)]
 pub(super) struct ClientNotes {
     pub(super) trace: TraceContext,
@@ -32,26 +32,26 @@ pub(super) struct ClientNotes {
     pub(super) endpoint: Arc<str>,
     /// How often the same request was sent before.
     pub(super) resends: u32,
-    /// When the request was begun to be sent; none: it was not.
+    /// When sending began; `None` if it did not.
     pub(super) begun: Option<Instant>,
     pub(super) outcome: Outcome,
-    /// From the begin of sending to the head of the response, or the end of the attempt.
+    /// From the beginning of sending to the head of the response, or to the end of the attempt.
     pub(super) time: Duration,
 }
 
 /// How a client span ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The head of a response came.
+    /// The head of a response arrived.
     Answered(StatusCode),
     /// No response came.
     Failed(FaultKind),
-    /// Nobody waits for the response any more: another attempt was faster, or the client went away.
+    /// The response is not awaited any more: another attempt was faster, or the client left.
     Abandoned,
 }
 
 impl ClientSpan {
-    /// A span of a trace, for a request that is about to be sent to an endpoint of an upstream.
+    /// A span for a request that is about to be sent to an endpoint of an upstream.
     pub(crate) fn new(
         trace: Option<&TraceContext>,
         method: &Method,
@@ -78,19 +78,19 @@ impl ClientSpan {
         ClientSpan { id: Some(id), notes }
     }
 
-    /// What the endpoint is told as its parent.
+    /// The id that the endpoint gets as its parent span.
     pub(crate) fn id(&self) -> Option<SpanId> {
         self.id
     }
 
-    /// The request is begun to be sent: from now on the span will be exported.
+    /// Sending begins: from now on the span will be exported.
     pub(crate) fn begin(&mut self, now: Instant) {
         if let Some(notes) = &mut self.notes {
             notes.begun = Some(now);
         }
     }
 
-    /// The head of a response came.
+    /// The head of a response arrived.
     pub(crate) fn answered(mut self, status: StatusCode) {
         self.end(Outcome::Answered(status));
     }
@@ -100,7 +100,7 @@ impl ClientSpan {
         self.end(Outcome::Failed(kind));
     }
 
-    /// Nothing of the request was written, so that nobody was told of this span.
+    /// Nothing of the request was written, so the endpoint does not know of this span.
     pub(crate) fn unsent(mut self) {
         self.notes = None;
     }

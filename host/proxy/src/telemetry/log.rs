@@ -1,4 +1,4 @@
-//! The gateway's own log: leveled lines, JSON for machines, plain on a terminal.
+//! The gateway's own log: lines with a level, as JSON or, on a terminal, as text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(super) struct LogLine {
     pub(super) level: LogLevel,
     pub(super) message: Cow<'static, str>,
     pub(super) fields: Vec<(&'static str, String)>,
-    /// For a terminal rather than for a machine.
+    /// Whether to write text for a terminal instead of JSON.
     pub(super) plain: bool,
 }
 
@@ -44,7 +44,7 @@ impl LogLine {
         Value::Object(line)
     }
 
-    /// Control characters are escaped: what is logged may come from a client or a plugin.
+    /// The line as text. Control characters are escaped, because values may come from a client or a plugin.
     fn text(&self) -> String {
         let mut text = format!("{} {:5} ", timestamp::rfc3339(self.time), word(self.level).to_uppercase());
         push_printable(&mut text, &self.message);

@@ -1,4 +1,4 @@
-//! Numbers: counted on each core, summed when somebody reads them.
+//! Metrics: counted on each core, summed when they are read.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,31 +17,32 @@ use crate::telemetry::per_core::{self, PerCore};
 /// The content type of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What stands in a label where there is nothing to say: no route matched, no upstream was asked.
+/// The label value for no route or no upstream.
 pub const NONE: &str = "-";
 
-/// What stands for every route and upstream past [`SERIES`].
+/// The label value for every route and upstream beyond [`SERIES`].
 const OTHERS: &str = "(others)";
 
-/// Most combinations of listener, route and upstream that are counted apart. They live as long as the process, so a
-/// configuration that renames its routes at every reload must not grow them without end.
+/// The most combinations of listener, route and upstream that are counted separately. They live as long as the
+/// process, so the bound keeps a configuration that renames its routes at every reload from growing them without
+/// limit.
 const SERIES: usize = 4096;
 
 /// Upper bounds of the latency buckets, in seconds.
 pub const LATENCY_BOUNDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// A counter that may be used from every core.
+/// A counter that every core may increment.
 #[derive(Debug, Default)]
 pub struct Counter(PerCore<AtomicU64>);
 
 impl Counter {
-    /// Counts one.
+    /// Adds 1.
     pub fn increment(&self) {
         self.add(1);
     }
 
-    /// Counts more.
+    /// Adds `more`.
     pub fn add(&self, more: u64) {
         per_core::add(self.0.mine(), more);
     }
@@ -52,12 +53,12 @@ impl Counter {
     }
 }
 
-/// A gauge that goes up and down, on whatever core.
+/// A gauge that every core may change.
 #[derive(Debug, Default)]
 pub struct Gauge(PerCore<AtomicI64>);
 
 impl Gauge {
-    /// Adds, or takes away.
+    /// Adds `more`, which may be negative.
     pub fn add(&self, more: i64) {
         per_core::add_signed(self.0.mine(), more);
     }
@@ -68,17 +69,17 @@ impl Gauge {
     }
 }
 
-/// What is counted for one combination of listener, route and upstream.
+/// The counts of one combination of listener, route and upstream.
 #[derive(Debug)]
 pub struct Series {
     pub(super) listener: Box<str>,
     pub(super) route: Box<str>,
     pub(super) upstream: Box<str>,
-    /// Made for the first request: of ten thousand routes most may never be asked for.
+    /// Allocated with the first request, because many routes may never get one.
     cells: OnceLock<PerCore<Cells>>,
 }
 
-/// What one core counts, side by side: a request that is over touches two or three cache lines.
+/// The counts of one core, in two or three neighbouring cache lines.
 #[derive(Debug, Default)]
 struct Cells {
     /// By class: 1xx to 5xx.
@@ -127,17 +128,17 @@ impl Series {
         self.cells.get().map_or(0, |all| all.sum(|cells| read(cells).load(Ordering::Relaxed)))
     }
 
-    /// Whether it has counted anything.
+    /// Whether it has counted any request.
     pub(super) fn is_used(&self) -> bool {
         self.cells.get().is_some()
     }
 
-    /// Requests that are over, by class: 1xx to 5xx.
+    /// Finished requests by class: 1xx to 5xx.
     pub(super) fn classes(&self) -> [u64; 5] {
         std::array::from_fn(|class| self.sum(|cells| &cells.classes[class]))
     }
 
-    /// Their time: the sum in seconds, the count, and the buckets by upper bound.
+    /// The durations of finished requests: the sum in seconds, the count, and the buckets by upper bound.
     pub(super) fn latency(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let bounds = LATENCY_BOUNDS.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
@@ -158,25 +159,25 @@ impl Series {
         self.sum(|cells| &cells.sent)
     }
 
-    /// Requests whose response is not through.
+    /// Requests in flight.
     pub(super) fn in_flight(&self) -> i64 {
         let cells = self.cells.get().into_iter().flat_map(PerCore::iter);
         cells.map(|cells| cells.in_flight.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// What there is to count of a request that is over.
+/// What is counted of a finished request.
 pub(super) struct Ended {
     pub(super) status: StatusCode,
-    /// From its head to the end of its answer.
+    /// From its head to the end of its response.
     pub(super) time: Duration,
-    /// Bytes of its body.
+    /// Bytes of the request body.
     pub(super) received: u64,
-    /// Bytes of its answer's body.
+    /// Bytes of the response body.
     pub(super) sent: u64,
 }
 
-/// An open connection of a listener.
+/// Guard: a connection of a listener is counted as open until this is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Connections>);
 
@@ -193,10 +194,10 @@ pub(super) struct Connections {
     pub(super) accepted: Counter,
 }
 
-/// A table that is read on the path without a lock and grows rarely, behind one. Once it is full, it grows no more.
+/// A table that is read without a lock on the request path and grows rarely, behind a lock, up to a limit.
 type Table<V> = ArcSwap<Named<Box<str>, V>>;
 
-/// By route; the few combinations with listeners and upstreams are walked.
+/// By route. The few combinations of a route with listeners and upstreams are searched linearly.
 #[derive(Debug, Default, Clone)]
 pub(super) struct AllSeries {
     by_route: Named<Box<str>, Vec<Arc<Series>>>,
@@ -208,7 +209,7 @@ impl AllSeries {
         self.by_route.values().flatten()
     }
 
-    /// The series of these names; once the table is full, the one of all others.
+    /// The series of these names; if the table is full, that of all others.
     fn find(&self, listener: &str, route: &str, upstream: &str) -> Option<&Arc<Series>> {
         let exactly = |route: &str, upstream: &str| {
             let same = |series: &&Arc<Series>| *series.listener == *listener && *series.upstream == *upstream;
@@ -227,7 +228,7 @@ impl AllSeries {
     }
 }
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Default)]
 pub struct Metrics {
     pub(super) series: ArcSwap<AllSeries>,
@@ -251,7 +252,7 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
     }
 
-    /// Everything, as OpenMetrics text ([`CONTENT_TYPE`]).
+    /// All metrics as OpenMetrics text ([`CONTENT_TYPE`]).
     pub fn expose(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
@@ -259,7 +260,7 @@ impl Metrics {
         text
     }
 
-    /// A connection was accepted; it counts as open until the guard is dropped.
+    /// Counts an accepted connection, as open until the guard is dropped.
     pub fn connection(&self, listener: &str) -> OpenConnection {
         let connections = self.entry(&self.connections, listener);
         connections.accepted.increment();
@@ -267,17 +268,17 @@ impl Metrics {
         OpenConnection(connections)
     }
 
-    /// A request of a route was held against its rate limits.
+    /// Counts a request that was checked against the rate limits of its route.
     pub fn rate_limit(&self, route: &str, admitted: bool) {
         let counted = usize::from(admitted);
-        // A borrowed entry: a clone would be counted up and down across all cores.
+        // Borrowed, not cloned: reference counts of an `Arc` would be contended by all cores.
         match look_up(&self.rate_limits.load(), route) {
             Some(counters) => counters[counted].increment(),
             None => self.entry(&self.rate_limits, route)[counted].increment(),
         }
     }
 
-    /// A new configuration was put in service, or refused.
+    /// Counts a reload, by whether the new configuration was put in service or refused.
     pub fn reload(&self, succeeded: bool) {
         self.reloads[usize::from(succeeded)].increment();
     }
@@ -286,7 +287,7 @@ impl Metrics {
         self.faults[kind as usize].increment();
     }
 
-    /// The series of a route of a listener and an upstream; [`NONE`] where there is none.
+    /// The series of a route, listener and upstream; [`NONE`] stands for no route or upstream.
     pub(super) fn series_of(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
         if let Some(series) = self.series.load().find(listener, route, upstream) {
             return Arc::clone(series);
@@ -294,8 +295,8 @@ impl Metrics {
         self.grow(listener, route, upstream)
     }
 
-    /// Makes the series of ways that requests will take, in one step: a request that finds none copies the table. What was
-    /// made so before and was not used gives way.
+    /// Creates the series that requests will need, in one step, because a request that creates one copies the
+    /// table. Removes those that an earlier call created and no request used.
     pub(crate) fn expect<'a>(&self, ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>) {
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.series.load();
@@ -315,7 +316,7 @@ impl Metrics {
         self.series.store(Arc::new(after));
     }
 
-    /// A series that was not there. Happens once for each, behind a lock.
+    /// Creates a missing series, once, behind a lock.
     fn grow(&self, listener: &str, route: &str, upstream: &str) -> Arc<Series> {
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let table = self.series.load();
@@ -330,7 +331,7 @@ impl Metrics {
         series
     }
 
-    /// The entry of a table whose keys are names of the configuration.
+    /// The entry for a name of the configuration, created if it is missing.
     fn entry<V: Default>(&self, table: &Table<Arc<V>>, name: &str) -> Arc<V> {
         if let Some(entry) = look_up(&table.load(), name) {
             return Arc::clone(entry);
@@ -348,7 +349,7 @@ impl Metrics {
     }
 }
 
-/// The entry of a name; once the table is full, the one of all others.
+/// The entry for a name; if the table is full, that of all others.
 fn look_up<'a, V>(table: &'a Named<Box<str>, V>, name: &str) -> Option<&'a V> {
     table.get(name).or_else(|| if table.len() >= SERIES { table.get(OTHERS) } else { None })
 }

@@ -1,14 +1,17 @@
-//! Metrics, access log, traces: written after the last byte, never waited for.
+//! Metrics, access log and traces. They are written after the last byte of a response, and no request waits for
+//! them.
 //!
-//! A request takes its notes with it ([`record::Record`]). When it is over ([`request_guard::RequestGuard`]) its core counts it in
-//! cells of its own ([`metrics`]), and hands the notes themselves to whoever wants them: the writer of the access log
-//! ([`access`]) and the exporter of spans ([`export`]). Both have a bounded queue and a thread of their own; formatting happens
-//! there. A full queue drops, and counts what it drops.
+//! While a request is served, its exchange fills a [`record::Record`]. When the request ends
+//! ([`request_guard::RequestGuard`]), its core counts it in cells of its own ([`metrics`]) and passes the entry to
+//! the writer of the access log ([`access`]) and to the exporter of spans ([`export`]). Both have a bounded queue
+//! and a thread of their own, which does the formatting. Entries that find a queue full are dropped and counted.
 
 pub mod access;
 pub(crate) mod client_span;
 pub mod collect;
 mod export;
+pub mod family;
+mod in_service;
 mod log;
 pub mod metrics;
 pub mod per_core;
@@ -21,7 +24,6 @@ pub mod timestamp;
 pub mod trace;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -32,25 +34,24 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
-use crate::contracts::Quarantined;
-use crate::snapshot::Snapshot;
-use crate::upstream::{self, UpstreamStatus};
 use access::{AccessLine, LogEntry};
 use export::{Exporter, SpanCounters};
+use in_service::Current;
+pub use in_service::InService;
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
 use trace::TraceContext;
 
-/// Lines of the gateway's own log that may wait to be written.
+/// The most lines of the gateway's own log that may wait to be written.
 const LOG_QUEUE: usize = 4096;
 
-/// Where everything is counted and logged; one for the life of the process, carried over every reload.
+/// Counts and logs everything. There is one for the life of the process, carried over every reload.
 pub struct Telemetry {
     metrics: Metrics,
-    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    in_service: Arc<Current>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
-    /// Whether there is an access log: asked once a request, so in the cheapest way.
+    /// Whether there is an access log; an atomic, because it is read for every request.
     wants_lines: AtomicBool,
     access_dropped: Counter,
     exporter: ArcSwapOption<Exporter>,
@@ -68,12 +69,12 @@ impl fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Telemetry before any configuration: the gateway's own log goes to standard error from level info, there is no
-    /// access log and there are no spans.
+    /// Telemetry before any configuration: the gateway's own log goes to standard error from level info; no access
+    /// log, no spans.
     pub fn new() -> Arc<Self> {
         let telemetry = Arc::new(Telemetry {
             metrics: Metrics::default(),
-            snapshot: Arc::default(),
+            in_service: Arc::default(),
             access: ArcSwapOption::empty(),
             wants_lines: AtomicBool::new(false),
             access_dropped: Counter::default(),
@@ -88,13 +89,13 @@ impl Telemetry {
         telemetry
     }
 
-    /// Follows a snapshot that was put in service: log targets (a file is opened again), log level, exporter. Called
-    /// by the control plane, at start and after every swap.
+    /// Applies a snapshot that was put in service: log targets (a file is reopened), log level, exporter. Called
+    /// by the control plane, at the start and after every swap.
     ///
-    /// A log that cannot be opened leaves the one before in place and is reported in the gateway's own log: a gateway
-    /// that serves is worth more than its access log.
-    pub fn follow(&self, snapshot: Arc<Snapshot>) {
-        let config = &snapshot.config.telemetry;
+    /// A log that cannot be opened leaves the previous one in place and is reported in the gateway's own log:
+    /// serving requests matters more than the access log.
+    pub fn follow(&self, snapshot: Arc<impl InService>) {
+        let config = snapshot.settings();
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
         self.follow_exporter(config.otlp.as_ref());
@@ -102,7 +103,7 @@ impl Telemetry {
         for warning in snapshot.warnings() {
             self.log(LogLevel::Warn, warning, &[]);
         }
-        self.snapshot.store(Some(snapshot));
+        self.in_service.set(snapshot);
     }
 
     fn follow_access_log(&self, target: Option<&LogTarget>, capacity: usize) {
@@ -125,13 +126,13 @@ impl Telemetry {
         if self.exporter.load().as_ref().is_some_and(|exporter| exporter.serves(otlp)) {
             return;
         }
-        match Exporter::start(otlp.clone(), Arc::clone(&self.snapshot), Arc::clone(&self.spans)) {
+        match Exporter::start(otlp.clone(), Arc::clone(&self.in_service), Arc::clone(&self.spans)) {
             Ok(exporter) => self.exporter.store(Some(Arc::new(exporter))),
             Err(error) => self.log(LogLevel::Error, "spans cannot be exported", &[("error", &error)]),
         }
     }
 
-    /// Writes a line to the gateway's own log. Never waits; a full queue drops the line and counts it.
+    /// Writes a line to the gateway's own log. Never waits: if the queue is full, the line is dropped and counted.
     pub fn log(
         &self,
         level: LogLevel,
@@ -155,30 +156,22 @@ impl Telemetry {
         }
     }
 
-    /// Whether the gateway's own log takes lines of this level.
+    /// Whether the gateway's own log has lines of this level.
     pub fn logs(&self, level: LogLevel) -> bool {
         level as u8 >= self.log_level.load(Ordering::Relaxed)
     }
 
-    /// How the upstreams of the snapshot in service stand.
-    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
-        self.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+    /// What is in service; `None` before the first snapshot.
+    fn in_service(&self) -> Option<Arc<dyn InService>> {
+        self.in_service.get()
     }
 
-    /// The bindings of the snapshot in service that are in quarantine, by name.
-    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
-        let snapshot = self.snapshot.load();
-        let plugins = snapshot.iter().flat_map(|snapshot| &snapshot.plugins);
-        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
-    }
-
-    /// The numbers.
+    /// The metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Waits until logs are written and spans are sent; for the end of the process only, it blocks. False: time ran
-    /// out.
+    /// Blocks until logs are written and spans are sent; only for the end of the process. False: the time ran out.
     pub fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         while !self.is_idle() {
@@ -201,8 +194,8 @@ impl Telemetry {
         self.wants_lines.load(Ordering::Relaxed)
     }
 
-    /// The trace of a request with these headers, if spans are exported; `otlp` is what the request's snapshot says about that.
-    /// What the trace tells others to be sampled goes to the exporter that there is now, also if it is replaced meanwhile.
+    /// The trace of a request with these headers, if spans are exported; `otlp` is the setting of the request's
+    /// snapshot. The spans go to the exporter of this moment, even if it is replaced before they end.
     pub(crate) fn trace(&self, headers: &HeaderMap, otlp: Option<&Otlp>) -> Option<TraceContext> {
         let otlp = otlp?;
         let exporter = self.exporter.load();
@@ -210,7 +203,7 @@ impl Telemetry {
         Some(TraceContext::from_headers(headers, otlp.sample).exported_by(exporter))
     }
 
-    /// Hands the notes about a request to whoever wants them.
+    /// Passes an entry to the access log and the exporter.
     pub(crate) fn tell(&self, entry: Arc<LogEntry>) {
         if let Some(exporter) = entry.head.trace.as_ref().and_then(TraceContext::exporter) {
             exporter.push_request(Arc::clone(&entry));

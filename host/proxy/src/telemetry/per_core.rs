@@ -1,21 +1,21 @@
 //! Counters without contention: a cell for each core, summed when read.
 //!
-//! A thread that has claimed a cell is alone in writing it, so it counts with a load and a store: a locked instruction
-//! costs many times as much, and a request counts eight numbers. All other threads share one cell and lock.
+//! A thread that has claimed a cell is its only writer, so it counts with a load and a store instead of a locked
+//! instruction. All other threads share one cell and use locked instructions.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// Cells that can be claimed at most: as many as a mask has bits.
+/// The most cells that can be claimed: the number of bits of the mask.
 const MOST: usize = 64;
 
-/// Cells on cache lines of their own (128 bytes: neighbouring lines are fetched in pairs).
+/// A cell on cache lines of its own (128 bytes, because processors fetch neighbouring lines in pairs).
 #[repr(align(128))]
 #[derive(Debug, Default)]
 struct Padded<T>(T);
 
-/// One `T` for each core, and one that all other threads share. The `T` is made of atomics that only [`add`] and
+/// One `T` for each core, and one that all other threads share. `T` consists of atomics that only [`add`] and
 /// [`add_signed`] write.
 #[derive(Debug)]
 pub struct PerCore<T> {
@@ -45,16 +45,17 @@ impl<T> PerCore<T> {
     }
 }
 
-/// Adds to a number in the calling thread's cell.
+/// Adds to a number of the calling thread's cell.
 pub fn add(number: &AtomicU64, more: u64) {
     if OWN.get() == SHARED {
         number.fetch_add(more, Ordering::Relaxed);
     } else {
+        // This thread is the only writer of its cell, so no locked instruction is needed.
         number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     }
 }
 
-/// As [`add`], or takes away.
+/// As [`add`], for numbers that may become smaller.
 pub fn add_signed(number: &AtomicI64, more: i64) {
     if OWN.get() == SHARED {
         number.fetch_add(more, Ordering::Relaxed);
@@ -63,22 +64,22 @@ pub fn add_signed(number: &AtomicI64, more: i64) {
     }
 }
 
-/// The place of the cell that has no owner.
+/// The index of the shared cell.
 const SHARED: usize = 0;
 
-/// Which cells are claimed, as bits: the lowest is the one behind the shared one.
+/// Which cells are claimed, one bit for each; the lowest bit stands for the cell after the shared one.
 struct Claimed(AtomicU64);
 
 static CLAIMED: Claimed = Claimed(AtomicU64::new(0));
 
 thread_local! {
-    /// The place of this thread's cell.
+    /// The index of this thread's cell.
     static OWN: Cell<usize> = const { Cell::new(SHARED) };
     static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
 }
 
 impl Claimed {
-    /// Claims the first of so many cells that is free.
+    /// Claims the first free cell of `most`.
     fn claim(&'static self, most: usize) -> Option<Claim> {
         let mut claimed = self.0.load(Ordering::Relaxed);
         loop {
@@ -95,7 +96,7 @@ impl Claimed {
     }
 }
 
-/// A cell that has an owner. It is free again when its thread ends.
+/// A claimed cell. It is released when its thread ends.
 struct Claim {
     of: &'static Claimed,
     bit: u32,
@@ -109,14 +110,14 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // What other thread-local values count in their last moments goes to the shared cell.
+        // Other thread-local values that count while the thread ends use the shared cell.
         let _ = OWN.try_with(|own| own.set(SHARED));
-        // Whoever claims it next sees all that was counted.
+        // Release: the next owner of the cell sees everything that was counted.
         self.of.0.fetch_and(!(1 << self.bit), Ordering::Release);
     }
 }
 
-/// From now on, the calling thread counts in cells of its own, if there are any left.
+/// Lets the calling thread count in cells of its own from now on, if any are left.
 pub(crate) fn claim() {
     let claim = CLAIMED.claim(cores());
     let place = claim.as_ref().map_or(SHARED, Claim::place);
@@ -124,7 +125,8 @@ pub(crate) fn claim() {
     OWN.set(place);
 }
 
-/// Asked once: the answer is read from files, and there may be ten thousand endpoints with cells.
+/// The number of cores. Cached, because the system reads it from files and there may be ten thousand endpoints
+/// with cells.
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).clamp(1, MOST))

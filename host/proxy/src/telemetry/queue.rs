@@ -1,4 +1,4 @@
-//! Lines on their way to a file or stream: a bounded queue that never makes anybody wait, and the thread that writes.
+//! Writes lines to a file or stream: a bounded queue that never makes the caller wait, and the thread that writes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use witgate_config::model::LogTarget;
 
-/// How long the writer lets lines gather after the first: it is woken at most so often, however many lines come.
+/// How long the writer waits for more lines after the first, which bounds how often it is woken.
 const GATHER: Duration = Duration::from_millis(5);
-/// Most bytes of one write.
+/// The most bytes of one write.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// Something that becomes a line, on the writer's thread.
 pub trait Line: Send + Sync + 'static {
-    /// Appends the line, with its line feed.
+    /// Appends the line and a line feed.
     fn render(&self, out: &mut Vec<u8>);
 }
 
@@ -32,7 +32,7 @@ pub struct LineQueue<L> {
     shared: Arc<Shared>,
 }
 
-/// What the queue and its writer both see.
+/// Shared by the queue and its writer.
 #[derive(Debug, Default)]
 struct Shared {
     reopen: AtomicBool,
@@ -45,7 +45,7 @@ impl<L: Line> LineQueue<L> {
     /// Opens the target and starts the writer, which ends when the queue is dropped and empty.
     ///
     /// # Errors
-    /// The file cannot be opened, or there is no thread to be had.
+    /// The file cannot be opened, or the system refuses a thread.
     pub fn start(name: &str, target: LogTarget, capacity: usize) -> io::Result<Self> {
         let capacity = capacity.max(1);
         let (sender, receiver) = sync_channel(capacity);
@@ -56,14 +56,14 @@ impl<L: Line> LineQueue<L> {
         Ok(LineQueue { sender, target, capacity, shared })
     }
 
-    /// Whether this queue is what the configuration asks for.
+    /// Whether this queue has the configured settings.
     pub fn serves(&self, target: &LogTarget, capacity: usize) -> bool {
         self.target == *target && self.capacity == capacity.max(1)
     }
 
-    /// Puts a line in the queue. Never waits; false: the queue is full and the line is dropped.
+    /// Queues a line. Never waits; false: the queue is full and the line was dropped.
     pub fn push(&self, line: L) -> bool {
-        // Counted first: whoever waits for the end must not overlook it.
+        // Counted before it is sent, so that `is_idle` never overlooks a line.
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
         let taken = self.sender.try_send(line).is_ok();
         if !taken {
@@ -72,23 +72,23 @@ impl<L: Line> LineQueue<L> {
         taken
     }
 
-    /// Has the file opened again before the next line, for log rotation.
+    /// Has the file reopened before the next line, for log rotation.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Lines that were taken but could not be written.
+    /// Lines that were queued but could not be written.
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether every line so far is written.
+    /// Whether every line so far was written.
     pub fn is_idle(&self) -> bool {
         self.shared.done.load(Ordering::Acquire) >= self.shared.queued.load(Ordering::Relaxed)
     }
 }
 
-/// The writing end.
+/// The writing thread.
 struct Writer {
     output: Output,
     target: LogTarget,
@@ -101,7 +101,7 @@ impl Writer {
         while let Ok(first) = lines.recv() {
             first.render(&mut batch);
             let mut count = 1;
-            // This thread is the writer's own; a wake-up before time only makes a smaller batch.
+            // The thread belongs to the writer; an early wake-up only makes a smaller batch.
             std::thread::park_timeout(GATHER);
             while batch.len() < BATCH_BYTES
                 && let Ok(line) = lines.try_recv()
@@ -114,7 +114,8 @@ impl Writer {
         }
     }
 
-    /// Writes a batch. A target that fails is opened again for the next one; there is nobody to tell but the metric.
+    /// Writes a batch. A target that fails is reopened for the next batch; the failure is reported only by the
+    /// metric.
     fn write(&mut self, batch: &[u8], count: u64) {
         if self.shared.reopen.swap(false, Ordering::Relaxed)
             && let Ok(output) = Output::open(&self.target)
@@ -129,7 +130,7 @@ impl Writer {
     }
 }
 
-/// Where bytes go.
+/// The target of the bytes.
 enum Output {
     Stdout,
     Stderr,
@@ -158,11 +159,12 @@ impl Output {
     }
 }
 
-/// Opens a log file at its end. A named pipe that nobody reads is an error: opening it would wait for a reader.
+/// Opens a log file for appending. A named pipe without a reader is an error, because opening it would wait for
+/// one.
 fn open_log(path: &Path) -> io::Result<File> {
     let without_waiting = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().create(true).append(true).custom_flags(without_waiting).open(path)?;
-    // Writing waits: the thread that writes is there for it.
+    // Blocking writes are wanted: only the writer's thread waits.
     rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
     Ok(file)
 }
@@ -207,7 +209,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).expect("the new log"), "three\n");
     }
 
-    /// A FIFO that nobody reads blocks the writer; whoever logs must not notice, and no line may be lost uncounted.
+    /// A FIFO that nobody reads blocks the writer, but not the callers, and no lost line goes uncounted.
     #[test]
     fn a_blocked_writer_makes_nobody_wait() {
         let folder = tempfile::tempdir().expect("a folder");

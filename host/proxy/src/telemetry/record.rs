@@ -1,4 +1,4 @@
-//! What is noted about one request while it passes.
+//! What is recorded about one request while it is served.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,54 +12,54 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::contracts::CallFailure;
 use crate::fault::FaultKind;
 
-/// Notes about one request, for the access log, the metrics and the span.
+/// The record of one request, for the access log, the metrics and the span.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// The fault that made the response, and what only the log is told.
+    /// The fault that made the response, and its cause for the log.
     pub fault: Option<(FaultKind, Option<String>)>,
-    /// The upstream and endpoint that answered.
+    /// The upstream and endpoint that responded.
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
-    /// Times the request was sent.
+    /// How often the request was sent.
     pub attempts: u32,
-    /// From the first byte upstream to the response head.
+    /// From the first byte sent upstream to the response head.
     pub upstream_time: Option<Duration>,
-    /// Why it was sent more than once, in order.
+    /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
-    /// Counts the bytes of the request body; none: the request has no body.
+    /// Counts the bytes of the request body; `None`: the request has no body.
     pub received: Option<Received>,
     /// Whether and how this request is written to the access log.
     pub access_log: AccessLog,
     /// Whether it is counted as in flight on its route.
     pub(crate) in_flight: bool,
-    /// Whether an [`Ending`](crate::telemetry::request_guard::RequestGuard) has taken these notes over.
+    /// Whether a [`RequestGuard`](crate::telemetry::request_guard::RequestGuard) has taken over this record.
     pub(crate) taken: bool,
 }
 
 /// Why a request was sent once more, or was not although it should have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeat {
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// The endpoint that failed; of a hedge, the one that was asked in addition.
+    /// The endpoint that failed; for a hedge, the additional one.
     pub endpoint: Arc<str>,
 }
 
 /// Why a request was sent once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// The attempt before failed.
+    /// The previous attempt failed.
     Fault(FaultKind),
-    /// The answer before had this status.
+    /// The previous response had this status.
     Status(StatusCode),
-    /// The answer before had this status of gRPC.
+    /// The previous response had this gRPC status.
     GrpcStatus(u8),
-    /// It took long; the endpoint asked in addition answered first.
+    /// The first endpoint was slow, and the additional one responded first.
     HedgeWon,
-    /// It took long; the endpoint asked in addition did not answer first.
+    /// The first endpoint was slow, but the additional one did not respond first.
     HedgeLost,
-    /// It was not sent once more, because the upstream's budget was used up.
+    /// The request was not sent again, because the upstream's retry budget was used up.
     BudgetExhausted,
 }
 
@@ -77,8 +77,8 @@ impl fmt::Display for Repeat {
     }
 }
 
-/// The plugin calls of one request, in order. Empty, it costs nothing; only a body that still calls plugins while it
-/// streams makes others share it.
+/// The plugin calls of one request, in order. Empty, it allocates nothing; it is shared only with a body that
+/// calls plugins while it streams.
 #[derive(Debug, Default)]
 pub struct PluginCalls(Hand);
 
@@ -94,7 +94,7 @@ impl Default for Hand {
     }
 }
 
-/// Calls that a request with plugins has room for without growing: a chain of four makes five.
+/// Initial capacity, in calls: a chain of four plugins makes five.
 const ROOM: usize = 6;
 
 impl PluginCalls {
@@ -103,7 +103,7 @@ impl PluginCalls {
         self.with(|calls| !calls.is_empty())
     }
 
-    /// Notes a call of a head: one row each.
+    /// Adds a call about a head: one row for each.
     pub fn push(&mut self, call: PluginCall) {
         self.with(|calls| {
             if calls.capacity() == 0 {
@@ -113,7 +113,7 @@ impl PluginCalls {
         });
     }
 
-    /// Notes a call of a body: all chunks of a binding and phase are one row, whose time is their sum.
+    /// Adds a call about a body: all chunks of one binding and phase are one row, whose time is their sum.
     pub fn add(&mut self, call: PluginCall) {
         self.with(|calls| {
             match calls.iter_mut().find(|known| known.phase == call.phase && known.binding == call.binding) {
@@ -126,7 +126,7 @@ impl PluginCalls {
         });
     }
 
-    /// Another hand on the same notes, for a body that outlives the exchange.
+    /// Another handle on the same record, for a body that outlives the exchange.
     pub fn share(&mut self) -> PluginCalls {
         let shared = match std::mem::take(&mut self.0) {
             Hand::Own(calls) => Rc::new(RefCell::new(calls)),
@@ -136,7 +136,7 @@ impl PluginCalls {
         PluginCalls(Hand::Shared(shared))
     }
 
-    /// What was noted so far, taken out.
+    /// Takes the calls recorded so far.
     pub fn take(&mut self) -> Vec<PluginCall> {
         self.with(std::mem::take)
     }
@@ -152,7 +152,7 @@ impl PluginCalls {
 /// One plugin call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginCall {
-    /// The binding.
+    /// Name of the binding.
     pub binding: Arc<str>,
     /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`, `response-body`.
     pub phase: &'static str,
@@ -160,16 +160,16 @@ pub struct PluginCall {
     pub begun: Instant,
     /// How long it took.
     pub time: Duration,
-    /// Why it gave no answer.
+    /// Why it gave no result.
     pub failure: Option<CallFailure>,
 }
 
-/// Bytes of a request body so far: the body that streams through adds, the ending reads.
+/// The number of bytes of a request body so far: written by the body, read at the end of the request.
 #[derive(Debug, Clone, Default)]
 pub struct Received(Arc<AtomicU64>);
 
 impl Received {
-    /// More bytes came.
+    /// Adds bytes.
     pub fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -180,25 +180,25 @@ impl Received {
     }
 }
 
-/// What the `access-log` filter decided for one request.
+/// The decision of the `access-log` filter for one request.
 #[derive(Debug, Default)]
 pub struct AccessLog {
-    /// Which requests are written.
+    /// Whether the request is written.
     pub share: Share,
-    /// The query string is written too. Off by default: it often carries secrets.
+    /// Whether the query string is written too. Off by default, because it often contains secrets.
     pub query: bool,
-    /// Request headers the route wants in the line.
+    /// Request headers that are written too.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Which requests are written to the access log.
+/// Whether a request is written to the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Share {
-    /// This one.
+    /// It is written.
     #[default]
     Everything,
-    /// This one only if it goes wrong: a fault, a status from 500, a response that is cut short.
+    /// It is written only if it failed: a fault, a status from 500, an incomplete response.
     Failures,
-    /// Not this one.
+    /// It is not written.
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! The end of a request: what is written once its last byte is through, its client is gone, or its body failed.
+//! The end of a request: what is written after its last byte, or when its client has left or its body has failed.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,11 +22,11 @@ use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::turn;
 
-/// Dropping it writes metrics, access log line and span. Until [`RequestGuard::complete`] was called that means the client
-/// went away first: futures and bodies are dropped then, without a word.
+/// Dropping it writes metrics, access log line and span. Without a call of [`RequestGuard::complete`] before, the
+/// client has left: that is when futures and bodies are dropped early.
 pub struct RequestGuard {
     connection: Rc<Connection>,
-    /// Tells the route.
+    /// Names the route.
     head: Arc<RequestHead>,
     upstream: Option<Arc<str>>,
     begun: Instant,
@@ -36,16 +36,16 @@ pub struct RequestGuard {
     sent: u64,
     fault: Option<FaultKind>,
     in_flight: bool,
-    /// Still growing while a plugin transforms the body.
+    /// Still written to while a plugin transforms the body.
     plugins: PluginCalls,
-    /// Only made where a log line or a span is to be written.
+    /// `Some` only if a log line or a span is to be written.
     entry: Option<Arc<LogEntry>>,
 }
 
 impl RequestGuard {
-    /// Takes over what an exchange has noted. The exchange itself writes nothing any more.
+    /// Takes over the record of an exchange. The exchange itself writes nothing any more.
     ///
-    /// For tunnels, which outlive their exchange; others use [`Exchange::finish`].
+    /// For tunnels, which outlive their exchange; everything else uses [`Exchange::finish`].
     pub fn take(exchange: &mut Exchange, status: StatusCode) -> Self {
         let mut record = std::mem::take(&mut exchange.record);
         exchange.record.taken = true;
@@ -64,22 +64,22 @@ impl RequestGuard {
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
             entry: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
-            // Last: the story tells it too.
+            // Taken last, because the log entry uses it too.
             upstream: exchange.upstream.take(),
         }
     }
 
-    /// More bytes went to the client.
+    /// Counts bytes sent to the client.
     pub fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
     }
 
-    /// The last byte is through.
+    /// The last byte was sent.
     pub fn complete(&mut self) {
         self.end = End::Complete;
     }
 
-    /// The body failed half-way.
+    /// The body failed before its end.
     pub fn cut(&mut self) {
         self.end = End::Cut;
     }
@@ -119,7 +119,7 @@ impl Drop for RequestGuard {
 impl Drop for Exchange {
     /// An exchange that is dropped before it was finished has lost its client.
     fn drop(&mut self) {
-        // A panic has an answer, and that answer a record of its own.
+        // A panic gets a response, which has a record of its own.
         if !self.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.record.fault.get_or_insert((FaultKind::ClientGone, None));
@@ -128,7 +128,7 @@ impl Drop for Exchange {
     }
 }
 
-/// See [`Exchange::finish`].
+/// The implementation of [`Exchange::finish`].
 pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     if exchange.record.taken {
         return;
@@ -139,7 +139,7 @@ pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     let mut request_guard = RequestGuard::take(exchange, response.status());
     let body = std::mem::replace(response.body_mut(), Body::Empty);
     if bodiless {
-        // The body of such a response is dropped unread, which must not look like a client that went away.
+        // The body of such a response is dropped unread, which must not count as a client that left.
         if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
@@ -155,7 +155,7 @@ pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
     }
 }
 
-/// A response body on its way out, with what is written at its end.
+/// A response body that writes the record at its end.
 struct RecordedBody {
     inner: Body,
     request_guard: Option<RequestGuard>,
@@ -198,7 +198,7 @@ impl HttpBody for RecordedBody {
 }
 
 impl Drop for RecordedBody {
-    /// A body that had nothing left was not cut short by its being dropped.
+    /// A body without bytes left is complete when it is dropped.
     fn drop(&mut self) {
         if let Some(request_guard) = &mut self.request_guard
             && self.inner.is_end_stream()
@@ -220,7 +220,7 @@ mod tests {
     use crate::telemetry::record::{PluginCall, Received};
     use crate::testing;
 
-    /// Telemetry with an access log in a folder, and a way to read the lines.
+    /// Telemetry with an access log in a temporary folder, and a way to read its lines.
     struct Log {
         folder: tempfile::TempDir,
         telemetry: Arc<Telemetry>,

@@ -1,7 +1,7 @@
-//! Spans, in the words of OTLP and of OpenTelemetry's semantic conventions for HTTP.
+//! Converts records to spans: OTLP, with OpenTelemetry's semantic conventions for HTTP.
 //!
-//! A request is a server span. Every plugin call, and every time that the request or a plugin's `fetch` is sent to an
-//! endpoint, is a child of it.
+//! A request is a server span. Every plugin call, and every time that the request or a plugin's `fetch` is sent to
+//! an endpoint, is a child of it.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -20,10 +20,10 @@ use crate::telemetry::export::FinishedSpan;
 use crate::telemetry::record::PluginCall;
 use crate::telemetry::trace::{self, Clock, SpanId, TraceContext};
 
-/// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), in `Span.flags` too.
+/// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), also used in `Span.flags`.
 const SAMPLED: u32 = 1;
 
-/// A batch as it is sent.
+/// The message for one batch.
 pub(super) fn batch(service_name: &str, told: &[FinishedSpan]) -> ExportTraceServiceRequest {
     let attributes = vec![
         text("service.name", service_name),
@@ -46,7 +46,7 @@ pub(super) fn batch(service_name: &str, told: &[FinishedSpan]) -> ExportTraceSer
     }
 }
 
-/// How many spans are made of something.
+/// How many spans an item makes.
 pub(super) fn count(told: &FinishedSpan) -> u64 {
     match told {
         FinishedSpan::Request(entry) => 1 + entry.plugins.len() as u64,
@@ -62,7 +62,7 @@ fn spans(told: &FinishedSpan) -> Vec<Span> {
 }
 
 fn of_request(entry: &LogEntry) -> Vec<Span> {
-    // Only what is sampled, and so has a trace, is handed to an exporter.
+    // Only entries that are sampled, and so have a trace, are passed to an exporter.
     let Some(trace) = &entry.head.trace else { return Vec::new() };
     let clock = clock(entry, trace);
     let mut spans = vec![server(entry, trace, &clock)];
@@ -70,7 +70,7 @@ fn of_request(entry: &LogEntry) -> Vec<Span> {
     spans
 }
 
-/// What turns the times of a request into times of day.
+/// Converts the times of a request to times of day.
 fn clock(entry: &LogEntry, trace: &TraceContext) -> Clock {
     let of_its_end = || Clock {
         moment: entry.begun,
@@ -84,7 +84,7 @@ fn set_times(span: &mut Span, clock: &Clock, begun: Instant, time: Duration) {
     span.end_time_unix_nano = clock.nanoseconds(begun + time);
 }
 
-/// A span of a trace without its times; a child of the request's own span unless told otherwise.
+/// A span of a trace without its times: a child of the request's own span unless `parent_span_id` is changed.
 fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span {
     Span {
         trace_id: trace.trace_id.to_vec(),
@@ -134,7 +134,7 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     span
 }
 
-/// One sending of a request to an endpoint: until the head of the response.
+/// One sending of a request to an endpoint, until the head of the response.
 fn client(notes: &ClientNotes) -> Span {
     let mut span = span(&notes.trace, &notes.id, notes.method.to_string(), SpanKind::Client);
     if let Some((clock, begun)) = notes.trace.clock().zip(notes.begun) {
@@ -149,7 +149,7 @@ fn client(notes: &ClientNotes) -> Span {
     let error = match notes.outcome {
         Outcome::Answered(status) => {
             span.attributes.push(number("http.response.status_code", status.as_u16().into()));
-            // Of a client's span, 4xx are errors too (conventions for HTTP client spans).
+            // For client spans, 4xx are errors too (semantic conventions for HTTP client spans).
             (status.as_u16() >= 400).then(|| status.as_str().to_owned())
         }
         Outcome::Failed(kind) => Some(kind.describe().code.to_owned()),
@@ -175,7 +175,8 @@ fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
     span
 }
 
-/// Status codes of 4xx are the client's errors, not this span's (conventions for HTTP server spans).
+/// Whether a request is an error. Statuses of 4xx are the client's errors (semantic conventions for HTTP server
+/// spans).
 fn is_failure(entry: &LogEntry) -> bool {
     entry.status.is_server_error() || entry.end == End::Cut
 }
@@ -229,7 +230,7 @@ mod tests {
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    /// A request with one plugin call, as a collector reads it.
+    /// A request with one plugin call, as a collector receives it.
     fn exported(status: Status, record: Record) -> Vec<Span> {
         let mut head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
         head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));

@@ -1,4 +1,4 @@
-//! Times for people and machines: RFC 3339, UTC, microseconds.
+//! Formats times: RFC 3339, UTC, microseconds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

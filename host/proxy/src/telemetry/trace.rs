@@ -12,28 +12,28 @@ use crate::telemetry::export::Exporter;
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `tracestate`, section 3.3.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// `baggage` (W3C Baggage): what callers pass on beside the trace. It is never changed.
+/// `baggage` (W3C Baggage): what callers propagate beside the trace. It is never changed.
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-/// The header that carries the request id, in all three directions.
+/// The header with the request id: from the client, to the client, and upstream.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest `tracestate` that is passed on (section 3.3.1.5 asks for at least 512).
+/// The longest `tracestate`, in bytes, that is forwarded (section 3.3.1.5 asks for at least 512).
 const STATE_BYTES: usize = 1024;
-/// Most list members of a `tracestate` (section 3.3.1.1).
+/// The most list members of a `tracestate` (section 3.3.1.1).
 const STATE_MEMBERS: usize = 32;
-/// Longest request id that is taken over.
+/// The longest request id, in bytes, that is accepted.
 const REQUEST_ID_BYTES: usize = 128;
 
 /// The id of a span (section 3.2.2.4): not all zero.
 pub type SpanId = [u8; 8];
 
-/// The trace a request belongs to, and the span of this hop. There is one only where the gateway exports spans: otherwise it
-/// takes no part in traces, and passes on what came.
+/// The trace of a request, and the span of this hop. Exists only if the gateway exports spans: otherwise it takes
+/// no part in traces, and forwards the headers as received.
 #[derive(Debug, Clone)]
 pub struct TraceContext {
     /// 16 bytes, not all zero.
     pub trace_id: [u8; 16],
-    /// The span of the caller, if the request came with one.
+    /// The span of the caller, if the request named one.
     pub parent: Option<SpanId>,
     /// The span of this hop.
     pub span: SpanId,
@@ -41,14 +41,14 @@ pub struct TraceContext {
     pub sampled: bool,
     /// `tracestate`, as received and valid.
     pub state: Option<Arc<str>>,
-    /// Where its spans go. There for sampled traces, except in tests.
+    /// The exporter of its spans. `Some` for sampled traces, except in tests.
     exporter: Option<Arc<Exporter>>,
-    /// Turns the times of its spans into times of day. There with the exporter.
+    /// Converts the times of its spans to times of day. `Some` if `exporter` is.
     clock: Option<Clock>,
 }
 
-/// One moment on the monotonic clock and as a time of day. All spans of a request take their times from the same pair, or a
-/// child could seem to begin before its parent.
+/// The same moment on the monotonic clock and as a time of day. All spans of a request use the same pair;
+/// otherwise a child could seem to begin before its parent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     pub(super) moment: Instant,
@@ -60,7 +60,7 @@ impl Clock {
         Clock { moment: Instant::now(), time_of_day: SystemTime::now() }
     }
 
-    /// A moment in nanoseconds since 1970, as OTLP has it.
+    /// A moment in nanoseconds since 1970, as in OTLP.
     pub(super) fn nanoseconds(&self, moment: Instant) -> u64 {
         let time_of_day = match moment.checked_duration_since(self.moment) {
             Some(later) => self.time_of_day + later,
@@ -72,8 +72,9 @@ impl Clock {
 }
 
 impl TraceContext {
-    /// The trace of a request, with a new span for this hop. A `traceparent` that is missing, repeated or invalid starts
-    /// a new trace, which is sampled with probability `sample` (0 to 1); the sampled flag of a valid one is honoured.
+    /// The trace of a request, with a new span for this hop. A `traceparent` that is missing, repeated or invalid
+    /// starts a new trace, which is sampled with probability `sample` (0 to 1); the sampled flag of a valid one is
+    /// honoured.
     pub fn from_headers(headers: &HeaderMap, sample: f64) -> Self {
         let Some((trace_id, parent, sampled)) = received(headers).and_then(parse_parent) else {
             return Self::start(sample);
@@ -90,23 +91,23 @@ impl TraceContext {
         }
     }
 
-    /// The same trace, whose spans go to this exporter if it is sampled.
+    /// The same trace; its spans go to this exporter if it is sampled.
     pub(super) fn exported_by(self, exporter: &Arc<Exporter>) -> Self {
         let exporter = self.sampled.then(|| Arc::clone(exporter));
         TraceContext { exporter, clock: self.sampled.then(Clock::now), ..self }
     }
 
-    /// Where its spans go; none: nowhere.
+    /// The exporter of its spans; `None` if they are not exported.
     pub(super) fn exporter(&self) -> Option<&Arc<Exporter>> {
         self.exporter.as_ref()
     }
 
-    /// What turns the times of its spans into times of day; none: they go nowhere.
+    /// Converts the times of its spans to times of day; `None` if they are not exported.
     pub(super) fn clock(&self) -> Option<Clock> {
         self.clock
     }
 
-    /// A new trace.
+    /// Starts a new trace.
     pub fn start(sample: f64) -> Self {
         TraceContext {
             trace_id: fastrand::u128(1..).to_be_bytes(),
@@ -119,7 +120,7 @@ impl TraceContext {
         }
     }
 
-    /// `traceparent` that names this span of the trace as parent: digits and dashes.
+    /// `traceparent` with this span as the parent: only digits, letters a to f and dashes.
     pub(crate) fn traceparent(&self, span: &SpanId) -> [u8; 55] {
         let mut text = [0_u8; 55];
         text[..3].copy_from_slice(b"00-");
@@ -130,12 +131,12 @@ impl TraceContext {
         text
     }
 
-    /// `tracestate` for the next hop: the one received, unchanged.
+    /// `tracestate` for the next hop: as received.
     pub fn tracestate(&self) -> Option<HeaderValue> {
         self.state.as_ref().and_then(|state| HeaderValue::from_str(state).ok())
     }
 
-    /// Writes both headers, with this span as parent, over whatever a request carries.
+    /// Writes both headers, with this span as the parent, over those of a request.
     pub(crate) fn inject(&self, span: &SpanId, headers: &mut HeaderMap) {
         let parent = HeaderValue::from_bytes(&self.traceparent(span));
         headers.insert(TRACEPARENT, parent.expect("digits and dashes are visible characters"));
@@ -151,32 +152,32 @@ impl TraceContext {
     }
 }
 
-/// The `traceparent` of a request that is traced by nobody: a new trace that is not sampled. For requests of the gateway's
-/// own, such as health checks, which would otherwise begin a trace in each service that they reach.
+/// The `traceparent` of a request that belongs to no trace: a new trace that is not sampled. For requests of the
+/// gateway's own, such as health checks, which would otherwise start a trace in each service that they reach.
 pub(crate) fn untraced() -> HeaderValue {
     let trace = TraceContext::start(0.0);
     HeaderValue::from_bytes(&trace.traceparent(&trace.span))
         .expect("digits and dashes are visible characters")
 }
 
-/// The trace id that a request came with; none: it has no valid `traceparent`, or several.
+/// The trace id that a request came with; `None` without exactly one valid `traceparent`.
 pub(crate) fn received_id(headers: &HeaderMap) -> Option<String> {
     let (trace_id, ..) = parse_parent(received(headers)?)?;
     Some(hexadecimal_text(&trace_id))
 }
 
-/// The `traceparent` that a request came with, valid or not; none: there is none, or several.
+/// The `traceparent` that a request came with, valid or not; `None` without exactly one.
 pub(crate) fn received(headers: &HeaderMap) -> Option<&str> {
     single(headers, &TRACEPARENT)
 }
 
-/// The id of a request: the one it came with, if `trusted` (it came by a trusted proxy) and if it is made of 1 to 128
+/// The id of a request: the received one, if `trusted` (a trusted proxy sent it) and if it consists of 1 to 128
 /// letters, digits and `-_.:/+=@`; otherwise a new one of 32 hexadecimal digits.
 pub fn request_id(headers: &HeaderMap, trusted: bool) -> Arc<str> {
     request_id_in(headers, &REQUEST_ID, trusted)
 }
 
-/// The same from another header.
+/// As [`request_id`], from another header.
 pub(crate) fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> Arc<str> {
     if trusted && let Some(id) = single(headers, name).filter(|id| is_request_id(id)) {
         return Arc::from(id);
@@ -186,20 +187,21 @@ pub(crate) fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: boo
     Arc::from(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
 }
 
-/// Whether a received id may stand in logs and headers as it is.
+/// Whether a received id is allowed in logs and headers.
 pub(crate) fn is_request_id(id: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
     (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed)
 }
 
-/// The value of a header that is there exactly once.
+/// The value of a header that occurs exactly once.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     if values.next().is_some() { None } else { value.to_str().ok() }
 }
 
-/// Section 3.2.2. Higher versions than 00 may be longer: what follows the flags is ignored (section 4.3).
+/// Parses `traceparent` (section 3.2.2). Versions above 00 may be longer: what follows the flags is ignored
+/// (section 4.3).
 fn parse_parent(text: &str) -> Option<([u8; 16], SpanId, bool)> {
     let bytes = text.as_bytes();
     if bytes.len() < 55 || bytes[2] != b'-' || bytes[35] != b'-' || bytes[52] != b'-' {
@@ -218,7 +220,7 @@ fn parse_parent(text: &str) -> Option<([u8; 16], SpanId, bool)> {
     valid.then_some((trace_id, parent, flags & 1 == 1))
 }
 
-/// Lower-case digits only, as section 3.2.2 asks.
+/// Parses lower-case hexadecimal digits only, as section 3.2.2 requires.
 fn parse_hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -232,8 +234,8 @@ fn parse_hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Several header fields are one list (section 3.3.1). A list that is too long or malformed is dropped whole, as
-/// section 3.3.1 allows: the trace goes on without it.
+/// Joins the `tracestate` fields, which are one list (section 3.3.1). A list that is too long or malformed is
+/// dropped, as section 3.3.1 allows: the trace goes on without it.
 fn parse_state(headers: &HeaderMap) -> Option<Arc<str>> {
     let mut state = String::new();
     for value in headers.get_all(TRACESTATE) {
@@ -252,14 +254,14 @@ fn parse_state(headers: &HeaderMap) -> Option<Arc<str>> {
     (!state.is_empty() && state.len() <= STATE_BYTES && members <= STATE_MEMBERS).then(|| Arc::from(state))
 }
 
-/// Section 3.3.1.3.1, without the finer rules for tenants.
+/// Whether a key is valid (section 3.3.1.3.1, without the finer rules for tenants).
 fn is_state_key(key: &str) -> bool {
     let begins = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let allowed = |byte: u8| begins(byte) || b"_-*/@".contains(&byte);
     key.len() <= 256 && key.bytes().next().is_some_and(begins) && key.bytes().all(allowed)
 }
 
-/// Section 3.3.1.3.2.
+/// Whether a value is valid (section 3.3.1.3.2).
 fn is_state_value(value: &str) -> bool {
     (1..=256).contains(&value.len())
         && value.bytes().all(|byte| (0x20..=0x7e).contains(&byte) && byte != b'=')
@@ -270,7 +272,7 @@ pub(super) fn span_id() -> SpanId {
     fastrand::u64(1..).to_be_bytes()
 }
 
-/// Every byte as two lower-case digits.
+/// For every byte its two lower-case hexadecimal digits.
 const DIGITS: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut pairs = [[0; 2]; 256];

@@ -1,4 +1,4 @@
-//! A collector of spans, and telemetry that exports to it.
+//! A collector of spans for tests, and telemetry that exports to it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use witgate_config::model::Otlp;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// What a collector was sent: path, content type, spans.
+/// What a collector received: path, content type, spans.
 pub(crate) type Received = Arc<Mutex<Vec<(String, String, Vec<Span>)>>>;
 
-/// A collector on a thread of its own that gives these answers, then 200 for ever.
+/// A collector on its own thread that responds with these statuses, then always with 200.
 pub(crate) fn collector(answers: Vec<u16>) -> (SocketAddr, Received) {
     let received = Received::default();
     let log = Arc::clone(&received);
@@ -78,7 +78,7 @@ pub(crate) fn exporting(collector: SocketAddr) -> Arc<Telemetry> {
     telemetry
 }
 
-/// Settings of an exporter as [`exporting`] has them, with another share of new traces that are sampled.
+/// The settings of an exporter as in [`exporting`], with this sampling probability for new traces.
 pub(crate) fn otlp(sample: f64) -> Otlp {
     Otlp {
         upstream: "collector".into(),

@@ -1,7 +1,6 @@
 //! Outbound exchanges of plugins, through the same pools, breakers, limits and TLS as forwarded requests.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::trace::TraceContext;
 
-impl Fetch for Arc<Snapshot> {
+impl Fetch for Snapshot {
     fn fetch<'a>(
         &'a self,
         upstream: &'a str,
@@ -32,9 +31,9 @@ impl Fetch for Arc<Snapshot> {
     }
 }
 
-/// As [`Fetch::fetch`] says.
+/// See [`Fetch::fetch`].
 async fn fetch(
-    snapshot: &Arc<Snapshot>,
+    snapshot: &Snapshot,
     upstream: &str,
     request: Request<Bytes>,
     trace: Option<&TraceContext>,

@@ -35,6 +35,7 @@ mod download;
 mod ejection;
 mod endpoint;
 mod events;
+pub(crate) mod expose;
 mod failure;
 mod fallback;
 mod fetch;

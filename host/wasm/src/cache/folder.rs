@@ -1,4 +1,4 @@
-//! The files of the cache: whose they are, and how they are read and written.
+//! The files of the cache: their ownership and permissions, reading and writing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,20 +9,20 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 use witgate_config::file;
 
-/// Bytes of the key.
+/// Length of the key, in bytes.
 const KEY: usize = 32;
 
-/// The largest entry that is read, in bytes: a little more than the largest code that is compiled.
+/// The largest entry that is read, in bytes: slightly more than the largest code that compilation may produce.
 const ENTRY: u64 = (512 << 20) + 4096;
 
-/// Makes the folder if it is not there, and checks that it is ours alone.
+/// Creates the folder if it does not exist, and checks that no other user has access to it.
 ///
 /// # Errors
-/// Why it cannot be trusted, in words.
+/// The reason why the folder cannot be trusted, as text.
 pub(super) fn prepare(folder: &Path) -> Result<(), String> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         Ok(()) => {}
-        Err(error) => return Err(format!("it cannot be made: {error}")),
+        Err(error) => return Err(format!("it cannot be created: {error}")),
     }
     let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
     if found.is_symlink() {
@@ -31,18 +31,18 @@ pub(super) fn prepare(folder: &Path) -> Result<(), String> {
     check(&found, 0o700)
 }
 
-/// Whether a file or folder is this user's, with no rights for others.
+/// Checks that a file or folder belongs to this user and that other users have no permissions on it.
 fn check(found: &fs::Metadata, mode: u32) -> Result<(), String> {
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err("it belongs to another user".to_owned());
     }
     if found.permissions().mode() & 0o077 != 0 {
-        return Err(format!("others have rights on it; its mode must be 0{mode:o}"));
+        return Err(format!("other users have permissions on it; its mode must be 0{mode:o}"));
     }
     Ok(())
 }
 
-/// Where the key of a folder is: beside it, not in it.
+/// The path of the key file, which is beside the folder and not in it.
 ///
 /// # Errors
 /// The folder has no name.
@@ -54,15 +54,15 @@ pub(super) fn key_path(folder: &Path) -> Result<PathBuf, String> {
     Ok(folder.with_file_name(hidden))
 }
 
-/// The key of a folder, made at its first use.
+/// The key of a folder, generated at its first use.
 ///
 /// # Errors
-/// Why it cannot be read or trusted, in words.
+/// The reason why the key cannot be read or trusted, as text.
 pub(super) fn key(folder: &Path) -> Result<[u8; KEY], String> {
     let path = key_path(folder)?;
     let fault = |reason: String| format!("its key {}: {reason}", path.display());
     let mut fresh = [0; KEY];
-    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| fault("no random numbers are to be had".to_owned()))?;
+    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| fault("no random numbers are available".to_owned()))?;
     match create(&path).and_then(|mut file| file.write_all(&fresh)) {
         Ok(()) => return Ok(fresh),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -75,10 +75,10 @@ pub(super) fn key(folder: &Path) -> Result<[u8; KEY], String> {
     Ok(key)
 }
 
-/// Reads a file of ours.
+/// Reads a file that belongs to this user.
 ///
 /// # Errors
-/// It is not there, is a symbolic link, is not ours alone, or cannot be read.
+/// The file does not exist, is a symbolic link, is accessible to other users, or cannot be read.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = file::open_unlinked(path)?;
     check(&file.metadata()?, 0o600)
@@ -86,13 +86,13 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     file::read_opened(&file, ENTRY)
 }
 
-/// Writes a file in one step: whoever reads it sees all or nothing.
+/// Writes a file atomically: a reader sees either no file or the whole content.
 ///
 /// # Errors
-/// There is no room, or no right to write.
+/// The disk is full, or the process lacks the permission to write.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let aside = path.with_extension(format!("new-{}", std::process::id()));
-    // What a process of the same number left behind is in the way.
+    // An earlier process with the same process id may have left a temporary file behind.
     let _none = fs::remove_file(&aside);
     let written = create(&aside).and_then(|mut file| file.write_all(content));
     let placed = written.and_then(|()| fs::rename(&aside, path));
@@ -102,7 +102,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     placed
 }
 
-/// Removes the oldest files until so many are left.
+/// Removes the oldest files until `keep` files are left.
 pub(super) fn trim(folder: &Path, keep: usize) {
     let Ok(listing) = fs::read_dir(folder) else { return };
     let age = |entry: &fs::DirEntry| entry.metadata().and_then(|found| found.modified());
@@ -117,7 +117,7 @@ pub(super) fn trim(folder: &Path, keep: usize) {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    // A symbolic link in the place of a file is an error.
+    // A symbolic link at the place of the file is an error.
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)
 }

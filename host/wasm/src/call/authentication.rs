@@ -15,7 +15,7 @@ use crate::input_tracker::InputTracker;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 
-/// Asks who is calling. If the answer is not to be remembered, what it is based on is left out.
+/// Calls `authenticate`. The inputs of the result are left out if the result must not be remembered.
 pub(crate) async fn authenticate<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
@@ -41,8 +41,8 @@ pub(crate) async fn authenticate<'a>(
     Ok(decision(answer, inputs))
 }
 
-/// The inputs by which an acceptance may be remembered; none if it may not, also because the call looked at more of the
-/// request than it names. Of that the log is told.
+/// The inputs under which an acceptance may be remembered. `None` if it may not, for example because the call read
+/// more of the request than the inputs it names; a line in the log says so.
 fn basis(binding: &Loaded, tracker: &InputTracker, answer: &contract::Decision) -> Vec<Input> {
     let contract::Decision::Accepted(accepted) = answer else { return Vec::new() };
     if accepted.cacheable_for == 0 {

@@ -10,10 +10,10 @@ use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 
-/// What a bucket costs beside its names.
+/// Bytes that a bucket counts for in addition to its names.
 const BUCKET: usize = 40;
 
-/// Asks which buckets a request draws on.
+/// Calls the function that names the buckets a request draws on.
 pub(crate) async fn draw<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,

@@ -10,7 +10,7 @@ use crate::bindings::exports::witgate::plugin::routing as contract;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 
-/// Asks where a request goes.
+/// Calls the function that chooses where a request is sent.
 pub(crate) async fn route<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,

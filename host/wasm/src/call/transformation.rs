@@ -1,4 +1,4 @@
-//! Contract `transformation`: heads and bodies, down and up.
+//! Contract `transformation`: heads and bodies of requests and responses.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::bindings::witgate::plugin::types;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 
-/// Hands over the head of a request.
+/// Passes the head of a request to the plugin.
 pub(crate) async fn request<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
@@ -54,7 +54,7 @@ pub(crate) async fn request<'a>(
     Ok(Answer { content, pure })
 }
 
-/// Hands over a piece of the body of a request.
+/// Passes a piece of the body of a request to the plugin.
 pub(crate) async fn request_body<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
@@ -71,7 +71,7 @@ pub(crate) async fn request_body<'a>(
     Ok(body_result(result))
 }
 
-/// Hands over the head of a response.
+/// Passes the head of a response to the plugin.
 pub(crate) async fn response_head<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,
@@ -105,7 +105,7 @@ pub(crate) async fn response_head<'a>(
     Ok(Answer { content, pure })
 }
 
-/// Hands over a piece of the body of a response.
+/// Passes a piece of the body of a response to the plugin.
 pub(crate) async fn response_body<'a>(
     binding: &'a Loaded,
     lease: Option<Lease<'a>>,

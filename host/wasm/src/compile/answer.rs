@@ -1,36 +1,36 @@
-//! What goes through the pipes between the gateway and the child that compiles.
+//! The protocol of the pipes between the gateway and the child that compiles.
 //!
-//! To the child: a key of 32 random bytes, the length of the component (8 bytes, little endian), the component. Back: a
-//! code of authentication (HMAC-SHA-256 with that key) over all that follows, the kind of answer (one byte), the length of
-//! what was compiled or of why it was not (8 bytes), and that. An answer that was cut short, or that belongs to another
-//! question, is never taken for code.
+//! To the child: a key of 32 random bytes, the length of the component (8 bytes, little endian), the component.
+//! Back: a message authentication code (HMAC-SHA-256 with that key) over all that follows, the kind of reply (one
+//! byte), the length of the payload (8 bytes), and the payload: compiled code or an error text. So a reply that is
+//! truncated, or that belongs to another request, is never taken for code.
 
 use std::io::{self, Read, Write};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
-/// Bytes of the key and of the code of authentication.
+/// Length of the key and of the message authentication code, in bytes.
 pub(super) const KEY: usize = 32;
 
-/// Bytes in front of what was compiled.
+/// Bytes of a reply before its payload.
 const HEAD: usize = KEY + 1 + 8;
 
-/// The largest compiled code, in bytes. That of a Python program of 15 MiB has 60 MiB.
+/// The largest compiled code, in bytes. For comparison: the code of a Python program of 15 MiB has 60 MiB.
 pub(super) const CODE: u64 = 512 << 20;
 
-/// What the child answers.
+/// The reply of the child.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Compiled code.
     Code(Vec<u8>),
-    /// The component is not valid, and why.
+    /// The component is invalid; the reason.
     Damaged(String),
-    /// It cannot be compiled, and why.
+    /// The component cannot be compiled; the reason.
     Uncompiled(String),
 }
 
-/// Writes the question.
+/// Writes the request to the child.
 ///
 /// # Errors
 /// The child has ended.
@@ -40,10 +40,10 @@ pub(super) fn write_question(into: &mut impl Write, key: &[u8; KEY], component: 
     into.write_all(component)
 }
 
-/// Reads the question: the key and the component.
+/// Reads the request: the key and the component.
 ///
 /// # Errors
-/// It is cut short, or the component is larger than `limit`.
+/// The request is truncated, or the component is larger than `limit`.
 pub(super) fn read_question(from: &mut impl Read, limit: u64) -> io::Result<([u8; KEY], Vec<u8>)> {
     let (mut key, mut length) = ([0; KEY], [0; 8]);
     from.read_exact(&mut key)?;
@@ -69,10 +69,10 @@ impl Answer {
         }
     }
 
-    /// Writes the answer.
+    /// Writes the reply.
     ///
     /// # Errors
-    /// The parent is gone.
+    /// The parent has ended.
     pub(super) fn write(&self, into: &mut impl Write, key: &[u8; KEY]) -> io::Result<()> {
         let (kind, content) = self.parts();
         let length = (content.len() as u64).to_le_bytes();
@@ -83,7 +83,7 @@ impl Answer {
         into.flush()
     }
 
-    /// Reads an answer; none if it is not whole, or not the answer to the question with this key.
+    /// Reads a reply; `None` if it is truncated or does not belong to the request with this key.
     pub(super) fn read(bytes: &[u8], key: &[u8; KEY]) -> Option<Answer> {
         let (head, content) = bytes.split_at_checked(HEAD)?;
         let (tag, kind, length) = (&head[..KEY], head[KEY], &head[KEY + 1..]);

@@ -1,4 +1,4 @@
-//! The child's side: limits first, then one component from standard input to standard output.
+//! The child process: applies its limits, then compiles one component from standard input to standard output.
 
 use std::io::{self, stdin, stdout};
 
@@ -12,49 +12,51 @@ use crate::engine;
 use crate::inspect;
 use crate::load::text;
 
-/// File descriptors that a child may have: its three pipes, and what the system takes for a moment.
+/// File descriptors that a child may have open: its three pipes, and a few that the system opens for a moment.
 const DESCRIPTORS: u64 = 32;
 
-/// What the parent tells a child on its command line.
+/// The arguments that the parent passes on the command line of a child.
 #[derive(Debug, Clone, Copy)]
 pub struct ChildArguments {
-    /// CPU time in seconds, over all threads.
+    /// Limit on CPU time, in seconds, over all threads.
     pub cpu: u64,
-    /// Address space in bytes.
+    /// Limit on address space, in bytes.
     pub memory: u64,
-    /// The process that asked: without it the child ends.
+    /// Process id of the parent. If that process ends, the child is killed.
     pub parent: i32,
 }
 
-/// Compiles the component on standard input and writes its code, or why there is none, to standard output. The whole of
-/// what the hidden command [`CHILD_COMMAND`](super::CHILD_COMMAND) does, in a process of its own.
+/// Compiles the component on standard input and writes its code, or the reason why there is none, to standard
+/// output. This is all that the hidden command [`CHILD_COMMAND`](super::CHILD_COMMAND) does.
 ///
 /// # Errors
-/// A limit cannot be set, or the parent is gone. Nothing was compiled then.
+/// A limit cannot be set, or the parent has ended. Nothing has been compiled then.
 pub fn compile_component(arguments: ChildArguments) -> io::Result<()> {
     confine(arguments)?;
     let (key, component) = read_question(&mut stdin().lock(), file::PLUGIN)?;
     answer(&component).write(&mut stdout().lock(), &key)
 }
 
-/// Binds this process to its limits and to its parent.
+/// Applies the limits to this process and ties it to its parent.
 fn confine(arguments: ChildArguments) -> io::Result<()> {
-    // The first second past the limit ends it with a signal that tells why, the second without.
+    // One second over the soft limit sends SIGXCPU, which tells the parent the reason; the hard limit sends
+    // SIGKILL.
     limit(Resource::Cpu, arguments.cpu, arguments.cpu + 1)?;
     limit(Resource::As, arguments.memory, arguments.memory)?;
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Nofile, DESCRIPTORS, DESCRIPTORS)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have ended before it could be heard of.
+    // The parent may have ended before the line above took effect.
     if getppid().map(Pid::as_raw_pid) != Some(arguments.parent) {
-        return Err(io::Error::other("the gateway that asked is gone"));
+        return Err(io::Error::other("the gateway that started this process has ended"));
     }
-    // Where memory runs out, the kernel is to end this process and not the gateway. Without /proc there is no saying so.
+    // When memory runs out, the kernel should kill this process and not the gateway. Without /proc this cannot be
+    // set.
     let _unsaid = std::fs::write("/proc/self/oom_score_adj", "1000");
     Ok(())
 }
 
-/// Lowers a limit; where it is lower already, it stays.
+/// Lowers a limit. A limit that is lower already is left unchanged.
 fn limit(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let now = getrlimit(resource);
     let lower = |wanted: u64, now: Option<u64>| Some(now.map_or(wanted, |now| now.min(wanted)));

@@ -1,4 +1,4 @@
-//! The gateway's side: starts the child, gives it the component, and does not wait for longer than it was told.
+//! The gateway's side: starts the child, sends it the component, and waits for at most the configured time.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,23 +17,24 @@ use super::{CHILD_COMMAND, uncompiled};
 use crate::inspect;
 use crate::refusal::{Reason, Refusal};
 
-/// Bytes of what a child writes to its standard error that are kept.
+/// Bytes of the child's standard error that are kept.
 const WORDS: u64 = 4096;
 
-/// How long a child may take to end once it has answered.
+/// How long a child may take to exit after its reply.
 const END: Duration = Duration::from_secs(5);
 
-/// How often a child that has answered is asked whether it has ended.
+/// How often a child that has replied is checked for its exit.
 const ASK: Duration = Duration::from_millis(2);
 
-/// Compiles a component in a child process. The child has ended, and is collected, when this returns.
+/// Compiles a component in a child process. When this returns, the child has ended and its exit status has been
+/// collected.
 ///
 /// # Errors
-/// Why there is no code, in words: the component is damaged or cannot be compiled, the child went over a limit or crashed,
-/// or there is no process to be had.
+/// The reason why there is no code, as text: the component is damaged or cannot be compiled, the child exceeded a
+/// limit or crashed, or no process could be started.
 pub(super) fn compile(program: &Path, component: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Failed> {
     let mut key = [0; KEY];
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| no_process("no random numbers are to be had"))?;
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| no_process("no random numbers are available"))?;
     let child = start(program, limits).map_err(|error| no_process(&error.to_string()))?;
     let ending =
         attend(child, &key, component, limits.wall).map_err(|error| no_process(&error.to_string()))?;
@@ -57,7 +58,7 @@ fn start(program: &Path, limits: CompileLimits) -> io::Result<Child> {
         .arg(format!("--parent={}", std::process::id()))
         .env_clear()
         .current_dir("/")
-        // What is typed at the terminal is meant for the gateway, which ends its child by itself.
+        // Signals from the terminal (Ctrl-C) are meant for the gateway, which ends its child itself.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -69,13 +70,14 @@ fn start(program: &Path, limits: CompileLimits) -> io::Result<Child> {
 struct Ending {
     status: ExitStatus,
     output: Vec<u8>,
-    /// The beginning of what it wrote to its standard error.
+    /// The beginning of the child's standard error.
     words: String,
     /// Whether it was killed because it took too long.
     late: bool,
 }
 
-/// Gives a child its question and reads its answer, each on a thread of its own: none of them can make the others wait.
+/// Sends the request to a child and reads its reply, each on a thread of its own, so that no pipe can block
+/// another one.
 fn attend(mut child: Child, key: &[u8; KEY], component: &[u8], wall: Duration) -> io::Result<Ending> {
     let deadline = Instant::now() + wall;
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -86,7 +88,7 @@ fn attend(mut child: Child, key: &[u8; KEY], component: &[u8], wall: Duration) -
             on_thread(scope, move || {
                 let mut bytes = Vec::new();
                 let read = output.map(|output| output.take(CODE + 1).read_to_end(&mut bytes));
-                // The reader's end is dropped only after this was received or given up.
+                // The receiver is dropped only after the bytes were received or the time is up.
                 let _given_up = sender.send(bytes);
                 read
             })?;
@@ -114,13 +116,13 @@ fn ask<'s>(
     component: &'s [u8],
 ) -> io::Result<()> {
     on_thread(scope, move || {
-        // A child that ends early says why at its end.
+        // A write error means that the child has ended; its exit status gives the reason.
         input.map(|mut input| write_question(&mut input, key, component).and_then(|()| input.flush()))
     })
     .map(drop)
 }
 
-/// The beginning of a stream, which is read to its end.
+/// Returns the beginning of a stream, and reads the stream to its end.
 fn beginning(stream: Option<impl Read>) -> String {
     let mut kept = Vec::new();
     if let Some(mut stream) = stream {
@@ -130,7 +132,7 @@ fn beginning(stream: Option<impl Read>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-/// Waits for a child that should be about to end, and ends it if it does not.
+/// Waits for a child that should be about to exit, and kills it if it does not.
 fn wait(child: &mut Child, time: Duration) -> io::Result<ExitStatus> {
     let deadline = Instant::now() + time;
     while Instant::now() < deadline {
@@ -155,7 +157,7 @@ fn no_process(reason: &str) -> Failed {
     ))
 }
 
-/// Why a child gave no answer.
+/// The reason why a child sent no valid reply.
 fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
     let CompileLimits { cpu, wall, memory } = limits;
     let refusal = |message: String, hint: &str| Refusal::new(Reason::Compile, message, hint);
@@ -164,19 +166,19 @@ fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
     if ending.late {
         return Failed::for_a_while(refusal(
             format!("compiling it took more than {} s and was ended", wall.as_secs()),
-            "the machine may have too much to do; else raise `gateway.compile.wall`",
+            "the machine may be overloaded; otherwise raise `gateway.compile.wall`",
         ));
     }
     if is(Signal::XCPU) {
         return Failed::always(refusal(
             format!("compiling it took more than {} s of CPU time and was ended", cpu.as_secs()),
-            "if it is to be trusted, raise `gateway.compile.cpu`; functions with very many locals and loops are slow",
+            "if you trust the component, raise `gateway.compile.cpu`; functions with very many locals and loops are slow",
         ));
     }
     if ending.words.contains("memory allocation of") {
         return Failed::always(refusal(
             format!("compiling it took more than {} MiB of memory and was ended", memory >> 20),
-            "if it is to be trusted, raise `gateway.compile.memory`",
+            "if you trust the component, raise `gateway.compile.memory`",
         ));
     }
     let last = ending.words.lines().next_back().unwrap_or_default();
@@ -185,15 +187,15 @@ fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
     match signal {
         Some(_) if from_outside.into_iter().any(is) => Failed::for_a_while(refusal(
             format!("the process that compiled it was ended from outside ({}){said}", ending.status),
-            "where the machine had no memory left, the kernel does that; `witgate reload --force` tries again",
+            "the kernel does this if the machine has no memory left; `witgate reload --force` tries again",
         )),
         Some(_) => Failed::always(refusal(
             format!("the compiler crashed on it ({}){said}", ending.status),
             "build it again with a current toolchain; a crash is a fault of the gateway, please report it",
         )),
         None => Failed::this_time(refusal(
-            format!("the process that compiles gave no answer ({}){said}", ending.status),
-            "the limits of the gateway's own process may be too tight for it",
+            format!("the process that compiles sent no reply ({}){said}", ending.status),
+            "the limits of the gateway's own process may be too low for it",
         )),
     }
 }

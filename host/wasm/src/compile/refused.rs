@@ -1,44 +1,44 @@
-//! What was refused, so that it is not compiled again by every reload that finds it.
+//! Refused components, so that each reload does not compile them again.
 
 use std::time::{Duration, Instant};
 
 use crate::refusal::Refusal;
 
-/// Refusals that are kept; the oldest go first.
+/// Number of refusals that are kept; the oldest ones are removed first.
 const KEPT: usize = 64;
 
 /// A component that was not compiled.
 #[derive(Debug)]
 pub(super) struct Failed {
-    /// Why.
+    /// The reason.
     pub(super) refusal: Refusal,
-    /// How long the same is to be expected of the same bytes.
+    /// How long the same result is to be expected for the same bytes.
     remember: Remember,
 }
 
-/// How long a refusal holds for the bytes it was made of.
+/// How long a refusal is remembered.
 #[derive(Debug, Clone, Copy)]
 enum Remember {
-    /// The bytes are the reason.
+    /// The bytes themselves are the reason.
     Always,
-    /// The machine may have been the reason.
+    /// The load of the machine may have been the reason.
     For(Duration),
-    /// The bytes had no part in it, and asking again costs nothing.
+    /// The bytes were not the reason, and trying again is cheap.
     Never,
 }
 
 impl Failed {
-    /// Bytes that are refused as often as they are tried.
+    /// The same bytes would be refused again.
     pub(super) fn always(refusal: Refusal) -> Self {
         Failed { refusal, remember: Remember::Always }
     }
 
-    /// Bytes that another time may be taken, when the machine has less to do.
+    /// The same bytes may be accepted later, when the machine is less busy.
     pub(super) fn for_a_while(refusal: Refusal) -> Self {
         Failed { refusal, remember: Remember::For(Duration::from_secs(300)) }
     }
 
-    /// Bytes that were not even looked at.
+    /// The bytes were not even read.
     pub(super) fn this_time(refusal: Refusal) -> Self {
         Failed { refusal, remember: Remember::Never }
     }
@@ -47,7 +47,7 @@ impl Failed {
 /// Refusals by digest.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// The newest last.
+    /// In order of arrival, the newest last.
     list: Vec<Entry>,
 }
 
@@ -55,19 +55,19 @@ pub(super) struct Refused {
 struct Entry {
     digest: [u8; 32],
     refusal: Refusal,
-    /// None: for ever.
+    /// `None`: without end.
     until: Option<Instant>,
 }
 
 impl Refused {
-    /// Why these bytes were refused, if that still holds.
+    /// Why these bytes were refused, if the refusal is still valid.
     pub(super) fn find(&self, digest: &[u8; 32]) -> Option<Refusal> {
         let holds = |entry: &&Entry| entry.until.is_none_or(|until| Instant::now() < until);
         let entry = self.list.iter().find(|entry| entry.digest == *digest).filter(holds)?;
         Some(entry.refusal.clone())
     }
 
-    /// Remembers a refusal for as long as it holds.
+    /// Remembers a refusal for as long as it is valid.
     pub(super) fn remember(&mut self, digest: [u8; 32], failed: &Failed) {
         let until = match failed.remember {
             Remember::Always => None,
@@ -81,7 +81,7 @@ impl Refused {
         self.list.push(Entry { digest, refusal: failed.refusal.clone(), until });
     }
 
-    /// Forgets all.
+    /// Forgets all refusals.
     pub(super) fn clear(&mut self) {
         self.list.clear();
     }

@@ -1,4 +1,4 @@
-//! `crypto`: digests and signatures by the host.
+//! Interface `crypto`: digests and signatures, computed by the host.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{
@@ -17,7 +17,7 @@ use crate::state::HostState;
 
 type Bytes = WasmList<u8>;
 
-/// Defines the interface. By hand rather than by the generated trait, which would copy every key and message out of the
+/// Defines the interface. Written by hand, because the generated trait would copy every key and message out of the
 /// guest first.
 pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut crypto = linker.instance(name::CRYPTO)?;
@@ -60,8 +60,8 @@ fn digest_algorithm(hash: Hash) -> &'static digest::Algorithm {
     }
 }
 
-/// The HMAC key that an instance used last. Preparing one takes two blocks of the hash, as much as a short message, and
-/// nearly every call comes with the same.
+/// The HMAC key that an instance used last, prepared for use. Preparing a key hashes two blocks, as much as a
+/// short message, and nearly every call uses the same key.
 pub(crate) struct LastKey {
     algorithm: hmac::Algorithm,
     bytes: Box<[u8]>,
@@ -69,7 +69,7 @@ pub(crate) struct LastKey {
 }
 
 impl LastKey {
-    /// The key that was used last, if it is this one, else this one. The caller puts it back.
+    /// Takes the last key if it is this one; otherwise prepares this one. The caller puts the key back.
     fn take(store: &mut StoreContextMut<'_, HostState>, hash: Hash, key: &Bytes) -> Box<Self> {
         let algorithm = match hash {
             Hash::Sha256 => hmac::HMAC_SHA256,
@@ -85,7 +85,7 @@ impl LastKey {
     }
 }
 
-/// Whether a signature is good.
+/// Whether a signature is valid.
 fn verify(
     algorithm: SignatureAlgorithm,
     key: &PublicKey,
@@ -207,7 +207,8 @@ mod tests {
 
     const MESSAGE: &[u8] = b"what is signed";
 
-    /// A good signature is good, a changed message is not, and no key serves another kind of algorithm.
+    /// Checks that a valid signature is accepted, that a changed message is refused, and that a key is refused for
+    /// another kind of algorithm.
     fn check(algorithm: SignatureAlgorithm, keys: &[PublicKey], signature: &[u8]) {
         for key in keys {
             assert_eq!(verify(algorithm, key, MESSAGE, signature), Ok(true), "{}", name(algorithm));

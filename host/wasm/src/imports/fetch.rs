@@ -1,6 +1,6 @@
-//! `fetch`: outbound HTTP through a named upstream.
+//! Interface `fetch`: outbound HTTP through a named upstream.
 //!
-//! The exchange is driven by the caller of the guest, by way of the mailbox ([`super::mailbox`]).
+//! The caller of the guest runs the exchange: see [`super::mailbox`].
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::bindings::witgate::plugin::types::Header;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Headers that belong to the gateway: framing, and those of one hop (RFC 9110 section 7.6.1).
+/// Headers that the gateway writes: message framing, and hop-by-hop headers (RFC 9110 section 7.6.1).
 const RESERVED: [HeaderName; 8] = [
     CONNECTION,
     CONTENT_LENGTH,
@@ -44,10 +44,10 @@ impl Host for HostState {
             return Ok(Err(Error::Denied));
         }
         let Some(head) = self.head() else {
-            // While it is set up, a plugin has no request and so no upstreams.
+            // During its set-up a plugin has no request and therefore no upstreams.
             return Ok(Err(Error::Unavailable));
         };
-        // Whatever the plugin allows itself, it is told that time is up while it still has some to answer in.
+        // Whatever timeout the plugin sets, the fetch ends early enough for the plugin to return a result.
         let left = self.stopwatch.left_to_wait();
         let timeout = request.timeout.map_or(left, |own| left.min(Duration::from_millis(own)));
         let upstream = request.upstream.clone();
@@ -60,20 +60,21 @@ impl Host for HostState {
         let (reply, answer) = oneshot::channel();
         self.mailbox.put(Box::new(move |fetch| {
             Box::pin(async move {
-                let answer = fetch.fetch(&upstream, request, trace.as_ref(), Some(timeout), limit).await;
-                // The guest may be gone by now; then nobody waits for the reply.
-                let _unheard = reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
+                let response = fetch.fetch(&upstream, request, trace.as_ref(), Some(timeout), limit).await;
+                // The guest may have been dropped by now; then the response is dropped, too.
+                let _unheard = reply.send(response.map(inbound).map_err(|fault| refusal(&fault)));
             })
         }));
-        // No answer means that whoever drove the exchange is gone, and with it the call.
+        // A closed channel means that the caller has dropped the exchange, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
 }
 
-/// The `fetch` of a binding that may use no upstream: it denies without waiting, so the guest needs no stack of its own.
+/// The `fetch` of a binding that may use no upstream: it returns an error without waiting, so the guest needs no
+/// stack of its own.
 ///
 /// # Errors
-/// None in practice: the name is defined once.
+/// None in practice: each name is defined once.
 pub(crate) fn add_denying_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let mut interface = linker.instance("witgate:plugin/fetch@0.1.0")?;
     interface.func_wrap(
@@ -91,7 +92,7 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::Invalid(text.into())
 }
 
-/// The request as the upstream is to see it.
+/// The request that is sent to the upstream.
 fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Bytes>, Error> {
     if !request.path.starts_with('/') {
         return Err(invalid("the path must begin with `/`"));
@@ -123,8 +124,8 @@ fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Byte
     Ok(outbound)
 }
 
-/// What came about the trace of the request goes on with what a plugin asks for it. Where the gateway exports spans, it writes
-/// `traceparent` and `tracestate` itself; `baggage` is the plugin's own if it has written one.
+/// Copies the trace headers of the request into the outbound request. If the gateway exports spans, it writes
+/// `traceparent` and `tracestate` itself. A `baggage` header that the plugin has set is kept.
 fn pass_trace(head: &RequestHead, headers: &mut HeaderMap) {
     let came = |name: &HeaderName| head.headers.contains_key(name);
     if head.trace.is_none() && (came(&TRACEPARENT) || came(&TRACESTATE)) {

@@ -1,4 +1,4 @@
-//! `log`: lines of a plugin in the gateway's log.
+//! Interface `log`: lines of plugins in the gateway's log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::input_tracker::Mark;
 use crate::rights::Rights;
 use crate::state::HostState;
 
-/// Bytes of a line; what is more is cut.
+/// The longest line, in bytes; longer lines are truncated.
 const LINE: usize = 4 << 10;
 
 impl Host for HostState {
@@ -37,7 +37,7 @@ impl From<Level> for LogLevel {
     }
 }
 
-/// Writes a line of a binding, if its pace allows.
+/// Writes a line of a binding, if its rate limit allows.
 pub(crate) fn deliver(rights: &Rights, level: LogLevel, message: &str) {
     if !rights.journal.enabled(level) {
         return;
@@ -49,7 +49,7 @@ pub(crate) fn deliver(rights: &Rights, level: LogLevel, message: &str) {
     rights.journal.write(level, &rights.binding, &printable(message));
 }
 
-/// The line, cut at a character boundary, its control characters escaped.
+/// The line, truncated at a character boundary, with control characters escaped.
 fn printable(message: &str) -> String {
     let mut end = message.len().min(LINE);
     while !message.is_char_boundary(end) {
@@ -65,7 +65,8 @@ fn printable(message: &str) -> String {
     line
 }
 
-/// Lines a second, counted over all cores: the second and the lines written in it share one number.
+/// Limits the lines per second over all cores. The current second and the number of lines in it share one atomic
+/// number.
 pub(crate) struct Pace {
     limit: u32,
     begun: Instant,
@@ -73,14 +74,14 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// At most `limit` lines in each second.
+    /// Allows at most `limit` lines in each second.
     pub(crate) fn new(limit: u32) -> Self {
         Pace { limit, begun: Instant::now(), window: AtomicU64::new(0) }
     }
 
     /// Whether one more line may be written.
     pub(crate) fn admit(&self) -> bool {
-        // Seconds wrap after 136 years of one version in service.
+        // The seconds wrap around after 136 years of uptime of one version.
         let second = (self.begun.elapsed().as_secs() & u64::from(u32::MAX)) << 32;
         let counted = self.window.try_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
             if window & !u64::from(u32::MAX) != second {

@@ -1,4 +1,4 @@
-//! `metrics`: numbers of a plugin's own.
+//! Interface `metrics`: metrics that plugins define.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use crate::input_tracker::Mark;
 use crate::meter::Distribution;
 use crate::state::HostState;
 
-/// Names a binding may use.
+/// Number of names that a binding may use.
 const NAMES: usize = 64;
 
-/// Bytes of a name.
+/// The longest name, in bytes.
 const NAME: usize = 64;
 
 impl Host for HostState {
@@ -52,18 +52,18 @@ impl HostState {
     }
 }
 
-/// What a name stands for: what it was first used as.
+/// The kind of a metric: that of the first use of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
     Counter,
-    /// The last value set.
+    /// Holds the last value that was set.
     Gauge,
     /// A distribution.
     Histogram,
 }
 
-/// The present value under a name.
+/// The current value of a metric.
 pub(crate) enum Number {
     /// A sum.
     Counter(AtomicU64),
@@ -91,12 +91,13 @@ impl Number {
     }
 }
 
-/// The names of one binding, carried over its versions. Read far more often than a name is added.
+/// The metrics of one binding, carried over its versions. Reading is far more frequent than adding a name.
 #[derive(Default)]
 pub struct Names(RwLock<HashMap<Box<str>, Number>>);
 
 impl Names {
-    /// Acts on the number of a name; says no if the name cannot be had.
+    /// Applies `act` to the metric of this name; returns false if the name is invalid, has another kind, or is one
+    /// too many.
     fn with(&self, name: &str, kind: Kind, act: impl FnOnce(&Number)) -> bool {
         let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = numbers.get(name) {
@@ -123,7 +124,7 @@ impl Names {
         fits
     }
 
-    /// Every name with its kind, value (sum, for a histogram) and distribution.
+    /// Calls `each` for every name with its kind, value (the sum, for a histogram) and distribution.
     pub fn read(&self, mut each: impl FnMut(&str, Kind, f64, Option<&Distribution>)) {
         let numbers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for (name, number) in numbers.iter() {
@@ -144,7 +145,7 @@ impl Names {
     }
 }
 
-/// Whether a name is a token (RFC 9110 section 5.6.2) of allowed length.
+/// Whether a name is a token (RFC 9110 section 5.6.2) of at most [`NAME`] bytes.
 fn is_token(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.len() <= NAME && name.bytes().all(token)

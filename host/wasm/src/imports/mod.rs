@@ -1,4 +1,4 @@
-//! What a guest may ask of the host: one file an interface.
+//! The interfaces that a guest may import, one file for each.
 
 pub(crate) mod crypto;
 pub(crate) mod fetch;

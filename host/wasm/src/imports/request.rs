@@ -1,4 +1,4 @@
-//! `types`: the borrowed views of request and response.
+//! Interface `types`: the borrowed views of request and response.
 
 use http::HeaderMap;
 use wasmtime::component::Resource;
@@ -90,7 +90,7 @@ impl HostRequest for HostState {
     }
 
     fn drop(&mut self, _view: Resource<RequestView>) -> Answer<()> {
-        // A guest only ever borrows the view; giving the borrow back costs nothing.
+        // A guest only borrows the view, so there is nothing to free.
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
-//! `store`: keys shared by all instances of a plugin, on all cores.
+//! Interface `store`: keys shared by all instances of a plugin, on all cores.
 //!
-//! A store that answers at once is asked by the host function itself. One that may wait is asked by the caller of the guest,
-//! by way of the mailbox that `fetch` uses: the wait counts as waiting, and it ends in time for the guest to answer.
+//! A store that never waits is called by the host function itself. One that may wait is called by the caller of the guest,
+//! through the mailbox that `fetch` uses, too: the time counts as waiting, and it ends early enough for the guest to
+//! answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::bindings::witgate::plugin::store::Error;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Bytes of a key, its space included.
+/// The longest key, in bytes, including its space.
 pub(crate) const KEY: usize = 1 << 10;
 
-/// Bytes of a value.
+/// The largest value, in bytes.
 pub(crate) const VALUE: usize = 1 << 20;
 
 impl From<StoreError> for Error {

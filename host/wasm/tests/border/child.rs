@@ -1,4 +1,4 @@
-//! Compiling in a child process: what comes back, and what is told where nothing does.
+//! Compiling in a child process: the result, and the message if there is none.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,10 +18,11 @@ fn limits(wall: u64) -> CompileLimits {
     CompileLimits { wall: Duration::from_secs(wall), ..CompileLimits::default() }
 }
 
-/// A program that does this in place of compiling.
+/// A program with this shell script, in place of the one that compiles.
 fn program(folder: &Path, script: &str) -> std::path::PathBuf {
     let path = folder.join("program");
-    // Written by another process: a file that this one has open for writing, in whatever thread, cannot be run.
+    // Written by another process, because a file that this process has open for writing, in any thread, cannot be
+    // executed.
     let write = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 700 \"$1\"";
     let written = Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(script).status();
     assert!(written.unwrap().success());
@@ -37,7 +38,7 @@ fn what_a_child_compiles_runs_here_and_is_kept() {
     let child = Compiling::Child { program: witgate().to_owned() };
     let loaded = Scene::compiling(child, cache.clone()).prepare(&bytes, &config).expect("it loads");
     assert_eq!(tell(&loaded, "keep", "mine"), Ok("kept".into()));
-    // With an entry in the cache no child is started: there is none to be had here.
+    // If the cache has an entry, no child is started; the program of this one does not exist.
     let nobody = Compiling::Child { program: "/nonexistent".into() };
     assert!(Scene::compiling(nobody, cache).prepare(&bytes, &config).is_ok());
 }
@@ -58,9 +59,9 @@ fn a_child_tells_what_is_wrong_with_a_component() {
 fn a_child_that_does_not_answer_is_told_from_one_that_cannot_be_started() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        ("exit 0", "gave no answer"),
+        ("exit 0", "sent no reply"),
         ("echo a word >&2; exit 7", "exit status: 7): a word"),
-        ("head -c 100 /dev/zero", "gave no answer"),
+        ("head -c 100 /dev/zero", "sent no reply"),
         ("kill -9 $$", "ended from outside"),
         ("kill -11 $$", "the compiler crashed on it"),
         ("echo 'memory allocation of 8 bytes failed' >&2; kill -6 $$", "more than 4096 MiB of memory"),
@@ -78,7 +79,7 @@ fn a_child_that_does_not_answer_is_told_from_one_that_cannot_be_started() {
 #[test]
 fn a_child_that_takes_too_long_is_ended_and_collected() {
     let folder = tempfile::tempdir().unwrap();
-    // It neither reads nor writes nor ends, and the component does not fit into a pipe.
+    // The child neither reads nor writes nor ends, and the component does not fit into a pipe.
     let scene = scene(&program(folder.path(), "echo $$ > \"$0.pid\"; exec sleep 1000"));
     scene.runtime.set_limits(limits(2));
     let begun = Instant::now();
@@ -93,7 +94,7 @@ fn a_child_that_takes_too_long_is_ended_and_collected() {
 fn a_child_that_takes_too_much_is_ended_by_the_system_and_says_why() {
     let scene = scene(witgate());
     let much = hostile::loops(20_000, 20_000);
-    // The allocator takes so much at the start; what it needs beyond is refused.
+    // The allocator reserves this much at its start; allocations beyond that fail.
     scene.runtime.set_limits(CompileLimits { memory: 1 << 30, ..limits(600) });
     let refusal = scene.runtime.compile(&much).err().expect("it is refused");
     assert!(refusal.to_string().contains("more than 1024 MiB of memory"), "{refusal}");
@@ -117,7 +118,7 @@ fn a_refusal_is_remembered_until_it_is_asked_for_again_or_the_limits_change() {
     assert_eq!((compile(), runs()), (first.clone(), 2), "they are what they were");
     scene.runtime.set_limits(limits(10));
     assert_eq!((compile(), runs()), (first, 3));
-    // What had nothing to do with the component is tried again by itself.
+    // A failure that the component did not cause is tried again without a request.
     let scene = self::scene(Path::new("/nonexistent"));
     for _ in 0..2 {
         assert!(scene.runtime.compile(&hostile::hollow()).is_err());

@@ -1,4 +1,4 @@
-//! Each contract: what goes in, what comes out.
+//! Each contract: its parameters and its results.
 
 use std::sync::Arc;
 use std::time::Duration;

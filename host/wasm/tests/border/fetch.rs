@@ -1,4 +1,4 @@
-//! `fetch`: a guest that waits, on the core that serves others meanwhile.
+//! `fetch`: a guest waits while its core serves other requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +141,7 @@ fn an_upstream_that_cannot_be_reached_or_says_too_much_is_told_to_the_guest() {
 #[test]
 fn waiting_calls_share_a_core_and_the_queue_has_an_end() {
     on_core(async {
-        // Answers come once four requests are there: they must wait side by side.
+        // The responses come only when four requests have arrived, so the guests must wait at the same time.
         let four = Arc::new(tokio::sync::Barrier::new(4));
         let origin = Origin::serving(move |_| {
             let four = Arc::clone(&four);
@@ -161,13 +161,14 @@ fn waiting_calls_share_a_core_and_the_queue_has_an_end() {
     });
 }
 
-/// A fetch ends before the wall budget does, so that the guest can answer; then its wait was no misbehaviour.
+/// A fetch ends before the wall time is used up, so that the guest can return a result; its wait does not count as
+/// misbehaviour then.
 #[test]
 fn a_guest_that_waits_too_long_is_told_in_time_to_answer() {
     on_core(async {
         let origin = Origin::serving(|_| std::future::pending()).await;
         for wall in ["200ms", "100ms", "40ms"] {
-            // With the quarantine that a binding has by default.
+            // With the default quarantine of a binding.
             let binding = format!("grants.fetch = [\"origin\"]\nbudget.wall = \"{wall}\"");
             let fetching = Fetching::new(&origin, &binding);
             for _ in 0..12 {

@@ -1,4 +1,4 @@
-//! What a guest may ask of the host.
+//! The functions that a guest may call.
 
 use witgate_proxy::contracts::Binding as _;
 
@@ -7,7 +7,7 @@ use crate::scene::{Scene, on_core, probe, tell, told};
 #[test]
 fn the_standard_library_works_without_waiting() {
     let (_scene, loaded) = probe("");
-    // On a core's runtime: whatever blocked on it would panic.
+    // On the runtime of a core, on which blocking would panic.
     assert_eq!(on_core(told(&loaded, "std", "")), Ok("1 true true 0".into()));
     assert_eq!(on_core(told(&loaded, "print", "a line")), Ok("printed".into()));
 }

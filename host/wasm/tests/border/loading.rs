@@ -1,4 +1,4 @@
-//! What is loaded and what is refused, in which words.
+//! Which components are loaded and which are refused, and the messages.
 
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ fn damaged_files_are_refused_at_every_length() {
     let whole = std::fs::read(guest("probe")).unwrap();
     for length in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
         let (reason, text) = refused(&scene, &whole[..length], "");
-        // A cut between two sections leaves a component, but one without its contracts.
+        // A cut between two sections leaves a valid component without its contracts.
         assert!(matches!(reason, Reason::Malformed | Reason::Contract), "{length}: {text}");
     }
-    // One byte alone may be a constant of the code, and make of it another program that is as good as the first.
+    // Changing one byte could change a constant of the code, which gives another valid program.
     let mut corrupt = whole.clone();
     corrupt[whole.len() / 3..][..64].iter_mut().for_each(|byte| *byte ^= 0xff);
     let (reason, text) = refused(&scene, &corrupt, "grants.store = [\"space\"]");

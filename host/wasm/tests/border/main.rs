@@ -1,4 +1,4 @@
-//! The plugin border, with real guests compiled from source.
+//! Tests of the contracts, with real guests compiled from source.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod child;

@@ -1,4 +1,4 @@
-//! Guests that misbehave: each ends with its kind of failure, and the next call is answered.
+//! Guests that misbehave: each call ends with its kind of failure, and the next call succeeds.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const NO_QUARANTINE: &str = "quarantine = \"off\"\nrevert.calls = 0";
 
 #[test]
 fn every_deed_ends_with_its_kind_and_the_next_call_is_answered() {
-    // One instance at a time, so that the next call can only be answered by one that was made since.
+    // One instance at a time, so that the next call can only use an instance that was made after the failure.
     let (_scene, loaded) = probe(&format!("{NO_QUARANTINE}\ninstances = {{ min_idle = 1, max = 1 }}"));
     for (deed, failure) in [
         ("panic", CallFailure::Trap),
@@ -75,7 +75,7 @@ fn a_loop_ends_within_its_budget_and_a_few_ticks() {
     }
 }
 
-/// CPU time of this thread: what the machine does beside does not count.
+/// CPU time of this thread, which does not include other work of the machine.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
@@ -154,7 +154,7 @@ fn loops_of_one_call_in_ten_are_put_in_quarantine_for_the_cpu_time_they_burn() {
     }
     assert!(loops > 2, "{loops} loops cannot have burnt 400 ms");
     let told = loaded.quarantine().expect("it is in quarantine");
-    assert!(told.cause.starts_with("calls that failed burnt 4"), "{}", told.cause);
+    assert!(told.cause.starts_with("failed calls used 4"), "{}", told.cause);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn answers_that_are_always_rejected_are_put_in_quarantine() {
     assert_eq!(loaded.health(), Health::Resting);
 }
 
-/// Calls of a version before that never failed.
+/// Calls of a previous version that never failed.
 const NEVER_FAILED: Calls = Calls { made: 1000, failed: 0 };
 
 #[test]

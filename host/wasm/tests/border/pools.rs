@@ -60,7 +60,7 @@ fn a_call_whose_answer_is_dropped_leaves_nothing_of_its_request() {
         }
     });
     assert_eq!(std::sync::Arc::strong_count(&head), 1);
-    // With an instance at hand a call is over by the time it can be dropped: twenty were made, and this one.
+    // If an instance is idle, a call is over before it can be dropped: twenty calls were made, and this one.
     assert_eq!(tell(&loaded, "calls", ""), Ok("21".into()), "the instance serves on");
     assert_eq!(loaded.meter().read().live, 2, "one on each of two cores");
 }

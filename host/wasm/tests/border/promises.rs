@@ -1,4 +1,4 @@
-//! What becomes of a promise to answer by named inputs alone, kept or not.
+//! Functions that are declared pure, and whether they keep the promise.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use witgate_wasm::{Loaded, Reason};
 
 use crate::scene::{Scene, authenticate, bytes, on_core, probe, request, response, snapshot};
 
-/// A probe that promises to go by the headers `x-do` and `x-with` only.
+/// A probe that declares only the headers `x-do` and `x-with` as inputs.
 fn promising() -> (Scene, Arc<Loaded>) {
     probe("settings.deed = \"pure\"\nquarantine = \"off\"")
 }
 
-/// Whether each function kept its promise when it was told to do something, and what it answered as a draw.
+/// Whether each function kept its promise when it was told to do something, and the result of the draw.
 fn kept(loaded: &Loaded, deed: &str, with: &str) -> ([bool; 4], String) {
     let (head, snapshot) = (request(&[("x-do", deed), ("x-with", with), ("x-other", "1")]), snapshot());
     let call = Call { head: &head, fetch: &snapshot };
@@ -35,10 +35,10 @@ fn inputs_that_are_named_and_cryptography_are_allowed() {
     let (_scene, loaded) = promising();
     let named = ["x-do", "x-with"].map(|name| Input::Header(HeaderName::from_static(name)));
     assert_eq!(loaded.interest().inputs(Function::Route), Some(&named[..]));
-    // The response call reads the named headers through the borrowed request.
+    // The call for the response reads the named headers through the borrowed request.
     for (deed, with) in [("", ""), ("digest", "a"), ("header", "X-With")] {
         let (pure, answer) = kept(&loaded, deed, with);
-        // The probe looks at all response headers, which it does not declare.
+        // The probe reads all response headers, which it does not declare.
         assert_eq!(pure, [true, true, true, false], "{deed}: {answer}");
     }
     let (_scene, makes_no_promise) = probe("");
@@ -64,7 +64,7 @@ fn a_call_that_did_more_is_good_for_one_request_only() {
         ("print", "a line"),
     ] {
         let (pure, answer) = kept(&loaded, deed, with);
-        // An instance asks for its chance once.
+        // An instance reads its random seed only once.
         let at_first = deed == "chance";
         assert_eq!(pure, [false, at_first, at_first, false], "{deed}: {answer}");
         assert!(kept(&loaded, "", "").0[0], "what one call did is not held against the next");
@@ -78,7 +78,7 @@ fn what_is_not_named_does_not_come_in() {
     let answer = on_core(loaded.transform_request(Call { head: &head, fetch: &snapshot })).unwrap();
     let shown = format!("{:?}", answer.content);
     assert!(answer.pure && !shown.contains("example.com") && !shown.contains("POST"), "{shown}");
-    // It can still be asked for.
+    // The parts can still be read from the gateway.
     assert_eq!(kept(&loaded, "head", "").1, "POST /users/7 Some(\"a=b\") example.com:8080");
 }
 
@@ -92,7 +92,7 @@ fn authentication_is_shown_what_it_named() {
     assert_eq!(accepted.subject, "POST /users/7 Some(\"a=b\") example.com:8080", "it can still be asked for");
 }
 
-/// What an acceptance is based on.
+/// The inputs of an acceptance.
 fn inputs(loaded: &Loaded, deed: &str) -> Vec<Input> {
     match authenticate(loaded, deed) {
         Ok(Decision::Accepted(accepted)) => accepted.inputs,
@@ -103,7 +103,7 @@ fn inputs(loaded: &Loaded, deed: &str) -> Vec<Input> {
 #[test]
 fn an_acceptance_that_looked_beyond_its_inputs_is_not_remembered() {
     let (_scene, loaded) = probe("");
-    // It names a header and the path. What else it does than look is its own affair: a token has to be held against the
+    // The acceptance names a header and the path. Other effects are allowed: a token must be compared with the
     // clock, and its key comes from the store.
     for (deed, lasts) in [("calls", true), ("time", true), ("store", true), ("scheme", false), ("id", false)]
     {

@@ -1,4 +1,4 @@
-//! A runtime with one binding in it, and requests to call it with.
+//! A runtime with one binding, and requests for calls of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use witgate_config::model::LogLevel;
 use witgate_config::{Config, parse_str};
 use witgate_proxy::contracts::state::State;
 use witgate_proxy::contracts::{
@@ -18,12 +19,23 @@ use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::state::memory::Memory;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{BindingRequest, Compiling, Loaded, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{BindingRequest, Compiling, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
 
-/// A runtime of its own for a test that counts or reverts.
+/// A log whose lines nobody reads.
+struct Unread;
+
+impl Journal for Unread {
+    fn enabled(&self, _level: LogLevel) -> bool {
+        true
+    }
+
+    fn write(&self, _level: LogLevel, _binding: &str, _message: &str) {}
+}
+
+/// A separate runtime for a test that counts or reverts.
 pub(crate) struct Scene {
     pub(crate) runtime: Runtime,
-    /// Versions that asked to be taken back.
+    /// Versions that requested their revert.
     pub(crate) reverts: Arc<Mutex<Vec<u64>>>,
     pub(crate) telemetry: Arc<Telemetry>,
     /// Where the plugin's keys are kept.
@@ -50,15 +62,12 @@ impl Scene {
             compiling,
             on_revert: Arc::new(move |_, version| asked.lock().unwrap().push(version)),
         };
-        Scene {
-            runtime: Runtime::new(options, &telemetry).expect("the machine can run plugins"),
-            reverts,
-            telemetry,
-            state: Arc::new(Memory::default()),
-        }
+        let runtime = Runtime::new(options, Arc::new(Unread)).expect("the machine can run plugins");
+        telemetry.metrics().register(runtime.collector());
+        Scene { runtime, reverts, telemetry, state: Arc::new(Memory::default()) }
     }
 
-    /// Binds a guest. `binding` is the inside of `[bindings.b]`.
+    /// Binds a guest. `binding` is the text of the table `[bindings.b]`.
     pub(crate) fn bind(&self, name: &str, binding: &str) -> Result<Arc<Loaded>, Refusal> {
         let config = config(binding, "");
         self.prepare(&std::fs::read(guest(name)).expect("the guest was built"), &config)
@@ -85,8 +94,8 @@ pub(crate) fn config(binding: &str, more: &str) -> Config {
     }
 }
 
-/// A probe with all the rights the tests need, in a runtime of its own. `binding` adds to `[bindings.b]`. Without a
-/// budget of its own it has time enough for a busy machine.
+/// A probe with all rights that the tests need, in a separate runtime. `binding` is added to `[bindings.b]`. The
+/// default budget is large enough for a busy machine.
 pub(crate) fn probe(binding: &str) -> (Scene, Arc<Loaded>) {
     let scene = Scene::new();
     let budget = if binding.contains("budget") { "" } else { "budget = { cpu = \"300ms\", wall = \"20s\" }" };
@@ -143,13 +152,13 @@ pub(crate) fn response(headers: &[(&'static str, &'static str)]) -> Arc<Response
     Arc::new(ResponseHead { status: 200, headers, trailers: None, local: false })
 }
 
-/// Runs a call as a core does: on a current-thread runtime.
+/// Runs a call as a core does, on a current-thread runtime.
 pub(crate) fn on_core<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, future)
 }
 
-/// Has the probe do something, by way of the rate-limiting contract; the answer is its line of text.
+/// Makes the probe do something, with the contract `rate-limiting`; returns its line of text.
 pub(crate) async fn told(loaded: &Loaded, deed: &str, with: &str) -> Result<String, CallFailure> {
     let head = request(&[("x-do", deed), ("x-with", with), ("x-twice", "1"), ("x-twice", "2")]);
     let snapshot = snapshot();
@@ -157,7 +166,7 @@ pub(crate) async fn told(loaded: &Loaded, deed: &str, with: &str) -> Result<Stri
     Ok(buckets.into_iter().next().expect("the probe draws on one bucket").key)
 }
 
-/// The same, where there is no core yet.
+/// The same for callers that are not on a core.
 pub(crate) fn tell(loaded: &Loaded, deed: &str, with: &str) -> Result<String, CallFailure> {
     on_core(told(loaded, deed, with))
 }

@@ -1,4 +1,4 @@
-//! What a token says.
+//! Tests of the claims of a token.
 
 use serde_json::{Value, json};
 use witgate_sdk::{Acceptance, Authentication, Decision, Identity, Input};
@@ -43,13 +43,16 @@ fn issuer_and_audience_must_be_ours() {
     let claims = |iss: &str, aud: Value| json!({ "sub": "ada", "exp": NOW + 60, "iss": iss, "aud": aud });
     accepted(with(settings(), claims("https://idp.test", json!("api"))));
     accepted(with(settings(), claims("https://idp.test", json!(["other", "web"]))));
-    assert_eq!(why(with(settings(), claims("https://idp.test/", json!("api")))), "the issuer is another");
+    assert_eq!(
+        why(with(settings(), claims("https://idp.test/", json!("api")))),
+        "the token is from another issuer"
+    );
     assert_eq!(
         why(with(settings(), claims("https://idp.test", json!(["other"])))),
-        "the token is for others"
+        "the token is for another audience"
     );
     let without = json!({ "sub": "ada", "exp": NOW + 60, "iss": "https://idp.test" });
-    assert_eq!(why(with(settings(), without)), "the token is for others");
+    assert_eq!(why(with(settings(), without)), "the token is for another audience");
 }
 
 #[test]

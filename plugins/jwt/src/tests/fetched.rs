@@ -1,4 +1,4 @@
-//! Keys that are fetched.
+//! Tests of fetched keys.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,10 +13,10 @@ use super::issuer::{Issuer, NOW};
 use super::{decide, plugin, refused, why};
 use crate::Jwt;
 
-/// What an identity provider answers.
+/// The response of an identity provider.
 type Answer = Result<InboundResponse, fetch::Error>;
 
-/// An identity provider whose answer can be changed.
+/// An identity provider whose response can be changed.
 pub(super) struct Idp {
     pub(super) gateway: Gateway,
     answer: Rc<RefCell<Answer>>,
@@ -111,7 +111,7 @@ fn old_keys_serve_while_there_are_no_new_ones_but_not_for_ever() {
     assert!(idp.gateway.logged().iter().any(|(_, line)| line.contains("no keys from upstream idp")));
 }
 
-/// Every answer that is no good key set.
+/// Responses that are not a usable key set.
 fn failures() -> Vec<Answer> {
     let text = |status: u16, body: &str| Ok(InboundResponse::new(status, body));
     vec![

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use witgate_sdk::crypto::{self, Hash};
 
-/// When every test begins: 2026-01-01T00:00:00Z.
+/// The time at the start of every test: 2026-01-01T00:00:00Z.
 pub(super) const NOW: u64 = 1_767_225_600;
 
 pub(super) struct Issuer {
@@ -55,7 +55,7 @@ impl Issuer {
         Self { algorithm, kid: kid.to_owned(), key: Key::Hmac(hash, secret) }
     }
 
-    /// The key as the plugin's settings have it.
+    /// The key as it is written in the plugin's settings.
     pub(super) fn settings(&self) -> Value {
         match &self.key {
             Key::Hmac(_, secret) => json!({ "kid": self.kid, "alg": self.algorithm, "secret": secret }),
@@ -84,7 +84,7 @@ impl Issuer {
         jwk
     }
 
-    /// The modulus of an RSA key, as somebody might take it for a secret.
+    /// The modulus of an RSA key, for tests that use it as an HMAC secret.
     pub(super) fn modulus(&self) -> Vec<u8> {
         match &self.key {
             Key::Rsa(_, pair) => components(pair).0,
@@ -92,17 +92,17 @@ impl Issuer {
         }
     }
 
-    /// A token with these claims.
+    /// A token with these claims and a valid signature.
     pub(super) fn token(&self, claims: Value) -> String {
         self.token_with(json!({ "alg": self.algorithm, "kid": self.kid }), claims)
     }
 
-    /// A token with this header, whatever it says.
+    /// A token with this header, signed with the issuer's key.
     pub(super) fn token_with(&self, header: Value, claims: Value) -> String {
         self.token_of(&header, claims.to_string().as_bytes())
     }
 
-    /// A token of these bytes.
+    /// A token whose payload has these bytes.
     pub(super) fn token_of(&self, header: &Value, claims: &[u8]) -> String {
         let signed = format!("{}.{}", encoded(header.to_string()), encoded(claims));
         let signature = self.sign(signed.as_bytes());
@@ -128,7 +128,8 @@ pub(super) fn encoded(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Modulus and exponent out of the DER of a 2048-bit key (RFC 8017 appendix A.1.1), whose lengths are all known.
+/// Modulus and exponent from the DER encoding of a 2048-bit key (RFC 8017 appendix A.1.1), in which all lengths
+/// are known.
 fn components(pair: &RsaKeyPair) -> (Vec<u8>, Vec<u8>) {
     let der = pair.public_key().as_ref();
     (der[9..265].to_vec(), der[267..].to_vec())

@@ -1,4 +1,4 @@
-//! The algorithm comes from the key.
+//! Tests that the algorithm is that of the key.
 
 use serde_json::json;
 use witgate_sdk::{Authentication, Decision, test};
@@ -18,7 +18,7 @@ fn every_algorithm_verifies_its_own_tokens_and_no_others() {
         assert!(matches!(decision, Decision::Accepted(_)), "{algorithm}: {decision:?}");
 
         let forged = stranger.token_with(json!({ "alg": algorithm, "kid": "a" }), claims.clone());
-        assert_eq!(why(decide(&plugin, &forged)), "the signature is not good", "{algorithm}");
+        assert_eq!(why(decide(&plugin, &forged)), "the signature is invalid", "{algorithm}");
         assert_eq!(
             why(decide(&plugin, &stranger.token(claims.clone()))),
             "no key fits the token",
@@ -26,7 +26,7 @@ fn every_algorithm_verifies_its_own_tokens_and_no_others() {
         );
         let token = issuer.token(claims.clone());
         let (signed, _) = token.rsplit_once('.').expect("three parts");
-        assert_eq!(why(decide(&plugin, &format!("{signed}."))), "the signature is not good", "{algorithm}");
+        assert_eq!(why(decide(&plugin, &format!("{signed}."))), "the signature is invalid", "{algorithm}");
     }
 }
 
@@ -49,7 +49,7 @@ fn a_public_key_is_never_a_secret() {
     let signed = format!("{}.{}", encoded(header.to_string()), encoded(json!({ "sub": "ada" }).to_string()));
     let tag = witgate_sdk::crypto::hmac(witgate_sdk::crypto::Hash::Sha256, rsa.modulus(), &signed);
     let token = format!("{signed}.{}", encoded(tag));
-    assert_eq!(why(decide(&plugin, &token)), "the signature is not good");
+    assert_eq!(why(decide(&plugin, &token)), "the signature is invalid");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_token_does_not_choose_among_the_algorithms_of_a_family() {
     jwk["alg"] = json!("RS256");
     let plugin = plugin(&json!({ "keys": [{ "jwk": jwk }] }));
     let token = issuer.token(json!({ "sub": "ada", "exp": NOW + 60 }));
-    assert_eq!(why(decide(&plugin, &token)), "the signature is not good");
+    assert_eq!(why(decide(&plugin, &token)), "the signature is invalid");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn what_is_no_signed_token_is_refused() {
     let critical = issuer.token_with(json!({ "alg": "HS256", "crit": ["b64"], "b64": false }), json!({}));
     assert_eq!(why(decide(&plugin, &critical)), "the header has critical extensions");
     assert_eq!(why(decide(&plugin, &issuer.token(json!(["sub"])))), "the claims are malformed");
-    // JSON is UTF-8 (RFC 8259 section 8.1), also where nobody looks.
+    // JSON is UTF-8 (RFC 8259 section 8.1), also in claims that are not used.
     let claims = [br#"{"sub":"ada","exp":9999999999,"note":""#, &b"\xFF"[..], br#""}"#].concat();
     let token = issuer.token_of(&json!({ "alg": "HS256", "kid": "demo" }), &claims);
     assert_eq!(why(decide(&plugin, &token)), "the claims are malformed");

@@ -1,4 +1,4 @@
-//! One test a promise of the README.
+//! One test for each promise of the README.
 
 mod claims;
 mod fetched;
@@ -18,7 +18,7 @@ fn plugin(settings: &Value) -> Jwt {
     test::configure(settings.to_string()).expect("the settings are good")
 }
 
-/// A plugin with one HS256 key, called `demo`, and more settings.
+/// A plugin with one HS256 key with id `demo`, and further settings.
 fn plugin_with(more: Value) -> (Jwt, Issuer) {
     let issuer = Issuer::hmac("HS256", "demo");
     let mut settings = json!({ "keys": [issuer.settings()] });

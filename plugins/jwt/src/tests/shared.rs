@@ -1,4 +1,4 @@
-//! Fetched keys and the store: what outlasts an instance, and what happens where the store is of no use.
+//! Tests of fetched keys in the store: what outlasts an instance, and what happens if the store cannot be used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -13,13 +13,13 @@ use super::fetched::{Idp, is_accepted, settings, token};
 use super::issuer::Issuer;
 use super::{decide, plugin, refused, why};
 
-/// A call on an instance of its own whose client leaves while it fetches, which ends the instance.
+/// A call on an instance of its own whose client disconnects during the fetch, which ends the instance.
 fn leave_while_fetching(idp: &Idp, issuer: &Issuer) {
     idp.gateway.upstream("idp", |_| resume_unwind(Box::new("the client has left")));
     let _ = catch_unwind(AssertUnwindSafe(|| decide(&plugin(&settings()), &token(issuer))));
 }
 
-/// The identity provider answers again.
+/// Makes the identity provider respond again.
 fn answer_again(idp: &Idp, keys: Vec<Value>) {
     let text = json!({ "keys": keys }).to_string();
     idp.gateway.upstream("idp", move |_| Ok(InboundResponse::new(200, &*text)));
@@ -87,7 +87,7 @@ fn calls_at_a_start_need_not_wait_for_the_first_fetch() {
     let (inner, token) = (token(&issuer), token(&issuer));
     let gateway = &idp.gateway;
     gateway.upstream("idp", move |_| {
-        // The mock answers one fetch at a time: that the second one was sent is what is looked at.
+        // The mock serves one fetch at a time; the test only checks that the second one was sent.
         let _ = decide(&plugin(&settings()), &inner);
         Ok(InboundResponse::new(200, &*document))
     });
@@ -151,7 +151,7 @@ fn without_the_store_an_instance_fetches_for_itself_and_says_once_what_to_do() {
     }
 }
 
-/// Texts that are large, deep or long for their kind, within what a `fetch` may bring.
+/// Large, deep or long texts within the size limit of `fetch`.
 fn garbage() -> Vec<(&'static str, String)> {
     let junk =
         |count: usize| json!({ "keys": vec![json!({ "kty": "X", "a": [1, 1, 1] }); count] }).to_string();

@@ -1,4 +1,4 @@
-//! What stands in the parentheses of a contract attribute.
+//! The arguments of a contract attribute.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
@@ -10,16 +10,16 @@ use syn::{Expr, Token, bracketed};
 
 use super::Contract;
 
-/// What the plugin looks at, as its author declared it.
+/// What the plugin reads, as declared by its author.
 #[derive(Default)]
 pub(super) struct Arguments {
-    /// Where the arguments stand, if there are any.
+    /// The span of the arguments, if there are any.
     pub(super) span: Option<Span>,
     request_headers: Vec<Expr>,
     response_headers: Vec<Expr>,
     request_body: Option<Ident>,
     response_body: Option<Ident>,
-    /// The inputs by which the contract's first function answers; none: by anything.
+    /// The inputs on which the result of the contract's first function depends; `None`: it may depend on anything.
     pure: Option<Vec<Expr>>,
     function: Option<&'static str>,
 }
@@ -57,7 +57,7 @@ impl Arguments {
         Ok(parsed)
     }
 
-    /// The `interest` method: what was declared, and a body or response wherever there is a method for it.
+    /// The `interest` method: what was declared, and a body or response for each method that needs one.
     pub(super) fn interest(&self, methods: &[String]) -> TokenStream {
         let has = |method: &str| methods.iter().any(|known| known == method);
         let buffered = || Ident::new("Buffered", Span::call_site());
@@ -92,7 +92,7 @@ impl Arguments {
     }
 }
 
-/// `= ["a", B]`
+/// Parses `= ["a", B]`.
 fn expressions(meta: &ParseNestedMeta) -> syn::Result<Vec<Expr>> {
     let list;
     meta.value()?;
@@ -100,7 +100,7 @@ fn expressions(meta: &ParseNestedMeta) -> syn::Result<Vec<Expr>> {
     Ok(Punctuated::<Expr, Token![,]>::parse_terminated(&list)?.into_iter().collect())
 }
 
-/// `= buffered` or `= streamed`
+/// Parses `= buffered` or `= streamed`.
 fn access(meta: &ParseNestedMeta) -> syn::Result<Ident> {
     let written: Ident = meta.value()?.parse()?;
     let case = match written.to_string().as_str() {

@@ -1,5 +1,4 @@
-//! A new connection for each request. Resumption is off here, so that it is off for every proxy alike, whatever
-//! tickets it hands out.
+//! A new connection for each request. TLS resumption is disabled in the client, so that it is off for all proxies.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -59,7 +58,7 @@ fn exchange(stream: &mut (impl Read + Write), buffer: &mut Vec<u8>) -> Result<()
     answer::read(stream, buffer)
 }
 
-/// Connections that had one answer each and are kept open.
+/// Connections that had one response each and are kept open.
 pub(crate) fn idle(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
     let mut buffer = Vec::new();
     let one = |_| {

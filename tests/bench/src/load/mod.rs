@@ -1,7 +1,7 @@
-//! Load generators, and what comes of a run.
+//! Load generators and the results of a run.
 //!
-//! Closed loops measure cost: wrk for HTTP/1.1, h2load for HTTP/2, and one of our own for new connections. The open
-//! loop measures latency. All of them stay on the loopback, and each is bounded in time and in connections.
+//! Closed loops measure cost: wrk for HTTP/1.1, h2load for HTTP/2, and a generator of our own for new connections.
+//! The open loop measures latency. All of them use only the loopback and are limited in time and connections.
 
 mod answer;
 pub(crate) mod connections;
@@ -17,7 +17,7 @@ use anyhow::{Result, ensure};
 use crate::origin;
 use crate::tokens::{FRESH_PER_SECOND, Tokens};
 
-/// A closed loop: the next request is sent when an answer is there.
+/// A closed loop: a client sends the next request when it has received a response.
 #[derive(Clone)]
 pub(crate) enum Load {
     /// wrk: 64 keep-alive connections.
@@ -26,18 +26,18 @@ pub(crate) enum Load {
     Http2,
     /// h2load: the same with gRPC calls; the file is the body.
     Grpc { body: PathBuf },
-    /// Ours: eight clients, a new connection for each request; in TLS a full handshake each time.
+    /// Our own generator: eight clients, a new connection for each request; with TLS, a full handshake each time.
     NewConnections { tls: Option<Arc<rustls::ClientConfig>> },
 }
 
 /// What wrk sends.
 #[derive(Clone)]
 pub(crate) enum Script {
-    /// The same request again and again.
+    /// The same request each time.
     None,
-    /// What this file says.
+    /// Requests from this Lua script.
     File(PathBuf),
-    /// Each request with a token that was never seen.
+    /// Requests with a new token each.
     FreshTokens(Arc<Tokens>),
 }
 
@@ -51,7 +51,7 @@ impl Script {
     }
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) requests: u64,
@@ -59,24 +59,24 @@ pub(crate) struct Done {
 }
 
 impl Load {
-    /// 64 keep-alive connections that ask for `/` in the clear.
+    /// 64 keep-alive connections that request `/` in cleartext.
     pub(crate) fn plain() -> Load {
         Load::KeepAlive { tls: false, path: "/", script: Script::None, headers: 0 }
     }
 
-    /// The same, with a script that says what is sent.
+    /// The same with a script that makes the requests.
     pub(crate) fn scripted(script: Script) -> Load {
         Load::KeepAlive { tls: false, path: "/", script, headers: 0 }
     }
 
-    /// gRPC calls; the message is written into a folder.
+    /// gRPC calls; the message is written to a file in the folder.
     pub(crate) fn grpc(folder: &Path) -> Result<Load> {
         let body = folder.join("message");
         std::fs::write(&body, origin::message())?;
         Ok(Load::Grpc { body })
     }
 
-    /// Loads for some seconds.
+    /// Runs the load for this number of seconds.
     pub(crate) fn run(&self, address: SocketAddr, seconds: u32) -> Result<Done> {
         match self {
             Load::KeepAlive { tls, path, script, headers } => {

@@ -1,10 +1,10 @@
-//! Requests at a fixed rate, whatever the answers do.
+//! Requests at a fixed rate, independent of the responses.
 //!
-//! Each request has a time at which it is meant to be sent, and its latency counts from that time. When an answer is
-//! late, the requests that had to wait for it are late too and count with their waiting: a slow proxy cannot hide by
-//! slowing its clients down (coordinated omission). One thread a connection sleeps until the next intended time; how
-//! late the kernel wakes it (some 50 us) is part of every figure, the same for every proxy, so it draws ratios of small
-//! latencies towards 1.
+//! Each request has an intended time of sending, and its latency counts from that time. If a response is late, the
+//! requests behind it are sent late, and their waiting time counts, too, so that a slow proxy cannot improve its
+//! figures by slowing the clients down (coordinated omission). One thread for each connection sleeps until the
+//! next intended time. The delay with which the kernel wakes it (about 50 us) is part of every figure, for all
+//! proxies alike, and moves ratios of small latencies towards 1.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -15,28 +15,28 @@ use anyhow::{Context, Result, bail, ensure};
 use super::answer;
 use crate::pause;
 
-/// One run. It ends at its time plus what is late, at most [`BACKLOG`].
+/// One run. It ends after its duration plus the delay of the proxy, at most [`BACKLOG`].
 pub(crate) struct OpenLoop<'a> {
     pub(crate) address: SocketAddr,
-    /// Requests a second, of all connections together.
+    /// Requests per second, over all connections.
     pub(crate) rate: f64,
     pub(crate) connections: u32,
     pub(crate) duration: Duration,
-    /// What each request sends.
+    /// The bytes of each request.
     pub(crate) request: &'a [u8],
 }
 
-/// A proxy that is further behind cannot keep the rate.
+/// A proxy with a greater delay cannot keep up with the rate.
 const BACKLOG: Duration = Duration::from_secs(5);
 
 impl OpenLoop<'_> {
-    /// Latencies, sorted.
+    /// Runs the load; returns the latencies, sorted.
     ///
     /// # Errors
-    /// When an answer is missing or not a 200, or when the proxy cannot keep the rate.
+    /// A response is missing or is not a 200, or the proxy cannot keep up with the rate.
     pub(crate) fn run(&self) -> Result<Vec<Duration>> {
         ensure!(self.rate > 0.0 && self.connections > 0, "a rate and connections above 0");
-        // Every client is connected before the first request is due.
+        // All clients are connected before the first request is due.
         let streams: Vec<_> = (0..self.connections).map(|_| self.connect()).collect::<Result<_>>()?;
         let start = Instant::now() + Duration::from_millis(20);
         let mut latencies = std::thread::scope(|scope| {
@@ -81,7 +81,8 @@ impl OpenLoop<'_> {
     }
 }
 
-/// When a connection's requests are due, counted from the start. All connections together are due evenly.
+/// When the requests of a connection are due, counted from the start. Together, the connections are due at equal
+/// intervals.
 fn due(rate: f64, connections: u32, number: u32, duration: Duration) -> impl Iterator<Item = Duration> {
     (0u32..)
         .map(move |turn| (f64::from(number) + f64::from(turn) * f64::from(connections)) / rate)
@@ -123,12 +124,13 @@ mod tests {
             }
             answers
         });
-        // Due at 0, 100 and 200 ms; the answer to the first comes after 300 ms.
+        // The requests are due at 0, 100 and 200 ms; the first response comes after 300 ms.
         let load = OpenLoop { address, rate: 10.0, connections: 1, duration: late, request: b"GET " };
         let latencies = load.run().unwrap();
         assert_eq!(latencies.len(), 3);
         assert_eq!(server.join().unwrap(), 3);
-        // A closed loop would have seen one late answer; here those that waited behind it count from when they were due.
+        // A closed loop would measure one slow response. In the open loop the requests behind it count from their
+        // intended times.
         assert!(latencies[2] >= late);
         assert!(latencies[1] >= late - Duration::from_millis(100));
         assert!(latencies[0] >= late - Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! wrk and h2load: how they are called and what they print.
+//! Calls wrk and h2load and reads their output.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::Done;
 use crate::process::printed;
 
-/// 64 keep-alive connections, with so many headers more than `Host`.
+/// 64 keep-alive connections, with this many headers besides `Host`.
 pub(super) fn wrk(url: &str, script: Option<&Path>, headers: usize, seconds: u32) -> Result<Done> {
     let mut command = Command::new("wrk");
     command.args(["-t", "1", "-c", "64", "-d", &format!("{seconds}s")]);
@@ -22,7 +22,7 @@ pub(super) fn wrk(url: &str, script: Option<&Path>, headers: usize, seconds: u32
     wrk_done(&printed(command.arg(url))?)
 }
 
-/// 16 connections with 8 streams each. With a body, gRPC calls.
+/// 16 connections with 8 streams each; gRPC calls if there is a body.
 pub(super) fn h2load(address: SocketAddr, body: Option<&Path>, seconds: u32) -> Result<Done> {
     let mut command = Command::new("h2load");
     command.args(["-t", "1", "-c", "16", "-m", "8", "-D", &seconds.to_string()]);
@@ -51,7 +51,7 @@ fn h2load_done(text: &str) -> Result<Done> {
     Ok(Done { requests, failed: failed.max(refused) })
 }
 
-/// The number that is word `index` of the first line that fits.
+/// The number at word `index` of the first line that fits.
 fn number(text: &str, fits: impl Fn(&str) -> bool, index: usize) -> Result<u64> {
     let line = text.lines().find(|line| fits(line)).with_context(|| format!("unexpected output:\n{text}"))?;
     let word = line.split_whitespace().nth(index).with_context(|| format!("unexpected line: {line}"))?;

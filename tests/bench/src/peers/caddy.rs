@@ -1,4 +1,4 @@
-//! Caddy: one process, as many running goroutines as workers.
+//! Caddy: one process, with as many running threads as workers.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ fn command(site: &Site, scene: &Scene) -> Result<Command> {
         named.collect::<Vec<_>>().join(" ")
     };
     let forward = match scene.outbound {
-        // Its pool keeps 32 a host, the others 64.
+        // Caddy keeps 32 idle connections for each host by default; the other proxies are configured with 64.
         Outbound::Http1 => format!(
             "reverse_proxy {} {{\n    transport http {{\n      keepalive_idle_conns_per_host 64\n    }}\n  }}",
             upstreams("")
@@ -49,7 +49,7 @@ fn command(site: &Site, scene: &Scene) -> Result<Command> {
     for home in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
         command.env(home, site.folder);
     }
-    // It tells about its start there, before it knows its log level.
+    // Caddy logs its start to standard error before it reads its log level.
     command.stderr(std::process::Stdio::null());
     Ok(command)
 }

@@ -1,4 +1,4 @@
-//! Envoy: one process with worker threads. Its static configuration is JSON, which is YAML too.
+//! Envoy: one process with worker threads. Its static configuration is written as JSON, which is valid YAML.
 
 use std::path::Path;
 use std::process::Command;

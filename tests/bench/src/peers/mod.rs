@@ -1,6 +1,7 @@
 //! The proxies that are compared: one file each, and one table.
 //!
-//! Siblings have one shape: what it is and how it is run · `PEER` · how it is found · its configuration for a scene.
+//! Each file has the same structure: a description · `PEER` · how the program is found · its configuration for a
+//! scene.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,23 +23,23 @@ pub(crate) mod witgate;
 /// A proxy.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// What to install when it is missing.
+    /// The package to install if the program is missing.
     pub(crate) package: &'static str,
-    /// Its program, if it is installed. The path is what the command line says about Envoy.
+    /// Its program, if it is installed. The argument is the path of Envoy from the command line.
     pub(crate) find: fn(Option<&Path>) -> Option<PathBuf>,
     /// Arguments that make it print its version.
     pub(crate) version: &'static [&'static str],
-    /// Writes its configuration for a scene and says how it is started.
+    /// Writes its configuration for a scene and returns the command that starts it.
     pub(crate) command: fn(&Site, &Scene) -> Result<Command>,
 }
 
-/// Every peer, in the order of tables. nginx is what all others are compared with.
+/// All peers, in the order of the tables. All others are compared with nginx.
 pub(crate) static PEERS: &[&Peer] =
     &[&nginx::PEER, &nginx_lua::PEER, &haproxy::PEER, &caddy::PEER, &envoy::PEER, &witgate::PEER];
 
-/// The name of the peer whose cost is 1.
+/// The name of the peer whose cost is defined as 1.
 pub(crate) const BASELINE: &str = "nginx";
-/// Ours.
+/// The name of Witgate.
 pub(crate) const OURS: &str = "witgate";
 
 /// Where a proxy is set up.
@@ -46,28 +47,28 @@ pub(crate) struct Site<'a> {
     pub(crate) program: &'a Path,
     /// A folder of its own.
     pub(crate) folder: &'a Path,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: SocketAddr,
     pub(crate) certificate: &'a Certificate,
     pub(crate) artifacts: &'a Artifacts,
 }
 
-/// The first file of this name on the search path.
+/// The first file of this name in the search path.
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    // Debian keeps servers where only root's search path looks.
+    // Debian installs servers in folders that are only in root's search path.
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// What a peer says about its version: the first token that starts with a digit, or holds a version after a slash.
+/// The version that a peer prints: the first token that starts with a digit, or that has a version after a slash.
 pub(crate) fn version(peer: &Peer, program: &Path) -> String {
     let Ok(output) = Command::new(program).args(peer.version).output() else { return "unknown".into() };
     let text = [output.stdout, output.stderr].concat();
     number(&String::from_utf8_lossy(&text)).map_or_else(|| "unknown".into(), Into::into)
 }
 
-/// The first word, between blanks and slashes, that is digits with a dot.
+/// The first word, delimited by spaces and slashes, that consists of digits and dots.
 fn number(text: &str) -> Option<&str> {
     let words = text.split(|letter: char| letter.is_whitespace() || letter == '/' || letter == ',');
     let words = words.map(|word| word.trim_start_matches('v'));

@@ -1,4 +1,5 @@
-//! nginx: a master and worker processes, all of them counted. What everything is compared with, and the origin.
+//! nginx: a master and worker processes, all of which are counted. All proxies are compared with it, and it is the
+//! origin.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,15 +18,16 @@ pub(crate) static PEER: Peer = Peer {
     command: |site, scene| command(site, scene, "", ""),
 };
 
-/// A proxy with something added at the top and in each location.
+/// A proxy, with additional text at the top level and in each location.
 pub(super) fn command(site: &Site, scene: &Scene, top: &str, in_location: &str) -> Result<Command> {
     let http = format!("{}{}", upstream(scene), server(site, scene, in_location));
-    // Each endpoint takes one, and each client.
+    // Each endpoint and each client needs a connection.
     let connections = scene.endpoints.len() + 4096;
     start(site.program, site.folder, (scene.workers, connections), top, &http)
 }
 
-/// Any nginx: writes its configuration and says how it is started. It takes memory for as many `connections` at once.
+/// Writes the configuration of any nginx and returns the command that starts it. nginx allocates memory for
+/// `connections` in advance.
 pub(crate) fn start(
     program: &Path,
     folder: &Path,
@@ -33,9 +35,9 @@ pub(crate) fn start(
     top: &str,
     http: &str,
 ) -> Result<Command> {
-    // Root's nginx would serve as somebody who cannot read the scratch folder.
+    // Run by root, nginx would switch to a user that cannot read the scratch folder.
     let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
-    // Compiled-in folders need root.
+    // The compiled-in folders are writable for root only.
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|name| format!("  {name}_temp_path {name};\n"))
@@ -48,7 +50,7 @@ pub(crate) fn start(
     let file = folder.join("nginx.conf");
     std::fs::write(&file, text)?;
     let mut command = Command::new(program);
-    // It opens its compiled-in error log before it reads where to write instead.
+    // nginx opens its compiled-in error log before it reads the configuration.
     command.arg("-p").arg(folder).arg("-c").arg(file).args(["-e", "stderr"]);
     Ok(command)
 }

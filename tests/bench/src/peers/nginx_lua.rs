@@ -1,7 +1,7 @@
-//! nginx with Lua: what programmability costs in nginx. A script verifies an HS256 token and sets a header.
+//! nginx with Lua, as the cost of programmability in nginx. A script verifies an HS256 token and sets a header.
 //!
-//! Debian packages no HMAC for this Lua, so the script calls libcrypto, which nginx is linked with, through LuaJIT's
-//! foreign functions: the way the usual HMAC module goes, and the fastest there is. Claims are read by lua-cjson.
+//! Debian has no HMAC package for this Lua, so the script calls libcrypto, with which nginx is linked, through
+//! LuaJIT's foreign functions, as the usual HMAC module does. Claims are read by lua-cjson.
 
 use std::path::{Path, PathBuf};
 
@@ -23,14 +23,14 @@ pub(crate) static PEER: Peer = Peer {
     },
 };
 
-/// Where distributions keep the module.
+/// The folders in which distributions install the module.
 fn modules() -> Option<PathBuf> {
     let folders = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"];
     let folders = folders.iter().map(Path::new);
     folders.into_iter().find(|folder| folder.join("ngx_http_lua_module.so").is_file()).map(Into::into)
 }
 
-/// Only what the compiler of LuaJIT takes: plain finds, no patterns.
+/// Uses only functions that LuaJIT compiles: plain finds, no patterns.
 const SCRIPT: &str = r#"
 local ffi = require "ffi"
 local cjson = require "cjson"

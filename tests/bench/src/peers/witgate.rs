@@ -1,4 +1,4 @@
-//! Witgate: built from this checkout. Everything a default configuration turns on stays on, but for the access log.
+//! Witgate, built from this checkout, with its default configuration except that the access log is off.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::scene::{Inbound, Outbound, Plugins, Scene};
 pub(crate) static PEER: Peer = Peer {
     name: "witgate",
     package: "built from this checkout",
-    // The run builds it before anything is looked for.
+    // The run builds it before the peers are looked for.
     find: |_| None,
     version: &["--version"],
     command,
 };
 
-/// The folder in which a gateway finds its plugins, and which a row may change while it runs.
+/// The plugin folder of a gateway, which a row may change while the gateway runs.
 pub(crate) fn plugin_folder(folder: &Path) -> std::path::PathBuf {
     folder.join("plugins")
 }
@@ -69,7 +69,7 @@ fn install(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// What `gateway.plugins` lists, and the tables that declare it.
+/// The value of `gateway.plugins`, and the tables that declare and bind the plugins.
 fn plugins(plugins: &Plugins) -> (String, String) {
     match plugins {
         Plugins::None | Plugins::Idle(0) | Plugins::Headers(0) => (String::new(), String::new()),
@@ -77,7 +77,7 @@ fn plugins(plugins: &Plugins) -> (String, String) {
         Plugins::Headers(bindings) => repeated(
             "headers",
             *bindings,
-            // Its answers are always the same: remembered, none of the calls would be measured.
+            // The result of this plugin is always the same. If it were remembered, no call would be measured.
             "remember = false\nsettings = { response = { set = { \"x-served-by\" = \"witgate\" } } }\n",
         ),
         Plugins::Chain { remember } => (

@@ -1,10 +1,10 @@
-//! The same for machines: every round, not only the spread.
+//! The report as JSON, with the values of every round.
 
 use serde_json::{Value, json};
 
 use super::{Line, Report, Section};
 
-/// A document with machine, peers, rows and what failed.
+/// A document with the machine, the peers, the rows and the failures.
 pub(crate) fn text(report: &Report) -> String {
     let machine = &report.machine;
     let peers: Vec<_> = report

@@ -1,5 +1,5 @@
-//! The same as a table in Markdown, with the date and the machine's shape. In the book, what is written by hand stands above
-//! a marker, and the results below it.
+//! The report as a Markdown table, with the date and the machine. In the book, hand-written text stands above a
+//! marker, and the results below it.
 
 use std::fmt::Write as _;
 
@@ -41,11 +41,11 @@ pub(crate) fn text(report: &Report) -> String {
     text
 }
 
-/// Behind it stand the results, and nothing that is written by hand.
+/// The results are written below this line, where no hand-written text is kept.
 const MARKER: &str = "<!-- The bench writes everything below this line. -->";
 
-/// The document with the results of a run: what stands above the marker in the document before is kept. A document without
-/// the marker is replaced as a whole.
+/// The document with the results of a run. The text above the marker is kept; a document without the marker is
+/// replaced.
 pub(crate) fn document(before: Option<&str>, results: &str) -> String {
     match before.and_then(|before| before.split_once(MARKER)) {
         Some((kept, _)) => format!("{kept}{MARKER}\n\n{results}"),

@@ -1,4 +1,4 @@
-//! Results, and the forms in which they are told.
+//! The results, and the formats of the report.
 
 pub(crate) mod json;
 pub(crate) mod markdown;
@@ -19,15 +19,15 @@ pub(crate) struct Line {
     pub(crate) ours: bool,
     /// What the ratios are relative to.
     pub(crate) to: String,
-    /// In the row's unit; they show the size and are not compared.
+    /// Values in the unit of the row. They show the magnitude and are not compared.
     pub(crate) values: Vec<f64>,
-    /// Each round's value as a ratio within the round.
+    /// The value of each round as a ratio within the round.
     pub(crate) ratios: Vec<f64>,
     pub(crate) verdict: Option<Verdict>,
 }
 
 impl Line {
-    /// Without any round yet.
+    /// A line without rounds.
     pub(crate) fn new(subject: &str, ours: bool, to: &str) -> Line {
         Line {
             subject: subject.into(),
@@ -39,18 +39,18 @@ impl Line {
         }
     }
 
-    /// Of at least one round.
+    /// The spread of the ratios; there must be at least one round.
     pub(crate) fn ratio(&self) -> Spread {
         Spread::of(&self.ratios)
     }
 
-    /// Of at least one round.
+    /// The spread of the values; there must be at least one round.
     pub(crate) fn value(&self) -> Spread {
         Spread::of(&self.values)
     }
 }
 
-/// One row's lines.
+/// The lines of one row.
 pub(crate) struct Section {
     pub(crate) row: &'static Row,
     pub(crate) lines: Vec<Line>,
@@ -61,17 +61,17 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,
     pub(crate) seconds: u32,
-    /// How ours was built.
+    /// How Witgate was built.
     pub(crate) build: &'static str,
-    /// Names and versions; without a version, what to install.
+    /// Names and versions; for a peer that is not installed, the package to install.
     pub(crate) peers: Vec<(&'static str, Result<String, &'static str>)>,
     pub(crate) sections: Vec<Section>,
-    /// Rows that could not be measured, and why.
+    /// Rows that could not be measured, and the reasons.
     pub(crate) failures: Vec<(&'static Row, String)>,
 }
 
 impl Report {
-    /// Without any row yet.
+    /// A report without rows.
     pub(crate) fn begin(bench: &Bench) -> Report {
         let peers =
             bench.peers().map(|(peer, version)| (peer.name, version.map(String::from).ok_or(peer.package)));
@@ -91,19 +91,19 @@ impl Report {
         self.sections.push(Section { row, lines });
     }
 
-    /// One row that fails does not spoil the others; it is told, and the run ends with an error.
+    /// Records a row that failed. The other rows are still measured, and the run ends with an error.
     pub(crate) fn fail(&mut self, row: &'static Row, error: &anyhow::Error) {
         eprintln!("{}: {error:#}", row.name);
         self.failures.push((row, format!("{error:#}")));
     }
 
-    /// Whether a line misses what counts as done.
+    /// Whether a line misses its minimum.
     pub(crate) fn misses_a_minimum(&self) -> bool {
         let lines = self.sections.iter().flat_map(|section| &section.lines);
         lines.filter_map(|line| line.verdict.as_ref()?.minimum).any(|(_, met)| !met)
     }
 
-    /// Each peer with its version, or that it is missing.
+    /// Each peer with its version, or a note that it is missing.
     pub(crate) fn describe_peers(&self) -> String {
         let one = |(name, version): &(&str, Result<String, &str>)| match version {
             Ok(version) => format!("{name} {version}"),
@@ -112,13 +112,13 @@ impl Report {
         self.peers.iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
-    /// What a ratio is made of.
+    /// How the ratios were measured.
     pub(crate) fn describe_run(&self) -> String {
         format!("Witgate: {}; {} interleaved rounds of {} s", self.build, self.rounds, self.seconds)
     }
 }
 
-/// An aim and whether it is met, in a few words.
+/// A short text about an aim and whether it is met.
 fn say(verdict: &Verdict) -> String {
     let met = |met| if met { "met" } else { "missed" };
     let minimum = verdict
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::rows::ROWS;
 
-    /// A report of two rows, with everything that can be in one.
+    /// A report of two rows that contains every kind of entry.
     pub(super) fn report() -> Report {
         let line = |subject: &str, ratios: &[f64]| Line {
             values: ratios.iter().map(|ratio| ratio * 20.0).collect(),

@@ -1,22 +1,22 @@
-//! The same as a chart: a bar for each median, a whisker from least to greatest, a line at 1.
+//! The report as a chart: a bar for each median, a whisker from minimum to maximum, a line at 1.
 
 use std::fmt::Write as _;
 
 use super::{Line, Report, Section};
 
 const WIDTH: f64 = 960.0;
-/// Where bars begin; names stand left of it.
+/// Left edge of the bars; names stand to the left of it.
 const LEFT: f64 = 330.0;
-/// Where the longest bar ends; figures stand right of it.
+/// Right edge of the longest bar; figures stand to the right of it.
 const RIGHT: f64 = 760.0;
 const STEP: f64 = 20.0;
 const TOP: f64 = 70.0;
-/// Longer bars are cut: one peer must not flatten all others.
+/// Longer bars are cut off, so that one peer does not compress all others.
 const MOST: f64 = 4.0;
 const OURS: &str = "#b8430e";
 const THEIRS: &str = "#8a93a0";
 
-/// A document of its own, readable on light and on dark.
+/// A complete document, readable on light and dark backgrounds.
 pub(crate) fn text(report: &Report) -> String {
     let lines: usize = report.sections.iter().map(|section| section.lines.len() + 2).sum();
     let height = TOP + lines as f64 * STEP + STEP;
@@ -42,7 +42,7 @@ pub(crate) fn text(report: &Report) -> String {
     text + "</svg>\n"
 }
 
-/// One row; gives where the next may begin.
+/// Draws one row; returns the vertical position of the next one.
 fn draw(text: &mut String, section: &Section, mut y: f64) -> f64 {
     label(text, 16.0, y + 13.0, "start", true, &format!("{}: {}", section.row.name, section.row.about));
     y += STEP;
@@ -85,7 +85,7 @@ fn bar(text: &mut String, line: &Line, y: f64) {
     );
 }
 
-/// Where a ratio lies.
+/// The horizontal position of a ratio.
 fn across(ratio: f64) -> f64 {
     LEFT + ratio.clamp(0.0, MOST) / MOST * (RIGHT - LEFT)
 }
@@ -108,7 +108,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Names of elements that are open at the end; panics on markup that is not well-formed.
+    /// Names of the elements that are still open at the end; panics if the markup is not well-formed.
     fn open_elements(mut text: &str) -> Vec<&str> {
         let mut open = Vec::new();
         while let Some(start) = text.find('<') {

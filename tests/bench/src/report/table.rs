@@ -1,10 +1,10 @@
-//! One table for a terminal.
+//! The report as a table for a terminal.
 
 use std::fmt::Write as _;
 
 use super::{Report, say};
 
-/// Least, median and greatest ratio of each line, its size, and its aim.
+/// Minimum, median and maximum ratio of each line, its value, and its aim.
 pub(crate) fn text(report: &Report) -> String {
     let mut text = format!(
         "\n{}\n{}\n{}; ratios within a round\n",

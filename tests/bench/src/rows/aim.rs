@@ -1,49 +1,48 @@
-//! What a row aims at, and whether it is met.
+//! The aims of the rows, and whether they are met.
 //!
-//! Aims are of the project's issue on speed. Minima are what counts as done: for plain requests and for four plugins the
-//! issue names them; elsewhere the minimum is what a proxy made of hyper with one runtime a core and a pool of its own
-//! cost in the measurements the project began with (November 2026, medians, ratios to nginx 1.22).
+//! An aim is what the project wants to reach; a minimum is what counts as done. The sources of the minima are in
+//! `tests/bench/NOTES.md`.
 
 use crate::report::Line;
 
-/// Plain HTTP/1.1 proxying, 1 and 2 workers. Named by the issue.
+/// Plain HTTP/1.1 proxying with 1 and 2 workers.
 pub(crate) const PLAIN_MINIMUM: f64 = 1.05;
-/// The same with four plugins. Named by the issue.
+/// The same with four plugins.
 pub(crate) const PLUGINS_MINIMUM: f64 = 1.35;
-/// 100 KiB answers. The hyper column.
+/// Responses of 100 KiB.
 pub(crate) const LARGE_MINIMUM: f64 = 0.51;
-/// HTTP/2 to HTTP/1.1. The hyper column.
+/// HTTP/2 clients, HTTP/1.1 origin.
 pub(crate) const HTTP2_MINIMUM: f64 = 0.86;
-/// TLS with keep-alive. The hyper column.
+/// TLS with keep-alive.
 pub(crate) const TLS_MINIMUM: f64 = 0.88;
-/// A new connection for each request. The hyper column.
+/// A new connection for each request.
 pub(crate) const CONNECT_MINIMUM: f64 = 1.21;
-/// The same in TLS. The hyper column, which was measured without control of resumption.
+/// A new TLS connection for each request.
 pub(crate) const CONNECT_TLS_MINIMUM: f64 = 1.41;
 
-/// The median below which a line is good.
+/// What a line has to reach.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Aim {
-    /// The ratio is at most this.
+    /// The median ratio is at most this.
     Ratio(f64),
-    /// The value is at most this.
+    /// The median value is at most this.
     Value(f64),
-    /// The ratio is below that of every peer in the row.
+    /// The ratio is lower than that of every peer in the row.
     AheadOfAll,
     /// The ratio is at most that of the line with this name.
     AtMostThatOf(&'static str),
 }
 
-/// An aim that was looked at.
+/// The result of comparing a line with its aim.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Verdict {
     pub(crate) aim: String,
     pub(crate) met: bool,
-    /// The ratio that counts as done, and whether it is met.
+    /// The minimum, and whether it is met.
     pub(crate) minimum: Option<(f64, bool)>,
 }
 
-/// Says of the line with this name whether it meets its aim. An aim whose peer is missing is no verdict.
+/// Compares the line with this name with its aim. If the peer of the aim is missing, there is no verdict.
 pub(crate) fn judge(lines: &mut [Line], subject: &str, aim: Aim, minimum: Option<f64>) {
     let Some(index) = lines.iter().position(|line| line.subject == subject) else { return };
     let ratio = lines[index].ratio().median;

@@ -1,8 +1,8 @@
-//! CPU of the proxy for each request, as a ratio to nginx in the same round.
+//! CPU time of the proxy for each request, as a ratio to nginx in the same round.
 //!
-//! All subjects of a row run at once and are loaded one after the other, round by round; those that wait use no CPU to
-//! speak of. The machine's load generator and origin share its cores with the proxy, which is why requests a second are
-//! not compared: they are whoever's bottleneck it is.
+//! All subjects of a row run at the same time and are loaded one after the other in each round; idle ones use
+//! almost no CPU time. Requests per second are not compared, because load generator and origin share the cores
+//! with the proxy, and any of them may be the bottleneck.
 
 use anyhow::{Result, ensure};
 
@@ -69,31 +69,31 @@ pub(super) fn plugins(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Large answers. nginx's proxy buffers are its defaults here, and its handicap.
+/// Large responses. nginx uses its default proxy buffers here, which slow it down.
 pub(super) fn large(bench: &Bench) -> Result<Vec<Line>> {
     let load = Load::KeepAlive { tls: false, path: origin::LARGE, script: Script::None, headers: 0 };
     row(bench, &Scene::plain(bench.origin.address), &load, Some(aim::LARGE_MINIMUM))
 }
 
-/// HTTP/2 to HTTP/1.1.
+/// HTTP/2 clients, HTTP/1.1 origin.
 pub(super) fn http2(bench: &Bench) -> Result<Vec<Line>> {
     let scene = Scene { inbound: Inbound::Http2, ..Scene::plain(bench.origin.address) };
     row(bench, &scene, &Load::Http2, Some(aim::HTTP2_MINIMUM))
 }
 
-/// gRPC unary calls. nginx forwards them by `grpc_pass`, the others by speaking HTTP/2 upstream.
+/// gRPC unary calls. nginx forwards them with `grpc_pass`, the others with HTTP/2 to the upstream.
 pub(super) fn grpc(bench: &Bench) -> Result<Vec<Line>> {
     row(bench, &Scene::grpc(bench.grpc), &Load::grpc(bench.folder())?, None)
 }
 
-/// TLS with keep-alive: handshakes are over before the clock starts.
+/// TLS with keep-alive: the handshakes are over before the measurement begins.
 pub(super) fn tls(bench: &Bench) -> Result<Vec<Line>> {
     let scene = Scene { inbound: Inbound::Tls, ..Scene::plain(bench.origin.address) };
     let load = Load::KeepAlive { tls: true, path: "/", script: Script::None, headers: 0 };
     row(bench, &scene, &load, Some(aim::TLS_MINIMUM))
 }
 
-/// A new connection for each request, in the clear or in TLS.
+/// A new connection for each request, in cleartext or with TLS.
 pub(super) fn connect(bench: &Bench, tls: bool) -> Result<Vec<Line>> {
     let inbound = if tls { Inbound::Tls } else { Inbound::Http1 };
     let scene = Scene { inbound, ..Scene::plain(bench.origin.address) };
@@ -102,7 +102,7 @@ pub(super) fn connect(bench: &Bench, tls: bool) -> Result<Vec<Line>> {
     row(bench, &scene, &load, Some(minimum))
 }
 
-/// Every peer in one scene; ours is to be ahead of all.
+/// All peers in one scene; the aim is that Witgate is ahead of all of them.
 fn row(bench: &Bench, scene: &Scene, load: &Load, minimum: Option<f64>) -> Result<Vec<Line>> {
     let mut lines = compare(bench, everybody(scene, load))?;
     judge(&mut lines, OURS, Aim::AheadOfAll, minimum);
@@ -115,7 +115,7 @@ fn everybody(scene: &Scene, load: &Load) -> Vec<Subject> {
     ALL.into_iter().map(subject).collect()
 }
 
-/// Interleaved rounds; the first subject is what the others are compared with.
+/// Interleaved rounds; the other subjects are compared with the first one.
 fn compare(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<Line>> {
     let running = start(bench, subjects)?;
     let mut lines: Vec<_> =
@@ -130,7 +130,7 @@ fn compare(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Starts those that are installed and can play their part.
+/// Starts the subjects that are installed and support the scene.
 pub(super) fn start(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<(Subject, Running)>> {
     let mut running = Vec::new();
     for subject in subjects {
@@ -138,26 +138,26 @@ pub(super) fn start(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<(Subjec
             Ok(Some(proxy)) => running.push((subject, proxy)),
             Ok(None) => {}
             Err(error) if [BASELINE, OURS].contains(&subject.peer) => return Err(error),
-            // A peer too old for its part does not spoil the row.
+            // A peer that is too old for the scene is left out; the row is still measured.
             Err(error) => eprintln!("{} is left out: {error:#}", subject.name),
         }
     }
     Ok(running)
 }
 
-/// What each costs, once.
+/// Measures each subject once.
 pub(super) fn round(bench: &Bench, running: &[(Subject, Running)]) -> Result<Vec<f64>> {
     running.iter().map(|(subject, proxy)| measure(bench, subject, proxy)).collect()
 }
 
-/// CPU microseconds of a proxy for each request it answered.
+/// CPU time of a proxy for each request that it served, in microseconds.
 fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
-    // Connections, pools and caches come up before the clock starts.
+    // Fills connections, pools and caches before the measurement.
     subject.load.run(proxy.address, 1)?;
     let before = proxy.process.cpu()?;
     let done = subject.load.run(proxy.address, bench.seconds)?;
     let spent = proxy.process.cpu()?.saturating_sub(before);
     ensure!(done.failed == 0, "{}: {} failed, {} were counted", subject.name, done.failed, done.requests);
-    ensure!(done.requests > 0, "{}: no request was answered", subject.name);
+    ensure!(done.requests > 0, "{}: no request got a response", subject.name);
     Ok(spent.as_secs_f64() * 1e6 / done.requests as f64)
 }

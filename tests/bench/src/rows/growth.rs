@@ -1,8 +1,9 @@
-//! Cost as work grows: each size beside the smallest of its series in the same round, so that a cliff shows.
+//! Cost with increasing work: each size as a ratio to the smallest size of its series in the same round, which
+//! shows a sudden increase.
 //!
-//! Ours stands beside nginx with the same work, each compared with itself. Ten thousand endpoints are ten thousand
-//! addresses of the loopback, which one origin serves; proxies keep a connection to each, so a part of what grows is
-//! the kernel's.
+//! Witgate and nginx do the same work, and each is compared with itself. Ten thousand endpoints are ten thousand
+//! loopback addresses of one origin. Proxies keep a connection to each of them, so the cost of the kernel grows,
+//! too.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
 use crate::scene::{Plugins, Scene};
 
-/// What counts as flat: the noise of a few rounds is of this size.
+/// The largest ratio that counts as flat; the noise of a few rounds has this size.
 const FLAT: f64 = 1.10;
 const SIZES: [usize; 3] = [1, 100, 10_000];
 
@@ -66,7 +67,7 @@ pub(super) fn headers(bench: &Bench) -> Result<Vec<Line>> {
     for peer in [BASELINE, OURS] {
         for headers in [15, 30, 60, 90] {
             let scene = Scene::plain(bench.origin.address);
-            // `Host` is one of them.
+            // `Host` is one of the headers.
             let load = Load::KeepAlive { tls: false, path: "/", script: Script::None, headers: headers - 1 };
             series.push((headers, subject(peer, headers, "headers", scene, load)));
         }
@@ -82,7 +83,7 @@ fn subject(peer: &'static str, size: usize, of: &str, scene: Scene, load: Load) 
     Subject { name: name(peer, size, of), peer, scene, load }
 }
 
-/// Interleaved rounds over all sizes; the smallest of each peer's series is its 1.
+/// Interleaved rounds over all sizes; ratios are relative to the smallest size of each peer.
 fn grow(bench: &Bench, series: Vec<(usize, Subject)>) -> Result<Vec<Line>> {
     let (sizes, subjects): (Vec<_>, Vec<_>) = series.into_iter().unzip();
     let running = cost::start(bench, subjects)?;
@@ -97,7 +98,8 @@ fn grow(bench: &Bench, series: Vec<(usize, Subject)>) -> Result<Vec<Line>> {
             Line::new(&subject.name, subject.peer == OURS, &format!("itself with {}", sizes[first(index)]))
         })
         .collect();
-    // A connection to each endpoint comes up first: a second of load is too short for ten thousand.
+    // Connections to all endpoints are opened before the measurement: one second of load is too short for ten
+    // thousand.
     for ((subject, proxy), _) in running.iter().zip(&sizes).filter(|(_, size)| **size >= 10_000) {
         subject.load.run(proxy.address, 3)?;
     }
@@ -111,7 +113,8 @@ fn grow(bench: &Bench, series: Vec<(usize, Subject)>) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// A script that asks for every route in turn. The scene of one route takes every path, and is asked for one.
+/// A script that requests all routes in turn. The scene with one route takes every path, and one path is
+/// requested.
 fn paths(bench: &Bench, routes: usize) -> Result<PathBuf> {
     let mut script = String::from("local requests = {}\nfor route = 0, ");
     // Writing into a string cannot fail.

@@ -1,4 +1,4 @@
-//! p99 at a fixed half load: the same rate for all, half of what the slowest of them can do here.
+//! p99 latency at a fixed rate, the same for all proxies: half of the maximum rate of the slowest one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::spread::quantile;
 const CONNECTIONS: u32 = 32;
 const CHAIN: &str = "witgate, four plugins, a token seen before";
 
-/// nginx, haproxy, and ours with and without plugins.
+/// nginx, haproxy, and Witgate with and without plugins.
 pub(super) fn half_load(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
     let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
@@ -52,7 +52,7 @@ pub(super) fn half_load(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Half of what a proxy answers in a second of closed loop.
+/// Half of the requests per second that a proxy serves in a closed loop.
 pub(super) fn half_rate(load: &Load, proxy: &Running) -> Result<f64> {
     load.run(proxy.address, 1)?;
     Ok(load.run(proxy.address, 1)?.requests as f64 / 2.0)
@@ -65,7 +65,7 @@ pub(super) fn p99(proxy: &Running, rate: f64, seconds: u32, request: &[u8]) -> R
     Ok(quantile(&load.run()?, 0.99).as_secs_f64() * 1e6)
 }
 
-/// A request with a token, which those without plugins pass on.
+/// A request with a token, which proxies without plugins pass on.
 pub(super) fn request(token: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }

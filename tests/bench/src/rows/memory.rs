@@ -1,4 +1,4 @@
-//! Resident memory: proportional set size, all processes of a proxy together. One worker each.
+//! Resident memory: proportional set size of all processes of a proxy. One worker each.
 
 use anyhow::Result;
 
@@ -14,11 +14,11 @@ const LUA: &str = "nginx + Lua JWT";
 const CHAIN: &str = "witgate, four plugins";
 /// Idle client connections that are opened.
 const CONNECTIONS: usize = 2000;
-/// Bindings of which the first is not counted: it brings the code.
+/// Number of bindings. The first one is not counted, because its code is loaded with it.
 const BINDINGS: usize = 33;
 
-/// After a second of load: what a proxy keeps when nothing happens any more. It was started before, so that nothing of
-/// the compiler's is left in the memory of ours, as after any restart.
+/// Memory after a second of load. The proxy has been started once before, so that the memory of Witgate does not
+/// include what compilation used.
 pub(super) fn idle(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
     let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
@@ -36,10 +36,11 @@ pub(super) fn idle(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Clients that had one answer each and stay.
+/// Clients that had one response each and stay connected.
 pub(super) fn connections(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
-    // The Lua check would refuse these clients, which have no token; its connections are nginx's.
+    // The Lua script would refuse these clients, which have no token; its connections cost the same as those of
+    // nginx.
     let subjects = ALL.into_iter().filter(|peer| *peer != LUA).map(|peer| (peer, peer, &plain));
     let mut lines = once(bench, subjects, |_, _, proxy| {
         Load::plain().run(proxy.address, 1)?;
@@ -53,7 +54,7 @@ pub(super) fn connections(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// The same plugin bound once and many times, each used.
+/// The same plugin bound once and many times; each binding is used.
 pub(super) fn instances(bench: &Bench) -> Result<Vec<Line>> {
     const NAME: &str = "witgate, a Rust plugin (headers)";
     let resident = |bindings| -> Result<Option<f64>> {
@@ -76,7 +77,7 @@ pub(super) fn instances(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Starts a proxy alone, measures it, ends it; memory does not drift with the machine.
+/// Starts one proxy, measures it, and ends it; memory does not depend on the load of the machine.
 fn once<'a>(
     bench: &Bench,
     subjects: impl Iterator<Item = (&'static str, &'static str, &'a Scene)>,

@@ -1,4 +1,4 @@
-//! What is compared: one file for each kind of row, and one table.
+//! The rows of the comparison: one file for each kind of row, and one table.
 
 use anyhow::{Result, ensure};
 
@@ -13,22 +13,22 @@ mod memory;
 mod start;
 mod swap;
 
-/// One row of the comparison; it has a line for each subject.
+/// One row of the comparison, with a line for each subject.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// What the lines' values are.
+    /// The unit of the lines' values.
     pub(crate) unit: &'static str,
     pub(crate) measure: fn(&Bench) -> Result<Vec<Line>>,
 }
 
 const CPU: &str = "CPU us a request";
 
-/// Every row, in the order in which they are measured.
+/// All rows, in the order of measurement.
 pub(crate) static ROWS: &[Row] = &[
     Row {
         name: "plain",
-        about: "HTTP/1.1, 1 KiB answers, 64 keep-alive connections, 1 worker",
+        about: "HTTP/1.1, 1 KiB responses, 64 keep-alive connections, 1 worker",
         unit: CPU,
         measure: |bench| cost::plain(bench, 1),
     },
@@ -40,19 +40,19 @@ pub(crate) static ROWS: &[Row] = &[
     },
     Row {
         name: "plugins",
-        about: "the same, 1 worker, with four plugins, beside peers without any and nginx with a Lua JWT check",
+        about: "the same, 1 worker, with four plugins, compared with peers without plugins and nginx with a Lua JWT check",
         unit: CPU,
         measure: cost::plugins,
     },
     Row {
         name: "large",
-        about: "HTTP/1.1, 100 KiB answers, 64 keep-alive connections",
+        about: "HTTP/1.1, 100 KiB responses, 64 keep-alive connections",
         unit: CPU,
         measure: cost::large,
     },
     Row {
         name: "http2",
-        about: "HTTP/2 in the clear to HTTP/1.1, 16 connections of 8 streams, 1 KiB answers",
+        about: "HTTP/2 in cleartext to HTTP/1.1, 16 connections of 8 streams, 1 KiB responses",
         unit: CPU,
         measure: cost::http2,
     },
@@ -64,13 +64,13 @@ pub(crate) static ROWS: &[Row] = &[
     },
     Row {
         name: "tls",
-        about: "TLS 1.3 to HTTP/1.1, 1 KiB answers, 64 keep-alive connections",
+        about: "TLS 1.3 to HTTP/1.1, 1 KiB responses, 64 keep-alive connections",
         unit: CPU,
         measure: cost::tls,
     },
     Row {
         name: "connect",
-        about: "a new connection for each request, 1 KiB answers",
+        about: "a new connection for each request, 1 KiB responses",
         unit: CPU,
         measure: |bench| cost::connect(bench, false),
     },
@@ -95,7 +95,7 @@ pub(crate) static ROWS: &[Row] = &[
     },
     Row {
         name: "routes",
-        about: "1 to 10,000 routes, asked for in turn",
+        about: "1 to 10,000 routes, requested in turn",
         unit: CPU,
         measure: growth::routes,
     },
@@ -120,22 +120,22 @@ pub(crate) static ROWS: &[Row] = &[
     },
     Row {
         name: "start",
-        about: "from start to the first answer; Witgate with four cached plugins",
+        about: "from start to the first response; Witgate with four cached plugins",
         unit: "ms",
         measure: start::first_answer,
     },
     Row {
         name: "swap",
-        about: "p99 while a plugin is swapped each half second under half load, beside the time before",
+        about: "p99 while a plugin is swapped every half second at half load, relative to the time before",
         unit: "us",
         measure: swap::half_load,
     },
 ];
 
-/// The rows with these names; all without any.
+/// The rows with these names; all rows if there are no names.
 ///
 /// # Errors
-/// A name that no row has.
+/// There is no row of a name.
 pub(crate) fn select(names: &[String]) -> Result<Vec<&'static Row>> {
     for name in names {
         let all: Vec<_> = ROWS.iter().map(|row| row.name).collect();

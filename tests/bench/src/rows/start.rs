@@ -1,4 +1,4 @@
-//! From start to the first answer. Witgate's plugins are compiled and cached by a start before.
+//! Time from start to the first response. Witgate's plugins were compiled and cached by an earlier start.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
 use crate::scene::{Plugins, Scene};
 
-/// nginx, ours without and with plugins.
+/// nginx, and Witgate without and with plugins.
 pub(super) fn first_answer(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
     let chain = Scene { plugins: Plugins::Chain { remember: true }, ..plain.clone() };
@@ -40,7 +40,7 @@ pub(super) fn first_answer(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Asks on new connections until there is a 200.
+/// Sends requests on new connections until the response is a 200.
 fn answered(address: std::net::SocketAddr, request: &[u8]) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -55,7 +55,7 @@ fn answered(address: std::net::SocketAddr, request: &[u8]) -> Result<()> {
         }
         ensure!(
             begun.elapsed() < Duration::from_secs(30),
-            "no answer but {:?}",
+            "no response but {:?}",
             String::from_utf8_lossy(&status)
         );
     }

@@ -1,7 +1,7 @@
-//! A plugin is swapped under half load: the p99 of that time beside the p99 of the time before.
+//! A plugin is swapped at half load: the p99 latency meanwhile as a ratio to the p99 before.
 //!
-//! A swap is a new file in the plugin folder, with the same code and another digest (a custom section that says
-//! nothing), so that it is compiled, checked and exchanged like any other.
+//! A swap puts a new file into the plugin folder. It has the same code and another digest (because of an
+//! additional custom section), so it is compiled, checked and put in service like any other file.
 
 use std::fs;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::report::Line;
 use crate::scene::{Plugins, Scene};
 
 const DURING: &str = "witgate, during swaps";
-/// A swap each half second.
+/// Time between two swaps.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// Before and during, in pairs.
+/// Measures before and during swaps, in pairs.
 pub(super) fn half_load(bench: &Bench) -> Result<Vec<Line>> {
     let plain = Scene::plain(bench.origin.address);
     let scene = Scene { plugins: Plugins::Headers(1), ..plain };
@@ -50,7 +50,7 @@ pub(super) fn half_load(bench: &Bench) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Swaps again and again until the work is done.
+/// Swaps the plugin repeatedly until the work is done.
 fn while_swapping<T>(proxy: &Running, round: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn while_swapping<T>(proxy: &Running, round: usize, work: impl FnOnce() -> Resul
     })
 }
 
-/// Which version of everything is in service; each swap makes the next one.
+/// The version of the snapshot in service; each swap increments it.
 fn version(bench: &Bench, proxy: &Running) -> Result<u64> {
     let mut command = Command::new(bench.gateway());
     command.args(["status", "--output", "json", "--config"]).arg(proxy.folder.join("witgate.toml"));
@@ -82,7 +82,7 @@ fn version(bench: &Bench, proxy: &Running) -> Result<u64> {
     status["version"].as_u64().context("a status without a version")
 }
 
-/// Renames a file over the plugin's, so that nobody sees half of it.
+/// Renames a file over the plugin's file, so that no reader gets half of it.
 fn replace(folder: &Path, note: &str) -> Result<()> {
     let file = folder.join("headers.wasm");
     let aside = folder.join("headers.new");
@@ -94,7 +94,7 @@ fn replace(folder: &Path, note: &str) -> Result<()> {
 /// Appends a custom section: id 0, its size, the size of its name, its name.
 fn with_note(mut component: Vec<u8>, note: &str) -> Vec<u8> {
     let name = note.as_bytes();
-    // Sizes below 128 are one byte (LEB128).
+    // Sizes below 128 are one byte in LEB128.
     let length = u8::try_from(name.len()).unwrap_or(u8::MAX).min(126);
     component.extend([0, length + 1, length]);
     component.extend(&name[..usize::from(length)]);

@@ -1,4 +1,4 @@
-//! A plugin that marks requests, and whose schema of settings leads back to itself in sixty ways at once.
+//! A plugin that marks requests, and whose JSON Schema of settings refers to itself in sixty places.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! A routing plugin on the bare border that fetches `METHOD UPSTREAM PATH [HEADER VALUE]`, as the header `x-fetch` says,
-//! and answers with what came back as the path.
+//! A routing plugin written directly on the contracts. It fetches `METHOD UPSTREAM PATH [HEADER VALUE]`, as the
+//! header `x-fetch` says, and returns the result as the path.
 
 wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "routing-plugin", generate_all });
 
@@ -44,7 +44,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Fetcher {
     }
 
     fn configure(settings: String) -> Result<Interest, Vec<SettingsProblem>> {
-        // While it is set up, a plugin has no request and so no upstreams.
+        // During its set-up a plugin has no request and therefore no upstreams.
         if settings.contains("early") {
             let message = fetch("GET origin /early");
             return Err(vec![SettingsProblem { pointer: String::new(), message }]);
@@ -64,7 +64,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Fetcher {
 impl exports::witgate::plugin::routing::Guest for Fetcher {
     fn route(head: RequestHead, _request: &Request) -> Option<Destination> {
         let order = head.headers.first().map(|header| String::from_utf8_lossy(&header.value).into_owned())?;
-        // Whatever comes of the fetch, it is not told.
+        // The result of the fetch is ignored.
         if let Some(order) = order.strip_prefix("stubborn ") {
             fetch(order);
             forever();

@@ -1,4 +1,4 @@
-//! A plugin that does nothing: what a call costs.
+//! A plugin that does nothing, for measuring the cost of a call.
 
 use witgate_sdk::{Request, RequestChanges, transformation};
 

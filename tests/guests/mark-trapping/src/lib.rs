@@ -1,5 +1,5 @@
-//! A later version of the marking plugin: it loads, takes its settings, and panics at every request; below `/sometimes`
-//! only at those whose path ends in 0.
+//! A later version of the marking plugin. It loads and accepts its settings, but panics at every request; below
+//! `/sometimes` only at those whose path ends in 0.
 
 use witgate_sdk::{Request, RequestChanges, transformation};
 

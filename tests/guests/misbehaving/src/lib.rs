@@ -1,4 +1,5 @@
-//! A plugin of every contract that does what its settings say, in the phase they name, for requests to `/bad`.
+//! A plugin with every contract that does what its settings say, in the phase that they name, for requests to
+//! `/bad`.
 
 use witgate_sdk::{
     Acceptance, Authentication, BodyAccess, BodyResult, Bucket, Buckets, Chunk, Decision, Destination, Identity, Interest, Plugin, RateLimiting, Request,
@@ -6,7 +7,7 @@ use witgate_sdk::{
     Transformation, log, settings,
 };
 
-/// What to do, and when.
+/// What to do, and in which phase.
 #[settings]
 struct Order {
     phase: Phase,
@@ -32,17 +33,17 @@ enum Deed {
     Trap,
     /// Never returns.
     Loop,
-    /// Takes memory until there is none.
+    /// Allocates memory until there is none left.
     Memory,
     /// Writes a million log lines.
     LogStorm,
-    /// A million host calls that do nothing.
+    /// Makes a million host calls that do nothing.
     HostCalls,
-    /// A larger answer than any budget.
+    /// Returns a result that exceeds every budget.
     HugeOutput,
-    /// Control bytes in a header's value.
+    /// Returns a header value with control bytes.
     ControlBytes,
-    /// A header that is the gateway's business.
+    /// Returns a header that only the gateway may write.
     ForbiddenHeader,
 }
 
@@ -57,7 +58,7 @@ impl Plugin for Misbehaving {
 }
 
 impl Misbehaving {
-    /// Does the deed if it is its time. What is done by answering is left to the caller.
+    /// Misbehaves if this is the configured phase. A misbehaviour that consists of a result is left to the caller.
     fn act(&self, phase: Phase, request: &Request) -> Option<Deed> {
         if self.0.phase != phase || request.path() != "/bad" {
             return None;
@@ -88,7 +89,7 @@ impl Misbehaving {
         Some(self.0.deed)
     }
 
-    /// A header as bad as the deed asks for.
+    /// A header for misbehaviours that consist of a header.
     fn header(deed: Option<Deed>) -> Option<(&'static str, Vec<u8>)> {
         match deed? {
             Deed::HugeOutput => Some(("x-huge", vec![b'x'; 8 << 20])),

@@ -1,6 +1,7 @@
-//! A plugin of every contract, written on the bare border, that does what the header `x-do` of a request says.
+//! A plugin with every contract, written directly on the contracts, that does what the header `x-do` of a request
+//! says.
 //!
-//! It is how the runtime's own tests look at the runtime from inside.
+//! The tests of the runtime use it to observe the runtime from inside.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,11 +25,11 @@ struct Probe;
 export!(Probe);
 
 thread_local! {
-    /// Calls this instance has answered.
+    /// Number of calls of this instance.
     static CALLS: Cell<u32> = const { Cell::new(0) };
-    /// Whether acceptances name what they are based on.
+    /// Whether acceptances name their inputs.
     static NAMES_INPUTS: Cell<bool> = const { Cell::new(true) };
-    /// What an earlier call left behind.
+    /// Data that an earlier call kept.
     static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -43,7 +44,7 @@ fn header(headers: &[witgate::plugin::types::DeclaredHeader], index: u16) -> Str
     found.map(|header| String::from_utf8_lossy(&header.value).into_owned()).unwrap_or_default()
 }
 
-/// Does what it is told; the answer is a line of text.
+/// Does what the header says; the result is a line of text.
 fn act(deed: &str, with: &str, request: &Request) -> String {
     CALLS.set(CALLS.get() + 1);
     match deed {
@@ -128,7 +129,7 @@ fn standard_library() -> String {
     format!("{} {} {} {}", map["key"], since.as_secs() > 1_600_000_000, elapsed.as_secs() == 0, environment)
 }
 
-/// Everything the borrowed request tells.
+/// Everything that can be read from the borrowed request.
 fn look(request: &Request) -> String {
     let all = request.headers().len();
     let twice = request.header("X-Twice").len();
@@ -165,8 +166,8 @@ fn stored(with: &str) -> String {
     }
 }
 
-/// `hmac-verify HASH KEY DATA TAG`, `verify ALGORITHM KIND KEY MESSAGE SIGNATURE`, `digest HASH DATA`: all but the names
-/// in hexadecimal.
+/// Runs `hmac-verify HASH KEY DATA TAG`, `verify ALGORITHM KIND KEY MESSAGE SIGNATURE` or `digest HASH DATA`; all
+/// but the names are in hexadecimal.
 fn crypto_of(with: &str) -> String {
     let words: Vec<&str> = with.split(' ').collect();
     let bytes = |index: usize| unhex(words.get(index).copied().unwrap_or(""));
@@ -220,7 +221,7 @@ fn run(head: &RequestHead, request: &Request) -> String {
     act(&header(&head.headers, DO), &header(&head.headers, WITH), request)
 }
 
-/// What came in with a call, beside the headers.
+/// The parts of the head that were passed with a call, without the headers.
 fn shown(head: &RequestHead) -> String {
     format!("{:?} {:?} {:?} {:?} {}", head.method, head.path, head.query, head.authority, head.headers.len())
 }
@@ -274,7 +275,7 @@ impl exports::witgate::plugin::lifecycle::Guest for Probe {
             return Err(vec![SettingsProblem { pointer: "/deed".into(), message: "not this deed".into() }]);
         }
         let header = |name: &str| Input::Header(name.into());
-        // Whether it is true depends on what the header says.
+        // The header decides whether the promise is true.
         let promise = |function| PureFunction { function, inputs: vec![header("x-do"), header("x-with")] };
         let pure = if told("pure") {
             [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse].map(promise).into()
@@ -365,7 +366,7 @@ impl exports::witgate::plugin::transformation::Guest for Probe {
                 HeaderChange::AppendComposed(ComposedHeader { name: "x-none".into(), value: vec![] }),
             ],
             path: head.query,
-            // A function that is pure by other inputs is not told the method.
+            // A function that is pure by other inputs does not get the method.
             method: head.method,
             context: b"context".into(),
         })
@@ -397,7 +398,7 @@ impl exports::witgate::plugin::transformation::Guest for Probe {
     }
 }
 
-/// The content in upper case, the answer behind it at the end; the context one byte longer.
+/// The content in upper case, with the result of the call appended at the end; the context grows by one byte.
 fn body(content: Vec<u8>, end: bool, context: &[u8], answer: &str) -> BodyResult {
     let mut output = content.to_ascii_uppercase();
     if end {

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.balancer`: who is picked.
+//! `upstreams.NAME.balancer`: how endpoints are picked.
 
 use std::borrow::Cow;
 
@@ -44,7 +44,7 @@ impl JsonSchema for Balancer {
 }
 
 impl Balancer {
-    /// What it means. `at` is its JSON Pointer. Its settings stay as they are.
+    /// Converts it to the model. `at` is its JSON Pointer. The settings stay as they are.
     pub(super) fn meant(self, at: &str, scope: &Scope) -> model::Balancer {
         let settings = scope.document.part(at, &["kind"]);
         let kind = match self {

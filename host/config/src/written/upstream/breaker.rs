@@ -1,4 +1,5 @@
-//! `upstreams.NAME.breaker` and `upstreams.NAME.upstream_breaker`: when an endpoint, or the upstream, is left alone.
+//! `upstreams.NAME.breaker` and `upstreams.NAME.upstream_breaker`: when an endpoint, or the upstream, gets no
+//! requests.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,27 +9,27 @@ use crate::pointer::child;
 use crate::scalar::{Duration, Text};
 use crate::written::Scope;
 
-/// Windows that are told apart from noise, and that fit the counters.
+/// The shortest and the longest window: shorter ones hold only noise, longer ones do not fit the counters.
 const WINDOWS: [std::time::Duration; 2] =
     [std::time::Duration::from_millis(100), std::time::Duration::from_secs(600)];
 
-/// A circuit breaker. Closed, it lets everything through and watches; any of its rules opens it. Open, it lets nothing
+/// A circuit breaker. Closed, it lets all requests through; any of its rules opens it. Open, it lets no request
 /// through for a while. Then it is half-open: a few probes find out whether it may close.
 ///
-/// A call fails if the endpoint cannot be reached, closes or resets without an answer, does not answer in time, or answers
-/// with what is malformed or breaks off. A status is a failure only if `statuses` names it. What the client did is none: a
-/// body that is too large, malformed, too slow or broken off. Of the retries of one request, one failure counts. Ejection
-/// sees the same failures.
+/// A call fails if the endpoint cannot be reached, closes or resets the connection without a response, does not
+/// respond in time, or sends a response that is malformed or incomplete. A status is a failure only if `statuses`
+/// names it. What the client did is not: a body that is too large, malformed, too slow or incomplete. The retries
+/// of one request count as one failure. Ejection counts the same failures.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Breaker {
-    /// Statuses of answers that are failures, e.g. `[502, 503, 504]`. Choose them only where no single request can cause
-    /// them: otherwise one user closes the service for all.
+    /// Statuses of responses that count as failures, e.g. `[502, 503, 504]`. Choose only statuses that no single
+    /// request can cause: otherwise one user closes the service for all.
     #[schemars(inner(range(min = 400, max = 599)))]
     statuses: Vec<u16>,
-    /// Failures in a row that open it; calls that end with one HTTP/2 connection are one of them. 0 means never. For the last
-    /// endpoint in service only failures to connect (refused, timed out, TLS) and answers with one of `statuses` count: any
-    /// other may be the doing of a single URL. The shares below hold for it as for all.
+    /// Consecutive failures that open it; calls that end with one HTTP/2 connection count once. 0 means never. For
+    /// the last endpoint in service only failures to connect (refused, timed out, TLS) and responses with one of
+    /// `statuses` count: any other failure may be caused by a single URL. The shares below apply to it as to all.
     consecutive_failures: u32,
     /// Share of failed calls in the window that opens it, up to 1. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -36,19 +37,20 @@ pub(super) struct Breaker {
     /// Share of slow calls in the window that opens it, up to 1. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
     slow_ratio: f64,
-    /// A call is slow if the head of its answer takes so long. Only with `slow_ratio`, where a slow probe fails too.
+    /// A call is slow if its response head takes at least this long. Only used with `slow_ratio`; then a slow
+    /// probe fails too.
     slow_call: Text<Duration>,
-    /// The time over which both shares are counted, from 100ms to 10m. It slides.
+    /// The sliding time window over which both shares are counted, from 100ms to 10m.
     window: Text<Duration>,
-    /// Calls there must be in the window before a share means anything.
+    /// The fewest calls in the window for the shares to apply.
     #[schemars(range(min = 1))]
     min_requests: u32,
     /// How long it stays open before probes are let through.
     open_for: Text<Duration>,
     /// Each time probes fail it stays open twice as long as before, up to this. Without it, always for `open_for`.
     max_open_for: Option<Text<Duration>>,
-    /// Probes that may be under way at once while it is half-open. If failures to connect opened that of the last endpoint in
-    /// service, a probe has succeeded once it is connected.
+    /// Probes that may be in flight at once while it is half-open. If failures to connect opened the breaker of
+    /// the last endpoint in service, a probe succeeds once it is connected.
     #[schemars(range(min = 1, max = 1000))]
     probes: u32,
     /// Probes that must succeed before it closes.
@@ -75,7 +77,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Breaker {
         let window = self.window.value.0;
         let [shortest, longest] = WINDOWS;

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.concurrency`: a limit on requests in flight that finds itself.
+//! `upstreams.NAME.concurrency`: an adaptive limit on requests in flight.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,25 +8,25 @@ use crate::pointer::child;
 use crate::scalar::{Duration, Text};
 use crate::written::Scope;
 
-/// An adaptive limit on requests in flight, over all cores. It grows while answers are as fast as they used to be, and
-/// shrinks when they get slower: then requests queue at the upstream already. Requests over it wait in the gateway, where
-/// they can be dropped in time (`max_pending`, `pending_timeout`).
+/// An adaptive limit on requests in flight, over all cores. It grows while responses are as fast as usual, and
+/// shrinks when they get slower, because requests then queue at the upstream. Requests above it wait in the
+/// gateway, where they can be dropped in time (`max_pending`, `pending_timeout`).
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Concurrency {
-    /// The least limit: so many requests are always let through.
+    /// The smallest limit: this many requests are always let through.
     #[schemars(range(min = 1, max = 1_000_000))]
     min: u32,
-    /// The greatest limit.
+    /// The largest limit.
     #[schemars(range(min = 1, max = 1_000_000))]
     max: u32,
-    /// The limit to begin with.
+    /// The initial limit.
     #[schemars(range(min = 1, max = 1_000_000))]
     initial: u32,
-    /// How many times slower than usual answers may get before the limit shrinks.
+    /// How many times slower than usual responses may become before the limit shrinks.
     #[schemars(range(min = 1.0, max = 100.0))]
     tolerance: f64,
-    /// How often the limit is looked at. "Usual" is the average over the last 600 looks.
+    /// How often the limit is adjusted. "Usual" is the average over the last 600 adjustments.
     window: Text<Duration>,
 }
 
@@ -37,7 +37,7 @@ impl Default for Concurrency {
 }
 
 impl Concurrency {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Concurrency {
         if self.min > self.max {
             scope.report(&child(at, "min"), "`min` is greater than `max`", None);

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.ejection`: endpoints that fail requests are left out for a while.
+//! `upstreams.NAME.ejection`: outlier ejection of endpoints that fail requests.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,22 @@ use crate::pointer::child;
 use crate::scalar::{Duration, Text};
 use crate::written::Scope;
 
-/// Endpoints that fail requests are left out for a while, the longer the more often in a row. One that comes back and
-/// fails its first request is left out again at once. The last endpoint in service is never left out.
+/// Outlier ejection: endpoints that fail requests get no requests for a while, longer with each ejection in a row.
+/// One that returns and fails its first request is ejected again at once. The last endpoint in service is never
+/// ejected.
 ///
-/// What is a fault here is a failure to the endpoint's `breaker`.
+/// A fault here is a failure for the endpoint's `breaker`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Ejection {
-    /// Statuses of answers that are faults, e.g. `[502, 503, 504]`.
+    /// Statuses of responses that count as faults, e.g. `[502, 503, 504]`.
     #[schemars(inner(range(min = 400, max = 599)))]
     statuses: Vec<u16>,
-    /// Faults in a row that eject: not reached, reset, too late, malformed, broken off, or one of `statuses`. Requests that
-    /// end with one HTTP/2 connection are one of them, and so are the retries of one request. 0 means never.
+    /// Consecutive faults that eject: not reached, reset, timed out, malformed, incomplete, or one of `statuses`.
+    /// Requests that end with one HTTP/2 connection count once, and so do the retries of one request. 0 means
+    /// never.
     consecutive_faults: u32,
-    /// Faults or any status from 500 in a row that eject. 0 means never.
+    /// Consecutive faults or statuses from 500 that eject. 0 means never.
     consecutive_server_errors: u32,
     /// How often success rates are compared, and after how long in service one ejection is forgotten.
     interval: Text<Duration>,
@@ -32,11 +34,11 @@ pub(super) struct Ejection {
     /// The share of the endpoints that may be ejected at once, in percent, rounded up to whole endpoints.
     #[schemars(range(max = 100))]
     max_ejected: u32,
-    /// Ejects endpoints whose success rate is far below that of all. Without this table rates are not compared.
+    /// Ejects endpoints whose success rate is far below the others'. Without this table rates are not compared.
     success_rate: Option<SuccessRate>,
 }
 
-/// When an endpoint's success rate is far below that of all. Faults and statuses from 500 are no success.
+/// When an endpoint's success rate is far below the others'. Faults and statuses from 500 do not count as success.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct SuccessRate {
@@ -44,13 +46,13 @@ struct SuccessRate {
     /// among 3, 2 among 5, 3 among 10. More than that can never be met.
     #[schemars(extend("exclusiveMinimum" = 0.0))]
     deviations: f64,
-    /// How far below the mean the rate must be in any case, as a share of 1.
+    /// The least distance of the rate below the mean, as a share of 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     margin: f64,
-    /// Endpoints with enough requests that there must be.
+    /// The fewest endpoints with enough requests.
     #[schemars(range(min = 2))]
     minimum_endpoints: usize,
-    /// Requests of an endpoint within the interval that are enough to judge it.
+    /// The fewest requests of an endpoint within the interval.
     #[schemars(range(min = 1))]
     minimum_requests: u64,
 }
@@ -77,7 +79,7 @@ impl Default for SuccessRate {
 }
 
 impl Ejection {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Ejection {
         let base_time = scope.check_positive(at, "base_time", self.base_time.value.0);
         let max_time = self.max_time.value.0;

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.endpoints`: who does the work.
+//! `upstreams.NAME.endpoints`: the addresses of the service.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,21 +16,22 @@ pub(super) enum Endpoint {
     Table(EndpointTable),
 }
 
-/// An endpoint with its share and its place.
+/// An endpoint with its weight, priority and zone.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointTable {
     /// The address, e.g. `"127.0.0.1:9001"`.
     address: Text<EndpointAddress>,
-    /// Share relative to its siblings. 0 takes no new requests.
+    /// Weight relative to the other endpoints. 0 takes no new requests.
     #[serde(default = "default_weight")]
     #[schemars(range(max = 1_000_000))]
     weight: u32,
-    /// Endpoints of priority 0 come first. Those of the next take what the ones before cannot: see `spill_below`.
+    /// Endpoints of priority 0 are preferred. Those of the next priority take what the ones before cannot: see
+    /// `spill_below`.
     #[serde(default)]
     #[schemars(range(max = 127))]
     priority: u32,
-    /// Where it is, e.g. `"eu-central-1a"`. Of a priority, endpoints in the gateway's own zone come first.
+    /// Its zone, e.g. `"eu-central-1a"`. Within a priority, endpoints in the gateway's own zone are preferred.
     #[schemars(length(min = 1))]
     zone: Option<String>,
 }
@@ -39,7 +40,7 @@ fn default_weight() -> u32 {
     1
 }
 
-/// The endpoints, and whether they are all spoken to by `https://`.
+/// Converts the endpoints to the model. Also returns whether all are reached by `https://`.
 pub(super) fn meant(
     written: Vec<Endpoint>,
     at: &str,

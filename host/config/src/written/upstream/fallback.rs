@@ -1,4 +1,4 @@
-//! `upstreams.NAME.fallback`: what is done where the upstream cannot take a request.
+//! `upstreams.NAME.fallback`: what is done with requests that the upstream cannot take.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +11,26 @@ use crate::scalar::{Duration, Size, Text};
 use crate::written::Scope;
 use crate::written::route_action::Respond;
 
-/// Parts in which answers are kept, so that cores do not wait for each other.
+/// The number of shards of the stored responses, which keep cores from waiting for each other.
 const SHARES: usize = 8;
 
-/// What is done with a request that the upstream cannot take, before anything of it was sent: first the last good answer
-/// is looked for, then another upstream is asked, then a fixed answer is given; whichever of them is set.
+/// What is done with a request that the upstream cannot take, before any of it was sent: the last good response is
+/// used, else another upstream gets the request, else a fixed response is sent; as far as each is set.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Fallback {
-    /// What it is for, by the code clients would be told.
+    /// The fault codes of the failures it applies to.
     #[schemars(length(min = 1))]
     on: Vec<FallbackOn>,
-    /// The last good answer to the same GET, if it is at hand.
+    /// The last good response to the same GET, if one is stored.
     cached: Option<Cached>,
-    /// Another upstream takes the request, with breakers, limits and a fallback of its own.
+    /// Another upstream gets the request, with its own circuit breakers, limits and fallback.
     upstream: Option<String>,
-    /// A fixed answer.
+    /// A fixed response.
     respond: Option<Respond>,
 }
 
-/// What a fallback is for.
+/// A failure to which a fallback applies.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -40,22 +40,24 @@ enum FallbackOn {
     UpstreamOverloaded,
 }
 
-/// The last good answers, kept in memory for bad times only: a fresh one is never answered from here.
+/// The last good responses, kept in memory for failures only: while the upstream takes requests, they are not
+/// used.
 ///
-/// Only what anybody may see is kept: 200 to a GET without `Authorization`, `Cookie` and a known caller, without
-/// `Set-Cookie`, whose `Cache-Control` forbids neither keeping it nor using it when it is old (`no-store`, `private`,
-/// `no-cache`, `must-revalidate`, `proxy-revalidate`, `s-maxage`), and which does not vary but by `Accept-Encoding`.
+/// Only what anybody may see is stored: 200 to a GET without `Authorization`, `Cookie` and a known caller, without
+/// `Set-Cookie`, whose `Cache-Control` forbids neither storing it nor using it when it is stale (`no-store`,
+/// `private`, `no-cache`, `must-revalidate`, `proxy-revalidate`, `s-maxage`), and which varies at most by
+/// `Accept-Encoding`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Cached {
-    /// Answers kept, the latest.
+    /// The most responses that are stored; the latest are kept.
     #[schemars(range(min = 8, max = 1_000_000))]
     entries: usize,
     /// Bytes of all of them together, at least eight times `entry_bytes`.
     bytes: Text<Size>,
-    /// Bytes of the largest that is kept, headers included.
+    /// Bytes of the largest response that is stored, including headers.
     entry_bytes: Text<Size>,
-    /// How old an answer may get.
+    /// The age up to which a response is used.
     max_age: Text<Duration>,
 }
 
@@ -82,7 +84,7 @@ impl Default for Cached {
 }
 
 impl Fallback {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Fallback {
         if self.cached.is_none() && self.upstream.is_none() && self.respond.is_none() {
             let hint = Some("set one or more of `cached`, `upstream` and `respond`".to_owned());
@@ -107,7 +109,8 @@ impl Cached {
     fn meant(self, at: &str, scope: &mut Scope) -> model::CachedAnswers {
         let (bytes, entry_bytes) = (self.bytes.value.in_memory(), self.entry_bytes.value.in_memory());
         if entry_bytes > bytes / SHARES {
-            let hint = Some("answers are kept in eight parts, each with room for its share".to_owned());
+            let hint =
+                Some("responses are stored in eight shards, each with an eighth of `bytes`".to_owned());
             scope.report(at, "`bytes` must be at least eight times `entry_bytes`", hint);
         }
         model::CachedAnswers {
@@ -119,8 +122,8 @@ impl Cached {
     }
 }
 
-/// Refuses upstreams that are, by way of others, fallbacks of themselves. Each ring is told once, at the first of its
-/// upstreams by name.
+/// Refuses upstreams that are, directly or through others, fallbacks of themselves. Each ring is reported once, at
+/// the first of its upstreams by name.
 pub(crate) fn check_rings(upstreams: &BTreeMap<String, model::Upstream>, scope: &mut Scope) {
     let next = |name: &str| upstreams.get(name)?.fallback.as_ref()?.upstream.as_deref();
     for name in upstreams.keys() {
@@ -135,7 +138,7 @@ pub(crate) fn check_rings(upstreams: &BTreeMap<String, model::Upstream>, scope: 
             let pointer = child(&child("/upstreams", name), "fallback");
             scope.report(
                 &child(&pointer, "upstream"),
-                format!("the fallbacks run in a ring: {}", ring.join(", then ")),
+                format!("the fallbacks form a ring: {}", ring.join(", then ")),
                 Some("let one of them end with `respond`, or with nothing".to_owned()),
             );
         }

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.health`: the gateway asks the endpoints how they are.
+//! `upstreams.NAME.health`: active health checks.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,27 @@ use crate::scalar::{Duration, HeaderName, Method, Scalar, Size, StatusRange, Tex
 use crate::written::Scope;
 use crate::written::one_or_many::OneOrMany;
 
-/// Checks of each endpoint, on connections of their own, with the TLS of the upstream. An unhealthy endpoint takes no
-/// requests. Until its first check is over, an endpoint counts as healthy; that first check decides alone, the thresholds
-/// hold from then on. One of `http`, `grpc` and `tcp` says what is checked. Requests of checks carry a `traceparent` that
-/// is not sampled, so that services do not trace them.
+/// Active checks of each endpoint, on connections of their own, with the TLS of the upstream. An unhealthy
+/// endpoint gets no requests. Until its first check is over, an endpoint counts as healthy; the first check
+/// decides alone, the thresholds apply from then on. One of `http`, `grpc` and `tcp` says what is checked.
+/// Requests of checks carry a `traceparent` that is not sampled, so that services do not trace them.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Health {
-    /// From the begin of one check to the begin of the next.
+    /// Time from the beginning of one check to the beginning of the next.
     interval: Text<Duration>,
-    /// The same while an endpoint is unhealthy, or its last check contradicts what it is held for. Default: 250ms, or
+    /// The interval while an endpoint is unhealthy, or its last check contradicts its state. Default: 250ms, or
     /// `interval` if that is shorter.
     recheck_interval: Option<Text<Duration>>,
     /// The share of an interval by which it may be shortened at random, so that gateways do not check in step.
     #[schemars(range(min = 0.0, max = 1.0))]
     jitter: f64,
-    /// Time for one check, connecting included.
+    /// Time for one check, including the connection.
     timeout: Text<Duration>,
-    /// Checks in a row that must succeed before an unhealthy endpoint is healthy.
+    /// Consecutive checks that must succeed before an unhealthy endpoint is healthy.
     #[schemars(range(min = 1))]
     healthy_threshold: u32,
-    /// Checks in a row that must fail before a healthy endpoint is unhealthy.
+    /// Consecutive checks that must fail before a healthy endpoint is unhealthy.
     #[schemars(range(min = 1))]
     unhealthy_threshold: u32,
     /// The port that is checked. Default: the endpoint's own.
@@ -39,13 +39,13 @@ pub(super) struct Health {
     port: Option<u16>,
     /// A request, in the upstream's protocol.
     http: Option<Http>,
-    /// The gRPC health protocol: `grpc.health.v1.Health/Check` must answer `SERVING`. Always over HTTP/2.
+    /// The gRPC health protocol: `grpc.health.v1.Health/Check` must return `SERVING`. Always over HTTP/2.
     grpc: Option<Grpc>,
     /// A connection.
     tcp: Option<Tcp>,
 }
 
-/// A request that a healthy endpoint answers as expected.
+/// A request with the response that a healthy endpoint gives.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Http {
@@ -53,25 +53,25 @@ struct Http {
     method: Text<Method>,
     /// Path and query.
     path: String,
-    /// What `Host` says. Default: the endpoint itself.
+    /// The value of `Host`. Default: the endpoint itself.
     host: Option<String>,
     /// Further headers.
     headers: BTreeMap<String, String>,
     /// Statuses of a healthy endpoint: one, a range, or a list of these.
     statuses: OneOrMany<Text<StatusRange>>,
-    /// A text the body must contain.
+    /// A text that the body must contain.
     body: Option<String>,
-    /// A regular expression the body must match somewhere.
+    /// A regular expression that must match somewhere in the body.
     body_regex: Option<String>,
-    /// Bytes of the body that are looked at. The rest is not read.
+    /// Bytes of the body that are checked. The rest is not read.
     body_limit: Text<Size>,
 }
 
-/// What is asked by the gRPC health protocol.
+/// The request of the gRPC health protocol.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Grpc {
-    /// The service asked for. Empty means the server as a whole.
+    /// The service asked about. Empty means the server as a whole.
     service: String,
 }
 
@@ -79,16 +79,16 @@ struct Grpc {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Tcp {
-    /// What is sent once it is connected.
+    /// The bytes sent after connecting.
     send: String,
-    /// What must come back, among whatever else comes. Empty means that being connected is enough.
+    /// Bytes that the received ones must contain. Empty means that connecting is enough.
     expect: String,
 }
 
-/// How long an endpoint in doubt is left alone between checks, if nothing is written.
+/// The default of `recheck_interval`.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Bytes of a body that may be asked for: they are in memory while they are looked at.
+/// The range of `body_limit`, in bytes; a body is in memory while it is checked.
 const BODY_BYTES: (u64, u64) = (1, 16 << 20);
 
 impl Default for Health {
@@ -124,7 +124,7 @@ impl Default for Http {
 }
 
 impl Health {
-    /// What it means; none if it does not say what is checked. `at` is its JSON Pointer.
+    /// Converts it to the model; `None` if it does not say what is checked. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Health> {
         scope.exclude(at, &["http", "grpc", "tcp"]);
         let interval = scope.check_positive(at, "interval", self.interval.value.0);
@@ -169,7 +169,7 @@ impl Http {
         }
         let statuses = self.statuses.into_vec();
         if statuses.is_empty() {
-            scope.report(&child(at, "statuses"), "no status is good, so every check fails", None);
+            scope.report(&child(at, "statuses"), "no status is accepted, so every check fails", None);
         }
         let body_limit = self.body_limit.value;
         scope.check_size(at, "body_limit", body_limit.0, BODY_BYTES);

@@ -1,4 +1,4 @@
-//! `upstreams.NAME.hedge`: what takes long is sent to another endpoint too.
+//! `upstreams.NAME.hedge`: slow requests are sent to another endpoint too.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,21 @@ use crate::pointer::child;
 use crate::scalar::{Duration, Text};
 use crate::written::Scope;
 
-/// Hedging: an idempotent request that takes long is sent to another endpoint too; the first answer is taken and the
-/// others are given up. Hedges draw on the budget of `retry`. One of `delay` and `percentile` says what is long.
+/// Hedging: an idempotent request whose response takes long is sent to another endpoint too; the first response is
+/// used and the other attempts are given up. Hedges use the retry budget. One of `delay` and `percentile` says
+/// what is long.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Hedge {
-    /// A time, e.g. `"50ms"`.
+    /// A fixed time, e.g. `"50ms"`.
     delay: Option<Text<Duration>>,
-    /// What this share of the latest requests did not take, e.g. 0.95.
+    /// The time within which this share of the latest requests got a response, e.g. 0.95.
     #[schemars(range(min = 0.5, max = 0.999))]
     percentile: Option<f64>,
-    /// Requests that must have been seen before `percentile` counts. Until then nothing is hedged.
+    /// The fewest requests that must have been observed for `percentile`. Until then nothing is hedged.
     #[schemars(range(min = 1, max = 1_000_000))]
     min_samples: u32,
-    /// Times a request is sent in addition, at most.
+    /// The most additional attempts for a request.
     #[schemars(range(min = 1, max = 5))]
     max_extra: u32,
 }
@@ -33,7 +34,7 @@ impl Default for Hedge {
 }
 
 impl Hedge {
-    /// What it means; none if it does not say when. `at` is its JSON Pointer.
+    /// Converts it to the model; `None` if it does not say when. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Hedge> {
         scope.exclude(at, &["delay", "percentile"]);
         if self.percentile.is_none() && scope.is_written(&child(at, "min_samples")) {

@@ -1,4 +1,4 @@
-//! `[upstreams.NAME]`: where requests go. Each of its tables is a file.
+//! `[upstreams.NAME]`: where requests are sent. Each of its tables is a file.
 
 mod balancer;
 mod breaker;
@@ -32,7 +32,7 @@ use hedge::Hedge;
 use slow_start::SlowStart;
 use sticky::Sticky;
 
-/// Where requests go: one or more endpoints that do the same.
+/// Where requests are sent: one or more endpoints that do the same.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["endpoints"]))]
@@ -41,70 +41,72 @@ pub(crate) struct Upstream {
     /// `priority` and `zone`.
     #[schemars(length(min = 1))]
     endpoints: Vec<Endpoint>,
-    /// The policy that picks among the endpoints: its kind alone, e.g. `round-robin`, or a table with its settings.
+    /// The policy that picks among the endpoints: its kind alone, e.g. `round-robin`, or a table with its
+    /// settings.
     balancer: Balancer,
     /// Sticky sessions: clients stay with their endpoint as long as it takes requests.
     sticky: Option<Sticky>,
-    /// How endpoints that are new after a reload come in.
+    /// Slow start of endpoints that are new after a reload.
     slow_start: SlowStart,
-    /// Own zone before other zones, priority 0 before 1: each takes all requests as long as this share of its endpoints
-    /// is usable. Below, it takes proportionally less, and the next takes what is left.
+    /// The gateway's own zone comes before other zones, priority 0 before 1: each takes all requests as long as
+    /// this share of its endpoints is usable. Below, it takes proportionally fewer, and the next takes the rest.
     #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1.0))]
     spill_below: f64,
-    /// Where fewer than this share of all endpoints are usable, health is not believed: endpoints that checks or
-    /// ejection have taken out get requests again, rather than those left all of them. Drained endpoints and open
-    /// breakers stay as they are. 0 means never.
+    /// If fewer than this share of all endpoints are usable, health is ignored: endpoints that checks or ejection
+    /// have taken out get requests again, so that the remaining ones do not get all of them. Drained endpoints and
+    /// open circuit breakers stay as they are. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
     panic_below: f64,
     /// The protocol spoken to the endpoints: `http1`, or `http2` (by ALPN over TLS, by prior knowledge in cleartext).
     protocol: Protocol,
     /// TLS towards the endpoints: `true`, or a table. Implied by `https://` endpoints.
     tls: Option<UpstreamTls>,
-    /// Time for connecting, TLS included.
+    /// Time for connecting, including TLS.
     connect_timeout: Text<Duration>,
     /// Time from the end of the request until the response head.
     first_byte_timeout: Text<Duration>,
     /// Time without a byte in either direction while a response is streamed, and in tunnels.
     idle_timeout: Text<DurationOrOff>,
-    /// How long an unused connection is kept. Shorter than the endpoint's own, it avoids requests on stale connections.
+    /// How long an idle connection is kept. Choose less than the endpoints' own timeout, to avoid requests on
+    /// stale connections.
     keep_alive: Text<Duration>,
-    /// Unused connections kept for each endpoint and core.
+    /// Idle connections kept for each endpoint and core.
     #[schemars(range(max = 100_000))]
     idle_connections: usize,
-    /// Connections at once, over all cores. 0 means unlimited. Without it 1024, or four for each endpoint if that is more:
-    /// with less than one for each core and endpoint, connections are closed for one another.
+    /// Open connections, over all cores. 0 means unlimited. Without it 1024, or four for each endpoint if that is
+    /// more: with fewer than one for each core and endpoint, connections would be closed to make room for others.
     #[schemars(range(max = 10_000_000))]
     max_connections: Option<usize>,
-    /// Requests in flight at once, over all cores. 0 means unlimited.
+    /// Requests in flight, over all cores. 0 means unlimited.
     #[schemars(range(max = 10_000_000))]
     max_requests: usize,
-    /// Requests that may wait, over all cores: so many for their turn (`max_requests`, `concurrency`), and so many for a
-    /// connection (`max_connections`). What is over is answered with 503.
+    /// Requests that may wait, over all cores: this many for a permit (`max_requests`, `concurrency`), and this
+    /// many for a connection (`max_connections`). Further ones get 503.
     #[schemars(range(max = 10_000_000))]
     max_pending: usize,
-    /// How long a request may wait for its turn, and again for a connection. One whose route's `timeout` would run out
-    /// before it could be answered is dropped sooner.
+    /// How long a request may wait for a permit, and again for a connection. A request whose route's `timeout`
+    /// would end before a response is dropped sooner.
     pending_timeout: Text<Duration>,
     /// The circuit breaker of each endpoint.
     breaker: Breaker,
-    /// What is sent again, how often, and when.
+    /// Which requests are sent again, how often, and when.
     retry: Retry,
-    /// What is sent to another endpoint too when it takes long. Without it, nothing.
+    /// Which slow requests are sent to another endpoint too. Without it, none.
     hedge: Option<Hedge>,
-    /// A header by which a client says how many milliseconds it will wait, e.g. `x-request-timeout-ms`, and the endpoint is
-    /// told how many are left. A client can only shorten the route's `timeout`. gRPC has a header of its own,
-    /// `grpc-timeout`, which is always heard and told.
+    /// A header by which a client states how many milliseconds it will wait, e.g. `x-request-timeout-ms`, and the
+    /// endpoint is told how many are left. A client can only shorten the route's `timeout`. `grpc-timeout`, the
+    /// header of gRPC, is always read and sent.
     deadline_header: Option<Text<HeaderName>>,
-    /// A circuit breaker of the upstream as a whole, which looks at what callers get in the end. Without this table there
-    /// is none.
+    /// A circuit breaker of the upstream as a whole, which counts the final results that callers get. Without this
+    /// table there is none.
     upstream_breaker: Option<Breaker>,
-    /// A limit on requests in flight that finds itself. Without this table there is none.
+    /// An adaptive limit on requests in flight. Without this table there is none.
     concurrency: Option<Concurrency>,
-    /// What is done with requests the upstream cannot take. Without this table they are answered with 503.
+    /// What is done with requests that the upstream cannot take. Without this table they get 503.
     fallback: Option<Fallback>,
-    /// Checks of the endpoints by the gateway's own requests. Without, only requests show how endpoints are.
+    /// Active checks of the endpoints. Without this table, only requests show the health of endpoints.
     health: Option<Health>,
-    /// When endpoints that fail requests are left out for a while.
+    /// When endpoints that fail requests are ejected.
     ejection: Ejection,
 }
 
@@ -202,7 +204,7 @@ impl Section for Upstream {
     }
 }
 
-/// `https` is none where the endpoints name no scheme.
+/// `https` is `None` if the endpoints name no scheme.
 fn tls(
     written: Option<UpstreamTls>,
     https: Option<bool>,

@@ -8,8 +8,8 @@ use crate::pointer::child;
 use crate::scalar::{DurationOrOff, HeaderName, Scalar, Text};
 use crate::written::Scope;
 
-/// A signed cookie leads a client back to the endpoint that answered it before. It tells nothing about the endpoint, is
-/// `HttpOnly`, and `Secure` over TLS. Where it is missing, forged, too old, or its endpoint takes no requests, the
+/// A signed cookie binds a client to the endpoint that served it before. It reveals nothing about the endpoint, is
+/// `HttpOnly`, and `Secure` over TLS. If it is missing, forged or too old, or its endpoint takes no requests, the
 /// balancer picks, and a new one is set. Endpoints never see it.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -19,16 +19,18 @@ pub(super) struct Sticky {
     cookie: String,
     /// The paths for which browsers send it.
     path: String,
-    /// How long it leads back, or `"off"`: as long as the browser runs. It is set anew when half of the time is over.
+    /// How long it is valid, or `"off"`: until the browser ends. It is renewed when half of the time is over.
     ttl: Text<DurationOrOff>,
-    /// Whether browsers add it to requests that other sites cause. `none` needs TLS; without, `lax` is sent.
+    /// Whether browsers send it with requests that other sites cause. `none` needs TLS; without TLS, `lax` is
+    /// sent.
     same_site: SameSite,
-    /// What cookies are signed with, best written as `"${file:/run/secrets/sticky}"`. Gateways that serve the same
-    /// clients need the same. Without it, a random key of the process: a restart forgets who belongs where.
+    /// The key with which cookies are signed, best written as `"${file:/run/secrets/sticky}"`. Gateways that serve
+    /// the same clients need the same key. Without it, a random key of the process: after a restart, clients are
+    /// not bound any more.
     key: Option<String>,
 }
 
-/// To which requests of other sites a browser adds the cookie.
+/// With which requests of other sites a browser sends the cookie.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -54,9 +56,9 @@ impl Default for Sticky {
 const SHORTEST_KEY: usize = 32;
 
 impl Sticky {
-    /// What it means. `at` is its JSON Pointer.
+    /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Sticky {
-        // The name of a cookie is a token (RFC 6265 section 4.1.1), as the name of a header is.
+        // The name of a cookie is a token (RFC 6265 section 4.1.1), like the name of a header.
         if let Err(why) = HeaderName::read(&self.cookie) {
             scope.report(&child(at, "cookie"), format!("this cannot be the name of a cookie: {why}"), None);
         }

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     binding: Binding,
     #[command(flatten)]
     request: request::Options,
-    /// Call so many times and print the last decision with the median time
+    /// Call this many times, and print the last decision with the median time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
     #[command(flatten)]
@@ -153,8 +153,8 @@ async fn decide(served: &Served, call: Call<'_>) -> Result<Value, CallFailure> {
     })
 }
 
-/// What becomes of the body of the request, which is empty. As in the gateway, a plugin that declares it is shown it all the
-/// same.
+/// The result for the body of the request, which is empty. As in the gateway, a plugin that declares it is called
+/// for an empty body too.
 async fn request_body(
     plugin: &dyn Transformation,
     call: Call<'_>,

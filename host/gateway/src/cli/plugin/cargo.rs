@@ -1,4 +1,4 @@
-//! How the plugin commands build: cargo for `wasm32-wasip2`, which is added where it is missing.
+//! Runs cargo for the plugin commands, with the target `wasm32-wasip2`, which is installed if it is missing.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,10 @@ use crate::exit::{Exit, Failure};
 /// The target whose output is a component.
 pub(super) const TARGET: &str = "wasm32-wasip2";
 
-/// Builds the crate in a folder and puts the component where its author looks for it: `target/NAME.wasm` in that
-/// folder.
+/// Builds the crate in a folder and copies the component to `target/NAME.wasm` in that folder.
 ///
 /// # Errors
-/// There is no crate, no target, or the build fails; cargo has said why by then.
+/// There is no crate, no target, or the build fails; cargo has printed the reason by then.
 pub(super) fn build(folder: &Path) -> Result<PathBuf, Failure> {
     let manifest = manifest(folder)?;
     let messages = messages(folder, &["build", "--release"], "the plugin does not build")?;
@@ -40,17 +39,17 @@ fn manifest(folder: &Path) -> Result<PathBuf, Failure> {
     if manifest.is_file() {
         return Ok(manifest);
     }
-    let hint = "run this in a plugin's folder, or say which by --path";
-    Err(Failure::new(Exit::Failure, format!("{} is not there: {hint}", manifest.display())))
+    let hint = "run this in a plugin's folder, or give the folder with --path";
+    Err(Failure::new(Exit::Failure, format!("{} does not exist: {hint}", manifest.display())))
 }
 
-/// Runs cargo for [`TARGET`]: what it tells about its artifacts. What went wrong it says to the person itself.
+/// Runs cargo for [`TARGET`] and returns its messages about artifacts. Errors are printed by cargo itself.
 fn messages(folder: &Path, arguments: &[&str], failed: &str) -> Result<String, Failure> {
     ensure_target(folder)?;
     let output = cargo()
         .args(arguments)
         .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
-        // What only a debugger reads is many times the size of the code, and a gateway would load it with every swap.
+        // Debug information is many times the size of the code, and a gateway would load it with every swap.
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -68,10 +67,10 @@ pub(super) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
-/// Makes sure that the WebAssembly target is installed for the toolchain that a folder uses.
+/// Makes sure that the WebAssembly target is installed for the toolchain of a folder.
 ///
 /// # Errors
-/// It is not and cannot be added. The message says what to do.
+/// It is missing and cannot be installed. The message says what to do.
 pub(super) fn ensure_target(folder: &Path) -> Result<(), Failure> {
     if target_is_installed(folder)? {
         return Ok(());
@@ -98,7 +97,7 @@ fn target_is_installed(folder: &Path) -> Result<bool, Failure> {
     Ok(output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
-/// Finds the component in what cargo tells about its artifacts, one JSON object a line.
+/// Finds the component in cargo's messages about artifacts, one JSON object per line.
 fn component_in(messages: &str, manifest: &Path) -> Option<PathBuf> {
     let manifest = manifest.canonicalize().ok()?;
     let ours = artifacts(messages).filter(|message| message["manifest_path"].as_str() == manifest.to_str());
@@ -109,7 +108,7 @@ fn component_in(messages: &str, manifest: &Path) -> Option<PathBuf> {
     files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
 
-/// The programs among the artifacts that run tests.
+/// The test executables among the artifacts.
 fn test_binaries_in(messages: &str) -> Vec<PathBuf> {
     artifacts(messages)
         .filter(|message| message["profile"]["test"] == true)
@@ -122,7 +121,7 @@ fn artifacts(messages: &str) -> impl Iterator<Item = serde_json::Value> {
     messages.filter(|message| message["reason"] == "compiler-artifact")
 }
 
-/// Copies beside and renames, so that a gateway that watches never sees half of it.
+/// Copies to a temporary name and renames, so that a gateway that watches the file never reads half of it.
 fn keep(component: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     let target = folder.join("target");
     let place = target.join(component.file_name().unwrap_or_default());

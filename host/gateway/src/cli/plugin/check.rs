@@ -12,9 +12,9 @@ use crate::cli::output::{Format, print};
 use crate::control;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Say what a component is: contracts, imports, the grants it will need, size, digest, settings.
+/// Print what a component is: contracts, imports, the grants it will need, size, digest, settings.
 ///
-/// Exit code 4 if no gateway of this version would take it.
+/// Exit code 4 if no gateway of this version would accept it.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The component
@@ -104,7 +104,7 @@ fn listed(names: &[&String]) -> String {
     names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// One line for each setting: name, type, whether it must be given, what it is for.
+/// One line for each setting: name, type, whether it is required, meaning.
 fn describe_settings(schema: Option<&Value>) -> String {
     let empty = Map::new();
     let properties = schema.and_then(|schema| schema["properties"].as_object()).unwrap_or(&empty);

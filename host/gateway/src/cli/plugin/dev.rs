@@ -18,9 +18,10 @@ use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 use changes::Changes;
 
-/// Develop a plugin: build it, run it in a scratch gateway in front of an echo service, build again on every save.
+/// Develop a plugin: build it, run it in a scratch gateway in front of an echo service, and rebuild it on every
+/// save.
 ///
-/// Every request is told with the plugin's calls and their microseconds. Ctrl-C ends it.
+/// Every request is printed with the plugin's calls and their microseconds. Ctrl-C ends it.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The plugin's folder
@@ -44,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     local.block_on(&runtime, async {
         tokio::select! {
             outcome = develop(arguments) => outcome,
-            // The gateway is killed when its handle is dropped with the rest.
+            // Dropping its handle kills the gateway.
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     })
@@ -67,7 +68,7 @@ async fn develop(arguments: &Arguments) -> ExitResult {
                 None => break,
             },
             () = changes.next() => {
-                // A build that fails has said why; the version before goes on serving.
+                // cargo has printed why the build failed; the previous version stays in service.
                 if let Ok(component) = build(&folder).await {
                     say(&format!("built {}\n", component.display()))?;
                 }
@@ -78,7 +79,7 @@ async fn develop(arguments: &Arguments) -> ExitResult {
     Err(Failure::new(Exit::Failure, format!("the scratch gateway ended: {status}")))
 }
 
-/// Builds until it works: a plugin that does not compile yet is a usual beginning.
+/// Builds until a build succeeds, because a new plugin often does not compile at first.
 async fn first_build(folder: &Path, changes: &mut Changes) -> Result<PathBuf, Failure> {
     if !folder.join("Cargo.toml").is_file() {
         return cargo::build(folder);
@@ -101,7 +102,7 @@ async fn build(folder: &Path) -> Result<PathBuf, Failure> {
 async fn surroundings(arguments: &Arguments) -> Result<Surroundings, Failure> {
     let listen = match arguments.listen {
         Some(address) => address,
-        // Free now; nobody else is likely to take it in the moment until the gateway does.
+        // The port is free now; another process is unlikely to take it before the gateway does.
         None => TcpListener::bind("127.0.0.1:0")
             .and_then(|free| free.local_addr())
             .map_err(anyhow::Error::from)?,
@@ -113,7 +114,7 @@ async fn surroundings(arguments: &Arguments) -> Result<Surroundings, Failure> {
     Ok(Surroundings { listen: listen.to_string(), origin })
 }
 
-/// Runs this very binary as a gateway of its own, so that what is tried is what ships.
+/// Runs this same executable as a gateway, so that the released code is tried.
 fn start_gateway(folder: &Path, config: &str) -> Result<Child, Failure> {
     let scratch = folder.join("target").join("witgate-dev");
     let file = scratch.join("witgate.toml");

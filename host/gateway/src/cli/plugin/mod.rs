@@ -1,4 +1,4 @@
-//! `witgate plugin …`: the plugin author's way, and what an operator needs to know of plugins.
+//! `witgate plugin …`: commands for authors and operators of plugins.
 
 mod build;
 mod call;
@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use crate::exit::ExitResult;
 
-/// Make, check, try and roll back plugins.
+/// Create, check, try and roll back plugins.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// The files of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are filled in.
+/// The template of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are replaced.
 const TEMPLATE: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml")),
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
@@ -15,10 +15,10 @@ const TEMPLATE: [(&str, &str); 4] = [
     ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs")),
 ];
 
-/// The SDK of the checkout this binary was built from, if it is still there.
+/// The SDK of the checkout that this binary was built from, if it still exists.
 const BUILT_WITH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
 
-/// Make a new plugin: a crate with settings, a decision and tests, that builds as it is.
+/// Create a plugin: a crate with settings, a decision and tests, which builds without changes.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Its name, e.g. `require-key`; also the folder
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let folder = PathBuf::from(&arguments.name);
     if folder.exists() {
-        return Err(Failure::new(Exit::Failure, format!("{} is there already", folder.display())));
+        return Err(Failure::new(Exit::Failure, format!("{} already exists", folder.display())));
     }
     let sdk = dependency(arguments.sdk.as_deref())?;
     for (file, text) in TEMPLATE {
@@ -47,7 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     ))
 }
 
-/// Cargo's rules for names, and no capitals: the name becomes part of file names and of configuration.
+/// Checks a name: Cargo's rules, and no capitals, because the name becomes part of file names and of the
+/// configuration.
 fn name(text: &str) -> Result<String, String> {
     let letters = |character: char| {
         character.is_ascii_lowercase() || character.is_ascii_digit() || "-_".contains(character)
@@ -58,7 +59,7 @@ fn name(text: &str) -> Result<String, String> {
     Err("a name is made of lower-case letters, digits and hyphens, and begins with a letter".to_owned())
 }
 
-/// What Cargo calls the library of a crate, and therefore the component.
+/// The name that Cargo gives to the library of a crate, and so to the component.
 fn file_name(name: &str) -> String {
     name.replace('-', "_")
 }
@@ -77,9 +78,10 @@ fn dependency(sdk: Option<&str>) -> Result<String, Failure> {
     let folder = folder.ok_or_else(|| {
         let message = match sdk {
             Some(path) => format!("there is no SDK in `{path}`"),
-            None => "the SDK this binary was built with is gone".to_owned(),
+            None => "the SDK that this binary was built with does not exist any more".to_owned(),
         };
-        let hint = "say by --sdk (or WITGATE_SDK) where it is: the folder `sdk` of a checkout of Witgate, or a version";
+        let hint =
+            "give it with --sdk (or WITGATE_SDK): the folder `sdk` of a checkout of Witgate, or a version";
         Failure::new(Exit::Failure, format!("{message}: {hint}"))
     })?;
     Ok(format!("{{ path = {} }}", toml::Value::from(folder.to_string_lossy().as_ref())))

@@ -9,10 +9,10 @@ use crate::cli::place::AdminPlace;
 use crate::cli::reload::changed;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// Have a running gateway put the last good version of a plugin back in service.
+/// Put the last good version of a plugin of a running gateway back in service.
 ///
-/// That is the last one that served before and was not taken back; without one, nothing changes. The version on disk is
-/// left alone until its file changes again, or until `witgate reload --force`.
+/// That is the last version that was in service and was neither rolled back nor reverted; without one, nothing
+/// changes. The version on disk is not loaded until its file changes again, or until `witgate reload --force`.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Name of the binding, as in `[bindings.NAME]`

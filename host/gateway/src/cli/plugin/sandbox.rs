@@ -1,7 +1,7 @@
 //! `witgate plugin test --sandbox`: tests as WebAssembly, in the engine of the gateway.
 //!
-//! A panic ends the instance it happens in, and the tests that would come after it. So the test binary is asked for its
-//! tests, and each of them gets an instance of its own.
+//! A panic ends the instance, and with it all tests that would come after it. So the test executable first lists
+//! its tests, and each of them runs in an instance of its own.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,15 +13,15 @@ use super::cargo;
 use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
-/// The largest program of tests, in bytes. It is built without optimisation and with what tells where a panic was.
+/// The largest test executable, in bytes. It is not optimised and contains debug information for panics.
 const TESTS: u64 = 4 * file::PLUGIN;
 
-/// What became of the tests.
+/// The results of the tests.
 #[derive(Default)]
 struct Tally {
     passed: usize,
     ignored: usize,
-    /// Names, with what there is to read about each.
+    /// Names and outputs of the failed tests.
     failed: Vec<(String, String)>,
 }
 
@@ -71,18 +71,18 @@ fn run_binary(binary: &Path, tally: &mut Tally) -> ExitResult {
     Ok(())
 }
 
-/// The names in what a test binary lists, one line each.
+/// The names in the list that a test executable prints, one per line.
 fn tests_in(list: &str) -> Vec<&str> {
     list.lines().filter_map(|line| line.strip_suffix(": test")).collect()
 }
 
-/// Whether the test was passed over: by its author, or because it is to panic, which no instance outlives.
+/// Whether a test was skipped: by its author, or because it expects a panic, which ends the instance.
 fn is_ignored(output: &str, name: &str) -> bool {
     let begin = format!("test {name} ");
     output.lines().any(|line| line.starts_with(&begin) && line.contains("... ignored"))
 }
 
-/// What there is to read about a run that failed.
+/// The output of a failed run.
 fn told(ending: &RunOutcome) -> String {
     let output = ending.output.trim();
     ending.trap.as_ref().map_or_else(|| output.to_owned(), |trap| format!("{output}\n{trap}"))

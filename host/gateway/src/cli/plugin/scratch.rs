@@ -1,4 +1,4 @@
-//! A configuration for trying one plugin: what `plugin call` and `plugin dev` run.
+//! A configuration for trying one plugin, used by `plugin call` and `plugin dev`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::control::source::{Refusal, Source};
 use crate::exit::{Exit, Failure};
 
-/// Name of the one plugin and its one binding.
+/// Name of the only plugin and of its binding.
 const NAME: &str = "plugin";
 
-/// What the plugin is bound with.
+/// The options of the binding.
 #[derive(Args, Debug, Clone)]
 pub(super) struct Binding {
     /// Settings, as a JSON object
@@ -30,11 +30,11 @@ pub(super) struct Binding {
     route_to: Vec<(String, String)>,
 }
 
-/// What a scratch gateway has beside the plugin.
+/// What a scratch gateway has besides the plugin.
 pub(super) struct Surroundings {
-    /// Where it listens.
+    /// The address to listen on.
     pub(super) listen: String,
-    /// Where requests go.
+    /// The URL to forward to.
     pub(super) origin: String,
 }
 
@@ -51,7 +51,7 @@ impl Binding {
     /// The configuration as TOML.
     ///
     /// # Errors
-    /// The settings hold what TOML cannot say.
+    /// The settings contain a value that TOML does not have, such as null.
     pub(super) fn toml(
         &self,
         component: &Path,
@@ -92,7 +92,7 @@ impl Binding {
     /// The configuration, ready to be built.
     ///
     /// # Errors
-    /// The component's path, the settings or the upstreams make no sense.
+    /// The component's path, the settings or the upstreams are invalid.
     pub(super) fn source(
         &self,
         component: &Path,
@@ -105,7 +105,7 @@ impl Binding {
     }
 }
 
-/// A path that means the same wherever it is read.
+/// The absolute form of a path.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", path.display())))
 }

@@ -11,8 +11,8 @@ use crate::exit::{Exit, ExitResult, Failure};
 
 /// Change the weight of an endpoint of a running gateway, or drain it, without a reload.
 ///
-/// Another weight holds until the configuration gives the endpoint another one than now. A drained endpoint finishes
-/// what it has in flight and takes no new requests until `--undrain`, also after reloads. `--reset` takes both back.
+/// The weight holds until a reload changes the configured weight of the endpoint. A drained endpoint finishes its
+/// requests in flight and takes no new ones until `--undrain`, even after reloads. `--reset` undoes both.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Name of the upstream, as in `[upstreams.NAME]`
@@ -25,20 +25,20 @@ pub(crate) struct Arguments {
     admin: AdminPlace,
 }
 
-/// What is to change.
+/// The changes.
 #[derive(Args)]
 #[group(required = true, multiple = true)]
 struct Change {
-    /// Share relative to its siblings; 0 takes no new requests
+    /// Weight relative to the other endpoints; 0 takes no new requests
     #[arg(long, value_name = "N")]
     weight: Option<u32>,
-    /// Let it take no new requests
+    /// Drain it: it takes no new requests
     #[arg(long, conflicts_with = "undrain")]
     drain: bool,
-    /// Let it take requests again
+    /// End the drain: it takes requests again
     #[arg(long)]
     undrain: bool,
-    /// Take back what was said before
+    /// Undo earlier changes
     #[arg(long)]
     reset: bool,
 }
@@ -50,11 +50,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let answer = ask(&admin.place(), Method::POST, &target)?;
     if answer.status != StatusCode::OK {
         let text = String::from_utf8_lossy(&answer.body);
-        let message = format!("the gateway answered {}: {}", answer.status.as_u16(), text.trim());
+        let message = format!("the gateway responded with {}: {}", answer.status.as_u16(), text.trim());
         return Err(Failure::new(Exit::Failure, message));
     }
     let endpoint: Value = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::new(Exit::Failure, format!("the gateway's answer makes no sense: {error}"))
+        Failure::new(Exit::Failure, format!("the gateway's response cannot be read: {error}"))
     })?;
     let availability = endpoint["availability"].as_str().unwrap_or_default();
     let (weight, active) = (&endpoint["weight"], &endpoint["active"]);

@@ -1,4 +1,4 @@
-//! What a reload makes of versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
+//! How a reload changes versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
 
 mod conduct;
 mod renamed;
@@ -18,7 +18,7 @@ use crate::control::library::source::SOURCES;
 struct Texts {
     compiled: Cell<u32>,
     prepared: Cell<u32>,
-    /// How each version does that was prepared, in order.
+    /// The fake `Conduct` of each prepared version, in order.
     conducts: RefCell<Vec<Arc<conduct::Fake>>>,
 }
 
@@ -284,5 +284,5 @@ fn a_pinned_digest_refuses_every_other_file() {
     scene.write("good 2");
     scene.reload().unwrap();
     assert_eq!(scene.serving().0, "good 1");
-    assert!(scene.status().problem.unwrap().contains("`digest` asks for"));
+    assert!(scene.status().problem.unwrap().contains("`digest` requires"));
 }

@@ -9,28 +9,28 @@ use witgate_proxy::contracts::{Binding, Contracts};
 use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
-/// What serves a binding, and what served it before.
+/// The version in service of a binding, and those before it.
 #[derive(Clone)]
 pub(super) struct BindingVersions<C> {
     /// Name of the declared plugin.
     pub(super) plugin: String,
-    /// Where its bytes come from.
+    /// The name of the source of its bytes.
     file: String,
-    /// What serves: the current version, or a stand-in.
+    /// The plugin in service: the current version, or a stand-in.
     pub(super) serving: Arc<dyn Binding>,
-    /// The version in service; none while a stand-in serves.
+    /// The version in service; `None` while a stand-in serves.
     pub(super) current: Option<Version<C>>,
-    /// The last version of another file that was in service before and was good: it was not taken back, neither by hand
-    /// nor by itself. It stays warm.
+    /// The last version of another file that was in service and good: neither rolled back nor reverted. It stays
+    /// warm.
     pub(super) previous: Option<Version<C>>,
     state: BindingState,
-    /// A version that is not to be tried again until the file changes.
+    /// A version that is not tried again until the file changes.
     pub(super) held: Option<HeldBack<C>>,
-    /// Why the version on disk is not the one in service.
+    /// Why the version on disk is not in service.
     pub(super) problem: Option<String>,
 }
 
-/// One version of one binding: a component, and the plugin made of it for certain settings.
+/// One version of one binding: a component, and the plugin made from it with certain settings.
 #[derive(Clone)]
 pub(super) struct Version<C> {
     pub(super) digest: FileDigest,
@@ -44,7 +44,7 @@ pub(super) struct Version<C> {
 }
 
 impl<C> Version<C> {
-    /// Whether it was made for exactly this: the same settings, grants, budgets, store.
+    /// Whether it was made with the same settings, grants, budgets and state.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
         self.binding == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
@@ -52,19 +52,19 @@ impl<C> Version<C> {
     }
 }
 
-/// A version that was taken out of service although its file is still there.
+/// A version that was taken out of service although its file still exists.
 #[derive(Clone)]
 pub(super) struct HeldBack<C> {
     pub(super) digest: FileDigest,
-    /// Kept so that a reload does not compile it again only to hold it back; its instances are gone.
+    /// Kept so that a reload does not compile it again only to hold it back; its instances are dropped.
     pub(super) component: C,
     pub(super) state: BindingState,
     pub(super) reason: String,
 }
 
 impl<C: Clone> BindingVersions<C> {
-    /// A shelf with this version in service. The previous version is what served before, if that was another file and good,
-    /// or else what was the previous version then.
+    /// Puts this version in service. The previous version is the one in service before, if that was another file
+    /// and good, or else the previous version of that time.
     pub(super) fn of(
         asked: &WantedBinding<'_>,
         before: Option<&BindingVersions<C>>,
@@ -83,18 +83,18 @@ impl<C: Clone> BindingVersions<C> {
         BindingVersions { plugin, file, serving, current: Some(version), previous, state, held, problem }
     }
 
-    /// A shelf on which the previous version is in service again, for one that was taken back. What was good before the
-    /// previous version is not known any more.
+    /// Puts the previous version back in service, and holds back the one that is replaced. There is no previous
+    /// version afterwards.
     pub(super) fn put_back(asked: &WantedBinding<'_>, version: Version<C>, held: HeldBack<C>) -> Self {
         let (state, reason) = (held.state, held.reason.clone());
         Self::of(asked, None, version, state, Some(reason), Some(held))
     }
 
-    /// Begins the trial of the version in service, if it is not the very one that was `before`: against the version that
-    /// it would be taken back for.
+    /// Begins the trial of the version in service, unless it is the same as `before`: against the version to which
+    /// it would be reverted.
     ///
-    /// Other settings of a file that has come through its trial are the operator's word, which no older file is a better
-    /// answer to. While the file is on trial, they begin the trial anew.
+    /// New settings for a file that has passed its trial are the operator's decision, and an older file would not
+    /// help. While the file is on trial, new settings begin the trial anew.
     pub(super) fn try_out(&self, before: Option<&Version<C>>) {
         let (Some(current), Some(previous)) = (&self.current, &self.previous) else { return };
         let tried = before.is_some_and(|before| {
@@ -106,7 +106,7 @@ impl<C: Clone> BindingVersions<C> {
         }
     }
 
-    /// A shelf on which nothing could be put but a stand-in.
+    /// A binding whose only version is a stand-in.
     pub(super) fn without_version(
         asked: &WantedBinding<'_>,
         serving: Arc<dyn Binding>,
@@ -126,19 +126,19 @@ impl<C: Clone> BindingVersions<C> {
 }
 
 impl<C> BindingVersions<C> {
-    /// The previous version, if it is still good: calls that it had not answered yet when it was replaced count, too.
+    /// The previous version, if it is still good: calls that ended after it was replaced count, too.
     pub(super) fn good_previous(&self) -> Option<&Version<C>> {
         self.previous.as_ref().filter(|previous| previous.conduct.is_good())
     }
 
-    /// The components that are kept.
+    /// The components of all versions.
     pub(super) fn components(&self) -> impl Iterator<Item = (FileDigest, &C)> {
         let versions = [&self.current, &self.previous].into_iter().flatten();
         let held = self.held.iter().map(|held| (held.digest, &held.component));
         versions.map(|version| (version.digest, &version.component)).chain(held)
     }
 
-    /// What `witgate status` tells of it.
+    /// Its part of `witgate status`.
     pub(super) fn status(&self, name: &str) -> BindingStatus {
         let digest =
             |version: &Option<Version<C>>| version.as_ref().map(|version| hexadecimal(&version.digest));

@@ -1,18 +1,18 @@
-//! Which coding a client prefers, by `Accept-Encoding` (RFC 9110 section 12.5.3).
+//! Chooses the content coding that a client prefers, by `Accept-Encoding` (RFC 9110 section 12.5.3).
 
 use http::HeaderValue;
 
 use super::Coding;
 
-/// The offered coding of the highest weight; among equals the first offered. None: the body stays as it is, which is
-/// also the answer where the client prefers `identity` outright.
+/// The offered coding of the highest weight; among equals the first offered. `None` leaves the body as it is, also
+/// where the client prefers `identity`.
 pub(super) fn choose<'a>(
     values: impl Iterator<Item = &'a HeaderValue>,
     offered: &[Coding],
 ) -> Option<Coding> {
     let mut weights = Weights::default();
     for value in values {
-        // What cannot be read cannot be agreed to.
+        // A value that is not text offers nothing.
         value.to_str().ok()?.split(',').for_each(|member| weights.note(member));
     }
     let mut best: Option<(Coding, u16)> = None;
@@ -25,7 +25,7 @@ pub(super) fn choose<'a>(
     best.filter(|(_, weight)| *weight >= weights.identity.unwrap_or(0)).map(|(coding, _)| coding)
 }
 
-/// Weights in thousandths.
+/// Weights of the codings, in thousandths.
 #[derive(Default)]
 struct Weights {
     zstd: Option<u16>,
@@ -65,7 +65,8 @@ impl Weights {
     }
 }
 
-/// `0` to `1` with at most three digits behind the point (section 12.4.2); anything else means "not this".
+/// Parses `0` to `1` with at most three digits after the point (RFC 9110 section 12.4.2); anything else counts as
+/// 0.
 fn thousandths(text: &str) -> u16 {
     match text.parse::<f32>() {
         Ok(weight) if (0.0..=1.0).contains(&weight) => (weight * 1000.0).round() as u16,

@@ -1,4 +1,4 @@
-//! A body that is compressed while it streams.
+//! A body that is compressed as it streams.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -12,17 +12,17 @@ use tokio::io::AsyncWrite;
 use super::Coding;
 use crate::body::{Body, BodyError};
 
-/// Enough for a frame of its own: smaller output waits for more input, or for a pause.
+/// Output of this size is sent at once; less waits for more input, or for a pause of the upstream.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// A body that is compressed while it streams. At most one piece of input and its output are held.
+/// A body that is compressed as it streams. Holds at most one piece of input and its output.
 pub(super) struct Compressed {
     body: Body,
-    /// None: finished.
+    /// `None` once it has finished.
     encoder: Option<Encoder>,
-    /// Whether the encoder holds input that it has not given out.
+    /// Whether the encoder buffers input whose output was not taken yet.
     holds: bool,
-    /// Trailers, to be sent after what the encoder still had to say.
+    /// Trailers, sent after the last output of the encoder.
     trailers: Option<Frame<Bytes>>,
 }
 
@@ -31,7 +31,7 @@ impl Compressed {
         Compressed { body, encoder: Some(Encoder::new(coding)), holds: false, trailers: None }
     }
 
-    /// Ends the encoding; the last of its output.
+    /// Finishes the encoding and returns the last output.
     fn finish(&mut self) -> Result<Bytes, BodyError> {
         match self.encoder.take() {
             Some(mut encoder) => encoder.finish(),
@@ -89,15 +89,15 @@ impl HttpBody for Compressed {
     }
 }
 
-/// An encoder that writes into memory, which never waits: its futures are polled once and are done.
+/// An encoder that writes into memory, so its futures are ready at the first poll.
 enum Encoder {
     Zstd(ZstdEncoder<Vec<u8>>),
-    /// In a box because it is by far the largest.
+    /// Boxed, because it is by far the largest.
     Brotli(Box<BrotliEncoder<Vec<u8>>>),
     Gzip(GzipEncoder<Vec<u8>>),
 }
 
-/// Does the same with whichever encoder it is.
+/// Evaluates the same expression for whichever encoder it is.
 macro_rules! each {
     ($encoder:expr, $inner:ident => $do:expr) => {
         match $encoder {
@@ -112,7 +112,7 @@ macro_rules! each {
 }
 
 impl Encoder {
-    /// Levels that keep up with a network: a gateway pays for them on every response.
+    /// An encoder at a level that keeps up with a network, since every response pays for it.
     fn new(coding: Coding) -> Self {
         match coding {
             Coding::Zstd => Encoder::Zstd(ZstdEncoder::with_quality(Vec::new(), Level::Precise(3))),
@@ -132,7 +132,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Everything so far, in a form the client can read at once.
+    /// All output so far, flushed so that the client can decode it at once.
     fn flush(&mut self) -> Result<Bytes, BodyError> {
         let mut context = Context::from_waker(Waker::noop());
         done(each!(self, inner => Pin::new(inner).poll_flush(&mut context)))?;

@@ -1,8 +1,9 @@
-//! Compresses responses that were not: gzip, Brotli or Zstandard, as the client prefers.
+//! Compresses uncompressed responses: gzip, Brotli or Zstandard, as the client prefers.
 //!
-//! Choose it where upstreams send text uncompressed to clients far away; it costs CPU here. Streams stay streams: what
-//! is at hand is flushed as soon as the upstream pauses. Never touched: what is encoded already, parts (206), answers
-//! to HEAD, what is marked `no-transform` (RFC 9110 section 7.7), and types that do not shrink.
+//! Choose it where upstreams send uncompressed text to distant clients; it costs CPU time on the gateway.
+//! Streaming still works: what is available is flushed as soon as the upstream pauses. Left alone: encoded
+//! responses, partial ones (206), responses to HEAD, those marked `no-transform` (RFC 9110 section 7.7), and media
+//! types that do not shrink.
 
 mod accept;
 mod encoder;
@@ -31,7 +32,7 @@ pub(super) const ROW: FilterKind = FilterKind {
     schema: schema_of::<Settings>,
 };
 
-/// Digests of the encoded content (RFC 9530, RFC 3230, RFC 1864): no longer true once it is encoded otherwise.
+/// Digests of the encoded content (RFC 9530, RFC 3230, RFC 1864), which compression makes wrong.
 const DIGESTS: [HeaderName; 3] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("digest"),
@@ -42,18 +43,19 @@ const DIGESTS: [HeaderName; 3] = [
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Codings in the order of our preference; the client's weights come first.
+    /// Codings in the order of the gateway's preference, which decides between codings that the client weighs
+    /// equally.
     #[serde(default = "default_codings")]
     codings: Vec<Coding>,
-    /// Bodies known to be smaller are left alone.
+    /// Bodies that are known to be smaller are not compressed.
     #[serde(default = "default_min_size")]
     min_size: Text<Size>,
-    /// Media types that are compressed; `text/*` stands for all of a kind.
+    /// Media types that are compressed. `text/*` stands for all subtypes.
     #[serde(default = "default_types")]
     types: Vec<String>,
 }
 
-/// A coding of content (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
+/// A content coding (RFC 9110 section 8.4.1, RFC 7932, RFC 8878).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Coding {
@@ -128,7 +130,7 @@ struct Compression {
 }
 
 impl Compression {
-    /// Whether this response is compressed for clients that take it; independent of who asks now.
+    /// Whether this response may be compressed, whatever the client accepts.
     fn suits(&self, response: &Response<Body>) -> bool {
         let headers = response.headers();
         let bodiless = matches!(
@@ -155,7 +157,7 @@ impl Compression {
     }
 }
 
-/// The length of a body as far as it is known. For HEAD only the header tells it.
+/// The length of the body if it is known. For a response to HEAD it is in the header.
 fn length(response: &Response<Body>) -> Option<u64> {
     let said = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     said.or_else(|| response.body().size_hint().exact())
@@ -175,7 +177,8 @@ impl Filter for Compression {
         let accepted = exchange.head.headers.get_all(ACCEPT_ENCODING);
         let Some(coding) = accept::choose(accepted.iter(), &self.codings) else { return response };
         if exchange.head.method == Method::HEAD {
-            // The length would be that of the compressed body, which nobody has made.
+            // The header states the uncompressed length; the compressed one is unknown, because no body is made
+            // for HEAD.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         encode_head(response.headers_mut(), coding);
@@ -186,7 +189,7 @@ impl Filter for Compression {
     }
 }
 
-/// What the head says of a body that is encoded now.
+/// Adapts the head to an encoded body.
 fn encode_head(headers: &mut HeaderMap, coding: Coding) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
     headers.remove(CONTENT_LENGTH);
@@ -194,7 +197,8 @@ fn encode_head(headers: &mut HeaderMap, coding: Coding) {
     for digest in DIGESTS {
         headers.remove(digest);
     }
-    // The bytes are others, the meaning is the same: exactly what a weak tag says (RFC 9110 section 8.8.1).
+    // The bytes differ but the meaning is the same, which is what a weak entity tag states (RFC 9110 section
+    // 8.8.1).
     if let Some(tag) = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) {
         let weak = [b"W/", tag.as_bytes()].concat();
         if let Ok(weak) = HeaderValue::from_bytes(&weak) {

@@ -84,7 +84,7 @@ fn head_says_what_get_would_without_a_length() {
     assert!(!response.headers().contains_key("content-length"));
 }
 
-/// A first chunk, then a pause that lasts until somebody has read it.
+/// The upstream sends a first chunk, then pauses until the client has read it.
 #[test]
 fn a_pause_of_the_upstream_flushes_what_is_there() {
     testing::run(async {

@@ -1,9 +1,9 @@
 //! Sets, appends, removes and renames headers of requests and responses, with placeholders.
 //!
-//! Two kinds of one filter, for two places. `headers` stands at the edge: plugins see what it does to a request, and
-//! it sees every response last, faults included: choose it for security headers and for hiding what servers tell of
-//! themselves. `origin-headers` stands next to the upstream: it knows who calls, and nobody changes the request after
-//! it; of responses it sees only those of the upstream.
+//! One filter in two kinds, for two stages. `headers` stands at the edge: plugins see its changes to a request,
+//! and it is the last to see every response, faults included. Choose it for security headers and to hide what
+//! servers tell of themselves. `origin-headers` stands next to the upstream: it knows the caller's identity, and
+//! nothing changes the request after it; it sees only responses of the upstream.
 
 mod template;
 
@@ -32,13 +32,13 @@ pub(super) const ROW: FilterKind = FilterKind {
 
 pub(super) const ORIGIN_ROW: FilterKind = FilterKind {
     kind: "origin-headers",
-    summary: "sets, appends, removes and renames headers next to the upstream, knowing who calls",
+    summary: "sets, appends, removes and renames headers next to the upstream, with the caller's identity known",
     place: Stage::Origin,
     build: |settings| build(settings, Stage::Origin),
     schema: schema_of::<Settings>,
 };
 
-/// Headers that say how a message is framed or forwarded. Whoever changes them breaks the message.
+/// Headers that frame or forward a message. A change would break the message.
 const UNTOUCHABLE: [HeaderName; 8] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -54,19 +54,19 @@ const UNTOUCHABLE: [HeaderName; 8] = [
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// What is done to requests.
+    /// Edits of requests.
     #[serde(default)]
     request: EditSettings,
-    /// What is done to responses.
+    /// Edits of responses.
     #[serde(default)]
     response: EditSettings,
 }
 
-/// Edits of one header section, made in this order.
+/// Edits of one header section, made in the order rename, remove, set, append.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EditSettings {
-    /// Old names to new ones: all values move, and replace those the new name had.
+    /// Old names to new ones. All values move, and replace those of the new name.
     #[serde(default)]
     rename: BTreeMap<String, String>,
     /// Headers to remove.
@@ -88,7 +88,7 @@ fn build(settings: &Written, place: Stage) -> Result<Box<dyn Filter>, Problems> 
             return Err("there is no response yet when a request is changed");
         }
         if place == Stage::Edge && template.names_caller() {
-            return Err("who calls is not known before authentication; use `origin-headers`");
+            return Err("the caller is not known before authentication; use `origin-headers`");
         }
         Ok(())
     });
@@ -100,7 +100,7 @@ fn build(settings: &Written, place: Stage) -> Result<Box<dyn Filter>, Problems> 
     }
 }
 
-/// Reads settings, and notes what is wrong with them.
+/// Reads settings and collects their problems.
 struct SettingsReader<'a> {
     settings: &'a Written,
     problems: Problems,
@@ -161,12 +161,12 @@ impl SettingsReader<'_> {
     }
 }
 
-/// A key as a reference token (RFC 6901 section 3).
+/// Escapes a key as a reference token (RFC 6901 section 3).
 fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-/// Edits of one header section.
+/// Compiled edits of one header section.
 #[derive(Default)]
 struct Edits {
     rename: Vec<(HeaderName, HeaderName)>,
@@ -218,7 +218,7 @@ impl Filter for Headers {
     fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
         if !self.request.is_empty() {
             let head = Arc::make_mut(&mut exchange.head);
-            // Templates see the headers as they were, not half-way through the edits.
+            // Templates read the headers as they were before the edits.
             let mut headers = head.headers.clone();
             self.request.apply(&mut headers, head, None);
             head.headers = headers;

@@ -1,4 +1,4 @@
-//! Header values with placeholders.
+//! Templates of header values.
 
 use http::{HeaderName, HeaderValue, Response};
 
@@ -6,7 +6,7 @@ use crate::body::Body;
 use crate::composed::{Part, Seen};
 use crate::head::RequestHead;
 
-/// A header value with placeholders, parsed once. The placeholders are those of the first-party plugin `headers`.
+/// A parsed template of a header value. The placeholders are those of the first-party plugin `headers`.
 pub(super) struct Template {
     parts: Vec<Part>,
 }
@@ -41,17 +41,17 @@ impl Template {
         Ok(Template { parts })
     }
 
-    /// Whether it tells something of the caller, who is known only after authentication.
+    /// Whether it has a placeholder about the caller, who is known only after authentication.
     pub(super) fn names_caller(&self) -> bool {
         self.parts.iter().any(Part::is_of_caller)
     }
 
-    /// Whether it tells something of a response.
+    /// Whether it has a placeholder about the response.
     pub(super) fn names_response(&self) -> bool {
         self.parts.iter().any(Part::is_of_response)
     }
 
-    /// The value; none if a placeholder has none, or one that no header can carry.
+    /// The value; `None` if a placeholder has no value, or one that is not allowed in a header.
     pub(super) fn render(
         &self,
         head: &RequestHead,

@@ -1,4 +1,4 @@
-//! What a drain, an age and a swap do to idle connections, and in which order listeners drain.
+//! What a drain, a connection's age and a swap do to idle connections, and in which order listeners drain.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,7 +11,7 @@ use super::{Client, DEADLINE, GET, config, let_pass, listener, route, snapshot, 
 use crate::listener::DataPlane;
 use crate::protocol::tests::{HEAD, PREFACE, forward, frame, next_frame};
 
-/// Longer than a request may be on its way between two clicks, for these tests.
+/// Longer than a request takes to arrive after its predecessor, in these tests.
 const PAUSE: Duration = Duration::from_millis(400);
 
 fn idle_for(time: Duration) -> impl FnOnce(&mut Config) {
@@ -116,7 +116,7 @@ fn http2_is_told_twice_and_what_is_on_its_way_is_answered() {
     let (plane, address) = start(idle_for(Duration::from_secs(4)));
     let mut client = Client::connect(address);
     client.send(&[PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, HEAD)].concat());
-    // The first answer is through.
+    // The first response is complete.
     while !matches!(next_frame(&mut client).expect("a frame"), (0, 1, 1, _)) {}
     let drained = begin(plane, address);
     let (mut last_streams, mut answered) = (Vec::new(), false);
@@ -126,7 +126,8 @@ fn http2_is_told_twice_and_what_is_on_its_way_is_answered() {
                 assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
                 last_streams.push(u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]));
             }
-            // Before the client has seen the first GOAWAY, which its answer to the ping tells, it begins another stream.
+            // The PING tells that the first GOAWAY is out. Before the client acknowledges it, the client begins
+            // another stream.
             (6, _) if flags & 1 == 0 => {
                 client.send(&[frame(1, 5, 3, HEAD), frame(6, 1, 0, &payload)].concat());
             }
@@ -138,7 +139,7 @@ fn http2_is_told_twice_and_what_is_on_its_way_is_answered() {
     assert_eq!(drained.join().expect("no panic"), 0);
 }
 
-/// The frames of a connection until it ends: what GOAWAYs named as the last stream.
+/// Reads the frames of a connection until it ends, and returns the last stream that each GOAWAY named.
 fn told(client: &mut Client) -> Vec<u32> {
     let mut last_streams = Vec::new();
     while let Some((kind, _, _, payload)) = next_frame(client) {
@@ -167,7 +168,7 @@ fn http2_that_never_says_it_was_told_ends_when_it_has_had_its_time() {
     assert!(begun.elapsed() >= PAUSE && begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
 }
 
-/// Drains, and sees both listeners close although a client of the edge is still there.
+/// Drains, and checks that both listeners close although a client of the edge listener is still connected.
 fn drains_before_its_time_is_up(plane: DataPlane, edge: SocketAddr, mesh: SocketAddr) {
     let begun = Instant::now();
     let drained = begin(plane, edge);
@@ -197,7 +198,7 @@ fn http2_that_never_says_it_was_told_ends_at_its_keep_alive() {
     assert_eq!(told(&mut client), [u32::MAX >> 1, 0]);
 }
 
-/// An origin that tells of its request, waits for the word, asks another address, and passes on what that says.
+/// An origin that reports its request, waits for a signal, calls another address, and passes on that response.
 struct Calling {
     address: SocketAddr,
     asked: Receiver<()>,
@@ -227,7 +228,7 @@ impl Calling {
     }
 }
 
-/// An edge in front of an origin, and a listener for the calls between services.
+/// An edge listener in front of an origin, and a mesh listener for the calls between services.
 fn edge_and_mesh(origin: SocketAddr, idle: Duration) -> (DataPlane, SocketAddr, SocketAddr) {
     let (plane, edge) = start(|config| {
         idle_for(idle)(config);

@@ -1,4 +1,4 @@
-//! A data plane with a route that answers by itself, and clients that write bytes.
+//! A data plane whose route responds by itself, and clients that write bytes.
 
 mod drain;
 
@@ -15,7 +15,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing;
 
-/// Time in which everything a test waits for must happen.
+/// The longest time a test waits for a condition.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn listener(name: &str) -> model::Listener {
@@ -65,7 +65,7 @@ pub(crate) fn start(change: impl FnOnce(&mut Config)) -> (DataPlane, SocketAddr)
     (plane, address)
 }
 
-/// A client that writes bytes and reads what comes.
+/// A client that writes bytes and reads what is sent back.
 pub(crate) struct Client(pub(crate) TcpStream);
 
 impl Client {
@@ -108,8 +108,9 @@ pub(crate) fn wait_for(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Lets time pass in which nothing must happen. For the opposite, [`wait_for`] has a condition and a deadline.
-#[expect(clippy::disallowed_methods, reason = "what is tested is that nothing happens meanwhile")]
+/// Lets time pass in which nothing must happen. A test that waits for something uses [`wait_for`], which has a
+/// condition and a deadline.
+#[expect(clippy::disallowed_methods, reason = "the test checks that nothing happens meanwhile")]
 pub(crate) fn let_pass(time: Duration) {
     std::thread::sleep(time);
 }
@@ -139,7 +140,7 @@ fn bytes_may_trickle() {
     assert!(client.rest().ends_with("hello"));
 }
 
-/// What is sent, the status it is worth, and the rule it breaks.
+/// The bytes that are sent, the expected status, and the rule that they break.
 const AMBIGUOUS: &[(&str, u16, &str)] = &[
     (
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",

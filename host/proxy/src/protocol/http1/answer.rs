@@ -1,4 +1,4 @@
-//! An answer on its way to the client: its head and the first piece of its body in one write, the rest as fast as the
+//! Sends a response to the client: its head and the first piece of its body in one write, the rest as fast as the
 //! client reads.
 
 use std::cell::RefCell;
@@ -17,22 +17,22 @@ use super::write::{Framing, Plan};
 use crate::body::{Body, BodyError};
 use crate::protocol::socket::Transport;
 
-/// What became of an answer.
+/// How the sending of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// The client has it, and may ask again.
+    /// The response is complete, and the connection is kept alive.
     Kept,
-    /// The client has it, and it was the last on its connection.
+    /// The response is complete, and it was the last on its connection.
     Last,
     /// The protocol is switched.
     Switched,
     /// The client is gone.
     Gone,
-    /// The body failed half-way: the client must not take it for whole.
+    /// The body failed before its end: the client must not mistake what it has for a complete response.
     Broken,
 }
 
-/// Sends an answer, which is left without a body. `closing` says that it is to be the last.
+/// Sends a response and leaves its body empty. `closing`: it is to be the last on the connection.
 pub(super) async fn send<T: Transport>(
     wire: &RefCell<Wire<T>>,
     response: &mut Response<Body>,
@@ -76,7 +76,9 @@ fn plan<T: Transport>(
         None if options.version == Version::HTTP_10 => Framing::Close,
         None => Framing::Chunked,
     };
-    // A body that nobody has asked for may come or not; one that is far from its end is not worth waiting for.
+    // The connection cannot be kept alive if the unread rest of the request body cannot be skipped. A client that
+    // was never sent `100 Continue` may send its body or not, so the next bytes are ambiguous; and a long rest is
+    // not worth reading.
     let inbound = &wire.inbound;
     let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(SKIPPED_BYTES);
     let said = response.headers().get(CONNECTION).is_some_and(|said| said == "close");
@@ -123,7 +125,7 @@ async fn send_body<T: Transport>(
     Ok(())
 }
 
-/// The next frame of the body. What is ready to be written does not wait for it, and a client that goes is noticed.
+/// The next frame of the body. Meanwhile writes what is buffered, and fails if the client leaves.
 async fn next_frame<T: Transport>(
     wire: &RefCell<Wire<T>>,
     body: &mut Body,

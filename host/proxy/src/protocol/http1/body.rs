@@ -1,4 +1,4 @@
-//! The body of a request, read from its connection when somebody asks for it, and not a byte of what follows it.
+//! The body of a request, read from its connection only when it is asked for, and never beyond its end.
 
 use std::cell::RefCell;
 use std::io;
@@ -21,22 +21,22 @@ use crate::protocol::socket::Transport;
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     rest: Rest,
-    /// Whether the client waits to be asked for it.
+    /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) expects: bool,
-    /// Whether it was asked, or is being asked.
+    /// Whether `100 Continue` was sent or is being sent.
     pub(super) asked: bool,
 }
 
 #[derive(Debug, Default)]
 enum Rest {
-    /// Nothing.
+    /// Nothing: the body is complete.
     #[default]
     Nothing,
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// Chunks.
+    /// Chunks, up to the last one.
     Chunks(ChunkReader),
-    /// It cannot be told from what follows.
+    /// Unknown: reading the body failed.
     Broken,
 }
 
@@ -47,7 +47,7 @@ pub(super) enum Step {
 }
 
 impl Inbound {
-    /// A request begins.
+    /// Begins the body of a new request.
     pub(super) fn begin(&mut self, content: Content, expects: bool) {
         self.rest = match content {
             Content::Nothing => Rest::Nothing,
@@ -58,12 +58,12 @@ impl Inbound {
         self.asked = false;
     }
 
-    /// Whether it was read to its end.
+    /// Whether the body was read to its end.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.rest, Rest::Nothing)
     }
 
-    /// Whether what is left is more than so many bytes, as far as that is known.
+    /// Whether more than `bytes` are left. False for a chunked body, whose length is unknown.
     pub(super) fn is_over(&self, bytes: u64) -> bool {
         match self.rest {
             Rest::Nothing | Rest::Chunks(_) => false,
@@ -82,7 +82,7 @@ impl Inbound {
 }
 
 impl<T: Transport> Wire<T> {
-    /// The next piece of the body of the request under way.
+    /// The next piece of the body of the request in flight.
     pub(super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Step, BodyError>>> {
         if self.inbound.is_done() {
             return Poll::Ready(None);
@@ -131,7 +131,8 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// The first bytes that arrived. What is empty afterwards holds no memory.
+    /// Takes the first bytes that arrived. An emptied buffer is given up, so that an idle connection holds no
+    /// memory.
     fn take_arrived(&mut self, bytes: usize) -> Bytes {
         if bytes == self.arrived.len() {
             std::mem::take(&mut self.arrived).freeze()
@@ -145,7 +146,7 @@ fn malformed(reason: &'static str) -> BodyError {
     Box::new(Fault::new(FaultKind::BadRequest).detail(reason))
 }
 
-/// Where a body comes from, whatever the transport.
+/// The connection of a body, without the type of its transport.
 trait Source {
     fn poll_frame(
         &self,
@@ -201,7 +202,7 @@ impl<T: Transport> Source for RefCell<Wire<T>> {
         if wire.request == request {
             wire.body_held = false;
             wire.body_waker = None;
-            // It has no task of its own to be polled in: what is dropped may be dropped by anybody.
+            // A body may be dropped by any task, so there is no waker here to compare the watcher with.
             wire.wake_watcher(&Context::from_waker(Waker::noop()));
         }
     }
@@ -214,7 +215,7 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// The body of the request under way; none if it has none.
+    /// The body of the request in flight. `None` if it has no body.
     pub(super) fn of<T: Transport>(wire: &Rc<RefCell<Wire<T>>>) -> Option<RequestBody> {
         let mut held = wire.borrow_mut();
         if held.inbound.is_done() {

@@ -1,4 +1,4 @@
-//! A strict reading of chunked bodies (RFC 9112 section 7.1): no extensions, no bare LF, no white space.
+//! A strict reader of chunked bodies (RFC 9112 section 7.1): no extensions, no bare LF, no white space.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,49 +11,49 @@ use super::head::is_token;
 #[derive(Debug)]
 pub(crate) struct ChunkReader {
     state: Chunk,
-    /// Trailers as they arrived, to the end of the last whole line.
+    /// The trailer lines as they arrived, up to the end of the last complete line.
     trailers: Vec<u8>,
     trailer_bytes: usize,
     trailer_fields: usize,
 }
 
-/// A step in a chunked body.
+/// What one step in a chunked body found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Bytes that only frame.
+    /// Bytes of framing.
     pub(crate) framing: usize,
-    /// Bytes of data behind them.
+    /// Bytes of data that follow the framing.
     pub(crate) data: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunk {
-    /// In a size, with its value and digits so far.
+    /// In a chunk size, with its value and the number of its digits so far.
     Size(u64, u8),
     /// After the CR of a size line.
     SizeEnd(u64),
-    /// In data, with so many bytes to come.
+    /// In data, with this many bytes to come.
     Data(u64),
     /// Before the CR after data.
     DataCr,
     /// Before the LF after data.
     DataLf,
-    /// In the trailers, at the begin of a line.
+    /// In the trailers, at the beginning of a line.
     TrailerBegin,
-    /// In the name of a trailer.
+    /// In the name of a trailer field.
     TrailerName,
-    /// In its value.
+    /// In the value of a trailer field.
     TrailerValue,
-    /// After the CR of a trailer.
+    /// After the CR of a trailer line.
     TrailerLf,
     /// After the CR of the last, empty line.
     LastLf,
-    /// Past the end.
+    /// After the end of the body.
     Over,
 }
 
 impl ChunkReader {
-    /// At the begin of a chunked body.
+    /// A reader at the beginning of a chunked body.
     pub(crate) fn new() -> Self {
         ChunkReader { state: Chunk::Size(0, 0), trailers: Vec::new(), trailer_bytes: 0, trailer_fields: 0 }
     }
@@ -63,10 +63,10 @@ impl ChunkReader {
         self.state == Chunk::Over
     }
 
-    /// Follows the body as far as the end of the first data in these bytes.
+    /// Reads up to the end of the first data in `bytes`.
     ///
     /// # Errors
-    /// What is wrong. Neither this body nor this connection can be read any further then.
+    /// What is wrong with the framing. Neither this body nor its connection can be read any further then.
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Piece, &'static str> {
         let mut at = 0;
         while at < bytes.len() && !self.is_over() {
@@ -86,10 +86,10 @@ impl ChunkReader {
         Ok(Piece { framing: at, data: 0 })
     }
 
-    /// The trailers of a body that is over; none if there were none.
+    /// The trailers of a body that has ended; `None` if it has none.
     ///
     /// # Errors
-    /// A trailer cannot be a header.
+    /// A trailer line is not a valid field.
     pub(crate) fn trailers(&mut self) -> Result<Option<HeaderMap>, &'static str> {
         let bytes = Bytes::from(std::mem::take(&mut self.trailers));
         let mut trailers = HeaderMap::new();
@@ -101,7 +101,7 @@ impl ChunkReader {
         Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
     }
 
-    /// Bytes of data that come next; 0: something else does.
+    /// How many bytes of data come next; 0 if framing comes next.
     pub(crate) fn data(&self) -> u64 {
         match self.state {
             Chunk::Data(left) => left,
@@ -109,7 +109,7 @@ impl ChunkReader {
         }
     }
 
-    /// Passes over so many bytes of data, at most [`ChunkReader::data`].
+    /// Skips `bytes` of data, at most [`ChunkReader::data`].
     pub(crate) fn take(&mut self, bytes: u64) {
         if let Chunk::Data(left) = self.state {
             let left = left.saturating_sub(bytes);
@@ -117,7 +117,7 @@ impl ChunkReader {
         }
     }
 
-    /// Follows what stands between data, to the next data or to the trailers, and tells how many bytes that is.
+    /// Reads the framing up to the next data or to the trailers, and returns its length in bytes.
     ///
     /// # Errors
     /// As [`ChunkReader::read`].
@@ -130,7 +130,7 @@ impl ChunkReader {
         Ok(at)
     }
 
-    /// Whether the last chunk has passed, so that trailers and the end follow.
+    /// Whether the last chunk was read, so that only trailers and the end follow.
     pub(crate) fn is_in_trailers(&self) -> bool {
         self.state == Chunk::TrailerBegin
     }
@@ -142,7 +142,7 @@ impl ChunkReader {
                 Chunk::Size(size << 4 | u64::from(digit), digits + 1)
             }
             (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(size),
-            // Extensions mean nothing to anyone, and where they end has been read in two ways.
+            // No extension is in use, and parsers have disagreed about where one ends (request smuggling).
             (Chunk::Size(_, 1..), b';') => return Err("chunk extensions are not accepted"),
             (Chunk::Size(..), _) => return Err("a chunk size is malformed"),
             (Chunk::SizeEnd(0), b'\n') => Chunk::TrailerBegin,
@@ -186,14 +186,14 @@ mod tests {
     use super::*;
     use crate::testing::limits;
 
-    /// A chunked body, and how many of its bytes belong to it.
+    /// Reads a chunked body: how many bytes belong to it, and whether it has ended.
     fn chunks(bytes: &[u8]) -> Result<(usize, bool), &'static str> {
         let mut reader = ChunkReader::new();
         let (read, _) = follow(&mut reader, bytes)?;
         Ok((read, reader.is_over()))
     }
 
-    /// Reads on in a body: how many bytes belong to it, and its data.
+    /// Continues to read a body: how many bytes belong to it, and its data.
     fn follow(reader: &mut ChunkReader, bytes: &[u8]) -> Result<(usize, Vec<u8>), &'static str> {
         let (mut at, mut data) = (0, Vec::new());
         while at < bytes.len() && !reader.is_over() {

@@ -1,7 +1,7 @@
-//! What both sides of HTTP/1.1 know about a field line (RFC 9112 section 5).
+//! Reading and writing field lines (RFC 9112 section 5), shared by the client and the upstream side.
 //!
-//! What is done to every field is never inlined: a request runs through three times the code that the processor's first
-//! cache holds, most of it once, and what stands in ten places is fetched ten times.
+//! What runs for every field is `#[inline(never)]`: copies of it at each call would crowd other code out of the
+//! processor's instruction cache.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,18 +14,19 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Whether some bytes are a name, of which the letters are small: all of them at once, since its length is known.
+/// Whether `bytes` are `name`, ignoring case. `name` must be in lower case. All bytes are compared without an
+/// early exit, since the length is known.
 pub(crate) fn is<const N: usize>(bytes: &[u8], name: &[u8; N]) -> bool {
     let case = |letter: u8| if letter.is_ascii_lowercase() { 0x20 } else { 0 };
     let pairs = bytes.iter().zip(name);
     bytes.len() == N && pairs.fold(0, |differs, (byte, of)| differs | (byte ^ of) & !case(*of)) == 0
 }
 
-/// The name that some bytes are. What most messages carry is told by its length and one comparison, which is much
-/// less than to look at every byte.
+/// The header name that `bytes` are. The usual names are recognised by their length and one comparison, which is
+/// cheaper than checking every byte.
 ///
 /// # Errors
-/// They are no token.
+/// `bytes` are not a token.
 #[inline(never)]
 pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     Ok(match bytes.len() {
@@ -53,27 +54,27 @@ pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     })
 }
 
-/// Whether a header of an answer is known to be the connection's own business (RFC 9110 section 7.6.1). HTTP/2 has no such
-/// headers (RFC 9113 section 8.2.2).
+/// Whether a response field always belongs to one connection only (RFC 9110 section 7.6.1). HTTP/2 forbids these
+/// fields (RFC 9113 section 8.2.2).
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
         || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION
 }
 
-/// Adds a field.
+/// Appends a field.
 #[inline(never)]
 pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     headers.append(name, value);
 }
 
-/// Sets a field in place of all that have its name.
+/// Sets a field and removes all others of the same name.
 #[inline(never)]
 pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     headers.insert(name, value);
 }
 
-/// Removes all such headers.
+/// Removes all hop-by-hop fields.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
     for name in names {
@@ -81,19 +82,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The name and the text of a field line.
+/// The name and the value of a field line; the value is trimmed.
 ///
 /// # Errors
-/// What is wrong with the name. The text is not looked at.
+/// What is wrong with the name. The value is not checked.
 pub(crate) fn of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
     let colon = colon(line).ok_or("a header line has no colon")?;
-    // A token: so there is no space before the colon and none at the begin of the line, where it would be folded.
+    // The name must be a token, so there is no space before the colon and no folded line (RFC 9112 sections 5.1
+    // and 5.2).
     let name = name(&line[..colon]).map_err(|_| "a header name is malformed")?;
     Ok((name, trimmed(&line[colon + 1..])))
 }
 
-/// Where the name ends in a field line. Names are short, and a search through wider blocks would only be about to begin
-/// where this one is over.
+/// The position of the first colon. Searches 8 bytes at a time: names are so short that wider blocks would not
+/// pay.
 pub(crate) fn colon(line: &[u8]) -> Option<usize> {
     const COLONS: u64 = u64::from_le_bytes([b':'; 8]);
     const LOWEST: u64 = u64::from_le_bytes([1; 8]);
@@ -101,7 +103,8 @@ pub(crate) fn colon(line: &[u8]) -> Option<usize> {
     let (words, rest) = line.as_chunks();
     for (index, word) in words.iter().enumerate() {
         let differs = u64::from_le_bytes(*word) ^ COLONS;
-        // The lowest bit that is left is in the first byte that was zero; above it there may be others that were not.
+        // The lowest marked byte is the first colon; bytes above it may be marked wrongly by the borrow of the
+        // subtraction.
         let zero = differs.wrapping_sub(LOWEST) & !differs & HIGHEST;
         if zero != 0 {
             return Some(8 * index + zero.trailing_zeros() as usize / 8);
@@ -110,20 +113,21 @@ pub(crate) fn colon(line: &[u8]) -> Option<usize> {
     rest.iter().position(|byte| *byte == b':').map(|at| 8 * words.len() + at)
 }
 
-/// A byte of a value (RFC 9110 section 5.5): no control byte but the tab.
+/// Whether a byte may be part of a field value (RFC 9110 section 5.5): any but control characters, of which only
+/// the tab is allowed.
 pub(crate) fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 
-/// Whether all of a text may be a value. Heads are mostly values, and byte by byte, with a way out behind each, this took
-/// as long as all else that is done to them.
+/// Whether all bytes may be part of a field value. Checks blocks instead of single bytes, because most bytes of a
+/// head are values.
 pub(crate) fn is_text(text: &[u8]) -> bool {
     let is_sound = |block: &[u8; 16]| block.iter().fold(true, |sound, byte| sound & is_value(*byte));
     let (blocks, rest) = text.as_chunks();
     blocks.iter().all(is_sound)
         && match (rest.first_chunk(), text.last_chunk()) {
             (Some(first), Some(last)) => are_values(*first) && are_values(*last),
-            // Of what the blocks have left, or of that and some bytes before it.
+            // Fewer than 8 bytes follow the blocks: the last 8 bytes of the text include them.
             (None, Some(last)) => are_values(*last),
             (_, None) => {
                 let mut padded = [b' '; 8];
@@ -133,12 +137,12 @@ pub(crate) fn is_text(text: &[u8]) -> bool {
         }
 }
 
-/// Whether all characters are visible ASCII or spaces, which is stricter: no tab, and no byte above 126.
+/// Whether all characters are visible ASCII or spaces. Stricter than [`is_text`]: no tab, and no byte above 126.
 pub(crate) fn is_visible(text: &str) -> bool {
     text.is_ascii() && is_text(text.as_bytes()) && !text.contains('\t')
 }
 
-/// As [`is_value`], of eight bytes in one word: what is said of a byte stands in the highest bit of its place.
+/// As [`is_value`], for 8 bytes in one word: the highest bit of each byte holds its result.
 fn are_values(bytes: [u8; 8]) -> bool {
     const fn each(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])
@@ -153,20 +157,17 @@ fn are_values(bytes: [u8; 8]) -> bool {
     !word & is_control & each(0x80) == 0
 }
 
-/// Bytes as a value, which stays where they are; none if they cannot be one.
+/// `bytes` as a field value, without a copy; `None` if a byte is not allowed in a value.
 #[inline(never)]
-#[expect(
-    unsafe_code,
-    reason = "the type's own check looks at one byte after the other, for which see `is_text`"
-)]
+#[expect(unsafe_code, reason = "the type's own check is byte by byte; `is_text` checks the same in blocks")]
 pub(crate) fn value(text: Bytes) -> Option<HeaderValue> {
-    // SAFETY: the type wants what `is_text` has found: no byte below 32 but the tab, and no 127.
+    // SAFETY: the type requires what `is_text` has checked: no byte below 32 but the tab, and no 127.
     is_text(&text).then(|| unsafe { HeaderValue::from_maybe_shared_unchecked(text) })
 }
 
-/// A value without the white space around it (RFC 9110 section 5.6.3: space and tab, nothing else).
+/// A value without surrounding white space (RFC 9110 section 5.6.3: space and tab only).
 pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
-    // As nearly all are written: one space before, none behind.
+    // Fast path: the common case is exactly one space before the value and none behind it.
     if let [b' ', rest @ ..] = value
         && let [b'!'..=u8::MAX, .., b'!'..=u8::MAX] = rest
     {
@@ -178,12 +179,12 @@ pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Writes a field line. A [`HeaderValue`] holds no byte that could end it.
+/// Writes a field line. A [`HeaderValue`] contains no CR or LF, so the line cannot end early.
 pub(crate) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     write_text(out, name.as_str(), value.as_bytes());
 }
 
-/// Writes a field line of parts that are known to hold no byte which could end it.
+/// Writes a field line from parts that are known to contain no CR or LF.
 #[inline(never)]
 pub(crate) fn write_text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn the_first_colon_is_found_wherever_it_is() {
         for length in 0..30 {
-            // What differs from a colon in the lowest or the highest bit only stands around it.
+            // These bytes differ from a colon in the lowest or in the highest bit, or are the extreme values.
             for beside in [b'a', b';', b':' ^ 0x80, 0, 0xFF] {
                 let mut line = vec![beside; length];
                 assert_eq!(colon(&line), None);

@@ -1,10 +1,10 @@
-//! A strict reading of a request's head (RFC 9112).
+//! A strict reader of request heads (RFC 9112).
 //!
-//! Common parsers are liberal where smuggling lives: lines that end in a bare LF, `Content-Length` beside
-//! `Transfer-Encoding`, repeated equal lengths, unknown codings before `chunked`. Here whatever two servers could read in
-//! two ways is refused. A head is read once: what the reader notes on its way is where the request is made from, and the
-//! values of its fields are slices of the bytes that arrived. Nothing here waits or knows of sockets: [`super::wire`]
-//! feeds it.
+//! Request smuggling exploits what parsers tolerate: lines that end in a bare LF, `Content-Length` beside
+//! `Transfer-Encoding`, repeated equal lengths, unknown codings before `chunked`. This reader refuses everything
+//! that two servers could read differently. A head is read once: the positions of its parts are recorded while it
+//! is checked, and the field values are slices of the bytes that arrived. Nothing here does I/O; `wire` feeds the
+//! reader.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -17,79 +17,79 @@ use super::field::{self, is};
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::maps;
 
-/// Longer targets do not fit a [`Uri`].
+/// The longest target, in bytes, that a [`Uri`] can hold.
 const TARGET_BYTES: usize = 65_534;
 
-/// Room in a request line beside the target: the longest sensible method, two spaces and the version.
+/// Bytes allowed in a request line besides the target: the longest method in use, two spaces and the version.
 const LINE_ROOM: usize = 64;
 
-/// Empty lines that are forgiven before a request (RFC 9112 section 2.2); some clients send one after a body.
+/// Empty lines that are ignored before a request (RFC 9112 section 2.2); some clients send one after a body.
 const EMPTY_LINES: u8 = 2;
 
-/// What follows a head.
+/// The body that follows a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// The next head.
+    /// No body.
     Nothing,
-    /// So many bytes.
+    /// A body of this many bytes.
     Length(u64),
-    /// Chunks.
+    /// A chunked body.
     Chunked,
 }
 
-/// A head that was read to its end.
+/// A complete head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Its bytes, with the empty line.
+    /// Length in bytes, including the empty line at its end.
     pub(crate) length: usize,
-    /// What follows.
+    /// The body that follows.
     pub(crate) content: Content,
-    /// What it asks of this hop.
+    /// What the head says about this connection.
     pub(crate) options: ConnectionOptions,
 }
 
-/// What a head asks of the next hop only.
+/// What a head says about its own connection only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionOptions {
     /// The version of the message.
     pub(crate) version: Version,
     /// Whether further requests may follow on the connection (RFC 9112 section 9.3).
     pub(crate) keep_alive: bool,
-    /// Whether it asks to switch protocols.
+    /// Whether the request asks to switch protocols (RFC 9110 section 7.8).
     pub(crate) upgrade: bool,
-    /// Whether the body is held back until it is asked for (RFC 9110 section 10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
     pub(crate) expects_continue: bool,
-    /// Whether trailers are welcome (RFC 9110 section 6.5.1).
+    /// Whether the client accepts trailers (`TE: trailers`, RFC 9110 section 6.5.1).
     pub(crate) trailers: bool,
-    /// Whether the answer has no body, whatever its head says.
+    /// Whether the method is HEAD, so that the response has no body whatever its head says.
     pub(crate) is_head: bool,
 }
 
-/// Where a field stands in a head.
+/// The position of a field in a head.
 #[derive(Debug)]
 struct Field {
     name: Range<usize>,
     value: Range<usize>,
 }
 
-/// Fields that there is room for at once.
+/// Fields for which room is reserved at first.
 const USUAL_FIELDS: usize = 16;
 
-/// Fields that the room is kept for.
+/// The largest capacity, in fields, that is kept for the next head.
 const SPARE_FIELDS: usize = 128;
 
 thread_local! {
-    /// Room for the places of the fields of one head, which go from one head to the next.
+    /// The vector for the field positions of one head, reused by the next head on this core.
     static SPARE: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
 }
 
-/// Room in the map for what the gateway adds itself, `Host` being taken out.
+/// Fields that the gateway itself adds to the map, less `Host`, which it removes.
 const OWN_FIELDS: usize = 3;
 
-/// Reads one head, however its bytes trickle in.
+/// Reads one head, in as many pieces as it arrives.
 #[derive(Debug, Default)]
 pub(crate) struct HeadReader {
-    /// Where the first line begins that was not read yet.
+    /// Where the first line begins that has not been read yet.
     at: usize,
     /// How far that line has been searched for its end.
     searched: usize,
@@ -110,7 +110,7 @@ pub(crate) struct HeadReader {
 }
 
 impl HeadReader {
-    /// Reads on in all that has arrived of a head; `None` asks for more.
+    /// Reads what has arrived of a head. `None`: the head is not complete yet.
     ///
     /// # Errors
     /// `BadRequest`, `TargetTooLong` or `HeadersTooLarge`. The connection cannot be read any further then.
@@ -136,7 +136,7 @@ impl HeadReader {
         }
     }
 
-    /// A line without end must not grow for ever.
+    /// Bounds the size of an incomplete line.
     fn check_unfinished(&self, line: usize, limits: &Limits) -> Result<(), Fault> {
         if !self.begun && line > limits.url_bytes.min(TARGET_BYTES) + LINE_ROOM {
             return Err(Fault::new(FaultKind::TargetTooLong));
@@ -207,7 +207,7 @@ impl HeadReader {
         self.framing_field(name, value)
     }
 
-    /// The fields that say where the message ends, each of which may say so once, and those meant for this hop.
+    /// Handles the fields that delimit the body, each of which may occur once, and the hop-by-hop fields.
     fn framing_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         match name.len() {
             2 if is(name, b"te") => self.trailers |= has_option(value, b"trailers"),
@@ -228,7 +228,7 @@ impl HeadReader {
                     return Err(bad("Transfer-Encoding in HTTP/1.0"));
                 }
                 if self.chunked || !is(value, b"chunked") {
-                    return Err(bad("Transfer-Encoding is other than `chunked`, once"));
+                    return Err(bad("Transfer-Encoding must be `chunked`, once"));
                 }
                 self.chunked = true;
             }
@@ -239,6 +239,8 @@ impl HeadReader {
 
     fn finish(&self, bytes: &[u8]) -> Result<Head, Fault> {
         let content = match (self.length, self.chunked) {
+            // Two ways to delimit the body: servers that prefer different ones would see different requests (RFC
+            // 9112 section 6.1).
             (Some(_), true) => return Err(bad("Content-Length and Transfer-Encoding together")),
             (Some(length), false) if length > 0 => Content::Length(length),
             (_, true) => Content::Chunked,
@@ -255,11 +257,10 @@ impl HeadReader {
         Ok(Head { length: self.at, content, options })
     }
 
-    /// Makes of a head that was read to its end, and the bytes it was read from, the head of a request. The reader is as
-    /// new then.
+    /// Fills in a request from a complete head and the bytes it was read from, and resets the reader.
     ///
     /// # Errors
-    /// `BadRequest` where the target is no URI.
+    /// `BadRequest` where the target is not a URI.
     pub(crate) fn take<B>(&mut self, head: &Bytes, request: &mut Request<B>) -> Result<(), Fault> {
         let mut headers = maps::take(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
@@ -285,13 +286,14 @@ impl HeadReader {
         Ok(())
     }
 
-    /// Whether anything but forgiven empty lines has arrived.
+    /// Whether anything but ignored empty lines has arrived.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun || self.searched > self.at
     }
 }
 
-/// Origin form, absolute form, or `*`; what they hold is judged later. A fragment never travels (RFC 9112 section 3.2).
+/// Accepts origin form, absolute form and `*`; their content is checked later. A fragment is never sent (RFC 9112
+/// section 3.2).
 fn check_target(target: &[u8]) -> Result<(), Fault> {
     let absolute =
         |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
@@ -304,7 +306,7 @@ fn check_target(target: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Digits only: no sign, no list, no space, and not more than fits.
+/// Parses a decimal number: digits only (no sign, no list, no space) that fit in 64 bits.
 pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -312,7 +314,7 @@ pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// Whether a list holds an option.
+/// Whether a comma-separated list contains an option, ignoring case.
 fn has_option(list: &[u8], option: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(option))
 }
@@ -346,7 +348,7 @@ const TOKEN: [bool; 256] = {
     token
 };
 
-/// A character of a token.
+/// Whether a byte may be part of a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }

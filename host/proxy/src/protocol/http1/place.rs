@@ -1,7 +1,5 @@
-//! Where walks are kept while they last.
-//!
-//! A walk is larger than what an allocator has at hand: to ask for each anew took one in fifty of the instructions of a
-//! request. A core keeps the places that come back to it.
+//! Memory for the futures that serve requests. Each core keeps freed blocks for the next request, because the
+//! futures are too large for the allocator's fast path.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::pin::Pin;
@@ -13,15 +11,15 @@ thread_local! {
     static FREE: FreeList<Place> = const { FreeList::new(Vec::new()) };
 }
 
-/// Memory of one layout.
+/// A block of memory of one layout.
 struct Place {
     at: NonNull<u8>,
     layout: Layout,
 }
 
 impl Place {
-    /// The place that came back last, if it is of this layout, or else a new one. The layout's size is not zero.
-    #[expect(unsafe_code, reason = "memory that outlives what is in it has no safe way in")]
+    /// A kept block of this layout, or else a new one. The layout's size must not be zero.
+    #[expect(unsafe_code, reason = "memory that is reused for other values needs raw pointers")]
     fn take(layout: Layout) -> Place {
         kept::take(&FREE, |place| place.layout == layout).unwrap_or_else(|| {
             // SAFETY: the size is not zero.
@@ -34,35 +32,35 @@ impl Place {
 impl Drop for Place {
     #[expect(unsafe_code, reason = "see `take`")]
     fn drop(&mut self) {
-        // SAFETY: it was allocated in this layout, and this is the one place that knows it.
+        // SAFETY: the block was allocated with this layout, and only this value owns it.
         unsafe { dealloc(self.at.as_ptr(), self.layout) }
     }
 }
 
-/// A value that stays where it was made until it is dropped.
+/// A value that stays where it was constructed until it is dropped.
 pub(super) struct Placed<T> {
     value: NonNull<T>,
     place: Option<Place>,
 }
 
 impl<T> Placed<T> {
-    /// Makes a value in its place.
+    /// Constructs a value in its block.
     #[inline(always)]
     #[expect(unsafe_code, reason = "see `Place::take`")]
     pub(super) fn new(make: impl FnOnce() -> T) -> Self {
         const { assert!(size_of::<T>() > 0) };
         let place = Place::take(Layout::new::<T>());
         let value = place.at.cast::<T>();
-        // SAFETY: the place is of the value's layout, and nobody else's.
+        // SAFETY: the block has the value's layout, and nothing else uses it.
         unsafe { value.write(make()) };
         Placed { value, place: Some(place) }
     }
 
-    /// The value, which is not moved any more.
+    /// The value, which never moves.
     #[expect(unsafe_code, reason = "see `Place::take`")]
     pub(super) fn as_mut(&mut self) -> Pin<&mut T> {
-        // SAFETY: the value is there until `self` is dropped, `self` is borrowed as long as the value is, and the value is
-        // dropped where it is before its place serves another.
+        // SAFETY: the value lives until `self` is dropped, `self` is borrowed for as long as the value is, and the
+        // value is dropped in place before its block is reused.
         unsafe { Pin::new_unchecked(self.value.as_mut()) }
     }
 }
@@ -71,7 +69,7 @@ impl<T> Drop for Placed<T> {
     #[expect(unsafe_code, reason = "see `Place::take`")]
     fn drop(&mut self) {
         let place = self.place.take();
-        // SAFETY: it was made by `new` and is not used any more. If it panics, its place is given up.
+        // SAFETY: `new` constructed the value, and it is not used again. If the drop panics, the block is leaked.
         unsafe { self.value.drop_in_place() };
         if let Some(place) = place {
             kept::give_back(&FREE, place);

@@ -1,4 +1,4 @@
-//! The rules of HTTP/1.1 on a connection, over real sockets, in front of origins that write bytes.
+//! The rules of HTTP/1.1 on a connection, over real sockets, in front of origins that write raw bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, route, snapshot, start, wait_for};
 use crate::protocol::tests::in_front_of;
 
-/// An origin that answers each request with its head's first line and its body, and tells trailers apart.
+/// An origin that responds with the request line, the body and the trailers that it received.
 fn telling_origin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -46,7 +46,7 @@ fn tell(mut client: Client) {
     }
 }
 
-/// A head in lower case; none at the end of the stream.
+/// Reads a head, in lower case; `None` at the end of the stream.
 fn head(client: &mut Client) -> Option<String> {
     let (mut text, mut byte) = (Vec::new(), [0]);
     while !text.ends_with(b"\r\n\r\n") {
@@ -63,7 +63,7 @@ fn length(head: &str) -> Option<usize> {
     rest.lines().next()?.parse().ok()
 }
 
-/// A chunked body without its framing; trailers stand behind a bar.
+/// Reads a chunked body and returns it without its framing; trailers follow a `|`.
 fn chunks(client: &mut Client) -> String {
     let mut body = String::new();
     loop {
@@ -94,12 +94,12 @@ const CHUNKED: &[u8] =
     b"PUT /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n";
 const BYE: &[u8] = b"GET /bye HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
-/// What is told in an answer, in order.
+/// What the responses echo, in order.
 fn told(answers: &str) -> Vec<&str> {
     answers.split('[').skip(1).filter_map(|rest| rest.split_once(']').map(|(told, _)| told)).collect()
 }
 
-/// What a connection is told for the sequence of every kind of request.
+/// The echoes expected for one request of each kind, in order.
 const ALL_TOLD: [&str; 5] = [
     "post /p http/1.1|abc",
     "get /g http/1.1|",
@@ -131,7 +131,7 @@ fn requests_read_the_same_however_their_bytes_are_cut() {
         let mut at = 0;
         for cut in cuts {
             client.send(&bytes[at..cut]);
-            // Long enough for the gateway to read what there is, most of the time; nothing depends on it.
+            // Most of the time this lets the gateway read each part by itself; no assertion depends on it.
             std::thread::yield_now();
             at = cut;
         }
@@ -170,7 +170,7 @@ fn a_body_is_asked_for_when_somebody_reads_it() {
     client.send(b"POST /e HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
     assert_eq!(client.until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(told(&client.send(b"abc").until("]")), ["post /e http/1.1|abc"]);
-    // Who does not wait is not asked.
+    // A client that sends its body at once gets no `100 Continue`.
     client.send(b"POST /e HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\nabc");
     assert!(client.until("]").starts_with("HTTP/1.1 200 "));
 }
@@ -180,7 +180,7 @@ fn a_body_that_nobody_reads_is_not_asked_for() {
     let (_plane, address) = start(|_| {});
     let mut client = Client::connect(address);
     client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
-    // Whether the body comes now cannot be known, so no other request may.
+    // The client may send its body now or not, so no other request can follow on this connection.
     let answer = client.until("hello");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"), "{answer}");
     client.0.shutdown(Shutdown::Write).expect("half a close");
@@ -195,7 +195,7 @@ fn a_body_nobody_wanted_is_read_past_and_the_next_request_served() {
         let answer = client.send(request).until("hello");
         assert!(!answer.contains("connection: close"), "{answer}");
     }
-    // The answer does not wait for the body.
+    // The response does not wait for the body.
     client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").until("hello");
     client.send(b"12345").send(BYE);
     assert!(client.rest().ends_with("hello"));
@@ -252,7 +252,7 @@ fn answers_without_body_have_none() {
     assert!(first.contains("content-length: 5\r\n") && second.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// An origin for one connection that says `before`, waits for the word, and says `after`.
+/// An origin for one connection that sends `before`, waits for the test's signal, and sends `after`.
 struct Halting {
     address: SocketAddr,
     asked: Receiver<()>,
@@ -272,13 +272,13 @@ impl Halting {
             client.send(before);
             tell.send(()).expect("a test that listens");
             wait.recv().expect("the word to go");
-            // The gateway may have gone already.
+            // The gateway may already have closed the connection.
             let _ = client.0.write_all(after);
         });
         Halting { address, asked, go, thread }
     }
 
-    /// Waits until a request has come.
+    /// Waits until a request has arrived.
     fn is_asked(&self) {
         self.asked.recv_timeout(DEADLINE).expect("a request in time");
     }

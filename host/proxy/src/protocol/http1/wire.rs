@@ -1,9 +1,9 @@
-//! The bytes of an HTTP/1.1 connection: whose turn it is to read them, and how long everything may take.
+//! The bytes of an HTTP/1.1 connection: who may read them, and its timeouts.
 //!
-//! The connection's loop and the body of the request under way share it; both live on one core, and never wait for the
-//! same direction at once: while a body is read, it alone reads, and before the answer begins nobody else writes. A
-//! connection that is idle holds no buffer: bytes are read into one that the core's connections share, and only what has
-//! arrived is kept.
+//! The connection's loop and the body of the request in flight share it; both run on one core. They never wait for
+//! the same direction at once: while the body is read, only the body reads, and before the response begins only
+//! the body writes (`100 Continue`). An idle connection holds no buffer: bytes are read into a buffer shared by
+//! the connections of the core, and only what has arrived is kept.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,85 +28,84 @@ use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Stream;
 use crate::turn;
 
-/// Bytes asked of a socket at a time. One buffer of this size serves all connections of a core.
+/// Bytes requested of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;
 
-/// Bytes that nobody has asked for yet, and that are read all the same while a request is under way, to see whether the client
-/// is still there.
+/// Bytes that are read ahead while a request is in flight, in order to notice when the client leaves.
 const AHEAD_BYTES: usize = 16 * 1024;
 
-/// How often it is looked at whether a client is still there of which no more is read ahead.
+/// How often a client is checked that has already sent as much as is read ahead.
 const GONE_ROUND: Duration = Duration::from_secs(1);
 
-/// Bytes of a body nobody wants that are read so that the connection can serve another request.
+/// The longest rest of an unread request body, in bytes, that is read in order to keep the connection alive.
 pub(super) const SKIPPED_BYTES: u64 = 256 * 1024;
 
-/// Time for that.
+/// The longest time that reading this rest may take.
 const SKIP_TIME: Duration = Duration::from_secs(2);
 
-/// How long a client that still sends although it has its answer may send nothing before the connection is closed.
+/// Lingering close: the connection ends when a client that has its response has sent nothing for this long.
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
-/// How long it may go on sending.
+/// Lingering close: the longest time in all.
 const LINGER_TIME: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// A connection that is closed once its client has sent what it still has to send.
+/// A connection that is being closed while its client may still be sending (lingering close).
 pub(super) struct Lingering {
     /// Whether the client is known to have more to send.
     owed: bool,
     until: Instant,
 }
 
-/// What a connection brings next.
+/// What comes next on a connection.
 pub(super) enum Next {
-    /// A request whose head was found good, and is where it was asked for.
+    /// A request with a valid head, which was filled in.
     Request(ConnectionOptions),
-    /// A head that is refused; nothing more is read.
+    /// A refused head; nothing more is read.
     Refused(Fault),
-    /// Nothing.
+    /// The end.
     End,
 }
 
 /// A client connection.
 pub(super) struct Wire<T: Transport> {
-    /// None once the protocol was switched.
+    /// `None` once the protocol was switched.
     io: Option<T>,
     pub(super) arrived: BytesMut,
-    /// The client has sent its last byte.
+    /// Whether the client has closed its side.
     pub(super) ended: bool,
     pub(super) limits: Limits,
-    /// Whether a client that has sent its last byte still waits for its answer.
+    /// Whether a client that has closed its side still waits for its response.
     half_close: bool,
     reader: HeadReader,
-    /// When the head under way began to arrive.
+    /// When the current head began to arrive.
     head_begun: Option<Instant>,
     reading: Deadline,
     writing: Deadline,
-    /// What is still to come of the body of the request under way.
+    /// What is still to come of the body of the request in flight.
     pub(super) inbound: Inbound,
-    /// Counts requests: a body that outlives its own reads nothing.
+    /// Counts requests, so that a body that outlives its request can no longer read.
     pub(super) request: u64,
-    /// Whether somebody holds the body of the request under way.
+    /// Whether the body of the request in flight has an owner.
     pub(super) body_held: bool,
-    /// Whoever waits for a piece of the body. Only then does it read the connection.
+    /// The task that waits for a piece of the body. While it is set, only the body reads the connection.
     pub(super) body_waker: Option<Waker>,
-    /// The loop, while it waits for the answer and somebody else reads the connection.
+    /// The connection's task, while it waits for the response and the body reads the connection.
     watcher: Option<Waker>,
     pub(super) output: Output,
-    /// Whether a request is under way.
+    /// Whether a request is in flight.
     pub(super) busy: bool,
     idle_since: Instant,
-    /// Whether the connection ends as soon as nothing is under way.
+    /// Whether the connection ends as soon as no request is in flight.
     pub(super) last: bool,
     refused: bool,
 }
 
 impl<T: Transport> Wire<T> {
-    /// A connection of which some bytes were read already.
+    /// A connection; `arrived` holds bytes that were already read.
     pub(super) fn new(io: T, arrived: BytesMut, limits: Limits, half_close: bool) -> Self {
         Wire {
             io: Some(io),
@@ -136,12 +135,12 @@ impl<T: Transport> Wire<T> {
         self.request == 0
     }
 
-    /// Since when nothing has been under way, neither a request nor part of its head; none while something is.
+    /// Since when no request and no part of a head has been in flight; `None` while one is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         (!self.busy && self.head_begun.is_none()).then_some(self.idle_since)
     }
 
-    /// Reads more into `arrived`; false at the end of the stream.
+    /// Reads more bytes into `arrived`. False at the end of the stream.
     pub(super) fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.ended {
             return Poll::Ready(Ok(false));
@@ -155,7 +154,7 @@ impl<T: Transport> Wire<T> {
         })
     }
 
-    /// Reads the next head, into a request that is as new.
+    /// Reads the next head into `request`, which must be empty.
     pub(super) fn poll_next(
         &mut self,
         request: &mut Request<Body>,
@@ -187,7 +186,8 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Silence before or in a head: how long it may last depends on what went before.
+    /// Limits the silence before and within a head: `header_timeout` for the first head and once a head has begun,
+    /// `keep_alive` between requests.
     fn poll_head_patience(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         let until = match self.head_begun {
             Some(begun) => begun + self.limits.header_timeout,
@@ -230,7 +230,7 @@ impl<T: Transport> Wire<T> {
         self.busy = true;
     }
 
-    /// The answer is over: whoever still reads the request's body finds that there is no more of it.
+    /// Ends the request in flight; a body that is still held reads no further.
     pub(super) fn end_request(&mut self) {
         self.busy = false;
         self.request += 1;
@@ -241,14 +241,15 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Ready once it is known that the client of the request under way is gone.
+    /// Ready once the client of the request in flight is known to be gone.
     ///
-    /// A client that has sent its last byte has left, unless its listener lets clients close their side first. Then only an
-    /// error tells, sooner or later, that nobody waits for the answer (keep-alive probes are on).
+    /// A client that closes its side has left, unless its listener allows a half-close. With a half-close only a
+    /// socket error shows, at the latest through keep-alive probes, that nobody waits for the response.
     ///
-    /// Whoever waits for a piece of the body reads the connection, and finds this out itself. Otherwise what the client
-    /// sends is read ahead, within bounds; a client that has sent more than that is looked at from time to time. A body that
-    /// nobody holds any more is read and forgotten, since a client may not read its answer before it has sent everything.
+    /// While the body is being read, the body reads the connection and notices the end itself. Otherwise what the
+    /// client sends is read ahead up to [`AHEAD_BYTES`]; beyond that the client is checked every [`GONE_ROUND`]. A
+    /// body without an owner is read and discarded, since a client may not read its response before it has sent
+    /// everything.
     pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.body_waker.is_some() {
             if !self.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(context.waker())) {
@@ -270,23 +271,24 @@ impl<T: Transport> Wire<T> {
         if left {
             return Poll::Ready(());
         }
-        // Never ready, as the time moves on with each look; but it makes for the next look.
+        // Never ready, because the time moves on with each call; polling only schedules the next check.
         let _ = self.reading.poll(Instant::now() + GONE_ROUND, context);
         Poll::Pending
     }
 
-    /// Reads and forgets what has arrived of a body that nobody holds any more.
+    /// Reads and discards what has arrived of a body that has no owner any more.
     fn skip_unwanted(&mut self, context: &mut Context<'_>) {
         while !self.body_held && !self.inbound.is_done() {
             match self.poll_body(context) {
                 Poll::Ready(Some(Ok(_))) => {}
-                // Nothing more has come, or nothing more can be told from what follows.
+                // Nothing more has arrived, or the framing is broken.
                 Poll::Ready(_) | Poll::Pending => return,
             }
         }
     }
 
-    /// Whoever read the connection does not read it now: the loop watches the client, if it is not just being polled.
+    /// Wakes the connection's task, unless it is the task being polled: the body no longer reads, so the loop must
+    /// watch the client.
     pub(super) fn wake_watcher(&mut self, context: &Context<'_>) {
         if let Some(watcher) = self.watcher.take()
             && !watcher.will_wake(context.waker())
@@ -295,7 +297,7 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Writes what is to be written, down to the socket.
+    /// Writes the buffered output to the socket.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = io_of(&mut self.io)?;
         let mut sent = self.output.poll_write(&mut *io, context);
@@ -308,7 +310,7 @@ impl<T: Transport> Wire<T> {
         self.poll_write_patience(context, sent)
     }
 
-    /// Asks a client that holds its body back to send it (RFC 9110 section 10.1.1).
+    /// Sends `100 Continue` to a client that waits for it (RFC 9110 section 10.1.1).
     pub(super) fn poll_continue(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.inbound.expects && self.arrived.is_empty() {
             if !self.inbound.asked {
@@ -321,7 +323,7 @@ impl<T: Transport> Wire<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready with an error once a client has not taken a byte for too long.
+    /// Fails once the client has taken no byte for `body_timeout`.
     fn poll_write_patience(
         &mut self,
         context: &mut Context<'_>,
@@ -333,7 +335,8 @@ impl<T: Transport> Wire<T> {
         self.writing.poll_write(result, self.limits.body_timeout, context)
     }
 
-    /// Reads what is left of the body of a request that was answered early; false if that is too much, too slow or broken.
+    /// Reads the rest of the body of a request whose response was sent early, at most `room` bytes and for 2 s.
+    /// False if it is longer, slower or malformed.
     pub(super) fn poll_skip(&mut self, context: &mut Context<'_>, room: &mut u64) -> Poll<bool> {
         let since = self.reading.since();
         loop {
@@ -355,10 +358,10 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Closes the connection as RFC 9112 section 9.6 has it: says that nothing more will come, and reads what a client still
-    /// sends although it has its answer. Closing with unread bytes would reset the connection, and the reset overtakes the
-    /// answer. How much it sends does not matter, but how long: it holds a place among the connections of its listener,
-    /// and nothing else.
+    /// Closes the connection as RFC 9112 section 9.6 requires: closes the sending side, then reads what the client
+    /// still sends. A close with unread bytes would make the kernel reset the connection, and the client might
+    /// lose the response. Only time is limited, not bytes, because a lingering connection costs nothing but its
+    /// permit under the listener's limit.
     pub(super) fn poll_close(
         &mut self,
         context: &mut Context<'_>,
@@ -386,7 +389,7 @@ impl<T: Transport> Wire<T> {
                     self.reading.restart();
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                // The client has sent everything it was to send, or has not begun another request.
+                // The client has sent everything it announced, and no other request has begun.
                 Poll::Pending if !lingering.owed => return Poll::Ready(()),
                 Poll::Pending => {
                     let until = lingering.until.min(self.reading.since() + LINGER_SILENCE);
@@ -396,7 +399,7 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Reads and forgets; false at the end of the stream.
+    /// Reads and discards bytes. False at the end of the stream.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
@@ -405,14 +408,14 @@ impl<T: Transport> Wire<T> {
         })
     }
 
-    /// Makes the close a reset.
+    /// Makes the coming close a TCP reset.
     pub(super) fn reset(&self) {
         if let Some(io) = &self.io {
             io.reset_on_close();
         }
     }
 
-    /// What remains once the protocol was switched.
+    /// The transport and the unread bytes, after the protocol was switched.
     pub(super) fn switch(&mut self) -> Option<Stream> {
         let arrived = mem::take(&mut self.arrived).freeze();
         self.io.take().map(|io| Stream::new(io, arrived))

@@ -1,4 +1,4 @@
-//! An answer as bytes: its head, and the framing of its body (RFC 9112 sections 6 and 7).
+//! Serialises a response: its head, and the framing of its body (RFC 9112 sections 6 and 7).
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Write};
@@ -14,38 +14,38 @@ use tokio::io::AsyncWrite;
 
 use super::field::{self, is_hop_by_hop};
 
-/// Room for heads that a core keeps between two answers; a larger one is given back.
+/// The largest head buffer that a core keeps for the next response.
 const SPARE_BYTES: usize = 16 * 1024;
 
-/// Room for an ordinary head.
+/// Capacity of a new head buffer, in bytes.
 const HEAD_BYTES: usize = 1024;
 
-/// How a client learns where an answer ends.
+/// How a response body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// The answer has no body.
+    /// There is no body.
     Nothing,
-    /// After so many bytes.
+    /// By its length in bytes.
     Length(u64),
     /// By chunks.
     Chunked,
-    /// By the close of the connection.
+    /// By the close of the connection (HTTP/1.0 clients).
     Close,
 }
 
-/// What is decided about an answer before its first byte is written.
+/// What is decided about a response before its first byte is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) version: Version,
     pub(super) framing: Framing,
-    /// Whether another request may follow.
+    /// Whether the connection is kept alive.
     pub(super) keep_alive: bool,
 }
 
-/// Bytes on their way to the socket. It holds no memory once they are through.
+/// Bytes that wait to be written to the socket. Holds no memory once they are written.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    /// Heads and chunk sizes.
+    /// The head, and chunk sizes.
     prefix: Vec<u8>,
     written: usize,
     data: Bytes,
@@ -53,23 +53,23 @@ pub(super) struct Output {
     moved: bool,
 }
 
-/// A piece up to this size is cheaper copied behind its head than written from two places: the kernel's way of one
-/// buffer is shorter, and TLS makes one record of it.
+/// Pieces up to this size are copied behind their head: for small ones a single buffer is cheaper than a vectored
+/// write, and TLS puts them in one record.
 const COPIED_BYTES: usize = 4 * 1024;
 
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The second it is, and how `Date` says it.
+    /// The current second, and its `Date` text.
     static NOW: Cell<(u64, [u8; 29])> = const { Cell::new((0, [b' '; 29])) };
 }
 
 impl Output {
-    /// Whether nothing waits to be written.
+    /// Whether nothing is buffered.
     pub(super) fn is_empty(&self) -> bool {
         self.written == self.prefix.len() && self.data.is_empty() && self.suffix.is_empty()
     }
 
-    /// Whether the client has taken anything since this was last asked.
+    /// Whether the client has taken any bytes since the last call.
     pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
@@ -82,12 +82,12 @@ impl Output {
         &mut self.prefix
     }
 
-    /// Asks for a body that is held back.
+    /// Adds `100 Continue`.
     pub(super) fn interim(&mut self) {
         self.prefix().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
-    /// The head of an answer.
+    /// Adds the head of a response.
     pub(super) fn head<B>(&mut self, response: &Response<B>, plan: &Plan) {
         let (out, status) = (self.prefix(), response.status());
         out.extend_from_slice(if plan.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
@@ -96,12 +96,12 @@ impl Output {
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
         let switches = status == StatusCode::SWITCHING_PROTOCOLS;
-        // The answer to HEAD, and 304, tell the length of what they do not send (RFC 9110 section 8.6).
+        // A response to HEAD and a 304 state the length of the body that they leave out (RFC 9110 section 8.6).
         let told = plan.framing == Framing::Nothing && !switches && status != StatusCode::NO_CONTENT;
         let mut dated = false;
         for (name, value) in response.headers() {
             dated |= *name == DATE;
-            // What is needed of the connection's own business is written below.
+            // Hop-by-hop fields of the response are dropped; those of this connection are written below.
             if *name == CONTENT_LENGTH && !told || !switches && is_hop_by_hop(name) {
                 continue;
             }
@@ -129,7 +129,7 @@ impl Output {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// A piece of the body, and its end if it is the last.
+    /// Adds a piece of the body, and the body's end if `last`.
     pub(super) fn data(&mut self, data: Bytes, framing: Framing, last: bool) {
         if framing == Framing::Chunked {
             hexadecimal(self.prefix(), data.len());
@@ -143,12 +143,12 @@ impl Output {
         }
     }
 
-    /// The end of a chunked body, with trailers where there are some.
+    /// Adds the end of a chunked body, with its trailers.
     pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {
         let out = self.prefix();
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.into_iter().flatten() {
-            // What frames, routes or changes a message has no place behind it (RFC 9110 section 6.5.1).
+            // Fields that delimit, route or modify a message are not allowed in trailers (RFC 9110 section 6.5.1).
             if *name != CONTENT_LENGTH && *name != TRAILER && !is_hop_by_hop(name) {
                 field::write(out, name, value);
             }
@@ -156,7 +156,7 @@ impl Output {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes until nothing is left, as much at a time as the socket takes.
+    /// Writes until nothing is left or the socket takes no more.
     pub(super) fn poll_write<T>(&mut self, io: &mut T, context: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         T: AsyncWrite + Unpin,
@@ -202,7 +202,7 @@ impl Output {
     }
 }
 
-/// Writes a number in decimal digits.
+/// Appends a number in decimal digits.
 pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -217,7 +217,7 @@ pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// A chunk size and its line end.
+/// Appends a chunk size and CRLF.
 fn hexadecimal(out: &mut Vec<u8>, number: usize) {
     let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {
@@ -226,7 +226,7 @@ fn hexadecimal(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// `Date` (RFC 9110 section 6.6.1), made once a second.
+/// The value of `Date` (RFC 9110 section 6.6.1), formatted once a second.
 pub(crate) fn date() -> [u8; 29] {
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (made, text) = NOW.get();
@@ -235,7 +235,7 @@ pub(crate) fn date() -> [u8; 29] {
     }
     let mut text = [b' '; 29];
     let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
-    // An HTTP date has 29 characters.
+    // An HTTP date has exactly 29 characters, so it fits.
     let _ = write!(&mut text[..], "{date}");
     NOW.set((second, text));
     text
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// The bytes of an answer with one piece of data.
+    /// Serialises a response with one piece of data.
     fn written(plan: Plan, headers: &[(&str, &str)], data: &'static [u8]) -> String {
         let mut builder = Response::builder().header(DATE, "now");
         for (name, value) in headers {

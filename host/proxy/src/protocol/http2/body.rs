@@ -1,4 +1,4 @@
-//! The body of a request: a stream's data as its reader asks for it.
+//! The body of a request: the data of a stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,17 +12,18 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::body::BodyError;
 use crate::protocol::http1::head::decimal;
 
-/// A body under way. What its reader has not taken is not granted to the client again, which is how a slow reader slows
-/// its client down. A stream that was reset is an error, whatever the reason: it did not end.
+/// The body of a request in flight. Flow-control window is returned only for data that was read, so a slow reader
+/// slows its client down. A reset of the stream, whatever its error code, is an error of the body, because the
+/// body did not end.
 pub struct RequestBody {
     stream: RecvStream,
-    /// What is still to come, if the client said so. The frames' side holds it to that.
+    /// How many bytes are still to come, if the client sent `content-length`. `h2` enforces it.
     left: Option<u64>,
     only_trailers: bool,
 }
 
 impl RequestBody {
-    /// The body that follows a head; none if nothing does.
+    /// The body that follows a head. `None` if the stream has ended.
     pub(super) fn of(headers: &HeaderMap, stream: RecvStream) -> Option<Self> {
         if stream.is_end_stream() {
             return None;
@@ -43,7 +44,7 @@ impl HttpBody for RequestBody {
         let this = self.get_mut();
         if !this.only_trailers {
             if let Some(data) = ready!(this.stream.poll_data(context)?) {
-                // Fails only for more than was received.
+                // Fails only if more is released than was received.
                 let _ = this.stream.flow_control().release_capacity(data.len());
                 this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(data))));

@@ -1,4 +1,4 @@
-//! Whether a silent client is still there: it is asked now and then (RFC 9113 section 6.7).
+//! PINGs (RFC 9113 section 6.7) that find out whether a silent client is still there.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use crate::protocol::deadline::Deadline;
 
-/// How long a client may be silent before it is asked, and how long it may then take to say anything.
+/// How long a client may be silent before it gets a PING, and how long it may then take to send anything.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Asks a client that says nothing whether it is there.
+/// Sends PINGs to a silent client.
 pub(super) struct KeepAlive {
     pings: PingPong,
     asked: Option<Instant>,
@@ -20,12 +20,12 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Asks with these pings.
+    /// Sends PINGs through `pings`.
     pub(super) fn new(pings: PingPong) -> Self {
         KeepAlive { pings, asked: None, timer: Deadline::default() }
     }
 
-    /// Ready once the client is found to be gone; `heard` is when it was last heard of.
+    /// Ready once the client is found to be gone; `heard` is the time of the last bytes received from it.
     pub(super) fn poll(&mut self, heard: Instant, context: &mut Context<'_>) -> Poll<()> {
         if self.asked.is_some() && self.pings.poll_pong(context).is_ready() {
             self.asked = None;
@@ -34,7 +34,7 @@ impl KeepAlive {
             return self.timer.poll(asked.max(heard) + PING_PATIENCE, context);
         }
         ready!(self.timer.poll(heard + PING_EVERY, context));
-        // It fails only where the connection is over, which shows elsewhere.
+        // A failure means that the connection is over, which the frames report.
         if self.pings.send_ping(Ping::opaque()).is_ok() {
             let asked = *self.asked.insert(Instant::now());
             let _ = self.pings.poll_pong(context);

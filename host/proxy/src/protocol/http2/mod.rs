@@ -1,52 +1,24 @@
-//! HTTP/2 (RFC 9113) on one connection: the frames are those of the `h2` crate, everything else is one future.
+//! HTTP/2 (RFC 9113) on one client connection. The `h2` crate reads and writes the frames; everything else is one
+//! future.
 //!
 //! | file | what happens there |
 //! |---|---|
-//! | `stream` | one request, its walk, and its answer as fast as the client takes it |
-//! | [`body`] | request bodies, granted as they are read |
+//! | `stream` | one request and its response |
+//! | [`body`] | request bodies; the flow-control window is returned as they are read |
 //! | `tunnel` | the data of a stream as the bytes of another protocol |
-//! | `wire` | the bytes, gathered into one write a turn |
-//! | `keep_alive` | silent clients |
-//! | `streams` | what is open |
-//!
-//! # What was tried, and what it gave
-//!
-//! Instructions of the whole process in user space for one request (16 connections of 8 streams, GET of 1 KiB, HTTP/1.1
-//! towards the upstream, no access log), counted by callgrind in November 2026; hyper's server is 1:
-//!
-//! | step | ratio |
-//! |---|---|
-//! | the walk of a request made where it stays, where hyper's executor moved it four times; no task a stream; one flush a turn | 0.44 |
-//! | with it: request ids are kept out of the table of headers; the last authority is remembered | 0.39 |
-//!
-//! Both rows hold what the walk itself became cheaper by meanwhile. Writes to clients went from one for every answer to
-//! one for seven or eight: the frames' side flushes after each piece of data that is not tiny. CPU of the process as a
-//! ratio to nginx, in one run on a quiet machine: 1.02 before, 0.64 after.
-//!
-//! What is left besides the walk (half of it): headers in HPACK, and one poll of all frames for every stream accepted,
-//! which the crate gives no way around. Streams that answer at once also give back their upstream connections at once: with
-//! 128 streams and 64 `idle_connections`, its default then, up to a third of all requests had one opened anew. It is 256 now.
-//!
-//! # Where a gRPC call goes
-//!
-//! HTTP/2 on both sides, 128 bytes each way: 26 us of CPU where HAProxy takes 19 and nginx 82 (AMD). Of the samples of a core
-//! under that load (perf, five seconds) 69 % are in the program, 19 % in the kernel and 11 % in the C library, which copies.
-//! By function: the walk of the request through this gateway 20 %, HPACK's encoder 7 %, reading frames and heads 6 %, the
-//! allocator 4 %, and a long tail. So it is not the kernel, as with HTTP/1.1, but twice the frames of `h2`: once here, and once
-//! towards the endpoint, where hyper's client stands around them with a task and a channel for each request. What it would
-//! take: `h2` alone towards endpoints too. On this side that was what took the instructions to 0.44.
-
+//! | `wire` | the bytes, gathered into one write for each poll of the connection |
+//! | `keep_alive` | PINGs to silent clients |
+//! | `streams` | the open streams |
 //!
 //! # Malformed requests
 //!
-//! A malformed request is an error of its stream (RFC 9113 section 8.1.1), and so it is for what `h2` or
-//! [`hygiene`](crate::protocol::hygiene) refuse: fields of the connection, pseudo-header fields that are missing, repeated or out
-//! of place, targets, authorities and lengths that are none, white space around values. One kind is not: `h2` (0.4.20) makes
-//! typed fields of what it decodes while it decodes it, and takes a field that has no such form (upper case in a name, NUL, CR or LF in
-//! a value, an unknown pseudo-header field, a `:path` that is not UTF-8) for a broken header block, which is an error of the
-//! connection and ends all of its streams. The same holds for answers of HTTP/2 upstreams. No setting changes it. The
-//! crate would have to keep such a field as bytes in its table of fields, so that what both sides remember stays the same, and
-//! report the block as malformed once it is read.
+//! A malformed request is a stream error (RFC 9113 section 8.1.1). So it is for everything that `h2` or
+//! [`hygiene`](crate::protocol::hygiene) refuse: connection-specific fields, pseudo-header fields that are
+//! missing, repeated or misplaced, invalid targets, authorities and lengths, white space around values. There is
+//! one exception: `h2` (0.4.20) converts fields to typed values while it decodes a header block, and treats a
+//! field that it cannot represent (upper case in a name, NUL, CR or LF in a value, an unknown pseudo-header field,
+//! a `:path` that is not UTF-8) as a broken header block. That is a connection error, which ends all streams. The
+//! same holds for responses of HTTP/2 upstreams. No setting of the crate changes this.
 
 pub mod body;
 mod keep_alive;
@@ -81,26 +53,28 @@ use crate::protocol::connection::Connection;
 use crate::protocol::lifetime;
 use crate::protocol::socket::Transport;
 
-/// Bytes of a request body that may be on their way, for a stream and for the connection. What is not read is not
-/// granted again, so this is also what a client can make us hold.
+/// Flow-control windows, in bytes, of a stream and of the connection. Window is returned only for data that was
+/// read, so they also bound what a client can make the gateway buffer.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The largest frame that is accepted; the least the protocol allows.
+/// The largest frame that is accepted: the smallest limit that the protocol allows.
 const FRAME_BYTES: u32 = 16 * 1024;
 
-/// Bytes of a response that may wait to be written.
+/// Bytes of a response that may be buffered for each stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Streams that were reset before they were looked at ("rapid reset", CVE-2023-44487).
+/// The most streams that may be reset before they are accepted ("rapid reset", CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
 
-/// Streams we had to reset because of the client's mistakes ("made you reset", CVE-2025-8671).
+/// The most streams that the gateway may have to reset because of a client's errors ("made you reset",
+/// CVE-2025-8671).
 const PROVOKED_RESETS: usize = 128;
 
-/// Serves requests until the client, an error or a drain ends the connection. `arrived` was read already.
+/// Serves requests until the client, an error or a drain ends the connection. `arrived` holds bytes that were
+/// already read.
 ///
-/// Not an `async fn`: its future would keep room for the stream it is given, beside the place the stream moves to.
+/// Not an `async fn`: its future would reserve room for `io` twice, as an argument and inside [`Wire`].
 pub(crate) fn serve<T: Transport>(
     plane: &CoreShared,
     connection: Rc<Connection>,
@@ -133,7 +107,7 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
-/// The preface, and then turn after turn. An error has nobody to be told: the client knows, or is gone.
+/// Reads the preface, then serves. Errors are dropped: the client caused them or is gone.
 async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>, streams: Rc<Streams>) {
     let mut handshake = pin!(builder(&connection.limits).handshake(Shared(wire.clone())));
     let shaken = poll_fn(|context| {
@@ -153,7 +127,7 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
     poll_fn(|context| serving.poll_turn(context)).await;
 }
 
-/// A connection past its preface.
+/// A connection after its preface.
 struct Serving<T: Transport> {
     connection: Rc<Connection>,
     wire: Rc<RefCell<Wire<T>>>,
@@ -164,8 +138,8 @@ struct Serving<T: Transport> {
 }
 
 impl<T: Transport> Serving<T> {
-    /// What can be done now: streams that were waited for move on, frames are read, streams begin, and what all of them
-    /// have to say is written at once. Ready when the connection is over.
+    /// Does everything that is possible now: advances streams, reads frames, begins streams, and writes their
+    /// output at once. Ready when the connection is over.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.streams.take_end() {
             self.frames.graceful_shutdown();
@@ -189,8 +163,8 @@ impl<T: Transport> Serving<T> {
         if over || matches!(sent, Poll::Ready(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Writes and reads frames, and begins what they ask for. Pending: something has begun that wants to be looked at. Ready
-    /// with whether the connection is over.
+    /// Writes and reads frames, and begins streams. Pending: a stream began and must be polled. Ready: nothing
+    /// more to read now; true if the connection is over.
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut begun = false;
         loop {

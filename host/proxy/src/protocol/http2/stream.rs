@@ -1,4 +1,4 @@
-//! One stream: a request, its walk, and its answer as fast as the client takes it.
+//! One stream: a request, and its response as fast as the client takes it.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,10 +27,10 @@ use crate::protocol::service;
 use crate::protocol::upgrade::{self, Side};
 use crate::telemetry::trace::REQUEST_ID;
 
-/// Whatever a stream still has to do. Dropping it resets the stream, unless its answer is complete.
+/// The work left for one stream. Dropping it resets the stream, unless its response is complete.
 pub(super) struct Stream {
     state: State,
-    /// How long a client may make no room for a piece of the answer.
+    /// How long the client may leave a piece of the response without flow-control window.
     patience: Duration,
     open: Option<OpenStream>,
 }
@@ -40,31 +40,31 @@ enum State {
     Sending(Sending),
 }
 
-/// A request on its way to its answer.
+/// A request that has no response yet.
 struct Walking {
-    /// A walk is large: it has a place of its own in memory, and gives it back with its answer.
+    /// Boxed, and dropped when the response is there, because the future is large.
     walk: Pin<Box<dyn Future<Output = Response<Body>>>>,
     respond: SendResponse<Bytes>,
     tunnel: Option<Promise>,
 }
 
-/// A tunnel that was asked for.
+/// A tunnel that the client asked for.
 struct Promise {
     stream: RecvStream,
     kept: oneshot::Sender<upgrade::Stream>,
 }
 
-/// An answer whose head is sent.
+/// A response whose head was sent.
 struct Sending {
     body: Body,
     stream: SendStream<Bytes>,
-    /// What waits for room, and whether it is the last.
+    /// Data that waits for flow-control window, and whether it is the last of the body.
     piece: Option<(Bytes, bool)>,
     waiting: Deadline,
 }
 
 impl Stream {
-    /// A stream that has just begun.
+    /// Begins a stream: constructs the future of the request directly in its box.
     pub(super) fn begin(
         connection: &Rc<Connection>,
         request: Request<RecvStream>,
@@ -97,7 +97,7 @@ impl Stream {
                 State::Sending(sending) => return sending.poll(self.patience, context),
             };
             let Poll::Ready(response) = walking.walk.as_mut().poll(context) else {
-                // A client that has lost interest ends the walk; so does the end of the connection.
+                // A reset of the stream or the end of the connection drops the request.
                 return walking.respond.poll_reset(context).map(drop);
             };
             match walking.answer(response, &mut self.open) {
@@ -111,7 +111,7 @@ impl Stream {
 impl Future for Stream {
     type Output = ();
 
-    /// A panic, of a body for example, ends this stream and no other.
+    /// A panic, for example of a body, ends only this stream.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.poll_state(context)));
         polled.unwrap_or(Poll::Ready(()))
@@ -119,7 +119,7 @@ impl Future for Stream {
 }
 
 impl Walking {
-    /// Sends the head of the answer; what remains to be sent, if anything does.
+    /// Sends the head of the response. Returns what remains to be sent.
     fn answer(&mut self, response: Response<Body>, open: &mut Option<OpenStream>) -> Option<Sending> {
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
@@ -129,8 +129,8 @@ impl Walking {
             parts.headers.insert(DATE, date);
         }
         if let Some(id) = parts.headers.get_mut(REQUEST_ID) {
-            // Each is seen once. In the table of what both sides remember (RFC 7541 section 7.1.3) they would stand in the way
-            // of what repeats, and each new one would be compared with all before it.
+            // Never indexed (RFC 7541 section 7.1.3): every id is new, so in the HPACK table it would only
+            // displace fields that repeat.
             id.set_sensitive(true);
         }
         let tunnel = self.tunnel.take().filter(|_| parts.status.is_success());
@@ -141,11 +141,11 @@ impl Walking {
         {
             parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
-        // It fails where the client has reset the stream meanwhile.
+        // Fails if the client has reset the stream.
         let stream = self.respond.send_response(Response::from_parts(parts, ()), over).ok()?;
         if let (Some(Promise { stream: inbound, kept }), Some(open)) = (tunnel, open.take()) {
             let tunnel = Tunnel::new(inbound, stream, open);
-            // A tunnel that nobody wants is dropped, and its stream reset.
+            // If nobody waits for the tunnel, it is dropped, which resets its stream.
             let _ = kept.send(upgrade::Stream::new(tunnel, Bytes::new()));
             return None;
         }
@@ -154,7 +154,7 @@ impl Walking {
 }
 
 impl Sending {
-    /// Ready once everything is handed over, or nothing more can be.
+    /// Ready once everything was passed to `h2`, or nothing more can be sent.
     fn poll(&mut self, patience: Duration, context: &mut Context<'_>) -> Poll<()> {
         loop {
             if !ready!(self.poll_piece(patience, context)) {
@@ -169,9 +169,9 @@ impl Sending {
         }
     }
 
-    /// Takes what the body brings; false once there is nothing more to wait for.
+    /// Takes the next frame of the body. False if nothing more is to be sent.
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> bool {
-        // Where sending fails, the client or the connection is gone, and nobody is left to be told.
+        // Results of sending are ignored: they fail only if the client or the connection is gone.
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
                 let last = self.body.is_end_stream();
@@ -196,8 +196,8 @@ impl Sending {
         }
     }
 
-    /// Hands over what waits, as far as the client makes room: so nothing lies with the frames' side that only the client
-    /// could move, where no patience runs out. False once there is nothing more to wait for.
+    /// Passes waiting data to `h2` as far as the client's window allows. More would wait inside `h2`, where
+    /// `patience` does not apply. False if nothing more is to be sent.
     fn poll_piece(&mut self, patience: Duration, context: &mut Context<'_>) -> Poll<bool> {
         while let Some((data, last)) = &mut self.piece {
             let mut room = 0;
@@ -223,7 +223,7 @@ impl Sending {
         Poll::Ready(true)
     }
 
-    /// Waits for room; false if there will be none, or not soon enough.
+    /// Waits for flow-control window. False if the stream is over or the client took longer than `patience`.
     fn poll_room(&mut self, patience: Duration, context: &mut Context<'_>) -> Poll<bool> {
         let Poll::Ready(room) = self.stream.poll_capacity(context) else {
             let since = self.waiting.since();
@@ -234,7 +234,7 @@ impl Sending {
     }
 }
 
-/// The walk of a request that nobody else keeps.
+/// Serves a request that it owns.
 async fn walk(connection: Rc<Connection>, mut request: Request<Body>, side: Option<Side>) -> Response<Body> {
     service::answer(connection, &mut request, side).await
 }

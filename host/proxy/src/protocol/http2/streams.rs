@@ -1,4 +1,4 @@
-//! The streams of one connection, as far as its lifetime is concerned.
+//! The streams of one connection, for [`lifetime`](crate::protocol::lifetime).
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use crate::protocol::lifetime::UnderWay;
 
-/// How many streams are open, and whether more may come.
+/// How many streams are open, and whether more may begin.
 pub(super) struct Streams {
     open: Cell<usize>,
     idle_since: Cell<Instant>,
-    /// Set until the client was told that nothing new may begin.
+    /// Set when the connection is to end, until the GOAWAY is sent.
     last: Cell<bool>,
-    /// Set once the connection is to be closed, whatever the client says.
+    /// Set once the connection is to be closed without waiting for the client.
     over: Cell<bool>,
 }
 
@@ -30,12 +30,12 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Requests and tunnels under way.
+    /// The number of requests and tunnels in flight.
     pub(super) fn open(&self) -> usize {
         self.open.get()
     }
 
-    /// Whether the client is to be told now that nothing new may begin.
+    /// Whether a GOAWAY is to be sent now. True only once.
     pub(super) fn take_end(&self) -> bool {
         self.last.take()
     }
@@ -51,13 +51,15 @@ impl UnderWay for Streams {
         (self.open.get() == 0).then(|| self.idle_since.get())
     }
 
-    /// By GOAWAY, twice (RFC 9113 section 6.8): the first lets streams begin that are on their way, the second, once the
-    /// client has seen the first, names the last of them. The connection ends with it.
+    /// Sends two GOAWAYs (RFC 9113 section 6.8). The first still admits streams that are on their way; the second,
+    /// sent once the client has acknowledged the first, names the last stream. The connection ends after that
+    /// stream.
     fn tell(&self) {
         self.last.set(true);
     }
 
-    /// By a GOAWAY that names the last stream, without waiting until the client has seen the first: it may never say so.
+    /// Sends the GOAWAY that names the last stream without waiting for the client, which may never acknowledge the
+    /// first.
     fn end(&self) {
         self.over.set(true);
     }
@@ -73,11 +75,11 @@ impl UnderWay for Streams {
     }
 }
 
-/// A stream counted among those of its connection.
+/// Guard: a stream is counted among those of its connection until this is dropped.
 pub(super) struct OpenStream(Rc<Streams>);
 
 impl OpenStream {
-    /// Counts one more.
+    /// Counts one more stream.
     pub(super) fn new(streams: &Rc<Streams>) -> Self {
         streams.open.set(streams.open.get() + 1);
         OpenStream(streams.clone())

@@ -1,4 +1,4 @@
-//! The client's side of a tunnel: the data of a stream both ways (RFC 8441).
+//! The client's side of a tunnel: the data of a stream in both directions (RFC 8441).
 
 use std::io;
 use std::pin::Pin;
@@ -10,18 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::streams::OpenStream;
 
-/// A stream that carries bytes of another protocol. Dropping it before [`AsyncWrite::poll_shutdown`] resets the stream.
+/// A stream that carries the bytes of another protocol. Dropping it before [`AsyncWrite::poll_shutdown`] resets
+/// the stream.
 pub(super) struct Tunnel {
     inbound: RecvStream,
-    /// What was received and not read.
+    /// Bytes that were received and not read yet.
     arrived: Bytes,
     outbound: SendStream<Bytes>,
-    /// The connection counts it for as long as it lasts.
+    /// Keeps the stream counted for as long as the tunnel lasts.
     _open: OpenStream,
 }
 
 impl Tunnel {
-    /// The tunnel of a stream whose head was answered.
+    /// A tunnel over a stream whose response head was sent.
     pub(super) fn new(inbound: RecvStream, outbound: SendStream<Bytes>, open: OpenStream) -> Self {
         Tunnel { inbound, arrived: Bytes::new(), outbound, _open: open }
     }
@@ -38,7 +39,7 @@ impl AsyncRead for Tunnel {
             match ready!(this.inbound.poll_data(context)) {
                 Some(Ok(data)) => this.arrived = data,
                 None => return Poll::Ready(Ok(())),
-                // How browsers close: the last they have to say.
+                // Browsers close a WebSocket with such a reset; it is the regular end.
                 Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => {
                     return Poll::Ready(Ok(()));
                 }
@@ -48,7 +49,7 @@ impl AsyncRead for Tunnel {
         let passed = this.arrived.len().min(out.remaining());
         out.put_slice(&this.arrived[..passed]);
         this.arrived.advance(passed);
-        // Fails only for more than was received.
+        // Fails only if more is released than was received.
         let _ = this.inbound.flow_control().release_capacity(passed);
         Poll::Ready(Ok(()))
     }
@@ -73,7 +74,7 @@ impl AsyncWrite for Tunnel {
         Poll::Ready(outbound.send_data(data, false).map(|()| passed).map_err(io::Error::other))
     }
 
-    /// The connection sends what it has without being asked.
+    /// Does nothing: the connection sends buffered data by itself.
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

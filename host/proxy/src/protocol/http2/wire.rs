@@ -1,8 +1,8 @@
-//! The bytes of an HTTP/2 connection: what was read of it already comes first, what is written is gathered until the end
-//! of a turn, and no write waits for ever.
+//! The bytes of an HTTP/2 connection: what was already read comes first, output is gathered, and every write has a
+//! timeout.
 //!
-//! The frames' side flushes after every piece of data. Here that means nothing yet: what all streams have to say in one
-//! turn of their connection goes to the socket at once, with [`Wire::poll_send`].
+//! `h2` flushes after each piece of data. Here a flush does nothing: the output of all streams of one poll of the
+//! connection is written together by [`Wire::poll_send`].
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -18,14 +18,14 @@ use tokio::time::Instant;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::{Transport, poll_read_after};
 
-/// Bytes that are gathered before they are written without waiting for the end of the turn.
+/// The most output, in bytes, that is gathered before it is written.
 const GATHERED_BYTES: usize = 32 * 1024;
 
-/// Slices that are written behind what was gathered: head and payload of a frame.
+/// The most slices that are written behind the gathered output: head and payload of a frame.
 const SLICES: usize = 3;
 
 thread_local! {
-    /// What the connections of a core gather in. A connection keeps it only while its client does not read.
+    /// The gather buffer of this core. A connection keeps it only while its client does not read.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -33,20 +33,20 @@ thread_local! {
 pub(super) struct Wire<T: Transport> {
     io: T,
     arrived: BytesMut,
-    /// Last sign of life of the client.
+    /// When bytes of the client were last read.
     heard: Instant,
     gathered: Vec<u8>,
-    /// How much of it the transport has taken.
+    /// How much of `gathered` was written to the transport.
     taken: usize,
-    /// Whether the transport holds bytes back (TLS does) until it is flushed.
+    /// Whether the transport must be flushed (TLS buffers).
     unflushed: bool,
-    /// How long a client may take none of the bytes that wait for it.
+    /// How long the client may take no bytes while some are waiting.
     patience: Duration,
     writing: Deadline,
 }
 
 impl<T: Transport> Wire<T> {
-    /// A connection of which some bytes were read already.
+    /// A connection; `arrived` holds bytes that were already read.
     pub(super) fn new(io: T, arrived: BytesMut, patience: Duration) -> Self {
         Wire {
             io,
@@ -60,12 +60,12 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// When the client was last heard of.
+    /// When bytes of the client were last read.
     pub(super) fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// Writes what was gathered, down to the socket.
+    /// Writes the gathered output to the socket.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.taken < self.gathered.len() {
             ready!(self.poll_write_through(&[], context))?;
@@ -78,7 +78,7 @@ impl<T: Transport> Wire<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Gathers a copy if there is room for it.
+    /// Appends a copy of the slices if they fit; returns whether they did.
     fn gather(&mut self, slices: &[IoSlice<'_>], bytes: usize) -> bool {
         let room = self.gathered.len() + bytes <= GATHERED_BYTES;
         if room {
@@ -91,7 +91,7 @@ impl<T: Transport> Wire<T> {
         room
     }
 
-    /// Writes what was gathered and, right behind it, the slices. Tells how many bytes of the slices were taken.
+    /// Writes the gathered output and, behind it, the slices. Returns how many bytes of the slices were written.
     fn poll_write_through(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -133,7 +133,7 @@ impl<T: Transport> Wire<T> {
     }
 }
 
-/// A connection as its frames see it, while somebody else sees to what is gathered.
+/// The side of the connection that `h2` reads and writes. The connection's own poll writes the gathered output.
 pub(super) struct Shared<T: Transport>(pub(super) Rc<RefCell<Wire<T>>>);
 
 impl<T: Transport> AsyncRead for Shared<T> {
@@ -169,7 +169,7 @@ impl<T: Transport> AsyncWrite for Shared<T> {
         true
     }
 
-    /// What is gathered waits for the end of the turn.
+    /// Does nothing: gathered output is written at the end of the poll.
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,5 @@
-//! Clients that leave while their request is under way: what waits for them is given up, unless they only said their last.
+//! Clients that leave while their request is in flight: what is done for them is given up, unless they only
+//! half-closed.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -12,16 +13,16 @@ use super::{Authority, in_front_of, run, shake, tls};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, let_pass, start, wait_for};
 
-/// What an origin is seen to do.
+/// What an origin observes.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
-    /// A head has come.
+    /// A request head arrived.
     Asked,
-    /// The gateway has given up the request.
+    /// The gateway gave up the request.
     GivenUp,
 }
 
-/// An origin that says `before` to every request, and nothing more until its gateway gives up.
+/// An origin that sends `before` to every request, and nothing more until its gateway gives up.
 struct Origin {
     address: SocketAddr,
     news: Receiver<News>,
@@ -107,7 +108,7 @@ fn a_client_that_closes_while_its_answer_streams_ends_the_stream() {
     wait_for("the connection is gone", || open(&plane) == 0);
 }
 
-/// A gateway that lets one request at a time go to its origin, and others wait.
+/// A gateway that lets one request at a time go to its origin, and lets others wait.
 fn one_at_a_time(origin: SocketAddr, waiting: usize) -> (DataPlane, SocketAddr) {
     start(|config| {
         super::forward(config, origin);
@@ -183,12 +184,12 @@ fn a_client_that_has_said_its_last_still_gets_its_answer_where_it_may_close_its_
     let mut client = Client::connect(address);
     client.send(GET);
     client.0.shutdown(Shutdown::Write).expect("half a close");
-    // Long enough for a gateway that takes this for the end to act on it.
+    // Long enough for a gateway that mistakes the half-close for the end to act on it.
     let_pass(Duration::from_millis(300));
     assert_eq!(open(&plane), 1);
     go.send(()).expect("an origin that waits");
     assert!(client.rest().ends_with("late"));
-    // Who is gone altogether is noticed all the same.
+    // A client that is gone altogether is still noticed.
     let mut gone = Client::connect(address);
     gone.send(GET);
     wait_for("it is there", || open(&plane) == 1);

@@ -1,4 +1,4 @@
-//! Early answers reach clients that are still sending (RFC 9112 section 9.6, RFC 9113 section 8.1).
+//! Early responses reach clients that are still sending (RFC 9112 section 9.6, RFC 9113 section 8.1).
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use witgate_config::model::Action;
 use super::{Authority, HEAD, PREFACE, frame, next_frame, run, shake, tls};
 use crate::listener::tests::{Client, DEADLINE, let_pass, start, wait_for};
 
-/// More than the buffers of both kernels hold.
+/// More bytes than the socket buffers of both sides hold.
 const LARGE: usize = 16 * 1024 * 1024;
 
 fn refusing(config: &mut Config) {
@@ -27,7 +27,8 @@ fn post(headers: &str) -> Vec<u8> {
     format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n\r\n").into_bytes()
 }
 
-/// A large body, as its length says, and one in chunks, which only who reads it finds too large.
+/// A body whose `Content-Length` is too large, and a chunked one, which only turns out to be too large when it is
+/// read.
 fn bodies() -> [(Vec<u8>, Vec<u8>); 2] {
     let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 65536], b"\r\n".to_vec()].concat();
     let chunks = [chunk.repeat(LARGE / 65536), b"0\r\n\r\n".to_vec()].concat();
@@ -96,7 +97,7 @@ fn a_client_that_lingers_counts_as_a_connection_and_is_closed_when_it_is_silent(
     let begun = Instant::now();
     assert!(client.rest().starts_with("HTTP/1.1 413 "));
     let open = || plane.status()[0].open.iter().sum::<usize>();
-    // It may send as slowly as it likes, within half a minute.
+    // The client may send slowly, within the lingering time of 30 s.
     while begun.elapsed() < Duration::from_secs(6) {
         assert_eq!(open(), 1);
         client.send(b"x");
@@ -123,7 +124,7 @@ fn an_early_answer_over_http2_ends_its_stream_without_error() {
     let (_plane, address) = start(refusing);
     let mut client = Client::connect(address);
     client.send(&[PREFACE, &frame(4, 0, 0, &[])].concat());
-    // HEADERS that do not end the stream, and more of the body than may be sent.
+    // HEADERS without END_STREAM, and more of the body than is allowed.
     client.send(&[frame(1, 4, 1, HEAD), frame(0, 0, 1, &[0; 1000])].concat());
     let mut ended = false;
     loop {

@@ -1,4 +1,4 @@
-//! What one malformed request of an HTTP/2 connection means for the others (RFC 9113 section 8.1.1).
+//! What one malformed request on an HTTP/2 connection means for the others (RFC 9113 section 8.1.1).
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -18,7 +18,7 @@ fn with(name: &[u8], value: &[u8]) -> Vec<u8> {
     [HEAD, &field(name, value)].concat()
 }
 
-/// A request of nothing but pseudo-header fields.
+/// A request that has only pseudo-header fields.
 fn pseudo(fields: &[(&str, &[u8])]) -> Vec<u8> {
     fields.iter().flat_map(|(name, value)| field(name.as_bytes(), value)).collect()
 }
@@ -27,7 +27,7 @@ fn target(path: &[u8]) -> Vec<u8> {
     pseudo(&[(":method", b"GET"), (":scheme", b"http"), (":authority", b"a"), (":path", path)])
 }
 
-/// An origin that answers its one request when it gets the word.
+/// An origin that responds to its one request when the test signals it.
 fn waiting_origin() -> (SocketAddr, SyncSender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -42,14 +42,14 @@ fn waiting_origin() -> (SocketAddr, SyncSender<()>) {
     (address, go)
 }
 
-/// How the gateway takes a malformed request beside a good one.
+/// How the gateway treats a malformed request beside a good one.
 #[derive(Debug, PartialEq, Eq)]
 enum Taken {
-    /// Its stream was reset with this error, the other one answered.
+    /// Its stream was reset with this error code; the other request got its response.
     Reset(u8),
-    /// It was answered with a head that begins with this byte, and so was the other one.
+    /// It got a response whose head begins with this byte, and so did the other one.
     Answered(u8),
-    /// The connection ended with this error.
+    /// The connection ended with this error code.
     Ended(u8),
 }
 
@@ -61,7 +61,7 @@ fn taken(block: &[u8], data: Option<&[u8]>) -> Taken {
     let flags = if data.is_some() { 4 } else { 5 };
     let mut malformed = frame(1, flags, 3, block);
     malformed.extend(data.map(|data| frame(0, 1, 3, data)).unwrap_or_default());
-    // The gateway may have ended the connection.
+    // The gateway may already have closed the connection.
     let _ = client.0.write_all(&malformed);
     let mut taken = None;
     let (mut told, mut answered) = (false, false);
@@ -137,9 +137,9 @@ fn a_malformed_request_is_refused_on_its_stream() {
     }
 }
 
-/// The crate `h2` makes typed fields of what it decodes, and takes a field that has no such form for a broken header block,
-/// which is an error of the connection. RFC 9113 section 8.1.1 asks for an error of the stream. There is no setting for
-/// it; a version that mends it fails this test, whose cases then belong to the one above.
+/// `h2` treats a field that it cannot represent as a broken header block, which is a connection error. RFC 9113
+/// section 8.1.1 asks for a stream error. No setting changes this. A version of `h2` that corrects it will fail
+/// this test; its cases then belong to the test above.
 #[test]
 fn a_field_that_cannot_be_represented_still_ends_its_connection() {
     let cases: [(&str, Vec<u8>); 6] = [

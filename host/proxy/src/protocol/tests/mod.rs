@@ -97,7 +97,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Kind, flags, stream and payload of the next frame; none at the end.
+/// Kind, flags, stream and payload of the next frame; `None` at the end of the stream.
 pub(crate) fn next_frame(client: &mut Client) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     client.0.read_exact(&mut head).ok()?;
@@ -106,7 +106,7 @@ pub(crate) fn next_frame(client: &mut Client) -> Option<(u8, u8, u32, Vec<u8>)> 
     Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
-/// `GET http://a/` in HPACK, without tables.
+/// `GET http://a/` in HPACK, without the dynamic table.
 pub(crate) const HEAD: &[u8] = b"\x82\x86\x84\x01\x01a";
 
 #[test]
@@ -127,7 +127,7 @@ fn floods_end_the_connection_and_nothing_else() {
     for (what, flood) in floods {
         let mut client = Client::connect(address);
         client.send(&begin);
-        // The gateway may close before all of it is through.
+        // The gateway may close the connection before everything is sent.
         let _ = client.0.write_all(&flood);
         let mut answer = Vec::new();
         let _ = client.0.read_to_end(&mut answer);
@@ -165,7 +165,7 @@ fn a_client_that_does_not_read_is_given_up() {
     wait_for("the connection is gone", || plane.status()[0].open.iter().sum::<usize>() == 0);
 }
 
-/// A certificate authority and what it signed, as files.
+/// A certificate authority and the certificates it signed, as files.
 struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -185,7 +185,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// Signs a certificate for these names, with the files' names beginning with `file`.
+    /// Signs a certificate for `names`; the names of its files begin with `file`.
     fn sign(&self, file: &str, names: &[&str]) -> CertificateFiles {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let key = KeyPair::generate().expect("a key");
@@ -199,7 +199,7 @@ impl Authority {
         files
     }
 
-    /// TLS as a client speaks it that trusts this authority.
+    /// The TLS connector of a client that trusts this authority.
     fn client(&self, certificate: Option<&CertificateFiles>, protocols: &[&str]) -> TlsConnector {
         use rustls::pki_types::pem::PemObject;
         let mut roots = RootCertStore::empty();
@@ -234,7 +234,7 @@ async fn shake(
     connector.connect(ServerName::try_from(name.to_owned()).expect("a name"), stream).await
 }
 
-/// The certificate a client is shown.
+/// The certificate that the server presents for `name`.
 async fn shown(address: SocketAddr, connector: &TlsConnector, name: &str) -> Vec<u8> {
     let stream = shake(address, connector, name).await.expect("a handshake");
     stream.get_ref().1.peer_certificates().expect("a chain")[0].to_vec()
@@ -259,7 +259,7 @@ fn the_certificate_is_chosen_by_name_and_reloaded() {
         assert_eq!(shown(address, &connector, "a.example").await, der(&first));
         assert_eq!(shown(address, &connector, "b.example").await, der(&second));
         assert_eq!(shown(address, &connector, "x.b.example").await, der(&second));
-        // Nobody's name: the first certificate, which this client then refuses.
+        // An unknown name gets the first certificate, which this client then refuses.
         assert!(shake(address, &connector, "c.example").await.is_err());
     });
     let before = der(&first);
@@ -296,7 +296,7 @@ fn alpn_decides_between_the_versions() {
     });
 }
 
-/// Whether a client is let in, as far as its first answer.
+/// Whether a client is accepted and gets a response.
 async fn is_let_in(address: SocketAddr, connector: &TlsConnector) -> bool {
     let Ok(stream) = shake(address, connector, "a.example").await else { return false };
     let Ok((mut client, connection)) = http1::handshake(TokioIo::new(stream)).await else { return false };
@@ -336,7 +336,7 @@ fn a_handshake_that_dawdles_ends() {
     assert_eq!(Client::connect(address).rest(), "");
 }
 
-/// A filter with a bug.
+/// A filter that panics.
 struct Broken;
 
 impl Filter for Broken {
@@ -391,7 +391,7 @@ pub(super) fn in_front_of(origin: SocketAddr) -> (DataPlane, SocketAddr) {
     start(|config| forward(config, origin))
 }
 
-/// Has the one route lead to an origin.
+/// Points the only route at an origin.
 pub(crate) fn forward(config: &mut witgate_config::Config, origin: SocketAddr) {
     config.upstreams.insert("origin".into(), upstream(origin));
     let upstreams = vec![("origin".into(), 1)];
@@ -422,7 +422,7 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
 
 const SWITCH: &[u8] = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 
-/// An origin that says nothing until told to, then switches, and sends back what it gets.
+/// An origin that waits for the test's signal, then switches protocols and echoes what it receives.
 fn echoing_origin(go: std::sync::mpsc::Receiver<()>) -> (SocketAddr, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! Keys in memory: the store of one plugin, shared by all cores.
+//! The store of one plugin in memory, shared by all cores.
 
 use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{BTreeSet, HashMap};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::contracts::MaybeReady;
 use crate::contracts::store::{KeyStore, StoreError, StoreResult};
 
-/// Parts with a lock each, so that cores rarely meet.
+/// Number of parts with a lock each, so that cores rarely contend for a lock.
 const SHARDS: usize = 64;
 
-/// What an entry costs beside its key and value.
+/// Bytes that an entry counts for in addition to its key and value.
 const ENTRY: usize = 128;
 
 /// Keys of one plugin in this process. Carried over every reload.
@@ -24,13 +24,15 @@ pub struct MemoryKeys {
     budget: AtomicUsize,
 }
 
-/// Space and key in one: the length of the space comes first, so that no two pairs are alike.
+/// Space and key in one string of bytes. The length of the space comes first, so that different pairs never have
+/// the same name.
 type Name = Arc<[u8]>;
 
 #[derive(Default)]
 struct Shard {
     entries: HashMap<Name, StoredValue>,
-    /// The entries whose time will be up, soonest first: what is over is found without a search.
+    /// The entries with a time to live, the earliest expiry first, so that expired ones are found without a
+    /// search.
     expiring: BTreeSet<(Instant, Name)>,
 }
 
@@ -40,7 +42,7 @@ struct StoredValue {
 }
 
 impl MemoryKeys {
-    /// An empty store for so many bytes.
+    /// An empty store with a budget in bytes.
     pub fn new(budget: usize) -> Self {
         MemoryKeys {
             hasher: RandomState::new(),
@@ -50,7 +52,7 @@ impl MemoryKeys {
         }
     }
 
-    /// Changes the budget. What is held stays until its time is up or it is removed.
+    /// Changes the budget. Existing entries stay until they expire or are removed.
     pub fn set_budget(&self, budget: usize) {
         self.budget.store(budget, Ordering::Relaxed);
     }
@@ -61,7 +63,7 @@ impl MemoryKeys {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for more bytes, after dropping what has expired if need be.
+    /// Reserves bytes, dropping expired entries if necessary.
     fn reserve(&self, bytes: usize) -> Result<(), StoreError> {
         if self.take_room(bytes) {
             return Ok(());
@@ -82,15 +84,15 @@ impl MemoryKeys {
         taken.is_ok()
     }
 
-    /// Changes one entry in one step. `decide` sees the present value and says what is to be there, or nothing if all
-    /// stays as it is.
+    /// Changes one entry atomically. `decide` gets the current value and returns the change, or `None` to leave
+    /// it.
     fn change<T>(
         &self,
         name: &Name,
         room: usize,
         decide: impl FnOnce(Option<&StoredValue>) -> Result<(T, Option<Change>), StoreError>,
     ) -> Result<T, StoreError> {
-        // Room is taken before the shard is locked, because making room locks shards one by one.
+        // The bytes are reserved before the shard is locked, because reserving locks all shards one by one.
         self.reserve(room)?;
         let mut shard = self.shard(name);
         let freed = shard.drop_expired(Instant::now());
@@ -113,7 +115,7 @@ impl MemoryKeys {
     }
 }
 
-/// What becomes of an entry.
+/// A change of an entry.
 enum Change {
     Write(StoredValue),
     Remove,
@@ -131,7 +133,7 @@ impl Shard {
         freed
     }
 
-    /// Writes an entry; returns the bytes of the one it replaces.
+    /// Writes an entry; returns the bytes of the entry that it replaces.
     fn write(&mut self, name: &Name, kept: StoredValue) -> usize {
         let released = self.remove(name);
         if let Some(expires) = kept.expires {
@@ -164,7 +166,7 @@ fn name(space: &str, key: &str) -> Name {
     name.into()
 }
 
-/// When a time to live is over; one too long to be told never is.
+/// When a time to live ends; `None` if that is too far in the future to be represented.
 fn expiry(ttl: Option<Duration>) -> Option<Instant> {
     ttl.and_then(|ttl| Instant::now().checked_add(ttl))
 }
@@ -213,7 +215,7 @@ impl KeyStore for MemoryKeys {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64> {
         let name = name(space, key);
-        // The longest decimal text of a 64-bit number.
+        // 20 bytes are the longest decimal text of a 64-bit number.
         let room = name.len() + 20 + ENTRY;
         MaybeReady::over(self.change(&name, room, |kept| {
             let present = match kept {

@@ -1,13 +1,13 @@
-//! Sends spans by OTLP over HTTP, through a named upstream, from a thread of its own.
+//! Sends spans by OTLP over HTTP, through a configured upstream, on a thread of its own.
 //!
-//! The thread is like a core without listeners: a runtime, and pooled connections, that no request waits for.
+//! The thread is like a core without listeners: it has a runtime and pooled connections. No request ever waits for
+//! it.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
@@ -15,16 +15,15 @@ use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 
-use crate::contracts::Fetch as _;
-use crate::snapshot::Snapshot;
 use crate::telemetry::access::LogEntry;
 use crate::telemetry::client_span::ClientNotes;
+use crate::telemetry::in_service::Current;
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::span;
 
-/// Requests, and attempts to send them, whose spans may wait.
+/// The most requests and attempts whose spans may be queued.
 const QUEUE: usize = 8192;
-/// Most requests and attempts of one batch.
+/// The most requests and attempts of one batch.
 const BATCH: usize = 1024;
 /// How long a batch waits for more.
 const GATHER: Duration = Duration::from_secs(1);
@@ -32,10 +31,10 @@ const GATHER: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pauses before further attempts. Requests that end meanwhile wait in the queue, or are dropped and counted.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// Bytes of an answer that are read. Nothing in it is needed.
-const ANSWER_BYTES: usize = 64 * 1024;
+/// The most bytes of a response that are read. Its content is not used.
+const RESPONSE_BYTES: usize = 64 * 1024;
 
-/// What became of spans, over the life of the process.
+/// Counts of spans by result, over the life of the process.
 #[derive(Debug, Default)]
 pub(super) struct SpanCounters {
     pub(super) sent: Counter,
@@ -43,10 +42,10 @@ pub(super) struct SpanCounters {
     pub(super) failed: Counter,
 }
 
-/// What spans are made of.
+/// What spans are made from.
 #[derive(Debug)]
 pub(super) enum FinishedSpan {
-    /// A request that is over, with its plugin calls.
+    /// A finished request, with its plugin calls.
     Request(Arc<LogEntry>),
     /// One sending of a request to an endpoint.
     Client(Box<ClientNotes>),
@@ -63,20 +62,20 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts the exporter's thread. The upstream is looked up in the newest snapshot, batch by batch.
+    /// Starts the exporter's thread. The upstream is looked up in the newest snapshot for each batch.
     ///
     /// # Errors
-    /// There is no thread or no runtime to be had.
+    /// The system refuses a thread or a runtime.
     pub(super) fn start(
         otlp: Otlp,
-        snapshot: Arc<ArcSwapOption<Snapshot>>,
+        in_service: Arc<Current>,
         counters: Arc<SpanCounters>,
     ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let done = Arc::new(AtomicU64::new(0));
         let courier = Courier {
             otlp: otlp.clone(),
-            snapshot,
+            in_service,
             counters: Arc::clone(&counters),
             done: Arc::clone(&done),
         };
@@ -87,18 +86,18 @@ impl Exporter {
         Ok(Exporter { sender, otlp, counters, queued: AtomicU64::new(0), done })
     }
 
-    /// Whether this exporter is what the configuration asks for. The share of sampled traces is not its business.
+    /// Whether this exporter has the configured settings. The sampling probability is not part of them.
     pub(super) fn serves(&self, otlp: &Otlp) -> bool {
         let key = |otlp: &Otlp| (otlp.upstream.clone(), otlp.path.clone(), otlp.service_name.clone());
         key(&self.otlp) == key(otlp)
     }
 
-    /// Takes the notes of a request that is over. Never waits: a full queue drops them and counts their spans.
+    /// Queues a finished request. Never waits: if the queue is full, its spans are dropped and counted.
     pub(super) fn push_request(&self, entry: Arc<LogEntry>) {
         self.push(FinishedSpan::Request(entry));
     }
 
-    /// The same of a request that was sent to an endpoint.
+    /// As [`Exporter::push_request`], for one sending of a request to an endpoint.
     pub(super) fn push_client(&self, notes: Box<ClientNotes>) {
         self.push(FinishedSpan::Client(notes));
     }
@@ -111,16 +110,16 @@ impl Exporter {
         }
     }
 
-    /// Whether all that was queued so far has been sent or given up.
+    /// Whether everything queued so far was sent or given up.
     pub(super) fn is_idle(&self) -> bool {
         self.done.load(Ordering::Acquire) >= self.queued.load(Ordering::Relaxed)
     }
 }
 
-/// The sending end.
+/// The thread's side of the queue.
 struct Courier {
     otlp: Otlp,
-    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    in_service: Arc<Current>,
     counters: Arc<SpanCounters>,
     done: Arc<AtomicU64>,
 }
@@ -137,7 +136,7 @@ impl Courier {
                     batch.push(told);
                 }
             };
-            // Whether the batch is full or time is up: what is there is sent.
+            // Either the batch is full or the time is up; in both cases it is sent.
             let _ = tokio::time::timeout(GATHER, more).await;
             self.deliver(&batch).await;
             self.done.fetch_add(batch.len() as u64, Ordering::Release);
@@ -163,14 +162,14 @@ impl Courier {
     }
 
     async fn send(&self, body: Bytes) -> Sent {
-        let Some(snapshot) = self.snapshot.load_full() else { return Sent::NotNow };
+        let Some(in_service) = self.in_service.get() else { return Sent::NotNow };
         let request =
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
-        let answer = snapshot.fetch(&self.otlp.upstream, request, None, Some(TIMEOUT), ANSWER_BYTES).await;
-        match answer.map(|answer| answer.status()) {
+        let response = in_service.fetch(&self.otlp.upstream, request, TIMEOUT, RESPONSE_BYTES).await;
+        match response.map(|response| response.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
-            // The answers after which the OTLP specification asks to try again.
+            // The statuses after which the OTLP specification asks for a retry.
             Ok(
                 StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::BAD_GATEWAY
@@ -183,7 +182,7 @@ impl Courier {
     }
 }
 
-/// What became of one attempt.
+/// The result of one attempt to send a batch.
 enum Sent {
     Taken,
     NotNow,

@@ -1,4 +1,4 @@
-//! Spans on their way to a collector: a real one, over a socket.
+//! Exports spans to a collector over real sockets.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::testing::collector::{collector, exporting, otlp};
 
-/// A request that is served and over.
+/// Serves a request to its end.
 fn serve(telemetry: &Arc<Telemetry>, path: &str, sampled: bool) {
     let flags = if sampled { "01" } else { "00" };
     let parent = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
@@ -58,7 +58,7 @@ fn a_collector_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
     assert_eq!(outcome(&telemetry, "send-failed"), 1);
 }
 
-/// A collector that accepts and never answers holds the exporter up, and nobody else.
+/// A collector that accepts connections and never responds delays the exporter only.
 #[test]
 fn a_collector_that_hangs_makes_no_request_wait() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,4 +1,4 @@
-//! `wasi:clocks`: what time it is. Waiting for a time is refused: a plugin has none to spend.
+//! `wasi:clocks`: reading the time. Waiting is refused, because a call of a plugin must not sleep.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use super::io::Pollable;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Seconds and nanoseconds since 1970.
+/// Time since 1970-01-01 UTC.
 #[derive(ComponentType, Lift, Lower, Clone, Copy)]
 #[component(record)]
 struct Datetime {
@@ -24,7 +24,8 @@ impl From<Duration> for Datetime {
     }
 }
 
-/// The zero of the monotonic clock: one for all instances, so that what they keep in the store can be compared.
+/// The origin of the monotonic clock, the same for all instances, so that instances can compare times in the
+/// store.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn monotonic_now() -> u64 {

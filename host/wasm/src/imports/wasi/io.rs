@@ -1,4 +1,4 @@
-//! `wasi:io`: streams that are always ready, and end in the log.
+//! `wasi:io`: streams that are always ready and whose output goes to the log.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
@@ -10,25 +10,25 @@ use crate::input_tracker::Mark;
 use crate::rights::Rights;
 use crate::state::HostState;
 
-/// Representation of standard output.
+/// The resource handle of standard output.
 pub(super) const STDOUT: u32 = 1;
 
-/// Representation of standard error.
+/// The resource handle of standard error.
 pub(super) const STDERR: u32 = 2;
 
-/// Bytes a write may have, and a line that has not ended yet.
+/// The most bytes that one write may have, and the longest line that is buffered.
 const BUFFER: usize = 4 << 10;
 
-/// Standard input, which is at its end.
+/// Standard input, which is always at its end.
 pub(super) enum InputStream {}
 
 /// Standard output or error.
 pub(crate) enum OutputStream {}
 
-/// Something to wait for. Only streams have it, and they are ready.
+/// A pollable. Only streams create one, and it is always ready.
 pub(super) enum Pollable {}
 
-/// An error of a stream. There is never one.
+/// An error of a stream. It never occurs.
 pub(crate) enum StreamFailure {}
 
 #[derive(ComponentType, Lift, Lower)]
@@ -40,7 +40,7 @@ pub(crate) enum StreamError {
     Closed,
 }
 
-/// What a guest has printed since the last end of a line.
+/// What a guest has printed since the last line break.
 #[derive(Default)]
 pub(crate) struct Output {
     out: Vec<u8>,
@@ -48,7 +48,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Takes up what is printed; whole lines go to the log.
+    /// Buffers printed text; writes whole lines to the log.
     fn print(&mut self, rights: &Rights, stream: u32, bytes: &[u8]) {
         let (pending, level) = if stream == STDERR {
             (&mut self.error, LogLevel::Warn)
@@ -67,7 +67,7 @@ impl Output {
         }
     }
 
-    /// Writes what is left of a line: the guest will not end it.
+    /// Writes an unfinished line to the log.
     pub(crate) fn flush(&mut self, rights: &Rights) {
         for stream in [STDOUT, STDERR] {
             let pending = if stream == STDERR { &self.error } else { &self.out };
@@ -124,7 +124,7 @@ fn input(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     })
 }
 
-/// What a write returns.
+/// The result of a write.
 pub(crate) type Written = (Result<(), StreamError>,);
 
 fn output(streams: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {

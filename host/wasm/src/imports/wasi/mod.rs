@@ -1,7 +1,8 @@
-//! The little of WASI 0.2 that a guest's standard library asks for, served without ever waiting.
+//! The part of WASI 0.2 that the standard library of a guest imports. No function waits.
 //!
-//! There is no environment, no file and no socket. Leaving the program is a trap, standard output and error become log
-//! lines, clocks and random numbers are real. What is not listed here cannot be imported.
+//! There are no environment variables, files or sockets. Exiting the program is a trap, standard output and
+//! standard error are written to the log, clocks and random numbers are real. Interfaces that are not listed here
+//! cannot be imported.
 
 mod cli;
 mod clocks;
@@ -14,7 +15,7 @@ use wasmtime::component::Linker;
 
 use crate::state::HostState;
 
-/// Names of interfaces that may be imported, without version. A newer patch of WASI 0.2 is served like the first.
+/// Names of the interfaces that may be imported, without version. Any patch version of WASI 0.2 is accepted.
 pub(crate) const INTERFACES: [&str; 18] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -36,13 +37,13 @@ pub(crate) const INTERFACES: [&str; 18] = [
     "wasi:random/insecure-seed",
 ];
 
-/// The version the interfaces are defined as; the linker serves every later 0.2.
+/// The version under which the interfaces are defined; the linker accepts every later 0.2.
 pub(crate) const VERSION: &str = "0.2.0";
 
-/// Defines all of it.
+/// Defines all interfaces.
 ///
 /// # Errors
-/// None in practice: a name is defined once.
+/// None in practice: each name is defined once.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     cli::add_to_linker(linker)?;
     clocks::add_to_linker(linker)?;

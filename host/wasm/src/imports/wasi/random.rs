@@ -1,4 +1,4 @@
-//! `wasi:random`: all of it is cryptographically secure, also what need not be.
+//! `wasi:random`: all functions return cryptographically secure numbers, also those that need not.
 
 use wasmtime::component::Linker;
 
@@ -6,7 +6,7 @@ use super::VERSION;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
-/// Bytes a guest may ask for at once.
+/// The most bytes that one call may request.
 const BYTES: u64 = 64 << 10;
 
 /// Defines the interfaces.
@@ -41,8 +41,8 @@ fn random_number() -> wasmtime::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// From the kernel. The generator of aws-lc-rs takes some 60 ms to seed itself when it is first used, and a guest would
-/// be killed for that: it counts as the guest's own CPU time.
+/// Reads random bytes from the kernel. The generator of aws-lc-rs takes about 60 ms to seed itself at its first
+/// use, which would count as CPU time of the guest and end its call.
 fn fill(bytes: &mut [u8]) -> wasmtime::Result<()> {
-    getrandom::fill(bytes).map_err(|_| wasmtime::Error::msg("no random numbers are to be had"))
+    getrandom::fill(bytes).map_err(|_| wasmtime::Error::msg("no random numbers are available"))
 }

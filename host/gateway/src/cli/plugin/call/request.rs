@@ -1,4 +1,4 @@
-//! The request a plugin is called with, as the options describe it.
+//! The request with which a plugin is called, from the options.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use witgate_proxy::identity::Identity;
 use crate::cli::request;
 use crate::exit::{Exit, Failure};
 
-/// What the request is like.
+/// The options that describe the request.
 #[derive(Args, Debug)]
 pub(super) struct Options {
     /// Method
@@ -30,7 +30,7 @@ pub(super) struct Options {
     /// Address of the client
     #[arg(long, default_value = "127.0.0.1")]
     client: IpAddr,
-    /// Who calls, as if authentication had established it
+    /// Subject of the caller, as if authentication had established it
     #[arg(long)]
     subject: Option<String>,
     /// Claim of the caller, e.g. `plan=gold`; may be repeated

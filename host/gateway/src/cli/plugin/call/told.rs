@@ -1,4 +1,4 @@
-//! Answers of plugins, as JSON for people.
+//! Results of plugins, as JSON for people.
 
 use serde_json::{Value, json};
 use witgate_proxy::contracts::{
@@ -6,7 +6,7 @@ use witgate_proxy::contracts::{
     ValuePart,
 };
 
-/// Answer of `authentication`.
+/// The result of `authentication`.
 pub(super) fn decision(decision: &Decision) -> Value {
     match decision {
         Decision::Accepted(acceptance) => json!({ "accepted": {
@@ -21,7 +21,7 @@ pub(super) fn decision(decision: &Decision) -> Value {
     }
 }
 
-/// Answer of `rate-limiting`.
+/// The result of `rate-limiting`.
 pub(super) fn buckets(buckets: &[Bucket]) -> Value {
     let bucket = |bucket: &Bucket| {
         json!({
@@ -32,7 +32,7 @@ pub(super) fn buckets(buckets: &[Bucket]) -> Value {
     json!({ "draws": buckets.iter().map(bucket).collect::<Vec<_>>() })
 }
 
-/// Answer of `routing`.
+/// The result of `routing`.
 pub(super) fn destination(destination: Option<&Destination>) -> Value {
     let Some(destination) = destination else { return json!("as the route says") };
     json!({ "destination": {
@@ -44,7 +44,7 @@ pub(super) fn destination(destination: Option<&Destination>) -> Value {
     }})
 }
 
-/// Answer of `transformation.on-request`.
+/// The result of `transformation.on-request`.
 pub(super) fn request_outcome(outcome: &RequestOutcome) -> Value {
     match outcome {
         RequestOutcome::Proceed(changes) => json!({ "proceed": {
@@ -57,7 +57,7 @@ pub(super) fn request_outcome(outcome: &RequestOutcome) -> Value {
     }
 }
 
-/// What becomes of a body.
+/// What is done with a body.
 pub(super) fn body(result: &BodyResult) -> Value {
     match &result.output {
         Some(output) => json!({ "replace": text(output) }),

@@ -1,4 +1,4 @@
-//! Notices when the sources of a plugin were saved.
+//! Notices saved changes of a plugin's sources.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::exit::{Exit, Failure};
 
-/// How long it must have been quiet: editors write a file in several steps.
+/// How long nothing may change before a build begins, because editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// The sources of a plugin.
+/// Waits for changes of a plugin's sources.
 pub(super) struct Changes {
     events: Receiver<()>,
-    /// Held: it ends with its handle.
+    /// Kept because dropping it ends the watch.
     _watcher: RecommendedWatcher,
 }
 
@@ -22,13 +22,13 @@ impl Changes {
     /// Watches a plugin's folder: its manifest, and its sources with all folders in them.
     ///
     /// # Errors
-    /// The system gives no file events.
+    /// The system provides no file events.
     pub(super) fn watch(folder: &Path) -> Result<Self, Failure> {
         let (sender, events) = channel(1);
         let watch = || -> notify::Result<RecommendedWatcher> {
             let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
                 if event.is_ok_and(|event| is_source(&event)) {
-                    // One that waits already says the same.
+                    // If a notice is already waiting, another one is not needed.
                     let _ = sender.try_send(());
                 }
             })?;
@@ -45,10 +45,10 @@ impl Changes {
         Ok(Changes { events, _watcher: watcher })
     }
 
-    /// Waits for the next change and for the quiet after it.
+    /// Waits for the next change, and until nothing has changed for [`QUIET`].
     pub(super) async fn next(&mut self) {
         if self.events.recv().await.is_none() {
-            // The watcher lives as long as we do; without it there is nothing to wait for.
+            // Not reached while the watcher exists; without it there is nothing to wait for.
             std::future::pending::<()>().await;
         }
         while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {}

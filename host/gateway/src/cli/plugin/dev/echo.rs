@@ -1,4 +1,4 @@
-//! A service that answers with the request it got, as text: so one sees what a plugin made of it.
+//! A service that responds with the request it received, as text, which shows what a plugin changed.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -13,10 +13,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// Starts it on a free port; it ends with the process.
+/// Starts the service on a free port; it ends with the process.
 ///
 /// # Errors
-/// No port can be had.
+/// No port is available.
 pub(super) async fn start() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -36,7 +36,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     for (name, value) in &head.headers {
         let _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
-    // A body that breaks off is echoed as far as it came: not at all.
+    // An incomplete body is not echoed.
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let mut answer = text.into_bytes();
     answer.push(b'\n');

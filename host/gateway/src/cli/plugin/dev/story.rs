@@ -1,9 +1,9 @@
-//! A line of the access log, told to the author of a plugin.
+//! Formats a line of the access log for the author of a plugin.
 
 use serde_json::Value;
 
-/// Tells what became of a request and what the plugin had to do with it. What is no line of the access log is passed on
-/// as it is.
+/// Describes a request and the plugin calls in it. A line that does not belong to the access log is returned
+/// unchanged.
 pub(super) fn tell(line: &str) -> String {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return format!("{line}\n") };
     let word = |key: &str| line[key].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The reference manual of the plugin border, written from the WIT.
+//! Generates the reference manual of the plugin border from the WIT.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ const VERSIONS: [&[(&str, &str)]; 1] = [&[
     ("worlds.wit", include_str!("../../../../../../wit/0.1.0/worlds.wit")),
 ]];
 
-/// What the border is made of, in the order in which a reader wants it.
+/// The chapters, in reading order.
 const CHAPTERS: [(&str, &[&str]); 4] = [
     ("The contracts", &["authentication", "rate-limiting", "routing", "transformation"]),
     ("Setting up", &["lifecycle"]),
@@ -171,7 +171,7 @@ impl Manual<'_> {
         format!("func({}){result}", parameters.join(", "))
     }
 
-    /// A type as it is written in WIT.
+    /// A type in WIT notation.
     fn of(&self, of: &Type) -> String {
         let Type::Id(id) = of else { return format!("{of:?}").to_lowercase() };
         let definition = &self.resolve.types[*id];

@@ -1,17 +1,17 @@
-//! Which version serves after one did well or badly.
+//! Which version is in service after one performed well or badly.
 
 use std::sync::Mutex;
 
 use super::*;
 
-/// What a version is told of its service, and answers about it.
+/// A fake [`Conduct`]: what the version was told, and its results.
 #[derive(Default)]
 pub(super) struct Fake(Mutex<Noted>);
 
 #[derive(Clone, Copy, Default)]
 struct Noted {
     calls: Calls,
-    /// The trial under way, with the calls it is judged against.
+    /// The trial in progress, with the calls that it is compared with.
     trial: Option<Calls>,
     bad: bool,
     put_back: u32,
@@ -49,17 +49,17 @@ impl Conduct for Fake {
     }
 }
 
-/// Calls of a version that did well.
+/// Calls of a version that performed well.
 const WELL: Calls = Calls { made: 700, failed: 3 };
 
 impl Scene {
-    /// Writes a file and has it loaded.
+    /// Writes a file and loads it.
     fn puts(&mut self, content: &str) {
         self.write(content);
         self.reload().unwrap();
     }
 
-    /// How the version does that was prepared last.
+    /// The fake `Conduct` of the version that was prepared last.
     fn newest(&self) -> Arc<Fake> {
         Arc::clone(self.library.loader.conducts.borrow().last().expect("a version"))
     }
@@ -227,7 +227,7 @@ fn other_settings_begin_a_trial_anew_but_not_one_that_is_over() {
     scene.reload().unwrap();
     assert_eq!(scene.newest().noted().trial, None, "no older file is an answer to new settings");
     assert!(scene.status().previous.is_some());
-    // Settings that come back are other settings, too.
+    // Settings that return to an earlier value count as changed, too.
     scene.puts("newest");
     scene.set("a");
     scene.reload().unwrap();
@@ -281,7 +281,7 @@ fn a_version_that_failed_after_it_was_replaced_is_not_gone_back_to() {
     scene.reload().unwrap();
     let good = scene.newest();
     scene.puts("newer");
-    // Connections that it still serves, or calls that ended after the swap.
+    // Calls of connections that it still served, or that ended after the swap.
     good.note(|noted| noted.bad = true);
     assert!(!scene.library.can_revert("b", scene.serving().1));
     let why = scene.rollback(BindingState::RolledBack).unwrap_err();

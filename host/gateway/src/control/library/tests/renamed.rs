@@ -1,9 +1,10 @@
-//! What serves a binding is the binding's, whatever its plugin is called: another `plugin` key is another version of it.
+//! Versions belong to the binding, whatever its plugin is called: another `plugin` key makes another version of
+//! it.
 
 use super::*;
 
 impl Scene {
-    /// Declares the plugin `q` with this file, and has the binding use it.
+    /// Declares the plugin `q` with this file, and binds it.
     fn renames(&mut self, content: &str) -> Result<(), Objections> {
         fs::write(self.folder.path().join("q.wasm"), content).unwrap();
         let plugin = model::Plugin { file: "q.wasm".into(), ..self.config.plugins["p"].clone() };
