@@ -80,7 +80,7 @@ pub struct Gateway {
     pub plugins: Vec<String>,
     /// Filters that apply to every request.
     pub filters: Vec<Filter>,
-    /// The state in which draws are counted; none: the one that is always there.
+    /// The state in which draws are counted; `None`: the built-in one.
     pub counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     pub limits: Limits,
@@ -444,7 +444,7 @@ pub struct Plugin {
     pub digest: Option<[u8; 32]>,
     /// Bytes that its store may hold, in all spaces together.
     pub store_bytes: usize,
-    /// The state in which its store is kept; none: the one that is always there.
+    /// The state in which its store is kept; `None`: the built-in one.
     pub state: Option<String>,
 }
 

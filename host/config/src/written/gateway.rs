@@ -67,8 +67,8 @@ pub(crate) struct Gateway {
     /// Whether header names with underscores are accepted. Many frameworks treat `x_user` and `x-user` as the same
     /// name.
     underscores_in_headers: bool,
-    /// The state, under `[state]`, in which the draws of rate-limiting plugins are counted. Without it, a state of kind
-    /// `memory` that is always there.
+    /// The state in which the draws of rate-limiting plugins are counted, by its name under `[state]`. Without it, a built-in
+    /// state of kind `memory`.
     counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     limits: Limits,

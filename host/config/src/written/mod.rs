@@ -63,8 +63,8 @@ pub(crate) struct Written {
     /// Plugins with settings, rights and budgets, by name. Routes, listeners and the gateway refer to these names.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     bindings: BTreeMap<String, binding::Binding>,
-    /// Where counters and the stores of plugins are kept, by name. What lasts through a reload: as long as the settings of a
-    /// state are equal, it goes on with all it holds.
+    /// Where counters and the stores of plugins are kept, by name. A reload keeps the contents of a state as long as its
+    /// settings are equal.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     state: BTreeMap<String, state::State>,
 }

@@ -22,7 +22,7 @@ pub(crate) struct Plugin {
     digest: Option<Text<Digest>>,
     /// Bytes that its store may hold, in all spaces together.
     store_bytes: Text<Size>,
-    /// The state, under `[state]`, in which its store is kept. Without it, a state of kind `memory` that is always there.
+    /// The state in which its store is kept, by its name under `[state]`. Without it, a built-in state of kind `memory`.
     state: Option<String>,
 }
 

@@ -30,7 +30,7 @@ impl JsonSchema for State {
                 "kind": {
                     "type": "string",
                     "minLength": 1,
-                    "description": "The kind of the state. `memory`: in this process, without settings; it ends with the process, and other gateways do not see it."
+                    "description": "The kind of the state. `memory`: in this process, without settings; it is lost when the process ends, and other gateways do not see it."
                 }
             },
             "required": ["kind"]

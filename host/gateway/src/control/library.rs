@@ -104,12 +104,12 @@ pub(crate) struct WantedBinding<'c> {
     start: Start,
 }
 
-/// What plugins are drafted for.
+/// What a draft is made for.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan<'c> {
-    /// What is configured.
+    /// The configuration.
     pub(crate) config: &'c Config,
-    /// Where stores are kept.
+    /// Where the stores of plugins are kept.
     pub(crate) states: &'c States,
 }
 

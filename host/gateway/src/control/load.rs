@@ -56,8 +56,8 @@ pub(super) struct Finished {
     /// The generation of the job.
     pub(super) generation: u64,
     pub(super) outcome: Result<Ready, Refusal>,
-    /// Whether it has stopped waiting for plugins because another load was asked for.
-    pub(super) cut: bool,
+    /// Whether it has stopped waiting for a plugin's source because another load was requested.
+    pub(super) interrupted: bool,
 }
 
 /// A result that can be put in service.
@@ -129,7 +129,7 @@ impl Job {
         let (generation, fetches) = (self.generation, self.library.fetches().clone());
         let outcome = catch_unwind(AssertUnwindSafe(|| self.load()));
         let outcome = outcome.unwrap_or_else(|_| Err(Refusal::by_panic()));
-        Finished { generation, outcome, cut: fetches.was_cut() }
+        Finished { generation, outcome, interrupted: fetches.was_interrupted() }
     }
 
     fn load(self) -> Result<Ready, Refusal> {
@@ -178,23 +178,24 @@ impl InService {
         }
     }
 
-    /// What a plugin is drafted for that is to serve in it.
+    /// What a draft is made for whose plugins serve in this version.
     pub(super) fn plan(&self) -> Plan<'_> {
         Plan { config: &self.config, states: &self.states }
     }
 }
 
-/// What was built of a configuration. Nothing of it is in service yet.
+/// What was built from a configuration and is not in service yet.
 pub(super) struct Built {
     pub(super) draft: PluginDraft,
     pub(super) snapshot: Snapshot,
     pub(super) states: States,
 }
 
-/// Drafts the plugins and builds the snapshot, with what goes on of `states` and of the snapshot before.
+/// Drafts the plugins and builds the snapshot. What must survive a reload is taken from `states` and from the previous
+/// snapshot.
 ///
 /// # Errors
-/// All that is wrong: also where plugins are refused, everything else is looked at, to be told in the same go.
+/// All problems at once: the snapshot is built even if plugins were refused.
 pub(super) fn build(
     library: &Library<Components>,
     reading: &ConfigReading,

@@ -222,9 +222,9 @@ impl Control {
     /// Begins the waiting load, if none is in progress.
     fn begin_load(&mut self) {
         if self.loading.is_some() {
-            // Whoever waits for a load does not wait for a plugin's source that hangs.
+            // A requested load does not wait until a source of the load under way answers.
             if self.handle.wanted().is_some() {
-                self.library.fetches().hurry();
+                self.library.fetches().interrupt();
             }
             return;
         }
@@ -249,7 +249,11 @@ impl Control {
         self.loading = Some(Loading { wanted });
         if self.loads.begin(job).is_err() {
             let refusal = Refusal::by_panic();
-            self.end_load(Finished { generation: self.generation, outcome: Err(refusal), cut: false });
+            self.end_load(Finished {
+                generation: self.generation,
+                outcome: Err(refusal),
+                interrupted: false,
+            });
         }
     }
 
@@ -258,7 +262,7 @@ impl Control {
     /// by then.
     fn end_load(&mut self, finished: Finished) {
         let Some(Loading { mut wanted }) = self.loading.take() else { return };
-        if finished.generation != self.generation || finished.cut {
+        if finished.generation != self.generation || finished.interrupted {
             let mut place = self.handle.wanted();
             if let Some(later) = place.take() {
                 wanted.merge(later);

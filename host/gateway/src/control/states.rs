@@ -1,7 +1,7 @@
-//! Where counters and the stores of plugins are kept, as the configuration names it.
+//! The states of a configuration: where counters and the stores of plugins are kept.
 //!
-//! A kind of state is a row of [`KINDS`]. One that a configuration names is made when its settings are new, and goes on with
-//! all it holds for as long as they are equal. Beside those there is one that is always there, for whatever names none.
+//! A kind of state is a row of [`KINDS`]. A state that is declared under `[state.NAME]` is kept with its contents through
+//! reloads for as long as its settings are equal. Beside those there is a built-in state, for everything that names none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub(crate) struct States {
     named: BTreeMap<String, Named>,
 }
 
-/// One that the configuration names.
+/// A state that is declared under `[state.NAME]`.
 #[derive(Clone)]
 struct Named {
     settings: model::State,
     state: Arc<dyn State>,
 }
 
-/// None but the one that is always there, empty.
+/// The built-in state only, empty.
 impl Default for States {
     fn default() -> Self {
         States { built_in: Arc::new(memory::Memory::default()), named: BTreeMap::new() }
@@ -36,8 +36,8 @@ impl Default for States {
 }
 
 impl States {
-    /// Those of another configuration, with what these hold where the settings are equal; and all that is wrong with the
-    /// others, which are left out.
+    /// The states of another configuration, and all problems. A state with equal settings is carried over; one with a
+    /// problem is left out.
     pub(crate) fn next(&self, config: &Config) -> (States, Problems) {
         let (mut named, mut problems) = (BTreeMap::new(), Problems::new());
         for (name, settings) in &config.state {
@@ -51,18 +51,18 @@ impl States {
         (States { built_in: Arc::clone(&self.built_in), named }, problems)
     }
 
-    /// Where draws are counted.
+    /// The counter of the rate-limiting contract.
     pub(crate) fn counter(&self, gateway: &model::Gateway) -> Arc<dyn Counter> {
         self.get(gateway.counter.as_deref()).counter()
     }
 
-    /// Where the store of a plugin is kept.
+    /// The state that holds the store of a plugin.
     pub(crate) fn of_plugin(&self, plugin: &model::Plugin) -> &Arc<dyn State> {
         self.get(plugin.state.as_deref())
     }
 
-    /// The one of this name. Names are those of the configuration, so that one is missing only where something is wrong with
-    /// it, and then nothing of this is put in service.
+    /// The state of this name, or the built-in one. A name of the configuration is missing here only if its state has a problem;
+    /// then the configuration is refused.
     fn get(&self, name: Option<&str>) -> &Arc<dyn State> {
         name.and_then(|name| self.named.get(name)).map_or(&self.built_in, |named| &named.state)
     }

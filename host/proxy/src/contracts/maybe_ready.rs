@@ -1,4 +1,4 @@
-//! A result that is there, or is waited for.
+//! A result that is ready, or is waited for.
 
 use std::future::{Ready, ready};
 use std::pin::Pin;
@@ -6,28 +6,28 @@ use std::task::{Context, Poll};
 
 use futures_util::future::LocalBoxFuture;
 
-/// A result that is there, or is waited for.
+/// A result that is ready, or is waited for.
 ///
-/// Most calls are over before there is anything to wait for: their results need no boxed future.
+/// Most calls end without waiting; their results need no boxed future.
 pub enum MaybeReady<'a, T> {
-    /// It is there.
+    /// The result.
     Ready(Ready<T>),
-    /// It waits for something, on the core that asked.
+    /// The rest of the call, which waits for something on the core that called.
     Pending(LocalBoxFuture<'a, T>),
 }
 
 impl<'a, T> MaybeReady<'a, T> {
-    /// What is there.
+    /// A result that is ready.
     pub fn over(result: T) -> Self {
         MaybeReady::Ready(ready(result))
     }
 
-    /// What is waited for.
+    /// A result that is waited for.
     pub fn waiting(call: impl Future<Output = T> + 'a) -> Self {
         MaybeReady::Pending(Box::pin(call))
     }
 
-    /// What is there; none if it is waited for, which is given up by that.
+    /// The result if it is ready; otherwise the call is dropped.
     pub fn at_once(self) -> Option<T> {
         match self {
             MaybeReady::Ready(result) => Some(result.into_inner()),

@@ -15,7 +15,7 @@
 //! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
 //! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
 //! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
-//! | `maybe_ready` | [`MaybeReady`]: a result that is there, or is waited for |
+//! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or is waited for |
 //!
 //! The types of the four contracts mirror the WIT package `witgate:plugin`. Whatever a binding returns is untrusted until
 //! [`crate::pipeline`] has validated it, also where the binding is native.

@@ -9,13 +9,13 @@ use super::store::KeyStore;
 
 /// One `[state.NAME]`: where counters and the stores of plugins are kept.
 ///
-/// It is made when its settings are new and lives on, with all it holds, for as long as a configuration in service has it
-/// with equal settings.
+/// It is kept with its contents through reloads for as long as its settings are equal.
 pub trait State: Send + Sync {
-    /// Where the draws of the rate-limiting contract are counted. The same one each time.
+    /// The counter of the rate-limiting contract; the same one for each call.
     fn counter(&self) -> Arc<dyn Counter>;
 
-    /// The keys of a plugin, which may hold so many bytes from now on. The same ones each time for the same name.
+    /// The store of a plugin, by its name, with a budget in bytes that applies from now on; the same store for each call with the
+    /// same name.
     fn store(&self, plugin: &str, bytes: usize) -> Arc<dyn KeyStore>;
 }
 
@@ -23,9 +23,9 @@ pub trait State: Send + Sync {
 pub struct Kind {
     /// The word in the configuration.
     pub name: &'static str,
-    /// Makes one. Never called on the data path; it must not wait for what is not on this machine.
+    /// Makes a state. Called by a load, never on the data path; it must not wait for another machine.
     ///
     /// # Errors
-    /// All that is wrong with its settings, unknown keys included.
+    /// All problems of its settings, unknown keys included.
     pub build: fn(&Settings) -> Result<Arc<dyn State>, Problems>,
 }

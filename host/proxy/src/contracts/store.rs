@@ -6,25 +6,25 @@ use super::MaybeReady;
 
 /// The keys of one plugin: in memory, or where several gateways share them.
 ///
-/// What may wait does so on the core that asked and may be dropped at any await; then nobody is told whether it was done.
-/// Nothing is done before a result that is waited for is polled. The caller bounds the time of each wait.
+/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown whether the
+/// operation was carried out. The caller limits the time of each wait.
 pub trait KeyStore: Send + Sync {
-    /// Whether its functions may wait. If not, every result is there at once. Asked once for each binding, because
-    /// instances that may wait run on stacks of their own.
+    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because the
+    /// instances of a binding that may wait run on stacks of their own.
     fn waits(&self) -> bool;
 
-    /// Bytes it holds, for metrics; none: that is not known without asking elsewhere.
+    /// The bytes in use, for metrics; `None` if that is not known on this machine.
     fn held_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// The value under a key.
+    /// The value of a key.
     ///
     /// # Errors
     /// `Unavailable` if the store cannot be reached. The same goes for every other function.
     fn get<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, Option<Vec<u8>>>;
 
-    /// Writes a value, for the time of `ttl` or without end.
+    /// Writes a value. With a `ttl` it expires after that time.
     ///
     /// # Errors
     /// `Full` if there is no room.
@@ -36,16 +36,16 @@ pub trait KeyStore: Send + Sync {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, ()>;
 
-    /// Removes a value; says whether there was one.
+    /// Removes a value; returns whether there was one.
     ///
     /// # Errors
     /// As [`KeyStore::get`].
     fn remove<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, bool>;
 
-    /// Adds to a counter, which is kept as decimal text. `ttl` counts from its first use.
+    /// Adds to a counter, which is stored as decimal text. `ttl` counts from the creation of the counter.
     ///
     /// # Errors
-    /// `NotANumber` if the value is none or would overflow; `Full` if there is no room.
+    /// `NotANumber` if the value is no number or would overflow; `Full` if there is no room.
     fn increment<'a>(
         &'a self,
         space: &'a str,
@@ -54,7 +54,7 @@ pub trait KeyStore: Send + Sync {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64>;
 
-    /// Writes `new` if the present value equals `expected`, where none stands for no value; says whether it did.
+    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it did.
     ///
     /// # Errors
     /// As [`KeyStore::set`].
@@ -68,16 +68,16 @@ pub trait KeyStore: Send + Sync {
     ) -> StoreResult<'a, bool>;
 }
 
-/// What a store answers, at once or later.
+/// The result of an operation of a store, ready at once or later.
 pub type StoreResult<'a, T> = MaybeReady<'a, Result<T, StoreError>>;
 
-/// Why the store did not do as asked.
+/// Why an operation of the store failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreError {
-    /// The byte budget is used up.
+    /// The budget, in bytes, is used up.
     Full,
     /// The value is not a counter, or the counter would overflow.
     NotANumber,
-    /// It cannot be reached, or did not answer in time.
+    /// The store cannot be reached, or did not answer in time.
     Unavailable,
 }

@@ -1,4 +1,4 @@
-//! What the sources of plugins bring for a draft.
+//! Fetching and compiling the plugins of a draft.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use super::versions::BindingVersions;
 use super::{FileDigest, Library, Loader, Plan, WantedBinding};
 use crate::control::status::hexadecimal;
 
-/// Sources that are asked at once.
+/// Sources that are fetched at the same time. Their bytes are held in memory until they are compiled.
 const AT_ONCE: usize = 8;
 
-/// What a source brought for this draft, fetched and compiled at most once however many bindings use it.
+/// A plugin of this draft, fetched and compiled at most once, however many bindings use it.
 pub(super) struct Candidate<C> {
     pub(super) digest: Option<FileDigest>,
     pub(super) component: Result<C, Problems>,
 }
 
 impl<L: Loader> Library<L> {
-    /// What the sources of the plugins bring that bindings ask for, compiled, by name of the plugin. Some are fetched at once,
-    /// so that several that hang cost the time of one; what they bring is held until it is compiled.
+    /// Fetches and compiles the plugins of all bindings, by the name of the plugin. Several are fetched at the same time, so
+    /// that several sources that hang take no longer than one.
     pub(super) fn candidates(&self, plan: Plan<'_>) -> BTreeMap<String, Candidate<L::Component>> {
-        // A binding of each plugin, and whether any of its bindings needs it because nothing serves that binding yet.
+        // One binding of each plugin, and whether any of its bindings has no version in service yet.
         let mut plugins: BTreeMap<&str, (WantedBinding<'_>, bool)> = BTreeMap::new();
         for asked in self.wanted_bindings(plan) {
             let needs = !self.serves(&asked);
@@ -54,7 +54,7 @@ impl<L: Loader> Library<L> {
             let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
             return refused(
                 Some(digest),
-                format!("{name} has the digest {found}, but `digest` asks for {pinned}"),
+                format!("{name} has the digest {found}, but `digest` requires {pinned}"),
             );
         }
         let mut known = self.bindings.values().flat_map(BindingVersions::components);
@@ -69,13 +69,13 @@ impl<L: Loader> Library<L> {
         Candidate { digest: Some(digest), component }
     }
 
-    /// Whether a version of the plugin serves the binding, so that a load can do without another.
+    /// Whether a version of the plugin is in service for the binding.
     fn serves(&self, asked: &WantedBinding<'_>) -> bool {
         let versions = self.bindings.get(asked.name);
         versions.is_some_and(|versions| versions.plugin == asked.binding.plugin && versions.current.is_some())
     }
 
-    /// The bindings a configuration asks for.
+    /// The bindings of a configuration.
     pub(super) fn wanted_bindings<'c>(
         &self,
         plan: Plan<'c>,

@@ -1,5 +1,5 @@
-//! State in memory: it ends with the process and belongs to this gateway alone. For limits and stores that need not outlive a
-//! restart and are not shared by several gateways.
+//! State in memory: it is lost when the process ends, and other gateways do not see it. Choose it for limits and stores that
+//! need not outlive a restart.
 
 mod counter;
 mod keys;
@@ -17,7 +17,7 @@ use crate::contracts::counter::Counter;
 use crate::contracts::state::{Kind, State};
 use crate::contracts::store::KeyStore;
 
-/// Its settings: there are none.
+/// The settings of the kind `memory`: none.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {}
@@ -30,11 +30,11 @@ fn build(settings: &witgate_config::Settings) -> Result<Arc<dyn State>, Problems
     Ok(Arc::new(Memory::default()))
 }
 
-/// State in memory. What nobody asks for is not made.
+/// State in memory. Counter and stores are made when they are first used.
 #[derive(Default)]
 pub struct Memory {
     counter: OnceLock<Arc<MemoryCounter>>,
-    /// The keys of each plugin, by its name.
+    /// The store of each plugin, by its name.
     stores: Mutex<HashMap<String, Arc<MemoryKeys>>>,
 }
 

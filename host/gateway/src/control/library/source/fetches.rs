@@ -1,9 +1,9 @@
 //! Fetching the bytes of plugins, each on a thread of its own.
 //!
-//! A load waits for what it has begun to fetch until a deadline, and stops waiting when another load is asked for. A fetch that
-//! nobody waits for any more goes on; while it does, the same source is not asked again, so that a source that hangs takes one
-//! thread however many loads come. A load that has a version in service does not wait for a fetch that an earlier load gave
-//! up. When such a fetch ends, another load is asked for, and what came late is for that load.
+//! A load waits for its fetches until a deadline, or until another load is requested. A fetch that is abandoned in this way
+//! goes on; until it ends, the same source is not fetched again, so that a source that hangs occupies one thread however many
+//! loads follow. A load does not wait for a fetch that an earlier load has begun, if a version of the plugin is in service.
+//! When an abandoned fetch ends, another load is requested, and its result is used by that load.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use super::PluginSource;
 
-/// How long a load waits for a source.
+/// Longest time from the begin of a fetch for which a load waits.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a source brought.
+/// The result of a fetch; the error is the end of a sentence that begins with the name of the source.
 type Fetched = Result<Arc<Vec<u8>>, String>;
 
-/// Told the name of a source that has answered after it was given up.
+/// Called with the name of a source whose abandoned fetch has ended.
 type OnLate = Box<dyn Fn(&str) + Send + Sync>;
 
-/// The fetches under way. A clone is the same ones.
+/// The fetches under way. A clone shares them.
 #[derive(Clone)]
 pub(crate) struct Fetches {
     shared: Arc<Shared>,
@@ -30,39 +30,39 @@ pub(crate) struct Fetches {
 
 struct Shared {
     state: Mutex<State>,
-    /// A fetch has ended, or a load is to hurry.
+    /// Notified when a fetch has ended, or the load is to stop waiting.
     changed: Condvar,
     on_late: OnLate,
 }
 
 #[derive(Default)]
 struct State {
-    /// By name of the source.
+    /// Fetches by the name of their source.
     under_way: HashMap<String, UnderWay>,
-    /// Which load is under way; counts up.
+    /// The number of the load under way.
     load: u64,
-    /// Whether it is to wait for no source any more.
-    hurries: bool,
-    /// Whether it has stopped waiting for a source for that reason.
-    was_cut: bool,
+    /// Whether the load under way is to stop waiting.
+    interrupt: bool,
+    /// Whether it has stopped waiting for a fetch because of `interrupt`.
+    was_interrupted: bool,
 }
 
 /// One fetch.
 struct UnderWay {
     begun: Instant,
-    /// The load that began it.
+    /// The number of the load that began it.
     load: u64,
-    /// Those who wait for it, or will.
+    /// The number of tickets for it.
     tickets: usize,
-    /// Whether anybody has given it up. Then what it brings is kept for the next load.
-    late: bool,
-    /// Whether what it brought is for the load under way, and for none after it.
+    /// Whether a load has stopped waiting for it. Then its result is kept for the next load.
+    abandoned: bool,
+    /// Whether a kept result is dropped when the next load begins.
     offered: bool,
     fetched: Option<Fetched>,
 }
 
 impl Fetches {
-    /// None yet.
+    /// No fetch yet.
     pub(crate) fn new(on_late: impl Fn(&str) + Send + Sync + 'static) -> Fetches {
         let shared = Shared { state: Mutex::default(), changed: Condvar::new(), on_late: Box::new(on_late) };
         Fetches { shared: Arc::new(shared), deadline: DEADLINE }
@@ -74,30 +74,30 @@ impl Fetches {
         Fetches { deadline, ..self }
     }
 
-    /// Another load begins.
+    /// Begins another load.
     pub(crate) fn begin_load(&self) {
         let mut state = self.shared.lock();
         state.load += 1;
-        state.hurries = false;
-        state.was_cut = false;
+        state.interrupt = false;
+        state.was_interrupted = false;
         state.under_way.retain(|_, fetch| {
             let ended = fetch.fetched.is_some() && fetch.tickets == 0;
             !(ended && std::mem::replace(&mut fetch.offered, true))
         });
     }
 
-    /// Another load waits for the one under way, which is to wait for no source any more.
-    pub(crate) fn hurry(&self) {
-        self.shared.lock().hurries = true;
+    /// Makes the load under way stop waiting, because another load is requested.
+    pub(crate) fn interrupt(&self) {
+        self.shared.lock().interrupt = true;
         self.shared.changed.notify_all();
     }
 
-    /// Whether the load under way has stopped waiting because it was to hurry: what it came to is not what it was asked for.
-    pub(crate) fn was_cut(&self) -> bool {
-        self.shared.lock().was_cut
+    /// Whether the load under way has stopped waiting for that reason, so that its result is incomplete.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.shared.lock().was_interrupted
     }
 
-    /// Begins to fetch, if the source is not being asked already.
+    /// Begins a fetch, unless there is one of the same source.
     pub(crate) fn begin(&self, source: &Arc<dyn PluginSource>) -> Ticket {
         let name = source.name();
         let mut state = self.shared.lock();
@@ -105,7 +105,7 @@ impl Fetches {
         let known = state.under_way.get_mut(&name).map(|known| known.tickets += 1).is_some();
         if !known {
             let begun = Instant::now();
-            let fetch = UnderWay { begun, load, tickets: 1, late: false, offered: false, fetched: None };
+            let fetch = UnderWay { begun, load, tickets: 1, abandoned: false, offered: false, fetched: None };
             state.under_way.insert(name.clone(), fetch);
         }
         drop(state);
@@ -113,9 +113,9 @@ impl Fetches {
         if !known {
             let (source, shared, name) = (Arc::clone(source), Arc::clone(&self.shared), ticket.name.clone());
             let fetch = move || {
-                // A fault of the gateway itself, of which standard error has told, is no answer.
+                // The panic message has gone to standard error.
                 let fetched = catch_unwind(AssertUnwindSafe(|| source.fetch())).unwrap_or_else(|_| {
-                    Err("could not be fetched by a fault of the gateway itself".to_owned())
+                    Err("could not be fetched because of a panic of the gateway".to_owned())
                 });
                 shared.end(&name, fetched.map(Arc::new));
             };
@@ -135,37 +135,37 @@ impl Shared {
     fn end(&self, name: &str, fetched: Fetched) {
         let mut state = self.lock();
         let Some(fetch) = state.under_way.get_mut(name) else { return };
-        let late = fetch.late;
-        if late || fetch.tickets > 0 {
+        let abandoned = fetch.abandoned;
+        if abandoned || fetch.tickets > 0 {
             fetch.fetched = Some(fetched);
         } else {
             state.under_way.remove(name);
         }
         drop(state);
         self.changed.notify_all();
-        if late {
+        if abandoned {
             (self.on_late)(name);
         }
     }
 }
 
-/// A place to wait for a fetch.
+/// The right to the result of a fetch.
 pub(crate) struct Ticket {
     fetches: Fetches,
     name: String,
 }
 
 impl Ticket {
-    /// What the source brought. If it is not `needed` because there is an earlier version to go on with, a fetch of an earlier
-    /// load is not waited for.
+    /// Waits for the result. `needed` is false if a version of the plugin is in service; then a fetch that an earlier load
+    /// has begun is not waited for.
     ///
     /// # Errors
-    /// Why there is nothing, as the end of a sentence that begins with the name of the source.
+    /// The error of the source, or that it has not answered in time.
     pub(crate) fn wait(&self, needed: bool) -> Fetched {
         let Fetches { shared, deadline } = &self.fetches;
         let mut state = shared.lock();
         loop {
-            let (load, hurries) = (state.load, state.hurries);
+            let (load, interrupt) = (state.load, state.interrupt);
             let Some(fetch) = state.under_way.get_mut(&self.name) else {
                 return Err("has not answered".to_owned());
             };
@@ -175,9 +175,9 @@ impl Ticket {
             let waited = fetch.begun.elapsed();
             let left = deadline.saturating_sub(waited);
             let is_of_earlier_load = fetch.load < load && !needed;
-            if left.is_zero() || hurries || is_of_earlier_load {
-                fetch.late = true;
-                state.was_cut |= hurries && !left.is_zero() && !is_of_earlier_load;
+            if left.is_zero() || interrupt || is_of_earlier_load {
+                fetch.abandoned = true;
+                state.was_interrupted |= interrupt && !left.is_zero() && !is_of_earlier_load;
                 return Err(format!(
                     "has not answered for {waited:.1?}; a reload waits at most {deadline:?}"
                 ));

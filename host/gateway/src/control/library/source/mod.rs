@@ -1,7 +1,7 @@
 //! Where the bytes of plugins come from.
 //!
-//! A kind of source is a file here and a row of [`SOURCES`]. Bytes are fetched by threads of their own ([`Fetches`]): a source
-//! that hangs delays neither the control thread nor a load that can do without it.
+//! A kind of source is a file in this folder and a row of [`SOURCES`]. Each fetch runs on a thread of its own ([`Fetches`]), so
+//! that a source that hangs delays neither the control thread nor a load that does not need it.
 
 mod fetches;
 mod file;
@@ -13,44 +13,42 @@ use witgate_config::{Config, model};
 
 pub(crate) use fetches::{Fetches, Ticket};
 
-/// Where the bytes of one plugin come from.
+/// The source of the bytes of one plugin.
 pub(crate) trait PluginSource: Send + Sync {
-    /// What messages call it, e.g. its path. Two of the same name bring the same bytes.
+    /// Its name in messages, e.g. a path. Two sources with the same name have the same bytes.
     fn name(&self) -> String;
 
-    /// A file of this machine that is to be watched, because other bytes come when it changes.
+    /// The file to watch, if the bytes are those of a file.
     fn watched(&self) -> Option<&Path> {
         None
     }
 
-    /// Brings the bytes. Runs on a thread of its own, for as long as it takes: whoever needs the bytes stops waiting at a
-    /// deadline.
+    /// Fetches the bytes. Runs on a thread of its own and may block: those who need the bytes stop waiting at a deadline.
     ///
     /// # Errors
-    /// Why there are none, as the end of a sentence that begins with the name.
+    /// Why the bytes cannot be had, as the end of a sentence that begins with the name.
     fn fetch(&self) -> Result<Vec<u8>, String>;
 }
 
 /// A kind of source.
 #[derive(Clone, Copy)]
 pub(crate) struct SourceKind {
-    /// The key of `[plugins.NAME]` that asks for it.
+    /// The key of `[plugins.NAME]` that selects this kind.
     pub(crate) key: &'static str,
-    /// The source of a plugin; none: the plugin is of another kind.
+    /// The source of a plugin; `None` if the plugin uses another kind.
     pub(crate) of: fn(&Config, &model::Plugin) -> Option<Arc<dyn PluginSource>>,
 }
 
-/// Every kind of source. The first that a plugin asks for is the one that is used; a file is what all ask for that ask for
-/// nothing else.
+/// Every kind of source. The first that a plugin selects is used; the last, a file, is the default.
 pub(crate) const SOURCES: &[SourceKind] = &[file::KIND];
 
-/// Files that are to be watched because plugins come from them.
+/// The files to watch because plugins are read from them.
 pub(crate) fn watched(config: &Config) -> Vec<PathBuf> {
     let sources = config.plugins.values().filter_map(|plugin| of(SOURCES, config, plugin));
     sources.filter_map(|(_, source)| source.watched().map(Path::to_owned)).collect()
 }
 
-/// The source of a plugin, with the key that asks for it.
+/// The source of a plugin, with the key that selects it.
 pub(super) fn of(
     kinds: &[SourceKind],
     config: &Config,

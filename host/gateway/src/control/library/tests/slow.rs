@@ -176,14 +176,14 @@ fn a_load_that_is_to_hurry_waits_no_longer() {
     let loaded = std::thread::scope(|scope| {
         scope.spawn(|| {
             let _asked = answers.asked();
-            fetches.hurry();
+            fetches.interrupt();
             // The source hangs until the load has ended.
-            while !fetches.was_cut() {
+            while !fetches.was_interrupted() {
                 std::thread::yield_now();
             }
         });
         scene.reload()
     });
     loaded.expect("the version in service goes on");
-    assert!(scene.library.fetches().was_cut(), "so that the load is done again");
+    assert!(scene.library.fetches().was_interrupted(), "so that the load is done again");
 }
