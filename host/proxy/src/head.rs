@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
-use crate::pipeline::plugin::Identity;
+use crate::identity::Identity;
 use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace::{self, TraceContext};
 

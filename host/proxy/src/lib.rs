@@ -20,6 +20,9 @@
 //! What every step needs to know of a request is in its [`Facts`](facts::Facts), which know no connection, snapshot, route
 //! or upstream. What only the walk needs besides is in its [`Exchange`](pipeline::exchange::Exchange).
 //!
+//! The walk calls plugins, counters and stores through the traits of [`contracts`]. [`state`] has the counters and stores
+//! that need only memory.
+//!
 //! # Two planes
 //!
 //! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The
@@ -29,6 +32,7 @@ pub mod arrival;
 pub mod balancer;
 pub mod body;
 pub(crate) mod composed;
+pub mod contracts;
 pub(crate) mod cookie;
 pub mod destination;
 pub mod facts;
@@ -36,6 +40,7 @@ pub mod fault;
 pub mod filters;
 pub mod gateway;
 pub mod head;
+pub mod identity;
 pub(crate) mod kept;
 pub mod listener;
 pub mod names;
@@ -44,6 +49,7 @@ pub mod protocol;
 pub mod router;
 pub mod serve;
 pub mod snapshot;
+pub mod state;
 pub(crate) mod tcp;
 pub mod telemetry;
 #[cfg(test)]

@@ -23,8 +23,8 @@ use crate::facts::Facts;
 use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::snapshot::Snapshot;
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::telemetry::trace;
 
@@ -65,6 +65,7 @@ pub(crate) fn config() -> Config {
             identity_headers: BTreeMap::new(),
             plugins: Vec::new(),
             filters: Vec::new(),
+            counter: None,
             limits: limits(),
             allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
@@ -82,6 +83,7 @@ pub(crate) fn config() -> Config {
         upstreams: BTreeMap::new(),
         plugins: BTreeMap::new(),
         bindings: BTreeMap::new(),
+        state: BTreeMap::new(),
     }
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         config: Arc::new(config),
         routers: Default::default(),
         upstreams: Default::default(),
-        counter: Arc::new(Table::default()),
+        counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
     }
 }

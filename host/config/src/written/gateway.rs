@@ -67,6 +67,9 @@ pub(crate) struct Gateway {
     /// Whether header names with underscores are accepted. Many frameworks treat `x_user` and `x-user` as the same
     /// name.
     underscores_in_headers: bool,
+    /// The state in which the draws of rate-limiting plugins are counted, by its name under `[state]`. Without it, a built-in
+    /// state of kind `memory`.
+    counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     limits: Limits,
 }
@@ -108,6 +111,7 @@ impl Default for Gateway {
             filters: Vec::new(),
             encoded_slashes: EncodedSlashes::Refuse,
             underscores_in_headers: false,
+            counter: None,
             limits: Limits::default(),
         }
     }
@@ -118,6 +122,7 @@ impl Section for Gateway {
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Gateway> {
         scope.check_bindings(&child(at, "plugins"), &self.plugins);
+        scope.check_state(&child(at, "counter"), self.counter.as_deref());
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Some(model::Gateway {
             workers: self.workers.unwrap_or_else(cores),
@@ -141,6 +146,7 @@ impl Section for Gateway {
             identity_headers: identity_headers(self.identity_headers, &child(at, "identity_headers"), scope),
             plugins: self.plugins,
             filters: filter::all(&self.filters, &child(at, "filters"), scope),
+            counter: self.counter,
             limits: self.limits.meant(&child(at, "limits"), scope)?,
             encoded_slashes: match self.encoded_slashes {
                 EncodedSlashes::Refuse => model::EncodedSlashes::Refuse,

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use witgate_config::model::LogLevel;
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_proxy::pipeline::plugin::Contracts;
+use witgate_proxy::contracts::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
     BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,
@@ -138,7 +138,7 @@ impl Loader for Components {
         };
         tell(Some(Compilation {
             plugin: asked.binding.plugin.clone(),
-            file: asked.file.display().to_string(),
+            file: asked.source.name(),
             since: status::now(),
         }));
         let compiled = self.runtime().and_then(|runtime| {
@@ -154,7 +154,9 @@ impl Loader for Components {
     }
 
     fn prepare(&self, component: &Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
-        let request = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
+        let store = asked.state.store(&asked.binding.plugin, asked.plugin.store_bytes);
+        let request =
+            BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin, store };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &request));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {

@@ -73,15 +73,15 @@ impl Control {
         {
             return;
         }
-        let config = self.in_service.config.clone();
+        let in_service = self.in_service.clone();
         let (state, reason) = (order.state(), order.reason().to_owned());
-        if self.library.previous_is_ready(&order.binding, &config) {
-            let draft = self.library.draft_previous(&order.binding, &config, state, reason);
+        if self.library.previous_is_ready(&order.binding, in_service.plan()) {
+            let draft = self.library.draft_previous(&order.binding, in_service.plan(), state, reason);
             return self.swap_back(order, draft);
         }
         let (library, generation, handle) = (self.library.clone(), self.generation, self.handle.clone());
         let redraft = move || {
-            let draft = library.draft_previous(&order.binding, &config, state, reason);
+            let draft = library.draft_previous(&order.binding, in_service.plan(), state, reason);
             let redrafted = Redrafted { generation, draft };
             // A gateway that has ended needs no other version.
             let _ = handle.hand_over(Message::Redrafted(Box::new((order, redrafted))));

@@ -3,9 +3,9 @@
 use http::Response;
 
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::plugin::MaybeReady;
 
 /// What gives the response to a request that has passed every stage on the way down. Shared by all cores; it keeps no
 /// state of a request: that lives in the facts.

@@ -8,9 +8,9 @@ use witgate_config::model::Action;
 
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared, status};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::plugin::MaybeReady;
 
 pub(super) const ROW: DestinationKind =
     DestinationKind { kind: "respond", summary: "the same response for every request", build };

@@ -10,9 +10,9 @@ use witgate_config::model::{Action, Forward, PathMatch, Rewrite};
 
 use super::*;
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::MaybeReady;
 use crate::testing;
 
 /// The destination of a route with this path and action.

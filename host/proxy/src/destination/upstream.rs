@@ -12,10 +12,10 @@ use witgate_config::model::{self, Action};
 use super::split::Split;
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 use crate::router::{Pattern, Template, decode, single_slash};
 use crate::upstream::Forward;
 

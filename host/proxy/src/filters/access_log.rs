@@ -13,9 +13,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::plugin::MaybeReady;
 use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {

@@ -12,9 +12,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::{Body, BodyError};
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::MaybeReady;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",

@@ -17,10 +17,10 @@ use witgate_config::{Problem, Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Preflight, Stage, Step, schema_of, vary};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",

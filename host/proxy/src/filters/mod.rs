@@ -19,10 +19,10 @@ use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 
 /// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
 /// facts.

@@ -15,7 +15,6 @@ mod authentication;
 mod body;
 mod call;
 pub mod exchange;
-pub mod plugin;
 pub mod rate_limiting;
 mod remembered;
 mod routing;

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
+use crate::contracts::{Binding, Call, Destination, Function};
 use crate::fault::Fault;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Call, Destination, Function, Plugin};
 use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
@@ -27,13 +27,15 @@ use crate::snapshot::Snapshot;
 /// # Errors
 /// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
-    for plugin in &route.routing {
-        let question = Question::new(plugin, Function::Route, &exchange.facts.head, &exchange.snapshot);
+    for routing in &route.routing {
+        let question = Question::new(&**routing, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
             &mut exchange.facts.record.plugins,
             question,
-            || plugin.route(Call { head: &exchange.facts.head, snapshot: &exchange.snapshot }),
-            |destination| destination.map(|some| Choice::check(some, plugin, &exchange.snapshot)).transpose(),
+            || routing.route(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
+            |destination| {
+                destination.map(|some| Choice::check(some, &**routing, &exchange.snapshot)).transpose()
+            },
         );
         if let Some(choice) = answer.await? {
             apply(choice, exchange);
@@ -53,14 +55,10 @@ struct Choice {
 }
 
 impl Choice {
-    fn check(
-        destination: Destination,
-        plugin: &Arc<dyn Plugin>,
-        snapshot: &Snapshot,
-    ) -> Result<Self, Invalid> {
+    fn check(destination: Destination, binding: &dyn Binding, snapshot: &Snapshot) -> Result<Self, Invalid> {
         let upstream = match destination.upstream {
             None => None,
-            Some(name) if !plugin.may_route_to(&name) => {
+            Some(name) if !binding.may_route_to(&name) => {
                 return Err(Invalid::new("the upstream is not granted by `route_to`"));
             }
             Some(name) => match snapshot.upstreams.get_key_value(name.as_str()) {

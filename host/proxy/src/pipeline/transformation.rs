@@ -20,15 +20,15 @@ use witgate_config::model::Gateway;
 
 use crate::body::Body;
 use crate::composed::Seen;
+use crate::contracts::{
+    BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseHead, ResponseOutcome, Transformation,
+};
 use crate::fault::Fault;
 use crate::head::RequestHead;
 use crate::pipeline::body;
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange, Transformed};
-use crate::pipeline::plugin::{
-    BodyAccess, Call, Function, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome,
-};
 use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
@@ -54,10 +54,10 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
 /// One binding's turn on the head of a request.
 async fn request_turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
 ) -> Result<Option<RequestTurn>, Fault> {
     let present = exchange.facts.head.headers.len();
-    let question = Question::new(plugin, Function::OnRequest, &exchange.facts.head, &exchange.snapshot);
+    let question = Question::new(&**plugin, Function::OnRequest, &exchange.facts.head, &exchange.snapshot);
     let miss = match question.recall::<RequestEdit>() {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             return Ok(Some(RequestTurn::Proceed(edit)));
@@ -68,9 +68,9 @@ async fn request_turn(
     let mut pure = false;
     let answer = call::call(
         &mut exchange.facts.record.plugins,
-        plugin,
+        &**plugin,
         Phase::Request,
-        || plugin.transform_request(Call { head: &exchange.facts.head, snapshot: &exchange.snapshot }),
+        || plugin.transform_request(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
         |answer| {
             pure = answer.pure;
             let gateway = &exchange.snapshot.config.gateway;
@@ -128,7 +128,7 @@ pub(super) fn recall_response(
 /// Applies the remembered answer of one binding to the head of a response; if there is none, the leave to remember it.
 fn recall_head(
     exchange: &Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: &Context,
     response: &mut Response<Body>,
 ) -> Option<MissToken> {
@@ -155,11 +155,11 @@ fn recall_head(
 
 fn response_question<'a>(
     exchange: &'a Exchange,
-    plugin: &'a Arc<dyn Plugin>,
+    plugin: &'a Arc<dyn Transformation>,
     view: &'a ResponseHead,
     context: &'a [u8],
 ) -> Question<'a> {
-    let question = Question::new(plugin, Function::OnResponse, &exchange.facts.head, &exchange.snapshot);
+    let question = Question::new(&**plugin, Function::OnResponse, &exchange.facts.head, &exchange.snapshot);
     Question { response: Some((view, context)), ..question }
 }
 
@@ -187,7 +187,7 @@ pub(super) async fn response(
 /// One binding's turn on a response.
 async fn turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: Context,
     mut response: Response<Body>,
     asked: Option<MissToken>,
@@ -206,7 +206,7 @@ async fn turn(
 /// One binding's turn on the head of a response; the end of its turn if it answers with a response of its own.
 async fn head_turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: &Context,
     response: Response<Body>,
     miss: &MissToken,
@@ -223,10 +223,10 @@ async fn head_turn(
     let mut pure = false;
     let answer = call::call(
         &mut exchange.facts.record.plugins,
-        plugin,
+        &**plugin,
         Phase::Response,
         || {
-            let call = Call { head: &exchange.facts.head, snapshot: &exchange.snapshot };
+            let call = Call { head: &exchange.facts.head, fetch: &exchange.snapshot };
             plugin.transform_response(call, Arc::clone(&view), given.clone())
         },
         |answer| {

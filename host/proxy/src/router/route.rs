@@ -6,9 +6,9 @@ use witgate_config::{Problem, Problems, model};
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
+use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use crate::destination::{self, BuildInputs, Destination};
 use crate::filters::{Filter, Preflight, Stage};
-use crate::pipeline::plugin::Plugin;
 use crate::telemetry::route_name::RouteName;
 use crate::upstream::Upstreams;
 
@@ -21,13 +21,13 @@ pub struct Route {
     /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
     /// Bindings of the authentication phase.
-    pub authentication: Vec<Arc<dyn Plugin>>,
+    pub authentication: Vec<Arc<dyn Authentication>>,
     /// Bindings of the rate-limiting phase.
-    pub rate_limiting: Vec<Arc<dyn Plugin>>,
+    pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
     /// Bindings of the routing phase.
-    pub routing: Vec<Arc<dyn Plugin>>,
+    pub routing: Vec<Arc<dyn Routing>>,
     /// Bindings of the transformation phase.
-    pub transformation: Vec<Arc<dyn Plugin>>,
+    pub transformation: Vec<Arc<dyn Transformation>>,
     /// What gives the responses to its requests.
     pub destination: Arc<dyn Destination>,
     pub(super) rule: Arc<Rule>,
@@ -101,9 +101,19 @@ impl Route {
 
     /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
-            .iter()
-            .any(|bindings| !bindings.is_empty())
+        !(self.authentication.is_empty()
+            && self.rate_limiting.is_empty()
+            && self.routing.is_empty()
+            && self.transformation.is_empty())
+    }
+
+    /// Puts a binding into the phase of each contract that it serves.
+    pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
+        let binding = || Arc::clone(binding);
+        self.authentication.extend(binding().authentication());
+        self.rate_limiting.extend(binding().rate_limiting());
+        self.routing.extend(binding().routing());
+        self.transformation.extend(binding().transformation());
     }
 
     /// The path parameters with their decoded values.

@@ -14,13 +14,13 @@ use witgate_config::model::PathMatch;
 
 use super::*;
 use crate::arrival::{Completion, Ingress, Outcome, Source};
+use crate::contracts::MaybeReady;
 use crate::destination::Destination;
 use crate::destination::tests::{Echo, Wrapper};
 use crate::facts::{Facts, Switched};
 use crate::fault::FaultKind;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::tests;
-use crate::pipeline::plugin::MaybeReady;
 use crate::protocol::upgrade::{Side, Stream};
 use crate::router::{Router, Rule};
 use crate::snapshot::Snapshot;

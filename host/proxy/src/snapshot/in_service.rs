@@ -10,6 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use witgate_config::model;
 
 use super::Snapshot;
+use crate::contracts::Fetch;
 use crate::fault::Fault;
 use crate::telemetry::InService;
 use crate::upstream;
@@ -38,6 +39,6 @@ impl InService for Snapshot {
         timeout: Duration,
         limit: usize,
     ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>> {
-        Box::pin(upstream::fetch(self, upstream, request, None, Some(timeout), limit))
+        Fetch::fetch(self, upstream, request, None, Some(timeout), limit)
     }
 }

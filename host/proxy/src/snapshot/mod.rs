@@ -11,11 +11,11 @@ use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
+use crate::contracts::counter::Counter;
+use crate::contracts::{Binding, Quarantined};
 use crate::names::Named;
-use crate::pipeline::plugin::{Plugin, Quarantined};
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::router::Router;
+use crate::state::memory::MemoryCounter;
 use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
@@ -30,15 +30,29 @@ pub struct Snapshot {
     pub routers: Named<String, Router>,
     /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
     pub upstreams: Arc<Upstreams>,
-    /// The counter of the rate-limiting contract. Carried over every reload.
+    /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
-    pub plugins: BTreeMap<String, Arc<dyn Plugin>>,
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+}
+
+/// What a snapshot uses beside its configuration. The default has no plugins and counts in memory.
+pub struct Services {
+    /// Bindings by name.
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// Where draws are counted.
+    pub counter: Arc<dyn Counter>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services { plugins: BTreeMap::new(), counter: Arc::new(MemoryCounter::default()) }
+    }
 }
 
 impl Snapshot {
-    /// Builds the next version. What must survive a reload (pools, breakers, counters) is taken from `previous`
-    /// where the configuration is equal.
+    /// Builds the next version. What must survive a reload (pools, breakers) is taken from `previous` where the
+    /// configuration is equal.
     ///
     /// Reads the TLS files of upstreams, so it must run on the control plane.
     ///
@@ -47,9 +61,10 @@ impl Snapshot {
     /// regular expressions, patterns and templates of paths, routes that could never be taken.
     pub fn build(
         config: Arc<Config>,
-        plugins: BTreeMap<String, Arc<dyn Plugin>>,
+        services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
+        let Services { plugins, counter } = services;
         let mut problems = Problems::new();
         let upstreams = Arc::new(build_upstreams(&config, previous, &mut problems));
         let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
@@ -62,10 +77,7 @@ impl Snapshot {
             config,
             routers,
             upstreams,
-            counter: previous.map_or_else(
-                || Arc::new(Table::default()) as Arc<dyn Counter>,
-                |previous| previous.counter.clone(),
-            ),
+            counter,
             plugins,
         })
     }
@@ -75,7 +87,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// A binding that a route names has no plugin.
-    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Plugin>>) -> Result<Snapshot, Problems> {
+    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
         let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
         if !problems.is_empty() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
+use crate::contracts::Binding;
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::names::Named;
-use crate::pipeline::plugin::Plugin;
 use crate::router::{Route, Router, Rule};
 use crate::upstream::Upstreams;
 
@@ -18,7 +18,7 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 pub(super) fn build(
     config: &Config,
     upstreams: &Arc<Upstreams>,
-    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
     let gateway_filters = build_filters(&config.gateway.filters, problems);
@@ -117,7 +117,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();
@@ -136,15 +136,6 @@ fn bind(
             note_once(problem, problems);
             continue;
         };
-        let contracts = plugin.contracts();
-        let phases = [
-            (contracts.authentication, &mut route.authentication),
-            (contracts.rate_limiting, &mut route.rate_limiting),
-            (contracts.routing, &mut route.routing),
-            (contracts.transformation, &mut route.transformation),
-        ];
-        for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
-            bindings.push(plugin.clone());
-        }
+        route.bind(plugin);
     }
 }

@@ -15,10 +15,10 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::contracts::CallFailure;
 use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::CallFailure;
 use crate::telemetry::metrics::NONE;
 use crate::telemetry::queue::Line;
 use crate::telemetry::record::{AccessLog, PluginCall, Record, Repeat, Share};

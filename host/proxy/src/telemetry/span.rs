@@ -223,8 +223,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::contracts::CallFailure;
     use crate::fault::FaultKind;
-    use crate::pipeline::plugin::CallFailure;
     use crate::telemetry::record::Record;
     use crate::testing;
 

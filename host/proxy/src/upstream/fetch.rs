@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -12,18 +13,26 @@ use super::deliver::{AttemptLog, Rules, within};
 use super::fallback::deliver_or_fall_back;
 use super::request::UpstreamRequest;
 use crate::balancer::Caller;
+use crate::contracts::Fetch;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::trace::TraceContext;
 
-/// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits and TLS as forwarded requests. The path of
-/// the request's URI is used, its authority is not: `Host` is the endpoint's. The body is collected, at most `limit` bytes,
-/// within `timeout`. With a `trace`, each attempt is a span of it; without, the headers are sent as they are.
-///
-/// # Errors
-/// As [`Forward`](super::Forward); a response over the limit is `UpstreamProtocol` with the detail `response too
-/// large`; an unknown upstream is `NoEndpoint`.
-pub async fn fetch(
+impl Fetch for Snapshot {
+    fn fetch<'a>(
+        &'a self,
+        upstream: &'a str,
+        request: Request<Bytes>,
+        trace: Option<&'a TraceContext>,
+        timeout: Option<Duration>,
+        limit: usize,
+    ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>> {
+        Box::pin(fetch(self, upstream, request, trace, timeout, limit))
+    }
+}
+
+/// See [`Fetch::fetch`].
+async fn fetch(
     snapshot: &Snapshot,
     upstream: &str,
     request: Request<Bytes>,

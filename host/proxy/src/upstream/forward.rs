@@ -18,11 +18,11 @@ use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::{Upstream, Upstreams};
 use crate::balancer::Caller;
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::destination::Destination;
 use crate::facts::{Facts, Switched};
 use crate::fault::{Fault, FaultKind};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 use crate::protocol::upgrade::Side;
 
 /// Forwards requests to the upstream that the facts name.

@@ -87,7 +87,6 @@ pub use deliver::TriesStatus;
 use discovery::{EndpointSpec, EndpointSpecs};
 pub use endpoint::Availability;
 use fallback::Fallback;
-pub use fetch::fetch;
 pub use forward::Forward;
 pub use health::state::HealthState;
 use set::{Changing, EndpointSet, MemberBuilder};

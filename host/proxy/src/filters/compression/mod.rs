@@ -21,9 +21,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, schema_of, vary};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 use encoder::Compressed;
 
 pub(super) const ROW: FilterKind = FilterKind {

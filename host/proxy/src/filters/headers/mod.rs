@@ -17,10 +17,10 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::MaybeReady;
 use template::Template;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -248,7 +248,7 @@ mod tests {
 
     use super::super::tests::{build, request, response};
     use super::*;
-    use crate::pipeline::plugin::Identity;
+    use crate::identity::Identity;
     use crate::testing;
 
     #[test]

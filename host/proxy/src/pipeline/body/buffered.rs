@@ -34,7 +34,7 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
             Ok(Collected::Whole(decoded)) => decoded.content,
             Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
             Err(error) => {
-                unfit(&caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
+                unfit(&*caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
                 return Ok(Made::Untouched(original.into_body()));
             }
         },
@@ -57,7 +57,7 @@ fn over(caller: &Caller, body: Body) -> Result<Body, Fault> {
     if !caller.of_response() {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
-    unfit(&caller.plugin, caller.phase(), "the body is larger than `body_limit`")?;
+    unfit(&*caller.plugin, caller.phase(), "the body is larger than `body_limit`")?;
     Ok(body)
 }
 

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
-use crate::pipeline::plugin::{BodyResult, Call, Piece, Plugin, ResponseHead};
 use crate::pipeline::transformation;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::PluginCalls;
 
 /// One binding at work on one body.
 pub(super) struct Caller {
-    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) plugin: Arc<dyn Transformation>,
     head: Arc<RequestHead>,
     /// The head of the response; none: the body is the request's.
     response: Option<Arc<ResponseHead>>,
@@ -28,7 +28,7 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(
         exchange: &mut Exchange,
-        plugin: &Arc<dyn Plugin>,
+        plugin: &Arc<dyn Transformation>,
         context: Context,
         response: Option<Arc<ResponseHead>>,
     ) -> Self {
@@ -67,10 +67,10 @@ impl Caller {
         let limits = self.plugin.limits();
         let answer = call::call(
             &mut self.calls,
-            &self.plugin,
+            &*self.plugin,
             if self.response.is_some() { Phase::ResponseBody } else { Phase::RequestBody },
             || {
-                let call = Call { head: &self.head, snapshot: &self.snapshot };
+                let call = Call { head: &self.head, fetch: &self.snapshot };
                 match &self.response {
                     Some(response) => self.plugin.transform_response_body(call, Arc::clone(response), piece),
                     None => self.plugin.transform_request_body(call, piece),

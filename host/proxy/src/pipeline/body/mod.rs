@@ -26,10 +26,10 @@ use http_body::Body as _;
 use witgate_config::model::OnFailure;
 
 use crate::body::{Body, BodyError};
+use crate::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
-use crate::pipeline::plugin::{BodyAccess, Plugin, ResponseHead};
 use crate::router::Route;
 use caller::Caller;
 use coding::Coding;
@@ -76,7 +76,7 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
 /// `PluginFailed`, or what the body itself failed of.
 pub(super) async fn response(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: Context,
     response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
@@ -92,7 +92,7 @@ pub(super) async fn response(
             body
         }
         Shape::Partial => {
-            unfit(plugin, Phase::ResponseBody, "the upstream answered with a part")?;
+            unfit(&**plugin, Phase::ResponseBody, "the upstream answered with a part")?;
             body
         }
         Shape::Whole => {
@@ -129,7 +129,7 @@ async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: 
         return empty(caller).await;
     }
     let Some(coding) = coding else {
-        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
+        unfit(&*caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
         return Ok(Made::Untouched(body));
     };
     match access {
@@ -178,10 +178,10 @@ fn shape(method: &Method, status: StatusCode) -> Shape {
 ///
 /// # Errors
 /// `PluginFailed` where the binding's failures deny.
-fn unfit(plugin: &Arc<dyn Plugin>, phase: Phase, why: &str) -> Result<(), Fault> {
-    match plugin.on_failure() {
+fn unfit(binding: &dyn Binding, phase: Phase, why: &str) -> Result<(), Fault> {
+    match binding.on_failure() {
         OnFailure::Skip => Ok(()),
-        OnFailure::Deny => Err(call::denied(plugin, phase, why)),
+        OnFailure::Deny => Err(call::denied(binding, phase, why)),
     }
 }
 

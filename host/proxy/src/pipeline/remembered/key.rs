@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 
+use crate::contracts::{Input, ResponseHead};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::{Input, ResponseHead};
 
 /// What an answer is based on.
 #[derive(Clone, Copy)]

@@ -8,9 +8,10 @@ use witgate_config::model::IdentitySource;
 
 use super::fake::{Fake, header, local};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::*;
+use crate::identity::Identity;
 
 /// An acceptance of a subject that is not to be remembered.
 pub(super) fn acceptance(subject: &str) -> Acceptance {

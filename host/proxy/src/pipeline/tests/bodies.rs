@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fake::{Fake, RecordedCall};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 use BodyAccess::{Buffered, None as Unseen};
 

@@ -4,6 +4,7 @@ mod authentication;
 mod bodies;
 mod composed;
 mod fake;
+mod native;
 mod order;
 mod rate_limiting;
 mod remembered;
@@ -21,14 +22,14 @@ use http::{Method, Response};
 use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
 
 use crate::body::Body;
+use crate::contracts::Binding;
+use crate::contracts::counter::Counter;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::Plugin;
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
 use crate::pipeline::{self, Descent};
 use crate::router::{Route, Rule};
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::upstream::Upstream;
@@ -38,6 +39,8 @@ use fake::Fake;
 struct Fixture {
     config: model::Config,
     route: model::Route,
+    /// Native bindings, which come before the plugins.
+    native: Vec<Arc<dyn Binding>>,
     plugins: Vec<Arc<Fake>>,
     filters: Vec<(Stage, Arc<dyn Filter>)>,
     counter: Arc<dyn Counter>,
@@ -72,9 +75,10 @@ impl Fixture {
         Fixture {
             config,
             route,
+            native: Vec::new(),
             plugins,
             filters: Vec::new(),
-            counter: Arc::new(Table::default()),
+            counter: Arc::new(MemoryCounter::default()),
             version: 1,
         }
     }
@@ -91,18 +95,8 @@ impl Fixture {
         let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
-        for plugin in &self.plugins {
-            let contracts = plugin.contracts();
-            let phases = [
-                (contracts.authentication, &mut route.authentication),
-                (contracts.rate_limiting, &mut route.rate_limiting),
-                (contracts.routing, &mut route.routing),
-                (contracts.transformation, &mut route.transformation),
-            ];
-            for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
-                bindings.push(Arc::clone(plugin) as Arc<dyn Plugin>);
-            }
-        }
+        let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);
+        self.native.iter().cloned().chain(plugins).for_each(|binding| route.bind(&binding));
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
         exchange.facts.limit_time(route.config.timeout);

@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
 use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::filters::Step;
-use crate::pipeline::plugin::*;
 
 type Journal = Arc<Mutex<Vec<String>>>;
 

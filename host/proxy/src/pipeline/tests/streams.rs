@@ -12,8 +12,8 @@ use super::bodies::codings;
 use super::fake::{Fake, RecordedCall};
 use super::*;
 use crate::body::BodyError;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 use BodyAccess::{None as Unseen, Streamed};
 

@@ -6,8 +6,8 @@ use witgate_config::model::IdentitySource;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 fn requesting(changes: RequestChanges) -> Fake {
     Fake::new("change").request(move |_| Ok(RequestOutcome::Proceed(changes.clone())))

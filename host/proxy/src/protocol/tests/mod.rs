@@ -26,12 +26,12 @@ use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
 
 use crate::body::Body;
+use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
-use crate::pipeline::plugin::MaybeReady;
 use crate::router::{Route, Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;

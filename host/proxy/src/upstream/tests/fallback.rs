@@ -11,7 +11,7 @@ use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::Identity;
+use crate::identity::Identity;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;

@@ -19,12 +19,12 @@ use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
 use super::{Forwarding, HELLO, eventually, exchange, forward, settings, snapshot};
 use crate::body::Body;
+use crate::contracts::Fetch as _;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};
 use crate::testing::{self, run};
 use crate::upstream::connection::OwnCore;
-use crate::upstream::fetch;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -227,7 +227,7 @@ fn what_a_plugin_asks_for_is_a_span_of_its_own() {
         let exchange = exporting.exchange(&snapshot, &[], 1.0);
         let ask = Request::get("/keys").header("traceparent", "its own").body(bytes::Bytes::new()).unwrap();
         let trace = exchange.facts.head.trace.clone();
-        fetch(&snapshot, "origin", ask, trace.as_ref(), None, 100).await.unwrap();
+        snapshot.fetch("origin", ask, trace.as_ref(), None, 100).await.unwrap();
         through(exchange).await;
         assert_eq!(told(&origin).len(), 2);
         assert_exported(&told(&origin), &exporting.spans());

@@ -7,7 +7,7 @@ use clap::Args;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use witgate_proxy::head::{Client, RequestHead};
-use witgate_proxy::pipeline::plugin::Identity;
+use witgate_proxy::identity::Identity;
 
 use crate::cli::request;
 use crate::exit::{Exit, Failure};
