@@ -56,9 +56,8 @@ pub async fn fetch(
     let mut notes = AttemptLog::default();
     let exchange = async {
         let body = body.into();
-        let mut answer = Response::default();
-        deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes, &mut answer).await?;
-        let (parts, body) = answer.into_parts();
+        let response = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes).await?;
+        let (parts, body) = response.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
         Ok(Response::from_parts(parts, collected.to_bytes()))

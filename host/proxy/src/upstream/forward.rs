@@ -76,12 +76,12 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
     };
     let mut notes = AttemptLog::default();
     let delivered = if upstream.is_plain() {
-        let delivering = deliver(upstream, &order, body, deadline, &mut notes, answer);
+        let delivering = deliver(upstream, &order, body, deadline, &mut notes);
         within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))
     } else {
         // Boxed, so that requests to upstreams without any of this do not carry its state around.
         let (snapshot, notes) = (&exchange.snapshot, &mut notes);
-        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, answer);
+        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes);
         within(deadline, Box::pin(delivering).as_mut()).await
     };
     exchange.local_response |= notes.local;
@@ -106,7 +106,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
             *answer = deadline::exceeded(exchange.fault(fault));
             Ok(())
         }
-        delivered => delivered,
+        delivered => delivered.map(|response| *answer = response),
     }
 }
 

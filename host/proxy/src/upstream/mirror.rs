@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Response, Version};
+use http::{HeaderName, HeaderValue, Version};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
@@ -146,12 +146,10 @@ impl Shadow {
             allowance: None,
         };
         let mut notes = AttemptLog::default();
-        let mut answer = Response::default();
-        let delivered =
-            deliver_admitted(upstream, &order, body, Some(deadline), &mut notes, &mut answer).await;
-        delivered.map_err(|failure| failure.fault)?;
+        let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
+        let mut response = delivered.map_err(|failure| failure.fault)?;
         // Read to its end, so that the connection can be used again.
-        while let Some(frame) = answer.body_mut().frame().await {
+        while let Some(frame) = response.body_mut().frame().await {
             if frame.is_err() {
                 break;
             }

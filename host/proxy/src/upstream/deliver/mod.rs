@@ -71,37 +71,31 @@ pub(super) struct AttemptLog {
     pub(super) local: bool,
 }
 
-/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried. `answer` gets it.
+/// Tries endpoints until one gives a response that is good enough, or nothing more may be tried.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Fault> {
+) -> Result<Response<Body>, Fault> {
     upstream.tries.budget.count();
     let mut delivery = Delivery::begin(upstream, order, body, deadline);
     let mut before: Option<Box<FailedAttempt>> = None;
     loop {
         let attempt = match delivery.pick() {
             Ok(attempt) => attempt,
-            Err(fault) => {
-                *answer = before.ok_or(fault)?.outcome?;
-                return Ok(());
-            }
+            Err(fault) => return before.map_or(Err(fault), |before| before.outcome),
         };
-        // The answer that was not good enough is given up now that there is somewhere else to go.
+        // The response that was not good enough is given up now that there is somewhere else to go.
         let reason = before.take().map(|before| before.reason);
         let body = delivery.replay_body(&attempt)?;
         let outcome = match upstream.config.hedge {
             // Boxed, so that requests that are not hedged do not carry its state around.
-            Some(hedge) if delivery.repeatable => {
-                Box::pin(delivery.hedge(hedge, attempt, body, notes, answer)).await
-            }
+            Some(hedge) if delivery.repeatable => Box::pin(delivery.hedge(hedge, attempt, body, notes)).await,
             _ => {
-                let sent = send(&attempt, order, body, deadline, notes, answer).await;
-                conclude(attempt, sent, deadline, notes, answer)
+                let sent = send(&attempt, order, body, deadline, notes).await;
+                conclude(attempt, sent, deadline, notes)
             }
         };
         let outcome = outcome.map_err(|failure| delivery.take_back(failure));
@@ -109,11 +103,8 @@ pub(super) async fn deliver(
             let became = if outcome.is_ok() { Outcome::Answered } else { Outcome::Failed };
             upstream.tries.counts.retried(reason, became);
         }
-        match delivery.again(outcome.as_ref().map(|()| &*answer), notes).await {
-            Some(reason) => {
-                let outcome = outcome.map(|()| std::mem::take(answer));
-                before = Some(Box::new(FailedAttempt { reason, outcome }));
-            }
+        match delivery.again(outcome.as_ref(), notes).await {
+            Some(reason) => before = Some(Box::new(FailedAttempt { reason, outcome })),
             None => return outcome,
         }
     }
