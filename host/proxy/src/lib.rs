@@ -27,7 +27,6 @@ pub(crate) mod cookie;
 pub mod fault;
 pub mod filters;
 pub mod head;
-pub(crate) mod kept;
 pub mod listener;
 pub mod names;
 pub mod pipeline;
