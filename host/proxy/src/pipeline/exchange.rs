@@ -21,6 +21,7 @@ use crate::router::{Found, Route, Router};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::telemetry::request_guard;
+use crate::telemetry::route_series::RouteSeries;
 use crate::telemetry::trace::REQUEST_ID;
 
 /// What the stages share about one request. Lives on one core and never outlives its response.
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub head: Arc<RequestHead>,
     /// The route, once chosen.
     pub route: Option<Arc<Route>>,
+    /// Where requests of the route are counted, once it is chosen.
+    pub series: Option<Arc<RouteSeries>>,
     /// When the request head was complete.
     pub begun: Instant,
     /// The shortest of the route's and the plugins' timeouts.
@@ -104,8 +107,9 @@ impl Exchange {
         match found {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.head);
-                head.route = route.name.clone();
+                head.route = Some(route.name.clone());
                 head.parameters = parameters;
+                self.series = Some(route.series.clone());
                 self.timeout = route.config.timeout;
                 self.route = Some(route);
                 Ok(())
@@ -117,8 +121,9 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
+        let Some(series) = &self.series else { return };
         let Connection { telemetry, listener, .. } = &*self.connection;
-        self.head.route.in_flight(telemetry.metrics(), listener, 1);
+        series.in_flight(telemetry.metrics(), listener, 1);
         self.record.in_flight = true;
     }
 

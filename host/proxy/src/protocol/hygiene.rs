@@ -23,7 +23,6 @@ use crate::protocol::upgrade::Side;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
-use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace;
 use crate::turn;
 
@@ -72,7 +71,7 @@ impl Refusal {
             headers: HeaderMap::new(),
             trailers: None,
             client,
-            route: RouteName::default(),
+            route: None,
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
@@ -101,6 +100,7 @@ fn begin(
         snapshot,
         head,
         route: None,
+        series: None,
         begun: turn::now(),
         timeout: None,
         delay: None,
@@ -203,7 +203,7 @@ fn head(
         scheme: connection.scheme,
         trailers: None,
         client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
-        route: RouteName::default(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),

@@ -40,7 +40,6 @@ use std::sync::Arc;
 use witgate_config::{Problem, Problems};
 
 use crate::head::RequestHead;
-use crate::telemetry::route_name::RouteName;
 use condition::{Question, Unmet, acceptable_methods};
 pub use route::Route;
 pub(crate) use route::Rule;
@@ -60,7 +59,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
     /// Name of the route.
-    pub route: RouteName,
+    pub route: Arc<str>,
     /// Why the route was taken or not.
     pub verdict: Verdict,
 }

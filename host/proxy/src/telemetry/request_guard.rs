@@ -20,14 +20,17 @@ use crate::protocol::maps;
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
+use crate::telemetry::route_series::{self, RouteSeries};
 use crate::turn;
 
 /// Dropping it writes metrics, access log line and span. Without a call of [`RequestGuard::complete`] before, the
 /// client has left: that is when futures and bodies are dropped early.
 pub struct RequestGuard {
     connection: Rc<Connection>,
-    /// Names the route.
+    /// Held until the end, so that its header map can be used again.
     head: Arc<RequestHead>,
+    /// Where requests of the route are counted; none if no route was found.
+    series: Option<Arc<RouteSeries>>,
     upstream: Option<Arc<str>>,
     begun: Instant,
     status: StatusCode,
@@ -55,6 +58,7 @@ impl RequestGuard {
         RequestGuard {
             connection: Rc::clone(&exchange.connection),
             head: Arc::clone(&exchange.head),
+            series: exchange.series.take(),
             begun: exchange.begun,
             status,
             end: End::ClientGone,
@@ -92,10 +96,14 @@ impl Drop for RequestGuard {
         let Connection { telemetry, listener, .. } = &*self.connection;
         let metrics = telemetry.metrics();
         let ended = Ended { status: self.status, time, received, sent: self.sent };
-        let route = &self.head.route;
-        route.count(metrics, listener, self.upstream.as_ref(), &ended);
-        if self.in_flight {
-            route.in_flight(metrics, listener, -1);
+        match &self.series {
+            Some(series) => {
+                series.count(metrics, listener, self.upstream.as_ref(), &ended);
+                if self.in_flight {
+                    series.in_flight(metrics, listener, -1);
+                }
+            }
+            None => route_series::count_without_route(metrics, listener, self.upstream.as_ref(), &ended),
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
@@ -353,7 +361,9 @@ mod tests {
     fn what_ended_is_in_the_metrics() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
-        Arc::make_mut(&mut exchange.head).route = "a \"quoted\" route".into();
+        let route: Arc<str> = "a \"quoted\" route".into();
+        exchange.series = Some(Arc::new(RouteSeries::new(route.clone())));
+        Arc::make_mut(&mut exchange.head).route = Some(route);
         exchange.count_in_flight();
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;
