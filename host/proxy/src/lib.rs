@@ -31,6 +31,7 @@ pub mod listener;
 pub mod names;
 pub mod pipeline;
 pub mod protocol;
+pub mod replay;
 pub mod router;
 pub mod serve;
 pub mod snapshot;

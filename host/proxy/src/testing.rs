@@ -22,6 +22,7 @@ use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::rate_limiting::table::Table;
 use crate::protocol::connection::Connection;
+use crate::replay::memory::BodyMemory;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::telemetry::record::Record;
@@ -65,6 +66,7 @@ pub(crate) fn config() -> Config {
             plugins: Vec::new(),
             filters: Vec::new(),
             limits: limits(),
+            body_memory: usize::MAX,
             allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
             underscores_in_headers: false,
@@ -106,6 +108,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
     Snapshot {
         version: 1,
         identity_headers: crate::snapshot::identity_headers(&config),
+        body_memory: BodyMemory::new(config.gateway.body_memory, None),
         config: Arc::new(config),
         routers: Default::default(),
         upstreams: Default::default(),

@@ -12,7 +12,7 @@ use witgate_config::model;
 use super::Snapshot;
 use crate::fault::Fault;
 use crate::telemetry::InService;
-use crate::upstream;
+use crate::{replay, upstream};
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {
@@ -28,6 +28,7 @@ impl InService for Snapshot {
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        replay::expose::encode(&self.body_memory, encoder)?;
         upstream::expose::encode(self, encoder)
     }
 

@@ -15,6 +15,7 @@ use crate::names::Named;
 use crate::pipeline::plugin::{Plugin, Quarantined};
 use crate::pipeline::rate_limiting::counter::Counter;
 use crate::pipeline::rate_limiting::table::Table;
+use crate::replay::memory::BodyMemory;
 use crate::router::Router;
 use crate::upstream::Upstream;
 
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub upstreams: Named<Arc<str>, Arc<Upstream>>,
     /// The counter of the rate-limiting contract. Carried over every reload.
     pub counter: Arc<dyn Counter>,
+    /// What the request bodies that are kept are counted in. Its counts are carried over every reload.
+    pub(crate) body_memory: Arc<BodyMemory>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Plugin>>,
 }
@@ -59,6 +62,10 @@ impl Snapshot {
         Ok(Snapshot {
             version: previous.map_or(1, |previous| previous.version + 1),
             identity_headers: identity_headers(&config),
+            body_memory: BodyMemory::new(
+                config.gateway.body_memory,
+                previous.map(|previous| &*previous.body_memory),
+            ),
             config,
             routers,
             upstreams,
@@ -88,6 +95,7 @@ impl Snapshot {
             routers,
             upstreams: self.upstreams.clone(),
             counter: self.counter.clone(),
+            body_memory: self.body_memory.clone(),
             plugins,
         })
     }

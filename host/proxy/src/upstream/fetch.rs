@@ -51,6 +51,7 @@ pub async fn fetch(
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        body_memory: &snapshot.body_memory,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = AttemptLog::default();

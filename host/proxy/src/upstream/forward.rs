@@ -73,6 +73,7 @@ pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
         allowance: deadline.map(allowance),
+        body_memory: &exchange.snapshot.body_memory,
     };
     let mut notes = AttemptLog::default();
     let delivered = if upstream.is_plain() {

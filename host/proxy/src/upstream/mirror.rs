@@ -2,29 +2,29 @@
 //!
 //! The caller never waits for a copy: it is sent by a task of its own once the request's body has passed, so that neither
 //! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
-//! long to keep) is dropped and counted.
+//! long to keep, no memory left for bodies) is dropped and counted.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Version};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
 use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
-use super::observed_body::{BodyObserver, ObservedBody};
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use crate::balancer::Caller;
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 use crate::fault::Fault;
 use crate::head::RequestHead;
 use crate::pipeline::exchange::Exchange;
+use crate::replay::memory::BodyMemory;
+use crate::replay::{NoCopy, ReplayBuffer, Whole};
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
@@ -39,7 +39,7 @@ const ONCE: RouteRetry = RouteRetry {
     per_try_timeout: None,
 };
 
-/// Copies the exchange's request, if the lot falls on it. The body that comes back is the one to forward.
+/// Copies the exchange's request, if it is one of the share that is copied. The body that comes back is the one to forward.
 pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool, body: Body) -> Body {
     // Never drawn where everything is copied.
     let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
@@ -54,14 +54,15 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
         received: exchange.version,
         preserve_host,
         timeout: settings.timeout,
+        body_memory: exchange.snapshot.body_memory.clone(),
     };
     match body {
         Body::Full(bytes) if bytes.len() <= settings.body_bytes => {
-            shadow.send(Body::Full(bytes.clone()));
+            shadow.send(Body::Full(bytes.clone()), None);
             Body::Full(bytes)
         }
         body if body.is_end_stream() => {
-            shadow.send(Body::Empty);
+            shadow.send(Body::Empty, None);
             body
         }
         body if body.size_hint().lower() > settings.body_bytes as u64 => {
@@ -69,9 +70,13 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
             body
         }
         body => {
-            let copying =
-                Copying { shadow: Some(shadow), bytes: BytesMut::new(), limit: settings.body_bytes };
-            Body::wrap(ObservedBody::new(body, copying))
+            let memory = &exchange.snapshot.body_memory;
+            ReplayBuffer::copied(body, settings.body_bytes, memory, |whole| match whole {
+                Ok(whole) => shadow.send(Body::from(whole.bytes.clone()), Some(whole)),
+                Err(NoCopy::TooLong) => shadow.place.drop_as(Copied::TooLong),
+                Err(NoCopy::NoMemory) => shadow.place.drop_as(Copied::NoMemory),
+                Err(NoCopy::Cut) => shadow.place.drop_as(Copied::Cut),
+            })
         }
     }
 }
@@ -108,12 +113,14 @@ struct Shadow {
     received: Version,
     preserve_host: bool,
     timeout: std::time::Duration,
+    body_memory: Arc<BodyMemory>,
 }
 
 impl Shadow {
-    /// Sends the copy on its own.
-    fn send(self, body: Body) {
+    /// Sends the copy in a task of its own. `kept`: what the body's bytes are counted by until the copy was answered.
+    fn send(self, body: Body, kept: Option<Whole>) {
         tokio::task::spawn_local(async move {
+            let _kept = kept;
             let deadline = Instant::now() + self.timeout;
             let answered = within(Some(deadline), pin!(self.exchange(body, deadline))).await;
             self.place.drop_as(if answered.is_ok() { Copied::Answered } else { Copied::Failed });
@@ -144,6 +151,7 @@ impl Shadow {
             trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
             allowance: None,
+            body_memory: &self.body_memory,
         };
         let mut notes = AttemptLog::default();
         let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
@@ -155,57 +163,5 @@ impl Shadow {
             }
         }
         Ok(())
-    }
-}
-
-/// The witness of a request's body, who copies it.
-struct Copying {
-    /// There until the copy is sent or given up.
-    shadow: Option<Shadow>,
-    bytes: BytesMut,
-    limit: usize,
-}
-
-impl Copying {
-    fn copy(&mut self, data: &[u8]) {
-        if self.shadow.is_none() {
-            return;
-        }
-        if self.bytes.len() + data.len() > self.limit {
-            self.bytes = BytesMut::new();
-            self.give_up(Copied::TooLong);
-        } else {
-            self.bytes.extend_from_slice(data);
-        }
-    }
-
-    fn give_up(&mut self, copied: Copied) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.place.drop_as(copied);
-        }
-    }
-}
-
-impl BodyObserver for Copying {
-    fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.copy(data);
-        }
-    }
-
-    fn ended(&mut self) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.send(Body::from(std::mem::take(&mut self.bytes).freeze()));
-        }
-    }
-
-    fn broken(&mut self, _error: &BodyError) {
-        self.give_up(Copied::Cut);
-    }
-}
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.give_up(Copied::Cut);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `replay_body`, `kept` | the body is handed out, and kept if it may be needed again |
+//! | supply | `replay_body` | the body is handed out, and kept if it may be needed again |
 //! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
 //! | judge | `rules` | whether what came is a reason to send again |
 //! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
@@ -18,7 +18,6 @@
 mod backoff;
 mod budget;
 mod hedge;
-mod kept;
 mod latency;
 mod replay_body;
 mod rules;
@@ -42,9 +41,9 @@ use super::upload::Progress;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
+use crate::replay::Room;
 use crate::telemetry::record::{Repeat, Why};
 use crate::turn;
-use kept::Room;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
@@ -189,7 +188,7 @@ impl<'a> Delivery<'a> {
             upstream,
             order,
             deadline,
-            replay_body: ReplayBody::new(body, room(upstream, order)),
+            replay_body: ReplayBody::new(body, room(upstream, order), order.body_memory),
             repeatable,
             made: 0,
             latest: 0,

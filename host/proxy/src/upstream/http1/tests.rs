@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
 use crate::balancer::Caller;
+use crate::replay::memory::BodyMemory;
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
@@ -288,6 +289,7 @@ fn written(
         trace,
         rules: Rules::new(&retry, None),
         allowance: None,
+        body_memory: &BodyMemory::new(0, None),
     };
     let mut out = Vec::new();
     let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]) };
