@@ -86,10 +86,13 @@ struct Charged {
     bytes: usize,
 }
 
+/// Is told the whole body, or why there is no copy.
+type OnCopy = Box<dyn FnOnce(Result<Whole, NoCopy>)>;
+
 /// Whoever wants the whole body once it has come. Dropped before, it is told that there is no copy.
 struct PendingCopy {
     limit: usize,
-    done: Option<Box<dyn FnOnce(Result<Whole, NoCopy>)>>,
+    done: Option<OnCopy>,
 }
 
 impl ReplayBuffer {
