@@ -23,10 +23,12 @@ use crate::facts::Facts;
 use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
+use crate::replay::memory::BodyMemory;
 use crate::snapshot::Snapshot;
 use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::telemetry::trace;
+use crate::upstream::{Upstream, Upstreams};
 
 /// The client of [`head`].
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -67,6 +69,7 @@ pub(crate) fn config() -> Config {
             filters: Vec::new(),
             counter: None,
             limits: limits(),
+            body_memory: usize::MAX,
             allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
             underscores_in_headers: false,
@@ -104,14 +107,23 @@ pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     model::Upstream { endpoints, ..config.upstreams.remove("any").expect("it was declared") }
 }
 
+/// These upstreams, which may keep so many bytes of request bodies.
+pub(crate) fn upstreams(
+    body_memory: usize,
+    by_name: impl IntoIterator<Item = (Arc<str>, Arc<Upstream>)>,
+) -> Arc<Upstreams> {
+    Arc::new(Upstreams::new(by_name.into_iter().collect(), BodyMemory::new(body_memory, None)))
+}
+
 /// A snapshot of a configuration without routes, upstreams and plugins.
 pub(crate) fn snapshot(config: Config) -> Snapshot {
+    let upstreams = upstreams(config.gateway.body_memory, []);
     Snapshot {
         version: 1,
         identity_headers: crate::snapshot::identity_headers(&config),
         config: Arc::new(config),
         routers: Default::default(),
-        upstreams: Default::default(),
+        upstreams,
         counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
     }
@@ -142,7 +154,7 @@ pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> Re
         scheme: Scheme::Http,
         trailers: None,
         client: Client { address: CLIENT, peer: SocketAddr::new(CLIENT, 40000), certificate: None },
-        route: "".into(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, true),

@@ -1,8 +1,5 @@
 //! A token in its compact form (RFC 7515 section 7.1), taken apart.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -10,14 +7,13 @@ use serde::de::IgnoredAny;
 
 use crate::algorithm::Algorithm;
 use crate::refusal::Refusal;
-use crate::words::is_same;
 
 /// A token whose signature is not yet checked.
 pub(crate) struct Token<'a> {
     /// What was signed: header and payload, as they came.
     pub(crate) signed: &'a [u8],
     pub(crate) signature: Vec<u8>,
-    pub(crate) heading: Rc<Heading>,
+    pub(crate) heading: Heading,
     payload: &'a [u8],
 }
 
@@ -26,58 +22,6 @@ pub(crate) struct Heading {
     /// What the token claims to be signed with. It chooses nothing, it is only compared.
     pub(crate) algorithm: Algorithm,
     pub(crate) kid: Option<String>,
-}
-
-/// The longest header that is kept, in characters.
-const KEPT: usize = 512;
-
-/// The header that was read last, beside its text: an issuer writes the same one into token after token, and reading it
-/// takes longer than reading the claims.
-#[derive(Default)]
-pub(crate) struct LastHeading(RefCell<Option<Last>>);
-
-struct Last {
-    header: Vec<u8>,
-    heading: Rc<Heading>,
-    /// Characters of the signature that came with it: what is signed by one key ends in as many.
-    signature: usize,
-}
-
-/// Header, payload and signature, as they came.
-type Parts<'a> = [&'a [u8]; 3];
-
-impl LastHeading {
-    /// Takes a token apart that begins with the header that was read last. None: it is another, or its signature is of
-    /// another length. No part is looked through for dots: one that has any is no base64url.
-    fn split<'a>(&self, token: &'a [u8]) -> Option<(Rc<Heading>, Parts<'a>)> {
-        let last = self.0.borrow();
-        let Last { header, heading, signature } = last.as_ref()?;
-        let (start, rest) = token.split_at_checked(header.len())?;
-        let (payload, end) = rest.split_at_checked(rest.len().checked_sub(signature + 1)?)?;
-        let (payload, end) = (payload.strip_prefix(b".")?, end.strip_prefix(b".")?);
-        is_same(start, header).then(|| (Rc::clone(heading), [start, payload, end]))
-    }
-
-    #[cold]
-    fn read(&self, [header, _, signature]: Parts<'_>) -> Result<Rc<Heading>, Refusal> {
-        let heading = Rc::new(Heading::parse(header)?);
-        if header.len() <= KEPT {
-            let last =
-                Last { header: header.to_vec(), heading: Rc::clone(&heading), signature: signature.len() };
-            self.0.replace(Some(last));
-        }
-        Ok(heading)
-    }
-}
-
-#[cold]
-fn split(token: &[u8]) -> Result<Parts<'_>, Refusal> {
-    let mut parts = token.split(|byte| *byte == b'.');
-    match [(); 4].map(|()| parts.next()) {
-        [Some(header), Some(payload), Some(signature), None] => Ok([header, payload, signature]),
-        [.., Some(_)] => Err(Refusal::Invalid("an encrypted token, or none at all")),
-        _ => Err(Refusal::Invalid("not a token")),
-    }
 }
 
 /// The header (RFC 7515 section 4). A member that comes twice is an error.
@@ -103,14 +47,18 @@ impl Heading {
 }
 
 impl<'a> Token<'a> {
-    pub(crate) fn parse(text: &'a [u8], last: &LastHeading) -> Result<Self, Refusal> {
-        let (heading, [header, payload, signature]) = match last.split(text) {
-            Some(known) => known,
-            None => {
-                let parts = split(text)?;
-                (last.read(parts)?, parts)
-            }
+    /// Takes a token apart and reads its header.
+    ///
+    /// # Errors
+    /// It has not three parts, as an encrypted token (RFC 7516), or its header is malformed or asks for what is not supported.
+    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Refusal> {
+        let mut parts = text.split(|byte| *byte == b'.');
+        let (header, payload, signature) = match [(); 4].map(|()| parts.next()) {
+            [Some(header), Some(payload), Some(signature), None] => (header, payload, signature),
+            [.., Some(_)] => return Err(Refusal::Invalid("an encrypted token, or none at all")),
+            _ => return Err(Refusal::Invalid("not a token")),
         };
+        let heading = Heading::parse(header)?;
         let signed = &text[..header.len() + 1 + payload.len()];
         Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
@@ -133,37 +81,35 @@ mod tests {
         URL_SAFE_NO_PAD.encode(json)
     }
 
-    fn kid(last: &LastHeading, header: &str) -> Option<String> {
+    fn kid(header: &str) -> Option<String> {
         let token = format!("{header}.e30.c2ln");
-        let token = Token::parse(token.as_bytes(), last).expect("the token has a form");
+        let token = Token::parse(token.as_bytes()).expect("the token has a form");
         assert_eq!((token.signed, token.payload), (format!("{header}.e30").as_bytes(), &b"e30"[..]));
-        token.heading.kid.clone()
+        token.heading.kid
     }
 
     #[test]
-    fn a_header_that_only_begins_like_the_last_is_read_anew() {
-        let last = LastHeading::default();
+    fn each_token_is_read_by_its_own_header() {
         let long = header(r#"{"alg":"HS256","typ":"JWT","kid":"one"}"#);
         let others = [
-            header(r#"{"alg":"HS256","typ":"JWT","kid":"onE"}"#),
-            header(r#"{"alg":"HS256","kid":"two","typ":"JWT"}"#),
-            header(r#"{"alg":"HS256"}"#),
+            (header(r#"{"alg":"HS256","typ":"JWT","kid":"onE"}"#), Some("onE")),
+            (header(r#"{"alg":"HS256","kid":"two","typ":"JWT"}"#), Some("two")),
+            (header(r#"{"alg":"HS256"}"#), None),
         ];
-        for other in others {
-            let named = kid(&LastHeading::default(), &other);
-            assert_eq!(kid(&last, &long).as_deref(), Some("one"));
-            assert_eq!(kid(&last, &long).as_deref(), Some("one"), "by what was read last");
-            assert_eq!(kid(&last, &other), named);
-            assert_eq!(kid(&last, &other), named, "by what was read last");
+        for (other, named) in others {
+            for _ in 0..2 {
+                assert_eq!(kid(&long).as_deref(), Some("one"));
+            }
+            for _ in 0..2 {
+                assert_eq!(kid(&other).as_deref(), named);
+            }
         }
-        assert_eq!(kid(&last, &long).as_deref(), Some("one"));
+        assert_eq!(kid(&long).as_deref(), Some("one"));
         let four_parts = format!("{long}.e30.e30.c2ln");
-        let token = Token::parse(four_parts.as_bytes(), &last).expect("its parts are not looked at");
-        assert!(token.payload().is_err(), "even if somebody signed it");
-        assert!(Token::parse(four_parts.as_bytes(), &LastHeading::default()).is_err());
+        assert!(Token::parse(four_parts.as_bytes()).is_err());
         for cut in 0..long.len() {
-            let shorter = Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes(), &last)
-                .map(|token| token.heading);
+            let shorter =
+                Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes()).map(|token| token.heading);
             assert!(shorter.is_err(), "{cut} characters of the header are none");
         }
     }

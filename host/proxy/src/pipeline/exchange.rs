@@ -18,6 +18,7 @@ use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 use crate::telemetry::CoreTelemetry;
 use crate::telemetry::request_guard::{self, RequestGuard};
+use crate::telemetry::route_series::RouteSeries;
 use crate::telemetry::trace::REQUEST_ID;
 
 /// One request on its walk: its facts, and what only the walk needs besides. Lives on one core and never outlives its
@@ -31,6 +32,8 @@ pub struct Exchange {
     pub telemetry: CoreTelemetry,
     /// The one version of everything this request sees.
     pub snapshot: Arc<Snapshot>,
+    /// Where requests of the route are counted, once it is chosen.
+    pub series: Option<Arc<RouteSeries>>,
     /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
     pub transformations: Vec<Transformed>,
     /// How many edge and origin filters were entered on the way down; only those see the response.
@@ -78,6 +81,7 @@ impl Exchange {
             ingress,
             telemetry: gateway.telemetry.clone(),
             snapshot,
+            series: None,
             transformations: Vec::new(),
             filters_entered: 0,
         }
@@ -92,8 +96,9 @@ impl Exchange {
         match router.map_or(Found::Nothing, |router| router.route(&self.facts.head)) {
             Found::Route(route, parameters) => {
                 let head = Arc::make_mut(&mut self.facts.head);
-                head.route = route.name.clone();
+                head.route = Some(route.name.clone());
                 head.parameters = parameters;
+                self.series = Some(route.series.clone());
                 self.facts.limit_time(route.config.timeout);
                 Ok(route)
             }
@@ -104,7 +109,8 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        self.facts.head.route.in_flight(self.telemetry.metrics(), &self.ingress.listener, 1);
+        let Some(series) = &self.series else { return };
+        series.in_flight(self.telemetry.metrics(), &self.ingress.listener, 1);
         self.facts.record.in_flight = true;
     }
 
@@ -113,7 +119,7 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
-        request_guard::finish(&mut self.facts, &self.telemetry, &self.ingress, response)
+        request_guard::finish(&mut self.facts, self.series.take(), &self.telemetry, &self.ingress, response)
     }
 }
 
@@ -124,7 +130,13 @@ impl Drop for Exchange {
         if !self.facts.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
-            drop(RequestGuard::take(&mut self.facts, &self.telemetry, &self.ingress, client_gone));
+            drop(RequestGuard::take(
+                &mut self.facts,
+                self.series.take(),
+                &self.telemetry,
+                &self.ingress,
+                client_gone,
+            ));
         }
     }
 }

@@ -24,7 +24,6 @@ use crate::protocol::http1::field;
 use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
-use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace;
 use crate::turn;
 
@@ -75,7 +74,7 @@ impl Refusal {
             headers: HeaderMap::new(),
             trailers: None,
             client: client(ingress, ingress.peer_address().ip()),
-            route: RouteName::default(),
+            route: None,
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
@@ -200,7 +199,7 @@ fn head(
         scheme: ingress.scheme,
         trailers: None,
         client: client(ingress, address),
-        route: RouteName::default(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),

@@ -133,6 +133,7 @@ pub fn join(
         guard: client.guard,
         request_guard: RequestGuard::take(
             &mut exchange.facts,
+            exchange.series.take(),
             &exchange.telemetry,
             &exchange.ingress,
             StatusCode::SWITCHING_PROTOCOLS,

@@ -39,7 +39,6 @@ use witgate_config::{Problem, Problems};
 
 use crate::filters::Preflight;
 use crate::head::RequestHead;
-use crate::telemetry::route_name::RouteName;
 use condition::{Question, Unmet, acceptable_methods};
 pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;
@@ -61,7 +60,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
     /// Name of the route.
-    pub route: RouteName,
+    pub route: Arc<str>,
     /// Why the route was taken or not.
     pub verdict: Verdict,
 }

@@ -9,13 +9,15 @@ use super::pattern::{Pattern, decode};
 use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use crate::destination::{self, BuildInputs, Destination};
 use crate::filters::{Filter, Preflight, Stage};
-use crate::telemetry::route_name::RouteName;
+use crate::telemetry::route_series::RouteSeries;
 use crate::upstream::Upstreams;
 
 /// A route with its filters and plugins resolved.
 pub struct Route {
     /// Name of the route.
-    pub name: RouteName,
+    pub name: Arc<str>,
+    /// Where its requests are counted.
+    pub series: Arc<RouteSeries>,
     /// Its configuration.
     pub config: model::Route,
     /// The filters of gateway, listener and route, in the order in which requests pass them.
@@ -81,8 +83,10 @@ impl Rule {
 impl Route {
     /// A route without filters and plugins.
     pub(crate) fn new(config: model::Route, rule: Arc<Rule>) -> Route {
+        let name: Arc<str> = config.name.as_str().into();
         Route {
-            name: config.name.as_str().into(),
+            series: Arc::new(RouteSeries::new(name.clone())),
+            name,
             config,
             filters: Vec::new(),
             authentication: Vec::new(),

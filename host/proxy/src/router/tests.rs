@@ -11,6 +11,7 @@ use witgate_config::model::{
 
 use super::{Found, Route, Router, Rule, Verdict};
 use crate::filters::{Filter, Preflight, Stage};
+use crate::testing;
 use crate::testing::head;
 
 /// Parses `METHOD[,METHOD] [host]/path [header=value] [?parameter=value]`; a path that ends in `/*` is a prefix.
@@ -69,8 +70,8 @@ fn forward(rewrite: Rewrite) -> Action {
 }
 
 fn route(position: usize, config: model::Route) -> Arc<Route> {
-    let rule =
-        Rule::compile(position, &config, &Arc::default()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let rule = Rule::compile(position, &config, &testing::upstreams(0, []))
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
     Arc::new(Route::new(config, Arc::new(rule)))
 }
 
@@ -277,7 +278,7 @@ fn what_cannot_be_a_route_is_told_with_its_key() {
     wrong.matches.headers.push(FieldMatch { name: "x".into(), value: ValueMatch::Regex("(a".into()) });
     wrong.matches.methods.push("GET IT".into());
     let keys = |config: &model::Route| -> Vec<String> {
-        let problems = Rule::compile(3, config, &Arc::default()).err().unwrap_or_default();
+        let problems = Rule::compile(3, config, &testing::upstreams(0, [])).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.key).collect()
     };
     assert_eq!(keys(&wrong), ["routes[3].path", "routes[3].methods[1]", "routes[3].headers.x"]);

@@ -14,6 +14,7 @@ use witgate_config::{Config, Problems};
 use crate::contracts::counter::Counter;
 use crate::contracts::{Binding, Quarantined};
 use crate::names::Named;
+use crate::replay::memory::BodyMemory;
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
 use crate::upstream::{Upstream, Upstreams};
@@ -66,7 +67,10 @@ impl Snapshot {
     ) -> Result<Snapshot, Problems> {
         let Services { plugins, counter } = services;
         let mut problems = Problems::new();
-        let upstreams = Arc::new(build_upstreams(&config, previous, &mut problems));
+        let kept = previous.map(|previous| &**previous.upstreams.body_memory());
+        let body_memory = BodyMemory::new(config.gateway.body_memory, kept);
+        let upstreams = build_upstreams(&config, previous, &mut problems);
+        let upstreams = Arc::new(Upstreams::new(upstreams, body_memory));
         let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -136,8 +140,12 @@ pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySour
     named.filter_map(|(name, source)| Some((name.parse().ok()?, source.clone()))).collect()
 }
 
-fn build_upstreams(config: &Config, previous: Option<&Snapshot>, problems: &mut Problems) -> Upstreams {
-    let mut upstreams = Upstreams::default();
+fn build_upstreams(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    problems: &mut Problems,
+) -> Named<Arc<str>, Arc<Upstream>> {
+    let mut upstreams = Named::default();
     for (name, settings) in &config.upstreams {
         let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
         match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {

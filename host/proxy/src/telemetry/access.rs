@@ -243,7 +243,7 @@ impl<'a> Fields<'a> {
         Fields {
             time: timestamp::rfc3339(entry.ended),
             listener: &entry.listener,
-            route: if head.route.is_empty() { NONE } else { &head.route },
+            route: head.route.as_deref().unwrap_or(NONE),
             method: head.method.as_str(),
             scheme: head.scheme.as_str(),
             host: &head.authority,

@@ -18,7 +18,7 @@ pub mod per_core;
 pub mod queue;
 pub mod record;
 pub mod request_guard;
-pub mod route_name;
+pub mod route_series;
 mod span;
 pub mod timestamp;
 pub mod trace;

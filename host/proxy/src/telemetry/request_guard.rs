@@ -21,6 +21,7 @@ use crate::telemetry::CoreTelemetry;
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
+use crate::telemetry::route_series::{self, RouteSeries};
 use crate::turn;
 
 /// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
@@ -28,8 +29,10 @@ use crate::turn;
 pub struct RequestGuard {
     telemetry: CoreTelemetry,
     ingress: Rc<Ingress>,
-    /// Names the route.
+    /// Held until the end, so that its header map can be used again.
     head: Arc<RequestHead>,
+    /// Where requests of the route are counted; none if no route was found.
+    series: Option<Arc<RouteSeries>>,
     upstream: Option<Arc<str>>,
     begun: Instant,
     status: StatusCode,
@@ -54,6 +57,7 @@ impl RequestGuard {
     /// [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
     pub fn take(
         facts: &mut Facts,
+        series: Option<Arc<RouteSeries>>,
         telemetry: &CoreTelemetry,
         ingress: &Rc<Ingress>,
         status: StatusCode,
@@ -67,6 +71,7 @@ impl RequestGuard {
             telemetry: CoreTelemetry::clone(telemetry),
             ingress: Rc::clone(ingress),
             head: Arc::clone(&facts.head),
+            series,
             begun: facts.begun,
             status,
             end: End::ClientGone,
@@ -123,10 +128,14 @@ impl RequestGuard {
         let received = self.received.as_ref().map_or(0, Received::bytes);
         let (metrics, listener) = (self.telemetry.metrics(), &self.ingress.listener);
         let ended = Ended { status: self.status, time, received, sent: self.sent };
-        let route = &self.head.route;
-        route.count(metrics, listener, self.upstream.as_ref(), &ended);
-        if self.in_flight {
-            route.in_flight(metrics, listener, -1);
+        match &self.series {
+            Some(series) => {
+                series.count(metrics, listener, self.upstream.as_ref(), &ended);
+                if self.in_flight {
+                    series.in_flight(metrics, listener, -1);
+                }
+            }
+            None => route_series::count_without_route(metrics, listener, self.upstream.as_ref(), &ended),
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
@@ -150,6 +159,7 @@ impl RequestGuard {
 /// The implementation of [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
 pub(crate) fn finish(
     facts: &mut Facts,
+    series: Option<Arc<RouteSeries>>,
     telemetry: &CoreTelemetry,
     ingress: &Rc<Ingress>,
     mut response: Response<Body>,
@@ -160,7 +170,7 @@ pub(crate) fn finish(
     let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut guard = RequestGuard::take(facts, telemetry, ingress, response.status());
+    let mut guard = RequestGuard::take(facts, series, telemetry, ingress, response.status());
     match std::mem::take(response.body_mut()) {
         body if bodiless => {
             // The body of such a response is dropped unread, which must not count as a client that left.
@@ -378,7 +388,9 @@ mod tests {
     fn what_ended_is_in_the_metrics() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
-        Arc::make_mut(&mut exchange.facts.head).route = "a \"quoted\" route".into();
+        let route: Arc<str> = "a \"quoted\" route".into();
+        exchange.series = Some(Arc::new(RouteSeries::new(route.clone())));
+        Arc::make_mut(&mut exchange.facts.head).route = Some(route);
         exchange.count_in_flight();
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;

@@ -100,9 +100,9 @@ fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span
 
 fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     let head = &entry.head;
-    let name = match &*head.route {
-        "" => head.method.to_string(),
-        route => format!("{} {route}", head.method),
+    let name = match &head.route {
+        None => head.method.to_string(),
+        Some(route) => format!("{} {route}", head.method),
     };
     let mut attributes = vec![
         text("http.request.method", head.method.as_str()),
@@ -118,8 +118,8 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
         text("witgate.listener", &entry.listener),
         text("witgate.request_id", &head.request_id),
     ];
-    if !head.route.is_empty() {
-        attributes.push(text("witgate.route", &head.route));
+    if let Some(route) = &head.route {
+        attributes.push(text("witgate.route", route));
     }
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));

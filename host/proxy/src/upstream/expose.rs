@@ -68,7 +68,7 @@ pub(crate) fn encode(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fm
     health(&upstreams, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
-    for (name, upstream) in &*snapshot.upstreams {
+    for (name, upstream) in snapshot.upstreams.iter() {
         for (event, endpoint, count) in upstream.event_counts() {
             let endpoint = endpoint.as_deref().unwrap_or(NONE);
             family.counter(&[("upstream", &**name), ("endpoint", endpoint), ("event", event)], count)?;

@@ -103,6 +103,7 @@ impl Forward {
             rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
             allowance,
             ..of_client(
+                &self.upstreams,
                 upstream,
                 head,
                 &head.headers,
@@ -120,24 +121,20 @@ impl Forward {
         deadline: Option<Instant>,
         log: &mut AttemptLog,
     ) -> Result<Response<Body>, Fault> {
-        let mut response = Response::default();
         if upstream.is_plain() {
-            let delivering = deliver(upstream, request, body, deadline, log, &mut response);
-            within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))?;
-        } else {
-            // Boxed, so that requests to upstreams without any of this do not carry its state around.
-            let upstreams = &*self.upstreams;
-            let delivering =
-                deliver_or_fall_back(upstreams, upstream, request, body, deadline, log, &mut response);
-            within(deadline, Box::pin(delivering).as_mut()).await?;
+            let delivering = deliver(upstream, request, body, deadline, log);
+            return within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault));
         }
-        Ok(response)
+        // Boxed, so that requests to upstreams without any of this do not carry its state around.
+        let delivering = deliver_or_fall_back(&self.upstreams, upstream, request, body, deadline, log);
+        within(deadline, Box::pin(delivering).as_mut()).await
     }
 }
 
 /// A client's request to an upstream with these headers: sent once, with nothing of what only its own exchange may have.
 /// `received` is the version of HTTP the client spoke, and whether the upstream is to see the client's `Host`.
 pub(super) fn of_client<'a>(
+    upstreams: &'a Upstreams,
     upstream: &'a Upstream,
     head: &'a RequestHead,
     headers: &'a HeaderMap,
@@ -159,6 +156,7 @@ pub(super) fn of_client<'a>(
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        body_memory: upstreams.body_memory(),
     }
 }
 

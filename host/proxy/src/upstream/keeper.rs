@@ -123,7 +123,7 @@ async fn keep(context: KeeperContext) {
         // Not held while it sleeps: a snapshot out of service is to be dropped.
         let snapshot = context.snapshots.load_full();
         tasks.retain(|name, _| snapshot.upstreams.contains_key(name));
-        for (name, upstream) in &*snapshot.upstreams {
+        for (name, upstream) in snapshot.upstreams.iter() {
             match tasks.get(name) {
                 Some(task) => {
                     _ = task.newest.send_if_modified(|newest| {

@@ -2,29 +2,28 @@
 //!
 //! The caller never waits for a copy: it is sent by a task of its own once the request's body has passed, so that neither
 //! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
-//! long to keep) is dropped and counted.
+//! long to keep, no memory left for bodies) is dropped and counted.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Response, Version};
-use http_body::{Body as _, Frame};
+use http::{HeaderName, HeaderValue, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
 use super::forward::of_client;
-use super::observed_body::{BodyObserver, ObservedBody};
 use super::request::UpstreamRequest;
 use super::{Upstream, Upstreams};
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
+use crate::replay::{NoCopy, ReplayBuffer, Whole};
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
@@ -39,9 +38,9 @@ const ONCE: RouteRetry = RouteRetry {
     per_try_timeout: None,
 };
 
-/// Copies a request, if it is drawn. The body that comes back is the one to forward.
+/// Copies a request, if it is one of the share that is copied. The body that comes back is the one to forward.
 pub(super) fn mirror(
-    upstreams: &Upstreams,
+    upstreams: &Arc<Upstreams>,
     facts: &Facts,
     settings: &Mirror,
     preserve_host: bool,
@@ -60,14 +59,15 @@ pub(super) fn mirror(
         received: facts.version,
         preserve_host,
         timeout: settings.timeout,
+        upstreams: upstreams.clone(),
     };
     match body {
         Body::Full(bytes) if bytes.len() <= settings.body_bytes => {
-            shadow.send(Body::Full(bytes.clone()));
+            shadow.send(Body::Full(bytes.clone()), None);
             Body::Full(bytes)
         }
         body if body.is_end_stream() => {
-            shadow.send(Body::Empty);
+            shadow.send(Body::Empty, None);
             body
         }
         body if body.size_hint().lower() > settings.body_bytes as u64 => {
@@ -75,9 +75,13 @@ pub(super) fn mirror(
             body
         }
         body => {
-            let copying =
-                Copying { shadow: Some(shadow), bytes: BytesMut::new(), limit: settings.body_bytes };
-            Body::wrap(ObservedBody::new(body, copying))
+            let memory = upstreams.body_memory();
+            ReplayBuffer::copied(body, settings.body_bytes, memory, |whole| match whole {
+                Ok(whole) => shadow.send(Body::from(whole.bytes.clone()), Some(whole)),
+                Err(NoCopy::TooLong) => shadow.place.drop_as(Copied::TooLong),
+                Err(NoCopy::NoMemory) => shadow.place.drop_as(Copied::NoMemory),
+                Err(NoCopy::Cut) => shadow.place.drop_as(Copied::Cut),
+            })
         }
     }
 }
@@ -114,12 +118,14 @@ struct Shadow {
     received: Version,
     preserve_host: bool,
     timeout: std::time::Duration,
+    upstreams: Arc<Upstreams>,
 }
 
 impl Shadow {
-    /// Sends the copy on its own.
-    fn send(self, body: Body) {
+    /// Sends the copy in a task of its own. `kept`: what the body's bytes are counted by until the copy was answered.
+    fn send(self, body: Body, kept: Option<Whole>) {
         tokio::task::spawn_local(async move {
+            let _kept = kept;
             let deadline = Instant::now() + self.timeout;
             let answered = within(Some(deadline), pin!(self.exchange(body, deadline))).await;
             self.place.drop_as(if answered.is_ok() { Copied::Answered } else { Copied::Failed });
@@ -132,71 +138,17 @@ impl Shadow {
         headers.insert(SHADOW, HeaderValue::from_static("1"));
         let order = UpstreamRequest {
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
-            ..of_client(upstream, head, &headers, None, (self.received, self.preserve_host))
+            ..of_client(&self.upstreams, upstream, head, &headers, None, (self.received, self.preserve_host))
         };
         let mut notes = AttemptLog::default();
-        let mut answer = Response::default();
-        let delivered =
-            deliver_admitted(upstream, &order, body, Some(deadline), &mut notes, &mut answer).await;
-        delivered.map_err(|failure| failure.fault)?;
+        let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
+        let mut response = delivered.map_err(|failure| failure.fault)?;
         // Read to its end, so that the connection can be used again.
-        while let Some(frame) = answer.body_mut().frame().await {
+        while let Some(frame) = response.body_mut().frame().await {
             if frame.is_err() {
                 break;
             }
         }
         Ok(())
-    }
-}
-
-/// The witness of a request's body, who copies it.
-struct Copying {
-    /// There until the copy is sent or given up.
-    shadow: Option<Shadow>,
-    bytes: BytesMut,
-    limit: usize,
-}
-
-impl Copying {
-    fn copy(&mut self, data: &[u8]) {
-        if self.shadow.is_none() {
-            return;
-        }
-        if self.bytes.len() + data.len() > self.limit {
-            self.bytes = BytesMut::new();
-            self.give_up(Copied::TooLong);
-        } else {
-            self.bytes.extend_from_slice(data);
-        }
-    }
-
-    fn give_up(&mut self, copied: Copied) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.place.drop_as(copied);
-        }
-    }
-}
-
-impl BodyObserver for Copying {
-    fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.copy(data);
-        }
-    }
-
-    fn ended(&mut self) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.send(Body::from(std::mem::take(&mut self.bytes).freeze()));
-        }
-    }
-
-    fn broken(&mut self, _error: &BodyError) {
-        self.give_up(Copied::Cut);
-    }
-}
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.give_up(Copied::Cut);
     }
 }

@@ -70,6 +70,7 @@ mod tests;
 mod time;
 mod tls;
 mod upload;
+mod upstreams;
 mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,7 +80,6 @@ use http::HeaderName;
 use witgate_config::{Problem, Problems, model};
 
 use crate::balancer::{BALANCERS, Policy};
-use crate::names::Named;
 pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use breaker::BreakerState;
 use carry::{Carried, Previous, carry};
@@ -93,9 +93,7 @@ use set::{Changing, EndpointSet, MemberBuilder};
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 use sticky::Sticky;
 use tls::Tls;
-
-/// The upstreams of a snapshot, by name.
-pub type Upstreams = Named<Arc<str>, Arc<Upstream>>;
+pub use upstreams::Upstreams;
 
 /// A source until it is run.
 type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;

@@ -235,7 +235,7 @@ fn every_input_counts() {
         (Input::Query, Box::new(|head| head.target = "/?".parse().expect("a path"))),
         (Input::Scheme, Box::new(|head| head.scheme = crate::head::Scheme::Https)),
         (Input::OriginalPath, Box::new(|head| head.received_target = "/b".parse().ok())),
-        (Input::Route, Box::new(|head| head.route = "b".into())),
+        (Input::Route, Box::new(|head| head.route = Some("b".into()))),
         (
             Input::PathParameter("id".into()),
             Box::new(|head| head.parameters = vec![("id".into(), String::new())]),

@@ -63,6 +63,38 @@ fn a_request_body_is_shown_whole_and_its_length_follows() {
 }
 
 #[test]
+fn a_request_body_for_which_there_is_no_memory_is_answered_with_503_and_retry_after() {
+    let mut fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+    fixture.config.gateway.body_memory = 11;
+    for (coding, fits) in [("identity", true), ("gzip", false)] {
+        let (_, body) = codings(b"hello world").into_iter().find(|(known, _)| *known == coding).unwrap();
+        let mut exchange = fixture.exchange(Method::POST, "/", &[("content-encoding", coding)]);
+        let memory = Arc::clone(exchange.snapshot.upstreams.body_memory());
+        if fits {
+            forwarded(&mut exchange, body);
+        } else {
+            let fault = refused(&mut exchange, body);
+            assert_eq!(fault.kind, FaultKind::Overloaded);
+            let response = exchange.facts.fault(fault);
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(values(response.headers(), "retry-after"), "1");
+        }
+        let refused = memory.refused().map(|(_, count)| count).collect::<Vec<_>>();
+        assert_eq!((memory.used(), refused), (0, vec![0, 0, 0, u64::from(!fits)]), "{coding}");
+    }
+    // What a response holds is not counted.
+    let response = up(&uppercased_response(), Response::new(Bytes::from_static(b"hello").into()));
+    assert_eq!(&read(response.into_body()).unwrap().0[..], b"HELLO");
+}
+
+/// A route that shows the bodies of responses, in a gateway that has no memory for those of requests.
+fn uppercased_response() -> Fixture {
+    let mut fixture = Fixture::new([uppercasing(Unseen, Buffered)]);
+    fixture.config.gateway.body_memory = 0;
+    fixture
+}
+
+#[test]
 fn an_empty_request_body_is_shown_whatever_the_method() {
     for access in [Buffered, BodyAccess::Streamed] {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {

@@ -72,7 +72,7 @@ fn every_part_of_a_request_can_be_shown() {
         fixture.get("/users/7?full", &[("x-in", "first"), ("x-in", "second"), ("traceparent", PARENT)]);
     let head = Arc::make_mut(&mut exchange.facts.head);
     head.received_target = "/./users/7?full".parse().ok();
-    head.route = "users".into();
+    head.route = Some("users".into());
     head.parameters = vec![("id".into(), "7".to_owned())];
     let expected = format!(
         "GET,/users/7,full,{},http,/./users/7,{},users,7,first,{},{},",

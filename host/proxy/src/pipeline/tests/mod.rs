@@ -88,10 +88,11 @@ impl Fixture {
         let mut snapshot = testing::snapshot(self.config.clone());
         snapshot.version = self.version;
         snapshot.counter = Arc::clone(&self.counter);
-        for (name, settings) in &self.config.upstreams {
+        let upstreams = self.config.upstreams.iter().map(|(name, settings)| {
             let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };
-            Arc::make_mut(&mut snapshot.upstreams).insert(name.as_str().into(), built);
-        }
+            (name.as_str().into(), built)
+        });
+        snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);
         let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);

@@ -82,21 +82,20 @@ pub(super) async fn deliver_admitted(
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Failure> {
+) -> Result<Response<Body>, Failure> {
     if !upstream.guarded {
-        return deliver(upstream, order, body, deadline, notes, answer).await.map_err(Failure::from);
+        return deliver(upstream, order, body, deadline, notes).await.map_err(Failure::from);
     }
     let streams = !matches!(body, Body::Full(_)) && !body.is_end_stream();
     let admission = match upstream.admit(deadline, streams).await {
         Ok(admission) => admission,
         Err(fault) => return Err(Failure::unsent(fault, body)),
     };
-    match deliver(upstream, order, body, deadline, notes, answer).await {
-        Ok(()) => {
+    match deliver(upstream, order, body, deadline, notes).await {
+        Ok(mut response) => {
             let uploaded = notes.upload.as_ref().map(|upload| upload.last());
-            admission.hold(answer, uploaded);
-            Ok(())
+            admission.hold(&mut response, uploaded);
+            Ok(response)
         }
         Err(fault) => {
             admission.failed(&fault);
@@ -207,8 +206,8 @@ impl Upstream {
 impl Admission {
     /// The head of the response is there; the place is held until its body has ended. A tunnel holds none. `uploaded`: when
     /// the last piece of a streaming request was taken, before which its client may have been what took long.
-    fn hold(self, answer: &mut Response<Body>, uploaded: Option<Instant>) {
-        let status = answer.status();
+    fn hold(self, response: &mut Response<Body>, uploaded: Option<Instant>) {
+        let status = response.status();
         let settings = self.upstream.config.upstream_breaker.as_ref();
         if settings.is_some_and(|settings| settings.statuses.contains(status.as_u16())) {
             self.fail(Failing::by(status));
@@ -217,7 +216,7 @@ impl Admission {
             let within = since.map_or(Duration::ZERO, |since| since.elapsed());
             self.notify(|call, breaker, settings| call.answered(breaker, within, settings), "");
         }
-        match answer.body_mut() {
+        match response.body_mut() {
             Body::Empty | Body::Full(_) => self.completed(),
             body => *body = Body::wrap(ObservedBody::new(std::mem::take(body), Watch::new(self))),
         }

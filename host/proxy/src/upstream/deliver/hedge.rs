@@ -35,8 +35,7 @@ impl Delivery<'_> {
         attempt: Attempt,
         body: Supplied,
         notes: &mut AttemptLog,
-        answer: &mut Response<Body>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Response<Body>, Failure> {
         let begun = Instant::now();
         let mut asked = vec![attempt.member.clone()];
         let mut delay = self.delay(hedge);
@@ -68,8 +67,7 @@ impl Delivery<'_> {
             // the same request, and pull the percentile down.
             self.upstream.carried.tries.latencies.record(begun.elapsed());
         }
-        *answer = self.settle(&asked, ended, notes)?;
-        Ok(())
+        self.settle(&asked, ended, notes)
     }
 
     /// After which time an attempt takes long; none: that is not known yet.
@@ -133,10 +131,9 @@ async fn run(
     deadline: Option<Instant>,
 ) -> Ended {
     let mut notes = AttemptLog::default();
-    let mut answer = Response::default();
-    let sent = send(&attempt, order, body, deadline, &mut notes, &mut answer).await;
-    let result = conclude(attempt, sent, deadline, &mut notes, &mut answer);
-    Ended { place, notes, result: result.map(|()| answer) }
+    let sent = send(&attempt, order, body, deadline, &mut notes).await;
+    let result = conclude(attempt, sent, deadline, &mut notes);
+    Ended { place, notes, result }
 }
 
 async fn until(due: Option<Instant>) {

@@ -8,7 +8,7 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `replay_body`, `kept` | the body is handed out, and kept if it may be needed again |
+//! | supply | `replay_body` | the body is handed out, and kept if it may be needed again |
 //! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
 //! | judge | `rules` | whether what came is a reason to send again |
 //! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
@@ -18,7 +18,6 @@
 mod backoff;
 mod budget;
 mod hedge;
-mod kept;
 mod latency;
 mod replay_body;
 mod rules;
@@ -43,9 +42,9 @@ use super::upload::Progress;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
+use crate::replay::Room;
 use crate::telemetry::record::{Repeat, Why};
 use crate::turn;
-use kept::Room;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
@@ -72,37 +71,31 @@ pub(super) struct AttemptLog {
     pub(super) local: bool,
 }
 
-/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried. `answer` gets it.
+/// Tries endpoints until one gives a response that is good enough, or nothing more may be tried.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Fault> {
+) -> Result<Response<Body>, Fault> {
     upstream.carried.tries.budget.count();
     let mut delivery = Delivery::begin(upstream, order, body, deadline);
     let mut before: Option<Box<FailedAttempt>> = None;
     loop {
         let attempt = match delivery.pick() {
             Ok(attempt) => attempt,
-            Err(fault) => {
-                *answer = before.ok_or(fault)?.outcome?;
-                return Ok(());
-            }
+            Err(fault) => return before.map_or(Err(fault), |before| before.outcome),
         };
-        // The answer that was not good enough is given up now that there is somewhere else to go.
+        // The response that was not good enough is given up now that there is somewhere else to go.
         let reason = before.take().map(|before| before.reason);
         let body = delivery.replay_body(&attempt)?;
         let outcome = match upstream.config.hedge {
             // Boxed, so that requests that are not hedged do not carry its state around.
-            Some(hedge) if delivery.repeatable => {
-                Box::pin(delivery.hedge(hedge, attempt, body, notes, answer)).await
-            }
+            Some(hedge) if delivery.repeatable => Box::pin(delivery.hedge(hedge, attempt, body, notes)).await,
             _ => {
-                let sent = send(&attempt, order, body, deadline, notes, answer).await;
-                conclude(attempt, sent, deadline, notes, answer)
+                let sent = send(&attempt, order, body, deadline, notes).await;
+                conclude(attempt, sent, deadline, notes)
             }
         };
         let outcome = outcome.map_err(|failure| delivery.take_back(failure));
@@ -110,11 +103,8 @@ pub(super) async fn deliver(
             let became = if outcome.is_ok() { Outcome::Answered } else { Outcome::Failed };
             upstream.carried.tries.counts.retried(reason, became);
         }
-        match delivery.again(outcome.as_ref().map(|()| &*answer), notes).await {
-            Some(reason) => {
-                let outcome = outcome.map(|()| std::mem::take(answer));
-                before = Some(Box::new(FailedAttempt { reason, outcome }));
-            }
+        match delivery.again(outcome.as_ref(), notes).await {
+            Some(reason) => before = Some(Box::new(FailedAttempt { reason, outcome })),
             None => return outcome,
         }
     }
@@ -199,7 +189,7 @@ impl<'a> Delivery<'a> {
             upstream,
             order,
             deadline,
-            replay_body: ReplayBody::new(body, room(upstream, order)),
+            replay_body: ReplayBody::new(body, room(upstream, order), order.body_memory),
             repeatable,
             made: 0,
             latest: None,

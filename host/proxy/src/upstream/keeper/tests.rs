@@ -7,7 +7,6 @@ use witgate_config::model::{self, SlowStart};
 use super::*;
 use crate::fault::{Fault, FaultKind};
 use crate::testing;
-use crate::upstream::Upstreams;
 use crate::upstream::conduct::Others;
 use crate::upstream::ejection::ObservedFailure;
 use crate::upstream::events::EventKind;
@@ -31,7 +30,7 @@ fn rebuilt(config: model::Upstream, previous: Option<&Arc<Upstream>>) -> Arc<Ups
 
 fn snapshot(upstream: Arc<Upstream>) -> Arc<Snapshot> {
     let mut snapshot = testing::snapshot(testing::config());
-    snapshot.upstreams = Arc::new(Upstreams::from_iter([("origin".into(), upstream)]));
+    snapshot.upstreams = testing::upstreams(0, [("origin".into(), upstream)]);
     Arc::new(snapshot)
 }
 

@@ -98,3 +98,24 @@ fn a_body_that_is_too_long_or_breaks_off_is_not_copied() {
         assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 3);
     });
 }
+
+#[test]
+fn a_body_for_which_there_is_no_memory_is_not_copied_and_is_forwarded() {
+    run(async {
+        let (origin, shadow) = (Origin::answering(HELLO), Origin::answering(HELLO));
+        let mut config = testing::config();
+        config.gateway.body_memory = 7;
+        for (name, address) in [("origin", origin.address), ("shadow", shadow.address)] {
+            config.upstreams.insert(name.into(), settings(&[address]));
+        }
+        let built = Snapshot::build(Arc::new(config), Default::default(), None);
+        let snapshot = Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")));
+        for (pieces, answered) in [(vec![Ok(&b"1234567"[..])], 1), (vec![Ok(&b"1234"[..]), Ok(b"5678")], 0)] {
+            let _ = forward(&mut copied(&snapshot, Method::POST), testing::chunks(pieces)).await;
+            eventually("a small body is copied", || outcome(&snapshot, "answered") >= answered).await;
+        }
+        assert_eq!((outcome(&snapshot, "no-memory"), shadow.requests().len()), (1, 1));
+        assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 1);
+        eventually("all is given back", || snapshot.upstreams.body_memory().used() == 0).await;
+    });
+}

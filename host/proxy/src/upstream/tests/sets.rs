@@ -21,7 +21,7 @@ use crate::upstream::discovery::{
 };
 use crate::upstream::keeper::Keeper;
 use crate::upstream::set::TableMaking;
-use crate::upstream::{BreakerState, Upstream, Upstreams, status};
+use crate::upstream::{BreakerState, Upstream, status};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,7 +78,7 @@ fn with_source(
     let upstream = Upstream::build_with(source, "origin", config, None, previous)
         .unwrap_or_else(|problems| panic!("{problems:?}"));
     let mut snapshot = testing::snapshot(testing::config());
-    snapshot.upstreams = Arc::new(Upstreams::from_iter([("origin".into(), upstream)]));
+    snapshot.upstreams = testing::upstreams(usize::MAX, [("origin".into(), upstream)]);
     Arc::new(snapshot)
 }
 
