@@ -29,12 +29,12 @@ pub enum Source {
     Test,
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The address.
     pub address: SocketAddr,
-    /// The address without the port, as headers tell it; of an IPv4-mapped address, the IPv4 address.
+    /// The address without the port, as a field value; an IPv4-mapped address as the IPv4 address.
     pub(crate) text: HeaderValue,
 }
 
@@ -46,7 +46,7 @@ impl Peer {
     }
 }
 
-/// The address that stands for that of a peer where there is none.
+/// Stands for the address of a peer where there is no peer.
 const NO_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// A way by which requests come in.
@@ -57,7 +57,7 @@ pub struct Ingress {
     pub listener: Arc<str>,
     /// The peer; `None` if the requests do not come over a connection.
     pub peer: Option<Peer>,
-    /// Whether they come over TLS.
+    /// The scheme: `https` over TLS.
     pub scheme: Scheme,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
@@ -113,47 +113,46 @@ impl Ingress {
 pub struct Arrival {
     /// The way it came.
     pub ingress: Rc<Ingress>,
-    /// When whoever sent it gives it up; it can only shorten what the route allows.
+    /// When the sender gives the request up. It can only shorten the timeout of the route.
     pub deadline: Option<Instant>,
-    /// Who is told what became of it.
+    /// Called with the outcome of the request.
     pub completion: Completion,
 }
 
 impl Arrival {
-    /// An arrival without a deadline, of which nobody is told what became of it: that of a connection's requests.
+    /// An arrival without a deadline and without a completion, as requests of connections have it.
     pub fn new(ingress: Rc<Ingress>) -> Self {
         Arrival { ingress, deadline: None, completion: Completion::default() }
     }
 }
 
-/// What became of a request, told once, when nothing more will happen: at the last byte of its response, or at the end of
-/// its tunnel.
+/// What became of a request, at the last byte of its response, at the end of its tunnel, or when its exchange vanished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The destination answered, and whoever asked has all of it.
+    /// The destination responded, and the sender has the whole response.
     Answered,
-    /// The gateway or a plugin answered in place of the destination, and whoever asked has all of it.
+    /// The gateway or a plugin responded in place of the destination, and the sender has the whole response.
     Local,
-    /// A fault took the place of the response, or broke off the response or the tunnel.
+    /// A fault replaced the response, or ended the response or the tunnel too early.
     Fault(FaultKind),
-    /// A stage decided that the request is to be dropped as if it had been served.
+    /// A stage decided that the request is to be dropped. To the sender that is as good as served.
     Discarded,
-    /// Whoever asked went away, or the exchange vanished, before the response was through.
+    /// The sender left, or the exchange vanished, before the end of the response.
     Abandoned,
 }
 
-/// Whom a request's [`Outcome`] is told, if anybody. It is told exactly once: what was not told when this is dropped was
-/// abandoned. Nobody costs nothing.
+/// What is called with the [`Outcome`] of a request, exactly once: if it was not called before it is dropped, it is called
+/// with [`Outcome::Abandoned`]. The default calls nothing and allocates nothing.
 #[derive(Default)]
 pub struct Completion(Option<Box<dyn FnOnce(Outcome)>>);
 
 impl Completion {
-    /// Tells the outcome by calling this.
+    /// Calls this function.
     pub fn new(tell: impl FnOnce(Outcome) + 'static) -> Self {
         Completion(Some(Box::new(tell)))
     }
 
-    /// Tells the outcome.
+    /// Calls the function with the outcome.
     pub fn complete(mut self, outcome: Outcome) {
         if let Some(tell) = self.0.take() {
             tell(outcome);

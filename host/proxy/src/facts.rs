@@ -1,4 +1,4 @@
-//! The facts of one request: what a filter, a destination, a fault and the record need to know of it.
+//! The facts of one request: what filters, destinations, faults and the record need to know of it.
 //!
 //! Facts know no connection, no snapshot, no route and no upstream: a stage that takes `&mut Facts` can be understood,
 //! tested and used again without any of them. What the walk needs besides is in
@@ -24,7 +24,7 @@ use crate::telemetry::record::Record;
 pub struct Facts {
     /// The head. Plugins hold clones only while they are called, so `Arc::make_mut` does not copy in practice.
     pub head: Arc<RequestHead>,
-    /// Whether the peer is a trusted proxy (`gateway.trusted_proxies`), whose word about its client is believed.
+    /// Whether the peer is a trusted proxy (`gateway.trusted_proxies`), whose forwarding headers are believed.
     pub trusted_peer: bool,
     /// When the request head was complete.
     pub begun: Instant,
@@ -32,25 +32,25 @@ pub struct Facts {
     pub timeout: Option<Duration>,
     /// The version of HTTP the client spoke.
     pub version: Version,
-    /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.
+    /// The protocol that the client asks to switch to (`Upgrade`), if the gateway forwards that.
     pub upgrade: Option<HeaderValue>,
-    /// The destination's side of the tunnel, once it has answered 101.
+    /// The destination's side of the tunnel, once it has responded with 101.
     pub switched: Option<Switched>,
     /// The name of the upstream to forward to, once it is chosen.
     pub upstream: Option<Arc<str>>,
     /// The key for hashing balancers.
     pub hash_key: Option<Bytes>,
-    /// Headers that stages on the way down want on the response (rate limits, cookies of authentication…).
+    /// Headers that stages on the way down add to the response (rate limits, cookies of authentication…).
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// The form in which the client is told of a fault.
     pub dialect: Dialect,
-    /// Whether the response in hand was made by the gateway or a plugin.
+    /// Whether the current response was made by the gateway or a plugin.
     pub local_response: bool,
-    /// Whether a stage decided that the request is to be dropped: whoever sent it is told so as if it had been served.
+    /// Whether a stage decided that the request is to be dropped. To its sender that is as good as served.
     pub discarded: bool,
-    /// Who is told what became of the request.
+    /// Called with the outcome of the request.
     pub completion: Completion,
-    /// What the access log, the metrics and the span will say.
+    /// Notes for the access log, the metrics and the span.
     pub record: Record,
 }
 
@@ -76,17 +76,17 @@ impl Facts {
         }
     }
 
-    /// Gives the request no more time than this, counted from [`begun`](Facts::begun); none changes nothing.
+    /// Limits the time of the request, counted from [`begun`](Facts::begun). `None` changes nothing.
     pub fn limit_time(&mut self, timeout: Option<Duration>) {
         self.timeout = self.timeout.into_iter().chain(timeout).min();
     }
 
-    /// When the request is given up; none: it may take as long as it likes.
+    /// When the request is given up; `None` if it has no limit.
     pub fn deadline(&self) -> Option<Instant> {
         self.timeout.map(|timeout| self.begun + timeout)
     }
 
-    /// Turns a fault into the response that tells the client in its dialect, and notes it in the record.
+    /// Turns a fault into the response for the client, in its dialect, and notes it in the record.
     pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
         self.local_response = true;
         self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));

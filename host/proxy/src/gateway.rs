@@ -17,12 +17,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Serves by the snapshot that is in service when a request comes.
+    /// Serves each request with the snapshot that is in service when the request arrives.
     pub fn new(telemetry: Arc<Telemetry>, snapshots: Arc<ArcSwap<Snapshot>>) -> Self {
         Gateway { telemetry: Rc::new(telemetry), snapshots }
     }
 
-    /// The snapshot in service now; read once per request.
+    /// The snapshot in service. Read once for each request.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.load_full()
     }

@@ -7,30 +7,31 @@ use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
 
-/// What gives the response to a request that has passed every stage on the way down. Shared by all cores; it keeps no
-/// state of a request: that lives in the facts.
+/// What makes the response to a request that has passed every stage on the way down. Shared by all cores. It keeps no
+/// state of a request; that is part of the facts. A destination that wraps another passes [`Destination::choose`] and
+/// [`Destination::reads_body`] on to it.
 pub trait Destination: Send + Sync {
-    /// Chooses where the request goes, as far as the destination leaves that open: notes the upstream, and the path and
-    /// query that the upstream is to see, in the facts. Called once for each request, after rate limiting. True: the
-    /// plugins of the routing contract are asked then, and what they say counts more. False: there is nothing to choose.
+    /// Chooses the upstream, and the path and query for it, and notes them in the facts. Called once for each request,
+    /// after rate limiting. Returns whether there is anything to choose: if so, the plugins of the routing contract are
+    /// called next, and may choose otherwise.
     ///
     /// # Errors
-    /// `BadPath` if the path that the upstream is to see cannot be one.
+    /// `BadPath` if the rewritten path is not valid.
     fn choose(&self, _facts: &mut Facts) -> Result<bool, Fault> {
         Ok(false)
     }
 
-    /// Whether it reads the bodies of requests. If not, they are not shown to plugins either.
+    /// Whether it reads the bodies of requests. If not, plugins do not get them either.
     fn reads_body(&self) -> bool {
         true
     }
 
-    /// Serves the request: its response, with the body streaming behind the head. A destination that has nothing to wait
-    /// for hands out [`MaybeReady::over`], which allocates nothing; one that waits may be dropped at any await, because
-    /// the client went away.
+    /// Serves the request. The body of the response streams after its head. A destination that does not wait returns
+    /// [`MaybeReady::over`], which allocates nothing. A destination that waits may be dropped at any await, because the
+    /// client has left.
     ///
     /// # Errors
-    /// What keeps it from responding. The fault becomes the response.
+    /// The fault that prevents a response. It becomes the response.
     fn serve<'a>(&'a self, facts: &'a mut Facts, body: Body)
     -> MaybeReady<'a, Result<Response<Body>, Fault>>;
 }
