@@ -159,7 +159,7 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (spec, version) = starting_set(&source, &carried);
+        let (specs, version) = starting_set(&source, &carried);
         let builder = MemberBuilder {
             zone,
             tls: config.tls.is_some(),
@@ -168,7 +168,7 @@ impl Upstream {
             same_way,
         };
         let members =
-            builder.members(&spec).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
+            builder.members(&specs).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
         let (Ok(policy), Ok(members), true) = (policy, members, problems.is_empty()) else {
             return Err(problems);
         };

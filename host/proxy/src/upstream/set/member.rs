@@ -103,15 +103,15 @@ impl MemberBuilder<'_> {
     /// The index of each endpoint whose host is invalid, and why.
     pub(in crate::upstream) fn members(
         &self,
-        spec: &[Arc<EndpointSpec>],
+        specs: &[Arc<EndpointSpec>],
     ) -> Result<Vec<Arc<Member>>, Vec<(usize, String)>> {
         let entries = self.before.map_or(&[][..], |before| &before.entries);
         let mut known: HashMap<_, &Arc<Member>> =
             entries.iter().map(|entry| (entry.member.spec.borrowed_key(), &entry.member)).collect();
         let mut in_flight: BTreeMap<Rank, Option<Arc<AtomicUsize>>> =
             entries.iter().map(|entry| (entry.member.rank, entry.member.in_flight.clone())).collect();
-        let (mut members, mut problems) = (Vec::with_capacity(spec.len()), Vec::new());
-        for (index, spec) in spec.iter().enumerate() {
+        let (mut members, mut problems) = (Vec::with_capacity(specs.len()), Vec::new());
+        for (index, spec) in specs.iter().enumerate() {
             let rank = Rank::of(spec, self.zone);
             let in_flight = in_flight.entry(rank).or_default();
             if in_flight.is_some() != self.counts_in_flight {

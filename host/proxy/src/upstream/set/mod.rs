@@ -120,19 +120,16 @@ impl Upstream {
         let set = self.set.load_full();
         let entries = self.current_entries(&set.entries, now);
         let changed = entries.iter().zip(&set.entries).any(|(after, before)| after.state != before.state);
-        if changed || set.view.is_stale {
-            let next = EndpointSet {
-                entries,
-                view: View::empty(),
-                sessions: set.sessions.clone(),
-                version: set.version,
-            };
-            self.swap(&set, next, &mut tables_made, making, now);
+        let may_make = self.may_make_tables(*tables_made, making, now);
+        if changed || (set.view.is_stale && may_make) {
+            let (sessions, version) = (set.sessions.clone(), set.version);
+            let next = EndpointSet { entries, view: View::empty(), sessions, version };
+            self.swap(&set, next, &mut tables_made, may_make, now);
         }
     }
 
     /// Puts a set of the source in service. `version` is that of the sink.
-    pub(super) fn put_in_service(&self, spec: &[Arc<EndpointSpec>], version: u64, now: Duration) {
+    pub(super) fn put_in_service(&self, specs: &[Arc<EndpointSpec>], version: u64, now: Duration) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
         let builder = MemberBuilder {
@@ -143,13 +140,14 @@ impl Upstream {
             same_way: true,
         };
         // The sink accepts only addresses, and every address is a valid host.
-        let Ok(members) = builder.members(spec) else { return };
+        let Ok(members) = builder.members(specs) else { return };
         apply_readiness(&members, now);
         let sessions = self.sessions_of(&members, set.sessions.as_deref());
         let stand = |member: Arc<Member>| Entry { state: self.state_of(&member, now), member };
         let entries: Box<[Entry]> = members.into_iter().map(stand).collect();
         let next = EndpointSet { entries, view: View::empty(), sessions, version };
-        self.swap(&set, next, &mut tables_made, TableMaking::Paced, now);
+        let may_make = self.may_make_tables(*tables_made, TableMaking::Paced, now);
+        self.swap(&set, next, &mut tables_made, may_make, now);
         self.retire_missing(&set);
     }
 
@@ -205,16 +203,19 @@ impl Upstream {
         entries.iter().map(look).collect()
     }
 
+    fn may_make_tables(&self, made: Option<Duration>, making: TableMaking, now: Duration) -> bool {
+        let paced = making == TableMaking::Paced && self.policy.makes_tables();
+        !paced || made.is_none_or(|made| now.saturating_sub(made) >= TABLE_PACE)
+    }
+
     fn swap(
         &self,
         before: &EndpointSet,
         mut next: EndpointSet,
         tables_made: &mut Option<Duration>,
-        making: TableMaking,
+        may_make: bool,
         now: Duration,
     ) {
-        let paced = making == TableMaking::Paced && self.policy.makes_tables();
-        let may_make = !paced || tables_made.is_none_or(|made| now.saturating_sub(made) >= TABLE_PACE);
         next.view = self.view_of(&next.entries, Tables { before: Some(&before.view), may_make });
         if may_make {
             *tables_made = Some(now);
