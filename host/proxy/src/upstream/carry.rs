@@ -1,18 +1,18 @@
-//! What of an upstream survives a reload, said in one place.
+//! Everything of an upstream that survives a reload, in one place.
 //!
 //! | what | survives | where |
 //! |---|---|---|
-//! | the upstream as it is | if neither its settings, its TLS files nor the gateway's zone have changed | [`Upstream::build`] |
-//! | connections in use and those who wait for one | always | [`Carried::limit`] |
-//! | its own breaker, permits, shedding | always | [`Carried::admissions`] |
+//! | the upstream as a whole | if neither its settings nor its TLS files nor the zone of the gateway have changed | [`Upstream::build`] |
+//! | the count of connections, and the queue for them | always | [`Carried::limit`] |
+//! | the breaker of the upstream as a whole, permits for requests, load shedding | always | [`Carried::admissions`] |
 //! | events and their counts | always | [`Carried::events`] |
-//! | when success rates are compared | always | [`Carried::ejections`] |
-//! | retry budget, counts of retries and hedges | always | [`Carried::tries`] |
-//! | the source that runs | if its settings are the same | [`Previous::source`] |
-//! | the last good set of a source | until another source has told one | [`Carried::sink`] |
-//! | the policy and whose turn it is | if the settings of the balancer are the same | [`Previous::policy`] |
-//! | endpoints: breaker, health, ejection, latency, pools | if they are told of and reached in the same way | [`Previous::set`] |
-//! | what an operator has said about an endpoint | if it is told of | [`Previous::set`] |
+//! | the time of the next comparison of success rates | always | [`Carried::ejections`] |
+//! | the retry budget, counts of retries and hedges | always | [`Carried::tries`] |
+//! | the running source | if its settings are the same | [`Previous::source`] |
+//! | the last good set of a source | until another source has reported one | [`Carried::sink`] |
+//! | the balancing policy and its turn | if its settings are the same | [`Previous::policy`] |
+//! | endpoints: breaker, health, ejection, latency, pools | if the source still reports them, and protocol and TLS are the same | [`Previous::set`] |
+//! | weight and drain of an endpoint that an operator has set | if the source still reports the endpoint | [`Previous::set`] |
 //! | stored responses of `fallback` | if their settings are the same | [`Fallback::build`] |
 //! | TLS with its session tickets | if its files are the same | [`Tls::build`] |
 
@@ -32,7 +32,7 @@ use super::tls::Tls;
 use super::{SourceSlot, Upstream};
 use crate::balancer::Policy;
 
-/// What survives every reload, by the name of the upstream. All versions of an upstream share it.
+/// What survives every reload, by the name of the upstream. All versions of the upstream share it.
 #[derive(Clone)]
 pub(super) struct Carried {
     pub(super) limit: Arc<Limit>,
@@ -57,31 +57,31 @@ impl Default for Carried {
     }
 }
 
-/// What there is of the version before. Everything is none where the upstream is new.
+/// What the previous version of the upstream offers. Everything is `None` if the upstream is new.
 #[derive(Default)]
 pub(super) struct Previous<'a> {
     pub(super) fallback: Option<&'a Fallback>,
     pub(super) tls: Option<&'a Tls>,
-    /// Only if the settings of the balancer are the same.
+    /// Only if the settings of the balancing policy are the same.
     pub(super) policy: Option<Arc<dyn Policy>>,
     /// The set in service.
     pub(super) set: Option<Arc<EndpointSet>>,
-    /// Only if it is the same and goes on.
+    /// Only if its settings are the same: then it keeps running.
     pub(super) source: Option<SourceSlot>,
-    /// The version, where its settings are the same.
+    /// The previous version itself, if its settings are the same.
     pub(super) unchanged: Option<&'a Arc<Upstream>>,
     protocol: Option<model::UpstreamProtocol>,
 }
 
 impl Previous<'_> {
-    /// Whether endpoints are reached as in the version before.
+    /// Whether protocol and TLS are those of the previous version.
     pub(super) fn is_reached_by(&self, config: &model::Upstream, tls: Option<&Tls>) -> bool {
         self.protocol == Some(config.protocol)
             && self.tls.map(|before| before.digest) == tls.map(|tls| tls.digest)
     }
 }
 
-/// What survives, and what there is of the version before that may.
+/// What survives always, and what may survive.
 pub(super) fn carry<'a>(
     previous: Option<&'a Arc<Upstream>>,
     config: &model::Upstream,

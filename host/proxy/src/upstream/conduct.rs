@@ -1,19 +1,19 @@
-//! What requests show of an endpoint, and what follows from it: the one place that sees every observation and decides.
+//! Judges endpoints by the results of requests: the one place that sees every observation and decides about breaker and ejection.
 //!
-//! | means | what it is for | how an endpoint comes back |
+//! | mechanism | takes an endpoint out for | how the endpoint comes back |
 //! |---|---|---|
-//! | [`breaker`] | failures in a row, shares of failed or slow calls: nothing is sent for a while | half-open, probes decide |
+//! | [`breaker`] | failures in a row, or a share of failed or slow calls | after `open_for` half-open; probes decide |
 //! | [`ejection`] | failures in a row, server errors in a row, a rate below that of others: left out, longer each time | after its time, or when its checks succeed; then the first failure decides |
 //!
-//! Both see the same failures. So that neither works against the other:
+//! Both see the same failures and have the same default, so they are decided together:
 //!
-//! - What an observation is, is worked out here, once: which statuses are failures, what counts once of many (a connection
-//!   that ends with many calls, the attempts of one request).
-//! - Both decide under one lock of the upstream and by one look at who else serves ([`Others`]): endpoints are taken out one
-//!   at a time. The last in service is never ejected, and its breaker opens only for what no single request can cause.
-//! - Where one failure is enough for both, as it is by default, that is one absence: checks that end the ejection early end
-//!   the rest of the breaker too, so that the endpoint is really asked again. Whatever ends first otherwise, requests wait for
-//!   the second; and a probe that fails is a failure as any other, so that an absence grows from one to the next.
+//! - An observation is classified here for both: which statuses are failures of which mechanism, and what counts.
+//! - Both decide under one lock of the upstream and with one answer to the question whether another endpoint is in service
+//!   ([`Others`]). Endpoints are therefore taken out one at a time. The last endpoint in service is never ejected, and failures in
+//!   a row open its breaker only if no single request can cause them.
+//! - If the same failure opens the breaker and ejects the endpoint, as it does by default, the endpoint is absent once: active
+//!   checks that end the ejection early also end the open period of the breaker. Otherwise the endpoint would take no requests
+//!   although its return was reported.
 
 use std::cell::OnceCell;
 use std::sync::{Arc, MutexGuard};
@@ -29,20 +29,20 @@ use super::endpoint::Endpoint;
 use super::events::{EventKind, Events};
 use super::observe::{Failing, Observation};
 
-/// What an observation is to one of both.
+/// What an observation means for the ejection.
 enum Meaning {
-    /// A failure.
+    /// A failure, by a fault or by a status in `ejection.statuses`.
     Failed(Failing),
-    /// A whole response with a status from 500 that is no failure by itself.
+    /// A whole response with another status from 500.
     ServerError(u16),
-    /// All is well.
+    /// A success.
     Succeeded,
-    /// It says nothing, yet or at all.
+    /// Nothing, or nothing yet.
     Nothing,
 }
 
-/// Who else serves, looked at when it is asked first. From then on no other endpoint of the upstream is taken out, until this
-/// is dropped.
+/// Whether another endpoint is in service. The first call of [`Others::serve`] takes the lock under which endpoints are taken
+/// out, and keeps it until this is dropped, so that the answer stays true.
 pub(super) struct Others<'a> {
     upstream: &'a Upstream,
     endpoint: &'a Arc<Endpoint>,
@@ -50,19 +50,19 @@ pub(super) struct Others<'a> {
 }
 
 impl<'a> Others<'a> {
-    /// Those beside this endpoint.
+    /// The endpoints of the upstream other than this one.
     pub(super) fn of(upstream: &'a Upstream, endpoint: &'a Arc<Endpoint>) -> Others<'a> {
         Others { upstream, endpoint, held: OnceCell::new() }
     }
 
-    /// Some if another endpoint is in service.
+    /// `Some` if another endpoint is in service.
     pub(super) fn serve(&self) -> Option<()> {
         let look = || (self.upstream.take_out_alone(), self.upstream.is_another_in_service(self.endpoint));
         self.held.get_or_init(look).1.then_some(())
     }
 }
 
-/// Sees an observation, and takes the endpoint out or back if that is what it shows.
+/// Counts an observation, and opens or closes the breaker or ejects the endpoint if it is decisive.
 pub(super) fn judge(attempt: &Attempt, observation: Observation) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let others = Others::of(upstream, endpoint);
@@ -80,7 +80,7 @@ pub(super) fn judge(attempt: &Attempt, observation: Observation) {
     }
 }
 
-/// Tells the breaker that there is a connection, for which a probe may have been sent.
+/// Reports to the breaker that the request has a connection, which may be enough for a probe.
 pub(super) fn connected(attempt: &Attempt) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let others = Others::of(upstream, endpoint);
@@ -113,10 +113,10 @@ fn meaning_to_ejection(attempt: &Attempt, observation: Observation) -> Meaning {
     let statuses = attempt.upstream.config.ejection.statuses;
     let by_status = attempt.status().and_then(|status| attempt.failing_by(status, statuses));
     match (observation, by_status) {
-        // Counted with the head, and not again with what becomes of the body.
+        // A failure by status was counted with the head; the end of its body is not counted again.
         (Observation::Answered { .. }, Some(failing)) => Meaning::Failed(failing),
         (_, Some(_)) => Meaning::Nothing,
-        // Half a response is no success. A tunnel has no end that could be waited for.
+        // A head alone is no success, except for a tunnel, whose response has no end.
         (Observation::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. }, None) => Meaning::Succeeded,
         (Observation::Answered { .. } | Observation::Ended, None) => Meaning::Nothing,
         (Observation::Completed { status }, None) if status.is_server_error() => {
@@ -128,8 +128,8 @@ fn meaning_to_ejection(attempt: &Attempt, observation: Observation) -> Meaning {
 }
 
 impl Upstream {
-    /// Counts a failure, and ejects the endpoint if it was one too many, another serves, and the cap allows it. `joined`: the
-    /// same failure has opened the breaker.
+    /// Counts a failure, and ejects the endpoint if the failure reaches a threshold, another endpoint is in service, and the cap
+    /// allows it. `joined` is whether the same failure has opened the breaker.
     pub(super) fn count_failure(
         &self,
         others: &Others<'_>,
@@ -143,8 +143,8 @@ impl Upstream {
         }
     }
 
-    /// An active check of an endpoint is over. One that succeeds may end an ejection early, and with it the rest of a breaker
-    /// that the same failure has opened.
+    /// Counts an active check, which may end an ejection early. Then the open period of a breaker that the same failure has
+    /// opened ends, too.
     pub(super) fn checked(&self, endpoint: &Arc<Endpoint>, succeeded: bool, begun: Instant) {
         let Some(plan) = &self.plan else { return };
         let (threshold, settings) = (plan.settings.healthy_threshold, &self.config.ejection);
@@ -167,7 +167,7 @@ impl Upstream {
     }
 }
 
-/// Notes that a breaker has changed. `last`: what the last call ended with, where that tells more.
+/// Records that a breaker has changed. `last` is the failure of the last call, or empty.
 pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: Option<Change>, last: &str) {
     let Some(change) = change else { return };
     let (kind, why) = match change {

@@ -14,9 +14,8 @@ use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
 
-/// An endpoint. It lives as long as it is told of ([`EndpointSpec::key`](super::discovery::EndpointSpec::key)) and is reached in the same
-/// way: another set of its upstream, or a reload, changes nothing about it. Members of sets hold it
-/// ([`Member`](super::set::Member)).
+/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key), and protocol
+/// and TLS stay the same; other changes of the set, and reloads, keep it. The [members](super::set::Member) of sets hold it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// Unique in the process: the key of its pools.
@@ -44,9 +43,9 @@ pub(super) struct Endpoint {
     pub(super) newness: Newness,
     /// How often the connections that wait were given up, over all cores.
     pub(super) purges: AtomicU32,
-    /// Whether the source of its set keeps requests from it: it is not ready, or is ending.
+    /// Whether the source of its set reports it as not ready or terminating.
     not_ready: AtomicBool,
-    /// Whether it is in no set any more.
+    /// Whether it has left its set.
     left: AtomicBool,
 }
 
@@ -64,7 +63,7 @@ pub enum Availability {
     Resting,
     /// An operator wants it to take none.
     Drained,
-    /// The source of its set says that it is not ready, or ending, or it is in the set no more: it takes none.
+    /// Its source reports it as not ready or terminating, or it has left its set: it takes none.
     NotReady,
 }
 
@@ -92,10 +91,10 @@ impl Availability {
 }
 
 impl Endpoint {
-    /// An endpoint nobody has used yet. The host may be an IPv6 address, with or without brackets.
+    /// A new endpoint. The host may be an IPv6 address with or without brackets.
     ///
     /// # Errors
-    /// The host cannot stand in `Host`; why, in a sentence.
+    /// The host is not valid in the header `Host`; the error says so in a sentence.
     pub(super) fn new(host: &str, port: u16, tls: bool) -> Result<Endpoint, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let bracketed = bracketed(host);
@@ -124,7 +123,7 @@ impl Endpoint {
         })
     }
 
-    /// Whether it takes requests: what an operator, its source, its breaker and its health say of it, the strictest first.
+    /// Whether it takes requests. An operator, its source, its breaker and its health decide, in this order.
     pub(super) fn availability(&self) -> Availability {
         if self.share.is_drained() {
             return Availability::Drained;
@@ -145,12 +144,12 @@ impl Endpoint {
         !self.health.is_unhealthy() && !self.ejection.is_ejected()
     }
 
-    /// Whether the source of its set wants it to take requests from now on. True: it does, and did not before.
+    /// Sets whether the source of its set wants it to take requests. Returns whether it has become ready by that.
     pub(super) fn become_ready(&self, ready: bool) -> bool {
         self.not_ready.swap(!ready, Ordering::Relaxed) && ready
     }
 
-    /// Whether its operator and its source want it to take requests.
+    /// Whether neither an operator nor the source excludes it from taking requests.
     pub(super) fn is_wanted(&self) -> bool {
         !self.share.is_drained() && self.is_ready()
     }
@@ -159,12 +158,12 @@ impl Endpoint {
         !self.not_ready.load(Ordering::Relaxed) && !self.has_left()
     }
 
-    /// Whether it is in no set any more. Its connections are closed: idle ones soon, those in use when they are free.
+    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become free.
     pub(super) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// It is in no set any more, for good: an endpoint that is told of again is a new one.
+    /// Marks that it has left its set for good. If the source reports it again, that is a new endpoint.
     pub(super) fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
     }

@@ -50,9 +50,9 @@ pub(super) enum EventKind {
     Ejected,
     /// An ejection is over.
     Returned,
-    /// The source of the endpoints could not be asked, or its set was refused: the last good set stays.
+    /// The source of the endpoints failed, or its set was refused. The last good set stays in service.
     SourceFailed,
-    /// The source of the endpoints tells good sets again.
+    /// The source of the endpoints supplies good sets again.
     SourceRecovered,
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Event {
 #[derive(Debug, Default)]
 pub(super) struct Events {
     state: Mutex<State>,
-    /// Rung for whoever keeps the upstream: there is one.
+    /// Wakes the task of the keeper for this upstream.
     wake: Notify,
 }
 
@@ -155,18 +155,18 @@ impl Events {
         self.wake();
     }
 
-    /// Endpoints have left: their counts are forgotten, or those of all that ever came would be kept.
+    /// Forgets the counts of endpoints that have left; otherwise the counts would grow with each new endpoint.
     pub(super) fn forget(&self, names: &HashSet<&str>) {
         let is_gone = |name: &Option<Arc<str>>| name.as_deref().is_some_and(|name| names.contains(name));
         self.lock().counts.retain(|(_, name), _| !is_gone(name));
     }
 
-    /// Wakes whoever keeps the upstream: there is something to be looked at.
+    /// Wakes the keeper for this upstream.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Waits until something has happened since this was waited for last.
+    /// Waits for an event since the last call returned.
     pub(super) async fn happened(&self) {
         self.wake.notified().await;
     }

@@ -1,18 +1,18 @@
-//! What has to be done for upstreams though no request asks for it, on a thread of its own: one for the process, so that
-//! nothing depends on the number of cores, and a busy core delays nothing.
+//! Work for upstreams that belongs to no request. It runs on one thread of the process, so that it does not depend on the
+//! number of cores, and is not delayed by a busy core.
 //!
-//! | what | when |
+//! | work | when |
 //! |---|---|
-//! | sets of sources are put in service | when a source has told one, once a second at most |
-//! | hash tables are made anew | when endpoints come, go or stand otherwise, once a second at most |
-//! | who takes requests is worked out anew | with every event: a breaker, a check, an ejection, an operator |
-//! | breakers half-open, ejections end, new endpoints take more, shedding is over | at their time |
-//! | success rates are compared | once in an interval, if that is configured |
-//! | active checks | in their rhythm ([`checks`]) |
-//! | events are logged | when they happen |
+//! | puts sets of sources in service | after a source has reported one, at most once a second |
+//! | builds hash tables | when endpoints or their states change, at most once a second |
+//! | builds the view of who takes requests | at each event: of a breaker, a check, an ejection, an operator |
+//! | half-opens breakers, ends ejections, raises weights in slow start, ends load shedding | at the time at which it is due |
+//! | compares success rates | once in an interval, if that is configured |
+//! | active checks | in their intervals ([`checks`]) |
+//! | logs events | when they happen |
 //!
-//! There is a task for each upstream. It sleeps until something happens to the upstream ([`Events`]), another version of it is
-//! in service, or the next of these times has come: where nothing happens, nothing runs.
+//! Each upstream has a task. It sleeps until an event of the upstream ([`Events`]), until another version of the upstream is in
+//! service, or until the next of these times. If nothing happens and nothing is due, it does not wake.
 //!
 //! [`checks`]: super::health::checks
 //! [`Events`]: super::events::Events
@@ -39,13 +39,14 @@ use crate::balancer::clock;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// The time between two rounds of an upstream at least, however much happens to it: a round looks at all its endpoints.
+/// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many events at once
+/// are handled by one round.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Times of breakers are whole milliseconds; so much later they have certainly come.
+/// Added to times of breakers and shedding, which are rounded to milliseconds, so that they are over at the wake-up.
 const ROUNDING: Duration = Duration::from_millis(1);
 
-/// The running keeper; it ends when this is dropped.
+/// The running keeper. Dropping it ends its thread.
 pub(crate) struct Keeper {
     swapped: Arc<Notify>,
     stop: Option<oneshot::Sender<()>>,
@@ -53,7 +54,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it. It follows the snapshots, as long as it is told of each swap ([`Keeper::follow`]).
+    /// Starts the keeper. [`Keeper::follow`] has to be called after each swap of the snapshot.
     ///
     /// # Errors
     /// The system gives no thread, or no epoll descriptor.
@@ -61,7 +62,7 @@ impl Keeper {
         Keeper::start_counting(snapshots, telemetry, Arc::default())
     }
 
-    /// The same; counts its rounds over all upstreams.
+    /// Starts the keeper, and counts the rounds of all upstreams in `rounds`.
     pub(super) fn start_counting(
         snapshots: Arc<ArcSwap<Snapshot>>,
         telemetry: Arc<Telemetry>,
@@ -82,7 +83,7 @@ impl Keeper {
         Ok(Keeper { swapped, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Another snapshot is in service.
+    /// Has the keeper follow the snapshot that is in service now.
     pub(crate) fn follow(&self) {
         self.swapped.notify_one();
     }
@@ -96,7 +97,7 @@ impl Drop for Keeper {
     }
 }
 
-/// What the keeper works with.
+/// What the keeper needs for its work.
 struct KeeperContext {
     swapped: Arc<Notify>,
     rounds: Arc<AtomicU64>,
@@ -104,7 +105,7 @@ struct KeeperContext {
     snapshots: Arc<ArcSwap<Snapshot>>,
 }
 
-/// The task of one upstream, which ends when this is dropped.
+/// The task of one upstream. Dropping it ends the task.
 struct Task {
     newest: watch::Sender<Arc<Upstream>>,
     handle: tokio::task::JoinHandle<()>,
@@ -120,7 +121,7 @@ async fn keep(context: KeeperContext) {
     let slots = checks::slots();
     let mut tasks: HashMap<Arc<str>, Task> = HashMap::new();
     loop {
-        // Not held while it sleeps: a snapshot out of service is to be dropped.
+        // Released before the keeper sleeps, so that a retired snapshot can be dropped.
         let snapshot = context.snapshots.load_full();
         tasks.retain(|name, _| snapshot.upstreams.contains_key(name));
         for (name, upstream) in snapshot.upstreams.iter() {
@@ -147,7 +148,7 @@ fn start(upstream: &Arc<Upstream>, context: &KeeperContext, slots: &Rc<Semaphore
     Task { newest, handle }
 }
 
-/// Keeps one upstream, through all its versions.
+/// Does the work for one upstream, through all its versions.
 async fn keep_one(
     mut newest: watch::Receiver<Arc<Upstream>>,
     telemetry: Arc<Telemetry>,
@@ -160,8 +161,8 @@ async fn keep_one(
         let upstream = newest.borrow_and_update().clone();
         if let Some(built) = upstream.take_source() {
             let knows_its_set = !built.source.known().is_empty();
-            upstream.carried.sink.begin(built.source.limits(), knows_its_set);
-            source = Some(RunningSource::start(built, upstream.carried.sink.clone()));
+            let sink = upstream.carried.sink.begin(built.source.limits(), knows_its_set);
+            source = Some(RunningSource::start(built, sink));
         }
         let due = upstream.round(&mut checks);
         log_events(&upstream, &telemetry);
@@ -188,7 +189,7 @@ async fn until(due: Option<Instant>) {
 }
 
 impl Upstream {
-    /// Does what is due. Says when something will be due again, if nothing happens before.
+    /// Does everything that is due, and returns when something is due next.
     fn round(&self, checks: &mut Checks) -> Option<Instant> {
         let serve_at = match self.carried.sink.pending(self.version_in_service(), tokio::time::Instant::now())
         {
@@ -206,7 +207,7 @@ impl Upstream {
         self.due(Instant::now(), clock::now()).into_iter().chain(serve_at).min()
     }
 
-    /// When something changes by itself next.
+    /// The next time at which something changes without an event.
     fn due(&self, now: Instant, balancing_now: Duration) -> Option<Instant> {
         let set = self.set.load();
         let slow_start = self.config.slow_start.as_ref();

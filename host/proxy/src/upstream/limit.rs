@@ -181,7 +181,7 @@ impl Limit {
         }
     }
 
-    /// Has every core look for connections that are to be closed.
+    /// Wakes every core to close connections of endpoints that have left.
     pub(super) fn ring_cores(&self) {
         let cores = self.lock().cores.clone();
         cores.iter().for_each(|core| core.close_idle.notify_one());

@@ -95,11 +95,11 @@ use sticky::Sticky;
 use tls::Tls;
 pub use upstreams::Upstreams;
 
-/// A source until it is run.
+/// A source until the keeper starts it.
 type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;
 
-/// A named upstream: its settings and what is made of them, what it shares with its versions before and after a reload, and
-/// the endpoints of now, which may change without a reload.
+/// A named upstream: its settings and what is built from them, the state that it shares with its versions before and after a
+/// reload, and its current endpoints, which may change without a reload.
 pub struct Upstream {
     /// Its name.
     pub name: Arc<str>,
@@ -115,8 +115,7 @@ pub struct Upstream {
     deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
     plan: Option<health::Plan>,
-    /// Where its endpoints come from, until the keeper has taken it to be run. Shared with the version before, if the source
-    /// is the same and goes on.
+    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is the same.
     source: SourceSlot,
     carried: Carried,
     set: ArcSwap<EndpointSet>,
@@ -161,7 +160,7 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (spec, version) = starting_set(&source, &carried);
+        let (specs, version) = starting_set(&source, &carried);
         let builder = MemberBuilder {
             zone,
             tls: config.tls.is_some(),
@@ -170,7 +169,7 @@ impl Upstream {
             same_way,
         };
         let members =
-            builder.members(&spec).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
+            builder.members(&specs).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
         let (Ok(policy), Ok(members), true) = (policy, members, problems.is_empty()) else {
             return Err(problems);
         };
@@ -195,14 +194,14 @@ impl Upstream {
         Ok(Arc::new(upstream))
     }
 
-    /// Its source, if that has not been taken to be run; none: the one that runs goes on.
+    /// Takes the source to start it. `None` if it has been started already.
     fn take_source(&self) -> Option<discovery::BuiltSource> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The endpoints to start with, and which of the sets of its source they are: those that the source knows from the start, or
-/// else the last good set of the one before.
+/// The endpoints to start with, and their version: those that the source knows from the start, or else the last good set of
+/// the previous source.
 fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
     let known = source.source.known();
     if known.is_empty()

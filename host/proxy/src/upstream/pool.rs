@@ -3,9 +3,9 @@
 //! Each core has a pool of its own, reached without locks. HTTP/1.1 connections are taken last in, first out, so that
 //! the rest grow old and are closed; HTTP/2 connections stay in the pool while their streams come and go.
 //!
-//! Connections hang on the endpoint: once it has left every set, idle ones are closed at once, those in use when they are
-//! free. To ten thousand endpoints so many connections are kept as each needs; only as many idle ones are closed as requests
-//! wait for one.
+//! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once, and each
+//! connection in use when it becomes free. If requests wait for a connection because the upstream is at its limit, only as many
+//! idle connections are closed as requests wait.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -43,13 +43,13 @@ struct Pool {
 /// The connections to one endpoint.
 struct EndpointConnections {
     endpoint: Arc<Endpoint>,
-    /// That of its upstream, for all versions of it.
+    /// The limit of its upstream, which all versions of the upstream share.
     limit: Arc<Limit>,
-    /// How long the upstream that used them last keeps idle connections.
+    /// `keep_alive` of the version of the upstream that used the endpoint last.
     keep_alive: Duration,
     idle: VecDeque<Idle>,
     shared: Vec<Rc<Http2>>,
-    /// How often the endpoint's idle connections were given up, as far as was followed here.
+    /// The value of `Endpoint::purges` up to which this pool has closed idle connections.
     purged: u32,
     /// Held while an HTTP/2 connection is opened, so that one is opened for many requests.
     opening: Rc<tokio::sync::Mutex<()>>,
@@ -237,8 +237,8 @@ pub(super) fn take_reserved(id: u64) -> Option<Connection> {
     POOL.try_with(|pool| pool.borrow_mut().reserved.remove(&id)).ok().flatten()
 }
 
-/// Closes what is old, and, as soon as it is asked for, what belongs to endpoints that have left and what stands in the way
-/// of waiting requests. Ends once there is nothing to look after.
+/// Closes connections that have been idle for too long. When it is woken, it closes connections of endpoints that have left,
+/// and as many idle ones as requests wait for. It ends when there are no connections left.
 async fn sweep() {
     let core = core();
     let mut due = Instant::now() + SWEEP;
@@ -304,7 +304,7 @@ impl EndpointConnections {
         !(self.idle.is_empty() && self.shared.is_empty() && Rc::strong_count(&self.opening) == 1)
     }
 
-    /// Whether the endpoint has left; then what is idle is closed, and what is shared once it is idle.
+    /// Whether the endpoint has left its set. Then idle connections are moved to `closed`, and shared ones close when idle.
     fn close_if_left(&mut self, closed: &mut Vec<Closed>) -> bool {
         let has_left = self.endpoint.has_left();
         if has_left {

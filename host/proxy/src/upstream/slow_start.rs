@@ -34,7 +34,7 @@ impl Newness {
         (percent - percent % STEP).max((settings.least * 100.0) as u32).max(1)
     }
 
-    /// When it takes more of its weight than now, in the time of the balancing clock; none: it takes all.
+    /// When its percentage rises next, by the balancing clock. `None` if it takes its full weight.
     pub(super) fn next_step(&self, settings: Option<&model::SlowStart>, now: Duration) -> Option<Duration> {
         let (percent, window) = (self.percent(settings, now), settings?.window.as_millis() as u64);
         let next = u64::from((percent - percent % STEP + STEP).min(100));

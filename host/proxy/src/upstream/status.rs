@@ -41,11 +41,11 @@ pub struct UpstreamStatus {
     pub shedding: bool,
     /// How often each of its fallbacks was taken: `cached`, `upstream`, `respond`.
     pub fallbacks: BTreeMap<String, u64>,
-    /// Its endpoints, in the order told.
+    /// Its endpoints, in the order of their source.
     pub endpoints: Vec<EndpointStatus>,
     /// How often requests were sent in addition.
     pub tries: TriesStatus,
-    /// How the source of its endpoints stands; none: they are a fixed list.
+    /// The state of the source of its endpoints. Absent for the fixed list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SinkStatus>,
     /// Its latest changes of state, the oldest first.
@@ -83,7 +83,7 @@ pub struct EventStatus {
 pub struct EndpointStatus {
     /// `host:port`.
     pub address: String,
-    /// Its weight: the file's (or its source's), or what an operator has said since.
+    /// Its weight: as its source reports it, or as an operator has set it since.
     pub weight: u32,
     /// The weight in the file, if an operator has said another.
     pub written_weight: Option<u32>,

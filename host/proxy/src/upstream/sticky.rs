@@ -30,7 +30,7 @@ pub(super) struct Sticky {
     key: hmac::Key,
 }
 
-/// Which endpoint of a set each tag stands for.
+/// The members of a set by the tags in cookies.
 pub(super) struct Sessions {
     members: HashMap<Tag, Arc<Member>>,
     /// By the endpoint's number.
@@ -55,14 +55,14 @@ static OF_THE_PROCESS: LazyLock<[u8; 32]> = LazyLock::new(|| {
 });
 
 impl Sticky {
-    /// The sticky sessions of an upstream of this name.
+    /// The sticky sessions of the upstream of this name.
     pub(super) fn new(settings: &model::Sticky, upstream: &Arc<str>) -> Sticky {
         let key = settings.key.as_ref().map_or(OF_THE_PROCESS.as_slice(), |key| key.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         Sticky { settings: settings.clone(), upstream: upstream.clone(), key }
     }
 
-    /// What cookies lead to in a set. Tags of the set before, made with the same key, are not worked out again.
+    /// The members of a set by their tags. Tags of the previous set are reused; they must be made with the same key.
     pub(super) fn sessions(&self, members: &[Arc<Member>], before: Option<&Sessions>) -> Sessions {
         let mut sessions = Sessions { members: HashMap::new(), tags: Numbered::default() };
         for member in members {

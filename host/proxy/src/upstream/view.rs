@@ -1,4 +1,4 @@
-//! Who takes requests now, in groups: made anew when something changes, which is seldom, so that a pick need not look.
+//! Which endpoints take requests now, in groups. A view is built when something changes, which is rare, so that a pick is cheap.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use super::set::{Entry, Member, Rank};
 use super::spread::{Count, Spread, spread};
 use crate::balancer::{Balancer, Group, Pick, Policy};
 
-/// Who takes requests of an upstream.
+/// Which endpoints of an upstream take requests.
 pub(super) struct View {
     parts: Box<[Part]>,
-    /// Whether endpoints that only their health keeps from it take requests.
+    /// Whether unhealthy endpoints take requests, because too few healthy ones are left.
     pub(super) panics: bool,
-    /// Whether a hash table in it is that of an earlier set, since another may not be made yet.
+    /// Whether one of its hash tables is that of an earlier set, because another must not be built yet.
     pub(super) is_stale: bool,
 }
 
 /// The share of one group in all requests.
 struct Part {
-    /// Requests whose point is below this are this group's, or one's before it.
+    /// Requests whose point is below this value belong to this group or to one before it.
     below: u64,
     balanced: Arc<Balanced>,
 }
 
-/// Members of a group, balanced. Goes on from view to view as long as nothing of it changes.
+/// The members of a group and their balancer. Following views share it until it changes.
 struct Balanced {
     rank: Rank,
-    /// The members behind the balancer's indices.
+    /// The members, by the indices of the balancer.
     members: Box<[Weighted]>,
     place: usize,
     heaviest: u32,
@@ -35,17 +35,17 @@ struct Balanced {
     balancer: Box<dyn Balancer>,
 }
 
-/// A member and its weight in hundredths.
+/// A member and its effective weight in hundredths.
 struct Weighted {
     member: Arc<Member>,
     weight: u32,
 }
 
-/// What a view may use of the one before.
+/// What a new view may take over from the previous one.
 #[derive(Clone, Copy)]
 pub(super) struct Tables<'a> {
     pub(super) before: Option<&'a View>,
-    /// Whether balancers that are costly to make ([`Policy::makes_tables`]) may be made now.
+    /// Whether balancers may be built. If not, outdated ones are taken over.
     pub(super) may_make: bool,
 }
 
@@ -56,12 +56,12 @@ const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 const POINTS: u64 = 1 << 32;
 
 impl View {
-    /// Nobody takes requests.
+    /// A view in which no endpoint takes requests.
     pub(super) fn empty() -> View {
         View { parts: Box::default(), panics: false, is_stale: false }
     }
 
-    /// Who takes requests where endpoints stand so.
+    /// Builds the view of these entries.
     pub(super) fn of(
         entries: &[Entry],
         policy: &dyn Policy,
@@ -106,7 +106,7 @@ impl View {
         view
     }
 
-    /// The endpoint for a request. A group whose endpoints are all unusable after all hands it on to the next.
+    /// Picks the endpoint for a request. If no endpoint of the first group is usable, the next group is asked.
     pub(super) fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let first = match &*self.parts {
             [_] | [] => 0,
@@ -122,7 +122,7 @@ impl View {
     }
 }
 
-/// What a group should be.
+/// What a group should consist of.
 struct GroupPlan {
     rank: Rank,
     members: Box<[Weighted]>,
@@ -132,7 +132,7 @@ struct GroupPlan {
 }
 
 impl GroupPlan {
-    /// The group of the view before, if nothing has changed or another may not be made yet; otherwise a new one.
+    /// The group of the previous view if nothing has changed or if another must not be built yet; otherwise a new one.
     fn balanced(self, policy: &dyn Policy, tables: Tables<'_>, is_stale: &mut bool) -> Arc<Balanced> {
         let parts = tables.before.map_or(&[][..], |before| &before.parts);
         let before = parts.iter().map(|part| &part.balanced).find(|balanced| balanced.rank == self.rank);
@@ -189,7 +189,7 @@ mod tests {
 
     const EVERYTHING: Tables<'_> = Tables { before: None, may_make: true };
 
-    /// Endpoints that stand so, in groups of these priorities. Each has its place as its port.
+    /// Entries in these states and with these priorities. The port of each is its index.
     fn entries(states: &[EndpointState], groups: &[usize]) -> Vec<Entry> {
         let entry = |(index, (state, group)): (usize, (&EndpointState, &usize))| {
             let spec = EndpointSpec { priority: *group as u32, ..EndpointSpec::at("10.0.0.1", index as u16) };
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_group_in_which_nothing_has_changed_is_not_made_anew_and_no_table_before_its_time() {
         let mut entries = entries(&[AVAILABLE; 6], &[0, 0, 0, 1, 1, 1]);
-        // All of the first are away, so that both take requests.
+        // Two of three in the first group are unhealthy, so that both groups take requests.
         entries[0].state = UNHEALTHY;
         entries[1].state = UNHEALTHY;
         let first = view_of("maglev", &entries, EVERYTHING);

@@ -40,7 +40,7 @@ impl Shedding {
             .then(|| self.count() - self.before.load(Ordering::Acquire))
     }
 
-    /// In how long it may be over; none: no requests are being dropped.
+    /// The time until shedding may be over. `None` if no requests are being dropped.
     pub(in crate::upstream) fn calm_in(&self) -> Option<Duration> {
         let calm = (self.last.load(Ordering::Acquire) + CALM).saturating_sub(self.clock.now());
         self.is_under_way().then(|| Duration::from_millis(calm))

@@ -1,32 +1,31 @@
 //! Which addresses a source may give.
 //!
-//! What a source says comes from a stranger. Without a rule, a name server or registry that was taken over could have the
-//! gateway ask its own admin listener, the metadata service of a cloud, or other services of its host.
+//! The data of a source is not trusted. Without a rule, a compromised name server or registry could make the gateway send
+//! requests to its own admin listener, to the metadata service of a cloud, or to other services of its host.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// Characters of a host in a message, at most: the longest name is not longer.
+/// The most characters of a host in a message. The longest host name has as many.
 const LONGEST_QUOTE: usize = 253;
 
-/// The rule. By default every address but those of this host and this link.
+/// The rule. By default all addresses are allowed except those of this host and of this link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
-    /// Only addresses in these networks are allowed, and all of them; none: all but unspecified, loopback, link-local and
+    /// The networks whose addresses are allowed. `None` allows all addresses except unspecified, loopback, link-local and
     /// multicast addresses.
     pub networks: Option<Vec<IpNet>>,
-    /// Never allowed: the listeners of the gateway itself. One at an unspecified address stands for its port on loopback
-    /// addresses.
+    /// The listeners of the gateway itself, which are never allowed. A listener at an unspecified address excludes its port at
+    /// loopback addresses.
     pub listeners: Vec<SocketAddr>,
 }
 
 impl Allow {
-    /// Whether an endpoint may be there.
+    /// Checks whether an endpoint may have this address.
     ///
     /// # Errors
-    /// Why not, in a sentence. Host names are refused: who checks a name does not know what it will resolve to later, so a
-    /// source gives addresses.
+    /// The reason if it may not. Host names are refused, because a name may resolve to another address after this check.
     pub fn check(&self, host: &str, port: u16) -> Result<(), String> {
         let address: IpAddr = host
             .parse()
@@ -46,7 +45,7 @@ impl Allow {
     }
 }
 
-/// A host as it may stand in a message, whoever wrote it.
+/// A host as it is quoted in messages: escaped and shortened, since it may come from an untrusted source.
 pub(super) fn quoted(host: &str) -> String {
     let short: String = host.chars().take(LONGEST_QUOTE).collect();
     let more = if short.len() < host.len() { "…" } else { "" };
@@ -59,7 +58,7 @@ fn is_at(listener: SocketAddr, address: IpAddr, port: u16) -> bool {
     listener.port() == port && same
 }
 
-/// What an address is that belongs to this host or this link only.
+/// The kind of an address that is valid on this host or this link only; `None` for all other addresses.
 fn own(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
@@ -76,8 +75,8 @@ fn own(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether an IPv6 address carries an IPv4 address of this host or link: IPv4-compatible (RFC 4291 section 2.5.5.1) or
-/// the well-known prefix of translators (RFC 6052 section 2.1). Mapped ones are canonical already.
+/// Whether an IPv6 address contains an IPv4 address of this host or link, as an IPv4-compatible address (RFC 4291 section
+/// 2.5.5.1) or with the well-known prefix of translators (RFC 6052 section 2.1). Mapped addresses were converted before.
 fn is_embedded(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let compatible = segments[..6] == [0; 6];

@@ -1,7 +1,8 @@
 //! Endpoints as they are written in the configuration.
 //!
-//! Choose it where endpoints have addresses that stay, or names that another part of the platform keeps current. It is the
-//! default. Names are resolved when a connection is opened, and an operator is trusted: no limit of [`Limits`] applies.
+//! Choose it if addresses of endpoints rarely change, or if endpoints have host names that the platform keeps up to date. It
+//! is the default. Host names are resolved when a connection is opened. The list comes from the operator, so [`Limits`] do not
+//! apply to it.
 //!
 //! [`Limits`]: super::Limits
 
@@ -12,7 +13,7 @@ use super::{EndpointSpec, Run, Sink, Source, SourceKind, SourceThread};
 /// The row of the table.
 pub(super) const KIND: SourceKind = SourceKind {
     kind: "fixed",
-    summary: "endpoints as they are written; where addresses stay",
+    summary: "the endpoints in the configuration; for addresses that rarely change",
     thread: SourceThread::Keeper,
     build,
 };

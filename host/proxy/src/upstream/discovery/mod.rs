@@ -1,17 +1,17 @@
 //! Where the endpoints of an upstream come from.
 //!
-//! A [`Source`] tells a [`Sink`] of endpoints: whole sets, or differences. The sink checks them, keeps the last good set, and
-//! the [keeper](super::keeper) puts it in service, at once where the last change is long ago, and once a second where many
-//! come. Sources run on the keeper's thread or on a thread of their own ([`SourceThread`]), never on a core.
+//! A [`Source`] passes whole sets of endpoints, or differences, to a [`Sink`]. The sink validates them and keeps the last good
+//! set. The [keeper](super::keeper) puts that set in service: at once if the last change was more than a second ago, otherwise
+//! when that second is over. Sources run on the keeper's thread or on a thread of their own ([`SourceThread`]), never on a core.
 //!
 //! | part | module | what it is |
 //! |---|---|---|
 //! | the fixed list | [`fixed`] | endpoints as they are written |
-//! | sink | [`sink`] | what a source gives its sets to; checks, last good set, age, last error |
+//! | sink | [`sink`] | receives the sets of a source; validation, last good set, age, last error |
 //! | allowed addresses | [`allow`] | which addresses a source may give |
-//! | running | [`run`] | the thread of a source, and when it is run again after it has failed |
+//! | running | [`run`] | the thread of a source, and the pauses after failures |
 //!
-//! To add a source: a file with its settings, its `KIND`, the type and its [`Source`]; a row in [`SOURCES`].
+//! A new source is a file with its `KIND`, its settings and its [`Source`], and a row in [`SOURCES`].
 
 pub mod allow;
 mod fixed;
@@ -28,44 +28,44 @@ use witgate_config::{Problems, model};
 pub use allow::Allow;
 pub use sink::{Difference, Limits, Refused, Sink, SinkStatus};
 
-/// What a source says of one endpoint.
+/// What a source reports about one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointSpec {
-    /// An address; a host name where the fixed list has one. Without brackets.
+    /// An IP address without brackets. Only the fixed list may have host names.
     pub host: String,
     /// Port, not 0.
     pub port: u16,
-    /// What the source calls the instance, e.g. the name of a pod. Another instance at the same address is another
-    /// endpoint, of which nothing is known yet.
+    /// The name by which the source tells instances apart, e.g. that of a pod. If another instance takes over an address, it
+    /// is a new endpoint and inherits no state.
     pub name: Option<String>,
-    /// Share relative to the others, up to a million; 0 takes no new requests.
+    /// Share of requests relative to the other endpoints, at most 1,000,000. An endpoint of weight 0 takes no new requests.
     pub weight: u32,
-    /// Where it is.
+    /// The zone of the endpoint.
     pub zone: Option<String>,
-    /// 0 comes first, 127 last; the next takes what those before it cannot.
+    /// From 0, the first, to 127. Endpoints of the next priority take the requests that those before cannot take.
     pub priority: u32,
     /// Whether it may take requests.
     pub readiness: Readiness,
 }
 
-/// Whether an endpoint may take requests, as its source sees it; the order is that of preference. It takes requests if it
-/// may *and* neither fails its checks nor is shut by its breaker.
+/// Whether an endpoint may take requests according to its source, in ascending order of preference. To take requests an
+/// endpoint must also pass its checks, and its circuit breaker must let them through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Readiness {
-    /// It is not ready yet, or has ended.
+    /// The endpoint is not ready yet, or no longer serves.
     NotServing,
-    /// It is terminating, but still serves: it takes requests as long as none of the set is ready.
+    /// The endpoint is terminating but still serves. It takes requests only while no endpoint of the set is ready.
     Serving,
-    /// It takes requests.
+    /// The endpoint may take requests.
     #[default]
     Ready,
 }
 
-/// What tells the endpoints of an upstream apart: host, port, and what the source calls the instance.
+/// Identifies an endpoint within its upstream: host, port, and the name of the instance.
 pub type Key = (String, u16, Option<String>);
 
 impl EndpointSpec {
-    /// An endpoint that is ready, of weight 1.
+    /// A ready endpoint of weight 1. `host` may have brackets around an IPv6 address.
     pub fn at(host: &str, port: u16) -> EndpointSpec {
         EndpointSpec {
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -78,12 +78,12 @@ impl EndpointSpec {
         }
     }
 
-    /// What tells it apart.
+    /// The key of the endpoint.
     pub fn key(&self) -> Key {
         (self.host.clone(), self.port, self.name.clone())
     }
 
-    /// The same, borrowed.
+    /// The key of the endpoint, borrowed.
     pub(super) fn borrowed_key(&self) -> (&str, u16, Option<&str>) {
         (&self.host, self.port, self.name.as_deref())
     }
@@ -100,33 +100,33 @@ impl From<&model::Endpoint> for EndpointSpec {
     }
 }
 
-/// What a run of a source comes to: `Ok` where the set changes no more, an error in a sentence where it should run again.
+/// A running source. It ends with `Ok` if its set can no longer change, and with a reason if it should be run again.
 pub type Run<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
-/// Tells of endpoints. Written for one upstream, with settings of its own.
+/// Supplies the endpoints of one upstream.
 pub trait Source: Send {
-    /// The set as far as it is known without asking anybody: what an upstream starts with.
+    /// The set with which the upstream starts, if the source knows one without any communication.
     fn known(&self) -> Vec<EndpointSpec> {
         Vec::new()
     }
 
-    /// What its sets are held to.
+    /// The limits within which its sets are accepted.
     fn limits(&self) -> Limits {
         Limits::default()
     }
 
-    /// Tells the sink of endpoints, for as long as it is polled. Dropped when the upstream has gone or has another source.
-    /// It must not block where it runs on the keeper's thread. After an error it is run again, after a pause that grows from
-    /// one second to one minute; meanwhile the last good set stays.
+    /// Passes sets to the sink. The future is dropped when the upstream is removed or gets another source. On the keeper's
+    /// thread it must not block. After an error it is run again, after a pause that grows from one second to one minute;
+    /// until then the last good set stays in service.
     fn run<'a>(&'a mut self, sink: &'a Sink) -> Run<'a>;
 }
 
 /// Where a source runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceThread {
-    /// On the keeper's thread, beside the checks of all endpoints: for sources that only wait.
+    /// On the keeper's thread, beside all active checks. For sources that do little but wait.
     Keeper,
-    /// On a thread of its own: for client libraries that bring work, or may block.
+    /// On a thread of its own. For sources whose client library takes CPU time or may block.
     Own,
 }
 
@@ -145,17 +145,17 @@ pub struct SourceKind {
 /// Every kind of source.
 pub const SOURCES: &[SourceKind] = &[fixed::KIND];
 
-/// A source that was made, and has not been run yet.
+/// A source that has been built but not started.
 pub(super) struct BuiltSource {
     pub(super) source: Box<dyn Source>,
     pub(super) thread: SourceThread,
 }
 
-/// The source of an upstream. Until the configuration can name another, that is the fixed list.
+/// Builds the source of an upstream. The configuration knows only the fixed list so far.
 pub(super) fn build(config: &model::Upstream) -> Result<BuiltSource, Problems> {
     let row = &SOURCES[0];
     Ok(BuiltSource { source: (row.build)(config)?, thread: row.thread })
 }
 
-/// A set, in the order in which the status shows it.
+/// A set of endpoints, in the order in which the status lists them.
 pub(super) type EndpointSpecs = Arc<[Arc<EndpointSpec>]>;

@@ -1,4 +1,4 @@
-//! Running a source: where, and again after it has failed.
+//! Runs a source on its thread, and runs it again after a failure.
 
 use std::io;
 use std::time::Duration;
@@ -9,21 +9,20 @@ use tokio::time::{Instant, sleep};
 
 use super::{BuiltSource, Sink, Source, SourceThread};
 
-/// The pause after a failure; it doubles with each failure in a row.
+/// The pause after the first failure. It doubles with each further failure in a row.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause. A run that lasted longer was no failure in a row.
+/// The longest pause. A run that lasts longer than this resets the pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A source that runs, until this is dropped. One that blocks its own thread goes on until it lets go; its sink is nobody's
-/// by then.
+/// A running source. Dropping this stops it. A source that blocks its own thread ends only when it yields.
 pub(in crate::upstream) struct RunningSource {
     task: Option<JoinHandle<()>>,
     _stop: Option<oneshot::Sender<()>>,
 }
 
 impl RunningSource {
-    /// Starts a source. Called on the keeper's thread. A thread that the system does not give is a failure of the source.
+    /// Starts a source; called on the keeper's thread. If the system refuses a thread, the sink reports it as a failure.
     pub(in crate::upstream) fn start(built: BuiltSource, sink: Sink) -> RunningSource {
         let BuiltSource { source, thread } = built;
         match thread {
@@ -34,7 +33,7 @@ impl RunningSource {
             SourceThread::Own => {
                 let (stop, stopped) = oneshot::channel();
                 if let Err(error) = start_thread(source, sink.clone(), stopped) {
-                    sink.failed(format!("it has no thread: {error}"));
+                    sink.failed(format!("the thread of the source cannot be started: {error}"));
                 }
                 RunningSource { task: None, _stop: Some(stop) }
             }
@@ -63,7 +62,7 @@ fn start_thread(source: Box<dyn Source>, sink: Sink, stopped: oneshot::Receiver<
     Ok(())
 }
 
-/// Runs a source until its set changes no more.
+/// Runs a source until its set can no longer change.
 async fn supervise(mut source: Box<dyn Source>, sink: Sink) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -73,7 +72,7 @@ async fn supervise(mut source: Box<dyn Source>, sink: Sink) {
         if begun.elapsed() > LONGEST_PAUSE {
             pause = FIRST_PAUSE;
         }
-        // Not all gateways of a fleet at once.
+        // Jitter, so that the gateways of a fleet do not all ask at the same time.
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -1,8 +1,8 @@
-//! What a source gives its sets to.
+//! Receives the sets of a source.
 //!
-//! A sink keeps two things apart: what the source *says*, and the last *good* set, which is in service. What is reported becomes
-//! good if it holds to the [`Limits`]; otherwise the good set stays as it is, and the status tells why. So a source that
-//! fails, goes silent or talks nonsense takes no endpoint away.
+//! A sink keeps the set that the source *reported* last and the last *good* set, which is in service. A reported set becomes the
+//! good one if it is within the [`Limits`]. Otherwise the good set stays in service, and the status shows the reason. A source
+//! that fails, hangs or sends invalid data therefore removes no endpoint.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -17,22 +17,23 @@ use super::{Allow, EndpointSpec, EndpointSpecs, Key, Readiness};
 use crate::upstream::adjust::LARGEST_WEIGHT;
 use crate::upstream::events::{EventKind, Events};
 
-/// Characters of a name or zone, at most.
+/// The most bytes of a name or zone.
 const LONGEST_NAME: usize = 253;
 
-/// The last priority, as in the configuration.
+/// The last priority, the same as in the configuration.
 const LAST_PRIORITY: u32 = 127;
 
-/// What the sets of a source are held to.
+/// Limits for the sets of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Which addresses it may give. Others are left out of its sets.
+    /// The addresses that the source may report. Endpoints at other addresses are left out.
     pub allow: Allow,
-    /// Endpoints of a set at most. A larger set is refused as a whole.
+    /// The most endpoints of a set. A larger set is refused as a whole.
     pub max_endpoints: usize,
-    /// Endpoints of a set at least, of those that serve. A smaller set is refused as a whole; 0: an empty set is believed.
+    /// The fewest endpoints of a set that are ready or serving. A smaller set is refused as a whole. With 0 an empty set is
+    /// accepted.
     pub min_endpoints: usize,
-    /// The time between two changes of the set in service at least; the first change after a calm is made at once.
+    /// The shortest time between two changes of the set in service.
     pub pace: Duration,
 }
 
@@ -47,31 +48,31 @@ impl Default for Limits {
     }
 }
 
-/// What has changed since the source spoke last.
+/// A change of the set that the source reported last.
 #[derive(Debug, Clone, Default)]
 pub struct Difference {
-    /// Endpoints that are new, or of which something else is told.
+    /// New endpoints, and endpoints of which something has changed.
     pub changed: Vec<EndpointSpec>,
-    /// Endpoints that are gone; unknown ones do not matter.
+    /// Endpoints that are gone. Unknown keys are ignored.
     pub gone: Vec<Key>,
 }
 
-/// Why a set is not put in service.
+/// Why a set was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// It has more endpoints than are allowed. Nothing that is new in it is taken in: a source that tells differences should
-    /// tell a whole set next.
+    /// The set has more endpoints than are allowed. None of the changed endpoints was accepted, so a source that reports
+    /// differences should report a whole set next.
     TooMany {
-        /// How many it has, or would have.
+        /// The number of endpoints.
         endpoints: usize,
-        /// How many are allowed.
+        /// The allowed number.
         most: usize,
     },
-    /// It has fewer endpoints that serve than there must be. Differences go on from it.
+    /// Too few endpoints of the set are ready or serving. Later differences apply to this set all the same.
     TooFew {
-        /// How many serve, of those that are allowed.
+        /// The number of endpoints that are ready or serving, and allowed.
         serving: usize,
-        /// How many must.
+        /// The required number.
         least: usize,
     },
 }
@@ -92,51 +93,57 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// How a source stands.
+/// The state of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkStatus {
-    /// Milliseconds since the source last told a good set, or that it still holds.
+    /// Milliseconds since the source last reported a good set, or confirmed it.
     pub age: u64,
-    /// Endpoints of the last good set.
+    /// The number of endpoints in the last good set.
     pub endpoints: usize,
-    /// Endpoints that were left out of what the source reported last.
+    /// The number of endpoints that were left out of the set reported last.
     pub left_out: usize,
-    /// Why the latest attempt failed, why the latest set was refused, or why an endpoint was left out; none: all is well.
+    /// Why the source failed, why the latest set was refused, or why an endpoint was left out. `None` if there is no problem.
     pub error: Option<String>,
 }
 
-/// What a source gives its sets to. Cheap to clone; it may be used from any thread.
-#[derive(Debug, Clone, Default)]
-pub struct Sink(Arc<Inner>);
+/// Receives the sets of a source. Cheap to clone, and usable from any thread.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    inner: Arc<Inner>,
+    /// The source that this was made for; what a source reports after another has begun is ignored.
+    generation: u64,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     state: Mutex<State>,
-    /// Those of the upstream; they wake the keeper.
+    /// The events of the upstream. Each event wakes the keeper.
     events: Arc<Events>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Counts the sources of the upstream.
+    generation: u64,
     limits: Limits,
-    /// What the source says, without what is left out.
+    /// The set reported last, without the endpoints that are left out.
     reported: BTreeMap<Key, Arc<EndpointSpec>>,
     left_out: LeftOut,
     good: Option<EndpointSpecs>,
-    /// Counts good sets.
+    /// The number of good sets so far.
     version: u64,
     confirmed: Option<Instant>,
     error: Option<String>,
     failing: bool,
-    /// When a set was put in service last.
+    /// When a set was last handed to the keeper.
     served: Option<Instant>,
 }
 
-/// Endpoints that are left out. Their keys may be of any length, so only their hashes are kept.
+/// Endpoints that are left out. Only hashes of their keys are kept, because an invalid key may be arbitrarily long.
 #[derive(Debug, Default)]
 struct LeftOut {
     hashes: HashSet<u64>,
-    /// Why the latest of them was left out.
+    /// Why the most recent of them was left out.
     why: Option<String>,
 }
 
@@ -164,37 +171,37 @@ fn hash(key: &Key) -> u64 {
     hasher.finish()
 }
 
-/// What the keeper finds.
+/// What the keeper has to put in service.
 #[derive(Debug, Clone)]
 pub(in crate::upstream) enum PendingSet {
-    /// Nothing that is not in service.
+    /// Nothing: the last good set is in service.
     None,
-    /// There will be something to put in service then.
+    /// A set that may be put in service at this time.
     At(Instant),
-    /// A set to be put in service, and its version.
+    /// A set that is to be put in service now, and its version.
     Set(EndpointSpecs, u64),
 }
 
 impl Sink {
-    /// The sink of the upstream that has these events: its failures are some of them, and its news wake who keeps it.
+    /// The sink of an upstream. Failures of its source are recorded in `events`, and a new good set wakes the keeper.
     pub(in crate::upstream) fn new(events: Arc<Events>) -> Sink {
-        Sink(Arc::new(Inner { state: Mutex::default(), events }))
+        Sink { inner: Arc::new(Inner { state: Mutex::default(), events }), generation: 0 }
     }
 
-    /// The source tells all of its endpoints. Endpoints that are not allowed, or malformed, are left out. Of two with the
-    /// same key, the one that is readier counts; of two that are equally ready, the later.
+    /// Reports all endpoints. Endpoints that are malformed or not allowed are left out. Of several endpoints with the same key
+    /// the one with the best readiness is used; among equals, the last one.
     ///
     /// # Errors
-    /// The set is not put in service, and the last good one stays.
+    /// The set is outside the limits. The last good set stays in service.
     pub fn whole(&self, endpoints: impl IntoIterator<Item = EndpointSpec>) -> Result<(), Refused> {
-        let mut state = self.lock();
+        let Some(mut state) = self.current() else { return Ok(()) };
         let most = state.limits.max_endpoints;
         let before = std::mem::take(&mut state.reported);
         state.left_out = LeftOut::default();
         let mut seen = 0;
         for spec in endpoints {
             seen += 1;
-            // Counted to its end, so that the message is right; kept only as far as allowed.
+            // All are counted, for the message. No more than allowed are kept.
             if seen <= most {
                 let key = spec.key();
                 let readier = state.reported.get(&key).is_some_and(|known| known.readiness > spec.readiness);
@@ -210,12 +217,12 @@ impl Sink {
         self.publish(state)
     }
 
-    /// The source tells what has changed. Before the first whole set, a difference is one from nothing.
+    /// Reports a change of the set reported last. Before the first set, that is the empty set.
     ///
     /// # Errors
-    /// The set is not put in service, and the last good one stays.
+    /// The resulting set is outside the limits. The last good set stays in service.
     pub fn difference(&self, difference: Difference) -> Result<(), Refused> {
-        let mut state = self.lock();
+        let Some(mut state) = self.current() else { return Ok(()) };
         for key in &difference.gone {
             state.reported.remove(key);
             state.left_out.remove(key);
@@ -237,20 +244,20 @@ impl Sink {
         self.publish(state)
     }
 
-    /// The set that was told last still holds, e.g. because the source was asked again and nothing has changed.
+    /// Reports that the last set is still current.
     pub fn confirm(&self) {
-        let mut state = self.lock();
+        let Some(mut state) = self.current() else { return };
         state.confirmed = Some(Instant::now());
         self.note_recovery(&mut state);
     }
 
-    /// The source could not be asked; why, in a sentence. The last good set stays.
+    /// Reports that the source failed, and why. The last good set stays in service.
     pub fn failed(&self, why: impl Into<String>) {
-        let mut state = self.lock();
+        let Some(mut state) = self.current() else { return };
         self.note_failure(&mut state, why.into());
     }
 
-    /// How the source stands; none: it has never reported anything.
+    /// The state of the source. `None` if it has never reported anything.
     pub fn status(&self) -> Option<SinkStatus> {
         let state = self.lock();
         let age = state.confirmed.map(|confirmed| confirmed.elapsed());
@@ -262,22 +269,23 @@ impl Sink {
         })
     }
 
-    /// The last good set and its version; none: there has been none.
+    /// The last good set and its version, if there is one.
     pub(in crate::upstream) fn good(&self) -> Option<(EndpointSpecs, u64)> {
         let state = self.lock();
         state.good.clone().map(|good| (good, state.version))
     }
 
-    /// Another source begins, with limits of its own. What the one before reported is forgotten; its last good set stays until
-    /// the new one has told a good one, unless that knows its set from the start.
-    pub(in crate::upstream) fn begin(&self, limits: Limits, knows_its_set: bool) {
+    /// The sink for another source. What the previous source reported is dropped, and its sink is ignored from now on. Its last
+    /// good set is kept until the new source has reported a good set, unless the new source knows its set from the start.
+    pub(in crate::upstream) fn begin(&self, limits: Limits, knows_its_set: bool) -> Sink {
         let mut state = self.lock();
         let good = state.good.take().filter(|_| !knows_its_set);
-        let (version, served) = (state.version, state.served);
-        *state = State { limits, good, version, served, ..State::default() };
+        let (version, served, generation) = (state.version, state.served, state.generation + 1);
+        *state = State { generation, limits, good, version, served, ..State::default() };
+        Sink { inner: self.inner.clone(), generation }
     }
 
-    /// What is to be put in service, where the version in service is this one.
+    /// What has to be put in service if this version is in service.
     pub(in crate::upstream) fn pending(&self, in_service: u64, now: Instant) -> PendingSet {
         let mut state = self.lock();
         let Some(good) = state.good.clone().filter(|_| state.version != in_service) else {
@@ -292,7 +300,7 @@ impl Sink {
         }
     }
 
-    /// Makes what is reported the good set, if it may be one.
+    /// Makes the reported set the good set, if it is within the limits.
     fn publish(&self, mut state: MutexGuard<'_, State>) -> Result<(), Refused> {
         let serving = state.reported.values().filter(|spec| spec.readiness > Readiness::NotServing).count();
         let least = state.limits.min_endpoints;
@@ -305,7 +313,7 @@ impl Sink {
         if !same {
             state.good = Some(state.reported.values().cloned().collect());
             state.version += 1;
-            self.0.events.wake();
+            self.inner.events.wake();
         }
         Ok(())
     }
@@ -317,7 +325,7 @@ impl Sink {
 
     fn note_failure(&self, state: &mut State, why: String) {
         if !std::mem::replace(&mut state.failing, true) {
-            self.0.events.record(EventKind::SourceFailed, None, &*why);
+            self.inner.events.record(EventKind::SourceFailed, None, &*why);
         }
         state.error = Some(why);
     }
@@ -325,18 +333,22 @@ impl Sink {
     fn note_recovery(&self, state: &mut State) {
         state.error = None;
         if std::mem::take(&mut state.failing) {
-            self.0.events.record(EventKind::SourceRecovered, None, "it tells its endpoints again");
+            self.inner.events.record(EventKind::SourceRecovered, None, "the source supplies endpoints again");
         }
     }
 
+    /// The state, unless another source has begun since.
+    fn current(&self) -> Option<MutexGuard<'_, State>> {
+        Some(self.lock()).filter(|state| state.generation == self.generation)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Takes in one endpoint, or leaves it out. What is told as before stays the same object, by which it is seen later that
-    /// nothing has changed.
+    /// Adds one endpoint, or leaves it out. An unchanged endpoint keeps its object, so that comparisons are cheap later.
     fn insert(&mut self, key: Key, spec: EndpointSpec, before: Option<&Arc<EndpointSpec>>) {
         match check(&spec, &self.limits.allow) {
             Ok(()) => {
@@ -349,7 +361,7 @@ impl State {
     }
 }
 
-/// Whether an endpoint is well-formed and allowed.
+/// Checks that an endpoint is well-formed and allowed. The error is the reason if it is not.
 fn check(spec: &EndpointSpec, allow: &Allow) -> Result<(), String> {
     let at = || format!("{} with port {}", quoted(&spec.host), spec.port);
     if spec.port == 0 {

@@ -12,8 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn sink(limits: Limits) -> (Sink, Arc<Events>) {
     let events = Arc::<Events>::default();
-    let sink = Sink::new(events.clone());
-    sink.begin(limits, false);
+    let sink = Sink::new(events.clone()).begin(limits, false);
     (sink, events)
 }
 
@@ -171,7 +170,7 @@ fn a_source_that_fails_leaves_the_last_good_set_and_is_told_of_once() {
     let events: Vec<_> = events.recent().into_iter().map(|event| (event.kind, event.why)).collect();
     let expected = [
         (EventKind::SourceFailed, "the registry does not answer".to_owned()),
-        (EventKind::SourceRecovered, "it tells its endpoints again".to_owned()),
+        (EventKind::SourceRecovered, "the source supplies endpoints again".to_owned()),
     ];
     assert_eq!(events, expected);
 }
@@ -203,14 +202,19 @@ fn the_first_change_is_served_at_once_and_of_many_one_in_a_second() {
 
 #[test]
 fn another_source_begins_anew_and_the_last_good_set_stays_until_it_has_told_one() {
-    let (sink, _) = sink(Limits::default());
-    sink.whole(several([1, 2])).unwrap();
-    sink.begin(Limits::default(), false);
-    assert_eq!(good(&sink), [1, 2]);
-    sink.difference(Difference { changed: several([3]), gone: vec![] }).unwrap();
-    assert_eq!((good(&sink), sink.good().unwrap().1), (vec![3], 2));
-    sink.begin(Limits::default(), true);
-    assert!(sink.good().is_none(), "the fixed list is known from the start");
+    let (first, events) = sink(Limits::default());
+    first.whole(several([1, 2])).unwrap();
+    let second = first.begin(Limits::default(), false);
+    assert_eq!(good(&second), [1, 2]);
+    // The first one may have been blocked, and does not know yet that it is over.
+    first.whole(several([7])).unwrap();
+    first.difference(Difference { changed: several([8]), gone: vec![] }).unwrap();
+    first.failed("late");
+    assert_eq!((good(&second), error(&second), events.recent().len()), (vec![1, 2], String::new(), 0));
+    second.difference(Difference { changed: several([3]), gone: vec![] }).unwrap();
+    assert_eq!((good(&second), second.good().unwrap().1), (vec![3], 2));
+    let third = second.begin(Limits::default(), true);
+    assert!(third.good().is_none(), "the fixed list is known from the start");
 }
 
 #[test]

@@ -5,9 +5,9 @@
 //! A streak of faults ejects within the request that completes it; rates are compared once in an interval. The keeper
 //! takes endpoints back when their time is over.
 //!
-//! What it adds to the [breaker](super::breaker) of an endpoint is the comparison with the others, a time that grows, and a
-//! cap, so that the upstream as a whole goes on. Both are told of requests by [`conduct`](super::conduct), which decides what
-//! follows.
+//! In addition to the [breaker](super::breaker) of an endpoint it compares endpoints with each other, lasts longer from one
+//! ejection to the next, and has a cap, so that the upstream as a whole stays in service. [`conduct`](super::conduct) passes the
+//! results of requests to both, and decides.
 //!
 //! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
 //! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;
@@ -76,9 +76,9 @@ struct Term {
 pub(super) enum Cause {
     /// Faults in a row.
     Streak {
-        /// Whether a check would meet the last of them as well.
+        /// Whether an active check would fail for the same reason.
         seen_by_checks: bool,
-        /// Whether the last of them has opened the breaker, too.
+        /// Whether the last of them has opened the breaker as well.
         joined: bool,
     },
     /// Its success rate.
@@ -187,7 +187,7 @@ impl Ejection {
         false
     }
 
-    /// When [`Ejection::look`] will find something to do.
+    /// When [`Ejection::look`] has something to do next.
     pub(super) fn due(&self, settings: &model::Ejection) -> Option<Instant> {
         if self.in_a_row.load(Ordering::Relaxed) == 0 {
             return None;
@@ -200,7 +200,7 @@ impl Ejection {
         }
     }
 
-    /// What an active check that began at `begun` means for an ejection. Some: it is over; what it was for.
+    /// Counts an active check that began at `begun`. If it ends the ejection, the cause of that is returned.
     pub(super) fn checked(
         &self,
         succeeded: bool,
@@ -244,7 +244,7 @@ pub(super) enum ObservedFailure {
 }
 
 impl ObservedFailure {
-    /// Whether an active check would meet the same.
+    /// Whether an active check would fail for the same reason.
     pub(super) fn is_seen_by_checks(self) -> bool {
         matches!(self, ObservedFailure::Fault(failing) if failing.is_seen_by_checks())
     }
@@ -316,7 +316,7 @@ impl Upstream {
         why: &str,
         now: Instant,
     ) {
-        // The look at the others is the lock: from here on nobody else is taken out.
+        // `serve` takes the lock under which endpoints are taken out.
         if others.serve().is_none() || endpoint.ejection.is_ejected() || !self.may_eject_one_more() {
             return;
         }
@@ -358,7 +358,7 @@ impl Upstream {
         if due == Interval::UnderWay {
             return;
         }
-        // Also at the begin of the first interval, so that the first comparison is about it alone, not about all before.
+        // Also counted at the begin of the first interval, so that the first comparison covers that interval only.
         let done = set.members().map(|member| {
             let done = member.endpoint().ejection.since_compared();
             if member.endpoint().ejection.is_ejected() { Done::default() } else { done }
@@ -375,20 +375,20 @@ impl Upstream {
         }
     }
 
-    /// When success rates are compared next; none: they are not.
+    /// When success rates are compared next. `None` if they are not compared.
     pub(super) fn comparison_due(&self) -> Option<Instant> {
         *self.carried.ejections.lock()
     }
 }
 
-/// What an interval between comparisons has come to.
+/// The state of the interval between two comparisons of success rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Interval {
-    /// It begins, and there was none before.
+    /// The first interval begins.
     First,
-    /// It is not over.
+    /// The interval is not over.
     UnderWay,
-    /// It is over, and the next begins.
+    /// The interval is over, and the next one begins.
     Over,
 }
 

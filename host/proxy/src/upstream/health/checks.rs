@@ -18,16 +18,16 @@ use crate::upstream::set::EndpointSet;
 /// Checks under way at once, so that ten thousand endpoints need neither as many descriptors nor a burst of work.
 const AT_ONCE: usize = 256;
 
-/// Slots for checks under way, of all upstreams together.
+/// The slots for checks in progress, which all upstreams share.
 pub(in crate::upstream) fn slots() -> Rc<Semaphore> {
     Rc::new(Semaphore::new(AT_ONCE))
 }
 
 /// The checks of one upstream.
 pub(in crate::upstream) struct Checks {
-    /// The newest version of the upstream.
+    /// The current version of the upstream.
     newest: watch::Receiver<Arc<Upstream>>,
-    /// The set that is followed.
+    /// The set whose endpoints are checked.
     following: Weak<EndpointSet>,
     /// By the endpoint's number.
     running: Numbered<Running>,
@@ -41,13 +41,13 @@ struct Running {
 }
 
 impl Checks {
-    /// The checks of an upstream that is told in its newest version.
+    /// The checks of an upstream. `newest` has its current version.
     pub(in crate::upstream) fn new(newest: watch::Receiver<Arc<Upstream>>, slots: Rc<Semaphore>) -> Checks {
         Checks { newest, following: Weak::new(), running: Numbered::default(), slots }
     }
 
-    /// Follows the set in service: endpoints that come are checked, those that stay go on in their rhythm with the new
-    /// settings, those that go are left alone.
+    /// Follows the set in service: checks of new endpoints begin, those of endpoints that stay continue in their intervals with
+    /// the new settings, and those of endpoints that have left end.
     pub(in crate::upstream) fn follow(&mut self, upstream: &Upstream) {
         let set = upstream.set.load();
         if std::ptr::eq(self.following.as_ptr(), Arc::as_ptr(&set)) {

@@ -1,4 +1,4 @@
-//! Members of a set, and how they are made of what is told.
+//! Members of an endpoint set, and how they are built from what a source reports.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use crate::upstream::discovery::EndpointSpec;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::slow_start::Newness;
 
-/// An endpoint, and what was told of it.
+/// An endpoint, and what its source reports about it.
 pub(in crate::upstream) struct Member {
     membership: Arc<Membership>,
     pub(in crate::upstream) spec: Arc<EndpointSpec>,
     pub(in crate::upstream) rank: Rank,
-    /// Requests in flight in its group, over all cores; none if the policy does not want to know.
+    /// The number of requests in flight in its group, over all cores. `None` if the balancing policy does not need it.
     pub(in crate::upstream) in_flight: Option<Arc<AtomicUsize>>,
 }
 
-/// Held by the members of an endpoint. With the last, the endpoint has left: also where a reload took its upstream away.
+/// Shared by all members of an endpoint. When the last member is dropped, the endpoint has left all sets; this also covers a
+/// reload that removes the upstream.
 struct Membership(Arc<Endpoint>);
 
 impl Drop for Membership {
@@ -28,7 +29,7 @@ impl Drop for Membership {
     }
 }
 
-/// Which group an endpoint belongs to, in their order: by priority, and in a priority those in the gateway's zone first.
+/// Identifies and orders the groups of endpoints: by priority, and within a priority the gateway's own zone first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(in crate::upstream) struct Rank {
     priority: u32,
@@ -36,7 +37,7 @@ pub(in crate::upstream) struct Rank {
 }
 
 impl Rank {
-    /// That of an endpoint, where the gateway is in this zone; none: in no zone.
+    /// The group of an endpoint for a gateway in this zone.
     pub(in crate::upstream) fn of(spec: &EndpointSpec, zone: Option<&str>) -> Rank {
         Rank { priority: spec.priority, elsewhere: zone.is_some() && spec.zone.as_deref() != zone }
     }
@@ -48,22 +49,22 @@ impl Member {
         &self.membership.0
     }
 
-    /// Its weight: as told, or what an operator has said since.
+    /// The weight that its source reports, unless an operator has set another.
     pub(in crate::upstream) fn weight(&self) -> u32 {
         self.endpoint().share.weight(self.spec.weight)
     }
 
-    /// Whether its operator and its source want it to take requests, whatever its breaker and its checks say.
+    /// Whether neither an operator nor the source excludes it from taking requests. Breaker and checks are ignored.
     pub(in crate::upstream) fn is_wanted(&self) -> bool {
         self.weight() > 0 && self.endpoint().is_wanted()
     }
 
-    /// Whether both are the same endpoint, whatever was told of it.
+    /// Whether both members are of the same endpoint.
     pub(in crate::upstream) fn is_same_endpoint(&self, other: &Member) -> bool {
         Arc::ptr_eq(self.endpoint(), other.endpoint())
     }
 
-    /// As a balancer sees it.
+    /// The candidate for a balancer, with this weight in hundredths.
     pub(in crate::upstream) fn candidate(&self, weight: u32) -> Candidate {
         let endpoint = self.endpoint();
         Candidate {
@@ -74,43 +75,43 @@ impl Member {
         }
     }
 
-    /// Requests in flight in its group, if the policy wants to know.
+    /// The number of requests in flight in its group; 0 if they are not counted.
     pub(in crate::upstream) fn group_in_flight(&self) -> usize {
         self.in_flight.as_ref().map_or(0, |in_flight| in_flight.load(Ordering::Relaxed))
     }
 }
 
-/// How members are made of what is told.
+/// Builds the members of a set.
 pub(in crate::upstream) struct MemberBuilder<'a> {
     /// The gateway's zone.
     pub(in crate::upstream) zone: Option<&'a str>,
-    /// Whether the endpoints are spoken to by TLS.
+    /// Whether connections to the endpoints use TLS.
     pub(in crate::upstream) tls: bool,
-    /// Whether the policy wants to know how many requests are in flight in a group.
+    /// Whether the balancing policy needs the number of requests in flight in a group.
     pub(in crate::upstream) counts_in_flight: bool,
-    /// The set before; none: the upstream is new, and its endpoints are all equally new.
+    /// The previous set. `None` if the upstream is new; then no endpoint is in slow start.
     pub(in crate::upstream) before: Option<&'a EndpointSet>,
-    /// Whether those of the set before are reached in the same way. If not, endpoints are new, but what an operator has said
-    /// about them still holds.
+    /// Whether protocol and TLS are those of the previous set. If not, all endpoints are new, and only what an operator has
+    /// set for them is carried over.
     pub(in crate::upstream) same_way: bool,
 }
 
 impl MemberBuilder<'_> {
-    /// Makes the members. What is known of an endpoint that stays is carried over with it.
+    /// Builds the members. An endpoint that stays keeps its state.
     ///
     /// # Errors
-    /// Hosts that cannot be any, with their place in the list.
+    /// The index of each endpoint whose host is invalid, and why.
     pub(in crate::upstream) fn members(
         &self,
-        spec: &[Arc<EndpointSpec>],
+        specs: &[Arc<EndpointSpec>],
     ) -> Result<Vec<Arc<Member>>, Vec<(usize, String)>> {
         let entries = self.before.map_or(&[][..], |before| &before.entries);
         let mut known: HashMap<_, &Arc<Member>> =
             entries.iter().map(|entry| (entry.member.spec.borrowed_key(), &entry.member)).collect();
         let mut in_flight: BTreeMap<Rank, Option<Arc<AtomicUsize>>> =
             entries.iter().map(|entry| (entry.member.rank, entry.member.in_flight.clone())).collect();
-        let (mut members, mut problems) = (Vec::with_capacity(spec.len()), Vec::new());
-        for (index, spec) in spec.iter().enumerate() {
+        let (mut members, mut problems) = (Vec::with_capacity(specs.len()), Vec::new());
+        for (index, spec) in specs.iter().enumerate() {
             let rank = Rank::of(spec, self.zone);
             let in_flight = in_flight.entry(rank).or_default();
             if in_flight.is_some() != self.counts_in_flight {
@@ -160,7 +161,7 @@ impl Member {
 
 #[cfg(test)]
 impl Member {
-    /// One of no set.
+    /// A member that is in no set.
     pub(in crate::upstream) fn alone(spec: EndpointSpec, zone: Option<&str>) -> Arc<Member> {
         let endpoint = Arc::new(Endpoint::new(&spec.host, spec.port, false).unwrap());
         let rank = Rank::of(&spec, zone);

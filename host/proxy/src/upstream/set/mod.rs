@@ -1,14 +1,14 @@
-//! The endpoints of an upstream at one time: what was told of each, how each stands, who takes requests.
+//! The endpoints of an upstream at one time: what their source reports, the state of each, and which take requests.
 //!
-//! | what | holds | lives |
+//! | type | contains | lives |
 //! |---|---|---|
-//! | [`EndpointSet`] | entries, sessions, the [`View`] | until anything of it changes |
-//! | [`Member`] | an endpoint, and what was told of it | until something else is told of it |
-//! | [`Endpoint`](super::endpoint::Endpoint) | breaker, health, ejection, latency, slow start; pools go by it | as long as it is told of |
+//! | [`EndpointSet`] | entries, sessions, the [`View`] | until any of it changes |
+//! | [`Member`] | an endpoint, and what its source reports about it | until the source reports something else |
+//! | [`Endpoint`](super::endpoint::Endpoint) | breaker, health, ejection, latency, slow start; the key of its connection pools | as long as the source reports it |
 //!
-//! A set is immutable; a change makes another, which shares all that stays, and is one swap of a pointer for every core.
-//! Whoever needs an endpoint for longer than one look at a set (an attempt, a session, the list of those tried, the view)
-//! holds its member: a place in the set says nothing after the next change.
+//! A set is immutable. A change builds another set, which shares everything that has not changed, and exchanges one pointer for
+//! all cores. Code that needs an endpoint for longer than one access to a set (an attempt, a session, the list of tried
+//! endpoints, the view) holds the member, because an index is valid in one set only.
 
 mod member;
 
@@ -25,46 +25,46 @@ use super::view::{Tables, View};
 use crate::balancer::clock;
 pub(super) use member::{Member, MemberBuilder, Rank};
 
-/// Hash tables are made anew once in this time at most: making one takes long.
+/// The shortest time between two builds of the hash tables of an upstream: a build takes up to a tenth of a second.
 const TABLE_PACE: Duration = Duration::from_secs(1);
 
 /// The endpoints of an upstream at one time.
 pub(super) struct EndpointSet {
-    /// In the order told.
+    /// In the order of the source.
     pub(super) entries: Box<[Entry]>,
     pub(super) view: View,
-    /// None: the upstream has no sticky sessions.
+    /// `None` if the upstream has no sticky sessions.
     pub(super) sessions: Option<Arc<Sessions>>,
-    /// Which of the sets of its source it is; 0: the source has given none yet.
+    /// The version of the set of its source ([`Sink`](super::discovery::Sink)); 0 before the first one.
     version: u64,
 }
 
 impl EndpointSet {
-    /// Nobody is in it.
+    /// A set without endpoints.
     pub(super) fn empty() -> EndpointSet {
         EndpointSet { entries: Box::default(), view: View::empty(), sessions: None, version: 0 }
     }
 
-    /// The members, in the order told.
+    /// The members, in the order of the source.
     pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.entries.iter().map(|entry| &entry.member)
     }
 }
 
-/// A member, and how it stood when the set was made.
+/// A member, and its state when the set was built.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) member: Arc<Member>,
     pub(super) state: EndpointState,
 }
 
-/// How an endpoint stands.
+/// The state of an endpoint, as far as it decides about its share of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EndpointState {
     pub(super) availability: Availability,
-    /// Its weight, whatever else.
+    /// The weight while it takes its full share.
     pub(super) weight: u32,
-    /// How many percent of its weight it takes while it is new.
+    /// The percentage of its weight that it takes, less than 100 during slow start.
     pub(super) percent: u32,
 }
 
@@ -74,13 +74,14 @@ impl EndpointState {
         self.weight.saturating_mul(self.percent)
     }
 
-    /// Whether its operator and its source want it to take requests.
+    /// Whether neither an operator nor the source excludes it from taking requests.
     pub(super) fn is_wanted(self) -> bool {
         !matches!(self.availability, Availability::Drained | Availability::NotReady) && self.weight > 0
     }
 }
 
-/// Held while the set of an upstream is changed: when its hash tables were made last, in the time of the balancing clock.
+/// The lock for changes of the set of an upstream. It protects the time at which the hash tables were last built, by the
+/// balancing clock.
 #[derive(Debug, Default)]
 pub(super) struct Changing(Mutex<Option<Duration>>);
 
@@ -90,17 +91,18 @@ impl Changing {
     }
 }
 
-/// Whether hash tables may be made now.
+/// When hash tables may be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableMaking {
-    /// If none was made for a second. Until then the old ones are used, and those in them that take no requests are skipped.
+    /// At most once a second. Until then the previous tables are used, and endpoints in them that take no requests are
+    /// skipped.
     Paced,
-    /// An operator waits for the change.
+    /// Now, because an operator waits for the change.
     AtOnce,
 }
 
 impl Upstream {
-    /// The first set, of these members.
+    /// The first set of this version of the upstream.
     pub(super) fn first_set(&self, members: Vec<Arc<Member>>, version: u64) -> EndpointSet {
         let now = clock::now();
         apply_readiness(&members, now);
@@ -111,26 +113,23 @@ impl Upstream {
         EndpointSet { entries, view, sessions, version }
     }
 
-    /// Looks whether its endpoints stand otherwise than the set says, and if so, makes another. For the keeper, and for
-    /// whoever has changed something: it may take a lock, and time, so it is never called on a core.
+    /// Builds another set if the states of endpoints differ from the set in service. It locks and may take long, so it is
+    /// called by the keeper and by the control plane, never on a core.
     pub(super) fn refresh(&self, now: Duration, making: TableMaking) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
         let entries = self.current_entries(&set.entries, now);
         let changed = entries.iter().zip(&set.entries).any(|(after, before)| after.state != before.state);
-        if changed || set.view.is_stale {
-            let next = EndpointSet {
-                entries,
-                view: View::empty(),
-                sessions: set.sessions.clone(),
-                version: set.version,
-            };
-            self.swap(&set, next, &mut tables_made, making, now);
+        let may_make = self.may_make_tables(*tables_made, making, now);
+        if changed || (set.view.is_stale && may_make) {
+            let (sessions, version) = (set.sessions.clone(), set.version);
+            let next = EndpointSet { entries, view: View::empty(), sessions, version };
+            self.swap(&set, next, &mut tables_made, may_make, now);
         }
     }
 
-    /// Puts another set in service, of what was told as this version.
-    pub(super) fn put_in_service(&self, spec: &[Arc<EndpointSpec>], version: u64, now: Duration) {
+    /// Puts a set of the source in service. `version` is that of the sink.
+    pub(super) fn put_in_service(&self, specs: &[Arc<EndpointSpec>], version: u64, now: Duration) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
         let builder = MemberBuilder {
@@ -140,18 +139,19 @@ impl Upstream {
             before: Some(&set),
             same_way: true,
         };
-        // The sink has let through addresses only, of which every one can be a host.
-        let Ok(members) = builder.members(spec) else { return };
+        // The sink accepts only addresses, and every address is a valid host.
+        let Ok(members) = builder.members(specs) else { return };
         apply_readiness(&members, now);
         let sessions = self.sessions_of(&members, set.sessions.as_deref());
         let stand = |member: Arc<Member>| Entry { state: self.state_of(&member, now), member };
         let entries: Box<[Entry]> = members.into_iter().map(stand).collect();
         let next = EndpointSet { entries, view: View::empty(), sessions, version };
-        self.swap(&set, next, &mut tables_made, TableMaking::Paced, now);
+        let may_make = self.may_make_tables(*tables_made, TableMaking::Paced, now);
+        self.swap(&set, next, &mut tables_made, may_make, now);
         self.retire_missing(&set);
     }
 
-    /// Endpoints of a set that are in the one in service no more leave: their idle connections are closed.
+    /// Marks the endpoints that were in the set `before` and are not in the set in service. Their idle connections are closed.
     fn retire_missing(&self, before: &EndpointSet) {
         let after = self.set.load();
         let stay: HashSet<u64> = after.members().map(|member| member.endpoint().id).collect();
@@ -164,18 +164,18 @@ impl Upstream {
         }
     }
 
-    /// Which of the sets of its source is in service.
+    /// The version of the set in service.
     pub(super) fn version_in_service(&self) -> u64 {
         self.set.load().version
     }
 
-    /// When hash tables that are not of the set in service may be made anew; none: there are none.
+    /// When outdated hash tables may be built again, by the balancing clock. `None` if there are none.
     pub(super) fn tables_due(&self) -> Option<Duration> {
         let tables_made = self.changing.lock();
         self.set.load().view.is_stale.then(|| tables_made.unwrap_or_default() + TABLE_PACE)
     }
 
-    /// How an endpoint stands now.
+    /// The current state of an endpoint.
     pub(super) fn state_of(&self, member: &Member, now: Duration) -> EndpointState {
         let endpoint = member.endpoint();
         EndpointState {
@@ -185,7 +185,7 @@ impl Upstream {
         }
     }
 
-    /// How all stand now. Where that is configured, endpoints that have recovered are new again.
+    /// The current states. Slow start begins again for endpoints that have recovered, if that is configured.
     fn current_entries(&self, entries: &[Entry], now: Duration) -> Box<[Entry]> {
         let anew = self.config.slow_start.is_some_and(|settings| settings.after_recovery);
         let look = |Entry { member, state: before }: &Entry| {
@@ -203,16 +203,19 @@ impl Upstream {
         entries.iter().map(look).collect()
     }
 
+    fn may_make_tables(&self, made: Option<Duration>, making: TableMaking, now: Duration) -> bool {
+        let paced = making == TableMaking::Paced && self.policy.makes_tables();
+        !paced || made.is_none_or(|made| now.saturating_sub(made) >= TABLE_PACE)
+    }
+
     fn swap(
         &self,
         before: &EndpointSet,
         mut next: EndpointSet,
         tables_made: &mut Option<Duration>,
-        making: TableMaking,
+        may_make: bool,
         now: Duration,
     ) {
-        let paced = making == TableMaking::Paced && self.policy.makes_tables();
-        let may_make = !paced || tables_made.is_none_or(|made| now.saturating_sub(made) >= TABLE_PACE);
         next.view = self.view_of(&next.entries, Tables { before: Some(&before.view), may_make });
         if may_make {
             *tables_made = Some(now);
@@ -238,8 +241,8 @@ impl Upstream {
     }
 }
 
-/// Lets endpoints take requests, or not, by what was told: those that are ready; where none is, those that still serve. One
-/// that becomes ready comes in slowly, as a new one does.
+/// Marks which endpoints may take requests according to their source: those that are ready or, if none is, those that still
+/// serve. Slow start begins when an endpoint becomes ready.
 fn apply_readiness(members: &[Arc<Member>], now: Duration) {
     let best = members.iter().map(|member| member.spec.readiness).max().unwrap_or_default();
     let needed = best.max(Readiness::Serving);
@@ -252,17 +255,17 @@ fn apply_readiness(members: &[Arc<Member>], now: Duration) {
 
 #[cfg(test)]
 impl Upstream {
-    /// The endpoint at a place of the set in service.
+    /// The endpoint at this index of the set in service.
     pub(super) fn endpoint(&self, index: usize) -> Arc<super::endpoint::Endpoint> {
         self.member(index).endpoint().clone()
     }
 
-    /// The member at a place of the set in service.
+    /// The member at this index of the set in service.
     pub(super) fn member(&self, index: usize) -> Arc<Member> {
         self.set.load().entries[index].member.clone()
     }
 
-    /// How an endpoint stands by the set in service.
+    /// The availability of an endpoint when the set in service was built.
     pub(super) fn seen_availability(&self, index: usize) -> Availability {
         self.set.load().entries[index].state.availability
     }
