@@ -1,9 +1,9 @@
 //! Fetching the bytes of plugins, each on a thread of its own.
 //!
-//! A load waits for its fetches until a deadline, or until another load is requested. A fetch that is abandoned in this way
+//! A load waits for its fetches until a deadline, or until another load is requested and the source has had a second. A fetch that is abandoned in this way
 //! goes on; until it ends, the same source is not fetched again, so that a source that hangs occupies one thread however many
 //! loads follow. A load does not wait for a fetch that an earlier load has begun, if a version of the plugin is in service.
-//! When an abandoned fetch ends, another load is requested, and its result is used by that load.
+//! When an abandoned fetch ends, another load is requested, which uses its result unless there was a load in between.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +14,10 @@ use super::PluginSource;
 
 /// Longest time from the begin of a fetch for which a load waits.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time that every fetch has, also if another load is requested. A source that answers within this time is never abandoned, so
+/// that a load uses what the source had when the load was requested, or later.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The result of a fetch; the error is the end of a sentence that begins with the name of the source.
 type Fetched = Result<Arc<Vec<u8>>, String>;
@@ -102,6 +106,13 @@ impl Fetches {
         let name = source.name();
         let mut state = self.shared.lock();
         let load = state.load;
+        // A kept result is used only by the load after the one that began its fetch: what changed at the source since then may
+        // be the reason for this load.
+        let is_current =
+            |fetch: &UnderWay| fetch.fetched.is_none() || fetch.tickets > 0 || fetch.load + 1 >= load;
+        if !state.under_way.get(&name).is_none_or(is_current) {
+            state.under_way.remove(&name);
+        }
         let known = state.under_way.get_mut(&name).map(|known| known.tickets += 1).is_some();
         if !known {
             let begun = Instant::now();
@@ -175,14 +186,18 @@ impl Ticket {
             let waited = fetch.begun.elapsed();
             let left = deadline.saturating_sub(waited);
             let is_of_earlier_load = fetch.load < load && !needed;
-            if left.is_zero() || interrupt || is_of_earlier_load {
+            let patience = match interrupt || is_of_earlier_load {
+                true => left.min(PATIENCE.saturating_sub(waited)),
+                false => left,
+            };
+            if patience.is_zero() {
                 fetch.abandoned = true;
                 state.was_interrupted |= interrupt && !left.is_zero() && !is_of_earlier_load;
                 return Err(format!(
                     "has not answered for {waited:.1?}; a reload waits at most {deadline:?}"
                 ));
             }
-            state = shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = shared.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

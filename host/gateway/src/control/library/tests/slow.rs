@@ -119,14 +119,8 @@ fn a_source_that_hangs_is_given_up_at_the_deadline_and_the_last_good_version_ser
         "{problem}"
     );
 
-    // It is not asked again while it hangs, and nobody waits for it again.
-    let mut hung = answers.asked();
-    for _ in 0..20 {
-        scene.load_unanswered().0.expect("the version in service goes on");
-    }
-    assert!(!answers.is_asked());
-
     // What it brings in the end is what the next load takes, which is asked for.
+    let mut hung = answers.asked();
     hung.write_all(b"good 2").expect("it is read");
     drop(hung);
     let name = told.recv_timeout(Duration::from_secs(20)).expect("a load is asked for");
@@ -136,6 +130,23 @@ fn a_source_that_hangs_is_given_up_at_the_deadline_and_the_last_good_version_ser
     assert!(!answers.is_asked(), "without asking once more");
     scene.load_answered(&answers, "good 3").expect("it is loaded");
     assert_eq!(scene.serving().0, "good 3", "what came late is taken once");
+}
+
+#[test]
+fn a_source_that_hangs_is_asked_once_and_what_came_late_does_not_hide_a_later_change() {
+    let (mut scene, answers, told) = scene(SHORT);
+    scene.load_answered(&answers, "good 1").expect("it is loaded");
+    scene.load_unanswered().0.expect("the version in service goes on");
+    let mut hung = answers.asked();
+    for _ in 0..20 {
+        scene.load_unanswered().0.expect("the version in service goes on");
+    }
+    assert!(!answers.is_asked(), "not while it hangs");
+    hung.write_all(b"good 2").expect("it is read");
+    drop(hung);
+    told.recv_timeout(Duration::from_secs(20)).expect("a load is asked for");
+    scene.load_answered(&answers, "good 3").expect("it is loaded");
+    assert_eq!(scene.serving().0, "good 3");
 }
 
 #[test]
@@ -165,6 +176,23 @@ fn several_sources_that_hang_cost_the_time_of_one() {
     let (loaded, took) = scene.load_unanswered();
     assert_eq!(loaded.expect_err("none is there").plugins.len(), 4);
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_source_that_answers_soon_is_waited_for_even_if_another_load_is_requested() {
+    let (mut scene, answers, _) = scene(LONG);
+    scene.load_answered(&answers, "good 1").expect("it is loaded");
+    for version in ["good 2", "good 3", "good 4"] {
+        scene.library.fetches().begin_load();
+        scene.library.fetches().interrupt();
+        std::thread::scope(|scope| {
+            scope.spawn(|| answers.asked().write_all(version.as_bytes()).expect("it is read"));
+            scene.reload()
+        })
+        .expect("it is loaded");
+        assert_eq!(scene.serving().0, version, "what the source has now, not what it had before");
+        assert!(!scene.library.fetches().was_interrupted());
+    }
 }
 
 #[test]
