@@ -20,7 +20,7 @@ use claims::{Claims, Rules};
 use jwks::Jwks;
 use keys::KeySet;
 use refusal::Refusal;
-use token::Token;
+use token::{LastHeading, Token};
 use witgate_sdk::{
     Acceptance, Authentication, Decision, HeaderName, Input, Interest, Period, Plugin, Request,
     SettingsProblem, authentication, clock, settings,
@@ -87,6 +87,7 @@ struct Jwt {
     jwks: Option<Jwks>,
     rules: Rules,
     cache_for: Duration,
+    last_heading: LastHeading,
 }
 
 impl Plugin for Jwt {
@@ -112,7 +113,14 @@ impl Plugin for Jwt {
             allow_unlimited: settings.allow_unlimited,
         };
         let cache_for = settings.cache_for.duration();
-        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for })
+        Ok(Self {
+            header: settings.header,
+            keys: Rc::new(keys),
+            jwks,
+            rules,
+            cache_for,
+            last_heading: LastHeading::default(),
+        })
     }
 }
 
@@ -130,7 +138,7 @@ impl Authentication for Jwt {
 impl Jwt {
     /// Who calls, if the token is good.
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
-        let token = Token::parse(self.presented(request)?)?;
+        let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
         let now = clock::now();
         let payload = token.payload()?;

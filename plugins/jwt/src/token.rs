@@ -1,5 +1,8 @@
 //! A token in its compact form (RFC 7515 section 7.1), taken apart.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -13,7 +16,7 @@ pub(crate) struct Token<'a> {
     /// What was signed: header and payload, as they came.
     pub(crate) signed: &'a [u8],
     pub(crate) signature: Vec<u8>,
-    pub(crate) heading: Heading,
+    pub(crate) heading: Rc<Heading>,
     payload: &'a [u8],
 }
 
@@ -22,6 +25,30 @@ pub(crate) struct Heading {
     /// What the token claims to be signed with. It chooses nothing, it is only compared.
     pub(crate) algorithm: Algorithm,
     pub(crate) kid: Option<String>,
+}
+
+/// The longest header that is remembered, in characters.
+const LONGEST: usize = 512;
+
+/// The header that was read last, with its text. An issuer writes the same header into every token, so most headers need not
+/// be read again.
+#[derive(Default)]
+pub(crate) struct LastHeading(RefCell<Option<(Vec<u8>, Rc<Heading>)>>);
+
+impl LastHeading {
+    fn read(&self, header: &[u8]) -> Result<Rc<Heading>, Refusal> {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some((text, heading)) if text == header => Ok(Rc::clone(heading)),
+            _ => {
+                let heading = Rc::new(Heading::parse(header)?);
+                if header.len() <= LONGEST {
+                    *last = Some((header.to_vec(), Rc::clone(&heading)));
+                }
+                Ok(heading)
+            }
+        }
+    }
 }
 
 /// The header (RFC 7515 section 4). A member that comes twice is an error.
@@ -47,18 +74,18 @@ impl Heading {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart and reads its header.
+    /// Takes a token apart and reads its header, unless it is the `last` one that was read.
     ///
     /// # Errors
     /// It has not three parts, as an encrypted token (RFC 7516), or its header is malformed or asks for what is not supported.
-    pub(crate) fn parse(text: &'a [u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(text: &'a [u8], last: &LastHeading) -> Result<Self, Refusal> {
         let mut parts = text.split(|byte| *byte == b'.');
         let (header, payload, signature) = match [(); 4].map(|()| parts.next()) {
             [Some(header), Some(payload), Some(signature), None] => (header, payload, signature),
             [.., Some(_)] => return Err(Refusal::Invalid("an encrypted token, or none at all")),
             _ => return Err(Refusal::Invalid("not a token")),
         };
-        let heading = Heading::parse(header)?;
+        let heading = last.read(header)?;
         let signed = &text[..header.len() + 1 + payload.len()];
         Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
@@ -81,35 +108,37 @@ mod tests {
         URL_SAFE_NO_PAD.encode(json)
     }
 
-    fn kid(header: &str) -> Option<String> {
+    fn kid(last: &LastHeading, header: &str) -> Option<String> {
         let token = format!("{header}.e30.c2ln");
-        let token = Token::parse(token.as_bytes()).expect("the token has a form");
+        let token = Token::parse(token.as_bytes(), last).expect("the token has a form");
         assert_eq!((token.signed, token.payload), (format!("{header}.e30").as_bytes(), &b"e30"[..]));
-        token.heading.kid
+        token.heading.kid.clone()
     }
 
     #[test]
-    fn each_token_is_read_by_its_own_header() {
+    fn a_header_that_only_begins_like_the_last_is_read_anew() {
+        let last = LastHeading::default();
         let long = header(r#"{"alg":"HS256","typ":"JWT","kid":"one"}"#);
         let others = [
-            (header(r#"{"alg":"HS256","typ":"JWT","kid":"onE"}"#), Some("onE")),
-            (header(r#"{"alg":"HS256","kid":"two","typ":"JWT"}"#), Some("two")),
-            (header(r#"{"alg":"HS256"}"#), None),
+            header(r#"{"alg":"HS256","typ":"JWT","kid":"onE"}"#),
+            header(r#"{"alg":"HS256","kid":"two","typ":"JWT"}"#),
+            header(r#"{"alg":"HS256"}"#),
         ];
-        for (other, named) in others {
-            for _ in 0..2 {
-                assert_eq!(kid(&long).as_deref(), Some("one"));
-            }
-            for _ in 0..2 {
-                assert_eq!(kid(&other).as_deref(), named);
-            }
+        for other in others {
+            let named = kid(&LastHeading::default(), &other);
+            assert_eq!(kid(&last, &long).as_deref(), Some("one"));
+            assert_eq!(kid(&last, &long).as_deref(), Some("one"), "by what was read last");
+            assert_eq!(kid(&last, &other), named);
+            assert_eq!(kid(&last, &other), named, "by what was read last");
         }
-        assert_eq!(kid(&long).as_deref(), Some("one"));
+        assert_eq!(kid(&last, &long).as_deref(), Some("one"));
         let four_parts = format!("{long}.e30.e30.c2ln");
-        assert!(Token::parse(four_parts.as_bytes()).is_err());
+        for last in [&last, &LastHeading::default()] {
+            assert!(Token::parse(four_parts.as_bytes(), last).is_err(), "whatever was read before");
+        }
         for cut in 0..long.len() {
-            let shorter =
-                Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes()).map(|token| token.heading);
+            let shorter = Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes(), &last)
+                .map(|token| token.heading);
             assert!(shorter.is_err(), "{cut} characters of the header are none");
         }
     }
