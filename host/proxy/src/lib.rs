@@ -28,24 +28,13 @@
 //! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The
 //! data plane reads that pointer once for each request and keeps that snapshot to the end of the request.
 
-pub mod arrival;
 pub mod balancer;
-pub mod body;
-pub(crate) mod composed;
-pub mod contracts;
-pub(crate) mod cookie;
 pub mod destination;
-pub mod facts;
-pub mod fault;
 pub mod filters;
 pub mod gateway;
-pub mod head;
-pub mod identity;
 pub mod listener;
-pub mod names;
 pub mod pipeline;
 pub mod protocol;
-pub mod replay;
 pub mod router;
 pub mod serve;
 pub mod snapshot;
@@ -54,5 +43,4 @@ pub(crate) mod tcp;
 pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod turn;
 pub mod upstream;

@@ -1,6 +1,6 @@
 //! The list of fault codes, generated from the table of `host/proxy/src/fault.rs`.
 
-use witgate_proxy::fault::{Blame, FaultKind};
+use witgate_exchange::fault::{Blame, FaultKind};
 
 use super::markdown::{code, table};
 use super::{head, hold};

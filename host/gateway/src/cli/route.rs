@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 use witgate_config::Config;
-use witgate_proxy::protocol::path::normalise;
+use witgate_exchange::path::normalise;
 use witgate_proxy::router::{Considered, Verdict};
 
 use super::output::{Format, print};

@@ -5,7 +5,7 @@ use witgate_config::scalar::{self, Scalar};
 use witgate_config::{Problem, Problems, Settings};
 
 use super::Caller;
-use crate::cookie;
+use witgate_exchange::cookie;
 
 /// The part of a request that is its key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
-mod contract;
 mod redirect;
 mod respond;
 pub(crate) mod split;
@@ -20,7 +19,7 @@ use witgate_config::model::Action;
 
 use crate::router::Pattern;
 use crate::upstream::Upstreams;
-pub use contract::Destination;
+use witgate_exchange::destination::Destination;
 
 /// A row of the table: one kind of destination.
 pub struct DestinationKind {

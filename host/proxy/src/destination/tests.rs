@@ -9,11 +9,11 @@ use http_body_util::BodyExt;
 use witgate_config::model::{Action, Forward, PathMatch, Rewrite};
 
 use super::*;
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 use crate::testing;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// The destination of a route with this path and action.
 pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {

@@ -12,11 +12,11 @@ use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::telemetry::record::{AccessLog, Share};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "access-log",
@@ -97,9 +97,9 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{build, request};
-    use crate::body::Body;
-    use crate::telemetry::record::Share;
     use crate::testing;
+    use witgate_exchange::body::Body;
+    use witgate_exchange::record::Share;
 
     fn share(settings: serde_json::Value) -> Share {
         let filter = build("access-log", settings).expect("good settings");

@@ -11,10 +11,10 @@ use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::{Body, BodyError};
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -73,9 +73,9 @@ mod tests {
 
     use super::super::Step;
     use super::super::tests::{build, request};
-    use crate::body::{Body, BodyError};
-    use crate::fault::{Fault, FaultKind};
     use crate::testing;
+    use witgate_exchange::body::{Body, BodyError};
+    use witgate_exchange::fault::{Fault, FaultKind};
 
     fn through(body: Body) -> Result<usize, BodyError> {
         let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");

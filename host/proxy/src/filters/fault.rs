@@ -15,10 +15,10 @@ use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",

@@ -12,10 +12,10 @@ use witgate_config::scalar::{Net, Text};
 use witgate_config::{Problems, Settings as Written, model};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
@@ -76,9 +76,9 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{build, request};
-    use crate::body::Body;
-    use crate::fault::FaultKind;
     use crate::testing;
+    use witgate_exchange::body::Body;
+    use witgate_exchange::fault::FaultKind;
 
     fn admits(settings: serde_json::Value, address: &str) -> bool {
         let filter = build("ip", settings).expect("good settings");

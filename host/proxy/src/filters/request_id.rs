@@ -13,11 +13,11 @@ use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::telemetry::trace;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
@@ -99,8 +99,8 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{build, request, response};
-    use crate::body::Body;
     use crate::testing;
+    use witgate_exchange::body::Body;
 
     #[test]
     fn an_id_is_believed_from_whom_the_settings_say() {

@@ -14,7 +14,7 @@ use super::accept;
 use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::data_plane::CoreShared;
 use crate::gateway::Gateway;
-use crate::telemetry::per_core;
+use witgate_exchange::per_core;
 
 /// Task polls between two checks of sockets and timers (tokio's default). A smaller number would fire timers
 /// sooner behind plugins that use their whole CPU budget, but makes requests that yield slower.

@@ -27,14 +27,14 @@ use std::sync::Arc;
 
 use http::Response;
 
-use crate::body::Body;
-use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::router::Route;
-use crate::turn;
 use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::turn;
 
 /// Where the way down ended.
 pub enum Descent {

@@ -18,20 +18,20 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
 
-use crate::body::Body;
-use crate::composed::Seen;
-use crate::contracts::{
-    BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome, Transformation,
-};
-use crate::fault::Fault;
-use crate::head::RequestHead;
 use crate::pipeline::body;
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange, Transformed};
 use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
+use witgate_exchange::body::Body;
+use witgate_exchange::composed::Seen;
+use witgate_exchange::contracts::{
+    BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseHead, ResponseOutcome, Transformation,
+};
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
 
 /// Shows the head of the request to every binding; the response of one that answers by itself.
 ///

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use witgate_config::model;
 
-use crate::arrival::Ingress;
-use crate::protocol::authority::Authority;
 use crate::protocol::http1::field;
+use witgate_exchange::arrival::Ingress;
+use witgate_exchange::authority::Authority;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -157,8 +157,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::arrival::Source;
     use crate::testing;
+    use witgate_exchange::arrival::Source;
 
     /// The client's address, and the headers for upstreams, for a peer that sends `headers`. 10/8 and fd00::/8 are
     /// trusted.

@@ -12,7 +12,6 @@
 //! | [`body`] | request bodies: limits on size and pace |
 //! | [`upgrade`] | tunnels |
 
-pub(crate) mod authority;
 pub mod body;
 pub mod connection;
 pub(crate) mod deadline;
@@ -21,8 +20,6 @@ pub mod http1;
 pub mod http2;
 pub mod hygiene;
 mod lifetime;
-pub(crate) mod maps;
-pub mod path;
 mod preface;
 mod service;
 mod socket;

@@ -38,13 +38,13 @@ use std::sync::Arc;
 use witgate_config::{Problem, Problems};
 
 use crate::filters::Preflight;
-use crate::head::RequestHead;
 use condition::{Question, Unmet, acceptable_methods};
 pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;
 pub(crate) use route::Rule;
 pub(crate) use template::{Template, single_slash};
 use tree::Tree;
+use witgate_exchange::head::RequestHead;
 
 /// The result of a search.
 pub enum Found {

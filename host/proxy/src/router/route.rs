@@ -6,11 +6,12 @@ use witgate_config::{Problem, Problems, model};
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
-use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
-use crate::destination::{self, BuildInputs, Destination};
+use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 use crate::telemetry::route_series::RouteSeries;
 use crate::upstream::Upstreams;
+use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use witgate_exchange::destination::Destination;
 
 /// A route with its filters and plugins resolved.
 pub struct Route {

@@ -13,12 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use witgate_config::model::PathMatch;
 
 use super::*;
-use crate::arrival::{Completion, Ingress, Outcome, Source};
-use crate::contracts::MaybeReady;
-use crate::destination::Destination;
 use crate::destination::tests::{Echo, Wrapper};
-use crate::facts::{Facts, Switched};
-use crate::fault::FaultKind;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::tests;
 use crate::protocol::upgrade::{Side, Stream};
@@ -26,6 +21,11 @@ use crate::router::{Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing;
+use witgate_exchange::arrival::{Completion, Ingress, Outcome, Source};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::FaultKind;
 
 type Served<'a> = MaybeReady<'a, Result<Response<Body>, Fault>>;
 
@@ -45,7 +45,7 @@ impl Destination for Broken {
     fn serve<'a>(&'a self, _facts: &'a mut Facts, _body: Body) -> Served<'a> {
         let pieces = [
             Ok(http_body::Frame::data(Bytes::from_static(b"half"))),
-            Err(Box::new(Fault::new(FaultKind::BodyTimeout)) as crate::body::BodyError),
+            Err(Box::new(Fault::new(FaultKind::BodyTimeout)) as witgate_exchange::body::BodyError),
         ];
         let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces));
         MaybeReady::over(Ok(Response::new(Body::wrap(body))))

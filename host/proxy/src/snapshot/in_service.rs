@@ -10,10 +10,11 @@ use prometheus_client::encoding::DescriptorEncoder;
 use witgate_config::model;
 
 use super::Snapshot;
-use crate::contracts::Fetch;
-use crate::fault::Fault;
 use crate::telemetry::InService;
-use crate::{replay, upstream};
+use crate::upstream;
+use witgate_exchange::contracts::Fetch;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::replay;
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {

@@ -11,13 +11,13 @@ use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
-use crate::contracts::counter::Counter;
-use crate::contracts::{Binding, Quarantined};
-use crate::names::Named;
-use crate::replay::memory::BodyMemory;
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
 use crate::upstream::{Upstream, Upstreams};
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::{Binding, Quarantined};
+use witgate_exchange::names::Named;
+use witgate_exchange::replay::memory::BodyMemory;
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {

@@ -11,7 +11,7 @@ use http::{Request, Response};
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_config::model;
 
-use crate::fault::Fault;
+use witgate_exchange::fault::Fault;
 
 /// One version of everything that is in service.
 pub trait InService: Send + Sync + 'static {

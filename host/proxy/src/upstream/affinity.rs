@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::Upstream;
 use super::sticky::Session;
 use crate::balancer::Caller;
-use crate::head::Scheme;
+use witgate_exchange::head::Scheme;
 
 /// Worked out once for a request, whatever endpoints are tried.
 #[derive(Clone, Default)]

@@ -19,8 +19,8 @@ use super::observe::{Extent, Failing, Observation, notify};
 use super::set::{EndpointSet, Member};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
-use crate::fault::{Fault, FaultKind};
-use crate::turn;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::turn;
 
 /// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
 pub(super) struct Attempt {

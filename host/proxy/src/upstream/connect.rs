@@ -18,8 +18,8 @@ use super::failure::chain;
 use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
-use crate::fault::{Fault, FaultKind};
 use crate::tcp::Tcp;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);

@@ -16,7 +16,7 @@ use super::failure::fault_of;
 use super::http1::Http1;
 use super::socket::Socket;
 use super::upload::Upload;
-use crate::fault::Fault;
+use witgate_exchange::fault::Fault;
 
 /// HTTP/2: bytes of a response head.
 const HEAD_BYTES: usize = 128 * 1024;

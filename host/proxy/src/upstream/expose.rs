@@ -6,8 +6,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 
 use super::{Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus, status};
 use crate::snapshot::Snapshot;
-use crate::telemetry::family::Family;
 use crate::telemetry::metrics::NONE;
+use witgate_exchange::family::Family;
 
 /// The states of a circuit breaker, with their label values.
 const BREAKER_STATES: [(BreakerState, &str); 3] =

@@ -13,10 +13,10 @@ use super::deliver::{AttemptLog, Rules, within};
 use super::fallback::deliver_or_fall_back;
 use super::request::UpstreamRequest;
 use crate::balancer::Caller;
-use crate::contracts::Fetch;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
-use crate::telemetry::trace::TraceContext;
+use witgate_exchange::contracts::Fetch;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::trace::TraceContext;
 
 impl Fetch for Snapshot {
     fn fetch<'a>(

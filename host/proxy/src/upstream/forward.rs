@@ -17,13 +17,13 @@ use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::{Upstream, Upstreams};
 use crate::balancer::Caller;
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::destination::Destination;
-use crate::facts::{Facts, Switched};
-use crate::fault::{Fault, FaultKind};
-use crate::head::RequestHead;
 use crate::protocol::upgrade::Side;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
 
 /// Forwards requests to the upstream that the facts name.
 ///

@@ -14,8 +14,8 @@ use super::http1::Http1;
 use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.
 const DOUBTFUL: Duration = Duration::from_millis(500);

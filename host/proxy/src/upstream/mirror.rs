@@ -19,11 +19,11 @@ use super::deliver::{AttemptLog, Copied, Rules, within};
 use super::forward::of_client;
 use super::request::UpstreamRequest;
 use super::{Upstream, Upstreams};
-use crate::body::Body;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
-use crate::replay::{NoCopy, ReplayBuffer, Whole};
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::replay::{NoCopy, ReplayBuffer, Whole};
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::attempt::Attempt;
 use super::conduct::judge;
 use crate::balancer::AttemptOutcome;
-use crate::fault::{Fault, FaultKind};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// What an attempt has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::connection::{Connection, Http2, Stream};
 use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::limit::{Core, Limit, Next};
-use crate::names::Numbered;
+use witgate_exchange::names::Numbered;
 
 /// How often old connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);

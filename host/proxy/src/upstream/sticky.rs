@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderValue};
 use witgate_config::model::{self, SameSite};
 
 use super::set::Member;
-use crate::cookie;
-use crate::head::Scheme;
-use crate::names::Numbered;
+use witgate_exchange::cookie;
+use witgate_exchange::head::Scheme;
+use witgate_exchange::names::Numbered;
 
 const TAG: usize = 16;
 const SIGNED: usize = 8 + TAG;

@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Upstream;
-use crate::names::Named;
-use crate::replay::memory::BodyMemory;
+use witgate_exchange::names::Named;
+use witgate_exchange::replay::memory::BodyMemory;
 
 /// The upstreams of a snapshot, by name, and what they share.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
 
 use super::Coding;
-use crate::body::{Body, BodyError};
+use witgate_exchange::body::{Body, BodyError};
 
 /// Output of this size is sent at once; less waits for more input, or for a pause of the upstream.
 const FRAME_BYTES: usize = 16 * 1024;

@@ -20,11 +20,11 @@ use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, schema_of, vary};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::head::RequestHead;
 use encoder::Compressed;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::head::RequestHead;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "compression",

@@ -7,8 +7,8 @@ use tokio::io::AsyncReadExt;
 
 use super::super::tests::{self, build};
 use super::*;
-use crate::body::BodyError;
 use crate::testing;
+use witgate_exchange::body::BodyError;
 
 const TEXT: &str = "a line that is there again and again\n";
 

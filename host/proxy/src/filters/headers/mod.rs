@@ -16,12 +16,12 @@ use serde::Deserialize;
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
 use template::Template;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "headers",
@@ -248,8 +248,8 @@ mod tests {
 
     use super::super::tests::{build, request, response};
     use super::*;
-    use crate::identity::Identity;
     use crate::testing;
+    use witgate_exchange::identity::Identity;
 
     #[test]
     fn edits_are_made_in_their_order() {

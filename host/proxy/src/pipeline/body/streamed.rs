@@ -11,8 +11,8 @@ use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
-use crate::body::{Body, BodyError};
 use crate::pipeline::call;
+use witgate_exchange::body::{Body, BodyError};
 
 use super::caller::Caller;
 use super::coding::Coding;

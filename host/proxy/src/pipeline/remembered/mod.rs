@@ -26,12 +26,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
-use crate::head::RequestHead;
 use crate::snapshot::Snapshot;
-use crate::turn;
 use key::{Basis, ResponseInputs};
 use memory::{Memory, Owner, SHAPES};
+use witgate_exchange::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::turn;
 
 thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::new(Memory::default());

@@ -205,9 +205,9 @@ mod tests {
     use http::{HeaderName, Method};
 
     use super::*;
-    use crate::contracts::Input;
-    use crate::head::RequestHead;
     use crate::testing;
+    use witgate_exchange::contracts::Input;
+    use witgate_exchange::head::RequestHead;
 
     struct Number(usize, usize);
 

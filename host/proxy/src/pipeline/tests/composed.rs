@@ -5,9 +5,9 @@ use http::Response;
 use super::authentication::acceptance;
 use super::fake::{Fake, header, set};
 use super::*;
-use crate::contracts::ValuePart::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
+use witgate_exchange::contracts::ValuePart::*;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 /// A `traceparent` as it comes in. No spans are exported, so it is shown as it is.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

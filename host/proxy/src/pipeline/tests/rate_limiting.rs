@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::fake::Fake;
 use super::*;
-use crate::contracts::counter::{BucketStates, Draw, Unavailable};
-use crate::contracts::*;
-use crate::fault::FaultKind;
+use witgate_exchange::contracts::counter::{BucketStates, Draw, Unavailable};
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {

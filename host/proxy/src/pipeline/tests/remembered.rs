@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::authentication::acceptance;
 use super::fake::{Fake, header, local, set};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
-use crate::head::RequestHead;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::RequestHead;
 
 const GROUP: HeaderName = HeaderName::from_static("x-group");
 

@@ -8,8 +8,8 @@ use http::header::SET_COOKIE;
 
 use super::fake::{Fake, header};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 fn to(upstream: &str) -> Destination {
     Destination { upstream: Some(upstream.to_owned()), ..Destination::default() }

@@ -11,9 +11,9 @@ use http_body_util::{BodyExt, StreamBody};
 use super::bodies::codings;
 use super::fake::{Fake, RecordedCall};
 use super::*;
-use crate::body::BodyError;
-use crate::contracts::*;
-use crate::fault::FaultKind;
+use witgate_exchange::body::BodyError;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use BodyAccess::{None as Unseen, Streamed};
 

@@ -6,8 +6,8 @@ use witgate_config::model::IdentitySource;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 fn requesting(changes: RequestChanges) -> Fake {
     Fake::new("change").request(move |_| Ok(RequestOutcome::Proceed(changes.clone())))

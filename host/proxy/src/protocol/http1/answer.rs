@@ -14,8 +14,8 @@ use http_body::{Body as HttpBody, Frame};
 use super::head::ConnectionOptions;
 use super::wire::{SKIPPED_BYTES, Wire};
 use super::write::{Framing, Plan};
-use crate::body::{Body, BodyError};
 use crate::protocol::socket::Transport;
+use witgate_exchange::body::{Body, BodyError};
 
 /// How the sending of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

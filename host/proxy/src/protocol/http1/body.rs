@@ -13,9 +13,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::chunks::ChunkReader;
 use super::head::Content;
 use super::wire::Wire;
-use crate::body::BodyError;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::socket::Transport;
+use witgate_exchange::body::BodyError;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// What is still to come of a request's body.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ use http::{Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 
 use super::field::{self, is};
-use crate::fault::{Fault, FaultKind};
-use crate::protocol::maps;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::maps;
 
 /// The longest target, in bytes, that a [`Uri`] can hold.
 const TARGET_BYTES: usize = 65_534;

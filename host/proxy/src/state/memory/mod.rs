@@ -13,9 +13,9 @@ use witgate_config::Problems;
 
 pub use self::counter::MemoryCounter;
 pub use self::keys::MemoryKeys;
-use crate::contracts::counter::Counter;
-use crate::contracts::state::{Kind, State};
-use crate::contracts::store::KeyStore;
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::state::{Kind, State};
+use witgate_exchange::contracts::store::KeyStore;
 
 /// The settings of the kind `memory`: none.
 #[derive(Debug, Deserialize, JsonSchema)]

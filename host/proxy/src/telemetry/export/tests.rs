@@ -5,10 +5,10 @@ use std::time::Instant;
 use http::{Method, Response};
 
 use super::*;
-use crate::body::Body;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::testing::collector::{collector, exporting, otlp};
+use witgate_exchange::body::Body;
 
 /// Serves a request to its end.
 fn serve(telemetry: &Arc<Telemetry>, path: &str, sampled: bool) {

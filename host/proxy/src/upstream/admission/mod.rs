@@ -36,11 +36,11 @@ use super::observe::{Extent, Failing};
 use super::observed_body::ObservedBody;
 use super::request::UpstreamRequest;
 use super::send::Failure;
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use permits::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// What all cores share about what is let in. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! What holds a request's admission until the body of its response has ended.
 
 use super::Admission;
-use crate::body::BodyError;
-use crate::fault::Fault;
 use crate::upstream::observed_body::BodyObserver;
+use witgate_exchange::body::BodyError;
+use witgate_exchange::fault::Fault;
 
 /// The witness of a response's body.
 pub(super) struct Watch(Option<Admission>);

@@ -39,12 +39,7 @@ use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
 use super::set::Member;
 use super::upload::Progress;
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
-use crate::replay::Room;
-use crate::telemetry::record::{Repeat, Why};
-use crate::turn;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
@@ -52,6 +47,11 @@ pub(super) use rules::Rules;
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::record::{Repeat, Why};
+use witgate_exchange::replay::Room;
+use witgate_exchange::turn;
 
 /// What is noted about an exchange for the record.
 #[derive(Default)]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use http_body::Body as _;
 
-use crate::body::Body;
-use crate::replay::memory::BodyMemory;
-use crate::replay::{ReplayBuffer, Room, Whole};
+use witgate_exchange::body::Body;
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::replay::{ReplayBuffer, Room, Whole};
 
 /// A body that attempts are supplied with.
 pub(super) enum ReplayBody {
@@ -137,8 +137,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::body::BodyError;
     use crate::testing::{bytes, chunks, run};
+    use witgate_exchange::body::BodyError;
 
     /// Room for so many bytes of each body.
     fn room(each: usize) -> Room {

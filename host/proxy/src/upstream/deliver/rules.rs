@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use witgate_config::model;
 
 use super::super::failure::blames_endpoint;
-use crate::fault::{Fault, FaultKind};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 

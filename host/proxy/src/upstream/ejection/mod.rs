@@ -31,8 +31,8 @@ use super::conduct::Others;
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
-use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
+use witgate_exchange::per_core::{self, PerCore};
 
 /// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that
 /// the cap holds. Carried over every reload by the upstream's name.

@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::fault::{Fault, FaultKind};
 use crate::upstream::health::state::HealthState;
 use crate::upstream::observe::Extent;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const NONE: [usize; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);

@@ -18,10 +18,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use witgate_config::model;
 
 use super::mark;
-use crate::body::Body;
-use crate::fault::FaultKind;
-use crate::head::Scheme;
 use crate::upstream::request::UpstreamRequest;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::Scheme;
 
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

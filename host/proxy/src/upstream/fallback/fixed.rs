@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use witgate_config::{Problem, model};
 
 use super::mark;
-use crate::body::Body;
-use crate::fault::Fault;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
 
 /// An answer that is given in place of the upstream's.
 #[derive(Debug)]

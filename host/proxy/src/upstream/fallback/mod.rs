@@ -22,10 +22,10 @@ use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
 use super::{Upstream, Upstreams};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind, PROXY_STATUS};
 use answers::{Answers, key};
 use fixed::Fixed;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind, PROXY_STATUS};
 
 /// The fallback of an upstream.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
 
 use super::answers::Answers;
-use crate::body::{Body, BodyError};
 use crate::upstream::observed_body::{BodyObserver, ObservedBody};
+use witgate_exchange::body::{Body, BodyError};
 
 /// Stores a response: at once if its body is at hand, else when the body has passed. A body that is too large is not stored.
 pub(super) fn record(answers: &Arc<Answers>, key: String, response: &mut Response<Body>) {

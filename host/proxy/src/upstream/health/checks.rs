@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::state::HealthState;
 use super::{Why, pause};
-use crate::names::Numbered;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::events::EventKind;
 use crate::upstream::set::EndpointSet;
+use witgate_exchange::names::Numbered;
 
 /// Checks under way at once, so that ten thousand endpoints need neither as many descriptors nor a burst of work.
 const AT_ONCE: usize = 256;

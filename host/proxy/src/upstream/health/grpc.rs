@@ -8,9 +8,9 @@ use prost::Message;
 
 use super::Why;
 use super::http::send;
-use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::socket::Socket;
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 

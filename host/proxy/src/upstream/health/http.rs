@@ -17,11 +17,11 @@ use tokio::task::JoinHandle;
 use witgate_config::model::{BodyCheck, HttpCheck};
 
 use super::Why;
-use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::connection::OwnCore;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::chain;
 use crate::upstream::socket::Socket;
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 /// What is asked, and what must come back.
 pub(super) struct Question {

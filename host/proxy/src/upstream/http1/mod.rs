@@ -49,10 +49,10 @@ use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, SendFailure};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Bytes read at a time, at most. A core's buffer is as large, so a piece that is kept keeps no more than that: what a
 /// large piece of a body would keep anyway.

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
 use crate::balancer::Caller;
-use crate::replay::memory::BodyMemory;
-use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
 use crate::upstream::deliver::Rules;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest};
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::trace::TraceContext;
 
 /// Everything about an answer that was read.
 #[derive(Debug, PartialEq)]

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use witgate_config::model::{self, SlowStart};
 
 use super::*;
-use crate::fault::{Fault, FaultKind};
 use crate::testing;
 use crate::upstream::conduct::Others;
 use crate::upstream::ejection::ObservedFailure;
 use crate::upstream::events::EventKind;
 use crate::upstream::observe::{Extent, Failing};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,11 +10,11 @@ use witgate_config::model::Concurrency;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, send, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{EventStatus, LoadStatus, status};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// An origin that answers when it may, and counts how many requests are with it at once.
 fn patient(go: &Arc<AtomicBool>, most: &Arc<AtomicUsize>) -> Origin {

@@ -12,11 +12,11 @@ use witgate_config::{Settings, model};
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::balancer::clock;
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::set::TableMaking;
 use crate::upstream::{Availability, EndpointChange, EndpointStatus, adjust, status};
+use witgate_exchange::body::Body;
 
 fn balancer(kind: &str, settings: serde_json::Value) -> model::Balancer {
     let serde_json::Value::Object(value) = settings else { panic!("settings are an object") };
@@ -131,7 +131,7 @@ fn weight_zero_takes_an_endpoint_out() {
         change(&snapshot, &first, weight(0));
         change(&snapshot, &second, weight(0));
         let fault = get(&snapshot).await.unwrap_err();
-        assert_eq!(fault.kind, crate::fault::FaultKind::NoEndpoint);
+        assert_eq!(fault.kind, witgate_exchange::fault::FaultKind::NoEndpoint);
         change(&snapshot, &second, EndpointChange { reset: true, ..Default::default() });
         get(&snapshot).await.unwrap();
         assert_eq!(seen([&first, &second]), [0, 1]);

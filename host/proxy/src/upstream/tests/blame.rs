@@ -16,11 +16,11 @@ use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
 use super::http2::OwnCore;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const BOTH: [UpstreamProtocol; 2] = [UpstreamProtocol::Http1, UpstreamProtocol::Http2];
 

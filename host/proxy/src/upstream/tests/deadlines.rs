@@ -6,10 +6,10 @@ use http::{Method, StatusCode};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::testing::run;
 use crate::upstream::status;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 

@@ -8,11 +8,11 @@ use witgate_config::model::Upstream;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 /// An origin that answers `/poison` with this and ends the connection, and anything else well.
 fn poisoned(answer: &'static str) -> Origin {

@@ -10,11 +10,11 @@ use witgate_config::model::{Breaker, Check, Ejection, Health, Upstream};
 use super::health::RunningHealth;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{Availability, BreakerState, status};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const WELL: u8 = 0;
 const RESETTING: u8 = 1;

@@ -9,12 +9,12 @@ use witgate_config::model::{self, Breaker};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
-use crate::identity::Identity;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::identity::Identity;
 
 /// An upstream whose breaker has one endpoint rest after one failure, with the fallback written so.
 fn falling_back(origin: &Origin, fallback: &str) -> model::Upstream {

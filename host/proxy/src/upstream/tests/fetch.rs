@@ -7,9 +7,9 @@ use http::Request;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, settings, snapshot};
-use crate::contracts::Fetch as _;
-use crate::fault::FaultKind;
 use crate::testing::run;
+use witgate_exchange::contracts::Fetch as _;
+use witgate_exchange::fault::FaultKind;
 
 fn request(uri: &str) -> Request<Bytes> {
     Request::post(uri).header("x-key", "1").body(Bytes::from_static(b"ask")).unwrap()

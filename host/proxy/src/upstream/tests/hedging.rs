@@ -7,9 +7,9 @@ use witgate_config::model::{self, Hedge, HedgeAfter};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, settings, snapshot};
-use crate::body::Body;
 use crate::testing::{self, run};
 use crate::upstream::status;
+use witgate_exchange::body::Body;
 
 /// Answers nothing, and notices when the gateway gives up.
 fn stuck() -> Origin {

@@ -19,11 +19,11 @@ use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
 
 use super::origin::{Origin, Visitor};
 use super::{eventually, exchange, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 #[derive(Clone, Copy)]
 pub(super) struct OwnCore;

@@ -8,10 +8,10 @@ use witgate_config::model::Mirror;
 
 use super::origin::{Origin, Visitor};
 use super::{Forwarding, HELLO, eventually, exchange, forward, settings};
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
+use witgate_exchange::body::Body;
 
 pub(super) fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     let mut config = testing::config();

@@ -6,6 +6,7 @@ mod admission;
 mod answers;
 mod balancing;
 mod blame;
+mod body_memory;
 mod breaker;
 mod deadlines;
 mod defaults;
@@ -38,12 +39,12 @@ use http::{Method, Response};
 use witgate_config::model;
 
 use super::Forward;
-use crate::body::Body;
-use crate::destination::Destination;
-use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use crate::testing;
+use witgate_exchange::body::Body;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::fault::Fault;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 

@@ -20,11 +20,11 @@ use witgate_config::model::{Breaker, Upstream, UpstreamProtocol};
 use super::http2::OwnCore;
 use super::origin::{Origin, Visitor};
 use super::{send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::FaultKind;
 
 /// How an endpoint refuses.
 #[derive(Debug, Clone, Copy)]

@@ -8,10 +8,10 @@ use witgate_config::model::Breaker;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, rebuilt, send, settings, snapshot};
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::Body;
 
 #[test]
 fn an_upstream_that_did_not_change_is_carried_over_whole() {

@@ -8,11 +8,11 @@ use witgate_config::model::{self, RetryOn};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 const BUSY_FOR_LONG: &str =

@@ -11,8 +11,6 @@ use socket2::SockRef;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, send, settings, snapshot};
 use crate::balancer::Caller;
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::affinity::Affinity;
@@ -23,6 +21,8 @@ use crate::upstream::pool;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::send::SendFailure;
 use crate::upstream::upload::Upload;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 #[test]
 fn one_connection_serves_one_request_after_the_other() {

@@ -11,8 +11,6 @@ use witgate_config::model::{self, Breaker, SameSite, Sticky};
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, settings, snapshot};
 use crate::balancer::clock;
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::{self, run};
@@ -22,6 +20,8 @@ use crate::upstream::discovery::{
 use crate::upstream::keeper::Keeper;
 use crate::upstream::set::TableMaking;
 use crate::upstream::{BreakerState, Upstream, status};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 const SECOND: Duration = Duration::from_secs(1);
 

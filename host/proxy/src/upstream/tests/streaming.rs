@@ -15,9 +15,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
 use crate::testing::{self, run};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::FaultKind;
 
 const PIECE: usize = 64 * 1024;
 /// More than sockets and windows hold.

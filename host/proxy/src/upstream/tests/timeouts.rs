@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::testing::{self, run};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 fn silent() -> Origin {
     Origin::start(async |mut visitor: Visitor| {

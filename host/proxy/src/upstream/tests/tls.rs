@@ -17,10 +17,10 @@ use witgate_config::model::{CertificateFiles, Upstream, UpstreamTls};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, get, rebuilt, send, settings, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 /// TLS that believes anybody.
 pub(super) fn unverified() -> UpstreamTls {

@@ -18,13 +18,13 @@ use witgate_config::model::{self, Hedge, HedgeAfter, UpstreamProtocol};
 use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
 use super::{Forwarding, HELLO, eventually, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::contracts::Fetch as _;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};
 use crate::testing::{self, run};
 use crate::upstream::connection::OwnCore;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Fetch as _;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";

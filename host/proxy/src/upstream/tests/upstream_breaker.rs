@@ -11,11 +11,11 @@ use witgate_config::model::Breaker;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Dialect, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Dialect, FaultKind};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 

@@ -17,7 +17,7 @@ use crate::arrival::Completion;
 use crate::body::Body;
 use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
-use crate::telemetry::record::Record;
+use crate::record::Record;
 
 /// What is known of one request, and what stages have decided about it so far.
 #[derive(Debug)]
