@@ -88,6 +88,8 @@ pub struct Gateway {
     pub encoded_slashes: EncodedSlashes,
     /// Whether header names with underscores are accepted.
     pub underscores_in_headers: bool,
+    /// Bytes of request bodies that are kept in memory at one time, over all cores.
+    pub body_memory: usize,
 }
 
 /// `[gateway.compile]`: limits on compiling one plugin. The default is that of the key.

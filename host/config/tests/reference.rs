@@ -78,6 +78,7 @@ fn the_gateway_means_what_it_says() {
     assert_eq!(gateway.counter.as_deref(), Some("here"));
     assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
     assert_eq!(gateway.limits.max_connection_age, None);
+    assert_eq!(gateway.body_memory, 128 << 20);
     assert_eq!(config.admin.socket, Some(folder.path().join("admin.sock")));
     let log = model::LogTarget::File(folder.path().join("access.log"));
     assert_eq!(config.telemetry.access_log, Some(log));

@@ -42,7 +42,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
         headers: HeaderMap::new(),
         trailers: None,
         client: Client { address, peer: SocketAddr::new(address, 40_000), certificate: None },
-        route: "".into(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: "".into(),

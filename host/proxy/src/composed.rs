@@ -55,7 +55,7 @@ impl Seen<'_> {
             Part::Scheme => head.scheme.as_str().as_bytes(),
             Part::OriginalPath => head.received_target().path().as_bytes(),
             Part::ClientAddress => return write!(value, "{}", head.client.address).ok(),
-            Part::Route => head.route.as_bytes(),
+            Part::Route => head.route_name().as_bytes(),
             Part::PathParameter(wanted) => {
                 let found = head.parameters.iter().find(|(name, _)| **name == **wanted);
                 found.map(|(_, parameter)| parameter.as_bytes())?

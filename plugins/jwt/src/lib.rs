@@ -12,7 +12,6 @@ mod refusal;
 mod set;
 mod shared;
 mod token;
-mod words;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -114,8 +113,14 @@ impl Plugin for Jwt {
             allow_unlimited: settings.allow_unlimited,
         };
         let cache_for = settings.cache_for.duration();
-        let last_heading = LastHeading::default();
-        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for, last_heading })
+        Ok(Self {
+            header: settings.header,
+            keys: Rc::new(keys),
+            jwks,
+            rules,
+            cache_for,
+            last_heading: LastHeading::default(),
+        })
     }
 }
 
@@ -131,8 +136,7 @@ impl Authentication for Jwt {
 }
 
 impl Jwt {
-    /// The steps and the rare paths are not inlined, because one large function keeps its values on the stack
-    /// instead of in registers.
+    /// Who calls, if the token is good.
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
         let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
@@ -173,10 +177,9 @@ impl Jwt {
     }
 }
 
-/// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1). Compares all bytes at once, because each
-/// turn of a loop costs a check of the call's budget.
+/// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1).
 fn is_bearer(scheme: &[u8; 7]) -> bool {
-    scheme.map(|byte| byte.to_ascii_lowercase()) == *b"bearer "
+    scheme.eq_ignore_ascii_case(b"bearer ")
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]

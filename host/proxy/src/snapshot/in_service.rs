@@ -13,7 +13,7 @@ use super::Snapshot;
 use crate::contracts::Fetch;
 use crate::fault::Fault;
 use crate::telemetry::InService;
-use crate::upstream;
+use crate::{replay, upstream};
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {
@@ -29,6 +29,7 @@ impl InService for Snapshot {
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        replay::expose::encode(self.upstreams.body_memory(), encoder)?;
         upstream::expose::encode(self, encoder)
     }
 

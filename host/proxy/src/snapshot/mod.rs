@@ -14,9 +14,10 @@ use witgate_config::{Config, Problems};
 use crate::contracts::counter::Counter;
 use crate::contracts::{Binding, Quarantined};
 use crate::names::Named;
+use crate::replay::memory::BodyMemory;
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {
@@ -29,7 +30,7 @@ pub struct Snapshot {
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
     /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
-    pub upstreams: Named<Arc<str>, Arc<Upstream>>,
+    pub upstreams: Arc<Upstreams>,
     /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
@@ -66,8 +67,11 @@ impl Snapshot {
     ) -> Result<Snapshot, Problems> {
         let Services { plugins, counter } = services;
         let mut problems = Problems::new();
+        let kept = previous.map(|previous| &**previous.upstreams.body_memory());
+        let body_memory = BodyMemory::new(config.gateway.body_memory, kept);
         let upstreams = build_upstreams(&config, previous, &mut problems);
-        let routers = routes::build(&config, &plugins, &mut problems);
+        let upstreams = Arc::new(Upstreams::new(upstreams, body_memory));
+        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -89,7 +93,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &plugins, &mut problems);
+        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -9,6 +9,7 @@ use crate::contracts::Binding;
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::names::Named;
 use crate::router::{Route, Router, Rule};
+use crate::upstream::Upstreams;
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);
@@ -16,6 +17,7 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 /// Builds the router of every listener, and collects all problems.
 pub(super) fn build(
     config: &Config,
+    upstreams: &Arc<Upstreams>,
     plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
@@ -26,7 +28,8 @@ pub(super) fn build(
         .enumerate()
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
-            let rule = Rule::compile(position, route).map_err(|more| problems.extend(more)).ok()?;
+            let rule =
+                Rule::compile(position, route, upstreams).map_err(|more| problems.extend(more)).ok()?;
             Some((route, Arc::new(rule), filters))
         })
         .collect();

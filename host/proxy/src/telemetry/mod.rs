@@ -18,7 +18,7 @@ pub mod per_core;
 pub mod queue;
 pub mod record;
 pub mod request_guard;
-pub mod route_name;
+pub mod route_series;
 mod span;
 pub mod timestamp;
 pub mod trace;
@@ -26,6 +26,7 @@ pub mod trace;
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -61,6 +62,10 @@ pub struct Telemetry {
     log_plain: bool,
     log_dropped: Counter,
 }
+
+/// A core's own handle on the telemetry. Every request clones it: clones of the `Arc` itself would be counted in one place
+/// that all cores write to.
+pub type CoreTelemetry = Rc<Arc<Telemetry>>;
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,12 +14,13 @@ const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
 /// Every availability of an endpoint.
-const AVAILABILITIES: [Availability; 5] = [
+const AVAILABILITIES: [Availability; 6] = [
     Availability::Available,
     Availability::Probing,
     Availability::Unhealthy,
     Availability::Resting,
     Availability::Drained,
+    Availability::NotReady,
 ];
 
 /// The states of active health checks, with their label values.
@@ -67,7 +68,7 @@ pub(crate) fn encode(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fm
     health(&upstreams, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
-    for (name, upstream) in &snapshot.upstreams {
+    for (name, upstream) in snapshot.upstreams.iter() {
         for (event, endpoint, count) in upstream.event_counts() {
             let endpoint = endpoint.as_deref().unwrap_or(NONE);
             family.counter(&[("upstream", &**name), ("endpoint", endpoint), ("event", event)], count)?;

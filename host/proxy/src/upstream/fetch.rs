@@ -60,14 +60,15 @@ async fn fetch(
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        body_memory: snapshot.upstreams.body_memory(),
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = AttemptLog::default();
     let exchange = async {
         let body = body.into();
-        let mut answer = Response::default();
-        deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes, &mut answer).await?;
-        let (parts, body) = answer.into_parts();
+        let response =
+            deliver_or_fall_back(&snapshot.upstreams, upstream, &order, body, deadline, &mut notes).await?;
+        let (parts, body) = response.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
         Ok(Response::from_parts(parts, collected.to_bytes()))

@@ -135,7 +135,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
             peer: SocketAddr::from(([192, 0, 2, 7], 4000)),
             certificate: None,
         },
-        route: "users".into(),
+        route: Some("users".into()),
         parameters: vec![("id".into(), "7".to_owned())],
         identity: None,
         request_id: "request-1".into(),

@@ -41,7 +41,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
         match decide(exchange, &**authentication).await? {
             Verdict::Accepted(accepted) => {
                 accepted.add_to(&mut identity);
-                exchange.response_headers.extend_from_slice(&accepted.response_headers);
+                exchange.facts.response_headers.extend_from_slice(&accepted.response_headers);
                 if !all {
                     break;
                 }
@@ -63,7 +63,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
         return Err(challenges.into_iter().fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
     }
     if identity.is_some() {
-        Arc::make_mut(&mut exchange.head).identity = identity;
+        Arc::make_mut(&mut exchange.facts.head).identity = identity;
     }
     Ok(None)
 }
@@ -72,11 +72,11 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
 /// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     let names = &exchange.snapshot.identity_headers;
-    let head = &exchange.head;
+    let head = &exchange.facts.head;
     if head.identity.is_none() && !names.iter().any(|(name, _)| head.headers.contains_key(name)) {
         return Ok(());
     }
-    let head = Arc::make_mut(&mut exchange.head);
+    let head = Arc::make_mut(&mut exchange.facts.head);
     for (name, source) in names {
         let Some(text) = head.identity.as_ref().and_then(|identity| identity.text_of(source)) else {
             head.headers.remove(name);
@@ -107,17 +107,17 @@ struct Accepted {
 }
 
 async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) -> Result<Verdict, Fault> {
-    let miss = match remembered::recall_acceptance(authentication, &exchange.snapshot, &exchange.head) {
+    let miss = match remembered::recall_acceptance(authentication, &exchange.snapshot, &exchange.facts.head) {
         Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
         Lookup::Miss(miss) => miss,
     };
     let gateway = &exchange.snapshot.config.gateway;
     let answer = call::call(
-        &mut exchange.record.plugins,
+        &mut exchange.facts.record.plugins,
         authentication,
         Phase::Authentication,
         || {
-            let call = Call { head: &exchange.head, fetch: &exchange.snapshot };
+            let call = Call { head: &exchange.facts.head, fetch: &exchange.snapshot };
             authentication.authenticate(call, miss.is_leave())
         },
         |decision| Verdict::check(decision, authentication, gateway),
@@ -129,7 +129,7 @@ async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) ->
             &miss,
             authentication,
             &exchange.snapshot,
-            &exchange.head,
+            &exchange.facts.head,
             basis,
             accepted,
         );

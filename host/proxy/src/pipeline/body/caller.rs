@@ -11,6 +11,7 @@ use crate::head::RequestHead;
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::transformation;
+use crate::replay::memory::Reserved;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::PluginCalls;
 
@@ -34,10 +35,10 @@ impl Caller {
     ) -> Self {
         Caller {
             plugin: Arc::clone(plugin),
-            head: Arc::clone(&exchange.head),
+            head: Arc::clone(&exchange.facts.head),
             response,
             snapshot: Arc::clone(&exchange.snapshot),
-            calls: exchange.record.plugins.share(),
+            calls: exchange.facts.record.plugins.share(),
             context,
         }
     }
@@ -48,6 +49,11 @@ impl Caller {
 
     pub(super) fn phase(&self) -> Phase {
         if self.of_response() { Phase::ResponseBody } else { Phase::RequestBody }
+    }
+
+    /// Memory to collect the body in; none for a response, whose body is not counted.
+    pub(super) fn memory(&self) -> Option<Reserved> {
+        (!self.of_response()).then(|| Reserved::new(self.snapshot.upstreams.body_memory().clone()))
     }
 
     /// Lets the last call see the trailers.

@@ -47,12 +47,12 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
             continue;
         }
         let context = transformed.context.clone();
-        let coding = Coding::of_message(&exchange.head.headers);
+        let coding = Coding::of_message(&exchange.facts.head.headers);
         let caller = Caller::new(exchange, plugin, context, None);
         body = match show(access, caller, coding, body).await? {
             Made::Untouched(body) => body,
             Made::New { body, length } => {
-                representation::change(&mut Arc::make_mut(&mut exchange.head).headers, length);
+                representation::change(&mut Arc::make_mut(&mut exchange.facts.head).headers, length);
                 body
             }
         };
@@ -66,7 +66,7 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
     let declared =
         |binding: usize| route.transformation[binding].interest().response_body != BodyAccess::None;
     if exchange.transformations.iter().any(|transformed| declared(transformed.binding)) {
-        representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.head).headers);
+        representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.facts.head).headers);
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn response(
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
-    let body = match shape(&exchange.head.method, parts.status) {
+    let body = match shape(&exchange.facts.head.method, parts.status) {
         Shape::Absent => body,
         Shape::HeadOnly => {
             representation::change(&mut parts.headers, None);
@@ -100,7 +100,7 @@ pub(super) async fn response(
                 status: parts.status.as_u16(),
                 headers: parts.headers.clone(),
                 trailers: None,
-                local: exchange.local_response,
+                local: exchange.facts.local_response,
             };
             let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
             match show(access, caller, Coding::of_message(&parts.headers), body).await? {

@@ -32,11 +32,11 @@ const BUCKETS: usize = 32;
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     let mut drawn: Option<Rc<Draws>> = None;
     for limiting in &route.rate_limiting {
-        let question = Question::new(&**limiting, Function::Draw, &exchange.head, &exchange.snapshot);
+        let question = Question::new(&**limiting, Function::Draw, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.record.plugins,
+            &mut exchange.facts.record.plugins,
             question,
-            || limiting.draw(Call { head: &exchange.head, fetch: &exchange.snapshot }),
+            || limiting.draw(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |buckets| Draws::check(&**limiting, buckets),
         );
         if let Some(more) = answer.await?.filter(|more| !more.draws.is_empty()) {
@@ -51,9 +51,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         return uncounted(route);
     };
     let states = states.as_slice();
-    headers::write(&drawn, states, &mut exchange.response_headers);
+    headers::write(&drawn, states, &mut exchange.facts.response_headers);
     let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
-    exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
+    exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
         Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),

@@ -93,17 +93,23 @@ fn fixture(auth: Auth) -> (Arc<ByCertificate>, Fixture) {
 }
 
 /// A request whose client showed a certificate of this name, if any.
-fn request(fixture: &Fixture, name: Option<&str>, headers: &[(&str, &str)]) -> Exchange {
+fn request(fixture: &Fixture, name: Option<&str>, headers: &[(&str, &str)]) -> Routed {
     let mut exchange = fixture.get("/", headers);
-    Arc::make_mut(&mut exchange.head).client.certificate = name.map(|name| {
+    Arc::make_mut(&mut exchange.facts.head).client.certificate = name.map(|name| {
         let (subject, fingerprint) = ("CN=a".to_owned(), name.repeat(2));
         Arc::new(ClientCertificate { subject, names: vec![name.to_owned()], fingerprint })
     });
     exchange
 }
 
-fn identity(exchange: &Exchange) -> Option<(&str, &str)> {
-    exchange.head.identity.as_ref().map(|identity| (identity.subject.as_str(), &*identity.binding))
+fn identity(exchange: &Routed) -> Option<(&str, &str)> {
+    exchange
+        .exchange
+        .facts
+        .head
+        .identity
+        .as_ref()
+        .map(|identity| (identity.subject.as_str(), &*identity.binding))
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn a_native_binding_decides_before_a_plugin_and_leaves_to_it_what_it_does_not_kn
     forwarded(&mut exchange, Body::Empty);
     assert_eq!(identity(&exchange), Some(("dns:a.example", "certificate")));
     assert_eq!((native.calls(), fixture.plugins[0].calls()), (1, 0));
-    let calls = exchange.record.plugins.take();
+    let calls = exchange.facts.record.plugins.take();
     assert_eq!(calls.iter().map(|call| &*call.binding).collect::<Vec<_>>(), ["certificate"], "it is logged");
 
     let mut exchange = request(&fixture, None, &[("x-user", "ann")]);
@@ -128,7 +134,7 @@ fn all_asks_the_native_binding_and_the_plugin() {
     let (_, fixture) = fixture(Auth::All);
     let mut exchange = request(&fixture, Some("dns:a.example"), &[("x-user", "ann")]);
     forwarded(&mut exchange, Body::Empty);
-    let identity = exchange.head.identity.clone().expect("somebody is known");
+    let identity = exchange.facts.head.identity.clone().expect("somebody is known");
     assert_eq!((identity.subject.as_str(), identity.claim("by")), ("dns:a.example", Some("certificate")));
     assert_eq!(identity.claim("role"), Some("admin"), "the plugin's");
     for (name, headers) in [(Some("dns:a.example"), &[][..]), (None, &[("x-user", "ann")][..])] {
