@@ -1,7 +1,7 @@
 //! How a request arrives, whatever brought it: a connection, a broker's message, a test.
 //!
 //! An [`Ingress`] is shared by all requests that come the same way, for example over one connection. An [`Arrival`] is one
-//! request's own. Neither knows a socket: [`serve`](crate::serve::serve) takes any arrival.
+//! request's own. Neither knows a socket: the walk takes any arrival.
 
 use std::cell::RefCell;
 use std::fmt;

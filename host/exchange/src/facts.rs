@@ -2,7 +2,7 @@
 //!
 //! Facts know no connection, no snapshot, no route and no upstream: a stage that takes `&mut Facts` can be understood,
 //! tested and used again without any of them. What the walk needs besides is in
-//! [`Exchange`](crate::pipeline::exchange::Exchange).
+//! the exchange of the data path.
 
 use std::any::Any;
 use std::borrow::Cow;

@@ -11,7 +11,7 @@ use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
 ///
-/// Made by [`crate::protocol::hygiene`]: hop-by-hop headers, identity headers and untrusted forwarding headers are
+/// Made by the checks of the data path (hygiene): hop-by-hop headers, identity headers and untrusted forwarding headers are
 /// removed.
 #[derive(Debug, Clone)]
 pub struct RequestHead {

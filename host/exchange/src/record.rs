@@ -33,7 +33,7 @@ pub struct Record {
     pub access_log: AccessLog,
     /// Whether it is counted as in flight on its route.
     pub in_flight: bool,
-    /// Whether a [`RequestGuard`](crate::telemetry::request_guard::RequestGuard) has taken over this record.
+    /// Whether a guard of telemetry has taken over this record.
     pub taken: bool,
 }
 

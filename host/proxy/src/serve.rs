@@ -8,6 +8,9 @@
 mod tests;
 
 use http::{Request, Response};
+use witgate_exchange::arrival::Arrival;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
 
 use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
@@ -15,9 +18,6 @@ use crate::pipeline::{self, Descent};
 use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::router::Route;
-use witgate_exchange::arrival::Arrival;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::Fault;
 
 /// Takes one request to its response, however it arrived. `client` is the client's side of the tunnel that the request
 /// may ask for. The parts of `request` are taken out and must not be used afterwards.

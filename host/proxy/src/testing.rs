@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Response;
-use http_body_util::BodyExt;
 use witgate_config::model::{self, Config, LogLevel};
+use witgate_exchange::arrival::{Arrival, Ingress, Source};
+use witgate_exchange::body::Body;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::replay::memory::BodyMemory;
 
 use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
@@ -20,10 +23,6 @@ use crate::snapshot::Snapshot;
 use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::upstream::{Upstream, Upstreams};
-use witgate_exchange::arrival::{Arrival, Ingress, Source};
-use witgate_exchange::body::Body;
-use witgate_exchange::head::RequestHead;
-use witgate_exchange::replay::memory::BodyMemory;
 pub(crate) use witgate_exchange::testing::*;
 
 /// A configuration without listeners, routes or upstreams.

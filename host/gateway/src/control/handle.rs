@@ -240,7 +240,12 @@ impl Handle {
 
     /// The state of the upstreams of the snapshot in service, by name.
     pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
-        self.shared.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+        self.shared
+            .snapshot
+            .load()
+            .as_ref()
+            .map(|snapshot| upstream::status(&snapshot.upstreams))
+            .unwrap_or_default()
     }
 
     fn quarantined(&self) -> BTreeMap<String, Quarantined> {

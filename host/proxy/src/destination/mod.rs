@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use witgate_config::model::Action;
+use witgate_exchange::destination::Destination;
 
 use crate::router::Pattern;
 use crate::upstream::Upstreams;
-use witgate_exchange::destination::Destination;
 
 /// A row of the table: one kind of destination.
 pub struct DestinationKind {

@@ -5,13 +5,13 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use witgate_config::model::Action;
-
-use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared, status};
-use crate::router::{Template, single_slash};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::Fault;
+
+use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared, status};
+use crate::router::{Template, single_slash};
 
 pub(super) const ROW: DestinationKind =
     DestinationKind { kind: "redirect", summary: "the client is sent elsewhere", build };

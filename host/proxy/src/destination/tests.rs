@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use witgate_config::model::{Action, Forward, PathMatch, Rewrite};
-
-use super::*;
-use crate::testing;
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
+
+use super::*;
+use crate::testing;
 
 /// The destination of a route with this path and action.
 pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {

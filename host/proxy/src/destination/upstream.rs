@@ -8,16 +8,16 @@ use std::sync::Arc;
 use http::Response;
 use http::uri::PathAndQuery;
 use witgate_config::model::{self, Action};
-
-use super::split::Split;
-use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
-use crate::router::{Pattern, Template, decode, single_slash};
-use crate::upstream::Forward;
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+
+use super::split::Split;
+use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
+use crate::router::{Pattern, Template, decode, single_slash};
+use crate::upstream::Forward;
 
 pub(super) const ROW: DestinationKind =
     DestinationKind { kind: "upstream", summary: "the request is forwarded to an endpoint", build };

@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
-
-use super::{Filter, FilterKind, Stage, Step, schema_of};
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
+
+use super::{Filter, FilterKind, Stage, Step, schema_of};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -70,12 +70,12 @@ impl Filter for BodyLimit {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::{Body, BodyError};
+    use witgate_exchange::fault::{Fault, FaultKind};
 
     use super::super::Step;
     use super::super::tests::{build, request};
     use crate::testing;
-    use witgate_exchange::body::{Body, BodyError};
-    use witgate_exchange::fault::{Fault, FaultKind};
 
     fn through(body: Body) -> Result<usize, BodyError> {
         let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");

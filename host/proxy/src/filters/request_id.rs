@@ -11,13 +11,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
-
-use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::Fault;
 use witgate_exchange::trace;
+
+use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
@@ -97,10 +97,10 @@ impl Filter for RequestId {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::Body;
 
     use super::super::tests::{build, request, response};
     use crate::testing;
-    use witgate_exchange::body::Body;
 
     #[test]
     fn an_id_is_believed_from_whom_the_settings_say() {

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use witgate_config::model::OnFailure;
-
-use crate::pipeline::remembered::{Lookup, Question, Rememberable};
-use crate::pipeline::validate::Invalid;
 use witgate_exchange::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::record::{PluginCall, PluginCalls};
 use witgate_exchange::turn;
+
+use crate::pipeline::remembered::{Lookup, Question, Rememberable};
+use crate::pipeline::validate::Invalid;
 
 /// Makes a call and validates its answer; an answer that does not hold counts as a failed call. None means that the
 /// call failed and the request goes on as if the binding were not there.

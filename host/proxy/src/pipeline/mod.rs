@@ -26,15 +26,15 @@ mod validate;
 use std::sync::Arc;
 
 use http::Response;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::turn;
 
 use crate::filters::{Filter, Stage, Step};
 use crate::router::Route;
 use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::Fault;
-use witgate_exchange::turn;
 
 /// Where the way down ended.
 pub enum Descent {

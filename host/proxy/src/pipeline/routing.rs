@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
+use witgate_exchange::contracts::{Binding, Call, Destination, Function};
+use witgate_exchange::fault::Fault;
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
@@ -18,8 +20,6 @@ use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
-use witgate_exchange::contracts::{Binding, Call, Destination, Function};
-use witgate_exchange::fault::Fault;
 
 /// Asks the plugins about the upstream, the target, the hash key and the timeout of a request. What the destination has
 /// chosen by itself is in the facts already.

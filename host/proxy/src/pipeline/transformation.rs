@@ -17,13 +17,6 @@ use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
-
-use crate::pipeline::body;
-use crate::pipeline::call;
-use crate::pipeline::exchange::{Context, Exchange, Transformed};
-use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
-use crate::pipeline::validate::{self, Direction, Edit, Invalid};
-use crate::router::Route;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::Seen;
 use witgate_exchange::contracts::{
@@ -32,6 +25,13 @@ use witgate_exchange::contracts::{
 };
 use witgate_exchange::fault::Fault;
 use witgate_exchange::head::RequestHead;
+
+use crate::pipeline::body;
+use crate::pipeline::call;
+use crate::pipeline::exchange::{Context, Exchange, Transformed};
+use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
+use crate::pipeline::validate::{self, Direction, Edit, Invalid};
+use crate::router::Route;
 
 /// Shows the head of the request to every binding; the response of one that answers by itself.
 ///

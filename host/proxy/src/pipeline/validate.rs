@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
-
-use crate::protocol::http1::field;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::{Part, Seen};
 use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use witgate_exchange::path;
+
+use crate::protocol::http1::field;
 
 /// Fields a section may hold after a plugin's edits.
 const FIELDS: usize = 1024;

@@ -11,10 +11,10 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use witgate_config::model;
-
-use crate::protocol::http1::field;
 use witgate_exchange::arrival::Ingress;
 use witgate_exchange::authority::Authority;
+
+use crate::protocol::http1::field;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -156,9 +156,10 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 mod tests {
     use std::net::SocketAddr;
 
+    use witgate_exchange::arrival::Source;
+
     use super::*;
     use crate::testing;
-    use witgate_exchange::arrival::Source;
 
     /// The client's address, and the headers for upstreams, for a peer that sends `headers`. 10/8 and fd00::/8 are
     /// trusted.

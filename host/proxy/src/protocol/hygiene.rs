@@ -12,13 +12,6 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use witgate_config::model::{EncodedSlashes, Limits};
-
-use crate::gateway::Gateway;
-use crate::pipeline::exchange::Exchange;
-use crate::protocol::forwarded;
-use crate::protocol::http1::field;
-use crate::protocol::upgrade::ClientSide;
-use crate::snapshot::Snapshot;
 use witgate_exchange::arrival::{Arrival, Ingress};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
@@ -27,6 +20,13 @@ use witgate_exchange::head::{Client, RequestHead};
 use witgate_exchange::path;
 use witgate_exchange::trace;
 use witgate_exchange::turn;
+
+use crate::gateway::Gateway;
+use crate::pipeline::exchange::Exchange;
+use crate::protocol::forwarded;
+use crate::protocol::http1::field;
+use crate::protocol::upgrade::ClientSide;
+use crate::snapshot::Snapshot;
 
 /// A request that passed the checks.
 pub struct Admitted {

@@ -5,14 +5,14 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 use http::{Method, Request, Response, Version};
+use witgate_exchange::arrival::Arrival;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::protocol::connection::Connection;
 use crate::protocol::hygiene::Refusal;
 use crate::protocol::upgrade::{ClientSide, Side};
 use crate::serve::serve;
-use witgate_exchange::arrival::Arrival;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Takes one request of a connection to its response; `side` is the client's side of the tunnel that it asks for. A panic ends
 /// only this request, with the fault `Internal`.

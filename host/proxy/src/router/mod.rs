@@ -36,6 +36,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems};
+use witgate_exchange::head::RequestHead;
 
 use crate::filters::Preflight;
 use condition::{Question, Unmet, acceptable_methods};
@@ -44,7 +45,6 @@ pub use route::Route;
 pub(crate) use route::Rule;
 pub(crate) use template::{Template, single_slash};
 use tree::Tree;
-use witgate_exchange::head::RequestHead;
 
 /// The result of a search.
 pub enum Found {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems, model};
+use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use witgate_exchange::destination::Destination;
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
@@ -10,8 +12,6 @@ use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 use crate::telemetry::route_series::RouteSeries;
 use crate::upstream::Upstreams;
-use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
-use witgate_exchange::destination::Destination;
 
 /// A route with its filters and plugins resolved.
 pub struct Route {

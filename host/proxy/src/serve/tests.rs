@@ -11,6 +11,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use witgate_config::model::PathMatch;
+use witgate_exchange::arrival::{Completion, Ingress, Outcome, Source};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::FaultKind;
 
 use super::*;
 use crate::destination::tests::{Echo, Wrapper};
@@ -21,11 +26,6 @@ use crate::router::{Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing;
-use witgate_exchange::arrival::{Completion, Ingress, Outcome, Source};
-use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::destination::Destination;
-use witgate_exchange::facts::{Facts, Switched};
-use witgate_exchange::fault::FaultKind;
 
 type Served<'a> = MaybeReady<'a, Result<Response<Body>, Fault>>;
 

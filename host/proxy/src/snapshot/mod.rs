@@ -10,14 +10,14 @@ use std::sync::Arc;
 use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
-
-use crate::router::Router;
-use crate::state::memory::MemoryCounter;
-use crate::upstream::{Upstream, Upstreams};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
 use witgate_exchange::replay::memory::BodyMemory;
+
+use crate::router::Router;
+use crate::state::memory::MemoryCounter;
+use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
+use witgate_exchange::contracts::Binding;
+use witgate_exchange::names::Named;
 
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule};
 use crate::upstream::Upstreams;
-use witgate_exchange::contracts::Binding;
-use witgate_exchange::names::Named;
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-
-use crate::telemetry::export::Exporter;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::trace::{SpanId, SpanSink, TraceContext, span_id};
+
+use crate::telemetry::export::Exporter;
 
 /// A client span in progress; empty if there is no trace. Dropping it means that the response is not awaited any
 /// more.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use witgate_exchange::family::Family;
+use witgate_exchange::fault::FaultKind;
 
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::{NONE, Series};
-use witgate_exchange::family::Family;
-use witgate_exchange::fault::FaultKind;
 
 /// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

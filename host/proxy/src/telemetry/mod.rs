@@ -1,7 +1,7 @@
 //! Metrics, access log and traces. They are written after the last byte of a response, and no request waits for
 //! them.
 //!
-//! While a request is served, its exchange fills a [`record::Record`]. When the request ends
+//! While a request is served, its exchange fills a [`Record`](witgate_exchange::record::Record). When the request ends
 //! ([`request_guard::RequestGuard`]), its core counts it in cells of its own ([`metrics`]) and passes the entry to
 //! the writer of the access log ([`access`]) and to the exporter of spans ([`export`]). Both have a bounded queue
 //! and a thread of their own, which does the formatting. Entries that find a queue full are dropped and counted.

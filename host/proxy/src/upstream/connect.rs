@@ -12,6 +12,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use witgate_config::model;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::endpoint::Endpoint;
 use super::failure::chain;
@@ -19,7 +20,6 @@ use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
 use crate::tcp::Tcp;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);

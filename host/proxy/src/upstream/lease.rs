@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use witgate_config::model::UpstreamProtocol;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::Upstream;
 use super::attempt::Attempt;
@@ -15,7 +16,6 @@ use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
 use crate::protocol::upgrade::Stream;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.
 const DOUBTFUL: Duration = Duration::from_millis(500);

@@ -8,6 +8,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::sleep_until;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::trace::SpanId;
+use witgate_exchange::turn;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
@@ -21,10 +25,6 @@ use super::request::UpstreamRequest;
 use super::response;
 use super::upload::{Progress, Upload};
 use crate::telemetry::client_span::ClientSpan;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::trace::SpanId;
-use witgate_exchange::turn;
 
 /// Stale connections of the pool met before a fresh one is opened.
 const STALE: usize = 2;

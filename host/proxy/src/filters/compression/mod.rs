@@ -18,13 +18,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
-
-use super::{Filter, FilterKind, Stage, schema_of, vary};
-use encoder::Compressed;
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::head::RequestHead;
+
+use super::{Filter, FilterKind, Stage, schema_of, vary};
+use encoder::Compressed;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "compression",

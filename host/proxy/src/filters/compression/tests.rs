@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
+use witgate_exchange::body::BodyError;
 
 use super::super::tests::{self, build};
 use super::*;
 use crate::testing;
-use witgate_exchange::body::BodyError;
 
 const TEXT: &str = "a line that is there again and again\n";
 

@@ -14,14 +14,14 @@ use http::{HeaderMap, HeaderName, Response, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::{Problems, Settings as Written};
-
-use super::{Filter, FilterKind, Stage, Step, schema_of};
-use template::Template;
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::Fault;
 use witgate_exchange::head::RequestHead;
+
+use super::{Filter, FilterKind, Stage, Step, schema_of};
+use template::Template;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "headers",
@@ -245,11 +245,11 @@ impl Filter for Headers {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::identity::Identity;
 
     use super::super::tests::{build, request, response};
     use super::*;
     use crate::testing;
-    use witgate_exchange::identity::Identity;
 
     #[test]
     fn edits_are_made_in_their_order() {

@@ -16,6 +16,10 @@ use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response};
 use witgate_config::model::{Auth, Gateway};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::identity::Identity;
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
@@ -23,10 +27,6 @@ use crate::pipeline::remembered::{self, Lookup, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::protocol::http1::field;
 use crate::router::Route;
-use witgate_exchange::body::Body;
-use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
-use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::identity::Identity;
 
 /// Establishes who calls, or answers with a plugin's refusal.
 ///

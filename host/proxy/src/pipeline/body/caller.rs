@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-
-use crate::pipeline::call;
-use crate::pipeline::exchange::{Context, Exchange};
-use crate::pipeline::transformation;
-use crate::snapshot::Snapshot;
 use witgate_exchange::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
 use witgate_exchange::fault::Fault;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::record::PluginCalls;
 use witgate_exchange::replay::memory::Reserved;
+
+use crate::pipeline::call;
+use crate::pipeline::exchange::{Context, Exchange};
+use crate::pipeline::transformation;
+use crate::snapshot::Snapshot;
 
 /// One binding at work on one body.
 pub(super) struct Caller {

@@ -24,15 +24,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use witgate_config::model::OnFailure;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::router::Route;
 use caller::Caller;
 use coding::Coding;
-use witgate_exchange::body::{Body, BodyError};
-use witgate_exchange::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Takes the body of a request through every binding that saw the head and declared it.
 ///

@@ -10,9 +10,9 @@ use futures_util::stream;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use witgate_exchange::body::{Body, BodyError};
 
 use crate::pipeline::call;
-use witgate_exchange::body::{Body, BodyError};
 
 use super::caller::Caller;
 use super::coding::Coding;

@@ -10,10 +10,10 @@ use http::{HeaderName, HeaderValue};
 
 use crate::protocol::http1::write::decimal;
 use witgate_exchange::contracts::Bucket;
+use witgate_exchange::contracts::counter::BucketState;
 use witgate_exchange::fault::Fault;
 
 use super::Draws;
-use witgate_exchange::contracts::counter::BucketState;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -12,15 +12,15 @@ use std::rc::Rc;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
+use witgate_exchange::contracts::counter::{Draw, Rate};
+use witgate_exchange::contracts::{Binding, Bucket, Call, Function, Phase};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
-use witgate_exchange::contracts::counter::{Draw, Rate};
-use witgate_exchange::contracts::{Binding, Bucket, Call, Function, Phase};
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Buckets one binding may name for one request.
 const BUCKETS: usize = 32;

@@ -26,12 +26,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::snapshot::Snapshot;
-use key::{Basis, ResponseInputs};
-use memory::{Memory, Owner, SHAPES};
 use witgate_exchange::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::turn;
+
+use crate::snapshot::Snapshot;
+use key::{Basis, ResponseInputs};
+use memory::{Memory, Owner, SHAPES};
 
 thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::new(Memory::default());

@@ -203,11 +203,11 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, Method};
+    use witgate_exchange::contracts::Input;
+    use witgate_exchange::head::RequestHead;
 
     use super::*;
     use crate::testing;
-    use witgate_exchange::contracts::Input;
-    use witgate_exchange::head::RequestHead;
 
     struct Number(usize, usize);
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::{HeaderName, Response, StatusCode};
 use witgate_config::model::IdentitySource;
-
-use super::fake::{Fake, header, local};
-use super::*;
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::identity::Identity;
+
+use super::fake::{Fake, header, local};
+use super::*;
 
 /// An acceptance of a subject that is not to be remembered.
 pub(super) fn acceptance(subject: &str) -> Acceptance {

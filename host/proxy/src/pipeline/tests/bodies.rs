@@ -6,11 +6,11 @@ use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZstdEncoder}
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, RecordedCall};
 use super::*;
-use witgate_exchange::contracts::*;
-use witgate_exchange::fault::FaultKind;
 
 use BodyAccess::{Buffered, None as Unseen};
 

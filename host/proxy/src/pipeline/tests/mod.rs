@@ -20,6 +20,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response};
 use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Binding;
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::fault::Fault;
 
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
@@ -30,10 +34,6 @@ use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::upstream::Upstream;
 use fake::Fake;
-use witgate_exchange::body::Body;
-use witgate_exchange::contracts::Binding;
-use witgate_exchange::contracts::counter::Counter;
-use witgate_exchange::fault::Fault;
 
 /// A gateway with one route.
 struct Fixture {

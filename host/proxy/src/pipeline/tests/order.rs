@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use http::{Method, Response, StatusCode};
 use tokio::sync::Notify;
+use witgate_exchange::contracts::*;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
 use crate::filters::Step;
-use witgate_exchange::contracts::*;
-use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::FaultKind;
 
 type Journal = Arc<Mutex<Vec<String>>>;
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::fake::Fake;
-use super::*;
 use witgate_exchange::contracts::counter::{BucketStates, Draw, Unavailable};
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
+
+use super::fake::Fake;
+use super::*;
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {

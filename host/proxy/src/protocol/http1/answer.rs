@@ -10,12 +10,12 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
+use witgate_exchange::body::{Body, BodyError};
 
 use super::head::ConnectionOptions;
 use super::wire::{SKIPPED_BYTES, Wire};
 use super::write::{Framing, Plan};
 use crate::protocol::socket::Transport;
-use witgate_exchange::body::{Body, BodyError};
 
 /// How the sending of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

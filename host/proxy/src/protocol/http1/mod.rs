@@ -33,6 +33,9 @@ use bytes::BytesMut;
 use http::{Request, Response, Version};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use witgate_exchange::body::Body;
+use witgate_exchange::maps;
+use witgate_exchange::turn;
 
 use self::answer::Sent;
 use self::body::RequestBody;
@@ -45,9 +48,6 @@ use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::service;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Side;
-use witgate_exchange::body::Body;
-use witgate_exchange::maps;
-use witgate_exchange::turn;
 
 /// The connection options for the response to a request whose head was refused.
 const REFUSED: ConnectionOptions = ConnectionOptions {

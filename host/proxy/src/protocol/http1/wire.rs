@@ -17,6 +17,9 @@ use http::Request;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use witgate_config::model::Limits;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::turn;
 
 use super::body::{Inbound, Step};
 use super::head::{ConnectionOptions, Head, HeadReader};
@@ -24,9 +27,6 @@ use super::write::Output;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Stream;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::turn;
 
 /// Bytes requested of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;

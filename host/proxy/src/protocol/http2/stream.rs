@@ -14,6 +14,8 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::trace::REQUEST_ID;
 
 use super::body::RequestBody;
 use super::streams::OpenStream;
@@ -24,8 +26,6 @@ use crate::protocol::http1::field::strip_hop_by_hop;
 use crate::protocol::http1::write::date;
 use crate::protocol::service;
 use crate::protocol::upgrade::{self, Side};
-use witgate_exchange::body::{Body, BodyError};
-use witgate_exchange::trace::REQUEST_ID;
 
 /// The work left for one stream. Dropping it resets the stream, unless its response is complete.
 pub(super) struct Stream {

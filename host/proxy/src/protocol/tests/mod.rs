@@ -24,6 +24,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
@@ -31,10 +35,6 @@ use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for
 use crate::router::{Route, Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;
-use witgate_exchange::body::Body;
-use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::Fault;
 
 fn run<F: Future>(future: F) -> F::Output {
     testing::run(async { tokio::time::timeout(DEADLINE, future).await.expect("in time") })

@@ -220,9 +220,9 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use witgate_exchange::contracts::counter::Rate;
 
     use super::*;
-    use witgate_exchange::contracts::counter::Rate;
 
     const SECOND: u64 = 1_000_000_000;
 

@@ -176,7 +176,8 @@ impl Courier {
         let request =
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
-        let response = in_service.fetch(&self.otlp.upstream, request, TIMEOUT, RESPONSE_BYTES).await;
+        let response =
+            in_service.fetch(&self.otlp.upstream, request, None, Some(TIMEOUT), RESPONSE_BYTES).await;
         match response.map(|response| response.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
             // The statuses after which the OTLP specification asks for a retry.

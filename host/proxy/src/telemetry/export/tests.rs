@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use http::{Method, Response};
+use witgate_exchange::body::Body;
 
 use super::*;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::testing::collector::{collector, exporting, otlp};
-use witgate_exchange::body::Body;
 
 /// Serves a request to its end.
 fn serve(telemetry: &Arc<Telemetry>, path: &str, sampled: bool) {

@@ -24,6 +24,8 @@ use http::{HeaderValue, Response};
 use http_body::Body as _;
 use tokio::time::timeout_at;
 use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::Upstream;
 use super::attempt::whole_seconds;
@@ -39,8 +41,6 @@ use super::send::Failure;
 use permits::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// What all cores share about what is let in. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]

@@ -1,9 +1,10 @@
 //! What holds a request's admission until the body of its response has ended.
 
-use super::Admission;
-use crate::upstream::observed_body::BodyObserver;
 use witgate_exchange::body::BodyError;
 use witgate_exchange::fault::Fault;
+
+use super::Admission;
+use crate::upstream::observed_body::BodyObserver;
 
 /// The witness of a response's body.
 pub(super) struct Watch(Option<Admission>);

@@ -31,6 +31,11 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Response;
 use tokio::time::timeout_at;
 use witgate_config::model::UpstreamProtocol;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::record::{Repeat, Why};
+use witgate_exchange::replay::Room;
+use witgate_exchange::turn;
 
 use super::Upstream;
 use super::attempt::Attempt;
@@ -47,11 +52,6 @@ pub(super) use rules::Rules;
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::record::{Repeat, Why};
-use witgate_exchange::replay::Room;
-use witgate_exchange::turn;
 
 /// What is noted about an exchange for the record.
 #[derive(Default)]

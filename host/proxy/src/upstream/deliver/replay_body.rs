@@ -135,10 +135,10 @@ mod tests {
     use http::HeaderMap;
     use http_body::Frame;
     use http_body_util::BodyExt;
+    use witgate_exchange::body::BodyError;
 
     use super::*;
     use crate::testing::{bytes, chunks, run};
-    use witgate_exchange::body::BodyError;
 
     /// Room for so many bytes of each body.
     fn room(each: usize) -> Room {

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use witgate_config::model;
+use witgate_exchange::per_core::{self, PerCore};
 
 use super::Upstream;
 use super::conduct::Others;
@@ -32,7 +33,6 @@ use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
 use success_rate::{Done, outliers};
-use witgate_exchange::per_core::{self, PerCore};
 
 /// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that
 /// the cap holds. Carried over every reload by the upstream's name.

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use witgate_exchange::fault::{Fault, FaultKind};
+
 use super::*;
 use crate::upstream::health::state::HealthState;
 use crate::upstream::observe::Extent;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 const NONE: [usize; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);

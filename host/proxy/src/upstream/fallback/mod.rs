@@ -16,6 +16,8 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 use witgate_config::{Problem, model};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind, PROXY_STATUS};
 
 use super::admission::deliver_admitted;
 use super::deliver::AttemptLog;
@@ -24,8 +26,6 @@ use super::send::{Failure, spare};
 use super::{Upstream, Upstreams};
 use answers::{Answers, key};
 use fixed::Fixed;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind, PROXY_STATUS};
 
 /// The fallback of an upstream.
 #[derive(Debug)]

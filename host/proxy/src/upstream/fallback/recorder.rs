@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
+use witgate_exchange::body::{Body, BodyError};
 
 use super::answers::Answers;
 use crate::upstream::observed_body::{BodyObserver, ObservedBody};
-use witgate_exchange::body::{Body, BodyError};
 
 /// Stores a response: at once if its body is at hand, else when the body has passed. A body that is too large is not stored.
 pub(super) fn record(answers: &Arc<Answers>, key: String, response: &mut Response<Body>) {

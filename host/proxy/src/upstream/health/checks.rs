@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use witgate_exchange::names::Numbered;
 
 use super::state::HealthState;
 use super::{Why, pause};
@@ -13,7 +14,6 @@ use crate::upstream::Upstream;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::events::EventKind;
 use crate::upstream::set::EndpointSet;
-use witgate_exchange::names::Numbered;
 
 /// Checks under way at once, so that ten thousand endpoints need neither as many descriptors nor a burst of work.
 const AT_ONCE: usize = 256;

@@ -5,12 +5,12 @@ use ::http::{HeaderMap, Method, Request, Uri};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use prost::Message;
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 use super::Why;
 use super::http::send;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::socket::Socket;
-use witgate_exchange::trace::{self, TRACEPARENT};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 

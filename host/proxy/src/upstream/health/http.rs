@@ -15,13 +15,13 @@ use hyper_util::rt::TokioIo;
 use regex::bytes::Regex;
 use tokio::task::JoinHandle;
 use witgate_config::model::{BodyCheck, HttpCheck};
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 use super::Why;
 use crate::upstream::connection::OwnCore;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::chain;
 use crate::upstream::socket::Socket;
-use witgate_exchange::trace::{self, TRACEPARENT};
 
 /// What is asked, and what must come back.
 pub(super) struct Question {

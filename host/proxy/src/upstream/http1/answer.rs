@@ -8,12 +8,12 @@
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
+use witgate_exchange::maps;
 
 use super::content::Content;
 use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
-use witgate_exchange::maps;
 
 /// Bytes of all heads of one answer, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
+use witgate_exchange::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 
 use crate::protocol::http1::field;
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest, is_of_connection};
-use witgate_exchange::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 
 /// What the head says of one attempt alone.
 #[derive(Clone, Copy)]

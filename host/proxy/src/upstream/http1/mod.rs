@@ -40,6 +40,8 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use self::answer::{HeadReader, RequestKind};
 use self::content::Content;
@@ -51,8 +53,6 @@ use super::socket::Socket;
 use super::upload::{Broken, Upload};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// Bytes read at a time, at most. A core's buffer is as large, so a piece that is kept keeps no more than that: what a
 /// large piece of a body would keep anyway.

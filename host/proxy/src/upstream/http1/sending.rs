@@ -9,14 +9,14 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::protocol::http1::field;
 use crate::upstream::request::{Framing, is_of_connection};
 use crate::upstream::resumed::Resumed;
 use crate::upstream::socket::Socket;
 use crate::upstream::upload::{Broken, Upload, of_request};
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// The buffer heads are written in; a larger one is not kept.
 const LEAD_BYTES: usize = 16 * 1024;

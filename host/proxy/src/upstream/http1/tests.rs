@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use proptest::prelude::*;
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::trace::TraceContext;
 
 use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
@@ -13,8 +15,6 @@ use crate::testing;
 use crate::upstream::affinity::Affinity;
 use crate::upstream::deliver::Rules;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest};
-use witgate_exchange::replay::memory::BodyMemory;
-use witgate_exchange::trace::TraceContext;
 
 /// Everything about an answer that was read.
 #[derive(Debug, PartialEq)]

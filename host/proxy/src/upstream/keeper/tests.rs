@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use witgate_config::model::{self, SlowStart};
 
+use arc_swap::ArcSwap;
+use witgate_exchange::fault::{Fault, FaultKind};
+
 use super::*;
+use crate::snapshot::Snapshot;
 use crate::testing;
 use crate::upstream::conduct::Others;
 use crate::upstream::ejection::ObservedFailure;
 use crate::upstream::events::EventKind;
 use crate::upstream::observe::{Extent, Failing};
-use witgate_exchange::fault::{Fault, FaultKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 

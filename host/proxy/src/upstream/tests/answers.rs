@@ -2,15 +2,15 @@
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Switched;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
 use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
 use crate::upstream::http1::tests::BROKEN;
-use witgate_exchange::body::Body;
-use witgate_exchange::facts::Switched;
-use witgate_exchange::fault::{Fault, FaultKind};
 
 /// What becomes of an answer, after which the endpoint closes.
 async fn outcome(answer: &'static str) -> Result<bytes::Bytes, Fault> {

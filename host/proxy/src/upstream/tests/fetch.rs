@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use witgate_exchange::contracts::Fetch as _;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, settings, snapshot};
 use crate::testing::run;
-use witgate_exchange::contracts::Fetch as _;
-use witgate_exchange::fault::FaultKind;
 
 fn request(uri: &str) -> Request<Bytes> {
     Request::post(uri).header("x-key", "1").body(Bytes::from_static(b"ask")).unwrap()

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, send, settings, snapshot};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::FaultKind;
 
 /// Several requests at once, one after the other each, all of which must succeed.
 async fn many(snapshot: &Arc<Snapshot>, at_once: usize, in_a_row: usize) {

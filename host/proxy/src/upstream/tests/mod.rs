@@ -37,14 +37,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Response};
 use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::fault::Fault;
 
 use super::Forward;
 use crate::pipeline::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use crate::testing;
-use witgate_exchange::body::Body;
-use witgate_exchange::destination::Destination;
-use witgate_exchange::fault::Fault;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use socket2::SockRef;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, send, settings, snapshot};
@@ -21,8 +23,6 @@ use crate::upstream::pool;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::send::SendFailure;
 use crate::upstream::upload::Upload;
-use witgate_exchange::body::Body;
-use witgate_exchange::fault::FaultKind;
 
 #[test]
 fn one_connection_serves_one_request_after_the_other() {

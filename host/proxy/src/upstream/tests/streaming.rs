@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, send, settings, snapshot};
 use crate::testing::{self, run};
-use witgate_exchange::body::{Body, BodyError};
-use witgate_exchange::fault::FaultKind;
 
 const PIECE: usize = 64 * 1024;
 /// More than sockets and windows hold.

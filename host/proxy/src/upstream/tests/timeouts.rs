@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use tokio::net::TcpListener;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
 use crate::testing::{self, run};
-use witgate_exchange::body::{Body, BodyError};
-use witgate_exchange::fault::{Fault, FaultKind};
 
 fn silent() -> Origin {
     Origin::start(async |mut visitor: Visitor| {

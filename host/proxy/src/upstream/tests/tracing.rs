@@ -14,6 +14,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use witgate_config::model::{self, Hedge, HedgeAfter, UpstreamProtocol};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Fetch as _;
 
 use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
@@ -23,8 +25,6 @@ use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};
 use crate::testing::{self, run};
 use crate::upstream::connection::OwnCore;
-use witgate_exchange::body::Body;
-use witgate_exchange::contracts::Fetch as _;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
