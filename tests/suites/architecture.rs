@@ -5,36 +5,36 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 5] = [
+const CRATES: [(&str, &str, &[&str]); 6] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
-    ("proxy", "witgate_proxy", &["config", "exchange"]),
+    ("telemetry", "witgate_telemetry", &["config", "exchange"]),
+    ("proxy", "witgate_proxy", &["config", "exchange", "telemetry"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
-    ("gateway", "witgate", &["config", "exchange", "proxy", "wasm"]),
+    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm"]),
 ];
 
 /// The folders of the data path, and which of them each may import. A request goes through them from the last to the
 /// first but for what it only holds: a connection knows its listener, a route its filters.
-const FOLDERS: [(&str, &[&str]); 13] = [
+const FOLDERS: [(&str, &[&str]); 12] = [
     ("tcp", &[]),
     ("balancer", &[]),
-    ("telemetry", &[]),
     ("state", &[]),
-    ("upstream", &["balancer", "protocol", "tcp", "telemetry"]),
+    ("upstream", &["balancer", "protocol", "tcp"]),
     ("destination", &["router", "upstream"]),
     ("filters", &["upstream"]),
-    ("router", &["destination", "filters", "telemetry", "upstream"]),
-    ("snapshot", &["filters", "router", "state", "telemetry", "upstream"]),
-    ("gateway", &["snapshot", "telemetry"]),
-    ("pipeline", &["filters", "gateway", "protocol", "router", "snapshot", "telemetry"]),
-    ("protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot", "tcp", "telemetry"]),
-    ("listener", &["gateway", "protocol", "snapshot", "telemetry", "upstream"]),
+    ("router", &["destination", "filters", "upstream"]),
+    ("snapshot", &["filters", "router", "state", "upstream"]),
+    ("gateway", &["snapshot"]),
+    ("pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
+    ("protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot", "tcp"]),
+    ("listener", &["gateway", "protocol", "snapshot", "upstream"]),
 ];
 
 /// Libraries that only some crates may use, and these crates.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("wasmtime", &["host/wasm"]),
-    ("tokio", &["host/exchange", "host/proxy", "host/wasm", "host/gateway"]),
+    ("tokio", &["host/exchange", "host/telemetry", "host/proxy", "host/wasm", "host/gateway"]),
     ("hyper", &["host/proxy", "host/gateway"]),
     ("anyhow", &["host/gateway"]),
 ];
@@ -142,7 +142,7 @@ fn reserved_libraries_stay_where_they_belong() {
 fn the_data_path_reads_no_files_and_waits_for_no_thread() {
     // These folders need the functions (for TLS files and log files) only while a snapshot is built, or on a
     // thread of their own.
-    let allowed = ["listener", "telemetry", "snapshot", "upstream"];
+    let allowed = ["listener", "snapshot", "upstream"];
     for (path, source) in files_of("host/proxy") {
         let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
         let folder = relative.iter().next().expect("a path has a first part").to_string_lossy().into_owned();

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use witgate_telemetry::{CoreTelemetry, Telemetry};
 
 use crate::snapshot::Snapshot;
-use crate::telemetry::{CoreTelemetry, Telemetry};
 
 /// What serves the requests of one core. Clones stay on the core.
 #[derive(Clone)]

@@ -15,7 +15,7 @@
 //! | serve | [`destination`] | an upstream, a redirect or a fixed response makes the response |
 //! | forward | [`upstream`], [`balancer`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
-//! | out | [`telemetry`] | metrics, access log line and span, and the completion of the arrival, after the last byte |
+//! | out | [`telemetry`](witgate_telemetry) | metrics, access log line and span, and the completion of the arrival, after the last byte |
 //!
 //! What every step needs to know of a request is in its [`Facts`](witgate_exchange::facts::Facts), which know no connection, snapshot, route
 //! or upstream. What only the walk needs besides is in its [`Exchange`](pipeline::exchange::Exchange).
@@ -40,7 +40,6 @@ pub mod serve;
 pub mod snapshot;
 pub mod state;
 pub(crate) mod tcp;
-pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod upstream;

@@ -16,12 +16,12 @@ use witgate_exchange::arrival::{Arrival, Ingress, Source};
 use witgate_exchange::body::Body;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::replay::memory::BodyMemory;
+use witgate_telemetry::Telemetry;
 
 use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use crate::state::memory::MemoryCounter;
-use crate::telemetry::Telemetry;
 use crate::upstream::{Upstream, Upstreams};
 pub(crate) use witgate_exchange::testing::*;
 

@@ -19,8 +19,8 @@ does not apply; it is never `null`.
 
 #[test]
 fn the_list_of_log_fields_is_current() {
-    let schema = witgate_proxy::telemetry::access::schema();
-    let mut text = head("Access log", "the type that `host/proxy/src/telemetry/access.rs` writes") + PREAMBLE;
+    let schema = witgate_telemetry::access::schema();
+    let mut text = head("Access log", "the type that `host/telemetry/src/access.rs` writes") + PREAMBLE;
     text += &fields(&schema);
     text += "## The elements of `plugins`\n\n";
     let calls = schema["$defs"]["CallFields"].clone();

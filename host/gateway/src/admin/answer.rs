@@ -5,7 +5,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::sync::oneshot;
-use witgate_proxy::telemetry::metrics::CONTENT_TYPE as CONTENT_TYPE_METRICS;
+use witgate_telemetry::metrics::CONTENT_TYPE as CONTENT_TYPE_METRICS;
 
 use super::Context;
 use super::adjust::{self, Adjustment};

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
 use witgate_exchange::contracts::Quarantined;
 use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::{self, EndpointChange, EndpointStatus, UpstreamStatus};
+use witgate_telemetry::Telemetry;
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
+use witgate_telemetry::Telemetry;
 
 use super::bound::{BoundListener, DrainPhase, Generation};
 use super::core::{self, CoreCommand, CoreHandle};
@@ -17,7 +18,6 @@ use super::opening::{self, ListenerTls, Opening};
 use super::retire::Retire;
 use super::tls::Tls;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::upstream::keeper::Keeper;
 
 /// Interval at which a wait checks its condition.

@@ -12,14 +12,14 @@ use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
+use witgate_telemetry::CoreTelemetry;
+use witgate_telemetry::request_guard::{self, RequestGuard};
+use witgate_telemetry::route_series::RouteSeries;
 
 use crate::gateway::Gateway;
 use crate::protocol::http1::field;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
-use crate::telemetry::CoreTelemetry;
-use crate::telemetry::request_guard::{self, RequestGuard};
-use crate::telemetry::route_series::RouteSeries;
 
 /// One request on its walk: its facts, and what only the walk needs besides. Lives on one core and never outlives its
 /// response.

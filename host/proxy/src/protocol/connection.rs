@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use witgate_exchange::arrival::{Ingress, Source};
 use witgate_exchange::head::Scheme;
 use witgate_exchange::turn;
+use witgate_telemetry::metrics::OpenConnection;
 
 use crate::gateway::Gateway;
 use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
@@ -25,7 +26,6 @@ use crate::listener::tls::Tls;
 use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
 use crate::tcp::Tcp;
-use crate::telemetry::metrics::OpenConnection;
 
 /// One client connection.
 pub struct Connection {

@@ -21,12 +21,12 @@ use tokio::time::{Instant, sleep_until};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Switched;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_telemetry::request_guard::RequestGuard;
 
 use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
 use crate::protocol::socket::poll_read_after;
-use crate::telemetry::request_guard::RequestGuard;
 
 /// Size of the copy buffer of each direction, in bytes.
 const BUFFER: usize = 8 * 1024;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use witgate_config::{Problem, Problems, model};
 use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use witgate_exchange::destination::Destination;
+use witgate_telemetry::route_series::RouteSeries;
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
-use crate::telemetry::route_series::RouteSeries;
 use crate::upstream::Upstreams;
 
 /// A route with its filters and plugins resolved.

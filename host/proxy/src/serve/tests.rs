@@ -16,6 +16,7 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::{Facts, Switched};
 use witgate_exchange::fault::FaultKind;
+use witgate_telemetry::Telemetry;
 
 use super::*;
 use crate::destination::tests::{Echo, Wrapper};
@@ -24,7 +25,6 @@ use crate::listener::tests;
 use crate::protocol::upgrade::{Side, Stream};
 use crate::router::{Router, Rule};
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::testing;
 
 type Served<'a> = MaybeReady<'a, Result<Response<Body>, Fault>>;

@@ -14,9 +14,9 @@ use witgate_exchange::contracts::Fetch;
 use witgate_exchange::fault::Fault;
 use witgate_exchange::replay;
 use witgate_exchange::trace::TraceContext;
+use witgate_telemetry::InService;
 
 use super::Snapshot;
-use crate::telemetry::InService;
 use crate::upstream::{self, CurrentUpstreams, Upstreams};
 
 impl InService for Snapshot {

@@ -16,9 +16,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
 use witgate_config::model::Otlp;
+use witgate_telemetry::Telemetry;
 
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 
 /// What a collector received: path, content type, spans.
 pub(crate) type Received = Arc<Mutex<Vec<(String, String, Vec<Span>)>>>;

@@ -4,11 +4,11 @@ use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_exchange::family::Family;
+use witgate_telemetry::metrics::NONE;
 
 use super::{
     Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus, Upstreams, status,
 };
-use crate::telemetry::metrics::NONE;
 
 /// The states of a circuit breaker, with their label values.
 const BREAKER_STATES: [(BreakerState, &str); 3] =
@@ -234,8 +234,9 @@ fn address(endpoint: &EndpointStatus) -> &str {
 mod tests {
     use std::sync::Arc;
 
+    use witgate_telemetry::Telemetry;
+
     use crate::snapshot::Snapshot;
-    use crate::telemetry::Telemetry;
 
     #[test]
     fn upstreams_are_shown_as_they_stand() {

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, sleep_until};
+use witgate_telemetry::Telemetry;
 
 use super::discovery::run::RunningSource;
 use super::discovery::sink::PendingSet;
@@ -35,7 +36,6 @@ use super::health::checks::{self, Checks};
 use super::set::TableMaking;
 use super::{BreakerState, CurrentUpstreams, Upstream};
 use crate::balancer::clock;
-use crate::telemetry::Telemetry;
 
 /// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many events at once
 /// are handled by one round.

@@ -12,6 +12,7 @@ use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::SpanId;
 use witgate_exchange::turn;
+use witgate_telemetry::client_span::ClientSpan;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
@@ -24,7 +25,6 @@ use super::observe::{Extent, Failing};
 use super::request::UpstreamRequest;
 use super::response;
 use super::upload::{Progress, Upload};
-use crate::telemetry::client_span::ClientSpan;
 
 /// Stale connections of the pool met before a fresh one is opened.
 const STALE: usize = 2;

@@ -17,7 +17,7 @@ use witgate_exchange::contracts::{
 use witgate_exchange::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::state::memory::Memory;
-use witgate_proxy::telemetry::Telemetry;
+use witgate_telemetry::Telemetry;
 use witgate_tests::guest;
 use witgate_wasm::{BindingRequest, Compiling, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
 

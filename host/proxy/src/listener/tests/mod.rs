@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use witgate_config::Config;
 use witgate_config::model::{self, Action, Auth, RouteMatch};
+use witgate_telemetry::Telemetry;
 
 use super::DataPlane;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::testing;
 
 /// The longest time a test waits for a condition.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
-
-use crate::protocol::http1::write::decimal;
 use witgate_exchange::contracts::Bucket;
 use witgate_exchange::contracts::counter::BucketState;
 use witgate_exchange::fault::Fault;
+
+use crate::protocol::http1::write::decimal;
 
 use super::Draws;
 

@@ -3,10 +3,12 @@
 mod authentication;
 mod bodies;
 mod composed;
+mod exported;
 mod fake;
 mod native;
 mod order;
 mod rate_limiting;
+mod recorded;
 mod remembered;
 mod routing;
 mod streams;
@@ -24,13 +26,13 @@ use witgate_exchange::body::Body;
 use witgate_exchange::contracts::Binding;
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::fault::Fault;
+use witgate_telemetry::Telemetry;
 
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::{self, Descent};
 use crate::router::{Route, Rule};
 use crate::state::memory::MemoryCounter;
-use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::upstream::Upstream;
 use fake::Fake;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use witgate_config::model::RetryBudget;
 
-use crate::telemetry::metrics::Counter;
+use witgate_telemetry::metrics::Counter;
 
 /// Retries are counted in thousandths.
 const WHOLE: u64 = 1000;

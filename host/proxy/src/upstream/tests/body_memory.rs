@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use witgate_config::model::{Action, Forward, Rewrite};
 use witgate_exchange::replay::memory::BodyMemory;
+use witgate_telemetry::Telemetry;
 
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, wait_for};
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::testing;
 
 /// Bytes of all bodies together.

@@ -15,12 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use witgate_config::model::{BodyCheck, Check, Health, HttpCheck, Upstream};
+use witgate_telemetry::Telemetry;
 
 use super::origin::{Origin, Visitor};
 use super::tls::Authority;
 use super::{HELLO, eventually, get, rebuilt, settings, snapshot};
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::testing::{self, run};
 use crate::upstream::connection::OwnCore;
 use crate::upstream::keeper::Keeper;

@@ -9,12 +9,12 @@ use http::Method;
 use witgate_config::model::{self, Breaker, SameSite, Sticky};
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::FaultKind;
+use witgate_telemetry::Telemetry;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, settings, snapshot};
 use crate::balancer::clock;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Telemetry;
 use crate::testing::{self, run};
 use crate::upstream::discovery::{
     Allow, BuiltSource, EndpointSpec, Limits, Readiness, Run, Sink, Source, SourceThread,

@@ -297,7 +297,7 @@ impl Metrics {
 
     /// Creates the series that requests will need, in one step, because a request that creates one copies the
     /// table. Removes those that an earlier call created and no request used.
-    pub(crate) fn expect<'a>(&self, ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>) {
+    pub fn expect<'a>(&self, ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>) {
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.series.load();
         let mut after = AllSeries::default();

@@ -16,9 +16,9 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use witgate_exchange::record::PluginCall;
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
 
-use crate::telemetry::access::{End, LogEntry};
-use crate::telemetry::client_span::{ClientNotes, Outcome};
-use crate::telemetry::export::FinishedSpan;
+use crate::access::{End, LogEntry};
+use crate::client_span::{ClientNotes, Outcome};
+use crate::export::FinishedSpan;
 
 /// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), also used in `Span.flags`.
 const SAMPLED: u32 = 1;
@@ -224,9 +224,9 @@ mod tests {
     use witgate_exchange::contracts::CallFailure;
     use witgate_exchange::fault::FaultKind;
     use witgate_exchange::record::Record;
+    use witgate_exchange::testing;
 
     use super::*;
-    use crate::testing;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -20,12 +20,12 @@ pub struct RouteSeries {
 
 impl RouteSeries {
     /// The series of the route of this name, none of which is looked up yet.
-    pub(crate) fn new(route: Arc<str>) -> Self {
+    pub fn new(route: Arc<str>) -> Self {
         RouteSeries { route, without_upstream: OnceLock::new(), first_upstream: OnceLock::new() }
     }
 
     /// Adds `change` to the number of the route's requests that are in flight.
-    pub(crate) fn in_flight(&self, metrics: &Metrics, listener: &str, change: i64) {
+    pub fn in_flight(&self, metrics: &Metrics, listener: &str, change: i64) {
         let find = || metrics.series_of(listener, &self.route, NONE);
         self.without_upstream.get_or_init(find).add_in_flight(change);
     }

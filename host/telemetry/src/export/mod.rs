@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 use witgate_exchange::trace::SpanSink;
 
-use crate::telemetry::access::LogEntry;
-use crate::telemetry::client_span::ClientNotes;
-use crate::telemetry::in_service::Current;
-use crate::telemetry::metrics::Counter;
-use crate::telemetry::span;
+use crate::access::LogEntry;
+use crate::client_span::ClientNotes;
+use crate::in_service::Current;
+use crate::metrics::Counter;
+use crate::span;
 
 /// The most requests and attempts whose spans may be queued.
 const QUEUE: usize = 8192;
@@ -199,6 +199,3 @@ enum Sent {
     NotNow,
     Refused,
 }
-
-#[cfg(test)]
-mod tests;

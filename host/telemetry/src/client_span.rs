@@ -11,11 +11,11 @@ use http::{Method, StatusCode};
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::trace::{SpanId, SpanSink, TraceContext, span_id};
 
-use crate::telemetry::export::Exporter;
+use crate::export::Exporter;
 
 /// A client span in progress; empty if there is no trace. Dropping it means that the response is not awaited any
 /// more.
-pub(crate) struct ClientSpan {
+pub struct ClientSpan {
     id: Option<SpanId>,
     /// `Some` if the trace is sampled.
     notes: Option<Box<ClientNotes>>,
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 
 impl ClientSpan {
     /// A span for a request that is about to be sent to an endpoint of an upstream.
-    pub(crate) fn new(
+    pub fn new(
         trace: Option<&TraceContext>,
         method: &Method,
         upstream: &Arc<str>,
@@ -79,29 +79,29 @@ impl ClientSpan {
     }
 
     /// The id that the endpoint gets as its parent span.
-    pub(crate) fn id(&self) -> Option<SpanId> {
+    pub fn id(&self) -> Option<SpanId> {
         self.id
     }
 
     /// Sending begins: from now on the span will be exported.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Instant) {
         if let Some(notes) = &mut self.notes {
             notes.begun = Some(now);
         }
     }
 
     /// The head of a response arrived.
-    pub(crate) fn answered(mut self, status: StatusCode) {
+    pub fn answered(mut self, status: StatusCode) {
         self.end(Outcome::Answered(status));
     }
 
     /// No response came.
-    pub(crate) fn failed(mut self, kind: FaultKind) {
+    pub fn failed(mut self, kind: FaultKind) {
         self.end(Outcome::Failed(kind));
     }
 
     /// Nothing of the request was written, so the endpoint does not know of this span.
-    pub(crate) fn unsent(mut self) {
+    pub fn unsent(mut self) {
         self.notes = None;
     }
 

@@ -7,7 +7,7 @@
 //! and a thread of their own, which does the formatting. Entries that find a queue full are dropped and counted.
 
 pub mod access;
-pub(crate) mod client_span;
+pub mod client_span;
 pub mod collect;
 mod export;
 mod in_service;
@@ -197,7 +197,7 @@ impl Telemetry {
 
     /// The trace of a request with these headers, if spans are exported; `otlp` is the setting of the request's
     /// snapshot. The spans go to the exporter of this moment, even if it is replaced before they end.
-    pub(crate) fn trace(&self, headers: &HeaderMap, otlp: Option<&Otlp>) -> Option<TraceContext> {
+    pub fn trace(&self, headers: &HeaderMap, otlp: Option<&Otlp>) -> Option<TraceContext> {
         let otlp = otlp?;
         let exporter = self.exporter.load();
         let exporter = exporter.as_ref()?;

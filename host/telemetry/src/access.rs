@@ -20,9 +20,9 @@ use witgate_exchange::fault::FaultKind;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::record::{AccessLog, PluginCall, Record, Repeat, Share};
 
-use crate::telemetry::metrics::NONE;
-use crate::telemetry::queue::Line;
-use crate::telemetry::timestamp;
+use crate::metrics::NONE;
+use crate::queue::Line;
+use crate::timestamp;
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 use witgate_exchange::family::Family;
 use witgate_exchange::fault::FaultKind;
 
-use crate::telemetry::Telemetry;
-use crate::telemetry::metrics::{NONE, Series};
+use crate::Telemetry;
+use crate::metrics::{NONE, Series};
 
 /// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use witgate_config::model::LogLevel;
 
-use crate::telemetry::queue::Line;
-use crate::telemetry::timestamp;
+use crate::queue::Line;
+use crate::timestamp;
 
 /// One line of the gateway's own log.
 #[derive(Debug)]
