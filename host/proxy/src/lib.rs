@@ -30,6 +30,7 @@ pub mod head;
 pub(crate) mod kept;
 pub mod listener;
 pub mod names;
+pub(crate) mod pem;
 pub mod pipeline;
 pub mod protocol;
 pub mod router;
