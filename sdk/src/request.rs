@@ -251,10 +251,18 @@ impl Identity {
 }
 
 impl Header {
-    /// One header field. The gateway refuses names that are not lower-case tokens and values with control bytes.
+    /// One header field; its name is kept in lower case. The gateway refuses names that are not tokens and values
+    /// with control bytes.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self { name: lower_case(name), value: value.into() }
     }
+}
+
+/// The name of a header in lower case, which the contracts require.
+pub(crate) fn lower_case(name: impl Into<String>) -> String {
+    let mut name = name.into();
+    name.make_ascii_lowercase();
+    name
 }
 
 /// Decodes `application/x-www-form-urlencoded`; borrows the text if nothing in it is encoded.

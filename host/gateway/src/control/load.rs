@@ -15,6 +15,7 @@ use super::components::Components;
 use super::emptied::{self, Written};
 use super::handle::{Handle, Message};
 use super::library::{self, Draft, Library, Loader};
+use super::preflight;
 use super::source::{ConfigReading, Refusal, Source};
 use super::wanted::Force;
 use crate::allocator;
@@ -137,9 +138,7 @@ impl Job {
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
         } else {
-            let tls = ListenerTls::read(&reading.config)
-                .map_err(|problems| reading.refusal(Exit::Failure, problems))?;
-            Next::New(Arc::new(snapshot), tls)
+            Next::New(Arc::new(snapshot), preflight::check(&reading)?)
         };
         let undeclared = reading.undeclared();
         Ok(Ready { reading, in_service, draft, next, undeclared })

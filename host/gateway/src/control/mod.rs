@@ -12,6 +12,7 @@ mod emptied;
 pub(crate) mod handle;
 pub(crate) mod library;
 mod load;
+mod preflight;
 mod put_back;
 pub(crate) mod source;
 mod standin;
@@ -75,6 +76,8 @@ pub(crate) struct Built {
     pub(crate) snapshot: Snapshot,
     /// Plugins that could not be loaded, which does not prevent a start (`start = "degraded"`).
     pub(crate) reservations: Vec<String>,
+    /// Has the log, which plugins write to.
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// Builds a configuration with its plugins, for commands that inspect the result.
@@ -87,7 +90,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
     let (draft, snapshot) = load::build(&Library::new(components), &reading, &Force::default(), None)?;
-    Ok(Built { snapshot, reservations: draft.reservations() })
+    preflight::check(&reading)?;
+    Ok(Built { snapshot, reservations: draft.reservations(), telemetry })
 }
 
 /// Builds a configuration without loading its plugins, for commands about routes.
@@ -139,8 +143,9 @@ impl Control {
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
         let mut library = Library::new(components);
         let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
+        preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
-        let sockets = AdminSockets::bind(&admin_settings, None)
+        let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
         telemetry.follow(snapshot.clone());
@@ -149,7 +154,7 @@ impl Control {
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
         let watch = FileWatch::start(handle.clone()).map_err(anyhow::Error::from)?;
         let loads = LoadThread::start(handle.clone()).map_err(anyhow::Error::from)?;
-        let reservations = draft.reservations();
+        let reservations = reading.reservations(draft.reservations());
         library.keep(draft);
         let mut status = status::at_start(&source.describe(), &sockets);
         status.phase = GatewayPhase::Running;
@@ -170,7 +175,7 @@ impl Control {
         };
         control.status.undeclared = reading.undeclared();
         control.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
-        control.note("start".to_owned(), true, reservations.into_iter().map(ChangeProblem::from).collect());
+        control.note("start".to_owned(), true, reservations);
         control.admin.replace(sockets);
         process::notify(Notice::Ready);
         Ok(control)
@@ -256,9 +261,7 @@ impl Control {
         let whole = outcome.as_ref().is_ok_and(Vec::is_empty);
         self.telemetry.metrics().reload(whole);
         match outcome {
-            Ok(reservations) => {
-                self.note(reason, true, reservations.into_iter().map(ChangeProblem::from).collect());
-            }
+            Ok(reservations) => self.note(reason, true, reservations),
             Err(refusal) => {
                 let troubles = refusal.troubles();
                 let (watch, fingerprint) = *refusal.watch;
@@ -271,7 +274,7 @@ impl Control {
     }
 
     /// Puts the result of a load in service. Returns the plugin files that could not be used.
-    fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
+    fn put_in_service(&mut self, ready: Ready) -> Result<Vec<ChangeProblem>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
             Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
@@ -279,7 +282,7 @@ impl Control {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
                 // Both steps that may fail come first, and a failure of either changes nothing.
-                let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
+                let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin), false)
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
                 self.telemetry.follow(snapshot);
@@ -289,7 +292,7 @@ impl Control {
                 self.in_service = in_service;
             }
         }
-        let reservations = draft.reservations();
+        let reservations = reading.reservations(draft.reservations());
         self.keep(draft);
         self.status.undeclared = undeclared;
         self.watch.watch(reading.watch, reading.fingerprint);

@@ -151,6 +151,16 @@ impl ConfigReading {
             .collect()
     }
 
+    /// Plugin files that could not be used, each given as `binding: reason`, with the place of the binding.
+    pub(crate) fn reservations(&self, told: Vec<String>) -> Vec<ChangeProblem> {
+        let trouble = |told: String| {
+            let binding = told.split_once(": ").map_or(told.as_str(), |(binding, _)| binding);
+            let problem = Problem { key: format!("bindings.{binding}"), ..Problem::default() };
+            ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(shortened(&told)) }
+        };
+        told.into_iter().map(trouble).collect()
+    }
+
     /// A refusal with problems that were found after the configuration was read.
     pub(crate) fn refusal(&self, exit: Exit, mut problems: Problems) -> Refusal {
         if self.sources.files.is_empty() {
@@ -195,28 +205,62 @@ impl Refusal {
         witgate_config::render(&self.problems, &self.sources, color)
     }
 
-    /// The problems one by one, for log and status.
+    /// The problems one by one, for log and status: the first ones, as far as they fit in [`TOLD`] bytes.
     pub(crate) fn troubles(&self) -> Vec<ChangeProblem> {
-        let trouble = |problem: &Problem| ChangeProblem {
-            message: problem.message.clone(),
-            place: self.place(problem),
-            rendered: witgate_config::render(std::slice::from_ref(problem), &self.sources, false),
-        };
-        self.problems.iter().map(trouble).collect()
+        let mut troubles = Vec::new();
+        let mut room = TOLD;
+        for problem in &self.problems {
+            let trouble = ChangeProblem {
+                message: shortened(&problem.message),
+                place: place(&self.sources, problem),
+                rendered: shortened(&witgate_config::render(
+                    std::slice::from_ref(problem),
+                    &self.sources,
+                    false,
+                )),
+            };
+            let size = trouble.message.len() + trouble.rendered.len();
+            if size > room {
+                break;
+            }
+            room -= size;
+            troubles.push(trouble);
+        }
+        let more = self.problems.len() - troubles.len();
+        if more > 0 {
+            let message = format!("{more} more problems are not shown; `witgate validate` shows all of them");
+            troubles.push(ChangeProblem::from(message));
+        }
+        troubles
     }
+}
 
-    /// File and line of a problem, or else its key.
-    fn place(&self, problem: &Problem) -> String {
-        let span = problem.span.as_ref();
-        let found = span.and_then(|span| Some((self.sources.files.get(span.file)?, span.range.start)));
-        found.map_or_else(
-            || problem.key.clone(),
-            |((path, text), start)| {
-                let before = text.as_bytes().iter().take(start);
-                format!("{}:{}", path.display(), before.filter(|byte| **byte == b'\n').count() + 1)
-            },
-        )
+/// The most bytes of all problems of one change together, in log and status. A plugin may report as many and as long
+/// ones as it likes.
+const TOLD: usize = 64 << 10;
+
+/// The most bytes of one problem.
+const LONGEST: usize = 4 << 10;
+
+/// The beginning of a text that is too long to be shown as a whole.
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
     }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
+}
+
+/// File and line of a problem, or of the nearest table around it; its key if it is in no file.
+fn place(sources: &SourceMap, problem: &Problem) -> String {
+    let span = sources.place(problem);
+    let found = span.and_then(|span| Some((sources.files.get(span.file)?, span.range.start)));
+    found.map_or_else(
+        || problem.key.clone(),
+        |((path, text), start)| {
+            let before = text.as_bytes().iter().take(start);
+            format!("{}:{}", path.display(), before.filter(|byte| **byte == b'\n').count() + 1)
+        },
+    )
 }
 
 /// One problem of a change, for log and status.

@@ -1,6 +1,7 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
 mod contradictions;
+mod pitfalls;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ impl Snapshot {
         let unverified = unverified.map(|(name, _)| {
             format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
-        unverified.chain(contradictions::find(&self.config)).collect()
+        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config)).collect()
     }
 }
 
