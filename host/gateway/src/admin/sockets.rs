@@ -283,7 +283,7 @@ mod tests {
         assert!((tcp.bind)().is_err() && (socket.bind)().is_err());
         drop((held, predecessor));
         assert_eq!((tcp.bind)().unwrap().local_addr().ok(), settings.address);
-        (socket.bind)().unwrap();
+        let _socket = (socket.bind)().unwrap();
         UnixStream::connect(folder.path().join("admin.sock")).unwrap();
     }
 

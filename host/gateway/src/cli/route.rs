@@ -197,12 +197,13 @@ mod tests {
         let listener = |name: &str, port: u16, more: &str| {
             format!("[[listeners]]\nname = \"{name}\"\naddress = \"127.0.0.1:{port}\"\n{more}\n")
         };
-        let tls = "tls = { certificate = \"a.pem\", key = \"a.key\" }";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let tls = format!("tls = {{ certificate = {0:?}, key = {0:?} }}", file.path());
         let text = [
             listener("inner", 8080, ""),
-            listener("edge", 8443, tls),
+            listener("edge", 8443, &tls),
             listener("web", 80, ""),
-            listener("other", 9443, tls),
+            listener("other", 9443, &tls),
         ];
         let loaded = witgate_config::parse_str(&(text.concat() + "[[routes]]\nrespond = { status = 200 }\n"));
         let listeners = loaded.unwrap_or_else(|failure| panic!("{}", failure.render(false))).config.listeners;
