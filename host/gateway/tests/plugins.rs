@@ -161,7 +161,6 @@ fn a_failed_call_says_why_in_one_line() {
         ("panic", "panicked at "),
         ("panic", ": told to"),
         ("recurse", "recurses too deeply"),
-        ("huge", "larger than the gateway takes at once"),
         ("loop", "cpu"),
     ] {
         let output = call(deed);
@@ -182,7 +181,7 @@ async fn lines_that_are_left_out_are_announced() {
     let scratch = Scratch::new();
     scratch.install(&guest("misbehaving"), "misbehaving");
     let bound = "[plugins.misbehaving]\n[bindings.misbehaving]\nquarantine = \"off\"\n\
-                 settings = { phase = \"request\", deed = \"panic\" }\n";
+                 settings = { phase = \"request\", deed = \"trap\" }\n";
     let listener = LISTENER.replace("respond", "plugins = [\"misbehaving\"]\nrespond");
     let gateway = Gateway::start_exactly(scratch, &format!("{listener}{bound}")).await;
     let mut client = gateway.client().await;

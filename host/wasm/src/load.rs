@@ -409,3 +409,28 @@ fn is_recursive(error: &wasmtime::Error) -> bool {
     let frames: Vec<u32> = backtrace.frames().iter().map(|frame| frame.func_index()).collect();
     frames.iter().any(|function| frames.iter().filter(|other| *other == function).count() >= RECURSIVE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_would_mislead_has_other_words() {
+        let stack = wasmtime::Error::new(Trap::StackOverflow);
+        assert!(text(&stack).contains("recurses too deeply"), "{}", text(&stack));
+        let memory = wasmtime::Error::new(Trap::MemoryOutOfBounds);
+        assert!(text(&memory).contains("out of bounds"), "without a backtrace it is a memory fault");
+        let fuel = "too much data is being copied between the host and the guest: fuel allocated for hostcalls has \
+                    been exhausted";
+        let fuel = wasmtime::Error::msg(fuel).context("lifting failed");
+        assert!(text(&fuel).contains("larger than the gateway takes at once"), "{}", text(&fuel));
+    }
+
+    #[test]
+    fn messages_of_configure_are_short_and_printable() {
+        assert_eq!(beginning("a\nb\u{1b}[1m"), "a\\nb\\u{1b}[1m");
+        let long = beginning(&"ä".repeat(100_000));
+        assert_eq!(long.chars().count(), PROBLEMS.1 + 1);
+        assert!(long.ends_with('…'));
+    }
+}

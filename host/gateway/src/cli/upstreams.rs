@@ -218,7 +218,7 @@ fn state(endpoint: &EndpointStatus) -> String {
 fn describe_event(upstream: &str, event: &EventStatus, now: u64) -> String {
     let of = event.endpoint.as_deref().map(|endpoint| format!("{endpoint} ")).unwrap_or_default();
     let why = if event.why.is_empty() { String::new() } else { format!(": {}", event.why) };
-    format!("  {} ago  {upstream}: {of}{}{why}\n", ago(now, event.at / 1000), event.event)
+    format!("  {} ago  {of}{}{why} ({upstream})\n", ago(now, event.at / 1000), event.event)
 }
 
 #[cfg(test)]
@@ -303,7 +303,7 @@ mod tests {
             "UPSTREAM  ENDPOINT     STATE       WEIGHT  ACTIVE  CONNECTIONS  REQUESTS  FAILED",
             "users     10.0.0.1:80  in service  1       2       3            100       10",
             "latest events, the latest last:",
-            "  5 s ago  users: 10.0.0.1:80 ejected: 5 faults in a row",
+            "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row (users)",
             "users: 3 retries (1 more exceeded the retry budget), 0 hedges (0 responded first)",
             "users: so few endpoints are usable that health is ignored",
             "users: breaker open",
@@ -341,7 +341,7 @@ mod tests {
         };
         let upstreams = [upstream("a", 0), upstream("b", 1)];
         let text = describe(&upstreams, 3, 100);
-        let events = "latest events, the latest last:\n  3 s ago  b: ejected\n  2 s ago  a: ejected\n  1 s ago  b: ejected\n";
+        let events = "latest events, the latest last:\n  3 s ago  ejected (b)\n  2 s ago  ejected (a)\n  1 s ago  ejected (b)\n";
         assert!(text.contains(events), "{text}");
         assert!(text.ends_with("97 earlier events are not shown: --events 100\n"), "{text}");
         assert!(text.lines().count() < 12, "{text}");

@@ -289,3 +289,41 @@ impl From<Refusal> for Failure {
         Failure::new(refusal.exit, format!("{}\n\n{count}.", rendered.trim_end()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use witgate_config::Span;
+
+    use super::*;
+
+    fn refusal(problems: Problems) -> Refusal {
+        let text = "[admin]\naddress = \"off\"\nsocket = \"a.sock\"\n".to_owned();
+        let mut sources =
+            SourceMap { files: vec![(PathBuf::from("witgate.toml"), text)], ..SourceMap::default() };
+        sources.keys.insert("admin".to_owned(), Span { file: 0, range: 0..7 });
+        sources.keys.insert("admin.socket".to_owned(), Span { file: 0, range: 33..41 });
+        Refusal::without_files(Exit::Config, problems, sources)
+    }
+
+    #[test]
+    fn a_problem_that_knows_only_its_key_has_a_place() {
+        let at = |key: &str| Problem { key: key.to_owned(), ..Problem::new("wrong") };
+        let troubles = refusal(vec![at("admin.socket"), at("admin.hosts[3]"), at("nowhere")]).troubles();
+        let places: Vec<&str> = troubles.iter().map(|trouble| &*trouble.place).collect();
+        assert_eq!(places, ["witgate.toml:3", "witgate.toml:1", "nowhere"]);
+    }
+
+    #[test]
+    fn what_log_and_status_tell_of_problems_is_bounded() {
+        let many: Problems = (0..2_000).map(|_| Problem::new("ä".repeat(2_000))).collect();
+        let troubles = refusal(many).troubles();
+        let size: usize = troubles.iter().map(|trouble| trouble.message.len() + trouble.rendered.len()).sum();
+        assert!(size < TOLD + 1024, "{size} bytes");
+        let last = troubles.last().expect("some are told");
+        let more = 2_000 - (troubles.len() - 1);
+        assert!(last.message.starts_with(&format!("{more} more problems")), "{}", last.message);
+        let few = refusal(vec![Problem::new("one"), Problem::new("x".repeat(1 << 20))]).troubles();
+        assert_eq!(few.len(), 2, "a long one is told in part");
+        assert!(few[1].message.ends_with('…') && few[1].message.len() < LONGEST + 8);
+    }
+}
