@@ -1,11 +1,9 @@
-//! The allocator of components: freed blocks are kept in a list for each size class and used again.
+//! An allocator for components, behind the feature `allocator`: a freed block is kept for the next one of its size.
 //!
-//! A call allocates about a dozen small blocks and frees them all before it ends. The standard library's allocator
-//! searches for the best fit and merges neighbouring blocks, which costs far more than the list operations here.
-//! Memory never moves between size classes, so a component keeps the most that its calls needed of each class;
-//! only blocks above [`LARGEST`] are returned to the standard library's allocator.
-//!
-//! A crate that has a `#[global_allocator]` of its own turns this one off with `default-features = false`.
+//! A call makes a dozen small blocks and frees them all before it ends. The standard library's allocator searches for the
+//! best place for each block and joins neighbours when blocks are freed. This one does neither: memory that was taken for
+//! one size stays with that size, so a component keeps what its calls needed at most. Only blocks above [`LARGEST`] are given
+//! back to the standard library's allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

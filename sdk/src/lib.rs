@@ -163,8 +163,9 @@
 //! sockets or environment variables. Use [`crypto`] rather than a crate: the gateway computes faster, and in
 //! constant time where necessary.
 //!
-//! Components get an allocator that suits short calls with many small blocks. A crate that has a
-//! `#[global_allocator]` of its own turns it off with `default-features = false`.
+//! A component has the standard library's allocator. With the SDK's feature `allocator` it has one that is faster for many
+//! small blocks that are soon freed, which is what most calls ask for; it never joins freed blocks to larger ones. Do not turn
+//! it on in a crate that has a `#[global_allocator]` of its own.
 //!
 //! A panic ends the call and the instance, and the binding's `on_failure` decides about the request; a plugin that
 //! panics for nearly every request is put in quarantine. So report what is wrong with a request in the result

@@ -119,6 +119,62 @@ fn the_data_path_reads_no_files_and_waits_for_no_thread() {
     }
 }
 
+/// What all parts of the data path may know of a request. It is to be a crate to the left of them all.
+const VOCABULARY: [&str; 9] = [
+    "arrival.rs",
+    "destination/contract.rs",
+    "facts.rs",
+    "fault.rs",
+    "fault/dialect.rs",
+    "fault/grpc.rs",
+    "fault/problem.rs",
+    "head.rs",
+    "telemetry/record.rs",
+];
+
+#[test]
+fn the_facts_of_a_request_know_no_connection_snapshot_route_or_upstream() {
+    let strangers = [
+        "crate::filters",
+        "crate::gateway",
+        "crate::listener",
+        "crate::pipeline::exchange",
+        "crate::protocol::connection",
+        "crate::protocol::http",
+        "crate::protocol::upgrade",
+        "crate::router",
+        "crate::snapshot",
+        "crate::tcp",
+        "crate::upstream",
+    ];
+    for file in VOCABULARY {
+        let path = repository().join("host/proxy/src").join(file);
+        let source = std::fs::read_to_string(&path).expect("a source file");
+        for stranger in strangers {
+            assert!(!code(&source).contains(stranger), "{} knows {stranger}", path.display());
+        }
+    }
+}
+
+#[test]
+fn filters_destinations_and_upstreams_take_the_facts_and_not_the_exchange() {
+    for (path, source) in files_of("host/proxy") {
+        let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
+        let folder = relative.iter().next().expect("a path has a first part");
+        let in_tests = relative.iter().any(|part| part == "tests" || part == "tests.rs");
+        if in_tests || !["destination", "fault", "filters", "upstream"].iter().any(|name| folder == *name) {
+            continue;
+        }
+        assert!(!code(&source).contains("pipeline::exchange"), "{} knows the exchange", path.display());
+    }
+}
+
+/// A source without its tests and comments.
+fn code(source: &str) -> String {
+    let body = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    body.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_top_level_has_exactly_the_promised_entries() {
     let promised = [

@@ -45,6 +45,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, Plugin>,
     /// The bindings: what routes, listeners and the gateway refer to.
     pub bindings: BTreeMap<String, Binding>,
+    /// Where counters and the stores of plugins are kept.
+    pub state: BTreeMap<String, State>,
 }
 
 /// `[gateway]`
@@ -78,12 +80,16 @@ pub struct Gateway {
     pub plugins: Vec<String>,
     /// Filters that apply to every request.
     pub filters: Vec<Filter>,
+    /// The state in which draws are counted; `None`: the built-in one.
+    pub counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     pub limits: Limits,
     /// What is done with paths that contain `%2F`, `%5C` or a backslash.
     pub encoded_slashes: EncodedSlashes,
     /// Whether header names with underscores are accepted.
     pub underscores_in_headers: bool,
+    /// Bytes of request bodies that are kept in memory at one time, over all cores.
+    pub body_memory: usize,
 }
 
 /// `[gateway.compile]`: limits on compiling one plugin. The default is that of the key.
@@ -449,6 +455,17 @@ pub struct Plugin {
     pub digest: Option<[u8; 32]>,
     /// Bytes that its store may hold, in all spaces together.
     pub store_bytes: usize,
+    /// The state in which its store is kept; `None`: the built-in one.
+    pub state: Option<String>,
+}
+
+/// `[state.NAME]`: where counters and the stores of plugins are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Which kind it is.
+    pub kind: String,
+    /// What only the kind understands.
+    pub settings: Settings,
 }
 
 /// `[bindings.NAME]`: a plugin with settings, rights and budgets.

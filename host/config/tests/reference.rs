@@ -75,8 +75,10 @@ fn the_gateway_means_what_it_says() {
     assert_eq!((compile.cpu.as_secs(), compile.wall.as_secs(), compile.memory), (60, 90, 2 << 30));
     assert!(gateway.allow_empty);
     assert_eq!(gateway.identity_headers["x-auth-role"], model::IdentitySource::Claim("role".to_owned()));
+    assert_eq!(gateway.counter.as_deref(), Some("here"));
     assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
     assert_eq!(gateway.limits.max_connection_age, None);
+    assert_eq!(gateway.body_memory, 128 << 20);
     assert_eq!(config.admin.socket, Some(folder.path().join("admin.sock")));
     let log = model::LogTarget::File(folder.path().join("access.log"));
     assert_eq!(config.telemetry.access_log, Some(log));
@@ -171,6 +173,9 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!(tls.ca, Some(folder.path().join("ca.pem")));
     assert_eq!(config.upstreams["users-next"].endpoints[0].port, 443);
     assert_eq!(config.plugins["jwt"].file, Path::new("jwt.wasm"));
+    assert_eq!(config.plugins["jwt"].state, None);
+    assert_eq!(config.plugins["rate-limit"].state.as_deref(), Some("here"));
+    assert_eq!(config.state["here"].kind, "memory");
     assert_eq!(config.bindings.keys().collect::<Vec<_>>(), ["jwt", "limit"], "jwt is bound by its own name");
     let limit = &config.bindings["limit"];
     assert_eq!(limit.plugin, "rate-limit");

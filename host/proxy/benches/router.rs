@@ -1,6 +1,5 @@
 //! Finding the route: it must not matter how many there are.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::router::{Found, Router};
-use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::snapshot::{Services, Snapshot};
 
 /// So many routes with a condition made of their number.
 fn snapshot(routes: usize, condition: fn(usize) -> String) -> Snapshot {
@@ -23,7 +22,7 @@ fn snapshot(routes: usize, condition: fn(usize) -> String) -> Snapshot {
         Ok(loaded) => loaded,
         Err(failure) => panic!("{:?}", failure.problems),
     };
-    match Snapshot::build(Arc::new(loaded.config), BTreeMap::new(), None) {
+    match Snapshot::build(Arc::new(loaded.config), Services::default(), None) {
         Ok(snapshot) => snapshot,
         Err(problems) => panic!("{problems:?}"),
     }
@@ -43,7 +42,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
         headers: HeaderMap::new(),
         trailers: None,
         client: Client { address, peer: SocketAddr::new(address, 40_000), certificate: None },
-        route: "".into(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: "".into(),

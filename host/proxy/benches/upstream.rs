@@ -2,7 +2,6 @@
 //! answer, giving it back. The kernel is most of it, and the same for every line: what headers cost is the difference
 //! between the lines.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
 use http::Request;
-use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::upstream::fetch;
+use witgate_proxy::contracts::Fetch as _;
+use witgate_proxy::snapshot::{Services, Snapshot};
 
 /// An origin that answers every head with 1 KiB.
 fn origin() -> std::io::Result<SocketAddr> {
@@ -53,7 +52,7 @@ fn snapshot(origin: SocketAddr) -> Arc<Snapshot> {
         Ok(loaded) => loaded,
         Err(failure) => panic!("{:?}", failure.problems),
     };
-    match Snapshot::build(Arc::new(loaded.config), BTreeMap::new(), None) {
+    match Snapshot::build(Arc::new(loaded.config), Services::default(), None) {
         Ok(snapshot) => Arc::new(snapshot),
         Err(problems) => panic!("{problems:?}"),
     }
@@ -77,7 +76,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let request = request(headers);
         group.bench_with_input(BenchmarkId::new("headers", headers), &request, |bencher, request| {
             bencher.iter(|| {
-                let exchange = fetch(&snapshot, "origin", request.clone(), None, None, 64 * 1024);
+                let exchange = snapshot.fetch("origin", request.clone(), None, None, 64 * 1024);
                 match core.block_on(&runtime, exchange) {
                     Ok(response) => assert_eq!(response.body().len(), 1024),
                     Err(fault) => panic!("{fault:?}"),

@@ -9,6 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::protocol::{http1::body as http1, http2::body as http2};
+use crate::replay::ReplayReader;
 
 /// An error in the middle of a body. The stream is reset, never ended as if it were complete.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -28,6 +29,8 @@ pub enum Body {
     Http1(http1::RequestBody),
     /// Read from an HTTP/2 client.
     Http2(Box<http2::RequestBody>),
+    /// Kept while it is read, so that it can be sent again or copied.
+    Replay(Box<ReplayReader>),
     /// Any other body: limits, transformations, recording.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
@@ -47,6 +50,7 @@ impl fmt::Debug for Body {
             Body::Incoming(_) => "Incoming",
             Body::Http1(_) => "Http1",
             Body::Http2(_) => "Http2",
+            Body::Replay(_) => "Replay",
             Body::Boxed(_) => "Boxed",
         })
     }
@@ -75,6 +79,7 @@ impl HttpBody for Body {
             Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
             Body::Http1(body) => Pin::new(body).poll_frame(context),
             Body::Http2(body) => Pin::new(&mut **body).poll_frame(context),
+            Body::Replay(reader) => Pin::new(&mut **reader).poll_frame(context),
             Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
     }
@@ -86,6 +91,7 @@ impl HttpBody for Body {
             Body::Incoming(incoming) => incoming.is_end_stream(),
             Body::Http1(body) => body.is_end_stream(),
             Body::Http2(body) => body.is_end_stream(),
+            Body::Replay(reader) => reader.is_end_stream(),
             Body::Boxed(boxed) => boxed.is_end_stream(),
         }
     }
@@ -97,6 +103,7 @@ impl HttpBody for Body {
             Body::Incoming(incoming) => incoming.size_hint(),
             Body::Http1(body) => body.size_hint(),
             Body::Http2(body) => body.size_hint(),
+            Body::Replay(reader) => reader.size_hint(),
             Body::Boxed(boxed) => boxed.size_hint(),
         }
     }

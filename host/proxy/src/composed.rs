@@ -6,33 +6,13 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::contracts::ValuePart;
 use crate::head::RequestHead;
-use crate::protocol::http1::field;
 
-/// A part of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    Text(Bytes),
-    Method,
-    Path,
-    Query,
-    Authority,
-    Scheme,
-    OriginalPath,
-    ClientAddress,
-    Route,
-    PathParameter(Box<str>),
-    RequestHeader(HeaderName),
-    RequestId,
-    TraceParent,
-    Subject,
-    Claim(Box<str>),
-    Status,
-    ResponseHeader(HeaderName),
-}
+/// A part of a value, validated.
+pub(crate) type Part = ValuePart<HeaderName>;
 
 /// What values are composed from.
 pub(crate) struct Seen<'a> {
@@ -55,7 +35,8 @@ impl Seen<'_> {
             }
         }
         let only_left_out = value.is_empty() && parts.contains(&Part::TraceParent);
-        if field::trimmed(&value).len() < value.len() || only_left_out {
+        let is_padding = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if is_padding(value.first()) || is_padding(value.last()) || only_left_out {
             return None;
         }
         HeaderValue::from_bytes(&value).ok()
@@ -74,7 +55,7 @@ impl Seen<'_> {
             Part::Scheme => head.scheme.as_str().as_bytes(),
             Part::OriginalPath => head.received_target().path().as_bytes(),
             Part::ClientAddress => return write!(value, "{}", head.client.address).ok(),
-            Part::Route => head.route.as_bytes(),
+            Part::Route => head.route_name().as_bytes(),
             Part::PathParameter(wanted) => {
                 let found = head.parameters.iter().find(|(name, _)| **name == **wanted);
                 found.map(|(_, parameter)| parameter.as_bytes())?

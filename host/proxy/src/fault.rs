@@ -1,14 +1,19 @@
 //! Faults: how the gateway itself ends a request, who is to blame, what the client and the log are told.
 
+mod dialect;
+mod grpc;
+mod problem;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
 use crate::telemetry::trace::REQUEST_ID;
+pub use dialect::Dialect;
+use grpc::GrpcStatus;
 
 /// `Proxy-Status` (RFC 9209).
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -229,17 +234,16 @@ impl Fault {
         self
     }
 
-    /// The response for the client: a problem document (RFC 9457) with the code and the request id, `Proxy-Status`
-    /// (RFC 9209), and the fault's own headers. It contains nothing that is meant only for the log. `Connection:
-    /// close` is dropped later for HTTP/2, which has no such header.
-    pub fn into_response(self, request_id: &str, method: &Method) -> Response<Body> {
-        let description = self.kind.describe();
-        let document = self.document(request_id);
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = description.status;
+    /// The response for the client, in its dialect, with the request id, `Proxy-Status` (RFC 9209), and the fault's own
+    /// headers. It contains nothing that is meant only for the log. `Connection: close` is dropped later for HTTP/2,
+    /// which has no such header.
+    pub fn into_response(self, dialect: Dialect, request_id: &str, method: &Method) -> Response<Body> {
+        let of_grpc = GrpcStatus::of(self.kind).filter(|_| dialect == Dialect::Grpc);
+        let mut response = match of_grpc {
+            Some(status) => status.response(),
+            None => problem::response(&self, request_id, method),
+        };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, id);
@@ -253,26 +257,7 @@ impl Fault {
         for (name, value) in self.headers {
             headers.append(name, value);
         }
-        if method != Method::HEAD {
-            *response.body_mut() = Body::from(document);
-        }
         response
-    }
-
-    /// The problem document (RFC 9457 section 3.1), with `code` as an extension member.
-    fn document(&self, request_id: &str) -> Bytes {
-        let description = self.kind.describe();
-        let mut document = serde_json::json!({
-            "type": format!("urn:witgate:fault:{}", description.code),
-            "title": description.title,
-            "status": description.status.as_u16(),
-            "code": description.code,
-            "instance": request_id,
-        });
-        if let Some(detail) = &self.detail {
-            document["detail"] = detail.as_ref().into();
-        }
-        Bytes::from(document.to_string())
     }
 }
 
@@ -291,3 +276,78 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use http::header::RETRY_AFTER;
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::testing;
+
+    fn told(kind: FaultKind, dialect: Dialect, method: &Method) -> Response<Body> {
+        let fault = Fault::new(kind).cause("10.0.0.1:80").header(RETRY_AFTER, HeaderValue::from(3));
+        fault.into_response(dialect, "an-id", method)
+    }
+
+    #[test]
+    fn a_client_of_grpc_is_told_of_its_deadline_in_trailers_only() {
+        for method in [Method::POST, Method::HEAD] {
+            let response = told(FaultKind::RequestTimeout, Dialect::Grpc, &method);
+            assert_eq!(response.status(), StatusCode::OK);
+            let mut headers: Vec<_> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.to_str().expect("ASCII")))
+                .collect();
+            headers.sort_unstable();
+            let expected = [
+                ("cache-control", "no-store"),
+                ("content-type", "application/grpc"),
+                ("grpc-message", "the deadline has passed"),
+                ("grpc-status", "4"),
+                ("proxy-status", "witgate; error=http_response_timeout"),
+                ("retry-after", "3"),
+                ("x-request-id", "an-id"),
+            ];
+            assert_eq!(headers, expected);
+            assert!(response.body().is_end_stream());
+        }
+    }
+
+    #[test]
+    fn every_other_fault_is_a_problem_document_in_every_dialect() {
+        for kind in FaultKind::ALL {
+            for dialect in [Dialect::Problem, Dialect::Grpc] {
+                if (*kind, dialect) == (FaultKind::RequestTimeout, Dialect::Grpc) {
+                    continue;
+                }
+                let response = told(*kind, dialect, &Method::POST);
+                assert_eq!(response.status(), kind.describe().status);
+                assert!(!response.headers().contains_key("grpc-status"), "{kind:?}");
+                assert_eq!(response.headers()["content-type"], "application/problem+json");
+                let length = response.headers()["content-length"].clone();
+                let body = testing::run(testing::bytes(response.into_body())).expect("a body");
+                assert_eq!(length, HeaderValue::from(body.len()));
+                let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+                assert_eq!(document["code"], kind.describe().code);
+                assert!(!document.to_string().contains("10.0.0.1"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_dialect_is_that_of_the_client_and_is_found_once() {
+        let dialect =
+            |kind| testing::facts(testing::head(Method::POST, "/", &[("content-type", kind)])).dialect;
+        assert_eq!(dialect("application/grpc"), Dialect::Grpc);
+        assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
+        assert_eq!(dialect("application/json"), Dialect::Problem);
+        let mut facts =
+            testing::facts(testing::head(Method::POST, "/", &[("content-type", "application/grpc")]));
+        let head = std::sync::Arc::make_mut(&mut facts.head);
+        head.headers.insert("content-type", HeaderValue::from_static("application/json"));
+        let response = facts.fault(Fault::new(FaultKind::RequestTimeout));
+        assert_eq!(response.headers()["grpc-status"], "4", "a filter does not change what the client speaks");
+    }
+}

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
-use crate::pipeline::plugin::Identity;
-use crate::telemetry::route_name::RouteName;
+use crate::identity::Identity;
 use crate::telemetry::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
@@ -37,8 +36,8 @@ pub struct RequestHead {
     pub trailers: Option<HeaderMap>,
     /// The client; its address is taken from trusted proxies.
     pub client: Client,
-    /// Name of the route; empty before routing.
-    pub route: RouteName,
+    /// Name of the route; none before routing and where no route matched.
+    pub route: Option<Arc<str>>,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
     /// The caller's identity, after authentication.
@@ -81,6 +80,11 @@ impl RequestHead {
             Some(trace) => Some(trace.trace_id_text()),
             None => trace::received_id(&self.headers),
         }
+    }
+
+    /// The name of the route; empty if there is none.
+    pub fn route_name(&self) -> &str {
+        self.route.as_deref().unwrap_or_default()
     }
 
     /// The authority without port.

@@ -1,53 +1,61 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record.
-//! [`walk`] is the inner function and uses `?`.
+//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record. [`walk`] is
+//! the way of a request whose route is known: stages down, destination, stages up. [`descend`] is the part of it that
+//! may fail, and uses `?`.
 
-use std::rc::Rc;
+#[cfg(test)]
+mod tests;
 
 use http::{Request, Response};
 
+use crate::arrival::Arrival;
 use crate::body::Body;
 use crate::fault::Fault;
-use crate::pipeline;
+use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
-use crate::protocol::connection::Connection;
-use crate::protocol::upgrade::Side;
+use crate::pipeline::{self, Descent};
+use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{body, hygiene, upgrade};
-use crate::upstream;
+use crate::router::Route;
 
-/// Takes one request of a connection to its response. `side` is the client's side of the tunnel that the request
+/// Takes one request to its response, however it arrived. `client` is the client's side of the tunnel that the request
 /// may ask for. The parts of `request` are taken out and must not be used afterwards.
 pub async fn serve(
-    connection: Rc<Connection>,
+    gateway: &Gateway,
+    arrival: Arrival,
     request: &mut Request<Body>,
-    side: Option<Side>,
+    client: Option<ClientSide>,
 ) -> Response<Body> {
-    let snapshot = connection.snapshot();
-    let (mut exchange, body, side) = match hygiene::admit(&connection, &snapshot, request, side) {
-        Ok(admitted) => admitted.into_exchange(snapshot),
-        Err(refusal) => return refusal.into_response(&connection, &snapshot),
+    let snapshot = gateway.snapshot();
+    let (mut exchange, body, client) = match hygiene::admit(arrival, gateway, &snapshot, request, client) {
+        Ok(admitted) => admitted.into_exchange(gateway, snapshot),
+        Err(refusal) => return refusal.into_response(gateway, snapshot),
     };
-    let mut response = Response::default();
-    if let Err(fault) = walk(&mut exchange, body, &mut response).await {
-        response = exchange.fault(fault);
-    }
-    pipeline::ascend(&mut exchange, &mut response).await;
-    upgrade::join(&mut exchange, side, &mut response);
-    exchange.finish(&mut response);
-    response
+    let response = match exchange.choose_route() {
+        Ok(route) => walk(&mut exchange, &route, body).await,
+        Err(fault) => exchange.facts.fault(fault),
+    };
+    let response = upgrade::join(&mut exchange, client, response);
+    exchange.finish(response)
 }
 
-/// Chooses the route, passes the stages down, and forwards upstream. A stage may respond early.
-async fn walk(exchange: &mut Exchange, body: Body, response: &mut Response<Body>) -> Result<(), Fault> {
-    exchange.choose_route()?;
+/// Stages down, destination, stages up. A fault is a response like any other.
+async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Body> {
     exchange.count_in_flight();
-    let body = body::limit(exchange, body)?;
-    match pipeline::descend(exchange, body).await? {
-        pipeline::Descent::Answered(early) => {
-            *response = early;
-            Ok(())
-        }
-        pipeline::Descent::Forward(body) => upstream::forward(exchange, body, response).await,
+    let response = match descend(exchange, route, body).await {
+        Ok(response) => response,
+        Err(fault) => exchange.facts.fault(fault),
+    };
+    pipeline::ascend(exchange, route, response).await
+}
+
+/// Stages down, among which the upstream is chosen, and the destination. An early answer of a stage is a response like any
+/// other.
+async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
+    let body = body::limit(exchange, route, body)?;
+    match pipeline::descend(exchange, route, body).await? {
+        Descent::Answered(response) => Ok(response),
+        Descent::Passed(body) => route.destination.serve(&mut exchange.facts, body).await,
     }
 }

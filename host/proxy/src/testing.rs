@@ -17,15 +17,18 @@ use http_body_util::BodyExt;
 use tokio::runtime::{Builder, LocalOptions};
 use witgate_config::model::{self, Config, LogLevel};
 
+use crate::arrival::{Arrival, Ingress, Source};
 use crate::body::{Body, BodyError};
+use crate::facts::Facts;
+use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::rate_limiting::table::Table;
-use crate::protocol::connection::Connection;
+use crate::replay::memory::BodyMemory;
 use crate::snapshot::Snapshot;
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
-use crate::telemetry::record::Record;
 use crate::telemetry::trace;
+use crate::upstream::{Upstream, Upstreams};
 
 /// The client of [`head`].
 pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -64,7 +67,9 @@ pub(crate) fn config() -> Config {
             identity_headers: BTreeMap::new(),
             plugins: Vec::new(),
             filters: Vec::new(),
+            counter: None,
             limits: limits(),
+            body_memory: usize::MAX,
             allow_empty: false,
             encoded_slashes: model::EncodedSlashes::Refuse,
             underscores_in_headers: false,
@@ -81,6 +86,7 @@ pub(crate) fn config() -> Config {
         upstreams: BTreeMap::new(),
         plugins: BTreeMap::new(),
         bindings: BTreeMap::new(),
+        state: BTreeMap::new(),
     }
 }
 
@@ -101,23 +107,31 @@ pub(crate) fn upstream(endpoints: &[SocketAddr]) -> model::Upstream {
     model::Upstream { endpoints, ..config.upstreams.remove("any").expect("it was declared") }
 }
 
+/// These upstreams, which may keep so many bytes of request bodies.
+pub(crate) fn upstreams(
+    body_memory: usize,
+    by_name: impl IntoIterator<Item = (Arc<str>, Arc<Upstream>)>,
+) -> Arc<Upstreams> {
+    Arc::new(Upstreams::new(by_name.into_iter().collect(), BodyMemory::new(body_memory, None)))
+}
+
 /// A snapshot of a configuration without routes, upstreams and plugins.
 pub(crate) fn snapshot(config: Config) -> Snapshot {
+    let upstreams = upstreams(config.gateway.body_memory, []);
     Snapshot {
         version: 1,
         identity_headers: crate::snapshot::identity_headers(&config),
         config: Arc::new(config),
         routers: Default::default(),
-        upstreams: Default::default(),
-        counter: Arc::new(Table::default()),
+        upstreams,
+        counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
     }
 }
 
 /// The response after [`Exchange::finish`].
-pub(crate) fn finished(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
-    exchange.finish(&mut response);
-    response
+pub(crate) fn finished(mut exchange: Exchange, response: Response<Body>) -> Response<Body> {
+    exchange.finish(response)
 }
 
 /// A request head from [`CLIENT`] to `a.example`.
@@ -140,7 +154,7 @@ pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> Re
         scheme: Scheme::Http,
         trailers: None,
         client: Client { address: CLIENT, peer: SocketAddr::new(CLIENT, 40000), certificate: None },
-        route: "".into(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, true),
@@ -157,28 +171,19 @@ pub(crate) fn exchange(head: RequestHead) -> Exchange {
 /// An exchange over a head, with telemetry and snapshot.
 pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head: RequestHead) -> Exchange {
     let snapshot = Arc::new(snapshot);
-    let snapshots = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
-    let connection =
-        Connection::new("web".into(), head.client.peer, limits(), Arc::clone(telemetry), snapshots);
-    Exchange {
-        connection: Rc::new(connection),
-        snapshot,
-        head: Arc::new(head),
-        route: None,
-        begun: Instant::now(),
-        timeout: None,
-        delay: None,
-        version: Version::HTTP_11,
-        upgrade: None,
-        upstream_side: None,
-        upstream: None,
-        hash_key: None,
-        response_headers: Vec::new(),
-        transformations: Vec::new(),
-        filters_entered: 0,
-        local_response: false,
-        record: Record::default(),
-    }
+    let ingress = Ingress::new(Source::Test, "web".into(), Some(head.client.peer), limits());
+    let gateway = gateway(telemetry, Arc::clone(&snapshot));
+    Exchange::begin(facts(head), Arrival::new(Rc::new(ingress)), &gateway, snapshot)
+}
+
+/// A gateway that serves by this snapshot.
+pub(crate) fn gateway(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Gateway {
+    Gateway::new(Arc::clone(telemetry), Arc::new(ArcSwap::new(snapshot)))
+}
+
+/// The facts of a request over HTTP/1.1 that no stage has seen.
+pub(crate) fn facts(head: RequestHead) -> Facts {
+    Facts::new(Arc::new(head), Version::HTTP_11, Instant::now())
 }
 
 /// Every byte of a body.

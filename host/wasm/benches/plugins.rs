@@ -21,10 +21,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{
-    Call, CallFailure, CallResult, Decision, Identity, Plugin, ResponseHead,
+use witgate_proxy::contracts::{
+    Authentication as _, Call, CallFailure, CallResult, Decision, RateLimiting as _, ResponseHead,
+    Routing as _, Transformation as _,
 };
+use witgate_proxy::head::RequestHead;
+use witgate_proxy::identity::Identity;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_wasm::Loaded;
 
@@ -115,7 +117,7 @@ impl Chain {
     }
 
     fn call(&self) -> Call<'_> {
-        Call { head: &self.head, snapshot: &self.snapshot }
+        Call { head: &self.head, fetch: &self.snapshot }
     }
 
     fn authenticate(&self) {
@@ -171,7 +173,7 @@ fn fresh(criterion: &mut Criterion) {
     let scene = Scene::new();
     let fresh = scene.bind("idle", "instances.reuse = \"fresh\"").unwrap();
     let (head, snapshot) = (head(), snapshot());
-    let call = Call { head: &head, snapshot: &snapshot };
+    let call = Call { head: &head, fetch: &snapshot };
     let mut made = 0_u32;
     criterion.bench_function("pool/fresh instance", |bencher| {
         let room = || {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use witgate_proxy::pipeline::plugin::Plugin;
-use witgate_proxy::telemetry::collect::Family;
+use witgate_proxy::contracts::Phase;
+use witgate_proxy::telemetry::family::Family;
 
-use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals, Phase};
+use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals};
 use crate::plugin::Loaded;
 use crate::quarantine::Health;
 use crate::runtime::Watched;
@@ -44,14 +44,14 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let mut family = Family::counters(encoder, "witgate_plugin_calls", help)?;
     for (loaded, reading) in rows {
         for (phase, count) in Phase::ALL.iter().zip(reading.calls).filter(|(_, count)| *count > 0) {
-            family.counter(&[("binding", &**loaded.binding()), ("phase", phase.as_str())], count)?;
+            family.counter(&[("binding", &*loaded.name), ("phase", phase.as_str())], count)?;
         }
     }
     let help = "Calls of plugins that returned no result, by kind";
     let mut family = Family::counters(encoder, "witgate_plugin_failures", help)?;
     for (loaded, reading) in rows {
         for (failure, count) in FAILURES.iter().zip(reading.failures) {
-            family.counter(&[("binding", &**loaded.binding()), ("kind", failure.as_str())], count)?;
+            family.counter(&[("binding", &*loaded.name), ("kind", failure.as_str())], count)?;
         }
     }
     let help = "Time of plugin calls";
@@ -60,8 +60,7 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let bounds = MICROSECONDS.iter().map(|bound| *bound as f64).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(reading.times).collect();
         let count = reading.times.iter().sum();
-        family
-            .histogram(&[("binding", &**loaded.binding())], (reading.microseconds as f64, count, buckets))?;
+        family.histogram(&[("binding", &*loaded.name)], (reading.microseconds as f64, count, buckets))?;
     }
     Ok(())
 }
@@ -93,7 +92,7 @@ fn counters(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     for (name, help, column) in COUNTERS {
         let mut family = Family::counters(encoder, name, help)?;
         for (loaded, reading) in rows {
-            family.counter(&[("binding", &**loaded.binding())], column(reading))?;
+            family.counter(&[("binding", &*loaded.name)], column(reading))?;
         }
     }
     Ok(())
@@ -102,12 +101,12 @@ fn counters(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
 fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let mut family = Family::gauges(encoder, "witgate_plugin_instances", "Instances that exist")?;
     for (loaded, reading) in rows {
-        family.gauge(&[("binding", &**loaded.binding())], saturated(reading.live))?;
+        family.gauge(&[("binding", &*loaded.name)], saturated(reading.live))?;
     }
     let help = "The most memory one instance had, in bytes";
     let mut family = Family::gauges(encoder, "witgate_plugin_memory_high_bytes", help)?;
     for (loaded, reading) in rows {
-        family.gauge(&[("binding", &**loaded.binding())], saturated(reading.memory_high))?;
+        family.gauge(&[("binding", &*loaded.name)], saturated(reading.memory_high))?;
     }
     let help = "0: in service, 1: in quarantine, 2: being probed";
     let mut family = Family::gauges(encoder, "witgate_plugin_quarantine", help)?;
@@ -117,7 +116,7 @@ fn gauges(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
             Health::Resting => 1,
             Health::Probing => 2,
         };
-        family.gauge(&[("binding", &**loaded.binding())], state)?;
+        family.gauge(&[("binding", &*loaded.name)], state)?;
     }
     Ok(())
 }
@@ -162,7 +161,7 @@ fn each(
     for (loaded, _) in rows {
         loaded.meter().names().read(|name, found, value, distribution| {
             if found == kind && result.is_ok() {
-                result = see(loaded.binding(), name, value, distribution);
+                result = see(&loaded.name, name, value, distribution);
             }
         });
     }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use witgate_proxy::pipeline::plugin::{INPUTS, Input};
+use witgate_proxy::contracts::{INPUTS, Input};
 
 /// The marks of one call.
 #[derive(Default)]

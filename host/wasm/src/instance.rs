@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use wasmtime::Store;
 use wasmtime::component::{InstancePre, Linker};
 use witgate_config::model::Budget;
-use witgate_proxy::pipeline::plugin::Contracts;
+use witgate_proxy::contracts::Contracts;
 
 use crate::bindings::exports::witgate::plugin::{
     authentication, lifecycle, rate_limiting, routing, transformation,
@@ -15,7 +15,7 @@ use crate::bindings::exports::witgate::plugin::{
 use crate::budget::{FIRST_LOOK, Stopwatch};
 use crate::compile::Compiled;
 use crate::engine::Engine;
-use crate::imports::fetch::Mailbox;
+use crate::imports::mailbox::Mailbox;
 use crate::imports::store::VALUE;
 use crate::rights::Rights;
 use crate::state::HostState;
@@ -28,7 +28,7 @@ pub(crate) struct Instance {
     pub(crate) exports: Exports,
     /// Measures the time of its calls; the caller starts it.
     pub(crate) stopwatch: Stopwatch,
-    /// Where the guest leaves outbound requests.
+    /// Where the guest leaves what it waits for.
     pub(crate) mailbox: Mailbox,
     /// Number of calls that have returned a result.
     pub(crate) uses: u64,
@@ -191,7 +191,8 @@ fn load<I, G>(
     indices.map(load).transpose()
 }
 
-/// The result of a call that cannot wait: outside of a request, `fetch` returns an error immediately.
+/// The result of a call that cannot wait: outside of a request, `fetch` and a store that waits return an error
+/// immediately.
 fn at_once<T>(call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
     call.now_or_never().unwrap_or_else(|| Err(wasmtime::Error::msg("the plugin waits while it is set up")))
 }

@@ -1,7 +1,6 @@
 //! Where the log lines of plugins go.
 
 use witgate_config::model::LogLevel;
-use witgate_proxy::telemetry::Telemetry;
 
 /// A log for lines of plugins, and of the runtime about plugins. It never blocks: if its queue is full, lines are
 /// dropped and counted.
@@ -11,14 +10,4 @@ pub trait Journal: Send + Sync {
 
     /// Writes one line of a binding. The line is already escaped and truncated.
     fn write(&self, level: LogLevel, binding: &str, message: &str);
-}
-
-impl Journal for Telemetry {
-    fn enabled(&self, level: LogLevel) -> bool {
-        self.logs(level)
-    }
-
-    fn write(&self, level: LogLevel, binding: &str, message: &str) {
-        self.log(level, message.to_owned(), &[("binding", &binding)]);
-    }
 }

@@ -17,8 +17,8 @@
 //!
 //! * The engine runs without component-model async, which makes a call three times as expensive. Standard
 //!   components that need async get an engine of their own.
-//! * Calls are synchronous unless the component imports `fetch`. Only then does a call run on a stack of its own,
-//!   so that its core serves other requests while the call waits.
+//! * Calls are synchronous unless the component may call `fetch`, or a store that waits. Only then does a call run on a
+//!   stack of its own, so that its core serves other requests while the call waits.
 //! * A trap ends the store: nothing in it is called again. The next call uses another instance.
 //! * The parts of the request head in which the plugin declared interest are parameters of the call. The borrowed
 //!   request is the `Arc` that the host holds anyway. No data of a request stays in a store after the call.
@@ -37,7 +37,6 @@ mod input_tracker;
 pub mod inspect;
 mod instance;
 pub mod journal;
-mod keys;
 mod load;
 pub mod meter;
 mod plugin;
@@ -53,8 +52,8 @@ mod trial;
 mod upkeep;
 
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
-pub use imports::store::{KeyStore, StoreError};
 pub use inspect::Inspection;
+pub use journal::Journal;
 pub use load::{BindingRequest, Component};
 pub use plugin::Loaded;
 pub use quarantine::Health;

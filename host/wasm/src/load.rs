@@ -9,13 +9,15 @@ use serde_json::Value;
 use wasmtime::{Trap, WasmBacktrace};
 use witgate_config::model::{self, Budget};
 use witgate_config::{Problem, Settings, check_settings};
-use witgate_proxy::pipeline::plugin::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
+use witgate_proxy::contracts::store::KeyStore;
+use witgate_proxy::contracts::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
 
 use crate::bindings::exports::witgate::plugin::lifecycle;
 use crate::bindings::witgate::plugin::types;
 use crate::budget::Killed;
 use crate::call::{self, DeclaredInputs};
 use crate::compile::Compiled;
+use crate::imports::Waits;
 use crate::imports::log::Pace;
 use crate::inspect::Inspection;
 use crate::instance::{Instance, Template};
@@ -67,6 +69,8 @@ pub struct BindingRequest<'a> {
     pub binding: &'a model::Binding,
     /// The configuration of the plugin file.
     pub plugin: &'a model::Plugin,
+    /// Where the plugin's keys are kept.
+    pub store: Arc<dyn KeyStore>,
 }
 
 /// Makes a binding.
@@ -77,7 +81,11 @@ pub(crate) fn prepare(
 ) -> Result<Arc<Loaded>, Refusal> {
     check_digest(&component.inspection, order)?;
     check_grants(&component.inspection, order)?;
-    let waits = order.binding.grants.fetch.iter().flatten().next().is_some();
+    let grants = &order.binding.grants;
+    let waits = Waits {
+        fetch: grants.fetch.iter().flatten().next().is_some(),
+        store: grants.store.iter().flatten().next().is_some() && order.store.waits(),
+    };
     let template = Arc::new(template(runtime, component, waits)?);
     let rights = Arc::new(runtime.rights(order));
     let begun = Instant::now();
@@ -122,7 +130,7 @@ pub(crate) fn prepare(
 
 /// The schema of a component's settings, returned by an instance without grants.
 pub(crate) fn settings_schema(runtime: &Runtime, component: &Component) -> Result<Value, Refusal> {
-    let template = template(runtime, component, false)?;
+    let template = template(runtime, component, Waits::default())?;
     let rights = Arc::new(runtime.no_rights());
     let mut instance = instantiate(&template, &rights)?;
     schema(&template, &mut instance)
@@ -167,17 +175,22 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
     Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
 }
 
-/// `waits`: whether the binding may call `fetch`, so that its guests run on stacks of their own.
-fn template(runtime: &Runtime, component: &Component, waits: bool) -> Result<Template, Refusal> {
-    let waits = waits && component.inspection.needs_fetch();
+/// `waits`: what the guests of the binding may wait for.
+fn template(runtime: &Runtime, component: &Component, waits: Waits) -> Result<Template, Refusal> {
+    let waits = Waits {
+        fetch: waits.fetch && component.inspection.needs_fetch(),
+        store: waits.store && component.inspection.needs_store(),
+    };
     let linker = runtime.linker(waits);
-    Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits).map_err(|error| {
-        Refusal::new(
-            Reason::Contract,
-            format!("an import or export does not have the type in its contract: {}", text(&error)),
-            "build the plugin against the published witgate:plugin@0.1.0",
-        )
-    })
+    Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits.any()).map_err(
+        |error| {
+            Refusal::new(
+                Reason::Contract,
+                format!("an import or export does not have the type in its contract: {}", text(&error)),
+                "build the plugin against the published witgate:plugin@0.1.0",
+            )
+        },
+    )
 }
 
 fn instantiate(template: &Template, rights: &Arc<Rights>) -> Result<Instance, Refusal> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use witgate_proxy::pipeline::plugin::CallFailure;
+use witgate_proxy::contracts::{CallFailure, Phase};
 use witgate_proxy::telemetry::per_core::{PerCore, add, add_signed};
 
 pub use crate::imports::metrics::Kind;
@@ -30,45 +30,6 @@ pub const FAILURES: [CallFailure; 9] = [
     CallFailure::Quarantined,
     CallFailure::Unavailable,
 ];
-
-/// The kinds of calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the contracts' functions")]
-pub enum Phase {
-    Authentication,
-    RateLimiting,
-    Routing,
-    Request,
-    RequestBody,
-    Response,
-    ResponseBody,
-}
-
-impl Phase {
-    /// Every phase, in the order of the counters.
-    pub const ALL: [Phase; 7] = [
-        Phase::Authentication,
-        Phase::RateLimiting,
-        Phase::Routing,
-        Phase::Request,
-        Phase::RequestBody,
-        Phase::Response,
-        Phase::ResponseBody,
-    ];
-
-    /// The name in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Authentication => "authentication",
-            Phase::RateLimiting => "rate-limiting",
-            Phase::Routing => "routing",
-            Phase::Request => "request",
-            Phase::RequestBody => "request-body",
-            Phase::Response => "response",
-            Phase::ResponseBody => "response-body",
-        }
-    }
-}
 
 /// The counters of one binding. Carried over its versions.
 #[derive(Default)]

@@ -1,24 +1,21 @@
 //! A binding in service.
 
+mod contracts;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
-use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination, Function,
-    Interest, Piece, Plugin, PluginLimits, Quarantined, RequestOutcome, ResponseHead, ResponseOutcome,
-};
-use witgate_proxy::turn;
+use witgate_proxy::contracts::{CallFailure, CallResult, Contracts, Function, Interest, Phase};
 
-use crate::call::{DeclaredInputs, authentication, rate_limiting, routing, transformation};
+use crate::call::DeclaredInputs;
 use crate::imports::log::{LEFT_OUT, Pace, Pacing};
 use crate::input_tracker::Beyond;
 use crate::load::{next_number, text};
-use crate::meter::{Meter, Phase};
+use crate::meter::Meter;
 use crate::pool::{Lease, Pool};
 use crate::quarantine::{Admission, Cause, Health, Quarantine};
 use crate::record::{Calls, Record};
@@ -230,104 +227,5 @@ impl Loaded {
             self.announce(LogLevel::Error, &message);
         }
         (self.on_revert)(&self.name, self.version);
-    }
-}
-
-impl Plugin for Loaded {
-    fn binding(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    fn version(&self) -> u64 {
-        self.version
-    }
-
-    fn contracts(&self) -> Contracts {
-        self.contracts
-    }
-
-    fn interest(&self) -> &Interest {
-        &self.interest
-    }
-
-    fn on_failure(&self) -> OnFailure {
-        self.on_failure
-    }
-
-    fn limits(&self) -> PluginLimits {
-        let budget = &self.pool.rights().budget;
-        PluginLimits { body: budget.body_limit, context: budget.context_limit }
-    }
-
-    fn remembers(&self) -> bool {
-        self.remember
-    }
-
-    fn answered_again(&self) {
-        self.meter().answered_again();
-    }
-
-    fn may_route_to(&self, upstream: &str) -> bool {
-        let granted = self.pool.rights().grants.route_to.iter().any(|granted| granted == upstream);
-        if !granted {
-            self.meter().grant_refused();
-        }
-        granted
-    }
-
-    fn reject_answer(&self, reason: &str) {
-        self.meter().failed(CallFailure::Output);
-        self.complain(LogLevel::Warn, &format!("its result cannot be used: {reason}"));
-        let (made, now) = (self.record.failure(), turn::now());
-        self.fail_on_trial(made, false, now);
-        self.quarantined(self.quarantine.rejected(made, now));
-    }
-
-    fn quarantine(&self) -> Option<Quarantined> {
-        let now = Instant::now();
-        let open = self.quarantine.open(now)?;
-        Some(Quarantined {
-            lasted: open.lasted,
-            probing: self.quarantine.health(now) == Health::Probing,
-            cause: open.cause.to_string(),
-        })
-    }
-
-    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision> {
-        self.outcome(|lease| authentication::authenticate(self, lease, call, remember))
-    }
-
-    fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
-        self.outcome(|lease| rate_limiting::draw(self, lease, call))
-    }
-
-    fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
-        self.outcome(|lease| routing::route(self, lease, call))
-    }
-
-    fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
-        self.outcome(|lease| transformation::request(self, lease, call))
-    }
-
-    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
-        self.outcome(|lease| transformation::request_body(self, lease, call, piece))
-    }
-
-    fn transform_response<'a>(
-        &'a self,
-        call: Call<'a>,
-        response: Arc<ResponseHead>,
-        context: Bytes,
-    ) -> CallResult<'a, Answer<ResponseOutcome>> {
-        self.outcome(|lease| transformation::response_head(self, lease, call, response, context))
-    }
-
-    fn transform_response_body<'a>(
-        &'a self,
-        call: Call<'a>,
-        response: Arc<ResponseHead>,
-        piece: Piece,
-    ) -> CallResult<'a, BodyResult> {
-        self.outcome(|lease| transformation::response_body(self, lease, call, response, piece))
     }
 }

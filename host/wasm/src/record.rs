@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use witgate_proxy::contracts::Phase;
 use witgate_proxy::telemetry::per_core::{PerCore, add};
-
-use crate::meter::Phase;
 
 /// Number of latest calls that are reported, unless more of them failed than are remembered.
 const LATEST: u64 = 1_000;

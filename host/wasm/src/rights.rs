@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use witgate_config::model::{Budget, Grants};
+use witgate_proxy::contracts::store::KeyStore;
 
 use crate::imports::log::Pace;
 use crate::imports::metrics::Names;
-use crate::imports::store::KeyStore;
 use crate::journal::Journal;
 use crate::meter::Meter;
 
-/// What every instance of a binding shares. Two bindings of one plugin share only its key store.
+/// What every instance of a binding shares. Two bindings of one plugin share only its store.
 pub(crate) struct Rights {
     /// Name of the binding.
     pub(crate) binding: Arc<str>,
@@ -18,8 +18,8 @@ pub(crate) struct Rights {
     pub(crate) grants: Grants,
     /// The budget of a call.
     pub(crate) budget: Budget,
-    /// The keys of the plugin.
-    pub(crate) keys: Arc<dyn KeyStore>,
+    /// The store of the plugin; `None` for a component that is only inspected.
+    pub(crate) store: Option<Arc<dyn KeyStore>>,
     /// Where its log lines go.
     pub(crate) journal: Arc<dyn Journal>,
     /// The rate limit of its log lines.
@@ -28,4 +28,11 @@ pub(crate) struct Rights {
     pub(crate) metrics: Arc<Names>,
     /// The counters of the host for this binding.
     pub(crate) meter: Arc<Meter>,
+}
+
+impl Rights {
+    /// Whether the store of the plugin may wait.
+    pub(crate) fn store_waits(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.waits())
+    }
 }

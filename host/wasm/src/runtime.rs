@@ -7,18 +7,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
-use witgate_config::model::{self, Budget, CompileLimits, Grants};
-use witgate_proxy::telemetry::Telemetry;
+use witgate_config::model::{Budget, CompileLimits, Grants};
+use witgate_proxy::contracts::store::KeyStore;
 
 use crate::cache::Cache;
 use crate::compile::{Compiler, Compiling};
 use crate::engine::Engine;
-use crate::imports;
+use crate::expose::Bindings;
 use crate::imports::log::Pace;
+use crate::imports::{Linkers, Waits};
 use crate::inspect::{self, Inspection};
 use crate::journal::Journal;
-use crate::keys::MemoryKeys;
 use crate::load::{self, BindingRequest, Component, text};
 use crate::meter::Meter;
 use crate::plugin::Loaded;
@@ -60,12 +61,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Loads plugins. There is one for the life of the process: compiled code, keys and counters outlive every reload.
+/// Loads plugins. There is one for the life of the process: compiled code and counters outlive every reload.
 pub struct Runtime {
     options: RuntimeOptions,
     engine: Arc<Engine>,
-    linker: Linker<HostState>,
-    waiting_linker: Linker<HostState>,
+    linkers: Linkers,
     compiler: Compiler,
     upkeep: Upkeep,
     journal: Arc<dyn Journal>,
@@ -75,8 +75,8 @@ pub struct Runtime {
 /// What outlives versions and reloads, and is shown in the metrics.
 #[derive(Default)]
 pub(crate) struct Watched {
-    /// The keys of each plugin.
-    keys: Mutex<HashMap<String, Arc<MemoryKeys>>>,
+    /// The store of each plugin, for as long as somebody else keeps it.
+    stores: Mutex<HashMap<String, Weak<dyn KeyStore>>>,
     /// The counters of each binding.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
     /// The live versions of each binding.
@@ -84,28 +84,30 @@ pub(crate) struct Watched {
 }
 
 impl Runtime {
-    /// Starts the runtime with its threads, and registers its metrics.
+    /// Starts the runtime with its threads. The log lines of plugins go to `journal`.
     ///
     /// # Errors
     /// The processor or the kernel lacks a feature that compiled code needs, or a thread cannot be started.
-    pub fn new(options: RuntimeOptions, telemetry: &Arc<Telemetry>) -> Result<Runtime, StartError> {
+    pub fn new(options: RuntimeOptions, journal: Arc<dyn Journal>) -> Result<Runtime, StartError> {
         let engine = Arc::new(Engine::new(options.instances).map_err(|error| StartError(text(&error)))?);
         let system = |error: std::io::Error| StartError(error.to_string());
-        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, telemetry.as_ref()));
+        let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &*journal));
         let watched = Arc::new(Watched::default());
-        telemetry.metrics().register(Box::new(crate::expose::Bindings(Arc::clone(&watched))));
         Ok(Runtime {
-            linker: imports::linker(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
-            waiting_linker: imports::waiting_linker(&engine.wasmtime)
-                .map_err(|error| StartError(text(&error)))?,
+            linkers: Linkers::new(&engine.wasmtime).map_err(|error| StartError(text(&error)))?,
             compiler: Compiler::start(Arc::clone(&engine), cache, options.compiling.clone())
                 .map_err(system)?,
             upkeep: Upkeep::start().map_err(system)?,
-            journal: Arc::clone(telemetry) as Arc<dyn Journal>,
+            journal,
             watched,
             engine,
             options,
         })
+    }
+
+    /// What `/metrics` shows of the bindings; to be registered once.
+    pub fn collector(&self) -> Box<dyn Collector> {
+        Box::new(Bindings(Arc::clone(&self.watched)))
     }
 
     /// Inspects and compiles a component. Blocks until it is compiled; never called on the data path.
@@ -166,18 +168,19 @@ impl Runtime {
         Arc::clone(&self.options.on_revert)
     }
 
-    pub(crate) fn linker(&self, waits: bool) -> &Linker<HostState> {
-        if waits { &self.waiting_linker } else { &self.linker }
+    pub(crate) fn linker(&self, waits: Waits) -> &Linker<HostState> {
+        self.linkers.of(waits)
     }
 
-    /// The rights of a binding, with the counters and keys of its earlier versions.
+    /// The rights of a binding, with the counters of its earlier versions.
     pub(crate) fn rights(&self, order: &BindingRequest<'_>) -> Rights {
         let name: Arc<str> = Arc::from(order.name);
         let meter = self.meter(&name);
+        self.watched.watch_store(&order.binding.plugin, &order.store);
         Rights {
             grants: order.binding.grants.clone(),
             budget: order.binding.budget,
-            keys: self.keys(&order.binding.plugin, order.plugin),
+            store: Some(Arc::clone(&order.store)),
             journal: Arc::clone(&self.journal),
             pace: Pace::new(order.binding.budget.log_lines),
             metrics: Arc::clone(&meter.names),
@@ -193,7 +196,7 @@ impl Runtime {
             binding: Arc::from("-"),
             grants: Grants::default(),
             budget: INSPECTION,
-            keys: Arc::new(MemoryKeys::new(0)),
+            store: None,
             journal: Arc::clone(&self.journal),
             pace: Pace::new(INSPECTION.log_lines),
             metrics: Arc::clone(&meter.names),
@@ -206,14 +209,6 @@ impl Runtime {
         Arc::clone(meters.entry(Arc::clone(binding)).or_default())
     }
 
-    fn keys(&self, name: &str, plugin: &model::Plugin) -> Arc<MemoryKeys> {
-        let mut keys = self.watched.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_plugin =
-            keys.entry(name.to_owned()).or_insert_with(|| Arc::new(MemoryKeys::new(plugin.store_bytes)));
-        of_plugin.set_budget(plugin.store_bytes);
-        Arc::clone(of_plugin)
-    }
-
     /// Shows the metrics of a binding for as long as it is in service.
     pub(crate) fn watch(&self, loaded: &Arc<Loaded>) {
         let mut versions = self.watched.versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,10 +219,18 @@ impl Runtime {
 }
 
 impl Watched {
-    /// Bytes in the store of each plugin, by the name of the plugin.
+    /// Shows the size of a plugin's store from now on.
+    fn watch_store(&self, plugin: &str, store: &Arc<dyn KeyStore>) {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.insert(plugin.to_owned(), Arc::downgrade(store));
+    }
+
+    /// Bytes in the store of each plugin, by the name of the plugin, where the size is known.
     pub(crate) fn stored(&self) -> BTreeMap<String, usize> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().map(|(plugin, keys)| (plugin.clone(), keys.used())).collect()
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.retain(|_, store| store.strong_count() > 0);
+        let bytes = |store: &Weak<dyn KeyStore>| store.upgrade()?.held_bytes();
+        stores.iter().filter_map(|(plugin, store)| Some((plugin.clone(), bytes(store)?))).collect()
     }
 
     /// Every binding in service, by name: the version that went into service last.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use witgate_proxy::contracts::{CallFailure, ResponseHead};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{CallFailure, ResponseHead};
 
 use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::crypto::LastKey;
-use crate::imports::fetch::Mailbox;
+use crate::imports::mailbox::Mailbox;
 use crate::imports::wasi::Output;
 use crate::input_tracker::{InputTracker, Mark};
 use crate::rights::Rights;
@@ -36,7 +36,7 @@ pub(crate) struct HostState {
     request: Option<Arc<RequestHead>>,
     /// The response of the call in progress.
     response: Option<Arc<ResponseHead>>,
-    /// Where outbound requests wait for the caller.
+    /// Where the caller finds what the guest waits for.
     pub(crate) mailbox: Mailbox,
     /// Printed text of a line that has not ended.
     pub(crate) output: Output,
@@ -85,9 +85,11 @@ impl HostState {
     pub(crate) fn end(&mut self) {
         self.request = None;
         self.response = None;
-        // Only `fetch` leaves a job there, and emptying the mailbox takes a lock.
-        if self.tracker.is_marked(Mark::Fetch) {
-            self.mailbox.clear();
+        // Only `fetch` and a store that waits leave a job there, and emptying the mailbox takes a lock.
+        if self.tracker.is_marked(Mark::Fetch)
+            || self.tracker.is_marked(Mark::Store) && self.rights.store_waits()
+        {
+            drop(self.mailbox.take());
         }
     }
 

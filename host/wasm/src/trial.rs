@@ -13,12 +13,11 @@ use wasmtime::component::{Component, Instance, Linker, Resource, ResourceType};
 use witgate_config::model::{Budget, Grants, LogLevel};
 
 use crate::engine::Engine;
-use crate::imports;
 use crate::imports::log::Pace;
 use crate::imports::wasi::{OutputStream, VERSION, Written};
+use crate::imports::{self, Waits};
 use crate::instance::fresh_store;
 use crate::journal::Journal;
-use crate::keys::MemoryKeys;
 use crate::load::text;
 use crate::meter::Meter;
 use crate::rights::Rights;
@@ -123,7 +122,7 @@ impl Trial {
 
     /// The imports of plugins, and those that a program needs in addition.
     fn linker(&self, arguments: &[&str], printed: &Arc<Printed>) -> wasmtime::Result<Linker<HostState>> {
-        let mut linker = imports::linker(&self.engine.wasmtime)?;
+        let mut linker = imports::linker(&self.engine.wasmtime, Waits::default())?;
         linker.allow_shadowing(true);
         let arguments: Vec<String> = ["test"].iter().chain(arguments).map(ToString::to_string).collect();
         linker
@@ -238,7 +237,7 @@ fn rights(printed: &Arc<Printed>) -> Rights {
         binding: Arc::from("test"),
         grants: Grants::default(),
         budget: BUDGET,
-        keys: Arc::new(MemoryKeys::new(0)),
+        store: None,
         journal: Arc::clone(printed) as Arc<dyn Journal>,
         pace: Pace::new(BUDGET.log_lines),
         metrics: Arc::clone(&meter.names),

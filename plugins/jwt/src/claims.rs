@@ -9,7 +9,6 @@ use serde_json::Value;
 use witgate_sdk::Identity;
 
 use crate::refusal::Refusal;
-use crate::words::is_same;
 
 /// The requirements on the claims.
 pub(crate) struct Rules {
@@ -31,14 +30,12 @@ pub(crate) struct Accepted {
     pub(crate) expires: Option<f64>,
 }
 
-/// The claims that are used. A list is faster than a tree because they are few; their names are borrowed from the
-/// text.
+/// The members of the claims that are looked at, in the order in which they came. Their names are borrowed from the text.
 #[derive(Debug, Default)]
 pub(crate) struct Claims<'a>(Vec<(Cow<'a, str>, Value)>);
 
 impl<'a> Claims<'a> {
     /// Reads the claims that are used. If a name occurs twice, the last member counts (RFC 7519 section 4).
-    #[inline(never)]
     pub(crate) fn read(payload: &'a str, rules: &Rules) -> Result<Self, Refusal> {
         let mut json = serde_json::Deserializer::from_str(payload);
         rules
@@ -48,19 +45,11 @@ impl<'a> Claims<'a> {
     }
 
     fn get(&self, wanted: &str) -> Option<&Value> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(name, _)| is_same(name.as_bytes(), wanted.as_bytes()))
-            .map(|(_, value)| value)
+        self.0.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value)
     }
 
     fn take(&mut self, wanted: &str) -> Option<Value> {
-        self.0
-            .iter_mut()
-            .rev()
-            .find(|(name, _)| is_same(name.as_bytes(), wanted.as_bytes()))
-            .map(|(_, value)| value.take())
+        self.0.iter_mut().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.take())
     }
 }
 
@@ -92,16 +81,15 @@ impl<'de> Visitor<'de> for &Rules {
     }
 }
 
-/// The name of a claim, borrowed from the text unless it has escapes.
+/// The name of a member, borrowed from the text unless it has escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Rules {
     /// Whether a claim is used.
     fn wants(&self, name: &str) -> bool {
-        // Bytes are compared in place; comparing strings calls `memcmp`, which is slow in WebAssembly.
-        matches!(name.as_bytes(), b"exp" | b"nbf" | b"iss" | b"aud" | b"scope" | b"scp")
-            || is_same(name.as_bytes(), self.subject.as_bytes())
+        matches!(name, "exp" | "nbf" | "iss" | "aud" | "scope" | "scp")
+            || name == self.subject
             || self
                 .claims
                 .iter()
@@ -109,7 +97,6 @@ impl Rules {
     }
 
     /// Checks the claims at the time `now`, in seconds since 1970-01-01T00:00:00Z.
-    #[inline(never)]
     pub(crate) fn check(&self, mut claims: Claims<'_>, now: f64) -> Result<Accepted, Refusal> {
         let expires = date(&claims, "exp")?;
         match expires {

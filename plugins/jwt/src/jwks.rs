@@ -124,7 +124,6 @@ impl Jwks {
     }
 
     /// The keys, fetched again if they are old or `sufficient` returns false for them.
-    #[inline(never)]
     pub(crate) fn keys(&self, sufficient: impl Fn(&KeySet) -> bool) -> Result<Rc<KeySet>, Refusal> {
         let now = clock::now();
         let mut cache = self.cache.borrow_mut();

@@ -12,7 +12,6 @@ mod refusal;
 mod set;
 mod shared;
 mod token;
-mod words;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -123,8 +122,14 @@ impl Plugin for Jwt {
             allow_unlimited: settings.allow_unlimited,
         };
         let cache_for = settings.cache_for.duration();
-        let last_heading = LastHeading::default();
-        Ok(Self { header: settings.header, keys: Rc::new(keys), jwks, rules, cache_for, last_heading })
+        Ok(Self {
+            header: settings.header,
+            keys: Rc::new(keys),
+            jwks,
+            rules,
+            cache_for,
+            last_heading: LastHeading::default(),
+        })
     }
 }
 
@@ -140,8 +145,7 @@ impl Authentication for Jwt {
 }
 
 impl Jwt {
-    /// The steps and the rare paths are not inlined, because one large function keeps its values on the stack
-    /// instead of in registers.
+    /// Who calls, if the token is good.
     fn decide(&self, request: &Request) -> Result<Acceptance, Refusal> {
         let token = Token::parse(self.presented(request)?, &self.last_heading)?;
         self.verify(&token)?;
@@ -187,10 +191,9 @@ fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
-/// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1). Compares all bytes at once, because each
-/// turn of a loop costs a check of the call's budget.
+/// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1).
 fn is_bearer(scheme: &[u8; 7]) -> bool {
-    scheme.map(|byte| byte.to_ascii_lowercase()) == *b"bearer "
+    scheme.eq_ignore_ascii_case(b"bearer ")
 }
 
 #[cfg(all(test, not(target_family = "wasm")))]

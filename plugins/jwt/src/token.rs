@@ -10,7 +10,6 @@ use serde::de::IgnoredAny;
 
 use crate::algorithm::Algorithm;
 use crate::refusal::Refusal;
-use crate::words::is_same;
 
 /// A token whose signature is not yet checked.
 pub(crate) struct Token<'a> {
@@ -28,55 +27,27 @@ pub(crate) struct Heading {
     pub(crate) kid: Option<String>,
 }
 
-/// The longest header that is kept, in characters.
-const KEPT: usize = 512;
+/// The longest header that is remembered, in characters.
+const LONGEST: usize = 512;
 
-/// The header that was read last, beside its text: an issuer writes the same one into token after token, and reading it
-/// takes longer than reading the claims.
+/// The header that was read last, with its text. An issuer writes the same header into every token, so most headers need not
+/// be read again.
 #[derive(Default)]
-pub(crate) struct LastHeading(RefCell<Option<Last>>);
-
-struct Last {
-    header: Vec<u8>,
-    heading: Rc<Heading>,
-    /// Characters of the signature that came with it: what is signed by one key ends in as many.
-    signature: usize,
-}
-
-/// Header, payload and signature, as they came.
-type Parts<'a> = [&'a [u8]; 3];
+pub(crate) struct LastHeading(RefCell<Option<(Vec<u8>, Rc<Heading>)>>);
 
 impl LastHeading {
-    /// Takes a token apart that begins with the header that was read last. None: it is another, or its signature is of
-    /// another length. No part is looked through for dots: one that has any is no base64url.
-    fn split<'a>(&self, token: &'a [u8]) -> Option<(Rc<Heading>, Parts<'a>)> {
-        let last = self.0.borrow();
-        let Last { header, heading, signature } = last.as_ref()?;
-        let (start, rest) = token.split_at_checked(header.len())?;
-        let (payload, end) = rest.split_at_checked(rest.len().checked_sub(signature + 1)?)?;
-        let (payload, end) = (payload.strip_prefix(b".")?, end.strip_prefix(b".")?);
-        is_same(start, header).then(|| (Rc::clone(heading), [start, payload, end]))
-    }
-
-    #[cold]
-    fn read(&self, [header, _, signature]: Parts<'_>) -> Result<Rc<Heading>, Refusal> {
-        let heading = Rc::new(Heading::parse(header)?);
-        if header.len() <= KEPT {
-            let last =
-                Last { header: header.to_vec(), heading: Rc::clone(&heading), signature: signature.len() };
-            self.0.replace(Some(last));
+    fn read(&self, header: &[u8]) -> Result<Rc<Heading>, Refusal> {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some((text, heading)) if text == header => Ok(Rc::clone(heading)),
+            _ => {
+                let heading = Rc::new(Heading::parse(header)?);
+                if header.len() <= LONGEST {
+                    *last = Some((header.to_vec(), Rc::clone(&heading)));
+                }
+                Ok(heading)
+            }
         }
-        Ok(heading)
-    }
-}
-
-#[cold]
-fn split(token: &[u8]) -> Result<Parts<'_>, Refusal> {
-    let mut parts = token.split(|byte| *byte == b'.');
-    match [(); 4].map(|()| parts.next()) {
-        [Some(header), Some(payload), Some(signature), None] => Ok([header, payload, signature]),
-        [.., Some(_)] => Err(Refusal::Invalid("an encrypted token, or none at all")),
-        _ => Err(Refusal::Invalid("not a token")),
     }
 }
 
@@ -103,14 +74,18 @@ impl Heading {
 }
 
 impl<'a> Token<'a> {
+    /// Takes a token apart and reads its header, unless it is the `last` one that was read.
+    ///
+    /// # Errors
+    /// It has not three parts, as an encrypted token (RFC 7516), or its header is malformed or asks for what is not supported.
     pub(crate) fn parse(text: &'a [u8], last: &LastHeading) -> Result<Self, Refusal> {
-        let (heading, [header, payload, signature]) = match last.split(text) {
-            Some(known) => known,
-            None => {
-                let parts = split(text)?;
-                (last.read(parts)?, parts)
-            }
+        let mut parts = text.split(|byte| *byte == b'.');
+        let (header, payload, signature) = match [(); 4].map(|()| parts.next()) {
+            [Some(header), Some(payload), Some(signature), None] => (header, payload, signature),
+            [.., Some(_)] => return Err(Refusal::Invalid("an encrypted token, or none at all")),
+            _ => return Err(Refusal::Invalid("not a token")),
         };
+        let heading = last.read(header)?;
         let signed = &text[..header.len() + 1 + payload.len()];
         Ok(Self { signed, signature: decoded(signature)?, heading, payload })
     }
@@ -158,9 +133,9 @@ mod tests {
         }
         assert_eq!(kid(&last, &long).as_deref(), Some("one"));
         let four_parts = format!("{long}.e30.e30.c2ln");
-        let token = Token::parse(four_parts.as_bytes(), &last).expect("its parts are not looked at");
-        assert!(token.payload().is_err(), "even if somebody signed it");
-        assert!(Token::parse(four_parts.as_bytes(), &LastHeading::default()).is_err());
+        for last in [&last, &LastHeading::default()] {
+            assert!(Token::parse(four_parts.as_bytes(), last).is_err(), "whatever was read before");
+        }
         for cut in 0..long.len() {
             let shorter = Token::parse(format!("{}.e30.c2ln", &long[..cut]).as_bytes(), &last)
                 .map(|token| token.heading);

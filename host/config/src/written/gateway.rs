@@ -12,7 +12,10 @@ use super::limits::Limits;
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, HeaderName, Net, Scalar, Text};
+use crate::scalar::{Duration, HeaderName, Net, Scalar, Size, Text};
+
+/// The least and the most that `body_memory` may be: 1 MiB and 1 TiB.
+const BODY_MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 
 /// Settings of the gateway as a whole.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -67,8 +70,16 @@ pub(crate) struct Gateway {
     /// Whether header names with underscores are accepted. Many frameworks treat `x_user` and `x-user` as the same
     /// name.
     underscores_in_headers: bool,
+    /// The state in which the draws of rate-limiting plugins are counted, by its name under `[state]`. Without it, a built-in
+    /// state of kind `memory`.
+    counter: Option<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     limits: Limits,
+    /// Bytes of request bodies that are kept in memory at one time, over all cores, listeners and upstreams: to send them
+    /// again (`retry`, `hedge`), to copy them (`mirror`), or to show them to a plugin as a whole. While so many are, further
+    /// bodies are sent once and are not copied, and a body that a plugin has to see as a whole is answered with 503 and
+    /// `Retry-After`.
+    body_memory: Text<Size>,
 }
 
 /// Whether a plugin that cannot be loaded keeps the gateway from starting.
@@ -108,7 +119,9 @@ impl Default for Gateway {
             filters: Vec::new(),
             encoded_slashes: EncodedSlashes::Refuse,
             underscores_in_headers: false,
+            counter: None,
             limits: Limits::default(),
+            body_memory: Text::of("256MiB"),
         }
     }
 }
@@ -118,6 +131,8 @@ impl Section for Gateway {
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Gateway> {
         scope.check_bindings(&child(at, "plugins"), &self.plugins);
+        scope.check_state(&child(at, "counter"), self.counter.as_deref());
+        scope.check_size(at, "body_memory", self.body_memory.value.0, BODY_MEMORY);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Some(model::Gateway {
             workers: self.workers.unwrap_or_else(cores),
@@ -141,12 +156,14 @@ impl Section for Gateway {
             identity_headers: identity_headers(self.identity_headers, &child(at, "identity_headers"), scope),
             plugins: self.plugins,
             filters: filter::all(&self.filters, &child(at, "filters"), scope),
+            counter: self.counter,
             limits: self.limits.meant(&child(at, "limits"), scope)?,
             encoded_slashes: match self.encoded_slashes {
                 EncodedSlashes::Refuse => model::EncodedSlashes::Refuse,
                 EncodedSlashes::Opaque => model::EncodedSlashes::Opaque,
             },
             underscores_in_headers: self.underscores_in_headers,
+            body_memory: self.body_memory.value.in_memory(),
         })
     }
 }

@@ -20,6 +20,7 @@ mod revert;
 mod route;
 mod route_action;
 mod scope;
+mod state;
 mod telemetry;
 mod tls;
 mod upstream;
@@ -62,6 +63,11 @@ pub(crate) struct Written {
     /// Plugins with settings, rights and budgets, by name. Routes, listeners and the gateway refer to these names.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     bindings: BTreeMap<String, binding::Binding>,
+    /// Where counters and the stores of plugins are kept, by name. The kind `memory` has no settings; its contents are lost
+    /// when the process ends, and other gateways do not see them. A reload keeps the contents of a state as long as its
+    /// settings are equal.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    state: BTreeMap<String, state::State>,
 }
 
 /// A table as written, which can be converted to the model.
@@ -170,6 +176,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     upstream::check_rings(&upstreams, scope);
     let plugins = scope.table::<plugin::Plugin>("plugins");
     let bindings = binding::all(scope);
+    let state = scope.table::<state::State>("state");
     Some(Config {
         gateway: gateway?,
         admin: admin?,
@@ -179,5 +186,6 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
         upstreams,
         plugins,
         bindings,
+        state,
     })
 }

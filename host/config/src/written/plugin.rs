@@ -22,11 +22,13 @@ pub(crate) struct Plugin {
     digest: Option<Text<Digest>>,
     /// Bytes that its store may hold, in all spaces together.
     store_bytes: Text<Size>,
+    /// The state in which its store is kept, by its name under `[state]`. Without it, a built-in state of kind `memory`.
+    state: Option<String>,
 }
 
 impl Default for Plugin {
     fn default() -> Self {
-        Self { file: None, digest: None, store_bytes: Text::of("16MiB") }
+        Self { file: None, digest: None, store_bytes: Text::of("16MiB"), state: None }
     }
 }
 
@@ -39,10 +41,12 @@ impl Section for Plugin {
         if file.file_name().is_none() {
             scope.report(&child(at, "file"), "this is not the path of a file", None);
         }
+        scope.check_state(&child(at, "state"), self.state.as_deref());
         Some(model::Plugin {
             file,
             digest: self.digest.map(|digest| digest.value.0),
             store_bytes: self.store_bytes.value.in_memory(),
+            state: self.state,
         })
     }
 }

@@ -139,6 +139,17 @@ impl<'d> Scope<'d> {
         self.check_name(at, "plugin", name, &known, format!("declare it: [plugins.{name}]"));
     }
 
+    /// Checks that a state of that name is declared.
+    pub(crate) fn check_state(&mut self, at: &str, name: Option<&str>) {
+        let Some(name) = name else { return };
+        let known: Vec<&str> = self.names("state").collect();
+        // A list where a table should be, say, declares nothing; that is reported.
+        if self.broken.iter().any(|broken| broken == "/state") {
+            return;
+        }
+        self.check_name(at, "state", name, &known, format!("declare it: [state.{name}]"));
+    }
+
     /// Checks the names in a `plugins` list: bindings, or plugins, which are then bound with default settings.
     pub(crate) fn check_bindings(&mut self, at: &str, names: &[String]) {
         let bindings: Vec<&str> = self.names("bindings").collect();

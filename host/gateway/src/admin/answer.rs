@@ -54,7 +54,7 @@ fn read(context: &Context, path: &str) -> Answer {
         "/metrics" => {
             with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
         }
-        "/upstreams" => json(StatusCode::OK, &context.handle.telemetry().upstreams()),
+        "/upstreams" => json(StatusCode::OK, &context.handle.upstreams()),
         _ => json(StatusCode::OK, &context.handle.status()),
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use witgate_proxy::head::{Client, RequestHead, Scheme};
-use witgate_proxy::telemetry::route_name::RouteName;
 use witgate_proxy::telemetry::trace;
 
 /// Parses `name: value`.
@@ -39,7 +38,7 @@ pub(super) fn head(
         scheme: Scheme::Http,
         trailers: None,
         client: Client { address, peer: SocketAddr::new(address, 0), certificate: None },
-        route: RouteName::default(),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&map, true),

@@ -174,6 +174,11 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
         Some(BreakerState::HalfOpen) => drop(writeln!(text, "\n{name}: breaker half-open")),
         Some(BreakerState::Closed) | None => {}
     }
+    if let Some(source) = &upstream.source {
+        let _ = write!(text, "\n{name}: {} endpoints told {} s ago", source.endpoints, source.age / 1000);
+        let error = source.error.as_ref().map(|error| format!(", then: {error}"));
+        let _ = writeln!(text, "{}", error.unwrap_or_default());
+    }
     if let Some(load) = &upstream.load {
         let _ = write!(text, "\n{name}: {} requests in flight", load.requests);
         if load.max_requests > 0 {
@@ -196,6 +201,9 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
 fn state(endpoint: &EndpointStatus) -> String {
     if endpoint.availability == Availability::Drained {
         return if endpoint.active > 0 { "draining" } else { "drained" }.to_owned();
+    }
+    if endpoint.availability == Availability::NotReady {
+        return "not ready".to_owned();
     }
     if endpoint.weight == 0 {
         return "no weight".to_owned();
@@ -224,6 +232,7 @@ fn describe_event(upstream: &str, event: &EventStatus, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use witgate_proxy::upstream::LoadStatus;
+    use witgate_proxy::upstream::discovery::SinkStatus;
 
     use super::*;
 
@@ -267,6 +276,7 @@ mod tests {
             (EndpointStatus { breaker: BreakerState::Open, ..endpoint() }, "breaker open"),
             (EndpointStatus { breaker: BreakerState::HalfOpen, ..endpoint() }, "half-open"),
             (EndpointStatus { weight: 0, ..endpoint() }, "no weight"),
+            (EndpointStatus { availability: Availability::NotReady, ..endpoint() }, "not ready"),
             (EndpointStatus { availability: Availability::Drained, ..endpoint() }, "draining"),
             (EndpointStatus { availability: Availability::Drained, active: 0, ..endpoint() }, "drained"),
         ] {
@@ -296,6 +306,12 @@ mod tests {
             fallbacks: [("cached".to_owned(), 3)].into(),
             endpoints: vec![endpoint()],
             tries: TriesStatus { retries: 3, budget_exhausted: 1, ..TriesStatus::default() },
+            source: Some(SinkStatus {
+                age: 61_000,
+                endpoints: 1,
+                left_out: 0,
+                error: Some("the registry does not answer".to_owned()),
+            }),
             events: vec![event],
         };
         let text = describe(&[upstream], 10, 100);
@@ -309,6 +325,7 @@ mod tests {
             "users: breaker open",
             "users: 5 requests in flight, at most 100, adaptive limit 20, 2 wait, 7 dropped so far, being dropped now",
             "users: fallbacks taken: cached 3",
+            "users: 1 endpoints told 61 s ago, then: the registry does not answer",
         ] {
             assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");
         }
@@ -319,6 +336,7 @@ mod tests {
         let upstream = |name: &str, first: u64| UpstreamStatus {
             name: name.to_owned(),
             balancer: "round-robin".to_owned(),
+            source: None,
             connections: 0,
             max_connections: 0,
             pending: 0,

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use witgate_config::model::LogLevel;
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_proxy::pipeline::plugin::Contracts;
+use witgate_proxy::contracts::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
-    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Loaded, OnRevert, Reason, Refusal,
-    Runtime, RuntimeOptions,
+    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,
+    Refusal, Runtime, RuntimeOptions,
 };
 
 use super::handle::Handle;
@@ -31,6 +32,19 @@ pub(crate) struct Components {
 /// compiled again when only settings or grants have changed.
 const UNFIT: usize = 4;
 
+/// Log lines of plugins, and of the runtime about plugins, go to the gateway's own log.
+struct PluginLines(Arc<Telemetry>);
+
+impl Journal for PluginLines {
+    fn enabled(&self, level: LogLevel) -> bool {
+        self.0.logs(level)
+    }
+
+    fn write(&self, level: LogLevel, binding: &str, message: &str) {
+        self.0.log(level, message.to_owned(), &[("binding", &binding)]);
+    }
+}
+
 /// The runtime, or why the machine cannot run one.
 type Made = Result<Runtime, String>;
 
@@ -46,7 +60,12 @@ impl Components {
             on_revert: on_revert(handle.clone()),
         };
         let telemetry = Arc::clone(telemetry);
-        let make = move || Runtime::new(options, &telemetry).map_err(|error| error.to_string());
+        let make = move || {
+            let journal = Arc::new(PluginLines(Arc::clone(&telemetry)));
+            let runtime = Runtime::new(options, journal).map_err(|error| error.to_string())?;
+            telemetry.metrics().register(runtime.collector());
+            Ok(runtime)
+        };
         Components {
             runtime: LazyLock::new(Box::new(make)),
             limits: Mutex::new(config.gateway.compile),
@@ -119,7 +138,7 @@ impl Loader for Components {
         };
         tell(Some(Compilation {
             plugin: asked.binding.plugin.clone(),
-            file: asked.file.display().to_string(),
+            file: asked.source.name(),
             since: status::now(),
         }));
         let compiled = self.runtime().and_then(|runtime| {
@@ -135,7 +154,9 @@ impl Loader for Components {
     }
 
     fn prepare(&self, component: &Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
-        let request = BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin };
+        let store = asked.state.store(&asked.binding.plugin, asked.plugin.store_bytes);
+        let request =
+            BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin, store };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &request));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {

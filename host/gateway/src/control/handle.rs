@@ -4,15 +4,18 @@
 //! ([`Wanted`]). Draining is a flag that the requesting thread sets itself, so that readiness fails at that
 //! moment.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
+use witgate_proxy::contracts::Quarantined;
+use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
-use witgate_proxy::upstream::{EndpointChange, EndpointStatus};
+use witgate_proxy::upstream::{self, EndpointChange, EndpointStatus, UpstreamStatus};
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
@@ -64,7 +67,7 @@ pub(super) enum Message {
     Revert {
         /// Name of the binding.
         binding: String,
-        /// The version, as [`Plugin::version`](witgate_proxy::pipeline::plugin::Plugin::version) returns it.
+        /// The version, as [`Binding::version`](witgate_proxy::contracts::Binding::version) returns it.
         version: u64,
     },
     /// A load has ended.
@@ -94,6 +97,8 @@ struct Shared {
     /// The number of requests in progress.
     requests: AtomicUsize,
     status: ArcSwap<Status>,
+    /// The snapshot in service; empty before the first.
+    snapshot: ArcSwapOption<Snapshot>,
     /// What is being compiled.
     compilation: Mutex<Option<Compilation>>,
 }
@@ -204,7 +209,7 @@ impl Handle {
             status.phase = GatewayPhase::Draining;
         }
         status.compiling = self.compilation().clone();
-        let (mut quarantined, now) = (self.telemetry.quarantined(), status::now());
+        let (mut quarantined, now) = (self.quarantined(), status::now());
         for binding in &mut status.bindings {
             let quarantine = quarantined.remove(&binding.binding);
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
@@ -225,6 +230,21 @@ impl Handle {
     /// Whether the gateway should get traffic.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_draining() && self.shared.status.load().phase == GatewayPhase::Running
+    }
+
+    /// Logs, metrics and the status follow a snapshot that was put in service.
+    pub(super) fn follow(&self, snapshot: Arc<Snapshot>) {
+        self.telemetry.follow(snapshot.clone());
+        self.shared.snapshot.store(Some(snapshot));
+    }
+
+    /// The state of the upstreams of the snapshot in service, by name.
+    pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.shared.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+    }
+
+    fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        self.shared.snapshot.load().as_ref().map(|snapshot| snapshot.quarantined()).unwrap_or_default()
     }
 
     /// The gateway's telemetry.

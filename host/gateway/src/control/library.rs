@@ -6,21 +6,25 @@
 //! however long it has served before. Only a rollback or revert takes the previous version as it is, which is kept
 //! warm for this.
 
+mod candidates;
+pub(crate) mod source;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use witgate_config::model::{self, Start};
-use witgate_config::{Config, Problem, Problems, file};
-use witgate_proxy::pipeline::plugin::{Contracts, Plugin};
+use witgate_config::{Config, Problem, Problems};
+use witgate_proxy::contracts::state::State;
+use witgate_proxy::contracts::{Binding, Contracts};
 use witgate_wasm::Calls;
 
 use super::standin::Standin;
-use super::status::{BindingState, BindingStatus, hexadecimal};
+use super::states::States;
+use super::status::{BindingState, BindingStatus};
 use super::wanted::Force;
+use candidates::Candidate;
+use source::{Fetches, PluginSource, SourceKind};
 use versions::{BindingVersions, HeldBack, Version};
 
 /// SHA-256 of a component's file.
@@ -56,7 +60,7 @@ pub(crate) trait Loader {
 #[derive(Clone)]
 pub(crate) struct Prepared {
     /// The interface for requests.
-    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) plugin: Arc<dyn Binding>,
     /// The interface for the control plane.
     pub(crate) conduct: Arc<dyn Conduct>,
 }
@@ -90,10 +94,23 @@ pub(crate) struct WantedBinding<'c> {
     pub(crate) binding: &'c model::Binding,
     /// The declared plugin.
     pub(crate) plugin: &'c model::Plugin,
-    /// The path of its file.
-    pub(crate) file: PathBuf,
+    /// The source of the plugin's bytes.
+    pub(crate) source: Arc<dyn PluginSource>,
+    /// The configuration key that names the source.
+    key: &'static str,
+    /// The state that holds the plugin's store.
+    pub(crate) state: &'c Arc<dyn State>,
     /// Whether a stand-in may replace it.
     start: Start,
+}
+
+/// What a draft is made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan<'c> {
+    /// The configuration.
+    pub(crate) config: &'c Config,
+    /// Where the stores of plugins are kept.
+    pub(crate) states: &'c States,
 }
 
 /// Why a component cannot serve a binding.
@@ -108,12 +125,19 @@ pub(crate) enum Refused {
 /// The plugins in service. A clone is a copy of one moment, for a thread that works on a draft.
 pub(crate) struct Library<L: Loader> {
     loader: Arc<L>,
+    sources: &'static [SourceKind],
+    fetches: Fetches,
     bindings: BTreeMap<String, BindingVersions<L::Component>>,
 }
 
 impl<L: Loader> Clone for Library<L> {
     fn clone(&self) -> Self {
-        Library { loader: Arc::clone(&self.loader), bindings: self.bindings.clone() }
+        Library {
+            loader: Arc::clone(&self.loader),
+            sources: self.sources,
+            fetches: self.fetches.clone(),
+            bindings: self.bindings.clone(),
+        }
     }
 }
 
@@ -131,31 +155,29 @@ pub(crate) struct Objections {
     pub(crate) plugins: Problems,
 }
 
-/// A file of this draft, read and compiled at most once, however many bindings use it.
-struct Candidate<C> {
-    digest: Option<FileDigest>,
-    component: Result<C, Problems>,
-}
-
 impl<L: Loader> Library<L> {
     /// A library in which nothing is in service yet.
-    pub(crate) fn new(loader: L) -> Self {
-        Library { loader: Arc::new(loader), bindings: BTreeMap::new() }
+    pub(crate) fn new(loader: L, sources: &'static [SourceKind], fetches: Fetches) -> Self {
+        Library { loader: Arc::new(loader), sources, fetches, bindings: BTreeMap::new() }
+    }
+
+    /// The fetches of its plugins' bytes.
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// The draft for the files and a configuration. `force` says which versions are tried again that were rolled
     /// back or reverted.
     ///
     /// # Errors
-    /// Bindings that have neither a valid version on disk nor an earlier one, and mistakes in the configuration.
-    pub(crate) fn draft(&self, config: &Config, force: &Force) -> Result<Draft<L::Component>, Objections> {
-        self.loader.begin(&config.gateway, force.asked);
+    /// Bindings that have neither a valid version at its source nor an earlier one, and mistakes in the configuration.
+    pub(crate) fn draft(&self, plan: Plan<'_>, force: &Force) -> Result<Draft<L::Component>, Objections> {
+        self.loader.begin(&plan.config.gateway, force.asked);
         let mut objections = Objections::default();
-        let mut candidates = BTreeMap::new();
+        let candidates = self.candidates(plan);
         let mut bindings = BTreeMap::new();
-        for asked in wanted_bindings(config) {
-            let candidate =
-                candidates.entry(asked.binding.plugin.as_str()).or_insert_with(|| self.read(&asked));
+        for asked in self.wanted_bindings(plan) {
+            let Some(candidate) = candidates.get(&asked.binding.plugin) else { continue };
             match self.adopt(&asked, candidate, force.applies_to(asked.name)) {
                 Ok(versions) => drop(bindings.insert(asked.name.to_owned(), versions)),
                 Err(Refused::Settings(problems)) => objections.configuration.extend(problems),
@@ -181,11 +203,11 @@ impl<L: Loader> Library<L> {
     pub(crate) fn draft_previous(
         &self,
         name: &str,
-        config: &Config,
+        plan: Plan<'_>,
         state: BindingState,
         reason: String,
     ) -> Result<Draft<L::Component>, String> {
-        let found = wanted_bindings(config).find(|asked| asked.name == name).zip(self.bindings.get(name));
+        let found = self.wanted_bindings(plan).find(|asked| asked.name == name).zip(self.bindings.get(name));
         let (asked, versions) = found.ok_or_else(|| format!("there is no binding `{name}`"))?;
         let (Some(current), Some(previous)) = (&versions.current, versions.good_previous()) else {
             return Err(no_previous(name, versions));
@@ -219,8 +241,8 @@ impl<L: Loader> Library<L> {
 
     /// Whether the previous version of a binding was made for the current settings, so that putting it back runs
     /// no plugin code. Also true if there is none, which fails as quickly.
-    pub(crate) fn previous_is_ready(&self, name: &str, config: &Config) -> bool {
-        let asked = wanted_bindings(config).find(|asked| asked.name == name);
+    pub(crate) fn previous_is_ready(&self, name: &str, plan: Plan<'_>) -> bool {
+        let asked = self.wanted_bindings(plan).find(|asked| asked.name == name);
         let previous = self.bindings.get(name).and_then(|versions| versions.previous.as_ref());
         asked.zip(previous).is_none_or(|(asked, previous)| previous.is_for(&asked))
     }
@@ -228,34 +250,6 @@ impl<L: Loader> Library<L> {
     /// The state of every binding.
     pub(crate) fn status(&self) -> Vec<BindingStatus> {
         self.bindings.iter().map(|(name, versions)| versions.status(name)).collect()
-    }
-
-    fn read(&self, asked: &WantedBinding<'_>) -> Candidate<L::Component> {
-        let refused =
-            |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
-        let path = asked.file.display();
-        let bytes = match file::read(&asked.file, file::PLUGIN) {
-            Ok(bytes) => bytes,
-            Err(error) => return refused(None, format!("{path} cannot be read: {error}")),
-        };
-        let digest: FileDigest = Sha256::digest(&bytes).into();
-        if let Some(pinned) = asked.plugin.digest.filter(|pinned| *pinned != digest) {
-            let (found, pinned) = (hexadecimal(&digest), hexadecimal(&pinned));
-            return refused(
-                Some(digest),
-                format!("{path} has the digest {found}, but `digest` requires {pinned}"),
-            );
-        }
-        let mut known = self.bindings.values().flat_map(BindingVersions::components);
-        let component = match known.find(|(known, _)| *known == digest) {
-            Some((_, component)) => Ok(component.clone()),
-            None => self.loader.compile(asked, &bytes).map_err(|problems| {
-                let named =
-                    |problem: Problem| Problem { message: format!("{path}: {}", problem.message), ..problem };
-                problems.into_iter().map(named).collect()
-            }),
-        };
-        Candidate { digest: Some(digest), component }
     }
 
     /// Decides which version a binding gets: that on disk, else the one in service, else a stand-in if that is
@@ -345,13 +339,14 @@ impl<L: Loader> Library<L> {
             conduct,
             binding: asked.binding.clone(),
             store_bytes: asked.plugin.store_bytes,
+            state: Arc::clone(asked.state),
         })
     }
 }
 
 impl<C> Draft<C> {
     /// The plugins of the draft, by binding.
-    pub(crate) fn plugins(&self) -> BTreeMap<String, Arc<dyn Plugin>> {
+    pub(crate) fn plugins(&self) -> BTreeMap<String, Arc<dyn Binding>> {
         self.bindings.iter().map(|(name, versions)| (name.clone(), versions.serving.clone())).collect()
     }
 
@@ -368,7 +363,7 @@ impl<C> Draft<C> {
 impl WantedBinding<'_> {
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
-        let key = if problem.key.is_empty() { format!("plugins.{plugin}.file") } else { problem.key };
+        let key = if problem.key.is_empty() { format!("plugins.{plugin}.{}", self.key) } else { problem.key };
         let look = || format!("inspect the file with `witgate plugin check {}`", self.plugin.file.display());
         Problem {
             message: format!(
@@ -411,44 +406,14 @@ fn no_previous<C>(name: &str, versions: &BindingVersions<C>) -> String {
     }
 }
 
-/// The bindings a configuration asks for.
-fn wanted_bindings(config: &Config) -> impl Iterator<Item = WantedBinding<'_>> {
-    config.bindings.iter().filter_map(|(name, binding)| {
-        let plugin = config.plugins.get(&binding.plugin)?;
-        Some(WantedBinding {
-            name,
-            binding,
-            plugin,
-            file: file(config, &plugin.file),
-            start: config.gateway.start,
-        })
-    })
-}
-
 /// Stand-ins for all bindings, for checking a configuration whose plugins were refused.
-pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Plugin>> {
+pub(crate) fn stand_ins(config: &Config) -> BTreeMap<String, Arc<dyn Binding>> {
     let stand_in = |(name, binding): (&String, &model::Binding)| {
-        let plugin: Arc<dyn Plugin> = Arc::new(Standin::new(name, binding, None));
+        let plugin: Arc<dyn Binding> = Arc::new(Standin::new(name, binding, None));
         (name.clone(), plugin)
     };
     config.bindings.iter().map(stand_in).collect()
 }
 
-/// The path of a plugin's file: relative ones lie in the plugin folder.
-pub(crate) fn file(config: &Config, file: &Path) -> PathBuf {
-    config.gateway.plugin_folder.join(file)
-}
-
-/// The names of the contracts that are implemented.
-pub(crate) fn contract_names(contracts: Contracts) -> Vec<&'static str> {
-    let all = [
-        ("authentication", contracts.authentication),
-        ("rate-limiting", contracts.rate_limiting),
-        ("routing", contracts.routing),
-        ("transformation", contracts.transformation),
-    ];
-    all.into_iter().filter_map(|(name, exported)| exported.then_some(name)).collect()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use witgate_config::Config;
 use witgate_proxy::listener::ListenerTls;
-use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::snapshot::{Services, Snapshot};
 
 use super::components::Components;
 use super::emptied::{self, Written};
 use super::handle::{Handle, Message};
-use super::library::{self, Draft, Library, Loader};
+use super::library::{self, Draft, Library, Loader, Plan};
 use super::preflight;
 use super::source::{ConfigReading, Refusal, Source};
+use super::states::States;
 use super::wanted::Force;
 use crate::allocator;
 use crate::exit::Exit;
@@ -47,6 +48,8 @@ pub(super) struct InService {
     pub(super) fingerprint: Fingerprint,
     /// Which of the files were not empty.
     pub(super) written: Arc<Written>,
+    /// Where counters and stores are kept.
+    pub(super) states: States,
 }
 
 /// The result of a load.
@@ -54,6 +57,8 @@ pub(super) struct Finished {
     /// The generation of the job.
     pub(super) generation: u64,
     pub(super) outcome: Result<Ready, Refusal>,
+    /// Whether it has stopped waiting for a plugin's source because another load was requested.
+    pub(super) interrupted: bool,
 }
 
 /// A result that can be put in service.
@@ -122,25 +127,28 @@ fn work(jobs: &Receiver<Job>, handle: &Handle) {
 impl Job {
     /// Runs the load. A panic refuses the load and leaves the thread alive.
     fn run(self) -> Finished {
-        let generation = self.generation;
+        let (generation, fetches) = (self.generation, self.library.fetches().clone());
         let outcome = catch_unwind(AssertUnwindSafe(|| self.load()));
-        Finished { generation, outcome: outcome.unwrap_or_else(|_| Err(Refusal::by_panic())) }
+        let outcome = outcome.unwrap_or_else(|_| Err(Refusal::by_panic()));
+        Finished { generation, outcome, interrupted: fetches.was_interrupted() }
     }
 
     fn load(self) -> Result<Ready, Refusal> {
         let reading = self.source.read()?;
-        let in_service = InService::of(&reading);
-        let problems = emptied::at_reload(&reading, &in_service.written, &self.in_service.written);
+        let before = &self.in_service;
+        let problems = emptied::at_reload(&reading, &Written::of(&reading), &before.written);
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
-        let (draft, snapshot) = build(&self.library, &reading, &self.force, Some(&self.snapshot))?;
+        let built = build(&self.library, &reading, &self.force, &before.states, Some(&self.snapshot))?;
+        let Built { draft, snapshot, states } = built;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
         } else {
             Next::New(Arc::new(snapshot), preflight::check(&reading)?)
         };
         let undeclared = reading.undeclared();
+        let in_service = InService::of(&reading, states);
         Ok(Ready { reading, in_service, draft, next, undeclared })
     }
 
@@ -151,8 +159,7 @@ impl Job {
         let same_plugins = plugins.len() == before.len()
             && plugins.iter().zip(before).all(|((_, new), (_, old))| Arc::ptr_eq(new, old));
         let config = &reading.config;
-        let plugin_files: Vec<_> =
-            config.plugins.values().map(|plugin| library::file(config, &plugin.file)).collect();
+        let plugin_files = library::source::watched(config);
         same_plugins
             && **config == *self.in_service.config
             && reading.fingerprint.agrees(&self.in_service.fingerprint, &plugin_files)
@@ -161,31 +168,51 @@ impl Job {
 
 impl InService {
     /// What a version is built from.
-    pub(super) fn of(reading: &ConfigReading) -> InService {
+    pub(super) fn of(reading: &ConfigReading, states: States) -> InService {
         InService {
             config: reading.config.clone(),
             fingerprint: reading.fingerprint.clone(),
             written: Arc::new(Written::of(reading)),
+            states,
         }
+    }
+
+    /// What a draft is made for whose plugins serve in this version.
+    pub(super) fn plan(&self) -> Plan<'_> {
+        Plan { config: &self.config, states: &self.states }
     }
 }
 
-/// Drafts the plugins and builds the snapshot, without putting it in service.
+/// What was built from a configuration and is not in service yet.
+pub(super) struct Built {
+    pub(super) draft: PluginDraft,
+    pub(super) snapshot: Snapshot,
+    pub(super) states: States,
+}
+
+/// Drafts the plugins and builds the snapshot. What must survive a reload is taken from `states` and from the previous
+/// snapshot.
+///
+/// # Errors
+/// All problems at once: the snapshot is built even if plugins were refused.
 pub(super) fn build(
     library: &Library<Components>,
     reading: &ConfigReading,
     force: &Force,
+    states: &States,
     previous: Option<&Snapshot>,
-) -> Result<(PluginDraft, Snapshot), Refusal> {
-    let draft = library.draft(&reading.config, force);
-    let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(&reading.config), Draft::plugins);
-    // The snapshot is built even if plugins were refused, so that all problems are reported at once.
-    let snapshot = Snapshot::build(reading.config.clone(), plugins, previous);
+) -> Result<Built, Refusal> {
+    let config = &reading.config;
+    let (states, mut problems) = states.next(config);
+    let draft = library.draft(Plan { config, states: &states }, force);
+    let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
+    let services = Services { plugins, counter: states.counter(&config.gateway) };
+    let snapshot = Snapshot::build(config.clone(), services, previous);
     match (draft, snapshot) {
-        (Ok(draft), Ok(snapshot)) => Ok((draft, snapshot)),
+        (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states }),
         (draft, snapshot) => {
             let objections = draft.err().unwrap_or_default();
-            let mut problems = objections.configuration;
+            problems.extend(objections.configuration);
             problems.extend(snapshot.err().unwrap_or_default());
             let exit = if problems.is_empty() { Exit::PluginRefused } else { Exit::Config };
             problems.extend(objections.plugins);

@@ -16,6 +16,7 @@ mod preflight;
 mod put_back;
 pub(crate) mod source;
 mod standin;
+pub(crate) mod states;
 pub(crate) mod status;
 mod wanted;
 
@@ -24,7 +25,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
-use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::adjust;
 use witgate_wasm::Inspection;
@@ -38,9 +39,11 @@ use crate::watch::FileWatch;
 use components::Components;
 use handle::{Handle, Message, Request};
 use library::Library;
+use library::source::{Fetches, SOURCES, SourceKind};
 use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
 use put_back::PutBack;
 use source::{ChangeProblem, ConfigReading, Refusal, Source};
+use states::States;
 use status::{Busy, Change, GatewayPhase, ListenerStatus, Status};
 use wanted::{Force, Wanted};
 
@@ -89,9 +92,10 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     refuse_empty(&reading)?;
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
-    let (draft, snapshot) = load::build(&Library::new(components), &reading, &Force::default(), None)?;
+    let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
+    let built = load::build(&library, &reading, &Force::default(), &States::default(), None)?;
     preflight::check(&reading)?;
-    Ok(Built { snapshot, reservations: draft.reservations(), telemetry })
+    Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
 }
 
 /// Builds a configuration without loading its plugins, for commands about routes.
@@ -100,8 +104,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
 /// All problems at once.
 pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
-    let plugins = library::stand_ins(&reading.config);
-    Snapshot::build(reading.config.clone(), plugins, None)
+    let services = Services { plugins: library::stand_ins(&reading.config), ..Services::default() };
+    Snapshot::build(reading.config.clone(), services, None)
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
 
@@ -120,7 +124,7 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Result<Inspection, witgate_wasm::R
 /// # Errors
 /// It could not start, or requests in flight had to be cut when it ended.
 pub(crate) fn run(source: Source) -> ExitResult {
-    Control::start(source)?.serve()
+    Control::start(source, SOURCES)?.serve()
 }
 
 /// Refuses to start with a configuration that serves no request.
@@ -133,7 +137,7 @@ impl Control {
     /// Starts all threads, with the first version in service. Signals are followed before files are read and
     /// plugins are compiled, which can take minutes: a HUP then requests a reload after the start, a TERM ends the
     /// process at once ([`Handle::begin_service`]).
-    fn start(source: Source) -> Result<Control, Failure> {
+    fn start(source: Source, sources: &'static [SourceKind]) -> Result<Control, Failure> {
         let (sender, messages) = sync_channel(handle::MESSAGES);
         let telemetry = Telemetry::new();
         let handle = Handle::new(sender, telemetry.clone());
@@ -141,14 +145,20 @@ impl Control {
         let reading = source.read()?;
         refuse_empty(&reading)?;
         let components = Components::new(&reading.config, &telemetry, Some(handle.clone()));
-        let mut library = Library::new(components);
-        let (draft, snapshot) = load::build(&library, &reading, &Force::default(), None)?;
+        let late = handle.clone();
+        let fetches = Fetches::new(move |source| {
+            // A gateway that drains loads nothing any more.
+            let _ = late.reload(format!("{source} has answered late"), false, None);
+        });
+        let mut library = Library::new(components, sources, fetches);
+        let load::Built { draft, snapshot, states } =
+            load::build(&library, &reading, &Force::default(), &States::default(), None)?;
         preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
-        telemetry.follow(snapshot.clone());
+        handle.follow(snapshot.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
@@ -167,7 +177,7 @@ impl Control {
             generation: 0,
             status,
             data_plane,
-            in_service: InService::of(&reading),
+            in_service: InService::of(&reading, states),
             admin,
             watch,
             loads,
@@ -217,6 +227,10 @@ impl Control {
     /// Begins the waiting load, if none is in progress.
     fn begin_load(&mut self) {
         if self.loading.is_some() {
+            // A requested load does not wait until a source of the load under way answers.
+            if self.handle.wanted().is_some() {
+                self.library.fetches().interrupt();
+            }
             return;
         }
         let Some(wanted) = self.handle.wanted().take() else { return };
@@ -228,6 +242,7 @@ impl Control {
             waiting: 0,
         });
         self.publish();
+        self.library.fetches().begin_load();
         let job = Job {
             source: self.source.clone(),
             library: self.library.clone(),
@@ -239,15 +254,20 @@ impl Control {
         self.loading = Some(Loading { wanted });
         if self.loads.begin(job).is_err() {
             let refusal = Refusal::by_panic();
-            self.end_load(Finished { generation: self.generation, outcome: Err(refusal) });
+            self.end_load(Finished {
+                generation: self.generation,
+                outcome: Err(refusal),
+                interrupted: false,
+            });
         }
     }
 
-    /// Uses the result of a load. If a plugin was put back meanwhile, the result would undo that, so the load is
-    /// repeated; its components are compiled by then.
+    /// Uses the result of a load. The load is repeated if a plugin was put back meanwhile, which the result would undo,
+    /// or if it stopped waiting for a plugin's source because another load was requested; its components are compiled
+    /// by then.
     fn end_load(&mut self, finished: Finished) {
         let Some(Loading { mut wanted }) = self.loading.take() else { return };
-        if finished.generation != self.generation {
+        if finished.generation != self.generation || finished.interrupted {
             let mut place = self.handle.wanted();
             if let Some(later) = place.take() {
                 wanted.merge(later);
@@ -277,7 +297,7 @@ impl Control {
     fn put_in_service(&mut self, ready: Ready) -> Result<Vec<ChangeProblem>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
-            Next::Same => self.telemetry.follow(self.data_plane.snapshot()),
+            Next::Same => self.handle.follow(self.data_plane.snapshot()),
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
@@ -285,7 +305,7 @@ impl Control {
                 let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin), false)
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
-                self.telemetry.follow(snapshot);
+                self.handle.follow(snapshot);
                 self.status.admin =
                     sockets.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
                 self.admin.replace(sockets);

@@ -73,15 +73,15 @@ impl Control {
         {
             return;
         }
-        let config = self.in_service.config.clone();
+        let in_service = self.in_service.clone();
         let (state, reason) = (order.state(), order.reason().to_owned());
-        if self.library.previous_is_ready(&order.binding, &config) {
-            let draft = self.library.draft_previous(&order.binding, &config, state, reason);
+        if self.library.previous_is_ready(&order.binding, in_service.plan()) {
+            let draft = self.library.draft_previous(&order.binding, in_service.plan(), state, reason);
             return self.swap_back(order, draft);
         }
         let (library, generation, handle) = (self.library.clone(), self.generation, self.handle.clone());
         let redraft = move || {
-            let draft = library.draft_previous(&order.binding, &config, state, reason);
+            let draft = library.draft_previous(&order.binding, in_service.plan(), state, reason);
             let redrafted = Redrafted { generation, draft };
             // A gateway that has ended needs no other version.
             let _ = handle.hand_over(Message::Redrafted(Box::new((order, redrafted))));
@@ -109,7 +109,7 @@ impl Control {
             let snapshot = self.data_plane.snapshot().with_plugins(draft.plugins()).map_err(told)?;
             let snapshot = Arc::new(snapshot);
             self.data_plane.swap_plugins(snapshot.clone());
-            self.telemetry.follow(snapshot);
+            self.handle.follow(snapshot);
             self.keep(draft);
             self.spare(&order.binding);
             Ok(())

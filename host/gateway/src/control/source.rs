@@ -134,7 +134,7 @@ impl ConfigReading {
     ) -> ConfigReading {
         let source = path.map_or_else(|| Source::Made(config.clone()), |path| Source::Path(path.to_owned()));
         let mut watch = source.watch_list(&files);
-        watch.files.extend(config.plugins.values().map(|plugin| library::file(&config, &plugin.file)));
+        watch.files.extend(library::source::watched(&config));
         watch.folders.insert(config.gateway.plugin_folder.clone(), "wasm");
         let fingerprint = look(&watch, &sources);
         ConfigReading { config, sources, watch, fingerprint, files }

@@ -4,21 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use witgate_config::model::{Binding, OnFailure};
-use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination, Interest,
-    Piece, Plugin, PluginLimits, RequestOutcome, ResponseHead, ResponseOutcome,
+use witgate_config::model::{self, OnFailure};
+use witgate_proxy::contracts::{
+    Answer, Authentication, Binding, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination,
+    RateLimiting, RequestOutcome, Routing, Transformation,
 };
 
 /// A binding without a plugin.
 pub(crate) struct Standin {
-    binding: Arc<str>,
+    name: Arc<str>,
     version: u64,
     contracts: Contracts,
-    interest: Interest,
     on_failure: OnFailure,
-    limits: PluginLimits,
 }
 
 impl Standin {
@@ -27,15 +24,13 @@ impl Standin {
     /// If it could not, the binding counts as one that authenticates, so that nobody is admitted because the file
     /// is missing that would have refused them. With `on_failure = "skip"` a route that requires authentication
     /// then responds with 401 until the plugin is loaded.
-    pub(crate) fn new(name: &str, binding: &Binding, contracts: Option<Contracts>) -> Self {
+    pub(crate) fn new(name: &str, binding: &model::Binding, contracts: Option<Contracts>) -> Self {
         let unknown = Contracts { authentication: true, ..Contracts::default() };
         Standin {
-            binding: Arc::from(name),
+            name: Arc::from(name),
             version: next_version(),
             contracts: contracts.unwrap_or(unknown),
-            interest: Interest::default(),
             on_failure: binding.on_failure,
-            limits: PluginLimits { body: binding.budget.body_limit, context: binding.budget.context_limit },
         }
     }
 }
@@ -50,78 +45,59 @@ fn unavailable<'a, T: 'a>() -> CallResult<'a, T> {
     CallResult::over(Err(CallFailure::Unavailable))
 }
 
-impl Plugin for Standin {
-    fn binding(&self) -> &Arc<str> {
-        &self.binding
+impl Binding for Standin {
+    fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     fn version(&self) -> u64 {
         self.version
     }
 
-    fn contracts(&self) -> Contracts {
-        self.contracts
-    }
-
-    fn interest(&self) -> &Interest {
-        &self.interest
-    }
-
     fn on_failure(&self) -> OnFailure {
         self.on_failure
     }
 
-    fn limits(&self) -> PluginLimits {
-        self.limits
-    }
-
-    fn remembers(&self) -> bool {
-        false
-    }
-
-    fn answered_again(&self) {}
-
-    fn may_route_to(&self, _upstream: &str) -> bool {
-        false
-    }
-
     fn reject_answer(&self, _reason: &str) {}
 
+    fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
+        self.contracts.authentication.then_some(self as _)
+    }
+
+    fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
+        self.contracts.rate_limiting.then_some(self as _)
+    }
+
+    fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
+        self.contracts.routing.then_some(self as _)
+    }
+
+    fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
+        self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Authentication for Standin {
     fn authenticate<'a>(&'a self, _call: Call<'a>, _remember: bool) -> CallResult<'a, Decision> {
         unavailable()
     }
+}
 
+impl RateLimiting for Standin {
     fn draw<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
         unavailable()
     }
+}
 
+impl Routing for Standin {
     fn route<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         unavailable()
     }
+}
 
+/// What failed on a request is not shown its bodies, nor its response.
+impl Transformation for Standin {
     fn transform_request<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
-        unavailable()
-    }
-
-    fn transform_request_body<'a>(&'a self, _call: Call<'a>, _piece: Piece) -> CallResult<'a, BodyResult> {
-        unavailable()
-    }
-
-    fn transform_response<'a>(
-        &'a self,
-        _call: Call<'a>,
-        _response: Arc<ResponseHead>,
-        _context: Bytes,
-    ) -> CallResult<'a, Answer<ResponseOutcome>> {
-        unavailable()
-    }
-
-    fn transform_response_body<'a>(
-        &'a self,
-        _call: Call<'a>,
-        _response: Arc<ResponseHead>,
-        _piece: Piece,
-    ) -> CallResult<'a, BodyResult> {
         unavailable()
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use super::library::tests::slow::{Answers, SLOW};
 use super::*;
 
 /// The longest time a test waits for a condition.
@@ -12,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn start(folder: &Path) -> Control {
     let path = folder.join("witgate.toml");
     write(&path, 0);
-    Control::start(Source::Path(path)).unwrap_or_else(|failure| panic!("{failure}"))
+    Control::start(Source::Path(path), SOURCES).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// Writes a configuration that differs by `number`.
@@ -149,4 +150,53 @@ fn a_drain_waits_for_no_load_and_nothing_is_loaded_any_more() {
 
 fn oneshot() -> tokio::sync::oneshot::Sender<Change> {
     tokio::sync::oneshot::channel().0
+}
+
+/// A gateway whose plugin `p` comes from a source that hangs, with a load under way that waits for it.
+fn waiting_for_a_source(folder: &Path) -> (Control, Answers) {
+    let path = folder.join("witgate.toml");
+    write(&path, 0);
+    let source = Source::Path(path.clone());
+    let mut control = Control::start(source, SLOW).unwrap_or_else(|failure| panic!("{failure}"));
+    control.settle();
+    let answers = Answers::at(&folder.join("p.sock"));
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let folder = format!("[gateway]\nplugin_folder = {folder:?}\nplugins = [\"p\"]\nworkers = 1\n");
+    let text = text.replace("[gateway]\nworkers = 1\n", &folder) + "[plugins.p]\nfile = \"p.sock\"\n";
+    std::fs::write(&path, text).expect("written");
+    control.handle.reload("a plugin".to_owned(), false, None).expect("it does not drain");
+    control.begin_load();
+    (control, answers)
+}
+
+#[test]
+fn a_reload_that_needs_no_plugin_does_not_wait_for_one_that_hangs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut control, answers) = waiting_for_a_source(folder.path());
+    let _hung = answers.asked();
+    write(&folder.path().join("witgate.toml"), 1);
+    let begun = Instant::now();
+    let change = control.reload();
+    assert!(change.applied && change.reason.contains("a plugin"), "both are told: {change:?}");
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+    assert_eq!(control.data_plane.snapshot().config.routes[0].timeout, Some(Duration::from_millis(2)));
+}
+
+#[test]
+fn neither_a_rollback_nor_a_drain_waits_for_a_source_that_hangs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut control, answers) = waiting_for_a_source(folder.path());
+    let _hung = answers.asked();
+    let (reply, mut answer) = tokio::sync::oneshot::channel();
+    let rollback = Request::Rollback { binding: "p".to_owned(), reply };
+    control.handle.ask(rollback).expect("it is taken");
+    while answer.try_recv().is_err() {
+        let message = control.messages.recv_timeout(DEADLINE).expect("it was asked");
+        control.carry_out(message);
+    }
+    assert!(control.loading.is_some(), "the load waits still");
+    let begun = Instant::now();
+    control.handle.drain("a test");
+    assert!(control.serve().is_ok());
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
 }

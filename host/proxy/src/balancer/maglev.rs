@@ -84,6 +84,10 @@ impl Policy for Maglev {
         self.keys.hash(caller)
     }
 
+    fn makes_tables(&self) -> bool {
+        true
+    }
+
     fn counts_in_flight(&self) -> bool {
         self.load_factor.is_some()
     }

@@ -81,6 +81,10 @@ impl Policy for RingHash {
         self.keys.hash(caller)
     }
 
+    fn makes_tables(&self) -> bool {
+        true
+    }
+
     fn counts_in_flight(&self) -> bool {
         self.load_factor.is_some()
     }

@@ -13,8 +13,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -74,19 +75,19 @@ struct Choice {
 }
 
 impl Filter for Choice {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         let share = match self.enabled {
             false => Share::Nothing,
             true if self.sample >= 1.0 || fastrand::f64() < self.sample => Share::Everything,
             true => Share::Failures,
         };
-        let given = &exchange.head.headers;
+        let given = &facts.head.headers;
         let headers = self
             .headers
             .iter()
             .flat_map(|name| given.get_all(name).iter().map(|value| (name.clone(), value.clone())));
-        exchange.record.access_log = AccessLog { share, query: self.query, headers: headers.collect() };
-        Ok(Step::Proceed(body))
+        facts.record.access_log = AccessLog { share, query: self.query, headers: headers.collect() };
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 }
 
@@ -95,16 +96,16 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request};
     use crate::body::Body;
     use crate::telemetry::record::Share;
     use crate::testing;
 
     fn share(settings: serde_json::Value) -> Share {
         let filter = build("access-log", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", &[]));
-        filter.request(&mut exchange, Body::Empty).expect("no fault");
-        exchange.record.access_log.share
+        let mut facts = testing::facts(testing::head(Method::GET, "/", &[]));
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
+        facts.record.access_log.share
     }
 
     #[test]
@@ -118,10 +119,9 @@ mod tests {
     fn headers_are_taken_as_they_came_in() {
         let filter = build("access-log", json!({ "headers": ["x-tenant"] })).expect("good settings");
         let head = testing::head(Method::GET, "/", &[("x-tenant", "a"), ("x-tenant", "b"), ("x-other", "c")]);
-        let mut exchange = testing::exchange(head);
-        filter.request(&mut exchange, Body::Empty).expect("no fault");
-        let values: Vec<_> =
-            exchange.record.access_log.headers.iter().map(|(_, value)| value.clone()).collect();
+        let mut facts = testing::facts(head);
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
+        let values: Vec<_> = facts.record.access_log.headers.iter().map(|(_, value)| value.clone()).collect();
         assert_eq!(values, ["a", "b"]);
     }
 

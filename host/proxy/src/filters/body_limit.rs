@@ -12,8 +12,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::{Body, BodyError};
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -40,8 +41,8 @@ struct BodyLimit {
     max: u64,
 }
 
-impl Filter for BodyLimit {
-    fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+impl BodyLimit {
+    fn limit(&self, body: Body) -> Result<Body, Fault> {
         let size = http_body::Body::size_hint(&body);
         if size.lower() > self.max {
             return Err(Fault::new(FaultKind::BodyTooLarge));
@@ -49,13 +50,19 @@ impl Filter for BodyLimit {
         if size.exact().is_some() {
             // The length is known and allowed, and the protocol ensures that the body has no more bytes than its
             // Content-Length.
-            return Ok(Step::Proceed(body));
+            return Ok(body);
         }
         let max = usize::try_from(self.max).unwrap_or(usize::MAX);
         let body = Limited::new(body, max).map_err(|error| -> BodyError {
             if error.is::<LengthLimitError>() { Box::new(Fault::new(FaultKind::BodyTooLarge)) } else { error }
         });
-        Ok(Step::Proceed(Body::wrap(body)))
+        Ok(Body::wrap(body))
+    }
+}
+
+impl Filter for BodyLimit {
+    fn request<'a>(&'a self, _facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(self.limit(body).map(Step::Proceed))
     }
 }
 
@@ -65,15 +72,15 @@ mod tests {
     use serde_json::json;
 
     use super::super::Step;
-    use super::super::tests::build;
+    use super::super::tests::{build, request};
     use crate::body::{Body, BodyError};
     use crate::fault::{Fault, FaultKind};
     use crate::testing;
 
     fn through(body: Body) -> Result<usize, BodyError> {
         let filter = build("body-limit", json!({ "max": 8 })).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::POST, "/", &[]));
-        match filter.request(&mut exchange, body) {
+        let mut facts = testing::facts(testing::head(Method::POST, "/", &[]));
+        match request(&*filter, &mut facts, body) {
             Ok(Step::Proceed(body)) => testing::run(testing::bytes(body)).map(|bytes| bytes.len()),
             Ok(Step::Answer(_)) => panic!("a limit answers by a fault"),
             Err(fault) => Err(fault.into()),

@@ -15,11 +15,12 @@ use serde::Deserialize;
 use witgate_config::scalar::{Duration, HeaderName as Name, Method as Token, Text};
 use witgate_config::{Problem, Problems, Settings as Written};
 
-use super::{Filter, FilterKind, Stage, Step, schema_of, vary};
+use super::{Filter, FilterKind, Preflight, Stage, Step, schema_of, vary};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",
@@ -172,7 +173,7 @@ struct Cors {
 }
 
 /// The method that a preflight announces (Fetch, section 3.3.1); `None` if the request is not a preflight.
-pub(crate) fn preflight(head: &RequestHead) -> Option<&HeaderValue> {
+fn preflight(head: &RequestHead) -> Option<&HeaderValue> {
     if head.method != Method::OPTIONS || !head.headers.contains_key(ORIGIN) {
         return None;
     }
@@ -197,6 +198,25 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if self.credentials {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+
+    /// Replaces the CORS headers of the upstream. Those of the response to a preflight were made here and stay.
+    fn tell(&self, head: &RequestHead, headers: &mut HeaderMap) {
+        if !self.allows_any() {
+            vary(headers, "origin");
+        }
+        if preflight(head).is_some() {
+            return;
+        }
+        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
+        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
+        if let Some(origin) = self.admitted(head) {
+            self.allow(origin, headers);
+            if let Some(expose) = &self.expose {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            }
         }
     }
 
@@ -230,35 +250,24 @@ impl Cors {
 }
 
 impl Filter for Cors {
-    fn answers_preflights(&self) -> bool {
-        true
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(Ok(match preflight(&facts.head) {
+            Some(_) => Step::Answer(self.answer_preflight(&facts.head)),
+            None => Step::Proceed(body),
+        }))
     }
 
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        match preflight(&exchange.head) {
-            Some(_) => Ok(Step::Answer(self.answer_preflight(&exchange.head))),
-            None => Ok(Step::Proceed(body)),
-        }
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
+        self.tell(&facts.head, response.headers_mut());
+        MaybeReady::over(response)
     }
 
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
-        let headers = response.headers_mut();
-        if !self.allows_any() {
-            vary(headers, "origin");
-        }
-        if preflight(&exchange.head).is_some() {
-            return response;
-        }
-        headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
-        headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
-        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
-        if let Some(origin) = self.admitted(&exchange.head) {
-            self.allow(origin, headers);
-            if let Some(expose) = &self.expose {
-                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
-            }
-        }
-        response
+    fn preflight(&self) -> Option<Preflight> {
+        Some(|head| Method::from_bytes(preflight(head)?.as_bytes()).ok())
     }
 }
 
@@ -266,7 +275,7 @@ impl Filter for Cors {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request, response};
     use super::*;
     use crate::testing;
 
@@ -287,19 +296,19 @@ mod tests {
             ("access-control-request-method", "PUT"),
             ("access-control-request-headers", "x-a, x-b"),
         ];
-        let mut exchange = testing::exchange(testing::head(Method::OPTIONS, "/", &headers));
-        match filter.request(&mut exchange, Body::Empty).expect("no fault") {
-            Step::Answer(response) => filter.response(&mut exchange, response),
+        let mut facts = testing::facts(testing::head(Method::OPTIONS, "/", &headers));
+        match request(&*filter, &mut facts, Body::Empty).expect("no fault") {
+            Step::Answer(own) => response(&*filter, &mut facts, own),
             Step::Proceed(_) => panic!("a preflight is answered"),
         }
     }
 
     fn answer_to(settings: Value, headers: &[(&str, &str)]) -> Response<Body> {
         let filter = build("cors", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
-        assert!(matches!(filter.request(&mut exchange, Body::Empty), Ok(Step::Proceed(_))));
+        let mut facts = testing::facts(testing::head(Method::GET, "/", headers));
+        assert!(matches!(request(&*filter, &mut facts, Body::Empty), Ok(Step::Proceed(_))));
         let upstream = [("access-control-allow-origin", "*"), ("vary", "accept")];
-        filter.response(&mut exchange, testing::response(&upstream, "x"))
+        response(&*filter, &mut facts, testing::response(&upstream, "x"))
     }
 
     #[test]

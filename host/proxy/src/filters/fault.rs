@@ -4,19 +4,21 @@
 //! callers that may use the service meet it, and its responses pass all stages as an upstream's would. With
 //! `when`, only requests that have a certain header are affected.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::time::sleep_until;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",
@@ -126,21 +128,31 @@ impl Injection {
             }
         }
     }
+
+    /// Until when a request is made to wait, at most until its deadline: whoever finds that it has passed says so.
+    fn due(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let (time, _) = self.delay.filter(|(_, share)| drawn(*share))?;
+        let due = Instant::now() + time;
+        Some(deadline.map_or(due, |deadline| deadline.min(due)))
+    }
 }
 
 impl Filter for Injection {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        if !self.is_meant(&exchange.head.headers) {
-            return Ok(Step::Proceed(body));
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        if !self.is_meant(&facts.head.headers) {
+            return MaybeReady::over(Ok(Step::Proceed(body)));
         }
-        if let Some((time, share)) = self.delay
-            && drawn(share)
-        {
-            exchange.delay = Some(exchange.delay.unwrap_or_default() + time);
-        }
-        match self.abort {
-            Some((abort, share)) if drawn(share) => Ok(Step::Answer(abort.response())),
-            _ => Ok(Step::Proceed(body)),
+        let due = self.due(facts.deadline());
+        let step = match self.abort {
+            Some((abort, share)) if drawn(share) => Step::Answer(abort.response()),
+            _ => Step::Proceed(body),
+        };
+        match due {
+            None => MaybeReady::over(Ok(step)),
+            Some(due) => MaybeReady::waiting(async move {
+                sleep_until(due.into()).await;
+                Ok(step)
+            }),
         }
     }
 }
@@ -179,28 +191,40 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// The response and the delay.
-    fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Option<Duration>) {
+    /// The response to a request without a body, `None` if it goes on, and how long that took.
+    fn meet(settings: Value, headers: &[(&str, &str)]) -> (Option<Response<Body>>, Duration) {
         let filter = build("fault", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", headers));
-        let answer = match filter.request(&mut exchange, Body::Empty) {
+        let mut facts = testing::facts(testing::head(Method::GET, "/", headers));
+        facts.limit_time(Some(DEADLINE));
+        let begun = Instant::now();
+        let answer = match testing::run(filter.request(&mut facts, Body::Empty)) {
             Ok(Step::Answer(response)) => Some(response),
             Ok(Step::Proceed(_)) => None,
             Err(fault) => panic!("{fault}"),
         };
-        (answer, exchange.delay)
+        (answer, begun.elapsed())
     }
 
+    /// The deadline of the requests of [`meet`].
+    const DEADLINE: Duration = Duration::from_secs(1);
+
     #[test]
-    fn delays_are_noted_and_refusals_answered() {
-        let (answer, delay) = meet(json!({ "delay": { "time": "2s" } }), &[]);
-        assert_eq!((answer.is_none(), delay), (true, Some(Duration::from_secs(2))));
-        let (answer, delay) = meet(json!({ "delay": { "time": "1s" }, "abort": { "status": 503 } }), &[]);
-        assert_eq!((answer.expect("refused").status().as_u16(), delay), (503, Some(Duration::from_secs(1))));
+    fn a_request_waits_and_goes_on_or_is_refused() {
+        let (answer, time) = meet(json!({ "delay": { "time": "20ms" } }), &[]);
+        assert!(answer.is_none() && time >= Duration::from_millis(20), "{time:?}");
+        let (answer, time) = meet(json!({ "delay": { "time": "20ms" }, "abort": { "status": 503 } }), &[]);
+        assert_eq!(answer.expect("refused").status().as_u16(), 503);
+        assert!(time >= Duration::from_millis(20), "{time:?}");
         let (answer, _) = meet(json!({ "abort": { "grpc_status": 14 } }), &[]);
         let answer = answer.expect("refused");
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["grpc-status"], "14");
+    }
+
+    #[test]
+    fn nobody_waits_past_the_deadline() {
+        let (answer, time) = meet(json!({ "delay": { "time": "1h" } }), &[]);
+        assert!(answer.is_none() && time >= DEADLINE, "{time:?}");
     }
 
     #[test]

@@ -13,8 +13,9 @@ use witgate_config::{Problems, Settings as Written, model};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::exchange::Exchange;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
@@ -61,12 +62,11 @@ impl Ip {
 }
 
 impl Filter for Ip {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        if self.admits(exchange.head.client.address) {
-            Ok(Step::Proceed(body))
-        } else {
-            Err(Fault::new(FaultKind::Forbidden).cause("client address"))
-        }
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(match self.admits(facts.head.client.address) {
+            true => Ok(Step::Proceed(body)),
+            false => Err(Fault::new(FaultKind::Forbidden).cause("client address")),
+        })
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request};
     use crate::body::Body;
     use crate::fault::FaultKind;
     use crate::testing;
@@ -84,7 +84,7 @@ mod tests {
         let filter = build("ip", settings).expect("good settings");
         let mut head = testing::head(Method::GET, "/", &[]);
         head.client.address = address.parse().expect("an address");
-        match filter.request(&mut testing::exchange(head), Body::Empty) {
+        match request(&*filter, &mut testing::facts(head), Body::Empty) {
             Ok(_) => true,
             Err(fault) => {
                 assert_eq!(fault.kind, FaultKind::Forbidden);

@@ -6,45 +6,56 @@
 mod access_log;
 mod body_limit;
 mod compression;
-pub(crate) mod cors;
+mod cors;
 mod fault;
 mod headers;
 mod ip;
 mod request_id;
 
 use http::header::VARY;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use schemars::JsonSchema;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
+use crate::head::RequestHead;
 
 /// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
-/// exchange.
+/// facts.
 pub trait Filter: Send + Sync {
-    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, respond by itself, or refuse.
+    /// Called on the way down. May change the head (`Arc::make_mut`), wrap the body, respond by itself, or refuse. A
+    /// filter that does not wait returns [`MaybeReady::over`], which allocates nothing. A filter that waits may be
+    /// dropped at any await, because the client has left.
     ///
     /// # Errors
     /// A fault ends the way down. Filters that the request has entered still see the response.
-    fn request(&self, _exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        Ok(Step::Proceed(body))
+    fn request<'a>(&'a self, _facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
     /// Called on the way up, for every response of a request that entered this filter, even if this filter itself
-    /// responded or refused.
-    fn response(&self, _exchange: &mut Exchange, response: Response<Body>) -> Response<Body> {
-        response
+    /// responded or refused. May wait like [`Filter::request`].
+    fn response<'a>(
+        &'a self,
+        _facts: &'a mut Facts,
+        response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
+        MaybeReady::over(response)
     }
 
-    /// Whether it responds to CORS preflights. If so, a preflight takes the route of the request that it
-    /// announces, although its own method is `OPTIONS`.
-    fn answers_preflights(&self) -> bool {
-        false
+    /// How to recognise the preflights that it responds to; `None` if it responds to none. A preflight takes the
+    /// route of the request that it announces, if that route has such a filter, although its own method is another.
+    fn preflight(&self) -> Option<Preflight> {
+        None
     }
 }
+
+/// Finds out which method a request asks about, in the name of a request that is to follow; none: it is no preflight.
+pub type Preflight = fn(&RequestHead) -> Option<Method>;
 
 /// What a filter decided.
 pub enum Step {
@@ -117,6 +128,8 @@ fn vary(headers: &mut HeaderMap, name: &'static str) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -135,6 +148,20 @@ mod tests {
         vary(&mut headers, "origin");
         vary(&mut headers, "accept-encoding");
         assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), ["origin", "accept-encoding"]);
+    }
+
+    /// The decision of a filter that does not wait about a request.
+    pub(super) fn request(filter: &dyn Filter, facts: &mut Facts, body: Body) -> Result<Step, Fault> {
+        filter.request(facts, body).now_or_never().expect("it does not wait")
+    }
+
+    /// The response after a filter that does not wait.
+    pub(super) fn response(
+        filter: &dyn Filter,
+        facts: &mut Facts,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        filter.response(facts, response).now_or_never().expect("it does not wait")
     }
 
     /// Builds a filter of this kind as the configuration would.

@@ -14,8 +14,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
-use crate::pipeline::exchange::Exchange;
 use crate::telemetry::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -66,28 +67,29 @@ struct RequestId {
 }
 
 impl Filter for RequestId {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        let peer = exchange.connection.peer.ip();
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         let believed = match self.trust {
             Trust::Anyone => true,
-            Trust::Proxies => {
-                witgate_config::model::contains(&exchange.snapshot.config.gateway.trusted_proxies, peer)
-            }
+            Trust::Proxies => facts.trusted_peer,
             Trust::Nobody => false,
         };
-        let head = Arc::make_mut(&mut exchange.head);
+        let head = Arc::make_mut(&mut facts.head);
         head.request_id = trace::request_id_in(&head.headers, &self.header, believed);
         if let Ok(id) = HeaderValue::from_str(&head.request_id) {
             head.headers.insert(self.header.clone(), id);
         }
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
-        if let Ok(id) = HeaderValue::from_str(&exchange.head.request_id) {
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
+        if let Ok(id) = HeaderValue::from_str(&facts.head.request_id) {
             response.headers_mut().insert(self.header.clone(), id);
         }
-        response
+        MaybeReady::over(response)
     }
 }
 
@@ -96,22 +98,28 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request, response};
     use crate::body::Body;
     use crate::testing;
 
     #[test]
     fn an_id_is_believed_from_whom_the_settings_say() {
-        for (trust, taken) in [("anyone", true), ("proxies", false), ("nobody", false)] {
+        for (trust, trusted_peer, taken) in [
+            ("anyone", false, true),
+            ("proxies", false, false),
+            ("proxies", true, true),
+            ("nobody", true, false),
+        ] {
             let filter =
                 build("request-id", json!({ "header": "x-correlation-id", "trust": trust })).expect("good");
             let head = testing::head(Method::GET, "/", &[("x-correlation-id", "given")]);
-            let mut exchange = testing::exchange(head);
-            filter.request(&mut exchange, Body::Empty).expect("no fault");
-            assert_eq!(&*exchange.head.request_id == "given", taken, "{trust}");
-            let upstream = exchange.head.headers["x-correlation-id"].clone();
-            assert_eq!(upstream.to_str().expect("ASCII"), &*exchange.head.request_id);
-            let response = filter.response(&mut exchange, testing::response(&[], ""));
+            let mut facts = testing::facts(head);
+            facts.trusted_peer = trusted_peer;
+            request(&*filter, &mut facts, Body::Empty).expect("no fault");
+            assert_eq!(&*facts.head.request_id == "given", taken, "{trust}");
+            let upstream = facts.head.headers["x-correlation-id"].clone();
+            assert_eq!(upstream.to_str().expect("ASCII"), &*facts.head.request_id);
+            let response = response(&*filter, &mut facts, testing::response(&[], ""));
             assert_eq!(response.headers()["x-correlation-id"], upstream);
         }
     }

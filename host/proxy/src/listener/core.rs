@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::accept;
 use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::data_plane::CoreShared;
+use crate::gateway::Gateway;
 use crate::telemetry::per_core;
 
 /// Task polls between two checks of sockets and timers (tokio's default). A smaller number would fire timers
@@ -70,9 +71,16 @@ pub(crate) struct Core {
     pub(crate) index: usize,
     /// The state that all cores share.
     pub(crate) plane: Arc<CoreShared>,
+    /// What serves its requests.
+    pub(crate) gateway: Gateway,
 }
 
 impl Core {
+    fn new(index: usize, plane: Arc<CoreShared>) -> Self {
+        let gateway = Gateway::new(plane.telemetry.clone(), plane.snapshot.clone());
+        Core { index, plane, gateway }
+    }
+
     /// Counts a connection in this core's load until the returned guard is dropped.
     pub(crate) fn occupy(self: &Rc<Self>) -> Occupied {
         self.load().connections.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +125,7 @@ pub(crate) fn start(
         };
         drop(told.send(Ok(())));
         per_core::claim();
-        runtime.block_on(run(Rc::new(Core { index, plane }), orders));
+        runtime.block_on(run(Rc::new(Core::new(index, plane)), orders));
     })?;
     built.recv().map_err(io::Error::other)??;
     Ok(thread)

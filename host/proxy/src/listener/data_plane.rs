@@ -59,7 +59,7 @@ pub struct DataPlane {
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
-    _keeper: Keeper,
+    keeper: Keeper,
 }
 
 /// All listeners that have a socket or connections.
@@ -129,7 +129,7 @@ impl DataPlane {
             inherited: Mutex::new(inherited),
             retire,
             threads,
-            _keeper: keeper,
+            keeper,
         };
         data_plane.settle(opening, Instant::now());
         expose::register(&data_plane.plane);
@@ -179,7 +179,9 @@ impl DataPlane {
     /// makes it. Nothing is bound or read, so this cannot fail.
     pub fn swap_plugins(&self, snapshot: Arc<Snapshot>) {
         self.plane.telemetry.metrics().expect(snapshot.ways());
-        self.retire.snapshot(self.plane.snapshot.swap(snapshot));
+        let before = self.plane.snapshot.swap(snapshot);
+        self.keeper.follow();
+        self.retire.snapshot(before);
     }
 
     /// Reads the TLS files of a snapshot and puts it in service.

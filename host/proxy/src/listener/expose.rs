@@ -8,7 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::data_plane::CoreShared;
-use crate::telemetry::collect::Family;
+use crate::telemetry::family::Family;
 
 /// The collector. The reference is weak, because the data plane owns the telemetry, which owns its collectors.
 struct Cores(Weak<CoreShared>);

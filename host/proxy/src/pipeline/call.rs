@@ -5,54 +5,12 @@ use std::sync::Arc;
 
 use witgate_config::model::OnFailure;
 
+use crate::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::{Answer, CallFailure, CallResult, Function, Plugin};
 use crate::pipeline::remembered::{Lookup, Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::telemetry::record::{PluginCall, PluginCalls};
 use crate::turn;
-
-/// Which function of which contract is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Authentication,
-    RateLimiting,
-    Routing,
-    Request,
-    RequestBody,
-    Response,
-    ResponseBody,
-}
-
-impl Phase {
-    /// The word for metrics and logs.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Phase::Authentication => "authentication",
-            Phase::RateLimiting => "rate-limiting",
-            Phase::Routing => "routing",
-            Phase::Request => "request",
-            Phase::RequestBody => "request-body",
-            Phase::Response => "response",
-            Phase::ResponseBody => "response-body",
-        }
-    }
-
-    /// The phase in which a function is called.
-    fn of(function: Function) -> Self {
-        match function {
-            Function::Draw => Phase::RateLimiting,
-            Function::Route => Phase::Routing,
-            Function::OnRequest => Phase::Request,
-            Function::OnResponse => Phase::Response,
-        }
-    }
-
-    /// Whether one request may make many such calls, so that they are noted as one.
-    fn repeats(self) -> bool {
-        matches!(self, Phase::RequestBody | Phase::ResponseBody)
-    }
-}
 
 /// Makes a call and validates its answer; an answer that does not hold counts as a failed call. None means that the
 /// call failed and the request goes on as if the binding were not there.
@@ -68,7 +26,7 @@ impl Phase {
 /// `PluginFailed` where the binding's failures deny.
 pub(super) async fn call<'a, Answer, Valid>(
     calls: &mut PluginCalls,
-    plugin: &Arc<dyn Plugin>,
+    binding: &dyn Binding,
     phase: Phase,
     make: impl FnOnce() -> CallResult<'a, Answer>,
     check: impl FnOnce(Answer) -> Result<Valid, Invalid>,
@@ -81,22 +39,22 @@ pub(super) async fn call<'a, Answer, Valid>(
     let time = turn::now() - begun;
     let valid = outcome.and_then(|answer| {
         check(answer).map_err(|invalid| {
-            plugin.reject_answer(invalid.reason());
+            binding.reject_answer(invalid.reason());
             CallFailure::Output
         })
     });
     let failure = valid.as_ref().err().copied();
     let note =
-        PluginCall { binding: Arc::clone(plugin.binding()), phase: phase.as_str(), begun, time, failure };
-    if phase.repeats() {
+        PluginCall { binding: Arc::clone(binding.name()), phase: phase.as_str(), begun, time, failure };
+    if phase.is_of_body() {
         calls.add(note)
     } else {
         calls.push(note)
     }
     match valid {
         Ok(valid) => Ok(Some(valid)),
-        Err(_) if plugin.on_failure() == OnFailure::Skip => Ok(None),
-        Err(failure) => Err(denied(plugin, phase, failure.as_str())),
+        Err(_) if binding.on_failure() == OnFailure::Skip => Ok(None),
+        Err(failure) => Err(denied(binding, phase, failure.as_str())),
     }
 }
 
@@ -120,7 +78,7 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
         pure = answer.pure;
         check(answer.content)
     };
-    let valid = call(calls, question.plugin, phase, make, check).await?.map(Rc::new);
+    let valid = call(calls, question.binding, phase, make, check).await?.map(Rc::new);
     if let Some(valid) = valid.as_ref().filter(|_| pure) {
         question.remember(&miss, valid);
     }
@@ -128,10 +86,10 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
 }
 
 /// The fault of a failed call whose binding denies. Only the log is told which binding and why.
-pub(super) fn denied(plugin: &Arc<dyn Plugin>, phase: Phase, why: &str) -> Fault {
+pub(super) fn denied(binding: &dyn Binding, phase: Phase, why: &str) -> Fault {
     Fault::new(FaultKind::PluginFailed).cause(format!(
         "binding `{}`, {}: {why}",
-        plugin.binding(),
+        binding.name(),
         phase.as_str()
     ))
 }

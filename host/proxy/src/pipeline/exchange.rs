@@ -1,64 +1,43 @@
 //! One request and its response, with all that belongs to them.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderName, HeaderValue, Method, Response, Version};
+use http::{HeaderValue, Response, StatusCode};
 
+use crate::arrival::{Arrival, Ingress};
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
-use crate::filters::cors;
-use crate::head::RequestHead;
-use crate::protocol::connection::Connection;
+use crate::gateway::Gateway;
 use crate::protocol::http1::field;
-use crate::protocol::upgrade::Side;
-use crate::router::{Found, Route, Router};
+use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Record;
-use crate::telemetry::request_guard;
+use crate::telemetry::CoreTelemetry;
+use crate::telemetry::request_guard::{self, RequestGuard};
+use crate::telemetry::route_series::RouteSeries;
 use crate::telemetry::trace::REQUEST_ID;
 
-/// What the stages share about one request. Lives on one core and never outlives its response.
+/// One request on its walk: its facts, and what only the walk needs besides. Lives on one core and never outlives its
+/// response.
 pub struct Exchange {
-    /// The connection it came on.
-    pub connection: Rc<Connection>,
+    /// What filters, destinations and the record see of it.
+    pub facts: Facts,
+    /// The way it came in.
+    pub ingress: Rc<Ingress>,
+    /// Where it is recorded.
+    pub telemetry: CoreTelemetry,
     /// The one version of everything this request sees.
     pub snapshot: Arc<Snapshot>,
-    /// The head. Plugins hold clones only while they are called, so `Arc::make_mut` does not copy in practice.
-    pub head: Arc<RequestHead>,
-    /// The route, once chosen.
-    pub route: Option<Arc<Route>>,
-    /// When the request head was complete.
-    pub begun: Instant,
-    /// The shortest of the route's and the plugins' timeouts.
-    pub timeout: Option<Duration>,
-    /// How long a stage wants the request to wait before it is forwarded or answered.
-    pub delay: Option<Duration>,
-    /// The version of HTTP the client spoke.
-    pub version: Version,
-    /// The protocol the client asks to switch to (`Upgrade`), if the gateway is willing to forward that.
-    pub upgrade: Option<HeaderValue>,
-    /// The upstream's side of the tunnel, once its endpoint has answered 101.
-    pub upstream_side: Option<Side>,
-    /// The upstream to forward to, once decided.
-    pub upstream: Option<Arc<str>>,
-    /// The key for hashing balancers.
-    pub hash_key: Option<Bytes>,
-    /// Headers that stages on the way down want on the response (rate limits, cookies of authentication…).
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where requests of the route are counted, once it is chosen.
+    pub series: Option<Arc<RouteSeries>>,
     /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
     pub transformations: Vec<Transformed>,
     /// How many edge and origin filters were entered on the way down; only those see the response.
     pub filters_entered: usize,
-    /// Whether the response in hand was made by the gateway or a plugin.
-    pub local_response: bool,
-    /// What the access log, the metrics and the span will say.
-    pub record: Record,
 }
 
 /// A transformation binding that saw the request.
@@ -92,23 +71,36 @@ impl Context {
 }
 
 impl Exchange {
-    /// Chooses the route, once, and notes its parameters in the head.
+    /// The exchange of a request that has just arrived.
+    pub fn begin(mut facts: Facts, arrival: Arrival, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Self {
+        let Arrival { ingress, deadline, completion } = arrival;
+        facts.limit_time(deadline.map(|deadline| deadline.saturating_duration_since(facts.begun)));
+        facts.completion = completion;
+        Exchange {
+            facts,
+            ingress,
+            telemetry: gateway.telemetry.clone(),
+            snapshot,
+            series: None,
+            transformations: Vec::new(),
+            filters_entered: 0,
+        }
+    }
+
+    /// Chooses the route, once, and notes its name, parameters and timeout in the facts.
     ///
     /// # Errors
     /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
-    pub fn choose_route(&mut self) -> Result<(), Fault> {
-        let find =
-            |router: &Router| of_preflight(router, &self.head).unwrap_or_else(|| router.find(&self.head));
-        let router = self.snapshot.routers.get(&*self.connection.listener);
-        let found = router.map_or(Found::Nothing, find);
-        match found {
+    pub fn choose_route(&mut self) -> Result<Arc<Route>, Fault> {
+        let router = self.snapshot.routers.get(&*self.ingress.listener);
+        match router.map_or(Found::Nothing, |router| router.route(&self.facts.head)) {
             Found::Route(route, parameters) => {
-                let head = Arc::make_mut(&mut self.head);
-                head.route = route.name.clone();
+                let head = Arc::make_mut(&mut self.facts.head);
+                head.route = Some(route.name.clone());
                 head.parameters = parameters;
-                self.timeout = route.config.timeout;
-                self.route = Some(route);
-                Ok(())
+                self.series = Some(route.series.clone());
+                self.facts.limit_time(route.config.timeout);
+                Ok(route)
             }
             Found::OtherMethods(methods) => Err(other_methods(&methods)),
             Found::Nothing => Err(Fault::new(FaultKind::NoRoute)),
@@ -117,37 +109,35 @@ impl Exchange {
 
     /// Counts the request among those in flight on its route until its record is written.
     pub fn count_in_flight(&mut self) {
-        let Connection { telemetry, listener, .. } = &*self.connection;
-        self.head.route.in_flight(telemetry.metrics(), listener, 1);
-        self.record.in_flight = true;
-    }
-
-    /// Turns a fault into the response that tells the client (RFC 9457, RFC 9209), and notes it in the record.
-    pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
-        self.local_response = true;
-        self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));
-        fault.into_response(&self.head.request_id, &self.head.method)
+        let Some(series) = &self.series else { return };
+        series.in_flight(self.telemetry.metrics(), &self.ingress.listener, 1);
+        self.facts.record.in_flight = true;
     }
 
     /// Makes the response one to hand out: the record is written when its last byte is through or the client is gone.
-    pub fn finish(&mut self, response: &mut Response<Body>) {
-        if let Ok(id) = HeaderValue::from_str(&self.head.request_id) {
+    pub fn finish(&mut self, mut response: Response<Body>) -> Response<Body> {
+        if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
-        request_guard::finish(self, response);
+        request_guard::finish(&mut self.facts, self.series.take(), &self.telemetry, &self.ingress, response)
     }
 }
 
-/// The route of the request that a CORS preflight asks about, if it answers preflights.
-fn of_preflight(router: &Router, head: &RequestHead) -> Option<Found> {
-    let method = Method::from_bytes(cors::preflight(head)?.as_bytes()).ok()?;
-    match router.find(&RequestHead { method, ..head.clone() }) {
-        Found::Route(route, parameters)
-            if route.filters.iter().any(|(_, filter)| filter.answers_preflights()) =>
-        {
-            Some(Found::Route(route, parameters))
+impl Drop for Exchange {
+    /// The client of an exchange that is dropped before it was finished has left.
+    fn drop(&mut self) {
+        // A panic gets a response, which has a record of its own.
+        if !self.facts.record.taken && !std::thread::panicking() {
+            let client_gone = StatusCode::from_u16(499).expect("three digits");
+            self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
+            drop(RequestGuard::take(
+                &mut self.facts,
+                self.series.take(),
+                &self.telemetry,
+                &self.ingress,
+                client_gone,
+            ));
         }
-        _ => None,
     }
 }
 

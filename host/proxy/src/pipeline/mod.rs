@@ -1,20 +1,20 @@
 //! Filters and plugins, down over the request and up over the response.
 //!
-//! Down: native filters of place *edge* (client address, CORS preflight …), then the plugin phases in their fixed
-//! order (authentication, rate limiting, routing, transformation), then native filters of place *origin*.
+//! Down: native filters of stage *edge* (client address, CORS preflight …), then the plugin phases in their fixed
+//! order (authentication, rate limiting, routing, transformation), then native filters of stage *origin*. Between rate
+//! limiting and routing the destination of the route chooses the upstream.
 //! Up: the same in reverse, over every response: the upstream's, a fault's, or the early answer of a stage. Only what
 //! was entered on the way down sees it.
 //!
 //! Bodies pass untouched and unbuffered, but for transformations that declare them (`body`).
 //!
-//! A route that redirects or answers by itself does so where others forward: after every stage, so that
-//! authentication and limits protect it and transformations apply to it.
+//! Behind the last stage down the request is at the [destination](crate::destination) of its route, also one that
+//! redirects or answers by itself: so authentication and limits protect it, and transformations apply to it.
 
 mod authentication;
 mod body;
 mod call;
 pub mod exchange;
-pub mod plugin;
 pub mod rate_limiting;
 mod remembered;
 mod routing;
@@ -24,10 +24,8 @@ mod transformation;
 mod validate;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Response;
-use witgate_config::model::Action;
 
 use crate::body::Body;
 use crate::fault::Fault;
@@ -42,25 +40,16 @@ use transformation::ResponseProgress;
 pub enum Descent {
     /// A stage answered by itself.
     Answered(Response<Body>),
-    /// To be forwarded, with this body. The head is the exchange's: [`crate::upstream::forward`] makes the request for
-    /// the endpoint it picks, and may have to make it again.
-    Forward(Body),
+    /// Behind every stage, with this body for the destination.
+    Passed(Body),
 }
 
 /// Takes a routed request through every stage down.
 ///
 /// # Errors
 /// The fault of the stage that refused, or whose plugin failed.
-pub async fn descend(exchange: &mut Exchange, body: Body) -> Result<Descent, Fault> {
-    // Taken out for as long as its stages have the exchange.
-    let Some(route) = exchange.route.take() else { return Ok(Descent::Forward(body)) };
-    let descent = through_stages(exchange, &route, body).await;
-    exchange.route = Some(route);
-    descent
-}
-
-async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
-    let body = match enter(exchange, route, Stage::Edge, body)? {
+pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
+    let body = match enter(exchange, route, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -72,67 +61,58 @@ async fn through_stages(exchange: &mut Exchange, route: &Route, body: Body) -> R
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;
     }
-    routing::run(exchange, route).await?;
+    let destination = &route.destination;
+    if destination.choose(&mut exchange.facts)? {
+        routing::run(exchange, route).await?;
+    }
     if !route.transformation.is_empty()
         && let Some(response) = transformation::request(exchange, route).await?
     {
         return Ok(answered(exchange, response));
     }
     authentication::write_identity(exchange)?;
-    let forwards = matches!(route.config.action, Action::Forward(_));
-    let body = if forwards && !exchange.transformations.is_empty() {
+    let body = if destination.reads_body() && !exchange.transformations.is_empty() {
         body::prepare(exchange, route);
         body::request(exchange, route, body).await?
     } else {
         body
     };
-    let step = enter(exchange, route, Stage::Origin, body)?;
-    if let Some(delay) = exchange.delay.take() {
-        wait(exchange, delay).await;
-    }
-    let body = match step {
+    let body = match enter(exchange, route, Stage::Origin, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
-    if let Some(response) = route.local_answer(&exchange.head) {
-        return Ok(answered(exchange, response));
-    }
-    if route.has_plugins() {
-        // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all others that are
-        // ready, what they have to send goes out together and wakes it once. Four plugins with fresh tokens cost 0.87 of
-        // what they did before, and 0.94 with tokens that were seen before (ratios to nginx, interleaved rounds); without
-        // plugins nothing is gained, and HTTP/2 loses.
+    if route.has_plugins() && destination.reads_body() {
+        // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all other requests
+        // that are ready, what they have to send goes out together and wakes the upstream once.
         turn::give_up().await;
     }
-    Ok(Descent::Forward(body))
+    Ok(Descent::Passed(body))
 }
 
-/// Takes a response (also a fault's or an early answer) through every stage up. Never fails: a fault on the way up
-/// replaces the response.
-pub async fn ascend(exchange: &mut Exchange, response: &mut Response<Body>) {
+/// Takes a response (also a fault's or an early one) through every stage up. Never fails: a fault on the way up replaces
+/// the response.
+pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
     if exchange.filters_entered == 0 && exchange.transformations.is_empty() {
-        return add_headers(exchange, response);
+        add_headers(exchange, &mut response);
+        return response;
     }
-    // Nobody asks for it any more.
-    let Some(route) = exchange.route.take() else { return };
-    leave(exchange, &route, Stage::Origin, response);
+    response = leave(exchange, route, Stage::Origin, response).await;
     if !exchange.transformations.is_empty() {
-        let left = transformation::recall_response(exchange, &route, std::mem::take(response));
-        *response = match left {
+        response = match transformation::recall_response(exchange, route, response) {
             ResponseProgress::Nothing(response) => response,
             // Boxed, so that requests whose transformations are over at once do not carry its state around.
             ResponseProgress::Turns(response, asked) => {
-                Box::pin(transform(exchange, &route, response, asked)).await
+                Box::pin(transform(exchange, route, response, asked)).await
             }
         };
     }
-    add_headers(exchange, response);
-    leave(exchange, &route, Stage::Edge, response);
+    add_headers(exchange, &mut response);
+    leave(exchange, route, Stage::Edge, response).await
 }
 
 /// Adds what stages on the way down wanted on the response.
 fn add_headers(exchange: &mut Exchange, response: &mut Response<Body>) {
-    for (name, value) in std::mem::take(&mut exchange.response_headers) {
+    for (name, value) in std::mem::take(&mut exchange.facts.response_headers) {
         response.headers_mut().append(name, value);
     }
 }
@@ -148,18 +128,17 @@ async fn transform(
         match transformation::response(exchange, route, response, asked.take()).await {
             Ok(response) => return response,
             Err(fault) => {
-                exchange.local_response = true;
-                response = exchange.fault(fault);
+                response = exchange.facts.fault(fault);
             }
         }
     }
 }
 
 /// Enters the filters of one place. A filter counts as entered once it is asked, whatever it decides.
-fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
+async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
     for (_, filter) in stage(route, place) {
         exchange.filters_entered += 1;
-        match filter.request(exchange, body)? {
+        match filter.request(&mut exchange.facts, body).await? {
             Step::Proceed(next) => body = next,
             answer @ Step::Answer(_) => return Ok(answer),
         }
@@ -168,15 +147,21 @@ fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -
 }
 
 /// Leaves the filters of one place that were entered, in reverse.
-fn leave(exchange: &mut Exchange, route: &Route, place: Stage, response: &mut Response<Body>) {
+async fn leave(
+    exchange: &mut Exchange,
+    route: &Route,
+    place: Stage,
+    mut response: Response<Body>,
+) -> Response<Body> {
     let filters = stage(route, place);
     let entered = match place {
         Stage::Edge => exchange.filters_entered,
         Stage::Origin => exchange.filters_entered.saturating_sub(stage(route, Stage::Edge).len()),
     };
     for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
-        *response = filter.response(exchange, std::mem::take(response));
+        response = filter.response(&mut exchange.facts, response).await;
     }
+    response
 }
 
 /// The route's filters of one place: edge filters stand first.
@@ -188,14 +173,7 @@ fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
     }
 }
 
-/// Waits, but not past the request's deadline: what comes then is said by whoever finds it passed.
-async fn wait(exchange: &Exchange, delay: Duration) {
-    let due = exchange.begun.elapsed() + delay;
-    let due = exchange.begun + exchange.timeout.map_or(due, |timeout| timeout.min(due));
-    Box::pin(tokio::time::sleep_until(due.into())).await;
-}
-
 fn answered(exchange: &mut Exchange, response: Response<Body>) -> Descent {
-    exchange.local_response = true;
+    exchange.facts.local_response = true;
     Descent::Answered(response)
 }

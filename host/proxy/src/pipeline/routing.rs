@@ -1,8 +1,8 @@
 //! The routing contract: where a request goes.
 //!
-//! The route's own choice stands first. Then every binding is asked, in the order listed, and the last word on each
-//! field counts; timeouts can only become shorter. Routes that answer by themselves have nothing to choose, so their
-//! routing bindings are not asked.
+//! What the route's destination has chosen stands first. Then every binding is asked, in the order listed, and the last
+//! word on each field counts; timeouts can only become shorter. Where a destination has nothing to choose, because the
+//! gateway answers by itself, the bindings are not asked.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,38 +11,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
-use witgate_config::model::Action;
 
+use crate::contracts::{Binding, Call, Destination, Function};
 use crate::fault::Fault;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Call, Destination, Function, Plugin};
 use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
 
-/// Sets the exchange's upstream, target, hash key and timeout.
+/// Asks the plugins about the upstream, the target, the hash key and the timeout of a request. What the destination has
+/// chosen by itself is in the facts already.
 ///
 /// # Errors
-/// `BadPath` if the route's rewrite gives no path, `PluginFailed`.
+/// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
-    if !matches!(route.config.action, Action::Forward(_)) {
-        return Ok(());
-    }
-    if let Some(own) = route.forward_target(&exchange.head)? {
-        exchange.upstream = Some(own.upstream);
-        if own.target.is_some() {
-            Arc::make_mut(&mut exchange.head).upstream_target = own.target;
-        }
-    }
-    for plugin in &route.routing {
-        let question = Question::new(plugin, Function::Route, &exchange.head, &exchange.snapshot);
+    for routing in &route.routing {
+        let question = Question::new(&**routing, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.record.plugins,
+            &mut exchange.facts.record.plugins,
             question,
-            || plugin.route(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
-            |destination| destination.map(|some| Choice::check(some, plugin, &exchange.snapshot)).transpose(),
+            || routing.route(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
+            |destination| {
+                destination.map(|some| Choice::check(some, &**routing, &exchange.snapshot)).transpose()
+            },
         );
         if let Some(choice) = answer.await? {
             apply(choice, exchange);
@@ -62,14 +55,10 @@ struct Choice {
 }
 
 impl Choice {
-    fn check(
-        destination: Destination,
-        plugin: &Arc<dyn Plugin>,
-        snapshot: &Snapshot,
-    ) -> Result<Self, Invalid> {
+    fn check(destination: Destination, binding: &dyn Binding, snapshot: &Snapshot) -> Result<Self, Invalid> {
         let upstream = match destination.upstream {
             None => None,
-            Some(name) if !plugin.may_route_to(&name) => {
+            Some(name) if !binding.may_route_to(&name) => {
                 return Err(Invalid::new("the upstream is not granted by `route_to`"));
             }
             Some(name) => match snapshot.upstreams.get_key_value(name.as_str()) {
@@ -104,17 +93,14 @@ impl Rememberable for Option<Choice> {
 fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
-        exchange.upstream = choice.upstream;
+        exchange.facts.upstream = choice.upstream;
     }
     if choice.target.is_some() {
-        Arc::make_mut(&mut exchange.head).upstream_target = choice.target;
+        Arc::make_mut(&mut exchange.facts.head).upstream_target = choice.target;
     }
     if choice.hash_key.is_some() {
-        exchange.hash_key = choice.hash_key;
+        exchange.facts.hash_key = choice.hash_key;
     }
-    exchange.timeout = match (exchange.timeout, choice.timeout) {
-        (Some(present), Some(chosen)) => Some(present.min(chosen)),
-        (present, chosen) => present.or(chosen),
-    };
-    exchange.response_headers.extend(choice.response_headers);
+    exchange.facts.limit_time(choice.timeout);
+    exchange.facts.response_headers.extend(choice.response_headers);
 }

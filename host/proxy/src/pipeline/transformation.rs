@@ -20,15 +20,15 @@ use witgate_config::model::Gateway;
 
 use crate::body::Body;
 use crate::composed::Seen;
+use crate::contracts::{
+    BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
+    ResponseHead, ResponseOutcome, Transformation,
+};
 use crate::fault::Fault;
 use crate::head::RequestHead;
 use crate::pipeline::body;
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange, Transformed};
-use crate::pipeline::plugin::{
-    BodyAccess, Call, Function, Plugin, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome,
-};
 use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
@@ -43,7 +43,7 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
             Some(RequestTurn::Proceed(edit)) => {
-                let context = Context::new(RequestEdit::apply(edit, &mut exchange.head));
+                let context = Context::new(RequestEdit::apply(edit, &mut exchange.facts.head));
                 exchange.transformations.push(Transformed { binding, context });
             }
         }
@@ -54,10 +54,10 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
 /// One binding's turn on the head of a request.
 async fn request_turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
 ) -> Result<Option<RequestTurn>, Fault> {
-    let present = exchange.head.headers.len();
-    let question = Question::new(plugin, Function::OnRequest, &exchange.head, &exchange.snapshot);
+    let present = exchange.facts.head.headers.len();
+    let question = Question::new(&**plugin, Function::OnRequest, &exchange.facts.head, &exchange.snapshot);
     let miss = match question.recall::<RequestEdit>() {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             return Ok(Some(RequestTurn::Proceed(edit)));
@@ -67,10 +67,10 @@ async fn request_turn(
     };
     let mut pure = false;
     let answer = call::call(
-        &mut exchange.record.plugins,
-        plugin,
+        &mut exchange.facts.record.plugins,
+        &**plugin,
         Phase::Request,
-        || plugin.transform_request(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
+        || plugin.transform_request(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
         |answer| {
             pure = answer.pure;
             let gateway = &exchange.snapshot.config.gateway;
@@ -103,7 +103,8 @@ pub(super) fn recall_response(
     mut response: Response<Body>,
 ) -> ResponseProgress {
     // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
-    if exchange.head.upstream_method == Some(Method::HEAD) && exchange.head.method != Method::HEAD {
+    if exchange.facts.head.upstream_method == Some(Method::HEAD) && exchange.facts.head.method != Method::HEAD
+    {
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     while let Some(transformed) = exchange.transformations.pop() {
@@ -127,7 +128,7 @@ pub(super) fn recall_response(
 /// Applies the remembered answer of one binding to the head of a response; if there is none, the leave to remember it.
 fn recall_head(
     exchange: &Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: &Context,
     response: &mut Response<Body>,
 ) -> Option<MissToken> {
@@ -135,7 +136,7 @@ fn recall_head(
         status: response.status().as_u16(),
         headers: std::mem::take(response.headers_mut()),
         trailers: None,
-        local: exchange.local_response,
+        local: exchange.facts.local_response,
     };
     let recalled = response_question(exchange, plugin, &view, &context.get()).recall::<ResponseEdit>();
     let present = view.headers.len();
@@ -143,7 +144,7 @@ fn recall_head(
     match recalled {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
             let mut status = response.status();
-            ResponseEdit::apply(edit, &exchange.head, (&mut status, response.headers_mut()), context);
+            ResponseEdit::apply(edit, &exchange.facts.head, (&mut status, response.headers_mut()), context);
             *response.status_mut() = status;
             None
         }
@@ -154,11 +155,11 @@ fn recall_head(
 
 fn response_question<'a>(
     exchange: &'a Exchange,
-    plugin: &'a Arc<dyn Plugin>,
+    plugin: &'a Arc<dyn Transformation>,
     view: &'a ResponseHead,
     context: &'a [u8],
 ) -> Question<'a> {
-    let question = Question::new(plugin, Function::OnResponse, &exchange.head, &exchange.snapshot);
+    let question = Question::new(&**plugin, Function::OnResponse, &exchange.facts.head, &exchange.snapshot);
     Question { response: Some((view, context)), ..question }
 }
 
@@ -186,7 +187,7 @@ pub(super) async fn response(
 /// One binding's turn on a response.
 async fn turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: Context,
     mut response: Response<Body>,
     asked: Option<MissToken>,
@@ -205,7 +206,7 @@ async fn turn(
 /// One binding's turn on the head of a response; the end of its turn if it answers with a response of its own.
 async fn head_turn(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: &Context,
     response: Response<Body>,
     miss: &MissToken,
@@ -216,16 +217,16 @@ async fn head_turn(
         status: parts.status.as_u16(),
         headers: std::mem::take(&mut parts.headers),
         trailers: None,
-        local: exchange.local_response,
+        local: exchange.facts.local_response,
     });
     let (given, limits) = (context.get(), plugin.limits());
     let mut pure = false;
     let answer = call::call(
-        &mut exchange.record.plugins,
-        plugin,
+        &mut exchange.facts.record.plugins,
+        &**plugin,
         Phase::Response,
         || {
-            let call = Call { head: &exchange.head, snapshot: &exchange.snapshot };
+            let call = Call { head: &exchange.facts.head, fetch: &exchange.snapshot };
             plugin.transform_response(call, Arc::clone(&view), given.clone())
         },
         |answer| {
@@ -243,11 +244,11 @@ async fn head_turn(
     match answer {
         None => {}
         Some(ResponseTurn::Respond(own)) => {
-            exchange.local_response = true;
+            exchange.facts.local_response = true;
             return Ok(ControlFlow::Break(own));
         }
         Some(ResponseTurn::Proceed(edit)) => {
-            ResponseEdit::apply(edit, &exchange.head, (&mut parts.status, &mut parts.headers), context);
+            ResponseEdit::apply(edit, &exchange.facts.head, (&mut parts.status, &mut parts.headers), context);
         }
     }
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))

@@ -11,7 +11,7 @@ use witgate_config::model::Gateway;
 
 use crate::body::Body;
 use crate::composed::{Part, Seen};
-use crate::pipeline::plugin::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
+use crate::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use crate::protocol::path;
 
 /// Fields a section may hold after a plugin's edits.
@@ -186,28 +186,12 @@ fn parts(parts: Vec<ValuePart>) -> Result<Rc<[Part]>, Invalid> {
 }
 
 fn part(part: ValuePart) -> Result<Part, Invalid> {
-    Ok(match part {
-        ValuePart::Text(text) if HeaderValue::from_bytes(&text).is_err() => {
-            return Err(Invalid::new("the text of a composed value contains control bytes"));
-        }
-        ValuePart::Text(text) => Part::Text(text),
-        ValuePart::Method => Part::Method,
-        ValuePart::Path => Part::Path,
-        ValuePart::Query => Part::Query,
-        ValuePart::Authority => Part::Authority,
-        ValuePart::Scheme => Part::Scheme,
-        ValuePart::OriginalPath => Part::OriginalPath,
-        ValuePart::ClientAddress => Part::ClientAddress,
-        ValuePart::Route => Part::Route,
-        ValuePart::PathParameter(name) => Part::PathParameter(name.into()),
-        ValuePart::RequestHeader(header) => Part::RequestHeader(name(&header)?),
-        ValuePart::RequestId => Part::RequestId,
-        ValuePart::TraceParent => Part::TraceParent,
-        ValuePart::Subject => Part::Subject,
-        ValuePart::Claim(name) => Part::Claim(name.into()),
-        ValuePart::Status => Part::Status,
-        ValuePart::ResponseHeader(header) => Part::ResponseHeader(name(&header)?),
-    })
+    if let ValuePart::Text(text) = &part
+        && HeaderValue::from_bytes(text).is_err()
+    {
+        return Err(Invalid::new("the text of a composed value contains control bytes"));
+    }
+    part.with_headers(|header| name(&header))
 }
 
 /// A complete response.

@@ -13,22 +13,22 @@ use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::hygiene;
+use crate::router::Route;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Received;
 
-/// Limits a request's body to the size that its route (or else its listener) allows, and to `body_timeout` for
-/// each piece.
+/// Limits the body of a routed request to the size that its route (or else its listener) allows, and to
+/// `body_timeout` for each piece.
 ///
 /// # Errors
 /// `BodyTooLarge` if `Content-Length` exceeds the limit. A violation that shows later is an error of the body: a
 /// boxed [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
-pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
+pub fn limit(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Body, Fault> {
     if body.is_end_stream() {
         return Ok(body);
     }
-    let limits = &exchange.connection.limits;
-    let of_route = exchange.route.as_ref().and_then(|route| route.config.body_bytes);
-    let room = match of_route.unwrap_or(limits.body_bytes) {
+    let limits = &exchange.ingress.limits;
+    let room = match route.config.body_bytes.unwrap_or(limits.body_bytes) {
         0 => u64::MAX,
         bytes => bytes,
     };
@@ -36,7 +36,7 @@ pub fn limit(exchange: &mut Exchange, body: Body) -> Result<Body, Fault> {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
     let received = Received::default();
-    exchange.record.received = Some(received.clone());
+    exchange.facts.record.received = Some(received.clone());
     let snapshot = exchange.snapshot.clone();
     Ok(Body::wrap(Limited {
         body,

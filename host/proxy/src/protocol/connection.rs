@@ -3,60 +3,41 @@
 //! Most connections are idle, so the future of a connection must stay small: what only a TLS handshake, HTTP/2 or
 //! the first moments need is boxed. A test at the end of this file asserts the sizes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use http::header::HOST;
-use http::{HeaderValue, Request, Version};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use witgate_config::model::Limits;
 
-use crate::fault::Fault;
-use crate::head::{ClientCertificate, Scheme};
+use crate::arrival::{Ingress, Source};
+use crate::gateway::Gateway;
+use crate::head::Scheme;
 use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
 use crate::listener::tls::Tls;
-use crate::protocol::authority::{self, Authority};
 use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
-use crate::snapshot::Snapshot;
 use crate::tcp::Tcp;
-use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::OpenConnection;
 use crate::turn;
 
 /// One client connection.
 pub struct Connection {
-    /// Name of the listener that accepted it.
-    pub listener: Arc<str>,
-    /// Address of the peer.
-    pub peer: SocketAddr,
-    /// The scheme: `https` over TLS.
-    pub scheme: Scheme,
-    /// The verified client certificate.
-    pub certificate: Option<Arc<ClientCertificate>>,
-    /// Where its requests are recorded.
-    pub telemetry: Arc<Telemetry>,
-    /// The listener's limits at the time of the accept.
-    pub limits: Limits,
+    /// The way by which its requests come in.
+    pub ingress: Rc<Ingress>,
+    /// What serves its requests.
+    pub gateway: Gateway,
     /// Whether the client may half-close the connection and still get its response.
     pub half_close: bool,
     /// Set once the connection is to end: the next responses say `Connection: close`.
     pub closing: Cell<bool>,
-    /// The peer's address as a field value.
-    pub(crate) peer_text: HeaderValue,
-    /// The last `Host` or `:authority` and its result: most clients repeat it with every request.
-    last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
-    snapshots: Arc<ArcSwap<Snapshot>>,
-    guard: Option<ConnectionGuard>,
+    guard: ConnectionGuard,
 }
 
 /// Keeps a connection counted in its listener. A tunnel takes a clone, so that a drain waits for the tunnel.
@@ -87,76 +68,21 @@ impl ConnectionGuard {
 }
 
 impl Connection {
-    /// A cleartext connection, with default values for the rest.
-    pub fn new(
-        listener: Arc<str>,
-        peer: SocketAddr,
-        limits: Limits,
-        telemetry: Arc<Telemetry>,
-        snapshots: Arc<ArcSwap<Snapshot>>,
-    ) -> Self {
-        let (scheme, certificate) = (Scheme::Http, None);
-        let peer_text = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
-        Connection {
-            listener,
-            peer,
-            scheme,
-            certificate,
-            telemetry,
-            limits,
-            half_close: false,
-            closing: Cell::new(false),
-            peer_text: peer_text.expect("an address is digits and punctuation"),
-            last_authority: RefCell::new(None),
-            snapshots,
-            guard: None,
-        }
-    }
-
-    /// The snapshot in service. Read once for each request.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.load_full()
-    }
-
-    /// The authority of a request.
-    ///
-    /// # Errors
-    /// As [`authority::of`].
-    pub(crate) fn authority<B>(&self, request: &Request<B>) -> Result<Authority, Fault> {
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let told = match (hosts.next(), hosts.next(), request.uri().authority()) {
-            (Some(host), None, None) => host.as_bytes(),
-            (None, None, Some(target)) if request.version() == Version::HTTP_2 => target.as_str().as_bytes(),
-            _ => return authority::of(request.uri(), request.headers(), request.version()),
-        };
-        if let Some((known, authority)) = &*self.last_authority.borrow()
-            && **known == *told
-        {
-            return Ok(authority.clone());
-        }
-        let found = authority::of(request.uri(), request.headers(), request.version())?;
-        // The bytes are copied, because the field value would keep the whole head in memory.
-        self.last_authority.replace(Some((told.into(), found.clone())));
-        Ok(found)
-    }
-
     /// Whether the next response is to be the last on the connection.
     pub(crate) fn is_closing(&self) -> bool {
         // The listener is asked as well, because the connection's own task may learn of a drain only after this
         // request.
-        self.closing.get() || self.guard.as_ref().is_some_and(|guard| guard.generation.is_draining())
+        self.closing.get() || self.guard.generation.is_draining()
     }
 
     /// Tells the listener whether the connection is idle. Called only while the listener drains.
     pub(crate) fn count_idle(&self, idle: bool) {
-        if let Some(guard) = &self.guard {
-            guard.held.place.count_idle(idle);
-        }
+        self.guard.held.place.count_idle(idle);
     }
 
-    /// The guard of its listener's counts; `None` for a connection without a listener.
-    pub(crate) fn guard(&self) -> Option<&ConnectionGuard> {
-        self.guard.as_ref()
+    /// The guard of its listener's counts.
+    pub(crate) fn guard(&self) -> &ConnectionGuard {
+        &self.guard
     }
 }
 
@@ -179,16 +105,14 @@ pub(crate) fn spawn(
         let stream = Tcp::new(stream);
         let guard =
             ConnectionGuard { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
+        let ingress =
+            Ingress::new(Source::Tcp, generation.name.clone(), Some(peer), generation.config.limits);
         let connection = Rc::new(Connection {
-            guard: Some(guard),
+            ingress: Rc::new(ingress),
+            gateway: core.gateway.clone(),
             half_close: generation.config.half_close,
-            ..Connection::new(
-                generation.name.clone(),
-                peer,
-                generation.config.limits,
-                core.plane.telemetry.clone(),
-                core.plane.snapshot.clone(),
-            )
+            closing: Cell::new(false),
+            guard,
         });
         // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
         // their start.
@@ -213,16 +137,17 @@ async fn serve_tls(
     let handshake = Box::pin(async {
         tokio::select! {
             biased;
-            shaken = timeout(connection.limits.handshake_timeout, tls.acceptor.accept(stream)) => shaken.ok()?.ok(),
+            shaken = timeout(connection.ingress.limits.handshake_timeout, tls.acceptor.accept(stream)) => shaken.ok()?.ok(),
             () = lifetime::until_silence_is_over(&connection, generation) => None,
         }
     });
     let Some(stream) = handshake.await else { return };
     let session = stream.get_ref().1;
     let presented = session.peer_certificates().and_then(|chain| chain.first());
-    let facts = Rc::get_mut(&mut connection).expect("nobody else knows the connection yet");
-    facts.certificate = presented.and_then(certificate::describe).map(Arc::new);
-    facts.scheme = Scheme::Https;
+    let certificate = presented.and_then(certificate::describe).map(Arc::new);
+    let ingress = Rc::get_mut(&mut connection).and_then(|connection| Rc::get_mut(&mut connection.ingress));
+    let ingress = ingress.expect("nobody else knows the connection yet");
+    (ingress.certificate, ingress.scheme) = (certificate, Scheme::Https);
     if session.alpn_protocol() == Some(b"h2") {
         http2::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
     } else {
@@ -259,7 +184,7 @@ async fn spoken(
 ) -> Option<Spoken> {
     tokio::select! {
         biased;
-        spoken = timeout(connection.limits.header_timeout, preface::detect(stream, arrived)) => spoken.ok()?.ok(),
+        spoken = timeout(connection.ingress.limits.header_timeout, preface::detect(stream, arrived)) => spoken.ok()?.ok(),
         () = lifetime::until_silence_is_over(connection, generation) => None,
     }
 }

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use witgate_config::model;
 
+use crate::arrival::Ingress;
 use crate::protocol::authority::Authority;
-use crate::protocol::connection::Connection;
 use crate::protocol::http1::field;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,14 +30,19 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
 }
 
 /// Rewrites the forwarding headers and returns the client's address: the first from the right that is not a
-/// trusted proxy.
+/// trusted proxy. A request that did not come over a connection has no peer, so no address is written and no
+/// forwarding header is believed.
 pub(crate) fn apply(
     headers: &mut HeaderMap,
-    connection: &Connection,
+    ingress: &Ingress,
     authority: &Authority,
     trusted: &[IpNet],
 ) -> IpAddr {
-    let peer = connection.peer.ip().to_canonical();
+    let Some(peer) = &ingress.peer else {
+        strip(headers);
+        return tell(headers, ingress, authority);
+    };
+    let peer = peer.address.ip().to_canonical();
     let believed = is_trusted(peer, trusted);
     if !believed {
         strip(headers);
@@ -51,7 +56,7 @@ pub(crate) fn apply(
     set(headers, FOR, &told);
     set(headers, REAL_IP, &client.to_string());
     if !single(headers, &PROTO, |value| matches!(value, b"http" | b"https")) {
-        headers.insert(PROTO, HeaderValue::from_static(connection.scheme.as_str()));
+        headers.insert(PROTO, HeaderValue::from_static(ingress.scheme.as_str()));
     }
     if !single(headers, &HOST, |value| !value.is_empty()) {
         headers.insert(HOST, authority.value.clone());
@@ -61,12 +66,14 @@ pub(crate) fn apply(
 
 /// Fast path of [`apply`] for a peer that is no trusted proxy and sent no forwarding headers: the values are
 /// prepared.
-pub(crate) fn tell(headers: &mut HeaderMap, connection: &Connection, authority: &Authority) -> IpAddr {
-    field::set(headers, FOR, connection.peer_text.clone());
-    field::set(headers, REAL_IP, connection.peer_text.clone());
-    field::set(headers, PROTO, HeaderValue::from_static(connection.scheme.as_str()));
+pub(crate) fn tell(headers: &mut HeaderMap, ingress: &Ingress, authority: &Authority) -> IpAddr {
+    if let Some(peer) = &ingress.peer {
+        field::set(headers, FOR, peer.text.clone());
+        field::set(headers, REAL_IP, peer.text.clone());
+    }
+    field::set(headers, PROTO, HeaderValue::from_static(ingress.scheme.as_str()));
     field::set(headers, HOST, authority.value.clone());
-    connection.peer.ip().to_canonical()
+    ingress.peer_address().ip().to_canonical()
 }
 
 /// Whether a header is accepted only from a trusted proxy.
@@ -148,23 +155,19 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use arc_swap::ArcSwap;
 
     use super::*;
-    use crate::telemetry::Telemetry;
+    use crate::arrival::Source;
     use crate::testing;
 
     /// The client's address, and the headers for upstreams, for a peer that sends `headers`. 10/8 and fd00::/8 are
     /// trusted.
     fn told(peer: &str, headers: &[(&str, &str)]) -> (String, HeaderMap) {
-        let snapshots = Arc::new(ArcSwap::from_pointee(testing::snapshot(testing::config())));
         let peer = SocketAddr::new(peer.parse().expect("an address"), 1);
-        let connection = Connection::new("web".into(), peer, testing::limits(), Telemetry::new(), snapshots);
+        let ingress = Ingress::new(Source::Tcp, "web".into(), Some(peer), testing::limits());
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a net"));
         let mut headers = testing::head(http::Method::GET, "/", headers).headers;
-        let client = apply(&mut headers, &connection, &Authority::new("a.example"), &trusted);
+        let client = apply(&mut headers, &ingress, &Authority::new("a.example"), &trusted);
         (client.to_string(), headers)
     }
 
@@ -186,6 +189,20 @@ mod tests {
         assert_eq!(headers["x-forwarded-host"], "a.example");
         assert_eq!(headers["x-real-ip"], "192.0.2.7");
         for gone in ["forwarded", "x-forwarded-user", "x-original-url"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_peer_nobody_is_believed_and_no_address_is_told() {
+        let ingress = Ingress::new(Source::Message, "web".into(), None, testing::limits());
+        let everybody = ["0.0.0.0/0".parse().expect("a net")];
+        let said = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "b"), ("forwarded", "for=1.1.1.1")];
+        let mut headers = testing::head(http::Method::GET, "/", &said).headers;
+        let client = apply(&mut headers, &ingress, &Authority::new("a.example"), &everybody);
+        assert_eq!(client.to_string(), "0.0.0.0");
+        assert_eq!(headers["x-forwarded-host"], "a.example");
+        for gone in ["x-forwarded-for", "x-real-ip", "forwarded"] {
             assert!(!headers.contains_key(gone), "{gone}");
         }
     }

@@ -4,50 +4,56 @@
 //! The order matters: hop-by-hop headers (`Connection` and what it names) are removed first, and only then are the
 //! gateway's own headers added, so that a client cannot have those removed by naming them in `Connection`.
 
-use std::rc::Rc;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use h2::ext::Protocol;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
-use witgate_config::model::EncodedSlashes;
+use witgate_config::model::{EncodedSlashes, Limits};
 
+use crate::arrival::{Arrival, Ingress};
 use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::{Fault, FaultKind};
+use crate::gateway::Gateway;
 use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
-use crate::protocol::connection::Connection;
 use crate::protocol::http1::field;
-use crate::protocol::upgrade::Side;
+use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Record;
-use crate::telemetry::route_name::RouteName;
 use crate::telemetry::trace;
 use crate::turn;
 
 /// A request that passed the checks.
 pub struct Admitted {
-    connection: Rc<Connection>,
-    head: Arc<RequestHead>,
+    arrival: Arrival,
+    checked: Checked,
     version: Version,
     body: Body,
-    switch: Option<(HeaderValue, Side)>,
+    client: Option<ClientSide>,
 }
 
 impl Admitted {
     /// Begins the exchange. Returns it with the body and the client's side of the requested upgrade.
-    pub fn into_exchange(self, snapshot: Arc<Snapshot>) -> (Exchange, Body, Option<Side>) {
-        let (protocol, client) = self.switch.unzip();
-        let mut exchange = begin(self.connection, snapshot, self.head, self.version);
-        exchange.upgrade = protocol;
-        (exchange, self.body, client)
+    pub fn into_exchange(
+        self,
+        gateway: &Gateway,
+        snapshot: Arc<Snapshot>,
+    ) -> (Exchange, Body, Option<ClientSide>) {
+        let Checked { head, trusted_peer, protocol } = self.checked;
+        let mut facts = Facts::new(head, self.version, turn::now());
+        facts.trusted_peer = trusted_peer;
+        facts.upgrade = protocol;
+        (Exchange::begin(facts, self.arrival, gateway, snapshot), self.body, self.client)
     }
 }
 
 /// A refused request.
 pub struct Refusal {
+    arrival: Arrival,
     fault: Fault,
     head: Arc<RequestHead>,
     version: Version,
@@ -55,12 +61,8 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal that keeps nothing of the request but its method.
-    pub(crate) fn new(connection: &Connection, method: Method, version: Version, fault: Fault) -> Self {
-        let client = Client {
-            address: connection.peer.ip(),
-            peer: connection.peer,
-            certificate: connection.certificate.clone(),
-        };
+    pub(crate) fn new(arrival: Arrival, method: Method, version: Version, fault: Fault) -> Self {
+        let ingress = &*arrival.ingress;
         let head = RequestHead {
             method,
             target: PathAndQuery::from_static("/"),
@@ -68,53 +70,31 @@ impl Refusal {
             upstream_target: None,
             upstream_method: None,
             authority: "".into(),
-            scheme: connection.scheme,
+            scheme: ingress.scheme,
             headers: HeaderMap::new(),
             trailers: None,
-            client,
-            route: RouteName::default(),
+            client: client(ingress, ingress.peer_address().ip()),
+            route: None,
             parameters: Vec::new(),
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
             trace: None,
         };
-        Refusal { fault, head: Arc::new(head), version }
+        Refusal { arrival, fault, head: Arc::new(head), version }
     }
 
     /// The response. It is recorded like any other, without a route.
-    pub fn into_response(self, connection: &Rc<Connection>, snapshot: &Arc<Snapshot>) -> Response<Body> {
-        let mut exchange = begin(connection.clone(), snapshot.clone(), self.head, self.version);
-        let mut response = exchange.fault(self.fault);
-        exchange.finish(&mut response);
-        response
+    pub fn into_response(self, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Response<Body> {
+        let facts = Facts::new(self.head, self.version, turn::now());
+        let mut exchange = Exchange::begin(facts, self.arrival, gateway, snapshot);
+        let response = exchange.facts.fault(self.fault);
+        exchange.finish(response)
     }
 }
 
-fn begin(
-    connection: Rc<Connection>,
-    snapshot: Arc<Snapshot>,
-    head: Arc<RequestHead>,
-    version: Version,
-) -> Exchange {
-    Exchange {
-        connection,
-        snapshot,
-        head,
-        route: None,
-        begun: turn::now(),
-        timeout: None,
-        delay: None,
-        version,
-        upgrade: None,
-        upstream_side: None,
-        upstream: None,
-        hash_key: None,
-        response_headers: Vec::new(),
-        transformations: Vec::new(),
-        filters_entered: 0,
-        local_response: false,
-        record: Record::default(),
-    }
+/// The client of a request that came this way from this address.
+fn client(ingress: &Ingress, address: IpAddr) -> Client {
+    Client { address, peer: ingress.peer_address(), certificate: ingress.certificate.clone() }
 }
 
 /// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
@@ -123,46 +103,59 @@ fn begin(
 /// # Errors
 /// A refusal, with the fault for the client.
 pub fn admit(
-    connection: &Rc<Connection>,
+    arrival: Arrival,
+    gateway: &Gateway,
     snapshot: &Snapshot,
     request: &mut Request<Body>,
-    client: Option<Side>,
-) -> Result<Admitted, Refusal> {
+    client: Option<ClientSide>,
+) -> Result<Admitted, Box<Refusal>> {
     let method = request.method().clone();
-    match head(connection, snapshot, request) {
-        Ok((head, protocol)) => Ok(Admitted {
-            connection: connection.clone(),
-            head,
-            version: request.version(),
-            body: match std::mem::replace(request.body_mut(), Body::Empty) {
-                body if http_body::Body::is_end_stream(&body) => Body::Empty,
-                body => body,
-            },
-            switch: protocol.zip(client),
-        }),
-        Err(fault) => Err(Refusal::new(connection, method, request.version(), fault)),
+    match head(&arrival.ingress, gateway, snapshot, request) {
+        Ok(mut checked) => {
+            // An upgrade that nobody could take further is not asked for upstream.
+            checked.protocol = checked.protocol.filter(|_| client.is_some());
+            Ok(Admitted {
+                arrival,
+                client: client.filter(|_| checked.protocol.is_some()),
+                checked,
+                version: request.version(),
+                body: match std::mem::replace(request.body_mut(), Body::Empty) {
+                    body if http_body::Body::is_end_stream(&body) => Body::Empty,
+                    body => body,
+                },
+            })
+        }
+        Err(fault) => Err(Box::new(Refusal::new(arrival, method, request.version(), fault))),
     }
 }
 
-/// The head, and the protocol that the request asks to switch to.
+/// The checked head of a request.
+struct Checked {
+    head: Arc<RequestHead>,
+    trusted_peer: bool,
+    /// The protocol it asks to switch to.
+    protocol: Option<HeaderValue>,
+}
+
 fn head(
-    connection: &Connection,
+    ingress: &Ingress,
+    gateway: &Gateway,
     snapshot: &Snapshot,
     request: &mut Request<Body>,
-) -> Result<(Arc<RequestHead>, Option<HeaderValue>), Fault> {
+) -> Result<Checked, Fault> {
     let config = &snapshot.config;
-    let gateway = &config.gateway;
+    let settings = &config.gateway;
     if request.version() == Version::HTTP_2 {
-        check_sizes(connection, request)?;
+        check_sizes(&ingress.limits, request)?;
         check_values(request.headers())?;
     }
     let census = Census::take(request.headers(), snapshot)?;
     if census.framing {
         check_framing(request.headers())?;
     }
-    let authority = connection.authority(request)?;
+    let authority = ingress.authority(request)?;
     let connects = extended_connect(request)?;
-    let (received_target, target) = target(request, gateway.encoded_slashes)?;
+    let (received_target, target) = target(request, settings.encoded_slashes)?;
     let mut headers = std::mem::take(request.headers_mut());
     // Before the gateway sets its own headers, so that a client cannot have them removed by naming them in
     // `Connection`.
@@ -187,11 +180,14 @@ fn head(
     if census.cookies > 1 {
         join_cookies(&mut headers);
     }
-    let trusted = forwarded::is_trusted(connection.peer.ip(), &gateway.trusted_proxies);
+    let trusted = ingress
+        .peer
+        .as_ref()
+        .is_some_and(|peer| forwarded::is_trusted(peer.address.ip(), &settings.trusted_proxies));
     let address = if trusted || census.forwarded {
-        forwarded::apply(&mut headers, connection, &authority, &gateway.trusted_proxies)
+        forwarded::apply(&mut headers, ingress, &authority, &settings.trusted_proxies)
     } else {
-        forwarded::tell(&mut headers, connection, &authority)
+        forwarded::tell(&mut headers, ingress, &authority)
     };
     let head = Arc::new(RequestHead {
         method: request.method().clone(),
@@ -200,17 +196,17 @@ fn head(
         upstream_target: None,
         upstream_method: None,
         authority: authority.text,
-        scheme: connection.scheme,
+        scheme: ingress.scheme,
         trailers: None,
-        client: Client { address, peer: connection.peer, certificate: connection.certificate.clone() },
-        route: RouteName::default(),
+        client: client(ingress, address),
+        route: None,
         parameters: Vec::new(),
         identity: None,
         request_id: trace::request_id(&headers, trusted),
-        trace: connection.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),
+        trace: gateway.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),
         headers,
     });
-    Ok((head, upgrade))
+    Ok(Checked { head, trusted_peer: trusted, protocol: upgrade })
 }
 
 /// Turns the WebSocket handshake of HTTP/2 (RFC 8441) into that of HTTP/1.1: a GET that asks to switch protocols.
@@ -237,8 +233,7 @@ fn websocket_key() -> HeaderValue {
 }
 
 /// Applies the limits on heads to HTTP/2. For HTTP/1.1 the head reader has applied them.
-fn check_sizes(connection: &Connection, request: &Request<Body>) -> Result<(), Fault> {
-    let limits = &connection.limits;
+fn check_sizes(limits: &Limits, request: &Request<Body>) -> Result<(), Fault> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > limits.url_bytes {
         return Err(Fault::new(FaultKind::TargetTooLong));

@@ -48,7 +48,7 @@ pub(crate) async fn drive(
         biased;
         _ = http.as_mut() => return true,
         () = until_due(connection, generation, &mut phase) => {}
-        () = under_way.idle_for(connection.limits.keep_alive) => {}
+        () = under_way.idle_for(connection.ingress.limits.keep_alive) => {}
     }
     // Boxed: otherwise every connection in service would reserve memory for its end.
     Box::pin(end(http, connection, generation, under_way)).await
@@ -75,7 +75,7 @@ async fn end(
         () = until(&mut phase, DrainPhase::Cut) => return false,
         () = until_given_up(connection, generation, under_way) => {}
         // Reached if a client neither reads the last bytes nor closes.
-        () = under_way.idle_for(connection.limits.body_timeout) => {}
+        () = under_way.idle_for(connection.ingress.limits.body_timeout) => {}
     }
     under_way.end();
     tokio::select! {
@@ -89,7 +89,7 @@ async fn end(
 async fn until_given_up(connection: &Connection, generation: &Generation, under_way: &impl UnderWay) {
     until(&mut generation.phase(), DrainPhase::Leaving).await;
     let begun = Instant::now();
-    let patience = connection.snapshot().config.gateway.drain_idle;
+    let patience = connection.gateway.snapshot().config.gateway.drain_idle;
     loop {
         let due = match under_way.idle_since() {
             Some(since) => since.max(begun) + patience,
@@ -106,7 +106,7 @@ async fn until_given_up(connection: &Connection, generation: &Generation, under_
 /// request.
 pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
     until(&mut generation.phase(), DrainPhase::Leaving).await;
-    tokio::time::sleep(connection.snapshot().config.gateway.drain_idle).await;
+    tokio::time::sleep(connection.gateway.snapshot().config.gateway.drain_idle).await;
 }
 
 /// Waits until the connection has reached its maximal age, or its listener drains.
@@ -115,7 +115,7 @@ async fn until_due(
     generation: &Generation,
     phase: &mut watch::Receiver<DrainPhase>,
 ) {
-    match connection.limits.max_connection_age {
+    match connection.ingress.limits.max_connection_age {
         None => until_draining(generation, phase).await,
         Some(age) => tokio::select! {
             biased;

@@ -1,24 +1,29 @@
 //! Header maps that a core reuses from one message to the next, which saves two allocations for each.
 
+use std::cell::RefCell;
+
 use http::HeaderMap;
 
-use crate::kept::{self, FreeList};
+/// Maps that a core keeps at most: about as many as there are often requests under way on it.
+const MOST: usize = 64;
 
 /// The largest capacity, in fields, of a map that is kept.
 const FIELDS: usize = 64;
 
 thread_local! {
-    static MAPS: FreeList<HeaderMap> = const { FreeList::new(Vec::new()) };
+    /// The map that came back last is handed out first, because it is still in the processor's caches.
+    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty map with room for `fields` fields.
 pub(crate) fn take(fields: usize) -> HeaderMap {
-    match kept::take(&MAPS, |_| true) {
-        Some(mut map) => {
+    // A thread that ends keeps no maps any more.
+    match MAPS.try_with(|maps| maps.borrow_mut().pop()) {
+        Ok(Some(mut map)) => {
             map.reserve(fields);
             map
         }
-        None => HeaderMap::with_capacity(fields),
+        _ => HeaderMap::with_capacity(fields),
     }
 }
 
@@ -28,7 +33,12 @@ pub(crate) fn give_back(mut map: HeaderMap) {
         return;
     }
     map.clear();
-    kept::give_back(&MAPS, map);
+    let _ = MAPS.try_with(|maps| {
+        let mut maps = maps.borrow_mut();
+        if maps.len() < MOST {
+            maps.push(map);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -58,14 +68,14 @@ mod tests {
 
     #[test]
     fn neither_many_maps_nor_large_ones_are_kept() {
-        for _ in 0..2 * kept::MOST {
+        for _ in 0..2 * MOST {
             give_back(HeaderMap::with_capacity(4));
         }
-        assert_eq!(kept(), kept::MOST);
+        assert_eq!(kept(), MOST);
         let before = take(1);
         give_back(HeaderMap::with_capacity(10 * FIELDS));
         give_back(HeaderMap::new());
-        assert_eq!(kept(), kept::MOST - 1);
+        assert_eq!(kept(), MOST - 1);
         drop(before);
     }
 }

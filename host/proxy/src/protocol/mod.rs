@@ -2,7 +2,7 @@
 //!
 //! | file | what happens there |
 //! |---|---|
-//! | [`connection`] | one client connection: TLS, choice of protocol, what its requests share |
+//! | [`connection`] | one client connection: TLS, choice of protocol, what belongs to its socket |
 //! | [`http1`] | HTTP/1.1: a server of our own, strict and narrow |
 //! | [`http2`] | HTTP/2: its streams, and limits on clients that do not read |
 //! | `lifetime` | how long a connection lives |
@@ -12,7 +12,7 @@
 //! | [`body`] | request bodies: limits on size and pace |
 //! | [`upgrade`] | tunnels |
 
-mod authority;
+pub(crate) mod authority;
 pub mod body;
 pub mod connection;
 pub(crate) mod deadline;

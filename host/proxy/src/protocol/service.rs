@@ -6,14 +6,15 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use http::{Method, Request, Response, Version};
 
+use crate::arrival::Arrival;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::connection::Connection;
 use crate::protocol::hygiene::Refusal;
-use crate::protocol::upgrade::Side;
+use crate::protocol::upgrade::{ClientSide, Side};
 use crate::serve::serve;
 
-/// Takes one request to its response; `side` is the client's side of the tunnel that it asks for. A panic ends
+/// Takes one request of a connection to its response; `side` is the client's side of the tunnel that it asks for. A panic ends
 /// only this request, with the fault `Internal`.
 pub(crate) async fn answer(
     connection: Rc<Connection>,
@@ -21,21 +22,23 @@ pub(crate) async fn answer(
     side: Option<Side>,
 ) -> Response<Body> {
     let (method, version) = (request.method().clone(), request.version());
-    let walk = AssertUnwindSafe(serve(connection.clone(), request, side)).catch_unwind();
+    let client = side.map(|side| ClientSide { side, guard: Some(connection.guard().clone()) });
+    let arrival = Arrival::new(connection.ingress.clone());
+    let walk = AssertUnwindSafe(serve(&connection.gateway, arrival, request, client)).catch_unwind();
     match walk.await {
         Ok(response) => response,
-        Err(_) => {
-            let fault = Fault::new(FaultKind::Internal).cause("panic");
-            Refusal::new(&connection, method, version, fault)
-                .into_response(&connection, &connection.snapshot())
-        }
+        Err(_) => refused(&connection, method, version, Fault::new(FaultKind::Internal).cause("panic")),
     }
 }
 
 /// The response to a request that could not be read.
-pub(crate) fn refuse(connection: &Rc<Connection>, version: Version, fault: Fault) -> Response<Body> {
+pub(crate) fn refuse(connection: &Connection, version: Version, fault: Fault) -> Response<Body> {
     // Nothing of such a request is used, not even its method.
     let unknown = Method::from_bytes(b"-").expect("a dash is a token");
-    let refusal = Refusal::new(connection, unknown, version, fault);
-    refusal.into_response(connection, &connection.snapshot())
+    refused(connection, unknown, version, fault)
+}
+
+fn refused(connection: &Connection, method: Method, version: Version, fault: Fault) -> Response<Body> {
+    let refusal = Refusal::new(Arrival::new(connection.ingress.clone()), method, version, fault);
+    refusal.into_response(&connection.gateway, connection.gateway.snapshot())
 }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::body::Body;
+use crate::facts::Switched;
 use crate::fault::{Fault, FaultKind};
 use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
@@ -33,13 +34,21 @@ const BUFFER: usize = 8 * 1024;
 /// Only the HTTP/1.1 handshake has this field (RFC 8441 section 5).
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
-/// One side of a tunnel: the client's, or the upstream's ([`Exchange::upstream_side`]).
+/// One side of a tunnel: the client's, or the upstream's ([`Facts::switched`](crate::facts::Facts::switched)).
 #[derive(Debug)]
 pub enum Side {
     /// A connection whose 101 (in HTTP/2: whose 200) has not been sent yet.
     Promised(oneshot::Receiver<Stream>),
     /// A connection that has switched.
     Switched(Stream),
+}
+
+/// The client's side of a tunnel that it may ask for.
+pub struct ClientSide {
+    /// The side.
+    pub side: Side,
+    /// How the listener counts the client's connection, so that a drain waits for the tunnel; none: it has no listener.
+    pub(crate) guard: Option<ConnectionGuard>,
 }
 
 impl Side {
@@ -104,26 +113,36 @@ impl AsyncWrite for Stream {
 
 /// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a
 /// fault of the upstream.
-pub fn join(exchange: &mut Exchange, client: Option<Side>, response: &mut Response<Body>) {
+pub fn join(
+    exchange: &mut Exchange,
+    client: Option<ClientSide>,
+    mut response: Response<Body>,
+) -> Response<Body> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return;
+        return response;
     }
-    let upstream = exchange.upstream_side.take();
-    let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.upgrade.clone()) else {
-        *response = exchange.fault(
-            Fault::new(FaultKind::UpstreamProtocol)
-                .cause("a 101 response to a request that did not ask for an upgrade"),
-        );
-        return;
+    let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
+    let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
+    else {
+        let fault = Fault::new(FaultKind::UpstreamProtocol)
+            .cause("a 101 response to a request that did not ask for an upgrade");
+        return exchange.facts.fault(fault);
     };
     let tunnel = Tunnel {
         idle: idle_timeout(exchange),
-        guard: exchange.connection.guard().cloned(),
-        ending: RequestGuard::take(exchange, StatusCode::SWITCHING_PROTOCOLS),
+        guard: client.guard,
+        request_guard: RequestGuard::take(
+            &mut exchange.facts,
+            exchange.series.take(),
+            &exchange.telemetry,
+            &exchange.ingress,
+            StatusCode::SWITCHING_PROTOCOLS,
+        ),
     };
-    tokio::task::spawn_local(tunnel.run(client, upstream));
+    tokio::task::spawn_local(tunnel.run(client.side, upstream));
     *response.body_mut() = Body::Empty;
-    announce(response, exchange.version, protocol);
+    announce(&mut response, exchange.facts.version, protocol);
+    response
 }
 
 /// Writes the response that announces the switch, as the client's version of HTTP has it (RFC 9110 section 7.8,
@@ -144,7 +163,7 @@ fn announce(response: &mut Response<Body>, version: Version, protocol: HeaderVal
 
 /// The longest silence in a tunnel: the `idle_timeout` of its upstream.
 fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
-    let name = exchange.upstream.as_deref()?;
+    let name = exchange.facts.upstream.as_deref()?;
     exchange.snapshot.config.upstreams.get(name)?.idle_timeout
 }
 
@@ -152,7 +171,7 @@ fn idle_timeout(exchange: &Exchange) -> Option<Duration> {
 struct Tunnel {
     idle: Option<Duration>,
     guard: Option<ConnectionGuard>,
-    ending: RequestGuard,
+    request_guard: RequestGuard,
 }
 
 impl Tunnel {
@@ -164,13 +183,13 @@ impl Tunnel {
         let traffic = Traffic { last: Cell::new(Instant::now()), sent: Cell::new(0) };
         tokio::select! {
             ended = carry(client, upstream, &traffic) => match ended {
-                Ok(()) => self.ending.complete(),
-                Err(_) => self.ending.cut(),
+                Ok(()) => self.request_guard.complete(),
+                Err(_) => self.request_guard.cut(FaultKind::UpstreamReset),
             },
-            () = traffic.silence(self.idle) => self.ending.cut(),
-            () = cut(self.guard.as_ref()) => self.ending.cut(),
+            () = traffic.silence(self.idle) => self.request_guard.cut(FaultKind::RequestTimeout),
+            () = cut(self.guard.as_ref()) => self.request_guard.cut(FaultKind::Draining),
         }
-        self.ending.sent(traffic.sent.get());
+        self.request_guard.sent(traffic.sent.get());
     }
 }
 

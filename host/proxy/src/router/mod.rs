@@ -22,11 +22,9 @@
 //!
 //! A search takes as many steps as the path has segments, however many routes there are.
 
-pub mod action;
 mod condition;
 mod pattern;
 mod route;
-mod split;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -39,11 +37,13 @@ use std::sync::Arc;
 
 use witgate_config::{Problem, Problems};
 
+use crate::filters::Preflight;
 use crate::head::RequestHead;
-use crate::telemetry::route_name::RouteName;
 use condition::{Question, Unmet, acceptable_methods};
+pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;
 pub(crate) use route::Rule;
+pub(crate) use template::{Template, single_slash};
 use tree::Tree;
 
 /// The result of a search.
@@ -60,7 +60,7 @@ pub enum Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
     /// Name of the route.
-    pub route: RouteName,
+    pub route: Arc<str>,
     /// Why the route was taken or not.
     pub verdict: Verdict,
 }
@@ -87,6 +87,8 @@ pub struct Router {
     /// The key is what follows the wildcard label, e.g. `example` for `*.example`.
     wildcards: HashMap<Box<str>, Tree<Leaf>>,
     any: Tree<Leaf>,
+    /// How preflights are recognised, if a filter of any of the routes answers them.
+    preflight: Option<Preflight>,
 }
 
 /// The routes of one host and path, the most specific first.
@@ -101,7 +103,8 @@ impl Router {
     /// # Errors
     /// A problem for each pair of routes of which the second could never be taken.
     pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
-        let mut router = Router::default();
+        let preflight = routes.iter().find_map(|route| route.preflight());
+        let mut router = Router { preflight, ..Router::default() };
         for route in &routes {
             router.insert(route);
         }
@@ -128,6 +131,19 @@ impl Router {
     fn for_each_leaf(&mut self, visitor: &mut dyn FnMut(&mut Leaf)) {
         let named = self.hosts.values_mut().chain(self.wildcards.values_mut());
         named.chain([&mut self.any]).for_each(|tree| tree.for_each_mut(visitor));
+    }
+
+    /// The route that a request takes: that of the request it asks about, if it is a preflight which that route
+    /// answers, or else the most specific for its own head.
+    pub fn route(&self, head: &RequestHead) -> Found {
+        let about = self.preflight.and_then(|preflight| preflight(head));
+        let asked = about.map(|method| self.find(&RequestHead { method, ..head.clone() }));
+        match asked {
+            Some(Found::Route(route, parameters)) if route.preflight().is_some() => {
+                Found::Route(route, parameters)
+            }
+            _ => self.find(head),
+        }
     }
 
     /// Finds the most specific route for a head.

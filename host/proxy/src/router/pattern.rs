@@ -8,7 +8,7 @@ use witgate_config::model::PathMatch;
 
 /// A parsed path condition: segments from the left, and what may follow them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The segments, without the tail.
     pub(super) segments: Vec<Segment>,
     /// What may follow the segments.
@@ -40,7 +40,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with it, as a message and a hint.
-    pub(super) fn parse(path: Option<&PathMatch>) -> Result<Pattern, (String, String)> {
+    pub(crate) fn parse(path: Option<&PathMatch>) -> Result<Pattern, (String, String)> {
         match path {
             None => Ok(Pattern { segments: Vec::new(), end: End::Prefix }),
             Some(PathMatch::Prefix(prefix)) => Pattern::prefix(prefix),
@@ -108,7 +108,7 @@ impl Pattern {
     }
 
     /// The names of the parameters, from the left.
-    pub(super) fn parameters(&self) -> Vec<Arc<str>> {
+    pub(crate) fn parameters(&self) -> Vec<Arc<str>> {
         let tail = match &self.end {
             End::Tail(name) => Some(name.clone()),
             End::Exact | End::Prefix => None,
@@ -121,7 +121,7 @@ impl Pattern {
     }
 
     /// The position of a parameter: the index of its segment, and whether it is the tail.
-    pub(super) fn place_of(&self, name: &str) -> Option<(usize, bool)> {
+    pub(crate) fn place_of(&self, name: &str) -> Option<(usize, bool)> {
         let among_segments = self.segments.iter().position(
             |segment| matches!(segment, Segment::Parameter(parameter) if parameter.as_ref() == name),
         );
@@ -136,7 +136,7 @@ impl Pattern {
 /// Percent-decodes a segment of a path; borrows where nothing is encoded.
 ///
 /// Segments are split before they are decoded, so an encoded slash never becomes a boundary.
-pub(super) fn decode(segment: &str) -> Cow<'_, str> {
+pub(crate) fn decode(segment: &str) -> Cow<'_, str> {
     if segment.contains('%') {
         percent_decode_str(segment).decode_utf8_lossy()
     } else {

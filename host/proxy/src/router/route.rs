@@ -4,29 +4,34 @@ use std::sync::Arc;
 
 use witgate_config::{Problem, Problems, model};
 
-use super::action::Prepared;
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
-use crate::filters::{Filter, Stage};
-use crate::pipeline::plugin::Plugin;
-use crate::telemetry::route_name::RouteName;
+use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use crate::destination::{self, BuildInputs, Destination};
+use crate::filters::{Filter, Preflight, Stage};
+use crate::telemetry::route_series::RouteSeries;
+use crate::upstream::Upstreams;
 
 /// A route with its filters and plugins resolved.
 pub struct Route {
     /// Name of the route.
-    pub name: RouteName,
+    pub name: Arc<str>,
+    /// Where its requests are counted.
+    pub series: Arc<RouteSeries>,
     /// Its configuration.
     pub config: model::Route,
     /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
     /// Bindings of the authentication phase.
-    pub authentication: Vec<Arc<dyn Plugin>>,
+    pub authentication: Vec<Arc<dyn Authentication>>,
     /// Bindings of the rate-limiting phase.
-    pub rate_limiting: Vec<Arc<dyn Plugin>>,
+    pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
     /// Bindings of the routing phase.
-    pub routing: Vec<Arc<dyn Plugin>>,
+    pub routing: Vec<Arc<dyn Routing>>,
     /// Bindings of the transformation phase.
-    pub transformation: Vec<Arc<dyn Plugin>>,
+    pub transformation: Vec<Arc<dyn Transformation>>,
+    /// What gives the responses to its requests.
+    pub destination: Arc<dyn Destination>,
     pub(super) rule: Arc<Rule>,
 }
 
@@ -37,15 +42,19 @@ pub(crate) struct Rule {
     pub(super) pattern: Pattern,
     pub(super) parameters: Vec<Arc<str>>,
     pub(super) conditions: Conditions,
-    pub(super) action: Prepared,
+    destination: Arc<dyn Destination>,
 }
 
 impl Rule {
-    /// Compiles the route at this position of the configuration.
+    /// Compiles the route at this position of the configuration, which may forward to these upstreams.
     ///
     /// # Errors
     /// Every mistake in its conditions and its action.
-    pub(crate) fn compile(position: usize, config: &model::Route) -> Result<Rule, Problems> {
+    pub(crate) fn compile(
+        position: usize,
+        config: &model::Route,
+        upstreams: &Arc<Upstreams>,
+    ) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
         let mut report = |key: &str, message: String, hint: String| {
             let key = format!("routes[{position}].{key}");
@@ -57,14 +66,14 @@ impl Rule {
         let conditions = conditions
             .map_err(|wrong| wrong.into_iter().for_each(|(key, message, hint)| report(&key, message, hint)))
             .ok();
-        let action = pattern.as_ref().and_then(|pattern| {
-            let action = Prepared::compile(&config.action, pattern);
-            action.map_err(|(key, message, hint)| report(key, message, hint)).ok()
+        let destination = pattern.as_ref().and_then(|pattern| {
+            let built = destination::build(&BuildInputs { action: &config.action, pattern, upstreams });
+            built.map_err(|(key, message, hint)| report(key, message, hint)).ok()
         });
-        match (pattern, conditions, action) {
-            (Some(pattern), Some(conditions), Some(action)) => {
+        match (pattern, conditions, destination) {
+            (Some(pattern), Some(conditions), Some(destination)) => {
                 let parameters = pattern.parameters();
-                Ok(Rule { position, pattern, parameters, conditions, action })
+                Ok(Rule { position, pattern, parameters, conditions, destination })
             }
             _ => Err(problems),
         }
@@ -74,23 +83,41 @@ impl Rule {
 impl Route {
     /// A route without filters and plugins.
     pub(crate) fn new(config: model::Route, rule: Arc<Rule>) -> Route {
+        let name: Arc<str> = config.name.as_str().into();
         Route {
-            name: config.name.as_str().into(),
+            series: Arc::new(RouteSeries::new(name.clone())),
+            name,
             config,
             filters: Vec::new(),
             authentication: Vec::new(),
             rate_limiting: Vec::new(),
             routing: Vec::new(),
             transformation: Vec::new(),
+            destination: rule.destination.clone(),
             rule,
         }
     }
 
+    /// How to recognise the preflights that one of its filters responds to; `None` if there is no such filter.
+    pub(super) fn preflight(&self) -> Option<Preflight> {
+        self.filters.iter().find_map(|(_, filter)| filter.preflight())
+    }
+
     /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        [&self.authentication, &self.rate_limiting, &self.routing, &self.transformation]
-            .iter()
-            .any(|bindings| !bindings.is_empty())
+        !(self.authentication.is_empty()
+            && self.rate_limiting.is_empty()
+            && self.routing.is_empty()
+            && self.transformation.is_empty())
+    }
+
+    /// Puts a binding into the phase of each contract that it serves.
+    pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
+        let binding = || Arc::clone(binding);
+        self.authentication.extend(binding().authentication());
+        self.rate_limiting.extend(binding().rate_limiting());
+        self.routing.extend(binding().routing());
+        self.transformation.extend(binding().transformation());
     }
 
     /// The path parameters with their decoded values.

@@ -4,7 +4,7 @@ use super::pattern::Pattern;
 
 /// A parsed template.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     pieces: Vec<Piece>,
 }
 
@@ -26,7 +26,7 @@ impl Template {
     ///
     /// # Errors
     /// A message and a hint.
-    pub(super) fn parse(text: &str, pattern: &Pattern) -> Result<Template, (String, String)> {
+    pub(crate) fn parse(text: &str, pattern: &Pattern) -> Result<Template, (String, String)> {
         if let Some(wrong) = text.chars().find(|character| !character.is_ascii_graphic()) {
             let hint = "percent-encode spaces and everything that is not ASCII".into();
             return Err((format!("`{text}` contains {wrong:?}"), hint));
@@ -54,7 +54,7 @@ impl Template {
     }
 
     /// Fills in the template.
-    pub(super) fn fill(&self, path: &str, query: Option<&str>, host: &str) -> String {
+    pub(crate) fn fill(&self, path: &str, query: Option<&str>, host: &str) -> String {
         let mut filled = String::new();
         for piece in &self.pieces {
             match piece {
@@ -91,5 +91,16 @@ fn placeholder(name: &str, text: &str, pattern: &Pattern) -> Result<Piece, (Stri
                 format!("there is {}", known.join(", ")),
             ))
         }
+    }
+}
+
+/// Replaces several slashes at the beginning by one: in a `Location`, two slashes would be followed by a host
+/// name.
+pub(crate) fn single_slash(path: &str) -> &str {
+    let slashes = path.len() - path.trim_start_matches('/').len();
+    match slashes {
+        0 if path.is_empty() => "/",
+        0 => path,
+        slashes => &path[slashes - 1..],
     }
 }

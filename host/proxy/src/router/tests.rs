@@ -10,6 +10,8 @@ use witgate_config::model::{
 };
 
 use super::{Found, Route, Router, Rule, Verdict};
+use crate::filters::{Filter, Preflight, Stage};
+use crate::testing;
 use crate::testing::head;
 
 /// Parses `METHOD[,METHOD] [host]/path [header=value] [?parameter=value]`; a path that ends in `/*` is a prefix.
@@ -68,7 +70,8 @@ fn forward(rewrite: Rewrite) -> Action {
 }
 
 fn route(position: usize, config: model::Route) -> Arc<Route> {
-    let rule = Rule::compile(position, &config).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let rule = Rule::compile(position, &config, &testing::upstreams(0, []))
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
     Arc::new(Route::new(config, Arc::new(rule)))
 }
 
@@ -205,6 +208,45 @@ fn methods_stand_in_for_each_other_as_http_has_it() {
     assert_eq!(taken(&router, &format!("OPTIONS /a {preflight}")), "GET,PUT /a");
 }
 
+/// A filter that answers what it takes for preflights: requests that say in `x-about` which method they are about.
+struct Preflights;
+
+impl Filter for Preflights {
+    fn preflight(&self) -> Option<Preflight> {
+        Some(|head| head.headers.get("x-about")?.to_str().ok()?.parse().ok())
+    }
+}
+
+#[test]
+fn a_preflight_takes_the_route_it_asks_about_where_a_filter_answers_it() {
+    let names = ["OPTIONS /a", "PUT /a", "DELETE /a", "PUT /b"];
+    let mut routes: Vec<_> = names
+        .into_iter()
+        .enumerate()
+        .map(|(position, name)| route(position, config(name, forward(Rewrite::Keep))))
+        .collect();
+    let taken = |router: &Router, request: &str| match router.route(&request_head(request)) {
+        Found::Route(route, _) => route.name.to_string(),
+        Found::OtherMethods(methods) => methods.join(","),
+        Found::Nothing => "-".into(),
+    };
+    let without = Router::new(routes.clone()).unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(taken(&without, "OPTIONS /a x-about=PUT"), "OPTIONS /a");
+    let mut answering = Route::new(routes[1].config.clone(), routes[1].rule.clone());
+    answering.filters.push((Stage::Edge, Arc::new(Preflights)));
+    routes[1] = Arc::new(answering);
+    let router = Router::new(routes).unwrap_or_else(|problems| panic!("{problems:?}"));
+    for (request, expected) in [
+        ("OPTIONS /a x-about=PUT", "PUT /a"),
+        ("OPTIONS /a x-about=DELETE", "OPTIONS /a"),
+        ("OPTIONS /a x-about=PATCH", "OPTIONS /a"),
+        ("OPTIONS /a", "OPTIONS /a"),
+        ("OPTIONS /b x-about=PUT", "PUT"),
+    ] {
+        assert_eq!(taken(&router, request), expected, "{request}");
+    }
+}
+
 #[test]
 fn conditions_on_headers_and_query() {
     let router = router(&["/a v=~[0-9]+ w=!", "/a ?q=x+y", "/a ?flag=*", "/b v=1"]);
@@ -236,7 +278,7 @@ fn what_cannot_be_a_route_is_told_with_its_key() {
     wrong.matches.headers.push(FieldMatch { name: "x".into(), value: ValueMatch::Regex("(a".into()) });
     wrong.matches.methods.push("GET IT".into());
     let keys = |config: &model::Route| -> Vec<String> {
-        let problems = Rule::compile(3, config).err().unwrap_or_default();
+        let problems = Rule::compile(3, config, &testing::upstreams(0, [])).err().unwrap_or_default();
         problems.into_iter().map(|problem| problem.key).collect()
     };
     assert_eq!(keys(&wrong), ["routes[3].path", "routes[3].methods[1]", "routes[3].headers.x"]);
@@ -261,51 +303,6 @@ fn the_decision_is_explained() {
             ("/*", Verdict::LessSpecific),
         ]
     );
-}
-
-/// The target that the upstream gets.
-fn rewritten(pattern: &str, rewrite: Rewrite, target: &str) -> String {
-    let route = route(0, config(pattern, forward(rewrite)));
-    let head = head(Method::GET, target, &[]);
-    let forward = route.forward_target(&head).unwrap().unwrap();
-    forward.target.unwrap_or(head.target).to_string()
-}
-
-#[test]
-fn paths_are_rewritten_without_being_decoded() {
-    let strip = || Rewrite::StripPrefix("/api".into());
-    for (target, expected) in [
-        ("/api/users/a%2Fb?x=1", "/users/a%2Fb?x=1"),
-        ("/api", "/"),
-        ("/api/", "/"),
-        ("/api//evil.example", "/evil.example"),
-        ("/other/x", "/other/x"),
-    ] {
-        assert_eq!(rewritten("/*", strip(), target), expected, "{target}");
-    }
-    let template = || Rewrite::Template("/v2/{id}/x{rest}".into());
-    assert_eq!(rewritten("/users/{id}/{*rest}", template(), "/users/a%20b/c/d?q"), "/v2/a%20b/xc/d?q");
-    let template = Rewrite::Template("/search{query}".into());
-    assert_eq!(rewritten("/*", template, "/any?q=1"), "/search?q=1");
-}
-
-#[test]
-fn redirects_and_fixed_answers() {
-    let location = |template: &str, target: &str| {
-        let action = Action::Redirect { status: 308, location: template.into() };
-        let answer =
-            route(0, config("/old/{*rest}", action)).local_answer(&head(Method::GET, target, &[])).unwrap();
-        assert_eq!(answer.status(), 308);
-        answer.headers()["location"].to_str().unwrap().to_owned()
-    };
-    assert_eq!(location("https://{host}{path}{query}", "/old/a?b=c"), "https://a.example/old/a?b=c");
-    assert_eq!(location("/new/{rest}", "/old/a/b"), "/new/a/b");
-    assert_eq!(location("/{rest}", "/old//evil.example"), "/evil.example", "no open redirect");
-    let action =
-        Action::Respond { status: 418, headers: vec![("x-a".into(), "1".into())], body: "short".into() };
-    let answer = route(0, config("/tea", action)).local_answer(&head(Method::GET, "/tea", &[])).unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()["x-a"]), (418, &"1".parse().unwrap()));
-    assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
 mod contradictions;
+mod in_service;
 mod pitfalls;
 mod routes;
 
@@ -11,12 +12,13 @@ use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 
+use crate::contracts::counter::Counter;
+use crate::contracts::{Binding, Quarantined};
 use crate::names::Named;
-use crate::pipeline::plugin::Plugin;
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
+use crate::replay::memory::BodyMemory;
 use crate::router::Router;
-use crate::upstream::Upstream;
+use crate::state::memory::MemoryCounter;
+use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {
@@ -29,16 +31,30 @@ pub struct Snapshot {
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
     /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
-    pub upstreams: Named<Arc<str>, Arc<Upstream>>,
-    /// The counter of the rate-limiting contract. Carried over every reload.
+    pub upstreams: Arc<Upstreams>,
+    /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
-    pub plugins: BTreeMap<String, Arc<dyn Plugin>>,
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+}
+
+/// What a snapshot uses beside its configuration. The default has no plugins and counts in memory.
+pub struct Services {
+    /// Bindings by name.
+    pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// Where draws are counted.
+    pub counter: Arc<dyn Counter>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Services { plugins: BTreeMap::new(), counter: Arc::new(MemoryCounter::default()) }
+    }
 }
 
 impl Snapshot {
-    /// Builds the next version. What must survive a reload (pools, breakers, counters) is taken from `previous`
-    /// where the configuration is equal.
+    /// Builds the next version. What must survive a reload (pools, breakers) is taken from `previous` where the
+    /// configuration is equal.
     ///
     /// Reads the TLS files of upstreams, so it must run on the control plane.
     ///
@@ -47,12 +63,16 @@ impl Snapshot {
     /// regular expressions, patterns and templates of paths, routes that could never be taken.
     pub fn build(
         config: Arc<Config>,
-        plugins: BTreeMap<String, Arc<dyn Plugin>>,
+        services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
+        let Services { plugins, counter } = services;
         let mut problems = Problems::new();
+        let kept = previous.map(|previous| &**previous.upstreams.body_memory());
+        let body_memory = BodyMemory::new(config.gateway.body_memory, kept);
         let upstreams = build_upstreams(&config, previous, &mut problems);
-        let routers = routes::build(&config, &plugins, &mut problems);
+        let upstreams = Arc::new(Upstreams::new(upstreams, body_memory));
+        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -62,10 +82,7 @@ impl Snapshot {
             config,
             routers,
             upstreams,
-            counter: previous.map_or_else(
-                || Arc::new(Table::default()) as Arc<dyn Counter>,
-                |previous| previous.counter.clone(),
-            ),
+            counter,
             plugins,
         })
     }
@@ -75,9 +92,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// A binding that a route names has no plugin.
-    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Plugin>>) -> Result<Snapshot, Problems> {
+    pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &plugins, &mut problems);
+        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -96,6 +113,12 @@ impl Snapshot {
     /// chooses another.
     pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         routes::ways(&self.config)
+    }
+
+    /// The bindings in quarantine, by name.
+    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
+        let plugins = self.plugins.iter();
+        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
     /// Warnings about a valid configuration, one sentence each, for the log and for `witgate validate`.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
 
+use crate::contracts::Binding;
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::names::Named;
-use crate::pipeline::plugin::Plugin;
 use crate::router::{Route, Router, Rule};
+use crate::upstream::Upstreams;
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);
@@ -16,7 +17,8 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 /// Builds the router of every listener, and collects all problems.
 pub(super) fn build(
     config: &Config,
-    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    upstreams: &Arc<Upstreams>,
+    plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
     let gateway_filters = build_filters(&config.gateway.filters, problems);
@@ -26,7 +28,8 @@ pub(super) fn build(
         .enumerate()
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
-            let rule = Rule::compile(position, route).map_err(|more| problems.extend(more)).ok()?;
+            let rule =
+                Rule::compile(position, route, upstreams).map_err(|more| problems.extend(more)).ok()?;
             Some((route, Arc::new(rule), filters))
         })
         .collect();
@@ -114,7 +117,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    plugins: &BTreeMap<String, Arc<dyn Plugin>>,
+    plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();
@@ -133,15 +136,6 @@ fn bind(
             note_once(problem, problems);
             continue;
         };
-        let contracts = plugin.contracts();
-        let phases = [
-            (contracts.authentication, &mut route.authentication),
-            (contracts.rate_limiting, &mut route.rate_limiting),
-            (contracts.routing, &mut route.routing),
-            (contracts.transformation, &mut route.transformation),
-        ];
-        for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
-            bindings.push(plugin.clone());
-        }
+        route.bind(plugin);
     }
 }

@@ -15,10 +15,10 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::contracts::CallFailure;
+use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::CallFailure;
 use crate::telemetry::metrics::NONE;
 use crate::telemetry::queue::Line;
 use crate::telemetry::record::{AccessLog, PluginCall, Record, Repeat, Share};
@@ -88,20 +88,20 @@ impl Line for AccessLine {
 
 impl LogEntry {
     /// An entry that is complete except for how the response ended.
-    pub(super) fn new(exchange: &Exchange, status: StatusCode, record: Record) -> Self {
+    pub(super) fn new(facts: &Facts, listener: &Arc<str>, status: StatusCode, record: Record) -> Self {
         LogEntry {
             ended: SystemTime::UNIX_EPOCH,
             time: Duration::ZERO,
-            begun: exchange.begun,
-            listener: Arc::clone(&exchange.connection.listener),
-            head: Arc::clone(&exchange.head),
-            version: exchange.version,
+            begun: facts.begun,
+            listener: Arc::clone(listener),
+            head: Arc::clone(&facts.head),
+            version: facts.version,
             status,
             end: End::Complete,
             received: 0,
             sent: 0,
             fault: record.fault,
-            upstream: exchange.upstream.clone(),
+            upstream: facts.upstream.clone(),
             endpoint: record.endpoint,
             attempts: record.attempts,
             upstream_time: record.upstream_time,
@@ -243,7 +243,7 @@ impl<'a> Fields<'a> {
         Fields {
             time: timestamp::rfc3339(entry.ended),
             listener: &entry.listener,
-            route: if head.route.is_empty() { NONE } else { &head.route },
+            route: head.route.as_deref().unwrap_or(NONE),
             method: head.method.as_str(),
             scheme: head.scheme.as_str(),
             host: &head.authority,

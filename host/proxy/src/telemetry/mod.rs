@@ -10,21 +10,23 @@ pub mod access;
 pub(crate) mod client_span;
 pub mod collect;
 mod export;
+pub mod family;
+mod in_service;
 mod log;
 pub mod metrics;
 pub mod per_core;
 pub mod queue;
 pub mod record;
 pub mod request_guard;
-pub mod route_name;
+pub mod route_series;
 mod span;
 pub mod timestamp;
 pub mod trace;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -33,11 +35,10 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
-use crate::pipeline::plugin::Quarantined;
-use crate::snapshot::Snapshot;
-use crate::upstream::{self, UpstreamStatus};
 use access::{AccessLine, LogEntry};
 use export::{Exporter, SpanCounters};
+use in_service::Current;
+pub use in_service::InService;
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
@@ -49,7 +50,7 @@ const LOG_QUEUE: usize = 4096;
 /// Counts and logs everything. There is one for the life of the process, carried over every reload.
 pub struct Telemetry {
     metrics: Metrics,
-    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    in_service: Arc<Current>,
     access: ArcSwapOption<LineQueue<AccessLine>>,
     /// Whether there is an access log; an atomic, because it is read for every request.
     wants_lines: AtomicBool,
@@ -61,6 +62,10 @@ pub struct Telemetry {
     log_plain: bool,
     log_dropped: Counter,
 }
+
+/// A core's own handle on the telemetry. Every request clones it: clones of the `Arc` itself would be counted in one place
+/// that all cores write to.
+pub type CoreTelemetry = Rc<Arc<Telemetry>>;
 
 impl fmt::Debug for Telemetry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +79,7 @@ impl Telemetry {
     pub fn new() -> Arc<Self> {
         let telemetry = Arc::new(Telemetry {
             metrics: Metrics::default(),
-            snapshot: Arc::default(),
+            in_service: Arc::default(),
             access: ArcSwapOption::empty(),
             wants_lines: AtomicBool::new(false),
             access_dropped: Counter::default(),
@@ -94,8 +99,8 @@ impl Telemetry {
     ///
     /// A log that cannot be opened leaves the previous one in place and is reported in the gateway's own log:
     /// serving requests matters more than the access log.
-    pub fn follow(&self, snapshot: Arc<Snapshot>) {
-        let config = &snapshot.config.telemetry;
+    pub fn follow(&self, snapshot: Arc<impl InService>) {
+        let config = snapshot.settings();
         self.log_level.store(config.log_level as u8, Ordering::Relaxed);
         self.follow_access_log(config.access_log.as_ref(), config.access_log_queue);
         self.follow_exporter(config.otlp.as_ref());
@@ -103,7 +108,7 @@ impl Telemetry {
         for warning in snapshot.warnings() {
             self.log(LogLevel::Warn, warning, &[]);
         }
-        self.snapshot.store(Some(snapshot));
+        self.in_service.set(snapshot);
     }
 
     fn follow_access_log(&self, target: Option<&LogTarget>, capacity: usize) {
@@ -126,7 +131,7 @@ impl Telemetry {
         if self.exporter.load().as_ref().is_some_and(|exporter| exporter.serves(otlp)) {
             return;
         }
-        match Exporter::start(otlp.clone(), Arc::clone(&self.snapshot), Arc::clone(&self.spans)) {
+        match Exporter::start(otlp.clone(), Arc::clone(&self.in_service), Arc::clone(&self.spans)) {
             Ok(exporter) => self.exporter.store(Some(Arc::new(exporter))),
             Err(error) => self.log(LogLevel::Error, "spans cannot be exported", &[("error", &error)]),
         }
@@ -161,16 +166,9 @@ impl Telemetry {
         level as u8 >= self.log_level.load(Ordering::Relaxed)
     }
 
-    /// The state of the upstreams of the snapshot in service.
-    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
-        self.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
-    }
-
-    /// The bindings of the snapshot in service that are in quarantine, by name.
-    pub fn quarantined(&self) -> BTreeMap<String, Quarantined> {
-        let snapshot = self.snapshot.load();
-        let plugins = snapshot.iter().flat_map(|snapshot| &snapshot.plugins);
-        plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
+    /// What is in service; `None` before the first snapshot.
+    fn in_service(&self) -> Option<Arc<dyn InService>> {
+        self.in_service.get()
     }
 
     /// The metrics.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::contracts::CallFailure;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::CallFailure;
 
 /// The record of one request, for the access log, the metrics and the span.
 #[derive(Debug, Default)]

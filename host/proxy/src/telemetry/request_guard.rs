@@ -11,23 +11,28 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::arrival::{Completion, Ingress, Outcome};
 use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
+use crate::facts::Facts;
+use crate::fault::{Fault, FaultKind};
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
-use crate::protocol::connection::Connection;
 use crate::protocol::maps;
+use crate::telemetry::CoreTelemetry;
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::record::{PluginCalls, Received, Share};
+use crate::telemetry::route_series::{self, RouteSeries};
 use crate::turn;
 
-/// Dropping it writes metrics, access log line and span. Without a call of [`RequestGuard::complete`] before, the
-/// client has left: that is when futures and bodies are dropped early.
+/// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
+/// [`RequestGuard::complete`] before, the client has left: that is when futures and bodies are dropped early.
 pub struct RequestGuard {
-    connection: Rc<Connection>,
-    /// Names the route.
+    telemetry: CoreTelemetry,
+    ingress: Rc<Ingress>,
+    /// Held until the end, so that its header map can be used again.
     head: Arc<RequestHead>,
+    /// Where requests of the route are counted; none if no route was found.
+    series: Option<Arc<RouteSeries>>,
     upstream: Option<Arc<str>>,
     begun: Instant,
     status: StatusCode,
@@ -40,32 +45,51 @@ pub struct RequestGuard {
     plugins: PluginCalls,
     /// `Some` only if a log line or a span is to be written.
     entry: Option<Arc<LogEntry>>,
+    completion: Completion,
+    /// What the completion is told unless the client goes away first.
+    outcome: Outcome,
 }
 
 impl RequestGuard {
-    /// Takes over the record of an exchange. The exchange itself writes nothing any more.
+    /// Takes over the record of a request that came in by this way. Nothing else writes it any more.
     ///
-    /// For tunnels, which outlive their exchange; everything else uses [`Exchange::finish`].
-    pub fn take(exchange: &mut Exchange, status: StatusCode) -> Self {
-        let mut record = std::mem::take(&mut exchange.record);
-        exchange.record.taken = true;
-        let telemetry = &exchange.connection.telemetry;
+    /// For tunnels, which outlive their exchange; everything else uses
+    /// [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
+    pub fn take(
+        facts: &mut Facts,
+        series: Option<Arc<RouteSeries>>,
+        telemetry: &CoreTelemetry,
+        ingress: &Rc<Ingress>,
+        status: StatusCode,
+    ) -> Self {
+        let mut record = std::mem::take(&mut facts.record);
+        facts.record.taken = true;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
-            || exchange.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+            || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+        let fault = record.fault.as_ref().map(|(kind, _)| *kind);
         RequestGuard {
-            connection: Rc::clone(&exchange.connection),
-            head: Arc::clone(&exchange.head),
-            begun: exchange.begun,
+            telemetry: CoreTelemetry::clone(telemetry),
+            ingress: Rc::clone(ingress),
+            head: Arc::clone(&facts.head),
+            series,
+            begun: facts.begun,
             status,
             end: End::ClientGone,
             received: record.received.take(),
             sent: 0,
-            fault: record.fault.as_ref().map(|(kind, _)| *kind),
+            fault,
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
-            entry: wanted.then(|| Arc::new(LogEntry::new(exchange, status, record))),
+            entry: wanted.then(|| Arc::new(LogEntry::new(facts, &ingress.listener, status, record))),
+            completion: std::mem::take(&mut facts.completion),
+            outcome: match fault {
+                Some(kind) => Outcome::Fault(kind),
+                None if facts.discarded => Outcome::Discarded,
+                None if facts.local_response => Outcome::Local,
+                None => Outcome::Answered,
+            },
             // Taken last, because the log entry uses it too.
-            upstream: exchange.upstream.take(),
+            upstream: facts.upstream.take(),
         }
     }
 
@@ -79,23 +103,39 @@ impl RequestGuard {
         self.end = End::Complete;
     }
 
-    /// The body failed before its end.
-    pub fn cut(&mut self) {
+    /// The body or the tunnel failed before its end, with a fault of this kind.
+    pub fn cut(&mut self, kind: FaultKind) {
         self.end = End::Cut;
+        self.outcome = Outcome::Fault(kind);
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        self.write();
+        let outcome = match self.end {
+            End::ClientGone => Outcome::Abandoned,
+            End::Complete | End::Cut => self.outcome,
+        };
+        std::mem::take(&mut self.completion).complete(outcome);
+    }
+}
+
+impl RequestGuard {
+    /// Writes what is known to metrics, access log and span.
+    fn write(&mut self) {
         let time = turn::now() - self.begun;
         let received = self.received.as_ref().map_or(0, Received::bytes);
-        let Connection { telemetry, listener, .. } = &*self.connection;
-        let metrics = telemetry.metrics();
+        let (metrics, listener) = (self.telemetry.metrics(), &self.ingress.listener);
         let ended = Ended { status: self.status, time, received, sent: self.sent };
-        let route = &self.head.route;
-        route.count(metrics, listener, self.upstream.as_ref(), &ended);
-        if self.in_flight {
-            route.in_flight(metrics, listener, -1);
+        match &self.series {
+            Some(series) => {
+                series.count(metrics, listener, self.upstream.as_ref(), &ended);
+                if self.in_flight {
+                    series.in_flight(metrics, listener, -1);
+                }
+            }
+            None => route_series::count_without_route(metrics, listener, self.upstream.as_ref(), &ended),
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
@@ -112,53 +152,43 @@ impl Drop for RequestGuard {
             entry.sent = self.sent;
             entry.plugins = self.plugins.take();
         }
-        telemetry.tell(entry);
+        self.telemetry.tell(entry);
     }
 }
 
-impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client.
-    fn drop(&mut self) {
-        // A panic gets a response, which has a record of its own.
-        if !self.record.taken && !std::thread::panicking() {
-            let client_gone = StatusCode::from_u16(499).expect("three digits");
-            self.record.fault.get_or_insert((FaultKind::ClientGone, None));
-            drop(RequestGuard::take(self, client_gone));
-        }
+/// The implementation of [`Exchange::finish`](crate::pipeline::exchange::Exchange::finish).
+pub(crate) fn finish(
+    facts: &mut Facts,
+    series: Option<Arc<RouteSeries>>,
+    telemetry: &CoreTelemetry,
+    ingress: &Rc<Ingress>,
+    mut response: Response<Body>,
+) -> Response<Body> {
+    if facts.record.taken {
+        return response;
     }
-}
-
-/// The implementation of [`Exchange::finish`].
-pub(crate) fn finish(exchange: &mut Exchange, response: &mut Response<Body>) {
-    if exchange.record.taken {
-        return;
-    }
-    let bodiless = exchange.head.method == Method::HEAD
+    let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut request_guard = RequestGuard::take(exchange, response.status());
-    let body = std::mem::replace(response.body_mut(), Body::Empty);
-    if bodiless {
-        // The body of such a response is dropped unread, which must not count as a client that left.
-        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    let mut guard = RequestGuard::take(facts, series, telemetry, ingress, response.status());
+    match std::mem::take(response.body_mut()) {
+        body if bodiless => {
+            // The body of such a response is dropped unread, which must not count as a client that left.
+            if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+                response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+            guard.complete();
         }
-        request_guard.complete();
-        return;
+        Body::Empty => guard.complete(),
+        body => *response.body_mut() = Body::wrap(RecordedBody { inner: body, guard: Some(guard) }),
     }
-    match body {
-        Body::Empty => request_guard.complete(),
-        body => {
-            *response.body_mut() =
-                Body::wrap(RecordedBody { inner: body, request_guard: Some(request_guard) })
-        }
-    }
+    response
 }
 
 /// A response body that writes the record at its end.
 struct RecordedBody {
     inner: Body,
-    request_guard: Option<RequestGuard>,
+    guard: Option<RequestGuard>,
 }
 
 impl HttpBody for RecordedBody {
@@ -171,18 +201,18 @@ impl HttpBody for RecordedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(context);
-        if let (Poll::Ready(frame), Some(request_guard)) = (&polled, &mut this.request_guard) {
+        if let (Poll::Ready(frame), Some(guard)) = (&polled, &mut this.guard) {
             match frame {
-                Some(Ok(frame)) => request_guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Some(Err(_)) => request_guard.cut(),
-                None => request_guard.complete(),
+                Some(Ok(frame)) => guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                Some(Err(error)) => guard.cut(kind(error)),
+                None => guard.complete(),
             }
             let failed = matches!(frame, Some(Err(_)));
             if failed || frame.is_none() || this.inner.is_end_stream() {
                 if !failed {
-                    request_guard.complete();
+                    guard.complete();
                 }
-                this.request_guard = None;
+                this.guard = None;
             }
         }
         polled
@@ -197,13 +227,18 @@ impl HttpBody for RecordedBody {
     }
 }
 
+/// The kind of fault that broke a response body off.
+fn kind(error: &BodyError) -> FaultKind {
+    error.downcast_ref::<Fault>().map_or(FaultKind::UpstreamReset, |fault| fault.kind)
+}
+
 impl Drop for RecordedBody {
     /// A body without bytes left is complete when it is dropped.
     fn drop(&mut self) {
-        if let Some(request_guard) = &mut self.request_guard
+        if let Some(guard) = &mut self.guard
             && self.inner.is_end_stream()
         {
-            request_guard.complete();
+            guard.complete();
         }
     }
 }
@@ -215,7 +250,7 @@ mod tests {
     use witgate_config::model::LogTarget;
 
     use super::*;
-    use crate::fault::Fault;
+    use crate::pipeline::exchange::Exchange;
     use crate::telemetry::Telemetry;
     use crate::telemetry::record::{PluginCall, Received};
     use crate::testing;
@@ -253,12 +288,12 @@ mod tests {
     fn the_line_is_written_when_the_last_byte_is_through() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::POST, "/users/7?token=secret");
-        exchange.upstream = Some("users".into());
-        exchange.record.endpoint = Some(("users".into(), "10.0.0.1:80".into()));
-        exchange.record.attempts = 1;
+        exchange.facts.upstream = Some("users".into());
+        exchange.facts.record.endpoint = Some(("users".into(), "10.0.0.1:80".into()));
+        exchange.facts.record.attempts = 1;
         let received = Received::default();
         received.add(5);
-        exchange.record.received = Some(received);
+        exchange.facts.record.received = Some(received);
         let call = PluginCall {
             binding: "jwt".into(),
             phase: "authentication",
@@ -266,7 +301,7 @@ mod tests {
             time: Duration::from_micros(42),
             failure: None,
         };
-        exchange.record.plugins.push(call);
+        exchange.facts.record.plugins.push(call);
         let body = testing::chunks(vec![Ok(b"hello "), Ok(b"world")]);
         let response = testing::finished(exchange, Response::new(body));
         assert!(response.headers().contains_key("x-request-id"));
@@ -321,7 +356,7 @@ mod tests {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
         let fault = Fault::new(FaultKind::UpstreamUnreachable).cause("10.0.0.1:80 refused");
-        let response = exchange.fault(fault);
+        let response = exchange.facts.fault(fault);
         let response = testing::finished(exchange, response);
         assert_eq!(response.status(), 502);
         assert_eq!(response.headers()["proxy-status"], "witgate; error=connection_refused");
@@ -353,7 +388,9 @@ mod tests {
     fn what_ended_is_in_the_metrics() {
         let log = Log::open();
         let mut exchange = log.exchange(Method::GET, "/");
-        Arc::make_mut(&mut exchange.head).route = "a \"quoted\" route".into();
+        let route: Arc<str> = "a \"quoted\" route".into();
+        exchange.series = Some(Arc::new(RouteSeries::new(route.clone())));
+        Arc::make_mut(&mut exchange.facts.head).route = Some(route);
         exchange.count_in_flight();
         let during = log.telemetry.metrics().expose();
         let gauge = r#"witgate_requests_in_flight{listener="web",route="a \"quoted\" route"}"#;

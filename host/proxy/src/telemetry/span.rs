@@ -100,9 +100,9 @@ fn span(trace: &TraceContext, id: &SpanId, name: String, kind: SpanKind) -> Span
 
 fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     let head = &entry.head;
-    let name = match &*head.route {
-        "" => head.method.to_string(),
-        route => format!("{} {route}", head.method),
+    let name = match &head.route {
+        None => head.method.to_string(),
+        Some(route) => format!("{} {route}", head.method),
     };
     let mut attributes = vec![
         text("http.request.method", head.method.as_str()),
@@ -118,8 +118,8 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
         text("witgate.listener", &entry.listener),
         text("witgate.request_id", &head.request_id),
     ];
-    if !head.route.is_empty() {
-        attributes.push(text("witgate.route", &head.route));
+    if let Some(route) = &head.route {
+        attributes.push(text("witgate.route", route));
     }
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
@@ -223,8 +223,8 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::contracts::CallFailure;
     use crate::fault::FaultKind;
-    use crate::pipeline::plugin::CallFailure;
     use crate::telemetry::record::Record;
     use crate::testing;
 
@@ -234,10 +234,9 @@ mod tests {
     fn exported(status: Status, record: Record) -> Vec<Span> {
         let mut head = testing::head(Method::GET, "/users/7?token=secret", &[("traceparent", PARENT)]);
         head.trace = Some(TraceContext::from_headers(&head.headers, 0.0));
-        let exchange = testing::exchange(head);
-        let begun = exchange.begun;
-        let mut entry = LogEntry::new(&exchange, status, record);
-        drop(exchange);
+        let facts = testing::facts(head);
+        let begun = facts.begun;
+        let mut entry = LogEntry::new(&facts, &"web".into(), status, record);
         entry.ended = UNIX_EPOCH + Duration::from_secs(100);
         entry.time = Duration::from_secs(1);
         entry.plugins.push(PluginCall {

@@ -1,6 +1,7 @@
 //! Changes that an operator makes to an endpoint while the gateway runs, without a reload.
 
 use super::events::EventKind;
+use super::set::TableMaking;
 use super::status::EndpointStatus;
 use crate::balancer::clock;
 use crate::snapshot::Snapshot;
@@ -16,7 +17,7 @@ pub struct EndpointChange {
     pub drain: Option<bool>,
 }
 
-/// The largest weight, as in the configuration.
+/// The largest weight, as in the configuration and of sources.
 pub const LARGEST_WEIGHT: u32 = 1_000_000;
 
 /// Changes an endpoint, and says how it stands then. When this returns, the change holds for every request that begins.
@@ -31,17 +32,18 @@ pub fn adjust(
 ) -> Result<EndpointStatus, String> {
     let upstream =
         snapshot.upstreams.get(upstream).ok_or_else(|| format!("there is no upstream `{upstream}`"))?;
-    let index = upstream.endpoints.iter().position(|endpoint| *endpoint.name == *address);
-    let index = index.ok_or_else(|| format!("upstream `{}` has no endpoint `{address}`", upstream.name))?;
-    let (endpoint, written) = (&upstream.endpoints[index], upstream.config.endpoints[index].weight);
-    let record = |kind, why: String| upstream.events.record(kind, Some(&endpoint.name), why);
+    let set = upstream.set.load();
+    let member = set.members().find(|member| *member.endpoint().name == *address);
+    let member = member.ok_or_else(|| format!("upstream `{}` has no endpoint `{address}`", upstream.name))?;
+    let (endpoint, spec) = (member.endpoint(), member.spec.weight);
+    let record = |kind, why: String| upstream.carried.events.record(kind, Some(&endpoint.name), why);
     if change.reset {
         endpoint.share.reset();
         record(EventKind::EndpointReset, "by hand".to_owned());
     }
     if let Some(weight) = change.weight {
         let weight = weight.min(LARGEST_WEIGHT);
-        endpoint.share.set_weight(written, weight);
+        endpoint.share.set_weight(spec, weight);
         record(EventKind::WeightChanged, format!("by hand, to {weight}"));
     }
     match change.drain.filter(|drain| endpoint.share.set_drained(*drain)) {
@@ -49,6 +51,6 @@ pub fn adjust(
         Some(false) => record(EventKind::EndpointUndrained, "by hand".to_owned()),
         None => {}
     }
-    upstream.refresh(clock::now());
-    Ok(upstream.endpoint_status(index))
+    upstream.refresh(clock::now(), TableMaking::AtOnce);
+    Ok(upstream.endpoint_status(member))
 }

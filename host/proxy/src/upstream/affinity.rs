@@ -10,7 +10,7 @@ use crate::balancer::Caller;
 use crate::head::Scheme;
 
 /// Worked out once for a request, whatever endpoints are tried.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Affinity {
     /// For hash policies.
     pub(super) hash: Option<u64>,
@@ -21,24 +21,25 @@ pub(super) struct Affinity {
 impl Upstream {
     /// What binds a request.
     pub(super) fn affinity(&self, caller: &Caller<'_>) -> Affinity {
-        let sticky = self.sticky.as_ref();
-        Affinity {
-            hash: self.policy.hash(caller),
-            session: sticky.and_then(|sticky| sticky.session(caller.headers, SystemTime::now())),
-        }
+        let session = self.sticky.as_ref().and_then(|sticky| {
+            let set = self.set.load();
+            sticky.session(set.sessions.as_ref()?, caller.headers, SystemTime::now())
+        });
+        Affinity { hash: self.policy.hash(caller), session }
     }
 
     /// `Set-Cookie` for a client whom an endpoint has answered; none if it may keep what it has.
     pub(super) fn session_cookie(
         &self,
-        affinity: Affinity,
+        affinity: &Affinity,
         endpoint: &str,
         scheme: Scheme,
     ) -> Option<HeaderValue> {
         let sticky = self.sticky.as_ref()?;
         let keeps = affinity
             .session
-            .is_some_and(|session| !session.is_ageing && *self.endpoints[session.endpoint].name == *endpoint);
+            .as_ref()
+            .is_some_and(|session| !session.is_ageing && *session.member.endpoint().name == *endpoint);
         if keeps { None } else { sticky.set_cookie(endpoint, scheme, SystemTime::now()) }
     }
 }

@@ -1,4 +1,4 @@
-//! One endpoint picked for one request: its place in the count of requests, its pass through the breaker.
+//! One endpoint picked for one request: counted among its requests, let through by its breaker.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,8 +13,10 @@ use witgate_config::model::Statuses;
 
 use super::affinity::Affinity;
 use super::breaker::Call;
+use super::conduct::{connected, note_change};
 use super::endpoint::{Availability, Endpoint};
-use super::observe::{Extent, Failing, Observation, connected, note_change, notify};
+use super::observe::{Extent, Failing, Observation, notify};
+use super::set::{EndpointSet, Member};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
 use crate::fault::{Fault, FaultKind};
@@ -23,7 +25,7 @@ use crate::turn;
 /// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
 pub(super) struct Attempt {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) index: usize,
+    pub(super) member: Arc<Member>,
     pub(super) call: Call,
     /// When the request was begun to be sent; until then, when the endpoint was picked.
     begun: Cell<Instant>,
@@ -47,53 +49,63 @@ impl Upstream {
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After` if only breakers stand in the way, else `NoEndpoint`.
-    pub(super) fn pick(self: &Arc<Self>, affinity: Affinity, tried: &[usize]) -> Result<Attempt, Fault> {
-        let view = self.view.load();
-        let usable = |index: usize| !tried.contains(&index) && self.would_take(index, view.panics);
-        let session = affinity.session.map(|session| session.endpoint);
-        if let Some(index) = session.filter(|index| view.states[*index].is_wanted() && usable(*index))
-            && let Some(attempt) = self.enter(index)
+    pub(super) fn pick(
+        self: &Arc<Self>,
+        affinity: &Affinity,
+        tried: &[Arc<Member>],
+    ) -> Result<Attempt, Fault> {
+        let set = self.set.load();
+        let is_untried = |member: &Member| !tried.iter().any(|tried| tried.is_same_endpoint(member));
+        let usable = |member: &Member| is_untried(member) && self.would_take(member, set.view.panics);
+        let session = affinity.session.as_ref().map(|session| &session.member);
+        if let Some(member) = session.filter(|member| member.is_wanted() && usable(member))
+            && let Some(attempt) = self.enter(member)
         {
             return Ok(attempt);
         }
         // Another core may take the one probe between the look and the step; then the look finds it taken.
-        for _ in 0..self.endpoints.len() {
-            let Some(index) = view.pick(affinity.hash, &|place| self.in_flight(place), &usable) else {
-                break;
-            };
-            if let Some(attempt) = self.enter(index) {
+        for _ in 0..set.entries.len() {
+            let Some(member) = set.view.pick(affinity.hash, &usable) else { break };
+            if let Some(attempt) = self.enter(member) {
                 return Ok(attempt);
             }
         }
-        self.last_resort(tried).ok_or_else(|| self.no_endpoint())
+        let may_panic = tried.is_empty() && self.config.panic_below > 0.0;
+        self.last_resort(&set, may_panic, is_untried).ok_or_else(|| self.no_endpoint(&set))
     }
 
     /// The view may be a moment old: before a request is refused, all endpoints are looked at. Where none is usable, and
     /// not only because the rest was tried, that is a reason to panic.
-    fn last_resort(self: &Arc<Self>, tried: &[usize]) -> Option<Attempt> {
-        let start = fastrand::usize(..self.endpoints.len().max(1));
-        let all = || (start..self.endpoints.len()).chain(0..start).filter(|index| !tried.contains(index));
-        let weighted = |index: &usize| self.is_weighted(*index);
-        let may_panic = tried.is_empty() && self.config.panic_below > 0.0;
+    fn last_resort(
+        self: &Arc<Self>,
+        set: &EndpointSet,
+        may_panic: bool,
+        is_untried: impl Fn(&Member) -> bool,
+    ) -> Option<Attempt> {
+        let (before, after) = set.entries.split_at(fastrand::usize(..set.entries.len().max(1)));
+        let all = || after.iter().chain(before).map(|entry| &entry.member);
         let panics: &[bool] = if may_panic { &[false, true] } else { &[false] };
         panics.iter().find_map(|panics| {
-            let usable = all().filter(|index| self.would_take(*index, *panics)).filter(weighted);
-            usable.into_iter().find_map(|index| self.enter(index))
+            all()
+                .filter(|member| {
+                    is_untried(member) && self.would_take(member, *panics) && member.weight() > 0
+                })
+                .find_map(|member| self.enter(member))
         })
     }
 
     /// Takes an endpoint, if its breaker lets the request through.
-    fn enter(self: &Arc<Self>, index: usize) -> Option<Attempt> {
-        let endpoint = &self.endpoints[index];
+    fn enter(self: &Arc<Self>, member: &Arc<Member>) -> Option<Attempt> {
+        let endpoint = member.endpoint();
         let (call, change) = endpoint.breaker.enter(&self.config.breaker)?;
-        note_change(&self.events, Some(&endpoint.name), change, "");
+        note_change(&self.carried.events, Some(&endpoint.name), change, "");
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        if let Some(in_flight) = self.group_in_flight.get(self.groups[index]) {
+        if let Some(in_flight) = &member.in_flight {
             in_flight.fetch_add(1, Ordering::Relaxed);
         }
         Some(Attempt {
             upstream: self.clone(),
-            index,
+            member: member.clone(),
             call,
             begun: Cell::new(turn::now()),
             sent: Cell::new(false),
@@ -110,34 +122,27 @@ impl Upstream {
     /// # Errors
     /// As [`Upstream::pick`].
     pub(super) fn look(&self) -> Result<(), Fault> {
-        let panics = self.config.panic_below > 0.0;
-        let mut all = 0..self.endpoints.len();
-        let takes = all.any(|index| self.is_weighted(index) && self.would_take(index, panics));
-        if takes { Ok(()) } else { Err(self.no_endpoint()) }
+        let (set, panics) = (self.set.load(), self.config.panic_below > 0.0);
+        let takes = set.members().any(|member| member.weight() > 0 && self.would_take(member, panics));
+        if takes { Ok(()) } else { Err(self.no_endpoint(&set)) }
     }
 
     /// Whether an endpoint would take a request now; the last look of a pick.
-    pub(super) fn would_take(&self, index: usize, panics: bool) -> bool {
-        let endpoint = &self.endpoints[index];
+    pub(super) fn would_take(&self, member: &Member, panics: bool) -> bool {
+        let endpoint = member.endpoint();
         let passes = || endpoint.breaker.would_pass(&self.config.breaker);
         match endpoint.availability() {
             Availability::Available => true,
             Availability::Probing => passes(),
             Availability::Unhealthy => panics && passes(),
-            Availability::Resting | Availability::Drained => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady => false,
         }
     }
 
-    fn is_weighted(&self, index: usize) -> bool {
-        self.endpoints[index].share.weight(self.config.endpoints[index].weight) > 0
-    }
-
-    fn no_endpoint(&self) -> Fault {
-        let wanted = self.config.endpoints.iter().zip(&self.endpoints).filter(|(settings, endpoint)| {
-            endpoint.share.weight(settings.weight) > 0 && !endpoint.share.is_drained()
-        });
-        let resting = wanted.filter(|(_, endpoint)| endpoint.breaker.state() != BreakerState::Closed);
-        match resting.map(|(_, endpoint)| endpoint.breaker.rests_for()).min() {
+    fn no_endpoint(&self, set: &EndpointSet) -> Fault {
+        let wanted = set.members().filter(|member| member.is_wanted()).map(|member| member.endpoint());
+        let resting = wanted.filter(|endpoint| endpoint.breaker.state() != BreakerState::Closed);
+        match resting.map(|endpoint| endpoint.breaker.rests_for()).min() {
             Some(rest) => Fault::new(FaultKind::BreakerOpen)
                 .cause(self.name.to_string())
                 .header(RETRY_AFTER, HeaderValue::from(whole_seconds(rest)))
@@ -155,7 +160,7 @@ pub(super) fn whole_seconds(duration: Duration) -> u64 {
 impl Attempt {
     /// The endpoint.
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.upstream.endpoints[self.index]
+        self.member.endpoint()
     }
 
     /// The failure that an answer with this status is, if it is one of these.
@@ -249,7 +254,7 @@ impl Drop for Attempt {
         }
         let endpoint = self.endpoint();
         endpoint.active.fetch_sub(1, Ordering::Relaxed);
-        if let Some(in_flight) = self.upstream.group_in_flight.get(self.upstream.groups[self.index]) {
+        if let Some(in_flight) = &self.member.in_flight {
             in_flight.fetch_sub(1, Ordering::Relaxed);
         }
         notify(self, Observation::Ended);

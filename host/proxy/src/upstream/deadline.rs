@@ -5,11 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Dialect, Fault, FaultKind};
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -34,9 +32,9 @@ pub(super) struct Allowance<'a> {
     pub(super) header: Option<&'a HeaderName>,
 }
 
-/// Whether a request is gRPC.
+/// Whether the request that goes upstream is gRPC; a stage may have made it so.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    Dialect::of(headers) == Dialect::Grpc
 }
 
 /// How long the client says it will wait.
@@ -103,18 +101,6 @@ fn format_grpc(left: Duration) -> String {
     let fitting = UNITS.iter().find(|(_, unit)| nanos / u128::from(*unit) <= most);
     let (name, unit) = fitting.unwrap_or(&UNITS[UNITS.len() - 1]);
     format!("{}{}", (nanos / u128::from(*unit)).min(most), char::from(*name))
-}
-
-/// What a gRPC client is told when its deadline has passed: trailers only, with the status DEADLINE_EXCEEDED. `fault` is
-/// what others are told, whose headers about the gateway stay.
-pub(super) fn exceeded(fault: Response<Body>) -> Response<Body> {
-    let (mut parts, _) = fault.into_parts();
-    parts.status = StatusCode::OK;
-    parts.headers.remove(http::header::CONTENT_LENGTH);
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    parts.headers.insert("grpc-status", HeaderValue::from_static("4"));
-    parts.headers.insert("grpc-message", HeaderValue::from_static("the deadline has passed"));
-    Response::from_parts(parts, Body::Empty)
 }
 
 #[cfg(test)]

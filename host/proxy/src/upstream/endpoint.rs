@@ -1,11 +1,10 @@
 //! One endpoint of an upstream: what all cores share about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
-use witgate_config::{Problem, model};
 
 use super::BreakerState;
 use super::breaker::Breaker;
@@ -15,7 +14,8 @@ use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
 
-/// An endpoint. It survives a reload of its upstream as long as host, port, protocol and TLS stay the same.
+/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key), and protocol
+/// and TLS stay the same; other changes of the set, and reloads, keep it. The [members](super::set::Member) of sets hold it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// Unique in the process: the key of its pools.
@@ -42,7 +42,11 @@ pub(super) struct Endpoint {
     /// Since when it has been in service.
     pub(super) newness: Newness,
     /// How often the connections that wait were given up, over all cores.
-    pub(super) purges: Arc<AtomicU32>,
+    pub(super) purges: AtomicU32,
+    /// Whether the source of its set reports it as not ready or terminating.
+    not_ready: AtomicBool,
+    /// Whether it has left its set.
+    left: AtomicBool,
 }
 
 /// Whether an endpoint takes requests, and what keeps it from it.
@@ -59,6 +63,8 @@ pub enum Availability {
     Resting,
     /// An operator wants it to take none.
     Drained,
+    /// Its source reports it as not ready or terminating, or it has left its set: it takes none.
+    NotReady,
 }
 
 impl Availability {
@@ -67,7 +73,7 @@ impl Availability {
         match self {
             Availability::Available | Availability::Probing => true,
             Availability::Unhealthy => panics,
-            Availability::Resting | Availability::Drained => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady => false,
         }
     }
 
@@ -79,32 +85,29 @@ impl Availability {
             Availability::Unhealthy => "unhealthy",
             Availability::Resting => "resting",
             Availability::Drained => "drained",
+            Availability::NotReady => "not-ready",
         }
     }
 }
 
 impl Endpoint {
-    /// An endpoint nobody has used yet.
+    /// A new endpoint. The host may be an IPv6 address with or without brackets.
     ///
     /// # Errors
-    /// The host cannot stand in `Host`.
-    pub(super) fn new(config: &model::Endpoint, tls: bool, key: &str) -> Result<Endpoint, Problem> {
+    /// The host is not valid in the header `Host`; the error says so in a sentence.
+    pub(super) fn new(host: &str, port: u16, tls: bool) -> Result<Endpoint, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let host = bracketed(&config.host);
-        let name = format!("{host}:{}", config.port);
+        let bracketed = bracketed(host);
+        let name = format!("{bracketed}:{port}");
         let default_port = if tls { 443 } else { 80 };
-        let authority = if config.port == default_port { host } else { name.clone() };
-        let authority = HeaderValue::from_str(&authority).map_err(|_| Problem {
-            message: format!("`{}` cannot be the host of an endpoint", config.host),
-            span: None,
-            key: key.to_owned(),
-            hint: Some("write a host name or an address".into()),
-        })?;
+        let authority = if port == default_port { bracketed } else { name.clone() };
+        let authority = HeaderValue::from_str(&authority)
+            .map_err(|_| format!("`{host}` cannot be the host of an endpoint"))?;
         Ok(Endpoint {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
-            host: config.host.trim_matches(['[', ']']).to_owned(),
-            port: config.port,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
             authority,
             breaker: Breaker::default(),
             health: Health::default(),
@@ -114,14 +117,19 @@ impl Endpoint {
             latency: Arc::default(),
             share: Arc::default(),
             newness: Newness::default(),
-            purges: Arc::default(),
+            purges: AtomicU32::default(),
+            not_ready: AtomicBool::default(),
+            left: AtomicBool::default(),
         })
     }
 
-    /// Whether it takes requests: what an operator, its breaker and its health say of it, the strictest first.
+    /// Whether it takes requests. An operator, its source, its breaker and its health decide, in this order.
     pub(super) fn availability(&self) -> Availability {
         if self.share.is_drained() {
             return Availability::Drained;
+        }
+        if !self.is_ready() {
+            return Availability::NotReady;
         }
         match self.breaker.state() {
             BreakerState::Open => Availability::Resting,
@@ -134,6 +142,30 @@ impl Endpoint {
     /// Whether neither checks nor requests speak against it.
     pub(super) fn is_in_service(&self) -> bool {
         !self.health.is_unhealthy() && !self.ejection.is_ejected()
+    }
+
+    /// Sets whether the source of its set wants it to take requests. Returns whether it has become ready by that.
+    pub(super) fn become_ready(&self, ready: bool) -> bool {
+        self.not_ready.swap(!ready, Ordering::Relaxed) && ready
+    }
+
+    /// Whether neither an operator nor the source excludes it from taking requests.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.share.is_drained() && self.is_ready()
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.not_ready.load(Ordering::Relaxed) && !self.has_left()
+    }
+
+    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become free.
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Marks that it has left its set for good. If the source reports it again, that is a new endpoint.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
     }
 
     /// Has every core close the connections that wait for a request. Those in use are left alone: they live.

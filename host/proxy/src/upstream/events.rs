@@ -1,12 +1,13 @@
 //! Changes of state of an upstream and its endpoints: counted, shown in the status, and said in the log.
 //!
-//! They happen seldom, so they may take a lock. The log is written by the [`keeper`](super::keeper), which looks for
-//! what has not been said yet.
+//! They happen seldom, so they may take a lock. Each wakes the [`keeper`](super::keeper), which logs it, and does what
+//! follows from it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
 use witgate_config::model::LogLevel;
 
 /// Events kept for the status.
@@ -49,6 +50,10 @@ pub(super) enum EventKind {
     Ejected,
     /// An ejection is over.
     Returned,
+    /// The source of the endpoints failed, or its set was refused. The last good set stays in service.
+    SourceFailed,
+    /// The source of the endpoints supplies good sets again.
+    SourceRecovered,
 }
 
 impl EventKind {
@@ -72,6 +77,8 @@ impl EventKind {
             EventKind::Healthy => "healthy",
             EventKind::Ejected => "ejected",
             EventKind::Returned => "returned",
+            EventKind::SourceFailed => "source-failed",
+            EventKind::SourceRecovered => "source-recovered",
         }
     }
 
@@ -83,11 +90,13 @@ impl EventKind {
             | EventKind::Ejected
             | EventKind::PanicBegan
             | EventKind::ConcurrencyLowered
+            | EventKind::SourceFailed
             | EventKind::SheddingBegan => LogLevel::Warn,
             EventKind::BreakerHalfOpened
             | EventKind::BreakerClosed
             | EventKind::Healthy
             | EventKind::Returned
+            | EventKind::SourceRecovered
             | EventKind::EndpointDrained
             | EventKind::EndpointUndrained
             | EventKind::WeightChanged
@@ -114,7 +123,11 @@ pub(super) struct Event {
 
 /// The changes of one upstream. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
-pub(super) struct Events(Mutex<State>);
+pub(super) struct Events {
+    state: Mutex<State>,
+    /// Wakes the task of the keeper for this upstream.
+    wake: Notify,
+}
 
 /// Counts by what changed and whose.
 pub(super) type Counts = BTreeMap<(EventKind, Option<Arc<str>>), u64>;
@@ -138,6 +151,24 @@ impl Events {
             state.recent.pop_front();
         }
         state.unsaid = (state.unsaid + 1).min(KEPT);
+        drop(state);
+        self.wake();
+    }
+
+    /// Forgets the counts of endpoints that have left; otherwise the counts would grow with each new endpoint.
+    pub(super) fn forget(&self, names: &HashSet<&str>) {
+        let is_gone = |name: &Option<Arc<str>>| name.as_deref().is_some_and(|name| names.contains(name));
+        self.lock().counts.retain(|(_, name), _| !is_gone(name));
+    }
+
+    /// Wakes the keeper for this upstream.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for an event since the last call returned.
+    pub(super) async fn happened(&self) {
+        self.wake.notified().await;
     }
 
     /// What has not been said yet, the oldest first. If more happened than are kept, the oldest are only counted.
@@ -158,7 +189,7 @@ impl Events {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,5 +211,11 @@ mod tests {
         }
         assert_eq!((events.say().len(), events.recent().len()), (KEPT, KEPT));
         assert_eq!(events.counts()[&(EventKind::BreakerOpened, Some(name))], 1 + 2 * KEPT as u64);
+        events.record(EventKind::BreakerOpened, Some(&"b:80".into()), "");
+        events.forget(&["a:80"].into());
+        assert_eq!(
+            events.counts().into_keys().collect::<Vec<_>>(),
+            [(EventKind::BreakerOpened, Some("b:80".into()))]
+        );
     }
 }

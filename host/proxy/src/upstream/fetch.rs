@@ -1,10 +1,10 @@
 //! Outbound exchanges of plugins, through the same pools, breakers, limits and TLS as forwarded requests.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -13,19 +13,27 @@ use super::deliver::{AttemptLog, Rules, within};
 use super::fallback::deliver_or_fall_back;
 use super::request::UpstreamRequest;
 use crate::balancer::Caller;
+use crate::contracts::Fetch;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::telemetry::trace::TraceContext;
 
-/// One outbound exchange for a plugin's `fetch`: same pools, breakers, limits and TLS as forwarded requests. The path of
-/// the request's URI is used, its authority is not: `Host` is the endpoint's. The body is collected, at most `limit` bytes,
-/// within `timeout`. With a `trace`, each attempt is a span of it; without, the headers are sent as they are.
-///
-/// # Errors
-/// As [`forward`](super::forward()); a response over the limit is `UpstreamProtocol` with the detail `response too
-/// large`; an unknown upstream is `NoEndpoint`.
-pub async fn fetch(
-    snapshot: &Arc<Snapshot>,
+impl Fetch for Snapshot {
+    fn fetch<'a>(
+        &'a self,
+        upstream: &'a str,
+        request: Request<Bytes>,
+        trace: Option<&'a TraceContext>,
+        timeout: Option<Duration>,
+        limit: usize,
+    ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>> {
+        Box::pin(fetch(self, upstream, request, trace, timeout, limit))
+    }
+}
+
+/// See [`Fetch::fetch`].
+async fn fetch(
+    snapshot: &Snapshot,
     upstream: &str,
     request: Request<Bytes>,
     trace: Option<&TraceContext>,
@@ -52,14 +60,15 @@ pub async fn fetch(
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        body_memory: snapshot.upstreams.body_memory(),
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = AttemptLog::default();
     let exchange = async {
         let body = body.into();
-        let mut answer = Response::default();
-        deliver_or_fall_back(snapshot, upstream, &order, body, deadline, &mut notes, &mut answer).await?;
-        let (parts, body) = answer.into_parts();
+        let response =
+            deliver_or_fall_back(&snapshot.upstreams, upstream, &order, body, deadline, &mut notes).await?;
+        let (parts, body) = response.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;
         Ok(Response::from_parts(parts, collected.to_bytes()))

@@ -1,113 +1,193 @@
-//! What a walk wants of its upstream, said as an order, and what became of it, said to the record.
+//! What forwards a request to its upstream: the request is made from the facts, delivered, and what became of it is noted
+//! in the facts.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
 
-use http::Response;
 use http::header::SET_COOKIE;
-use witgate_config::model::Action;
+use http::{HeaderMap, Response, Version};
+use witgate_config::model;
 
+use super::affinity::Affinity;
 use super::deadline::{self, Allowance};
 use super::deliver::{AttemptLog, Rules, deliver, within};
 use super::fallback::deliver_or_fall_back;
 use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
+use super::{Upstream, Upstreams};
 use crate::balancer::Caller;
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::destination::Destination;
+use crate::facts::{Facts, Switched};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::exchange::Exchange;
+use crate::head::RequestHead;
 use crate::protocol::upgrade::Side;
 
-/// Sends the exchange's request to its upstream. `answer` gets the head of its response with the body streaming behind; it
-/// is filled where it stays, for it is large.
-/// An endpoint that answers 101 leaves its side of the tunnel in the exchange.
+/// Forwards requests to the upstream that the facts name.
 ///
-/// What the upstream sees: the exchange's method and target (or what stages want it to see) in origin form, end-to-end
+/// What the upstream sees: the method and target of the head (or what stages want it to see) in origin form, end-to-end
 /// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), the request id, and
-/// the framing of `body`. Headers of the gateway's own other than these are in the head already. Where spans are exported,
-/// `traceparent` and `tracestate` are the gateway's too, and each attempt tells its own span; elsewhere they are end-to-end
-/// headers like others.
+/// the framing of the body. Headers of the gateway's own other than these are in the head already. Where spans are
+/// exported, `traceparent` and `tracestate` are the gateway's too, and each attempt tells its own span; elsewhere they are
+/// end-to-end headers like others.
 ///
 /// How often, and to which endpoints, is decided by `deliver`. Within one attempt a request is sent again if nothing of it
-/// was written, if the endpoint says that it did not process it, and, on a
-/// connection that was used before, if the connection ended without a byte of an answer and the method is idempotent.
-///
-/// # Errors
-/// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
-pub async fn forward(exchange: &mut Exchange, body: Body, answer: &mut Response<Body>) -> Result<(), Fault> {
-    let name = exchange.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
-    let upstream =
-        exchange.snapshot.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
-    let head = &*exchange.head;
-    let forward = match exchange.route.as_ref().map(|route| &route.config.action) {
-        Some(Action::Forward(forward)) => Some(forward),
-        _ => None,
-    };
-    let preserve_host = forward.is_some_and(|forward| forward.preserve_host);
-    let grpc = deadline::is_grpc(&head.headers);
-    let asked_for = deadline::asked_for(&head.headers, grpc, upstream.deadline_header.as_ref())?;
-    let timeout = exchange.timeout.into_iter().chain(asked_for).min();
-    let deadline = timeout.map(|timeout| exchange.begun + timeout);
-    let allowance = |deadline| Allowance { deadline, grpc, header: upstream.deadline_header.as_ref() };
-    let body = match forward.and_then(|forward| forward.mirror.as_ref()) {
-        Some(settings) => mirror(exchange, settings, preserve_host, body),
-        None => body,
-    };
-    let caller = Caller {
-        headers: &head.headers,
-        path: head.path(),
-        client: Some(head.client.address),
-        hash_key: exchange.hash_key.as_deref(),
-    };
-    let affinity = upstream.affinity(&caller);
-    let order = UpstreamRequest {
+/// was written, if the endpoint says that it did not process it, and, on a connection that was used before, if the
+/// connection ended without a byte of an answer and the method is idempotent.
+pub struct Forward {
+    upstreams: Arc<Upstreams>,
+    preserve_host: bool,
+    retry: model::RouteRetry,
+    mirror: Option<model::Mirror>,
+}
+
+impl Destination for Forward {
+    /// # Errors
+    /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
+    fn serve<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        body: Body,
+    ) -> MaybeReady<'a, Result<Response<Body>, Fault>> {
+        MaybeReady::waiting(self.forward(facts, body))
+    }
+}
+
+impl Forward {
+    /// To one of these upstreams, as the settings of a route say.
+    pub fn new(upstreams: Arc<Upstreams>, settings: &model::Forward) -> Self {
+        Forward {
+            upstreams,
+            preserve_host: settings.preserve_host,
+            retry: settings.retry.clone(),
+            mirror: settings.mirror.clone(),
+        }
+    }
+
+    async fn forward(&self, facts: &mut Facts, body: Body) -> Result<Response<Body>, Fault> {
+        let name = facts.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
+        let upstream = self.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
+        let allowance = allowance(upstream, facts)?;
+        let body = match &self.mirror {
+            Some(settings) => mirror(&self.upstreams, facts, settings, self.preserve_host, body),
+            None => body,
+        };
+        let request = self.request(upstream, facts, allowance);
+        let affinity = request.affinity.clone();
+        let mut log = AttemptLog::default();
+        let deadline = allowance.map(|allowance| allowance.deadline);
+        let delivered = self.deliver(upstream, &request, body, deadline, &mut log).await;
+        if delivered.is_ok() {
+            bind_session(upstream, &affinity, &log, facts);
+        }
+        note(upstream, log, facts);
+        if delivered.as_ref().is_err_and(|fault| fault.kind == FaultKind::RequestTimeout) {
+            upstream.tries().deadline_exceeded();
+        }
+        delivered
+    }
+
+    /// The request as the facts have it.
+    fn request<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        facts: &'a Facts,
+        allowance: Option<Allowance<'a>>,
+    ) -> UpstreamRequest<'a> {
+        let head = &*facts.head;
+        UpstreamRequest {
+            upgrade: facts.upgrade.as_ref(),
+            shareable: head.identity.is_none().then_some(head.scheme),
+            rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
+            allowance,
+            ..of_client(
+                &self.upstreams,
+                upstream,
+                head,
+                &head.headers,
+                facts.hash_key.as_deref(),
+                (facts.version, self.preserve_host),
+            )
+        }
+    }
+
+    async fn deliver(
+        &self,
+        upstream: &Arc<Upstream>,
+        request: &UpstreamRequest<'_>,
+        body: Body,
+        deadline: Option<Instant>,
+        log: &mut AttemptLog,
+    ) -> Result<Response<Body>, Fault> {
+        if upstream.is_plain() {
+            let delivering = deliver(upstream, request, body, deadline, log);
+            return within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault));
+        }
+        // Boxed, so that requests to upstreams without any of this do not carry its state around.
+        let delivering = deliver_or_fall_back(&self.upstreams, upstream, request, body, deadline, log);
+        within(deadline, Box::pin(delivering).as_mut()).await
+    }
+}
+
+/// A client's request to an upstream with these headers: sent once, with nothing of what only its own exchange may have.
+/// `received` is the version of HTTP the client spoke, and whether the upstream is to see the client's `Host`.
+pub(super) fn of_client<'a>(
+    upstreams: &'a Upstreams,
+    upstream: &'a Upstream,
+    head: &'a RequestHead,
+    headers: &'a HeaderMap,
+    hash_key: Option<&'a [u8]>,
+    (received, preserve_host): (Version, bool),
+) -> UpstreamRequest<'a> {
+    let caller = Caller { headers, path: head.path(), client: Some(head.client.address), hash_key };
+    UpstreamRequest {
         method: head.upstream_method.as_ref().unwrap_or(&head.method),
         target: head.upstream_target.as_ref().unwrap_or(&head.target),
-        headers: &head.headers,
+        headers,
         authority: preserve_host.then_some(&*head.authority),
-        upgrade: exchange.upgrade.as_ref(),
+        upgrade: None,
         caller,
-        affinity,
+        affinity: upstream.affinity(&caller),
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
-        shareable: head.identity.is_none().then_some(head.scheme),
-        forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: exchange.version }),
+        shareable: None,
+        forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received }),
         trace: head.trace.as_ref(),
-        rules: Rules::new(&upstream.config.retry, forward.map(|forward| &forward.retry)),
-        allowance: deadline.map(allowance),
-    };
-    let mut notes = AttemptLog::default();
-    let delivered = if upstream.is_plain() {
-        let delivering = deliver(upstream, &order, body, deadline, &mut notes, answer);
-        within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault))
-    } else {
-        // Boxed, so that requests to upstreams without any of this do not carry its state around.
-        let (snapshot, notes) = (&exchange.snapshot, &mut notes);
-        let delivering = deliver_or_fall_back(snapshot, upstream, &order, body, deadline, notes, answer);
-        within(deadline, Box::pin(delivering).as_mut()).await
-    };
-    exchange.local_response |= notes.local;
-    exchange.record.attempts = notes.attempts;
-    let is_own = notes.instead.is_none() && !notes.local;
-    if let (Ok(_), Some(endpoint), true) = (&delivered, &notes.endpoint, is_own)
-        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, head.scheme)
+        rules: Rules::new(&upstream.config.retry, None),
+        allowance: None,
+        body_memory: upstreams.body_memory(),
+    }
+}
+
+/// When the request is given up, and how the endpoint is told; none: it may take as long as it likes.
+fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowance<'a>>, Fault> {
+    let headers = &facts.head.headers;
+    let (grpc, header) = (deadline::is_grpc(headers), upstream.deadline_header.as_ref());
+    let asked_for = deadline::asked_for(headers, grpc, header)?;
+    let timeout = facts.timeout.into_iter().chain(asked_for).min();
+    Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
+}
+
+/// Binds a client to the endpoint that answered it, unless the answer is another's.
+fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, facts: &mut Facts) {
+    if let (Some(endpoint), None, false) = (&log.endpoint, &log.instead, log.local)
+        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme)
     {
-        exchange.response_headers.push((SET_COOKIE, cookie));
+        facts.response_headers.push((SET_COOKIE, cookie));
     }
-    let of = || notes.instead.unwrap_or_else(|| name.clone());
-    exchange.record.endpoint = notes.endpoint.map(|endpoint| (of(), endpoint));
-    exchange.record.upstream_time = notes.time;
-    exchange.upstream_side = notes.switched.map(Side::Switched);
-    exchange.record.repeats = notes.repeats;
-    match delivered {
-        Err(fault) if fault.kind == FaultKind::RequestTimeout => {
-            upstream.tries().deadline_exceeded();
-            if !grpc {
-                return Err(fault);
-            }
-            *answer = deadline::exceeded(exchange.fault(fault));
-            Ok(())
-        }
-        delivered => delivered,
-    }
+}
+
+/// Notes what became of a request.
+fn note(upstream: &Upstream, log: AttemptLog, facts: &mut Facts) {
+    facts.local_response |= log.local;
+    facts.switched = log.switched.map(Side::Switched).map(Switched::new);
+    let asked = log.instead.unwrap_or_else(|| upstream.name.clone());
+    let record = &mut facts.record;
+    record.attempts = log.attempts;
+    record.endpoint = log.endpoint.map(|endpoint| (asked, endpoint));
+    record.upstream_time = log.time;
+    record.repeats = log.repeats;
 }
 
 fn internal(cause: &'static str) -> Fault {

@@ -161,7 +161,7 @@ async fn open_shared(
 }
 
 fn ask(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Acquired {
-    upstream.limit.ask(&Acquire {
+    upstream.carried.limit.ask(&Acquire {
         endpoint,
         core: &pool::core(),
         cap: upstream.config.max_connections,

@@ -181,6 +181,12 @@ impl Limit {
         }
     }
 
+    /// Wakes every core to close connections of endpoints that have left.
+    pub(super) fn ring_cores(&self) {
+        let cores = self.lock().cores.clone();
+        cores.iter().for_each(|core| core.close_idle.notify_one());
+    }
+
     /// Connections open, over all cores.
     pub(super) fn open(&self) -> usize {
         self.lock().open
@@ -242,14 +248,10 @@ impl Drop for Waiter {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use witgate_config::model;
-
     use super::*;
 
     fn endpoint() -> Arc<Endpoint> {
-        let config =
-            model::Endpoint { host: "a.example".into(), port: 80, weight: 1, priority: 0, zone: None };
-        Arc::new(Endpoint::new(&config, false, "").unwrap())
+        Arc::new(Endpoint::new("a.example", 80, false).unwrap())
     }
 
     fn ask(limit: &Arc<Limit>, core: &Arc<Core>, endpoint: &Arc<Endpoint>, cap: usize) -> Acquired {

@@ -2,29 +2,28 @@
 //!
 //! The caller never waits for a copy: it is sent by a task of its own once the request's body has passed, so that neither
 //! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
-//! long to keep) is dropped and counted.
+//! long to keep, no memory left for bodies) is dropped and counted.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Response, Version};
-use http_body::{Body as _, Frame};
+use http::{HeaderName, HeaderValue, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
 
-use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
-use super::observed_body::{BodyObserver, ObservedBody};
-use super::request::{ForwardingHeaders, UpstreamRequest};
-use crate::balancer::Caller;
-use crate::body::{Body, BodyError};
+use super::forward::of_client;
+use super::request::UpstreamRequest;
+use super::{Upstream, Upstreams};
+use crate::body::Body;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
+use crate::replay::{NoCopy, ReplayBuffer, Whole};
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
@@ -39,29 +38,36 @@ const ONCE: RouteRetry = RouteRetry {
     per_try_timeout: None,
 };
 
-/// Copies the exchange's request, if the lot falls on it. The body that comes back is the one to forward.
-pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool, body: Body) -> Body {
+/// Copies a request, if it is one of the share that is copied. The body that comes back is the one to forward.
+pub(super) fn mirror(
+    upstreams: &Arc<Upstreams>,
+    facts: &Facts,
+    settings: &Mirror,
+    preserve_host: bool,
+    body: Body,
+) -> Body {
     // Never drawn where everything is copied.
     let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
-    let Some(upstream) = exchange.snapshot.upstreams.get(settings.upstream.as_str()) else { return body };
-    if exchange.upgrade.is_some() || !chosen {
+    let Some(upstream) = upstreams.get(settings.upstream.as_str()) else { return body };
+    if facts.upgrade.is_some() || !chosen {
         return body;
     }
     let Some(place) = MirrorPermit::take(upstream, settings.max_concurrent) else { return body };
     let shadow = Shadow {
         place,
-        head: exchange.head.clone(),
-        received: exchange.version,
+        head: facts.head.clone(),
+        received: facts.version,
         preserve_host,
         timeout: settings.timeout,
+        upstreams: upstreams.clone(),
     };
     match body {
         Body::Full(bytes) if bytes.len() <= settings.body_bytes => {
-            shadow.send(Body::Full(bytes.clone()));
+            shadow.send(Body::Full(bytes.clone()), None);
             Body::Full(bytes)
         }
         body if body.is_end_stream() => {
-            shadow.send(Body::Empty);
+            shadow.send(Body::Empty, None);
             body
         }
         body if body.size_hint().lower() > settings.body_bytes as u64 => {
@@ -69,9 +75,13 @@ pub(super) fn mirror(exchange: &Exchange, settings: &Mirror, preserve_host: bool
             body
         }
         body => {
-            let copying =
-                Copying { shadow: Some(shadow), bytes: BytesMut::new(), limit: settings.body_bytes };
-            Body::wrap(ObservedBody::new(body, copying))
+            let memory = upstreams.body_memory();
+            ReplayBuffer::copied(body, settings.body_bytes, memory, |whole| match whole {
+                Ok(whole) => shadow.send(Body::from(whole.bytes.clone()), Some(whole)),
+                Err(NoCopy::TooLong) => shadow.place.drop_as(Copied::TooLong),
+                Err(NoCopy::NoMemory) => shadow.place.drop_as(Copied::NoMemory),
+                Err(NoCopy::Cut) => shadow.place.drop_as(Copied::Cut),
+            })
         }
     }
 }
@@ -81,23 +91,23 @@ struct MirrorPermit(Arc<Upstream>);
 
 impl MirrorPermit {
     fn take(upstream: &Arc<Upstream>, most: usize) -> Option<MirrorPermit> {
-        let shadows = &upstream.tries.shadows;
+        let shadows = &upstream.carried.tries.shadows;
         if shadows.fetch_add(1, Ordering::AcqRel) < most {
             return Some(MirrorPermit(upstream.clone()));
         }
         shadows.fetch_sub(1, Ordering::AcqRel);
-        upstream.tries.counts.copied(Copied::Full);
+        upstream.carried.tries.counts.copied(Copied::Full);
         None
     }
 
     fn drop_as(self, copied: Copied) {
-        self.0.tries.counts.copied(copied);
+        self.0.carried.tries.counts.copied(copied);
     }
 }
 
 impl Drop for MirrorPermit {
     fn drop(&mut self) {
-        self.0.tries.shadows.fetch_sub(1, Ordering::AcqRel);
+        self.0.carried.tries.shadows.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -108,12 +118,14 @@ struct Shadow {
     received: Version,
     preserve_host: bool,
     timeout: std::time::Duration,
+    upstreams: Arc<Upstreams>,
 }
 
 impl Shadow {
-    /// Sends the copy on its own.
-    fn send(self, body: Body) {
+    /// Sends the copy in a task of its own. `kept`: what the body's bytes are counted by until the copy was answered.
+    fn send(self, body: Body, kept: Option<Whole>) {
         tokio::task::spawn_local(async move {
+            let _kept = kept;
             let deadline = Instant::now() + self.timeout;
             let answered = within(Some(deadline), pin!(self.exchange(body, deadline))).await;
             self.place.drop_as(if answered.is_ok() { Copied::Answered } else { Copied::Failed });
@@ -124,90 +136,19 @@ impl Shadow {
         let (upstream, head) = (&self.place.0, &self.head);
         let mut headers = head.headers.clone();
         headers.insert(SHADOW, HeaderValue::from_static("1"));
-        let caller = Caller {
-            headers: &headers,
-            path: head.path(),
-            client: Some(head.client.address),
-            hash_key: None,
-        };
         let order = UpstreamRequest {
-            method: head.upstream_method.as_ref().unwrap_or(&head.method),
-            target: head.upstream_target.as_ref().unwrap_or(&head.target),
-            headers: &headers,
-            authority: self.preserve_host.then_some(&*head.authority),
-            upgrade: None,
-            caller,
-            affinity: upstream.affinity(&caller),
-            without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
-            shareable: None,
-            forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received: self.received }),
-            trace: head.trace.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&ONCE)),
-            allowance: None,
+            ..of_client(&self.upstreams, upstream, head, &headers, None, (self.received, self.preserve_host))
         };
         let mut notes = AttemptLog::default();
-        let mut answer = Response::default();
-        let delivered =
-            deliver_admitted(upstream, &order, body, Some(deadline), &mut notes, &mut answer).await;
-        delivered.map_err(|failure| failure.fault)?;
+        let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
+        let mut response = delivered.map_err(|failure| failure.fault)?;
         // Read to its end, so that the connection can be used again.
-        while let Some(frame) = answer.body_mut().frame().await {
+        while let Some(frame) = response.body_mut().frame().await {
             if frame.is_err() {
                 break;
             }
         }
         Ok(())
-    }
-}
-
-/// The witness of a request's body, who copies it.
-struct Copying {
-    /// There until the copy is sent or given up.
-    shadow: Option<Shadow>,
-    bytes: BytesMut,
-    limit: usize,
-}
-
-impl Copying {
-    fn copy(&mut self, data: &[u8]) {
-        if self.shadow.is_none() {
-            return;
-        }
-        if self.bytes.len() + data.len() > self.limit {
-            self.bytes = BytesMut::new();
-            self.give_up(Copied::TooLong);
-        } else {
-            self.bytes.extend_from_slice(data);
-        }
-    }
-
-    fn give_up(&mut self, copied: Copied) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.place.drop_as(copied);
-        }
-    }
-}
-
-impl BodyObserver for Copying {
-    fn passed(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.copy(data);
-        }
-    }
-
-    fn ended(&mut self) {
-        if let Some(shadow) = self.shadow.take() {
-            shadow.send(Body::from(std::mem::take(&mut self.bytes).freeze()));
-        }
-    }
-
-    fn broken(&mut self, _error: &BodyError) {
-        self.give_up(Copied::Cut);
-    }
-}
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.give_up(Copied::Cut);
     }
 }

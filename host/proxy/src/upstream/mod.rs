@@ -7,17 +7,18 @@
 //! | fall back | `fallback` | what is done if the upstream cannot take it |
 //! | admit | `admission`, `breaker` | the upstream's own breaker, places for requests in flight, the queue before them |
 //! | deliver | `deliver` | which endpoints are tried, and how often |
-//! | pick | `attempt`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
+//! | pick | `attempt`, `set`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
 //! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
 //! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
 //! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
 //! | answer | `http1`, `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
-//! | observe | `observe`, `ejection`, `events` | what the attempt shows of the endpoint; changes of state |
+//! | observe | `observe`, `conduct`, `ejection`, `events` | what the attempt shows of the endpoint, and what follows; changes of state |
 //! | supervise | `download` | the body streams; at its end the connection is given back |
 //!
-//! What no request asks for is done by the [`keeper`]: active checks ([`health`]), the end of ejections, and the
-//! `view`, made anew when endpoints come and go. What an operator changes without a reload (`adjust`, `share`) and what
-//! is new (`slow_start`) shows there too.
+//! Where the endpoints come from is [`discovery`]; an upstream may get another [`set`] of them without a reload, and what
+//! survives a reload is said in [`carry`](mod@carry). What no request asks for is done by the [`keeper`]: sources, active checks
+//! ([`health`]), the end of ejections, and the `view`, made anew when endpoints come, go or stand otherwise. What an operator
+//! changes without a reload (`adjust`, `share`) and what is new (`slow_start`) shows there too.
 //!
 //! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
 //! belong to the core that made them.
@@ -27,14 +28,18 @@ mod admission;
 mod affinity;
 mod attempt;
 mod breaker;
+mod carry;
+mod conduct;
 mod connect;
 mod connection;
 mod deadline;
 mod deliver;
+pub mod discovery;
 mod download;
 mod ejection;
 mod endpoint;
 mod events;
+pub(crate) mod expose;
 mod failure;
 mod fallback;
 mod fetch;
@@ -53,6 +58,7 @@ mod resolve;
 mod response;
 mod resumed;
 mod send;
+mod set;
 mod share;
 mod slow_start;
 mod socket;
@@ -64,71 +70,61 @@ mod tests;
 mod time;
 mod tls;
 mod upload;
+mod upstreams;
 mod view;
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use witgate_config::{Problem, Problems, model};
 
-use http::HeaderName;
-
-use crate::balancer::{BALANCERS, Policy, clock};
+use crate::balancer::{BALANCERS, Policy};
 pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
-use admission::Admissions;
 pub use breaker::BreakerState;
-use deliver::Tries;
+use carry::{Carried, Previous, carry};
 pub use deliver::TriesStatus;
-use ejection::Ejections;
+use discovery::{EndpointSpec, EndpointSpecs};
 pub use endpoint::Availability;
-use endpoint::Endpoint;
-use events::Events;
 use fallback::Fallback;
-pub use fetch::fetch;
-pub use forward::forward;
+pub use forward::Forward;
 pub use health::state::HealthState;
-use limit::Limit;
-use slow_start::Newness;
+use set::{Changing, EndpointSet, MemberBuilder};
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 use sticky::Sticky;
 use tls::Tls;
-use view::View;
+pub use upstreams::Upstreams;
 
-/// A named upstream. What must not depend on the number of cores (limits, breakers) is in shared atomics; pooled
-/// connections belong to the core that made them.
+/// A source until the keeper starts it.
+type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;
+
+/// A named upstream: its settings and what is built from them, the state that it shares with its versions before and after a
+/// reload, and its current endpoints, which may change without a reload.
 pub struct Upstream {
     /// Its name.
     pub name: Arc<str>,
     /// What it was configured as.
     pub config: model::Upstream,
-    endpoints: Vec<Arc<Endpoint>>,
-    /// Which group each endpoint belongs to.
-    groups: Box<[usize]>,
+    /// The gateway's zone.
+    zone: Option<Box<str>>,
     policy: Arc<dyn Policy>,
-    /// Requests in flight of each group; none if the policy does not want to know.
-    group_in_flight: Box<[AtomicUsize]>,
     sticky: Option<Sticky>,
-    view: ArcSwap<View>,
-    /// Held while the view is made anew.
-    refreshing: Mutex<()>,
-    limit: Arc<Limit>,
-    admissions: Arc<Admissions>,
     /// Whether there is anything a request must pass before an endpoint is picked.
     guarded: bool,
     fallback: Option<Fallback>,
-    events: Arc<Events>,
-    ejections: Arc<Ejections>,
-    tries: Arc<Tries>,
     deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
     plan: Option<health::Plan>,
+    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is the same.
+    source: SourceSlot,
+    carried: Carried,
+    set: ArcSwap<EndpointSet>,
+    changing: Changing,
 }
 
 impl Upstream {
-    /// Builds an upstream, or hands on the one before if nothing changed. Endpoints that stay keep their pools, breakers,
-    /// counters, and what an operator has said about them. `zone` is the gateway's.
+    /// Builds an upstream, or hands on the one before if nothing changed. What survives is said in [`carry`](mod@carry). `zone` is the
+    /// gateway's.
     ///
     /// # Errors
     /// An unknown balancer, or settings it does not take; TLS files that cannot be read or used.
@@ -138,65 +134,90 @@ impl Upstream {
         zone: Option<&str>,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
+        Upstream::build_with(discovery::build(config)?, name, config, zone, previous)
+    }
+
+    /// As [`Upstream::build`], with a source.
+    fn build_with(
+        source: discovery::BuiltSource,
+        name: &str,
+        config: &model::Upstream,
+        zone: Option<&str>,
+        previous: Option<&Arc<Upstream>>,
+    ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
-        let limit = previous.map_or_else(Arc::default, |previous| previous.limit.clone());
-        let admissions = previous.map_or_else(Arc::default, |previous| previous.admissions.clone());
-        let events = previous.map_or_else(Arc::default, |previous| previous.events.clone());
-        let tries = previous.map_or_else(Arc::default, |previous| previous.tries.clone());
-        let fallback = config.fallback.as_ref().map(|settings| {
-            Fallback::build(name, settings, previous.and_then(|previous| previous.fallback.as_ref()))
-        });
+        let (carried, previous) = carry(previous, config, zone);
+        let fallback =
+            config.fallback.as_ref().map(|settings| Fallback::build(name, settings, previous.fallback));
         let fallback = fallback.transpose().map_err(|problem| problems.push(problem)).unwrap_or_default();
-        let ejections = previous.map_or_else(Arc::default, |previous| previous.ejections.clone());
-        let tls = config.tls.as_ref().map(|settings| {
-            Tls::build(name, settings, config.protocol, previous.and_then(|previous| previous.tls.as_ref()))
-        });
+        let tls =
+            config.tls.as_ref().map(|settings| Tls::build(name, settings, config.protocol, previous.tls));
         let tls = tls.transpose().map_err(|more| problems.extend(more)).unwrap_or_default();
-        let same_tls = previous.is_some_and(|previous| {
-            previous.tls.as_ref().map(|tls| tls.digest) == tls.as_ref().map(|tls| tls.digest)
-                && previous.config.protocol == config.protocol
-        });
-        let groups = view::groups(&config.endpoints, zone);
-        let unchanged = |previous: &&Arc<Upstream>| {
-            same_tls && problems.is_empty() && previous.config == *config && previous.groups == groups
-        };
-        if let Some(previous) = previous.filter(unchanged) {
-            return Ok(previous.clone());
+        let same_way = previous.is_reached_by(config, tls.as_ref());
+        if let Some(unchanged) = previous.unchanged.filter(|_| same_way && problems.is_empty()) {
+            return Ok(unchanged.clone());
         }
-        let policy = build_policy(name, config, previous).map_err(|more| problems.extend(more));
-        let endpoints = build_endpoints(name, config, previous, same_tls, &mut problems);
+        let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (Ok(policy), true) = (policy, problems.is_empty()) else { return Err(problems) };
-        let group_count = groups.iter().max().map_or(0, |last| last + 1);
-        let counted_groups = if policy.counts_in_flight() { group_count } else { 0 };
+        let (specs, version) = starting_set(&source, &carried);
+        let builder = MemberBuilder {
+            zone,
+            tls: config.tls.is_some(),
+            counts_in_flight: policy.as_ref().is_ok_and(|policy| policy.counts_in_flight()),
+            before: previous.set.as_deref(),
+            same_way,
+        };
+        let members =
+            builder.members(&specs).map_err(|bad| problems.extend(bad.into_iter().map(invalid_host(name))));
+        let (Ok(policy), Ok(members), true) = (policy, members, problems.is_empty()) else {
+            return Err(problems);
+        };
         let name: Arc<str> = name.into();
-        let sticky = config.sticky.as_ref().map(|settings| Sticky::new(settings, &name, &endpoints));
         let upstream = Upstream {
+            sticky: config.sticky.as_ref().map(|settings| Sticky::new(settings, &name)),
             name,
             config: config.clone(),
-            endpoints,
-            groups,
+            zone: zone.map(Box::from),
             policy,
-            group_in_flight: std::iter::repeat_with(AtomicUsize::default).take(counted_groups).collect(),
-            sticky,
-            view: ArcSwap::from_pointee(View::empty()),
-            refreshing: Mutex::default(),
-            limit,
-            admissions,
             guarded: admission::is_guarded(config),
             fallback,
-            events,
-            ejections,
-            tries,
             deadline_header: config.deadline_header.as_deref().and_then(|name| name.parse().ok()),
             tls,
             plan,
+            source: previous.source.unwrap_or_else(|| Arc::new(Mutex::new(Some(source)))),
+            carried,
+            set: ArcSwap::from_pointee(EndpointSet::empty()),
+            changing: Changing::default(),
         };
-        let now = clock::now();
-        let states = (0..upstream.endpoints.len()).map(|index| upstream.state_of(index, now)).collect();
-        upstream.view.store(Arc::new(upstream.view_of(states)));
+        upstream.set.store(Arc::new(upstream.first_set(members, version)));
         Ok(Arc::new(upstream))
+    }
+
+    /// Takes the source to start it. `None` if it has been started already.
+    fn take_source(&self) -> Option<discovery::BuiltSource> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The endpoints to start with, and their version: those that the source knows from the start, or else the last good set of
+/// the previous source.
+fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
+    let known = source.source.known();
+    if known.is_empty()
+        && let Some(good) = carried.sink.good()
+    {
+        return good;
+    }
+    (known.into_iter().map(Arc::<EndpointSpec>::new).collect(), 0)
+}
+
+fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {
+    move |(index, message)| Problem {
+        message,
+        span: None,
+        key: format!("upstreams.{upstream}.endpoints[{index}]"),
+        hint: Some("write a host name or an address".into()),
     }
 }
 
@@ -204,53 +225,15 @@ impl Upstream {
 fn build_policy(
     name: &str,
     config: &model::Upstream,
-    previous: Option<&Arc<Upstream>>,
+    previous: &Previous<'_>,
 ) -> Result<Arc<dyn Policy>, Problems> {
-    if let Some(previous) = previous.filter(|previous| previous.config.balancer == config.balancer) {
-        return Ok(previous.policy.clone());
+    if let Some(policy) = &previous.policy {
+        return Ok(policy.clone());
     }
     match BALANCERS.iter().find(|row| row.kind == config.balancer.kind) {
         Some(row) => (row.build)(&config.balancer.settings).map(Arc::from),
         None => Err(vec![unknown_balancer(name, &config.balancer)]),
     }
-}
-
-/// Endpoints that stay are carried over as they are, if they are reached in the same way (`same_tls`); if not, only what
-/// an operator has said about them is.
-fn build_endpoints(
-    name: &str,
-    config: &model::Upstream,
-    previous: Option<&Arc<Upstream>>,
-    same_tls: bool,
-    problems: &mut Problems,
-) -> Vec<Arc<Endpoint>> {
-    let mut known: HashMap<(&str, u16), &Arc<Endpoint>> = HashMap::new();
-    for endpoint in previous.into_iter().flat_map(|previous| &previous.endpoints) {
-        known.insert((&endpoint.host, endpoint.port), endpoint);
-    }
-    let mut endpoints = Vec::new();
-    for (index, settings) in config.endpoints.iter().enumerate() {
-        let host = settings.host.trim_matches(['[', ']']);
-        let before = known.remove(&(host, settings.port));
-        if let Some(endpoint) = before.filter(|_| same_tls) {
-            endpoints.push(endpoint.clone());
-            continue;
-        }
-        let key = format!("upstreams.{name}.endpoints[{index}]");
-        match Endpoint::new(settings, config.tls.is_some(), &key) {
-            Ok(mut endpoint) => {
-                match before {
-                    Some(before) => endpoint.share = before.share.clone(),
-                    // Those of a new upstream are all equally new.
-                    None if previous.is_some() => endpoint.newness = Newness::since(clock::now()),
-                    None => {}
-                }
-                endpoints.push(Arc::new(endpoint));
-            }
-            Err(problem) => problems.push(problem),
-        }
-    }
-    endpoints
 }
 
 fn unknown_balancer(upstream: &str, balancer: &model::Balancer) -> Problem {

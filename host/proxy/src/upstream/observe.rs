@@ -1,15 +1,11 @@
 //! What an attempt shows of its endpoint, and who wants to know: one place, in one order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Upstream;
 use super::attempt::Attempt;
-use super::breaker::Change;
-use super::endpoint::Endpoint;
-use super::events::{EventKind, Events};
+use super::conduct::judge;
 use crate::balancer::AttemptOutcome;
 use crate::fault::{Fault, FaultKind};
 
@@ -75,9 +71,8 @@ pub(super) enum Extent {
 
 /// Tells everybody who wants to know.
 pub(super) fn notify(attempt: &Attempt, observation: Observation) {
-    breaker(attempt, observation);
+    judge(attempt, observation);
     concurrency(attempt, observation);
-    ejection(attempt, observation);
     balancer(attempt, observation);
 }
 
@@ -99,35 +94,6 @@ fn is_in_place_of_an_answer(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Tells the breaker that there is a connection, for which a probe may have been sent.
-pub(super) fn connected(attempt: &Attempt) {
-    let (endpoint, settings) = (attempt.endpoint(), &attempt.upstream.config.breaker);
-    let others = || attempt.upstream.others_serve(endpoint);
-    let change = attempt.call.connected(&endpoint.breaker, settings, others);
-    note_change(&attempt.upstream.events, Some(&endpoint.name), change, "");
-}
-
-fn breaker(attempt: &Attempt, observation: Observation) {
-    let (call, breaker) = (&attempt.call, &attempt.endpoint().breaker);
-    let settings = &attempt.upstream.config.breaker;
-    let others = || attempt.upstream.others_serve(attempt.endpoint());
-    let failing = match observation {
-        Observation::Answered { status, .. } => attempt.failing_by(status, settings.statuses),
-        Observation::Failed(failing) => Some(failing),
-        Observation::Completed { .. } | Observation::Ended => None,
-    };
-    let change = match (failing, observation) {
-        (Some(failing), _) => call.failed(breaker, failing.failure, settings, others),
-        (None, Observation::Answered { within, .. }) => call.answered(breaker, within, settings),
-        (None, Observation::Completed { .. }) => call.completed(breaker, settings),
-        (None, _) => call.abandoned(breaker, || attempt.waited(), settings),
-    };
-    if change.is_some() {
-        let last = failing.map(|failing| failing.to_string()).unwrap_or_default();
-        note_change(&attempt.upstream.events, Some(&attempt.endpoint().name), change, &last);
-    }
-}
-
 /// An answer that did not come in time took at least so long; other failures are no measure.
 fn concurrency(attempt: &Attempt, observation: Observation) {
     match observation {
@@ -137,45 +103,6 @@ fn concurrency(attempt: &Attempt, observation: Observation) {
             attempt.waited().into_iter().for_each(|waited| attempt.upstream.observe_latency(waited));
         }
         Observation::Completed { .. } | Observation::Failed(_) | Observation::Ended => {}
-    }
-}
-
-/// Notes that a breaker has changed. `last`: what the last call ended with, where that tells more.
-pub(super) fn note_change(events: &Events, endpoint: Option<&Arc<str>>, change: Option<Change>, last: &str) {
-    let Some(change) = change else { return };
-    let (kind, why) = match change {
-        Change::Opened(reason) if last.is_empty() => (EventKind::BreakerOpened, reason.to_string()),
-        Change::Opened(reason) => (EventKind::BreakerOpened, format!("{reason}, the last with {last}")),
-        Change::HalfOpened => (EventKind::BreakerHalfOpened, "its rest is over".to_owned()),
-        Change::Closed => (EventKind::BreakerClosed, "enough probes succeeded".to_owned()),
-    };
-    events.record(kind, endpoint, why);
-}
-
-fn ejection(attempt: &Attempt, observation: Observation) {
-    let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
-    let failing_by = |status| attempt.failing_by(status, upstream.config.ejection.statuses);
-    let by_status = attempt.status().and_then(failing_by);
-    match (observation, by_status) {
-        // Counted with the head, and not again with what becomes of the body.
-        (Observation::Answered { .. }, Some(failing)) => upstream.faulted(endpoint, failing),
-        (_, Some(_)) => {}
-        (observation, None) => eject_or_trust(upstream, endpoint, observation),
-    }
-}
-
-fn eject_or_trust(upstream: &Upstream, endpoint: &Arc<Endpoint>, observation: Observation) {
-    match observation {
-        // Half an answer is no success. A tunnel has no end that could be waited for.
-        Observation::Answered { status: StatusCode::SWITCHING_PROTOCOLS, .. } => {
-            endpoint.ejection.succeeded()
-        }
-        Observation::Answered { .. } | Observation::Ended => {}
-        Observation::Completed { status } if status.is_server_error() => {
-            upstream.erred(endpoint, status.as_u16())
-        }
-        Observation::Completed { .. } => endpoint.ejection.succeeded(),
-        Observation::Failed(failing) => upstream.faulted(endpoint, failing),
     }
 }
 

@@ -3,22 +3,15 @@
 //! Each core has a pool of its own, reached without locks. HTTP/1.1 connections are taken last in, first out, so that
 //! the rest grow old and are closed; HTTP/2 connections stay in the pool while their streams come and go.
 //!
-//! # What many endpoints cost
-//!
-//! Ten thousand endpoints taken in turn once cost 3.8 times one (AMD, seven rounds). A profile showed the kernel opening
-//! connections, long after each endpoint had one: the cap on them was 1,024 for any number of endpoints, so nearly every
-//! request waited until one was closed for it; and for one that waited, one was closed to *each* endpoint. Now so many are
-//! closed as wait, and a configuration that names no cap has room for four connections to each endpoint: 2.0 times one (five
-//! rounds of a second with seconds between them), 1.2 where one round follows another. Nothing is opened any more: the kernel
-//! counts 65 connections for 20,000 requests, and 64 of them are the clients'. The rest is what no cache holds of ten thousand
-//! connections, most of it the kernel's sockets, and one more turn for a connection that was idle for half a second, so that
-//! it is not met closed.
+//! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once, and each
+//! connection in use when it becomes free. If requests wait for a connection because the upstream is at its limit, only as many
+//! idle connections are closed as requests wait.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -27,7 +20,7 @@ use super::Upstream;
 use super::connection::{Connection, Http2, Stream};
 use super::endpoint::Endpoint;
 use super::http1::Http1;
-use super::limit::{Core, Next};
+use super::limit::{Core, Limit, Next};
 use crate::names::Numbered;
 
 /// How often old connections are looked for.
@@ -49,12 +42,14 @@ struct Pool {
 
 /// The connections to one endpoint.
 struct EndpointConnections {
-    /// The upstream that used them last; once it is out of service, they are closed.
-    upstream: Weak<Upstream>,
+    endpoint: Arc<Endpoint>,
+    /// The limit of its upstream, which all versions of the upstream share.
+    limit: Arc<Limit>,
+    /// `keep_alive` of the version of the upstream that used the endpoint last.
+    keep_alive: Duration,
     idle: VecDeque<Idle>,
     shared: Vec<Rc<Http2>>,
-    /// How often the endpoint's idle connections were given up, as it says and as this shelf has followed.
-    purges: Arc<AtomicU32>,
+    /// The value of `Endpoint::purges` up to which this pool has closed idle connections.
     purged: u32,
     /// Held while an HTTP/2 connection is opened, so that one is opened for many requests.
     opening: Rc<tokio::sync::Mutex<()>>,
@@ -66,30 +61,28 @@ struct Idle {
 }
 
 impl Pool {
-    fn connections(&mut self, upstream: &Arc<Upstream>, endpoint: &Endpoint) -> &mut EndpointConnections {
+    fn connections(&mut self, upstream: &Upstream, endpoint: &Arc<Endpoint>) -> &mut EndpointConnections {
         let connections = self.endpoints.entry(endpoint.id).or_insert_with(|| EndpointConnections {
-            upstream: Arc::downgrade(upstream),
+            endpoint: endpoint.clone(),
+            limit: upstream.carried.limit.clone(),
+            keep_alive: upstream.config.keep_alive,
             idle: VecDeque::new(),
             shared: Vec::new(),
-            purges: endpoint.purges.clone(),
             purged: endpoint.purges.load(Ordering::Relaxed),
             opening: Rc::default(),
         });
-        if !std::ptr::eq(connections.upstream.as_ptr(), Arc::as_ptr(upstream)) {
-            connections.upstream = Arc::downgrade(upstream);
-        }
+        connections.keep_alive = upstream.config.keep_alive;
         connections
     }
 
     /// Closes as many idle connections of each upstream as requests wait for one: another core may do the same, but a
     /// connection too many is soon opened again.
     fn make_room(&mut self, closed: &mut Vec<Closed>) {
-        let mut wanted: Vec<(*const Upstream, usize)> = Vec::new();
+        let mut wanted: Vec<(*const Limit, usize)> = Vec::new();
         for connections in self.endpoints.values_mut() {
-            let upstream = connections.upstream.as_ptr();
-            let index = wanted.iter().position(|(known, _)| *known == upstream).unwrap_or_else(|| {
-                let waiting = connections.upstream.upgrade().map_or(0, |upstream| upstream.limit.waiting());
-                wanted.push((upstream, waiting));
+            let limit = Arc::as_ptr(&connections.limit);
+            let index = wanted.iter().position(|(known, _)| *known == limit).unwrap_or_else(|| {
+                wanted.push((limit, connections.limit.waiting()));
                 wanted.len() - 1
             });
             let wanted = &mut wanted[index].1;
@@ -140,7 +133,7 @@ pub(super) fn take(
 }
 
 /// The lock under which HTTP/2 connections to an endpoint are opened.
-pub(super) fn opening(upstream: &Arc<Upstream>, endpoint: &Endpoint) -> Rc<tokio::sync::Mutex<()>> {
+pub(super) fn opening(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Rc<tokio::sync::Mutex<()>> {
     POOL.with_borrow_mut(|pool| pool.connections(upstream, endpoint).opening.clone())
 }
 
@@ -169,6 +162,9 @@ pub(super) fn give_back(
         Connection::Http2(stream) => {
             let connection = stream.connection.clone();
             offer_stream(upstream, endpoint, stream);
+            if endpoint.has_left() {
+                connection.retiring.set(true);
+            }
             if connection.retiring.get() && connection.is_idle() {
                 forget(endpoint, &connection);
             }
@@ -183,11 +179,12 @@ fn give_back_http1(
     now: Instant,
 ) {
     let closed = POOL.with_borrow_mut(|pool| {
-        match upstream.limit.next(&pool.core, endpoint.id, &mut connection.overtakes) {
+        match upstream.carried.limit.next(&pool.core, endpoint.id, &mut connection.overtakes) {
             Next::Close => return Some(connection),
             Next::HandOver(id) => {
                 pool.reserved.insert(id, Connection::Http1(connection));
             }
+            Next::Keep if endpoint.has_left() => return Some(connection),
             Next::Keep => {
                 pool.sweep_from_now_on();
                 let connections = pool.connections(upstream, endpoint);
@@ -207,7 +204,7 @@ fn give_back_http1(
 fn offer_stream(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, stream: Stream) -> bool {
     let connection = stream.connection.clone();
     let mut overtakes = connection.overtakes.get();
-    let next = upstream.limit.next(&core(), endpoint.id, &mut overtakes);
+    let next = upstream.carried.limit.next(&core(), endpoint.id, &mut overtakes);
     connection.overtakes.set(overtakes);
     match next {
         Next::HandOver(id) => {
@@ -240,8 +237,8 @@ pub(super) fn take_reserved(id: u64) -> Option<Connection> {
     POOL.try_with(|pool| pool.borrow_mut().reserved.remove(&id)).ok().flatten()
 }
 
-/// Closes what is old, what belongs to upstreams out of service, and, as soon as it is asked for, what stands in the way of
-/// waiting requests. Ends once there is nothing to look after.
+/// Closes connections that have been idle for too long. When it is woken, it closes connections of endpoints that have left,
+/// and as many idle ones as requests wait for. It ends when there are no connections left.
 async fn sweep() {
     let core = core();
     let mut due = Instant::now() + SWEEP;
@@ -256,6 +253,8 @@ async fn sweep() {
             if is_due {
                 due = Instant::now() + SWEEP;
                 pool.endpoints.retain(|_, connections| connections.sweep(&mut closed));
+            } else {
+                pool.endpoints.retain(|_, connections| !connections.close_if_left(&mut closed));
             }
             pool.make_room(&mut closed);
             (closed, pool.endpoints.is_empty())
@@ -277,15 +276,13 @@ enum Closed {
 impl EndpointConnections {
     /// Moves what is to be closed out. False if the shelf is of no more use.
     fn sweep(&mut self, closed: &mut Vec<Closed>) -> bool {
-        let Some(upstream) = self.upstream.upgrade() else {
-            self.close_idle(usize::MAX, closed);
-            self.shared.iter().for_each(|connection| connection.retiring.set(true));
+        if self.close_if_left(closed) {
             return false;
-        };
+        }
         if self.follow_purges() {
             self.close_idle(usize::MAX, closed);
         }
-        let keep_alive = upstream.config.keep_alive;
+        let keep_alive = self.keep_alive;
         let old = |since: Instant| since.elapsed() >= keep_alive;
         let mut index = 0;
         while let Some(idle) = self.idle.get_mut(index) {
@@ -307,9 +304,19 @@ impl EndpointConnections {
         !(self.idle.is_empty() && self.shared.is_empty() && Rc::strong_count(&self.opening) == 1)
     }
 
+    /// Whether the endpoint has left its set. Then idle connections are moved to `closed`, and shared ones close when idle.
+    fn close_if_left(&mut self, closed: &mut Vec<Closed>) -> bool {
+        let has_left = self.endpoint.has_left();
+        if has_left {
+            self.close_idle(usize::MAX, closed);
+            self.shared.iter().for_each(|connection| connection.retiring.set(true));
+        }
+        has_left
+    }
+
     /// Gives up the connections that wait, if the endpoint was found broken since. Those in use have shown that they live.
     fn follow_purges(&mut self) -> bool {
-        let purges = self.purges.load(Ordering::Relaxed);
+        let purges = self.endpoint.purges.load(Ordering::Relaxed);
         if self.purged == purges {
             return false;
         }

@@ -1,6 +1,7 @@
 //! The request an endpoint sees.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
@@ -21,6 +22,7 @@ use crate::balancer::Caller;
 use crate::cookie;
 use crate::fault::{Fault, FaultKind};
 use crate::head;
+use crate::replay::memory::BodyMemory;
 use crate::telemetry::trace::{REQUEST_ID, SpanId, TraceContext};
 
 /// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
@@ -49,6 +51,8 @@ pub(super) struct UpstreamRequest<'a> {
     pub(super) rules: Rules<'a>,
     /// The time that is left, if the endpoint is told.
     pub(super) allowance: Option<Allowance<'a>>,
+    /// What the bytes of a body that is kept are counted in.
+    pub(super) body_memory: &'a Arc<BodyMemory>,
 }
 
 /// What the gateway tells the upstream about a client's request.

@@ -52,16 +52,15 @@ impl From<Fault> for Failure {
     }
 }
 
-/// What became of an attempt is said to the endpoint's breaker. The body of an answer streams behind its head from now on.
+/// Tells the endpoint's breaker what became of an attempt. From now on the body of a response streams behind its head.
 pub(super) fn conclude(
     attempt: Attempt,
-    sent: Result<ResponseSource, Failure>,
+    sent: Result<UnreadResponse, Failure>,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Failure> {
+) -> Result<Response<Body>, Failure> {
     match sent {
-        Ok(answered) => Ok(supervise(attempt, answered, notes, deadline, answer)?),
+        Ok(unread) => Ok(supervise(attempt, unread, notes, deadline)?),
         Err(failure) => {
             if let Some(extent) = failure.extent {
                 attempt.failed(Failing::of(&failure.fault, extent));
@@ -71,8 +70,10 @@ pub(super) fn conclude(
     }
 }
 
-/// The connection that a response came on.
-pub(super) struct ResponseSource {
+/// A response of which only the head was read, with the connection that it came on.
+pub(super) struct UnreadResponse {
+    /// Has a body only if the body is not read off the connection itself, as over HTTP/2.
+    response: Response<Body>,
     lease: Lease,
     upload: Option<Rc<Progress>>,
     /// When the head was there.
@@ -80,16 +81,14 @@ pub(super) struct ResponseSource {
 }
 
 /// One endpoint: sends the request until it is answered, on as many connections as it takes to find one that is not stale,
-/// and again if the endpoint says that it did not process it. `answer` gets the head, and the body if it has one that is not
-/// read off the connection itself; it is filled where it stays, for it is large. [`conclude`] has to follow.
+/// and again if the endpoint says that it did not process it. [`conclude`] has to follow.
 pub(super) async fn send(
     attempt: &Attempt,
     order: &UpstreamRequest<'_>,
     supplied: Supplied,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<ResponseSource, Failure> {
+) -> Result<UnreadResponse, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     notes.endpoint = Some(endpoint.name.clone());
     let Supplied { mut body, anew } = supplied;
@@ -115,21 +114,20 @@ pub(super) async fn send(
         let patience = order.patience(upstream.config.first_byte_timeout);
         let answered = match begun {
             Begun::Http1 { connection, head, upload } => {
-                connection.exchange(order, head, upload, since, patience, answer).await
+                connection.exchange(order, head, upload, since, patience).await
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry room for it.
-                let asked = Box::pin(ask_http2(stream, *request, progress, since, patience)).await;
-                asked.map(|response| *answer = response)
+                Box::pin(ask_http2(stream, *request, progress, since, patience)).await
             }
         };
         let lost = match answered {
-            Ok(()) => {
+            Ok(response) => {
                 let arrived = turn::now();
                 notes.time = Some(arrived - since);
-                span.answered(answer.status());
+                span.answered(response.status());
                 notes.upload.clone_from(&progress);
-                return Ok(ResponseSource { lease, upload: progress, arrived });
+                return Ok(UnreadResponse { response, lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
@@ -317,28 +315,27 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
 /// Tells what the head says of the endpoint, and lets the body stream.
 fn supervise(
     attempt: Attempt,
-    answered: ResponseSource,
+    unread: UnreadResponse,
     notes: &mut AttemptLog,
     deadline: Option<Instant>,
-    answer: &mut Response<Body>,
-) -> Result<(), Fault> {
-    let ResponseSource { lease, upload, arrived } = answered;
-    attempt.answered(answer.status(), arrived.saturating_duration_since(attempt.since()));
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+) -> Result<Response<Body>, Fault> {
+    let UnreadResponse { mut response, lease, upload, arrived } = unread;
+    attempt.answered(response.status(), arrived.saturating_duration_since(attempt.since()));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {
             return Err(Fault::new(FaultKind::UpstreamProtocol).cause("101 before the request was through"));
         };
         notes.switched = Some(stream);
-        return Ok(());
+        return Ok(response);
     }
-    let source = match std::mem::take(answer.body_mut()) {
+    let source = match std::mem::take(response.body_mut()) {
         Body::Incoming(stream) => Source::Http2(stream),
         _ => Source::Http1,
     };
     let idle = attempt.upstream.config.idle_timeout;
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
-    *answer.body_mut() = download.begin(arrived)?;
-    Ok(())
+    *response.body_mut() = download.begin(arrived)?;
+    Ok(response)
 }
 
 /// A second copy of a body, where it costs nothing.

@@ -33,6 +33,14 @@ impl Newness {
         let percent = (ramp * 100.0) as u32;
         (percent - percent % STEP).max((settings.least * 100.0) as u32).max(1)
     }
+
+    /// When its percentage rises next, by the balancing clock. `None` if it takes its full weight.
+    pub(super) fn next_step(&self, settings: Option<&model::SlowStart>, now: Duration) -> Option<Duration> {
+        let (percent, window) = (self.percent(settings, now), settings?.window.as_millis() as u64);
+        let next = u64::from((percent - percent % STEP + STEP).min(100));
+        let since = Duration::from_millis(self.0.load(Ordering::Relaxed).saturating_sub(1));
+        (percent < 100).then(|| since + Duration::from_millis((window * next).div_ceil(100)))
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +56,11 @@ mod tests {
         let after = |millis| newness.percent(Some(&settings), start + Duration::from_millis(millis));
         let grown = [0, 2999, 3000, 3999, 4000, 10_000, 19_999, 20_000, 90_000].map(after);
         assert_eq!(grown, [12, 12, 15, 15, 20, 50, 95, 100, 100]);
+        let next = |millis| newness.next_step(Some(&settings), start + Duration::from_millis(millis));
+        let steps = [0, 2999, 3000, 18_999, 19_000, 19_999].map(next);
+        let expected = [3000, 3000, 4000, 19_000, 20_000, 20_000].map(Duration::from_millis);
+        assert_eq!(steps, expected.map(|after| Some(start + after)));
+        assert_eq!((next(20_000), newness.next_step(None, start)), (None, None));
         assert_eq!(newness.percent(None, start), 100);
         assert_eq!(Newness::default().percent(Some(&settings), Duration::ZERO), 100, "there from the start");
     }

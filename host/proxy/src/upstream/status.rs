@@ -9,7 +9,9 @@ use witgate_config::model::UpstreamProtocol;
 
 use super::admission::limits_requests;
 use super::deliver::{Counts, TriesStatus};
+use super::discovery::SinkStatus;
 use super::events::Event;
+use super::set::Member;
 use super::{Availability, BreakerState, HealthState, Upstream};
 use crate::balancer::clock;
 use crate::snapshot::Snapshot;
@@ -39,10 +41,13 @@ pub struct UpstreamStatus {
     pub shedding: bool,
     /// How often each of its fallbacks was taken: `cached`, `upstream`, `respond`.
     pub fallbacks: BTreeMap<String, u64>,
-    /// Its endpoints, in the order written.
+    /// Its endpoints, in the order of their source.
     pub endpoints: Vec<EndpointStatus>,
     /// How often requests were sent in addition.
     pub tries: TriesStatus,
+    /// The state of the source of its endpoints. Absent for the fixed list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SinkStatus>,
     /// Its latest changes of state, the oldest first.
     pub events: Vec<EventStatus>,
 }
@@ -78,7 +83,7 @@ pub struct EventStatus {
 pub struct EndpointStatus {
     /// `host:port`.
     pub address: String,
-    /// Its weight: the file's, or what an operator has said since.
+    /// Its weight: as its source reports it, or as an operator has set it since.
     pub weight: u32,
     /// The weight in the file, if an operator has said another.
     pub written_weight: Option<u32>,
@@ -126,29 +131,31 @@ pub fn status(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
 
 impl Upstream {
     fn status(&self) -> UpstreamStatus {
-        let endpoints = (0..self.endpoints.len()).map(|index| self.endpoint_status(index));
+        let set = self.set.load();
+        let endpoints = set.members().map(|member| self.endpoint_status(member));
         UpstreamStatus {
             name: self.name.to_string(),
             balancer: self.config.balancer.kind.clone(),
-            connections: self.limit.open(),
+            connections: self.carried.limit.open(),
             max_connections: self.config.max_connections,
-            pending: self.limit.waiting(),
-            panics: self.view.load().panics,
-            breaker: self.config.upstream_breaker.map(|_| self.admissions.breaker.state()),
+            pending: self.carried.limit.waiting(),
+            panics: set.view.panics,
+            breaker: self.config.upstream_breaker.map(|_| self.carried.admissions.breaker.state()),
             load: self.load(),
-            shed: self.admissions.shedding.count(),
-            shedding: self.admissions.shedding.is_under_way(),
+            shed: self.carried.admissions.shedding.count(),
+            shedding: self.carried.admissions.shedding.is_under_way(),
             fallbacks: self.fallbacks(),
             endpoints: endpoints.collect(),
-            tries: self.tries.counts.status(),
-            events: self.events.recent().into_iter().map(event_status).collect(),
+            tries: self.carried.tries.counts.status(),
+            source: self.carried.sink.status(),
+            events: self.carried.events.recent().into_iter().map(event_status).collect(),
         }
     }
 
     /// How one of its endpoints stands.
-    pub(super) fn endpoint_status(&self, index: usize) -> EndpointStatus {
-        let (endpoint, settings) = (&self.endpoints[index], &self.config.endpoints[index]);
-        let state_of = self.state_of(index, clock::now());
+    pub(super) fn endpoint_status(&self, member: &Member) -> EndpointStatus {
+        let (endpoint, spec) = (member.endpoint(), &member.spec);
+        let state = self.state_of(member, clock::now());
         let active = endpoint.active.load(Ordering::Relaxed);
         let connections = endpoint.connections.load(Ordering::Relaxed);
         let (checks_succeeded, checks_failed) = endpoint.health.checks();
@@ -156,12 +163,12 @@ impl Upstream {
         let remains = endpoint.ejection.remains(Instant::now());
         EndpointStatus {
             address: endpoint.name.to_string(),
-            weight: state_of.weight,
-            written_weight: endpoint.share.other_weight(settings.weight).map(|_| settings.weight),
-            percent: state_of.percent,
-            priority: settings.priority,
-            zone: settings.zone.clone(),
-            availability: state_of.availability,
+            weight: state.weight,
+            written_weight: endpoint.share.other_weight(spec.weight).map(|_| spec.weight),
+            percent: state.percent,
+            priority: spec.priority,
+            zone: spec.zone.clone(),
+            availability: state.availability,
             latency_micros: endpoint.latency.micros(),
             active,
             connections,
@@ -183,11 +190,11 @@ impl Upstream {
 
     /// How often requests were sent in addition, and why.
     pub(crate) fn tries(&self) -> &Counts {
-        &self.tries.counts
+        &self.carried.tries.counts
     }
 
     fn load(&self) -> Option<LoadStatus> {
-        let (config, permits) = (&self.config, &self.admissions.permits);
+        let (config, permits) = (&self.config, &self.carried.admissions.permits);
         limits_requests(config).then(|| LoadStatus {
             requests: permits.taken(),
             max_requests: config.max_requests,
@@ -203,7 +210,7 @@ impl Upstream {
 
     /// How often each change of state happened: what changed, whose, how often.
     pub(crate) fn event_counts(&self) -> Vec<(&'static str, Option<String>, u64)> {
-        let counts = self.events.counts().into_iter();
+        let counts = self.carried.events.counts().into_iter();
         counts
             .map(|((kind, endpoint), count)| (kind.as_str(), endpoint.map(|name| name.to_string()), count))
             .collect()

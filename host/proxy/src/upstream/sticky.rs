@@ -12,9 +12,10 @@ use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderValue};
 use witgate_config::model::{self, SameSite};
 
-use super::endpoint::Endpoint;
+use super::set::Member;
 use crate::cookie;
 use crate::head::Scheme;
+use crate::names::Numbered;
 
 const TAG: usize = 16;
 const SIGNED: usize = 8 + TAG;
@@ -27,14 +28,20 @@ pub(super) struct Sticky {
     settings: model::Sticky,
     upstream: Arc<str>,
     key: hmac::Key,
-    endpoints: HashMap<Tag, usize>,
+}
+
+/// The members of a set by the tags in cookies.
+pub(super) struct Sessions {
+    members: HashMap<Tag, Arc<Member>>,
+    /// By the endpoint's number.
+    tags: Numbered<Tag>,
 }
 
 /// What a request's cookie says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Session {
     /// The endpoint it leads to.
-    pub(super) endpoint: usize,
+    pub(super) member: Arc<Member>,
     /// Whether more than half of its time is over.
     pub(super) is_ageing: bool,
 }
@@ -48,34 +55,47 @@ static OF_THE_PROCESS: LazyLock<[u8; 32]> = LazyLock::new(|| {
 });
 
 impl Sticky {
-    /// Sticky sessions for these endpoints.
-    pub(super) fn new(settings: &model::Sticky, upstream: &Arc<str>, endpoints: &[Arc<Endpoint>]) -> Sticky {
+    /// The sticky sessions of the upstream of this name.
+    pub(super) fn new(settings: &model::Sticky, upstream: &Arc<str>) -> Sticky {
         let key = settings.key.as_ref().map_or(OF_THE_PROCESS.as_slice(), |key| key.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        let mut sticky =
-            Sticky { settings: settings.clone(), upstream: upstream.clone(), key, endpoints: HashMap::new() };
-        let tagged =
-            endpoints.iter().enumerate().map(|(index, endpoint)| (sticky.tag(&endpoint.name), index));
-        sticky.endpoints = tagged.collect();
-        sticky
+        Sticky { settings: settings.clone(), upstream: upstream.clone(), key }
+    }
+
+    /// The members of a set by their tags. Tags of the previous set are reused; they must be made with the same key.
+    pub(super) fn sessions(&self, members: &[Arc<Member>], before: Option<&Sessions>) -> Sessions {
+        let mut sessions = Sessions { members: HashMap::new(), tags: Numbered::default() };
+        for member in members {
+            let endpoint = member.endpoint();
+            let known = before.and_then(|before| before.tags.get(&endpoint.id)).copied();
+            let tag = known.unwrap_or_else(|| self.tag(&endpoint.name));
+            sessions.members.insert(tag, member.clone());
+            sessions.tags.insert(endpoint.id, tag);
+        }
+        sessions
     }
 
     /// What the cookie of a request says; none if it has none that is ours and still holds.
-    pub(super) fn session(&self, headers: &HeaderMap, now: SystemTime) -> Option<Session> {
+    pub(super) fn session(
+        &self,
+        sessions: &Sessions,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Option<Session> {
         let cookie: [u8; COOKIE] = decode(cookie::find(headers, &self.settings.cookie)?)?;
         let (signed, signature) = cookie.split_at(SIGNED);
         // In constant time.
         hmac::verify(&self.key, &self.message(signed), signature).ok()?;
         let (ends, tag) = signed.split_first_chunk::<8>()?;
-        let endpoint = *self.endpoints.get(tag)?;
+        let member = sessions.members.get(tag)?.clone();
         let left = match (u64::from_be_bytes(*ends), self.settings.ttl) {
-            (0, None) => return Some(Session { endpoint, is_ageing: false }),
+            (0, None) => return Some(Session { member, is_ageing: false }),
             // One of before the settings changed: it still leads back, and is replaced.
-            (0, Some(_)) => return Some(Session { endpoint, is_ageing: true }),
+            (0, Some(_)) => return Some(Session { member, is_ageing: true }),
             (ends, _) => ends.checked_sub(seconds(now)).filter(|left| *left > 0)?,
         };
         let is_ageing = self.settings.ttl.is_none_or(|ttl| left < ttl.as_secs() / 2);
-        Some(Session { endpoint, is_ageing })
+        Some(Session { member, is_ageing })
     }
 
     /// `Set-Cookie` for a client whom an endpoint has answered.
@@ -140,14 +160,28 @@ fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::discovery::EndpointSpec;
 
-    fn sticky(upstream: &str, ports: &[u16], settings: &model::Sticky) -> Sticky {
-        let endpoint = |port: &u16| {
-            let config =
-                model::Endpoint { host: "a.example".into(), port: *port, weight: 1, priority: 0, zone: None };
-            Arc::new(Endpoint::new(&config, false, "").unwrap())
-        };
-        Sticky::new(settings, &upstream.into(), &ports.iter().map(endpoint).collect::<Vec<_>>())
+    /// The sticky sessions of an upstream, and its set.
+    struct Running(Sticky, Sessions);
+
+    impl Running {
+        /// The port of the endpoint that the cookie leads to, and whether it is ageing.
+        fn session(&self, headers: &HeaderMap, now: SystemTime) -> Option<(u16, bool)> {
+            let session = self.0.session(&self.1, headers, now)?;
+            Some((session.member.spec.port, session.is_ageing))
+        }
+
+        fn set_cookie(&self, endpoint: &str, scheme: Scheme, now: SystemTime) -> Option<HeaderValue> {
+            self.0.set_cookie(endpoint, scheme, now)
+        }
+    }
+
+    fn sticky(upstream: &str, ports: &[u16], settings: &model::Sticky) -> Running {
+        let member = |port: &u16| Member::alone(EndpointSpec::at("a.example", *port), None);
+        let sticky = Sticky::new(settings, &upstream.into());
+        let sessions = sticky.sessions(&ports.iter().map(member).collect::<Vec<_>>(), None);
+        Running(sticky, sessions)
     }
 
     fn settings(ttl: Option<u64>) -> model::Sticky {
@@ -177,8 +211,8 @@ mod tests {
         assert!(set.to_str().unwrap().ends_with("; Path=/; Max-Age=100; HttpOnly; SameSite=Lax"), "{set:?}");
         assert!(!set.to_str().unwrap().contains("example"), "it tells nothing about the endpoint");
         let session = |seconds| sticky.session(&sent_back(&set), at(seconds));
-        assert_eq!(session(1), Some(Session { endpoint: 1, is_ageing: false }));
-        assert_eq!(session(60), Some(Session { endpoint: 1, is_ageing: true }));
+        assert_eq!(session(1), Some((2, false)));
+        assert_eq!(session(60), Some((2, true)));
         assert_eq!(session(100), None);
     }
 
@@ -187,8 +221,8 @@ mod tests {
         let set = sticky("users", &[1, 2], &settings(None)).set_cookie("a.example:2", Scheme::Http, at(0));
         let headers = sent_back(&set.unwrap());
         let endpoint =
-            |ports| sticky("users", ports, &settings(None)).session(&headers, at(9)).map(|s| s.endpoint);
-        assert_eq!((endpoint(&[2, 1]), endpoint(&[7, 8, 2]), endpoint(&[1])), (Some(0), Some(2), None));
+            |ports| sticky("users", ports, &settings(None)).session(&headers, at(9)).map(|session| session.0);
+        assert_eq!((endpoint(&[2, 1]), endpoint(&[7, 8, 2]), endpoint(&[1])), (Some(2), Some(2), None));
     }
 
     #[test]

@@ -1,68 +1,52 @@
-//! Who takes requests now, in groups: made anew when something changes, which is seldom, so that a pick need not look.
+//! Which endpoints take requests now, in groups. A view is built when something changes, which is rare, so that a pick is cheap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::Upstream;
 use super::endpoint::Availability;
-use super::events::EventKind;
+use super::set::{Entry, Member, Rank};
 use super::spread::{Count, Spread, spread};
-use crate::balancer::{Balancer, Candidate, Group, Pick, Policy};
+use crate::balancer::{Balancer, Group, Pick, Policy};
 
-/// A picture of an upstream's endpoints.
+/// Which endpoints of an upstream take requests.
 pub(super) struct View {
     parts: Box<[Part]>,
-    /// Whether endpoints that only their health keeps from it take requests.
+    /// Whether unhealthy endpoints take requests, because too few healthy ones are left.
     pub(super) panics: bool,
-    /// What it was made from, for each endpoint.
-    pub(super) states: Box<[EndpointState]>,
+    /// Whether one of its hash tables is that of an earlier set, because another must not be built yet.
+    pub(super) is_stale: bool,
 }
 
-/// A group that shares requests.
+/// The share of one group in all requests.
 struct Part {
-    /// Requests whose point is below this are this group's, or one's before it.
+    /// Requests whose point is below this value belong to this group or to one before it.
     below: u64,
-    /// Where it stands among the groups of its upstream.
+    balanced: Arc<Balanced>,
+}
+
+/// The members of a group and their balancer. Following views share it until it changes.
+struct Balanced {
+    rank: Rank,
+    /// The members, by the indices of the balancer.
+    members: Box<[Weighted]>,
     place: usize,
-    /// The endpoints behind the balancer's indices.
-    members: Box<[u32]>,
+    heaviest: u32,
+    endpoints: usize,
     balancer: Box<dyn Balancer>,
 }
 
-/// How an endpoint stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EndpointState {
-    pub(super) availability: Availability,
-    /// Its weight, whatever else.
-    pub(super) weight: u32,
-    /// How many percent of its weight it takes while it is new.
-    pub(super) percent: u32,
+/// A member and its effective weight in hundredths.
+struct Weighted {
+    member: Arc<Member>,
+    weight: u32,
 }
 
-impl EndpointState {
-    /// The weight for the balancer, in hundredths.
-    fn effective(self) -> u32 {
-        self.weight.saturating_mul(self.percent)
-    }
-
-    /// Whether an operator wants it to take requests.
-    pub(super) fn is_wanted(self) -> bool {
-        self.availability != Availability::Drained && self.weight > 0
-    }
-}
-
-/// Where an endpoint stands in the order of groups: by priority, and in a priority those in the gateway's zone first.
-pub(super) fn groups(endpoints: &[witgate_config::model::Endpoint], zone: Option<&str>) -> Box<[usize]> {
-    let rank = |endpoint: &witgate_config::model::Endpoint| {
-        let elsewhere = zone.is_some() && endpoint.zone.as_deref() != zone;
-        (endpoint.priority, elsewhere)
-    };
-    let mut ranks: Vec<_> = endpoints.iter().map(rank).collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    let place = |endpoint| ranks.binary_search(&rank(endpoint)).unwrap_or_default();
-    endpoints.iter().map(place).collect()
+/// What a new view may take over from the previous one.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) before: Option<&'a View>,
+    /// Whether balancers may be built. If not, outdated ones are taken over.
+    pub(super) may_make: bool,
 }
 
 /// An odd number whose multiples are spread well (2^64 by the golden ratio).
@@ -72,58 +56,58 @@ const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 const POINTS: u64 = 1 << 32;
 
 impl View {
-    /// Nobody takes requests.
+    /// A view in which no endpoint takes requests.
     pub(super) fn empty() -> View {
-        View { parts: Box::default(), panics: false, states: Box::default() }
+        View { parts: Box::default(), panics: false, is_stale: false }
     }
 
-    /// A picture of endpoints that stand so. `groups` says which group each belongs to.
+    /// Builds the view of these entries.
     pub(super) fn of(
-        states: Box<[EndpointState]>,
-        groups: &[usize],
+        entries: &[Entry],
         policy: &dyn Policy,
-        candidate: &dyn Fn(usize, u32) -> Candidate,
         (spill_below, panic_below): (f64, f64),
+        tables: Tables<'_>,
     ) -> View {
-        let mut counts = vec![Count::default(); groups.iter().max().map_or(0, |last| last + 1)];
-        for (state_of, place) in states.iter().zip(groups).filter(|(state_of, _)| state_of.is_wanted()) {
-            let count = &mut counts[*place];
-            count.wanted += 1;
-            count.usable += usize::from(state_of.availability.takes_requests(false));
-            count.unhealthy += usize::from(state_of.availability == Availability::Unhealthy);
-        }
-        let Spread { shares, panics } = spread(&counts, spill_below, panic_below);
-        let mut members = vec![Vec::new(); counts.len()];
-        for (index, (state_of, place)) in (0..).zip(states.iter().zip(groups)) {
-            if state_of.is_wanted() && state_of.availability.takes_requests(panics) {
-                members[*place].push(index);
+        let mut groups: BTreeMap<Rank, (Count, Vec<&Entry>)> = BTreeMap::new();
+        for entry in entries {
+            let (count, wanted) = groups.entry(entry.member.rank).or_default();
+            if entry.state.is_wanted() {
+                wanted.push(entry);
+                count.wanted += 1;
+                count.usable += usize::from(entry.state.availability.takes_requests(false));
+                count.unhealthy += usize::from(entry.state.availability == Availability::Unhealthy);
             }
         }
-        let heaviest = states.iter().map(|state_of| state_of.weight).max().unwrap_or_default();
+        let counts: Vec<Count> = groups.values().map(|(count, _)| *count).collect();
+        let Spread { shares, panics } = spread(&counts, spill_below, panic_below);
+        let heaviest = entries.iter().map(|entry| entry.state.weight).max().unwrap_or_default();
+        let mut view = View { parts: Box::default(), panics, is_stale: false };
         let mut sum = 0.0;
-        let parts = members.into_iter().zip(shares).enumerate().map(|(place, (members, share))| {
-            sum += share;
-            let weighted = |index: &u32| candidate(*index as usize, states[*index as usize].effective());
-            let group = Group {
-                candidates: members.iter().map(weighted).collect(),
-                place,
-                heaviest: heaviest.saturating_mul(100),
-                endpoints: states.len(),
-            };
-            let balancer = policy.balancer(group);
-            Part { below: (sum * POINTS as f64).round() as u64, place, members: members.into(), balancer }
-        });
-        let parts: Box<[Part]> = parts.filter(|part| !part.members.is_empty()).collect();
-        View { parts, panics, states }
+        let parts =
+            groups.into_iter().zip(shares).enumerate().filter_map(|(place, ((rank, (_, wanted)), share))| {
+                sum += share;
+                let takes = |entry: &&Entry| entry.state.availability.takes_requests(panics);
+                let weighted = |entry: &Entry| Weighted {
+                    member: entry.member.clone(),
+                    weight: entry.state.effective(),
+                };
+                let wanted = GroupPlan {
+                    rank,
+                    members: wanted.into_iter().filter(takes).map(weighted).collect(),
+                    place,
+                    heaviest: heaviest.saturating_mul(100),
+                    endpoints: entries.len(),
+                };
+                let balanced = (!wanted.members.is_empty())
+                    .then(|| wanted.balanced(policy, tables, &mut view.is_stale))?;
+                Some(Part { below: (sum * POINTS as f64).round() as u64, balanced })
+            });
+        view.parts = parts.collect();
+        view
     }
 
-    /// The endpoint for a request. A group whose endpoints are all unusable after all hands it on to the next.
-    pub(super) fn pick(
-        &self,
-        hash: Option<u64>,
-        in_flight: &dyn Fn(usize) -> usize,
-        usable: &dyn Fn(usize) -> bool,
-    ) -> Option<usize> {
+    /// Picks the endpoint for a request. If no endpoint of the first group is usable, the next group is asked.
+    pub(super) fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let first = match &*self.parts {
             [_] | [] => 0,
             // A key always spills over to the same group. Its hash is mixed, since the balancer goes by the same one.
@@ -134,87 +118,58 @@ impl View {
             }
         };
         let (before, after) = self.parts.split_at(first);
-        after.iter().chain(before).find_map(|part| {
-            let pick = Pick { hash, in_flight: in_flight(part.place) };
-            let picked = part.balancer.pick(&pick, &|index| usable(part.members[index] as usize))?;
-            Some(part.members[picked] as usize)
-        })
+        after.iter().chain(before).find_map(|part| part.balanced.pick(hash, usable))
     }
 }
 
-impl Upstream {
-    /// Looks whether its endpoints stand otherwise than the view says, and if so, makes another. For the keeper, and for
-    /// whoever has changed something: it may take a lock, and time.
-    pub(super) fn refresh(&self, now: Duration) {
-        let _one_at_a_time = self.refreshing.lock();
-        let view = self.view.load_full();
-        let states: Box<[EndpointState]> =
-            (0..self.endpoints.len()).map(|index| self.state_of(index, now)).collect();
-        if states == view.states {
-            return;
-        }
-        let states = if self.begin_anew(&view.states, &states, now) {
-            (0..self.endpoints.len()).map(|index| self.state_of(index, now)).collect()
-        } else {
-            states
-        };
-        let next = self.view_of(states);
-        match (view.panics, next.panics) {
-            (false, true) => {
-                self.events.record(EventKind::PanicBegan, None, "too few endpoints are usable");
-            }
-            (true, false) => self.events.record(EventKind::PanicEnded, None, "enough endpoints are usable"),
-            _ => {}
-        }
-        self.view.store(Arc::new(next));
-    }
+/// What a group should consist of.
+struct GroupPlan {
+    rank: Rank,
+    members: Box<[Weighted]>,
+    place: usize,
+    heaviest: u32,
+    endpoints: usize,
+}
 
-    /// Where that is configured, endpoints that have recovered are new again. Says whether there are any.
-    fn begin_anew(&self, before: &[EndpointState], after: &[EndpointState], now: Duration) -> bool {
-        if !self.config.slow_start.is_some_and(|settings| settings.after_recovery) {
-            return false;
-        }
-        let was_away = |state_of: &EndpointState| {
-            !matches!(state_of.availability, Availability::Available | Availability::Drained)
-        };
-        let mut any = false;
-        for (index, (before, after)) in before.iter().zip(after).enumerate() {
-            if was_away(before) && after.availability == Availability::Available {
-                self.endpoints[index].newness.begin(now);
-                any = true;
+impl GroupPlan {
+    /// The group of the previous view if nothing has changed or if another must not be built yet; otherwise a new one.
+    fn balanced(self, policy: &dyn Policy, tables: Tables<'_>, is_stale: &mut bool) -> Arc<Balanced> {
+        let parts = tables.before.map_or(&[][..], |before| &before.parts);
+        let before = parts.iter().map(|part| &part.balanced).find(|balanced| balanced.rank == self.rank);
+        if let Some(before) = before {
+            let same = self.is(before);
+            if same || !tables.may_make {
+                *is_stale |= !same;
+                return before.clone();
             }
         }
-        any
-    }
-
-    /// A view of endpoints that stand so.
-    pub(super) fn view_of(&self, states: Box<[EndpointState]>) -> View {
-        let candidate = |index: usize, weight| {
-            let endpoint = &self.endpoints[index];
-            Candidate {
-                name: endpoint.name.clone(),
-                weight,
-                active: endpoint.active.clone(),
-                latency: endpoint.latency.clone(),
-            }
+        let group = Group {
+            candidates: self.members.iter().map(|one| one.member.candidate(one.weight)).collect(),
+            place: self.place,
+            heaviest: self.heaviest,
+            endpoints: self.endpoints,
         };
-        let thresholds = (self.config.spill_below, self.config.panic_below);
-        View::of(states, &self.groups, &*self.policy, &candidate, thresholds)
+        let balancer = policy.balancer(group);
+        let GroupPlan { rank, members, place, heaviest, endpoints } = self;
+        Arc::new(Balanced { rank, members, place, heaviest, endpoints, balancer })
     }
 
-    /// How an endpoint stands now.
-    pub(super) fn state_of(&self, index: usize, now: Duration) -> EndpointState {
-        let endpoint = &self.endpoints[index];
-        EndpointState {
-            availability: endpoint.availability(),
-            weight: endpoint.share.weight(self.config.endpoints[index].weight),
-            percent: endpoint.newness.percent(self.config.slow_start.as_ref(), now),
-        }
+    fn is(&self, known: &Balanced) -> bool {
+        let same = |(one, other): (&Weighted, &Weighted)| {
+            one.weight == other.weight && Arc::ptr_eq(&one.member, &other.member)
+        };
+        (self.place, self.heaviest, self.endpoints) == (known.place, known.heaviest, known.endpoints)
+            && self.members.len() == known.members.len()
+            && self.members.iter().zip(&known.members).all(same)
     }
+}
 
-    /// Requests in flight in a group, if the policy wants to know.
-    pub(super) fn in_flight(&self, place: usize) -> usize {
-        self.group_in_flight.get(place).map_or(0, |in_flight| in_flight.load(Ordering::Relaxed))
+impl Balanced {
+    fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
+        let in_flight = self.members.first().map_or(0, |first| first.member.group_in_flight());
+        let picked =
+            self.balancer.pick(&Pick { hash, in_flight }, &|index| usable(&self.members[index].member))?;
+        Some(&self.members[picked].member)
     }
 }
 
@@ -223,25 +178,44 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::balancer::tests::{group, policy};
+    use crate::balancer::tests::policy;
+    use crate::upstream::discovery::EndpointSpec;
+    use crate::upstream::set::EndpointState;
 
     const AVAILABLE: EndpointState =
         EndpointState { availability: Availability::Available, weight: 1, percent: 100 };
     const UNHEALTHY: EndpointState = EndpointState { availability: Availability::Unhealthy, ..AVAILABLE };
     const DRAINED: EndpointState = EndpointState { availability: Availability::Drained, ..AVAILABLE };
 
-    fn view(kind: &str, states: &[EndpointState], groups: &[usize]) -> View {
-        let policy = policy(kind, serde_json::json!({})).unwrap();
-        let candidates = group(&vec![1; states.len()]).candidates;
-        let candidate = |index: usize, weight| Candidate { weight, ..candidates[index].clone() };
-        View::of(states.into(), groups, &*policy, &candidate, (0.7, 0.1))
+    const EVERYTHING: Tables<'_> = Tables { before: None, may_make: true };
+
+    /// Entries in these states and with these priorities. The port of each is its index.
+    fn entries(states: &[EndpointState], groups: &[usize]) -> Vec<Entry> {
+        let entry = |(index, (state, group)): (usize, (&EndpointState, &usize))| {
+            let spec = EndpointSpec { priority: *group as u32, ..EndpointSpec::at("10.0.0.1", index as u16) };
+            Entry { member: Member::alone(spec, None), state: *state }
+        };
+        states.iter().zip(groups).enumerate().map(entry).collect()
     }
 
-    fn counts(view: &View, picks: usize) -> Vec<usize> {
-        let mut counts = vec![0; view.states.len()];
+    fn view_of(kind: &str, entries: &[Entry], tables: Tables<'_>) -> View {
+        let policy = policy(kind, serde_json::json!({})).unwrap();
+        View::of(entries, &*policy, (0.7, 0.1), tables)
+    }
+
+    fn view(kind: &str, states: &[EndpointState], groups: &[usize]) -> View {
+        view_of(kind, &entries(states, groups), EVERYTHING)
+    }
+
+    fn index(member: &Member) -> usize {
+        usize::from(member.spec.port)
+    }
+
+    fn counts(view: &View, endpoints: usize, picks: usize) -> Vec<usize> {
+        let mut counts = vec![0; endpoints];
         for _ in 0..picks {
-            if let Some(index) = view.pick(None, &|_| 0, &|_| true) {
-                counts[index] += 1;
+            if let Some(member) = view.pick(None, &|_| true) {
+                counts[index(member)] += 1;
             }
         }
         counts
@@ -257,9 +231,9 @@ mod tests {
             let looks = Cell::new(0);
             for number in 0..1000_u64 {
                 let hash = Some(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                let picked = view.pick(hash, &|_| 0, &|index| {
+                let picked = view.pick(hash, &|member| {
                     looks.set(looks.get() + 1);
-                    assert_eq!(index % 2, 0, "{kind} has an endpoint that is out");
+                    assert_eq!(index(member) % 2, 0, "{kind} has an endpoint that is out");
                     true
                 });
                 assert!(picked.is_some());
@@ -274,20 +248,25 @@ mod tests {
                     { address = \"a:3\", zone = \"y\" }, { address = \"a:4\", zone = \"x\", priority = 5 }, \"a:5\"]\n";
         let config =
             witgate_config::parse_str(text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
-        let endpoints = &config.config.upstreams["a"].endpoints;
-        assert_eq!(*groups(endpoints, Some("x")), [3, 0, 1, 2, 1]);
-        assert_eq!(*groups(endpoints, None), [1, 0, 0, 1, 0], "without a zone of its own, all are alike");
+        let places = |zone| -> Vec<usize> {
+            let endpoints = config.config.upstreams["a"].endpoints.iter();
+            let ranks: Vec<Rank> = endpoints.map(|endpoint| Rank::of(&endpoint.into(), zone)).collect();
+            let order: std::collections::BTreeSet<Rank> = ranks.iter().copied().collect();
+            ranks.iter().map(|rank| order.iter().position(|other| other == rank).unwrap()).collect()
+        };
+        assert_eq!(places(Some("x")), [3, 0, 1, 2, 1]);
+        assert_eq!(places(None), [1, 0, 0, 1, 0], "without a zone of its own, all are alike");
     }
 
     #[test]
     fn the_next_group_takes_over_gradually() {
         let groups = [0, 0, 0, 0, 0, 1, 1];
         let all = [AVAILABLE; 7];
-        assert_eq!(counts(&view("round-robin", &all, &groups), 700)[5..], [0, 0]);
+        assert_eq!(counts(&view("round-robin", &all, &groups), 7, 700)[5..], [0, 0]);
         let mut some = all;
         some[..3].fill(UNHEALTHY);
         // 2 of 5 are 4/7 of what is needed: the rest goes on.
-        let counts = counts(&view("round-robin", &some, &groups), 14_000);
+        let counts = counts(&view("round-robin", &some, &groups), 7, 14_000);
         assert_eq!(counts[..3], [0, 0, 0]);
         let spilled = (counts[5] + counts[6]) as f64 / 14_000.0;
         assert!((spilled - 3.0 / 7.0).abs() < 0.02, "{counts:?}");
@@ -296,20 +275,39 @@ mod tests {
     #[test]
     fn a_request_whose_group_is_used_up_goes_to_the_next() {
         let view = view("round-robin", &[AVAILABLE; 3], &[0, 0, 1]);
-        assert_eq!(view.pick(None, &|_| 0, &|index| index == 2), Some(2));
-        assert_eq!(view.pick(None, &|_| 0, &|_| false), None);
+        let picked = |usable: &dyn Fn(&Member) -> bool| view.pick(None, usable).map(|member| index(member));
+        assert_eq!(picked(&|member| index(member) == 2), Some(2));
+        assert_eq!(picked(&|_| false), None);
     }
 
     #[test]
     fn in_panic_the_unhealthy_take_requests_and_the_drained_do_not() {
         let view = view("round-robin", &[UNHEALTHY, UNHEALTHY, DRAINED], &[0, 0, 0]);
         assert!(view.panics);
-        assert_eq!(counts(&view, 100), [50, 50, 0]);
+        assert_eq!(counts(&view, 3, 100), [50, 50, 0]);
     }
 
     #[test]
     fn new_endpoints_take_their_part_of_the_weight() {
         let new = EndpointState { percent: 25, ..AVAILABLE };
-        assert_eq!(counts(&view("round-robin", &[AVAILABLE, new], &[0, 0]), 500), [400, 100]);
+        assert_eq!(counts(&view("round-robin", &[AVAILABLE, new], &[0, 0]), 2, 500), [400, 100]);
+    }
+
+    #[test]
+    fn a_group_in_which_nothing_has_changed_is_not_made_anew_and_no_table_before_its_time() {
+        let mut entries = entries(&[AVAILABLE; 6], &[0, 0, 0, 1, 1, 1]);
+        // Two of three in the first group are unhealthy, so that both groups take requests.
+        entries[0].state = UNHEALTHY;
+        entries[1].state = UNHEALTHY;
+        let first = view_of("maglev", &entries, EVERYTHING);
+        entries[4].state = UNHEALTHY;
+        let paced = view_of("maglev", &entries, Tables { before: Some(&first), may_make: false });
+        assert!(paced.is_stale && !first.is_stale);
+        let same = |one: &View, other: &View, part: usize| {
+            Arc::ptr_eq(&one.parts[part].balanced, &other.parts[part].balanced)
+        };
+        assert!(same(&paced, &first, 0) && same(&paced, &first, 1));
+        let second = view_of("maglev", &entries, Tables { before: Some(&paced), may_make: true });
+        assert!(!second.is_stale && same(&second, &first, 0) && !same(&second, &first, 1));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{Acceptance, Call, CallFailure, Decision, Input};
+use witgate_proxy::contracts::{Acceptance, Call, CallFailure, Decision, Input, Phase};
 
 use super::{
     CallInputs, ITEM, Running, declared, headers, input, request_head, response, size_of_headers,
@@ -12,7 +12,6 @@ use super::{
 use crate::bindings::exports::witgate::plugin::authentication as contract;
 use crate::bindings::witgate::plugin::types;
 use crate::input_tracker::InputTracker;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 

@@ -20,16 +20,14 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
+use witgate_proxy::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{self, Call, CallFailure, Function, Input, Interest};
-use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::turn;
 
 use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};
-use crate::imports::fetch::Mailbox;
+use crate::imports::mailbox::Mailbox;
 use crate::instance::Instance;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::{Lease, NoInstance};
 use crate::quarantine::Admission;
@@ -41,15 +39,15 @@ pub(crate) struct Running<'a> {
     admission: Option<Admission<'a>>,
     lease: Option<Lease<'a>>,
     begun: Instant,
-    snapshot: &'a Arc<Snapshot>,
+    fetch: &'a dyn Fetch,
 }
 
 /// The request, and in some phases the response, that a call may read.
 pub(crate) struct CallInputs<'a> {
-    /// Request and snapshot.
+    /// The request, and where outbound requests go.
     pub(crate) call: Call<'a>,
     /// The head of the response, in the phases that have one.
-    pub(crate) response: Option<Arc<plugin::ResponseHead>>,
+    pub(crate) response: Option<Arc<contracts::ResponseHead>>,
 }
 
 impl<'a> Running<'a> {
@@ -63,14 +61,13 @@ impl<'a> Running<'a> {
         phase: Phase,
         given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
-        let snapshot = given.call.snapshot;
+        let fetch = given.call.fetch;
         let begun = turn::now();
         let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running =
-            Running { binding, phase, admission: Some(admission), lease: None, begun, snapshot };
+        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun, fetch };
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // Time in the queue does not count against the budget of the guest.
@@ -114,13 +111,13 @@ impl<'a> Running<'a> {
     {
         let waits = self.binding.pool.waits();
         let wall = self.binding.pool.rights().budget.wall;
-        let snapshot = self.snapshot;
+        let fetch = self.fetch;
         let Instance { store, stopwatch, mailbox, .. } = self.instance()?;
         store.set_epoch_deadline(FIRST_LOOK);
         let answer = if waits {
             // Boxed, so that the future of calls that do not wait stays small.
             let call = Box::pin(function.call_async(store, parameters));
-            let driven = drive(call, stopwatch, mailbox, snapshot);
+            let driven = drive(call, stopwatch, mailbox, fetch);
             tokio::time::timeout(wall, driven).await.unwrap_or_else(|_| Err(Killed(CallFailure::Wall).into()))
         } else {
             function.call(store, parameters)
@@ -222,15 +219,15 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Runs a guest that may wait, together with the outbound exchange that it waits for.
+/// Runs a guest that may wait, together with what it waits for: an outbound exchange, or a store.
 async fn drive<R>(
     call: impl Future<Output = wasmtime::Result<R>>,
     stopwatch: &Stopwatch,
     mailbox: &Mailbox,
-    snapshot: &Arc<Snapshot>,
+    fetch: &dyn Fetch,
 ) -> wasmtime::Result<R> {
     let mut call = pin!(call);
-    let mut exchange: Option<LocalBoxFuture<'_, ()>> = None;
+    let mut waited: Option<LocalBoxFuture<'_, ()>> = None;
     std::future::poll_fn(move |context: &mut Context<'_>| {
         loop {
             stopwatch.resume();
@@ -240,11 +237,11 @@ async fn drive<R>(
                 return polled;
             }
             if let Some(job) = mailbox.take() {
-                exchange = Some(job.run(snapshot));
+                waited = Some(job(fetch));
             }
-            match exchange.as_mut().map(|exchange| exchange.as_mut().poll(context)) {
-                // The response has arrived: poll the guest again immediately.
-                Some(Poll::Ready(())) => exchange = None,
+            match waited.as_mut().map(|waited| waited.as_mut().poll(context)) {
+                // The reply has arrived: poll the guest again immediately.
+                Some(Poll::Ready(())) => waited = None,
                 _ => return Poll::Pending,
             }
         }
@@ -346,16 +343,16 @@ pub(crate) fn input(input: &types::Input) -> Option<Input> {
     })
 }
 
-fn header(header: types::Header) -> plugin::Header {
-    plugin::Header { name: header.name, value: header.value.into() }
+fn header(header: types::Header) -> contracts::Header {
+    contracts::Header { name: header.name, value: header.value.into() }
 }
 
-fn headers(list: Vec<types::Header>) -> Vec<plugin::Header> {
+fn headers(list: Vec<types::Header>) -> Vec<contracts::Header> {
     list.into_iter().map(header).collect()
 }
 
-fn response(response: types::Response) -> plugin::LocalResponse {
-    plugin::LocalResponse {
+fn response(response: types::Response) -> contracts::LocalResponse {
+    contracts::LocalResponse {
         status: response.status,
         headers: headers(response.headers),
         body: Bytes::from(response.body),

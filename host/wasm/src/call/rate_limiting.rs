@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{Answer, Bucket, Call, CallFailure, Function};
+use witgate_proxy::contracts::{Answer, Bucket, Call, CallFailure, Function, Phase};
 
 use super::{CallInputs, Running, declared, request_head};
 use crate::bindings::exports::witgate::plugin::rate_limiting as contract;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{Answer, Call, CallFailure, Destination, Function};
+use witgate_proxy::contracts::{Answer, Call, CallFailure, Destination, Function, Phase};
 
 use super::{CallInputs, Running, declared, headers, request_head, size_of_headers};
 use crate::bindings::exports::witgate::plugin::routing as contract;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 

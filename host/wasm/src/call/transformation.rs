@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
-use witgate_proxy::pipeline::plugin::{
-    Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Piece, RequestChanges,
-    RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
+use witgate_proxy::contracts::{
+    Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Phase, Piece,
+    RequestChanges, RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
 };
 
 use super::{CallInputs, ITEM, Running, declared, header, request_head, response, size_of_response};
 use crate::bindings::exports::witgate::plugin::transformation as contract;
 use crate::bindings::witgate::plugin::types;
-use crate::meter::Phase;
 use crate::plugin::Loaded;
 use crate::pool::Lease;
 
@@ -183,12 +182,12 @@ fn part(part: types::ValuePart) -> ValuePart {
         types::ValuePart::OriginalPath => ValuePart::OriginalPath,
         types::ValuePart::ClientAddress => ValuePart::ClientAddress,
         types::ValuePart::Route => ValuePart::Route,
-        types::ValuePart::PathParameter(name) => ValuePart::PathParameter(name),
+        types::ValuePart::PathParameter(name) => ValuePart::PathParameter(name.into()),
         types::ValuePart::RequestHeader(name) => ValuePart::RequestHeader(name),
         types::ValuePart::RequestId => ValuePart::RequestId,
         types::ValuePart::TraceParent => ValuePart::TraceParent,
         types::ValuePart::Subject => ValuePart::Subject,
-        types::ValuePart::Claim(name) => ValuePart::Claim(name),
+        types::ValuePart::Claim(name) => ValuePart::Claim(name.into()),
         types::ValuePart::Status => ValuePart::Status,
         types::ValuePart::ResponseHeader(name) => ValuePart::ResponseHeader(name),
     }

@@ -1,14 +1,10 @@
 //! Interface `fetch`: outbound HTTP through a named upstream.
 //!
-//! The guest runs on a stack of its own while it waits, but the outbound exchange uses the connections of the core
-//! and must run on it. So the host function only puts the request into a mailbox; the caller of the guest takes it
-//! out and polls the exchange together with the guest. Dropping the call drops both.
+//! The caller of the guest runs the exchange: see [`super::mailbox`].
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -19,9 +15,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 use witgate_proxy::fault::{Fault, FaultKind};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE, TraceContext};
-use witgate_proxy::upstream;
+use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE};
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;
@@ -64,7 +58,13 @@ impl Host for HostState {
         };
         let limit = self.rights.budget.fetch_limit;
         let (reply, answer) = oneshot::channel();
-        self.mailbox.put(Job { upstream, request, trace, timeout, limit, reply });
+        self.mailbox.put(Box::new(move |fetch| {
+            Box::pin(async move {
+                let response = fetch.fetch(&upstream, request, trace.as_ref(), Some(timeout), limit).await;
+                // The guest may have been dropped by now; then the response is dropped, too.
+                let _unheard = reply.send(response.map(inbound).map_err(|fault| refusal(&fault)));
+            })
+        }));
         // A closed channel means that the caller has dropped the exchange, and with it the call.
         Ok(answer.await.unwrap_or(Err(Error::Unavailable)))
     }
@@ -143,55 +143,6 @@ fn pass_trace(head: &RequestHead, headers: &mut HeaderMap) {
 fn copy(from: &HeaderMap, name: &HeaderName, to: &mut HeaderMap) {
     for value in from.get_all(name) {
         to.append(name, value.clone());
-    }
-}
-
-/// One outbound request on its way from the guest to its caller.
-pub(crate) struct Job {
-    upstream: String,
-    request: Request<Bytes>,
-    /// The trace that the request belongs to, if spans are exported.
-    trace: Option<TraceContext>,
-    timeout: Duration,
-    limit: usize,
-    reply: oneshot::Sender<Reply>,
-}
-
-/// Where the guest leaves a job for its caller. It holds at most one job, because the guest waits for the
-/// response.
-#[derive(Clone, Default)]
-pub(crate) struct Mailbox(Arc<Mutex<Option<Job>>>);
-
-impl Mailbox {
-    fn put(&self, job: Job) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-    }
-
-    /// Takes the job out.
-    pub(crate) fn take(&self) -> Option<Job> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Drops a job that was not taken.
-    pub(crate) fn clear(&self) {
-        // The mailbox is nearly always empty, and a job is large to move, so it is checked in place.
-        let mut job = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if job.is_some() {
-            *job = None;
-        }
-    }
-}
-
-impl Job {
-    /// Runs the exchange on the core of the caller.
-    pub(crate) fn run(self, snapshot: &Arc<Snapshot>) -> LocalBoxFuture<'_, ()> {
-        Box::pin(async move {
-            let (trace, timeout) = (self.trace.as_ref(), Some(self.timeout));
-            let answer =
-                upstream::fetch(snapshot, &self.upstream, self.request, trace, timeout, self.limit).await;
-            // The guest may have been dropped by now; then the response is dropped, too.
-            let _unheard = self.reply.send(answer.map(inbound).map_err(|fault| refusal(&fault)));
-        })
     }
 }
 

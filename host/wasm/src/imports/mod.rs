@@ -3,6 +3,7 @@
 pub(crate) mod crypto;
 pub(crate) mod fetch;
 pub(crate) mod log;
+pub(crate) mod mailbox;
 pub(crate) mod metrics;
 pub(crate) mod request;
 pub(crate) mod store;
@@ -13,32 +14,59 @@ use wasmtime::component::{HasSelf, Linker};
 use crate::bindings::witgate::plugin;
 use crate::state::HostState;
 
-/// Everything that a guest which never waits may import. Its `fetch` returns an error immediately.
-///
-/// # Errors
-/// None in practice: each name is defined once.
-pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = without_fetch(engine)?;
-    fetch::add_denying_to_linker(&mut linker)?;
-    Ok(linker)
+/// What of its imports a guest may wait for. If it may wait for any, it runs on a stack of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// `fetch`: without this, it denies at once.
+    pub(crate) fetch: bool,
+    /// `store`: without this, the store answers at once.
+    pub(crate) store: bool,
 }
 
-/// The same with a `fetch` that waits: guests linked with it run on a stack of their own.
-///
-/// # Errors
-/// As [`linker`].
-pub(crate) fn waiting_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = without_fetch(engine)?;
-    plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
-    Ok(linker)
+impl Waits {
+    /// Whether it may wait for anything.
+    pub(crate) fn any(self) -> bool {
+        self.fetch || self.store
+    }
 }
 
-fn without_fetch(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+/// Linkers for guests, by what these wait for.
+pub(crate) struct Linkers([[Linker<HostState>; 2]; 2]);
+
+impl Linkers {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// As [`linker`].
+    pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Linkers> {
+        let linker = |fetch, store| linker(engine, Waits { fetch, store });
+        Ok(Linkers([
+            [linker(false, false)?, linker(false, true)?],
+            [linker(true, false)?, linker(true, true)?],
+        ]))
+    }
+
+    /// The one for such guests.
+    pub(crate) fn of(&self, waits: Waits) -> &Linker<HostState> {
+        &self.0[usize::from(waits.fetch)][usize::from(waits.store)]
+    }
+}
+
+/// Everything a guest may import.
+///
+/// # Errors
+/// None in practice: a name is defined once.
+pub(crate) fn linker(engine: &wasmtime::Engine, waits: Waits) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     plugin::types::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::log::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::metrics::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
-    plugin::store::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    store::add_to_linker(&mut linker, waits.store)?;
+    if waits.fetch {
+        plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
+    } else {
+        fetch::add_denying_to_linker(&mut linker)?;
+    }
     crypto::add_to_linker(&mut linker)?;
     wasi::add_to_linker(&mut linker)?;
     Ok(linker)

@@ -63,7 +63,7 @@ impl HostRequest for HostState {
     }
 
     fn route(&mut self, _view: Resource<RequestView>) -> Answer<String> {
-        Ok((*self.look(Mark::Route)?.route).to_owned())
+        Ok(self.look(Mark::Route)?.route_name().to_owned())
     }
 
     fn path_parameter(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Option<String>> {

@@ -1,8 +1,19 @@
 //! Interface `store`: keys shared by all instances of a plugin, on all cores.
+//!
+//! A store that never waits is called by the host function itself. One that may wait is called by the caller of the guest,
+//! through the mailbox that `fetch` uses, too: the time counts as waiting, and it ends early enough for the guest to
+//! answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bindings::witgate::plugin::store::{Error, Host};
+use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower};
+use witgate_proxy::contracts::store::{KeyStore, StoreError, StoreResult};
+
+use crate::bindings::name;
+use crate::bindings::witgate::plugin::store::Error;
 use crate::input_tracker::Mark;
 use crate::state::HostState;
 
@@ -11,60 +22,6 @@ pub(crate) const KEY: usize = 1 << 10;
 
 /// The largest value, in bytes.
 pub(crate) const VALUE: usize = 1 << 20;
-
-/// The keys of one plugin: in memory, or in a store that several gateways share.
-///
-/// The functions must not block. A store that has to wait for a network must use a mailbox like that of `fetch`,
-/// so that the caller can wait.
-pub trait KeyStore: Send + Sync {
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// `Unavailable` if the store cannot be reached; this applies to every other function, too.
-    fn get(&self, space: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
-
-    /// Writes a value.
-    ///
-    /// # Errors
-    /// `Full` if there is no room.
-    fn set(&self, space: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError>;
-
-    /// Removes a value; returns whether there was one.
-    ///
-    /// # Errors
-    /// As [`KeyStore::get`].
-    fn remove(&self, space: &str, key: &str) -> Result<bool, StoreError>;
-
-    /// Adds to a counter, which is stored as decimal text. `ttl` counts from the creation of the counter.
-    ///
-    /// # Errors
-    /// `NotANumber` if the value is no number or would overflow; `Full` if there is no room.
-    fn increment(&self, space: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError>;
-
-    /// Writes `new` if the current value equals `expected`; returns whether it did.
-    ///
-    /// # Errors
-    /// As [`KeyStore::set`].
-    fn compare_and_swap(
-        &self,
-        space: &str,
-        key: &str,
-        expected: Option<&[u8]>,
-        new: Option<Vec<u8>>,
-        ttl: Option<Duration>,
-    ) -> Result<bool, StoreError>;
-}
-
-/// Why an operation of the store failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreError {
-    /// The budget, in bytes, is used up.
-    Full,
-    /// The value is not a counter, or the counter would overflow.
-    NotANumber,
-    /// The store cannot be reached.
-    Unavailable,
-}
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
@@ -78,58 +35,179 @@ impl From<StoreError> for Error {
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
-impl Host for HostState {
-    fn get(&mut self, space: String, key: String) -> Answer<Option<Vec<u8>>> {
-        self.keys(&space, |state| Ok(state.rights.keys.get(&space, &key)?))
+/// A key, and whether it is written with a value of so many bytes.
+struct Place {
+    space: String,
+    key: String,
+    written: Option<usize>,
+}
+
+impl Place {
+    /// Of a key that is read or removed.
+    fn read(space: String, key: String) -> Place {
+        Place { space, key, written: None }
     }
 
-    fn set(&mut self, space: String, key: String, value: Vec<u8>, ttl: Option<u64>) -> Answer<()> {
-        self.keys(&space, |state| {
-            check_size(&space, &key, Some(&value))?;
-            Ok(state.rights.keys.set(&space, &key, value, ttl.map(Duration::from_millis))?)
+    /// Of a key that may be written.
+    fn written(space: String, key: String, value: Option<&[u8]>) -> Place {
+        Place { space, key, written: Some(value.map_or(0, <[u8]>::len)) }
+    }
+
+    /// # Errors
+    /// Key or value are longer than a store takes.
+    fn check(&self) -> Result<(), Error> {
+        match self.written {
+            Some(value) if self.space.len() + self.key.len() > KEY || value > VALUE => Err(Error::Full),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is asked of a store about a key, with what comes along.
+type Ask<A, T> = for<'k> fn(&'k dyn KeyStore, &'k str, &'k str, A) -> StoreResult<'k, T>;
+
+/// Adds the interface to a linker. With `waits`, for stores that may wait: then guests run on stacks of their own.
+///
+/// # Errors
+/// None in practice: a name is defined once.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasmtime::Result<()> {
+    let mut store = linker.instance(name::STORE)?;
+    let store = &mut store;
+    define(
+        store,
+        waits,
+        "get",
+        |(space, key): (String, String)| (Place::read(space, key), ()),
+        |keys, space, key, ()| keys.get(space, key),
+    )?;
+    define(
+        store,
+        waits,
+        "set",
+        |(space, key, value, ttl): (String, String, Vec<u8>, Ttl)| {
+            (Place::written(space, key, Some(&value)), (value, time(ttl)))
+        },
+        |keys, space, key, (value, ttl)| keys.set(space, key, value, ttl),
+    )?;
+    define(
+        store,
+        waits,
+        "remove",
+        |(space, key): (String, String)| (Place::read(space, key), ()),
+        |keys, space, key, ()| keys.remove(space, key),
+    )?;
+    define(
+        store,
+        waits,
+        "increment",
+        |(space, key, by, ttl): (String, String, i64, Ttl)| {
+            (Place::written(space, key, None), (by, time(ttl)))
+        },
+        |keys, space, key, (by, ttl)| keys.increment(space, key, by, ttl),
+    )?;
+    define(
+        store,
+        waits,
+        "compare-and-swap",
+        |(space, key, expected, new, ttl): (String, String, Value, Value, Ttl)| {
+            (Place::written(space, key, new.as_deref()), (expected, new, time(ttl)))
+        },
+        |keys, space, key, (expected, new, ttl)| keys.compare_and_swap(space, key, expected, new, ttl),
+    )
+}
+
+/// A value, or none.
+type Value = Option<Vec<u8>>;
+
+/// Milliseconds that a value lives; none: without end.
+type Ttl = Option<u64>;
+
+fn time(ttl: Ttl) -> Option<Duration> {
+    ttl.map(Duration::from_millis)
+}
+
+/// Defines one function: `take` sorts its parameters.
+fn define<P, A, T>(
+    store: &mut LinkerInstance<'_, HostState>,
+    waits: bool,
+    name: &str,
+    take: fn(P) -> (Place, A),
+    ask: Ask<A, T>,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lift + Send + 'static,
+    A: Send + 'static,
+    T: Send + 'static,
+    (Result<T, Error>,): ComponentNamedList + Lower + 'static,
+{
+    if waits {
+        store.func_wrap_async(name, move |store: StoreContextMut<'_, HostState>, parameters: P| {
+            let (place, along) = take(parameters);
+            Box::new(async move { Ok((wait(store, place, along, ask).await?,)) })
+        })
+    } else {
+        store.func_wrap(name, move |mut store: StoreContextMut<'_, HostState>, parameters: P| {
+            let (place, along) = take(parameters);
+            Ok((at_once(store.data_mut(), &place, along, ask)?,))
         })
     }
+}
 
-    fn remove(&mut self, space: String, key: String) -> Answer<bool> {
-        self.keys(&space, |state| Ok(state.rights.keys.remove(&space, &key)?))
+/// Asks a store that answers at once.
+fn at_once<A, T>(state: &mut HostState, place: &Place, along: A, ask: Ask<A, T>) -> Answer<T> {
+    let keys = match state.store(place)? {
+        Ok(keys) => keys,
+        Err(error) => return Ok(Err(error)),
+    };
+    let answer = ask(keys.as_ref(), &place.space, &place.key, along).at_once();
+    Ok(answer.unwrap_or(Err(StoreError::Unavailable)).map_err(Error::from))
+}
+
+/// Has the caller of the guest ask a store that may wait.
+async fn wait<A, T>(
+    mut store: StoreContextMut<'_, HostState>,
+    place: Place,
+    along: A,
+    ask: Ask<A, T>,
+) -> Answer<T>
+where
+    A: Send + 'static,
+    T: Send + 'static,
+{
+    let state = store.data_mut();
+    let keys = match state.store(&place)? {
+        Ok(keys) => Arc::clone(keys),
+        Err(error) => return Ok(Err(error)),
+    };
+    if state.head().is_none() {
+        // While a plugin is set up, there is no core that could wait.
+        return Ok(Err(Error::Unavailable));
     }
-
-    fn increment(&mut self, space: String, key: String, by: i64, ttl: Option<u64>) -> Answer<i64> {
-        self.keys(&space, |state| {
-            check_size(&space, &key, None)?;
-            Ok(state.rights.keys.increment(&space, &key, by, ttl.map(Duration::from_millis))?)
+    // The guest is told that time is up while it still has some to answer in.
+    let time = state.stopwatch.left_to_wait();
+    let (reply, answer) = oneshot::channel();
+    state.mailbox.put(Box::new(move |_fetch| {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(time, ask(keys.as_ref(), &place.space, &place.key, along));
+            // The guest may be gone by now; then nobody waits for the reply.
+            let _unheard = reply.send(answer.await.unwrap_or(Err(StoreError::Unavailable)));
         })
-    }
-
-    fn compare_and_swap(
-        &mut self,
-        space: String,
-        key: String,
-        expected: Option<Vec<u8>>,
-        new: Option<Vec<u8>>,
-        ttl: Option<u64>,
-    ) -> Answer<bool> {
-        self.keys(&space, |state| {
-            check_size(&space, &key, new.as_deref())?;
-            let ttl = ttl.map(Duration::from_millis);
-            Ok(state.rights.keys.compare_and_swap(&space, &key, expected.as_deref(), new, ttl)?)
-        })
-    }
+    }));
+    // No answer means that whoever drove the job is gone, and with it the call.
+    Ok(answer.await.unwrap_or(Err(StoreError::Unavailable)).map_err(Error::from))
 }
 
 impl HostState {
-    /// Calls `act` if the space is granted to the binding.
-    fn keys<T>(&mut self, space: &str, act: impl FnOnce(&Self) -> Result<T, Error>) -> Answer<T> {
+    /// The store of the plugin, if it may be asked about this key.
+    fn store(&mut self, place: &Place) -> Answer<&Arc<dyn KeyStore>> {
         self.marked(Mark::Store)?;
-        if !self.rights.grants.store.iter().flatten().any(|granted| granted == space) {
+        if !self.rights.grants.store.iter().flatten().any(|granted| *granted == place.space) {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));
         }
-        Ok(act(self))
+        if let Err(error) = place.check() {
+            return Ok(Err(error));
+        }
+        Ok(self.rights.store.as_ref().ok_or(Error::Unavailable))
     }
-}
-
-fn check_size(space: &str, key: &str, value: Option<&[u8]>) -> Result<(), Error> {
-    let fits = space.len() + key.len() <= KEY && value.is_none_or(|value| value.len() <= VALUE);
-    if fits { Ok(()) } else { Err(Error::Full) }
 }

@@ -1,11 +1,12 @@
 //! Each contract: its parameters and its results.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use witgate_proxy::pipeline::plugin::{
-    BodyAccess, Call, ComposedHeader, Decision, Header, HeaderChange, Input, Piece, Plugin, RequestOutcome,
-    ResponseOutcome, ValuePart,
+use witgate_proxy::contracts::{
+    Binding, BodyAccess, Call, ComposedHeader, Contracts, Decision, Header, HeaderChange, Input, Piece,
+    RateLimiting as _, RequestOutcome, ResponseOutcome, Routing as _, Transformation as _, ValuePart,
 };
 
 use crate::scene::{authenticate, bytes, on_core, probe, request, response, snapshot, tell, transform};
@@ -13,7 +14,8 @@ use crate::scene::{authenticate, bytes, on_core, probe, request, response, snaps
 #[test]
 fn contracts_and_interest_are_what_the_component_says() {
     let (_scene, loaded) = probe("");
-    let contracts = loaded.contracts();
+    let binding: Arc<dyn Binding> = loaded.clone();
+    let contracts = Contracts::of(&binding);
     assert!(
         contracts.authentication && contracts.rate_limiting && contracts.routing && contracts.transformation
     );
@@ -22,7 +24,7 @@ fn contracts_and_interest_are_what_the_component_says() {
     assert_eq!(interest.response_headers, ["x-origin"]);
     assert_eq!((interest.request_body, interest.response_body), (BodyAccess::Buffered, BodyAccess::Streamed));
     assert!(interest.response);
-    assert_eq!(&**loaded.binding(), "b");
+    assert_eq!(&**loaded.name(), "b");
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn authentication_accepts_refuses_or_does_not_know() {
 fn rate_limiting_names_buckets() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
-    let buckets = on_core(loaded.draw(Call { head: &head, snapshot: &snapshot })).unwrap().content;
+    let buckets = on_core(loaded.draw(Call { head: &head, fetch: &snapshot })).unwrap().content;
     let bucket = &buckets[0];
     assert_eq!((bucket.policy.as_str(), bucket.key.as_str(), bucket.cost), ("probe", "1", 1));
     assert_eq!((bucket.limit, bucket.window, bucket.burst), (10, Duration::from_secs(60), Some(5)));
@@ -57,9 +59,9 @@ fn routing_chooses_or_leaves_the_choice() {
     let (_scene, loaded) = probe("");
     let snapshot = snapshot();
     let head = request(&[]);
-    assert!(on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().content.is_none());
+    assert!(on_core(loaded.route(Call { head: &head, fetch: &snapshot })).unwrap().content.is_none());
     let head = request(&[("x-do", "calls")]);
-    let chosen = on_core(loaded.route(Call { head: &head, snapshot: &snapshot })).unwrap().content.unwrap();
+    let chosen = on_core(loaded.route(Call { head: &head, fetch: &snapshot })).unwrap().content.unwrap();
     assert_eq!((chosen.upstream.as_deref(), chosen.path.as_deref()), (Some("2"), Some("/there?a=1")));
     assert_eq!((chosen.hash_key, chosen.timeout), (Some(bytes("hash")), Some(Duration::from_millis(250))));
     assert!(!loaded.may_route_to("2"), "no upstream is granted");
@@ -112,7 +114,7 @@ fn every_part() -> Vec<ValuePart> {
 fn transformation_sees_responses_and_bodies() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
-    let call = Call { head: &head, snapshot: &snapshot };
+    let call = Call { head: &head, fetch: &snapshot };
     let answer = response(&[("x-origin", "1"), ("x-other", "2")]);
     let piece = |end| Piece { content: bytes("some"), end, context: bytes("ctx") };
 
@@ -144,7 +146,7 @@ fn the_trace_is_told_as_it_came() {
     let parent = "00-01010101010101010101010101010101-0202020202020202-01";
     let told = |headers: &[(&str, &str)]| {
         let (head, snapshot) = (request(&[&[("x-do", "look")], headers].concat()), snapshot());
-        let drawn = on_core(loaded.draw(Call { head: &head, snapshot: &snapshot })).unwrap().content;
+        let drawn = on_core(loaded.draw(Call { head: &head, fetch: &snapshot })).unwrap().content;
         drawn[0].key.rsplit(' ').next().unwrap().to_owned()
     };
     assert_eq!(told(&[("traceparent", parent)]), parent);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Response;
 use http_body_util::Full;
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Plugin};
+use witgate_proxy::contracts::{Call, CallFailure, Routing as _};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_tests::Origin;
 use witgate_wasm::Loaded;
@@ -45,7 +45,7 @@ impl Fetching {
     /// The same for a request with these headers.
     async fn fetch_for(&self, headers: &[(&str, &str)]) -> Result<String, CallFailure> {
         let head = request(headers);
-        let chosen = self.loaded.route(Call { head: &head, snapshot: &self.snapshot }).await?.content;
+        let chosen = self.loaded.route(Call { head: &head, fetch: &self.snapshot }).await?.content;
         Ok(chosen.and_then(|chosen| chosen.path).expect("the answer is told as the path"))
     }
 }
@@ -205,7 +205,7 @@ fn a_call_dropped_while_it_waits_gives_back_everything() {
         let fetching = Fetching::new(&origin, &format!("{GRANT}\ninstances = {{ max = 2, queue = 2 }}"));
         let head = request(&[("x-fetch", "GET origin /")]);
         for _ in 0..20 {
-            let call = Call { head: &head, snapshot: &fetching.snapshot };
+            let call = Call { head: &head, fetch: &fetching.snapshot };
             let waiting = fetching.loaded.route(call);
             assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
         }

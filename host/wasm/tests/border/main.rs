@@ -10,3 +10,4 @@ mod misbehaving;
 mod pools;
 mod promises;
 mod scene;
+mod stores;

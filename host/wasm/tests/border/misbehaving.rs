@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Piece, Plugin};
+use witgate_proxy::contracts::{
+    Authentication as _, Binding as _, Call, CallFailure, Piece, RateLimiting as _, Routing as _,
+    Transformation as _,
+};
 use witgate_wasm::meter::FAILURES;
 use witgate_wasm::{Calls, Health, Loaded};
 
@@ -41,7 +44,7 @@ fn every_deed_ends_with_its_kind_and_the_next_call_is_answered() {
 fn a_trap_in_any_phase_is_a_failure_of_that_call_only() {
     let (_scene, loaded) = probe(NO_QUARANTINE);
     let (head, snapshot) = (request(&[("x-do", "panic")]), snapshot());
-    let call = Call { head: &head, snapshot: &snapshot };
+    let call = Call { head: &head, fetch: &snapshot };
     let piece = || Piece { content: bytes("some"), end: true, context: bytes("") };
     let trap = Some(CallFailure::Trap);
     on_core(async {

@@ -1,6 +1,6 @@
 //! Instances: reuse, isolation, replacement.
 
-use witgate_proxy::pipeline::plugin::{Call, CallFailure, Plugin};
+use witgate_proxy::contracts::{Call, CallFailure, RateLimiting as _, Transformation as _};
 
 use crate::scene::{eventually, on_core, probe, request, snapshot, tell, told};
 
@@ -43,7 +43,7 @@ fn nothing_of_a_request_stays_with_its_instance() {
     let (_scene, loaded) = probe("");
     let head = request(&[("x-do", "look"), ("x-canary", "4d5f")]);
     let snapshot = snapshot();
-    on_core(async { loaded.draw(Call { head: &head, snapshot: &snapshot }).await.unwrap() });
+    on_core(async { loaded.draw(Call { head: &head, fetch: &snapshot }).await.unwrap() });
     assert_eq!(std::sync::Arc::strong_count(&head), 1, "the store let go of the request");
     on_core(async { told(&loaded, "panic", "").await.unwrap_err() });
 }
@@ -52,7 +52,7 @@ fn nothing_of_a_request_stays_with_its_instance() {
 fn a_call_whose_answer_is_dropped_leaves_nothing_of_its_request() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
-    let call = Call { head: &head, snapshot: &snapshot };
+    let call = Call { head: &head, fetch: &snapshot };
     on_core(async {
         for _ in 0..10 {
             drop(loaded.draw(call));

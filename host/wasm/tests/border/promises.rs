@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use witgate_proxy::pipeline::plugin::{Call, Decision, Function, Input, Plugin};
+use witgate_proxy::contracts::{
+    Authentication as _, Binding as _, Call, Decision, Function, Input, RateLimiting as _, Routing as _,
+    Transformation as _,
+};
 use witgate_wasm::{Loaded, Reason};
 
 use crate::scene::{Scene, authenticate, bytes, on_core, probe, request, response, snapshot};
@@ -16,7 +19,7 @@ fn promising() -> (Scene, Arc<Loaded>) {
 /// Whether each function kept its promise when it was told to do something, and the result of the draw.
 fn kept(loaded: &Loaded, deed: &str, with: &str) -> ([bool; 4], String) {
     let (head, snapshot) = (request(&[("x-do", deed), ("x-with", with), ("x-other", "1")]), snapshot());
-    let call = Call { head: &head, snapshot: &snapshot };
+    let call = Call { head: &head, fetch: &snapshot };
     on_core(async {
         let draw = loaded.draw(call).await.unwrap();
         let route = loaded.route(call).await.unwrap();
@@ -72,7 +75,7 @@ fn a_call_that_did_more_is_good_for_one_request_only() {
 fn what_is_not_named_does_not_come_in() {
     let (_scene, loaded) = promising();
     let (head, snapshot) = (request(&[("x-do", "digest")]), snapshot());
-    let answer = on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot })).unwrap();
+    let answer = on_core(loaded.transform_request(Call { head: &head, fetch: &snapshot })).unwrap();
     let shown = format!("{:?}", answer.content);
     assert!(answer.pure && !shown.contains("example.com") && !shown.contains("POST"), "{shown}");
     // The parts can still be read from the gateway.
@@ -83,7 +86,7 @@ fn what_is_not_named_does_not_come_in() {
 fn authentication_is_shown_what_it_named() {
     let (_scene, loaded) = probe("settings.deed = \"authenticates by header\"");
     let (head, snapshot) = (request(&[("x-do", "head"), ("x-with", "1")]), snapshot());
-    let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, true));
+    let answer = on_core(loaded.authenticate(Call { head: &head, fetch: &snapshot }, true));
     let Ok(Decision::Accepted(accepted)) = answer else { panic!("{answer:?}") };
     assert_eq!(accepted.claims[0].1, r#"None None Some("a=b") None 1"#);
     assert_eq!(accepted.subject, "POST /users/7 Some(\"a=b\") example.com:8080", "it can still be asked for");
@@ -122,7 +125,7 @@ fn an_acceptance_names_its_inputs_only_where_it_is_to_be_remembered() {
     let (_scene, loaded) = probe("");
     let (head, snapshot) = (request(&[("x-do", "calls")]), snapshot());
     for remember in [true, false] {
-        let answer = on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, remember));
+        let answer = on_core(loaded.authenticate(Call { head: &head, fetch: &snapshot }, remember));
         let Ok(Decision::Accepted(accepted)) = answer else { panic!("{answer:?}") };
         assert_eq!(!accepted.inputs.is_empty(), remember);
     }

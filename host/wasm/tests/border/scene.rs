@@ -7,15 +7,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use witgate_config::model::LogLevel;
 use witgate_config::{Config, parse_str};
-use witgate_proxy::head::{Client, RequestHead, Scheme};
-use witgate_proxy::pipeline::plugin::{
-    Bucket, Call, CallFailure, Decision, Plugin, RequestOutcome, ResponseHead,
+use witgate_proxy::contracts::state::State;
+use witgate_proxy::contracts::{
+    Authentication as _, Bucket, Call, CallFailure, Decision, RateLimiting as _, RequestOutcome,
+    ResponseHead, Transformation as _,
 };
+use witgate_proxy::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
+use witgate_proxy::state::memory::Memory;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{BindingRequest, Compiling, Loaded, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{BindingRequest, Compiling, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
+
+/// A log whose lines nobody reads.
+struct Unread;
+
+impl Journal for Unread {
+    fn enabled(&self, _level: LogLevel) -> bool {
+        true
+    }
+
+    fn write(&self, _level: LogLevel, _binding: &str, _message: &str) {}
+}
 
 /// A separate runtime for a test that counts or reverts.
 pub(crate) struct Scene {
@@ -23,6 +38,8 @@ pub(crate) struct Scene {
     /// Versions that requested their revert.
     pub(crate) reverts: Arc<Mutex<Vec<u64>>>,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Where the plugin's keys are kept.
+    pub(crate) state: Arc<dyn State>,
 }
 
 impl Scene {
@@ -45,11 +62,9 @@ impl Scene {
             compiling,
             on_revert: Arc::new(move |_, version| asked.lock().unwrap().push(version)),
         };
-        Scene {
-            runtime: Runtime::new(options, &telemetry).expect("the machine can run plugins"),
-            reverts,
-            telemetry,
-        }
+        let runtime = Runtime::new(options, Arc::new(Unread)).expect("the machine can run plugins");
+        telemetry.metrics().register(runtime.collector());
+        Scene { runtime, reverts, telemetry, state: Arc::new(Memory::default()) }
     }
 
     /// Binds a guest. `binding` is the text of the table `[bindings.b]`.
@@ -60,8 +75,9 @@ impl Scene {
 
     pub(crate) fn prepare(&self, bytes: &[u8], config: &Config) -> Result<Arc<Loaded>, Refusal> {
         let component = self.runtime.compile(bytes)?;
-        let order =
-            BindingRequest { name: "b", binding: &config.bindings["b"], plugin: &config.plugins["p"] };
+        let (binding, plugin) = (&config.bindings["b"], &config.plugins["p"]);
+        let store = self.state.store(&binding.plugin, plugin.store_bytes);
+        let order = BindingRequest { name: "b", binding, plugin, store };
         self.runtime.prepare(&component, &order)
     }
 }
@@ -119,7 +135,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
             peer: SocketAddr::from(([192, 0, 2, 7], 4000)),
             certificate: None,
         },
-        route: "users".into(),
+        route: Some("users".into()),
         parameters: vec![("id".into(), "7".to_owned())],
         identity: None,
         request_id: "request-1".into(),
@@ -146,7 +162,7 @@ pub(crate) fn on_core<T>(future: impl Future<Output = T>) -> T {
 pub(crate) async fn told(loaded: &Loaded, deed: &str, with: &str) -> Result<String, CallFailure> {
     let head = request(&[("x-do", deed), ("x-with", with), ("x-twice", "1"), ("x-twice", "2")]);
     let snapshot = snapshot();
-    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, snapshot: &snapshot }).await?.content;
+    let buckets: Vec<Bucket> = loaded.draw(Call { head: &head, fetch: &snapshot }).await?.content;
     Ok(buckets.into_iter().next().expect("the probe draws on one bucket").key)
 }
 
@@ -157,12 +173,12 @@ pub(crate) fn tell(loaded: &Loaded, deed: &str, with: &str) -> Result<String, Ca
 
 pub(crate) fn authenticate(loaded: &Loaded, deed: &str) -> Result<Decision, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.authenticate(Call { head: &head, snapshot: &snapshot }, true))
+    on_core(loaded.authenticate(Call { head: &head, fetch: &snapshot }, true))
 }
 
 pub(crate) fn transform(loaded: &Loaded, deed: &str) -> Result<RequestOutcome, CallFailure> {
     let (head, snapshot) = (request(&[("x-do", deed)]), snapshot());
-    on_core(loaded.transform_request(Call { head: &head, snapshot: &snapshot })).map(|answer| answer.content)
+    on_core(loaded.transform_request(Call { head: &head, fetch: &snapshot })).map(|answer| answer.content)
 }
 
 /// Waits until a condition holds, at most ten seconds.

@@ -12,8 +12,11 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
+use witgate_proxy::contracts::{
+    self, Authentication, BodyAccess, Call, CallFailure, Piece, RateLimiting, RequestOutcome, Routing,
+    Transformation,
+};
 use witgate_proxy::head::RequestHead;
-use witgate_proxy::pipeline::plugin::{BodyAccess, Call, CallFailure, Piece, Plugin, RequestOutcome};
 use witgate_proxy::snapshot::Snapshot;
 
 use super::scratch::Binding;
@@ -70,8 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let calls = async {
         let mut reports = Vec::new();
-        for contract in wanted(arguments, plugin.as_ref()) {
-            reports.push(report(arguments, contract, plugin.as_ref(), &head, &snapshot).await?);
+        for served in wanted(arguments, &plugin) {
+            reports.push(report(arguments, &served, &head, &snapshot).await?);
         }
         Ok::<_, Failure>(reports)
     };
@@ -85,67 +88,82 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     print(arguments.format, &reports, || reports.iter().map(describe).collect())
 }
 
-/// The contracts to call, in the order in which a request meets them.
-fn wanted(arguments: &Arguments, plugin: &dyn Plugin) -> Vec<Contract> {
-    let contracts = plugin.contracts();
+/// A contract that the plugin serves.
+enum Served {
+    Authentication(Arc<dyn Authentication>),
+    RateLimiting(Arc<dyn RateLimiting>),
+    Routing(Arc<dyn Routing>),
+    Transformation(Arc<dyn Transformation>),
+}
+
+impl Served {
+    fn contract(&self) -> Contract {
+        match self {
+            Served::Authentication(_) => Contract::Authentication,
+            Served::RateLimiting(_) => Contract::RateLimiting,
+            Served::Routing(_) => Contract::Routing,
+            Served::Transformation(_) => Contract::Transformation,
+        }
+    }
+}
+
+/// The contracts to call, in the order of a request's way.
+fn wanted(arguments: &Arguments, plugin: &Arc<dyn contracts::Binding>) -> Vec<Served> {
+    let plugin = || Arc::clone(plugin);
     let all = [
-        (Contract::Authentication, contracts.authentication),
-        (Contract::RateLimiting, contracts.rate_limiting),
-        (Contract::Routing, contracts.routing),
-        (Contract::Transformation, contracts.transformation),
+        plugin().authentication().map(Served::Authentication),
+        plugin().rate_limiting().map(Served::RateLimiting),
+        plugin().routing().map(Served::Routing),
+        plugin().transformation().map(Served::Transformation),
     ];
-    let implemented = all.into_iter().filter_map(|(contract, exported)| exported.then_some(contract));
-    implemented.filter(|contract| arguments.contract.is_none_or(|wanted| wanted == *contract)).collect()
+    let served = all.into_iter().flatten();
+    served.filter(|served| arguments.contract.is_none_or(|wanted| wanted == served.contract())).collect()
 }
 
 async fn report(
     arguments: &Arguments,
-    contract: Contract,
-    plugin: &dyn Plugin,
+    served: &Served,
     head: &Arc<RequestHead>,
     snapshot: &Arc<Snapshot>,
 ) -> Result<Report, Failure> {
     let mut times: Vec<Duration> = Vec::new();
+    let contract = name(served.contract());
     let mut decision = Value::Null;
     for _ in 0..arguments.repeat {
         let begun = Instant::now();
-        let outcome = decide(contract, plugin, Call { head, snapshot }).await;
+        let outcome = decide(served, Call { head, fetch: snapshot }).await;
         times.push(begun.elapsed());
         let outcome = outcome.map_err(|failure| {
             let message = format!(
                 "the call of {} failed ({}); the lines above say why, if the plugin or the gateway could",
-                name(contract),
+                contract,
                 failure.as_str()
             );
             Failure::new(Exit::Failure, message)
         })?;
         decision = outcome.map_err(|why| {
-            let message = format!("the gateway would refuse the result of {}: {why}", name(contract));
+            let message = format!("the gateway would refuse the result of {contract}: {why}");
             Failure::new(Exit::Failure, message)
         })?;
     }
     times.sort_unstable();
     let microseconds = times[times.len() / 2].as_secs_f64() * 1e6;
-    Ok(Report { contract: name(contract), decision, microseconds })
+    Ok(Report { contract, decision, microseconds })
 }
 
 /// Calls one contract. The inner error says why the gateway would refuse the result.
-async fn decide(
-    contract: Contract,
-    plugin: &dyn Plugin,
-    call: Call<'_>,
-) -> Result<Result<Value, String>, CallFailure> {
-    Ok(match contract {
-        Contract::Authentication => {
+async fn decide(served: &Served, call: Call<'_>) -> Result<Result<Value, String>, CallFailure> {
+    Ok(match served {
+        Served::Authentication(plugin) => {
             let decision = plugin.authenticate(call, true).await?;
             checked::decision(&decision).map(|()| told::decision(&decision))
         }
-        Contract::RateLimiting => Ok(told::buckets(&plugin.draw(call).await?.content)),
-        Contract::Routing => {
+        Served::RateLimiting(plugin) => Ok(told::buckets(&plugin.draw(call).await?.content)),
+        Served::Routing(plugin) => {
             let destination = plugin.route(call).await?.content;
             checked::destination(destination.as_ref()).map(|()| told::destination(destination.as_ref()))
         }
-        Contract::Transformation => {
+        Served::Transformation(plugin) => {
             let outcome = plugin.transform_request(call).await?.content;
             if let Err(why) = checked::request_outcome(&outcome) {
                 return Ok(Err(why));
@@ -154,7 +172,7 @@ async fn decide(
             if let RequestOutcome::Proceed(changes) = outcome
                 && plugin.interest().request_body != BodyAccess::None
             {
-                decision["request_body"] = request_body(plugin, call, changes.context).await?;
+                decision["request_body"] = request_body(plugin.as_ref(), call, changes.context).await?;
             }
             Ok(decision)
         }
@@ -163,7 +181,11 @@ async fn decide(
 
 /// The result for the body of the request, which is empty. As in the gateway, a plugin that declares it is called
 /// for an empty body too.
-async fn request_body(plugin: &dyn Plugin, call: Call<'_>, context: Bytes) -> Result<Value, CallFailure> {
+async fn request_body(
+    plugin: &dyn Transformation,
+    call: Call<'_>,
+    context: Bytes,
+) -> Result<Value, CallFailure> {
     let piece = Piece { content: Bytes::new(), end: true, context };
     Ok(told::body(&plugin.transform_request_body(call, piece).await?))
 }

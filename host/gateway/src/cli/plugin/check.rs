@@ -10,7 +10,6 @@ use witgate_config::{SourceMap, file};
 
 use crate::cli::output::{Format, print};
 use crate::control;
-use crate::control::library::contract_names;
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// Print what a component is: contracts, imports, the grants it will need, size, digest, settings.
@@ -67,7 +66,7 @@ fn report(path: &Path) -> Result<Report, Failure> {
     ];
     Ok(Report {
         file: path.display().to_string(),
-        contracts: contract_names(inspection.contracts),
+        contracts: inspection.contracts.names(),
         grants: needs
             .into_iter()
             .filter_map(|(needed, grant, why)| needed.then_some(Grant { grant, why }))

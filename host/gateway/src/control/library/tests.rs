@@ -2,13 +2,17 @@
 
 mod conduct;
 mod renamed;
+pub(crate) mod slow;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use witgate_config::Settings;
 
 use super::*;
+use crate::control::library::source::SOURCES;
 
 #[derive(Default)]
 struct Texts {
@@ -53,13 +57,19 @@ struct Scene {
     folder: tempfile::TempDir,
     library: Library<Texts>,
     config: Config,
+    states: States,
 }
 
 impl Scene {
     fn new(content: &str) -> Scene {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let scene = Scene { folder, library: Library::new(Texts::default()), config };
+        let scene = Scene {
+            folder,
+            library: Library::new(Texts::default(), SOURCES, Fetches::new(|_| {})),
+            config,
+            states: States::default(),
+        };
         scene.write(content);
         scene
     }
@@ -68,18 +78,31 @@ impl Scene {
         fs::write(self.folder.path().join("plugin.wasm"), content).unwrap();
     }
 
+    fn plan(&self) -> Plan<'_> {
+        Plan { config: &self.config, states: &self.states }
+    }
+
     fn reload(&mut self) -> Result<(), Objections> {
         self.load(false)
     }
 
+    /// As a load does it: states first. The version in service then.
+    fn reload_with_states(&mut self) -> (String, u64) {
+        let (states, problems) = self.states.next(&self.config);
+        assert!(problems.is_empty(), "{problems:?}");
+        self.states = states;
+        self.reload().unwrap();
+        self.serving()
+    }
+
     fn load(&mut self, force: bool) -> Result<(), Objections> {
-        let draft = self.library.draft(&self.config, &Force::all(force))?;
+        let draft = self.library.draft(self.plan(), &Force::all(force))?;
         self.library.keep(draft);
         Ok(())
     }
 
     fn rollback(&mut self, state: BindingState) -> Result<(), String> {
-        let draft = self.library.draft_previous("b", &self.config, state, "by hand".to_owned())?;
+        let draft = self.library.draft_previous("b", self.plan(), state, "by hand".to_owned())?;
         self.library.keep(draft);
         Ok(())
     }
@@ -158,6 +181,23 @@ fn settings_that_the_file_in_service_refuses_are_a_mistake_in_the_configuration(
     let objections = scene.reload().unwrap_err();
     assert_eq!(objections.configuration.len(), 1);
     assert!(objections.plugins.is_empty());
+}
+
+#[test]
+fn a_version_goes_on_with_its_store_and_is_made_anew_for_another() {
+    let mut scene = Scene::new("good 1");
+    let state = || model::State { kind: "memory".to_owned(), settings: Settings::default() };
+    scene.config.state.insert("here".to_owned(), state());
+    let first = scene.reload_with_states();
+    assert_eq!(scene.reload_with_states(), first);
+
+    scene.config.plugins.get_mut("p").unwrap().state = Some("here".to_owned());
+    let moved = scene.reload_with_states();
+    assert_ne!(moved, first, "its keys are kept elsewhere");
+    assert_eq!(scene.reload_with_states(), moved);
+    scene.config.state.insert("there".to_owned(), state());
+    assert_eq!(scene.reload_with_states(), moved, "another state is not its own");
+    assert_eq!(scene.library.loader.compiled.get(), 1);
 }
 
 #[test]

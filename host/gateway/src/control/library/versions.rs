@@ -1,12 +1,12 @@
 //! The versions of one binding.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use witgate_config::model::Binding;
-use witgate_proxy::pipeline::plugin::Plugin;
+use witgate_config::model;
+use witgate_proxy::contracts::state::State;
+use witgate_proxy::contracts::{Binding, Contracts};
 
-use super::{Conduct, FileDigest, WantedBinding, contract_names};
+use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
 /// The version in service of a binding, and those before it.
@@ -14,9 +14,10 @@ use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 pub(super) struct BindingVersions<C> {
     /// Name of the declared plugin.
     pub(super) plugin: String,
-    file: PathBuf,
+    /// The name of the source of its bytes.
+    file: String,
     /// The plugin in service: the current version, or a stand-in.
-    pub(super) serving: Arc<dyn Plugin>,
+    pub(super) serving: Arc<dyn Binding>,
     /// The version in service; `None` while a stand-in serves.
     pub(super) current: Option<Version<C>>,
     /// The last version of another file that was in service and good: neither rolled back nor reverted. It stays
@@ -34,16 +35,20 @@ pub(super) struct BindingVersions<C> {
 pub(super) struct Version<C> {
     pub(super) digest: FileDigest,
     pub(super) component: C,
-    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) plugin: Arc<dyn Binding>,
     pub(super) conduct: Arc<dyn Conduct>,
-    pub(super) binding: Binding,
+    pub(super) binding: model::Binding,
     pub(super) store_bytes: usize,
+    /// Where its store is kept.
+    pub(super) state: Arc<dyn State>,
 }
 
 impl<C> Version<C> {
-    /// Whether it was made with the same settings, grants and budgets.
+    /// Whether it was made with the same settings, grants, budgets and state.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
-        self.binding == *asked.binding && self.store_bytes == asked.plugin.store_bytes
+        self.binding == *asked.binding
+            && self.store_bytes == asked.plugin.store_bytes
+            && Arc::ptr_eq(&self.state, asked.state)
     }
 }
 
@@ -74,7 +79,7 @@ impl<C: Clone> BindingVersions<C> {
         let other = |known: &&Version<C>| known.digest != version.digest;
         let previous = served.filter(other).or(earlier.filter(other)).cloned();
         let serving = version.plugin.clone();
-        let (plugin, file) = (asked.binding.plugin.clone(), asked.file.clone());
+        let (plugin, file) = (asked.binding.plugin.clone(), asked.source.name());
         BindingVersions { plugin, file, serving, current: Some(version), previous, state, held, problem }
     }
 
@@ -104,12 +109,12 @@ impl<C: Clone> BindingVersions<C> {
     /// A binding whose only version is a stand-in.
     pub(super) fn without_version(
         asked: &WantedBinding<'_>,
-        serving: Arc<dyn Plugin>,
+        serving: Arc<dyn Binding>,
         problem: String,
     ) -> Self {
         BindingVersions {
             plugin: asked.binding.plugin.clone(),
-            file: asked.file.clone(),
+            file: asked.source.name(),
             serving,
             current: None,
             previous: None,
@@ -140,11 +145,11 @@ impl<C> BindingVersions<C> {
         BindingStatus {
             binding: name.to_owned(),
             plugin: self.plugin.clone(),
-            file: self.file.display().to_string(),
+            file: self.file.clone(),
             state: self.state,
             digest: digest(&self.current),
             previous: digest(&self.previous),
-            contracts: contract_names(self.serving.contracts()).into_iter().map(str::to_owned).collect(),
+            contracts: Contracts::of(&self.serving).names().into_iter().map(str::to_owned).collect(),
             problem: self.problem.clone(),
             quarantine: None,
         }

@@ -21,7 +21,9 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, schema_of, vary};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
+use crate::head::RequestHead;
 use encoder::Compressed;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -168,24 +170,34 @@ fn has_directive(headers: &HeaderMap, directive: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(directive))
 }
 
-impl Filter for Compression {
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+impl Compression {
+    fn compress(&self, head: &RequestHead, mut response: Response<Body>) -> Response<Body> {
         if !self.suits(&response) {
             return response;
         }
         vary(response.headers_mut(), "accept-encoding");
-        let accepted = exchange.head.headers.get_all(ACCEPT_ENCODING);
+        let accepted = head.headers.get_all(ACCEPT_ENCODING);
         let Some(coding) = accept::choose(accepted.iter(), &self.codings) else { return response };
-        if exchange.head.method == Method::HEAD {
+        if head.method == Method::HEAD {
             // The header states the uncompressed length; the compressed one is unknown, because no body is made
             // for HEAD.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         encode_head(response.headers_mut(), coding);
-        if exchange.head.method == Method::HEAD {
+        if head.method == Method::HEAD {
             return response;
         }
         response.map(|body| Body::wrap(Compressed::new(body, coding)))
+    }
+}
+
+impl Filter for Compression {
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
+        MaybeReady::over(self.compress(&facts.head, response))
     }
 }
 

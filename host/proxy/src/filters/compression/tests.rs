@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
-use super::super::tests::build;
+use super::super::tests::{self, build};
 use super::*;
 use crate::body::BodyError;
 use crate::testing;
@@ -14,8 +14,8 @@ const TEXT: &str = "a line that is there again and again\n";
 
 fn ask(method: Method, accept: &str, response: Response<Body>) -> Response<Body> {
     let filter = build("compression", json!({ "min_size": 100 })).expect("good settings");
-    let mut exchange = testing::exchange(testing::head(method, "/", &[("accept-encoding", accept)]));
-    filter.response(&mut exchange, response)
+    let mut facts = testing::facts(testing::head(method, "/", &[("accept-encoding", accept)]));
+    tests::response(&*filter, &mut facts, response)
 }
 
 fn long(headers: &[(&str, &str)]) -> Response<Body> {

@@ -17,9 +17,10 @@ use witgate_config::{Problems, Settings as Written};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::exchange::Exchange;
 use template::Template;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -215,24 +216,28 @@ struct Headers {
 }
 
 impl Filter for Headers {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         if !self.request.is_empty() {
-            let head = Arc::make_mut(&mut exchange.head);
+            let head = Arc::make_mut(&mut facts.head);
             // Templates read the headers as they were before the edits.
             let mut headers = head.headers.clone();
             self.request.apply(&mut headers, head, None);
             head.headers = headers;
         }
-        Ok(Step::Proceed(body))
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    fn response(&self, exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
         if !self.response.is_empty() {
             let mut headers = response.headers().clone();
-            self.response.apply(&mut headers, &exchange.head, Some(&response));
+            self.response.apply(&mut headers, &facts.head, Some(&response));
             *response.headers_mut() = headers;
         }
-        response
+        MaybeReady::over(response)
     }
 }
 
@@ -241,9 +246,9 @@ mod tests {
     use http::Method;
     use serde_json::json;
 
-    use super::super::tests::build;
+    use super::super::tests::{build, request, response};
     use super::*;
-    use crate::pipeline::plugin::Identity;
+    use crate::identity::Identity;
     use crate::testing;
 
     #[test]
@@ -260,9 +265,9 @@ mod tests {
         .expect("good settings");
         let given =
             [("x-old", "a"), ("x-old", "b"), ("x-new", "replaced"), ("x-gone", "seen"), ("x-none", "theirs")];
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", &given));
-        filter.request(&mut exchange, Body::Empty).expect("no fault");
-        let headers = &exchange.head.headers;
+        let mut facts = testing::facts(testing::head(Method::GET, "/", &given));
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
+        let headers = &facts.head.headers;
         assert_eq!(headers.get_all("x-new").iter().collect::<Vec<_>>(), ["a", "b", "more"]);
         assert_eq!(headers["x-client"], "192.0.2.7");
         assert_eq!(headers["x-was"], "seen");
@@ -277,23 +282,23 @@ mod tests {
         assert!(build("headers", settings.clone()).is_err());
         let filter = build("origin-headers", settings).expect("good settings");
         let mut head = testing::head(Method::GET, "/", &[("x-user", "forged")]);
-        let mut exchange = testing::exchange(head.clone());
-        filter.request(&mut exchange, Body::Empty).expect("no fault");
-        assert!(!exchange.head.headers.contains_key("x-user"), "a forged value must not stay");
+        let mut facts = testing::facts(head.clone());
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
+        assert!(!facts.head.headers.contains_key("x-user"), "a forged value must not stay");
         head.identity =
             Some(Arc::new(Identity { subject: "ada".into(), claims: Vec::new(), binding: "jwt".into() }));
-        let mut exchange = testing::exchange(head);
-        filter.request(&mut exchange, Body::Empty).expect("no fault");
-        assert_eq!(exchange.head.headers["x-user"], "ada");
+        let mut facts = testing::facts(head);
+        request(&*filter, &mut facts, Body::Empty).expect("no fault");
+        assert_eq!(facts.head.headers["x-user"], "ada");
     }
 
     #[test]
     fn responses_are_changed_too() {
         let settings = json!({ "response": { "remove": ["server"], "set": { "x-status": "{status}" } } });
         let filter = build("headers", settings).expect("good settings");
-        let mut exchange = testing::exchange(testing::head(Method::GET, "/", &[]));
+        let mut facts = testing::facts(testing::head(Method::GET, "/", &[]));
         let cookies = [("server", "x"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
-        let response = filter.response(&mut exchange, testing::response(&cookies, ""));
+        let response = response(&*filter, &mut facts, testing::response(&cookies, ""));
         assert!(!response.headers().contains_key("server"));
         assert_eq!(response.headers()["x-status"], "200");
         assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);

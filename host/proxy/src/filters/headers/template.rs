@@ -11,11 +11,6 @@ pub(super) struct Template {
     parts: Vec<Part>,
 }
 
-/// All placeholders, for problem messages.
-const KNOWN: &str = "client.address, request.id, method, path, original_path, query, authority, scheme, route, \
-    trace_parent, identity.subject, claim.NAME, parameter.NAME, header.NAME, and for responses status and \
-    response_header.NAME";
-
 impl Template {
     /// Parses `text {placeholder} text`. Two braces stand for one.
     ///
@@ -48,12 +43,12 @@ impl Template {
 
     /// Whether it has a placeholder about the caller, who is known only after authentication.
     pub(super) fn names_caller(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Subject | Part::Claim(_)))
+        self.parts.iter().any(Part::is_of_caller)
     }
 
     /// Whether it has a placeholder about the response.
     pub(super) fn names_response(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Status | Part::ResponseHeader(_)))
+        self.parts.iter().any(Part::is_of_response)
     }
 
     /// The value; `None` if a placeholder has no value, or one that is not allowed in a header.
@@ -74,27 +69,8 @@ fn placeholder(name: &str) -> Result<Part, String> {
     let header = |name: &str| {
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))
     };
-    Ok(match name {
-        "client.address" => Part::ClientAddress,
-        "request.id" => Part::RequestId,
-        "method" => Part::Method,
-        "path" => Part::Path,
-        "original_path" => Part::OriginalPath,
-        "query" => Part::Query,
-        "authority" => Part::Authority,
-        "scheme" => Part::Scheme,
-        "route" => Part::Route,
-        "trace_parent" => Part::TraceParent,
-        "identity.subject" => Part::Subject,
-        "status" => Part::Status,
-        _ => match name.split_once('.') {
-            Some(("claim", claim)) => Part::Claim(claim.into()),
-            Some(("parameter", parameter)) => Part::PathParameter(parameter.into()),
-            Some(("header", name)) => Part::RequestHeader(header(name)?),
-            Some(("response_header", name)) => Part::ResponseHeader(header(name)?),
-            _ => return Err(format!("`{{{name}}}` is not a placeholder; there are {KNOWN}")),
-        },
-    })
+    Part::parse(name, header)
+        .unwrap_or_else(|| Err(format!("`{{{name}}}` is not a placeholder; there are {}", Part::words())))
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response};
-use witgate_config::model::{Auth, Gateway, IdentitySource};
+use witgate_config::model::{Auth, Gateway};
 
 use crate::body::Body;
+use crate::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::call::{self, Phase};
+use crate::identity::Identity;
+use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Acceptance, Call, Decision, Identity, Input, Plugin};
 use crate::pipeline::remembered::{self, Lookup, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
 use crate::protocol::http1::field;
@@ -36,11 +37,11 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
     let mut identity: Option<Arc<Identity>> = None;
     let mut challenges = Vec::new();
     let mut unrecognised = false;
-    for plugin in &route.authentication {
-        match decide(exchange, plugin).await? {
+    for authentication in &route.authentication {
+        match decide(exchange, &**authentication).await? {
             Verdict::Accepted(accepted) => {
                 accepted.add_to(&mut identity);
-                exchange.response_headers.extend_from_slice(&accepted.response_headers);
+                exchange.facts.response_headers.extend_from_slice(&accepted.response_headers);
                 if !all {
                     break;
                 }
@@ -62,7 +63,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
         return Err(challenges.into_iter().fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
     }
     if identity.is_some() {
-        Arc::make_mut(&mut exchange.head).identity = identity;
+        Arc::make_mut(&mut exchange.facts.head).identity = identity;
     }
     Ok(None)
 }
@@ -71,13 +72,13 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
 /// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     let names = &exchange.snapshot.identity_headers;
-    let head = &exchange.head;
+    let head = &exchange.facts.head;
     if head.identity.is_none() && !names.iter().any(|(name, _)| head.headers.contains_key(name)) {
         return Ok(());
     }
-    let head = Arc::make_mut(&mut exchange.head);
+    let head = Arc::make_mut(&mut exchange.facts.head);
     for (name, source) in names {
-        let Some(text) = head.identity.as_ref().and_then(|identity| identity.of(source)) else {
+        let Some(text) = head.identity.as_ref().and_then(|identity| identity.text_of(source)) else {
             head.headers.remove(name);
             continue;
         };
@@ -87,17 +88,6 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
         head.headers.insert(name, value);
     }
     Ok(())
-}
-
-impl Identity {
-    /// The text that a configured identity header carries.
-    fn of(&self, source: &IdentitySource) -> Option<&str> {
-        match source {
-            IdentitySource::Subject => Some(&self.subject),
-            IdentitySource::Binding => Some(&self.binding),
-            IdentitySource::Claim(name) => self.claim(name),
-        }
-    }
 }
 
 /// A decision that holds.
@@ -116,31 +106,41 @@ struct Accepted {
     inputs: Vec<Input>,
 }
 
-async fn decide(exchange: &mut Exchange, plugin: &Arc<dyn Plugin>) -> Result<Verdict, Fault> {
-    let miss = match remembered::recall_acceptance(plugin, &exchange.snapshot, &exchange.head) {
+async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) -> Result<Verdict, Fault> {
+    let miss = match remembered::recall_acceptance(authentication, &exchange.snapshot, &exchange.facts.head) {
         Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
         Lookup::Miss(miss) => miss,
     };
     let gateway = &exchange.snapshot.config.gateway;
     let answer = call::call(
-        &mut exchange.record.plugins,
-        plugin,
+        &mut exchange.facts.record.plugins,
+        authentication,
         Phase::Authentication,
-        || plugin.authenticate(Call { head: &exchange.head, snapshot: &exchange.snapshot }, miss.is_leave()),
-        |decision| Verdict::check(decision, plugin, gateway),
+        || {
+            let call = Call { head: &exchange.facts.head, fetch: &exchange.snapshot };
+            authentication.authenticate(call, miss.is_leave())
+        },
+        |decision| Verdict::check(decision, authentication, gateway),
     );
     let verdict = answer.await?.unwrap_or(Verdict::NotMine(Vec::new()));
     if let Verdict::Accepted(accepted) = &verdict {
         let basis = (&accepted.inputs[..], accepted.cacheable_for);
-        remembered::remember_acceptance(&miss, plugin, &exchange.snapshot, &exchange.head, basis, accepted);
+        remembered::remember_acceptance(
+            &miss,
+            authentication,
+            &exchange.snapshot,
+            &exchange.facts.head,
+            basis,
+            accepted,
+        );
     }
     Ok(verdict)
 }
 
 impl Verdict {
-    fn check(decision: Decision, plugin: &Arc<dyn Plugin>, gateway: &Gateway) -> Result<Self, Invalid> {
+    fn check(decision: Decision, binding: &dyn Binding, gateway: &Gateway) -> Result<Self, Invalid> {
         match decision {
-            Decision::Accepted(acceptance) => Accepted::check(acceptance, plugin, gateway)
+            Decision::Accepted(acceptance) => Accepted::check(acceptance, binding, gateway)
                 .map(|accepted| Verdict::Accepted(Rc::new(accepted))),
             Decision::Refused(response) => validate::response(response).map(Verdict::Refused),
             Decision::NotMine(challenges) => challenges
@@ -153,14 +153,14 @@ impl Verdict {
 }
 
 impl Accepted {
-    fn check(acceptance: Acceptance, plugin: &Arc<dyn Plugin>, gateway: &Gateway) -> Result<Self, Invalid> {
+    fn check(acceptance: Acceptance, binding: &dyn Binding, gateway: &Gateway) -> Result<Self, Invalid> {
         if acceptance.subject.is_empty() {
             return Err(Invalid::new("the subject is empty"));
         }
         let Acceptance { subject, claims, response_headers, cacheable_for, inputs } = acceptance;
-        let identity = Identity { subject, claims, binding: Arc::clone(plugin.binding()) };
+        let identity = Identity { subject, claims, binding: Arc::clone(binding.name()) };
         for source in gateway.identity_headers.values() {
-            if identity.of(source).is_some_and(|text| !field::is_text(text.as_bytes())) {
+            if identity.text_of(source).is_some_and(|text| !field::is_text(text.as_bytes())) {
                 return Err(Invalid::new(
                     "the subject, or a claim that becomes a header, contains control bytes",
                 ));

@@ -4,12 +4,14 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::body::{Body, BodyError};
 use crate::fault::{Fault, FaultKind};
+use crate::replay::memory::{Purpose, Reserved};
 
 use super::caller::Caller;
 use super::coding::Coding;
@@ -18,10 +20,13 @@ use super::{Made, pass_trailers, unfit, unread};
 /// Collects a body, shows it, and gives what the binding makes of it.
 ///
 /// # Errors
-/// `BodyTooLarge` for a request's body over the binding's limit, `PluginFailed`, or what the body itself failed of.
+/// `BodyTooLarge` for a request's body over the binding's limit, `Overloaded` with `Retry-After` if the gateway has no memory left
+/// for a request's body, `PluginFailed`, or what the body itself failed of.
 pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Result<Made, Fault> {
     let limit = caller.plugin.limits().body;
-    let original = collect(body, limit).await.map_err(|error| unread(error, caller.of_response()))?;
+    let memory = caller.memory();
+    let original =
+        collect(body, limit, memory.as_ref()).await.map_err(|error| unread(error, caller.of_response()))?;
     let original = match original {
         Collected::Whole(whole) => whole,
         Collected::Over(body) => return over(&caller, body).map(Made::Untouched),
@@ -30,14 +35,18 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
         Coding::Identity => original.content.clone(),
         // Nothing is in no coding, whatever the head says.
         _ if original.content.is_empty() => Bytes::new(),
-        coded => match collect(coded.undo(Body::from(original.content.clone())), limit).await {
-            Ok(Collected::Whole(decoded)) => decoded.content,
-            Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
-            Err(error) => {
-                unfit(&caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
-                return Ok(Made::Untouched(original.into_body()));
+        coded => {
+            match collect(coded.undo(Body::from(original.content.clone())), limit, memory.as_ref()).await {
+                Ok(Collected::Whole(decoded)) => decoded.content,
+                Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
+                // Decoding has no faults of its own.
+                Err(error) if error.is::<Fault>() => return Err(unread(error, caller.of_response())),
+                Err(error) => {
+                    unfit(&*caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
+                    return Ok(Made::Untouched(original.into_body()));
+                }
             }
-        },
+        }
     };
     if let Some(trailers) = &original.trailers {
         caller.show_trailers(trailers);
@@ -57,7 +66,7 @@ fn over(caller: &Caller, body: Body) -> Result<Body, Fault> {
     if !caller.of_response() {
         return Err(Fault::new(FaultKind::BodyTooLarge));
     }
-    unfit(&caller.plugin, caller.phase(), "the body is larger than `body_limit`")?;
+    unfit(&*caller.plugin, caller.phase(), "the body is larger than `body_limit`")?;
     Ok(body)
 }
 
@@ -85,7 +94,7 @@ enum Collected {
     Over(Body),
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Collected, BodyError> {
+async fn collect(mut body: Body, limit: usize, memory: Option<&Reserved>) -> Result<Collected, BodyError> {
     if body.size_hint().lower() > limit as u64 {
         return Ok(Collected::Over(body));
     }
@@ -95,6 +104,10 @@ async fn collect(mut body: Body, limit: usize) -> Result<Collected, BodyError> {
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
+                if let Some(memory) = memory.filter(|memory| !memory.take(data.len())) {
+                    memory.memory().refuse(Purpose::Plugin);
+                    return Err(Box::new(out_of_memory()));
+                }
                 // Most bodies are one frame, which is not copied.
                 if first.is_empty() && more.is_empty() {
                     first = data;
@@ -112,6 +125,13 @@ async fn collect(mut body: Body, limit: usize) -> Result<Collected, BodyError> {
     }
     let content = if more.is_empty() { first } else { more.freeze() };
     Ok(Collected::Whole(Whole { content, trailers }))
+}
+
+/// A request whose body has to be in memory as a whole, for which there is none left.
+fn out_of_memory() -> Fault {
+    Fault::new(FaultKind::Overloaded)
+        .cause("the request bodies in memory have reached `gateway.body_memory`")
+        .header(RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
 /// A body with what was read of it put back in front.

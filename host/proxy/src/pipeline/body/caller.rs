@@ -5,18 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
 use crate::fault::Fault;
 use crate::head::RequestHead;
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
-use crate::pipeline::plugin::{BodyResult, Call, Piece, Plugin, ResponseHead};
 use crate::pipeline::transformation;
+use crate::replay::memory::Reserved;
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::PluginCalls;
 
 /// One binding at work on one body.
 pub(super) struct Caller {
-    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) plugin: Arc<dyn Transformation>,
     head: Arc<RequestHead>,
     /// The head of the response; none: the body is the request's.
     response: Option<Arc<ResponseHead>>,
@@ -28,16 +29,16 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(
         exchange: &mut Exchange,
-        plugin: &Arc<dyn Plugin>,
+        plugin: &Arc<dyn Transformation>,
         context: Context,
         response: Option<Arc<ResponseHead>>,
     ) -> Self {
         Caller {
             plugin: Arc::clone(plugin),
-            head: Arc::clone(&exchange.head),
+            head: Arc::clone(&exchange.facts.head),
             response,
             snapshot: Arc::clone(&exchange.snapshot),
-            calls: exchange.record.plugins.share(),
+            calls: exchange.facts.record.plugins.share(),
             context,
         }
     }
@@ -48,6 +49,11 @@ impl Caller {
 
     pub(super) fn phase(&self) -> Phase {
         if self.of_response() { Phase::ResponseBody } else { Phase::RequestBody }
+    }
+
+    /// Memory to collect the body in; none for a response, whose body is not counted.
+    pub(super) fn memory(&self) -> Option<Reserved> {
+        (!self.of_response()).then(|| Reserved::new(self.snapshot.upstreams.body_memory().clone()))
     }
 
     /// Lets the last call see the trailers.
@@ -67,10 +73,10 @@ impl Caller {
         let limits = self.plugin.limits();
         let answer = call::call(
             &mut self.calls,
-            &self.plugin,
+            &*self.plugin,
             if self.response.is_some() { Phase::ResponseBody } else { Phase::RequestBody },
             || {
-                let call = Call { head: &self.head, snapshot: &self.snapshot };
+                let call = Call { head: &self.head, fetch: &self.snapshot };
                 match &self.response {
                     Some(response) => self.plugin.transform_response_body(call, Arc::clone(response), piece),
                     None => self.plugin.transform_request_body(call, piece),

@@ -26,10 +26,10 @@ use http_body::Body as _;
 use witgate_config::model::OnFailure;
 
 use crate::body::{Body, BodyError};
+use crate::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
-use crate::pipeline::plugin::{BodyAccess, Plugin, ResponseHead};
 use crate::router::Route;
 use caller::Caller;
 use coding::Coding;
@@ -47,12 +47,12 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
             continue;
         }
         let context = transformed.context.clone();
-        let coding = Coding::of_message(&exchange.head.headers);
+        let coding = Coding::of_message(&exchange.facts.head.headers);
         let caller = Caller::new(exchange, plugin, context, None);
         body = match show(access, caller, coding, body).await? {
             Made::Untouched(body) => body,
             Made::New { body, length } => {
-                representation::change(&mut Arc::make_mut(&mut exchange.head).headers, length);
+                representation::change(&mut Arc::make_mut(&mut exchange.facts.head).headers, length);
                 body
             }
         };
@@ -66,7 +66,7 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
     let declared =
         |binding: usize| route.transformation[binding].interest().response_body != BodyAccess::None;
     if exchange.transformations.iter().any(|transformed| declared(transformed.binding)) {
-        representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.head).headers);
+        representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.facts.head).headers);
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
 /// `PluginFailed`, or what the body itself failed of.
 pub(super) async fn response(
     exchange: &mut Exchange,
-    plugin: &Arc<dyn Plugin>,
+    plugin: &Arc<dyn Transformation>,
     context: Context,
     response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
@@ -85,14 +85,14 @@ pub(super) async fn response(
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
-    let body = match shape(&exchange.head.method, parts.status) {
+    let body = match shape(&exchange.facts.head.method, parts.status) {
         Shape::Absent => body,
         Shape::HeadOnly => {
             representation::change(&mut parts.headers, None);
             body
         }
         Shape::Partial => {
-            unfit(plugin, Phase::ResponseBody, "the upstream answered with a part")?;
+            unfit(&**plugin, Phase::ResponseBody, "the upstream answered with a part")?;
             body
         }
         Shape::Whole => {
@@ -100,7 +100,7 @@ pub(super) async fn response(
                 status: parts.status.as_u16(),
                 headers: parts.headers.clone(),
                 trailers: None,
-                local: exchange.local_response,
+                local: exchange.facts.local_response,
             };
             let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
             match show(access, caller, Coding::of_message(&parts.headers), body).await? {
@@ -129,7 +129,7 @@ async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: 
         return empty(caller).await;
     }
     let Some(coding) = coding else {
-        unfit(&caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
+        unfit(&*caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
         return Ok(Made::Untouched(body));
     };
     match access {
@@ -178,10 +178,10 @@ fn shape(method: &Method, status: StatusCode) -> Shape {
 ///
 /// # Errors
 /// `PluginFailed` where the binding's failures deny.
-fn unfit(plugin: &Arc<dyn Plugin>, phase: Phase, why: &str) -> Result<(), Fault> {
-    match plugin.on_failure() {
+fn unfit(binding: &dyn Binding, phase: Phase, why: &str) -> Result<(), Fault> {
+    match binding.on_failure() {
         OnFailure::Skip => Ok(()),
-        OnFailure::Deny => Err(call::denied(plugin, phase, why)),
+        OnFailure::Deny => Err(call::denied(binding, phase, why)),
     }
 }
 

@@ -82,7 +82,7 @@ impl Pass {
         let Some(result) = self.caller.call(content.clone(), end).await? else {
             if matches!(self.state, State::Changed) {
                 let why = "it failed in the middle of what it was changing";
-                return Err(Box::new(call::denied(&self.caller.plugin, self.caller.phase(), why)));
+                return Err(Box::new(call::denied(&*self.caller.plugin, self.caller.phase(), why)));
             }
             self.state = State::Skipped;
             return Ok(content);

@@ -4,27 +4,23 @@
 //! belong to a binding by its name: they survive reloads and new versions of the plugin, and two bindings of one
 //! plugin never share any.
 
-pub mod counter;
-mod gcra;
 mod headers;
-pub mod table;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
 
+use crate::contracts::counter::{Draw, Rate};
+use crate::contracts::{Binding, Bucket, Call, Function, Phase};
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::call::{self, Phase};
+use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::{Bucket, Call, Function, Plugin};
 use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
-use counter::{Draw, Rate};
 
 /// Buckets one binding may name for one request.
 const BUCKETS: usize = 32;
@@ -35,13 +31,13 @@ const BUCKETS: usize = 32;
 /// `RateLimited` with `Retry-After`, `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     let mut drawn: Option<Rc<Draws>> = None;
-    for plugin in &route.rate_limiting {
-        let question = Question::new(plugin, Function::Draw, &exchange.head, &exchange.snapshot);
+    for limiting in &route.rate_limiting {
+        let question = Question::new(&**limiting, Function::Draw, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.record.plugins,
+            &mut exchange.facts.record.plugins,
             question,
-            || plugin.draw(Call { head: &exchange.head, snapshot: &exchange.snapshot }),
-            |buckets| Draws::check(plugin, buckets),
+            || limiting.draw(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
+            |buckets| Draws::check(&**limiting, buckets),
         );
         if let Some(more) = answer.await?.filter(|more| !more.draws.is_empty()) {
             drawn = Some(match drawn {
@@ -55,9 +51,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         return uncounted(route);
     };
     let states = states.as_slice();
-    headers::write(&drawn, states, &mut exchange.response_headers);
+    headers::write(&drawn, states, &mut exchange.facts.response_headers);
     let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
-    exchange.connection.telemetry.metrics().rate_limit(&route.name, wait.is_none());
+    exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
         Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),
@@ -66,8 +62,10 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
 
 /// Where nothing can be counted, every binding has failed; one that denies is enough to refuse.
 fn uncounted(route: &Route) -> Result<(), Fault> {
-    match route.rate_limiting.iter().find(|plugin| plugin.on_failure() == OnFailure::Deny) {
-        Some(plugin) => Err(call::denied(plugin, Phase::RateLimiting, "the counter cannot be reached")),
+    match route.rate_limiting.iter().find(|limiting| limiting.on_failure() == OnFailure::Deny) {
+        Some(limiting) => {
+            Err(call::denied(&**limiting, Phase::RateLimiting, "the counter cannot be reached"))
+        }
         None => Ok(()),
     }
 }
@@ -83,7 +81,7 @@ struct Draws {
 }
 
 impl Draws {
-    fn check(plugin: &Arc<dyn Plugin>, buckets: Vec<Bucket>) -> Result<Self, Invalid> {
+    fn check(binding: &dyn Binding, buckets: Vec<Bucket>) -> Result<Self, Invalid> {
         if buckets.len() > BUCKETS {
             return Err(Invalid::new("too many buckets"));
         }
@@ -91,7 +89,7 @@ impl Draws {
         let mut policies = Vec::with_capacity(buckets.len());
         let mut told: Vec<String> = Vec::with_capacity(buckets.len());
         for bucket in buckets {
-            draws.push(draw(plugin, &bucket, check(&bucket)?));
+            draws.push(draw(binding, &bucket, check(&bucket)?));
             told.push(headers::policy(&bucket));
             policies.push(bucket.policy);
         }
@@ -128,10 +126,10 @@ fn check(bucket: &Bucket) -> Result<Rate, Invalid> {
         .ok_or_else(|| Invalid::new("a limit or window is zero, or a bucket takes over a century to fill"))
 }
 
-fn draw(plugin: &Arc<dyn Plugin>, bucket: &Bucket, rate: Rate) -> Draw {
+fn draw(binding: &dyn Binding, bucket: &Bucket, rate: Rate) -> Draw {
     let mut digest = Context::new(&SHA256);
     let mut policy = DefaultHasher::new();
-    for part in [plugin.binding().as_bytes(), bucket.policy.as_bytes()] {
+    for part in [binding.name().as_bytes(), bucket.policy.as_bytes()] {
         digest.update(&(part.len() as u64).to_le_bytes());
         digest.update(part);
         policy.write(part);

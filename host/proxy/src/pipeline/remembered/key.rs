@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 
+use crate::contracts::{Input, ResponseHead};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::{Input, ResponseHead};
 
 /// What an answer is based on.
 #[derive(Clone, Copy)]
@@ -123,7 +123,7 @@ fn feed(input: &Input, head: &RequestHead, sink: &mut impl FnMut(&[u8])) {
             }
             sink(&END.to_le_bytes());
         }
-        Input::Route => item(head.route.as_bytes(), sink),
+        Input::Route => item(head.route_name().as_bytes(), sink),
         Input::PathParameter(wanted) => {
             let mut found = head.parameters.iter().filter(|(name, _)| **name == **wanted);
             optional(found.next().map(|(_, value)| value.as_bytes()), sink);

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::contracts::{Function, Input};
 use crate::head::RequestHead;
 use crate::names::Numbered;
-use crate::pipeline::plugin::{Function, Input};
 
 use super::key::Basis;
 use super::pace::Pace;

@@ -24,11 +24,10 @@ mod table;
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
 use crate::head::RequestHead;
-use crate::pipeline::plugin::{Function, INPUTS, Input, Plugin, ResponseHead};
 use crate::snapshot::Snapshot;
 use crate::turn;
 use key::{Basis, ResponseInputs};
@@ -66,7 +65,7 @@ impl MissToken {
 /// One request, as a function that may be pure is asked about it.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
-    pub(super) plugin: &'a Arc<dyn Plugin>,
+    pub(super) binding: &'a dyn Binding,
     pub(super) function: Function,
     pub(super) head: &'a RequestHead,
     pub(super) snapshot: &'a Snapshot,
@@ -77,12 +76,12 @@ pub(super) struct Question<'a> {
 impl<'a> Question<'a> {
     /// About a request.
     pub(super) fn new(
-        plugin: &'a Arc<dyn Plugin>,
+        binding: &'a dyn Binding,
         function: Function,
         head: &'a RequestHead,
         snapshot: &'a Snapshot,
     ) -> Self {
-        Question { plugin, function, head, snapshot, response: None }
+        Question { binding, function, head, snapshot, response: None }
     }
 
     /// The answer that was given before to the same inputs.
@@ -90,7 +89,7 @@ impl<'a> Question<'a> {
         let Some(basis) = self.basis() else { return Lookup::Miss(MissToken::default()) };
         let recalled = MEMORY.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
         if let Lookup::Hit(_) = recalled {
-            self.plugin.answered_again();
+            self.binding.answered_again();
         }
         recalled
     }
@@ -105,7 +104,7 @@ impl<'a> Question<'a> {
 
     /// What the answer depends on; none: it is not to be remembered.
     fn basis(&self) -> Option<Basis<'a>> {
-        let interest = self.plugin.interest();
+        let interest = self.binding.interest();
         let inputs = interest.inputs(self.function)?;
         let shown = self.response.map(|(head, context)| ResponseInputs {
             head,
@@ -115,27 +114,27 @@ impl<'a> Question<'a> {
         let basis = Basis { inputs, head: self.head, shown, secret: false };
         // Changes made with a credential might hold it.
         let might_tell = matches!(self.function, Function::OnRequest | Function::OnResponse);
-        (self.plugin.remembers() && !(might_tell && basis.has_credentials())).then_some(basis)
+        (self.binding.remembers() && !(might_tell && basis.has_credentials())).then_some(basis)
     }
 
     fn owner(&self) -> Owner {
-        owner(self.plugin, self.snapshot)
+        owner(self.binding, self.snapshot)
     }
 }
 
 /// A remembered acceptance that fits this request.
 pub(super) fn recall_acceptance<T: Rememberable>(
-    plugin: &Arc<dyn Plugin>,
+    binding: &dyn Binding,
     snapshot: &Snapshot,
     head: &RequestHead,
 ) -> Lookup<T> {
-    if !plugin.remembers() {
+    if !binding.remembers() {
         return Lookup::Miss(MissToken::default());
     }
-    let owner = owner(plugin, snapshot);
+    let owner = owner(binding, snapshot);
     let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, turn::now));
     if let Lookup::Hit(_) = recalled {
-        plugin.answered_again();
+        binding.answered_again();
     }
     recalled
 }
@@ -143,7 +142,7 @@ pub(super) fn recall_acceptance<T: Rememberable>(
 /// Remembers an acceptance that is based on these inputs, for so long; not at all if there are none.
 pub(super) fn remember_acceptance<T: Rememberable>(
     miss: &MissToken,
-    plugin: &Arc<dyn Plugin>,
+    binding: &dyn Binding,
     snapshot: &Snapshot,
     head: &RequestHead,
     (inputs, time): (&[Input], Duration),
@@ -154,12 +153,12 @@ pub(super) fn remember_acceptance<T: Rememberable>(
         return;
     }
     let Some(until) = turn::now().checked_add(time) else { return };
-    let owner = owner(plugin, snapshot);
+    let owner = owner(binding, snapshot);
     MEMORY.with_borrow_mut(|memory| {
         memory.remember_acceptance(owner, &hashes, head, (inputs, until), accepted);
     });
 }
 
-fn owner(plugin: &Arc<dyn Plugin>, snapshot: &Snapshot) -> Owner {
-    Owner { version: plugin.version(), snapshot: snapshot.version }
+fn owner(binding: &dyn Binding, snapshot: &Snapshot) -> Owner {
+    Owner { version: binding.version(), snapshot: snapshot.version }
 }

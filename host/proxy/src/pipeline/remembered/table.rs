@@ -205,8 +205,8 @@ mod tests {
     use http::{HeaderName, Method};
 
     use super::*;
+    use crate::contracts::Input;
     use crate::head::RequestHead;
-    use crate::pipeline::plugin::Input;
     use crate::testing;
 
     struct Number(usize, usize);

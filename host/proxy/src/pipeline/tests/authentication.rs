@@ -8,9 +8,10 @@ use witgate_config::model::IdentitySource;
 
 use super::fake::{Fake, header, local};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::*;
+use crate::identity::Identity;
 
 /// An acceptance of a subject that is not to be remembered.
 pub(super) fn acceptance(subject: &str) -> Acceptance {
@@ -42,7 +43,7 @@ fn two(auth: Auth) -> Fixture {
 }
 
 fn subject(exchange: &Exchange) -> Option<(&str, &str)> {
-    exchange.head.identity.as_ref().map(|identity| (identity.subject.as_str(), &*identity.binding))
+    exchange.facts.head.identity.as_ref().map(|identity| (identity.subject.as_str(), &*identity.binding))
 }
 
 #[test]
@@ -138,11 +139,11 @@ fn upstreams_see_identity_headers_that_only_the_gateway_wrote() {
     let forged = [("x-one", "ann"), ("x-user", "root"), ("x-user", "root"), ("x-team", "root")];
     let mut exchange = fixture.get("/", &forged);
     forwarded(&mut exchange, Body::Empty);
-    let seen = |name: &str| values(&exchange.head.headers, name);
+    let seen = |name: &str| values(&exchange.facts.head.headers, name);
     assert_eq!([seen("x-user"), seen("x-role"), seen("x-team"), seen("x-by")], ["ann", "admin", "", "one"]);
     let mut exchange = fixture.get("/", &forged[1..]);
     forwarded(&mut exchange, Body::Empty);
-    assert!(exchange.head.headers.is_empty());
+    assert!(exchange.facts.head.headers.is_empty());
 }
 
 #[test]
@@ -234,7 +235,7 @@ fn every_input_counts() {
         (Input::Query, Box::new(|head| head.target = "/?".parse().expect("a path"))),
         (Input::Scheme, Box::new(|head| head.scheme = crate::head::Scheme::Https)),
         (Input::OriginalPath, Box::new(|head| head.received_target = "/b".parse().ok())),
-        (Input::Route, Box::new(|head| head.route = "b".into())),
+        (Input::Route, Box::new(|head| head.route = Some("b".into()))),
         (
             Input::PathParameter("id".into()),
             Box::new(|head| head.parameters = vec![("id".into(), String::new())]),
@@ -260,7 +261,7 @@ fn every_input_counts() {
         let fixture = Fixture::new([remembering("key", LONG, vec![input.clone()])]);
         forwarded(&mut fixture.get("/", &[]), Body::Empty);
         let mut other = fixture.get("/", &[]);
-        change(Arc::make_mut(&mut other.head));
+        change(Arc::make_mut(&mut other.facts.head));
         forwarded(&mut other, Body::Empty);
         assert_eq!(fixture.plugins[0].calls(), 2, "{input:?}");
     }

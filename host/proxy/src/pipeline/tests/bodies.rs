@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::fake::{Fake, RecordedCall};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 use BodyAccess::{Buffered, None as Unseen};
 
@@ -56,10 +56,42 @@ fn a_request_body_is_shown_whole_and_its_length_follows() {
         let headers = [("content-encoding", coding), ("content-length", &length), ("content-digest", "x")];
         let mut exchange = fixture.exchange(Method::POST, "/", &headers);
         let body = forwarded(&mut exchange, body);
-        assert_eq!(exchange.head.headers.len(), 1, "{coding}: {:?}", exchange.head.headers);
-        assert_eq!(values(&exchange.head.headers, "content-length"), "11");
+        assert_eq!(exchange.facts.head.headers.len(), 1, "{coding}: {:?}", exchange.facts.head.headers);
+        assert_eq!(values(&exchange.facts.head.headers, "content-length"), "11");
         assert_eq!(&read(body).unwrap().0[..], b"HELLO WORLD");
     }
+}
+
+#[test]
+fn a_request_body_for_which_there_is_no_memory_is_answered_with_503_and_retry_after() {
+    let mut fixture = Fixture::new([uppercasing(Buffered, Unseen)]);
+    fixture.config.gateway.body_memory = 11;
+    for (coding, fits) in [("identity", true), ("gzip", false)] {
+        let (_, body) = codings(b"hello world").into_iter().find(|(known, _)| *known == coding).unwrap();
+        let mut exchange = fixture.exchange(Method::POST, "/", &[("content-encoding", coding)]);
+        let memory = Arc::clone(exchange.snapshot.upstreams.body_memory());
+        if fits {
+            forwarded(&mut exchange, body);
+        } else {
+            let fault = refused(&mut exchange, body);
+            assert_eq!(fault.kind, FaultKind::Overloaded);
+            let response = exchange.facts.fault(fault);
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(values(response.headers(), "retry-after"), "1");
+        }
+        let refused = memory.refused().map(|(_, count)| count).collect::<Vec<_>>();
+        assert_eq!((memory.used(), refused), (0, vec![0, 0, 0, u64::from(!fits)]), "{coding}");
+    }
+    // What a response holds is not counted.
+    let response = up(&uppercased_response(), Response::new(Bytes::from_static(b"hello").into()));
+    assert_eq!(&read(response.into_body()).unwrap().0[..], b"HELLO");
+}
+
+/// A route that shows the bodies of responses, in a gateway that has no memory for those of requests.
+fn uppercased_response() -> Fixture {
+    let mut fixture = Fixture::new([uppercasing(Unseen, Buffered)]);
+    fixture.config.gateway.body_memory = 0;
+    fixture
 }
 
 #[test]
@@ -78,7 +110,7 @@ fn an_empty_request_body_is_shown_whatever_the_method() {
             let body = forwarded(&mut exchange, Body::Empty);
             assert!(http_body::Body::is_end_stream(&body), "nothing was written");
             assert_eq!(*seen.lock().expect("a lock"), [(Bytes::new(), true)], "one call, the last");
-            assert_eq!(exchange.head.headers.len(), headers.len(), "the head still fits");
+            assert_eq!(exchange.facts.head.headers.len(), headers.len(), "the head still fits");
         }
     }
 }
@@ -105,7 +137,7 @@ fn a_wish_to_switch_protocols_does_not_pass_a_validator_of_bodies() {
     let refusing = Fake::new("validate").body(Buffered, Unseen, |_| Err(CallFailure::Trap));
     let fixture = Fixture::new([refusing]);
     let mut exchange = fixture.get("/", &[]);
-    exchange.upgrade = Some(HeaderValue::from_static("websocket"));
+    exchange.facts.upgrade = Some(HeaderValue::from_static("websocket"));
     assert_eq!(refused(&mut exchange, Body::Empty).kind, FaultKind::PluginFailed);
 }
 
@@ -122,7 +154,7 @@ fn what_is_written_where_there_was_no_body_has_a_length() {
         let mut exchange = fixture.get("/", &[]);
         let body = forwarded(&mut exchange, Body::Empty);
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(7));
-        assert_eq!(values(&exchange.head.headers, "content-length"), "7");
+        assert_eq!(values(&exchange.facts.head.headers, "content-length"), "7");
         assert_eq!(&read(body).unwrap().0[..], b"made up");
         let empty = testing::response(&[("content-length", "0"), ("content-encoding", "br")], "");
         let response = testing::run(ascended(&mut exchange, empty));
@@ -197,8 +229,8 @@ fn requests_ask_for_whole_responses_in_codings_that_can_be_undone() {
     let fixture = Fixture::new([uppercasing(Unseen, Buffered)]);
     let mut exchange = fixture.get("/", &[("range", "bytes=0-1"), ("accept-encoding", "gzip, deflate, zz")]);
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(exchange.head.headers.len(), 1);
-    assert_eq!(values(&exchange.head.headers, "accept-encoding"), "gzip");
+    assert_eq!(exchange.facts.head.headers.len(), 1);
+    assert_eq!(values(&exchange.facts.head.headers, "accept-encoding"), "gzip");
 }
 
 #[test]
@@ -332,7 +364,7 @@ fn trailers_can_be_read_and_go_on() {
         assert!(bytes.ends_with(b"7"));
         let trailers = trailers.unwrap();
         assert_eq!((trailers.len(), values(&trailers, "x-sum").as_str()), (1, "7"));
-        assert!(!exchange.head.headers.contains_key("content-length"));
+        assert!(!exchange.facts.head.headers.contains_key("content-length"));
         let response = testing::run(ascended(&mut exchange, Response::new(with_trailers())));
         let (bytes, trailers) = read(response.into_body()).unwrap();
         assert!(bytes.ends_with(b"7"));

@@ -5,9 +5,9 @@ use http::Response;
 use super::authentication::acceptance;
 use super::fake::{Fake, header, set};
 use super::*;
+use crate::contracts::ValuePart::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::ValuePart::*;
-use crate::pipeline::plugin::*;
 
 /// A `traceparent` as it comes in. No spans are exported, so it is shown as it is.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -45,7 +45,7 @@ fn one_answer_serves_every_caller() {
     for (name, calls) in [("ann", 1), ("bob", 1), ("ann", 1)] {
         let mut exchange = fixture.get("/", &[("x-key", name), ("x-caller", "mallory")]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(values(&exchange.head.headers, "x-caller"), format!("{name}: plan of {name}"));
+        assert_eq!(values(&exchange.facts.head.headers, "x-caller"), format!("{name}: plan of {name}"));
         assert_eq!(fixture.plugins[1].calls(), calls);
     }
 }
@@ -70,16 +70,16 @@ fn every_part_of_a_request_can_be_shown() {
     let fixture = Fixture::new([changing(vec![HeaderChange::SetComposed(composed("x-all", &value))])]);
     let mut exchange =
         fixture.get("/users/7?full", &[("x-in", "first"), ("x-in", "second"), ("traceparent", PARENT)]);
-    let head = Arc::make_mut(&mut exchange.head);
+    let head = Arc::make_mut(&mut exchange.facts.head);
     head.received_target = "/./users/7?full".parse().ok();
-    head.route = "users".into();
+    head.route = Some("users".into());
     head.parameters = vec![("id".into(), "7".to_owned())];
     let expected = format!(
         "GET,/users/7,full,{},http,/./users/7,{},users,7,first,{},{},",
         head.authority, head.client.address, head.request_id, PARENT,
     );
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(values(&exchange.head.headers, "x-all"), expected);
+    assert_eq!(values(&exchange.facts.head.headers, "x-all"), expected);
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn a_request_without_a_trace_leaves_the_trace_out_of_a_value() {
         let fixture = Fixture::new([changing(changes)]);
         let mut exchange = fixture.get("/", &[("x-trace", "mine")]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(values(&exchange.head.headers, "x-trace"), expected);
-        assert_eq!(exchange.head.headers.contains_key("x-trace"), !expected.is_empty(), "{value:?}");
+        assert_eq!(values(&exchange.facts.head.headers, "x-trace"), expected);
+        assert_eq!(exchange.facts.head.headers.contains_key("x-trace"), !expected.is_empty(), "{value:?}");
     }
 }
 
@@ -109,9 +109,9 @@ fn values_show_what_was_there_before_the_edits() {
     ])]);
     let mut exchange = fixture.get("/", &[("x-old", "old"), ("x-kept", "kept")]);
     forwarded(&mut exchange, Body::Empty);
-    assert!(!exchange.head.headers.contains_key("x-old"));
-    assert_eq!(values(&exchange.head.headers, "x-new"), "old");
-    assert_eq!(values(&exchange.head.headers, "x-kept"), "new | kept");
+    assert!(!exchange.facts.head.headers.contains_key("x-old"));
+    assert_eq!(values(&exchange.facts.head.headers, "x-new"), "old");
+    assert_eq!(values(&exchange.facts.head.headers, "x-kept"), "new | kept");
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn what_cannot_be_put_together_leaves_no_value_of_the_client() {
         let mut exchange =
             fixture.get(&format!("/{query}"), &[("x-in", header), ("x-set", "mine"), ("x-list", "mine")]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(values(&exchange.head.headers, "x-set"), "", "{value:?}");
-        assert_eq!(values(&exchange.head.headers, "x-list"), "mine", "{value:?}");
+        assert_eq!(values(&exchange.facts.head.headers, "x-set"), "", "{value:?}");
+        assert_eq!(values(&exchange.facts.head.headers, "x-list"), "mine", "{value:?}");
     }
 }
 
@@ -148,7 +148,7 @@ fn a_subject_with_line_ends_becomes_no_header() {
         Fixture::new([evil, changing(vec![HeaderChange::SetComposed(composed("x-caller", &[Subject]))])]);
     let mut exchange = fixture.get("/", &[("x-caller", "mallory")]);
     forwarded(&mut exchange, Body::Empty);
-    assert!(!exchange.head.headers.contains_key("x-caller"));
+    assert!(!exchange.facts.head.headers.contains_key("x-caller"));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_credential_that_is_only_pointed_at_is_not_kept() {
     for secret in ["one", "two"] {
         let mut exchange = fixture.get("/", &[("authorization", secret)]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(values(&exchange.head.headers, "x-token"), secret);
+        assert_eq!(values(&exchange.facts.head.headers, "x-token"), secret);
     }
     assert_eq!(fixture.plugins[0].calls(), 1);
 }
@@ -222,5 +222,5 @@ fn later_bindings_see_the_value() {
         Fixture::new([changing(vec![HeaderChange::SetComposed(composed("x-path", &[Path]))]), copy]);
     let mut exchange = fixture.get("/here", &[]);
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(values(&exchange.head.headers, "x-copy"), "/here");
+    assert_eq!(values(&exchange.facts.head.headers, "x-copy"), "/here");
 }

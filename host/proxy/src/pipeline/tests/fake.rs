@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use witgate_config::model::OnFailure;
 
+use crate::contracts::*;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::*;
 
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -187,17 +187,13 @@ impl Fake {
     }
 }
 
-impl Plugin for Fake {
-    fn binding(&self) -> &Arc<str> {
+impl Binding for Fake {
+    fn name(&self) -> &Arc<str> {
         &self.binding
     }
 
     fn version(&self) -> u64 {
         self.version
-    }
-
-    fn contracts(&self) -> Contracts {
-        self.contracts
     }
 
     fn interest(&self) -> &Interest {
@@ -228,19 +224,43 @@ impl Plugin for Fake {
         self.rejected.lock().expect("no panic").push(reason.to_owned());
     }
 
+    fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
+        self.contracts.authentication.then_some(self as _)
+    }
+
+    fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
+        self.contracts.rate_limiting.then_some(self as _)
+    }
+
+    fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
+        self.contracts.routing.then_some(self as _)
+    }
+
+    fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
+        self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Authentication for Fake {
     fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision> {
         self.to_remember.fetch_add(u64::from(remember), Ordering::Relaxed);
         self.answer(self.authenticate.as_ref(), Arc::clone(call.head), Decision::NotMine(Vec::new()))
     }
+}
 
+impl RateLimiting for Fake {
     fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
         self.pure_answer(Function::Draw, self.draw.as_ref(), Arc::clone(call.head), Vec::new())
     }
+}
 
+impl Routing for Fake {
     fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         self.pure_answer(Function::Route, self.route.as_ref(), Arc::clone(call.head), None)
     }
+}
 
+impl Transformation for Fake {
     fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
         let default = RequestOutcome::Proceed(RequestChanges::default());
         self.pure_answer(Function::OnRequest, self.request.as_ref(), Arc::clone(call.head), default)

@@ -4,6 +4,7 @@ mod authentication;
 mod bodies;
 mod composed;
 mod fake;
+mod native;
 mod order;
 mod rate_limiting;
 mod remembered;
@@ -12,6 +13,7 @@ mod streams;
 mod transformation;
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +22,14 @@ use http::{Method, Response};
 use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
 
 use crate::body::Body;
+use crate::contracts::Binding;
+use crate::contracts::counter::Counter;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::plugin::Plugin;
-use crate::pipeline::rate_limiting::counter::Counter;
-use crate::pipeline::rate_limiting::table::Table;
-use crate::pipeline::{Descent, ascend, descend};
+use crate::pipeline::{self, Descent};
 use crate::router::{Route, Rule};
+use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::upstream::Upstream;
@@ -37,6 +39,8 @@ use fake::Fake;
 struct Fixture {
     config: model::Config,
     route: model::Route,
+    /// Native bindings, which come before the plugins.
+    native: Vec<Arc<dyn Binding>>,
     plugins: Vec<Arc<Fake>>,
     filters: Vec<(Stage, Arc<dyn Filter>)>,
     counter: Arc<dyn Counter>,
@@ -71,46 +75,57 @@ impl Fixture {
         Fixture {
             config,
             route,
+            native: Vec::new(),
             plugins,
             filters: Vec::new(),
-            counter: Arc::new(Table::default()),
+            counter: Arc::new(MemoryCounter::default()),
             version: 1,
         }
     }
 
     /// An exchange that has found its route.
-    fn exchange(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Exchange {
+    fn exchange(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Routed {
         let mut snapshot = testing::snapshot(self.config.clone());
         snapshot.version = self.version;
         snapshot.counter = Arc::clone(&self.counter);
-        for (name, settings) in &self.config.upstreams {
+        let upstreams = self.config.upstreams.iter().map(|(name, settings)| {
             let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };
-            snapshot.upstreams.insert(name.as_str().into(), built);
-        }
-        let Ok(rule) = Rule::compile(0, &self.route) else { panic!("a rule") };
+            (name.as_str().into(), built)
+        });
+        snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);
+        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
-        for plugin in &self.plugins {
-            let contracts = plugin.contracts();
-            let phases = [
-                (contracts.authentication, &mut route.authentication),
-                (contracts.rate_limiting, &mut route.rate_limiting),
-                (contracts.routing, &mut route.routing),
-                (contracts.transformation, &mut route.transformation),
-            ];
-            for (_, bindings) in phases.into_iter().filter(|(takes_part, _)| *takes_part) {
-                bindings.push(Arc::clone(plugin) as Arc<dyn Plugin>);
-            }
-        }
+        let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);
+        self.native.iter().cloned().chain(plugins).for_each(|binding| route.bind(&binding));
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
-        exchange.timeout = route.config.timeout;
-        exchange.route = Some(Arc::new(route));
-        exchange
+        exchange.facts.limit_time(route.config.timeout);
+        Routed { exchange, route }
     }
 
-    fn get(&self, target: &str, headers: &[(&str, &str)]) -> Exchange {
+    fn get(&self, target: &str, headers: &[(&str, &str)]) -> Routed {
         self.exchange(Method::GET, target, headers)
+    }
+}
+
+/// An exchange and the route it has found.
+struct Routed {
+    exchange: Exchange,
+    route: Route,
+}
+
+impl Deref for Routed {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+impl DerefMut for Routed {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        &mut self.exchange
     }
 }
 
@@ -128,39 +143,48 @@ fn upstream() -> model::Upstream {
     }
 }
 
+/// The way down.
+async fn descend(routed: &mut Routed, body: impl Into<Body>) -> Result<Descent, Fault> {
+    pipeline::descend(&mut routed.exchange, &routed.route, body.into()).await
+}
+
 /// The way down of a request that must be forwarded.
-fn forwarded(exchange: &mut Exchange, body: impl Into<Body>) -> Body {
-    match testing::run(descend(exchange, body.into())) {
-        Ok(Descent::Forward(body)) => body,
+fn forwarded(routed: &mut Routed, body: impl Into<Body>) -> Body {
+    match testing::run(descend(routed, body)) {
+        Ok(Descent::Passed(body)) => body,
         Ok(Descent::Answered(response)) => panic!("answered {}", response.status()),
         Err(fault) => panic!("{fault}"),
     }
 }
 
 /// The way down of a request that must be refused.
-fn refused(exchange: &mut Exchange, body: impl Into<Body>) -> Fault {
-    match testing::run(descend(exchange, body.into())) {
+fn refused(routed: &mut Routed, body: impl Into<Body>) -> Fault {
+    match testing::run(descend(routed, body)) {
         Err(fault) => fault,
         Ok(_) => panic!("not refused"),
     }
 }
 
 /// Down and up again, as `serve` does it.
-fn through(exchange: &mut Exchange, origin: Response<Body>) -> Response<Body> {
+fn through(routed: &mut Routed, origin: Response<Body>) -> Response<Body> {
     testing::run(async {
-        let response = match descend(exchange, Body::Empty).await {
-            Ok(Descent::Forward(_)) => origin,
+        let response = match descend(routed, Body::Empty).await {
+            Ok(Descent::Passed(_)) if routed.route.destination.reads_body() => origin,
+            Ok(Descent::Passed(body)) => {
+                let Routed { exchange, route } = &mut *routed;
+                let served = route.destination.serve(&mut exchange.facts, body).await;
+                served.unwrap_or_else(|fault| panic!("{fault}"))
+            }
             Ok(Descent::Answered(response)) => response,
-            Err(fault) => exchange.fault(fault),
+            Err(fault) => routed.facts.fault(fault),
         };
-        ascended(exchange, response).await
+        ascended(routed, response).await
     })
 }
 
 /// A response after its way up.
-async fn ascended(exchange: &mut Exchange, mut response: Response<Body>) -> Response<Body> {
-    ascend(exchange, &mut response).await;
-    response
+async fn ascended(routed: &mut Routed, response: Response<Body>) -> Response<Body> {
+    pipeline::ascend(&mut routed.exchange, &routed.route, response).await
 }
 
 /// The whole of a body, and its trailers.

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Response, StatusCode};
+use tokio::sync::Notify;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
+use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::filters::Step;
-use crate::pipeline::plugin::*;
 
 type Journal = Arc<Mutex<Vec<String>>>;
 
@@ -20,14 +22,17 @@ struct Noting {
 }
 
 impl Filter for Noting {
-    fn request(&self, _: &mut Exchange, body: Body) -> Result<Step, Fault> {
+    fn request<'a>(&'a self, _: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
         self.journal.lock().unwrap().push(format!("{} down", self.name));
-        if self.refuses { Err(Fault::new(FaultKind::Forbidden)) } else { Ok(Step::Proceed(body)) }
+        MaybeReady::over(match self.refuses {
+            true => Err(Fault::new(FaultKind::Forbidden)),
+            false => Ok(Step::Proceed(body)),
+        })
     }
 
-    fn response(&self, _: &mut Exchange, response: Response<Body>) -> Response<Body> {
+    fn response<'a>(&'a self, _: &'a mut Facts, response: Response<Body>) -> MaybeReady<'a, Response<Body>> {
         self.journal.lock().unwrap().push(format!("{} up", self.name));
-        response
+        MaybeReady::over(response)
     }
 }
 
@@ -97,6 +102,85 @@ fn filters_and_phases_run_in_their_order_and_in_reverse() {
     assert_eq!(*journal.lock().unwrap(), expected);
 }
 
+/// A filter that waits for somebody else, down and up.
+struct Waiting {
+    journal: Journal,
+    /// Woken once for each wait.
+    go: Arc<Notify>,
+}
+
+impl Filter for Waiting {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::waiting(async move {
+            self.journal.lock().unwrap().push("waits down".to_owned());
+            self.go.notified().await;
+            let head = Arc::make_mut(&mut facts.head);
+            head.headers.insert("x-waited", "down".parse().unwrap());
+            Ok(Step::Proceed(body))
+        })
+    }
+
+    fn response<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        mut response: Response<Body>,
+    ) -> MaybeReady<'a, Response<Body>> {
+        MaybeReady::waiting(async move {
+            self.journal.lock().unwrap().push("waits up".to_owned());
+            self.go.notified().await;
+            response.headers_mut().insert("x-waited", facts.head.headers["x-waited"].clone());
+            response
+        })
+    }
+}
+
+#[test]
+fn a_filter_that_waits_holds_up_its_own_request_and_nothing_else() {
+    let journal = Journal::default();
+    let mut fixture = everything(&journal, None);
+    let go = Arc::new(Notify::new());
+    let waiting = Waiting { journal: Arc::clone(&journal), go: Arc::clone(&go) };
+    fixture.filters.insert(1, (Stage::Edge, Arc::new(waiting)));
+    let mut exchange = fixture.get("/", &[]);
+    let response = testing::run(async {
+        let mut walk = std::pin::pin!(async {
+            let Ok(Descent::Passed(_)) = descend(&mut exchange, Body::Empty).await else {
+                panic!("not forwarded")
+            };
+            ascended(&mut exchange, Response::new(Body::Empty)).await
+        });
+        assert!(futures_util::poll!(&mut walk).is_pending());
+        assert_eq!(*journal.lock().unwrap(), ["edge down", "waits down"]);
+        go.notify_one();
+        // The stages that follow yield to other requests now and then.
+        while journal.lock().unwrap().last().is_none_or(|last| last != "waits up") {
+            assert!(futures_util::poll!(&mut walk).is_pending());
+        }
+        assert_eq!(*journal.lock().unwrap().last().unwrap(), "waits up");
+        go.notify_one();
+        walk.await
+    });
+    assert_eq!(values(response.headers(), "x-waited"), "down");
+    let up = ["origin up", "two up", "one up", "cors up", "waits up", "edge up"];
+    assert!(journal.lock().unwrap().ends_with(&up.map(str::to_owned)), "{journal:?}");
+}
+
+#[test]
+fn a_client_may_go_away_while_a_filter_waits() {
+    let journal = Journal::default();
+    let mut fixture = everything(&journal, None);
+    let waiting = Waiting { journal: Arc::clone(&journal), go: Arc::default() };
+    fixture.filters.insert(0, (Stage::Edge, Arc::new(waiting)));
+    let mut exchange = fixture.get("/", &[]);
+    testing::run(async {
+        let mut down = std::pin::pin!(descend(&mut exchange, Body::Empty));
+        assert!(futures_util::poll!(&mut down).is_pending());
+    });
+    assert_eq!(exchange.filters_entered, 1, "it was entered, so it would see a response");
+    drop(exchange);
+    assert_eq!(*journal.lock().unwrap(), ["waits down"]);
+}
+
 #[test]
 fn a_refusal_goes_up_only_through_what_was_entered() {
     let journal = Journal::default();
@@ -148,7 +232,7 @@ fn requests_that_are_ready_together_make_their_calls_together_and_go_out_togethe
     let down = async |target: &str| {
         let mut exchange = fixture.get(target, &[]);
         note("begun");
-        assert!(matches!(descend(&mut exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+        assert!(matches!(descend(&mut exchange, Body::Empty).await, Ok(Descent::Passed(_))));
         note("forwarded");
     };
     let steps = || {
@@ -167,7 +251,7 @@ fn every_call_is_noted() {
     ]);
     let mut exchange = fixture.exchange(Method::GET, "/", &[]);
     forwarded(&mut exchange, Body::Empty);
-    let calls = exchange.record.plugins.take();
+    let calls = exchange.facts.record.plugins.take();
     let facts: Vec<_> = calls.iter().map(|call| (&*call.binding, call.phase, call.failure)).collect();
     assert_eq!(facts, [("broken", "request", Some(CallFailure::Trap)), ("fine", "request", None)]);
 }

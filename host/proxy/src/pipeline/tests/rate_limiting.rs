@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::fake::Fake;
 use super::*;
+use crate::contracts::counter::{BucketStates, Draw, Unavailable};
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
-use crate::pipeline::rate_limiting::counter::{BucketStates, Draw, Unavailable};
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {

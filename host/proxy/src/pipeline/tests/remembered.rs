@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::authentication::acceptance;
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::pipeline::plugin::*;
 
 const GROUP: HeaderName = HeaderName::from_static("x-group");
 
@@ -48,14 +48,14 @@ fn bucket(key: &str) -> Bucket {
 fn outcome(fixture: &Fixture, target: &str, name: &str) -> (String, String, String) {
     let mut exchange = fixture.get(target, &[("x-group", name)]);
     let response = through(&mut exchange, Response::default());
-    let upstream = exchange.upstream.as_deref().unwrap_or_default().to_owned();
+    let upstream = exchange.facts.upstream.as_deref().unwrap_or_default().to_owned();
     let told = format!(
         "{} {} {}",
         response.status().as_u16(),
         values(response.headers(), "ratelimit"),
         values(response.headers(), "x-routed")
     );
-    (upstream, values(&exchange.head.headers, "x-seen"), told)
+    (upstream, values(&exchange.facts.head.headers, "x-seen"), told)
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn callers_never_see_what_was_answered_to_others() {
     let caller = |name: &str, target: &str| {
         let mut exchange = fixture.get(target, &[("x-group", name)]);
         forwarded(&mut exchange, Body::Empty);
-        (values(&exchange.head.headers, "x-caller"), fixture.plugins[1].calls())
+        (values(&exchange.facts.head.headers, "x-caller"), fixture.plugins[1].calls())
     };
     assert_eq!(caller("ann", "/?1"), ("ann 1".into(), 1));
     assert_eq!(caller("bob", "/?1"), ("bob 1".into(), 2));
@@ -220,7 +220,7 @@ fn responses_of_the_gateway_are_told_from_those_of_upstreams() {
     let mut exchange = fixture.get("/", &[]);
     let response = testing::run(async {
         forwarded_in(&mut exchange).await;
-        exchange.local_response = true;
+        exchange.facts.local_response = true;
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::BAD_GATEWAY;
         ascended(&mut exchange, response).await
@@ -228,8 +228,8 @@ fn responses_of_the_gateway_are_told_from_those_of_upstreams() {
     assert_eq!(values(response.headers(), "x-told"), "502   true");
 }
 
-async fn forwarded_in(exchange: &mut Exchange) {
-    assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Forward(_))));
+async fn forwarded_in(exchange: &mut Routed) {
+    assert!(matches!(descend(exchange, Body::Empty).await, Ok(Descent::Passed(_))));
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn changes_made_with_a_credential_are_not_kept() {
         for secret in ["one", "one", "two"] {
             let mut exchange = fixture.get("/", &[(name, secret)]);
             forwarded(&mut exchange, Body::Empty);
-            assert_eq!(values(&exchange.head.headers, "x-copy"), secret);
+            assert_eq!(values(&exchange.facts.head.headers, "x-copy"), secret);
         }
         // Three calls for the changes; two for the route, which is remembered by the digest.
         assert_eq!((fixture.plugins[0].calls(), fixture.plugins[0].again()), (5, 1));
@@ -279,6 +279,6 @@ fn a_head_without_room_for_the_changes_fails_as_it_does_in_a_call() {
     (0..1024).for_each(|_| {
         full.append("x-full", HeaderValue::from_static("1"));
     });
-    Arc::make_mut(&mut exchange.head).headers = full;
+    Arc::make_mut(&mut exchange.facts.head).headers = full;
     assert_eq!(refused(&mut exchange, Body::Empty).kind, FaultKind::PluginFailed);
 }

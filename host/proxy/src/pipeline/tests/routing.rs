@@ -8,8 +8,8 @@ use http::header::SET_COOKIE;
 
 use super::fake::{Fake, header};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 fn to(upstream: &str) -> Destination {
     Destination { upstream: Some(upstream.to_owned()), ..Destination::default() }
@@ -30,8 +30,8 @@ fn without_a_word_the_route_decides() {
     let fixture = Fixture::new([Fake::new("silent").route(|_| Ok(None))]);
     let mut exchange = fixture.get("/a", &[]);
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(exchange.upstream.as_deref(), Some("users"));
-    assert_eq!(exchange.head.upstream_target, None);
+    assert_eq!(exchange.facts.upstream.as_deref(), Some("users"));
+    assert_eq!(exchange.facts.head.upstream_target, None);
 }
 
 #[test]
@@ -48,12 +48,15 @@ fn the_last_word_on_each_field_counts_and_timeouts_only_shorten() {
     fixture.route.timeout = Some(Duration::from_secs(5));
     let mut exchange = fixture.get("/a", &[]);
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(exchange.upstream.as_deref(), Some("orders"));
-    assert_eq!(exchange.head.upstream_target.as_ref().map(|target| target.as_str()), Some("/third?q=1"));
-    assert_eq!(exchange.head.path(), "/a", "the router's path stays");
-    assert_eq!(exchange.hash_key.as_deref(), Some(&b"ann"[..]));
-    assert_eq!(exchange.timeout, Some(Duration::from_secs(1)));
-    assert_eq!(exchange.response_headers, [(SET_COOKIE, HeaderValue::from_static("sticky=1"))]);
+    assert_eq!(exchange.facts.upstream.as_deref(), Some("orders"));
+    assert_eq!(
+        exchange.facts.head.upstream_target.as_ref().map(|target| target.as_str()),
+        Some("/third?q=1")
+    );
+    assert_eq!(exchange.facts.head.path(), "/a", "the router's path stays");
+    assert_eq!(exchange.facts.hash_key.as_deref(), Some(&b"ann"[..]));
+    assert_eq!(exchange.facts.timeout, Some(Duration::from_secs(1)));
+    assert_eq!(exchange.facts.response_headers, [(SET_COOKIE, HeaderValue::from_static("sticky=1"))]);
 }
 
 #[test]
@@ -82,8 +85,8 @@ fn answers_that_break_a_rule_are_failed_calls_and_change_nothing() {
         let fixture = Fixture::new([routing("one", destination).skip()]);
         let mut exchange = fixture.get("/", &[]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(exchange.upstream.as_deref(), Some("users"));
-        assert!(exchange.response_headers.is_empty() && exchange.head.upstream_target.is_none());
+        assert_eq!(exchange.facts.upstream.as_deref(), Some("users"));
+        assert!(exchange.facts.response_headers.is_empty() && exchange.facts.head.upstream_target.is_none());
     }
 }
 

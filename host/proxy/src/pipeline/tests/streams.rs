@@ -12,8 +12,8 @@ use super::bodies::codings;
 use super::fake::{Fake, RecordedCall};
 use super::*;
 use crate::body::BodyError;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 use BodyAccess::{None as Unseen, Streamed};
 
@@ -55,12 +55,12 @@ fn pieces_pass_one_by_one_and_state_lives_in_the_context() {
     let fixture = Fixture::new([numbering()]);
     let mut exchange = fixture.exchange(Method::POST, "/", &[("content-length", "4")]);
     let body = forwarded(&mut exchange, testing::chunks(vec![Ok(b"ab"), Ok(b""), Ok(b"cd")]));
-    assert!(!exchange.head.headers.contains_key("content-length"));
+    assert!(!exchange.facts.head.headers.contains_key("content-length"));
     assert_eq!(&read(body).unwrap().0[..], b"0:ab1:cd2.");
     // The response's calls go on where the request's ended.
     let response = testing::run(ascended(&mut exchange, testing::response(&[], "x")));
     assert_eq!(&read(response.into_body()).unwrap().0[..], b"3:x4.");
-    let calls = exchange.record.plugins.take();
+    let calls = exchange.facts.record.plugins.take();
     let phases: Vec<_> = calls.iter().map(|call| call.phase).collect();
     assert_eq!(phases, ["request", "request-body", "response-body"], "pieces are noted as one");
 }

@@ -6,8 +6,8 @@ use witgate_config::model::IdentitySource;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
+use crate::contracts::*;
 use crate::fault::FaultKind;
-use crate::pipeline::plugin::*;
 
 fn requesting(changes: RequestChanges) -> Fake {
     Fake::new("change").request(move |_| Ok(RequestOutcome::Proceed(changes.clone())))
@@ -35,7 +35,7 @@ fn changes_of_a_request_are_applied_in_order() {
     let mut exchange =
         fixture.get("/a", &[("x-list", "a"), ("x-set", "old"), ("x-set", "older"), ("x-gone", "1")]);
     forwarded(&mut exchange, Body::Empty);
-    let head = &exchange.head;
+    let head = &exchange.facts.head;
     assert_eq!(values(&head.headers, "x-list"), "a | b | c");
     assert_eq!(values(&head.headers, "x-set"), "new");
     assert!(!head.headers.contains_key("x-gone") && !head.headers.contains_key("x-late"));
@@ -53,7 +53,7 @@ fn later_bindings_see_what_earlier_ones_changed() {
     let fixture = Fixture::new([requesting(set("x-first", "1")), second]);
     let mut exchange = fixture.get("/", &[]);
     forwarded(&mut exchange, Body::Empty);
-    assert_eq!(values(&exchange.head.headers, "x-second"), "1");
+    assert_eq!(values(&exchange.facts.head.headers, "x-second"), "1");
 }
 
 #[test]
@@ -90,8 +90,11 @@ fn a_request_that_breaks_a_rule_changes_nothing_at_all() {
         fixture.config.gateway.identity_headers.insert("x-user".into(), IdentitySource::Subject);
         let mut exchange = fixture.get("/a", &[("x-kept", "1")]);
         forwarded(&mut exchange, Body::Empty);
-        assert_eq!(exchange.head.headers.len(), 1, "{text}");
-        assert!(exchange.head.upstream_target.is_none() && exchange.head.upstream_method.is_none(), "{text}");
+        assert_eq!(exchange.facts.head.headers.len(), 1, "{text}");
+        assert!(
+            exchange.facts.head.upstream_target.is_none() && exchange.facts.head.upstream_method.is_none(),
+            "{text}"
+        );
         assert!(exchange.transformations.is_empty(), "{text}");
         assert_eq!(fixture.plugins[0].rejected().len(), 1, "{text}");
     }
@@ -178,7 +181,10 @@ fn a_response_that_breaks_a_rule_denies_or_stays_as_it_was() {
         let mut exchange = fixture.get("/", &[]);
         let response = through(&mut exchange, testing::response(&[("x-kept", "1")], "secret"));
         assert_eq!(response.status(), 503, "{changes:?}");
-        assert_eq!(exchange.record.fault.as_ref().map(|(kind, _)| *kind), Some(FaultKind::PluginFailed));
+        assert_eq!(
+            exchange.facts.record.fault.as_ref().map(|(kind, _)| *kind),
+            Some(FaultKind::PluginFailed)
+        );
         assert!(!response.headers().contains_key("x-kept"));
         let fixture = Fixture::new([responding(changes.clone()).skip()]);
         let response =

@@ -6,7 +6,6 @@
 //! | `wire` | the bytes of the connection, and its timeouts |
 //! | `head`, `chunks` | the strict reading of heads and chunked bodies |
 //! | `field` | field lines, as both sides read and write them |
-//! | `place` | memory for the futures that serve requests |
 //! | [`body`] | request bodies, read when they are asked for |
 //! | `answer`, `write` | responses |
 //!
@@ -18,7 +17,6 @@ pub mod body;
 pub(crate) mod chunks;
 pub(crate) mod field;
 pub(crate) mod head;
-mod place;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -39,7 +37,6 @@ use tokio::time::Instant;
 use self::answer::Sent;
 use self::body::RequestBody;
 use self::head::ConnectionOptions;
-use self::place::Placed;
 use self::wire::{Next, Wire};
 use crate::body::Body;
 use crate::listener::bound::Generation;
@@ -72,7 +69,8 @@ pub(crate) fn serve<T: Transport>(
     arrived: BytesMut,
     generation: &Arc<Generation>,
 ) -> impl Future<Output = ()> {
-    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits, connection.half_close)));
+    let wire =
+        Rc::new(RefCell::new(Wire::new(io, arrived, connection.ingress.limits, connection.half_close)));
     async move {
         let mut requests = Box::pin(run(connection.clone(), wire.clone()));
         if !lifetime::drive(requests.as_mut(), &connection, generation, &*wire).await && wire.borrow().busy {
@@ -131,15 +129,14 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
 
 /// Takes a request to its response. `None` if the client left before.
 ///
-/// The future that does so is large and most connections are idle, so it is allocated for each request. It is
-/// constructed in its memory instead of being moved there.
+/// The future that does so is large and most connections are idle, so it is allocated for each request.
 async fn answered<T: Transport>(
     connection: &Rc<Connection>,
     wire: &RefCell<Wire<T>>,
     request: &mut Request<Body>,
     side: Option<Side>,
 ) -> Option<Response<Body>> {
-    let mut walk = Placed::new(|| service::answer(connection.clone(), request, side));
+    let mut walk = Box::pin(service::answer(connection.clone(), request, side));
     poll_fn(|context| match walk.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         // A yield is not a wait, so the client is checked only when the request really waits for something.

@@ -82,7 +82,7 @@ pub(crate) fn serve<T: Transport>(
     arrived: BytesMut,
     generation: &Arc<Generation>,
 ) -> impl Future<Output = ()> {
-    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.limits.body_timeout)));
+    let wire = Rc::new(RefCell::new(Wire::new(io, arrived, connection.ingress.limits.body_timeout)));
     async move {
         let streams = Rc::new(Streams::default());
         let mut turns = Box::pin(run(connection.clone(), wire, streams.clone()));
@@ -109,7 +109,7 @@ fn builder(limits: &Limits) -> Builder {
 
 /// Reads the preface, then serves. Errors are dropped: the client caused them or is gone.
 async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>, streams: Rc<Streams>) {
-    let mut handshake = pin!(builder(&connection.limits).handshake(Shared(wire.clone())));
+    let mut handshake = pin!(builder(&connection.ingress.limits).handshake(Shared(wire.clone())));
     let shaken = poll_fn(|context| {
         let frames = handshake.as_mut().poll(context);
         if frames.is_pending() && streams.is_over() {

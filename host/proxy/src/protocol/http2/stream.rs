@@ -84,9 +84,9 @@ impl Stream {
             )
         };
         let request = Request::from_parts(parts, body);
-        let patience = connection.limits.body_timeout;
-        let walk = Box::write(Box::new_uninit(), walk(connection.clone(), request, side));
-        let walking = Walking { walk: Box::into_pin(walk), respond, tunnel };
+        let patience = connection.ingress.limits.body_timeout;
+        let walk = Box::pin(walk(connection.clone(), request, side));
+        let walking = Walking { walk, respond, tunnel };
         Stream { state: State::Walking(walking), patience, open: Some(open) }
     }
 

@@ -26,11 +26,12 @@ use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
 
 use crate::body::Body;
+use crate::contracts::MaybeReady;
+use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};
-use crate::pipeline::exchange::Exchange;
 use crate::router::{Route, Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;
@@ -340,9 +341,9 @@ fn a_handshake_that_dawdles_ends() {
 struct Broken;
 
 impl Filter for Broken {
-    fn request(&self, exchange: &mut Exchange, body: Body) -> Result<Step, Fault> {
-        assert!(exchange.head.path() != "/bug", "a bug, as this test wants it");
-        Ok(Step::Proceed(body))
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        assert!(facts.head.path() != "/bug", "a bug, as this test wants it");
+        MaybeReady::over(Ok(Step::Proceed(body)))
     }
 }
 
@@ -351,7 +352,7 @@ fn a_panic_ends_one_request_and_nothing_else() {
     let (plane, address) = start(|_| {});
     let config = Arc::new(config(|_| {}));
     let mut broken = Snapshot::build(config.clone(), Default::default(), None).expect("a snapshot");
-    let rule = Rule::compile(0, &config.routes[0]).expect("a rule");
+    let rule = Rule::compile(0, &config.routes[0], &broken.upstreams).expect("a rule");
     let mut route = Route::new(config.routes[0].clone(), Arc::new(rule));
     route.filters = vec![(Stage::Edge, Arc::new(Broken))];
     broken.routers.insert("web".into(), Router::new(vec![Arc::new(route)]).expect("a router"));

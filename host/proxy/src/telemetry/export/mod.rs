@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
@@ -16,12 +15,11 @@ use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 
-use crate::snapshot::Snapshot;
 use crate::telemetry::access::LogEntry;
 use crate::telemetry::client_span::ClientNotes;
+use crate::telemetry::in_service::Current;
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::span;
-use crate::upstream;
 
 /// The most requests and attempts whose spans may be queued.
 const QUEUE: usize = 8192;
@@ -34,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pauses before further attempts. Requests that end meanwhile wait in the queue, or are dropped and counted.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// The most bytes of a response that are read. Its content is not used.
-const ANSWER_BYTES: usize = 64 * 1024;
+const RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Counts of spans by result, over the life of the process.
 #[derive(Debug, Default)]
@@ -70,14 +68,14 @@ impl Exporter {
     /// The system refuses a thread or a runtime.
     pub(super) fn start(
         otlp: Otlp,
-        snapshot: Arc<ArcSwapOption<Snapshot>>,
+        in_service: Arc<Current>,
         counters: Arc<SpanCounters>,
     ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let done = Arc::new(AtomicU64::new(0));
         let courier = Courier {
             otlp: otlp.clone(),
-            snapshot,
+            in_service,
             counters: Arc::clone(&counters),
             done: Arc::clone(&done),
         };
@@ -121,7 +119,7 @@ impl Exporter {
 /// The thread's side of the queue.
 struct Courier {
     otlp: Otlp,
-    snapshot: Arc<ArcSwapOption<Snapshot>>,
+    in_service: Arc<Current>,
     counters: Arc<SpanCounters>,
     done: Arc<AtomicU64>,
 }
@@ -164,13 +162,12 @@ impl Courier {
     }
 
     async fn send(&self, body: Bytes) -> Sent {
-        let Some(snapshot) = self.snapshot.load_full() else { return Sent::NotNow };
+        let Some(in_service) = self.in_service.get() else { return Sent::NotNow };
         let request =
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
-        let answer =
-            upstream::fetch(&snapshot, &self.otlp.upstream, request, None, Some(TIMEOUT), ANSWER_BYTES).await;
-        match answer.map(|answer| answer.status()) {
+        let response = in_service.fetch(&self.otlp.upstream, request, TIMEOUT, RESPONSE_BYTES).await;
+        match response.map(|response| response.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
             // The statuses after which the OTLP specification asks for a retry.
             Ok(

@@ -28,10 +28,11 @@ use witgate_config::model;
 use super::Upstream;
 use super::attempt::whole_seconds;
 use super::breaker::{Breaker, Call, Change};
+use super::conduct::note_change;
 use super::deliver::{AttemptLog, deliver};
 use super::events::EventKind;
 use super::failure::blames_endpoint;
-use super::observe::{Extent, Failing, note_change};
+use super::observe::{Extent, Failing};
 use super::observed_body::ObservedBody;
 use super::request::UpstreamRequest;
 use super::send::Failure;
@@ -81,21 +82,20 @@ pub(super) async fn deliver_admitted(
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Failure> {
+) -> Result<Response<Body>, Failure> {
     if !upstream.guarded {
-        return deliver(upstream, order, body, deadline, notes, answer).await.map_err(Failure::from);
+        return deliver(upstream, order, body, deadline, notes).await.map_err(Failure::from);
     }
     let streams = !matches!(body, Body::Full(_)) && !body.is_end_stream();
     let admission = match upstream.admit(deadline, streams).await {
         Ok(admission) => admission,
         Err(fault) => return Err(Failure::unsent(fault, body)),
     };
-    match deliver(upstream, order, body, deadline, notes, answer).await {
-        Ok(()) => {
+    match deliver(upstream, order, body, deadline, notes).await {
+        Ok(mut response) => {
             let uploaded = notes.upload.as_ref().map(|upload| upload.last());
-            admission.hold(answer, uploaded);
-            Ok(())
+            admission.hold(&mut response, uploaded);
+            Ok(response)
         }
         Err(fault) => {
             admission.failed(&fault);
@@ -127,7 +127,7 @@ impl Upstream {
 
     fn pass_breaker(&self) -> Result<Option<Call>, Fault> {
         let Some(settings) = &self.config.upstream_breaker else { return Ok(None) };
-        let breaker = &self.admissions.breaker;
+        let breaker = &self.carried.admissions.breaker;
         let Some((call, change)) = breaker.enter(settings) else {
             let rest = HeaderValue::from(whole_seconds(breaker.rests_for()));
             return Err(Fault::new(FaultKind::BreakerOpen)
@@ -135,12 +135,12 @@ impl Upstream {
                 .header(RETRY_AFTER, rest)
                 .unsent());
         };
-        note_change(&self.events, None, change, "");
+        note_change(&self.carried.events, None, change, "");
         Ok(Some(call))
     }
 
     async fn take_place(&self, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let permits = &self.admissions.permits;
+        let permits = &self.carried.admissions.permits;
         let acquire = Acquire {
             max_requests: self.config.max_requests,
             concurrency: self.config.concurrency,
@@ -156,7 +156,7 @@ impl Upstream {
     }
 
     async fn wait_for_turn(&self, mut waiter: Waiter, deadline: Option<Instant>) -> Result<Permit, Fault> {
-        let permits = &self.admissions.permits;
+        let permits = &self.carried.admissions.permits;
         let patience = Instant::now() + self.config.pending_timeout;
         let latest = permits.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
         match timeout_at(latest.into(), &mut waiter.grant).await {
@@ -177,27 +177,28 @@ impl Upstream {
         if !limits_requests(&self.config) {
             return;
         }
-        let Some(told) = self.admissions.permits.observe(took, self.config.concurrency.as_ref()) else {
+        let Some(told) = self.carried.admissions.permits.observe(took, self.config.concurrency.as_ref())
+        else {
             return;
         };
         let kind = if told.lowered { EventKind::ConcurrencyLowered } else { EventKind::ConcurrencyRaised };
-        self.events.record(kind, None, format!("the limit is {}", told.limit));
+        self.carried.events.record(kind, None, format!("the limit is {}", told.limit));
     }
 
     /// Notes that a request was dropped because the upstream is at its limits.
     pub(super) fn note_shed(&self, fault: &Fault) {
-        if self.admissions.shedding.dropped() {
+        if self.carried.admissions.shedding.dropped() {
             let why = fault.cause.as_deref().unwrap_or_default();
             let why = why.strip_prefix(&*self.name).map_or(why, |why| why.trim_start_matches(": "));
-            self.events.record(EventKind::SheddingBegan, None, why);
+            self.carried.events.record(EventKind::SheddingBegan, None, why);
         }
     }
 
     /// Looks whether requests are no longer dropped. Done by the keeper.
     pub(super) fn note_calm(&self) {
-        if let Some(dropped) = self.admissions.shedding.calmed_down() {
+        if let Some(dropped) = self.carried.admissions.shedding.calmed_down() {
             let why = format!("{dropped} requests were dropped");
-            self.events.record(EventKind::SheddingEnded, None, why);
+            self.carried.events.record(EventKind::SheddingEnded, None, why);
         }
     }
 }
@@ -205,8 +206,8 @@ impl Upstream {
 impl Admission {
     /// The head of the response is there; the place is held until its body has ended. A tunnel holds none. `uploaded`: when
     /// the last piece of a streaming request was taken, before which its client may have been what took long.
-    fn hold(self, answer: &mut Response<Body>, uploaded: Option<Instant>) {
-        let status = answer.status();
+    fn hold(self, response: &mut Response<Body>, uploaded: Option<Instant>) {
+        let status = response.status();
         let settings = self.upstream.config.upstream_breaker.as_ref();
         if settings.is_some_and(|settings| settings.statuses.contains(status.as_u16())) {
             self.fail(Failing::by(status));
@@ -215,7 +216,7 @@ impl Admission {
             let within = since.map_or(Duration::ZERO, |since| since.elapsed());
             self.notify(|call, breaker, settings| call.answered(breaker, within, settings), "");
         }
-        match answer.body_mut() {
+        match response.body_mut() {
             Body::Empty | Body::Full(_) => self.completed(),
             body => *body = Body::wrap(ObservedBody::new(std::mem::take(body), Watch::new(self))),
         }
@@ -243,8 +244,8 @@ impl Admission {
 
     fn notify(&self, say: impl Fn(&Call, &Breaker, &model::Breaker) -> Option<Change>, last: &str) {
         if let (Some(call), Some(settings)) = (&self.call, &self.upstream.config.upstream_breaker) {
-            let change = say(call, &self.upstream.admissions.breaker, settings);
-            note_change(&self.upstream.events, None, change, last);
+            let change = say(call, &self.upstream.carried.admissions.breaker, settings);
+            note_change(&self.upstream.carried.events, None, change, last);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! would be too many to tell.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::upstream::time::Clock;
 
@@ -39,6 +40,12 @@ impl Shedding {
             .then(|| self.count() - self.before.load(Ordering::Acquire))
     }
 
+    /// The time until shedding may be over. `None` if no requests are being dropped.
+    pub(in crate::upstream) fn calm_in(&self) -> Option<Duration> {
+        let calm = (self.last.load(Ordering::Acquire) + CALM).saturating_sub(self.clock.now());
+        self.is_under_way().then(|| Duration::from_millis(calm))
+    }
+
     /// Requests dropped since the beginning.
     pub(in crate::upstream) fn count(&self) -> u64 {
         self.dropped.load(Ordering::Acquire)
@@ -52,8 +59,6 @@ impl Shedding {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

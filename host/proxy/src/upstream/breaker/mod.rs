@@ -21,7 +21,8 @@ use witgate_config::model;
 
 use super::time::{Clock, millis};
 pub(super) use call::Call;
-use rules::{Enough, News, Reason, Rules, is_slow};
+pub(super) use rules::Reason;
+use rules::{Enough, News, Rules, is_slow};
 
 /// A breaker, of an endpoint or of an upstream as a whole.
 #[derive(Debug, Default)]
@@ -152,6 +153,15 @@ impl Breaker {
     pub(super) fn rests_for(&self) -> Duration {
         let until = Word::unpack(self.word.load(Ordering::Acquire)).map_or(0, |word| word.until);
         Duration::from_millis(until.saturating_sub(self.clock.now()))
+    }
+
+    /// Ends the open period, if the breaker is open: the next call is a probe.
+    pub(super) fn end_rest(&self) {
+        let now = self.clock.now().max(1);
+        // Fails if the breaker is closed or half-open. `until` also identifies the open period; all earlier ones ended before now.
+        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            Word::unpack(word).filter(|word| word.until > now).map(|word| Word { until: now, ..word }.pack())
+        });
     }
 
     /// Shows news of an ordinary call to the rules. `others`: as in [`Call::failed`].

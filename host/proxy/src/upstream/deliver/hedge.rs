@@ -1,5 +1,6 @@
 //! Hedging: an attempt that takes long gets company from other endpoints, and the first answer is taken.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -11,6 +12,7 @@ use witgate_config::model::{Hedge, HedgeAfter};
 use super::super::attempt::Attempt;
 use super::super::request::UpstreamRequest;
 use super::super::send::{Failure, conclude, send};
+use super::super::set::Member;
 use super::{AttemptLog, Delivery, Supplied};
 use crate::body::Body;
 use crate::telemetry::record::{Repeat, Why};
@@ -33,11 +35,9 @@ impl Delivery<'_> {
         attempt: Attempt,
         body: Supplied,
         notes: &mut AttemptLog,
-        answer: &mut Response<Body>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Response<Body>, Failure> {
         let begun = Instant::now();
-        let first = attempt.index;
-        let mut asked = vec![first];
+        let mut asked = vec![attempt.member.clone()];
         let mut delay = self.delay(hedge);
         let mut running = FuturesUnordered::new();
         running.push(run(0, attempt, self.order, body, self.deadline));
@@ -54,7 +54,7 @@ impl Delivery<'_> {
                 }
                 () = until(due) => match self.another_attempt(&asked) {
                     Some((attempt, body)) => {
-                        asked.push(attempt.index);
+                        asked.push(attempt.member.clone());
                         running.push(run(asked.len() - 1, attempt, self.order, body, self.deadline));
                     }
                     None => delay = None,
@@ -65,10 +65,9 @@ impl Delivery<'_> {
         if matches!(hedge.after, HedgeAfter::Percentile { .. }) && ended.result.is_ok() {
             // If a hedge has won, the first attempt took at least so long. The hedge's own time would be a second sample of
             // the same request, and pull the percentile down.
-            self.upstream.tries.latencies.record(begun.elapsed());
+            self.upstream.carried.tries.latencies.record(begun.elapsed());
         }
-        *answer = self.settle(&asked, ended, notes)?;
-        Ok(())
+        self.settle(&asked, ended, notes)
     }
 
     /// After which time an attempt takes long; none: that is not known yet.
@@ -76,25 +75,24 @@ impl Delivery<'_> {
         match hedge.after {
             HedgeAfter::Delay(delay) => Some(delay),
             HedgeAfter::Percentile { share, min_samples } => {
-                self.upstream.tries.latencies.percentile(share, min_samples)
+                self.upstream.carried.tries.latencies.percentile(share, min_samples)
             }
         }
     }
 
     /// Another endpoint and another copy of the body.
-    fn another_attempt(&self, asked: &[usize]) -> Option<(Attempt, Supplied)> {
+    fn another_attempt(&self, asked: &[Arc<Member>]) -> Option<(Attempt, Supplied)> {
         let body = self.replay_body.beside()?;
-        let mut tried = self.tried.indices.clone();
-        tried.extend(asked);
-        let attempt = self.upstream.pick(self.order.affinity, &tried).ok()?;
+        let tried = [self.tried.members.as_slice(), asked].concat();
+        let attempt = self.upstream.pick(&self.order.affinity, &tried).ok()?;
         if self.told {
             attempt.repeats();
         }
-        if self.upstream.tries.budget.take(&self.order.rules.upstream.budget) {
-            self.upstream.tries.counts.hedge_sent();
+        if self.upstream.carried.tries.budget.take(&self.order.rules.upstream.budget) {
+            self.upstream.carried.tries.counts.hedge_sent();
             Some((attempt, body))
         } else {
-            self.upstream.tries.counts.hedge_refused();
+            self.upstream.carried.tries.counts.hedge_refused();
             None
         }
     }
@@ -102,19 +100,20 @@ impl Delivery<'_> {
     /// Notes who was asked, and hands on what the last of them said.
     fn settle(
         &mut self,
-        asked: &[usize],
+        asked: &[Arc<Member>],
         ended: Ended,
         notes: &mut AttemptLog,
     ) -> Result<Response<Body>, Failure> {
-        self.latest = asked[ended.place];
-        self.hedged = asked.iter().copied().filter(|index| *index != self.latest).collect();
+        self.latest = Some(asked[ended.place].clone());
+        let others = asked.iter().enumerate().filter(|(place, _)| *place != ended.place);
+        self.hedged = others.map(|(_, member)| member.clone()).collect();
         let won = ended.place > 0 && ended.result.is_ok();
         if won {
-            self.upstream.tries.counts.hedge_won();
+            self.upstream.carried.tries.counts.hedge_won();
         }
-        for (place, index) in asked.iter().enumerate().skip(1) {
+        for (place, member) in asked.iter().enumerate().skip(1) {
             let why = if won && place == ended.place { Why::HedgeWon } else { Why::HedgeLost };
-            let endpoint = self.upstream.endpoints[*index].name.clone();
+            let endpoint = member.endpoint().name.clone();
             notes.repeats.push(Repeat { why, endpoint });
         }
         notes.attempts += ended.notes.attempts + (asked.len() as u32 - 1);
@@ -132,10 +131,9 @@ async fn run(
     deadline: Option<Instant>,
 ) -> Ended {
     let mut notes = AttemptLog::default();
-    let mut answer = Response::default();
-    let sent = send(&attempt, order, body, deadline, &mut notes, &mut answer).await;
-    let result = conclude(attempt, sent, deadline, &mut notes, &mut answer);
-    Ended { place, notes, result: result.map(|()| answer) }
+    let sent = send(&attempt, order, body, deadline, &mut notes).await;
+    let result = conclude(attempt, sent, deadline, &mut notes);
+    Ended { place, notes, result }
 }
 
 async fn until(due: Option<Instant>) {

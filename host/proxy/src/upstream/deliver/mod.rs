@@ -8,7 +8,7 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `replay_body`, `kept` | the body is handed out, and kept if it may be needed again |
+//! | supply | `replay_body` | the body is handed out, and kept if it may be needed again |
 //! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
 //! | judge | `rules` | whether what came is a reason to send again |
 //! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
@@ -18,7 +18,6 @@
 mod backoff;
 mod budget;
 mod hedge;
-mod kept;
 mod latency;
 mod replay_body;
 mod rules;
@@ -38,13 +37,14 @@ use super::attempt::Attempt;
 use super::observe::Extent;
 use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
+use super::set::Member;
 use super::upload::Progress;
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
+use crate::replay::Room;
 use crate::telemetry::record::{Repeat, Why};
 use crate::turn;
-use kept::Room;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
@@ -71,49 +71,40 @@ pub(super) struct AttemptLog {
     pub(super) local: bool,
 }
 
-/// Tries endpoints until one gives an answer that is good enough, or nothing more may be tried. `answer` gets it.
+/// Tries endpoints until one gives a response that is good enough, or nothing more may be tried.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Fault> {
-    upstream.tries.budget.count();
+) -> Result<Response<Body>, Fault> {
+    upstream.carried.tries.budget.count();
     let mut delivery = Delivery::begin(upstream, order, body, deadline);
     let mut before: Option<Box<FailedAttempt>> = None;
     loop {
         let attempt = match delivery.pick() {
             Ok(attempt) => attempt,
-            Err(fault) => {
-                *answer = before.ok_or(fault)?.outcome?;
-                return Ok(());
-            }
+            Err(fault) => return before.map_or(Err(fault), |before| before.outcome),
         };
-        // The answer that was not good enough is given up now that there is somewhere else to go.
+        // The response that was not good enough is given up now that there is somewhere else to go.
         let reason = before.take().map(|before| before.reason);
         let body = delivery.replay_body(&attempt)?;
         let outcome = match upstream.config.hedge {
             // Boxed, so that requests that are not hedged do not carry its state around.
-            Some(hedge) if delivery.repeatable => {
-                Box::pin(delivery.hedge(hedge, attempt, body, notes, answer)).await
-            }
+            Some(hedge) if delivery.repeatable => Box::pin(delivery.hedge(hedge, attempt, body, notes)).await,
             _ => {
-                let sent = send(&attempt, order, body, deadline, notes, answer).await;
-                conclude(attempt, sent, deadline, notes, answer)
+                let sent = send(&attempt, order, body, deadline, notes).await;
+                conclude(attempt, sent, deadline, notes)
             }
         };
         let outcome = outcome.map_err(|failure| delivery.take_back(failure));
         if let Some(reason) = reason {
             let became = if outcome.is_ok() { Outcome::Answered } else { Outcome::Failed };
-            upstream.tries.counts.retried(reason, became);
+            upstream.carried.tries.counts.retried(reason, became);
         }
-        match delivery.again(outcome.as_ref().map(|()| &*answer), notes).await {
-            Some(reason) => {
-                let outcome = outcome.map(|()| std::mem::take(answer));
-                before = Some(Box::new(FailedAttempt { reason, outcome }));
-            }
+        match delivery.again(outcome.as_ref(), notes).await {
+            Some(reason) => before = Some(Box::new(FailedAttempt { reason, outcome })),
             None => return outcome,
         }
     }
@@ -139,8 +130,8 @@ struct Delivery<'a> {
     /// Attempts so far, without hedges.
     made: u32,
     /// Endpoints of the latest attempt: the one picked, and hedges.
-    latest: usize,
-    hedged: Vec<usize>,
+    latest: Option<Arc<Member>>,
+    hedged: Vec<Arc<Member>>,
     tried: Tried,
     /// Whether an attempt has told of a failure that may be the request's own doing.
     told: bool,
@@ -149,28 +140,28 @@ struct Delivery<'a> {
 /// Endpoints that were tried; those that must not be asked again stand first.
 #[derive(Default)]
 struct Tried {
-    indices: Vec<usize>,
+    members: Vec<Arc<Member>>,
     barred: usize,
 }
 
 impl Tried {
-    fn add(&mut self, index: usize, bar: bool) {
-        if let Some(position) = self.indices.iter().position(|known| *known == index) {
+    fn add(&mut self, member: Arc<Member>, bar: bool) {
+        if let Some(position) = self.members.iter().position(|known| known.is_same_endpoint(&member)) {
             if !bar || position < self.barred {
                 return;
             }
-            self.indices.remove(position);
+            self.members.remove(position);
         }
         if bar {
-            self.indices.insert(self.barred, index);
+            self.members.insert(self.barred, member);
             self.barred += 1;
         } else {
-            self.indices.push(index);
+            self.members.push(member);
         }
     }
 
-    fn barred(&self) -> &[usize] {
-        &self.indices[..self.barred]
+    fn barred(&self) -> &[Arc<Member>] {
+        &self.members[..self.barred]
     }
 }
 
@@ -182,7 +173,7 @@ fn room(upstream: &Upstream, order: &UpstreamRequest<'_>) -> Option<Room> {
     wanted.then(|| Room {
         each: upstream.config.retry.body_bytes,
         all: upstream.config.retry.all_body_bytes,
-        taken: upstream.tries.kept.clone(),
+        taken: upstream.carried.tries.kept.clone(),
     })
 }
 
@@ -198,10 +189,10 @@ impl<'a> Delivery<'a> {
             upstream,
             order,
             deadline,
-            replay_body: ReplayBody::new(body, room(upstream, order)),
+            replay_body: ReplayBody::new(body, room(upstream, order), order.body_memory),
             repeatable,
             made: 0,
-            latest: 0,
+            latest: None,
             hedged: Vec::new(),
             tried: Tried::default(),
             told: false,
@@ -210,10 +201,10 @@ impl<'a> Delivery<'a> {
 
     /// An endpoint that was not tried yet, or else one that may be asked again.
     fn pick(&self) -> Result<Attempt, Fault> {
-        let picked = self.upstream.pick(self.order.affinity, &self.tried.indices);
+        let picked = self.upstream.pick(&self.order.affinity, &self.tried.members);
         let attempt = match picked {
-            Err(_) if self.tried.barred < self.tried.indices.len() => {
-                self.upstream.pick(self.order.affinity, self.tried.barred())
+            Err(_) if self.tried.barred < self.tried.members.len() => {
+                self.upstream.pick(&self.order.affinity, self.tried.barred())
             }
             picked => picked,
         }?;
@@ -226,7 +217,7 @@ impl<'a> Delivery<'a> {
     /// The body for another attempt.
     fn replay_body(&mut self, attempt: &Attempt) -> Result<Supplied, Fault> {
         let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
-        self.latest = attempt.index;
+        self.latest = Some(attempt.member.clone());
         self.made += 1;
         self.replay_body.next().ok_or_else(unsupplied)
     }
@@ -250,9 +241,8 @@ impl<'a> Delivery<'a> {
             }
             Err(fault) => rules.after_fault(fault, self.repeatable),
         }?;
-        self.tried.add(self.latest, reason.bars_endpoint());
-        for index in std::mem::take(&mut self.hedged) {
-            self.tried.add(index, reason.bars_endpoint());
+        for member in self.latest.iter().cloned().chain(std::mem::take(&mut self.hedged)) {
+            self.tried.add(member, reason.bars_endpoint());
         }
         if self.made >= rules.attempts() || !self.replay_body.is_left() || !self.has_endpoint() {
             return None;
@@ -260,8 +250,8 @@ impl<'a> Delivery<'a> {
         let why = why(outcome, reason);
         if reason != Reason::Connect {
             let wait = self.wait(outcome)?;
-            if !self.upstream.tries.budget.take(&rules.upstream.budget) {
-                self.upstream.tries.counts.retried(reason, Outcome::BudgetExhausted);
+            if !self.upstream.carried.tries.budget.take(&rules.upstream.budget) {
+                self.upstream.carried.tries.counts.retried(reason, Outcome::BudgetExhausted);
                 self.note(Why::BudgetExhausted, notes);
                 return None;
             }
@@ -275,12 +265,11 @@ impl<'a> Delivery<'a> {
 
     /// Whether an endpoint may be asked that is not known to be of no use.
     fn has_endpoint(&self) -> bool {
-        let barred = self.tried.barred();
-        let view = self.upstream.view.load();
-        (0..self.upstream.endpoints.len()).any(|index| {
-            !barred.contains(&index)
-                && view.states[index].is_wanted()
-                && self.upstream.would_take(index, view.panics)
+        let (barred, set) = (self.tried.barred(), self.upstream.set.load());
+        set.members().any(|member| {
+            !barred.iter().any(|barred| barred.is_same_endpoint(member))
+                && member.is_wanted()
+                && self.upstream.would_take(member, set.view.panics)
         })
     }
 
@@ -299,7 +288,9 @@ impl<'a> Delivery<'a> {
     }
 
     fn note(&self, why: Why, notes: &mut AttemptLog) {
-        notes.repeats.push(Repeat { why, endpoint: self.upstream.endpoints[self.latest].name.clone() });
+        if let Some(latest) = &self.latest {
+            notes.repeats.push(Repeat { why, endpoint: latest.endpoint().name.clone() });
+        }
     }
 }
 
@@ -330,13 +321,20 @@ pub(super) async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::Tried;
+    use crate::upstream::discovery::EndpointSpec;
+    use crate::upstream::set::Member;
 
     #[test]
     fn endpoints_that_must_not_be_asked_again_stand_first() {
+        let members: Vec<_> =
+            (0..8).map(|port| Member::alone(EndpointSpec::at("10.0.0.1", port), None)).collect();
         let mut tried = Tried::default();
         for (index, bar) in [(4, false), (2, true), (4, false), (4, true), (2, false), (7, false)] {
-            tried.add(index, bar);
+            tried.add(members[index].clone(), bar);
         }
-        assert_eq!((tried.indices.as_slice(), tried.barred()), (&[2, 4, 7][..], &[2, 4][..]));
+        let ports = |members: &[_]| -> Vec<u16> {
+            members.iter().map(|member: &std::sync::Arc<Member>| member.spec.port).collect()
+        };
+        assert_eq!((ports(&tried.members), ports(tried.barred())), (vec![2, 4, 7], vec![2, 4]));
     }
 }

@@ -45,6 +45,8 @@ pub(in crate::upstream) enum Copied {
     TooLong,
     /// The body of the request broke off.
     Cut,
+    /// The gateway keeps as many bytes of bodies as it may.
+    NoMemory,
 }
 
 /// Counts since the upstream was first configured.
@@ -60,7 +62,7 @@ pub(crate) struct Counts {
 
 /// Words of the outcomes, in the order of the declaration.
 const OUTCOMES: [&str; 3] = ["answered", "failed", "budget-exhausted"];
-const COPIES: [&str; 5] = ["answered", "failed", "too-many", "body-too-long", "body-cut"];
+const COPIES: [&str; 6] = ["answered", "failed", "too-many", "body-too-long", "body-cut", "no-memory"];
 
 /// How often requests were sent in addition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,10 +5,9 @@
 //! A streak of faults ejects within the request that completes it; rates are compared once in an interval. The keeper
 //! takes endpoints back when their time is over.
 //!
-//! The breaker of an endpoint sees the same faults. It may open with the ejection: then it has half-opened by the time the
-//! endpoint comes back, and lets one request at a time find out how it is. What ejection adds is the comparison with the
-//! others, a time that grows, and a cap, so that the upstream as a whole goes on. Neither takes the last endpoint in service
-//! out for what a single request may have caused; the breaker does if no connection to it can be made.
+//! In addition to the [breaker](super::breaker) of an endpoint it compares endpoints with each other, lasts longer from one
+//! ejection to the next, and has a cap, so that the upstream as a whole stays in service. [`conduct`](super::conduct) passes the
+//! results of requests to both, and decides.
 //!
 //! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
 //! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;
@@ -27,10 +26,11 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use witgate_config::model;
 
+use super::Upstream;
+use super::conduct::Others;
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
-use super::{BreakerState, Upstream};
 use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
 
@@ -73,9 +73,14 @@ struct Term {
 
 /// What an endpoint was ejected for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Cause {
-    /// Faults in a row; whether a check would meet the last of them as well.
-    Streak { seen_by_checks: bool },
+pub(super) enum Cause {
+    /// Faults in a row.
+    Streak {
+        /// Whether an active check would fail for the same reason.
+        seen_by_checks: bool,
+        /// Whether the last of them has opened the breaker as well.
+        joined: bool,
+    },
     /// Its success rate.
     #[default]
     Rate,
@@ -114,7 +119,7 @@ impl Ejection {
 
     /// A request failed. Returns why the endpoint should be ejected, if that was one too many. Of many that failed with
     /// their connection, one lengthens the streaks; of the retries of one request, one counts at all.
-    fn failed(&self, shown: ObservedFailure, settings: &model::Ejection) -> Option<String> {
+    pub(super) fn failed(&self, shown: ObservedFailure, settings: &model::Ejection) -> Option<String> {
         let failure =
             if let ObservedFailure::Fault(failing) = shown { Some(failing.failure()) } else { None };
         if failure.is_some_and(|failure| failure.repeated) {
@@ -182,30 +187,43 @@ impl Ejection {
         false
     }
 
-    /// What an active check that began at `begun` means for an ejection. True: it is over.
-    fn checked(
+    /// When [`Ejection::look`] has something to do next.
+    pub(super) fn due(&self, settings: &model::Ejection) -> Option<Instant> {
+        if self.in_a_row.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let term = self.term();
+        if self.is_ejected() {
+            term.until
+        } else {
+            term.in_service_since.map(|since| since + settings.interval)
+        }
+    }
+
+    /// Counts an active check that began at `begun`. If it ends the ejection, the cause of that is returned.
+    pub(super) fn checked(
         &self,
         succeeded: bool,
         begun: Instant,
         healthy_threshold: u32,
         settings: &model::Ejection,
         now: Instant,
-    ) -> bool {
+    ) -> Option<Cause> {
         if !self.is_ejected() {
-            return false;
+            return None;
         }
         let mut term = self.term();
-        let curable = term.cause == (Cause::Streak { seen_by_checks: true });
+        let curable = matches!(term.cause, Cause::Streak { seen_by_checks: true, .. });
         let first = self.in_a_row.load(Ordering::Relaxed) == 1;
         if !curable || !first || term.begun.is_none_or(|ejected| begun < ejected) {
-            return false;
+            return None;
         }
         term.checks = if succeeded { term.checks + 1 } else { 0 };
         let over = term.checks >= healthy_threshold;
         if over {
             self.end(&mut term, settings, now);
         }
-        over
+        over.then_some(term.cause)
     }
 
     /// What was done since this was asked last.
@@ -218,11 +236,18 @@ impl Ejection {
 
 /// How a request failed.
 #[derive(Debug, Clone, Copy)]
-enum ObservedFailure {
+pub(super) enum ObservedFailure {
     /// A fault, or an answer in its place.
     Fault(Failing),
     /// A whole answer with another status from 500.
     ServerError(u16),
+}
+
+impl ObservedFailure {
+    /// Whether an active check would fail for the same reason.
+    pub(super) fn is_seen_by_checks(self) -> bool {
+        matches!(self, ObservedFailure::Fault(failing) if failing.is_seen_by_checks())
+    }
 }
 
 impl Display for ObservedFailure {
@@ -282,65 +307,34 @@ fn join(faults: u32, errors: u32) -> u64 {
 }
 
 impl Upstream {
-    /// A request to an endpoint failed with a fault, or an answer in its place.
-    pub(super) fn faulted(&self, endpoint: &Arc<Endpoint>, failing: Failing) {
-        if let Some(why) = endpoint.ejection.failed(ObservedFailure::Fault(failing), &self.config.ejection) {
-            let seen_by_checks = failing.is_seen_by_checks();
-            self.eject(endpoint, Cause::Streak { seen_by_checks }, &why, Instant::now());
-        }
-    }
-
-    /// A request to an endpoint was answered with a status from 500.
-    pub(super) fn erred(&self, endpoint: &Arc<Endpoint>, status: u16) {
-        if let Some(why) =
-            endpoint.ejection.failed(ObservedFailure::ServerError(status), &self.config.ejection)
-        {
-            self.eject(endpoint, Cause::Streak { seen_by_checks: false }, &why, Instant::now());
-        }
-    }
-
-    /// An active check of an endpoint is over. One that succeeds may end an ejection early.
-    pub(super) fn checked(&self, endpoint: &Arc<Endpoint>, succeeded: bool, begun: Instant) {
-        let Some(plan) = &self.plan else { return };
-        let (threshold, settings) = (plan.settings.healthy_threshold, &self.config.ejection);
-        if endpoint.ejection.checked(succeeded, begun, threshold, settings, Instant::now()) {
-            self.events.record(EventKind::Returned, Some(&endpoint.name), "its checks succeed");
-        }
-    }
-
     /// Leaves an endpoint out, unless too many are.
-    fn eject(&self, endpoint: &Arc<Endpoint>, cause: Cause, why: &str, now: Instant) {
-        let lasts = {
-            let _one_at_a_time = self.ejections.lock();
-            if endpoint.ejection.is_ejected() || !self.can_do_without(endpoint) {
-                return;
-            }
-            endpoint.ejection.begin(cause, &self.config.ejection, now)
-        };
+    pub(super) fn eject(
+        &self,
+        others: &Others<'_>,
+        endpoint: &Arc<Endpoint>,
+        cause: Cause,
+        why: &str,
+        now: Instant,
+    ) {
+        // `serve` takes the lock under which endpoints are taken out.
+        if others.serve().is_none() || endpoint.ejection.is_ejected() || !self.may_eject_one_more() {
+            return;
+        }
+        let lasts = endpoint.ejection.begin(cause, &self.config.ejection, now);
         // What broke the endpoint may have broken the connections that wait, too.
         endpoint.close_idle();
-        self.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
+        self.carried.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
     }
 
-    /// Whether the cap allows it, and another endpoint stays in service.
-    fn can_do_without(&self, endpoint: &Arc<Endpoint>) -> bool {
-        let ejected = self.endpoints.iter().filter(|endpoint| endpoint.ejection.is_ejected()).count();
-        let cap = (self.endpoints.len() * self.config.ejection.max_ejected as usize).div_ceil(100);
-        ejected < cap && self.is_another_in_service(endpoint)
+    fn may_eject_one_more(&self) -> bool {
+        let set = self.set.load();
+        let ejected = set.members().filter(|member| member.endpoint().ejection.is_ejected()).count();
+        ejected < (set.entries.len() * self.config.ejection.max_ejected as usize).div_ceil(100)
     }
 
-    fn is_another_in_service(&self, endpoint: &Arc<Endpoint>) -> bool {
-        self.endpoints.iter().zip(&self.config.endpoints).any(|(other, written)| {
-            let wanted = other.share.weight(written.weight) > 0 && !other.share.is_drained();
-            let takes_requests = other.is_in_service() && other.breaker.state() == BreakerState::Closed;
-            wanted && takes_requests && !Arc::ptr_eq(other, endpoint)
-        })
-    }
-
-    /// Some if another endpoint is in service, which it stays while this is held: endpoints are taken out one at a time.
-    pub(super) fn others_serve(&self, endpoint: &Arc<Endpoint>) -> Option<MutexGuard<'_, Option<Instant>>> {
-        let one_at_a_time = self.ejections.lock();
-        self.is_another_in_service(endpoint).then_some(one_at_a_time)
+    /// The lock under which endpoints are taken out, one at a time.
+    pub(super) fn take_out_alone(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.carried.ejections.lock()
     }
 
     /// Whether an answer with this status is a failure of the endpoint.
@@ -351,31 +345,51 @@ impl Upstream {
 
     /// What is due: takes endpoints back whose time is over, compares success rates.
     pub(super) fn review_ejections(&self, now: Instant) {
-        let settings = &self.config.ejection;
-        for endpoint in &self.endpoints {
+        let (set, settings) = (self.set.load(), &self.config.ejection);
+        for endpoint in set.members().map(|member| member.endpoint()) {
             if endpoint.ejection.look(settings, now) {
-                self.events.record(EventKind::Returned, Some(&endpoint.name), "its time is over");
+                self.carried.events.record(EventKind::Returned, Some(&endpoint.name), "its time is over");
             }
         }
-        if !self.ejections.is_due(settings.interval, now) {
+        let Some(rates) = &settings.success_rate else {
+            return self.carried.ejections.compare_no_more();
+        };
+        let due = self.carried.ejections.interval(settings.interval, now);
+        if due == Interval::UnderWay {
             return;
         }
-        // Counted even if they are not compared, so that the first comparison is about one interval, not about all before.
-        let done: Vec<Done> = self
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let done = endpoint.ejection.since_compared();
-                if endpoint.ejection.is_ejected() { Done::default() } else { done }
-            })
-            .collect();
-        let Some(settings) = &settings.success_rate else { return };
-        for outlier in outliers(&done, settings) {
+        // Also counted at the begin of the first interval, so that the first comparison covers that interval only.
+        let done = set.members().map(|member| {
+            let done = member.endpoint().ejection.since_compared();
+            if member.endpoint().ejection.is_ejected() { Done::default() } else { done }
+        });
+        let done: Vec<Done> = done.collect();
+        if due == Interval::First {
+            return;
+        }
+        for outlier in outliers(&done, rates) {
             let (rate, mean) = (outlier.rate * 100.0, outlier.mean * 100.0);
             let why = format!("{rate:.0} % of its requests succeed, {mean:.0} % on the average");
-            self.eject(&self.endpoints[outlier.index], Cause::Rate, &why, now);
+            let endpoint = set.entries[outlier.index].member.endpoint();
+            self.eject(&Others::of(self, endpoint), endpoint, Cause::Rate, &why, now);
         }
     }
+
+    /// When success rates are compared next. `None` if they are not compared.
+    pub(super) fn comparison_due(&self) -> Option<Instant> {
+        *self.carried.ejections.lock()
+    }
+}
+
+/// The state of the interval between two comparisons of success rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interval {
+    /// The first interval begins.
+    First,
+    /// The interval is not over.
+    UnderWay,
+    /// The interval is over, and the next one begins.
+    Over,
 }
 
 impl Ejections {
@@ -383,14 +397,21 @@ impl Ejections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an interval is over; then the next begins.
-    fn is_due(&self, interval: Duration, now: Instant) -> bool {
+    fn interval(&self, length: Duration, now: Instant) -> Interval {
         let mut due = self.lock();
+        let found = match *due {
+            None => Interval::First,
+            Some(due) if due <= now => Interval::Over,
+            Some(_) => Interval::UnderWay,
+        };
         // An interval that a reload has shortened is over sooner.
-        let is_due = due.is_some_and(|due| due <= now);
-        if is_due || due.is_none_or(|due| due > now + interval) {
-            *due = Some(now + interval);
+        if found != Interval::UnderWay || due.is_none_or(|due| due > now + length) {
+            *due = Some(now + length);
         }
-        is_due
+        found
+    }
+
+    fn compare_no_more(&self) {
+        *self.lock() = None;
     }
 }

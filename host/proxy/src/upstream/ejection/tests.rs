@@ -22,26 +22,35 @@ fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
         .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
+fn fail(upstream: &Upstream, index: usize, shown: ObservedFailure) {
+    let endpoint = upstream.endpoint(index);
+    upstream.count_failure(&Others::of(upstream, &endpoint), &endpoint, shown, false);
+}
+
+fn err(upstream: &Upstream, index: usize) {
+    fail(upstream, index, ObservedFailure::ServerError(500));
+}
+
 fn reset(upstream: &Upstream, index: usize, times: usize) {
     for _ in 0..times {
         let reset = Failing::of(&Fault::new(FaultKind::UpstreamReset), Extent::Reached);
-        upstream.faulted(&upstream.endpoints[index], reset);
+        fail(upstream, index, ObservedFailure::Fault(reset));
     }
 }
 
 fn eject(upstream: &Upstream, index: usize, now: Instant) {
-    let cause = Cause::Streak { seen_by_checks: true };
-    upstream.eject(&upstream.endpoints[index], cause, "test", now);
+    let (cause, endpoint) = (Cause::Streak { seen_by_checks: true, joined: false }, upstream.endpoint(index));
+    upstream.eject(&Others::of(upstream, &endpoint), &endpoint, cause, "test", now);
 }
 
 /// Which endpoints are ejected.
 fn ejected(upstream: &Upstream) -> Vec<usize> {
-    let endpoints = upstream.endpoints.iter().enumerate();
-    endpoints.filter(|(_, endpoint)| endpoint.ejection.is_ejected()).map(|(index, _)| index).collect()
+    let places = 0..upstream.set.load().entries.len();
+    places.filter(|index| upstream.endpoint(*index).ejection.is_ejected()).collect()
 }
 
 fn remains(upstream: &Upstream, index: usize, now: Instant) -> Option<u64> {
-    upstream.endpoints[index].ejection.remains(now).map(|remains| remains.as_secs())
+    upstream.endpoint(index).ejection.remains(now).map(|remains| remains.as_secs())
 }
 
 #[test]
@@ -49,13 +58,13 @@ fn faults_in_a_row_eject_at_once_and_successes_break_the_row() {
     let upstream = upstream(2, "consecutive_faults = 3");
     for _ in 0..4 {
         reset(&upstream, 0, 2);
-        upstream.endpoints[0].ejection.succeeded();
+        upstream.endpoint(0).ejection.succeeded();
     }
     assert_eq!(ejected(&upstream), NONE);
     reset(&upstream, 0, 3);
     assert_eq!(ejected(&upstream), [0]);
-    assert_eq!(upstream.endpoints[0].ejection.requests(), (4, 11));
-    let events = upstream.events.recent();
+    assert_eq!(upstream.endpoint(0).ejection.requests(), (4, 11));
+    let events = upstream.carried.events.recent();
     assert_eq!(events[0].why, "3 faults in a row, the last: upstream-reset; for 5s");
 }
 
@@ -64,22 +73,24 @@ fn server_errors_have_a_row_of_their_own() {
     let upstream = upstream(3, "consecutive_faults = 2, consecutive_server_errors = 3, max_ejected = 100");
     // An answer is no fault, so it breaks their row; but not that of errors, in which both count.
     reset(&upstream, 0, 1);
-    upstream.erred(&upstream.endpoints[0], 500);
+    err(&upstream, 0);
     assert_eq!(ejected(&upstream), NONE);
     reset(&upstream, 0, 1);
     assert_eq!(ejected(&upstream), [0]);
     for _ in 0..3 {
-        upstream.erred(&upstream.endpoints[1], 500);
+        err(&upstream, 1);
     }
     assert_eq!(ejected(&upstream), [0, 1]);
-    assert!(upstream.events.recent()[1].why.starts_with("3 server errors in a row, the last: status 500"));
+    assert!(
+        upstream.carried.events.recent()[1].why.starts_with("3 server errors in a row, the last: status 500")
+    );
 }
 
 #[test]
 fn off_is_off() {
     let upstream = upstream(2, "consecutive_faults = 0");
     reset(&upstream, 0, 100);
-    (0..100).for_each(|_| upstream.erred(&upstream.endpoints[0], 500));
+    (0..100).for_each(|_| err(&upstream, 0));
     assert_eq!(ejected(&upstream), NONE);
 }
 
@@ -94,16 +105,16 @@ fn the_cap_holds_and_the_last_in_service_stays() {
     }
     let upstream = upstream(2, "max_ejected = 100");
     let plan = upstream.plan.as_ref().unwrap();
-    upstream.endpoints[1].health.note(&Err("ill".to_owned()), &plan.settings);
+    upstream.endpoint(1).health.note(&Err("ill".to_owned()), &plan.settings);
     reset(&upstream, 0, 5);
     assert_eq!(ejected(&upstream), NONE, "the other is unhealthy");
     // Where it was not possible the first time, it is tried again.
-    upstream.endpoints[1].health.forget();
+    upstream.endpoint(1).health.forget();
     reset(&upstream, 0, 4);
     assert_eq!(ejected(&upstream), NONE);
     reset(&upstream, 0, 1);
     assert_eq!(ejected(&upstream), [0]);
-    assert_eq!(upstream.endpoints[1].health.state(), HealthState::Unknown);
+    assert_eq!(upstream.endpoint(1).health.state(), HealthState::Unknown);
 }
 
 #[test]
@@ -138,7 +149,7 @@ fn who_comes_back_is_on_probation_until_a_success() {
     reset(&upstream, 0, 1);
     assert_eq!(ejected(&upstream), [0], "the first fault is one too many");
     upstream.review_ejections(Instant::now() + SECOND * 20);
-    upstream.endpoints[0].ejection.succeeded();
+    upstream.endpoint(0).ejection.succeeded();
     reset(&upstream, 0, 3);
     assert_eq!(ejected(&upstream), NONE);
 }
@@ -146,7 +157,7 @@ fn who_comes_back_is_on_probation_until_a_success() {
 #[test]
 fn checks_end_the_first_ejection_early_but_no_other() {
     let upstream = upstream(2, "consecutive_faults = 1, max_ejected = 100");
-    let endpoint = &upstream.endpoints[0];
+    let endpoint = &upstream.endpoint(0);
     let check = |succeeds: bool| upstream.checked(endpoint, succeeds, Instant::now());
     let early = Instant::now();
     reset(&upstream, 0, 1);
@@ -155,7 +166,7 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     assert_eq!(ejected(&upstream), [0], "two in a row are wanted, begun since");
     check(true);
     assert_eq!(ejected(&upstream), NONE);
-    assert_eq!(upstream.events.recent().last().unwrap().why, "its checks succeed");
+    assert_eq!(upstream.carried.events.recent().last().unwrap().why, "its checks succeed");
     // It fails requests while its checks succeed: they do not know better.
     reset(&upstream, 0, 1);
     (0..9).for_each(|_| check(true));
@@ -163,8 +174,8 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     // What a check would not meet, it does not heal.
     upstream.review_ejections(Instant::now() + SECOND * 60);
     let status = Failing::by(StatusCode::SERVICE_UNAVAILABLE);
-    upstream.faulted(&upstream.endpoints[1], status);
-    (0..9).for_each(|_| upstream.checked(&upstream.endpoints[1], true, Instant::now()));
+    fail(&upstream, 1, ObservedFailure::Fault(status));
+    (0..9).for_each(|_| upstream.checked(&upstream.endpoint(1), true, Instant::now()));
     assert_eq!(ejected(&upstream), [1]);
 }
 
@@ -173,8 +184,8 @@ fn success_rates_are_compared_once_in_an_interval() {
     let upstream = upstream(3, "consecutive_faults = 0, interval = \"10s\", success_rate = {}");
     let now = Instant::now();
     let traffic = |index: usize, succeeded: usize, failed: usize| {
-        (0..succeeded).for_each(|_| upstream.endpoints[index].ejection.succeeded());
-        (0..failed).for_each(|_| upstream.erred(&upstream.endpoints[index], 500));
+        (0..succeeded).for_each(|_| upstream.endpoint(index).ejection.succeeded());
+        (0..failed).for_each(|_| err(&upstream, index));
     };
     upstream.review_ejections(now);
     traffic(0, 100, 0);
@@ -184,7 +195,7 @@ fn success_rates_are_compared_once_in_an_interval() {
     assert_eq!(ejected(&upstream), NONE);
     upstream.review_ejections(now + SECOND * 10);
     assert_eq!(ejected(&upstream), [1]);
-    let why = upstream.events.recent()[0].why.clone();
+    let why = upstream.carried.events.recent()[0].why.clone();
     assert_eq!(why, "50 % of its requests succeed, 83 % on the average; for 5s");
     // Back after its time, and what is past does not count again.
     upstream.review_ejections(now + SECOND * 20);
@@ -206,17 +217,17 @@ fn decisions_do_not_depend_on_how_many_cores_see_it() {
                     reset(&streak, 0, 40 / threads);
                     for index in 0..3 {
                         let good = if index == 1 { 60 } else { 120 };
-                        (0..good / threads).for_each(|_| rates.endpoints[index].ejection.succeeded());
+                        (0..good / threads).for_each(|_| rates.endpoint(index).ejection.succeeded());
                         reset(&rates, index, (120 - good) / threads);
                     }
                 });
             }
         });
         assert_eq!(ejected(&streak), [0], "{threads} threads");
-        assert_eq!(streak.events.recent().len(), 1);
+        assert_eq!(streak.carried.events.recent().len(), 1);
         rates.review_ejections(now + SECOND * 10);
         assert_eq!(ejected(&rates), [1], "{threads} threads");
-        assert_eq!(rates.endpoints[1].ejection.requests(), (60, 60));
+        assert_eq!(rates.endpoint(1).ejection.requests(), (60, 60));
     }
 }
 

@@ -17,14 +17,13 @@ use std::time::Instant;
 use http::{Response, StatusCode};
 use witgate_config::{Problem, model};
 
-use super::Upstream;
 use super::admission::deliver_admitted;
 use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
+use super::{Upstream, Upstreams};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind, PROXY_STATUS};
-use crate::snapshot::Snapshot;
 use answers::{Answers, key};
 use fixed::Fixed;
 
@@ -85,42 +84,41 @@ fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
     }
 }
 
-/// Delivers a request to an upstream, or does what its fallback says. `answer` gets what came of it.
+/// Delivers a request to an upstream, or does what its fallback says.
 pub(super) async fn deliver_or_fall_back(
-    snapshot: &Snapshot,
+    upstreams: &Upstreams,
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
     body: Body,
     deadline: Option<Instant>,
     notes: &mut AttemptLog,
-    answer: &mut Response<Body>,
-) -> Result<(), Fault> {
+) -> Result<Response<Body>, Fault> {
     let Some(fallback) = &upstream.fallback else {
-        let delivered = deliver_admitted(upstream, order, body, deadline, notes, answer).await;
+        let delivered = deliver_admitted(upstream, order, body, deadline, notes).await;
         return delivered.map_err(|failure| upstream.noted(failure.fault));
     };
     let spare = spare(&body);
     let delivered = match upstream.look() {
-        Ok(()) => deliver_admitted(upstream, order, body, deadline, notes, answer).await,
+        Ok(()) => deliver_admitted(upstream, order, body, deadline, notes).await,
         Err(fault) => Err(Failure::unsent(fault, body)),
     };
     match delivered {
-        Ok(()) => {
-            fallback.keep(order, answer);
-            Ok(())
+        Ok(mut response) => {
+            fallback.keep(order, &mut response);
+            Ok(response)
         }
         Err(Failure { fault, body, .. }) => {
             let fault = upstream.noted(fault);
             // Boxed, so that requests that go well do not carry its state around.
-            let fallen = Fallen { snapshot, upstream, order, deadline };
-            Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes, answer)).await
+            let fallen = Fallen { upstreams, upstream, order, deadline };
+            Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes)).await
         }
     }
 }
 
 /// A request that its upstream did not take.
 struct Fallen<'a> {
-    snapshot: &'a Snapshot,
+    upstreams: &'a Upstreams,
     upstream: &'a Arc<Upstream>,
     order: &'a UpstreamRequest<'a>,
     deadline: Option<Instant>,
@@ -133,8 +131,7 @@ impl Fallen<'_> {
         mut fault: Fault,
         body: Option<Body>,
         notes: &mut AttemptLog,
-        answer: &mut Response<Body>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Response<Body>, Fault> {
         let Some(config) = self.upstream.config.fallback.as_ref().filter(|config| covers(config, fault.kind))
         else {
             return Err(fault);
@@ -143,17 +140,15 @@ impl Fallen<'_> {
         if let Some(kept) = kept.and_then(|(answers, key)| answers.find(&key)) {
             fallback.taken.cached.fetch_add(1, Ordering::Relaxed);
             notes.local = true;
-            *answer = kept.response(fault.kind);
-            return Ok(());
+            return Ok(kept.response(fault.kind));
         }
-        let other = config.upstream.as_ref().and_then(|name| self.snapshot.upstreams.get(name.as_str()));
+        let other = config.upstream.as_ref().and_then(|name| self.upstreams.get(name.as_str()));
         if let (Some(other), Some(body)) = (other, body) {
             fallback.taken.upstream.fetch_add(1, Ordering::Relaxed);
             notes.instead = Some(other.name.clone());
             let order = self.order.to(other);
-            match deliver_or_fall_back(self.snapshot, other, &order, body, self.deadline, notes, answer).await
-            {
-                Ok(()) => return Ok(()),
+            match deliver_or_fall_back(self.upstreams, other, &order, body, self.deadline, notes).await {
+                Ok(response) => return Ok(response),
                 Err(other) => fault = other,
             }
         }
@@ -161,8 +156,7 @@ impl Fallen<'_> {
             Some(fixed) => {
                 fallback.taken.respond.fetch_add(1, Ordering::Relaxed);
                 notes.local = true;
-                *answer = fixed.response(fault);
-                Ok(())
+                Ok(fixed.response(fault))
             }
             None => Err(fault),
         }
@@ -170,11 +164,11 @@ impl Fallen<'_> {
 }
 
 impl Fallback {
-    /// Keeps a good answer for bad times, once its body is through.
-    fn keep(&self, order: &UpstreamRequest<'_>, answer: &mut Response<Body>) {
-        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(answer)) else { return };
+    /// Stores a good response once its body has passed, so that it can be given later in place of a fault.
+    fn keep(&self, order: &UpstreamRequest<'_>, response: &mut Response<Body>) {
+        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(response)) else { return };
         if let Some(key) = key(order).filter(|key| answers.wants(key)) {
-            recorder::record(answers, key, answer);
+            recorder::record(answers, key, response);
         }
     }
 }

@@ -10,11 +10,11 @@ use super::answers::Answers;
 use crate::body::{Body, BodyError};
 use crate::upstream::observed_body::{BodyObserver, ObservedBody};
 
-/// Keeps an answer: at once if its body is at hand, else when it has passed. What is too large is let go.
-pub(super) fn record(answers: &Arc<Answers>, key: String, answer: &mut Response<Body>) {
+/// Stores a response: at once if its body is at hand, else when the body has passed. A body that is too large is not stored.
+pub(super) fn record(answers: &Arc<Answers>, key: String, response: &mut Response<Body>) {
     let most = answers.settings.entry_bytes;
-    let headers = answer.headers().clone();
-    match answer.body_mut() {
+    let headers = response.headers().clone();
+    match response.body_mut() {
         Body::Empty => answers.keep(key, headers, Bytes::new()),
         Body::Full(bytes) => answers.keep(key, headers, bytes.clone()),
         body if body.size_hint().lower() > most as u64 => {}

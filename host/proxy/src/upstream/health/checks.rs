@@ -1,6 +1,5 @@
 //! Running the checks: a task for each endpoint, on the keeper's thread.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -10,59 +9,55 @@ use tokio::time::{Instant, sleep_until};
 
 use super::state::HealthState;
 use super::{Why, pause};
-use crate::snapshot::Snapshot;
+use crate::names::Numbered;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::events::EventKind;
+use crate::upstream::set::EndpointSet;
 
 /// Checks under way at once, so that ten thousand endpoints need neither as many descriptors nor a burst of work.
 const AT_ONCE: usize = 256;
 
-/// The checks of the snapshot in service.
+/// The slots for checks in progress, which all upstreams share.
+pub(in crate::upstream) fn slots() -> Rc<Semaphore> {
+    Rc::new(Semaphore::new(AT_ONCE))
+}
+
+/// The checks of one upstream.
 pub(in crate::upstream) struct Checks {
-    /// Which snapshot that is.
-    following: Weak<Snapshot>,
+    /// The current version of the upstream.
+    newest: watch::Receiver<Arc<Upstream>>,
+    /// The set whose endpoints are checked.
+    following: Weak<EndpointSet>,
     /// By the endpoint's number.
-    running: HashMap<u64, Running>,
+    running: Numbered<Running>,
     slots: Rc<Semaphore>,
 }
 
 /// The checks of one endpoint; they end when this is dropped.
 struct Running {
     endpoint: Arc<Endpoint>,
-    /// The newest version of its upstream.
-    upstream: watch::Sender<Arc<Upstream>>,
     task: JoinHandle<()>,
 }
 
-impl Default for Checks {
-    fn default() -> Self {
-        Checks { following: Weak::new(), running: HashMap::new(), slots: Rc::new(Semaphore::new(AT_ONCE)) }
-    }
-}
-
 impl Checks {
-    /// Follows a snapshot: endpoints that come are checked, those that stay go on in their rhythm with the new
-    /// settings, those that go are left alone.
-    pub(in crate::upstream) fn follow(&mut self, snapshot: &Arc<Snapshot>) {
-        if std::ptr::eq(self.following.as_ptr(), Arc::as_ptr(snapshot)) {
+    /// The checks of an upstream. `newest` has its current version.
+    pub(in crate::upstream) fn new(newest: watch::Receiver<Arc<Upstream>>, slots: Rc<Semaphore>) -> Checks {
+        Checks { newest, following: Weak::new(), running: Numbered::default(), slots }
+    }
+
+    /// Follows the set in service: checks of new endpoints begin, those of endpoints that stay continue in their intervals with
+    /// the new settings, and those of endpoints that have left end.
+    pub(in crate::upstream) fn follow(&mut self, upstream: &Upstream) {
+        let set = upstream.set.load();
+        if std::ptr::eq(self.following.as_ptr(), Arc::as_ptr(&set)) {
             return;
         }
-        self.following = Arc::downgrade(snapshot);
+        self.following = Arc::downgrade(&set);
         let mut before = std::mem::take(&mut self.running);
-        for upstream in snapshot.upstreams.values().filter(|upstream| upstream.plan.is_some()) {
-            for endpoint in &upstream.endpoints {
-                let running = match before.remove(&endpoint.id) {
-                    Some(running) => {
-                        running.upstream.send_if_modified(|known| {
-                            let other = !Arc::ptr_eq(known, upstream);
-                            *known = upstream.clone();
-                            other
-                        });
-                        running
-                    }
-                    None => self.start(endpoint, upstream),
-                };
+        if upstream.plan.is_some() {
+            for endpoint in set.members().map(|member| member.endpoint()) {
+                let running = before.remove(&endpoint.id).unwrap_or_else(|| self.start(endpoint));
                 self.running.insert(endpoint.id, running);
             }
         }
@@ -71,10 +66,9 @@ impl Checks {
         }
     }
 
-    fn start(&self, endpoint: &Arc<Endpoint>, upstream: &Arc<Upstream>) -> Running {
-        let (sender, receiver) = watch::channel(upstream.clone());
-        let task = tokio::task::spawn_local(run(endpoint.clone(), receiver, self.slots.clone()));
-        Running { endpoint: endpoint.clone(), upstream: sender, task }
+    fn start(&self, endpoint: &Arc<Endpoint>) -> Running {
+        let task = tokio::task::spawn_local(run(endpoint.clone(), self.newest.clone(), self.slots.clone()));
+        Running { endpoint: endpoint.clone(), task }
     }
 }
 
@@ -118,10 +112,10 @@ fn note(upstream: &Upstream, endpoint: &Arc<Endpoint>, shown: &Result<(), Why>, 
         (Some(HealthState::Unhealthy), Err(why)) => {
             // Whatever broke the endpoint may have broken the connections that wait, too.
             endpoint.close_idle();
-            upstream.events.record(EventKind::Unhealthy, Some(&endpoint.name), why);
+            upstream.carried.events.record(EventKind::Unhealthy, Some(&endpoint.name), why);
         }
         (Some(_), _) if before == HealthState::Unhealthy => {
-            upstream.events.record(EventKind::Healthy, Some(&endpoint.name), "its checks succeed");
+            upstream.carried.events.record(EventKind::Healthy, Some(&endpoint.name), "its checks succeed");
         }
         _ => {}
     }

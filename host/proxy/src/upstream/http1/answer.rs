@@ -35,9 +35,11 @@ pub(super) struct RequestKind {
     pub(super) upgrade: bool,
 }
 
-/// What follows a head.
+/// A head that was read, and what follows it.
 #[derive(Debug)]
-pub(super) struct Rest {
+pub(super) struct ResponseHead {
+    /// Status, version and end-to-end headers.
+    pub(super) response: Response<()>,
     pub(super) content: Content,
     /// Whether the endpoint keeps the connection open for another request.
     pub(super) persistent: bool,
@@ -52,10 +54,10 @@ pub(super) struct HeadReader {
 
 /// What is known of a head under way.
 #[derive(Debug)]
-struct Parts<'a> {
+struct Parts {
     status: StatusCode,
     version: Version,
-    headers: &'a mut HeaderMap,
+    headers: HeaderMap,
     length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -65,30 +67,27 @@ struct Parts<'a> {
 }
 
 impl HeadReader {
-    /// Takes out of `arrived` what belongs to the head, and makes it that of `answer`, free of what concerns one hop
-    /// only. `None` asks for more.
+    /// Takes out of `arrived` what belongs to the head. The headers of the response are free of what concerns one hop only.
+    /// `None` asks for more.
     ///
     /// # Errors
     /// What is wrong. The connection cannot be read any further then.
-    pub(super) fn read<B>(
+    pub(super) fn read(
         &mut self,
         arrived: &mut BytesMut,
         asked: RequestKind,
-        answer: &mut Response<B>,
-    ) -> Result<Option<Rest>, &'static str> {
+    ) -> Result<Option<ResponseHead>, &'static str> {
         loop {
             let seen = arrived.len().min(BEGIN.len());
             if arrived[..seen] != BEGIN[..seen] {
                 return Err("what came is no HTTP/1 answer");
             }
             let Some(section) = self.reader.take(arrived)? else { return Ok(None) };
-            let parts = Parts::read(&section, answer.headers_mut())?;
-            let (status, version) = (parts.status, parts.version);
-            let rest = parts.finish(asked)?;
+            let head = Parts::read(&section)?.finish(asked)?;
             self.reader.give_back(section);
-            (*answer.status_mut(), *answer.version_mut()) = (status, version);
+            let status = head.response.status();
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Some(rest));
+                return Ok(Some(head));
             }
             self.interim += 1;
             if self.interim > INTERIM {
@@ -109,14 +108,13 @@ impl HeadReader {
     }
 }
 
-impl<'a> Parts<'a> {
-    fn read(section: &Section, headers: &'a mut HeaderMap) -> Result<Self, &'static str> {
+impl Parts {
+    fn read(section: &Section) -> Result<Self, &'static str> {
         let mut lines = section.lines();
         let status = lines.next().unwrap_or_default();
-        // One line is the status, and the gateway adds one field. More room would double the map of an ordinary answer, past
-        // the size that allocators have at hand.
-        *headers = maps::take(section.ends.len());
-        let mut parts = Parts::begin(status, headers)?;
+        // One of the lines is the status line, whose room is for the field that the gateway adds. More room than that would
+        // double the memory of the map of an ordinary response.
+        let mut parts = Parts::begin(status, maps::take(section.ends.len()))?;
         for line in lines {
             let (name, text) = field::of(line)?;
             parts.field(section, name, text)?;
@@ -125,7 +123,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Reads a status line (RFC 9112 section 4). The space before a reason that is missing may be missing too.
-    fn begin(line: &[u8], headers: &'a mut HeaderMap) -> Result<Self, &'static str> {
+    fn begin(line: &[u8], headers: HeaderMap) -> Result<Self, &'static str> {
         let version = match line.get(BEGIN.len()) {
             Some(b'1') => Version::HTTP_11,
             Some(b'0') => Version::HTTP_10,
@@ -163,7 +161,7 @@ impl<'a> Parts<'a> {
         if field::is_hop_by_hop(&name) && self.status != StatusCode::SWITCHING_PROTOCOLS {
             return if field::is_text(text) { Ok(()) } else { Err(CONTROL_BYTE) };
         }
-        field::append(self.headers, name, section.value(text)?);
+        field::append(&mut self.headers, name, section.value(text)?);
         Ok(())
     }
 
@@ -189,7 +187,7 @@ impl<'a> Parts<'a> {
     }
 
     fn connection(&mut self, text: &[u8]) {
-        // As nearly all that say anything.
+        // Fast path: nearly every response with this header says exactly `Connection: keep-alive`.
         if field::is(text, b"keep-alive") {
             self.keep_alive = true;
             return;
@@ -205,7 +203,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn finish(self, asked: RequestKind) -> Result<Rest, &'static str> {
+    fn finish(mut self, asked: RequestKind) -> Result<ResponseHead, &'static str> {
         let content = match (self.length, self.chunked) {
             (Some(_), true) => return Err("Content-Length beside Transfer-Encoding"),
             (_, true) => Content::chunked(),
@@ -229,11 +227,14 @@ impl<'a> Parts<'a> {
             return Err("101 that was not asked for");
         }
         if !switching {
-            response::strip_named(self.headers, &self.named);
+            response::strip_named(&mut self.headers, &self.named);
         }
         let persistent = !self.close && (self.version == Version::HTTP_11 || self.keep_alive);
         let persistent = persistent && !matches!(content, Content::UntilClose);
-        Ok(Rest { content, persistent })
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.version_mut()) = (self.status, self.version);
+        *response.headers_mut() = self.headers;
+        Ok(ResponseHead { response, content, persistent })
     }
 }
 

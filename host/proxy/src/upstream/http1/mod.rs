@@ -49,6 +49,7 @@ use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, SendFailure};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
+use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
@@ -107,19 +108,18 @@ impl Http1 {
     }
 
     /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved, the time
-    /// not counted in which that body's next piece is waited for. `answer` gets that head.
+    /// not counted in which that body's next piece is waited for. The body of the response is read by [`Http1::poll_frame`].
     ///
     /// # Errors
     /// Why there is none. The connection is of no more use then.
-    pub(super) fn exchange<B>(
+    pub(super) fn exchange(
         &mut self,
         order: &UpstreamRequest<'_>,
         attempt: OfAttempt<'_>,
         upload: Upload,
         begun: Instant,
         timeout: Duration,
-        answer: &mut Response<B>,
-    ) -> impl Future<Output = Result<(), SendFailure>> {
+    ) -> impl Future<Output = Result<Response<Body>, SendFailure>> {
         let progress = upload.progress();
         let mut unsent = Some(upload);
         // Not an async function, which would be a frame of its own for a wait that is made here alone.
@@ -127,7 +127,7 @@ impl Http1 {
             if let Some(upload) = unsent.take() {
                 self.begin(order, attempt, upload, context)?;
             }
-            if let Poll::Ready(answered) = self.poll_head(answer, context) {
+            if let Poll::Ready(answered) = self.poll_head(context) {
                 return Poll::Ready(answered);
             }
             let last = match &progress {
@@ -169,19 +169,15 @@ impl Http1 {
         Ok(())
     }
 
-    fn poll_head<B>(
-        &mut self,
-        answer: &mut Response<B>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), SendFailure>> {
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<Body>, SendFailure>> {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
-                let read = self.reader.read(&mut self.arrived, self.asked, answer).map_err(malformed)?;
+                let read = self.reader.read(&mut self.arrived, self.asked).map_err(malformed)?;
                 self.let_go();
-                if let Some(rest) = read {
-                    (self.content, self.persistent) = (rest.content, rest.persistent);
-                    return Poll::Ready(Ok(()));
+                if let Some(head) = read {
+                    (self.content, self.persistent) = (head.content, head.persistent);
+                    return Poll::Ready(Ok(head.response.map(|()| Body::Empty)));
                 }
             }
             match ready!(self.poll_fill(context)) {

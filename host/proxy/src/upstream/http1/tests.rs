@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use proptest::prelude::*;
 
 use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
 use crate::balancer::Caller;
+use crate::replay::memory::BodyMemory;
 use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
@@ -36,24 +37,23 @@ fn read<'a>(
 ) -> Result<Option<Answer>, &'static str> {
     let mut arrived = BytesMut::new();
     let mut reader = HeadReader::default();
-    let mut answer = Response::new(());
-    let (mut rest, mut body, mut trailers) = (None, Vec::new(), None);
+    let (mut head, mut body, mut trailers) = (None, Vec::new(), None);
     for piece in pieces {
         arrived.extend_from_slice(piece);
-        if rest.is_none() {
-            rest = reader.read(&mut arrived, asked, &mut answer)?;
+        if head.is_none() {
+            head = reader.read(&mut arrived, asked)?;
         }
-        let Some(rest) = &mut rest else { continue };
-        while let Some(frame) = rest.content.next(&mut arrived)? {
+        let Some(head) = &mut head else { continue };
+        while let Some(frame) = head.content.next(&mut arrived)? {
             match frame.into_data() {
                 Ok(data) => body.extend_from_slice(&data),
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
     }
-    Ok(rest.map(|rest| {
-        let (over, persistent) = (rest.content.is_over(), rest.persistent);
-        let (head, ()) = answer.into_parts();
+    Ok(head.map(|read| {
+        let (over, persistent) = (read.content.is_over(), read.persistent);
+        let (head, ()) = read.response.into_parts();
         let (status, headers) = (head.status.as_u16(), head.headers);
         Answer { status, headers, body, trailers, over, persistent, rest: arrived.to_vec() }
     }))
@@ -289,6 +289,7 @@ fn written(
         trace,
         rules: Rules::new(&retry, None),
         allowance: None,
+        body_memory: &BodyMemory::new(0, None),
     };
     let mut out = Vec::new();
     let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]) };

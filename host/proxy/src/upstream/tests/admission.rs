@@ -38,7 +38,7 @@ fn load(snapshot: &Snapshot) -> LoadStatus {
 /// A GET with a deadline.
 async fn get_within(snapshot: &Arc<Snapshot>, timeout: Duration) -> Result<(), Fault> {
     let mut exchange = exchange(snapshot, Method::GET, &[]);
-    exchange.timeout = Some(timeout);
+    exchange.facts.timeout = Some(timeout);
     let response = forward(&mut exchange, Body::Empty).await?;
     testing::bytes(response.into_body()).await.unwrap();
     Ok(())

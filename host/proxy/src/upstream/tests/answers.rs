@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
 use crate::body::Body;
+use crate::facts::Switched;
 use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
@@ -48,7 +49,7 @@ fn nothing_behind_an_answer_is_taken_for_another() {
                 let snapshot = snapshot(settings(&[origin.address]));
                 for round in 1..=2 {
                     assert_eq!(get(&snapshot).await.unwrap(), "hello");
-                    let limit = &snapshot.upstreams["origin"].limit;
+                    let limit = &snapshot.upstreams["origin"].carried.limit;
                     super::eventually("the connection is closed", || limit.open() == 0).await;
                     assert_eq!(origin.connections(), round, "{hidden:?}");
                 }
@@ -156,16 +157,18 @@ fn a_switch_of_protocols_that_was_asked_for_leaves_the_connection_to_the_tunnel(
         });
         let snapshot = snapshot(settings(&[origin.address]));
         let mut exchange = exchange(&snapshot, Method::GET, &[]);
-        exchange.upgrade = Some("chat".parse().unwrap());
+        exchange.facts.upgrade = Some("chat".parse().unwrap());
         let response = super::forward(&mut exchange, Body::Empty).await.unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let Some(Side::Switched(mut tunnel)) = exchange.upstream_side.take() else { panic!("no tunnel") };
+        let switched = exchange.facts.switched.take().and_then(Switched::into_side);
+        let Some(Side::Switched(mut tunnel)) = switched else { panic!("no tunnel") };
         let mut greeting = [0; 2];
         tokio::io::AsyncReadExt::read_exact(&mut tunnel, &mut greeting).await.unwrap();
         assert_eq!(&greeting, b"hi");
-        assert_eq!(snapshot.upstreams["origin"].limit.open(), 1, "a tunnel counts as a connection");
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.open(), 1, "a tunnel counts as a connection");
         drop(tunnel);
-        super::eventually("the tunnel is closed", || snapshot.upstreams["origin"].limit.open() == 0).await;
+        super::eventually("the tunnel is closed", || snapshot.upstreams["origin"].carried.limit.open() == 0)
+            .await;
     });
 }
 

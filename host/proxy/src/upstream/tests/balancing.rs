@@ -15,6 +15,7 @@ use crate::balancer::clock;
 use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
+use crate::upstream::set::TableMaking;
 use crate::upstream::{Availability, EndpointChange, EndpointStatus, adjust, status};
 
 fn balancer(kind: &str, settings: serde_json::Value) -> model::Balancer {
@@ -36,7 +37,7 @@ fn weight(weight: u32) -> EndpointChange {
 
 /// The keeper's round.
 fn refresh(snapshot: &Snapshot) {
-    snapshot.upstreams["origin"].refresh(clock::now());
+    snapshot.upstreams["origin"].refresh(clock::now(), TableMaking::Paced);
 }
 
 /// GETs with headers, and says what stages want on the response.
@@ -44,7 +45,7 @@ async fn get_with(snapshot: &Arc<Snapshot>, headers: &[(&str, &str)]) -> HeaderM
     let mut exchange = exchange(snapshot, Method::GET, headers);
     let response = forward(&mut exchange, Body::Empty).await.unwrap();
     testing::bytes(response.into_body()).await.unwrap();
-    std::mem::take(&mut exchange.response_headers).into_iter().collect()
+    std::mem::take(&mut exchange.facts.response_headers).into_iter().collect()
 }
 
 /// How many more requests each origin has seen since.
@@ -203,7 +204,7 @@ fn an_endpoint_that_a_reload_brings_comes_in_slowly() {
             get(&after).await.unwrap();
         }
         assert_eq!(seen([&first, &second]), [8, 2]);
-        after.upstreams["origin"].refresh(clock::now() + window);
+        after.upstreams["origin"].refresh(clock::now() + window, TableMaking::Paced);
         for _ in 0..10 {
             get(&after).await.unwrap();
         }
@@ -223,10 +224,10 @@ fn where_that_is_wanted_one_that_has_recovered_comes_in_slowly() {
         get(&snapshot).await.unwrap_err();
         refresh(&snapshot);
         let upstream = &snapshot.upstreams["origin"];
-        eventually("it may be probed", || upstream.endpoints[0].availability() == Availability::Probing)
-            .await;
+        eventually("it may be probed", || upstream.endpoint(0).availability() == Availability::Probing).await;
         refresh(&snapshot);
-        let breaker = &upstream.endpoints[0].breaker;
+        let endpoint = upstream.endpoint(0);
+        let breaker = &endpoint.breaker;
         let (probe, _) = breaker.enter(&upstream.config.breaker).unwrap();
         probe.answered(breaker, Duration::ZERO, &upstream.config.breaker);
         refresh(&snapshot);
@@ -287,7 +288,7 @@ fn requests_with_one_key_go_to_one_endpoint_also_when_a_plugin_chose_it() {
                 for _ in 0..3 {
                     get_with(&snapshot, &[("x-user", &user)]).await;
                     let mut chosen = exchange(&snapshot, Method::GET, &[("x-user", "somebody")]);
-                    chosen.hash_key = Some(user.clone().into());
+                    chosen.facts.hash_key = Some(user.clone().into());
                     let response = forward(&mut chosen, Body::Empty).await.unwrap();
                     testing::bytes(response.into_body()).await.unwrap();
                 }
@@ -297,7 +298,7 @@ fn requests_with_one_key_go_to_one_endpoint_also_when_a_plugin_chose_it() {
             }
             assert!(seen([&origins[0], &origins[1]]).iter().all(|count| *count > 0), "{kind}");
             assert_eq!(
-                snapshot.upstreams["origin"].in_flight(0),
+                snapshot.upstreams["origin"].member(0).group_in_flight(),
                 0,
                 "requests that are over are not in flight"
             );

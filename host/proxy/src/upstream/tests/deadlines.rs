@@ -33,7 +33,7 @@ fn the_endpoint_is_told_what_is_left_and_a_client_only_shortens_it() {
         {
             let headers: Vec<_> = asked.map(|asked| ("x-timeout-ms", asked)).into_iter().collect();
             let mut exchange = exchange(&snapshot, Method::GET, &headers);
-            exchange.timeout = allowed.map(Duration::from_millis);
+            exchange.facts.timeout = allowed.map(Duration::from_millis);
             forward(&mut exchange, Body::Empty).await.unwrap();
             let told = told(&origin, "x-timeout-ms").unwrap();
             assert!((least..=most).contains(&told), "{told} of {asked:?} and {allowed:?}");
@@ -70,16 +70,17 @@ fn a_deadline_that_has_passed_is_said_in_the_client_s_words() {
         });
         let snapshot = snapshot(settings(&[origin.address]));
         let mut call = exchange(&snapshot, Method::POST, &[GRPC, ("grpc-timeout", "50m")]);
-        let answer = forward(&mut call, Body::Empty).await.unwrap();
+        let fault = forward(&mut call, Body::Empty).await.unwrap_err();
+        let answer = call.facts.fault(fault);
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["grpc-status"], "4");
         assert!(!answer.headers().contains_key("content-length"));
-        assert_eq!(call.record.fault.as_ref().unwrap().0, FaultKind::RequestTimeout, "the log knows");
+        assert_eq!(call.facts.record.fault.as_ref().unwrap().0, FaultKind::RequestTimeout, "the log knows");
         let mut at_once = exchange(&snapshot, Method::POST, &[GRPC, ("grpc-timeout", "0n")]);
-        forward(&mut at_once, Body::Empty).await.unwrap();
+        assert_eq!(forward(&mut at_once, Body::Empty).await.unwrap_err().kind, FaultKind::RequestTimeout);
         assert_eq!(origin.requests().len(), 1, "nothing is sent that comes too late");
         let mut plain = exchange(&snapshot, Method::GET, &[]);
-        plain.timeout = Some(Duration::from_millis(20));
+        plain.facts.timeout = Some(Duration::from_millis(20));
         assert_eq!(forward(&mut plain, Body::Empty).await.unwrap_err().kind, FaultKind::RequestTimeout);
         assert_eq!(status(&snapshot)[0].tries.deadlines_exceeded, 3);
     });

@@ -33,7 +33,7 @@ fn defaults(origins: &[Origin]) -> Upstream {
 
 async fn ask(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, FaultKind> {
     let mut exchange = exchange(snapshot, Method::GET, &[]);
-    Arc::make_mut(&mut exchange.head).upstream_target = Some(target.parse().unwrap());
+    Arc::make_mut(&mut exchange.facts.head).upstream_target = Some(target.parse().unwrap());
     let answer = forward(&mut exchange, Body::Empty).await.map_err(|fault| fault.kind)?;
     let body = testing::bytes(answer.into_body()).await.map_err(|_| FaultKind::UpstreamReset)?;
     Ok(String::from_utf8(body.to_vec()).unwrap())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use witgate_config::model::{Ejection, Upstream};
+use witgate_config::model::{Breaker, Check, Ejection, Health, Upstream};
 
 use super::health::RunningHealth;
 use super::origin::{Origin, Visitor};
@@ -14,7 +14,7 @@ use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
-use crate::upstream::{Availability, status};
+use crate::upstream::{Availability, BreakerState, status};
 
 const WELL: u8 = 0;
 const RESETTING: u8 = 1;
@@ -70,7 +70,7 @@ fn whatever_is_wrong_with_one_of_three_five_requests_show_it_and_it_is_back_when
             }
             assert_eq!(failed, 5, "{ill}");
             mood.store(WELL, Ordering::SeqCst);
-            let first = || snapshot.upstreams["origin"].view.load().states[0].availability;
+            let first = || snapshot.upstreams["origin"].seen_availability(0);
             let back = || !is_ejected(&snapshot) && first() == Availability::Available;
             eventually("it is back", back).await;
             let before = actor.requests().len();
@@ -94,7 +94,7 @@ fn an_endpoint_that_lets_the_time_of_requests_run_out_is_at_fault() {
         let snapshot = snapshot(upstream);
         let impatient = async || -> Result<(), Fault> {
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
-            exchange.timeout = Some(Duration::from_millis(50));
+            exchange.facts.timeout = Some(Duration::from_millis(50));
             forward(&mut exchange, Body::Empty).await.map(drop)
         };
         let mut faults = Vec::new();
@@ -123,4 +123,83 @@ fn a_reload_in_the_middle_changes_nothing() {
         }
         assert_eq!((failed, is_ejected(&now)), (5, true));
     });
+}
+
+/// With settings as they are where none are written, five failures eject an endpoint and open its breaker: one absence, which
+/// ends once.
+#[test]
+fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() {
+    run(async {
+        let mood = Arc::new(AtomicU8::new(RESETTING));
+        let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
+        let minute = Duration::from_secs(60);
+        let addresses = [actor.address, others[0].address, others[1].address];
+        let written = crate::testing::upstream(&addresses);
+        let upstream = Upstream {
+            breaker: Breaker { open_for: minute, max_open_for: minute, ..written.breaker },
+            ejection: Ejection { base_time: minute, max_time: minute, ..written.ejection },
+            health: Some(every_few_milliseconds()),
+            // What its checks say is not to keep requests from it here.
+            panic_below: 1.0,
+            ..settings(&addresses)
+        };
+        let snapshot = snapshot(upstream);
+        let mut failed = 0;
+        while !is_ejected(&snapshot) {
+            failed += usize::from(get(&snapshot).await.is_err());
+            assert!(failed <= 5, "it is not ejected");
+        }
+        let first = || status(&snapshot)[0].endpoints.remove(0);
+        assert_eq!(first().breaker, BreakerState::Open);
+        mood.store(WELL, Ordering::SeqCst);
+        let _kept = RunningHealth::new(&snapshot);
+        eventually("its checks end the ejection", || first().ejected_for.is_none()).await;
+        let before = first().requests_succeeded;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while first().requests_succeeded == before {
+            get(&snapshot).await.unwrap();
+            assert!(Instant::now() < deadline, "it takes no requests: {:?}", first());
+        }
+        assert_eq!(first().breaker, BreakerState::Closed, "one that succeeds closes the breaker");
+        let events: Vec<_> = status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+        let story = ["breaker-opened", "ejected", "returned", "breaker-half-opened", "breaker-closed"];
+        assert_eq!(events.iter().filter(|event| story.contains(&event.as_str())).collect::<Vec<_>>(), story);
+    });
+}
+
+/// An absence of the breaker's own, e.g. by its shares, is not ended by checks.
+#[test]
+fn checks_do_not_end_a_rest_that_began_by_itself() {
+    run(async {
+        let mood = Arc::new(AtomicU8::new(RESETTING));
+        let (actor, others) = (actor(&mood), [Origin::answering(HELLO), Origin::answering(HELLO)]);
+        let minute = Duration::from_secs(60);
+        let mut upstream = three(&actor, &others);
+        upstream.breaker =
+            Breaker { consecutive_failures: 3, open_for: minute, max_open_for: minute, ..upstream.breaker };
+        upstream.health = Some(every_few_milliseconds());
+        let snapshot = snapshot(upstream);
+        let first = || status(&snapshot)[0].endpoints.remove(0);
+        while first().breaker == BreakerState::Closed {
+            let _ = get(&snapshot).await;
+        }
+        assert_eq!(first().ejected_for, None);
+        mood.store(WELL, Ordering::SeqCst);
+        let _kept = RunningHealth::new(&snapshot);
+        eventually("checks succeed", || first().checks_succeeded > 5).await;
+        assert_eq!(first().breaker, BreakerState::Open);
+    });
+}
+
+fn every_few_milliseconds() -> Health {
+    Health {
+        check: Check::Tcp { send: Vec::new(), expect: Vec::new() },
+        interval: Duration::from_millis(20),
+        recheck_interval: Duration::from_millis(10),
+        jitter: 0.0,
+        timeout: Duration::from_secs(5),
+        healthy_threshold: 2,
+        unhealthy_threshold: 2,
+        port: None,
+    }
 }

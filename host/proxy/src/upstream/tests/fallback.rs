@@ -11,7 +11,7 @@ use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};
 use crate::body::Body;
 use crate::fault::{Fault, FaultKind};
-use crate::pipeline::plugin::Identity;
+use crate::identity::Identity;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -80,7 +80,7 @@ fn a_fixed_answer_says_why_and_until_when() {
         break_it(&snapshot).await;
         let mut exchange = exchange(&snapshot, Method::GET, &[]);
         let response = forward(&mut exchange, Body::Empty).await.unwrap();
-        assert!(exchange.local_response);
+        assert!(exchange.facts.local_response);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let headers = response.headers();
         assert_eq!(headers["x-a"], "1");
@@ -102,8 +102,8 @@ fn another_upstream_takes_requests_with_their_bodies_and_is_named_in_the_record(
         let body = testing::chunks(vec![Ok(b"some"), Ok(b" data")]);
         let response = forward(&mut exchange, body).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        assert!(!exchange.local_response);
-        let (name, endpoint) = exchange.record.endpoint.take().unwrap();
+        assert!(!exchange.facts.local_response);
+        let (name, endpoint) = exchange.facts.record.endpoint.take().unwrap();
         assert_eq!((&*name, &*endpoint), ("other", &*other.address.to_string()));
         assert!(other.requests()[0].contains("transfer-encoding: chunked"));
         assert_eq!(origin.requests().len(), 1);
@@ -195,7 +195,7 @@ fn answers_of_callers_who_are_known_are_not_shown_to_others() {
             if header.is_none() {
                 let (claims, binding) = (Vec::new(), "jwt".into());
                 let identity = Identity { subject: "ann".into(), claims, binding };
-                Arc::make_mut(&mut known.head).identity = Some(Arc::new(identity));
+                Arc::make_mut(&mut known.facts.head).identity = Some(Arc::new(identity));
             }
             let response = forward(&mut known, Body::Empty).await.unwrap();
             assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");

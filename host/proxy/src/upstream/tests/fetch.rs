@@ -7,9 +7,9 @@ use http::Request;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, settings, snapshot};
+use crate::contracts::Fetch as _;
 use crate::fault::FaultKind;
 use crate::testing::run;
-use crate::upstream::fetch;
 
 fn request(uri: &str) -> Request<Bytes> {
     Request::post(uri).header("x-key", "1").body(Bytes::from_static(b"ask")).unwrap()
@@ -21,7 +21,7 @@ fn a_plugin_reaches_the_endpoint_of_a_named_upstream_and_no_other_host() {
         let origin = Origin::answering(HELLO);
         let snapshot = snapshot(settings(&[origin.address]));
         let request = request("https://elsewhere.example/path?query");
-        let response = fetch(&snapshot, "origin", request, None, None, 5).await.unwrap();
+        let response = snapshot.fetch("origin", request, None, None, 5).await.unwrap();
         assert_eq!(response.body(), "hello");
         let seen = &origin.requests()[0];
         assert!(seen.starts_with("POST /path?query HTTP/1.1\r\n") && seen.ends_with("\r\n\r\nask"), "{seen}");
@@ -40,15 +40,15 @@ fn limits_of_size_and_time_hold_and_unknown_upstreams_are_refused() {
             }
         });
         let snapshot = snapshot(settings(&[origin.address]));
-        let fault = fetch(&snapshot, "origin", request("/"), None, None, 4).await.unwrap_err();
+        let fault = snapshot.fetch("origin", request("/"), None, None, 4).await.unwrap_err();
         assert_eq!(
             (fault.kind, fault.detail.as_deref()),
             (FaultKind::UpstreamProtocol, Some("response too large"))
         );
         let soon = Some(Duration::from_millis(50));
-        let fault = fetch(&snapshot, "origin", request("/slow"), None, soon, 4).await.unwrap_err();
+        let fault = snapshot.fetch("origin", request("/slow"), None, soon, 4).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::RequestTimeout);
-        let fault = fetch(&snapshot, "nowhere", request("/"), None, None, 4).await.unwrap_err();
+        let fault = snapshot.fetch("nowhere", request("/"), None, None, 4).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::NoEndpoint);
     });
 }

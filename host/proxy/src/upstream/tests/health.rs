@@ -44,6 +44,7 @@ impl RunningHealth {
     fn swap(&self, upstream: Upstream) -> Arc<Snapshot> {
         let snapshot = rebuilt(upstream, Some(&self.snapshots.load()));
         self.snapshots.store(snapshot.clone());
+        self.keeper.follow();
         snapshot
     }
 }
@@ -119,7 +120,7 @@ fn an_unhealthy_endpoint_takes_no_requests_until_it_is_healthy_again() {
         let _kept = RunningHealth::new(&snapshot);
         let becomes = async |health| {
             // What it is held for, and that picks go by it: the view is made anew a moment later.
-            let view = || snapshot.upstreams["origin"].view.load().states[0].availability;
+            let view = || snapshot.upstreams["origin"].seen_availability(0);
             let seen = || (view() == Availability::Unhealthy) == (health == HealthState::Unhealthy);
             eventually("the state", || endpoint(&snapshot).health == health && seen()).await;
         };

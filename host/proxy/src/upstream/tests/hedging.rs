@@ -36,13 +36,13 @@ fn the_first_answer_is_taken_and_the_other_attempt_given_up() {
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
             let answer = forward(&mut exchange, Body::Empty).await.unwrap();
             assert_eq!(testing::bytes(answer.into_body()).await.unwrap(), "hello");
-            let (_, endpoint) = exchange.record.endpoint.clone().unwrap();
+            let (_, endpoint) = exchange.facts.record.endpoint.clone().unwrap();
             assert_eq!(*endpoint, well.address.to_string());
-            for repeat in &exchange.record.repeats {
+            for repeat in &exchange.facts.record.repeats {
                 assert_eq!(repeat.to_string(), format!("hedge-won {}", well.address));
             }
-            assert_eq!(exchange.record.attempts as usize, 1 + exchange.record.repeats.len());
-            hedges += exchange.record.repeats.len();
+            assert_eq!(exchange.facts.record.attempts as usize, 1 + exchange.facts.record.repeats.len());
+            hedges += exchange.facts.record.repeats.len();
         }
         let open = || stuck.log.open.load(std::sync::atomic::Ordering::SeqCst);
         eventually("the losers' connections are closed", || open() == 0).await;
@@ -50,7 +50,8 @@ fn the_first_answer_is_taken_and_the_other_attempt_given_up() {
         assert_eq!(stuck.requests().len(), hedges);
         let tries = status(&snapshot)[0].tries;
         assert_eq!((tries.hedges, tries.hedges_won), (hedges as u64, hedges as u64));
-        let active = &snapshot.upstreams["origin"].endpoints[0].active;
+        let endpoint = snapshot.upstreams["origin"].endpoint(0);
+        let active = &endpoint.active;
         assert_eq!(active.load(std::sync::atomic::Ordering::SeqCst), 0);
     });
 }
@@ -113,10 +114,10 @@ fn a_percentile_counts_once_enough_has_been_seen() {
         let mut won = false;
         for _ in 0..100 {
             let mut slow = exchange(&snapshot, Method::GET, &[("x-slow", "1")]);
-            slow.timeout = Some(Duration::from_millis(500));
+            slow.facts.timeout = Some(Duration::from_millis(500));
             let answered = forward(&mut slow, Body::Empty).await.is_ok();
             won |= answered
-                && slow.record.repeats.iter().any(|repeat| repeat.to_string().starts_with("hedge-won"));
+                && slow.facts.record.repeats.iter().any(|repeat| repeat.to_string().starts_with("hedge-won"));
             if won {
                 break;
             }

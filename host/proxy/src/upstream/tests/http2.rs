@@ -96,7 +96,7 @@ fn a_crowd_is_served_within_the_streams_and_connections_there_may_be() {
         }));
         all.await;
         assert!(origin.connections() <= 2, "{} connections", origin.connections());
-        assert_eq!(snapshot.upstreams["origin"].limit.waiting(), 0);
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.waiting(), 0);
     });
 }
 
@@ -141,7 +141,7 @@ fn a_client_that_goes_away_resets_its_stream_only() {
         }
         get(&snapshot).await.unwrap();
         assert_eq!(origin.connections(), 1);
-        let endpoint = &snapshot.upstreams["origin"].endpoints[0];
+        let endpoint = &snapshot.upstreams["origin"].endpoint(0);
         eventually("nothing is in flight", || endpoint.active.load(Ordering::SeqCst) == 0).await;
     });
 }
@@ -275,7 +275,7 @@ fn an_upgrade_is_refused_and_an_endpoint_of_the_other_version_found_out() {
         let origin = echo();
         let snapshot = snapshot(http2(&origin));
         let mut upgrade = exchange(&snapshot, Method::GET, &[]);
-        upgrade.upgrade = Some("websocket".parse().unwrap());
+        upgrade.facts.upgrade = Some("websocket".parse().unwrap());
         let fault = super::forward(&mut upgrade, Body::Empty).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::UpgradeRefused);
     });

@@ -103,13 +103,13 @@ fn room_is_made_for_those_who_wait_and_no_more() {
         for _ in 0..9 {
             assert_eq!(get(&snapshot).await.unwrap(), "hello");
         }
-        assert_eq!(snapshot.upstreams["origin"].limit.open(), 8, "one was closed for the ninth");
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.open(), 8, "one was closed for the ninth");
         for _ in 0..90 {
             assert_eq!(get(&snapshot).await.unwrap(), "hello");
         }
         let connections: usize = origins.iter().map(Origin::connections).sum();
         assert!(connections < 99, "{connections} connections for 99 requests");
-        assert_eq!(snapshot.upstreams["origin"].limit.open(), 8);
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.open(), 8);
     });
 }
 
@@ -131,7 +131,7 @@ fn who_waits_too_long_and_who_comes_too_many_is_told_so() {
             let (waiting, refused) = tokio::join!(get(&snapshot), get(&snapshot));
             assert_eq!(waiting.unwrap_err().kind, FaultKind::UpstreamOverloaded);
             assert_eq!(refused.unwrap_err().kind, FaultKind::UpstreamOverloaded);
-            assert_eq!(snapshot.upstreams["origin"].limit.waiting(), 0);
+            assert_eq!(snapshot.upstreams["origin"].carried.limit.waiting(), 0);
         };
         tokio::select! {
             _ = holding => panic!("the origin does not answer"),
@@ -161,7 +161,7 @@ fn a_client_that_goes_away_frees_its_place_and_its_connection() {
             }
         }
         assert_eq!(get(&snapshot).await.unwrap(), "hello");
-        assert_eq!(snapshot.upstreams["origin"].limit.waiting(), 0);
+        assert_eq!(snapshot.upstreams["origin"].carried.limit.waiting(), 0);
     });
 }
 
@@ -179,6 +179,6 @@ fn a_connection_closed_by_the_endpoint_gives_its_permit_back() {
             let response = send(&snapshot, Method::POST, Body::Full("x".into())).await.unwrap();
             assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
         }
-        eventually("no connection is left", || snapshot.upstreams["origin"].limit.open() == 0).await;
+        eventually("no connection is left", || snapshot.upstreams["origin"].carried.limit.open() == 0).await;
     });
 }

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use witgate_config::model::{Action, Forward, Mirror, Rewrite};
+use witgate_config::model::Mirror;
 
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, forward, settings};
+use super::{Forwarding, HELLO, eventually, exchange, forward, settings};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
-use crate::router::{Route, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -23,8 +21,8 @@ pub(super) fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-/// An exchange of a route that copies every request, three at once, bodies of eight bytes.
-pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
+/// A request of a route that copies every request, three at once, bodies of eight bytes.
+pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Forwarding {
     let mirror = Mirror {
         upstream: "shadow".into(),
         share: 1.0,
@@ -32,20 +30,9 @@ pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Exchange {
         max_concurrent: 3,
         body_bytes: 8,
     };
-    let config = witgate_config::model::Route {
-        action: Action::Forward(Forward {
-            upstreams: vec![("origin".into(), 1)],
-            rewrite: Rewrite::Keep,
-            preserve_host: false,
-            retry: Default::default(),
-            mirror: Some(mirror),
-        }),
-        ..crate::listener::tests::route("")
-    };
-    let Ok(rule) = Rule::compile(0, &config) else { panic!("a rule") };
-    let mut exchange = exchange(snapshot, method, &[]);
-    exchange.route = Some(Arc::new(Route::new(config, Arc::new(rule))));
-    exchange
+    let mut request = exchange(snapshot, method, &[]);
+    request.settings.mirror = Some(mirror);
+    request
 }
 
 fn outcome(snapshot: &Snapshot, outcome: &str) -> u64 {
@@ -109,5 +96,26 @@ fn a_body_that_is_too_long_or_breaks_off_is_not_copied() {
         eventually("it is let go", || outcome(&snapshot, "body-cut") == 1).await;
         assert!(shadow.requests().is_empty());
         assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 3);
+    });
+}
+
+#[test]
+fn a_body_for_which_there_is_no_memory_is_not_copied_and_is_forwarded() {
+    run(async {
+        let (origin, shadow) = (Origin::answering(HELLO), Origin::answering(HELLO));
+        let mut config = testing::config();
+        config.gateway.body_memory = 7;
+        for (name, address) in [("origin", origin.address), ("shadow", shadow.address)] {
+            config.upstreams.insert(name.into(), settings(&[address]));
+        }
+        let built = Snapshot::build(Arc::new(config), Default::default(), None);
+        let snapshot = Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")));
+        for (pieces, answered) in [(vec![Ok(&b"1234567"[..])], 1), (vec![Ok(&b"1234"[..]), Ok(b"5678")], 0)] {
+            let _ = forward(&mut copied(&snapshot, Method::POST), testing::chunks(pieces)).await;
+            eventually("a small body is copied", || outcome(&snapshot, "answered") >= answered).await;
+        }
+        assert_eq!((outcome(&snapshot, "no-memory"), shadow.requests().len()), (1, 1));
+        assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 1);
+        eventually("all is given back", || snapshot.upstreams.body_memory().used() == 0).await;
     });
 }

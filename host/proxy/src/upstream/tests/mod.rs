@@ -21,6 +21,7 @@ mod refused;
 mod reload;
 mod retries;
 mod reuse;
+mod sets;
 mod streaming;
 mod timeouts;
 mod tls;
@@ -28,6 +29,7 @@ mod tracing;
 mod upstream_breaker;
 
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,19 +37,15 @@ use bytes::Bytes;
 use http::{Method, Response};
 use witgate_config::model;
 
+use super::Forward;
 use crate::body::Body;
+use crate::destination::Destination;
 use crate::fault::Fault;
 use crate::pipeline::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-
-/// As [`super::forward`], with the answer in a place of its own.
-async fn forward(exchange: &mut Exchange, body: Body) -> Result<Response<Body>, Fault> {
-    let mut answer = Response::default();
-    super::forward(exchange, body, &mut answer).await.map(|()| answer)
-}
 
 /// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing. Only
 /// what was never sent is sent again.
@@ -84,11 +82,46 @@ fn rebuilt(upstream: model::Upstream, previous: Option<&Snapshot>) -> Arc<Snapsh
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) -> Exchange {
+/// An exchange on its way to an upstream of its snapshot.
+struct Forwarding {
+    exchange: Exchange,
+    /// What its route says about that.
+    settings: model::Forward,
+}
+
+impl Deref for Forwarding {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        &self.exchange
+    }
+}
+
+impl DerefMut for Forwarding {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        &mut self.exchange
+    }
+}
+
+/// An exchange that has chosen the upstream `origin`.
+fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) -> Forwarding {
     let mut exchange = testing::exchange(testing::head(method, "/path?query", headers));
     exchange.snapshot = snapshot.clone();
-    exchange.upstream = Some("origin".into());
-    exchange
+    exchange.facts.upstream = Some("origin".into());
+    let settings = model::Forward {
+        upstreams: vec![("origin".into(), 1)],
+        rewrite: model::Rewrite::Keep,
+        preserve_host: false,
+        retry: Default::default(),
+        mirror: None,
+    };
+    Forwarding { exchange, settings }
+}
+
+/// Forwards a request as its route does.
+async fn forward(request: &mut Forwarding, body: Body) -> Result<Response<Body>, Fault> {
+    let destination = Forward::new(request.snapshot.upstreams.clone(), &request.settings);
+    destination.serve(&mut request.exchange.facts, body).await
 }
 
 async fn send(snapshot: &Arc<Snapshot>, method: Method, body: Body) -> Result<Response<Body>, Fault> {

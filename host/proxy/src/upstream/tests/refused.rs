@@ -125,7 +125,7 @@ fn streaming() -> Body {
 }
 
 fn kept(snapshot: &Snapshot) -> usize {
-    snapshot.upstreams["origin"].tries.kept()
+    snapshot.upstreams["origin"].carried.tries.kept()
 }
 
 async fn post(snapshot: &Arc<Snapshot>, body: Body) -> (String, Option<String>) {

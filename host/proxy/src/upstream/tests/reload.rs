@@ -65,7 +65,7 @@ fn a_request_ends_on_the_upstream_it_began_on_and_connections_of_those_gone_are_
         let response = send(&before, Method::GET, Body::Empty).await.unwrap();
         let empty = Snapshot::build(Arc::new(testing::config()), Default::default(), Some(&before));
         assert!(empty.is_ok_and(|snapshot| snapshot.upstreams.is_empty()));
-        let limit = before.upstreams["origin"].limit.clone();
+        let limit = before.upstreams["origin"].carried.limit.clone();
         drop(before);
         assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
         eventually("its connections are closed", || limit.open() == 0).await;

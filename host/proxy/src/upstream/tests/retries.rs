@@ -42,8 +42,8 @@ async fn ask(
 ) -> (Result<Response<Body>, Fault>, u32, Vec<String>) {
     let mut exchange = exchange(snapshot, method, &[]);
     let answer = forward(&mut exchange, body).await;
-    let repeats = exchange.record.repeats.iter().map(ToString::to_string).collect();
-    (answer, exchange.record.attempts, repeats)
+    let repeats = exchange.facts.record.repeats.iter().map(ToString::to_string).collect();
+    (answer, exchange.facts.record.attempts, repeats)
 }
 
 /// Streams, so that it is gone once it was sent, unless somebody keeps it.
@@ -241,11 +241,11 @@ fn retry_after_is_waited_for_within_reason() {
             settings.retry.attempts = 2;
             let snapshot = snapshot(settings);
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
-            exchange.timeout = Some(timeout);
+            exchange.facts.timeout = Some(timeout);
             let begun = Instant::now();
             let answer = forward(&mut exchange, Body::Empty).await.unwrap();
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-            (exchange.record.attempts, begun.elapsed())
+            (exchange.facts.record.attempts, begun.elapsed())
         };
         assert_eq!(attempts(&long, Duration::from_secs(9000)).await.0, 1, "longer than `max_retry_after`");
         assert_eq!(attempts(&short, Duration::from_millis(900)).await.0, 1, "longer than there is time");
@@ -309,7 +309,10 @@ fn budget_and_counts_survive_a_reload() {
         settings.keep_alive = Duration::from_secs(7);
         let after = super::rebuilt(settings, Some(&before));
         assert_eq!(status(&after)[0].tries, tries);
-        assert!(Arc::ptr_eq(&before.upstreams["origin"].tries, &after.upstreams["origin"].tries));
+        assert!(Arc::ptr_eq(
+            &before.upstreams["origin"].carried.tries,
+            &after.upstreams["origin"].carried.tries
+        ));
     });
 }
 
@@ -321,7 +324,7 @@ fn an_upgrade_is_never_sent_twice() {
         settings.retry.non_idempotent = true;
         let snapshot = snapshot(settings);
         let mut exchange = exchange(&snapshot, Method::GET, &[]);
-        exchange.upgrade = Some("websocket".parse().unwrap());
+        exchange.facts.upgrade = Some("websocket".parse().unwrap());
         assert_eq!(forward(&mut exchange, Body::Empty).await.unwrap_err().kind, FaultKind::UpstreamReset);
         assert_eq!(origins.iter().map(|origin| origin.requests().len()).sum::<usize>(), 1);
     });

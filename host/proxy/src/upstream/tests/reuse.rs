@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 use socket2::SockRef;
 
 use super::origin::{Origin, Visitor};
@@ -55,9 +55,9 @@ fn the_upstream_sees_its_own_host_and_who_passed_the_request_on() {
         assert!(request.contains("\r\nx-request-id: "), "{request}");
         assert!(!request.contains("traceparent"), "no spans are exported: {request}");
         assert!(!request.contains("content-length"), "{request}");
-        let (upstream, endpoint) = exchange.record.endpoint.clone().unwrap();
+        let (upstream, endpoint) = exchange.facts.record.endpoint.clone().unwrap();
         assert_eq!((&*upstream, &*endpoint), ("origin", origin.address.to_string().as_str()));
-        assert_eq!(exchange.record.attempts, 1);
+        assert_eq!(exchange.facts.record.attempts, 1);
     });
 }
 
@@ -77,7 +77,7 @@ fn closes_on_the_second() -> Origin {
 /// Uses a connection for the first time.
 async fn first(snapshot: &Arc<Snapshot>) {
     let mut exchange = exchange(snapshot, Method::GET, &[]);
-    Arc::make_mut(&mut exchange.head).upstream_target = Some("/first".parse().unwrap());
+    Arc::make_mut(&mut exchange.facts.head).upstream_target = Some("/first".parse().unwrap());
     let response = forward(&mut exchange, Body::Empty).await.unwrap();
     assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
 }
@@ -91,7 +91,7 @@ fn a_get_whose_connection_ends_without_an_answer_is_sent_again() {
         let mut second = exchange(&snapshot, Method::GET, &[]);
         let response = forward(&mut second, Body::Empty).await.unwrap();
         assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
-        assert_eq!((second.record.attempts, origin.requests().len(), origin.connections()), (2, 3, 2));
+        assert_eq!((second.facts.record.attempts, origin.requests().len(), origin.connections()), (2, 3, 2));
     });
 }
 
@@ -139,7 +139,7 @@ fn a_post_after_a_long_idle_time_does_not_meet_a_connection_closed_meanwhile() {
             let mut exchange = exchange(&snapshot, Method::POST, &[]);
             let response = forward(&mut exchange, Body::Full("data".into())).await.unwrap();
             assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
-            assert_eq!((exchange.record.attempts, origin.connections()), (1, round));
+            assert_eq!((exchange.facts.record.attempts, origin.connections()), (1, round));
             // Without a turn of this core, so that the connection's end has come but nobody here has seen it.
             while origin.log.open.load(Ordering::SeqCst) > 0
                 || idle_since.elapsed() < Duration::from_millis(600)
@@ -163,7 +163,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
         let snapshot = snapshot(settings(&[origin.address]));
         get(&snapshot).await.unwrap();
         let upstream = &snapshot.upstreams["origin"];
-        let taken = pool::take(upstream, &upstream.endpoints[0], Instant::now());
+        let taken = pool::take(upstream, &upstream.endpoint(0), Instant::now());
         let (Connection::Http1(connection), _) = taken.unwrap() else { panic!("the origin speaks HTTP/1.1") };
         drop(origin);
         let connection = RefCell::new(connection);
@@ -184,12 +184,12 @@ fn what_was_not_begun_comes_back_with_its_body() {
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),
             allowance: None,
+            body_memory: snapshot.upstreams.body_memory(),
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
         let timeout = Duration::from_secs(5);
-        let mut answer = Response::new(());
         let head = OfAttempt { host: b"a", span: None };
-        let lost = connection.exchange(&order, head, upload, Instant::now(), timeout, &mut answer).await;
+        let lost = connection.exchange(&order, head, upload, Instant::now(), timeout).await;
         let Err(SendFailure::Unsent(body, _)) = lost else { panic!("it was begun") };
         assert_eq!(testing::bytes(body).await.unwrap(), "data");
     });

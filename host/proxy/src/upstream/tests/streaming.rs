@@ -203,7 +203,7 @@ fn a_body_that_is_not_as_long_as_it_said_never_looks_whole() {
             let body = Announced { body: testing::chunks(vec![Ok(b"da"), Ok(b"ta")]), length };
             let fault = send(&snapshot, Method::POST, Body::wrap(body)).await.unwrap_err();
             assert_eq!(fault.kind, FaultKind::ClientGone, "{length}: {fault}");
-            let limit = &snapshot.upstreams["origin"].limit;
+            let limit = &snapshot.upstreams["origin"].carried.limit;
             eventually("the connection is closed", || limit.open() == 0).await;
         }
         assert!(origin.requests().is_empty(), "{:?}", origin.requests());

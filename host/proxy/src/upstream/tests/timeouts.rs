@@ -64,11 +64,11 @@ fn the_whole_request_has_a_deadline_before_and_after_the_head() {
         });
         let snapshot = snapshot(settings(&[origin.address]));
         let mut before = exchange(&snapshot, Method::GET, &[]);
-        before.timeout = Some(Duration::from_millis(50));
+        before.facts.timeout = Some(Duration::from_millis(50));
         let fault = super::forward(&mut before, Body::Empty).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::RequestTimeout);
         let mut after = exchange(&snapshot, Method::GET, &[]);
-        after.timeout = Some(Duration::from_millis(200));
+        after.facts.timeout = Some(Duration::from_millis(200));
         let response = super::forward(&mut after, Body::Empty).await.unwrap();
         let error = testing::bytes(response.into_body()).await.unwrap_err();
         assert_eq!(error.downcast::<Fault>().unwrap().kind, FaultKind::RequestTimeout);

@@ -17,15 +17,14 @@ use witgate_config::model::{self, Hedge, HedgeAfter, UpstreamProtocol};
 
 use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
-use super::{HELLO, eventually, exchange, forward, settings, snapshot};
+use super::{Forwarding, HELLO, eventually, exchange, forward, settings, snapshot};
 use crate::body::Body;
-use crate::pipeline::exchange::Exchange;
+use crate::contracts::Fetch as _;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};
 use crate::testing::{self, run};
 use crate::upstream::connection::OwnCore;
-use crate::upstream::fetch;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -44,12 +43,12 @@ impl Exporting {
     }
 
     /// An exchange that takes part in a trace.
-    fn exchange(&self, snapshot: &Arc<Snapshot>, headers: &[(&str, &str)], sample: f64) -> Exchange {
+    fn exchange(&self, snapshot: &Arc<Snapshot>, headers: &[(&str, &str)], sample: f64) -> Forwarding {
         self.take_part(exchange(snapshot, Method::GET, headers), sample)
     }
 
-    fn take_part(&self, mut exchange: Exchange, sample: f64) -> Exchange {
-        let head = Arc::make_mut(&mut exchange.head);
+    fn take_part(&self, mut exchange: Forwarding, sample: f64) -> Forwarding {
+        let head = Arc::make_mut(&mut exchange.facts.head);
         head.trace = self.telemetry.trace(&head.headers, Some(&otlp(sample)));
         exchange
     }
@@ -63,9 +62,10 @@ impl Exporting {
 }
 
 /// Forwards, reads the answer, and ends the exchange.
-async fn through(mut exchange: Exchange) {
-    let mut answer = forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.fault(fault));
-    exchange.finish(&mut answer);
+async fn through(mut exchange: Forwarding) {
+    let answer =
+        forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.facts.fault(fault));
+    let answer = exchange.finish(answer);
     let _ = testing::bytes(answer.into_body()).await;
 }
 
@@ -226,8 +226,8 @@ fn what_a_plugin_asks_for_is_a_span_of_its_own() {
         let snapshot = snapshot(settings(&[origin.address]));
         let exchange = exporting.exchange(&snapshot, &[], 1.0);
         let ask = Request::get("/keys").header("traceparent", "its own").body(bytes::Bytes::new()).unwrap();
-        let trace = exchange.head.trace.clone();
-        fetch(&snapshot, "origin", ask, trace.as_ref(), None, 100).await.unwrap();
+        let trace = exchange.facts.head.trace.clone();
+        snapshot.fetch("origin", ask, trace.as_ref(), None, 100).await.unwrap();
         through(exchange).await;
         assert_eq!(told(&origin).len(), 2);
         assert_exported(&told(&origin), &exporting.spans());

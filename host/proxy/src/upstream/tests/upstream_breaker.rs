@@ -12,7 +12,7 @@ use witgate_config::model::Breaker;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::body::Body;
-use crate::fault::FaultKind;
+use crate::fault::{Dialect, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
@@ -66,7 +66,7 @@ fn a_share_of_failures_opens_it_once_there_are_enough_calls_and_a_reload_leaves_
         let after = rebuilt(settings, Some(&snapshot));
         let fault = get(&after).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::BreakerOpen);
-        let response = fault.into_response("id", &Method::GET);
+        let response = fault.into_response(Dialect::Problem, "id", &Method::GET);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["proxy-status"], "witgate; error=destination_unavailable");
         let seconds: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
@@ -113,7 +113,7 @@ fn an_upstream_that_hangs_is_found_out_by_deadlines() {
         let snapshot = snapshot(settings);
         for _ in 0..3 {
             let mut exchange = exchange(&snapshot, Method::GET, &[]);
-            exchange.timeout = Some(Duration::from_millis(30));
+            exchange.facts.timeout = Some(Duration::from_millis(30));
             let fault = forward(&mut exchange, Body::Empty).await.unwrap_err();
             assert_eq!(fault.kind, FaultKind::RequestTimeout);
         }

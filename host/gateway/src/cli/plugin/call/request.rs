@@ -7,7 +7,7 @@ use clap::Args;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
 use witgate_proxy::head::{Client, RequestHead};
-use witgate_proxy::pipeline::plugin::Identity;
+use witgate_proxy::identity::Identity;
 
 use crate::cli::request;
 use crate::exit::{Exit, Failure};
@@ -46,7 +46,7 @@ impl Options {
     pub(super) fn head(&self) -> Result<RequestHead, Failure> {
         let head = request::head(self.method.clone(), self.path.clone(), &self.authority, &self.headers);
         let client = Client { address: self.client, ..head.client };
-        Ok(RequestHead { client, route: "call".into(), identity: self.identity()?, ..head })
+        Ok(RequestHead { client, route: Some("call".into()), identity: self.identity()?, ..head })
     }
 
     fn identity(&self) -> Result<Option<Arc<Identity>>, Failure> {

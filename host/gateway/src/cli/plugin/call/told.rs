@@ -1,7 +1,7 @@
 //! Results of plugins, as JSON for people.
 
 use serde_json::{Value, json};
-use witgate_proxy::pipeline::plugin::{
+use witgate_proxy::contracts::{
     BodyResult, Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
     ValuePart,
 };
@@ -85,28 +85,9 @@ fn change(change: &HeaderChange) -> String {
     }
 }
 
-/// The parts of a value, in the placeholder syntax of the plugin `headers`.
+/// The parts of a value, as a template of the filter or plugin `headers` writes them.
 fn composed(parts: &[ValuePart]) -> String {
-    let word = |part: &ValuePart| match part {
-        ValuePart::Text(bytes) => text(bytes),
-        ValuePart::Method => "{method}".to_owned(),
-        ValuePart::Path => "{path}".to_owned(),
-        ValuePart::Query => "{query}".to_owned(),
-        ValuePart::Authority => "{authority}".to_owned(),
-        ValuePart::Scheme => "{scheme}".to_owned(),
-        ValuePart::OriginalPath => "{original_path}".to_owned(),
-        ValuePart::ClientAddress => "{client.address}".to_owned(),
-        ValuePart::Route => "{route}".to_owned(),
-        ValuePart::PathParameter(name) => format!("{{parameter.{name}}}"),
-        ValuePart::RequestHeader(name) => format!("{{header.{name}}}"),
-        ValuePart::RequestId => "{request.id}".to_owned(),
-        ValuePart::TraceParent => "{trace_parent}".to_owned(),
-        ValuePart::Subject => "{identity.subject}".to_owned(),
-        ValuePart::Claim(name) => format!("{{claim.{name}}}"),
-        ValuePart::Status => "{status}".to_owned(),
-        ValuePart::ResponseHeader(name) => format!("{{response_header.{name}}}"),
-    };
-    parts.iter().map(word).collect()
+    parts.iter().map(ValuePart::to_template).collect()
 }
 
 fn input(input: &Input) -> String {

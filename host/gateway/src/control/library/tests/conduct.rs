@@ -270,7 +270,7 @@ fn each_binding_of_a_file_has_a_trial_of_its_own() {
     let version = scene.library.bindings["c"].serving.version();
     assert!(scene.library.can_revert("c", version));
     let draft =
-        scene.library.draft_previous("c", &scene.config, BindingState::Reverted, String::new()).unwrap();
+        scene.library.draft_previous("c", scene.plan(), BindingState::Reverted, String::new()).unwrap();
     scene.library.keep(draft);
     assert_eq!(serving(&scene), ["good", "good"]);
 }

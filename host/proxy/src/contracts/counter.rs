@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crate::pipeline::plugin::MaybeReady;
-
-pub use super::gcra::Rate;
+use super::MaybeReady;
+pub use super::rate::Rate;
 
 /// Counts what requests draw from their buckets.
 ///
-/// One for the life of the process, shared by all cores.
+/// One is shared by all cores.
 pub trait Counter: Send + Sync {
     /// Charges every draw, or none if one of them is over its limit. The standings come in the order of the draws.
     /// Ready at once where counting waits for nothing.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::imports::store::{KeyStore, StoreError};
+use crate::contracts::MaybeReady;
+use crate::contracts::store::{KeyStore, StoreError, StoreResult};
 
 /// Number of parts with a lock each, so that cores rarely contend for a lock.
 const SHARDS: usize = 64;
@@ -16,7 +17,7 @@ const SHARDS: usize = 64;
 const ENTRY: usize = 128;
 
 /// Keys of one plugin in this process. Carried over every reload.
-pub(crate) struct MemoryKeys {
+pub struct MemoryKeys {
     hasher: RandomState,
     shards: Vec<Mutex<Shard>>,
     used: AtomicUsize,
@@ -42,7 +43,7 @@ struct StoredValue {
 
 impl MemoryKeys {
     /// An empty store with a budget in bytes.
-    pub(crate) fn new(budget: usize) -> Self {
+    pub fn new(budget: usize) -> Self {
         MemoryKeys {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -52,13 +53,8 @@ impl MemoryKeys {
     }
 
     /// Changes the budget. Existing entries stay until they expire or are removed.
-    pub(crate) fn set_budget(&self, budget: usize) {
+    pub fn set_budget(&self, budget: usize) {
         self.budget.store(budget, Ordering::Relaxed);
-    }
-
-    /// Bytes in use.
-    pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
     }
 
     fn shard(&self, name: &[u8]) -> MutexGuard<'_, Shard> {
@@ -176,31 +172,52 @@ fn expiry(ttl: Option<Duration>) -> Option<Instant> {
 }
 
 impl KeyStore for MemoryKeys {
-    fn get(&self, space: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    fn waits(&self) -> bool {
+        false
+    }
+
+    fn held_bytes(&self) -> Option<usize> {
+        Some(self.used.load(Ordering::Relaxed))
+    }
+
+    fn get<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, Option<Vec<u8>>> {
         let name = name(space, key);
         let shard = self.shard(&name);
         let kept = shard.entries.get(&name);
         let alive = kept.filter(|kept| kept.expires.is_none_or(|expires| expires > Instant::now()));
-        Ok(alive.map(|kept| kept.value.clone()))
+        MaybeReady::over(Ok(alive.map(|kept| kept.value.clone())))
     }
 
-    fn set(&self, space: &str, key: &str, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), StoreError> {
+    fn set<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, ()> {
         let name = name(space, key);
         let room = cost(&name, &value);
-        self.change(&name, room, |_| {
+        MaybeReady::over(self.change(&name, room, |_| {
             Ok(((), Some(Change::Write(StoredValue { value, expires: expiry(ttl) }))))
-        })
+        }))
     }
 
-    fn remove(&self, space: &str, key: &str) -> Result<bool, StoreError> {
-        self.change(&name(space, key), 0, |kept| Ok((kept.is_some(), Some(Change::Remove))))
+    fn remove<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, bool> {
+        let remove = |kept: Option<&StoredValue>| Ok((kept.is_some(), Some(Change::Remove)));
+        MaybeReady::over(self.change(&name(space, key), 0, remove))
     }
 
-    fn increment(&self, space: &str, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError> {
+    fn increment<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        by: i64,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, i64> {
         let name = name(space, key);
         // 20 bytes are the longest decimal text of a 64-bit number.
         let room = name.len() + 20 + ENTRY;
-        self.change(&name, room, |kept| {
+        MaybeReady::over(self.change(&name, room, |kept| {
             let present = match kept {
                 Some(kept) => number(&kept.value).ok_or(StoreError::NotANumber)?,
                 None => 0,
@@ -208,21 +225,21 @@ impl KeyStore for MemoryKeys {
             let sum = present.checked_add(by).ok_or(StoreError::NotANumber)?;
             let expires = kept.map_or_else(|| expiry(ttl), |kept| kept.expires);
             Ok((sum, Some(Change::Write(StoredValue { value: sum.to_string().into_bytes(), expires }))))
-        })
+        }))
     }
 
-    fn compare_and_swap(
-        &self,
-        space: &str,
-        key: &str,
-        expected: Option<&[u8]>,
+    fn compare_and_swap<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        expected: Option<Vec<u8>>,
         new: Option<Vec<u8>>,
         ttl: Option<Duration>,
-    ) -> Result<bool, StoreError> {
+    ) -> StoreResult<'a, bool> {
         let name = name(space, key);
         let room = new.as_ref().map_or(0, |value| cost(&name, value));
-        self.change(&name, room, |kept| {
-            if kept.map(|kept| kept.value.as_slice()) != expected {
+        MaybeReady::over(self.change(&name, room, |kept| {
+            if kept.map(|kept| kept.value.as_slice()) != expected.as_deref() {
                 return Ok((false, None));
             }
             let change = match new {
@@ -230,7 +247,7 @@ impl KeyStore for MemoryKeys {
                 None => Change::Remove,
             };
             Ok((true, Some(change)))
-        })
+        }))
     }
 }
 
@@ -242,25 +259,30 @@ fn number(value: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
+    /// What a store in memory answers, which is there at once.
+    fn now<T>(result: StoreResult<'_, T>) -> Result<T, StoreError> {
+        result.at_once().expect("nothing is waited for")
+    }
+
     const LONG: Option<Duration> = Some(Duration::from_secs(3600));
 
     #[test]
     fn spaces_and_keys_do_not_run_together() {
         let keys = MemoryKeys::new(1 << 20);
-        keys.set("ab", "c", b"1".to_vec(), None).unwrap();
-        assert_eq!(keys.get("a", "bc"), Ok(None));
-        assert_eq!(keys.get("ab", "c"), Ok(Some(b"1".to_vec())));
+        now(keys.set("ab", "c", b"1".to_vec(), None)).unwrap();
+        assert_eq!(now(keys.get("a", "bc")), Ok(None));
+        assert_eq!(now(keys.get("ab", "c")), Ok(Some(b"1".to_vec())));
     }
 
     #[test]
     fn what_has_expired_is_gone_and_makes_room() {
         let keys = MemoryKeys::new(400);
-        keys.set("s", "old", vec![0; 100], Some(Duration::ZERO)).unwrap();
-        assert_eq!(keys.get("s", "old"), Ok(None));
-        keys.set("s", "new", vec![0; 200], LONG).unwrap();
-        assert_eq!(keys.set("s", "more", vec![0; 200], None), Err(StoreError::Full));
-        assert_eq!(keys.remove("s", "new"), Ok(true));
-        keys.set("s", "more", vec![0; 200], None).unwrap();
+        now(keys.set("s", "old", vec![0; 100], Some(Duration::ZERO))).unwrap();
+        assert_eq!(now(keys.get("s", "old")), Ok(None));
+        now(keys.set("s", "new", vec![0; 200], LONG)).unwrap();
+        assert_eq!(now(keys.set("s", "more", vec![0; 200], None)), Err(StoreError::Full));
+        assert_eq!(now(keys.remove("s", "new")), Ok(true));
+        now(keys.set("s", "more", vec![0; 200], None)).unwrap();
     }
 
     #[test]
@@ -268,17 +290,18 @@ mod tests {
         let keys = MemoryKeys::new(1 << 20);
         for index in 0..100 {
             let key = format!("key-{index}");
-            keys.set("s", &key, vec![1; index], LONG).unwrap();
-            keys.set("s", &key, vec![2; 100 - index], None).unwrap();
-            keys.increment("s", "count", 1, LONG).unwrap();
-            keys.compare_and_swap("s", &key, Some(&vec![2; 100 - index]), Some(vec![3; 7]), LONG).unwrap();
-            assert_eq!(keys.compare_and_swap("s", &key, None, Some(vec![4; 7]), None), Ok(false));
+            now(keys.set("s", &key, vec![1; index], LONG)).unwrap();
+            now(keys.set("s", &key, vec![2; 100 - index], None)).unwrap();
+            now(keys.increment("s", "count", 1, LONG)).unwrap();
+            now(keys.compare_and_swap("s", &key, Some(vec![2; 100 - index]), Some(vec![3; 7]), LONG))
+                .unwrap();
+            assert_eq!(now(keys.compare_and_swap("s", &key, None, Some(vec![4; 7]), None)), Ok(false));
         }
         for index in 0..100 {
-            assert_eq!(keys.remove("s", &format!("key-{index}")), Ok(true));
+            assert_eq!(now(keys.remove("s", &format!("key-{index}"))), Ok(true));
         }
-        assert_eq!(keys.remove("s", "count"), Ok(true));
-        assert_eq!(keys.used(), 0);
+        assert_eq!(now(keys.remove("s", "count")), Ok(true));
+        assert_eq!(keys.held_bytes(), Some(0));
     }
 
     #[test]
@@ -286,13 +309,15 @@ mod tests {
         let keys = MemoryKeys::new(1 << 20);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..1000).for_each(|_| assert!(keys.increment("s", "n", 1, None).is_ok())));
+                scope.spawn(|| {
+                    (0..1000).for_each(|_| assert!(now(keys.increment("s", "n", 1, None)).is_ok()))
+                });
             }
         });
-        assert_eq!(keys.increment("s", "n", 0, None), Ok(4000));
-        keys.set("s", "n", b"many".to_vec(), None).unwrap();
-        assert_eq!(keys.increment("s", "n", 1, None), Err(StoreError::NotANumber));
-        keys.set("s", "n", i64::MAX.to_string().into_bytes(), None).unwrap();
-        assert_eq!(keys.increment("s", "n", 1, None), Err(StoreError::NotANumber));
+        assert_eq!(now(keys.increment("s", "n", 0, None)), Ok(4000));
+        now(keys.set("s", "n", b"many".to_vec(), None)).unwrap();
+        assert_eq!(now(keys.increment("s", "n", 1, None)), Err(StoreError::NotANumber));
+        now(keys.set("s", "n", i64::MAX.to_string().into_bytes(), None)).unwrap();
+        assert_eq!(now(keys.increment("s", "n", 1, None)), Err(StoreError::NotANumber));
     }
 }

@@ -49,13 +49,13 @@ impl Rate {
 
     /// When a bucket that will be full at `full` will be after a draw at `now`; none if the draw is not admitted.
     /// A cost of 0 is always admitted.
-    pub(super) fn charge(self, full: u64, now: u64, cost: u32) -> Option<u64> {
+    pub fn charge(self, full: u64, now: u64, cost: u32) -> Option<u64> {
         let after = full.max(now) + self.unit.checked_mul(u64::from(cost))?;
         (cost == 0 || after - now <= self.capacity()).then_some(after)
     }
 
     /// How a bucket that will be full at `full` stands at `now`, for a draw that was admitted or not.
-    pub(super) fn state(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
+    pub fn state(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
         let missing = full.saturating_sub(now);
         let remaining = self.capacity().saturating_sub(missing) / self.unit;
         let cost = self.unit.saturating_mul(u64::from(cost));

@@ -13,10 +13,9 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::pipeline::plugin::MaybeReady;
+use crate::contracts::MaybeReady;
+use crate::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
 use crate::turn;
-
-use super::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
 
 /// Sets of the table unless a test wants it small: 131,072 cells.
 const SETS: usize = 1 << 14;
@@ -60,20 +59,20 @@ type Set = [Cell; WAYS];
 type Chunk = Box<[Mutex<Set>]>;
 
 /// The table.
-pub struct Table {
+pub struct MemoryCounter {
     began: Instant,
     chunks: Box<[OnceLock<Chunk>]>,
     size: usize,
     shared: Mutex<Box<[Cell; SHARED]>>,
 }
 
-impl Default for Table {
+impl Default for MemoryCounter {
     fn default() -> Self {
-        Table::with_sets(SETS)
+        MemoryCounter::with_sets(SETS)
     }
 }
 
-impl Counter for Table {
+impl Counter for MemoryCounter {
     fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
         let now = u64::try_from((turn::now() - self.began).as_nanos()).unwrap_or(u64::MAX / 4);
         MaybeReady::over(Ok(match draws {
@@ -83,9 +82,9 @@ impl Counter for Table {
     }
 }
 
-impl Table {
+impl MemoryCounter {
     fn with_sets(size: usize) -> Self {
-        Table {
+        MemoryCounter {
             began: Instant::now(),
             chunks: (0..size.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             size,
@@ -99,7 +98,7 @@ impl Table {
         lock(&sets[index % CHUNK])
     }
 
-    /// Charges one draw, as [`Table::charge_at`] would.
+    /// Charges one draw, as [`MemoryCounter::charge_at`] would.
     fn charge_one(&self, draw: &Draw, now: u64) -> BucketState {
         let mut set = self.lock_set(set_of(draw, self.size));
         let (full, after) = match way_of(&set, draw, now) {
@@ -159,11 +158,11 @@ enum CellPosition {
 struct LockedCells<'a> {
     sets: Vec<(usize, MutexGuard<'a, Set>)>,
     shared: Option<MutexGuard<'a, Box<[Cell; SHARED]>>>,
-    table: &'a Table,
+    table: &'a MemoryCounter,
 }
 
 impl<'a> LockedCells<'a> {
-    fn lock(table: &'a Table, draws: &[Draw]) -> Self {
+    fn lock(table: &'a MemoryCounter, draws: &[Draw]) -> Self {
         let mut wanted: Vec<usize> = draws.iter().map(|draw| set_of(draw, table.size)).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -223,7 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::rate_limiting::counter::Rate;
+    use crate::contracts::counter::Rate;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -233,7 +232,7 @@ mod tests {
         Draw { bucket: bucket << 64 | bucket, policy: 1, cost, rate }
     }
 
-    fn admits(table: &Table, draws: &[Draw], now: u64) -> bool {
+    fn admits(table: &MemoryCounter, draws: &[Draw], now: u64) -> bool {
         match draws {
             [draw] => table.charge_one(draw, now).admitted,
             several => table.charge_at(several, now).iter().all(|state| state.admitted),
@@ -246,7 +245,7 @@ mod tests {
         fn one_draw_alone_is_charged_like_one_of_several(
             steps in proptest::collection::vec((0_u64..2, 0_u128..30, 0_u32..4), 1..300)
         ) {
-            let (alone, together) = (Table::with_sets(1), Table::with_sets(1));
+            let (alone, together) = (MemoryCounter::with_sets(1), MemoryCounter::with_sets(1));
             let mut now = SECOND;
             for (pause, bucket, cost) in steps {
                 now += pause * SECOND;
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn many_threads_never_get_more_than_the_limit() {
-        let table = Table::with_sets(2);
+        let table = MemoryCounter::with_sets(2);
         // Every thread draws from two of three buckets at once, in either order.
         let pairs = [[1, 2], [2, 1], [2, 3], [3, 2], [1, 3], [3, 1]];
         let admitted: Vec<[u128; 2]> = std::thread::scope(|scope| {
@@ -284,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_neither_grows_the_table_nor_lifts_a_limit() {
-        let table = Table::with_sets(4);
+        let table = MemoryCounter::with_sets(4);
         let known = draw(7, 1, 1);
         assert!(admits(&table, &[known], SECOND));
         let flood =
@@ -298,7 +297,7 @@ mod tests {
 
     #[test]
     fn memory_is_taken_where_something_is_counted() {
-        let table = Table::default();
+        let table = MemoryCounter::default();
         let taken = || table.chunks.iter().filter(|chunk| chunk.get().is_some()).count();
         assert_eq!(taken(), 0);
         assert!(admits(&table, &[draw(7, 1, 9)], SECOND));
@@ -310,7 +309,7 @@ mod tests {
 
     #[test]
     fn one_bucket_named_twice_is_charged_twice() {
-        let table = Table::with_sets(1);
+        let table = MemoryCounter::with_sets(1);
         assert!(!admits(&table, &[draw(1, 2, 3), draw(1, 2, 3)], SECOND));
         assert!(admits(&table, &[draw(1, 1, 3), draw(1, 2, 3)], SECOND));
         assert!(!admits(&table, &[draw(1, 1, 3)], SECOND));
@@ -318,7 +317,7 @@ mod tests {
 
     #[test]
     fn asking_takes_no_place() {
-        let table = Table::with_sets(1);
+        let table = MemoryCounter::with_sets(1);
         for bucket in 0..1000 {
             assert!(admits(&table, &[draw(bucket, 0, 1)], SECOND));
         }
@@ -331,7 +330,7 @@ mod tests {
         fn no_bucket_admits_more_than_burst_and_flow(
             steps in proptest::collection::vec((0_u64..3, proptest::collection::vec((0_u128..40, 0_u32..4), 1..4)), 1..300)
         ) {
-            let table = Table::with_sets(2);
+            let table = MemoryCounter::with_sets(2);
             let rate = Rate::of(2, Duration::from_secs(4), 3).unwrap();
             let mut drawn: HashMap<u128, u64> = HashMap::new();
             let mut now = SECOND;

@@ -1,0 +1,99 @@
+//! What a binding looks at.
+
+use http::HeaderName;
+
+/// What a binding looks at, as `lifecycle.configure` of a plugin answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Lower-case names of request headers.
+    pub request_headers: Vec<HeaderName>,
+    /// Lower-case names of response headers.
+    pub response_headers: Vec<HeaderName>,
+    /// Access to the request body.
+    pub request_body: BodyAccess,
+    /// Access to the response body.
+    pub response_body: BodyAccess,
+    /// Whether it wants to see response heads.
+    pub response: bool,
+    /// What comes in with `authenticate`; none: everything. Also what an acceptance is based on that names nothing itself.
+    pub authenticates_by: Option<Box<[Input]>>,
+    /// The inputs of functions that answer by nothing else, by [`Function::ALL`]; none: it made no such promise.
+    pub pure: [Option<Box<[Input]>>; Function::ALL.len()],
+}
+
+impl Interest {
+    /// No body, no response, no promise.
+    pub const NOTHING: Interest = Interest {
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        request_body: BodyAccess::None,
+        response_body: BodyAccess::None,
+        response: false,
+        authenticates_by: None,
+        pure: [const { None }; Function::ALL.len()],
+    };
+
+    /// What a function depends on, if it is declared pure.
+    pub fn inputs(&self, function: Function) -> Option<&[Input]> {
+        self.pure[function as usize].as_deref()
+    }
+}
+
+/// The functions that may be declared pure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the contracts' functions")]
+pub enum Function {
+    Draw,
+    Route,
+    OnRequest,
+    OnResponse,
+}
+
+impl Function {
+    /// Every function.
+    pub const ALL: [Function; 4] =
+        [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse];
+
+    /// The name in the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Function::Draw => "draw",
+            Function::Route => "route",
+            Function::OnRequest => "on-request",
+            Function::OnResponse => "on-response",
+        }
+    }
+}
+
+/// Something of a request that an answer depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names of parts of a request")]
+pub enum Input {
+    Header(HeaderName),
+    Method,
+    Path,
+    Query,
+    Authority,
+    Scheme,
+    OriginalPath,
+    ClientAddress,
+    ClientCertificate,
+    Identity,
+    Route,
+    PathParameter(Box<str>),
+}
+
+/// Inputs one answer may depend on.
+pub const INPUTS: usize = 32;
+
+/// How a plugin sees a body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BodyAccess {
+    /// Not at all.
+    #[default]
+    None,
+    /// Whole.
+    Buffered,
+    /// Chunk by chunk.
+    Streamed,
+}

@@ -1,0 +1,54 @@
+//! The contracts between the data path and what it calls: plugins, native stages, counters, stores.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `binding` | [`Binding`]: one in service: its name, version, limits, and which contracts it serves |
+//! | `authentication` | [`Authentication`]: who calls |
+//! | `rate_limiting` | [`RateLimiting`]: which buckets a request draws on |
+//! | `routing` | [`Routing`]: where a request goes |
+//! | `transformation` | [`Transformation`]: changes to heads and bodies of requests and responses |
+//! | `call` | [`Call`], [`CallFailure`], [`Phase`]: what every call is given and how it may fail |
+//! | `interest` | [`Interest`]: what a binding looks at |
+//! | `message` | headers and responses as plugins write them |
+//! | `value_part` | [`ValuePart`]: values that are put together for each request |
+//! | `fetch` | [`Fetch`]: outbound requests on behalf of a call |
+//! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
+//! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
+//! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
+//! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or is waited for |
+//!
+//! The types of the four contracts mirror the WIT package `witgate:plugin`. Whatever a binding returns is untrusted until
+//! [`crate::pipeline`] has validated it, also where the binding is native.
+//!
+//! These files know the vocabulary of one exchange (head, body, fault, identity, trace) and the configuration, and nothing
+//! of snapshots, upstreams and connections, so that whoever implements a contract depends on nothing else.
+
+mod authentication;
+mod binding;
+mod call;
+pub mod counter;
+mod fetch;
+mod interest;
+mod maybe_ready;
+mod message;
+mod rate;
+mod rate_limiting;
+mod routing;
+pub mod state;
+pub mod store;
+mod transformation;
+mod value_part;
+
+pub use authentication::{Acceptance, Authentication, Decision};
+pub use binding::{Binding, Contracts, PluginLimits, Quarantined};
+pub use call::{Answer, Call, CallFailure, CallResult, Phase};
+pub use fetch::Fetch;
+pub use interest::{BodyAccess, Function, INPUTS, Input, Interest};
+pub use maybe_ready::MaybeReady;
+pub use message::{ComposedHeader, Header, HeaderChange, LocalResponse, ResponseHead};
+pub use rate_limiting::{Bucket, RateLimiting};
+pub use routing::{Destination, Routing};
+pub use transformation::{
+    BodyResult, Piece, RequestChanges, RequestOutcome, ResponseChanges, ResponseOutcome, Transformation,
+};
+pub use value_part::ValuePart;

@@ -1,0 +1,83 @@
+//! Keys that plugins store.
+
+use std::time::Duration;
+
+use super::MaybeReady;
+
+/// The keys of one plugin: in memory, or where several gateways share them.
+///
+/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown whether the
+/// operation was carried out. The caller limits the time of each wait.
+pub trait KeyStore: Send + Sync {
+    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because the
+    /// instances of a binding that may wait run on stacks of their own.
+    fn waits(&self) -> bool;
+
+    /// The bytes in use, for metrics; `None` if that is not known on this machine.
+    fn held_bytes(&self) -> Option<usize> {
+        None
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be reached. The same goes for every other function.
+    fn get<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, Option<Vec<u8>>>;
+
+    /// Writes a value. With a `ttl` it expires after that time.
+    ///
+    /// # Errors
+    /// `Full` if there is no room.
+    fn set<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, ()>;
+
+    /// Removes a value; returns whether there was one.
+    ///
+    /// # Errors
+    /// As [`KeyStore::get`].
+    fn remove<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, bool>;
+
+    /// Adds to a counter, which is stored as decimal text. `ttl` counts from the creation of the counter.
+    ///
+    /// # Errors
+    /// `NotANumber` if the value is no number or would overflow; `Full` if there is no room.
+    fn increment<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        by: i64,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, i64>;
+
+    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it did.
+    ///
+    /// # Errors
+    /// As [`KeyStore::set`].
+    fn compare_and_swap<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        expected: Option<Vec<u8>>,
+        new: Option<Vec<u8>>,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, bool>;
+}
+
+/// The result of an operation of a store, ready at once or later.
+pub type StoreResult<'a, T> = MaybeReady<'a, Result<T, StoreError>>;
+
+/// Why an operation of the store failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreError {
+    /// The budget, in bytes, is used up.
+    Full,
+    /// The value is not a counter, or the counter would overflow.
+    NotANumber,
+    /// The store cannot be reached, or did not answer in time.
+    Unavailable,
+}

@@ -1,0 +1,70 @@
+//! Where requests end: each kind of destination is a file and a row of [`DESTINATIONS`].
+//!
+//! A destination is asked behind all stages on the way down, and the stages on the way up see its response. What
+//! wraps a destination, for example to keep its responses, is a [`Destination`] itself, so wrappers nest.
+//!
+//! All files have one shape: what the destination is, its `ROW`, the destination, tests.
+
+mod contract;
+mod redirect;
+mod respond;
+pub(crate) mod split;
+#[cfg(test)]
+pub(crate) mod tests;
+mod upstream;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use witgate_config::model::Action;
+
+use crate::router::Pattern;
+use crate::upstream::Upstreams;
+pub use contract::Destination;
+
+/// A row of the table: one kind of destination.
+pub struct DestinationKind {
+    /// The key of a route in the configuration that names it.
+    pub kind: &'static str,
+    /// What it is, in one sentence.
+    pub summary: &'static str,
+    /// Makes the destination of a route; `None` if the action of the route is of another kind.
+    pub(crate) build: fn(&BuildInputs<'_>) -> Option<Built>,
+}
+
+/// The inputs of which a destination is made.
+pub(crate) struct BuildInputs<'a> {
+    /// The action of its route.
+    pub(crate) action: &'a Action,
+    /// The path of its route, to which templates refer.
+    pub(crate) pattern: &'a Pattern,
+    /// The upstreams of the snapshot that is being built.
+    pub(crate) upstreams: &'a Arc<Upstreams>,
+}
+
+/// A mistake in the action of a route: the key under the route, a message and a hint.
+pub(crate) type Mistake = (&'static str, String, String);
+
+/// A destination, or what is wrong with the action of its route.
+pub(crate) type Built = Result<Arc<dyn Destination>, Mistake>;
+
+/// Every kind of destination.
+pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, respond::ROW];
+
+/// Makes the destination of a route.
+///
+/// # Errors
+/// The first mistake in the action.
+pub(crate) fn build(inputs: &BuildInputs<'_>) -> Built {
+    let built = DESTINATIONS.iter().find_map(|row| (row.build)(inputs));
+    built.expect("every action has a row in the table")
+}
+
+fn shared(made: Result<impl Destination + 'static, Mistake>) -> Built {
+    made.map(|destination| Arc::new(destination) as Arc<dyn Destination>)
+}
+
+fn status(key: &'static str, status: u16) -> Result<StatusCode, Mistake> {
+    StatusCode::from_u16(status)
+        .map_err(|_| (key, format!("{status} is not a status"), "statuses are 200 to 599".into()))
+}

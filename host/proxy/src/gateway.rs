@@ -1,0 +1,29 @@
+//! What serves the requests of one core, whatever brings them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::{CoreTelemetry, Telemetry};
+
+/// What serves the requests of one core. Clones stay on the core.
+#[derive(Clone)]
+pub struct Gateway {
+    /// Where requests are recorded.
+    pub telemetry: CoreTelemetry,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Gateway {
+    /// Serves each request with the snapshot that is in service when the request arrives.
+    pub fn new(telemetry: Arc<Telemetry>, snapshots: Arc<ArcSwap<Snapshot>>) -> Self {
+        Gateway { telemetry: Rc::new(telemetry), snapshots }
+    }
+
+    /// The snapshot in service. Read once for each request.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+}

@@ -1,0 +1,144 @@
+//! The bytes that are kept of one body.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::memory::{BodyMemory, Reserved};
+
+/// A piece of at least so many bytes is held as it came, which copies nothing.
+const LARGE: usize = 16 * 1024;
+
+/// So many small pieces are held as they came, too. A small piece may hold on to a read buffer many times its size, so further
+/// small pieces are copied into one buffer.
+const FEW: usize = 4;
+
+/// What is kept of one body. All of it is counted in the gateway's [`BodyMemory`].
+pub(super) struct Kept {
+    reserved: Rc<Reserved>,
+    pieces: Vec<Bytes>,
+    /// Copies of small pieces, behind all others.
+    tail: BytesMut,
+}
+
+/// All bytes of a body, which stay counted as long as this is there.
+#[derive(Clone)]
+pub(crate) struct Whole {
+    /// The bytes in one.
+    pub(crate) bytes: Bytes,
+    _reserved: Rc<Reserved>,
+}
+
+impl Kept {
+    pub(super) fn new(memory: Arc<BodyMemory>) -> Kept {
+        Kept { reserved: Rc::new(Reserved::new(memory)), pieces: Vec::new(), tail: BytesMut::new() }
+    }
+
+    pub(super) fn memory(&self) -> &BodyMemory {
+        self.reserved.memory()
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.reserved.bytes()
+    }
+
+    /// Keeps one more piece; false: the memory for bodies is used up.
+    pub(super) fn keep(&mut self, piece: &Bytes) -> bool {
+        if !self.reserved.take(piece.len()) {
+            return false;
+        }
+        if piece.len() >= LARGE || (self.pieces.len() < FEW && self.tail.is_empty()) {
+            self.settle();
+            self.pieces.push(piece.clone());
+        } else {
+            self.tail.extend_from_slice(piece);
+        }
+        true
+    }
+
+    /// Makes a piece of the copies, so that all pieces can be given out.
+    pub(super) fn settle(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push(self.tail.split().freeze());
+        }
+    }
+
+    /// A piece; before the first is asked for, [`Kept::settle`].
+    pub(super) fn piece(&self, index: usize) -> Option<Bytes> {
+        self.pieces.get(index).cloned()
+    }
+
+    /// How many pieces there are.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// All of it in one. Several pieces are copied into one buffer, which is counted as well; none: the memory for bodies is
+    /// used up.
+    pub(super) fn whole(&mut self) -> Option<Whole> {
+        self.settle();
+        if self.pieces.len() <= 1 {
+            let bytes = self.pieces.first().cloned().unwrap_or_default();
+            return Some(Whole { bytes, _reserved: self.reserved.clone() });
+        }
+        let reserved = Reserved::new(self.reserved.memory().clone());
+        let taken = reserved.take(self.bytes());
+        taken.then(|| Whole { bytes: self.pieces.concat().into(), _reserved: Rc::new(reserved) })
+    }
+
+    /// Lets everything go.
+    pub(super) fn clear(&mut self) {
+        if self.bytes() > 0 {
+            *self = Kept::new(self.reserved.memory().clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_pieces_and_the_first_few_are_held_as_they_came_and_the_rest_is_gathered() {
+        let memory = BodyMemory::new(1 << 20, None);
+        let mut kept = Kept::new(memory.clone());
+        let (small, large) = (Bytes::from(vec![b's'; 10]), Bytes::from(vec![b'l'; LARGE]));
+        let mut all = Vec::new();
+        for piece in [&small, &small, &small, &small, &small, &small, &large, &small, &small] {
+            assert!(kept.keep(piece));
+            all.extend_from_slice(piece);
+        }
+        kept.settle();
+        let lengths: Vec<usize> = kept.pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [10, 10, 10, 10, 20, LARGE, 20]);
+        assert_eq!(kept.pieces[0].as_ptr(), small.as_ptr());
+        assert_eq!(kept.pieces[5].as_ptr(), large.as_ptr());
+        let whole = kept.whole().unwrap();
+        assert_eq!(whole.bytes, all);
+        assert_eq!(memory.used(), 2 * all.len(), "the copy is counted, too");
+        kept.clear();
+        assert_eq!((kept.bytes(), memory.used()), (0, all.len()));
+        drop(whole);
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn one_piece_is_shared_and_counted_once_until_the_last_holder_is_gone() {
+        let memory = BodyMemory::new(15, None);
+        let mut kept = Kept::new(memory.clone());
+        let piece = Bytes::from(vec![b'x'; 10]);
+        assert!(kept.keep(&piece));
+        let whole = kept.whole().unwrap();
+        assert_eq!((whole.bytes.as_ptr(), memory.used()), (piece.as_ptr(), 10));
+        kept.clear();
+        assert_eq!(memory.used(), 10, "the copy still holds it");
+        drop(whole);
+        assert_eq!(memory.used(), 0);
+        // Two pieces would have to be copied, for which there is no room.
+        assert!(kept.keep(&piece) && kept.keep(&Bytes::from_static(b"abcde")) && !kept.keep(&piece));
+        assert!(kept.whole().is_none());
+        assert_eq!(memory.used(), 15);
+    }
+}

@@ -1,0 +1,132 @@
+//! One bound for all request bodies that the gateway keeps in memory, over all cores and upstreams.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// What a request body is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To send the request again.
+    Retry,
+    /// To send the request to a second endpoint at the same time.
+    Hedge,
+    /// To send a copy to another upstream.
+    Mirror,
+    /// To show the whole body to a plugin.
+    Plugin,
+}
+
+/// Words of the purposes in the metrics, in the order of the declaration.
+const PURPOSES: [&str; 4] = ["retry", "hedge", "mirror", "plugin"];
+
+/// How many bytes of request bodies the gateway keeps, and how many it may keep (`gateway.body_memory`).
+#[derive(Debug)]
+pub(crate) struct BodyMemory {
+    limit: usize,
+    shared: Arc<Shared>,
+}
+
+/// Carried over every reload, because bodies are kept across them.
+#[derive(Debug, Default)]
+struct Shared {
+    used: AtomicUsize,
+    refused: [AtomicU64; PURPOSES.len()],
+}
+
+impl BodyMemory {
+    /// The memory under a limit in bytes. What is in use in the configuration before stays counted.
+    pub(crate) fn new(limit: usize, previous: Option<&BodyMemory>) -> Arc<BodyMemory> {
+        let shared = previous.map_or_else(Arc::default, |previous| previous.shared.clone());
+        Arc::new(BodyMemory { limit, shared })
+    }
+
+    /// Bytes that are kept now.
+    pub(crate) fn used(&self) -> usize {
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    /// How often a body was not kept because the limit was reached, by what it was wanted for.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        PURPOSES.iter().zip(&self.shared.refused).map(|(word, count)| (*word, count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts that a body was not kept because the limit was reached.
+    pub(crate) fn refuse(&self, purpose: Purpose) {
+        self.shared.refused[purpose as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.shared.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes taken of the memory, which are given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    memory: Arc<BodyMemory>,
+    bytes: Cell<usize>,
+}
+
+impl Reserved {
+    /// No bytes yet.
+    pub(crate) fn new(memory: Arc<BodyMemory>) -> Reserved {
+        Reserved { memory, bytes: Cell::new(0) }
+    }
+
+    /// Takes more bytes; false: the limit is reached, and none were taken.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let taken = self.memory.take(bytes);
+        if taken {
+            self.bytes.set(self.bytes.get() + bytes);
+        }
+        taken
+    }
+
+    /// Bytes that were taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// What it is taken from.
+    pub(crate) fn memory(&self) -> &Arc<BodyMemory> {
+        &self.memory
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_counted_until_it_is_dropped_also_across_a_reload() {
+        let memory = BodyMemory::new(10, None);
+        let first = Reserved::new(memory.clone());
+        assert!(first.take(4) && first.take(4) && !first.take(3));
+        assert_eq!((first.bytes(), memory.used()), (8, 8));
+        let reloaded = BodyMemory::new(12, Some(&memory));
+        let second = Reserved::new(reloaded.clone());
+        assert!(second.take(4) && !second.take(1));
+        assert_eq!((memory.used(), reloaded.used()), (12, 12));
+        drop(first);
+        assert_eq!(reloaded.used(), 4);
+        drop(second);
+        assert_eq!((memory.used(), reloaded.used()), (0, 0));
+        assert!(!Reserved::new(reloaded).take(usize::MAX), "the sum does not overflow");
+    }
+}

@@ -1,0 +1,254 @@
+//! Bodies over sockets against the memory there is for them, and who is told what of one body.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use http_body_util::BodyExt;
+use witgate_config::model::{Action, Forward, Rewrite};
+
+use super::memory::BodyMemory;
+use super::*;
+use crate::listener::DataPlane;
+use crate::listener::tests::{Client, DEADLINE, config, snapshot, wait_for};
+use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
+use crate::testing;
+
+/// Bytes of all bodies together.
+const MEMORY: usize = 64 * 1024;
+
+/// How often the origin was asked for each path.
+type Asked = Arc<Mutex<HashMap<String, usize>>>;
+
+/// An origin that reads chunked requests to their end. It closes the connection in place of an answer where it is asked for a
+/// path that begins with `/lost` for the first time.
+fn origin() -> (SocketAddr, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Asked::default();
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(stream), log) = (stream, log.clone()) else { return };
+            std::thread::spawn(move || answer(stream, &log));
+        }
+    });
+    (address, asked)
+}
+
+fn answer(stream: TcpStream, asked: &Asked) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n0\r\n\r\n") {
+            if reader.read_until(b'\n', &mut rest).ok()? == 0 {
+                return None;
+            }
+        }
+        let path = head.split(' ').nth(1)?.to_owned();
+        let count = *asked.lock().ok()?.entry(path.clone()).and_modify(|count| *count += 1).or_insert(1);
+        if path.starts_with("/lost") && count == 1 {
+            return None;
+        }
+        reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").ok()?;
+    }
+}
+
+/// A gateway in front of the origin.
+fn gateway(origin: SocketAddr) -> (DataPlane, SocketAddr, Arc<Snapshot>, Arc<Telemetry>) {
+    let snapshot = snapshot(config(|config| {
+        config.gateway.body_memory = MEMORY;
+        config.upstreams.insert("origin".into(), testing::upstream(&[origin]));
+        config.routes[0].action = Action::Forward(Forward {
+            upstreams: vec![("origin".into(), 1)],
+            rewrite: Rewrite::Keep,
+            preserve_host: false,
+            retry: Default::default(),
+            mirror: None,
+        });
+    }));
+    let telemetry = Telemetry::new();
+    let plane = DataPlane::start(snapshot.clone(), telemetry.clone()).expect("a data plane");
+    telemetry.follow(snapshot.clone());
+    let address = plane.addresses()[0].1;
+    (plane, address, snapshot, telemetry)
+}
+
+/// A client that has sent the head of a PUT and so many bytes of its body, and sends no more for now.
+fn slow_client(address: SocketAddr, path: &str, bytes: usize) -> Client {
+    let mut client = Client::connect(address);
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{bytes:x}\r\n");
+    client.send(head.as_bytes()).send(&vec![b'x'; bytes]).send(b"\r\n");
+    client
+}
+
+/// Sends the end of the body; the status of the response.
+fn finish(mut client: Client) -> String {
+    let head = client.send(b"0\r\n\r\n").until("\r\n\r\n");
+    head.split(' ').nth(1).expect("a status line").to_owned()
+}
+
+fn refused(memory: &BodyMemory, purpose: &str) -> u64 {
+    memory.refused().find(|(word, _)| *word == purpose).map_or(0, |(_, count)| count)
+}
+
+#[test]
+fn bodies_of_many_slow_clients_take_no_more_than_the_memory_there_is() {
+    const EACH: usize = 8 * 1024;
+    const FIT: usize = MEMORY / EACH;
+    let (origin, _) = origin();
+    let (plane, address, snapshot, telemetry) = gateway(origin);
+    let memory = snapshot.upstreams.body_memory();
+    let mut clients = Vec::new();
+    for number in 1..=FIT {
+        clients.push(slow_client(address, "/", EACH));
+        wait_for("the body is kept", || memory.used() == number * EACH);
+    }
+    for number in 1..=FIT as u64 {
+        clients.push(slow_client(address, "/", EACH));
+        wait_for("the body is not kept", || refused(memory, "retry") == number);
+        assert_eq!(memory.used(), MEMORY);
+    }
+    let metrics = telemetry.metrics().expose();
+    for line in
+        ["witgate_body_memory_bytes{} 65536", "witgate_body_memory_refused_total{purpose=\"retry\"} 8"]
+    {
+        assert!(metrics.lines().any(|written| written == line), "{line}\n{metrics}");
+    }
+    // Nobody's request suffers, and with the response all of it is given back.
+    assert!(clients.into_iter().all(|client| finish(client) == "200"));
+    wait_for("all is given back", || memory.used() == 0);
+    let next = slow_client(address, "/", EACH);
+    wait_for("there is room again", || memory.used() == EACH);
+    drop(next);
+    wait_for("a client that leaves takes its bytes with it", || memory.used() == 0);
+    assert_eq!(plane.drain(DEADLINE), 0);
+}
+
+#[test]
+fn a_request_whose_body_was_not_kept_is_not_sent_again() {
+    let (origin, asked) = origin();
+    let (plane, address, snapshot, _telemetry) = gateway(origin);
+    let memory = snapshot.upstreams.body_memory();
+    let kept = slow_client(address, "/lost/kept", MEMORY);
+    wait_for("the body is kept", || memory.used() == MEMORY);
+    let not_kept = slow_client(address, "/lost/not-kept", 10);
+    wait_for("the body is not kept", || refused(memory, "retry") == 1);
+    assert_eq!(finish(not_kept), "502");
+    assert_eq!(memory.used(), MEMORY);
+    assert_eq!(finish(kept), "200");
+    wait_for("all is given back", || memory.used() == 0);
+    let asked = asked.lock().expect("a lock");
+    assert_eq!((asked["/lost/kept"], asked["/lost/not-kept"]), (2, 1));
+    assert_eq!(plane.drain(DEADLINE), 0);
+}
+
+/// Room for further attempts with bodies of so many bytes.
+fn room(each: usize) -> Room {
+    Room { each, all: usize::MAX, taken: Arc::default() }
+}
+
+/// What whoever asked for a copy was told.
+type Told = Rc<RefCell<Vec<Result<Bytes, NoCopy>>>>;
+
+/// A body of "some" and "data", copied up to `limit` and kept up to `each` bytes.
+fn copied_and_kept(limit: usize, each: usize, memory: &Arc<BodyMemory>) -> (ReplayBuffer, Told) {
+    let told = Told::default();
+    let log = told.clone();
+    let body = testing::chunks(vec![Ok(b"some"), Ok(b"data")]);
+    let body = ReplayBuffer::copied(body, limit, memory, move |whole| {
+        log.borrow_mut().push(whole.map(|whole| whole.bytes));
+    });
+    (ReplayBuffer::for_attempts(body, room(each), memory), told)
+}
+
+#[test]
+fn what_is_kept_for_attempts_and_for_a_copy_is_kept_once() {
+    testing::run(async {
+        let memory = BodyMemory::new(100, None);
+        let (buffer, told) = copied_and_kept(8, 8, &memory);
+        let mut first = buffer.again().unwrap();
+        first.frame().await.unwrap().unwrap();
+        assert_eq!(memory.used(), 4);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(*told.borrow(), [Ok(Bytes::from_static(b"somedata"))]);
+        buffer.give_up();
+        assert_eq!(memory.used(), 0, "the copy that was told is dropped, and so is the body");
+    });
+}
+
+#[test]
+fn the_larger_of_two_bounds_decides_what_is_kept_and_each_of_them_who_gets_it() {
+    testing::run(async {
+        let memory = BodyMemory::new(100, None);
+        // The response head has come, and the copy is not complete yet.
+        let (buffer, told) = copied_and_kept(8, 8, &memory);
+        let mut body = buffer.again().unwrap();
+        body.frame().await.unwrap().unwrap();
+        buffer.give_up();
+        assert_eq!(memory.used(), 4);
+        assert_eq!(testing::bytes(body).await.unwrap(), "data");
+        assert_eq!((told.borrow_mut().pop(), memory.used()), (Some(Ok("somedata".into())), 0));
+
+        let (buffer, told) = copied_and_kept(7, 8, &memory);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(*told.borrow(), [Err(NoCopy::TooLong)]);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(memory.used(), 8);
+
+        let (buffer, told) = copied_and_kept(8, 7, &memory);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(*told.borrow(), [Ok(Bytes::from_static(b"somedata"))]);
+        assert!(buffer.is_gone() && buffer.again().is_none());
+    });
+}
+
+#[test]
+fn where_the_memory_is_used_up_both_are_given_up_and_counted_and_the_body_goes_through() {
+    testing::run(async {
+        let memory = BodyMemory::new(7, None);
+        let (buffer, told) = copied_and_kept(8, 8, &memory);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(*told.borrow(), [Err(NoCopy::NoMemory)]);
+        assert!(buffer.is_gone());
+        assert_eq!((memory.used(), refused(&memory, "retry"), refused(&memory, "mirror")), (0, 1, 1));
+
+        // Two pieces fit, their joined copy does not.
+        let memory = BodyMemory::new(8, None);
+        let (buffer, told) = copied_and_kept(8, 8, &memory);
+        assert_eq!(testing::bytes(buffer.again().unwrap()).await.unwrap(), "somedata");
+        assert_eq!(*told.borrow(), [Err(NoCopy::NoMemory)]);
+        assert!(buffer.whole().is_none() && !buffer.is_gone());
+        assert_eq!((refused(&memory, "retry"), refused(&memory, "hedge")), (0, 1));
+    });
+}
+
+#[test]
+fn a_copy_of_a_body_that_breaks_off_or_is_not_read_is_cut() {
+    testing::run(async {
+        let memory = BodyMemory::new(100, None);
+        let told = Told::default();
+        for read in [true, false] {
+            let log = told.clone();
+            let broken = testing::chunks(vec![Ok(b"some"), Err("reset")]);
+            let body = ReplayBuffer::copied(broken, 8, &memory, move |whole| {
+                log.borrow_mut().push(whole.map(|whole| whole.bytes));
+            });
+            if read {
+                assert!(testing::bytes(body).await.is_err());
+            }
+        }
+        assert_eq!(*told.borrow(), [Err(NoCopy::Cut), Err(NoCopy::Cut)]);
+        assert_eq!(memory.used(), 0);
+    });
+}

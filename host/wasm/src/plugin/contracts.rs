@@ -1,0 +1,136 @@
+//! A binding in service, as the data path sees it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use witgate_config::model::{LogLevel, OnFailure};
+use witgate_proxy::contracts::{
+    Answer, Authentication, Binding, BodyResult, Bucket, Call, CallFailure, CallResult, Decision,
+    Destination, Interest, Piece, PluginLimits, Quarantined, RateLimiting, RequestOutcome, ResponseHead,
+    ResponseOutcome, Routing, Transformation,
+};
+use witgate_proxy::turn;
+
+use super::Loaded;
+use crate::call::{authentication, rate_limiting, routing, transformation};
+use crate::quarantine::Health;
+
+impl Binding for Loaded {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn limits(&self) -> PluginLimits {
+        let budget = &self.pool.rights().budget;
+        PluginLimits { body: budget.body_limit, context: budget.context_limit }
+    }
+
+    fn remembers(&self) -> bool {
+        self.remember
+    }
+
+    fn answered_again(&self) {
+        self.meter().answered_again();
+    }
+
+    fn may_route_to(&self, upstream: &str) -> bool {
+        let granted = self.pool.rights().grants.route_to.iter().any(|granted| granted == upstream);
+        if !granted {
+            self.meter().grant_refused();
+        }
+        granted
+    }
+
+    fn reject_answer(&self, reason: &str) {
+        self.meter().failed(CallFailure::Output);
+        self.complain(LogLevel::Warn, &format!("its answer cannot be used: {reason}"));
+        let (made, now) = (self.record.failure(), turn::now());
+        self.fail_on_trial(made, false, now);
+        self.quarantined(self.quarantine.rejected(made, now));
+    }
+
+    fn quarantine(&self) -> Option<Quarantined> {
+        let now = Instant::now();
+        let open = self.quarantine.open(now)?;
+        Some(Quarantined {
+            lasted: open.lasted,
+            probing: self.quarantine.health(now) == Health::Probing,
+            cause: open.cause.to_string(),
+        })
+    }
+
+    fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
+        self.contracts.authentication.then_some(self as _)
+    }
+
+    fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
+        self.contracts.rate_limiting.then_some(self as _)
+    }
+
+    fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
+        self.contracts.routing.then_some(self as _)
+    }
+
+    fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
+        self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Authentication for Loaded {
+    fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision> {
+        self.outcome(|lease| authentication::authenticate(self, lease, call, remember))
+    }
+}
+
+impl RateLimiting for Loaded {
+    fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>> {
+        self.outcome(|lease| rate_limiting::draw(self, lease, call))
+    }
+}
+
+impl Routing for Loaded {
+    fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
+        self.outcome(|lease| routing::route(self, lease, call))
+    }
+}
+
+impl Transformation for Loaded {
+    fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
+        self.outcome(|lease| transformation::request(self, lease, call))
+    }
+
+    fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
+        self.outcome(|lease| transformation::request_body(self, lease, call, piece))
+    }
+
+    fn transform_response<'a>(
+        &'a self,
+        call: Call<'a>,
+        response: Arc<ResponseHead>,
+        context: Bytes,
+    ) -> CallResult<'a, Answer<ResponseOutcome>> {
+        self.outcome(|lease| transformation::response_head(self, lease, call, response, context))
+    }
+
+    fn transform_response_body<'a>(
+        &'a self,
+        call: Call<'a>,
+        response: Arc<ResponseHead>,
+        piece: Piece,
+    ) -> CallResult<'a, BodyResult> {
+        self.outcome(|lease| transformation::response_body(self, lease, call, response, piece))
+    }
+}
