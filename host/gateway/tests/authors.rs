@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use witgate_tests::{Scratch, repository};
+use witgate_tests::{Scratch, pause, repository};
 
 /// The longest wait for a build; the first one compiles the SDK, on a machine that may be busy.
 const BUILD: Duration = Duration::from_secs(900);
@@ -84,7 +84,7 @@ fn wait_for(what: &str, patience: Duration, mut condition: impl FnMut() -> bool)
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < patience, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
+        pause();
     }
 }
 

@@ -68,10 +68,9 @@ impl Output {
             pending.extend_from_slice(line.unwrap_or(piece));
             if line.is_some() || pending.len() >= BUFFER {
                 let text = String::from_utf8_lossy(pending);
-                if stream != STDERR || !of_panic(&mut self.panic, &text) {
-                    if !text.is_empty() {
-                        deliver(rights, level, &text);
-                    }
+                let is_told_later = stream == STDERR && of_panic(&mut self.panic, &text);
+                if !is_told_later && !text.is_empty() {
+                    deliver(rights, level, &text);
                 }
                 pending.clear();
             }
