@@ -186,7 +186,7 @@ async fn lines_that_are_left_out_are_announced() {
     let gateway = Gateway::start_exactly(scratch, &format!("{listener}{bound}")).await;
     let mut client = gateway.client().await;
     for _ in 0..40 {
-        assert_eq!(client.get("/", &[]).await.status, 503);
+        assert_eq!(client.get("/bad", &[]).await.status, 503);
     }
     eventually("the last line of a second", async || {
         gateway.output().contains("of this second are left out")
