@@ -5,8 +5,8 @@ use std::hint::black_box;
 use criterion::Criterion;
 use http::{HeaderMap, HeaderValue};
 use witgate_config::model::EncodedSlashes;
-use witgate_proxy::protocol::path;
-use witgate_proxy::telemetry::trace::{TRACEPARENT, TraceContext};
+use witgate_exchange::path;
+use witgate_exchange::trace::{TRACEPARENT, TraceContext};
 
 /// Paths that need nothing and paths that need everything; a trace that goes on and one that begins.
 pub(crate) fn bench(criterion: &mut Criterion) {

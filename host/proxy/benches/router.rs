@@ -8,7 +8,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use witgate_proxy::head::{Client, RequestHead, Scheme};
+use witgate_exchange::head::{Client, RequestHead, Scheme};
 use witgate_proxy::router::{Found, Router};
 use witgate_proxy::snapshot::{Services, Snapshot};
 

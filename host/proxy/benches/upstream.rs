@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
 use http::Request;
-use witgate_proxy::contracts::Fetch as _;
+use witgate_exchange::contracts::Fetch as _;
 use witgate_proxy::snapshot::{Services, Snapshot};
 
 /// An origin that answers every head with 1 KiB.

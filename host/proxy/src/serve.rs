@@ -8,10 +8,10 @@
 mod tests;
 
 use http::{Request, Response};
+use witgate_exchange::arrival::Arrival;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
 
-use crate::arrival::Arrival;
-use crate::body::Body;
-use crate::fault::Fault;
 use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::{self, Descent};

@@ -3,52 +3,27 @@
 pub(crate) mod collector;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version};
-use http_body_util::BodyExt;
-use tokio::runtime::{Builder, LocalOptions};
+use http::Response;
 use witgate_config::model::{self, Config, LogLevel};
+use witgate_exchange::arrival::{Arrival, Ingress, Source};
+use witgate_exchange::body::Body;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::replay::memory::BodyMemory;
 
-use crate::arrival::{Arrival, Ingress, Source};
-use crate::body::{Body, BodyError};
-use crate::facts::Facts;
 use crate::gateway::Gateway;
-use crate::head::{Client, RequestHead, Scheme};
 use crate::pipeline::exchange::Exchange;
-use crate::replay::memory::BodyMemory;
 use crate::snapshot::Snapshot;
 use crate::state::memory::MemoryCounter;
 use crate::telemetry::Telemetry;
-use crate::telemetry::trace;
 use crate::upstream::{Upstream, Upstreams};
-
-/// The client of [`head`].
-pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-
-/// The limits of a listener.
-pub(crate) fn limits() -> model::Limits {
-    model::Limits {
-        connections: 0,
-        headers: 100,
-        header_bytes: 64 * 1024,
-        url_bytes: 8 * 1024,
-        body_bytes: 0,
-        streams: 100,
-        header_timeout: Duration::from_secs(10),
-        keep_alive: Duration::from_secs(60),
-        body_timeout: Duration::from_secs(30),
-        handshake_timeout: Duration::from_secs(10),
-        max_connection_age: None,
-    }
-}
+pub(crate) use witgate_exchange::testing::*;
 
 /// A configuration without listeners, routes or upstreams.
 pub(crate) fn config() -> Config {
@@ -134,35 +109,6 @@ pub(crate) fn finished(mut exchange: Exchange, response: Response<Body>) -> Resp
     exchange.finish(response)
 }
 
-/// A request head from [`CLIENT`] to `a.example`.
-pub(crate) fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHead {
-    let target = PathAndQuery::try_from(target).expect("a test's target");
-    let headers: HeaderMap = headers
-        .iter()
-        .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("a test's header name");
-            (name, HeaderValue::from_str(value).expect("a test's header value"))
-        })
-        .collect();
-    RequestHead {
-        method,
-        received_target: None,
-        target,
-        upstream_target: None,
-        upstream_method: None,
-        authority: "a.example".into(),
-        scheme: Scheme::Http,
-        trailers: None,
-        client: Client { address: CLIENT, peer: SocketAddr::new(CLIENT, 40000), certificate: None },
-        route: None,
-        parameters: Vec::new(),
-        identity: None,
-        request_id: trace::request_id(&headers, true),
-        trace: None,
-        headers,
-    }
-}
-
 /// An exchange over a head, on a listener called `web`.
 pub(crate) fn exchange(head: RequestHead) -> Exchange {
     exchange_with(&Telemetry::new(), snapshot(config()), head)
@@ -179,39 +125,4 @@ pub(crate) fn exchange_with(telemetry: &Arc<Telemetry>, snapshot: Snapshot, head
 /// A gateway that serves by this snapshot.
 pub(crate) fn gateway(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Gateway {
     Gateway::new(Arc::clone(telemetry), Arc::new(ArcSwap::new(snapshot)))
-}
-
-/// The facts of a request over HTTP/1.1 that no stage has seen.
-pub(crate) fn facts(head: RequestHead) -> Facts {
-    Facts::new(Arc::new(head), Version::HTTP_11, Instant::now())
-}
-
-/// Every byte of a body.
-pub(crate) async fn bytes(body: Body) -> Result<Bytes, BodyError> {
-    body.collect().await.map(http_body_util::Collected::to_bytes)
-}
-
-/// A body of unknown size that is streamed in these chunks.
-pub(crate) fn chunks(chunks: Vec<Result<&'static [u8], &'static str>>) -> Body {
-    let frames = chunks.into_iter().map(|chunk| match chunk {
-        Ok(bytes) => Ok(http_body::Frame::data(Bytes::from_static(bytes))),
-        Err(error) => Err(BodyError::from(error)),
-    });
-    Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)))
-}
-
-/// A 200 response with a body.
-pub(crate) fn response(headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.into()));
-    for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("a test's header name");
-        response.headers_mut().append(name, HeaderValue::from_str(value).expect("a test's header value"));
-    }
-    response
-}
-
-/// Runs a future to its end on a runtime like that of a core.
-pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    runtime.expect("a runtime").block_on(future)
 }

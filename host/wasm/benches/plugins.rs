@@ -21,12 +21,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Authentication as _, Call, CallFailure, CallResult, Decision, RateLimiting as _, ResponseHead,
     Routing as _, Transformation as _,
 };
-use witgate_proxy::head::RequestHead;
-use witgate_proxy::identity::Identity;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::identity::Identity;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_wasm::Loaded;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 use witgate_config::model::Budget;
-use witgate_proxy::contracts::CallFailure;
+use witgate_exchange::contracts::CallFailure;
 
 use crate::clock::{Clock, LONGEST_LOOK, TICK};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use witgate_proxy::contracts::Phase;
-use witgate_proxy::telemetry::family::Family;
+use witgate_exchange::contracts::Phase;
+use witgate_exchange::family::Family;
 
 use crate::meter::{BOUNDS, Distribution, FAILURES, Kind, MICROSECONDS, MeterTotals};
 use crate::plugin::Loaded;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use witgate_proxy::contracts::{INPUTS, Input};
+use witgate_exchange::contracts::{INPUTS, Input};
 
 /// The marks of one call.
 #[derive(Default)]

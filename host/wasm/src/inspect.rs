@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use wasmparser::{BinaryReaderError, Parser, Payload, Validator};
-use witgate_proxy::contracts::Contracts;
+use witgate_exchange::contracts::Contracts;
 
 use crate::bindings::name;
 use crate::imports::wasi;

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use wasmtime::Store;
 use wasmtime::component::{InstancePre, Linker};
 use witgate_config::model::Budget;
-use witgate_proxy::contracts::Contracts;
+use witgate_exchange::contracts::Contracts;
 
 use crate::bindings::exports::witgate::plugin::{
     authentication, lifecycle, rate_limiting, routing, transformation,

@@ -9,8 +9,8 @@ use serde_json::Value;
 use wasmtime::{Trap, WasmBacktrace};
 use witgate_config::model::{self, Budget};
 use witgate_config::{Problem, Settings, check_settings};
-use witgate_proxy::contracts::store::KeyStore;
-use witgate_proxy::contracts::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
+use witgate_exchange::contracts::store::KeyStore;
+use witgate_exchange::contracts::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
 
 use crate::bindings::exports::witgate::plugin::lifecycle;
 use crate::bindings::witgate::plugin::types;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use witgate_proxy::contracts::{CallFailure, Phase};
-use witgate_proxy::telemetry::per_core::{PerCore, add, add_signed};
+use witgate_exchange::contracts::{CallFailure, Phase};
+use witgate_exchange::per_core::{PerCore, add, add_signed};
 
 pub use crate::imports::metrics::Kind;
 use crate::imports::metrics::Names;

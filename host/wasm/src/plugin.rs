@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
-use witgate_proxy::contracts::{CallFailure, CallResult, Contracts, Function, Interest, Phase};
+use witgate_exchange::contracts::{CallFailure, CallResult, Contracts, Function, Interest, Phase};
 
 use crate::call::DeclaredInputs;
 use crate::imports::log::{LEFT_OUT, Pace, Pacing};

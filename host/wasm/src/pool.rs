@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use witgate_config::model::{Instances, Reuse};
-use witgate_proxy::contracts::CallFailure;
+use witgate_exchange::contracts::CallFailure;
 
 use crate::budget::cpu_clock;
 use crate::call::failure_of;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use witgate_proxy::contracts::Phase;
-use witgate_proxy::telemetry::per_core::{PerCore, add};
+use witgate_exchange::contracts::Phase;
+use witgate_exchange::per_core::{PerCore, add};
 
 /// Number of latest calls that are reported, unless more of them failed than are remembered.
 const LATEST: u64 = 1_000;

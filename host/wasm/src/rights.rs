@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use witgate_config::model::{Budget, Grants};
-use witgate_proxy::contracts::store::KeyStore;
+use witgate_exchange::contracts::store::KeyStore;
 
 use crate::imports::log::Pace;
 use crate::imports::metrics::Names;

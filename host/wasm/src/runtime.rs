@@ -10,7 +10,7 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{Budget, CompileLimits, Grants};
-use witgate_proxy::contracts::store::KeyStore;
+use witgate_exchange::contracts::store::KeyStore;
 
 use crate::cache::Cache;
 use crate::compile::{Compiler, Compiling};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use witgate_proxy::contracts::{CallFailure, ResponseHead};
-use witgate_proxy::head::RequestHead;
+use witgate_exchange::contracts::{CallFailure, ResponseHead};
+use witgate_exchange::head::RequestHead;
 
 use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::crypto::LastKey;

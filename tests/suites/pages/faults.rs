@@ -1,6 +1,6 @@
-//! The list of fault codes, generated from the table of `host/proxy/src/fault.rs`.
+//! The list of fault codes, generated from the table of `host/exchange/src/fault.rs`.
 
-use witgate_proxy::fault::{Blame, FaultKind};
+use witgate_exchange::fault::{Blame, FaultKind};
 
 use super::markdown::{code, table};
 use super::{head, hold};
@@ -46,6 +46,6 @@ fn the_list_of_fault_codes_is_current() {
     });
     let rows = table(["code", "status", "title", "caused by", "`Proxy-Status` error"], rows);
     let text =
-        head("Fault codes", "the table of `host/proxy/src/fault.rs`") + PREAMBLE + rows.trim_end() + "\n";
+        head("Fault codes", "the table of `host/exchange/src/fault.rs`") + PREAMBLE + rows.trim_end() + "\n";
     hold("fault-codes.md", &text);
 }

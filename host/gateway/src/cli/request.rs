@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use witgate_proxy::head::{Client, RequestHead, Scheme};
-use witgate_proxy::telemetry::trace;
+use witgate_exchange::head::{Client, RequestHead, Scheme};
+use witgate_exchange::trace;
 
 /// Parses `name: value`.
 pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

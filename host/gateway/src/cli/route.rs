@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 use witgate_config::Config;
 use witgate_config::model::Listener;
-use witgate_proxy::head::{RequestHead, Scheme};
-use witgate_proxy::protocol::path::normalise;
+use witgate_exchange::head::{RequestHead, Scheme};
+use witgate_exchange::path::normalise;
 use witgate_proxy::router::{Considered, Verdict};
 
 use super::output::{Format, print};

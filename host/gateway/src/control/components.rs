@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use witgate_config::model::LogLevel;
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_proxy::contracts::Contracts;
+use witgate_exchange::contracts::Contracts;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_wasm::{
     BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
-use witgate_proxy::contracts::Quarantined;
+use witgate_exchange::contracts::Quarantined;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::telemetry::Telemetry;
 use witgate_proxy::upstream::{self, EndpointChange, EndpointStatus, UpstreamStatus};
@@ -67,7 +67,7 @@ pub(super) enum Message {
     Revert {
         /// Name of the binding.
         binding: String,
-        /// The version, as [`Binding::version`](witgate_proxy::contracts::Binding::version) returns it.
+        /// The version, as [`Binding::version`](witgate_exchange::contracts::Binding::version) returns it.
         version: u64,
     },
     /// A load has ended.
@@ -240,7 +240,12 @@ impl Handle {
 
     /// The state of the upstreams of the snapshot in service, by name.
     pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
-        self.shared.snapshot.load().as_ref().map(|snapshot| upstream::status(snapshot)).unwrap_or_default()
+        self.shared
+            .snapshot
+            .load()
+            .as_ref()
+            .map(|snapshot| upstream::status(&snapshot.upstreams))
+            .unwrap_or_default()
     }
 
     fn quarantined(&self) -> BTreeMap<String, Quarantined> {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems};
-use witgate_proxy::contracts::state::State;
-use witgate_proxy::contracts::{Binding, Contracts};
+use witgate_exchange::contracts::state::State;
+use witgate_exchange::contracts::{Binding, Contracts};
 use witgate_wasm::Calls;
 
 use super::standin::Standin;

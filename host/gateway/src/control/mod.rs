@@ -213,7 +213,8 @@ impl Control {
             }
             Message::Request(Request::Adjust { upstream, address, change, reply }, _ticket) => {
                 // The requester may be gone.
-                let _ = reply.send(adjust(&self.data_plane.snapshot(), &upstream, &address, &change));
+                let _ =
+                    reply.send(adjust(&self.data_plane.snapshot().upstreams, &upstream, &address, &change));
             }
             Message::Revert { binding, version } => self.put_back(PutBack::failed(binding, version)),
             Message::Redrafted(redrafted) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use witgate_config::model::{self, OnFailure};
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Answer, Authentication, Binding, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination,
     RateLimiting, RequestOutcome, Routing, Transformation,
 };

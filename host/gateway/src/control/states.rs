@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_proxy::contracts::counter::Counter;
-use witgate_proxy::contracts::state::{Kind, State};
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::state::{Kind, State};
 use witgate_proxy::state::memory;
 
 /// Every kind of state.

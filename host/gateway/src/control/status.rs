@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use witgate_proxy::contracts::Quarantined;
+use witgate_exchange::contracts::Quarantined;
 
 use crate::admin::sockets::AdminSockets;
 

@@ -3,9 +3,9 @@
 use http::HeaderName;
 use witgate_config::scalar::{self, Scalar};
 use witgate_config::{Problem, Problems, Settings};
+use witgate_exchange::cookie;
 
 use super::Caller;
-use crate::cookie;
 
 /// The part of a request that is its key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
-mod contract;
 mod redirect;
 mod respond;
 pub(crate) mod split;
@@ -17,10 +16,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use witgate_config::model::Action;
+use witgate_exchange::destination::Destination;
 
 use crate::router::Pattern;
 use crate::upstream::Upstreams;
-pub use contract::Destination;
 
 /// A row of the table: one kind of destination.
 pub struct DestinationKind {

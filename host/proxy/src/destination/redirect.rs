@@ -5,12 +5,12 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use witgate_config::model::Action;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared, status};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
 use crate::router::{Template, single_slash};
 
 pub(super) const ROW: DestinationKind =

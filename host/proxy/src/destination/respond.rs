@@ -5,12 +5,12 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use witgate_config::model::Action;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared, status};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
 
 pub(super) const ROW: DestinationKind =
     DestinationKind { kind: "respond", summary: "the same response for every request", build };

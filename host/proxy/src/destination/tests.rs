@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use witgate_config::model::{Action, Forward, PathMatch, Rewrite};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::*;
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 use crate::testing;
 
 /// The destination of a route with this path and action.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use http::Response;
 use http::uri::PathAndQuery;
 use witgate_config::model::{self, Action};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
 
 use super::split::Split;
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
-use crate::head::RequestHead;
 use crate::router::{Pattern, Template, decode, single_slash};
 use crate::upstream::Forward;
 

@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::record::{AccessLog, Share};
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::telemetry::record::{AccessLog, Share};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "access-log",
@@ -95,10 +95,10 @@ impl Filter for Choice {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::Body;
+    use witgate_exchange::record::Share;
 
     use super::super::tests::{build, request};
-    use crate::body::Body;
-    use crate::telemetry::record::Share;
     use crate::testing;
 
     fn share(settings: serde_json::Value) -> Share {

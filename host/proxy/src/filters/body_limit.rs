@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::{Body, BodyError};
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "body-limit",
@@ -70,11 +70,11 @@ impl Filter for BodyLimit {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::{Body, BodyError};
+    use witgate_exchange::fault::{Fault, FaultKind};
 
     use super::super::Step;
     use super::super::tests::{build, request};
-    use crate::body::{Body, BodyError};
-    use crate::fault::{Fault, FaultKind};
     use crate::testing;
 
     fn through(body: Body) -> Result<usize, BodyError> {

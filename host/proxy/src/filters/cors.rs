@@ -14,13 +14,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Duration, HeaderName as Name, Method as Token, Text};
 use witgate_config::{Problem, Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
 
 use super::{Filter, FilterKind, Preflight, Stage, Step, schema_of, vary};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "cors",

@@ -13,12 +13,12 @@ use serde::Deserialize;
 use tokio::time::sleep_until;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "fault",

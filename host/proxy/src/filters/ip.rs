@@ -10,12 +10,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Net, Text};
 use witgate_config::{Problems, Settings as Written, model};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "ip",
@@ -74,10 +74,10 @@ impl Filter for Ip {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::Body;
+    use witgate_exchange::fault::FaultKind;
 
     use super::super::tests::{build, request};
-    use crate::body::Body;
-    use crate::fault::FaultKind;
     use crate::testing;
 
     fn admits(settings: serde_json::Value, address: &str) -> bool {

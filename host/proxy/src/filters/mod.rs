@@ -18,11 +18,11 @@ use schemars::JsonSchema;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
 
 /// A native filter with its settings, shared by all cores. It keeps no state of a request; that is part of the
 /// facts.

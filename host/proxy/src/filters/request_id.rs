@@ -11,13 +11,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{HeaderName as Name, Text};
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::trace;
 
 use super::{Filter, FilterKind, Stage, Step, header_name, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::telemetry::trace;
 
 pub(super) const ROW: FilterKind = FilterKind {
     kind: "request-id",
@@ -97,9 +97,9 @@ impl Filter for RequestId {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::body::Body;
 
     use super::super::tests::{build, request, response};
-    use crate::body::Body;
     use crate::testing;
 
     #[test]

@@ -10,7 +10,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use crate::head::ClientCertificate;
+use witgate_exchange::head::ClientCertificate;
 
 /// The fields of a verified client certificate. `None` if it cannot be parsed, which verification has already
 /// excluded.

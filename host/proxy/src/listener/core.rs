@@ -9,12 +9,12 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use witgate_exchange::per_core;
 
 use super::accept;
 use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::data_plane::CoreShared;
 use crate::gateway::Gateway;
-use crate::telemetry::per_core;
 
 /// Task polls between two checks of sockets and timers (tokio's default). A smaller number would fire timers
 /// sooner behind plugins that use their whole CPU budget, but makes requests that yield slower.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use witgate_exchange::family::Family;
 
 use super::data_plane::CoreShared;
-use crate::telemetry::family::Family;
 
 /// The collector. The reference is weak, because the data plane owns the telemetry, which owns its collectors.
 struct Cores(Weak<CoreShared>);

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use witgate_config::model::OnFailure;
+use witgate_exchange::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::record::{PluginCall, PluginCalls};
+use witgate_exchange::turn;
 
-use crate::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
-use crate::fault::{Fault, FaultKind};
 use crate::pipeline::remembered::{Lookup, Question, Rememberable};
 use crate::pipeline::validate::Invalid;
-use crate::telemetry::record::{PluginCall, PluginCalls};
-use crate::turn;
 
 /// Makes a call and validates its answer; an answer that does not hold counts as a failed call. None means that the
 /// call failed and the request goes on as if the binding were not there.

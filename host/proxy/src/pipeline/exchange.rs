@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
+use witgate_exchange::arrival::{Arrival, Ingress};
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::trace::REQUEST_ID;
 
-use crate::arrival::{Arrival, Ingress};
-use crate::body::Body;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 use crate::gateway::Gateway;
 use crate::protocol::http1::field;
 use crate::router::{Found, Route};
@@ -19,7 +20,6 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::CoreTelemetry;
 use crate::telemetry::request_guard::{self, RequestGuard};
 use crate::telemetry::route_series::RouteSeries;
-use crate::telemetry::trace::REQUEST_ID;
 
 /// One request on its walk: its facts, and what only the walk needs besides. Lives on one core and never outlives its
 /// response.

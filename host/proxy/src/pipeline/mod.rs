@@ -26,12 +26,12 @@ mod validate;
 use std::sync::Arc;
 
 use http::Response;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::turn;
 
-use crate::body::Body;
-use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::router::Route;
-use crate::turn;
 use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;

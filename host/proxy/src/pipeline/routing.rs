@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
+use witgate_exchange::contracts::{Binding, Call, Destination, Function};
+use witgate_exchange::fault::Fault;
 
-use crate::contracts::{Binding, Call, Destination, Function};
-use crate::fault::Fault;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{Question, Rememberable};

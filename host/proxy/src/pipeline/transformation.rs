@@ -17,15 +17,15 @@ use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
-
-use crate::body::Body;
-use crate::composed::Seen;
-use crate::contracts::{
+use witgate_exchange::body::Body;
+use witgate_exchange::composed::Seen;
+use witgate_exchange::contracts::{
     BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseHead, ResponseOutcome, Transformation,
 };
-use crate::fault::Fault;
-use crate::head::RequestHead;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
+
 use crate::pipeline::body;
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange, Transformed};

@@ -8,11 +8,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
-
-use crate::body::Body;
-use crate::composed::{Part, Seen};
-use crate::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
-use crate::protocol::path;
+use witgate_exchange::body::Body;
+use witgate_exchange::composed::{Part, Seen};
+use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
+use witgate_exchange::path;
 
 /// Fields a section may hold after a plugin's edits.
 const FIELDS: usize = 1024;

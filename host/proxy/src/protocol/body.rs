@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::record::Received;
 
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::hygiene;
 use crate::router::Route;
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::Received;
 
 /// Limits the body of a routed request to the size that its route (or else its listener) allows, and to
 /// `body_timeout` for each piece.

@@ -13,10 +13,11 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use witgate_exchange::arrival::{Ingress, Source};
+use witgate_exchange::head::Scheme;
+use witgate_exchange::turn;
 
-use crate::arrival::{Ingress, Source};
 use crate::gateway::Gateway;
-use crate::head::Scheme;
 use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
@@ -25,7 +26,6 @@ use crate::protocol::preface::{self, Spoken};
 use crate::protocol::{http1, http2, lifetime, socket};
 use crate::tcp::Tcp;
 use crate::telemetry::metrics::OpenConnection;
-use crate::turn;
 
 /// One client connection.
 pub struct Connection {

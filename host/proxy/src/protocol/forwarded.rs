@@ -11,9 +11,9 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use witgate_config::model;
+use witgate_exchange::arrival::Ingress;
+use witgate_exchange::authority::Authority;
 
-use crate::arrival::Ingress;
-use crate::protocol::authority::Authority;
 use crate::protocol::http1::field;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -156,8 +156,9 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 mod tests {
     use std::net::SocketAddr;
 
+    use witgate_exchange::arrival::Source;
+
     use super::*;
-    use crate::arrival::Source;
     use crate::testing;
 
     /// The client's address, and the headers for upstreams, for a peer that sends `headers`. 10/8 and fd00::/8 are

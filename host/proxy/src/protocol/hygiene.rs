@@ -12,20 +12,21 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use witgate_config::model::{EncodedSlashes, Limits};
+use witgate_exchange::arrival::{Arrival, Ingress};
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::{Client, RequestHead};
+use witgate_exchange::path;
+use witgate_exchange::trace;
+use witgate_exchange::turn;
 
-use crate::arrival::{Arrival, Ingress};
-use crate::body::Body;
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
 use crate::gateway::Gateway;
-use crate::head::{Client, RequestHead};
 use crate::pipeline::exchange::Exchange;
+use crate::protocol::forwarded;
 use crate::protocol::http1::field;
 use crate::protocol::upgrade::ClientSide;
-use crate::protocol::{forwarded, path};
 use crate::snapshot::Snapshot;
-use crate::telemetry::trace;
-use crate::turn;
 
 /// A request that passed the checks.
 pub struct Admitted {

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use futures_util::FutureExt;
 use http::{Method, Request, Response, Version};
+use witgate_exchange::arrival::Arrival;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::arrival::Arrival;
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::connection::Connection;
 use crate::protocol::hygiene::Refusal;
 use crate::protocol::upgrade::{ClientSide, Side};

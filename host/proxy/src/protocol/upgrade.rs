@@ -18,10 +18,10 @@ use http::{HeaderValue, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Switched;
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::body::Body;
-use crate::facts::Switched;
-use crate::fault::{Fault, FaultKind};
 use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
@@ -34,7 +34,7 @@ const BUFFER: usize = 8 * 1024;
 /// Only the HTTP/1.1 handshake has this field (RFC 8441 section 5).
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
-/// One side of a tunnel: the client's, or the upstream's ([`Facts::switched`](crate::facts::Facts::switched)).
+/// One side of a tunnel: the client's, or the upstream's ([`Facts::switched`](witgate_exchange::facts::Facts::switched)).
 #[derive(Debug)]
 pub enum Side {
     /// A connection whose 101 (in HTTP/2: whose 200) has not been sent yet.

@@ -36,9 +36,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems};
+use witgate_exchange::head::RequestHead;
 
 use crate::filters::Preflight;
-use crate::head::RequestHead;
 use condition::{Question, Unmet, acceptable_methods};
 pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;

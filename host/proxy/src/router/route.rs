@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems, model};
+use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use witgate_exchange::destination::Destination;
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
-use crate::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
-use crate::destination::{self, BuildInputs, Destination};
+use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 use crate::telemetry::route_series::RouteSeries;
 use crate::upstream::Upstreams;

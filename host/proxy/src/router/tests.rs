@@ -92,7 +92,7 @@ fn taken(router: &Router, request: &str) -> String {
 }
 
 /// Parses `METHOD [host]/path[?query] [header=value]`.
-fn request_head(request: &str) -> crate::head::RequestHead {
+fn request_head(request: &str) -> witgate_exchange::head::RequestHead {
     let mut parts = request.split(' ');
     let method: Method = parts.next().unwrap().parse().unwrap();
     let target = parts.next().unwrap();

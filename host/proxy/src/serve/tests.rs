@@ -11,14 +11,14 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use witgate_config::model::PathMatch;
+use witgate_exchange::arrival::{Completion, Ingress, Outcome, Source};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::FaultKind;
 
 use super::*;
-use crate::arrival::{Completion, Ingress, Outcome, Source};
-use crate::contracts::MaybeReady;
-use crate::destination::Destination;
 use crate::destination::tests::{Echo, Wrapper};
-use crate::facts::{Facts, Switched};
-use crate::fault::FaultKind;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::tests;
 use crate::protocol::upgrade::{Side, Stream};
@@ -45,7 +45,7 @@ impl Destination for Broken {
     fn serve<'a>(&'a self, _facts: &'a mut Facts, _body: Body) -> Served<'a> {
         let pieces = [
             Ok(http_body::Frame::data(Bytes::from_static(b"half"))),
-            Err(Box::new(Fault::new(FaultKind::BodyTimeout)) as crate::body::BodyError),
+            Err(Box::new(Fault::new(FaultKind::BodyTimeout)) as witgate_exchange::body::BodyError),
         ];
         let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces));
         MaybeReady::over(Ok(Response::new(Body::wrap(body))))

@@ -1,19 +1,23 @@
-//! A snapshot as telemetry sees it.
+//! A snapshot as telemetry, plugins and the keeper see it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_config::model;
+use witgate_exchange::contracts::Fetch;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::replay;
+use witgate_exchange::trace::TraceContext;
 
 use super::Snapshot;
-use crate::contracts::Fetch;
-use crate::fault::Fault;
 use crate::telemetry::InService;
-use crate::{replay, upstream};
+use crate::upstream::{self, CurrentUpstreams, Upstreams};
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {
@@ -30,16 +34,25 @@ impl InService for Snapshot {
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         replay::expose::encode(self.upstreams.body_memory(), encoder)?;
-        upstream::expose::encode(self, encoder)
+        upstream::expose::encode(&self.upstreams, encoder)
     }
+}
 
+impl Fetch for Snapshot {
     fn fetch<'a>(
         &'a self,
         upstream: &'a str,
         request: Request<Bytes>,
-        timeout: Duration,
+        trace: Option<&'a TraceContext>,
+        timeout: Option<Duration>,
         limit: usize,
     ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>> {
-        Fetch::fetch(self, upstream, request, None, Some(timeout), limit)
+        self.upstreams.fetch(upstream, request, trace, timeout, limit)
+    }
+}
+
+impl CurrentUpstreams for ArcSwap<Snapshot> {
+    fn current(&self) -> Arc<Upstreams> {
+        self.load().upstreams.clone()
     }
 }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::{Binding, Quarantined};
+use witgate_exchange::names::Named;
+use witgate_exchange::replay::memory::BodyMemory;
 
-use crate::contracts::counter::Counter;
-use crate::contracts::{Binding, Quarantined};
-use crate::names::Named;
-use crate::replay::memory::BodyMemory;
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
 use crate::upstream::{Upstream, Upstreams};

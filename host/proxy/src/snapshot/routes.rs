@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
+use witgate_exchange::contracts::Binding;
+use witgate_exchange::names::Named;
 
-use crate::contracts::Binding;
 use crate::filters::{FILTERS, Filter, Stage};
-use crate::names::Named;
 use crate::router::{Route, Router, Rule};
 use crate::upstream::Upstreams;
 

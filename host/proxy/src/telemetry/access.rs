@@ -14,14 +14,14 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use schemars::JsonSchema;
 use serde::Serialize;
+use witgate_exchange::contracts::CallFailure;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::record::{AccessLog, PluginCall, Record, Repeat, Share};
 
-use crate::contracts::CallFailure;
-use crate::facts::Facts;
-use crate::fault::FaultKind;
-use crate::head::RequestHead;
 use crate::telemetry::metrics::NONE;
 use crate::telemetry::queue::Line;
-use crate::telemetry::record::{AccessLog, PluginCall, Record, Repeat, Share};
 use crate::telemetry::timestamp;
 
 /// How a response ended.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use witgate_exchange::family::Family;
+use witgate_exchange::fault::FaultKind;
 
-use crate::fault::FaultKind;
 use crate::telemetry::Telemetry;
-use crate::telemetry::family::Family;
 use crate::telemetry::metrics::{NONE, Series};
 
 /// The label values of the classes of [`Series`].

@@ -2,19 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use http::{Request, Response};
 use prometheus_client::encoding::DescriptorEncoder;
 use witgate_config::model;
 
-use crate::fault::Fault;
+use witgate_exchange::contracts::Fetch;
 
-/// One version of everything that is in service.
-pub trait InService: Send + Sync + 'static {
+/// One version of everything that is in service. Spans are sent through one of its upstreams.
+pub trait InService: Fetch + Send + Sync + 'static {
     /// The version of the snapshot, counted from 1.
     fn version(&self) -> u64;
 
@@ -29,19 +25,6 @@ pub trait InService: Send + Sync + 'static {
     /// # Errors
     /// The writer's.
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result;
-
-    /// Sends a request through a named upstream. At most `limit` bytes of the response's body are read, in at most
-    /// `timeout`.
-    ///
-    /// # Errors
-    /// Any fault of an outbound request; `NoEndpoint` if there is no such upstream.
-    fn fetch<'a>(
-        &'a self,
-        upstream: &'a str,
-        request: Request<Bytes>,
-        timeout: Duration,
-        limit: usize,
-    ) -> LocalBoxFuture<'a, Result<Response<Bytes>, Fault>>;
 }
 
 /// What is in service at the moment, shared with the thread that exports spans.

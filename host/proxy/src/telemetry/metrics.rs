@@ -10,9 +10,9 @@ use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
-use crate::fault::FaultKind;
-use crate::names::Named;
-use crate::telemetry::per_core::{self, PerCore};
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::names::Named;
+use witgate_exchange::per_core::{self, PerCore};
 
 /// The content type of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,7 +1,7 @@
 //! Metrics, access log and traces. They are written after the last byte of a response, and no request waits for
 //! them.
 //!
-//! While a request is served, its exchange fills a [`record::Record`]. When the request ends
+//! While a request is served, its exchange fills a [`Record`](witgate_exchange::record::Record). When the request ends
 //! ([`request_guard::RequestGuard`]), its core counts it in cells of its own ([`metrics`]) and passes the entry to
 //! the writer of the access log ([`access`]) and to the exporter of spans ([`export`]). Both have a bounded queue
 //! and a thread of their own, which does the formatting. Entries that find a queue full are dropped and counted.
@@ -10,18 +10,14 @@ pub mod access;
 pub(crate) mod client_span;
 pub mod collect;
 mod export;
-pub mod family;
 mod in_service;
 mod log;
 pub mod metrics;
-pub mod per_core;
 pub mod queue;
-pub mod record;
 pub mod request_guard;
 pub mod route_series;
 mod span;
 pub mod timestamp;
-pub mod trace;
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -42,7 +38,7 @@ pub use in_service::InService;
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
-use trace::TraceContext;
+use witgate_exchange::trace::TraceContext;
 
 /// The most lines of the gateway's own log that may wait to be written.
 const LOG_QUEUE: usize = 4096;
@@ -210,7 +206,8 @@ impl Telemetry {
 
     /// Passes an entry to the access log and the exporter.
     pub(crate) fn tell(&self, entry: Arc<LogEntry>) {
-        if let Some(exporter) = entry.head.trace.as_ref().and_then(TraceContext::exporter) {
+        let sink = entry.head.trace.as_ref().and_then(TraceContext::exporter);
+        if let Some(exporter) = sink.and_then(|sink| Exporter::of(&**sink)) {
             exporter.push_request(Arc::clone(&entry));
         }
         if entry.is_line()

@@ -10,19 +10,19 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use witgate_exchange::arrival::{Completion, Ingress, Outcome};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::maps;
+use witgate_exchange::record::{PluginCalls, Received, Share};
+use witgate_exchange::turn;
 
-use crate::arrival::{Completion, Ingress, Outcome};
-use crate::body::{Body, BodyError};
-use crate::facts::Facts;
-use crate::fault::{Fault, FaultKind};
-use crate::head::RequestHead;
-use crate::protocol::maps;
 use crate::telemetry::CoreTelemetry;
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::metrics::Ended;
-use crate::telemetry::record::{PluginCalls, Received, Share};
 use crate::telemetry::route_series::{self, RouteSeries};
-use crate::turn;
 
 /// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
 /// [`RequestGuard::complete`] before, the client has left: that is when futures and bodies are dropped early.
@@ -248,11 +248,11 @@ mod tests {
     use serde_json::Value;
     use std::time::Duration;
     use witgate_config::model::LogTarget;
+    use witgate_exchange::record::{PluginCall, Received};
 
     use super::*;
     use crate::pipeline::exchange::Exchange;
     use crate::telemetry::Telemetry;
-    use crate::telemetry::record::{PluginCall, Received};
     use crate::testing;
 
     /// Telemetry with an access log in a temporary folder, and a way to read its lines.

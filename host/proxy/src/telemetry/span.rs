@@ -13,12 +13,12 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use witgate_exchange::record::PluginCall;
+use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
 
 use crate::telemetry::access::{End, LogEntry};
 use crate::telemetry::client_span::{ClientNotes, Outcome};
 use crate::telemetry::export::FinishedSpan;
-use crate::telemetry::record::PluginCall;
-use crate::telemetry::trace::{self, Clock, SpanId, TraceContext};
 
 /// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), also used in `Span.flags`.
 const SAMPLED: u32 = 1;
@@ -221,11 +221,11 @@ mod tests {
 
     use http::{Method, StatusCode as Status};
     use prost::Message;
+    use witgate_exchange::contracts::CallFailure;
+    use witgate_exchange::fault::FaultKind;
+    use witgate_exchange::record::Record;
 
     use super::*;
-    use crate::contracts::CallFailure;
-    use crate::fault::FaultKind;
-    use crate::telemetry::record::Record;
     use crate::testing;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -1,10 +1,10 @@
 //! Changes that an operator makes to an endpoint while the gateway runs, without a reload.
 
+use super::Upstreams;
 use super::events::EventKind;
 use super::set::TableMaking;
 use super::status::EndpointStatus;
 use crate::balancer::clock;
-use crate::snapshot::Snapshot;
 
 /// What is to change. What is none stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,13 +25,12 @@ pub const LARGEST_WEIGHT: u32 = 1_000_000;
 /// # Errors
 /// There is no such upstream or endpoint; which, in a sentence.
 pub fn adjust(
-    snapshot: &Snapshot,
+    upstreams: &Upstreams,
     upstream: &str,
     address: &str,
     change: &EndpointChange,
 ) -> Result<EndpointStatus, String> {
-    let upstream =
-        snapshot.upstreams.get(upstream).ok_or_else(|| format!("there is no upstream `{upstream}`"))?;
+    let upstream = upstreams.get(upstream).ok_or_else(|| format!("there is no upstream `{upstream}`"))?;
     let set = upstream.set.load();
     let member = set.members().find(|member| *member.endpoint().name == *address);
     let member = member.ok_or_else(|| format!("upstream `{}` has no endpoint `{address}`", upstream.name))?;

@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use http::HeaderValue;
+use witgate_exchange::head::Scheme;
 
 use super::Upstream;
 use super::sticky::Session;
 use crate::balancer::Caller;
-use crate::head::Scheme;
 
 /// Worked out once for a request, whatever endpoints are tried.
 #[derive(Clone, Default)]

@@ -10,6 +10,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 use witgate_config::model::Statuses;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::turn;
 
 use super::affinity::Affinity;
 use super::breaker::Call;
@@ -19,8 +21,6 @@ use super::observe::{Extent, Failing, Observation, notify};
 use super::set::{EndpointSet, Member};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
-use crate::fault::{Fault, FaultKind};
-use crate::turn;
 
 /// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
 pub(super) struct Attempt {

@@ -2,8 +2,8 @@
 //!
 //! | mechanism | takes an endpoint out for | how the endpoint comes back |
 //! |---|---|---|
-//! | [`breaker`] | failures in a row, or a share of failed or slow calls | after `open_for` half-open; probes decide |
-//! | [`ejection`] | failures in a row, server errors in a row, a rate below that of others: left out, longer each time | after its time, or when its checks succeed; then the first failure decides |
+//! | [`breaker`](super::breaker) | failures in a row, or a share of failed or slow calls | after `open_for` half-open; probes decide |
+//! | [`ejection`](super::ejection) | failures in a row, server errors in a row, a rate below that of others: left out, longer each time | after its time, or when its checks succeed; then the first failure decides |
 //!
 //! Both see the same failures and have the same default, so they are decided together:
 //!

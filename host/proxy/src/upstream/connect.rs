@@ -12,13 +12,13 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use witgate_config::model;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::endpoint::Endpoint;
 use super::failure::chain;
 use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
-use crate::fault::{Fault, FaultKind};
 use crate::tcp::Tcp;
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).

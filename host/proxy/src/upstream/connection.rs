@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use witgate_config::model::UpstreamProtocol;
+use witgate_exchange::fault::Fault;
 
 use super::failure::fault_of;
 use super::http1::Http1;
 use super::socket::Socket;
 use super::upload::Upload;
-use crate::fault::Fault;
 
 /// HTTP/2: bytes of a response head.
 const HEAD_BYTES: usize = 128 * 1024;

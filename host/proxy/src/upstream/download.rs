@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::turn;
 
 use super::attempt::Attempt;
 use super::connection::Connection;
@@ -17,10 +20,7 @@ use super::lease::Lease;
 use super::observe::{Extent, Failing};
 use super::resumed::Resumed;
 use super::upload::Progress;
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
-use crate::turn;
 
 /// A response body that streams. It holds the connection, and knows what to do with it when it ends, breaks off, stalls,
 /// or is dropped because the client went away.

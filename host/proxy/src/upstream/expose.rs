@@ -3,10 +3,11 @@
 use std::fmt;
 
 use prometheus_client::encoding::DescriptorEncoder;
+use witgate_exchange::family::Family;
 
-use super::{Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus, status};
-use crate::snapshot::Snapshot;
-use crate::telemetry::family::Family;
+use super::{
+    Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus, Upstreams, status,
+};
 use crate::telemetry::metrics::NONE;
 
 /// The states of a circuit breaker, with their label values.
@@ -33,9 +34,9 @@ const HEALTH_STATES: [(HealthState, &str); 3] = [
 /// Reads one number about an endpoint.
 type Number = fn(&EndpointStatus) -> usize;
 
-/// Writes the state of a snapshot's upstreams.
-pub(crate) fn encode(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let upstreams = status(snapshot);
+/// Writes the state of the upstreams of a snapshot.
+pub(crate) fn encode(by_name: &Upstreams, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let upstreams = status(by_name);
     let help = "Requests that wait for a connection";
     let mut family = Family::gauges(encoder, "witgate_upstream_pending_requests", help)?;
     for upstream in &upstreams {
@@ -64,11 +65,11 @@ pub(crate) fn encode(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fm
     balancing(&upstreams, encoder)?;
     breakers(&upstreams, encoder)?;
     load(&upstreams, encoder)?;
-    tries(snapshot, encoder)?;
+    tries(by_name, encoder)?;
     health(&upstreams, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
-    for (name, upstream) in snapshot.upstreams.iter() {
+    for (name, upstream) in by_name.iter() {
         for (event, endpoint, count) in upstream.event_counts() {
             let endpoint = endpoint.as_deref().unwrap_or(NONE);
             family.counter(&[("upstream", &**name), ("endpoint", endpoint), ("event", event)], count)?;
@@ -106,8 +107,8 @@ fn balancing(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> f
 }
 
 /// Retries, hedges and mirrored copies.
-fn tries(snapshot: &Snapshot, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let upstreams = || snapshot.upstreams.iter().map(|(name, upstream)| (&**name, upstream.tries()));
+fn tries(by_name: &Upstreams, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let upstreams = || by_name.iter().map(|(name, upstream)| (&**name, upstream.tries()));
     let help = "Requests sent again, by reason and result";
     let mut family = Family::counters(encoder, "witgate_upstream_retries", help)?;
     for (name, tries) in upstreams() {
@@ -233,7 +234,7 @@ fn address(endpoint: &EndpointStatus) -> &str {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
+    use crate::snapshot::Snapshot;
     use crate::telemetry::Telemetry;
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use crate::fault::{Blame, Fault, FaultKind};
+use witgate_exchange::fault::{Blame, Fault, FaultKind};
 
 /// The fault behind an error of hyper.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {

@@ -8,17 +8,17 @@ use futures_util::future::LocalBoxFuture;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use witgate_exchange::contracts::Fetch;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::trace::TraceContext;
 
+use super::Upstreams;
 use super::deliver::{AttemptLog, Rules, within};
 use super::fallback::deliver_or_fall_back;
 use super::request::UpstreamRequest;
 use crate::balancer::Caller;
-use crate::contracts::Fetch;
-use crate::fault::{Fault, FaultKind};
-use crate::snapshot::Snapshot;
-use crate::telemetry::trace::TraceContext;
 
-impl Fetch for Snapshot {
+impl Fetch for Upstreams {
     fn fetch<'a>(
         &'a self,
         upstream: &'a str,
@@ -33,7 +33,7 @@ impl Fetch for Snapshot {
 
 /// See [`Fetch::fetch`].
 async fn fetch(
-    snapshot: &Snapshot,
+    upstreams: &Upstreams,
     upstream: &str,
     request: Request<Bytes>,
     trace: Option<&TraceContext>,
@@ -41,7 +41,7 @@ async fn fetch(
     limit: usize,
 ) -> Result<Response<Bytes>, Fault> {
     let unknown = || Fault::new(FaultKind::NoEndpoint).detail("there is no such upstream").unsent();
-    let upstream = snapshot.upstreams.get(upstream).ok_or_else(unknown)?;
+    let upstream = upstreams.get(upstream).ok_or_else(unknown)?;
     let (parts, body) = request.into_parts();
     let root = PathAndQuery::from_static("/");
     let (headers, path) = (&parts.headers, parts.uri.path());
@@ -60,14 +60,13 @@ async fn fetch(
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
-        body_memory: snapshot.upstreams.body_memory(),
+        body_memory: upstreams.body_memory(),
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = AttemptLog::default();
     let exchange = async {
         let body = body.into();
-        let response =
-            deliver_or_fall_back(&snapshot.upstreams, upstream, &order, body, deadline, &mut notes).await?;
+        let response = deliver_or_fall_back(upstreams, upstream, &order, body, deadline, &mut notes).await?;
         let (parts, body) = response.into_parts();
         let collected =
             Limited::new(body, limit).collect().await.map_err(|error| collecting(error, limit))?;

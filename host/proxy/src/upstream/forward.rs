@@ -8,6 +8,12 @@ use std::time::Instant;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, Response, Version};
 use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
 
 use super::affinity::Affinity;
 use super::deadline::{self, Allowance};
@@ -17,12 +23,6 @@ use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::{Upstream, Upstreams};
 use crate::balancer::Caller;
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::destination::Destination;
-use crate::facts::{Facts, Switched};
-use crate::fault::{Fault, FaultKind};
-use crate::head::RequestHead;
 use crate::protocol::upgrade::Side;
 
 /// Forwards requests to the upstream that the facts name.

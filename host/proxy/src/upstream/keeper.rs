@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, sleep_until};
@@ -34,9 +33,8 @@ use super::discovery::run::RunningSource;
 use super::discovery::sink::PendingSet;
 use super::health::checks::{self, Checks};
 use super::set::TableMaking;
-use super::{BreakerState, Upstream};
+use super::{BreakerState, CurrentUpstreams, Upstream};
 use crate::balancer::clock;
-use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
 /// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many events at once
@@ -58,20 +56,23 @@ impl Keeper {
     ///
     /// # Errors
     /// The system gives no thread, or no epoll descriptor.
-    pub(crate) fn start(snapshots: Arc<ArcSwap<Snapshot>>, telemetry: Arc<Telemetry>) -> io::Result<Keeper> {
-        Keeper::start_counting(snapshots, telemetry, Arc::default())
+    pub(crate) fn start(
+        upstreams: Arc<dyn CurrentUpstreams>,
+        telemetry: Arc<Telemetry>,
+    ) -> io::Result<Keeper> {
+        Keeper::start_counting(upstreams, telemetry, Arc::default())
     }
 
     /// Starts the keeper, and counts the rounds of all upstreams in `rounds`.
     pub(super) fn start_counting(
-        snapshots: Arc<ArcSwap<Snapshot>>,
+        upstreams: Arc<dyn CurrentUpstreams>,
         telemetry: Arc<Telemetry>,
         rounds: Arc<AtomicU64>,
     ) -> io::Result<Keeper> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let swapped = Arc::<Notify>::default();
-        let context = KeeperContext { swapped: swapped.clone(), rounds, telemetry, snapshots };
+        let context = KeeperContext { swapped: swapped.clone(), rounds, telemetry, upstreams };
         let thread = std::thread::Builder::new().name("witgate-keeper".into()).spawn(move || {
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
@@ -102,7 +103,7 @@ struct KeeperContext {
     swapped: Arc<Notify>,
     rounds: Arc<AtomicU64>,
     telemetry: Arc<Telemetry>,
-    snapshots: Arc<ArcSwap<Snapshot>>,
+    upstreams: Arc<dyn CurrentUpstreams>,
 }
 
 /// The task of one upstream. Dropping it ends the task.
@@ -122,9 +123,9 @@ async fn keep(context: KeeperContext) {
     let mut tasks: HashMap<Arc<str>, Task> = HashMap::new();
     loop {
         // Released before the keeper sleeps, so that a retired snapshot can be dropped.
-        let snapshot = context.snapshots.load_full();
-        tasks.retain(|name, _| snapshot.upstreams.contains_key(name));
-        for (name, upstream) in snapshot.upstreams.iter() {
+        let upstreams = context.upstreams.current();
+        tasks.retain(|name, _| upstreams.contains_key(name));
+        for (name, upstream) in upstreams.iter() {
             match tasks.get(name) {
                 Some(task) => {
                     _ = task.newest.send_if_modified(|newest| {
@@ -136,7 +137,7 @@ async fn keep(context: KeeperContext) {
                 None => _ = tasks.insert(name.clone(), start(upstream, &context, &slots)),
             }
         }
-        drop(snapshot);
+        drop(upstreams);
         context.swapped.notified().await;
     }
 }

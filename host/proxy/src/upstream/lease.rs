@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use witgate_config::model::UpstreamProtocol;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::Upstream;
 use super::attempt::Attempt;
@@ -14,7 +15,6 @@ use super::http1::Http1;
 use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Stream;
 
 /// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.

@@ -13,17 +13,17 @@ use http::{HeaderName, HeaderValue, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use witgate_config::model::{Mirror, RouteRetry};
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::replay::{NoCopy, ReplayBuffer, Whole};
 
 use super::admission::deliver_admitted;
 use super::deliver::{AttemptLog, Copied, Rules, within};
 use super::forward::of_client;
 use super::request::UpstreamRequest;
 use super::{Upstream, Upstreams};
-use crate::body::Body;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
-use crate::replay::{NoCopy, ReplayBuffer, Whole};
 
 /// Tells the shadow that nobody waits for its answer.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");

@@ -93,6 +93,7 @@ use set::{Changing, EndpointSet, MemberBuilder};
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 use sticky::Sticky;
 use tls::Tls;
+pub(crate) use upstreams::CurrentUpstreams;
 pub use upstreams::Upstreams;
 
 /// A source until the keeper starts it.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::attempt::Attempt;
 use super::conduct::judge;
 use crate::balancer::AttemptOutcome;
-use crate::fault::{Fault, FaultKind};
 
 /// What an attempt has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::body::{Body, BodyError};
+use witgate_exchange::body::{Body, BodyError};
 
 /// Who looks at a body. Dropped before it was told of an end, it knows that nobody wanted the rest.
 pub(super) trait BodyObserver: Unpin {

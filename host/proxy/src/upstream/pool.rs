@@ -15,13 +15,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
+use witgate_exchange::names::Numbered;
 
 use super::Upstream;
 use super::connection::{Connection, Http2, Stream};
 use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::limit::{Core, Limit, Next};
-use crate::names::Numbered;
 
 /// How often old connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -11,6 +11,11 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
+use witgate_exchange::cookie;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head;
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::trace::{REQUEST_ID, SpanId, TraceContext};
 
 use super::Upstream;
 use super::affinity::Affinity;
@@ -19,11 +24,6 @@ use super::deliver::Rules;
 use super::endpoint::Endpoint;
 use super::upload::Upload;
 use crate::balancer::Caller;
-use crate::cookie;
-use crate::fault::{Fault, FaultKind};
-use crate::head;
-use crate::replay::memory::BodyMemory;
-use crate::telemetry::trace::{REQUEST_ID, SpanId, TraceContext};
 
 /// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
 /// endpoint.

@@ -2,8 +2,8 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::http1::field;
 
 /// Checks and cleans the head of an HTTP/2 response. Those of HTTP/1.1 are held to these rules when they are read.

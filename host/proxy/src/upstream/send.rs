@@ -5,8 +5,13 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::sleep_until;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::trace::SpanId;
+use witgate_exchange::turn;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
@@ -19,11 +24,7 @@ use super::observe::{Extent, Failing};
 use super::request::UpstreamRequest;
 use super::response;
 use super::upload::{Progress, Upload};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::telemetry::client_span::ClientSpan;
-use crate::telemetry::trace::SpanId;
-use crate::turn;
 
 /// Stale connections of the pool met before a fresh one is opened.
 const STALE: usize = 2;
@@ -72,8 +73,8 @@ pub(super) fn conclude(
 
 /// A response of which only the head was read, with the connection that it came on.
 pub(super) struct UnreadResponse {
-    /// Has a body only if the body is not read off the connection itself, as over HTTP/2.
-    response: Response<Body>,
+    /// With the stream of its body, if the body is not read off the connection itself.
+    response: Response<Option<Incoming>>,
     lease: Lease,
     upload: Option<Rc<Progress>>,
     /// When the head was there.
@@ -114,7 +115,8 @@ pub(super) async fn send(
         let patience = order.patience(upstream.config.first_byte_timeout);
         let answered = match begun {
             Begun::Http1 { connection, head, upload } => {
-                connection.exchange(order, head, upload, since, patience).await
+                let sent = connection.exchange(order, head, upload, since, patience).await;
+                sent.map(|response| response.map(|_| None))
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry room for it.
@@ -268,7 +270,7 @@ async fn ask_http2(
     progress: Option<Rc<Progress>>,
     since: Instant,
     timeout: Duration,
-) -> Result<Response<Body>, SendFailure> {
+) -> Result<Response<Option<Incoming>>, SendFailure> {
     let progress = progress.as_deref();
     let mut response = tokio::select! {
         biased;
@@ -277,7 +279,7 @@ async fn ask_http2(
     };
     let status = response.status();
     response::admit(status, response.headers_mut())?;
-    Ok(response.map(Body::Incoming))
+    Ok(response.map(Some))
 }
 
 /// What an error of hyper leaves of a request. Where the request's own body has ended with a fault, the error is only its
@@ -319,7 +321,9 @@ fn supervise(
     notes: &mut AttemptLog,
     deadline: Option<Instant>,
 ) -> Result<Response<Body>, Fault> {
-    let UnreadResponse { mut response, lease, upload, arrived } = unread;
+    let UnreadResponse { response, lease, upload, arrived } = unread;
+    let (parts, stream) = response.into_parts();
+    let mut response = Response::from_parts(parts, Body::Empty);
     attempt.answered(response.status(), arrived.saturating_duration_since(attempt.since()));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {
@@ -328,10 +332,7 @@ fn supervise(
         notes.switched = Some(stream);
         return Ok(response);
     }
-    let source = match std::mem::take(response.body_mut()) {
-        Body::Incoming(stream) => Source::Http2(stream),
-        _ => Source::Http1,
-    };
+    let source = stream.map_or(Source::Http1, Source::Http2);
     let idle = attempt.upstream.config.idle_timeout;
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
     *response.body_mut() = download.begin(arrived)?;

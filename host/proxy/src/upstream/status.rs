@@ -12,9 +12,8 @@ use super::deliver::{Counts, TriesStatus};
 use super::discovery::SinkStatus;
 use super::events::Event;
 use super::set::Member;
-use super::{Availability, BreakerState, HealthState, Upstream};
+use super::{Availability, BreakerState, HealthState, Upstream, Upstreams};
 use crate::balancer::clock;
-use crate::snapshot::Snapshot;
 
 /// How an upstream stands, over all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,9 +121,8 @@ pub struct EndpointStatus {
 }
 
 /// How the upstreams of a snapshot stand, by name.
-pub fn status(snapshot: &Snapshot) -> Vec<UpstreamStatus> {
-    let mut upstreams: Vec<UpstreamStatus> =
-        snapshot.upstreams.values().map(|upstream| upstream.status()).collect();
+pub fn status(upstreams: &Upstreams) -> Vec<UpstreamStatus> {
+    let mut upstreams: Vec<UpstreamStatus> = upstreams.values().map(|upstream| upstream.status()).collect();
     upstreams.sort_by(|first, second| first.name.cmp(&second.name));
     upstreams
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderValue};
 use witgate_config::model::{self, SameSite};
+use witgate_exchange::cookie;
+use witgate_exchange::head::Scheme;
+use witgate_exchange::names::Numbered;
 
 use super::set::Member;
-use crate::cookie;
-use crate::head::Scheme;
-use crate::names::Numbered;
 
 const TAG: usize = 16;
 const SIGNED: usize = 8 + TAG;

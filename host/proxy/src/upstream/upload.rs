@@ -9,8 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 /// A request body that notes its progress. What goes wrong in it is kept in its [`Progress`], where whoever waits for the
 /// answer finds it: an error that is handed to the library of a protocol comes back as a reset stream without a reason.

@@ -3,9 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use witgate_exchange::names::Named;
+use witgate_exchange::replay::memory::BodyMemory;
+
 use super::Upstream;
-use crate::names::Named;
-use crate::replay::memory::BodyMemory;
 
 /// The upstreams of a snapshot, by name, and what they share.
 #[derive(Clone)]
@@ -32,4 +33,10 @@ impl Deref for Upstreams {
     fn deref(&self) -> &Self::Target {
         &self.by_name
     }
+}
+
+/// Where the upstreams of the snapshot in service are found.
+pub(crate) trait CurrentUpstreams: Send + Sync {
+    /// The upstreams that are in service now.
+    fn current(&self) -> Arc<Upstreams>;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::contracts::{Acceptance, Call, CallFailure, Decision, Input, Phase};
+use witgate_exchange::contracts::{Acceptance, Call, CallFailure, Decision, Input, Phase};
 
 use super::{
     CallInputs, ITEM, Running, declared, headers, input, request_head, response, size_of_headers,

@@ -20,9 +20,9 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
-use witgate_proxy::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
-use witgate_proxy::head::RequestHead;
-use witgate_proxy::turn;
+use witgate_exchange::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::turn;
 
 use crate::bindings::witgate::plugin::types;
 use crate::budget::{FIRST_LOOK, Killed, Stopwatch};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::contracts::{Answer, Bucket, Call, CallFailure, Function, Phase};
+use witgate_exchange::contracts::{Answer, Bucket, Call, CallFailure, Function, Phase};
 
 use super::{CallInputs, Running, declared, request_head};
 use crate::bindings::exports::witgate::plugin::rate_limiting as contract;

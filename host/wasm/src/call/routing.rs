@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wasmtime::component::Resource;
-use witgate_proxy::contracts::{Answer, Call, CallFailure, Destination, Function, Phase};
+use witgate_exchange::contracts::{Answer, Call, CallFailure, Destination, Function, Phase};
 
 use super::{CallInputs, Running, declared, headers, request_head, size_of_headers};
 use crate::bindings::exports::witgate::plugin::routing as contract;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Answer, BodyResult, Call, CallFailure, ComposedHeader, Function, HeaderChange, Phase, Piece,
     RequestChanges, RequestOutcome, ResponseChanges, ResponseHead, ResponseOutcome, ValuePart,
 };

@@ -13,9 +13,9 @@ use http::{HeaderMap, Method, Request, Response};
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
-use witgate_proxy::fault::{Fault, FaultKind};
-use witgate_proxy::head::RequestHead;
-use witgate_proxy::telemetry::trace::{BAGGAGE, TRACEPARENT, TRACESTATE};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::trace::{BAGGAGE, TRACEPARENT, TRACESTATE};
 
 use crate::bindings::witgate::plugin::fetch::{Error, Host, InboundResponse, OutboundRequest};
 use crate::bindings::witgate::plugin::types::Header;

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::LocalBoxFuture;
-use witgate_proxy::contracts::Fetch;
+use witgate_exchange::contracts::Fetch;
 
 /// Starts what a guest waits for, on the core of the caller. The job sends its reply by a channel of its own.
 pub(crate) type Job = Box<dyn for<'a> FnOnce(&'a dyn Fetch) -> LocalBoxFuture<'a, ()> + Send>;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower};
-use witgate_proxy::contracts::store::{KeyStore, StoreError, StoreResult};
+use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
 
 use crate::bindings::name;
 use crate::bindings::witgate::plugin::store::Error;

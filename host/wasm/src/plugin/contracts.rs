@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Answer, Authentication, Binding, BodyResult, Bucket, Call, CallFailure, CallResult, Decision,
     Destination, Interest, Piece, PluginLimits, Quarantined, RateLimiting, RequestOutcome, ResponseHead,
     ResponseOutcome, Routing, Transformation,
 };
-use witgate_proxy::turn;
+use witgate_exchange::turn;
 
 use super::Loaded;
 use crate::call::{authentication, rate_limiting, routing, transformation};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Binding, BodyAccess, Call, ComposedHeader, Contracts, Decision, Header, HeaderChange, Input, Piece,
     RateLimiting as _, RequestOutcome, ResponseOutcome, Routing as _, Transformation as _, ValuePart,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Response;
 use http_body_util::Full;
-use witgate_proxy::contracts::{Call, CallFailure, Routing as _};
+use witgate_exchange::contracts::{Call, CallFailure, Routing as _};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_tests::Origin;
 use witgate_wasm::Loaded;

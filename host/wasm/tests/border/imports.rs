@@ -1,6 +1,6 @@
 //! The functions that a guest may call.
 
-use witgate_proxy::contracts::Binding as _;
+use witgate_exchange::contracts::Binding as _;
 
 use crate::scene::{Scene, on_core, probe, tell, told};
 

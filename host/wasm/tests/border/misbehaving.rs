@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Authentication as _, Binding as _, Call, CallFailure, Piece, RateLimiting as _, Routing as _,
     Transformation as _,
 };

@@ -1,6 +1,6 @@
 //! Instances: reuse, isolation, replacement.
 
-use witgate_proxy::contracts::{Call, CallFailure, RateLimiting as _, Transformation as _};
+use witgate_exchange::contracts::{Call, CallFailure, RateLimiting as _, Transformation as _};
 
 use crate::scene::{eventually, on_core, probe, request, snapshot, tell, told};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     Authentication as _, Binding as _, Call, Decision, Function, Input, RateLimiting as _, Routing as _,
     Transformation as _,
 };

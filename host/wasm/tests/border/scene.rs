@@ -9,12 +9,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use witgate_config::model::LogLevel;
 use witgate_config::{Config, parse_str};
-use witgate_proxy::contracts::state::State;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::state::State;
+use witgate_exchange::contracts::{
     Authentication as _, Bucket, Call, CallFailure, Decision, RateLimiting as _, RequestOutcome,
     ResponseHead, Transformation as _,
 };
-use witgate_proxy::head::{Client, RequestHead, Scheme};
+use witgate_exchange::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::state::memory::Memory;
 use witgate_proxy::telemetry::Telemetry;

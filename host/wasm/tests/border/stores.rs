@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use witgate_proxy::contracts::MaybeReady;
-use witgate_proxy::contracts::counter::Counter;
-use witgate_proxy::contracts::state::State;
-use witgate_proxy::contracts::store::{KeyStore, StoreResult};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::state::State;
+use witgate_exchange::contracts::store::{KeyStore, StoreResult};
 use witgate_proxy::state::memory::{Memory, MemoryKeys};
 use witgate_wasm::{Health, Loaded};
 

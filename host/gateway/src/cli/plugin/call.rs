@@ -12,11 +12,11 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     self, Authentication, BodyAccess, Call, CallFailure, Piece, RateLimiting, RequestOutcome, Routing,
     Transformation,
 };
-use witgate_proxy::head::RequestHead;
+use witgate_exchange::head::RequestHead;
 use witgate_proxy::snapshot::Snapshot;
 
 use super::scratch::Binding;

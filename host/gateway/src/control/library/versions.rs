@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use witgate_config::model;
-use witgate_proxy::contracts::state::State;
-use witgate_proxy::contracts::{Binding, Contracts};
+use witgate_exchange::contracts::state::State;
+use witgate_exchange::contracts::{Binding, Contracts};
 
 use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};

@@ -8,9 +8,9 @@ use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
+use witgate_exchange::body::{Body, BodyError};
 
 use super::Coding;
-use crate::body::{Body, BodyError};
 
 /// Output of this size is sent at once; less waits for more input, or for a pause of the upstream.
 const FRAME_BYTES: usize = 16 * 1024;

@@ -18,12 +18,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::scalar::{Size, Text};
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::head::RequestHead;
 
 use super::{Filter, FilterKind, Stage, schema_of, vary};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::head::RequestHead;
 use encoder::Compressed;
 
 pub(super) const ROW: FilterKind = FilterKind {

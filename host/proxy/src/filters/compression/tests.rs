@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
+use witgate_exchange::body::BodyError;
 
 use super::super::tests::{self, build};
 use super::*;
-use crate::body::BodyError;
 use crate::testing;
 
 const TEXT: &str = "a line that is there again and again\n";

@@ -14,13 +14,13 @@ use http::{HeaderMap, HeaderName, Response, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::{Problems, Settings as Written};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
-use crate::head::RequestHead;
 use template::Template;
 
 pub(super) const ROW: FilterKind = FilterKind {
@@ -245,10 +245,10 @@ impl Filter for Headers {
 mod tests {
     use http::Method;
     use serde_json::json;
+    use witgate_exchange::identity::Identity;
 
     use super::super::tests::{build, request, response};
     use super::*;
-    use crate::identity::Identity;
     use crate::testing;
 
     #[test]

@@ -16,11 +16,11 @@ use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response};
 use witgate_config::model::{Auth, Gateway};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::identity::Identity;
 
-use crate::body::Body;
-use crate::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
-use crate::fault::{Fault, FaultKind};
-use crate::identity::Identity;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{self, Lookup, Rememberable};

@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
-use crate::replay::memory::{Purpose, Reserved};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::replay::memory::{Purpose, Reserved};
 
 use super::caller::Caller;
 use super::coding::Coding;

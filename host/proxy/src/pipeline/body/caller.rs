@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use witgate_exchange::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
+use witgate_exchange::fault::Fault;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::record::PluginCalls;
+use witgate_exchange::replay::memory::Reserved;
 
-use crate::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
-use crate::fault::Fault;
-use crate::head::RequestHead;
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::transformation;
-use crate::replay::memory::Reserved;
 use crate::snapshot::Snapshot;
-use crate::telemetry::record::PluginCalls;
 
 /// One binding at work on one body.
 pub(super) struct Caller {

@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncRead;
 use tokio_util::io::{StreamReader, poll_read_buf};
 
-use crate::body::{Body, BodyError};
+use witgate_exchange::body::{Body, BodyError};
 
 /// Bytes that may come out for each byte that went in.
 const RATIO: u64 = 200;

@@ -24,10 +24,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use witgate_config::model::OnFailure;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::body::{Body, BodyError};
-use crate::contracts::{Binding, BodyAccess, Phase, ResponseHead, Transformation};
-use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::router::Route;

@@ -10,8 +10,8 @@ use futures_util::stream;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use witgate_exchange::body::{Body, BodyError};
 
-use crate::body::{Body, BodyError};
 use crate::pipeline::call;
 
 use super::caller::Caller;

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
 
-use crate::contracts::Bucket;
-use crate::fault::Fault;
 use crate::protocol::http1::write::decimal;
+use witgate_exchange::contracts::Bucket;
+use witgate_exchange::contracts::counter::BucketState;
+use witgate_exchange::fault::Fault;
 
 use super::Draws;
-use crate::contracts::counter::BucketState;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -12,10 +12,10 @@ use std::rc::Rc;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
+use witgate_exchange::contracts::counter::{Draw, Rate};
+use witgate_exchange::contracts::{Binding, Bucket, Call, Function, Phase};
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::contracts::counter::{Draw, Rate};
-use crate::contracts::{Binding, Bucket, Call, Function, Phase};
-use crate::fault::{Fault, FaultKind};
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{Question, Rememberable};

@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 
-use crate::contracts::{Input, ResponseHead};
-use crate::head::RequestHead;
+use witgate_exchange::contracts::{Input, ResponseHead};
+use witgate_exchange::head::RequestHead;
 
 /// What an answer is based on.
 #[derive(Clone, Copy)]

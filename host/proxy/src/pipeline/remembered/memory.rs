@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::contracts::{Function, Input};
-use crate::head::RequestHead;
-use crate::names::Numbered;
+use witgate_exchange::contracts::{Function, Input};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::names::Numbered;
 
 use super::key::Basis;
 use super::pace::Pace;

@@ -26,10 +26,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
-use crate::head::RequestHead;
+use witgate_exchange::contracts::{Binding, Function, INPUTS, Input, ResponseHead};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::turn;
+
 use crate::snapshot::Snapshot;
-use crate::turn;
 use key::{Basis, ResponseInputs};
 use memory::{Memory, Owner, SHAPES};
 

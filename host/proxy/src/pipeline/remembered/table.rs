@@ -203,10 +203,10 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, Method};
+    use witgate_exchange::contracts::Input;
+    use witgate_exchange::head::RequestHead;
 
     use super::*;
-    use crate::contracts::Input;
-    use crate::head::RequestHead;
     use crate::testing;
 
     struct Number(usize, usize);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::{HeaderName, Response, StatusCode};
 use witgate_config::model::IdentitySource;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::identity::Identity;
 
 use super::fake::{Fake, header, local};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
-use crate::head::RequestHead;
-use crate::identity::Identity;
 
 /// An acceptance of a subject that is not to be remembered.
 pub(super) fn acceptance(subject: &str) -> Acceptance {
@@ -226,14 +226,18 @@ fn another_version_or_binding_never_sees_a_decision() {
 fn every_input_counts() {
     let certificate = |fingerprint: &str| {
         let fingerprint = fingerprint.to_owned();
-        Arc::new(crate::head::ClientCertificate { subject: String::new(), names: Vec::new(), fingerprint })
+        Arc::new(witgate_exchange::head::ClientCertificate {
+            subject: String::new(),
+            names: Vec::new(),
+            fingerprint,
+        })
     };
     type Change = Box<dyn Fn(&mut RequestHead)>;
     let changes: Vec<(Input, Change)> = vec![
         (Input::Method, Box::new(|head| head.method = Method::POST)),
         (Input::Path, Box::new(|head| head.target = "/b".parse().expect("a path"))),
         (Input::Query, Box::new(|head| head.target = "/?".parse().expect("a path"))),
-        (Input::Scheme, Box::new(|head| head.scheme = crate::head::Scheme::Https)),
+        (Input::Scheme, Box::new(|head| head.scheme = witgate_exchange::head::Scheme::Https)),
         (Input::OriginalPath, Box::new(|head| head.received_target = "/b".parse().ok())),
         (Input::Route, Box::new(|head| head.route = Some("b".into()))),
         (

@@ -6,11 +6,11 @@ use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZstdEncoder}
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, RecordedCall};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 use BodyAccess::{Buffered, None as Unseen};
 
@@ -345,7 +345,7 @@ fn trailers_can_be_read_and_go_on() {
         let frames =
             [Ok(http_body::Frame::data(Bytes::from_static(b"x"))), Ok(http_body::Frame::trailers(trailers))];
         let frames = futures_util::stream::iter(
-            frames.map(|frame| frame.map_err(|never: crate::body::BodyError| never)),
+            frames.map(|frame| frame.map_err(|never: witgate_exchange::body::BodyError| never)),
         );
         Body::wrap(http_body_util::StreamBody::new(frames))
     };

@@ -1,13 +1,13 @@
 //! Values that the gateway puts together as a plugin said.
 
 use http::Response;
+use witgate_exchange::contracts::ValuePart::*;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::authentication::acceptance;
 use super::fake::{Fake, header, set};
 use super::*;
-use crate::contracts::ValuePart::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 /// A `traceparent` as it comes in. No spans are exported, so it is shown as it is.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

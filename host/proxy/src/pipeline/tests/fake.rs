@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use witgate_config::model::OnFailure;
 
-use crate::contracts::*;
-use crate::head::RequestHead;
+use witgate_exchange::contracts::*;
+use witgate_exchange::head::RequestHead;
 
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
 

@@ -20,11 +20,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response};
 use witgate_config::model::{self, Action, Auth, Forward, Rewrite};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Binding;
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::fault::Fault;
 
-use crate::body::Body;
-use crate::contracts::Binding;
-use crate::contracts::counter::Counter;
-use crate::fault::Fault;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::{self, Descent};
@@ -188,7 +188,7 @@ async fn ascended(routed: &mut Routed, response: Response<Body>) -> Response<Bod
 }
 
 /// The whole of a body, and its trailers.
-fn read(body: Body) -> Result<(Bytes, Option<http::HeaderMap>), crate::body::BodyError> {
+fn read(body: Body) -> Result<(Bytes, Option<http::HeaderMap>), witgate_exchange::body::BodyError> {
     testing::run(async {
         let collected = http_body_util::BodyExt::collect(body).await?;
         let trailers = collected.trailers().cloned();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use witgate_config::model::OnFailure;
+use witgate_exchange::contracts::{Authentication, Call, CallResult, Decision, Input};
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::{ClientCertificate, RequestHead};
 
 use super::authentication::acceptance;
 use super::fake::{Fake, local};
 use super::*;
-use crate::contracts::{Authentication, Call, CallResult, Decision, Input};
-use crate::fault::FaultKind;
-use crate::head::{ClientCertificate, RequestHead};
 
 /// Knows callers by the first name in their certificate (subject alternative name); `dns:revoked` is refused.
 struct ByCertificate {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use http::{Method, Response, StatusCode};
 use tokio::sync::Notify;
+use witgate_exchange::contracts::*;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
-use crate::contracts::*;
-use crate::facts::Facts;
-use crate::fault::FaultKind;
 use crate::filters::Step;
 
 type Journal = Arc<Mutex<Vec<String>>>;
@@ -201,7 +201,7 @@ fn a_refusal_goes_up_only_through_what_was_entered() {
 
 #[test]
 fn a_route_that_answers_by_itself_is_protected_and_transformed() {
-    let accept = |head: Arc<crate::head::RequestHead>| match head.headers.get("x-key") {
+    let accept = |head: Arc<witgate_exchange::head::RequestHead>| match head.headers.get("x-key") {
         Some(_) => Ok(Decision::Accepted(authentication::acceptance("ann"))),
         None => Ok(Decision::NotMine(vec!["Key".into()])),
     };

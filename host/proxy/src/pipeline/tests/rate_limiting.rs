@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use witgate_exchange::contracts::counter::{BucketStates, Draw, Unavailable};
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
+
 use super::fake::Fake;
 use super::*;
-use crate::contracts::counter::{BucketStates, Draw, Unavailable};
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 fn bucket(policy: &str, key: &str, limit: u32) -> Bucket {
     Bucket {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::RequestHead;
 
 use super::authentication::acceptance;
 use super::fake::{Fake, header, local, set};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
-use crate::head::RequestHead;
 
 const GROUP: HeaderName = HeaderName::from_static("x-group");
 

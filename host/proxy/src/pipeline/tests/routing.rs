@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::SET_COOKIE;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, header};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 fn to(upstream: &str) -> Destination {
     Destination { upstream: Some(upstream.to_owned()), ..Destination::default() }

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use witgate_exchange::body::BodyError;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::bodies::codings;
 use super::fake::{Fake, RecordedCall};
 use super::*;
-use crate::body::BodyError;
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 use BodyAccess::{None as Unseen, Streamed};
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};
 use witgate_config::model::IdentitySource;
+use witgate_exchange::contracts::*;
+use witgate_exchange::fault::FaultKind;
 
 use super::fake::{Fake, header, local, set};
 use super::*;
-use crate::contracts::*;
-use crate::fault::FaultKind;
 
 fn requesting(changes: RequestChanges) -> Fake {
     Fake::new("change").request(move |_| Ok(RequestOutcome::Proceed(changes.clone())))

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
+use witgate_exchange::body::{Body, BodyError};
 
 use super::head::ConnectionOptions;
 use super::wire::{SKIPPED_BYTES, Wire};
 use super::write::{Framing, Plan};
-use crate::body::{Body, BodyError};
 use crate::protocol::socket::Transport;
 
 /// How the sending of a response ended.

@@ -9,12 +9,12 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use witgate_exchange::body::BodyError;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::chunks::ChunkReader;
 use super::head::Content;
 use super::wire::Wire;
-use crate::body::BodyError;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::socket::Transport;
 
 /// What is still to come of a request's body.

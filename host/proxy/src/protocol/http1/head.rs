@@ -12,10 +12,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::{Method, Request, Uri, Version};
 use witgate_config::model::Limits;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::maps;
 
 use super::field::{self, is};
-use crate::fault::{Fault, FaultKind};
-use crate::protocol::maps;
 
 /// The longest target, in bytes, that a [`Uri`] can hold.
 const TARGET_BYTES: usize = 65_534;

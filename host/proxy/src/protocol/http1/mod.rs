@@ -33,20 +33,21 @@ use bytes::BytesMut;
 use http::{Request, Response, Version};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use witgate_exchange::body::Body;
+use witgate_exchange::maps;
+use witgate_exchange::turn;
 
 use self::answer::Sent;
 use self::body::RequestBody;
 use self::head::ConnectionOptions;
 use self::wire::{Next, Wire};
-use crate::body::Body;
 use crate::listener::bound::Generation;
 use crate::listener::data_plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime::{self, UnderWay};
+use crate::protocol::service;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Side;
-use crate::protocol::{maps, service};
-use crate::turn;
 
 /// The connection options for the response to a request whose head was refused.
 const REFUSED: ConnectionOptions = ConnectionOptions {
@@ -93,7 +94,7 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
                 (answer::send(&wire, &mut response, &REFUSED, true).await, None)
             }
             Next::Request(options) => {
-                *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::Http1);
+                *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::wrap);
                 let (promise, side) = options.upgrade.then(oneshot::channel).unzip();
                 let side = side.map(Side::Promised);
                 let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {

@@ -17,16 +17,16 @@ use http::Request;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 use witgate_config::model::Limits;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::turn;
 
 use super::body::{Inbound, Step};
 use super::head::{ConnectionOptions, Head, HeadReader};
 use super::write::Output;
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::Transport;
 use crate::protocol::upgrade::Stream;
-use crate::turn;
 
 /// Bytes requested of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;

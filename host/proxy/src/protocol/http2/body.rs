@@ -8,8 +8,8 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use witgate_exchange::body::BodyError;
 
-use crate::body::BodyError;
 use crate::protocol::http1::head::decimal;
 
 /// The body of a request in flight. Flow-control window is returned only for data that was read, so a slow reader

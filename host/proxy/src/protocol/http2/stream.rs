@@ -14,18 +14,18 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::trace::REQUEST_ID;
 
 use super::body::RequestBody;
 use super::streams::OpenStream;
 use super::tunnel::Tunnel;
-use crate::body::{Body, BodyError};
 use crate::protocol::connection::Connection;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::http1::field::strip_hop_by_hop;
 use crate::protocol::http1::write::date;
 use crate::protocol::service;
 use crate::protocol::upgrade::{self, Side};
-use crate::telemetry::trace::REQUEST_ID;
 
 /// The work left for one stream. Dropping it resets the stream, unless its response is complete.
 pub(super) struct Stream {
@@ -76,12 +76,7 @@ impl Stream {
             let (kept, promise) = oneshot::channel();
             (Body::Empty, Some(Side::Promised(promise)), Some(Promise { stream, kept }))
         } else {
-            (
-                RequestBody::of(&parts.headers, stream)
-                    .map_or(Body::Empty, |body| Body::Http2(Box::new(body))),
-                None,
-                None,
-            )
+            (RequestBody::of(&parts.headers, stream).map_or(Body::Empty, Body::wrap), None, None)
         };
         let request = Request::from_parts(parts, body);
         let patience = connection.ingress.limits.body_timeout;

@@ -24,11 +24,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use witgate_config::model::{self, Action, CertificateFiles, Forward, ListenerTls, Rewrite};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::facts::Facts;
+use witgate_exchange::fault::Fault;
 
-use crate::body::Body;
-use crate::contracts::MaybeReady;
-use crate::facts::Facts;
-use crate::fault::Fault;
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::DataPlane;
 use crate::listener::tests::{Client, DEADLINE, config, snapshot, start, wait_for};

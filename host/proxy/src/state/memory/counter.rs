@@ -13,9 +13,9 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::contracts::MaybeReady;
-use crate::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
-use crate::turn;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
+use witgate_exchange::turn;
 
 /// Sets of the table unless a test wants it small: 131,072 cells.
 const SETS: usize = 1 << 14;
@@ -220,9 +220,9 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use witgate_exchange::contracts::counter::Rate;
 
     use super::*;
-    use crate::contracts::counter::Rate;
 
     const SECOND: u64 = 1_000_000_000;
 

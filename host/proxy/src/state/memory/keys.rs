@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::contracts::MaybeReady;
-use crate::contracts::store::{KeyStore, StoreError, StoreResult};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
 
 /// Number of parts with a lock each, so that cores rarely contend for a lock.
 const SHARDS: usize = 64;

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::Problems;
+use witgate_exchange::contracts::counter::Counter;
+use witgate_exchange::contracts::state::{Kind, State};
+use witgate_exchange::contracts::store::KeyStore;
 
 pub use self::counter::MemoryCounter;
 pub use self::keys::MemoryKeys;
-use crate::contracts::counter::Counter;
-use crate::contracts::state::{Kind, State};
-use crate::contracts::store::KeyStore;
 
 /// The settings of the kind `memory`: none.
 #[derive(Debug, Deserialize, JsonSchema)]

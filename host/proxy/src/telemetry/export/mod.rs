@@ -3,6 +3,7 @@
 //! The thread is like a core without listeners: it has a runtime and pooled connections. No request ever waits for
 //! it.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use http::{Request, StatusCode};
 use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
+use witgate_exchange::trace::SpanSink;
 
 use crate::telemetry::access::LogEntry;
 use crate::telemetry::client_span::ClientNotes;
@@ -61,7 +63,15 @@ pub(super) struct Exporter {
     done: Arc<AtomicU64>,
 }
 
+impl SpanSink for Exporter {}
+
 impl Exporter {
+    /// The exporter behind the sink of a trace.
+    pub(super) fn of(sink: &dyn SpanSink) -> Option<&Exporter> {
+        let sink: &dyn Any = sink;
+        sink.downcast_ref()
+    }
+
     /// Starts the exporter's thread. The upstream is looked up in the newest snapshot for each batch.
     ///
     /// # Errors
@@ -166,7 +176,8 @@ impl Courier {
         let request =
             Request::post(&self.otlp.path).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let Ok(request) = request else { return Sent::Refused };
-        let response = in_service.fetch(&self.otlp.upstream, request, TIMEOUT, RESPONSE_BYTES).await;
+        let response =
+            in_service.fetch(&self.otlp.upstream, request, None, Some(TIMEOUT), RESPONSE_BYTES).await;
         match response.map(|response| response.status()) {
             Ok(status) if status.is_success() => Sent::Taken,
             // The statuses after which the OTLP specification asks for a retry.

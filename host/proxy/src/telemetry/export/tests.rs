@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use http::{Method, Response};
+use witgate_exchange::body::Body;
 
 use super::*;
-use crate::body::Body;
 use crate::telemetry::Telemetry;
 use crate::testing;
 use crate::testing::collector::{collector, exporting, otlp};

@@ -24,6 +24,8 @@ use http::{HeaderValue, Response};
 use http_body::Body as _;
 use tokio::time::timeout_at;
 use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::Upstream;
 use super::attempt::whole_seconds;
@@ -36,8 +38,6 @@ use super::observe::{Extent, Failing};
 use super::observed_body::ObservedBody;
 use super::request::UpstreamRequest;
 use super::send::Failure;
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use permits::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;

@@ -1,8 +1,9 @@
 //! What holds a request's admission until the body of its response has ended.
 
+use witgate_exchange::body::BodyError;
+use witgate_exchange::fault::Fault;
+
 use super::Admission;
-use crate::body::BodyError;
-use crate::fault::Fault;
 use crate::upstream::observed_body::BodyObserver;
 
 /// The witness of a response's body.

@@ -8,14 +8,14 @@ use futures_util::stream::FuturesUnordered;
 use http::Response;
 use tokio::time::sleep_until;
 use witgate_config::model::{Hedge, HedgeAfter};
+use witgate_exchange::body::Body;
+use witgate_exchange::record::{Repeat, Why};
 
 use super::super::attempt::Attempt;
 use super::super::request::UpstreamRequest;
 use super::super::send::{Failure, conclude, send};
 use super::super::set::Member;
 use super::{AttemptLog, Delivery, Supplied};
-use crate::body::Body;
-use crate::telemetry::record::{Repeat, Why};
 
 /// One attempt that has ended.
 struct Ended {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use http_body::Body as _;
 
-use crate::body::Body;
-use crate::replay::memory::BodyMemory;
-use crate::replay::{ReplayBuffer, Room, Whole};
+use witgate_exchange::body::Body;
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::replay::{ReplayBuffer, Room, Whole};
 
 /// A body that attempts are supplied with.
 pub(super) enum ReplayBody {
@@ -135,9 +135,9 @@ mod tests {
     use http::HeaderMap;
     use http_body::Frame;
     use http_body_util::BodyExt;
+    use witgate_exchange::body::BodyError;
 
     use super::*;
-    use crate::body::BodyError;
     use crate::testing::{bytes, chunks, run};
 
     /// Room for so many bytes of each body.

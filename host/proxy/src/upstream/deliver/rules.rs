@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use witgate_config::model;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::super::failure::blames_endpoint;
-use crate::fault::{Fault, FaultKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 

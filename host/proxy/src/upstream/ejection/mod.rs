@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use witgate_config::model;
+use witgate_exchange::per_core::{self, PerCore};
 
 use super::Upstream;
 use super::conduct::Others;
 use super::endpoint::Endpoint;
 use super::events::EventKind;
 use super::observe::Failing;
-use crate::telemetry::per_core::{self, PerCore};
 use success_rate::{Done, outliers};
 
 /// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use witgate_exchange::fault::{Fault, FaultKind};
+
 use super::*;
-use crate::fault::{Fault, FaultKind};
 use crate::upstream::health::state::HealthState;
 use crate::upstream::observe::Extent;
 

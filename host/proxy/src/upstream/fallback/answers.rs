@@ -16,11 +16,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
+use witgate_exchange::head::Scheme;
 
 use super::mark;
-use crate::body::Body;
-use crate::fault::FaultKind;
-use crate::head::Scheme;
 use crate::upstream::request::UpstreamRequest;
 
 /// RFC 9211.

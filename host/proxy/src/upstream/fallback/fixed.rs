@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use witgate_config::{Problem, model};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::Fault;
 
 use super::mark;
-use crate::body::Body;
-use crate::fault::Fault;
 
 /// An answer that is given in place of the upstream's.
 #[derive(Debug)]

@@ -16,14 +16,14 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 use witgate_config::{Problem, model};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind, PROXY_STATUS};
 
 use super::admission::deliver_admitted;
 use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
 use super::{Upstream, Upstreams};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind, PROXY_STATUS};
 use answers::{Answers, key};
 use fixed::Fixed;
 

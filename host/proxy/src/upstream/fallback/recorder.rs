@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
+use witgate_exchange::body::{Body, BodyError};
 
 use super::answers::Answers;
-use crate::body::{Body, BodyError};
 use crate::upstream::observed_body::{BodyObserver, ObservedBody};
 
 /// Stores a response: at once if its body is at hand, else when the body has passed. A body that is too large is not stored.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+use witgate_exchange::names::Numbered;
 
 use super::state::HealthState;
 use super::{Why, pause};
-use crate::names::Numbered;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::events::EventKind;

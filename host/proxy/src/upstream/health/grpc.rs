@@ -5,10 +5,10 @@ use ::http::{HeaderMap, Method, Request, Uri};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
 use prost::Message;
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 use super::Why;
 use super::http::send;
-use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::socket::Socket;
 

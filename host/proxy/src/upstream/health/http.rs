@@ -15,9 +15,9 @@ use hyper_util::rt::TokioIo;
 use regex::bytes::Regex;
 use tokio::task::JoinHandle;
 use witgate_config::model::{BodyCheck, HttpCheck};
+use witgate_exchange::trace::{self, TRACEPARENT};
 
 use super::Why;
-use crate::telemetry::trace::{self, TRACEPARENT};
 use crate::upstream::connection::OwnCore;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::chain;

@@ -8,11 +8,11 @@
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
+use witgate_exchange::maps;
 
 use super::content::Content;
 use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
-use crate::protocol::maps;
 use crate::upstream::response;
 
 /// Bytes of all heads of one answer, or of its trailers.

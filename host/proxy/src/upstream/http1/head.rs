@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
+use witgate_exchange::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 
 use crate::protocol::http1::field;
-use crate::telemetry::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest, is_of_connection};
 

@@ -40,6 +40,8 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use self::answer::{HeadReader, RequestKind};
 use self::content::Content;
@@ -49,8 +51,6 @@ use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, SendFailure};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
 

@@ -9,9 +9,9 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::http1::field;
 use crate::upstream::request::{Framing, is_of_connection};
 use crate::upstream::resumed::Resumed;

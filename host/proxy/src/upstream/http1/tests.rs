@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use proptest::prelude::*;
+use witgate_exchange::replay::memory::BodyMemory;
+use witgate_exchange::trace::TraceContext;
 
 use super::answer::{HeadReader, RequestKind};
 use super::head::OfAttempt;
 use crate::balancer::Caller;
-use crate::replay::memory::BodyMemory;
-use crate::telemetry::trace::TraceContext;
 use crate::testing;
 use crate::upstream::affinity::Affinity;
 use crate::upstream::deliver::Rules;

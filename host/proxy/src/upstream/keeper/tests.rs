@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 
 use witgate_config::model::{self, SlowStart};
 
+use arc_swap::ArcSwap;
+use witgate_exchange::fault::{Fault, FaultKind};
+
 use super::*;
-use crate::fault::{Fault, FaultKind};
+use crate::snapshot::Snapshot;
 use crate::testing;
 use crate::upstream::conduct::Others;
 use crate::upstream::ejection::ObservedFailure;

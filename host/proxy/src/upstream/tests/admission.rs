@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use witgate_config::model::Concurrency;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, send, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{EventStatus, LoadStatus, status};
@@ -32,7 +32,7 @@ fn patient(go: &Arc<AtomicBool>, most: &Arc<AtomicUsize>) -> Origin {
 }
 
 fn load(snapshot: &Snapshot) -> LoadStatus {
-    status(snapshot).remove(0).load.unwrap()
+    status(&snapshot.upstreams).remove(0).load.unwrap()
 }
 
 /// A GET with a deadline.
@@ -95,7 +95,7 @@ fn the_queue_is_bounded_and_what_is_dropped_is_told_once() {
         };
         let (first, second, ()) = tokio::join!(get(&snapshot), get(&snapshot), others);
         assert_eq!((first.unwrap(), second.unwrap()), ("hello".into(), "hello".into()));
-        let status = status(&snapshot).remove(0);
+        let status = status(&snapshot.upstreams).remove(0);
         assert_eq!((status.shed, status.shedding), (3, true));
         let told = |event: &EventStatus| format!("{}: {}", event.event, event.why);
         let events: Vec<String> = status.events.iter().map(told).collect();
@@ -220,7 +220,7 @@ fn the_limit_comes_down_when_the_origin_gets_slow_and_recovers_with_it() {
         under_load(&snapshot, 40, "it comes down", || limit() <= 10).await;
         slow.store(false, Ordering::SeqCst);
         under_load(&snapshot, 40, "it recovers", || limit() >= 30).await;
-        let lowered = status(&snapshot).remove(0).events;
+        let lowered = status(&snapshot.upstreams).remove(0).events;
         assert!(lowered.iter().any(|event| event.event == "concurrency-lowered"), "{lowered:?}");
     });
 }

@@ -2,12 +2,12 @@
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use witgate_exchange::body::Body;
+use witgate_exchange::facts::Switched;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
-use crate::body::Body;
-use crate::facts::Switched;
-use crate::fault::{Fault, FaultKind};
 use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
 use crate::upstream::http1::tests::BROKEN;
@@ -182,7 +182,7 @@ fn what_ends_a_request_body_is_what_the_client_is_told() {
         let snapshot = snapshot(settings(&[origin.address]));
         let too_large = futures_util::stream::iter([
             Ok(http_body::Frame::data(bytes::Bytes::from_static(b"x"))),
-            Err(crate::body::BodyError::from(Fault::new(FaultKind::BodyTooLarge))),
+            Err(witgate_exchange::body::BodyError::from(Fault::new(FaultKind::BodyTooLarge))),
         ]);
         let body = Body::wrap(http_body_util::StreamBody::new(too_large));
         assert_eq!(send(&snapshot, Method::POST, body).await.unwrap_err().kind, FaultKind::BodyTooLarge);

@@ -8,11 +8,11 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, Method};
 use witgate_config::model::{Breaker, SameSite, SlowStart, Sticky};
 use witgate_config::{Settings, model};
+use witgate_exchange::body::Body;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
 use crate::balancer::clock;
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::set::TableMaking;
@@ -24,7 +24,7 @@ fn balancer(kind: &str, settings: serde_json::Value) -> model::Balancer {
 }
 
 fn change(snapshot: &Snapshot, origin: &Origin, change: EndpointChange) -> EndpointStatus {
-    adjust(snapshot, "origin", &origin.address.to_string(), &change).unwrap()
+    adjust(&snapshot.upstreams, "origin", &origin.address.to_string(), &change).unwrap()
 }
 
 fn drain(drain: bool) -> EndpointChange {
@@ -86,7 +86,7 @@ fn a_drained_endpoint_takes_no_new_requests_and_finishes_those_it_has() {
         }
         assert_eq!(seen([&slow, &other]), [6, 15]);
         let events: Vec<String> =
-            status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+            status(&snapshot.upstreams)[0].events.iter().map(|event| event.event.clone()).collect();
         assert_eq!(events, ["endpoint-drained", "endpoint-undrained"]);
     });
 }
@@ -108,7 +108,7 @@ fn what_an_operator_says_outlives_reloads_until_the_file_says_otherwise() {
         file.protocol = model::UpstreamProtocol::Http2;
         let after = rebuilt(file.clone(), Some(&before));
         let stands = |snapshot: &Snapshot| {
-            let endpoints = status(snapshot)[0].endpoints.clone();
+            let endpoints = status(&snapshot.upstreams)[0].endpoints.clone();
             endpoints.iter().map(|endpoint| (endpoint.weight, endpoint.availability)).collect::<Vec<_>>()
         };
         assert_eq!(stands(&after), [(3, Availability::Available), (1, Availability::Drained)]);
@@ -117,9 +117,9 @@ fn what_an_operator_says_outlives_reloads_until_the_file_says_otherwise() {
         assert_eq!(stands(&after), [(7, Availability::Available), (1, Availability::Drained)]);
         change(&after, &first, EndpointChange { reset: true, ..Default::default() });
         assert_eq!(stands(&after), [(7, Availability::Available), (1, Availability::Available)]);
-        let unknown = adjust(&after, "origin", "a.example:1", &drain(true)).unwrap_err();
+        let unknown = adjust(&after.upstreams, "origin", "a.example:1", &drain(true)).unwrap_err();
         assert!(unknown.contains("a.example:1"), "{unknown}");
-        assert!(adjust(&after, "nobody", "a.example:1", &drain(true)).is_err());
+        assert!(adjust(&after.upstreams, "nobody", "a.example:1", &drain(true)).is_err());
     });
 }
 
@@ -131,7 +131,7 @@ fn weight_zero_takes_an_endpoint_out() {
         change(&snapshot, &first, weight(0));
         change(&snapshot, &second, weight(0));
         let fault = get(&snapshot).await.unwrap_err();
-        assert_eq!(fault.kind, crate::fault::FaultKind::NoEndpoint);
+        assert_eq!(fault.kind, witgate_exchange::fault::FaultKind::NoEndpoint);
         change(&snapshot, &second, EndpointChange { reset: true, ..Default::default() });
         get(&snapshot).await.unwrap();
         assert_eq!(seen([&first, &second]), [0, 1]);
@@ -164,7 +164,7 @@ fn the_next_priority_takes_over_and_gives_back() {
         well.store(true, Ordering::SeqCst);
         let available = || {
             refresh(&snapshot);
-            status(&snapshot)[0].endpoints[0].availability == Availability::Probing
+            status(&snapshot.upstreams)[0].endpoints[0].availability == Availability::Probing
         };
         eventually("the first may be probed", available).await;
         for _ in 0..5 {
@@ -197,7 +197,7 @@ fn an_endpoint_that_a_reload_brings_comes_in_slowly() {
         let window = Duration::from_secs(1000);
         file.slow_start = Some(SlowStart { window, least: 0.25, after_recovery: false });
         let before = snapshot(file.clone());
-        assert_eq!(status(&before)[0].endpoints[0].percent, 100, "nobody was there before it");
+        assert_eq!(status(&before.upstreams)[0].endpoints[0].percent, 100, "nobody was there before it");
         file.endpoints = settings(&[first.address, second.address]).endpoints;
         let after = rebuilt(file, Some(&before));
         for _ in 0..10 {
@@ -231,7 +231,7 @@ fn where_that_is_wanted_one_that_has_recovered_comes_in_slowly() {
         let (probe, _) = breaker.enter(&upstream.config.breaker).unwrap();
         probe.answered(breaker, Duration::ZERO, &upstream.config.breaker);
         refresh(&snapshot);
-        assert_eq!(status(&snapshot)[0].endpoints[0].percent, 25);
+        assert_eq!(status(&snapshot.upstreams)[0].endpoints[0].percent, 25);
     });
 }
 
@@ -324,7 +324,7 @@ fn a_slow_endpoint_is_left_to_itself() {
         }
         let count = slow.requests().len();
         assert!((1..10).contains(&count), "it got {count} of 40");
-        assert!(status(&before)[0].endpoints[0].latency_micros >= Some(300_000));
+        assert!(status(&before.upstreams)[0].endpoints[0].latency_micros >= Some(300_000));
         // What was learnt outlives a reload.
         file.keep_alive = Duration::from_secs(29);
         let after = rebuilt(file, Some(&before));

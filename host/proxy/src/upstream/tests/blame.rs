@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::http2::OwnCore;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
@@ -76,7 +76,7 @@ fn strict(protocol: UpstreamProtocol, origin: &Origin, other: &Origin) -> Upstre
 }
 
 fn assert_blameless(snapshot: &Snapshot, what: &str) {
-    let status = status(snapshot).remove(0);
+    let status = status(&snapshot.upstreams).remove(0);
     assert_eq!(status.breaker, Some(BreakerState::Closed), "{what}");
     let endpoint = &status.endpoints[0];
     assert_eq!(
@@ -210,7 +210,7 @@ fn an_endpoint_that_takes_the_whole_upload_and_is_silent_is_at_fault() {
         let body = testing::chunks(vec![Ok(b"one"), Ok(b"two")]);
         let fault = send(&snapshot, Method::POST, body).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::FirstByteTimeout);
-        assert_eq!(status(&snapshot)[0].endpoints[0].breaker, BreakerState::Open);
+        assert_eq!(status(&snapshot.upstreams)[0].endpoints[0].breaker, BreakerState::Open);
     });
 }
 
@@ -237,7 +237,7 @@ fn an_answer_that_the_endpoint_resets_is_not_whole_whatever_the_code() {
             let upstream = Upstream { protocol: UpstreamProtocol::Http2, ..settings(&[origin.address]) };
             let snapshot = snapshot(upstream);
             assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::UpstreamReset, "{reason:?}");
-            let failed = || status(&snapshot)[0].endpoints[0].requests_failed;
+            let failed = || status(&snapshot.upstreams)[0].endpoints[0].requests_failed;
             eventually("it is counted", || failed() == 1).await;
         });
     }

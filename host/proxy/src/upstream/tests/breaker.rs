@@ -7,11 +7,11 @@ use std::time::Duration;
 use http::Method;
 use tokio::io::AsyncWriteExt;
 use witgate_config::model::{Breaker, Upstream};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, send, settings, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
@@ -25,7 +25,7 @@ fn strict(consecutive_failures: u32, rest: Duration, settings: &Upstream) -> Bre
 }
 
 fn state(snapshot: &Snapshot) -> BreakerState {
-    status(snapshot)[0].endpoints[0].breaker
+    status(&snapshot.upstreams)[0].endpoints[0].breaker
 }
 
 /// An origin that is unavailable until it is told to be healthy.

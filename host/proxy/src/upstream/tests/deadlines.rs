@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::testing::run;
 use crate::upstream::status;
 
@@ -82,6 +82,6 @@ fn a_deadline_that_has_passed_is_said_in_the_client_s_words() {
         let mut plain = exchange(&snapshot, Method::GET, &[]);
         plain.facts.timeout = Some(Duration::from_millis(20));
         assert_eq!(forward(&mut plain, Body::Empty).await.unwrap_err().kind, FaultKind::RequestTimeout);
-        assert_eq!(status(&snapshot)[0].tries.deadlines_exceeded, 3);
+        assert_eq!(status(&snapshot.upstreams)[0].tries.deadlines_exceeded, 3);
     });
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use http::Method;
 use witgate_config::model::Upstream;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, snapshot};
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
@@ -40,7 +40,7 @@ async fn ask(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, FaultKind
 }
 
 fn states(snapshot: &Snapshot) -> Vec<BreakerState> {
-    status(snapshot)[0].endpoints.iter().map(|endpoint| endpoint.breaker).collect()
+    status(&snapshot.upstreams)[0].endpoints.iter().map(|endpoint| endpoint.breaker).collect()
 }
 
 const LARGE: usize = 256 * 1024;
@@ -110,7 +110,9 @@ fn statuses_of_the_application_stop_nothing() {
             assert_eq!(ask(&snapshot, "/poison").await.as_deref(), Ok(""));
         }
         assert_eq!(states(&snapshot), [BreakerState::Closed; 3]);
-        assert!(status(&snapshot)[0].endpoints.iter().all(|endpoint| endpoint.ejected_for.is_none()));
+        assert!(
+            status(&snapshot.upstreams)[0].endpoints.iter().all(|endpoint| endpoint.ejected_for.is_none())
+        );
     });
 }
 
@@ -158,7 +160,7 @@ fn one_of_several_is_shut_and_left_out_for_whatever_it_does_five_times() {
                 let _ = ask(&snapshot, "/poison").await;
             }
             assert_eq!(origins[0].requests().len(), 5, "{poison:.60}");
-            let status = status(&snapshot).remove(0);
+            let status = status(&snapshot.upstreams).remove(0);
             assert_eq!(status.endpoints[0].breaker, BreakerState::Open, "{poison:.60}");
             assert!(status.endpoints[0].ejected_for.is_some(), "{poison:.60}");
         });
@@ -174,7 +176,8 @@ fn the_attempts_of_one_request_are_one_failure() {
             let snapshot = snapshot(defaults(&origins));
             for requests in 1..=4 {
                 assert_eq!(ask(&snapshot, "/poison").await, Err(FaultKind::UpstreamProtocol));
-                let failed = || status(&snapshot)[0].endpoints.iter().map(|one| one.requests_failed).sum();
+                let failed =
+                    || status(&snapshot.upstreams)[0].endpoints.iter().map(|one| one.requests_failed).sum();
                 let seen: usize = origins.iter().map(|origin| origin.requests().len()).sum();
                 assert_eq!((failed(), seen), (requests, 3 * requests as usize), "{endpoints} endpoints");
             }

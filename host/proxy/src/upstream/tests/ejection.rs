@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use witgate_config::model::{Breaker, Check, Ejection, Health, Upstream};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::health::RunningHealth;
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{Availability, BreakerState, status};
@@ -50,7 +50,7 @@ fn three(actor: &Origin, others: &[Origin; 2]) -> Upstream {
 }
 
 fn is_ejected(snapshot: &Snapshot) -> bool {
-    status(snapshot)[0].endpoints[0].ejected_for.is_some()
+    status(&snapshot.upstreams)[0].endpoints[0].ejected_for.is_some()
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn whatever_is_wrong_with_one_of_three_five_requests_show_it_and_it_is_back_when
             }
             assert_eq!(actor.requests().len() - before, 2, "it takes its share again");
             let events: Vec<_> =
-                status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+                status(&snapshot.upstreams)[0].events.iter().map(|event| event.event.clone()).collect();
             assert_eq!(events, ["ejected", "returned"]);
         }
     });
@@ -149,7 +149,7 @@ fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() 
             failed += usize::from(get(&snapshot).await.is_err());
             assert!(failed <= 5, "it is not ejected");
         }
-        let first = || status(&snapshot)[0].endpoints.remove(0);
+        let first = || status(&snapshot.upstreams)[0].endpoints.remove(0);
         assert_eq!(first().breaker, BreakerState::Open);
         mood.store(WELL, Ordering::SeqCst);
         let _kept = RunningHealth::new(&snapshot);
@@ -161,7 +161,8 @@ fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() 
             assert!(Instant::now() < deadline, "it takes no requests: {:?}", first());
         }
         assert_eq!(first().breaker, BreakerState::Closed, "one that succeeds closes the breaker");
-        let events: Vec<_> = status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+        let events: Vec<_> =
+            status(&snapshot.upstreams)[0].events.iter().map(|event| event.event.clone()).collect();
         let story = ["breaker-opened", "ejected", "returned", "breaker-half-opened", "breaker-closed"];
         assert_eq!(events.iter().filter(|event| story.contains(&event.as_str())).collect::<Vec<_>>(), story);
     });
@@ -179,7 +180,7 @@ fn checks_do_not_end_a_rest_that_began_by_itself() {
             Breaker { consecutive_failures: 3, open_for: minute, max_open_for: minute, ..upstream.breaker };
         upstream.health = Some(every_few_milliseconds());
         let snapshot = snapshot(upstream);
-        let first = || status(&snapshot)[0].endpoints.remove(0);
+        let first = || status(&snapshot.upstreams)[0].endpoints.remove(0);
         while first().breaker == BreakerState::Closed {
             let _ = get(&snapshot).await;
         }

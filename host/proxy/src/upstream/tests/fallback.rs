@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, Breaker};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::identity::Identity;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
-use crate::identity::Identity;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -87,7 +87,7 @@ fn a_fixed_answer_says_why_and_until_when() {
         assert_eq!(headers["proxy-status"], "witgate; error=destination_unavailable");
         assert!(headers.contains_key("retry-after"));
         assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "later");
-        assert_eq!(status(&snapshot)[0].fallbacks["respond"], 1);
+        assert_eq!(status(&snapshot.upstreams)[0].fallbacks["respond"], 1);
     });
 }
 
@@ -147,7 +147,7 @@ fn overload_falls_back_too() {
         let streaming = ask(&snapshot, Method::GET, &[], Body::Empty).await.unwrap();
         assert_eq!(get(&snapshot).await.unwrap(), "busy");
         drop(streaming);
-        assert_eq!(status(&snapshot)[0].shed, 1);
+        assert_eq!(status(&snapshot.upstreams)[0].shed, 1);
     });
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use witgate_exchange::contracts::Fetch as _;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, settings, snapshot};
-use crate::contracts::Fetch as _;
-use crate::fault::FaultKind;
 use crate::testing::run;
 
 fn request(uri: &str) -> Request<Bytes> {

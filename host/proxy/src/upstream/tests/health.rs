@@ -79,7 +79,7 @@ fn checked(origin: &Origin, check: Check) -> Upstream {
 }
 
 fn endpoint(snapshot: &Snapshot) -> EndpointStatus {
-    status(snapshot)[0].endpoints.remove(0)
+    status(&snapshot.upstreams)[0].endpoints.remove(0)
 }
 
 /// What the first check says, with the reason.
@@ -148,7 +148,8 @@ fn an_unhealthy_endpoint_takes_no_requests_until_it_is_healthy_again() {
             get(&snapshot).await.unwrap();
         }
         assert_eq!((asked(&moody), asked(&steady)), (4, 8));
-        let events: Vec<_> = status(&snapshot)[0].events.iter().map(|event| event.event.clone()).collect();
+        let events: Vec<_> =
+            status(&snapshot.upstreams)[0].events.iter().map(|event| event.event.clone()).collect();
         assert_eq!(events, ["unhealthy", "healthy"], "that it was healthy first is no change");
     });
 }

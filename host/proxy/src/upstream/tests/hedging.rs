@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use http::Method;
 use witgate_config::model::{self, Hedge, HedgeAfter};
+use witgate_exchange::body::Body;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, settings, snapshot};
-use crate::body::Body;
 use crate::testing::{self, run};
 use crate::upstream::status;
 
@@ -48,7 +48,7 @@ fn the_first_answer_is_taken_and_the_other_attempt_given_up() {
         eventually("the losers' connections are closed", || open() == 0).await;
         assert!(hedges > 0);
         assert_eq!(stuck.requests().len(), hedges);
-        let tries = status(&snapshot)[0].tries;
+        let tries = status(&snapshot.upstreams)[0].tries;
         assert_eq!((tries.hedges, tries.hedges_won), (hedges as u64, hedges as u64));
         let endpoint = snapshot.upstreams["origin"].endpoint(0);
         let active = &endpoint.active;
@@ -84,7 +84,7 @@ fn hedges_draw_on_the_budget() {
         for _ in 0..2 {
             failed += u64::from(super::get(&snapshot).await.is_err());
         }
-        let tries = status(&snapshot)[0].tries;
+        let tries = status(&snapshot.upstreams)[0].tries;
         assert!(failed > 0);
         assert_eq!((tries.hedges, tries.budget_exhausted), (0, failed));
     });

@@ -16,11 +16,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 use witgate_config::model::{Breaker, Ejection, Upstream, UpstreamProtocol};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{eventually, exchange, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
@@ -240,14 +240,14 @@ fn requests_that_end_with_their_connection_are_one_failure() {
             let (origin, other) = (ending(end, heads.clone()), echo());
             let snapshot = snapshot(strict(&origin, &other));
             for connection in 1..=3 {
-                let before = status(&snapshot).remove(0);
+                let before = status(&snapshot.upstreams).remove(0);
                 assert_eq!(before.breaker, Some(BreakerState::Closed), "{end:?}, {connection}");
                 assert_eq!(before.endpoints[0].breaker, BreakerState::Closed, "{end:?}, {connection}");
                 assert_eq!(before.endpoints[0].ejected_for, None, "{end:?}, {connection}");
                 fail_together(&snapshot, heads.as_deref()).await;
                 assert_eq!(origin.connections(), connection);
             }
-            let after = status(&snapshot).remove(0);
+            let after = status(&snapshot.upstreams).remove(0);
             assert_eq!(after.breaker, Some(BreakerState::Open), "{end:?}");
             assert_eq!(after.endpoints[0].breaker, BreakerState::Open, "{end:?}");
             assert!(after.endpoints[0].ejected_for.is_some(), "{end:?}");
@@ -262,7 +262,7 @@ fn streams_that_are_reset_one_by_one_are_as_many_failures() {
         let (origin, other) = (ending(End::Resets, None), echo());
         let snapshot = snapshot(strict(&origin, &other));
         fail_together(&snapshot, None).await;
-        let after = status(&snapshot).remove(0);
+        let after = status(&snapshot.upstreams).remove(0);
         assert_eq!(after.breaker, Some(BreakerState::Open));
         assert_eq!(after.endpoints[0].breaker, BreakerState::Open);
         assert_eq!(origin.connections(), 1);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 use witgate_config::model::Mirror;
+use witgate_exchange::body::Body;
 
 use super::origin::{Origin, Visitor};
 use super::{Forwarding, HELLO, eventually, exchange, forward, settings};
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -57,7 +57,7 @@ fn a_copy_is_marked_and_its_answer_thrown_away() {
         assert!(copies.iter().all(|copy| copy.contains("\r\nx-shadow: 1\r\n")), "{copies:?}");
         assert!(copies.iter().any(|copy| copy.ends_with("\r\n\r\nsomedata")), "{copies:?}");
         assert!(origin.requests().iter().all(|request| !request.contains("x-shadow")));
-        assert_eq!(status(&snapshot)[1].tries.mirrored, 3);
+        assert_eq!(status(&snapshot.upstreams)[1].tries.mirrored, 3);
     });
 }
 
@@ -95,7 +95,7 @@ fn a_body_that_is_too_long_or_breaks_off_is_not_copied() {
         assert!(forward(&mut copied(&snapshot, Method::POST), broken).await.is_err());
         eventually("it is let go", || outcome(&snapshot, "body-cut") == 1).await;
         assert!(shadow.requests().is_empty());
-        assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 3);
+        assert_eq!(status(&snapshot.upstreams)[1].tries.mirrored_dropped, 3);
     });
 }
 
@@ -115,7 +115,7 @@ fn a_body_for_which_there_is_no_memory_is_not_copied_and_is_forwarded() {
             eventually("a small body is copied", || outcome(&snapshot, "answered") >= answered).await;
         }
         assert_eq!((outcome(&snapshot, "no-memory"), shadow.requests().len()), (1, 1));
-        assert_eq!(status(&snapshot)[1].tries.mirrored_dropped, 1);
+        assert_eq!(status(&snapshot.upstreams)[1].tries.mirrored_dropped, 1);
         eventually("all is given back", || snapshot.upstreams.body_memory().used() == 0).await;
     });
 }

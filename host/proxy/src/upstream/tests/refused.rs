@@ -16,12 +16,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_config::model::{Breaker, Upstream, UpstreamProtocol};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::FaultKind;
 
 use super::http2::OwnCore;
 use super::origin::{Origin, Visitor};
 use super::{send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
@@ -201,7 +201,7 @@ fn an_endpoint_that_leaves_in_good_order_has_not_failed() {
         let origin = refusing(Refusal::GoAway(0), 1, 4);
         let snapshot = snapshot(upstream(&origin));
         assert_eq!(post(&snapshot, streaming()).await.0, "one two three");
-        let endpoint = status(&snapshot).remove(0).endpoints.remove(0);
+        let endpoint = status(&snapshot.upstreams).remove(0).endpoints.remove(0);
         assert_eq!((endpoint.breaker, endpoint.requests_failed), (BreakerState::Closed, 0));
     });
 }

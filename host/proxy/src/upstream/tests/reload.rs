@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::Method;
 use witgate_config::model::Breaker;
+use witgate_exchange::body::Body;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, get, rebuilt, send, settings, snapshot};
-use crate::body::Body;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
@@ -48,7 +48,8 @@ fn endpoints_that_stay_keep_connections_and_breakers_when_others_come() {
         new.breaker = old.breaker;
         let after = rebuilt(new, Some(&before));
         drop(before);
-        let states: Vec<_> = status(&after)[0].endpoints.iter().map(|endpoint| endpoint.breaker).collect();
+        let states: Vec<_> =
+            status(&after.upstreams)[0].endpoints.iter().map(|endpoint| endpoint.breaker).collect();
         assert_eq!(states, [BreakerState::Open, BreakerState::Closed, BreakerState::Closed]);
         for _ in 0..4 {
             get(&after).await.unwrap();
@@ -82,7 +83,7 @@ fn the_cap_counts_connections_of_the_version_before() {
         get(&before).await.unwrap();
         capped.keep_alive = Duration::from_secs(7);
         let after = rebuilt(capped, Some(&before));
-        assert_eq!(status(&after)[0].connections, 1);
+        assert_eq!(status(&after.upstreams)[0].connections, 1);
         get(&after).await.unwrap();
         assert_eq!(origin.connections(), 1);
     });

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, RetryOn};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
@@ -71,7 +71,7 @@ fn an_idempotent_request_survives_endpoints_that_reset_or_talk_nonsense() {
             assert!(!said.is_empty());
             assert!(said.iter().all(|repeat| *repeat == format!("{word} {}", broken.address)), "{said:?}");
             assert_eq!((broken.requests().len(), well.requests().len()), (said.len(), 4));
-            assert_eq!(status(&snapshot)[0].tries.retries, said.len() as u64);
+            assert_eq!(status(&snapshot.upstreams)[0].tries.retries, said.len() as u64);
         }
     });
 }
@@ -284,7 +284,7 @@ fn without_budget_the_failure_is_the_answer_and_what_was_never_sent_is_free() {
         let (answer, attempts, repeats) = ask(&poor, Method::GET, Body::Empty).await;
         assert_eq!((answer.unwrap_err().kind, attempts), (FaultKind::UpstreamReset, 1));
         assert_eq!(repeats, [format!("budget-exhausted {}", broken.address)]);
-        assert_eq!(status(&poor)[0].tries.budget_exhausted, 1);
+        assert_eq!(status(&poor.upstreams)[0].tries.budget_exhausted, 1);
         settings.endpoints = super::settings(&[gone, well.address]).endpoints;
         let poor = snapshot(settings);
         for _ in 0..4 {
@@ -304,11 +304,11 @@ fn budget_and_counts_survive_a_reload() {
         for _ in 0..100 {
             assert!(ask(&before, Method::GET, Body::Empty).await.0.is_err());
         }
-        let tries = status(&before)[0].tries;
+        let tries = status(&before.upstreams)[0].tries;
         assert!(tries.retries >= 3 && tries.budget_exhausted > 0, "{tries:?}");
         settings.keep_alive = Duration::from_secs(7);
         let after = super::rebuilt(settings, Some(&before));
-        assert_eq!(status(&after)[0].tries, tries);
+        assert_eq!(status(&after.upstreams)[0].tries, tries);
         assert!(Arc::ptr_eq(
             &before.upstreams["origin"].carried.tries,
             &after.upstreams["origin"].carried.tries

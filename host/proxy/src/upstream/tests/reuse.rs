@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use socket2::SockRef;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, send, settings, snapshot};
 use crate::balancer::Caller;
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::affinity::Affinity;

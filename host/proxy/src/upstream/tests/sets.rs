@@ -7,12 +7,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Method;
 use witgate_config::model::{self, Breaker, SameSite, Sticky};
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, settings, snapshot};
 use crate::balancer::clock;
-use crate::body::Body;
-use crate::fault::FaultKind;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::{self, run};
@@ -130,7 +130,11 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
             let discovered = Discovered::start(&config, source);
             let snapshot = &discovered.snapshot;
             eventually("the first set", || discovered.ports().len() == 2).await;
-            while status(snapshot)[0].endpoints.iter().all(|one| one.breaker == BreakerState::Closed) {
+            while status(&snapshot.upstreams)[0]
+                .endpoints
+                .iter()
+                .all(|one| one.breaker == BreakerState::Closed)
+            {
                 let _ = get(snapshot).await;
             }
             let (asked_sick, connected) = (sick.connections(), well.connections());
@@ -334,7 +338,7 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
         eventually("it hangs", || step.load(Ordering::SeqCst) == 3).await;
         assert_eq!(discovered.ports(), [origin.address.port()]);
         assert_eq!(get(snapshot).await.unwrap(), "hello");
-        let status = status(snapshot).remove(0);
+        let status = status(&snapshot.upstreams).remove(0);
         let source = status.source.unwrap();
         assert_eq!((source.endpoints, source.error.as_deref()), (1, Some("what it says is no set")));
         assert!(source.age > 0);

@@ -12,11 +12,11 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::FaultKind;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::FaultKind;
 use crate::testing::{self, run};
 
 const PIECE: usize = 64 * 1024;

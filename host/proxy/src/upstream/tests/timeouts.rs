@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use tokio::net::TcpListener;
+use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
-use crate::body::{Body, BodyError};
-use crate::fault::{Fault, FaultKind};
 use crate::testing::{self, run};
 
 fn silent() -> Origin {

@@ -14,12 +14,12 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use witgate_config::model::{self, Hedge, HedgeAfter, UpstreamProtocol};
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Fetch as _;
 
 use super::mirroring::{copied, mirrored};
 use super::origin::{Origin, Visitor};
 use super::{Forwarding, HELLO, eventually, exchange, forward, settings, snapshot};
-use crate::body::Body;
-use crate::contracts::Fetch as _;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::testing::collector::{Received, collector, exporting, otlp};

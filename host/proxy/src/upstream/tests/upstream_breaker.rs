@@ -8,11 +8,11 @@ use futures_util::future::join_all;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
 use witgate_config::model::Breaker;
+use witgate_exchange::body::Body;
+use witgate_exchange::fault::{Dialect, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, rebuilt, settings, snapshot};
-use crate::body::Body;
-use crate::fault::{Dialect, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::testing::run;
 use crate::upstream::{BreakerState, status};
@@ -33,11 +33,11 @@ fn resting(settings: &witgate_config::model::Upstream) -> Breaker {
 }
 
 fn state(snapshot: &Snapshot) -> BreakerState {
-    status(snapshot)[0].breaker.unwrap()
+    status(&snapshot.upstreams)[0].breaker.unwrap()
 }
 
 fn events(snapshot: &Snapshot) -> Vec<String> {
-    let events = status(snapshot).remove(0).events.into_iter();
+    let events = status(&snapshot.upstreams).remove(0).events.into_iter();
     events
         .map(|event| format!("{} {}: {}", event.endpoint.unwrap_or("-".into()), event.event, event.why))
         .collect()
@@ -97,7 +97,11 @@ fn slow_calls_open_it_though_every_one_is_answered() {
         }
         assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen);
         assert_eq!(events(&snapshot), ["- breaker-opened: 4 of 4 calls were slow"]);
-        assert_eq!(status(&snapshot)[0].endpoints[0].breaker, BreakerState::Closed, "it has seen four");
+        assert_eq!(
+            status(&snapshot.upstreams)[0].endpoints[0].breaker,
+            BreakerState::Closed,
+            "it has seen four"
+        );
     });
 }
 
@@ -170,8 +174,12 @@ fn half_open_it_asks_the_origin_no_more_than_it_may() {
         };
         tokio::join!(join_all((0..10).map(|_| client())), probing);
         assert_eq!(state(&snapshot), BreakerState::Closed);
-        let events: Vec<String> =
-            status(&snapshot).remove(0).events.into_iter().map(|event| event.event.to_string()).collect();
+        let events: Vec<String> = status(&snapshot.upstreams)
+            .remove(0)
+            .events
+            .into_iter()
+            .map(|event| event.event.to_string())
+            .collect();
         assert_eq!(events, ["breaker-opened", "breaker-half-opened", "breaker-closed"]);
     });
 }

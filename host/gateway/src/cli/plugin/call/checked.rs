@@ -1,7 +1,9 @@
 //! Whether the gateway would accept what a plugin returned, by the rules that the gateway itself applies. The error says
 //! which rule is broken.
 
-use witgate_proxy::contracts::{Decision, Destination, Header, HeaderChange, LocalResponse, RequestOutcome};
+use witgate_exchange::contracts::{
+    Decision, Destination, Header, HeaderChange, LocalResponse, RequestOutcome,
+};
 use witgate_rules::Direction;
 
 /// The result of `authentication`.

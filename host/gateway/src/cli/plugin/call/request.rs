@@ -6,8 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
-use witgate_proxy::head::{Client, RequestHead};
-use witgate_proxy::identity::Identity;
+use witgate_exchange::head::{Client, RequestHead};
+use witgate_exchange::identity::Identity;
 
 use crate::cli::request;
 use crate::exit::{Exit, Failure};

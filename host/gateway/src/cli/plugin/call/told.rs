@@ -1,7 +1,7 @@
 //! Results of plugins, as JSON for people.
 
 use serde_json::{Value, json};
-use witgate_proxy::contracts::{
+use witgate_exchange::contracts::{
     BodyResult, Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
     ValuePart,
 };

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -40,7 +40,7 @@ pub(crate) struct Answers {
 impl Answers {
     pub(crate) fn at(path: &Path) -> Answers {
         let listener = UnixListener::bind(path).expect("the socket is bound");
-        let (ask, asked): (Sender<UnixStream>, _) = channel();
+        let (ask, asked) = sync_channel(64);
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 if ask.send(socket).is_err() {
@@ -64,7 +64,7 @@ impl Answers {
 
 /// A library with the plugin `p` of binding `b` from a socket; what was told of late answers.
 fn scene(deadline: Duration) -> (Scene, Answers, Receiver<String>) {
-    let (late, told) = channel();
+    let (late, told) = sync_channel(64);
     let fetches = Fetches::new(move |name| drop(late.send(name.to_owned()))).with_deadline(deadline);
     let mut scene = Scene::new("");
     scene.library = Library::new(Texts::default(), SLOW, fetches);

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 
 use crate::fault::Fault;
-use crate::telemetry::trace::TraceContext;
+use crate::trace::TraceContext;
 
 /// Makes outbound requests on behalf of calls, by the connections of the core that makes them.
 pub trait Fetch {

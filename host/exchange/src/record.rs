@@ -32,9 +32,9 @@ pub struct Record {
     /// Whether and how this request is written to the access log.
     pub access_log: AccessLog,
     /// Whether it is counted as in flight on its route.
-    pub(crate) in_flight: bool,
-    /// Whether a [`RequestGuard`](crate::telemetry::request_guard::RequestGuard) has taken over this record.
-    pub(crate) taken: bool,
+    pub in_flight: bool,
+    /// Whether a guard of telemetry has taken over this record.
+    pub taken: bool,
 }
 
 /// Why a request was sent once more, or was not although it should have been.

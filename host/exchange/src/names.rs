@@ -28,11 +28,11 @@ impl Hasher for NameHasher {
 }
 
 /// Values by numbers that are counted up. Nobody can choose them to collide, so mixing them is enough.
-pub(crate) type Numbered<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+pub type Numbered<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
 /// Fibonacci hashing.
 #[derive(Default)]
-pub(crate) struct NumberHasher(u64);
+pub struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn write(&mut self, bytes: &[u8]) {

@@ -118,7 +118,7 @@ impl Drop for Claim {
 }
 
 /// Lets the calling thread count in cells of its own from now on, if any are left.
-pub(crate) fn claim() {
+pub fn claim() {
     let claim = CLAIMED.claim(cores());
     let place = claim.as_ref().map_or(SHARED, Claim::place);
     CLAIM.set(claim);

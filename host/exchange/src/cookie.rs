@@ -5,13 +5,13 @@ use http::{HeaderMap, HeaderValue};
 
 /// The value of a cookie. If several have this name, the first, which is that of the longest path (RFC 6265
 /// section 5.4).
-pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let fields = headers.get_all(COOKIE).iter();
     fields.flat_map(|field| crumbs(field.as_bytes())).find_map(|crumb| value_of(crumb, name))
 }
 
 /// A `Cookie` field without the cookies of this name; `None` if no others are left.
-pub(crate) fn without(field: &HeaderValue, name: &str) -> Option<HeaderValue> {
+pub fn without(field: &HeaderValue, name: &str) -> Option<HeaderValue> {
     if crumbs(field.as_bytes()).all(|crumb| value_of(crumb, name).is_none()) {
         return Some(field.clone());
     }

@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// An empty map with room for `fields` fields.
-pub(crate) fn take(fields: usize) -> HeaderMap {
+pub fn take(fields: usize) -> HeaderMap {
     // A thread that ends keeps no maps any more.
     match MAPS.try_with(|maps| maps.borrow_mut().pop()) {
         Ok(Some(mut map)) => {
@@ -28,7 +28,7 @@ pub(crate) fn take(fields: usize) -> HeaderMap {
 }
 
 /// Keeps a map for reuse. Its contents are dropped.
-pub(crate) fn give_back(mut map: HeaderMap) {
+pub fn give_back(mut map: HeaderMap) {
     if !(1..=FIELDS).contains(&map.capacity()) {
         return;
     }

@@ -1,12 +1,11 @@
 //! W3C Trace Context (Recommendation, level 1), and request ids.
 
-use std::fmt::Write;
+use std::any::Any;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-
-use crate::telemetry::export::Exporter;
 
 /// `traceparent`, section 3.2.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,6 +26,10 @@ const REQUEST_ID_BYTES: usize = 128;
 /// The id of a span (section 3.2.2.4): not all zero.
 pub type SpanId = [u8; 8];
 
+/// Where the spans of a sampled trace go when they have ended. Telemetry owns the one type behind it, and finds it
+/// again by its type.
+pub trait SpanSink: Any + fmt::Debug + Send + Sync {}
+
 /// The trace of a request, and the span of this hop. Exists only if the gateway exports spans: otherwise it takes
 /// no part in traces, and forwards the headers as received.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ pub struct TraceContext {
     /// `tracestate`, as received and valid.
     pub state: Option<Arc<str>>,
     /// The exporter of its spans. `Some` for sampled traces, except in tests.
-    exporter: Option<Arc<Exporter>>,
+    exporter: Option<Arc<dyn SpanSink>>,
     /// Converts the times of its spans to times of day. `Some` if `exporter` is.
     clock: Option<Clock>,
 }
@@ -50,9 +53,11 @@ pub struct TraceContext {
 /// The same moment on the monotonic clock and as a time of day. All spans of a request use the same pair;
 /// otherwise a child could seem to begin before its parent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    pub(super) moment: Instant,
-    pub(super) time_of_day: SystemTime,
+pub struct Clock {
+    /// The monotonic time.
+    pub moment: Instant,
+    /// The time of day at that moment.
+    pub time_of_day: SystemTime,
 }
 
 impl Clock {
@@ -61,7 +66,7 @@ impl Clock {
     }
 
     /// A moment in nanoseconds since 1970, as in OTLP.
-    pub(super) fn nanoseconds(&self, moment: Instant) -> u64 {
+    pub fn nanoseconds(&self, moment: Instant) -> u64 {
         let time_of_day = match moment.checked_duration_since(self.moment) {
             Some(later) => self.time_of_day + later,
             None => self.time_of_day - self.moment.duration_since(moment),
@@ -92,18 +97,18 @@ impl TraceContext {
     }
 
     /// The same trace; its spans go to this exporter if it is sampled.
-    pub(super) fn exported_by(self, exporter: &Arc<Exporter>) -> Self {
-        let exporter = self.sampled.then(|| Arc::clone(exporter));
+    pub fn exported_by(self, exporter: &Arc<impl SpanSink>) -> Self {
+        let exporter = self.sampled.then(|| Arc::clone(exporter) as Arc<dyn SpanSink>);
         TraceContext { exporter, clock: self.sampled.then(Clock::now), ..self }
     }
 
     /// The exporter of its spans; `None` if they are not exported.
-    pub(super) fn exporter(&self) -> Option<&Arc<Exporter>> {
+    pub fn exporter(&self) -> Option<&Arc<dyn SpanSink>> {
         self.exporter.as_ref()
     }
 
     /// Converts the times of its spans to times of day; `None` if they are not exported.
-    pub(super) fn clock(&self) -> Option<Clock> {
+    pub fn clock(&self) -> Option<Clock> {
         self.clock
     }
 
@@ -121,7 +126,7 @@ impl TraceContext {
     }
 
     /// `traceparent` with this span as the parent: only digits, letters a to f and dashes.
-    pub(crate) fn traceparent(&self, span: &SpanId) -> [u8; 55] {
+    pub fn traceparent(&self, span: &SpanId) -> [u8; 55] {
         let mut text = [0_u8; 55];
         text[..3].copy_from_slice(b"00-");
         hexadecimal(&self.trace_id, &mut text[3..35]);
@@ -137,7 +142,7 @@ impl TraceContext {
     }
 
     /// Writes both headers, with this span as the parent, over those of a request.
-    pub(crate) fn inject(&self, span: &SpanId, headers: &mut HeaderMap) {
+    pub fn inject(&self, span: &SpanId, headers: &mut HeaderMap) {
         let parent = HeaderValue::from_bytes(&self.traceparent(span));
         headers.insert(TRACEPARENT, parent.expect("digits and dashes are visible characters"));
         match self.tracestate() {
@@ -154,20 +159,20 @@ impl TraceContext {
 
 /// The `traceparent` of a request that belongs to no trace: a new trace that is not sampled. For requests of the
 /// gateway's own, such as health checks, which would otherwise start a trace in each service that they reach.
-pub(crate) fn untraced() -> HeaderValue {
+pub fn untraced() -> HeaderValue {
     let trace = TraceContext::start(0.0);
     HeaderValue::from_bytes(&trace.traceparent(&trace.span))
         .expect("digits and dashes are visible characters")
 }
 
 /// The trace id that a request came with; `None` without exactly one valid `traceparent`.
-pub(crate) fn received_id(headers: &HeaderMap) -> Option<String> {
+pub fn received_id(headers: &HeaderMap) -> Option<String> {
     let (trace_id, ..) = parse_parent(received(headers)?)?;
     Some(hexadecimal_text(&trace_id))
 }
 
 /// The `traceparent` that a request came with, valid or not; `None` without exactly one.
-pub(crate) fn received(headers: &HeaderMap) -> Option<&str> {
+pub fn received(headers: &HeaderMap) -> Option<&str> {
     single(headers, &TRACEPARENT)
 }
 
@@ -178,7 +183,7 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> Arc<str> {
 }
 
 /// As [`request_id`], from another header.
-pub(crate) fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> Arc<str> {
+pub fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: bool) -> Arc<str> {
     if trusted && let Some(id) = single(headers, name).filter(|id| is_request_id(id)) {
         return Arc::from(id);
     }
@@ -188,7 +193,7 @@ pub(crate) fn request_id_in(headers: &HeaderMap, name: &HeaderName, trusted: boo
 }
 
 /// Whether a received id is allowed in logs and headers.
-pub(crate) fn is_request_id(id: &str) -> bool {
+pub fn is_request_id(id: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte);
     (1..=REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed)
 }
@@ -268,7 +273,7 @@ fn is_state_value(value: &str) -> bool {
 }
 
 /// A new span id, not all zero.
-pub(super) fn span_id() -> SpanId {
+pub fn span_id() -> SpanId {
     fastrand::u64(1..).to_be_bytes()
 }
 
@@ -294,7 +299,7 @@ fn hexadecimal(bytes: &[u8], text: &mut [u8]) {
 }
 
 /// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hexadecimal_text(bytes: &[u8]) -> String {
+pub fn hexadecimal_text(bytes: &[u8]) -> String {
     let mut text = vec![0; bytes.len() * 2];
     hexadecimal(bytes, &mut text);
     String::from_utf8(text).expect("hexadecimal digits are ASCII")

@@ -46,7 +46,7 @@ pub fn read() -> Instant {
 ///
 /// The task wakes itself, which puts it at the end of the run queue. `tokio::task::yield_now` would defer it until
 /// the queue is empty and the kernel was polled for events, which costs a system call for each yield.
-pub(crate) async fn give_up() {
+pub async fn give_up() {
     let mut given_up = false;
     poll_fn(|context| {
         if given_up {
@@ -61,13 +61,13 @@ pub(crate) async fn give_up() {
 }
 
 /// Whether the current poll ended with a yield, so that the next poll comes without any other wake-up.
-pub(crate) fn is_given_up() -> bool {
+pub fn is_given_up() -> bool {
     GIVEN_UP.get()
 }
 
 /// Drives a future to its end; each poll is a turn. Takes the future by reference, so that its memory is not
 /// reserved twice.
-pub(crate) async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -> T {
+pub async fn by_turns<T>(mut future: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|context| {
         let _turn = Turn::begin();
         future.as_mut().poll(context)

@@ -1,7 +1,7 @@
 //! How a request arrives, whatever brought it: a connection, a broker's message, a test.
 //!
 //! An [`Ingress`] is shared by all requests that come the same way, for example over one connection. An [`Arrival`] is one
-//! request's own. Neither knows a socket: [`serve`](crate::serve::serve) takes any arrival.
+//! request's own. Neither knows a socket: the walk takes any arrival.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,9 +14,9 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Version};
 use witgate_config::model::Limits;
 
+use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
 use crate::head::{ClientCertificate, Scheme};
-use crate::protocol::authority::{self, Authority};
 
 /// What brings requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Peer {
     /// The address.
     pub address: SocketAddr,
     /// The address without the port, as a field value; an IPv4-mapped address as the IPv4 address.
-    pub(crate) text: HeaderValue,
+    pub text: HeaderValue,
 }
 
 impl Peer {
@@ -90,7 +90,7 @@ impl Ingress {
     ///
     /// # Errors
     /// As [`authority::of`].
-    pub(crate) fn authority<B>(&self, request: &Request<B>) -> Result<Authority, Fault> {
+    pub fn authority<B>(&self, request: &Request<B>) -> Result<Authority, Fault> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let told = match (hosts.next(), hosts.next(), request.uri().authority()) {
             (Some(host), None, None) => host.as_bytes(),

@@ -8,16 +8,16 @@ use crate::fault::{Fault, FaultKind};
 
 /// The host that a request is for, in lower case, with the port if one was given.
 #[derive(Debug, Clone)]
-pub(crate) struct Authority {
+pub struct Authority {
     /// For the router.
-    pub(crate) text: Arc<str>,
+    pub text: Arc<str>,
     /// For upstreams.
-    pub(crate) value: HeaderValue,
+    pub value: HeaderValue,
 }
 
 impl Authority {
     /// An authority whose text was checked.
-    pub(crate) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         // The text was checked to hold only the characters of a host and a port.
         let value = HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         Authority { text: text.into(), value }
@@ -29,7 +29,7 @@ impl Authority {
 /// # Errors
 /// `BadRequest` where it is missing, repeated, malformed, contains user information, or differs between the places
 /// that state it (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-pub(crate) fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, Fault> {
+pub fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, Fault> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {

@@ -18,7 +18,7 @@
 //! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or is waited for |
 //!
 //! The types of the four contracts mirror the WIT package `witgate:plugin`. Whatever a binding returns is untrusted until
-//! [`crate::pipeline`] has validated it, also where the binding is native.
+//! the pipeline has validated it, also where the binding is native.
 //!
 //! These files know the vocabulary of one exchange (head, body, fault, identity, trace) and the configuration, and nothing
 //! of snapshots, upstreams and connections, so that whoever implements a contract depends on nothing else.

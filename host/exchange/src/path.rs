@@ -42,7 +42,7 @@ pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, 
 
 /// Whether a target is already normalised, which is the common case. A cheap check that may return `false` for a
 /// normalised target.
-pub(crate) fn is_normal(target: &str) -> bool {
+pub fn is_normal(target: &str) -> bool {
     let target = target.as_bytes();
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
     path.first() == Some(&b'/')

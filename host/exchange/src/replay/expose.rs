@@ -5,13 +5,13 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::memory::BodyMemory;
-use crate::telemetry::family::Family;
+use crate::family::Family;
 
 /// The labels of a family that has one sample only.
 const NO_LABELS: [(&str, &str); 0] = [];
 
 /// Writes how much is kept, and how often a body was not.
-pub(crate) fn encode(memory: &BodyMemory, encoder: &mut DescriptorEncoder) -> fmt::Result {
+pub fn encode(memory: &BodyMemory, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let help = "Bytes of request bodies that are kept in memory";
     let mut family = Family::gauges(encoder, "witgate_body_memory_bytes", help)?;
     family.gauge(&NO_LABELS, i64::try_from(memory.used()).unwrap_or(i64::MAX))?;

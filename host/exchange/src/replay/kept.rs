@@ -24,9 +24,9 @@ pub(super) struct Kept {
 
 /// All bytes of a body, which stay counted as long as this is there.
 #[derive(Clone)]
-pub(crate) struct Whole {
+pub struct Whole {
     /// The bytes in one.
-    pub(crate) bytes: Bytes,
+    pub bytes: Bytes,
     _reserved: Rc<Reserved>,
 }
 

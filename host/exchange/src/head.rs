@@ -7,11 +7,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use crate::identity::Identity;
-use crate::telemetry::trace::{self, TraceContext};
+use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
 ///
-/// Made by [`crate::protocol::hygiene`]: hop-by-hop headers, identity headers and untrusted forwarding headers are
+/// Made by the checks of the data path (hygiene): hop-by-hop headers, identity headers and untrusted forwarding headers are
 /// removed.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
@@ -75,7 +75,7 @@ impl RequestHead {
     }
 
     /// The trace id as 32 hexadecimal digits: of the exported trace, or else of the received `traceparent`.
-    pub(crate) fn trace_id(&self) -> Option<String> {
+    pub fn trace_id(&self) -> Option<String> {
         match &self.trace {
             Some(trace) => Some(trace.trace_id_text()),
             None => trace::received_id(&self.headers),

@@ -6,9 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use crate::protocol::{http1::body as http1, http2::body as http2};
 use crate::replay::ReplayReader;
 
 /// An error in the middle of a body. The stream is reset, never ended as if it were complete.
@@ -23,12 +21,6 @@ pub enum Body {
     Empty,
     /// Bytes in memory.
     Full(Bytes),
-    /// Read from a connection that hyper drives.
-    Incoming(Incoming),
-    /// Read from an HTTP/1.1 client.
-    Http1(http1::RequestBody),
-    /// Read from an HTTP/2 client.
-    Http2(Box<http2::RequestBody>),
     /// Kept while it is read, so that it can be sent again or copied.
     Replay(Box<ReplayReader>),
     /// Any other body: limits, transformations, recording.
@@ -47,9 +39,6 @@ impl fmt::Debug for Body {
         formatter.write_str(match self {
             Body::Empty => "Empty",
             Body::Full(_) => "Full",
-            Body::Incoming(_) => "Incoming",
-            Body::Http1(_) => "Http1",
-            Body::Http2(_) => "Http2",
             Body::Replay(_) => "Replay",
             Body::Boxed(_) => "Boxed",
         })
@@ -76,9 +65,6 @@ impl HttpBody for Body {
                 Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Body::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            Body::Http1(body) => Pin::new(body).poll_frame(context),
-            Body::Http2(body) => Pin::new(&mut **body).poll_frame(context),
             Body::Replay(reader) => Pin::new(&mut **reader).poll_frame(context),
             Body::Boxed(boxed) => boxed.as_mut().poll_frame(context),
         }
@@ -88,9 +74,6 @@ impl HttpBody for Body {
         match self {
             Body::Empty => true,
             Body::Full(_) => false,
-            Body::Incoming(incoming) => incoming.is_end_stream(),
-            Body::Http1(body) => body.is_end_stream(),
-            Body::Http2(body) => body.is_end_stream(),
             Body::Replay(reader) => reader.is_end_stream(),
             Body::Boxed(boxed) => boxed.is_end_stream(),
         }
@@ -100,9 +83,6 @@ impl HttpBody for Body {
         match self {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Body::Incoming(incoming) => incoming.size_hint(),
-            Body::Http1(body) => body.size_hint(),
-            Body::Http2(body) => body.size_hint(),
             Body::Replay(reader) => reader.size_hint(),
             Body::Boxed(boxed) => boxed.size_hint(),
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What a request body is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// To send the request again.
     Retry,
     /// To send the request to a second endpoint at the same time.
@@ -22,7 +22,7 @@ const PURPOSES: [&str; 4] = ["retry", "hedge", "mirror", "plugin"];
 
 /// How many bytes of request bodies the gateway keeps, and how many it may keep (`gateway.body_memory`).
 #[derive(Debug)]
-pub(crate) struct BodyMemory {
+pub struct BodyMemory {
     limit: usize,
     shared: Arc<Shared>,
 }
@@ -36,23 +36,23 @@ struct Shared {
 
 impl BodyMemory {
     /// The memory under a limit in bytes. What is in use in the configuration before stays counted.
-    pub(crate) fn new(limit: usize, previous: Option<&BodyMemory>) -> Arc<BodyMemory> {
+    pub fn new(limit: usize, previous: Option<&BodyMemory>) -> Arc<BodyMemory> {
         let shared = previous.map_or_else(Arc::default, |previous| previous.shared.clone());
         Arc::new(BodyMemory { limit, shared })
     }
 
     /// Bytes that are kept now.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)
     }
 
     /// How often a body was not kept because the limit was reached, by what it was wanted for.
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         PURPOSES.iter().zip(&self.shared.refused).map(|(word, count)| (*word, count.load(Ordering::Relaxed)))
     }
 
     /// Counts that a body was not kept because the limit was reached.
-    pub(crate) fn refuse(&self, purpose: Purpose) {
+    pub fn refuse(&self, purpose: Purpose) {
         self.shared.refused[purpose as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -72,19 +72,19 @@ impl BodyMemory {
 
 /// Bytes taken of the memory, which are given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Reserved {
+pub struct Reserved {
     memory: Arc<BodyMemory>,
     bytes: Cell<usize>,
 }
 
 impl Reserved {
     /// No bytes yet.
-    pub(crate) fn new(memory: Arc<BodyMemory>) -> Reserved {
+    pub fn new(memory: Arc<BodyMemory>) -> Reserved {
         Reserved { memory, bytes: Cell::new(0) }
     }
 
     /// Takes more bytes; false: the limit is reached, and none were taken.
-    pub(crate) fn take(&self, bytes: usize) -> bool {
+    pub fn take(&self, bytes: usize) -> bool {
         let taken = self.memory.take(bytes);
         if taken {
             self.bytes.set(self.bytes.get() + bytes);
@@ -93,12 +93,12 @@ impl Reserved {
     }
 
     /// Bytes that were taken.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
 
     /// What it is taken from.
-    pub(crate) fn memory(&self) -> &Arc<BodyMemory> {
+    pub fn memory(&self) -> &Arc<BodyMemory> {
         &self.memory
     }
 }

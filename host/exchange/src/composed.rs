@@ -12,21 +12,21 @@ use crate::contracts::ValuePart;
 use crate::head::RequestHead;
 
 /// A part of a value, validated.
-pub(crate) type Part = ValuePart<HeaderName>;
+pub type Part = ValuePart<HeaderName>;
 
 /// What values are composed from.
-pub(crate) struct Seen<'a> {
+pub struct Seen<'a> {
     /// The request.
-    pub(crate) head: &'a RequestHead,
+    pub head: &'a RequestHead,
     /// The response, once there is one.
-    pub(crate) response: Option<(StatusCode, &'a HeaderMap)>,
+    pub response: Option<(StatusCode, &'a HeaderMap)>,
 }
 
 impl Seen<'_> {
     /// A value of at most `longest` bytes. `None` if a part is missing, or if the result is not a valid header
     /// value (RFC 9110 section 5.5): it has control characters, or begins or ends with white space. The
     /// `traceparent` of a request without one is left out; `None` if the value consists of nothing else.
-    pub(crate) fn value(&self, parts: &[Part], longest: usize) -> Option<HeaderValue> {
+    pub fn value(&self, parts: &[Part], longest: usize) -> Option<HeaderValue> {
         let mut value = Vec::with_capacity(64);
         for part in parts {
             self.write(part, &mut value)?;
@@ -74,4 +74,9 @@ impl Seen<'_> {
         value.extend_from_slice(bytes);
         Some(())
     }
+}
+
+/// Whether a value begins or ends with white space, which would not arrive as it was written (RFC 9110 section 5.5).
+pub fn has_outer_space(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }

@@ -11,12 +11,12 @@ use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
-use crate::telemetry::trace::REQUEST_ID;
+use crate::trace::REQUEST_ID;
 pub use dialect::Dialect;
 use grpc::GrpcStatus;
 
 /// `Proxy-Status` (RFC 9209).
-pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Every way in which the gateway itself ends a request. The code is stable: clients and dashboards may match on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,7 +129,7 @@ impl FaultKind {
     }
 
     /// The value of `Proxy-Status` (RFC 9209), if an error type fits.
-    pub(crate) fn proxy_status(self) -> Option<HeaderValue> {
+    pub fn proxy_status(self) -> Option<HeaderValue> {
         let error = self.describe().proxy_error?;
         let status = format!("witgate; error={error}");
         Some(HeaderValue::from_str(&status).expect("the table's words are tokens"))

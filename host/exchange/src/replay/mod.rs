@@ -12,9 +12,9 @@
 //! | `kept` | the bytes of one body |
 //! | `expose` | metrics |
 
-pub(crate) mod expose;
+pub mod expose;
 mod kept;
-pub(crate) mod memory;
+pub mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -30,28 +30,28 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use self::kept::Kept;
-pub(crate) use self::kept::Whole;
+pub use self::kept::Whole;
 use self::memory::{BodyMemory, Purpose};
 use crate::body::{Body, BodyError};
 
 /// A streaming body with what has come of it, shared by whoever reads it and whoever holds it.
 #[derive(Clone)]
-pub(crate) struct ReplayBuffer(Rc<RefCell<State>>);
+pub struct ReplayBuffer(Rc<RefCell<State>>);
 
 /// How much may be kept for further attempts of a request.
 #[derive(Clone)]
-pub(crate) struct Room {
+pub struct Room {
     /// Bytes of one body.
-    pub(crate) each: usize,
+    pub each: usize,
     /// Bytes of all bodies of the upstream.
-    pub(crate) all: usize,
+    pub all: usize,
     /// Bytes that are kept for all requests to the upstream now.
-    pub(crate) taken: Arc<AtomicUsize>,
+    pub taken: Arc<AtomicUsize>,
 }
 
 /// Why there is no copy of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoCopy {
+pub enum NoCopy {
     /// It is longer than was asked for.
     TooLong,
     /// The gateway keeps as many bytes of bodies as it may.
@@ -113,7 +113,7 @@ impl ReplayBuffer {
     }
 
     /// A buffer that keeps a body for several attempts. A body that is copied already is not kept a second time.
-    pub(crate) fn for_attempts(body: Body, room: Room, memory: &Arc<BodyMemory>) -> ReplayBuffer {
+    pub fn for_attempts(body: Body, room: Room, memory: &Arc<BodyMemory>) -> ReplayBuffer {
         let buffer = match body {
             Body::Replay(reader) if !reader.buffer.0.borrow().begun => reader.buffer.clone(),
             body => ReplayBuffer::new(body, memory.clone()),
@@ -126,7 +126,7 @@ impl ReplayBuffer {
     }
 
     /// Gives a body on, and `done` all of it once it has ended, if it has at most `limit` bytes.
-    pub(crate) fn copied(
+    pub fn copied(
         body: Body,
         limit: usize,
         memory: &Arc<BodyMemory>,
@@ -138,7 +138,7 @@ impl ReplayBuffer {
     }
 
     /// A body for one attempt; none: its beginning is not kept any more. Readers before it get nothing more.
-    pub(crate) fn again(&self) -> Option<Body> {
+    pub fn again(&self) -> Option<Body> {
         (!self.is_gone()).then(|| Body::Replay(Box::new(self.reader())))
     }
 
@@ -152,7 +152,7 @@ impl ReplayBuffer {
     }
 
     /// All of it, once it has come; none: not yet, or it is not kept any more.
-    pub(crate) fn whole(&self) -> Option<Whole> {
+    pub fn whole(&self) -> Option<Whole> {
         let mut state = self.0.borrow_mut();
         if !state.ended || state.gone || state.trailers.is_some() {
             return None;
@@ -165,12 +165,12 @@ impl ReplayBuffer {
     }
 
     /// Whether no further attempt can be made with it.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         self.0.borrow().gone
     }
 
     /// No further attempt is made. What the latest reader has not read yet is kept until it has.
-    pub(crate) fn give_up(&self) {
+    pub fn give_up(&self) {
         self.0.borrow_mut().give_up();
     }
 }

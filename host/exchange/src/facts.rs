@@ -2,7 +2,7 @@
 //!
 //! Facts know no connection, no snapshot, no route and no upstream: a stage that takes `&mut Facts` can be understood,
 //! tested and used again without any of them. What the walk needs besides is in
-//! [`Exchange`](crate::pipeline::exchange::Exchange).
+//! the exchange of the data path.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use crate::arrival::Completion;
 use crate::body::Body;
 use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
-use crate::telemetry::record::Record;
+use crate::record::Record;
 
 /// What is known of one request, and what stages have decided about it so far.
 #[derive(Debug)]

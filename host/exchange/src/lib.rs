@@ -1,0 +1,40 @@
+//! The vocabulary and the contracts of one exchange: a request, its body, its faults, its record, and the traits of whatever
+//! decides about it, responds to it, or counts it. Nothing here opens a socket or a file, and of the other crates of the
+//! host only the types of the configuration are known.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`arrival`] | the way by which a request comes in, and its completion |
+//! | [`facts`] | what is known of one request, and what stages have decided about it |
+//! | [`head`], [`body`], [`replay`] | the head of a request, bodies as they stream, bodies that are kept to be sent again |
+//! | [`path`], [`authority`], [`cookie`], [`maps`] | normalised paths and authorities, cookies, header maps that are used again |
+//! | [`identity`], [`composed`] | who calls, and values that are composed for each request |
+//! | [`fault`] | what can end a request, and what the client is told |
+//! | [`contracts`], [`destination`] | what plugins, native code, states and destinations implement |
+//! | [`record`], [`trace`], [`family`], [`per_core`] | what the log, the metrics and the spans say about an exchange |
+//! | [`turn`], [`names`] | the clock of a turn of the runtime, tables by name |
+
+#![forbid(unsafe_code)]
+
+pub mod arrival;
+pub mod authority;
+pub mod body;
+pub mod composed;
+pub mod contracts;
+pub mod cookie;
+pub mod destination;
+pub mod facts;
+pub mod family;
+pub mod fault;
+pub mod head;
+pub mod identity;
+pub mod maps;
+pub mod names;
+pub mod path;
+pub mod per_core;
+pub mod record;
+pub mod replay;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod trace;
+pub mod turn;
