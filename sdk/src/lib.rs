@@ -192,6 +192,7 @@ extern crate self as witgate_sdk;
 mod allocator;
 #[doc(hidden)]
 pub mod bindings;
+mod checked;
 mod contracts;
 mod export;
 mod headers;

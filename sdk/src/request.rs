@@ -113,11 +113,18 @@ impl<'a> Request<'a> {
     }
 
     /// The first value of a query parameter, percent-decoded (`+` is a space). `None` if it is absent or not
-    /// UTF-8.
+    /// UTF-8. Where a second value would be an attack (for example with credentials), check
+    /// [`query_values`](Self::query_values).
     pub fn query_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query()?.split('&').find_map(|pair| {
+        self.query_values(name).next().flatten()
+    }
+
+    /// All values of a query parameter in their order, percent-decoded (`+` is a space). A value that is not UTF-8 is
+    /// `None`. A parameter without `=` has an empty value.
+    pub fn query_values<'s>(&'s self, name: &str) -> impl Iterator<Item = Option<Cow<'s, str>>> {
+        self.query().into_iter().flat_map(|query| query.split('&')).filter_map(move |pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decoded(key)? == name).then(|| percent_decoded(value))?
+            (percent_decoded(key)? == name).then(|| percent_decoded(value))
         })
     }
 
@@ -209,7 +216,8 @@ impl<'a> Request<'a> {
 }
 
 /// Each accessor of [`Request`] reads one input: `header`, `values` and `cookie` read [`Input::header`], `path_parameter`
-/// reads [`Input::path_parameter`], `query_parameter` reads [`Input::Query`], and the others the input of their name.
+/// reads [`Input::path_parameter`], `query_parameter` and
+/// `query_values` read [`Input::Query`], and the others the input of their name.
 impl Input {
     /// All values of a request header.
     pub fn header(name: impl Into<String>) -> Self {
@@ -243,10 +251,18 @@ impl Identity {
 }
 
 impl Header {
-    /// One header field. The gateway refuses names that are not lower-case tokens and values with control bytes.
+    /// One header field; its name is kept in lower case. The gateway refuses names that are not tokens and values
+    /// with control bytes.
     pub fn new(name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self { name: lower_case(name), value: value.into() }
     }
+}
+
+/// The name of a header in lower case, which the contracts require.
+pub(crate) fn lower_case(name: impl Into<String>) -> String {
+    let mut name = name.into();
+    name.make_ascii_lowercase();
+    name
 }
 
 /// Decodes `application/x-www-form-urlencoded`; borrows the text if nothing in it is encoded.

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::bindings::host::witgate::plugin::types;
+use crate::checked::{self, Direction};
 use crate::headers::{DeclaredHeaders, ReadHeaders, Values};
 use crate::request::Header;
 
@@ -10,8 +11,12 @@ pub use types::Response;
 
 impl Response {
     /// An empty response. The status must be from 200 to 599.
+    ///
+    /// In tests, what the gateway would refuse of a response panics where it is built.
     #[must_use]
+    #[track_caller]
     pub fn new(status: u16) -> Self {
+        checked::response(status, 0);
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
@@ -30,17 +35,23 @@ impl Response {
         Self::problem(401, "Unauthorized").with_header("www-authenticate", challenge)
     }
 
-    /// Adds a header. Headers for framing and hop-by-hop headers are refused, because the gateway writes them.
+    /// Adds a header; the case of its name does not matter. Headers for framing and hop-by-hop headers are refused,
+    /// because the gateway writes them.
     #[must_use]
+    #[track_caller]
     pub fn with_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push(Header::new(name, value));
+        let header = Header::new(name, value);
+        checked::header(&header.name, &header.value, Direction::Response);
+        self.headers.push(header);
         self
     }
 
     /// Replaces the body.
     #[must_use]
+    #[track_caller]
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        checked::response(self.status, self.body.len());
         self
     }
 

@@ -236,3 +236,17 @@ async fn an_inherited_listener_keeps_who_waited_in_its_queue() {
     assert!(text.contains("HTTP/1.1 200") && text.contains("\r\n\r\ninherited"), "{output:?}");
     assert!(text.trim().ends_with("exit 0"), "{output:?}");
 }
+
+#[tokio::test]
+async fn a_successor_takes_the_admin_listener_over_once_its_predecessor_has_ended() {
+    if missing("python3") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut supervisor = std::process::Command::new("python3");
+    supervisor.arg(repository().join("tests/suites/real/successor.py")).arg(witgate()).arg(scratch.path());
+    let output = tokio::task::spawn_blocking(move || supervisor.output().expect("Python can be run"));
+    let output = output.await.expect("the supervisor ends");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text, "both serve\nfirst 0\ntaken over\nsecond 0\n", "{output:?}");
+}

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::duplicate;
 use crate::expand::{Surroundings, expand};
 use crate::pointer::child;
 use crate::problem::{Problem, Problems, SourceMap, Span};
@@ -38,15 +39,29 @@ pub(crate) fn read(sources: &SourceMap, surroundings: &mut Surroundings) -> Docu
         reader.file = index;
         reader.folder = path.parent().unwrap_or(Path::new(""));
         let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
+        for (count, error) in errors.iter().enumerate() {
             reader.document.whole = false;
-            let mut problem = Problem::new(error.message());
-            problem.span = Some(Span { file: index, range: error.span().unwrap_or(0..0) });
-            reader.document.problems.push(problem);
+            reader.document.problems.push(unparsed(sources, index, error, count < duplicate::SEARCHES));
         }
         reader.file(table.get_ref());
     }
     reader.document
+}
+
+/// What the parser says about a file; about a duplicate key, with the position of the first one.
+fn unparsed(sources: &SourceMap, file: usize, error: &toml::de::Error, search: bool) -> Problem {
+    let range = error.span().unwrap_or(0..0);
+    let mut problem = Problem::new(error.message());
+    let concerns_two =
+        ["duplicate key", "cannot extend"].iter().any(|begin| error.message().starts_with(begin));
+    if search && concerns_two {
+        let first = duplicate::first(&sources.files[file].1, range.clone());
+        problem.hint = first.map(|range| {
+            format!("it is set first at {}: keep one of them", sources.position(&Span { file, range }))
+        });
+    }
+    problem.span = Some(Span { file, range });
+    problem
 }
 
 impl Document {

@@ -35,8 +35,14 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// As [`read`], or the file is not text.
 pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Error::new(ErrorKind::InvalidData, format!("it is not text in UTF-8 (byte {at})"))
+        let text = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let begin = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let line = text.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let byte = text.len() - begin + 1;
+        Error::new(
+            ErrorKind::InvalidData,
+            format!("it is not text in UTF-8 (line {line}, byte {byte} of it)"),
+        )
     })
 }
 
@@ -191,8 +197,16 @@ mod tests {
     fn text_that_is_none_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        std::fs::write(&path, b"ab\xff").unwrap();
-        assert_eq!(read_text(&path, 100).unwrap_err().to_string(), "it is not text in UTF-8 (byte 2)");
+        for (content, place) in [
+            (&b"ab\xff"[..], "line 1, byte 3"),
+            (b"\xff", "line 1, byte 1"),
+            (b"a\n\xc3\xa4\r\n\xc3\xa4b\xc3\n", "line 3, byte 4"),
+            (b"a\n\n\xe4", "line 3, byte 1"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let told = read_text(&path, 100).unwrap_err().to_string();
+            assert_eq!(told, format!("it is not text in UTF-8 ({place} of it)"));
+        }
         std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
         assert!(open_unlinked(&folder.path().join("link")).is_err());
     }

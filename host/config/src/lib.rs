@@ -18,6 +18,7 @@
 //! for. To add a kind of string: a file and a row in [`scalar`].
 
 mod document;
+mod duplicate;
 mod expand;
 pub mod file;
 mod load;

@@ -1,5 +1,6 @@
 //! From files to a configuration: read, check against the schema, convert to the model.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -123,8 +124,12 @@ fn read_folder(folder: &Path, sources: &mut SourceMap) -> Result<(), Problem> {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Problem {
-    Problem::new(format!("cannot read `{}`: {error}", path.display()))
-        .with_hint("the configuration is a TOML file, or a folder of *.toml files")
+    let hint = match error.kind() {
+        ErrorKind::InvalidData => "save it as UTF-8: the bytes at this place are in another encoding",
+        ErrorKind::PermissionDenied => "let the gateway's user read it",
+        _ => "the configuration is a TOML file, or a folder of *.toml files",
+    };
+    Problem::new(format!("cannot read `{}`: {error}", path.display())).with_hint(hint)
 }
 
 fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {

@@ -341,6 +341,15 @@ pub enum PathMatch {
     Prefix(String),
 }
 
+impl PathMatch {
+    /// The path as text, in normal form; of a prefix without the `/*`.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Pattern(text) | Self::Prefix(text) => text,
+        }
+    }
+}
+
 /// A condition on a header or query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldMatch {

@@ -64,6 +64,26 @@ async fn follow_end(name: &'static str, mut signal: Signal, seen: Rc<Cell<u32>>,
     }
 }
 
+/// Has the kernel kill this process when its parent ends, even if that is killed itself.
+///
+/// # Errors
+/// The system refuses it, or the parent has ended already.
+pub(crate) fn end_with(parent: u32) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // The parent may have ended before the call above; then another process is the parent.
+    if std::os::unix::process::parent_id() != parent {
+        return Err(std::io::Error::other("the process that started this one has ended"));
+    }
+    Ok(())
+}
+
+/// Whether a supervisor has passed listening sockets to this process (sd_listen_fds(3)): then another gateway may
+/// serve the same sockets, which this one is to replace.
+pub(crate) fn inherits_sockets() -> bool {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS").is_some_and(|count| count > 0)
+}
+
 /// A notice to the service manager (systemd, `Type=notify-reload`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Notice {

@@ -158,4 +158,141 @@ fn the_schema_of_the_configuration_is_published() {
     let output = witgate(Path::new("."), &["config", "schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(schema["properties"]["bindings"].is_object(), "{schema}");
+    for (list, kind) in [("Filter", "cors"), ("Filter", "compression"), ("Balancer", "maglev")] {
+        let branches = schema["$defs"][list]["anyOf"].as_array().expect("one branch for each kind");
+        assert!(branches.iter().any(|branch| branch["properties"]["kind"]["const"] == kind), "{kind}");
+    }
+}
+
+/// A certificate with its key, PEM.
+fn certified() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("a certificate");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// `validate` and `run` end with 3 and say the same.
+fn refused_by_both(scratch: &Scratch, part: &str) {
+    for arguments in [["validate"], ["run"]] {
+        let output = witgate(scratch.path(), &arguments);
+        assert_eq!(code(&output), 3, "{arguments:?}, {part}: {}", err(&output));
+        for part in [part, "witgate.toml:", "= help: "] {
+            assert!(err(&output).contains(part), "{arguments:?}, {part}: {}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn validate_refuses_what_run_refuses() {
+    let scratch = Scratch::new();
+    let ((certificate, key), (_, other)) = (certified(), certified());
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    scratch.write("cert.pem", &certificate);
+    scratch.write("key.pem", &key);
+    scratch.write("other.pem", other);
+    scratch.write("encrypted.pem", encrypted);
+    scratch.write("garbage.pem", "garbage");
+    scratch.write("empty.pem", "");
+    let tls = |certificate: &str, key: &str, more: &str| {
+        format!("tls = {{ certificate = \"{certificate}.pem\", key = \"{key}.pem\"{more} }}\n[[routes]]")
+    };
+    for (tls, part) in [
+        (tls("cert", "other", ""), "is not the one of the certificate"),
+        (tls("key", "cert", ""), "may be exchanged"),
+        (tls("cert", "garbage", ""), "garbage.pem` has no private key"),
+        (tls("cert", "encrypted", ""), "is encrypted"),
+        (tls("empty", "key", ""), "empty.pem` has no certificate"),
+        (tls("cert", "key", ", client_ca = \"empty.pem\""), "empty.pem` has no certificate"),
+        (tls("cert", "key", ", client_ca = \"garbage.pem\""), "garbage.pem` has no certificate"),
+        (tls("cert", "key", ", client_ca = \"key.pem\""), "key.pem` has no certificate"),
+    ] {
+        scratch.write("witgate.toml", GOOD.replace("[[routes]]", &tls));
+        refused_by_both(&scratch, part);
+    }
+    scratch.write("witgate.toml", GOOD.replace("\"off\"", "\"off\"\nsocket = \"missing/admin.sock\""));
+    refused_by_both(&scratch, "create the folder");
+    scratch.write("witgate.toml", GOOD.replace("\"off\"", "\"off\"\nsocket = \"cert.pem\""));
+    refused_by_both(&scratch, "is not a socket");
+    for (path, part) in [("missing/access.log", "create its folder"), (".", "name a file in this folder")] {
+        scratch.write("witgate.toml", format!("{GOOD}[telemetry]\naccess_log = \"{path}\"\n"));
+        refused_by_both(&scratch, part);
+    }
+    scratch
+        .write("witgate.toml", GOOD.replace("[[routes]]", &tls("cert", "key", ", client_ca = \"cert.pem\"")));
+    let output = witgate(scratch.path(), &["validate"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let scratch = Scratch::new();
+    let routes = "[[routes]]\nname = \"admin\"\npath = \"/admin/*\"\nrespond = { body = \"admin\" }\n\
+                  filters = [{ kind = \"ip\", allow = [\"10.0.0.0/8\"] }]\n\
+                  [[routes]]\nname = \"shop\"\nhost = \"a.test\"\npath = \"/*\"\nrespond = { body = \"shop\" }\n\
+                  [[routes]]\nname = \"old\"\nhost = \"old.test\"\npath = \"/index.html$\"\n\
+                  redirect = { location = \"https://$host$request_uri\" }\n";
+    scratch.write("witgate.toml", format!("{GOOD}{routes}"));
+    let output = witgate(scratch.path(), &["validate"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let told = err(&output);
+    for part in [
+        "warning: the filter `ip` of route `admin`",
+        "warning: `$host` in the redirect",
+        "looks like a regular expression",
+    ] {
+        assert!(told.contains(part), "`{part}` is missing in:\n{told}");
+    }
+    for (wrong, part) in [
+        ("path = \"~ ^/api/(.*)$\"\nupstream = \"api\"", "regular expressions are not supported"),
+        ("host = \"~^www\"\nupstream = \"api\"", "regular expressions are not supported"),
+        (
+            "upstream = \"unix\"\n[upstreams.unix]\nendpoints = [\"unix:/run/a.sock\"]",
+            "Unix sockets are not supported",
+        ),
+    ] {
+        let api = "[upstreams.api]\nendpoints = [\"127.0.0.1:1\"]\n";
+        scratch.write("witgate.toml", format!("{GOOD}[[routes]]\n{wrong}\n{api}"));
+        let output = witgate(scratch.path(), &["validate"]);
+        assert_eq!(code(&output), 3, "{}", err(&output));
+        assert!(err(&output).contains(part), "`{part}` is missing in:\n{}", err(&output));
+    }
+}
+
+#[test]
+fn a_route_is_tested_at_the_listener_of_the_url() {
+    let scratch = Scratch::new();
+    let (certificate, key) = certified();
+    scratch.write("cert.pem", certificate);
+    scratch.write("key.pem", key);
+    let text = "[admin]\naddress = \"off\"\n[[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:8080\"\n\
+                [[listeners]]\nname = \"edge\"\naddress = \"127.0.0.1:8443\"\n\
+                tls = { certificate = \"cert.pem\", key = \"key.pem\" }\n\
+                [[routes]]\nname = \"plain\"\nlisteners = [\"web\"]\nrespond = { status = 200 }\n\
+                [[routes]]\nname = \"secret\"\nlisteners = [\"edge\"]\nrespond = { status = 200 }\n";
+    scratch.write("witgate.toml", text);
+    for (url, listener, route) in [
+        ("https://a.test/", "listener edge (127.0.0.1:8443, https)", "route    secret"),
+        ("https://a.test:8443/", "listener edge", "route    secret"),
+        ("http://a.test:8080/", "listener web (127.0.0.1:8080, http)", "route    plain"),
+        ("/", "listener web", "route    plain"),
+    ] {
+        let output = witgate(scratch.path(), &["route", "test", "GET", url]);
+        assert_eq!(code(&output), 0, "{url}: {}", err(&output));
+        assert!(out(&output).contains(listener) && out(&output).contains(route), "{url}: {}", out(&output));
+    }
+    let output = witgate(scratch.path(), &["route", "test", "GET", "https://a.test:9999/"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("no listener serves https at port 9999"), "{}", err(&output));
+    let listed = out(&witgate(scratch.path(), &["routes"]));
+    assert!(listed.contains("LISTENERS") && listed.contains("secret  edge"), "{listed}");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_told_with_its_line() {
+    let scratch = Scratch::new();
+    scratch.write("witgate.toml", [GOOD.as_bytes(), b"# caf\xe9\n"].concat());
+    let output = witgate(scratch.path(), &["validate"]);
+    assert_eq!(code(&output), 3);
+    for part in ["(line 9, byte 6 of it)", "save it as UTF-8"] {
+        assert!(err(&output).contains(part), "{}", err(&output));
+    }
 }

@@ -333,3 +333,29 @@ async fn upstreams_are_shown_as_they_stand() {
     );
     assert_eq!(gateway.admin_get("/upstreams").await.json()[0]["name"], "api");
 }
+
+/// Problems that are found after the configuration was read know only their key.
+#[tokio::test]
+async fn a_problem_that_a_reload_finds_late_has_file_and_line() {
+    let gateway = Gateway::start(Scratch::new(), &saying("one")).await;
+    let preamble = PREAMBLE.replace("\"admin.sock\"", "\"missing/admin.sock\"");
+    for (text, line) in [
+        (format!("{preamble}{}", saying("two")), 3),
+        (format!("{PREAMBLE}{}[telemetry]\naccess_log = \"missing/access.log\"\n", saying("two")), 11),
+        (
+            format!(
+                "{PREAMBLE}tls = {{ certificate = \"witgate.toml\", key = \"witgate.toml\" }}\n{}",
+                saying("two")
+            ),
+            7,
+        ),
+    ] {
+        gateway.scratch.write("witgate.toml", text);
+        let place = format!("witgate.toml:{line}\"");
+        eventually(&place, async || {
+            gateway.output().lines().any(|told| told.contains("\"at\":\"") && told.contains(&place))
+        })
+        .await;
+        assert_eq!(words(&gateway).await, "one", "the last good version serves");
+    }
+}

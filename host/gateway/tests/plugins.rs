@@ -146,3 +146,68 @@ async fn other_changes_take_effect_although_a_plugin_is_refused() {
     let status = gateway.admin_get("/status").await.json();
     assert_eq!(status["bindings"][0]["state"], "last-good");
 }
+
+#[test]
+fn a_failed_call_says_why_in_one_line() {
+    let scratch = Scratch::new();
+    scratch.install(&guest("probe"), "probe");
+    let call = |deed: &str| {
+        let deed = format!("x-do: {deed}");
+        let first =
+            ["plugin", "call", "plugins/probe.wasm", "--store", "space", "--contract", "authentication"];
+        witgate(scratch.path(), &[&first[..], &["--header", &deed, "--header", "x-with: words"]].concat())
+    };
+    for (deed, part) in [
+        ("panic", "panicked at "),
+        ("panic", ": told to"),
+        ("recurse", "recurses too deeply"),
+        ("loop", "cpu"),
+    ] {
+        let output = call(deed);
+        assert_eq!(output.status.code(), Some(1), "{deed}: {}", out(&output));
+        let told = err(&output);
+        assert!(told.contains(part), "{deed}: {told}");
+        assert_eq!(told.matches("call failed").count(), 1, "{deed}: {told}");
+        assert!(!told.contains("RUST_BACKTRACE") && !told.contains("fuel"), "{deed}: {told}");
+        assert!(told.lines().count() <= 2, "{deed}: {told}");
+    }
+    let logged = call("log");
+    assert_eq!(logged.status.code(), Some(0), "{}", err(&logged));
+    assert!(err(&logged).contains("words"), "the plugin's own lines are shown: {}", err(&logged));
+}
+
+#[tokio::test]
+async fn lines_that_are_left_out_are_announced() {
+    let scratch = Scratch::new();
+    scratch.install(&guest("misbehaving"), "misbehaving");
+    let bound = "[plugins.misbehaving]\n[bindings.misbehaving]\nquarantine = \"off\"\n\
+                 settings = { phase = \"request\", deed = \"trap\" }\n";
+    let listener = LISTENER.replace("respond", "plugins = [\"misbehaving\"]\nrespond");
+    let gateway = Gateway::start_exactly(scratch, &format!("{listener}{bound}")).await;
+    let mut client = gateway.client().await;
+    for _ in 0..40 {
+        assert_eq!(client.get("/bad", &[]).await.status, 503);
+    }
+    eventually("the last line of a second", async || {
+        gateway.output().contains("of this second are left out")
+    })
+    .await;
+    assert!(!gateway.output().contains("RUST_BACKTRACE"), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_fit_its_settings_is_told_with_its_place() {
+    let scratch = Scratch::new();
+    scratch.install(&guest("mark-one"), "mark");
+    let bound = "[gateway]\nplugins = [\"mark\"]\n[plugins.mark]\n[bindings.mark]\n";
+    let gateway = Gateway::start_exactly(scratch, &format!("{LISTENER}{bound}")).await;
+    gateway.scratch.install(&plugin("api-key"), "mark");
+    let line = || {
+        let output = gateway.output();
+        output.lines().find(|line| line.contains("the last good version stays in service")).map(str::to_owned)
+    };
+    eventually("the line about it", async || line().is_some()).await;
+    let line = line().expect("it is there");
+    assert!(line.contains("witgate.toml:13\""), "the place of the binding: {line}");
+    assert_eq!(mark(&gateway).await, "one");
+}

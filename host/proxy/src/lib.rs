@@ -33,6 +33,7 @@ pub mod destination;
 pub mod filters;
 pub mod gateway;
 pub mod listener;
+pub(crate) mod pem;
 pub mod pipeline;
 pub mod protocol;
 pub mod router;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
+use rustix::io::Errno;
 use witgate_config::model::LogTarget;
 
 /// How long the writer waits for more lines after the first, which bounds how often it is woken.
@@ -159,6 +160,25 @@ impl Output {
     }
 }
 
+/// Checks that a log file can be opened, without creating it. A named pipe that nobody reads yet is no mistake: it is
+/// opened again with later lines.
+///
+/// # Errors
+/// It cannot be opened, or its folder does not exist or must not be written to.
+pub fn check(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return match open_log(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(()),
+            outcome => outcome.map(drop),
+        };
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !std::fs::metadata(folder)?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::NotADirectory));
+    }
+    Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
 /// Opens a log file for appending. A named pipe without a reader is an error, because opening it would wait for
 /// one.
 fn open_log(path: &Path) -> io::Result<File> {
@@ -191,6 +211,25 @@ mod tests {
             std::thread::yield_now();
         }
         queue.is_idle()
+    }
+
+    #[test]
+    fn a_log_file_is_checked_without_being_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("access.log");
+        check(&path).expect("it can be made");
+        assert!(!path.exists());
+        std::fs::write(&path, "kept").expect("written");
+        check(&path).expect("it can be appended to");
+        assert_eq!(std::fs::read_to_string(&path).expect("the log"), "kept");
+        let kind = |path: &Path| check(path).expect_err("it cannot be opened").kind();
+        assert_eq!(kind(&folder.path().join("missing/access.log")), io::ErrorKind::NotFound);
+        assert_eq!(kind(folder.path()), io::ErrorKind::IsADirectory);
+        assert_eq!(kind(&path.join("below")), io::ErrorKind::NotADirectory);
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+        check(&pipe).expect("it may get a reader");
     }
 
     #[test]

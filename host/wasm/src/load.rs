@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use serde_json::Value;
+use wasmtime::{Trap, WasmBacktrace};
 use witgate_config::model::{self, Budget};
 use witgate_config::{Problem, Settings, check_settings};
 use witgate_exchange::contracts::store::KeyStore;
@@ -35,8 +36,8 @@ pub(crate) const SETUP: Duration = Duration::from_secs(1);
 /// The largest JSON Schema of settings that is read, in bytes of its text.
 const SCHEMA: usize = 1 << 20;
 
-/// The most problems with settings that a plugin may report, and the most characters of each that are shown.
-const PROBLEMS: (usize, usize) = (100, 1_000);
+/// The most problems with settings that are taken from a plugin, and the most characters of each that are shown.
+const PROBLEMS: (usize, usize) = (20, 300);
 
 /// The most header names that a plugin may declare, for requests and for responses each.
 const DECLARED: usize = 64;
@@ -233,26 +234,44 @@ fn configure(
     let answer = template
         .configure(instance, settings, SETUP)
         .map_err(|error| failed("`configure` failed", &error, &order.binding.budget))?;
+    instance.store.data_mut().flush_output();
     match answer {
         Ok(declared) => interest(declared),
         Err(problems) => {
             let written = &order.binding.settings;
+            let more = problems.len().saturating_sub(PROBLEMS.0);
             let mut list: Vec<Problem> = problems
                 .into_iter()
                 .take(PROBLEMS.0)
                 .map(|found| {
                     // A JSON pointer that matches no setting is reported for the table of settings as a whole.
                     let pointer = if found.pointer.len() > PROBLEMS.1 { "" } else { &found.pointer };
-                    let message: String = found.message.chars().take(PROBLEMS.1).collect();
-                    written.problem(pointer, message, None)
+                    written.problem(pointer, beginning(&found.message), None)
                 })
                 .collect();
+            if more > 0 {
+                list.push(written.problem("", format!("{more} more problems are not shown"), None));
+            }
             if list.is_empty() {
                 list.push(problem("the plugin refuses its settings without saying why", "ask its author"));
             }
             Err(Refusal { reason: Reason::Settings, problems: list })
         }
     }
+}
+
+/// The beginning of a plugin's message, with control characters escaped.
+fn beginning(message: &str) -> String {
+    let mut shown: String = message.chars().take(PROBLEMS.1).flat_map(escaped).collect();
+    if message.chars().nth(PROBLEMS.1).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn escaped(letter: char) -> impl Iterator<Item = char> {
+    let control = letter.is_control().then(|| letter.escape_default());
+    control.into_iter().flatten().chain((!letter.is_control()).then_some(letter))
 }
 
 fn interest(declared: lifecycle::Interest) -> Result<Interest, Refusal> {
@@ -374,9 +393,57 @@ fn failed(what: &str, error: &wasmtime::Error, budget: &Budget) -> Refusal {
     Refusal::new(Reason::Failed, format!("{what}: {}", text(error)), hint)
 }
 
-/// The message of an error, without its backtrace.
+/// How often a function must be among the innermost frames for its trap to count as one of endless recursion.
+const RECURSIVE: usize = 6;
+
+/// The message of an error, without its backtrace. An error whose own message would mislead has another one.
 pub(crate) fn text(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => return "it recurses too deeply: its stack is used up".to_owned(),
+        // A guest keeps a stack of its own in its memory. Past its end it leaves the memory.
+        Some(Trap::MemoryOutOfBounds) if is_recursive(error) => {
+            return "it recurses too deeply: the stack in its memory is used up".to_owned();
+        }
+        _ => {}
+    }
+    if error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls")) {
+        return "what it returned or passed to the gateway is larger than the gateway takes at once \
+                (`budget.output`, or `budget.body_limit` for bodies)"
+            .to_owned();
+    }
     let causes: Vec<String> =
         error.chain().map(ToString::to_string).filter(|cause| !cause.contains("wasm backtrace")).collect();
     causes.join(": ").replace('\n', " ")
+}
+
+/// Whether one function is again and again among the innermost frames of a trap.
+fn is_recursive(error: &wasmtime::Error) -> bool {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return false };
+    let frames: Vec<u32> = backtrace.frames().iter().map(|frame| frame.func_index()).collect();
+    frames.iter().any(|function| frames.iter().filter(|other| *other == function).count() >= RECURSIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_would_mislead_has_other_words() {
+        let stack = wasmtime::Error::new(Trap::StackOverflow);
+        assert!(text(&stack).contains("recurses too deeply"), "{}", text(&stack));
+        let memory = wasmtime::Error::new(Trap::MemoryOutOfBounds);
+        assert!(text(&memory).contains("out of bounds"), "without a backtrace it is a memory fault");
+        let fuel = "too much data is being copied between the host and the guest: fuel allocated for hostcalls has \
+                    been exhausted";
+        let fuel = wasmtime::Error::msg(fuel).context("lifting failed");
+        assert!(text(&fuel).contains("larger than the gateway takes at once"), "{}", text(&fuel));
+    }
+
+    #[test]
+    fn messages_of_configure_are_short_and_printable() {
+        assert_eq!(beginning("a\nb\u{1b}[1m"), "a\\nb\\u{1b}[1m");
+        let long = beginning(&"ä".repeat(100_000));
+        assert_eq!(long.chars().count(), PROBLEMS.1 + 1);
+        assert!(long.ends_with('…'));
+    }
 }

@@ -12,7 +12,7 @@ use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{CallFailure, CallResult, Contracts, Function, Interest, Phase};
 
 use crate::call::DeclaredInputs;
-use crate::imports::log::Pace;
+use crate::imports::log::{LEFT_OUT, Pace, Pacing};
 use crate::input_tracker::Beyond;
 use crate::load::{next_number, text};
 use crate::meter::Meter;
@@ -173,9 +173,10 @@ impl Loaded {
         }
     }
 
-    /// Logs why a call failed.
-    pub(crate) fn explain(&self, phase: Phase, error: &wasmtime::Error) {
-        self.complain(LogLevel::Warn, &format!("its {} call failed: {}", phase.as_str(), text(error)));
+    /// Logs why a call failed: with the message of its panic, if it has printed one.
+    pub(crate) fn explain(&self, phase: Phase, panic: Option<String>, error: &wasmtime::Error) {
+        let why = panic.unwrap_or_else(|| text(error));
+        self.complain(LogLevel::Warn, &format!("its {} call failed: {why}", phase.as_str()));
     }
 
     /// Logs, once for each phase, why a result is not remembered although the plugin declares the function pure.
@@ -194,18 +195,24 @@ impl Loaded {
 
     /// Writes a line if the rate limit allows; returns whether it did.
     fn complain(&self, level: LogLevel, message: &str) -> bool {
-        let admitted = self.complaints.admit();
-        if admitted {
-            self.pool.rights().journal.write(level, &self.name, message);
-        }
-        admitted
+        self.write(&self.complaints, level, message)
     }
 
     /// Writes a line about quarantine or revert, which has a rate limit of its own.
     fn announce(&self, level: LogLevel, message: &str) {
-        if self.announcements.admit() {
-            self.pool.rights().journal.write(level, &self.name, message);
+        self.write(&self.announcements, level, message);
+    }
+
+    /// Writes a line if the rate limit allows; the last one that it allows says so. Returns whether it was written.
+    fn write(&self, pace: &Pace, level: LogLevel, message: &str) -> bool {
+        let pacing = pace.admit();
+        let journal = &self.pool.rights().journal;
+        match pacing {
+            Pacing::Free => journal.write(level, &self.name, message),
+            Pacing::Last => journal.write(level, &self.name, &format!("{message}{LEFT_OUT}")),
+            Pacing::Over => {}
         }
+        pacing != Pacing::Over
     }
 
     /// Counts a failed call for the trial; requests the revert if that was one failure too many.

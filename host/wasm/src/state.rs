@@ -13,6 +13,13 @@ use crate::imports::wasi::Output;
 use crate::input_tracker::{InputTracker, Mark};
 use crate::rights::Rights;
 
+/// What a guest has printed must not be lost with its instance: the message of a panic while it is set up.
+impl Drop for HostState {
+    fn drop(&mut self) {
+        self.flush_output();
+    }
+}
+
 /// The state that host functions use while a guest runs.
 pub(crate) struct HostState {
     /// The rights of the binding.

@@ -29,6 +29,13 @@ impl Keys {
             if key.name.is_empty() {
                 problem("name", "the name of a caller must not be empty");
             }
+            if !is_field_text(&key.name) {
+                problem("name", "a name has no control characters");
+            }
+            for (claim, _) in key.claims.iter().filter(|(_, value)| !is_field_text(value)) {
+                let claim = claim.replace('~', "~0").replace('/', "~1");
+                problem(&format!("claims/{claim}"), "a claim has no control characters");
+            }
             match hexadecimal(&key.sha256) {
                 None => problem(
                     "sha256",
@@ -60,6 +67,12 @@ impl Keys {
         }
         found.checked_sub(1).map(|index| self.owners[index].clone())
     }
+}
+
+/// Whether a header can carry a text (RFC 9110 section 5.5): it has no control character but the tab. The gateway
+/// refuses the whole identity otherwise.
+fn is_field_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
 fn hexadecimal(text: &str) -> Option<[u8; 32]> {

@@ -22,8 +22,7 @@ const CHALLENGE: &str = "ApiKey";
 struct Settings {
     /// The header that carries the key. The default is `x-api-key` if `query` is not set either.
     header: Option<HeaderName>,
-    /// The query parameter that carries the key if the request has no such header. Queries are often logged, so
-    /// prefer the header.
+    /// The query parameter that carries the key. Queries are often logged, so prefer the header.
     query: Option<String>,
     /// The known keys.
     keys: Vec<Key>,
@@ -91,13 +90,14 @@ impl Authentication for ApiKeys {
 impl ApiKeys {
     /// The key of a request, if it has one.
     fn presented<'a>(&self, request: &'a Request) -> Result<Option<Cow<'a, str>>, Response> {
-        let mut values = self.header.iter().flat_map(|name| request.values(name));
-        let Some(value) = values.next() else {
-            return Ok(self.query.as_deref().and_then(|name| request.query_parameter(name)));
-        };
-        // Two keys in one request are refused, because another program might use the other one.
-        match std::str::from_utf8(value) {
-            Ok(key) if values.next().is_none() => Ok(Some(Cow::Borrowed(key))),
+        let header = self.header.iter().flat_map(|name| request.values(name));
+        let header = header.map(|value| std::str::from_utf8(value).ok().map(Cow::Borrowed));
+        let query = self.query.iter().flat_map(|name| request.query_values(name));
+        let mut values = header.chain(query);
+        // Two keys in one request are refused wherever they are, because another program might use the other one.
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(Some(key)), None) => Ok(Some(key)),
             _ => Err(Response::unauthorized(CHALLENGE)),
         }
     }

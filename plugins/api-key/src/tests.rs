@@ -49,6 +49,42 @@ fn a_wrong_key_is_refused_and_no_key_is_not_ours() {
 fn two_keys_in_one_request_are_refused() {
     let request = test::request().header("x-api-key", "open-sesame").header("x-api-key", "second").build();
     assert_eq!(plugin("").authenticate(&request), Decision::unauthorized("ApiKey"));
+    let both = plugin(r#""header": "x-key", "query": "key","#);
+    for query in [
+        "key=open-sesame&key=bad",
+        "key=bad&key=open-sesame",
+        "key=open-sesame&a=b&%6bey=second",
+        "key=open-sesame&key=open-sesame",
+        "key=open-sesame&key",
+        "key=%ff&key=open-sesame",
+        "key=open-sesame&key=%ff",
+    ] {
+        let request = test::request().path(&format!("/?{query}")).build();
+        assert_eq!(both.authenticate(&request), Decision::unauthorized("ApiKey"), "{query}");
+    }
+    for (header, query) in [("open-sesame", "bad"), ("open-sesame", ""), ("open-sesame", "open-sesame")] {
+        let request = test::request().header("x-key", header).path(&format!("/?key={query}")).build();
+        assert_eq!(both.authenticate(&request), Decision::unauthorized("ApiKey"), "{header} {query}");
+    }
+}
+
+#[test]
+fn a_key_that_is_no_text_is_a_wrong_key() {
+    let both = plugin(r#""header": "x-key", "query": "key","#);
+    let query = test::request().path("/?key=%ff").build();
+    assert_eq!(both.authenticate(&query), Decision::unauthorized("ApiKey"));
+    let header = test::request().header("x-key", b"\xff").build();
+    assert_eq!(both.authenticate(&header), Decision::unauthorized("ApiKey"));
+}
+
+#[test]
+fn an_identity_that_no_header_can_carry_is_a_mistake_in_the_settings() {
+    let settings = format!(
+        r#"{{ "keys": [{{ "name": "a\nb", "sha256": "{SECOND}", "claims": {{ "ok": "a\tb", "x/y": "\u0000" }} }}] }}"#
+    );
+    let problems = test::configure::<ApiKeys>(settings).err().expect("two problems");
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/keys/0/name", "/keys/0/claims/x~1y"]);
 }
 
 #[test]

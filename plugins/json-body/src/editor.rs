@@ -8,9 +8,17 @@ use std::ops::Range;
 
 use crate::path::{Pattern, Step};
 
-/// Maximum nesting of a body. Deeper nesting is an error, as in most parsers, so that the recursion does not
-/// exhaust the stack.
-const DEEPEST: usize = 128;
+/// Maximum nesting of a body. A body that nests deeper is not read, so that the recursion does not exhaust the stack.
+pub(crate) const DEEPEST: usize = 128;
+
+/// Why a text could not be edited. The offset is in bytes.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Unedited {
+    /// The text is not JSON (RFC 8259) at this offset.
+    NotJson(usize),
+    /// The text nests deeper than [`DEEPEST`] at this offset. It may be JSON, and a field may be anywhere in it.
+    TooDeep(usize),
+}
 
 /// The edits; new names and values are already quoted.
 pub(crate) struct Edits {
@@ -29,24 +37,33 @@ impl Edits {
 /// The edited text; `None` if nothing was edited.
 ///
 /// # Errors
-/// The offset in bytes at which the text is not JSON (RFC 8259).
-pub(crate) fn edited(text: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, usize> {
-    let text = std::str::from_utf8(text).map_err(|error| error.valid_up_to())?;
+/// The text is not JSON, or nests deeper than it is read.
+pub(crate) fn edited(text: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, Unedited> {
+    let text = std::str::from_utf8(text).map_err(|error| Unedited::NotJson(error.valid_up_to()))?;
     let output = Vec::with_capacity(text.len());
-    let mut editor = Editor { text, at: 0, copied: 0, output, edits, steps: Vec::new(), has_edits: false };
+    let mut editor = Editor {
+        text,
+        at: 0,
+        copied: 0,
+        output,
+        edits,
+        steps: Vec::new(),
+        has_edits: false,
+        is_too_deep: false,
+    };
     editor.space();
     if editor.value().is_none() {
-        return Err(editor.at);
+        return Err(editor.unedited());
     }
     editor.space();
     if editor.at < text.len() {
-        return Err(editor.at);
+        return Err(editor.unedited());
     }
     editor.copy();
     Ok(editor.has_edits.then_some(editor.output))
 }
 
-/// Each step returns `None` if the text is not JSON at offset `self.at`.
+/// Each step returns `None` if the text cannot be edited; [`Editor::unedited`] says why.
 struct Editor<'a> {
     text: &'a str,
     at: usize,
@@ -57,9 +74,16 @@ struct Editor<'a> {
     /// The path to the current value.
     steps: Vec<Step<'a>>,
     has_edits: bool,
+    /// Whether reading ended at a value that nests deeper than [`DEEPEST`].
+    is_too_deep: bool,
 }
 
 impl<'a> Editor<'a> {
+    /// Why reading ended at offset `self.at`.
+    fn unedited(&self) -> Unedited {
+        if self.is_too_deep { Unedited::TooDeep(self.at) } else { Unedited::NotJson(self.at) }
+    }
+
     fn value(&mut self) -> Option<()> {
         match self.peek()? {
             b'{' => self.container(b'}', Self::member),
@@ -75,6 +99,7 @@ impl<'a> Editor<'a> {
     /// Copies members or elements, with a comma between those that are kept.
     fn container(&mut self, end: u8, entry: fn(&mut Self, usize, bool) -> Option<bool>) -> Option<()> {
         if self.steps.len() == DEEPEST {
+            self.is_too_deep = true;
             return None;
         }
         self.at += 1;
@@ -169,12 +194,9 @@ impl<'a> Editor<'a> {
         }
         self.at += 1;
         let quoted = self.text.get(begin..self.at)?;
-        if has_escapes {
-            // A name may be escaped in different ways that all mean the same field.
-            serde_json::from_str(quoted).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(&quoted[1..quoted.len() - 1]))
-        }
+        let content = &quoted[1..quoted.len() - 1];
+        // A name may be escaped in different ways that all mean the same field.
+        if has_escapes { unescaped(content).map(Cow::Owned) } else { Some(Cow::Borrowed(content)) }
     }
 
     /// A number (RFC 8259 section 6).
@@ -225,4 +247,35 @@ impl<'a> Editor<'a> {
         self.output.extend_from_slice(&self.text.as_bytes()[self.copied..self.at]);
         self.copied = self.at;
     }
+}
+
+/// The content of a JSON string with its escapes decoded; `None` if an escape is not one of RFC 8259 section 7. Half
+/// of a surrogate pair, which that grammar allows, is decoded as U+FFFD, as most readers do.
+fn unescaped(content: &str) -> Option<String> {
+    let mut units = Vec::with_capacity(content.len());
+    let mut rest = content;
+    while let Some(at) = rest.find('\\') {
+        units.extend(rest[..at].encode_utf16());
+        let (kind, after) = rest[at + 1..].split_at_checked(1)?;
+        rest = after;
+        let unit = match kind {
+            "\"" | "\\" | "/" => u16::from(kind.as_bytes()[0]),
+            "b" => 0x08,
+            "f" => 0x0c,
+            "n" => 0x0a,
+            "r" => 0x0d,
+            "t" => 0x09,
+            "u" => {
+                let (digits, after) = rest.split_at_checked(4)?;
+                rest = after;
+                // `from_str_radix` accepts a sign.
+                let are_digits = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+                u16::from_str_radix(digits, 16).ok().filter(|_| are_digits)?
+            }
+            _ => return None,
+        };
+        units.push(unit);
+    }
+    units.extend(rest.encode_utf16());
+    Some(String::from_utf16_lossy(&units))
 }

@@ -7,7 +7,7 @@
 mod editor;
 mod path;
 
-use editor::{Edits, edited};
+use editor::{DEEPEST, Edits, Unedited, edited};
 use path::Pattern;
 use std::collections::BTreeMap;
 use witgate_sdk::{
@@ -125,23 +125,30 @@ impl Transformation for JsonBody {
     }
 
     fn on_request_body(&self, chunk: Chunk, request: &Request) -> BodyResult {
-        self.edit(&self.request, request.header("content-type"), &chunk.content)
+        self.edit(&self.request, request.values("content-type").any(is_json), &chunk.content)
     }
 
     fn on_response_body(&self, chunk: Chunk, response: &ResponseView, _: &Request) -> BodyResult {
-        self.edit(&self.response, response.header("content-type"), &chunk.content)
+        self.edit(&self.response, response.values("content-type").any(is_json), &chunk.content)
     }
 }
 
 impl JsonBody {
-    fn edit(&self, edits: &Edits, content_type: Option<&str>, content: &[u8]) -> BodyResult {
-        if content.is_empty() || !content_type.is_some_and(is_json) {
+    /// # Panics
+    /// If the body may be JSON and cannot be read, because then neither the body nor a replacement is right. A panic
+    /// is how a body function of this contract fails: the binding's `on_failure` decides.
+    fn edit(&self, edits: &Edits, is_json: bool, content: &[u8]) -> BodyResult {
+        if content.is_empty() || !is_json {
             return BodyResult::unchanged();
         }
         match edited(content, edits) {
             Ok(Some(output)) => BodyResult::replace(output),
             Ok(None) => BodyResult::unchanged(),
-            Err(at) => {
+            Err(Unedited::TooDeep(at)) => {
+                metrics::count("too_deep", 1);
+                panic!("a JSON body nests deeper than {DEEPEST} at byte {at}, so it cannot be edited");
+            }
+            Err(Unedited::NotJson(at)) => {
                 metrics::count("invalid_json", 1);
                 log::warn(format_args!("a body is not JSON at byte {at}"));
                 match self.invalid {
@@ -153,10 +160,12 @@ impl JsonBody {
     }
 }
 
-/// Whether a type is `application/json` or ends in `+json` (RFC 6839 section 3.1).
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(essence.as_str(), "application/json" | "text/json") || essence.ends_with("+json")
+/// Whether a value of `Content-Type` is `application/json` or ends in `+json` (RFC 6839 section 3.1). Its parameters
+/// may be any bytes. Where there are several values, any of them may be the one that another program uses.
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    matches!(essence.as_slice(), b"application/json" | b"text/json") || essence.ends_with(b"+json")
 }
 
 #[cfg(test)]

@@ -102,7 +102,6 @@ fn only_json_is_edited() {
 #[test]
 fn what_is_not_json_does_not_pass() {
     let rules = r#"{ "remove": ["/secret"] }"#;
-    let deep = "[".repeat(200) + &"]".repeat(200);
     for content in [
         "{",
         "{\"secret\":1,}",
@@ -119,7 +118,7 @@ fn what_is_not_json_does_not_pass() {
         "1.",
         "1e",
         "\u{feff}{}",
-        deep.as_str(),
+        "{\"\\u+123\":1}",
     ] {
         let gateway = test::Gateway::new();
         assert_eq!(response(rules, content), "null", "{content}");
@@ -131,6 +130,60 @@ fn what_is_not_json_does_not_pass() {
         passing.on_response_body(chunk("{"), &view, &test::request().build()),
         BodyResult::unchanged()
     );
+}
+
+/// Whether the call fails, so that neither the body nor a replacement passes. The message is returned. A panic ends
+/// the whole instance in WebAssembly, so this is tested natively only.
+#[cfg(not(target_family = "wasm"))]
+fn failure(settings: &str, content: &str) -> Option<String> {
+    let plugin = plugin(settings);
+    let view = test::response(200).header("content-type", "application/json").build();
+    let request = test::request().build();
+    let call = std::panic::AssertUnwindSafe(|| plugin.on_response_body(chunk(content), &view, &request));
+    let message = std::panic::catch_unwind(call).err()?.downcast::<String>().expect("a message");
+    Some(*message)
+}
+
+#[cfg(not(target_family = "wasm"))]
+#[test]
+fn json_that_nests_too_deep_is_a_failure_and_never_replaced() {
+    let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let rules = r#""response": { "remove": ["/secret"] }"#;
+    for invalid in ["withhold", "pass"] {
+        let settings = format!(r#"{{ "invalid": "{invalid}", {rules} }}"#);
+        for content in [deep(129), deep(200), format!(r#"{{"secret":1,"a":{}}}"#, deep(128)), "[".repeat(300)]
+        {
+            let gateway = test::Gateway::new();
+            let message = failure(&settings, &content).expect("it cannot be read");
+            assert!(message.contains("nests deeper than 128 at byte"), "{message}");
+            assert_eq!((gateway.counted("too_deep"), gateway.counted("invalid_json")), (1, 0));
+        }
+        assert_eq!(failure(&settings, &deep(128)), None, "it can be read");
+    }
+}
+
+#[test]
+fn a_name_with_half_of_a_surrogate_pair_is_json() {
+    let content = r#"{"\ud800":1,"secret":2,"\udc00\ud83d\ude00":3}"#;
+    assert_eq!(response(r#"{ "remove": ["/secret"] }"#, content), r#"{"\ud800":1,"\udc00\ud83d\ude00":3}"#);
+    assert_eq!(response(r#"{ "remove": ["/\ud83d\ude00"] }"#, r#"{"\uD83D\uDE00":1}"#), "{}");
+    assert_eq!(
+        response(r#"{ "remove": ["/a/\u0008\f\n\r\t"] }"#, r#"{"\u0061":{"\b\f\n\r\t":1}}"#),
+        r#"{"a":{}}"#.replace('a', "\\u0061")
+    );
+}
+
+#[test]
+fn a_content_type_is_recognised_whatever_stands_beside_it() {
+    let plugin = plugin(r#"{ "request": { "remove": ["/admin"] } }"#);
+    let edit = |types: &[&[u8]]| {
+        let request =
+            types.iter().fold(test::request(), |request, value| request.header("content-type", *value));
+        plugin.on_request_body(chunk(r#"{"admin":true}"#), &request.build())
+    };
+    assert_eq!(edit(&[b"application/json; x=\"\xff\""]), BodyResult::replace("{}"));
+    assert_eq!(edit(&[b"text/plain", b"application/json"]), BodyResult::replace("{}"));
+    assert_eq!(edit(&[b"text/plain"]), BodyResult::unchanged());
 }
 
 #[test]

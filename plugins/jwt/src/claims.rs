@@ -121,8 +121,14 @@ impl Rules {
             return Err(Refusal::Scope(self.scopes.join(" ")));
         }
         let told = self.claims.iter().filter_map(|name| Some((name.clone(), text(found(&claims, name)?))));
-        let told = told.collect();
+        let told: Vec<(String, String)> = told.collect();
+        if !told.iter().all(|(_, value)| is_field_text(value)) {
+            return Err(Refusal::Invalid("a claim has a control character"));
+        }
         match claims.take(&self.subject) {
+            Some(Value::String(subject)) if !is_field_text(&subject) => {
+                Err(Refusal::Invalid("the subject has a control character"))
+            }
             Some(Value::String(subject)) if !subject.is_empty() => {
                 Ok(Accepted { identity: Identity { subject, claims: told }, expires })
             }
@@ -177,4 +183,10 @@ fn text(value: &Value) -> String {
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
+}
+
+/// Whether a header can carry a text (RFC 9110 section 5.5): it has no control character but the tab. The gateway
+/// refuses the whole identity otherwise, and that would look like a fault of this plugin instead of the token.
+fn is_field_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }

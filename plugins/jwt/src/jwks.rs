@@ -213,9 +213,13 @@ impl Jwks {
     }
 
     /// Reads keys. A key that cannot be used here is left out; a set with two keys of the same id is refused,
-    /// because a token could not tell them apart.
+    /// because a token could not tell them apart. So is a set of which no key can be used, unless it says that a key
+    /// is for another purpose: otherwise a mistake of the issuer would make all its tokens invalid at once.
     fn read(&self, keys: Vec<Value>) -> Result<KeySet, String> {
         let mut set = KeySet::default();
+        let has_other_purpose = keys
+            .iter()
+            .any(|key| key["kty"] != "oct" && key["use"].as_str().is_some_and(|usage| usage != "sig"));
         for value in keys {
             // A symmetric key that anybody can fetch is not secret.
             if value["kty"] == "oct" {
@@ -230,6 +234,9 @@ impl Jwks {
                 Ok(key) => set.keys.push(key),
                 Err(why) => log::debug(format_args!("a key is left out: {why}")),
             }
+        }
+        if set.keys.is_empty() && !has_other_purpose {
+            return Err("no key of the set can be used".to_owned());
         }
         Ok(set)
     }

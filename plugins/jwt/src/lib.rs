@@ -98,6 +98,15 @@ impl Plugin for Jwt {
         if settings.keys.is_empty() && settings.jwks.is_none() {
             problems.push(SettingsProblem::new("", "there are no keys: set `keys`, `jwks`, or both"));
         }
+        for (index, scope) in settings.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
+            problems.push(SettingsProblem::new(
+                format!("/scopes/{index}"),
+                format!(
+                    "`{}` is not one scope: scopes have no blanks, quotes, backslashes or control characters",
+                    scope.escape_debug()
+                ),
+            ));
+        }
         let keys = keys::from_settings(settings.keys, &mut problems);
         let jwks = settings.jwks.and_then(|jwks| Jwks::new(jwks, &mut problems));
         if !problems.is_empty() {
@@ -175,6 +184,11 @@ impl Jwt {
             (outcome, None) => outcome.unwrap_or(unknown),
         }
     }
+}
+
+/// Whether a text is one scope (RFC 6749 section 3.3). Any other text could not be part of the challenge.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
 /// Whether the scheme is `Bearer`, ignoring case (RFC 9110 section 11.1).

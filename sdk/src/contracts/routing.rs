@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::milliseconds;
+use crate::checked::{self, Direction};
 use crate::plugin::{Interest, Plugin};
 use crate::request::{Header, Request};
 
@@ -54,8 +55,11 @@ impl Destination {
 
     /// Adds a header to the response, e.g. `Set-Cookie` for a sticky choice.
     #[must_use]
+    #[track_caller]
     pub fn with_response_header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.response_headers.push(Header::new(name, value));
+        let header = Header::new(name, value);
+        checked::header(&header.name, &header.value, Direction::Response);
+        self.response_headers.push(header);
         self
     }
 }

@@ -1,8 +1,9 @@
 //! The contract `transformation`: changes of requests and responses.
 
 use crate::bindings::host::witgate::plugin::types::HeaderChange as Change;
+use crate::checked::{self, Direction};
 use crate::plugin::{Interest, Plugin};
-use crate::request::{Header, Request};
+use crate::request::{Header, Request, lower_case};
 use crate::response::{Response, ResponseView};
 
 pub use crate::bindings::host::witgate::plugin::types::{ComposedHeader, HeaderChange, ValuePart};
@@ -56,49 +57,65 @@ pub struct Chunk {
 }
 
 macro_rules! header_changes {
-    ($changes:ident) => {
+    ($changes:ident, $direction:expr) => {
+        /// The case of names does not matter. In tests, what the gateway would refuse panics where it is built.
         impl $changes {
             /// Removes every value of the header, then adds this one.
             #[must_use]
-            pub fn set(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-                self.headers.push(Change::Set(Header::new(name, value)));
-                self
+            #[track_caller]
+            pub fn set(self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+                self.with(Change::Set(Header::new(name, value)))
             }
 
             /// Adds a value and keeps the existing ones.
             #[must_use]
-            pub fn append(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-                self.headers.push(Change::Append(Header::new(name, value)));
+            #[track_caller]
+            pub fn append(self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+                self.with(Change::Append(Header::new(name, value)))
+            }
+
+            #[track_caller]
+            fn with(mut self, change: Change) -> Self {
+                match &change {
+                    Change::Set(header) | Change::Append(header) => {
+                        checked::header(&header.name, &header.value, $direction);
+                    }
+                    Change::SetComposed(header) | Change::AppendComposed(header) => {
+                        checked::name(&header.name, $direction);
+                    }
+                    Change::Remove(name) => checked::name(name, $direction),
+                }
+                self.headers.push(change);
                 self
             }
 
             /// As `set`, with a value that the gateway composes: see [`ValuePart`].
             #[must_use]
+            #[track_caller]
             pub fn set_composed(
-                mut self,
+                self,
                 name: impl Into<String>,
                 value: impl IntoIterator<Item = ValuePart>,
             ) -> Self {
-                self.headers.push(Change::set_composed(name, value));
-                self
+                self.with(Change::set_composed(name, value))
             }
 
             /// As `append`, with a value that the gateway composes: see [`ValuePart`].
             #[must_use]
+            #[track_caller]
             pub fn append_composed(
-                mut self,
+                self,
                 name: impl Into<String>,
                 value: impl IntoIterator<Item = ValuePart>,
             ) -> Self {
-                self.headers.push(Change::append_composed(name, value));
-                self
+                self.with(Change::append_composed(name, value))
             }
 
             /// Removes every value of the header.
             #[must_use]
-            pub fn remove(mut self, name: impl Into<String>) -> Self {
-                self.headers.push(Change::Remove(name.into()));
-                self
+            #[track_caller]
+            pub fn remove(self, name: impl Into<String>) -> Self {
+                self.with(Change::Remove(lower_case(name)))
             }
         }
     };
@@ -108,12 +125,12 @@ impl HeaderChange {
     /// Replaces all values by one that the gateway composes. If a part of it is missing, the header is only
     /// removed.
     pub fn set_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
-        Self::SetComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
+        Self::SetComposed(ComposedHeader { name: lower_case(name), value: value.into_iter().collect() })
     }
 
     /// Adds a value that the gateway composes, unless a part of it is missing.
     pub fn append_composed(name: impl Into<String>, value: impl IntoIterator<Item = ValuePart>) -> Self {
-        Self::AppendComposed(ComposedHeader { name: name.into(), value: value.into_iter().collect() })
+        Self::AppendComposed(ComposedHeader { name: lower_case(name), value: value.into_iter().collect() })
     }
 }
 
@@ -152,9 +169,9 @@ impl ValuePart {
         Self::PathParameter(name.into())
     }
 
-    /// The first value of a request header, by its lower-case name.
+    /// The first value of a request header.
     pub fn request_header(name: impl Into<String>) -> Self {
-        Self::RequestHeader(name.into())
+        Self::RequestHeader(lower_case(name))
     }
 
     /// A claim of the identity.
@@ -162,14 +179,14 @@ impl ValuePart {
         Self::Claim(name.into())
     }
 
-    /// The first value of a response header, by its lower-case name.
+    /// The first value of a response header.
     pub fn response_header(name: impl Into<String>) -> Self {
-        Self::ResponseHeader(name.into())
+        Self::ResponseHeader(lower_case(name))
     }
 }
 
-header_changes!(RequestChanges);
-header_changes!(ResponseChanges);
+header_changes!(RequestChanges, Direction::Request);
+header_changes!(ResponseChanges, Direction::Response);
 
 impl RequestChanges {
     /// Leaves the request unchanged.
@@ -187,8 +204,11 @@ impl RequestChanges {
 
     /// The method that is sent to the upstream.
     #[must_use]
+    #[track_caller]
     pub fn with_method(mut self, method: impl Into<String>) -> Self {
-        self.method = Some(method.into());
+        let method = method.into();
+        checked::method(&method);
+        self.method = Some(method);
         self
     }
 
@@ -209,7 +229,9 @@ impl ResponseChanges {
 
     /// The status that is sent to the client: 200 to 599.
     #[must_use]
+    #[track_caller]
     pub fn with_status(mut self, status: u16) -> Self {
+        checked::response(status, 0);
         self.status = Some(status);
         self
     }

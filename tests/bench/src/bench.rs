@@ -94,13 +94,13 @@ impl Bench {
         self.found.iter().map(|found| (found.peer, found.version.as_deref()))
     }
 
-    /// Starts a peer in a scene and waits until it listens. `None` if it is not installed.
+    /// Starts a peer in a scene and waits until it listens. `None` if it is not installed or is left out.
     pub(crate) fn start(&self, peer: &str, scene: &Scene) -> Result<Option<Running>> {
         let found = self.found.iter().find(|found| found.peer.name == peer);
         let found = found.with_context(|| format!("no peer is called {peer}"))?;
         let Some(program) = &found.program else { return Ok(None) };
         let folder = tempfile::Builder::new().prefix("proxy-").tempdir_in(self.folder.path())?.keep();
-        self.launch(found.peer, program, scene, folder).map(Some)
+        or_left_out(peer, self.launch(found.peer, program, scene, folder))
     }
 
     /// Starts a peer in the folder of one that has ended, so that it finds the caches there.
@@ -127,6 +127,22 @@ impl Bench {
         ensure!(process.runs(), "{} ended at its start: {command:?}", peer.name);
         up?;
         Ok(Running { process, address, folder, started })
+    }
+}
+
+/// The outcome of something that a peer had to do. A peer that fails, for example because it is too old for the scene or
+/// lacks a library, is named and left out (`None`): the row is still measured for the others.
+///
+/// # Errors
+/// Witgate itself has failed, or the peer that all others are compared with: then there is no row.
+pub(crate) fn or_left_out<T>(peer: &str, outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if [BASELINE, OURS].contains(&peer) => Err(error),
+        Err(error) => {
+            eprintln!("{peer} is left out: {error:#}");
+            Ok(None)
+        }
     }
 }
 
@@ -157,4 +173,19 @@ fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // If the limit cannot be raised, the row that needs it reports an error.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn only_witgate_and_the_baseline_can_fail_a_row() {
+        let fail = || -> Result<u32> { bail!("no library") };
+        assert_eq!(or_left_out("nginx-lua", fail()).expect("it is left out"), None);
+        assert_eq!(or_left_out("nginx-lua", Ok(1)).expect("it serves"), Some(1));
+        assert!(or_left_out(OURS, fail()).is_err() && or_left_out(BASELINE, fail()).is_err());
+    }
 }

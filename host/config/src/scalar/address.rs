@@ -16,6 +16,11 @@ impl Scalar for ListenAddress {
         if let Ok(address) = text.parse() {
             return Ok(Self(address));
         }
+        if is_unix(text) {
+            return Err(
+                "a listener has an IP address and a port; Unix sockets are not supported here".to_owned()
+            );
+        }
         let (host, port) = split_port(text)?;
         let port = port.ok_or("the port is missing")?;
         let address = match host {
@@ -54,6 +59,9 @@ impl Scalar for EndpointAddress {
     const WHAT: &'static str = "an endpoint such as \"127.0.0.1:9001\" or \"https://users.internal\"";
 
     fn read(text: &str) -> Result<Self, String> {
+        if is_unix(text) {
+            return Err("endpoints are reached over TCP; Unix sockets are not supported".to_owned());
+        }
         let (scheme, rest) = match text.split_once("://") {
             Some(("http", rest)) => (Some(Scheme::Http), rest),
             Some(("https", rest)) => (Some(Scheme::Https), rest),
@@ -82,6 +90,12 @@ impl Scalar for EndpointAddress {
         }
         Ok(Self { host: host.to_ascii_lowercase(), port, scheme })
     }
+}
+
+/// Whether a text names a Unix socket, as other servers write it.
+fn is_unix(text: &str) -> bool {
+    let text = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    text.starts_with("unix:") || text.starts_with(['/', '@'])
 }
 
 /// Splits `host:port`, `host`, `[v6]:port` or `[v6]`; the brackets are removed.
@@ -124,6 +138,10 @@ mod tests {
             ("127.0.0.1", Err("the port is missing")),
             ("::1", Err("an IPv6 address goes in brackets")),
             ("gateway:80", Err("`gateway` is not an IP address; a listener needs one (IPv6 in brackets)")),
+            (
+                "unix:/run/a.sock",
+                Err("a listener has an IP address and a port; Unix sockets are not supported here"),
+            ),
             ("127.0.0.1:+80", Err("`+80` is not a port (0 to 65535)")),
             ("127.0.0.1:80800", Err("`80800` is not a port (0 to 65535)")),
         ];
@@ -143,6 +161,13 @@ mod tests {
             ("https://users/", Ok(("users", 443, Some(Scheme::Https)))),
             ("https://[::1]:8443", Ok(("::1", 8443, Some(Scheme::Https)))),
             ("users", Err("the port is missing")),
+            ("unix:/run/a.sock", Err("endpoints are reached over TCP; Unix sockets are not supported")),
+            (
+                "http://unix:/run/a.sock",
+                Err("endpoints are reached over TCP; Unix sockets are not supported"),
+            ),
+            ("unix://run/a.sock", Err("endpoints are reached over TCP; Unix sockets are not supported")),
+            ("/run/a.sock", Err("endpoints are reached over TCP; Unix sockets are not supported")),
             ("users:0", Err("port 0 cannot be connected to")),
             ("ftp://users", Err("the scheme `ftp` is neither `http` nor `https`")),
             ("[::1:80", Err("the bracket is not closed")),

@@ -22,6 +22,9 @@ impl Scalar for HostPattern {
         {
             return Ok(Self(host));
         }
+        if host.starts_with(['~', '^']) {
+            return Err("regular expressions are not supported: `*` stands for the first label".to_owned());
+        }
         if host.contains("://") || host.contains('/') {
             return Err("it is a URL; only its host goes here".to_owned());
         }
@@ -89,6 +92,7 @@ mod tests {
             ("https://a.example", Err("it is a URL; only its host goes here")),
             ("a.*.example", Err("`*` stands only for the whole first label")),
             ("*", Err("`*` stands only for the whole first label")),
+            ("~^www\\.", Err("regular expressions are not supported: `*` stands for the first label")),
             ("", Err("the host is missing")),
             (
                 "a..b",

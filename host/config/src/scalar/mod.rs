@@ -48,6 +48,10 @@ pub trait Scalar: Sized {
     /// # Errors
     /// Why it cannot be parsed, as the end of a sentence.
     fn read(text: &str) -> Result<Self, String>;
+    /// What a text that cannot be parsed most likely means, in the right form.
+    fn meant(_text: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A row of [`FORMATS`].
@@ -59,10 +63,18 @@ pub(crate) struct Format {
     pub(crate) unit: Option<&'static str>,
     /// Whether a string is valid, and why not.
     pub(crate) check: fn(&str) -> Result<(), String>,
+    /// See [`Scalar::meant`].
+    pub(crate) meant: fn(&str) -> Option<String>,
 }
 
 const fn row<T: Scalar>() -> Format {
-    Format { name: T::FORMAT, what: T::WHAT, unit: T::UNIT, check: |text| T::read(text).map(drop) }
+    Format {
+        name: T::FORMAT,
+        what: T::WHAT,
+        unit: T::UNIT,
+        check: |text| T::read(text).map(drop),
+        meant: T::meant,
+    }
 }
 
 /// Every scalar.

@@ -16,6 +16,9 @@ pub(crate) struct PathPattern {
     pub(crate) parameters: Vec<String>,
 }
 
+/// What is said of a path that is written as a regular expression, as other servers have them.
+const NO_REGEX: &str = "regular expressions are not supported: a segment may be a parameter, `{name}`, and the end `{*rest}` or `*`";
+
 impl Scalar for PathPattern {
     const FORMAT: &'static str = "witgate-path";
     const WHAT: &'static str = "a path such as \"/users/{id}\", \"/files/{*rest}\" or \"/api/*\"";
@@ -24,6 +27,9 @@ impl Scalar for PathPattern {
         if let Some(prefix) = text.strip_suffix("/*") {
             let PathPrefix(prefix) = PathPrefix::read(if prefix.is_empty() { "/" } else { prefix })?;
             return Ok(Self { matches: PathMatch::Prefix(prefix), parameters: Vec::new() });
+        }
+        if text.starts_with(['~', '^']) {
+            return Err(NO_REGEX.to_owned());
         }
         let rest = text.strip_prefix('/').ok_or("it does not begin with `/`")?;
         let (mut pattern, mut parameters) = (String::new(), Vec::new());
@@ -210,6 +216,9 @@ mod tests {
             ("/users/", Ok("/users/")),
             ("/caf\u{e9}/%7euser/%c3%a9", Ok("/caf%C3%A9/~user/%C3%A9")),
             ("users", Err("it does not begin with `/`")),
+            ("~ ^/api/(.*)$", Err(NO_REGEX)),
+            ("~* \\.png$", Err(NO_REGEX)),
+            ("^/users/[0-9]+$", Err(NO_REGEX)),
             ("/a//b", Err("it has an empty segment (`//`)")),
             ("/a/../b", Err("`.` and `..` never match: paths are normalized before")),
             ("/a/%2e%2E/b", Err("`.` and `..` never match: paths are normalized before")),

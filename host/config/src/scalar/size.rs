@@ -36,6 +36,9 @@ impl Scalar for Size {
             return Err("it does not begin with a number".to_owned());
         }
         let unit = unit.trim_start();
+        if unit.starts_with(['.', ',']) {
+            return Err("its number must be whole".to_owned());
+        }
         let scale = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, scale)| scale);
         let scale =
             scale.ok_or_else(|| format!("`{unit}` is not one of the units B, KB, MB, GB, KiB, MiB, GiB"))?;
@@ -43,6 +46,52 @@ impl Scalar for Size {
         // TOML's integers end here too, and sums of two sizes must not overflow.
         bytes.filter(|bytes| *bytes <= i64::MAX as u64).map(Self).ok_or_else(|| "it is too large".to_owned())
     }
+
+    fn meant(text: &str) -> Option<String> {
+        let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, name) = text.split_at(end);
+        let name = name.trim().to_lowercase();
+        let unit = OTHER_NAMES.iter().find(|(_, names)| names.contains(&&*name));
+        let unit = unit.map(|(unit, _)| *unit).or_else(|| {
+            UNITS
+                .iter()
+                .map(|(unit, _)| *unit)
+                .find(|unit| !unit.is_empty() && unit.eq_ignore_ascii_case(&name))
+        })?;
+        in_unit(number, unit)
+    }
+}
+
+/// Other names of the units. A letter alone means powers of 1024, as in the configurations of other servers.
+const OTHER_NAMES: &[(&str, &[&str])] = &[
+    ("B", &["byte", "bytes"]),
+    ("KB", &["kilobyte", "kilobytes"]),
+    ("MB", &["megabyte", "megabytes"]),
+    ("GB", &["gigabyte", "gigabytes"]),
+    ("KiB", &["k", "ki", "kibibyte", "kibibytes"]),
+    ("MiB", &["m", "mi", "mebibyte", "mebibytes"]),
+    ("GiB", &["g", "gi", "gibibyte", "gibibytes"]),
+];
+
+/// The number, which may have a decimal fraction, as a whole number of this unit or of the next smaller one.
+fn in_unit(number: &str, unit: &str) -> Option<String> {
+    if number.parse::<u64>().is_ok() {
+        return Some(format!("{number}{unit}"));
+    }
+    let (smaller, factor) = match unit {
+        "GiB" => ("MiB", 1024),
+        "MiB" => ("KiB", 1024),
+        "KiB" => ("B", 1024),
+        "GB" => ("MB", 1000),
+        "MB" => ("KB", 1000),
+        "KB" => ("B", 1000),
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.')?;
+    let parts = fraction.parse::<u64>().ok()?.checked_mul(factor)?;
+    let tenth = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let amount = whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(parts.div_ceil(tenth))?;
+    Some(format!("{amount}{smaller}"))
 }
 
 #[cfg(test)]
@@ -60,11 +109,32 @@ mod tests {
             ("2GB", Ok(2_000_000_000)),
             ("MiB", Err("it does not begin with a number")),
             ("-1", Err("it does not begin with a number")),
-            ("1.5MiB", Err("`.5MiB` is not one of the units B, KB, MB, GB, KiB, MiB, GiB")),
+            ("1.5MiB", Err("its number must be whole")),
+            ("5 megabytes", Err("`megabytes` is not one of the units B, KB, MB, GB, KiB, MiB, GiB")),
             ("99999999999GiB", Err("it is too large")),
         ];
         for (text, expected) in cases {
             assert_eq!(Size::read(text).map(|size| size.0), expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_said_in_the_right_form() {
+        for (text, expected) in [
+            ("5 megabytes", Some("5MB")),
+            ("64k", Some("64KiB")),
+            ("64Mi", Some("64MiB")),
+            ("1.5MiB", Some("1536KiB")),
+            ("0.5 gb", Some("500MB")),
+            ("2 Bytes", Some("2B")),
+            ("MiB", None),
+            ("1.5B", None),
+            ("1.2.3MiB", None),
+            ("5 apples", None),
+            ("-1", None),
+            ("4096", None),
+        ] {
+            assert_eq!(Size::meant(text).as_deref(), expected, "{text}");
         }
     }
 }

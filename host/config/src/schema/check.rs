@@ -1,6 +1,6 @@
 //! Compares a value with a schema.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -191,12 +191,15 @@ impl<'s> Walk<'s> {
             self.report(found, Finding::at(at, format!("this list may have at most {most} elements")));
         }
         if schema.get("uniqueItems") == Some(&Value::Bool(true)) {
-            let mut seen = HashSet::new();
+            let mut seen = HashMap::new();
             for (index, item) in items.iter().enumerate().take_while(|(_, item)| self.steps.take_value(item))
             {
-                if !seen.insert(item) {
-                    let here = child(at, &index.to_string());
-                    self.report(found, Finding::at(&here, "this element is in the list twice"));
+                let first = *seen.entry(item).or_insert(index);
+                if first != index {
+                    let mut twice =
+                        Finding::at(&child(at, &index.to_string()), "this element is in the list twice");
+                    twice.hint = Some(format!("element {} is the same: keep one of them", first + 1));
+                    self.report(found, twice);
                 }
             }
         }

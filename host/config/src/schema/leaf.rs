@@ -108,10 +108,10 @@ pub(super) fn string<'s>(walk: &Walk<'s>, schema: &'s Value, text: &str, at: &st
         && let Err(why) = (format.check)(text)
     {
         let mut wrong = Finding::at(at, format!("expected {}: {why}", format.what));
-        wrong.hint = format
-            .unit
-            .filter(|_| text.parse::<f64>().is_ok())
-            .map(|unit| format!("write the unit: \"{text}{unit}\""));
+        let unit = format.unit.filter(|_| text.parse::<u64>().is_ok());
+        wrong.hint = unit
+            .map(|unit| format!("write the unit: \"{text}{unit}\""))
+            .or_else(|| (format.meant)(text).map(|meant| format!("write it so: \"{meant}\"")));
         walk.report(found, wrong);
         return;
     }

@@ -69,7 +69,11 @@ impl Admin {
         match ListenAddress::read(&self.address) {
             Ok(ListenAddress(address)) => Some(Some(address)),
             Err(why) => {
-                scope.report(at, format!("expected {}, or \"off\": {why}", ListenAddress::WHAT), None);
+                let hint = self
+                    .address
+                    .starts_with("unix:")
+                    .then(|| "write the path of a Unix socket as `socket`".to_owned());
+                scope.report(at, format!("expected {}, or \"off\": {why}", ListenAddress::WHAT), hint);
                 None
             }
         }

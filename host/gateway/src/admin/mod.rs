@@ -23,13 +23,16 @@ use witgate_config::model::Admin;
 
 use crate::control::handle::Handle;
 use crate::process;
-use sockets::{AdminSockets, SocketChange};
+use sockets::{AdminSockets, Awaited, SocketChange};
 
 /// Time for a client of the admin listener to send its request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept, e.g. when descriptors have run out, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Interval at which a socket is tried again that another process holds.
+const RELEASE: Duration = Duration::from_millis(250);
 
 /// What every admin request can use.
 pub(crate) struct Context {
@@ -88,20 +91,17 @@ async fn follow_doors(handle: Handle, mut incoming: mpsc::UnboundedReceiver<Admi
     let mut socket: Option<JoinHandle<()>> = None;
     while let Some(sockets) = next {
         context.admin.store(sockets.admin.clone());
-        apply(&mut tcp, sockets.tcp, |listener| {
-            tokio::task::spawn_local(accept_tcp(context.clone(), listener))
-        });
-        apply(&mut socket, sockets.socket, |listener| {
-            tokio::task::spawn_local(accept_socket(context.clone(), listener))
-        });
+        apply(&mut tcp, sockets.tcp, &context, accept_tcp);
+        apply(&mut socket, sockets.socket, &context, accept_socket);
         next = incoming.recv().await;
     }
 }
 
-fn apply<L>(
+fn apply<L: 'static, F: Future<Output = ()> + 'static>(
     task: &mut Option<JoinHandle<()>>,
     change: SocketChange<L>,
-    open: impl FnOnce(L) -> JoinHandle<()>,
+    context: &Arc<Context>,
+    accept: fn(Arc<Context>, L) -> F,
 ) {
     if matches!(change, SocketChange::Keep) {
         return;
@@ -109,8 +109,28 @@ fn apply<L>(
     if let Some(task) = task.take() {
         task.abort();
     }
-    if let SocketChange::Open(listener) = change {
-        *task = Some(open(listener));
+    let context = context.clone();
+    *task = match change {
+        SocketChange::Open(listener) => Some(tokio::task::spawn_local(accept(context, listener))),
+        SocketChange::Await(awaited) => Some(tokio::task::spawn_local(async move {
+            let listener = released(&context, awaited).await;
+            accept(context, listener).await;
+        })),
+        SocketChange::Keep | SocketChange::Close => None,
+    };
+}
+
+/// Waits until the gateway that this one replaces has ended, or at least released this socket.
+async fn released<L>(context: &Context, awaited: Awaited<L>) -> L {
+    let Awaited { place, bind } = awaited;
+    context.handle.warn(format!(
+        "{place} is in use, probably by the gateway that this one replaces: it is served from here once that one has ended"
+    ));
+    loop {
+        tokio::time::sleep(RELEASE).await;
+        if let Ok(listener) = bind() {
+            return listener;
+        }
     }
 }
 

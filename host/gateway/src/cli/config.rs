@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::output::say;
+use super::schema;
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// Print information about the configuration file.
@@ -22,7 +23,7 @@ enum Command {
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     match arguments.command {
         Command::Schema => {
-            let schema = serde_json::to_string_pretty(&witgate_config::schema()).map_err(|error| {
+            let schema = serde_json::to_string_pretty(&schema::whole()).map_err(|error| {
                 Failure::new(Exit::Failure, format!("the schema cannot be shown: {error}"))
             })?;
             say(&format!("{schema}\n"))

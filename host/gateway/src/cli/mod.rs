@@ -12,6 +12,7 @@ mod request;
 mod route;
 mod routes;
 mod run;
+mod schema;
 mod status;
 mod upstreams;
 mod validate;

@@ -10,7 +10,7 @@ use super::place::ConfigPlace;
 use crate::control::source::Source;
 use crate::exit::ExitResult;
 
-/// List the routes of a configuration: what they match, where they lead, and their plugins.
+/// List the routes of a configuration: their listeners, what they match, where they lead, and their plugins.
 #[derive(Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -25,6 +25,7 @@ struct Row {
     hosts: Vec<String>,
     path: String,
     methods: Vec<String>,
+    listeners: Vec<String>,
     to: String,
     plugins: Vec<String>,
 }
@@ -38,10 +39,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
             .iter()
             .map(|row| {
                 let (hosts, methods) = (row.hosts.join(","), row.methods.join(","));
-                [row.name.clone(), hosts, row.path.clone(), methods, row.to.clone(), row.plugins.join(",")]
+                let (path, listeners) = (row.path.clone(), row.listeners.join(","));
+                [row.name.clone(), listeners, hosts, path, methods, row.to.clone(), row.plugins.join(",")]
             })
             .collect();
-        table(["ROUTE", "HOSTS", "PATH", "METHODS", "TO", "PLUGINS"], &cells)
+        table(["ROUTE", "LISTENERS", "HOSTS", "PATH", "METHODS", "TO", "PLUGINS"], &cells)
     })
 }
 
@@ -51,8 +53,10 @@ fn row(config: &Config, route: &Route) -> Row {
         Some(PathMatch::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
         None => "/*".to_owned(),
     };
+    let belongs = |name: &&String| route.listeners.is_empty() || route.listeners.contains(name);
     Row {
         name: route.name.clone(),
+        listeners: config.listeners.iter().map(|listener| &listener.name).filter(belongs).cloned().collect(),
         hosts: route.matches.hosts.clone(),
         path,
         methods: route.matches.methods.clone(),

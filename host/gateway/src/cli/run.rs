@@ -7,6 +7,7 @@ use super::validate;
 use crate::control;
 use crate::control::source::Source;
 use crate::exit::ExitResult;
+use crate::process;
 
 /// Run the gateway until it is told to end.
 ///
@@ -20,10 +21,16 @@ pub(crate) struct Arguments {
     /// Only validate the configuration, as `witgate validate`
     #[arg(short = 't', long)]
     test: bool,
+    /// End with this process, which runs the gateway for a command
+    #[arg(long, value_name = "ID", hide = true)]
+    parent: Option<u32>,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let path = arguments.config.path();
+    if let Some(parent) = arguments.parent {
+        process::end_with(parent).map_err(anyhow::Error::from)?;
+    }
     if arguments.test { validate::validate(path) } else { control::run(Source::Path(path)) }
 }

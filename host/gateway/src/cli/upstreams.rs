@@ -20,9 +20,6 @@ use crate::admin::client::ask;
 use crate::control::source::Source;
 use crate::exit::{Exit, ExitResult};
 
-/// Events shown for each upstream.
-const EVENTS: usize = 8;
-
 /// Show the upstreams of a running gateway and their latest events, or change one of their endpoints.
 ///
 /// Where no gateway runs, the upstreams of the configuration are listed instead, and standard error says so; with
@@ -37,6 +34,9 @@ pub(crate) struct Arguments {
     /// List the upstreams of the configuration, without asking a gateway
     #[arg(long, conflicts_with = "admin")]
     configured: bool,
+    /// How many of the latest events to show, of all upstreams together
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, conflicts_with = "configured")]
+    events: usize,
     #[command(flatten)]
     format: Format,
 }
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         Ok(answer) => {
             let upstreams: Vec<UpstreamStatus> = read(&place, &answer)?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            print(arguments.format, &upstreams, || describe(&upstreams, now))
+            print(arguments.format, &upstreams, || describe(&upstreams, arguments.events, now))
         }
         Err(failure) if failure.exit == Exit::AdminUnreachable && !arguments.admin.is_given() => {
             list_configured(arguments)?;
@@ -109,7 +109,7 @@ fn row(name: &str, upstream: &Upstream) -> Row {
     }
 }
 
-fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
+fn describe(upstreams: &[UpstreamStatus], events: usize, now: u64) -> String {
     let endpoints = upstreams
         .iter()
         .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (upstream.name.clone(), endpoint)));
@@ -141,11 +141,27 @@ fn describe(upstreams: &[UpstreamStatus], now: u64) -> String {
         let _ = writeln!(text, "\n{}: so few endpoints are usable that health is ignored", upstream.name);
     }
     upstreams.iter().for_each(|upstream| describe_guards(&mut text, upstream));
-    for upstream in upstreams.iter().filter(|upstream| !upstream.events.is_empty()) {
-        let _ = writeln!(text, "\n{}, the latest last:", upstream.name);
-        for event in &upstream.events[upstream.events.len().saturating_sub(EVENTS)..] {
-            text.push_str(&describe_event(event, now));
-        }
+    text.push_str(&describe_events(upstreams, events, now));
+    text
+}
+
+/// The latest events of all upstreams, in the order in which they happened.
+fn describe_events(upstreams: &[UpstreamStatus], most: usize, now: u64) -> String {
+    let mut events: Vec<(&str, &EventStatus)> = upstreams
+        .iter()
+        .flat_map(|upstream| upstream.events.iter().map(|event| (upstream.name.as_str(), event)))
+        .collect();
+    events.sort_by_key(|(_, event)| event.at);
+    let earlier = events.len().saturating_sub(most);
+    let mut text = String::new();
+    if earlier < events.len() {
+        text.push_str("\nlatest events, the latest last:\n");
+    }
+    for (name, event) in &events[earlier..] {
+        text.push_str(&describe_event(name, event, now));
+    }
+    if earlier > 0 {
+        let _ = writeln!(text, "\n{earlier} earlier events are not shown: --events {}", events.len());
     }
     text
 }
@@ -207,10 +223,10 @@ fn state(endpoint: &EndpointStatus) -> String {
     }
 }
 
-fn describe_event(event: &EventStatus, now: u64) -> String {
+fn describe_event(upstream: &str, event: &EventStatus, now: u64) -> String {
     let of = event.endpoint.as_deref().map(|endpoint| format!("{endpoint} ")).unwrap_or_default();
     let why = if event.why.is_empty() { String::new() } else { format!(": {}", event.why) };
-    format!("  {} ago  {of}{}{why}\n", ago(now, event.at / 1000), event.event)
+    format!("  {} ago  {of}{}{why} ({upstream})\n", ago(now, event.at / 1000), event.event)
 }
 
 #[cfg(test)]
@@ -298,12 +314,12 @@ mod tests {
             }),
             events: vec![event],
         };
-        let text = describe(&[upstream], 100);
+        let text = describe(&[upstream], 10, 100);
         for line in [
             "UPSTREAM  ENDPOINT     STATE       WEIGHT  ACTIVE  CONNECTIONS  REQUESTS  FAILED",
             "users     10.0.0.1:80  in service  1       2       3            100       10",
-            "users, the latest last:",
-            "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row",
+            "latest events, the latest last:",
+            "  5 s ago  10.0.0.1:80 ejected: 5 faults in a row (users)",
             "users: 3 retries (1 more exceeded the retry budget), 0 hedges (0 responded first)",
             "users: so few endpoints are usable that health is ignored",
             "users: breaker open",
@@ -313,5 +329,41 @@ mod tests {
         ] {
             assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");
         }
+    }
+
+    #[test]
+    fn only_the_latest_events_of_all_upstreams_are_shown() {
+        let upstream = |name: &str, first: u64| UpstreamStatus {
+            name: name.to_owned(),
+            balancer: "round-robin".to_owned(),
+            source: None,
+            connections: 0,
+            max_connections: 0,
+            pending: 0,
+            panics: false,
+            breaker: None,
+            load: None,
+            shed: 0,
+            shedding: false,
+            fallbacks: [].into(),
+            endpoints: vec![endpoint()],
+            tries: TriesStatus::default(),
+            events: (0..50)
+                .map(|number| EventStatus {
+                    at: (first + 2 * number) * 1000,
+                    event: "ejected".to_owned(),
+                    endpoint: None,
+                    why: String::new(),
+                })
+                .collect(),
+        };
+        let upstreams = [upstream("a", 0), upstream("b", 1)];
+        let text = describe(&upstreams, 3, 100);
+        let events = "latest events, the latest last:\n  3 s ago  ejected (b)\n  2 s ago  ejected (a)\n  1 s ago  ejected (b)\n";
+        assert!(text.contains(events), "{text}");
+        assert!(text.ends_with("97 earlier events are not shown: --events 100\n"), "{text}");
+        assert!(text.lines().count() < 12, "{text}");
+        assert!(!describe(&upstreams, 100, 100).contains("not shown"));
+        assert!(!describe(&upstreams, 0, 100).contains("ago"));
     }
 }

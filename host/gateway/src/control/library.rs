@@ -292,7 +292,7 @@ impl<L: Loader> Library<L> {
                     before,
                     version,
                     BindingState::LastGood,
-                    Some(refused.told()),
+                    Some(format!("{}; the last good version stays in service", refused.told())),
                     None,
                 ))
             }
@@ -300,7 +300,8 @@ impl<L: Loader> Library<L> {
                 let contracts =
                     candidate.component.as_ref().ok().map(|component| self.loader.contracts(component));
                 let standin = Standin::new(asked.name, asked.binding, contracts);
-                Ok(BindingVersions::without_version(asked, Arc::new(standin), refused.told()))
+                let problem = format!("{}; no version is in service, `on_failure` applies", refused.told());
+                Ok(BindingVersions::without_version(asked, Arc::new(standin), problem))
             }
             (_, refused) => Err(refused),
         }

@@ -15,6 +15,7 @@ use super::components::Components;
 use super::emptied::{self, Written};
 use super::handle::{Handle, Message};
 use super::library::{self, Draft, Library, Loader, Plan};
+use super::preflight;
 use super::source::{ConfigReading, Refusal, Source};
 use super::states::States;
 use super::wanted::Force;
@@ -144,9 +145,7 @@ impl Job {
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
         } else {
-            let tls = ListenerTls::read(&reading.config)
-                .map_err(|problems| reading.refusal(Exit::Failure, problems))?;
-            Next::New(Arc::new(snapshot), tls)
+            Next::New(Arc::new(snapshot), preflight::check(&reading)?)
         };
         let undeclared = reading.undeclared();
         let in_service = InService::of(&reading, states);

@@ -12,6 +12,7 @@ mod emptied;
 pub(crate) mod handle;
 pub(crate) mod library;
 mod load;
+mod preflight;
 mod put_back;
 pub(crate) mod source;
 mod standin;
@@ -78,6 +79,8 @@ pub(crate) struct Built {
     pub(crate) snapshot: Snapshot,
     /// Plugins that could not be loaded, which does not prevent a start (`start = "degraded"`).
     pub(crate) reservations: Vec<String>,
+    /// Has the log, which plugins write to.
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// Builds a configuration with its plugins, for commands that inspect the result.
@@ -91,7 +94,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
     let built = load::build(&library, &reading, &Force::default(), &States::default(), None)?;
-    Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations() })
+    preflight::check(&reading)?;
+    Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
 }
 
 /// Builds a configuration without loading its plugins, for commands about routes.
@@ -149,8 +153,9 @@ impl Control {
         let mut library = Library::new(components, sources, fetches);
         let load::Built { draft, snapshot, states } =
             load::build(&library, &reading, &Force::default(), &States::default(), None)?;
+        preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
-        let sockets = AdminSockets::bind(&admin_settings, None)
+        let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
         handle.follow(snapshot.clone());
@@ -159,7 +164,7 @@ impl Control {
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
         let watch = FileWatch::start(handle.clone()).map_err(anyhow::Error::from)?;
         let loads = LoadThread::start(handle.clone()).map_err(anyhow::Error::from)?;
-        let reservations = draft.reservations();
+        let reservations = reading.reservations(draft.reservations());
         library.keep(draft);
         let mut status = status::at_start(&source.describe(), &sockets);
         status.phase = GatewayPhase::Running;
@@ -180,7 +185,7 @@ impl Control {
         };
         control.status.undeclared = reading.undeclared();
         control.watch.watch(reading.watch.clone(), reading.fingerprint.clone());
-        control.note("start".to_owned(), true, reservations.into_iter().map(ChangeProblem::from).collect());
+        control.note("start".to_owned(), true, reservations);
         control.admin.replace(sockets);
         process::notify(Notice::Ready);
         Ok(control)
@@ -277,9 +282,7 @@ impl Control {
         let whole = outcome.as_ref().is_ok_and(Vec::is_empty);
         self.telemetry.metrics().reload(whole);
         match outcome {
-            Ok(reservations) => {
-                self.note(reason, true, reservations.into_iter().map(ChangeProblem::from).collect());
-            }
+            Ok(reservations) => self.note(reason, true, reservations),
             Err(refusal) => {
                 let troubles = refusal.troubles();
                 let (watch, fingerprint) = *refusal.watch;
@@ -292,7 +295,7 @@ impl Control {
     }
 
     /// Puts the result of a load in service. Returns the plugin files that could not be used.
-    fn put_in_service(&mut self, ready: Ready) -> Result<Vec<String>, Refusal> {
+    fn put_in_service(&mut self, ready: Ready) -> Result<Vec<ChangeProblem>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
             Next::Same => self.handle.follow(self.data_plane.snapshot()),
@@ -300,7 +303,7 @@ impl Control {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
                 // Both steps that may fail come first, and a failure of either changes nothing.
-                let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin))
+                let sockets = AdminSockets::bind(&admin, Some(&self.in_service.config.admin), false)
                     .map_err(|problem| refused(vec![problem]))?;
                 self.data_plane.put_in_service(snapshot.clone(), tls).map_err(refused)?;
                 self.handle.follow(snapshot);
@@ -310,7 +313,7 @@ impl Control {
                 self.in_service = in_service;
             }
         }
-        let reservations = draft.reservations();
+        let reservations = reading.reservations(draft.reservations());
         self.keep(draft);
         self.status.undeclared = undeclared;
         self.watch.watch(reading.watch, reading.fingerprint);

@@ -151,6 +151,16 @@ impl ConfigReading {
             .collect()
     }
 
+    /// Plugin files that could not be used, each given as `binding: reason`, with the place of the binding.
+    pub(crate) fn reservations(&self, told: Vec<String>) -> Vec<ChangeProblem> {
+        let trouble = |told: String| {
+            let binding = told.split_once(": ").map_or(told.as_str(), |(binding, _)| binding);
+            let problem = Problem { key: format!("bindings.{binding}"), ..Problem::default() };
+            ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(shortened(&told)) }
+        };
+        told.into_iter().map(trouble).collect()
+    }
+
     /// A refusal with problems that were found after the configuration was read.
     pub(crate) fn refusal(&self, exit: Exit, mut problems: Problems) -> Refusal {
         if self.sources.files.is_empty() {
@@ -195,28 +205,62 @@ impl Refusal {
         witgate_config::render(&self.problems, &self.sources, color)
     }
 
-    /// The problems one by one, for log and status.
+    /// The problems one by one, for log and status: the first ones, as far as they fit in [`TOLD`] bytes.
     pub(crate) fn troubles(&self) -> Vec<ChangeProblem> {
-        let trouble = |problem: &Problem| ChangeProblem {
-            message: problem.message.clone(),
-            place: self.place(problem),
-            rendered: witgate_config::render(std::slice::from_ref(problem), &self.sources, false),
-        };
-        self.problems.iter().map(trouble).collect()
+        let mut troubles = Vec::new();
+        let mut room = TOLD;
+        for problem in &self.problems {
+            let trouble = ChangeProblem {
+                message: shortened(&problem.message),
+                place: place(&self.sources, problem),
+                rendered: shortened(&witgate_config::render(
+                    std::slice::from_ref(problem),
+                    &self.sources,
+                    false,
+                )),
+            };
+            let size = trouble.message.len() + trouble.rendered.len();
+            if size > room {
+                break;
+            }
+            room -= size;
+            troubles.push(trouble);
+        }
+        let more = self.problems.len() - troubles.len();
+        if more > 0 {
+            let message = format!("{more} more problems are not shown; `witgate validate` shows all of them");
+            troubles.push(ChangeProblem::from(message));
+        }
+        troubles
     }
+}
 
-    /// File and line of a problem, or else its key.
-    fn place(&self, problem: &Problem) -> String {
-        let span = problem.span.as_ref();
-        let found = span.and_then(|span| Some((self.sources.files.get(span.file)?, span.range.start)));
-        found.map_or_else(
-            || problem.key.clone(),
-            |((path, text), start)| {
-                let before = text.as_bytes().iter().take(start);
-                format!("{}:{}", path.display(), before.filter(|byte| **byte == b'\n').count() + 1)
-            },
-        )
+/// The most bytes of all problems of one change together, in log and status. A plugin may report as many and as long
+/// ones as it likes.
+const TOLD: usize = 64 << 10;
+
+/// The most bytes of one problem.
+const LONGEST: usize = 4 << 10;
+
+/// The beginning of a text that is too long to be shown as a whole.
+fn shortened(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
     }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
+}
+
+/// File and line of a problem, or of the nearest table around it; its key if it is in no file.
+fn place(sources: &SourceMap, problem: &Problem) -> String {
+    let span = sources.place(problem);
+    let found = span.and_then(|span| Some((sources.files.get(span.file)?, span.range.start)));
+    found.map_or_else(
+        || problem.key.clone(),
+        |((path, text), start)| {
+            let before = text.as_bytes().iter().take(start);
+            format!("{}:{}", path.display(), before.filter(|byte| **byte == b'\n').count() + 1)
+        },
+    )
 }
 
 /// One problem of a change, for log and status.
@@ -243,5 +287,43 @@ impl From<Refusal> for Failure {
         };
         let rendered = refusal.render(std::io::stderr().is_terminal());
         Failure::new(refusal.exit, format!("{}\n\n{count}.", rendered.trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use witgate_config::Span;
+
+    use super::*;
+
+    fn refusal(problems: Problems) -> Refusal {
+        let text = "[admin]\naddress = \"off\"\nsocket = \"a.sock\"\n".to_owned();
+        let mut sources =
+            SourceMap { files: vec![(PathBuf::from("witgate.toml"), text)], ..SourceMap::default() };
+        sources.keys.insert("admin".to_owned(), Span { file: 0, range: 0..7 });
+        sources.keys.insert("admin.socket".to_owned(), Span { file: 0, range: 33..41 });
+        Refusal::without_files(Exit::Config, problems, sources)
+    }
+
+    #[test]
+    fn a_problem_that_knows_only_its_key_has_a_place() {
+        let at = |key: &str| Problem { key: key.to_owned(), ..Problem::new("wrong") };
+        let troubles = refusal(vec![at("admin.socket"), at("admin.hosts[3]"), at("nowhere")]).troubles();
+        let places: Vec<&str> = troubles.iter().map(|trouble| &*trouble.place).collect();
+        assert_eq!(places, ["witgate.toml:3", "witgate.toml:1", "nowhere"]);
+    }
+
+    #[test]
+    fn what_log_and_status_tell_of_problems_is_bounded() {
+        let many: Problems = (0..2_000).map(|_| Problem::new("ä".repeat(2_000))).collect();
+        let troubles = refusal(many).troubles();
+        let size: usize = troubles.iter().map(|trouble| trouble.message.len() + trouble.rendered.len()).sum();
+        assert!(size < TOLD + 1024, "{size} bytes");
+        let last = troubles.last().expect("some are told");
+        let more = 2_000 - (troubles.len() - 1);
+        assert!(last.message.starts_with(&format!("{more} more problems")), "{}", last.message);
+        let few = refusal(vec![Problem::new("one"), Problem::new("x".repeat(1 << 20))]).troubles();
+        assert_eq!(few.len(), 2, "a long one is told in part");
+        assert!(few[1].message.ends_with('…') && few[1].message.len() < LONGEST + 8);
     }
 }

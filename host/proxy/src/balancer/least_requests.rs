@@ -13,6 +13,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "least-requests",
     summary: "the less busy of two drawn by weight; for requests or endpoints that differ in speed",
     build,
+    schema: super::schema_of::<Settings>,
 };
 
 fn build(settings: &Written) -> Result<Box<dyn Policy>, Problems> {

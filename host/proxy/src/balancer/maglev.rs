@@ -20,6 +20,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "maglev",
     summary: "one key, one endpoint, by a table; the most even shares",
     build,
+    schema: super::schema_of::<Settings>,
 };
 
 /// Settings of `maglev`.

@@ -131,11 +131,18 @@ pub struct BalancerKind {
     pub summary: &'static str,
     /// Parses the settings.
     pub build: fn(&Settings) -> Result<Box<dyn Policy>, Problems>,
+    /// The JSON Schema of the settings.
+    pub schema: fn() -> serde_json::Value,
 }
 
 /// Every policy.
 pub const BALANCERS: &[BalancerKind] =
     &[round_robin::KIND, least_requests::KIND, peak_ewma::KIND, ring_hash::KIND, maglev::KIND];
+
+/// The JSON Schema of a type of settings.
+fn schema_of<T: JsonSchema>() -> serde_json::Value {
+    schemars::schema_for!(T).to_value()
+}
 
 /// The settings of a policy without settings.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -183,6 +190,7 @@ pub(crate) mod tests {
             assert!(policy(row.kind, serde_json::json!({})).is_ok(), "{}", row.kind);
             let problems = policy(row.kind, serde_json::json!({ "no such key": 1 })).err().expect("refused");
             assert_eq!(problems.len(), 1, "{}", row.kind);
+            assert_eq!((row.schema)()["additionalProperties"], false, "{}", row.kind);
         }
     }
 

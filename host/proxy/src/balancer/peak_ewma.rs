@@ -21,6 +21,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "peak-ewma",
     summary: "of two drawn by weight, the one expected to respond earlier; for endpoints that may become slow",
     build,
+    schema: super::schema_of::<Settings>,
 };
 
 /// Settings of `peak-ewma`.

@@ -18,6 +18,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "ring-hash",
     summary: "one key, one endpoint, by points on a ring; fewest keys move when endpoints come and go",
     build,
+    schema: super::schema_of::<Settings>,
 };
 
 /// Settings of `ring-hash`.

@@ -16,6 +16,7 @@ pub(super) const KIND: BalancerKind = BalancerKind {
     kind: "round-robin",
     summary: "endpoints take turns by weight; for requests that cost about the same",
     build,
+    schema: super::schema_of::<Settings>,
 };
 
 fn build(settings: &Written) -> Result<Box<dyn Policy>, Problems> {

@@ -25,7 +25,7 @@ pub(crate) mod tls;
 
 pub use bound::{BoundListener, DrainPhase};
 pub use data_plane::{BoundStatus, DataPlane};
-pub use opening::ListenerTls;
+pub use opening::{ListenerTls, bind_hint};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,9 +1,10 @@
 //! What may fail before the listeners change: reading TLS files, then binding addresses.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use witgate_config::{Config, Problem, Problems, model};
 
 use super::bound::BoundListener;
@@ -87,6 +88,65 @@ fn cannot_listen(index: usize, listener: &model::Listener, error: &io::Error) ->
         message: format!("listener `{}` cannot listen on {}: {error}", listener.name, listener.address),
         span: None,
         key: format!("listeners[{index}].address"),
-        hint: Some("free the address, or choose another".into()),
+        hint: Some(bind_hint(listener.address, error)),
+    }
+}
+
+/// What to do if a TCP address cannot be bound.
+pub fn bind_hint(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "end what listens there (`ss -ltnp 'sport = :{port}'` shows it), or choose another address"
+        ),
+        ErrorKind::AddrNotAvailable => format!(
+            "this machine has no such address (`ip address` shows those it has); `:{port}` means all of them"
+        ),
+        ErrorKind::PermissionDenied if port < 1024 => format!(
+            "port {port} needs a privilege: grant CAP_NET_BIND_SERVICE (`AmbientCapabilities=` of a systemd \
+             unit), let a supervisor pass the socket, or choose a port from 1024 on"
+        ),
+        ErrorKind::PermissionDenied => "the system's security policy forbids this address".to_owned(),
+        _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE) => {
+                "there are too few file descriptors: raise the limit (`ulimit -n`, `LimitNOFILE=`)".to_owned()
+            }
+            Some(Errno::AFNOSUPPORT) => "this machine has no IPv6: write an IPv4 address".to_owned(),
+            _ => "choose another address".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_hint() {
+        let os = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        for (address, errno, expected) in [
+            ("127.0.0.1:8080", Errno::ADDRINUSE, "sport = :8080"),
+            ("192.0.2.1:8080", Errno::ADDRNOTAVAIL, "`ip address` shows"),
+            ("0.0.0.0:80", Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
+            ("0.0.0.0:8080", Errno::ACCESS, "security policy"),
+            ("0.0.0.0:8080", Errno::MFILE, "file descriptors"),
+            ("[::]:8080", Errno::AFNOSUPPORT, "no IPv6"),
+            ("0.0.0.0:8080", Errno::NOBUFS, "another address"),
+        ] {
+            let hint = bind_hint(address.parse().expect("an address"), &os(errno));
+            assert!(hint.contains(expected), "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_cannot_be_bound_says_why() {
+        let told = |address: SocketAddr| {
+            let error = socket::bind(address, 1).expect_err("it cannot be bound");
+            bind_hint(address, &error)
+        };
+        // An address for documentation (RFC 5737), which no machine has.
+        assert!(told("192.0.2.1:18080".parse().expect("an address")).contains("no such address"));
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        assert!(told(taken.local_addr().expect("its address")).contains("end what listens there"));
     }
 }

@@ -12,14 +12,13 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, version};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
+use witgate_config::Problem;
 use witgate_config::model::{CertificateFiles, Listener, ListenerTls};
-use witgate_config::{Problem, file};
 
 use super::certificate;
+use crate::pem::{self, Unusable};
 
 /// The TLS settings of a listener, ready for handshakes.
 pub(crate) struct Tls {
@@ -76,32 +75,15 @@ struct Files<'a> {
 }
 
 impl Files<'_> {
-    fn read(&mut self, path: &Path) -> Result<Vec<u8>, Problem> {
-        let bytes = file::read(path, file::SECRET)
-            .map_err(|error| self.problem(format!("`{}` cannot be read: {error}", path.display())))?;
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, Unusable> {
+        let bytes = pem::read(path)?;
         self.digest.update(&bytes);
         Ok(bytes)
-    }
-
-    fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-        let bytes = self.read(path)?;
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        let certificates = certificates
-            .map_err(|error| self.problem(format!("`{}` is not PEM: {error}", path.display())))?;
-        if certificates.is_empty() {
-            return Err(self.problem(format!("`{}` has no certificate", path.display())));
-        }
-        Ok(certificates)
-    }
-
-    fn problem(&self, message: String) -> Problem {
-        problem(self.key, message)
     }
 }
 
 fn problem(key: &str, message: String) -> Problem {
-    let hint = "give PEM files that the gateway's user can read".to_owned();
-    Problem { message, span: None, key: key.to_owned(), hint: Some(hint) }
+    Problem { key: key.to_owned(), ..Problem::new(message) }
 }
 
 /// Server certificates by DNS name.
@@ -124,8 +106,10 @@ impl ResolvesServerCert for Names {
 
 fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) -> Result<Names, Problem> {
     let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
-    for pair in &tls.certificates {
-        let certified = Arc::new(certified_key(pair, files, provider)?);
+    for (index, pair) in tls.certificates.iter().enumerate() {
+        // The first pair may stand in the table itself. A key that is not there is reported for the table around it.
+        let place = if index == 0 { files.key.to_owned() } else { format!("{}.certificates", files.key) };
+        let certified = Arc::new(certified_key(pair, files, provider, &place)?);
         for name in certificate::dns_names(&certified.cert[0]) {
             // Where two certificates have the same name, the first one is used.
             match name.strip_prefix("*.") {
@@ -135,7 +119,7 @@ fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) ->
         }
         default.get_or_insert(certified);
     }
-    let default = default.ok_or_else(|| files.problem("TLS without a certificate".to_owned()))?;
+    let default = default.ok_or_else(|| problem(files.key, "TLS without a certificate".to_owned()))?;
     Ok(Names { exact, wildcard, default })
 }
 
@@ -143,15 +127,14 @@ fn certified_key(
     pair: &CertificateFiles,
     files: &mut Files<'_>,
     provider: &CryptoProvider,
+    place: &str,
 ) -> Result<CertifiedKey, Problem> {
-    let chain = files.certificates(&pair.certificate)?;
-    let bytes = files.read(&pair.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes)
-        .map_err(|error| files.problem(format!("`{}` has no private key: {error}", pair.key.display())))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
-        let (certificate, key) = (pair.certificate.display(), pair.key.display());
-        files.problem(format!("`{certificate}` and `{key}` do not belong together: {error}"))
-    })
+    let of_certificate = |unusable: Unusable| unusable.about(format!("{place}.certificate"));
+    let of_key = |unusable: Unusable| unusable.about(format!("{place}.key"));
+    let chain = files.read(&pair.certificate).and_then(|bytes| pem::certificates(&pair.certificate, &bytes));
+    let chain = chain.map_err(of_certificate)?;
+    let key = files.read(&pair.key).and_then(|bytes| pem::key(&pair.key, &bytes)).map_err(of_key)?;
+    pem::certified(&pair.certificate, chain, &pair.key, key, provider).map_err(of_key)
 }
 
 fn verifier(
@@ -160,15 +143,12 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let Some(path) = &tls.client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
-    let mut roots = RootCertStore::empty();
-    for root in files.certificates(path)? {
-        roots
-            .add(root)
-            .map_err(|error| files.problem(format!("`{}` has an unusable CA: {error}", path.display())))?;
-    }
+    let key = format!("{}.client_ca", files.key);
+    let roots = files.read(path).and_then(|bytes| pem::roots(path, &bytes));
+    let roots = roots.map_err(|unusable| unusable.about(&*key))?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = if tls.client_certificate_required { builder } else { builder.allow_unauthenticated() };
     builder
         .build()
-        .map_err(|error| files.problem(format!("`{}` cannot verify clients: {error}", path.display())))
+        .map_err(|error| problem(&key, format!("`{}` cannot verify clients: {error}", path.display())))
 }

@@ -13,8 +13,6 @@ use witgate_exchange::composed::{Part, Seen};
 use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use witgate_exchange::path;
 
-use crate::protocol::http1::field;
-
 /// Fields a section may hold after a plugin's edits.
 const FIELDS: usize = 1024;
 /// Composed values in one answer: each may become far longer than what the plugin answered.
@@ -198,9 +196,7 @@ fn part(part: ValuePart) -> Result<Part, Invalid> {
 /// A complete response.
 pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid> {
     let status = status(answer.status)?;
-    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && !answer.body.is_empty() {
-        return Err(Invalid::new("a response with this status has no body"));
-    }
+    witgate_rules::body(status.as_u16(), answer.body.len()).map_err(Invalid::new)?;
     let headers = response_headers(answer.headers)?;
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = status;
@@ -212,19 +208,15 @@ pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid>
 
 /// A status that a final response may have.
 pub(super) fn status(status: u16) -> Result<StatusCode, Invalid> {
-    match StatusCode::from_u16(status) {
-        Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),
-        _ => Err(Invalid::new(format!("status {status} is not between 200 and 599"))),
-    }
+    witgate_rules::status(status).map_err(Invalid::new)?;
+    StatusCode::from_u16(status).map_err(|_| Invalid::new("the status cannot be used"))
 }
 
 /// A method that an upstream may see. CONNECT would change what the message means on the wire (RFC 9110 section
 /// 9.3.6), TRACE would send credentials back (section 9.3.8).
 pub(super) fn method(method: &str) -> Result<Method, Invalid> {
-    match Method::from_bytes(method.as_bytes()) {
-        Ok(method) if method != Method::CONNECT && method != Method::TRACE => Ok(method),
-        _ => Err(Invalid::new("the method is not a token, or is CONNECT or TRACE")),
-    }
+    witgate_rules::method(method).map_err(Invalid::new)?;
+    Method::from_bytes(method.as_bytes()).map_err(|_| Invalid::new("the method cannot be used"))
 }
 
 /// A path with query, normalised as the client's was.
@@ -235,10 +227,8 @@ pub(super) fn target(target: &str, gateway: &Gateway) -> Result<PathAndQuery, In
 
 /// The value of a header the gateway itself writes on a plugin's word.
 pub(super) fn value(value: Bytes) -> Result<HeaderValue, Invalid> {
-    if field::trimmed(&value).len() < value.len() {
-        return Err(Invalid::new("a header value begins or ends with white space"));
-    }
-    HeaderValue::from_maybe_shared(value).map_err(|_| Invalid::new("a header value contains control bytes"))
+    witgate_rules::header_value(&value).map_err(Invalid::new)?;
+    HeaderValue::from_maybe_shared(value).map_err(|_| Invalid::new("a header value cannot be used"))
 }
 
 fn field(header: Header, direction: Direction<'_>) -> Result<(HeaderName, HeaderValue), Invalid> {
@@ -247,45 +237,23 @@ fn field(header: Header, direction: Direction<'_>) -> Result<(HeaderName, Header
 
 /// The name of a header as plugins write it.
 fn name(name: &str) -> Result<HeaderName, Invalid> {
-    HeaderName::from_lowercase(name.as_bytes())
-        .map_err(|_| Invalid::new("a header name is not a lower-case token"))
+    witgate_rules::token(name).map_err(Invalid::new)?;
+    HeaderName::from_lowercase(name.as_bytes()).map_err(|_| Invalid::new("a header name cannot be used"))
 }
 
 fn field_name(name: &str, direction: Direction<'_>) -> Result<HeaderName, Invalid> {
-    let valid = self::name(name)?;
-    let reserved = is_framing(name)
-        || match direction {
-            Direction::Request(gateway) => is_reserved_in_requests(name, gateway),
-            Direction::Response => false,
-        };
-    if reserved {
+    let to = match direction {
+        Direction::Request(_) => witgate_rules::Direction::Request,
+        Direction::Response => witgate_rules::Direction::Response,
+    };
+    witgate_rules::header_name(name, to).map_err(Invalid::new)?;
+    if matches!(direction, Direction::Request(gateway) if is_reserved(name, gateway)) {
         return Err(Invalid::new(format!("the header `{name}` is the gateway's")));
     }
-    Ok(valid)
+    HeaderName::from_lowercase(name.as_bytes()).map_err(|_| Invalid::new("a header name cannot be used"))
 }
 
-/// Framing and hop-by-hop: they belong to one connection (RFC 9110 section 7.6.1).
-fn is_framing(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "content-length"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
-/// What upstreams believe because only the gateway can have written it, and what decides where a request goes.
-fn is_reserved_in_requests(name: &str, gateway: &Gateway) -> bool {
-    matches!(name, "expect" | "forwarded" | "host" | "traceparent" | "tracestate" | "via" | "x-real-ip")
-        || name.starts_with("x-forwarded-")
-        || gateway.identity_headers.contains_key(name)
-        || (!gateway.underscores_in_headers && name.contains('_'))
+/// Whether the configuration of the gateway keeps a name for itself, besides those that every gateway does.
+fn is_reserved(name: &str, gateway: &Gateway) -> bool {
+    gateway.identity_headers.contains_key(name) || (!gateway.underscores_in_headers && name.contains('_'))
 }

@@ -2,6 +2,7 @@
 
 mod contradictions;
 mod in_service;
+mod pitfalls;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ impl Snapshot {
         let unverified = unverified.map(|(name, _)| {
             format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
-        unverified.chain(contradictions::find(&self.config)).collect()
+        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config)).collect()
     }
 }
 

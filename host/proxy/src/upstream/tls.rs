@@ -1,6 +1,5 @@
 //! TLS towards endpoints.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -8,11 +7,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use witgate_config::model::{UpstreamProtocol, UpstreamTls};
-use witgate_config::{Problem, Problems, file};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use witgate_config::model::{CertificateFiles, UpstreamProtocol, UpstreamTls};
+use witgate_config::{Problem, Problems};
+
+use crate::pem::{self, Unusable};
 
 /// What connecting needs, and a digest of the files it was made from: a reload builds anew only if they changed.
 #[derive(Debug, Clone)]
@@ -38,23 +39,16 @@ impl Tls {
         protocol: UpstreamProtocol,
         previous: Option<&Tls>,
     ) -> Result<Tls, Problems> {
-        let report = |key: &str, message: String, hint: &str| Problem {
-            message,
-            span: None,
-            key: format!("upstreams.{upstream}.tls.{key}"),
-            hint: Some(hint.to_owned()),
+        let placed = |problem: Problem| {
+            let key = format!("upstreams.{upstream}.tls.{}", problem.key);
+            vec![Problem { key: key.trim_end_matches('.').to_owned(), ..problem }]
         };
-        let files = Files::read(settings).map_err(|(key, path, error)| {
-            let message = format!("`{}` cannot be read: {error}", path.display());
-            vec![report(key, message, "check the path and that the gateway may read it")]
-        })?;
+        let files = Files::read(settings).map_err(placed)?;
         let digest = files.digest(settings, protocol);
         if let Some(previous) = previous.filter(|previous| previous.digest == digest) {
             return Ok(previous.clone());
         }
-        let mut config = configure(settings, &files).map_err(|(key, message)| {
-            vec![report(key, message, "PEM files are expected: certificates, and one private key")]
-        })?;
+        let mut config = configure(settings, &files).map_err(placed)?;
         config.alpn_protocols = match protocol {
             UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
             UpstreamProtocol::Http2 => vec![b"h2".to_vec()],
@@ -64,8 +58,8 @@ impl Tls {
 }
 
 impl Files {
-    fn read(settings: &UpstreamTls) -> Result<Files, (&'static str, &Path, io::Error)> {
-        let read = |key, path| file::read(path, file::SECRET).map_err(|error| (key, path, error));
+    fn read(settings: &UpstreamTls) -> Result<Files, Problem> {
+        let read = |key: &str, path: &Path| pem::read(path).map_err(|unusable| unusable.about(key));
         let ca = settings.ca.as_deref().map(|path| read("ca", path)).transpose()?;
         let certificate = match &settings.client_certificate {
             Some(files) => Some((
@@ -95,55 +89,49 @@ impl Files {
     }
 }
 
-/// The key concerned and what is wrong.
-type Mistake = (&'static str, String);
-
-fn configure(settings: &UpstreamTls, files: &Files) -> Result<ClientConfig, Mistake> {
+/// Makes the settings of connections. The keys of problems are relative to the table `tls`.
+fn configure(settings: &UpstreamTls, files: &Files) -> Result<ClientConfig, Problem> {
+    let problem = |key: &str, message: String| Problem { key: key.to_owned(), ..Problem::new(message) };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| ("", error.to_string()))?;
+        .map_err(|error| problem("", error.to_string()))?;
     let builder = if settings.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider.clone())))
     } else {
-        let roots = match &files.ca {
-            Some(pem) => Arc::new(parse_roots(pem)?),
-            None => system_roots()?,
+        let roots = match (&settings.ca, &files.ca) {
+            (Some(path), Some(bytes)) => {
+                Arc::new(pem::roots(path, bytes).map_err(|unusable| unusable.about("ca"))?)
+            }
+            _ => system_roots()?,
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-        builder.with_webpki_verifier(verifier.map_err(|error| ("ca", error.to_string()))?)
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+        builder.with_webpki_verifier(verifier.map_err(|error| problem("ca", error.to_string()))?)
     };
-    match &files.certificate {
-        None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => {
-            let chain = parse_chain(chain).map_err(|message| ("client_certificate.certificate", message))?;
-            let key = PrivateKeyDer::from_pem_slice(key)
-                .map_err(|error| ("client_certificate.key", format!("there is no private key: {error}")))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| ("client_certificate", error.to_string()))
+    match (&settings.client_certificate, &files.certificate) {
+        (Some(paths), Some((chain, key))) => {
+            let own = own_certificate(paths, chain, key, &provider)?;
+            Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))))
         }
+        _ => Ok(builder.with_no_client_auth()),
     }
 }
 
-fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => Err("there is no certificate in the file".into()),
-        chain => chain.map_err(|error| error.to_string()),
-    }
-}
-
-fn parse_roots(pem: &[u8]) -> Result<RootCertStore, Mistake> {
-    let mut roots = RootCertStore::empty();
-    for certificate in parse_chain(pem).map_err(|message| ("ca", message))? {
-        roots.add(certificate).map_err(|error| ("ca", error.to_string()))?;
-    }
-    Ok(roots)
+fn own_certificate(
+    paths: &CertificateFiles,
+    chain: &[u8],
+    key: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Problem> {
+    let chain = pem::certificates(&paths.certificate, chain)
+        .map_err(|unusable| unusable.about("client_certificate.certificate"))?;
+    let of_key = |unusable: Unusable| unusable.about("client_certificate.key");
+    let key = pem::key(&paths.key, key).map_err(of_key)?;
+    pem::certified(&paths.certificate, chain, &paths.key, key, provider).map_err(of_key)
 }
 
 /// The system's CA certificates, read once for the life of the process.
-fn system_roots() -> Result<Arc<RootCertStore>, Mistake> {
+fn system_roots() -> Result<Arc<RootCertStore>, Problem> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
@@ -151,7 +139,9 @@ fn system_roots() -> Result<Arc<RootCertStore>, Mistake> {
         Arc::new(roots)
     });
     if roots.is_empty() {
-        return Err(("ca", "the system has no CA certificates".into()));
+        let problem = Problem::new("the system has no CA certificates")
+            .with_hint("install them (the package `ca-certificates` on most systems), or name a file: `ca`");
+        return Err(Problem { key: "ca".to_owned(), ..problem });
     }
     Ok(roots.clone())
 }

@@ -123,8 +123,13 @@ impl<'a> Running<'a> {
             function.call(store, parameters)
         };
         answer.map_err(|error| {
-            self.binding.explain(self.phase, &error);
-            failure_of(&error)
+            let failure = failure_of(&error);
+            // Only a trap follows from a panic; a call that was ended may have printed one before.
+            let panic =
+                self.instance().ok().and_then(|instance| instance.store.data_mut().output.take_panic());
+            let panic = panic.filter(|_| failure == CallFailure::Trap);
+            self.binding.explain(self.phase, panic, &error);
+            failure
         })
     }
 

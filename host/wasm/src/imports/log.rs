@@ -42,11 +42,25 @@ pub(crate) fn deliver(rights: &Rights, level: LogLevel, message: &str) {
     if !rights.journal.enabled(level) {
         return;
     }
-    if !rights.pace.admit() {
-        rights.meter.log_line_dropped();
-        return;
+    match rights.pace.admit() {
+        Pacing::Free => rights.journal.write(level, &rights.binding, &printable(message)),
+        Pacing::Last => rights.journal.write(level, &rights.binding, &(printable(message) + LEFT_OUT)),
+        Pacing::Over => rights.meter.log_line_dropped(),
     }
-    rights.journal.write(level, &rights.binding, &printable(message));
+}
+
+/// Added to the last line that is written in a second, because lines after it may be missing.
+pub(crate) const LEFT_OUT: &str = " (the limit of lines: any further ones of this second are left out)";
+
+/// Whether one more line may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pacing {
+    /// It may.
+    Free,
+    /// It may, and no other one in this second.
+    Last,
+    /// It must not.
+    Over,
 }
 
 /// The line, truncated at a character boundary, with control characters escaped.
@@ -79,8 +93,8 @@ impl Pace {
         Pace { limit, begun: Instant::now(), window: AtomicU64::new(0) }
     }
 
-    /// Whether one more line may be written.
-    pub(crate) fn admit(&self) -> bool {
+    /// Counts one more line.
+    pub(crate) fn admit(&self) -> Pacing {
         // The seconds wrap around after 136 years of uptime of one version.
         let second = (self.begun.elapsed().as_secs() & u64::from(u32::MAX)) << 32;
         let counted = self.window.try_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
@@ -89,7 +103,14 @@ impl Pace {
             }
             (window & u64::from(u32::MAX) < u64::from(self.limit)).then_some(window + 1)
         });
-        counted.is_ok()
+        let before = |window: u64| {
+            if window & !u64::from(u32::MAX) == second { window & u64::from(u32::MAX) } else { 0 }
+        };
+        match counted {
+            Ok(window) if before(window) + 1 == u64::from(self.limit) => Pacing::Last,
+            Ok(_) => Pacing::Free,
+            Err(_) => Pacing::Over,
+        }
     }
 }
 
@@ -108,10 +129,14 @@ mod tests {
     #[test]
     fn a_second_has_room_for_the_limit() {
         let pace = Pace::new(3);
-        let written = (0..100).filter(|_| pace.admit()).count();
+        let paced: Vec<Pacing> = (0..100).map(|_| pace.admit()).collect();
+        let written = paced.iter().filter(|pacing| **pacing != Pacing::Over).count();
         assert!(
             (3..=6).contains(&written),
             "at most two seconds can have begun, {written} lines were written"
         );
+        let over = paced.iter().position(|pacing| *pacing == Pacing::Over).expect("the limit is reached");
+        assert_eq!(paced[over - 1], Pacing::Last, "the last line before says so");
+        assert_eq!(Pace::new(0).admit(), Pacing::Over);
     }
 }

@@ -93,6 +93,31 @@ fn another_claim_may_name_the_caller_but_one_must() {
 }
 
 #[test]
+fn a_control_character_in_the_identity_is_the_fault_of_the_token() {
+    let settings = || json!({ "claims": ["email", "roles", "realm.name"] });
+    let token = |more: Value| {
+        let mut claims = json!({ "sub": "ada", "exp": NOW + 60 });
+        claims.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        with(settings(), claims)
+    };
+    for subject in ["a\nb", "\r\nx-admin: yes", "\0", "ada\u{7f}", "\u{1b}[31m"] {
+        assert_eq!(
+            why(token(json!({ "sub": subject }))),
+            "the subject has a control character",
+            "{subject:?}"
+        );
+    }
+    for claims in [
+        json!({ "email": "a\nb" }),
+        json!({ "roles": ["admin", "us\rer"] }),
+        json!({ "realm": { "name": "\u{1}" } }),
+    ] {
+        assert_eq!(why(token(claims.clone())), "a claim has a control character", "{claims}");
+    }
+    accepted(token(json!({ "sub": "Ada\tÄ", "email": "ä\u{85}", "roles": { "a": "\n" }, "other": "\n" })));
+}
+
+#[test]
 fn a_decision_is_remembered_until_the_token_ends_and_not_for_longer_than_allowed() {
     let cacheable = |settings: Value, exp: u64| {
         accepted(with(settings, json!({ "sub": "ada", "exp": exp }))).cacheable_for

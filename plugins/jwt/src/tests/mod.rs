@@ -98,3 +98,14 @@ fn every_bad_setting_is_reported_at_its_place() {
     let key = json!({ "kid": "a", "alg": "HS256", "secret": "x".repeat(32) });
     assert_eq!(problems(json!({ "keys": [key, key] })), ["/keys/1"]);
 }
+
+#[test]
+fn a_scope_that_no_challenge_can_carry_is_reported_at_its_place() {
+    let settings = json!({
+        "keys": [Issuer::hmac("HS256", "demo").settings()],
+        "scopes": ["orders:read", "two words", "a\"b", "", "a\nb", "a\\b"],
+    });
+    let problems = test::configure::<Jwt>(settings.to_string()).err().expect("five problems");
+    let pointers: Vec<&str> = problems.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/scopes/1", "/scopes/2", "/scopes/3", "/scopes/4", "/scopes/5"]);
+}

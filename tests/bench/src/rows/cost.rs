@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 
 use super::aim::{self, Aim, judge};
-use crate::bench::{Bench, Running};
+use crate::bench::{Bench, Running, or_left_out};
 use crate::load::{Load, Script};
 use crate::origin;
 use crate::peers::{BASELINE, OURS};
@@ -117,41 +117,40 @@ fn everybody(scene: &Scene, load: &Load) -> Vec<Subject> {
 
 /// Interleaved rounds; the other subjects are compared with the first one.
 fn compare(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<Line>> {
-    let running = start(bench, subjects)?;
-    let mut lines: Vec<_> =
-        running.iter().map(|(subject, _)| Line::new(&subject.name, subject.peer == OURS, BASELINE)).collect();
+    let mut running: Vec<_> = start(bench, subjects)?
+        .into_iter()
+        .map(|(subject, proxy)| {
+            let line = Line::new(&subject.name, subject.peer == OURS, BASELINE);
+            (subject, proxy, line)
+        })
+        .collect();
     for _ in 0..bench.rounds {
-        let costs = round(bench, &running)?;
-        for (line, cost) in lines.iter_mut().zip(&costs) {
-            line.values.push(*cost);
-            line.ratios.push(cost / costs[0]);
+        let mut first = None;
+        let mut kept = Vec::with_capacity(running.len());
+        for (subject, proxy, mut line) in running {
+            let Some(cost) = or_left_out(subject.peer, measure(bench, &subject, &proxy))? else { continue };
+            line.values.push(cost);
+            line.ratios.push(cost / *first.get_or_insert(cost));
+            kept.push((subject, proxy, line));
         }
+        running = kept;
     }
-    Ok(lines)
+    Ok(running.into_iter().map(|(_, _, line)| line).collect())
 }
 
 /// Starts the subjects that are installed and support the scene.
 pub(super) fn start(bench: &Bench, subjects: Vec<Subject>) -> Result<Vec<(Subject, Running)>> {
     let mut running = Vec::new();
     for subject in subjects {
-        match bench.start(subject.peer, &subject.scene) {
-            Ok(Some(proxy)) => running.push((subject, proxy)),
-            Ok(None) => {}
-            Err(error) if [BASELINE, OURS].contains(&subject.peer) => return Err(error),
-            // A peer that is too old for the scene is left out; the row is still measured.
-            Err(error) => eprintln!("{} is left out: {error:#}", subject.name),
+        if let Some(proxy) = bench.start(subject.peer, &subject.scene)? {
+            running.push((subject, proxy));
         }
     }
     Ok(running)
 }
 
-/// Measures each subject once.
-pub(super) fn round(bench: &Bench, running: &[(Subject, Running)]) -> Result<Vec<f64>> {
-    running.iter().map(|(subject, proxy)| measure(bench, subject, proxy)).collect()
-}
-
 /// CPU time of a proxy for each request that it served, in microseconds.
-fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
+pub(super) fn measure(bench: &Bench, subject: &Subject, proxy: &Running) -> Result<f64> {
     // Fills connections, pools and caches before the measurement.
     subject.load.run(proxy.address, 1)?;
     let before = proxy.process.cpu()?;

@@ -5,6 +5,7 @@
 //! loopback addresses of one origin. Proxies keep a connection to each of them, so the cost of the kernel grows,
 //! too.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use anyhow::Result;
 
 use super::aim::{Aim, judge};
 use super::cost::{self, Subject};
-use crate::bench::Bench;
+use crate::bench::{Bench, or_left_out};
 use crate::load::{Load, Script};
 use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
@@ -83,34 +84,38 @@ fn subject(peer: &'static str, size: usize, of: &str, scene: Scene, load: Load) 
     Subject { name: name(peer, size, of), peer, scene, load }
 }
 
-/// Interleaved rounds over all sizes; ratios are relative to the smallest size of each peer.
+/// Interleaved rounds over all sizes; ratios are relative to the smallest size of each peer. A peer that fails with one
+/// size is left out with all of them.
 fn grow(bench: &Bench, series: Vec<(usize, Subject)>) -> Result<Vec<Line>> {
-    let (sizes, subjects): (Vec<_>, Vec<_>) = series.into_iter().unzip();
-    let running = cost::start(bench, subjects)?;
-    let first = |index: usize| {
-        let peer = running[index].0.peer;
-        running.iter().position(|(subject, _)| subject.peer == peer).unwrap_or(index)
-    };
-    let mut lines: Vec<_> = running
-        .iter()
-        .enumerate()
-        .map(|(index, (subject, _))| {
-            Line::new(&subject.name, subject.peer == OURS, &format!("itself with {}", sizes[first(index)]))
-        })
-        .collect();
-    // Connections to all endpoints are opened before the measurement: one second of load is too short for ten
-    // thousand.
-    for ((subject, proxy), _) in running.iter().zip(&sizes).filter(|(_, size)| **size >= 10_000) {
-        subject.load.run(proxy.address, 3)?;
+    let sizes: HashMap<String, usize> =
+        series.iter().map(|(size, subject)| (subject.name.clone(), *size)).collect();
+    let started = cost::start(bench, series.into_iter().map(|(_, subject)| subject).collect())?;
+    let mut smallest: HashMap<&str, usize> = HashMap::new();
+    let mut running = Vec::with_capacity(started.len());
+    for (subject, proxy) in started {
+        let size = sizes[&subject.name];
+        let smallest = *smallest.entry(subject.peer).or_insert(size);
+        let line = Line::new(&subject.name, subject.peer == OURS, &format!("itself with {smallest}"));
+        // Connections to all endpoints are opened before the measurement: one second of load is too short for ten
+        // thousand.
+        if size >= 10_000 {
+            subject.load.run(proxy.address, 3)?;
+        }
+        running.push((subject, proxy, line));
     }
     for _ in 0..bench.rounds {
-        let costs = cost::round(bench, &running)?;
-        for (index, line) in lines.iter_mut().enumerate() {
-            line.values.push(costs[index]);
-            line.ratios.push(costs[index] / costs[first(index)]);
+        let (mut first, mut failed) = (HashMap::new(), HashSet::new());
+        for (subject, proxy, line) in &mut running {
+            let Some(cost) = or_left_out(subject.peer, cost::measure(bench, subject, proxy))? else {
+                failed.insert(subject.peer);
+                continue;
+            };
+            line.values.push(cost);
+            line.ratios.push(cost / *first.entry(subject.peer).or_insert(cost));
         }
+        running.retain(|(subject, ..)| !failed.contains(subject.peer));
     }
-    Ok(lines)
+    Ok(running.into_iter().map(|(_, _, line)| line).collect())
 }
 
 /// A script that requests all routes in turn. The scene with one route takes every path, and one path is

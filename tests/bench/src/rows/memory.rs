@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::aim::{Aim, judge};
-use crate::bench::{Bench, Running};
+use crate::bench::{Bench, Running, or_left_out};
 use crate::load::{Load, Script, connections};
 use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
@@ -88,7 +88,10 @@ fn once<'a>(
         let mut line = Line::new(name, peer == OURS, BASELINE);
         for round in 0..bench.rounds.min(3) {
             let Some(proxy) = bench.start(peer, scene)? else { break };
-            let value = measure(peer, scene, proxy)?;
+            let Some(value) = or_left_out(peer, measure(peer, scene, proxy))? else {
+                line.values.clear();
+                break;
+            };
             line.ratios.push(value / lines.first().map_or(value, |nginx| nginx.values[round]));
             line.values.push(value);
         }

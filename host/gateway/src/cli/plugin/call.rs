@@ -1,5 +1,6 @@
 //! `witgate plugin call`
 
+mod checked;
 mod request;
 mod told;
 
@@ -22,6 +23,9 @@ use super::scratch::Binding;
 use crate::cli::output::{Format, print};
 use crate::control;
 use crate::exit::{Exit, ExitResult, Failure};
+
+/// Time for the last line of the log to be written.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// Call a plugin once, in the real runtime, and print what it decides and how long it takes.
 #[derive(Args)]
@@ -60,7 +64,8 @@ struct Report {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let head = Arc::new(arguments.request.head()?);
-    let snapshot = Arc::new(control::build_once(&arguments.binding.source(&arguments.file, None)?)?.snapshot);
+    let built = control::build_once(&arguments.binding.source(&arguments.file, None)?)?;
+    let snapshot = Arc::new(built.snapshot);
     let plugin = snapshot.plugins.values().next().cloned();
     let plugin = plugin
         .ok_or_else(|| Failure::new(Exit::Failure, "the scratch configuration has lost its binding"))?;
@@ -73,7 +78,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         }
         Ok::<_, Failure>(reports)
     };
-    let reports = tokio::task::LocalSet::new().block_on(&runtime, calls)?;
+    let reports = tokio::task::LocalSet::new().block_on(&runtime, calls);
+    // The lines of the plugin, and why a call failed, stand before the result.
+    built.telemetry.flush(LAST_LINE);
+    let reports = reports?;
     if reports.is_empty() {
         return Err(Failure::new(Exit::PluginRefused, "the plugin does not implement this contract"));
     }
@@ -125,8 +133,16 @@ async fn report(
         let begun = Instant::now();
         let outcome = decide(served, Call { head, fetch: snapshot }).await;
         times.push(begun.elapsed());
-        decision = outcome.map_err(|failure| {
-            let message = format!("the call of {contract} failed: {}", failure.as_str());
+        let outcome = outcome.map_err(|failure| {
+            let message = format!(
+                "the call of {} failed ({}); the lines above say why, if the plugin or the gateway could",
+                contract,
+                failure.as_str()
+            );
+            Failure::new(Exit::Failure, message)
+        })?;
+        decision = outcome.map_err(|why| {
+            let message = format!("the gateway would refuse the result of {contract}: {why}");
             Failure::new(Exit::Failure, message)
         })?;
     }
@@ -135,20 +151,30 @@ async fn report(
     Ok(Report { contract, decision, microseconds })
 }
 
-async fn decide(served: &Served, call: Call<'_>) -> Result<Value, CallFailure> {
+/// Calls one contract. The inner error says why the gateway would refuse the result.
+async fn decide(served: &Served, call: Call<'_>) -> Result<Result<Value, String>, CallFailure> {
     Ok(match served {
-        Served::Authentication(plugin) => told::decision(&plugin.authenticate(call, true).await?),
-        Served::RateLimiting(plugin) => told::buckets(&plugin.draw(call).await?.content),
-        Served::Routing(plugin) => told::destination(plugin.route(call).await?.content.as_ref()),
+        Served::Authentication(plugin) => {
+            let decision = plugin.authenticate(call, true).await?;
+            checked::decision(&decision).map(|()| told::decision(&decision))
+        }
+        Served::RateLimiting(plugin) => Ok(told::buckets(&plugin.draw(call).await?.content)),
+        Served::Routing(plugin) => {
+            let destination = plugin.route(call).await?.content;
+            checked::destination(destination.as_ref()).map(|()| told::destination(destination.as_ref()))
+        }
         Served::Transformation(plugin) => {
             let outcome = plugin.transform_request(call).await?.content;
+            if let Err(why) = checked::request_outcome(&outcome) {
+                return Ok(Err(why));
+            }
             let mut decision = told::request_outcome(&outcome);
             if let RequestOutcome::Proceed(changes) = outcome
                 && plugin.interest().request_body != BodyAccess::None
             {
                 decision["request_body"] = request_body(plugin.as_ref(), call, changes.context).await?;
             }
-            decision
+            Ok(decision)
         }
     })
 }

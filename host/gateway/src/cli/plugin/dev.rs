@@ -7,10 +7,12 @@ mod story;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::task::Poll;
 
 use clap::Args;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::cargo;
 use super::scratch::{Binding, Surroundings, absolute};
@@ -21,7 +23,7 @@ use changes::Changes;
 /// Develop a plugin: build it, run it in a scratch gateway in front of an echo service, and rebuild it on every
 /// save.
 ///
-/// Every request is printed with the plugin's calls and their microseconds. Ctrl-C ends it.
+/// Every request is printed with the plugin's calls and their microseconds. Ctrl-C ends it, and so does SIGTERM.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The plugin's folder
@@ -46,9 +48,23 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         tokio::select! {
             outcome = develop(arguments) => outcome,
             // Dropping its handle kills the gateway.
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            outcome = ended() => outcome,
         }
     })
+}
+
+/// Waits for a signal that ends a process.
+async fn ended() -> ExitResult {
+    let signals =
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+    let mut signals: Vec<Signal> =
+        signals.into_iter().map(signal).collect::<Result<_, _>>().map_err(anyhow::Error::from)?;
+    std::future::poll_fn(|context| {
+        let came = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    Ok(())
 }
 
 async fn develop(arguments: &Arguments) -> ExitResult {
@@ -56,7 +72,8 @@ async fn develop(arguments: &Arguments) -> ExitResult {
     let mut changes = Changes::watch(&folder)?;
     let component = first_build(&folder, &mut changes).await?;
     let surroundings = surroundings(arguments).await?;
-    let mut gateway = start_gateway(&folder, &arguments.binding.toml(&component, Some(&surroundings))?)?;
+    let mut config = arguments.binding.toml(&component, Some(&surroundings))?;
+    let mut gateway = start_gateway(&folder, &config)?;
     say(&format!("try it:  curl -i http://{}/\n", surroundings.listen))?;
     let output =
         gateway.stdout.take().ok_or_else(|| Failure::new(Exit::Failure, "the gateway has no output"))?;
@@ -71,6 +88,15 @@ async fn develop(arguments: &Arguments) -> ExitResult {
                 // cargo has printed why the build failed; the previous version stays in service.
                 if let Ok(component) = build(&folder).await {
                     say(&format!("built {}\n", component.display()))?;
+                    match arguments.binding.toml(&component, Some(&surroundings)) {
+                        // The gateway notices its changed configuration by itself.
+                        Ok(changed) if changed != config => {
+                            write_config(&folder, &changed).map_err(anyhow::Error::from)?;
+                            config = changed;
+                        }
+                        Ok(_) => {}
+                        Err(failure) => eprintln!("{failure}; waiting for a change"),
+                    }
                 }
             }
         }
@@ -114,16 +140,24 @@ async fn surroundings(arguments: &Arguments) -> Result<Surroundings, Failure> {
     Ok(Surroundings { listen: listen.to_string(), origin })
 }
 
-/// Runs this same executable as a gateway, so that the released code is tried.
-fn start_gateway(folder: &Path, config: &str) -> Result<Child, Failure> {
+/// Writes the configuration of the scratch gateway, and returns its path.
+fn write_config(folder: &Path, config: &str) -> std::io::Result<PathBuf> {
     let scratch = folder.join("target").join("witgate-dev");
-    let file = scratch.join("witgate.toml");
+    let (file, aside) = (scratch.join("witgate.toml"), scratch.join("witgate.toml.new"));
+    std::fs::create_dir_all(&scratch)?;
+    std::fs::write(&aside, config)?;
+    std::fs::rename(&aside, &file)?;
+    Ok(file)
+}
+
+/// Runs this same executable as a gateway, so that the released code is tried. It ends with this process, however that
+/// ends.
+fn start_gateway(folder: &Path, config: &str) -> Result<Child, Failure> {
     let start = || -> std::io::Result<Child> {
-        std::fs::create_dir_all(&scratch)?;
-        std::fs::write(&file, config)?;
         Command::new(std::env::current_exe()?)
             .args(["run", "--config"])
-            .arg(&file)
+            .arg(write_config(folder, config)?)
+            .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

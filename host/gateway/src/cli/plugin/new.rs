@@ -4,19 +4,24 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::scratch::SETTINGS;
 use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// The template of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are replaced.
-const TEMPLATE: [(&str, &str); 4] = [
+const TEMPLATE: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml")),
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
     (".gitignore", include_str!("../../../../../sdk/template/gitignore")),
+    (SETTINGS, include_str!("../../../../../sdk/template/settings.json")),
     ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs")),
 ];
 
-/// The SDK of the checkout that this binary was built from, if it still exists.
-const BUILT_WITH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
+/// The sources of the SDK: paths and contents, as packed when this binary was built.
+const SDK_FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk_files.rs"));
+
+/// The folder beside the manifest of a plugin that the sources are written to.
+const SDK_FOLDER: &str = ".witgate-sdk";
 
 /// Create a plugin: a crate with settings, a decision and tests, which builds without changes.
 #[derive(Args)]
@@ -24,7 +29,7 @@ pub(crate) struct Arguments {
     /// Its name, e.g. `require-key`; also the folder
     #[arg(value_parser = name)]
     name: String,
-    /// Where the SDK is: a folder or a version [default: the one this binary was built with]
+    /// Where the SDK is: a folder or a version [default: the sources in this binary, written to .witgate-sdk]
     #[arg(long, env = "WITGATE_SDK", value_name = "PATH|VERSION")]
     sdk: Option<String>,
 }
@@ -36,6 +41,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         return Err(Failure::new(Exit::Failure, format!("{} already exists", folder.display())));
     }
     let sdk = dependency(arguments.sdk.as_deref())?;
+    if arguments.sdk.is_none() {
+        for (file, text) in SDK_FILES {
+            write(&folder.join(SDK_FOLDER).join(file), text)?;
+        }
+    }
     for (file, text) in TEMPLATE {
         write(&folder.join(file), &fill(text, &arguments.name, &sdk))?;
     }
@@ -68,21 +78,19 @@ fn fill(text: &str, name: &str, sdk: &str) -> String {
     text.replace("{{name}}", name).replace("{{component}}", &file_name(name)).replace("{{sdk}}", sdk)
 }
 
-/// The SDK as a dependency in `Cargo.toml`.
+/// The SDK as a dependency in `Cargo.toml`: what the author named, or the sources beside it.
 fn dependency(sdk: Option<&str>) -> Result<String, Failure> {
-    let wanted = sdk.unwrap_or(BUILT_WITH);
+    let Some(wanted) = sdk else { return Ok(format!("{{ path = \"{SDK_FOLDER}/sdk\" }}")) };
     if wanted.starts_with(|first: char| first.is_ascii_digit()) {
         return Ok(toml::Value::from(wanted).to_string());
     }
     let folder = Path::new(wanted).canonicalize().ok().filter(|folder| folder.join("Cargo.toml").is_file());
     let folder = folder.ok_or_else(|| {
-        let message = match sdk {
-            Some(path) => format!("there is no SDK in `{path}`"),
-            None => "the SDK that this binary was built with does not exist any more".to_owned(),
-        };
-        let hint =
-            "give it with --sdk (or WITGATE_SDK): the folder `sdk` of a checkout of Witgate, or a version";
-        Failure::new(Exit::Failure, format!("{message}: {hint}"))
+        let message = format!(
+            "there is no SDK in `{wanted}`: name the folder `sdk` of a checkout of Witgate, or a version, with --sdk (or \
+             WITGATE_SDK); without it, the sources in this binary are used"
+        );
+        Failure::new(Exit::Failure, message)
     })?;
     Ok(format!("{{ path = {} }}", toml::Value::from(folder.to_string_lossy().as_ref())))
 }
@@ -115,9 +123,24 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_is_a_folder_or_a_version() {
+    fn the_packed_sources_are_whole_and_name_no_folder_of_the_build() {
+        let packed = |name: &str| SDK_FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text);
+        for name in ["sdk/src/lib.rs", "sdk/macros/src/lib.rs", "sdk/rules/src/lib.rs", "wit/0.1.0/types.wit"]
+        {
+            assert!(packed(name).is_some(), "{name} is missing");
+        }
+        let workspace = packed("Cargo.toml").expect("a manifest");
+        let workspace: toml::Table = workspace.parse().expect("TOML");
+        let dependencies = &workspace["workspace"]["dependencies"];
+        assert!(dependencies.get("serde").is_some() && dependencies.get("tokio").is_none(), "{dependencies}");
+        let checkout = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        assert!(SDK_FILES.iter().all(|(_, text)| !text.contains(checkout)));
+    }
+
+    #[test]
+    fn the_sdk_is_a_folder_or_a_version_or_in_the_binary() {
         assert_eq!(dependency(Some("0.1")).unwrap(), "\"0.1\"");
-        assert!(dependency(None).unwrap().contains("sdk"));
+        assert_eq!(dependency(None).unwrap(), "{ path = \".witgate-sdk/sdk\" }");
         let gone = dependency(Some("/nowhere")).unwrap_err();
         assert!(gone.message.contains("--sdk"), "{}", gone.message);
     }

@@ -1,14 +1,19 @@
 //! A configuration for trying one plugin, used by `plugin call` and `plugin dev`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use witgate_config::file;
 
 use crate::control::source::{Refusal, Source};
 use crate::exit::{Exit, Failure};
+
+/// The file in a plugin's folder with the settings to try it with.
+pub(super) const SETTINGS: &str = "settings.json";
 
 /// Name of the only plugin and of its binding.
 const NAME: &str = "plugin";
@@ -16,9 +21,9 @@ const NAME: &str = "plugin";
 /// The options of the binding.
 #[derive(Args, Debug, Clone)]
 pub(super) struct Binding {
-    /// Settings, as a JSON object
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = object)]
-    settings: Map<String, Value>,
+    /// Settings, as a JSON object [default: those in settings.json in the plugin's folder, or none]
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    settings: Option<Map<String, Value>>,
     /// Grant a space of the store; may be repeated
     #[arg(long = "store", value_name = "SPACE")]
     store: Vec<String>,
@@ -42,6 +47,22 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("the settings are a JSON object: {error}"))
 }
 
+/// The settings in the folder of the plugin that a component was built from; empty if there are none. The folder is
+/// that around `target`.
+fn settings_beside(component: &Path) -> Result<Map<String, Value>, Failure> {
+    let target = component.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "target"));
+    let Some(path) = target.and_then(Path::parent).map(|folder| folder.join(SETTINGS)) else {
+        return Ok(Map::new());
+    };
+    match file::read_text(&path, file::CONFIGURATION) {
+        Ok(text) => {
+            object(&text).map_err(|why| Failure::new(Exit::Usage, format!("{}: {why}", path.display())))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(Failure::new(Exit::Usage, format!("{}: {error}", path.display()))),
+    }
+}
+
 fn upstream(text: &str) -> Result<(String, String), String> {
     let (name, url) = text.split_once('=').ok_or("an upstream is written as NAME=URL")?;
     Ok((name.to_owned(), url.to_owned()))
@@ -51,12 +72,16 @@ impl Binding {
     /// The configuration as TOML.
     ///
     /// # Errors
-    /// The settings contain a value that TOML does not have, such as null.
+    /// The settings contain a value that TOML does not have, such as null, or their file cannot be read.
     pub(super) fn toml(
         &self,
         component: &Path,
         surroundings: Option<&Surroundings>,
     ) -> Result<String, Failure> {
+        let settings = match &self.settings {
+            Some(settings) => settings.clone(),
+            None => settings_beside(component)?,
+        };
         let names = |upstreams: &[(String, String)]| -> Vec<String> {
             upstreams.iter().map(|(name, _)| name.clone()).collect()
         };
@@ -81,7 +106,7 @@ impl Binding {
             "upstreams": upstreams,
             "plugins": { NAME: { "file": component } },
             "bindings": { NAME: {
-                "settings": self.settings,
+                "settings": settings,
                 "grants": { "store": self.store, "fetch": names(&self.fetch), "route_to": names(&self.route_to) },
             }},
         });
@@ -108,4 +133,24 @@ impl Binding {
 /// The absolute form of a path.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_taken_from_the_folder_of_the_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let built = folder.path().join("target/wasm32-wasip2/release/x.wasm");
+        assert_eq!(settings_beside(&built).unwrap(), Map::new());
+        std::fs::write(folder.path().join(SETTINGS), r#"{ "key": "open-sesame" }"#).unwrap();
+        for component in [built, folder.path().join("target/x.wasm")] {
+            assert_eq!(settings_beside(&component).unwrap()["key"], "open-sesame");
+        }
+        assert_eq!(settings_beside(&folder.path().join("plugins/x.wasm")).unwrap(), Map::new());
+        std::fs::write(folder.path().join(SETTINGS), "[]").unwrap();
+        let failure = settings_beside(&folder.path().join("target/x.wasm")).unwrap_err();
+        assert!(failure.message.contains(SETTINGS) && failure.exit == Exit::Usage, "{}", failure.message);
+    }
 }

@@ -45,7 +45,15 @@ pub(crate) enum StreamError {
 pub(crate) struct Output {
     out: Vec<u8>,
     error: Vec<u8>,
+    /// The message of a panic, which the standard library of Rust prints in several lines, as one.
+    panic: Option<String>,
 }
+
+/// The beginning of what the standard library of Rust prints for a panic, up to the name of the thread.
+const PANIC: &str = "thread '";
+
+/// The beginning of the line by which it advises to set an environment variable, which plugins do not have.
+const ADVICE: &str = "note: run with `RUST_BACKTRACE=";
 
 impl Output {
     /// Buffers printed text; writes whole lines to the log.
@@ -59,12 +67,19 @@ impl Output {
             let line = piece.strip_suffix(b"\n");
             pending.extend_from_slice(line.unwrap_or(piece));
             if line.is_some() || pending.len() >= BUFFER {
-                if !pending.is_empty() {
-                    deliver(rights, level, &String::from_utf8_lossy(pending));
+                let text = String::from_utf8_lossy(pending);
+                let is_told_later = stream == STDERR && of_panic(&mut self.panic, &text);
+                if !is_told_later && !text.is_empty() {
+                    deliver(rights, level, &text);
                 }
                 pending.clear();
             }
         }
+    }
+
+    /// The message of the panic that was printed last, as one line; the next call of this returns none.
+    pub(crate) fn take_panic(&mut self) -> Option<String> {
+        self.panic.take()
     }
 
     /// Writes an unfinished line to the log.
@@ -75,7 +90,27 @@ impl Output {
                 self.print(rights, stream, b"\n");
             }
         }
+        if let Some(panic) = self.take_panic() {
+            deliver(rights, LogLevel::Warn, &panic);
+        }
     }
+}
+
+/// Whether a line of standard error belongs to the message of a panic. If so, it was added to that message.
+fn of_panic(panic: &mut Option<String>, line: &str) -> bool {
+    let begin =
+        line.strip_prefix(PANIC).and_then(|rest| rest.find(" panicked at ").map(|at| &rest[at + 1..]));
+    match (begin, panic) {
+        (Some(begin), panic) => *panic = Some(begin.to_owned()),
+        (None, Some(_)) if line.starts_with(ADVICE) || line.is_empty() => {}
+        (None, Some(panic)) if panic.len() + line.len() < BUFFER => {
+            // The first line ends with the place and a colon.
+            panic.push(if panic.ends_with(':') { ' ' } else { '\n' });
+            panic.push_str(line);
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Defines the interfaces.
@@ -185,4 +220,22 @@ fn write(
     state.marked(Mark::Output)?;
     state.output.print(&state.rights, stream.rep(), bytes);
     Ok((Ok(()),))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_panic_are_one_message() {
+        let mut panic = None;
+        assert!(!of_panic(&mut panic, "an ordinary line") && !of_panic(&mut panic, ""));
+        for line in ["thread 'main' (1) panicked at src/lib.rs:7:5:", "no key", "and no lock", "", ADVICE] {
+            assert!(of_panic(&mut panic, line), "{line}");
+        }
+        assert_eq!(panic.as_deref(), Some("panicked at src/lib.rs:7:5: no key\nand no lock"));
+        assert!(of_panic(&mut panic, "thread '<unnamed>' panicked at src/a.rs:1:1:"));
+        assert_eq!(panic.as_deref(), Some("panicked at src/a.rs:1:1:"));
+        assert!(!of_panic(&mut panic, &"x".repeat(BUFFER)), "it is bounded");
+    }
 }
