@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 6] = [
+const CRATES: [(&str, &str, &[&str]); 7] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("telemetry", "witgate_telemetry", &["config", "exchange"]),
     ("proxy", "witgate_proxy", &["config", "exchange", "telemetry"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
-    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm"]),
+    ("state", "witgate_state", &["config", "exchange"]),
+    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm", "state"]),
 ];
 
 /// The folders of the data path, and which of them each may import. A request goes through them from the last to the
@@ -32,11 +33,13 @@ const FOLDERS: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 4] = [
+const RESERVED: [(&str, &[&str]); 6] = [
     ("wasmtime", &["host/wasm"]),
-    ("tokio", &["host/exchange", "host/telemetry", "host/proxy", "host/wasm", "host/gateway"]),
+    ("tokio", &["host/exchange", "host/telemetry", "host/proxy", "host/wasm", "host/state", "host/gateway"]),
     ("hyper", &["host/proxy", "host/gateway"]),
     ("anyhow", &["host/gateway"]),
+    ("redis", &["host/state"]),
+    ("redb", &["host/state"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

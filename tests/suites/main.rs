@@ -21,4 +21,5 @@ mod remembered;
 mod retired;
 mod retries;
 mod starting;
+mod state;
 mod tls;

@@ -82,6 +82,8 @@ pub struct Gateway {
     pub filters: Vec<Filter>,
     /// The state in which draws are counted; `None`: the built-in one.
     pub counter: Option<String>,
+    /// The secrets of the fleet: names are written with the first and read with all. Empty: there is none.
+    pub secrets: Vec<Secret>,
     /// Limits on what clients may send, for listeners that do not set their own.
     pub limits: Limits,
     /// What is done with paths that contain `%2F`, `%5C` or a backslash.
@@ -457,6 +459,28 @@ pub struct Plugin {
     pub store_bytes: usize,
     /// The state in which its store is kept; `None`: the built-in one.
     pub state: Option<String>,
+}
+
+/// A secret, which stays out of logs. Keys are derived from it, one for each use; it is never a key itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// A secret of these bytes.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Secret {
+        Secret(bytes.into())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(...)")
+    }
 }
 
 /// `[state.NAME]`: where counters and the stores of plugins are kept.

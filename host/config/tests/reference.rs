@@ -76,6 +76,9 @@ fn the_gateway_means_what_it_says() {
     assert!(gateway.allow_empty);
     assert_eq!(gateway.identity_headers["x-auth-role"], model::IdentitySource::Claim("role".to_owned()));
     assert_eq!(gateway.counter.as_deref(), Some("here"));
+    assert_eq!(gateway.secrets.len(), 2);
+    assert_eq!(gateway.secrets[0].bytes(), b"0123456789abcdef0123456789abcdef");
+    assert!(!format!("{gateway:?}").contains("0123456789abcdef"), "secrets stay out of logs");
     assert_eq!(gateway.encoded_slashes, model::EncodedSlashes::Opaque);
     assert_eq!(gateway.limits.max_connection_age, None);
     assert_eq!(gateway.body_memory, 128 << 20);

@@ -22,9 +22,10 @@ was none: no route matched, or no upstream was used.
 ";
 
 /// A gateway with one of everything that is counted.
-fn config(origin: &Origin, collector: &Origin) -> String {
+fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
     format!(
-        "[telemetry]\naccess_log = \"access.log\"\n\
+        "[state.kept]\nkind = \"file\"\nfolder = \"{folder}\"\n\
+         [telemetry]\naccess_log = \"access.log\"\n\
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\
          [[routes]]\nname = \"failing\"\npath = \"/failing\"\nupstream = \"failing\"\n\
@@ -35,6 +36,7 @@ fn config(origin: &Origin, collector: &Origin) -> String {
          fallback = {{ respond = {{ status = 503 }} }}\n\
          [upstreams.collector]\nendpoints = [\"{collector}\"]\n\
          [plugins.probe]\n[bindings.probe]\ngrants = {{ route_to = [\"counted\"], store = [\"counters\"] }}\n",
+        folder = scratch.path().join("state").display(),
         origin = origin.address(),
         collector = collector.address(),
     )
@@ -51,7 +53,8 @@ async fn the_list_of_metrics_is_current() {
     let collector = Origin::named("collector").await;
     let scratch = Scratch::new();
     scratch.install(&guest("probe"), "probe");
-    let gateway = Gateway::start(scratch, &config(&origin, &collector)).await;
+    let config = config(&origin, &collector, &scratch);
+    let gateway = Gateway::start(scratch, &config).await;
     let mut client = gateway.client().await;
     client.get("/", &[("x-do", "metrics")]).await;
     client.get("/", &[("x-do", "store"), ("x-with", "increment counters visits")]).await;

@@ -73,6 +73,12 @@ pub(crate) struct Gateway {
     /// The state in which the draws of rate-limiting plugins are counted, by its name under `[state]`. Without it, a built-in
     /// state of kind `memory`.
     counter: Option<String>,
+    /// Secrets that all gateways of a fleet share, at most 4, each of at least 32 bytes and best written as
+    /// `"${file:/run/secrets/witgate}"`. Names in a shared state are written with the first and read with all. To change
+    /// the secret, append the new one on every gateway, then move it to the front, and remove the old one when what was
+    /// stored under it has expired. A state that several gateways share needs one.
+    #[schemars(length(max = 4))]
+    secret: Vec<String>,
     /// Limits on what clients may send, for listeners that do not set their own.
     limits: Limits,
     /// Bytes of request bodies that are kept in memory at one time, over all cores, listeners and upstreams: to send them
@@ -120,10 +126,32 @@ impl Default for Gateway {
             encoded_slashes: EncodedSlashes::Refuse,
             underscores_in_headers: false,
             counter: None,
+            secret: Vec::new(),
             limits: Limits::default(),
             body_memory: Text::of("256MiB"),
         }
     }
+}
+
+/// Bytes of the shortest secret: as many as the keys that are derived from it.
+const SHORTEST_SECRET: usize = 32;
+
+/// The secrets of the fleet. A line break at the end, which editors write into files, is no part of one.
+fn secrets(written: &[String], at: &str, scope: &mut Scope) -> Vec<model::Secret> {
+    let mut secrets: Vec<model::Secret> = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        let at = child(at, &index.to_string());
+        let secret = model::Secret::new(text.trim_end_matches(['\r', '\n']).as_bytes());
+        if secret.bytes().len() < SHORTEST_SECRET {
+            let hint = Some("make one with `openssl rand -hex 32`".to_owned());
+            scope.report(&at, format!("the secret has fewer than {SHORTEST_SECRET} bytes"), hint);
+        } else if secrets.contains(&secret) {
+            scope.report(&at, "this secret is in the list twice", None);
+        } else {
+            secrets.push(secret);
+        }
+    }
+    secrets
 }
 
 impl Section for Gateway {
@@ -157,6 +185,7 @@ impl Section for Gateway {
             plugins: self.plugins,
             filters: filter::all(&self.filters, &child(at, "filters"), scope),
             counter: self.counter,
+            secrets: secrets(&self.secret, &child(at, "secret"), scope),
             limits: self.limits.meant(&child(at, "limits"), scope)?,
             encoded_slashes: match self.encoded_slashes {
                 EncodedSlashes::Refuse => model::EncodedSlashes::Refuse,

@@ -64,8 +64,8 @@ pub(crate) struct Written {
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     bindings: BTreeMap<String, binding::Binding>,
     /// Where counters and the stores of plugins are kept, by name. The kind `memory` has no settings; its contents are lost
-    /// when the process ends, and other gateways do not see them. A reload keeps the contents of a state as long as its
-    /// settings are equal.
+    /// when the process ends, and other gateways do not see them. The kinds `file` and `redis` are described in
+    /// [Keep state](../state.md). A reload keeps the contents of a state as long as its settings are equal.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     state: BTreeMap<String, state::State>,
 }

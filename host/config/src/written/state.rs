@@ -30,7 +30,7 @@ impl JsonSchema for State {
                 "kind": {
                     "type": "string",
                     "minLength": 1,
-                    "description": "The kind of the state. `memory`: in this process, without settings; it is lost when the process ends, and other gateways do not see it."
+                    "description": "The kind of the state. `memory`: in this process, without settings; it is lost when the process ends, and other gateways do not see it. `file`: in a file on this machine; it outlives the process. `redis`: in Redis, shared by the gateways of a fleet; in builds with the feature `full`."
                 }
             },
             "required": ["kind"]

@@ -42,15 +42,25 @@ impl Rate {
         self.burst
     }
 
+    /// The rate of one of several gateways that share this one evenly without talking to each other. A bucket holds at
+    /// least one unit.
+    #[must_use]
+    pub fn share(self, gateways: u32) -> Rate {
+        let gateways = gateways.max(1);
+        let burst = (self.burst / gateways).max(1);
+        let slowest = LONGEST / u64::from(burst);
+        Rate { unit: self.unit.saturating_mul(u64::from(gateways)).min(slowest), burst }
+    }
+
     /// Nanoseconds in which an empty bucket fills.
-    fn capacity(self) -> u64 {
+    pub fn capacity(self) -> u64 {
         self.unit * u64::from(self.burst)
     }
 
     /// When a bucket that will be full at `full` will be after a draw at `now`; none if the draw is not admitted.
     /// A cost of 0 is always admitted.
     pub fn charge(self, full: u64, now: u64, cost: u32) -> Option<u64> {
-        let after = full.max(now) + self.unit.checked_mul(u64::from(cost))?;
+        let after = full.max(now).checked_add(self.unit.checked_mul(u64::from(cost))?)?;
         (cost == 0 || after - now <= self.capacity()).then_some(after)
     }
 
@@ -110,6 +120,26 @@ mod tests {
         let full = rate.charge(0, 10, 1).unwrap();
         assert_eq!(rate.charge(full, 10, 0), Some(full));
         assert_eq!(rate.charge(0, 10, u32::MAX), None);
+    }
+
+    #[test]
+    fn a_draw_whose_end_no_clock_can_tell_is_not_admitted() {
+        let rate = Rate::of(1, Duration::from_secs(3_000_000_000), 1).unwrap();
+        assert_eq!(rate.charge(0, u64::MAX / 4, 5), None);
+    }
+
+    #[test]
+    fn shares_of_a_rate_add_up_to_no_more_than_it() {
+        let share = rate(10, 1000, 9).share(3);
+        assert_eq!((share.unit(), share.burst()), (300_000_000, 3));
+        let share = rate(1, 1000, 1).share(3);
+        assert_eq!(
+            (share.unit(), share.burst()),
+            (3_000_000_000, 1),
+            "a bucket of nothing would admit nobody"
+        );
+        let century = Rate::of(1, Duration::from_secs(3_000_000_000), 1).unwrap().share(1000);
+        assert!(century.charge(0, 1, 1).is_some(), "sums stay in range");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use witgate_config::model::Secret;
 use witgate_config::{Problems, Settings};
 
 use super::counter::Counter;
@@ -17,6 +18,35 @@ pub trait State: Send + Sync {
     /// The store of a plugin, by its name, with a budget in bytes that applies from now on; the same store for each call with the
     /// same name.
     fn store(&self, plugin: &str, bytes: usize) -> Arc<dyn KeyStore>;
+
+    /// Whether it can be reached and what its operations came to, for metrics and status. `None` for a kind that
+    /// cannot be out of reach.
+    fn health(&self) -> Option<Health> {
+        None
+    }
+}
+
+/// How a state stands that can be out of reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Why it cannot be used at the moment, as a sentence; `None` while it can.
+    pub problem: Option<String>,
+    /// How many operations ended in which way since it was made. The words are values of a metric's label.
+    pub operations: Vec<(&'static str, u64)>,
+}
+
+/// What a state is made with beside its own settings.
+#[derive(Clone, Copy)]
+pub struct BuildContext<'a> {
+    /// The secrets of the fleet: names are written with the first and read with all. Empty if the configuration has
+    /// none; a state that several gateways share must refuse that.
+    pub secrets: &'a [Secret],
+    /// Whether the state is going to serve. If not, only its settings are checked: no thread is started, nothing is
+    /// connected to, and no file is opened or created.
+    pub serving: bool,
+    /// Makes an empty state in memory: what serves while a kind is out of reach, and what stands for a state whose
+    /// settings are only checked.
+    pub memory: fn() -> Arc<dyn State>,
 }
 
 /// A kind of state: a row of the table of kinds.
@@ -27,5 +57,8 @@ pub struct Kind {
     ///
     /// # Errors
     /// All problems of its settings, unknown keys included.
-    pub build: fn(&Settings) -> Result<Arc<dyn State>, Problems>,
+    pub build: fn(&Settings, BuildContext<'_>) -> BuildResult,
 }
+
+/// A state, or all problems of its settings.
+pub type BuildResult = Result<Arc<dyn State>, Problems>;

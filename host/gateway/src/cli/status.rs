@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
 use crate::admin::client::{AdminAddress, Answer, ask};
-use crate::control::status::{self, BindingStatus, Compilation, Status};
+use crate::control::status::{self, BindingStatus, Compilation, StateStatus, Status};
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// Show the state of a running gateway: versions in service, the latest change, what was refused and why.
@@ -68,6 +68,7 @@ fn describe(status: &Status, now: u64) -> String {
     if !status.bindings.is_empty() {
         describe_bindings(&mut text, &status.bindings, now);
     }
+    describe_states(&mut text, &status.states);
     if !status.undeclared.is_empty() {
         text.push_str("\nIn the plugin folder, but declared by no plugin (they do nothing):\n");
         for file in &status.undeclared {
@@ -93,6 +94,19 @@ fn describe_change(text: &mut String, status: &Status, now: u64) {
             let _ = writeln!(text, "  {line}");
         }
     }
+}
+
+fn describe_states(text: &mut String, states: &[StateStatus]) {
+    if states.is_empty() {
+        return;
+    }
+    let health = |state: &StateStatus| match &state.problem {
+        None => "in use".to_owned(),
+        Some(problem) => format!("CANNOT BE USED: {problem}"),
+    };
+    let rows: Vec<_> =
+        states.iter().map(|state| [state.state.clone(), state.kind.clone(), health(state)]).collect();
+    let _ = write!(text, "\n{}", table(["STATE", "KIND", "HEALTH"], &rows));
 }
 
 fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {

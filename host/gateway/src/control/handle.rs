@@ -19,7 +19,9 @@ use witgate_telemetry::Telemetry;
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
-use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, Status};
+use super::state_metrics::StateMetrics;
+use super::states::States;
+use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, StateStatus, Status};
 use super::wanted::Wanted;
 
 /// The most requests of operators ([`Request`]) in progress. Each is a rare event; more would be abuse.
@@ -101,6 +103,8 @@ struct Shared {
     snapshot: ArcSwapOption<Snapshot>,
     /// What is being compiled.
     compilation: Mutex<Option<Compilation>>,
+    /// The states in service; empty before the first.
+    states: Arc<ArcSwapOption<States>>,
 }
 
 /// Sends requests to the control plane and reads the published state. Cheap to clone.
@@ -214,6 +218,9 @@ impl Handle {
             let quarantine = quarantined.remove(&binding.binding);
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
         }
+        if let Some(states) = self.shared.states.load_full() {
+            status.states = states.health().map(StateStatus::of).collect();
+        }
         status
     }
 
@@ -260,6 +267,16 @@ impl Handle {
     /// Writes a warning to the gateway's log.
     pub(crate) fn warn(&self, message: String) {
         self.telemetry.log(LogLevel::Warn, message, &[]);
+    }
+
+    /// Shows the health of these states from now on.
+    pub(super) fn follow_states(&self, states: States) {
+        self.shared.states.store(Some(Arc::new(states)));
+    }
+
+    /// The collector of the metrics of states.
+    pub(super) fn collector_of_states(&self) -> Box<StateMetrics> {
+        Box::new(StateMetrics(Arc::clone(&self.shared.states)))
     }
 
     /// Publishes a new state.

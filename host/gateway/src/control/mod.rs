@@ -16,6 +16,7 @@ mod preflight;
 mod put_back;
 pub(crate) mod source;
 mod standin;
+mod state_metrics;
 pub(crate) mod states;
 pub(crate) mod status;
 mod wanted;
@@ -93,7 +94,7 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
-    let built = load::build(&library, &reading, &Force::default(), &States::default(), None)?;
+    let built = load::build(&library, &reading, &Force::default(), &States::for_checking(), None)?;
     preflight::check(&reading)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
 }
@@ -159,6 +160,8 @@ impl Control {
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
         let snapshot = Arc::new(snapshot);
         handle.follow(snapshot.clone());
+        telemetry.metrics().register(handle.collector_of_states());
+        handle.follow_states(states.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
@@ -310,6 +313,7 @@ impl Control {
                 self.status.admin =
                     sockets.bound_address().map(|address| address.to_string()).or(self.status.admin.take());
                 self.admin.replace(sockets);
+                self.handle.follow_states(in_service.states.clone());
                 self.in_service = in_service;
             }
         }

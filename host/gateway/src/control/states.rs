@@ -1,54 +1,84 @@
 //! The states of a configuration: where counters and the stores of plugins are kept.
 //!
-//! A kind of state is a row of [`KINDS`]. A state that is declared under `[state.NAME]` is kept with its contents through
+//! A kind of state is a row of [`kinds`]. A state that is declared under `[state.NAME]` is kept with its contents through
 //! reloads for as long as its settings are equal. Beside those there is a built-in state, for everything that names none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use witgate_config::model::Secret;
 use witgate_config::{Config, Problem, Problems, model};
 use witgate_exchange::contracts::counter::Counter;
-use witgate_exchange::contracts::state::{Kind, State};
+use witgate_exchange::contracts::state::{BuildContext, Health, Kind, State};
 use witgate_proxy::state::memory;
 
+/// The kinds of state that need no library of their own.
+const BUILT_IN: [Kind; 1] = [memory::KIND];
+
 /// Every kind of state.
-pub(crate) const KINDS: [Kind; 1] = [memory::KIND];
+pub(crate) fn kinds() -> impl Iterator<Item = &'static Kind> {
+    BUILT_IN.iter().chain(witgate_state::KINDS)
+}
 
 /// The states of a configuration. A clone shares what they hold.
 #[derive(Clone)]
 pub(crate) struct States {
     built_in: Arc<dyn State>,
     named: BTreeMap<String, Named>,
+    /// Whether they are going to serve, or their settings are only checked.
+    serving: bool,
 }
 
 /// A state that is declared under `[state.NAME]`.
 #[derive(Clone)]
 struct Named {
     settings: model::State,
+    /// The fleet's secrets that it was made with.
+    secrets: Vec<Secret>,
     state: Arc<dyn State>,
 }
 
 /// The built-in state only, empty.
 impl Default for States {
     fn default() -> Self {
-        States { built_in: Arc::new(memory::Memory::default()), named: BTreeMap::new() }
+        States { built_in: memory::empty(), named: BTreeMap::new(), serving: true }
     }
 }
 
 impl States {
+    /// For commands that check a configuration and serve nothing. The states made from it connect to nothing and open no
+    /// file.
+    pub(crate) fn for_checking() -> States {
+        States { serving: false, ..States::default() }
+    }
+
     /// The states of another configuration, and all problems. A state with equal settings is carried over; one with a
     /// problem is left out.
     pub(crate) fn next(&self, config: &Config) -> (States, Problems) {
         let (mut named, mut problems) = (BTreeMap::new(), Problems::new());
         for (name, settings) in &config.state {
-            let equal = self.named.get(name).filter(|before| before.settings == *settings);
-            let state = equal.map_or_else(|| build(settings), |before| Ok(Arc::clone(&before.state)));
+            let secrets = &config.gateway.secrets;
+            let is_equal = |before: &&Named| before.settings == *settings && before.secrets == *secrets;
+            let equal = self.named.get(name).filter(is_equal);
+            let context = BuildContext { secrets, serving: self.serving, memory: memory::empty };
+            let state =
+                equal.map_or_else(|| build(settings, context), |before| Ok(Arc::clone(&before.state)));
             match state {
-                Ok(state) => drop(named.insert(name.clone(), Named { settings: settings.clone(), state })),
+                Ok(state) => {
+                    let (settings, secrets) = (settings.clone(), secrets.clone());
+                    named.insert(name.clone(), Named { settings, secrets, state });
+                }
                 Err(more) => problems.extend(more),
             }
         }
-        (States { built_in: Arc::clone(&self.built_in), named }, problems)
+        (States { built_in: Arc::clone(&self.built_in), named, serving: self.serving }, problems)
+    }
+
+    /// The kind and the health of each declared state that can be out of reach, by its name.
+    pub(crate) fn health(&self) -> impl Iterator<Item = (&str, &str, Health)> {
+        self.named.iter().filter_map(|(name, named)| {
+            Some((name.as_str(), named.settings.kind.as_str(), named.state.health()?))
+        })
     }
 
     /// The counter of the rate-limiting contract.
@@ -68,15 +98,15 @@ impl States {
     }
 }
 
-fn build(settings: &model::State) -> Result<Arc<dyn State>, Problems> {
-    match KINDS.iter().find(|kind| kind.name == settings.kind) {
-        Some(kind) => (kind.build)(&settings.settings),
+fn build(settings: &model::State, context: BuildContext<'_>) -> Result<Arc<dyn State>, Problems> {
+    match kinds().find(|kind| kind.name == settings.kind) {
+        Some(kind) => (kind.build)(&settings.settings, context),
         None => Err(vec![unknown_kind(settings)]),
     }
 }
 
 fn unknown_kind(state: &model::State) -> Problem {
-    let kinds: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    let kinds: Vec<&str> = kinds().map(|kind| kind.name).collect();
     Problem {
         message: format!("there is no kind of state `{}`", state.kind),
         span: state.settings.spans.get("").cloned(),
@@ -129,9 +159,9 @@ mod tests {
 
     #[test]
     fn kinds_and_settings_that_do_not_exist_are_told() {
-        let told = told("[state.a]\nkind = \"redis\"\n[state.b]\nkind = \"memory\"\nsize = 5\n");
+        let told = told("[state.a]\nkind = \"paper\"\n[state.b]\nkind = \"memory\"\nsize = 5\n");
         assert!(
-            told.contains("state.a: there is no kind of state `redis`") && told.contains("memory"),
+            told.contains("state.a: there is no kind of state `paper`") && told.contains("memory"),
             "{told}"
         );
         assert!(told.contains("state.b.size") && told.contains("`size`"), "{told}");
@@ -139,8 +169,8 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_of_its_own_and_refuses_unknown_keys() {
-        for (index, kind) in KINDS.iter().enumerate() {
-            assert!(KINDS[..index].iter().all(|other| other.name != kind.name), "{}", kind.name);
+        for (index, kind) in kinds().enumerate() {
+            assert!(kinds().take(index).all(|other| other.name != kind.name), "{}", kind.name);
             let told = told(&format!("[state.s]\nkind = \"{}\"\nno_such_key = 1\n", kind.name));
             assert!(told.contains("no_such_key"), "{}: {told}", kind.name);
         }

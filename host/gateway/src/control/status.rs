@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use witgate_exchange::contracts::Quarantined;
+use witgate_exchange::contracts::state::Health;
 
 use crate::admin::sockets::AdminSockets;
 
@@ -36,6 +37,9 @@ pub(crate) struct Status {
     pub(crate) listeners: Vec<ListenerStatus>,
     /// The bindings.
     pub(crate) bindings: Vec<BindingStatus>,
+    /// The declared states that can be out of reach.
+    #[serde(default)]
+    pub(crate) states: Vec<StateStatus>,
     /// Files in the plugin folder that no plugin declares: they do nothing.
     pub(crate) undeclared: Vec<String>,
 }
@@ -121,6 +125,27 @@ pub(crate) struct BindingStatus {
     /// The quarantine, in which calls fail without being made; none while they are made.
     #[serde(default)]
     pub(crate) quarantine: Option<QuarantineStatus>,
+}
+
+/// A state that can be out of reach.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateStatus {
+    /// Its name.
+    pub(crate) state: String,
+    /// Its kind.
+    pub(crate) kind: String,
+    /// Whether it is in use; if not, `problem` says why.
+    pub(crate) available: bool,
+    /// Why it cannot be used at the moment; none while it can.
+    pub(crate) problem: Option<String>,
+}
+
+impl StateStatus {
+    /// The status of a state of this name, kind and health.
+    pub(crate) fn of((state, kind, health): (&str, &str, Health)) -> StateStatus {
+        let available = health.problem.is_none();
+        StateStatus { state: state.to_owned(), kind: kind.to_owned(), available, problem: health.problem }
+    }
 }
 
 /// A binding in quarantine.

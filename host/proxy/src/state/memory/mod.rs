@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::Problems;
 use witgate_exchange::contracts::counter::Counter;
-use witgate_exchange::contracts::state::{Kind, State};
+use witgate_exchange::contracts::state::{BuildContext, Kind, State};
 use witgate_exchange::contracts::store::KeyStore;
 
 pub use self::counter::MemoryCounter;
@@ -25,9 +25,17 @@ struct Settings {}
 /// The row of this kind.
 pub const KIND: Kind = Kind { name: "memory", build };
 
-fn build(settings: &witgate_config::Settings) -> Result<Arc<dyn State>, Problems> {
+fn build(
+    settings: &witgate_config::Settings,
+    _context: BuildContext<'_>,
+) -> Result<Arc<dyn State>, Problems> {
     let Settings {} = settings.parse()?;
-    Ok(Arc::new(Memory::default()))
+    Ok(empty())
+}
+
+/// An empty state in memory.
+pub fn empty() -> Arc<dyn State> {
+    Arc::new(Memory::default())
 }
 
 /// State in memory. Counter and stores are made when they are first used.
@@ -72,7 +80,8 @@ mod tests {
     fn a_setting_is_refused() {
         let settings = serde_json::json!({ "size": 5 });
         let settings = witgate_config::Settings::unwritten("state.s", settings.as_object().cloned().unwrap());
-        let problems = build(&settings).err().expect("there are no settings");
+        let context = BuildContext { secrets: &[], serving: true, memory: empty };
+        let problems = build(&settings, context).err().expect("there are no settings");
         assert!(problems[0].message.contains("`size`"), "{problems:?}");
     }
 }

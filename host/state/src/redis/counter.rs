@@ -1,0 +1,226 @@
+//! Counting draws in Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{FromRedisValue, Value};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
+
+use super::Client;
+use super::counts::End;
+use super::link::Failure;
+use super::names::Names;
+use super::script::ScriptCall;
+use super::settings::{Mode, OnUnavailable};
+use super::slots;
+
+/// Nanoseconds of a second.
+pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// Seconds since 1970 past which no time is believed: in this many nanoseconds, sums with a bucket's filling time stay
+/// in range.
+const LATEST: u64 = 10_000_000_000;
+
+/// Counts draws where all gateways of a fleet count them.
+pub(super) struct RedisCounter {
+    client: Arc<Client>,
+    names: Names,
+    /// What counts while the servers cannot be used, if `on_unavailable` says so.
+    local: Arc<dyn Counter>,
+}
+
+impl RedisCounter {
+    pub(super) fn new(client: Arc<Client>, local: Arc<dyn Counter>) -> RedisCounter {
+        let names = Names::derive(&client.secrets, "state counter");
+        RedisCounter { client, names, local }
+    }
+
+    /// Has the servers decide.
+    async fn decide(&self, draws: &[Draw]) -> Result<BucketStates, Failure> {
+        let Client { link, options, charge, .. } = self.client.as_ref();
+        if options.mode == Mode::Cluster && draws.iter().any(|draw| tag_of(draw) != tag_of(&draws[0])) {
+            return slots::decide(&self.client, &self.names, draws).await;
+        }
+        let answer = link.run(charge, &call(&self.names, draws), options.budget).await?;
+        let told = Told::read(answer, draws).ok_or(Failure::Malformed)?;
+        Ok(collect(told.states(draws, told.is_refused())))
+    }
+
+    /// What happens to draws that could not be counted.
+    fn without(&self, draws: &[Draw]) -> Result<BucketStates, Unavailable> {
+        let counts = &self.client.link.counts;
+        match self.client.options.on_unavailable {
+            OnUnavailable::Local => {
+                counts.count(End::Local);
+                let gateways = self.client.options.gateways;
+                let shares: Vec<Draw> =
+                    draws.iter().map(|draw| Draw { rate: draw.rate.share(gateways), ..*draw }).collect();
+                self.local.charge(&shares).at_once().unwrap_or(Err(Unavailable))
+            }
+            OnUnavailable::Allow => {
+                counts.count(End::Allowed);
+                Ok(collect(draws.iter().map(untouched).collect()))
+            }
+            OnUnavailable::Deny => {
+                counts.count(End::Denied);
+                Err(Unavailable)
+            }
+        }
+    }
+}
+
+impl Counter for RedisCounter {
+    fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
+        let counts = &self.client.link.counts;
+        if !self.client.link.is_up() {
+            counts.count(End::Unreachable);
+            return MaybeReady::over(self.without(draws));
+        }
+        MaybeReady::waiting(async move {
+            match self.decide(draws).await {
+                Ok(states) => {
+                    counts.count(End::Done);
+                    Ok(states)
+                }
+                Err(failure) => {
+                    counts.count(End::from(&failure));
+                    self.without(draws)
+                }
+            }
+        })
+    }
+}
+
+/// How a full bucket stands.
+pub(super) fn untouched(draw: &Draw) -> BucketState {
+    BucketState {
+        admitted: true,
+        remaining: draw.rate.burst(),
+        reset: Duration::ZERO,
+        retry_after: Duration::ZERO,
+    }
+}
+
+pub(super) fn collect(mut states: Vec<BucketState>) -> BucketStates {
+    match (states.len(), states.pop()) {
+        (1, Some(state)) => BucketStates::One(state),
+        (_, last) => {
+            states.extend(last);
+            BucketStates::Several(states)
+        }
+    }
+}
+
+/// The tag of a draw's bucket: 16 bits of the hash that the bucket itself is half of.
+pub(super) fn tag_of(draw: &Draw) -> u16 {
+    let bucket = draw.bucket.to_le_bytes();
+    u16::from_le_bytes([bucket[0], bucket[1]])
+}
+
+/// The names of a draw's bucket.
+pub(super) fn names_of<'n>(names: &'n Names, draw: &Draw) -> impl Iterator<Item = String> + use<'n> {
+    names.of('c', tag_of(draw), &[&draw.bucket.to_le_bytes()]).collect::<Vec<_>>().into_iter()
+}
+
+/// The call of the script, as its head describes it.
+pub(super) fn call(names: &Names, draws: &[Draw]) -> ScriptCall {
+    let mut call = ScriptCall::default();
+    call.push(names.count());
+    for draw in draws {
+        call.keys.extend(names_of(names, draw));
+        let added = u128::from(draw.rate.unit()) * u128::from(draw.cost);
+        let second = u128::from(SECOND);
+        call.push(added / second);
+        call.push(added % second);
+        call.push(draw.rate.capacity() / SECOND);
+        call.push(draw.rate.capacity() % SECOND);
+        call.push(u8::from(draw.cost > 0));
+    }
+    call
+}
+
+/// What the script answers: when it was, and for each draw when its bucket was full before the draw and whether the draw by
+/// itself was within the limit. Times are nanoseconds since 1970.
+pub(super) struct Told {
+    pub(super) now: u64,
+    pub(super) buckets: Vec<(u64, bool)>,
+}
+
+impl Told {
+    /// Reads the answer. `None` if it is not one that the script gives to these draws.
+    pub(super) fn read(answer: Value, draws: &[Draw]) -> Option<Told> {
+        let numbers = Vec::<u64>::from_redis_value(answer).ok()?;
+        let (now, told) = numbers.split_at_checked(2)?;
+        if told.len() != 3 * draws.len() {
+            return None;
+        }
+        let now = time(now)?;
+        let bucket = |(draw, told): (&Draw, &[u64])| {
+            let (full, admitted) = (time(&told[..2])?, told[2] == 1);
+            // Both sides know the limit, so they must agree.
+            (draw.rate.charge(full, now, draw.cost).is_some() == admitted).then_some((full, admitted))
+        };
+        let buckets = draws.iter().zip(told.chunks_exact(3)).map(bucket).collect::<Option<_>>()?;
+        Some(Told { now, buckets })
+    }
+
+    /// Whether one of the draws was refused, and so none charged.
+    pub(super) fn is_refused(&self) -> bool {
+        self.buckets.iter().any(|(_, admitted)| !admitted)
+    }
+
+    /// How the buckets stand if nothing was charged, or if everything was.
+    pub(super) fn states(&self, draws: &[Draw], refused: bool) -> Vec<BucketState> {
+        let state = |(draw, (full, admitted)): (&Draw, &(u64, bool))| {
+            let after = draw.rate.charge(*full, self.now, draw.cost);
+            let full = if refused { *full } else { after.unwrap_or(*full) };
+            draw.rate.state(full, self.now, draw.cost, *admitted)
+        };
+        draws.iter().zip(&self.buckets).map(state).collect()
+    }
+}
+
+/// A time in nanoseconds since 1970, from seconds and nanoseconds.
+fn time(told: &[u64]) -> Option<u64> {
+    let [seconds, nanoseconds] = told else { return None };
+    (*seconds < LATEST && *nanoseconds < SECOND).then(|| seconds * SECOND + nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use witgate_exchange::contracts::counter::Rate;
+
+    use super::*;
+
+    fn answer(numbers: &[i64]) -> Value {
+        Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect())
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_not_believed() {
+        let rate = Rate::of(10, Duration::from_secs(10), 10).unwrap();
+        let draws = [Draw { bucket: 1, policy: 1, cost: 1, rate }];
+        let good = [1_800_000_000, 0, 1_800_000_003, 0, 1];
+        let told = Told::read(answer(&good), &draws).expect("a good answer");
+        assert_eq!(told.states(&draws, false)[0].remaining, 6);
+        assert_eq!(told.states(&draws, true)[0].remaining, 7);
+        let bad: [&[i64]; 9] = [
+            &[],
+            &[1],
+            &good[..4],
+            &[1_800_000_000, 0, 1_800_000_003, 0, 1, 1],
+            &[1_800_000_000, 0, -1, 0, 1],
+            &[1_800_000_000, 0, 1_800_000_003, 1_000_000_000, 1],
+            &[1_800_000_000, 0, i64::MAX, 0, 0],
+            // It claims to have refused what there was room for, and to have admitted what there was none for.
+            &[1_800_000_000, 0, 1_800_000_003, 0, 0],
+            &[1_800_000_000, 0, 1_800_000_010, 0, 1],
+        ];
+        for numbers in bad {
+            assert!(Told::read(answer(numbers), &draws).is_none(), "{numbers:?}");
+        }
+        assert!(Told::read(Value::Okay, &draws).is_none());
+        assert!(Told::read(Value::Array(vec![Value::BulkString(b"x".to_vec()); 5]), &draws).is_none());
+    }
+}

@@ -1,0 +1,199 @@
+//! The store of one plugin in Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{FromRedisValue, Value};
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
+
+use super::Client;
+use super::counts::End;
+use super::link::Failure;
+use super::names::{Names, tag_of};
+use super::script::ScriptCall;
+
+/// The largest value that is read back, in bytes: as large as the plugin contract lets plugins write.
+const VALUE: usize = 1 << 20;
+
+/// Bytes that a value counts for in addition to itself: its name in three places and what the server needs for them.
+const OVERHEAD: usize = 384;
+
+/// The keys of one plugin, as all gateways of a fleet see them.
+pub(super) struct RedisKeys {
+    client: Arc<Client>,
+    names: Names,
+    plugin: String,
+    tag: u16,
+    budget: AtomicUsize,
+}
+
+impl RedisKeys {
+    pub(super) fn new(client: Arc<Client>, plugin: &str, budget: usize) -> RedisKeys {
+        let names = Names::derive(&client.secrets, "state store");
+        let (plugin, tag) = (plugin.to_owned(), tag_of(plugin));
+        RedisKeys { client, names, plugin, tag, budget: AtomicUsize::new(budget) }
+    }
+
+    pub(super) fn set_budget(&self, bytes: usize) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The call of the script for an operation on one key.
+    fn call(&self, operation: &str, space: &str, key: &str) -> ScriptCall {
+        let plugin = self.plugin.as_bytes();
+        let identity = [plugin, space.as_bytes(), key.as_bytes()];
+        let values = self.names.of('k', self.tag, &identity);
+        let expiries = self.names.of('e', self.tag, &identity[..1]);
+        let sizes = self.names.of('s', self.tag, &identity[..1]);
+        let names = values.zip(expiries).zip(sizes);
+        let keys = names.flat_map(|((value, expiries), sizes)| [value, expiries, sizes]).collect();
+        let mut call = ScriptCall { keys, arguments: Vec::new() };
+        call.push(operation);
+        call.push(self.client.options.longest_life.as_millis());
+        call.push(VALUE);
+        call.push(self.budget.load(Ordering::Relaxed));
+        call.push(OVERHEAD);
+        call
+    }
+
+    /// Runs an operation; `read` makes sense of what it answers with.
+    async fn run<T>(
+        &self,
+        call: ScriptCall,
+        read: impl FnOnce(Option<Vec<u8>>) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let answer = self.client.link.run(&self.client.keys, &call, self.client.options.store_budget).await;
+        let (end, result) = match answer.map(parse) {
+            Ok(Some(Ok(value))) => match read(value) {
+                Some(result) => (End::Done, Ok(result)),
+                None => (End::Malformed, Err(StoreError::Unavailable)),
+            },
+            Ok(Some(Err(error))) => (End::Done, Err(error)),
+            Ok(None) => (End::Malformed, Err(StoreError::Unavailable)),
+            Err(Failure::OutOfMemory) => (End::OutOfMemory, Err(StoreError::Full)),
+            Err(failure) => (End::from(&failure), Err(StoreError::Unavailable)),
+        };
+        self.client.link.counts.count(end);
+        result
+    }
+}
+
+/// Reads the answer of the script. `None` if it is not one that the script gives.
+fn parse(answer: Value) -> Option<Result<Option<Vec<u8>>, StoreError>> {
+    let mut parts = Vec::<Vec<u8>>::from_redis_value(answer).ok()?.into_iter();
+    let (word, value, end) = (parts.next()?, parts.next(), parts.next());
+    if end.is_some() || value.as_ref().is_some_and(|value| value.len() > VALUE) {
+        return None;
+    }
+    match (word.as_slice(), value) {
+        (b"ok", value) => Some(Ok(value)),
+        (b"full", None) => Some(Err(StoreError::Full)),
+        (b"nan", None) => Some(Err(StoreError::NotANumber)),
+        _ => None,
+    }
+}
+
+/// Whether something was done, which the script tells as 1 or 0.
+fn done(value: Option<Vec<u8>>) -> Option<bool> {
+    match value?.as_slice() {
+        b"1" => Some(true),
+        b"0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A life as the script takes it.
+fn life(ttl: Option<Duration>) -> String {
+    ttl.map(|ttl| ttl.as_millis().to_string()).unwrap_or_default()
+}
+
+impl KeyStore for RedisKeys {
+    fn waits(&self) -> bool {
+        true
+    }
+
+    fn get<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, Option<Vec<u8>>> {
+        MaybeReady::waiting(async move { self.run(self.call("get", space, key), Some).await })
+    }
+
+    fn set<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, ()> {
+        MaybeReady::waiting(async move {
+            let mut call = self.call("set", space, key);
+            call.arguments.push(value);
+            call.push(life(ttl));
+            self.run(call, |told| told.is_none().then_some(())).await
+        })
+    }
+
+    fn remove<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, bool> {
+        MaybeReady::waiting(async move { self.run(self.call("remove", space, key), done).await })
+    }
+
+    fn increment<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        by: i64,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, i64> {
+        MaybeReady::waiting(async move {
+            let mut call = self.call("increment", space, key);
+            call.push(by);
+            call.push(life(ttl));
+            self.run(call, |told| std::str::from_utf8(&told?).ok()?.parse().ok()).await
+        })
+    }
+
+    fn compare_and_swap<'a>(
+        &'a self,
+        space: &'a str,
+        key: &'a str,
+        expected: Option<Vec<u8>>,
+        new: Option<Vec<u8>>,
+        ttl: Option<Duration>,
+    ) -> StoreResult<'a, bool> {
+        MaybeReady::waiting(async move {
+            let mut call = self.call("swap", space, key);
+            for value in [expected, new] {
+                call.push(u8::from(value.is_some()));
+                call.arguments.push(value.unwrap_or_default());
+            }
+            call.push(life(ttl));
+            self.run(call, done).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_another_form_is_not_believed() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let parse_parts = |parts: &[Value]| parse(Value::Array(parts.to_vec()));
+        assert_eq!(parse_parts(&[text("ok"), text("v")]), Some(Ok(Some(b"v".to_vec()))));
+        assert_eq!(parse_parts(&[text("full")]), Some(Err(StoreError::Full)));
+        for bad in [
+            &[][..],
+            &[text("malformed")],
+            &[text("yes")],
+            &[text("ok"), text("v"), text("w")],
+            &[text("full"), text("v")],
+            &[text("ok"), Value::BulkString(vec![0; VALUE + 1])],
+        ] {
+            assert_eq!(parse_parts(bad), None);
+        }
+        assert_eq!(parse(Value::Nil), None);
+        assert_eq!(done(Some(b"2".to_vec())), None);
+        assert_eq!(done(None), None);
+    }
+}

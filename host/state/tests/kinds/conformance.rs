@@ -1,0 +1,284 @@
+//! What every kind of state must do, in one suite that runs on each.
+//!
+//! A test takes a fresh state. Kinds differ in how long an answer takes and in what outlives the process, not in any of
+//! this.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use witgate_exchange::contracts::counter::{Counter, Draw, Rate};
+use witgate_exchange::contracts::state::State;
+use witgate_exchange::contracts::store::{KeyStore, StoreError};
+
+use crate::scene::{admits, admitted_by_many, all_admitted, draw, on_a_core, wait_for};
+
+const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const SHORT: Option<Duration> = Some(Duration::from_millis(30));
+
+/// All of them. `fresh` makes a state that holds nothing.
+pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
+    let counters: [fn(&Arc<dyn Counter>); 6] = [
+        several_buckets_are_charged_all_or_none,
+        a_bucket_named_twice_is_charged_twice,
+        asking_charges_nothing,
+        a_bucket_tells_how_it_stands,
+        what_was_drawn_flows_back,
+        many_cores_are_admitted_exactly_the_limit,
+    ];
+    let state = fresh();
+    for test in counters {
+        test(&state.counter());
+    }
+    let stores: [fn(&dyn State); 9] = [
+        a_value_is_there_until_it_is_removed,
+        a_value_ends_with_its_life,
+        a_counter_is_decimal_text,
+        a_counter_keeps_the_life_of_its_creation,
+        a_swap_needs_the_expected_value,
+        a_swap_sets_the_life,
+        plugins_and_spaces_and_keys_are_apart,
+        a_full_store_refuses_and_gets_room_again,
+        increments_of_many_cores_are_all_counted,
+    ];
+    for test in stores {
+        test(state.as_ref());
+    }
+}
+
+#[test]
+fn memory() {
+    holds(|| Arc::new(witgate_proxy::state::memory::Memory::default()));
+}
+
+fn several_buckets_are_charged_all_or_none(counter: &Arc<dyn Counter>) {
+    on_a_core(async {
+        assert!(admits(counter.as_ref(), &[draw(11, 1, 3), draw(12, 1, 2)]).await);
+        assert!(admits(counter.as_ref(), &[draw(11, 1, 3), draw(12, 1, 2)]).await);
+        let states = counter.charge(&[draw(11, 1, 3), draw(12, 1, 2)]).await.expect("whole");
+        let [first, second] = states.as_slice() else { panic!("two draws have two states") };
+        assert!(first.admitted && !second.admitted, "each state is about its own draw: {states:?}");
+        assert_eq!((first.remaining, second.remaining), (1, 0), "nothing was charged");
+        assert!(admits(counter.as_ref(), &[draw(11, 1, 3)]).await, "nothing was charged");
+        assert!(!admits(counter.as_ref(), &[draw(11, 1, 3)]).await);
+    });
+}
+
+fn a_bucket_named_twice_is_charged_twice(counter: &Arc<dyn Counter>) {
+    on_a_core(async {
+        assert!(!admits(counter.as_ref(), &[draw(21, 2, 3), draw(21, 2, 3)]).await);
+        assert!(admits(counter.as_ref(), &[draw(21, 1, 3), draw(21, 2, 3)]).await);
+        assert!(!admits(counter.as_ref(), &[draw(21, 1, 3)]).await);
+    });
+}
+
+fn asking_charges_nothing(counter: &Arc<dyn Counter>) {
+    on_a_core(async {
+        for _ in 0..5 {
+            let states = counter.charge(&[draw(31, 0, 2)]).await.expect("whole");
+            assert_eq!(states.as_slice()[0].remaining, 2);
+        }
+        assert!(admits(counter.as_ref(), &[draw(31, 2, 2)]).await);
+        let states = counter.charge(&[draw(31, 0, 2)]).await.expect("whole");
+        assert!(all_admitted(&states), "asking is always allowed");
+        assert_eq!(states.as_slice()[0].remaining, 0);
+    });
+}
+
+fn a_bucket_tells_how_it_stands(counter: &Arc<dyn Counter>) {
+    on_a_core(async {
+        let rate = Rate::of(60, Duration::from_secs(3600), 10).expect("a limit");
+        let draws = [Draw { bucket: 41 << 64, policy: 1, cost: 4, rate }];
+        let state = counter.charge(&draws).await.expect("whole").as_slice()[0];
+        assert!(state.admitted);
+        assert_eq!((state.remaining, state.retry_after), (6, Duration::ZERO));
+        near(state.reset, 240);
+        assert!(admits(counter.as_ref(), &draws).await);
+        let state = counter.charge(&draws).await.expect("whole").as_slice()[0];
+        assert!(!state.admitted);
+        assert_eq!(state.remaining, 2);
+        near(state.reset, 480);
+        near(state.retry_after, 120);
+        let never = Draw { cost: 11, bucket: 42 << 64, ..draws[0] };
+        assert!(!admits(counter.as_ref(), &[never]).await, "more than the bucket holds");
+        let never = Draw { cost: u32::MAX, ..never };
+        assert!(!admits(counter.as_ref(), &[never]).await);
+    });
+}
+
+/// Whether a time is that many seconds, but for how long the test took.
+fn near(time: Duration, seconds: u64) {
+    let expected = Duration::from_secs(seconds);
+    assert!(
+        time <= expected && time + Duration::from_secs(30) > expected,
+        "{time:?} instead of {expected:?}"
+    );
+}
+
+fn what_was_drawn_flows_back(counter: &Arc<dyn Counter>) {
+    let rate = Rate::of(1, Duration::from_millis(60), 1).expect("a limit");
+    let draws = [Draw { bucket: 51 << 64, policy: 1, cost: 1, rate }];
+    on_a_core(async { assert!(admits(counter.as_ref(), &draws).await) });
+    wait_for("what was drawn to flow back", || on_a_core(admits(counter.as_ref(), &draws)));
+}
+
+fn many_cores_are_admitted_exactly_the_limit(counter: &Arc<dyn Counter>) {
+    let counters = vec![Arc::clone(counter); 4];
+    assert_eq!(admitted_by_many(&counters, draw(61, 1, 100), 40), 100);
+}
+
+fn a_value_is_there_until_it_is_removed(state: &dyn State) {
+    let store = state.store("values", 1 << 20);
+    on_a_core(async {
+        assert_eq!(store.get("s", "k").await, Ok(None));
+        for value in [&b"one"[..], b"", &[0, 255, b'\n'], &[7; 100_000]] {
+            assert_eq!(store.set("s", "k", value.to_vec(), None).await, Ok(()));
+            assert_eq!(store.get("s", "k").await, Ok(Some(value.to_vec())));
+        }
+        assert_eq!(store.remove("s", "k").await, Ok(true));
+        assert_eq!(store.remove("s", "k").await, Ok(false));
+        assert_eq!(store.get("s", "k").await, Ok(None));
+    });
+}
+
+fn a_value_ends_with_its_life(state: &dyn State) {
+    let store = state.store("lives", 1 << 20);
+    on_a_core(async {
+        assert_eq!(store.set("s", "now", b"v".to_vec(), Some(Duration::ZERO)).await, Ok(()));
+        assert_eq!(store.get("s", "now").await, Ok(None));
+        assert_eq!(store.set("s", "soon", b"v".to_vec(), SHORT).await, Ok(()));
+        assert_eq!(store.set("s", "later", b"v".to_vec(), SHORT).await, Ok(()));
+        assert_eq!(store.set("s", "later", b"w".to_vec(), LONG).await, Ok(()));
+    });
+    wait_for("a value to end", || on_a_core(store.get("s", "soon")) == Ok(None));
+    on_a_core(async {
+        assert_eq!(store.get("s", "later").await, Ok(Some(b"w".to_vec())), "the last life counts");
+        assert_eq!(store.remove("s", "soon").await, Ok(false));
+    });
+}
+
+fn a_counter_is_decimal_text(state: &dyn State) {
+    let store = state.store("numbers", 1 << 20);
+    on_a_core(async {
+        assert_eq!(store.increment("s", "n", 5, None).await, Ok(5));
+        assert_eq!(store.increment("s", "n", -7, None).await, Ok(-2));
+        assert_eq!(store.get("s", "n").await, Ok(Some(b"-2".to_vec())));
+        for (text, sum) in [
+            ("40", 41),
+            ("-1", 0),
+            ("+8", 9),
+            ("007", 8),
+            ("-0", 1),
+            ("9007199254740993", 9_007_199_254_740_994),
+        ] {
+            store.set("s", "n", text.as_bytes().to_vec(), None).await.expect("whole");
+            assert_eq!(store.increment("s", "n", 1, None).await, Ok(sum), "{text}");
+        }
+        let most = i64::MAX.to_string();
+        for text in ["many", "", "1.5", " 1", "0x1", most.as_str(), "99999999999999999999999"] {
+            store.set("s", "n", text.as_bytes().to_vec(), None).await.expect("whole");
+            assert_eq!(store.increment("s", "n", 1, None).await, Err(StoreError::NotANumber), "{text:?}");
+            assert_eq!(store.get("s", "n").await, Ok(Some(text.as_bytes().to_vec())), "it stays as it is");
+        }
+        assert_eq!(store.increment("s", "least", i64::MIN, None).await, Ok(i64::MIN));
+        assert_eq!(store.increment("s", "least", -1, None).await, Err(StoreError::NotANumber));
+    });
+}
+
+fn a_counter_keeps_the_life_of_its_creation(state: &dyn State) {
+    let store = state.store("counters", 1 << 20);
+    on_a_core(async {
+        assert_eq!(store.increment("s", "n", 1, SHORT).await, Ok(1));
+        // Whether or not it has ended meanwhile, this does not prolong it.
+        store.increment("s", "n", 1, SHORT).await.expect("whole");
+        assert_eq!(store.increment("s", "long", 1, LONG).await, Ok(1));
+        assert_eq!(store.increment("s", "long", 1, Some(Duration::ZERO)).await, Ok(2));
+        assert_eq!(store.increment("s", "long", 1, None).await, Ok(3));
+    });
+    wait_for("a counter to end", || on_a_core(store.get("s", "n")) == Ok(None));
+}
+
+fn a_swap_needs_the_expected_value(state: &dyn State) {
+    let store = state.store("swaps", 1 << 20);
+    let swap = async |expected: Option<&str>, new: Option<&str>| {
+        let bytes = |text: Option<&str>| text.map(|text| text.as_bytes().to_vec());
+        store.compare_and_swap("s", "k", bytes(expected), bytes(new), None).await
+    };
+    on_a_core(async {
+        assert_eq!(swap(Some("a"), Some("b")).await, Ok(false));
+        assert_eq!(swap(None, Some("a")).await, Ok(true));
+        assert_eq!(swap(None, Some("b")).await, Ok(false), "there is a value");
+        assert_eq!(swap(Some(""), Some("b")).await, Ok(false));
+        assert_eq!(swap(Some("a"), Some("")).await, Ok(true));
+        assert_eq!(swap(None, Some("b")).await, Ok(false), "an empty value is one");
+        assert_eq!(swap(Some(""), None).await, Ok(true));
+        assert_eq!(swap(None, None).await, Ok(true));
+        assert_eq!(store.get("s", "k").await, Ok(None));
+    });
+}
+
+fn a_swap_sets_the_life(state: &dyn State) {
+    let store = state.store("swapped", 1 << 20);
+    on_a_core(async {
+        store.set("s", "k", b"a".to_vec(), LONG).await.expect("whole");
+        let swapped = store.compare_and_swap("s", "k", Some(b"a".to_vec()), Some(b"b".to_vec()), SHORT);
+        assert_eq!(swapped.await, Ok(true));
+    });
+    wait_for("a swapped value to end", || on_a_core(store.get("s", "k")) == Ok(None));
+}
+
+fn plugins_and_spaces_and_keys_are_apart(state: &dyn State) {
+    let (store, other) = (state.store("apart", 1 << 20), state.store("apart-too", 1 << 20));
+    on_a_core(async {
+        store.set("ab", "c", b"1".to_vec(), None).await.expect("whole");
+        assert_eq!(store.get("a", "bc").await, Ok(None));
+        assert_eq!(other.get("ab", "c").await, Ok(None));
+        assert_eq!(other.remove("ab", "c").await, Ok(false));
+        assert_eq!(state.store("apart", 1 << 20).get("ab", "c").await, Ok(Some(b"1".to_vec())));
+    });
+}
+
+fn a_full_store_refuses_and_gets_room_again(state: &dyn State) {
+    let store = state.store("full", 4000);
+    let value = |bytes: usize| vec![b'x'; bytes];
+    on_a_core(async {
+        assert_eq!(store.set("s", "large", value(5000), None).await, Err(StoreError::Full));
+        assert_eq!(store.set("s", "one", value(2400), None).await, Ok(()));
+        assert_eq!(store.set("s", "two", value(2400), None).await, Err(StoreError::Full));
+        assert_eq!(
+            store.compare_and_swap("s", "two", None, Some(value(2400)), None).await,
+            Err(StoreError::Full)
+        );
+        assert_eq!(store.get("s", "two").await, Ok(None));
+        assert_eq!(store.remove("s", "one").await, Ok(true));
+        assert_eq!(store.set("s", "two", value(2400), SHORT).await, Ok(()));
+    });
+    wait_for("what has ended to make room", || {
+        on_a_core(store.set("s", "three", value(2400), None)) == Ok(())
+    });
+    let many = state.store("many", 4000);
+    on_a_core(async {
+        let mut written = 0;
+        while written < 100 && many.set("s", &written.to_string(), Vec::new(), None).await == Ok(()) {
+            written += 1;
+        }
+        assert!(written < 100, "keys count too");
+        assert_eq!(many.increment("s", "one more", 1, None).await, Err(StoreError::Full));
+    });
+}
+
+fn increments_of_many_cores_are_all_counted(state: &dyn State) {
+    let store = state.store("increments", 1 << 20);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let store: Arc<dyn KeyStore> = Arc::clone(&store);
+            scope.spawn(move || {
+                on_a_core(async {
+                    for _ in 0..50 {
+                        store.increment("s", "n", 1, None).await.expect("whole");
+                    }
+                });
+            });
+        }
+    });
+    assert_eq!(on_a_core(store.increment("s", "n", 0, None)), Ok(200));
+}
