@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use witgate_proxy::telemetry::family::Family;
+use witgate_exchange::family::Family;
 
 use super::states::States;
 
