@@ -43,6 +43,7 @@ pub(crate) fn config() -> Config {
             plugins: Vec::new(),
             filters: Vec::new(),
             counter: None,
+            secrets: Vec::new(),
             limits: limits(),
             body_memory: usize::MAX,
             allow_empty: false,
