@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     /// A block and the byte that it was filled with.
-    struct Held<'a> {
+    struct FreeBlocks<'a> {
         allocator: &'a Allocator,
         block: *mut u8,
         layout: Layout,
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[expect(unsafe_code, reason = "the allocator's interface is not safe")]
-    impl<'a> Held<'a> {
+    impl<'a> FreeBlocks<'a> {
         fn new(allocator: &'a Allocator, size: usize, align: usize, filling: u8) -> Self {
             let layout = Layout::from_size_align(size, align).expect("a small layout");
             // SAFETY: the size is not zero.
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[expect(unsafe_code, reason = "the allocator's interface is not safe")]
-    impl Drop for Held<'_> {
+    impl Drop for FreeBlocks<'_> {
         fn drop(&mut self) {
             self.check(self.layout.size());
             // SAFETY: the block was allocated here with this layout.
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn blocks_of_all_sizes_and_alignments_never_overlap() {
         let allocator = Allocator::new();
-        let mut held: Vec<Held<'_>> = Vec::new();
+        let mut held: Vec<FreeBlocks<'_>> = Vec::new();
         let mut seed = 1_u64;
         for round in 0..20_000_u32 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -179,7 +179,7 @@ mod tests {
                     let index = random % held.len();
                     held[index].resize(size);
                 }
-                _ => held.push(Held::new(&allocator, size, align, round as u8)),
+                _ => held.push(FreeBlocks::new(&allocator, size, align, round as u8)),
             }
         }
     }
@@ -187,12 +187,12 @@ mod tests {
     #[test]
     fn a_freed_block_is_the_next_of_its_size() {
         let allocator = Allocator::new();
-        let first = Held::new(&allocator, 33, 8, 1);
+        let first = FreeBlocks::new(&allocator, 33, 8, 1);
         let place = first.block;
         drop(first);
-        let smaller = Held::new(&allocator, 32, 8, 2);
+        let smaller = FreeBlocks::new(&allocator, 32, 8, 2);
         assert_ne!(smaller.block, place, "it has another size");
-        let mut second = Held::new(&allocator, 64, 1, 3);
+        let mut second = FreeBlocks::new(&allocator, 64, 1, 3);
         assert_eq!(second.block, place);
         second.resize(40);
         assert_eq!(second.block, place, "it has room");

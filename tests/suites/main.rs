@@ -13,6 +13,7 @@ mod leaving;
 mod loading;
 mod loads;
 mod misbehaving;
+mod names;
 mod observability;
 mod pages;
 mod real_clients;

@@ -11,14 +11,14 @@ fn swaps(usual: usize) -> usize {
 
 /// The resources that a gateway holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Held {
+struct ResourceUse {
     instances: f64,
     retired: f64,
     descriptors: usize,
 }
 
-async fn held(gateway: &Gateway) -> Held {
-    Held {
+async fn held(gateway: &Gateway) -> ResourceUse {
+    ResourceUse {
         instances: gateway.metric("witgate_plugin_instances", &[]).await,
         retired: gateway.metric("witgate_snapshots_retired", &[]).await,
         descriptors: gateway.descriptors(),
@@ -26,7 +26,7 @@ async fn held(gateway: &Gateway) -> Held {
 }
 
 /// Waits until the gateway holds no more than before.
-async fn holds_no_more_than(gateway: &Gateway, before: Held) {
+async fn holds_no_more_than(gateway: &Gateway, before: ResourceUse) {
     let mut now = before;
     let begun = std::time::Instant::now();
     while begun.elapsed() < witgate_tests::DEADLINE {
@@ -74,8 +74,11 @@ async fn nothing_is_held_of_plugins_that_were_swapped_out() {
         let reply = gateway.client().await.get("/", &[]).await;
         assert_eq!(reply.header("x-mark"), ["one", "two"][swap % 2], "swap {swap}");
         if swap == count / 4 / 2 * 2 {
-            holds_no_more_than(&gateway, Held { instances: f64::MAX, retired: 0.0, descriptors: usize::MAX })
-                .await;
+            holds_no_more_than(
+                &gateway,
+                ResourceUse { instances: f64::MAX, retired: 0.0, descriptors: usize::MAX },
+            )
+            .await;
             warm = Some((held(&gateway).await, gateway.resident()));
         }
     }
@@ -104,8 +107,11 @@ async fn nothing_is_held_of_configurations_and_upstreams_that_were_replaced() {
         let reply = gateway.client().await.get("/", &[]).await;
         assert!(reply.text().starts_with(["first", "second"][number % 2]), "{}", reply.text());
         if number == count / 4 {
-            holds_no_more_than(&gateway, Held { instances: 0.0, retired: 0.0, descriptors: usize::MAX })
-                .await;
+            holds_no_more_than(
+                &gateway,
+                ResourceUse { instances: 0.0, retired: 0.0, descriptors: usize::MAX },
+            )
+            .await;
             // Connections of removed upstreams are closed within a second or two.
             let mut least = gateway.descriptors();
             eventually("connections to be closed", async || {
@@ -146,7 +152,7 @@ async fn a_timeout_of_five_hundred_routes_that_changes_again_and_again_costs_no_
             warm = gateway.resident();
         }
     }
-    let nothing = Held { instances: 0.0, retired: 0.0, descriptors: usize::MAX };
+    let nothing = ResourceUse { instances: 0.0, retired: 0.0, descriptors: usize::MAX };
     holds_no_more_than(&gateway, nothing).await;
     grown("reloads of 500 routes", count, warm, gateway.resident());
 }

@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Keys {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Value>, A::Error> {
         let mut keys = Vec::new();
-        while let Some(key) = list.next_element_seed(Kept::Key)? {
+        while let Some(key) = list.next_element_seed(Part::Key)? {
             if keys.len() == MOST_KEYS {
                 return Err(A::Error::custom(format!("the key set has more than {MOST_KEYS} keys")));
             }
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Keys {
 
 /// A value that is kept: an object with known members, a list of strings, a string, or nothing.
 #[derive(Clone, Copy)]
-enum Kept {
+enum Part {
     Key,
     Member,
     Item,
@@ -107,7 +107,7 @@ enum Kept {
 /// Replaces a value of a type that no member has, so that reading the member reports an error.
 const WRONG: Value = Value::Bool(true);
 
-impl<'de> DeserializeSeed<'de> for Kept {
+impl<'de> DeserializeSeed<'de> for Part {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -115,7 +115,7 @@ impl<'de> DeserializeSeed<'de> for Kept {
     }
 }
 
-impl<'de> Visitor<'de> for Kept {
+impl<'de> Visitor<'de> for Part {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,27 +125,27 @@ impl<'de> Visitor<'de> for Kept {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            if matches!(self, Kept::Key) && MEMBERS.contains(&&*name) {
-                let value = map.next_value_seed(Kept::Member)?;
+            if matches!(self, Part::Key) && MEMBERS.contains(&&*name) {
+                let value = map.next_value_seed(Part::Member)?;
                 members.insert(name, value);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(if matches!(self, Kept::Key) { Value::Object(members) } else { WRONG })
+        Ok(if matches!(self, Part::Key) { Value::Object(members) } else { WRONG })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        if matches!(self, Kept::Member) {
+        if matches!(self, Part::Member) {
             while items.len() < MOST_ITEMS
-                && let Some(item) = list.next_element_seed(Kept::Item)?
+                && let Some(item) = list.next_element_seed(Part::Item)?
             {
                 items.push(item);
             }
         }
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(if matches!(self, Kept::Member) { Value::Array(items) } else { WRONG })
+        Ok(if matches!(self, Part::Member) { Value::Array(items) } else { WRONG })
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {

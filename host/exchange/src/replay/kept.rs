@@ -15,7 +15,7 @@ const LARGE: usize = 16 * 1024;
 const FEW: usize = 4;
 
 /// What is kept of one body. All of it is counted in the gateway's [`BodyMemory`].
-pub(super) struct Kept {
+pub(super) struct KeptPieces {
     reserved: Rc<Reserved>,
     pieces: Vec<Bytes>,
     /// Copies of small pieces, behind all others.
@@ -30,9 +30,9 @@ pub struct Whole {
     _reserved: Rc<Reserved>,
 }
 
-impl Kept {
-    pub(super) fn new(memory: Arc<BodyMemory>) -> Kept {
-        Kept { reserved: Rc::new(Reserved::new(memory)), pieces: Vec::new(), tail: BytesMut::new() }
+impl KeptPieces {
+    pub(super) fn new(memory: Arc<BodyMemory>) -> KeptPieces {
+        KeptPieces { reserved: Rc::new(Reserved::new(memory)), pieces: Vec::new(), tail: BytesMut::new() }
     }
 
     pub(super) fn memory(&self) -> &BodyMemory {
@@ -65,7 +65,7 @@ impl Kept {
         }
     }
 
-    /// A piece; before the first is asked for, [`Kept::settle`].
+    /// A piece; before the first is asked for, [`KeptPieces::settle`].
     pub(super) fn piece(&self, index: usize) -> Option<Bytes> {
         self.pieces.get(index).cloned()
     }
@@ -91,7 +91,7 @@ impl Kept {
     /// Lets everything go.
     pub(super) fn clear(&mut self) {
         if self.bytes() > 0 {
-            *self = Kept::new(self.reserved.memory().clone());
+            *self = KeptPieces::new(self.reserved.memory().clone());
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn large_pieces_and_the_first_few_are_held_as_they_came_and_the_rest_is_gathered() {
         let memory = BodyMemory::new(1 << 20, None);
-        let mut kept = Kept::new(memory.clone());
+        let mut kept = KeptPieces::new(memory.clone());
         let (small, large) = (Bytes::from(vec![b's'; 10]), Bytes::from(vec![b'l'; LARGE]));
         let mut all = Vec::new();
         for piece in [&small, &small, &small, &small, &small, &small, &large, &small, &small] {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn one_piece_is_shared_and_counted_once_until_the_last_holder_is_gone() {
         let memory = BodyMemory::new(15, None);
-        let mut kept = Kept::new(memory.clone());
+        let mut kept = KeptPieces::new(memory.clone());
         let piece = Bytes::from(vec![b'x'; 10]);
         assert!(kept.keep(&piece));
         let whole = kept.whole().unwrap();

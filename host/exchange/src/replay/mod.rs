@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use self::kept::Kept;
+use self::kept::KeptPieces;
 pub use self::kept::Whole;
 use self::memory::{BodyMemory, Purpose};
 use crate::body::{Body, BodyError};
@@ -64,7 +64,7 @@ struct State {
     source: Body,
     /// Of the whole body.
     size: SizeHint,
-    kept: Kept,
+    kept: KeptPieces,
     trailers: Option<HeaderMap>,
     /// Whether a piece of the source was asked for.
     begun: bool,
@@ -100,7 +100,7 @@ impl ReplayBuffer {
         ReplayBuffer(Rc::new(RefCell::new(State {
             size: source.size_hint(),
             source,
-            kept: Kept::new(memory),
+            kept: KeptPieces::new(memory),
             trailers: None,
             begun: false,
             ended: false,

@@ -116,9 +116,9 @@ fn gateway() -> Gateway {
 
 /// What arrivals were told, in order.
 #[derive(Clone, Default)]
-struct Told(Rc<RefCell<Vec<Outcome>>>);
+struct Outcomes(Rc<RefCell<Vec<Outcome>>>);
 
-impl Told {
+impl Outcomes {
     /// A message from nowhere that wants to be told.
     fn arrival(&self) -> Arrival {
         let told = self.0.clone();
@@ -143,7 +143,7 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)], body: impl In
 
 /// Walks a request, reads its response, and says what that was and what the arrival was told before and after.
 async fn walked(mut request: Request<Body>) -> (u16, String, Vec<Outcome>, Vec<Outcome>) {
-    let (gateway, told) = (gateway(), Told::default());
+    let (gateway, told) = (gateway(), Outcomes::default());
     let response = serve(&gateway, told.arrival(), &mut request, None).await;
     let status = response.status().as_u16();
     let before = told.take();
@@ -206,7 +206,7 @@ fn a_stage_may_discard_a_request() {
 #[test]
 fn a_body_that_is_dropped_midway_was_abandoned() {
     testing::run(async {
-        let (gateway, told) = (gateway(), Told::default());
+        let (gateway, told) = (gateway(), Outcomes::default());
         let mut request = request(Method::GET, "/broken", &[], Body::Empty);
         let mut response = serve(&gateway, told.arrival(), &mut request, None).await;
         let frame = response.body_mut().frame().await;
@@ -220,7 +220,7 @@ fn a_body_that_is_dropped_midway_was_abandoned() {
 #[test]
 fn a_walk_that_is_dropped_or_panics_was_abandoned() {
     testing::run(async {
-        let (gateway, told) = (gateway(), Told::default());
+        let (gateway, told) = (gateway(), Outcomes::default());
         let mut silent = request(Method::GET, "/silent", &[], Body::Empty);
         let mut walk = Box::pin(serve(&gateway, told.arrival(), &mut silent, None));
         assert!(futures_util::poll!(&mut walk).is_pending());
@@ -240,7 +240,7 @@ fn a_walk_that_is_dropped_or_panics_was_abandoned() {
 }
 
 /// Asks for a switch of protocols; what comes of it, and the client's end of the tunnel.
-async fn switched(gateway: &Gateway, told: &Told) -> (StatusCode, DuplexStream) {
+async fn switched(gateway: &Gateway, told: &Outcomes) -> (StatusCode, DuplexStream) {
     let (client, far) = duplex(64);
     let side = Side::Switched(Stream::new(far, Bytes::new()));
     let headers = [("connection", "upgrade"), ("upgrade", "chat")];
@@ -250,7 +250,7 @@ async fn switched(gateway: &Gateway, told: &Told) -> (StatusCode, DuplexStream) 
 }
 
 /// Waits until something was told, five seconds at most.
-async fn eventually(told: &Told) -> Vec<Outcome> {
+async fn eventually(told: &Outcomes) -> Vec<Outcome> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while told.0.borrow().is_empty() {
         assert!(Instant::now() < deadline, "nothing was told");
@@ -262,7 +262,7 @@ async fn eventually(told: &Told) -> Vec<Outcome> {
 #[test]
 fn a_tunnel_is_over_when_both_sides_have_said_their_last() {
     testing::run(async {
-        let (gateway, told) = (gateway(), Told::default());
+        let (gateway, told) = (gateway(), Outcomes::default());
         let (status, mut client) = switched(&gateway, &told).await;
         assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
         client.write_all(b"over it").await.unwrap();
@@ -280,7 +280,7 @@ fn a_tunnel_is_over_when_both_sides_have_said_their_last() {
 #[test]
 fn a_tunnel_that_breaks_is_a_fault() {
     testing::run(async {
-        let (gateway, told) = (gateway(), Told::default());
+        let (gateway, told) = (gateway(), Outcomes::default());
         let (_, mut client) = switched(&gateway, &told).await;
         client.write_all(b"what comes back has nobody to go to").await.unwrap();
         drop(client);
@@ -294,7 +294,7 @@ fn the_deadline_of_an_arrival_only_shortens() {
         let gateway = gateway();
         let now = Instant::now();
         for (given, most) in [(Duration::from_secs(3), 3), (Duration::ZERO, 0)] {
-            let arrival = Arrival { deadline: Some(now + given), ..Told::default().arrival() };
+            let arrival = Arrival { deadline: Some(now + given), ..Outcomes::default().arrival() };
             let facts = testing::facts(testing::head(Method::GET, "/", &[]));
             let mut exchange = Exchange::begin(facts, arrival, &gateway, gateway.snapshot());
             exchange.facts.limit_time(Some(Duration::from_secs(60)));
@@ -312,7 +312,7 @@ fn an_arrival_without_a_peer_is_nobodys_proxy() {
         let gateway = testing::gateway(&Telemetry::new(), snapshot.clone());
         let headers = [("x-forwarded-for", "1.1.1.1"), ("x-request-id", "a-producer-s")];
         let mut request = request(Method::GET, "/", &headers, Body::Empty);
-        let admitted = hygiene::admit(Told::default().arrival(), &gateway, &snapshot, &mut request, None);
+        let admitted = hygiene::admit(Outcomes::default().arrival(), &gateway, &snapshot, &mut request, None);
         let Ok(admitted) = admitted else { panic!("it is let in") };
         let (exchange, ..) = admitted.into_exchange(&gateway, snapshot);
         assert!(!exchange.facts.trusted_peer);

@@ -125,14 +125,14 @@ pub(super) struct Changes<'t> {
 }
 
 /// A value that is there.
-pub(super) struct Held {
+pub(super) struct StoredValue {
     pub(super) value: Vec<u8>,
     /// Milliseconds since 1970 at which it ends; the largest number: never.
     pub(super) ends: u64,
 }
 
 /// What a value's name is in the table, and how much its plugin may hold.
-pub(super) struct Place<'p> {
+pub(super) struct StoreKey<'p> {
     pub(super) plugin: &'p str,
     pub(super) name: &'p [u8],
     /// Bytes that the plugin may hold.
@@ -235,19 +235,19 @@ impl<'t> Changes<'t> {
     }
 
     /// The value of this name, unless it has ended.
-    pub(super) fn get(&self, place: &Place<'_>) -> Result<Option<Held>, StorageError> {
+    pub(super) fn get(&self, place: &StoreKey<'_>) -> Result<Option<StoredValue>, StorageError> {
         let held = self.values.get((place.plugin, place.name))?;
         let now = milliseconds();
         Ok(held.and_then(|held| {
             let (ends, value) = held.value();
-            (ends > now).then(|| Held { value: value.to_vec(), ends })
+            (ends > now).then(|| StoredValue { value: value.to_vec(), ends })
         }))
     }
 
     /// Writes a value.
     pub(super) fn write(
         &mut self,
-        place: &Place<'_>,
+        place: &StoreKey<'_>,
         value: &[u8],
         ends: u64,
     ) -> Result<Result<(), StoreError>, StorageError> {
@@ -283,7 +283,7 @@ impl<'t> Changes<'t> {
     }
 
     /// Removes a value, ended or not.
-    pub(super) fn remove(&mut self, place: &Place<'_>) -> Result<(), StorageError> {
+    pub(super) fn remove(&mut self, place: &StoreKey<'_>) -> Result<(), StorageError> {
         if let Some(ends) = self.take(place.plugin, place.name)? {
             self.expiries.remove((ends, place.plugin, place.name))?;
             self.changed = true;

@@ -10,7 +10,7 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::contracts::counter::{BucketStates, Counter, Draw, Unavailable};
 use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
 
-use super::database::{Changes, Held, Place, milliseconds};
+use super::database::{Changes, StoreKey, StoredValue, milliseconds};
 use super::worker::{Job, Worker};
 
 /// Counts draws in the file.
@@ -63,20 +63,20 @@ impl FileKeys {
         &'a self,
         space: &str,
         key: &str,
-        decide: impl FnOnce(Option<Held>) -> Result<(T, Change), StoreError> + Send + 'static,
+        decide: impl FnOnce(Option<StoredValue>) -> Result<(T, Change), StoreError> + Send + 'static,
     ) -> StoreResult<'a, T> {
         let (plugin, name) = (Arc::clone(&self.plugin), name(space, key));
         let budget = self.budget.load(Ordering::Relaxed);
         MaybeReady::waiting(async move {
             let act = move |changes: &mut Changes<'_>, size: usize| {
-                let place = Place { plugin: &plugin, name: &name, budget, size };
+                let place = StoreKey { plugin: &plugin, name: &name, budget, size };
                 let (answer, change) = match decide(changes.get(&place)?) {
                     Ok(decided) => decided,
                     Err(error) => return Ok(Err(error)),
                 };
                 let changed = match change {
                     Change::Nothing => Ok(()),
-                    Change::Write(Held { value, ends }) if ends > milliseconds() => {
+                    Change::Write(StoredValue { value, ends }) if ends > milliseconds() => {
                         changes.write(&place, &value, ends)?
                     }
                     // A life of no time is over at once.
@@ -92,7 +92,7 @@ impl FileKeys {
 /// A change of an entry.
 enum Change {
     Nothing,
-    Write(Held),
+    Write(StoredValue),
     Remove,
 }
 
@@ -128,7 +128,7 @@ impl KeyStore for FileKeys {
         value: Vec<u8>,
         ttl: Option<Duration>,
     ) -> StoreResult<'a, ()> {
-        self.change(space, key, move |_| Ok(((), Change::Write(Held { value, ends: ends(ttl) }))))
+        self.change(space, key, move |_| Ok(((), Change::Write(StoredValue { value, ends: ends(ttl) }))))
     }
 
     fn remove<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, bool> {
@@ -143,11 +143,11 @@ impl KeyStore for FileKeys {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64> {
         self.change(space, key, move |held| {
-            let number = |held: &Held| std::str::from_utf8(&held.value).ok()?.parse::<i64>().ok();
+            let number = |held: &StoredValue| std::str::from_utf8(&held.value).ok()?.parse::<i64>().ok();
             let present = held.as_ref().map_or(Some(0), number);
             let sum = present.and_then(|present| present.checked_add(by)).ok_or(StoreError::NotANumber)?;
             let ends = held.map_or_else(|| ends(ttl), |held| held.ends);
-            Ok((sum, Change::Write(Held { value: sum.to_string().into_bytes(), ends })))
+            Ok((sum, Change::Write(StoredValue { value: sum.to_string().into_bytes(), ends })))
         })
     }
 
@@ -163,7 +163,8 @@ impl KeyStore for FileKeys {
             if held.map(|held| held.value) != expected {
                 return Ok((false, Change::Nothing));
             }
-            let change = new.map_or(Change::Remove, |value| Change::Write(Held { value, ends: ends(ttl) }));
+            let change =
+                new.map_or(Change::Remove, |value| Change::Write(StoredValue { value, ends: ends(ttl) }));
             Ok((true, change))
         })
     }

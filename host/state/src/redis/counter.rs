@@ -43,8 +43,8 @@ impl RedisCounter {
             return slots::decide(&self.client, &self.names, draws).await;
         }
         let answer = link.run(charge, &call(&self.names, draws), options.budget).await?;
-        let told = Told::read(answer, draws).ok_or(Failure::Malformed)?;
-        Ok(collect(told.states(draws, told.is_refused())))
+        let reply = CounterReply::read(answer, draws).ok_or(Failure::Malformed)?;
+        Ok(collect(reply.states(draws, reply.is_refused())))
     }
 
     /// What happens to draws that could not be counted.
@@ -142,27 +142,27 @@ pub(super) fn call(names: &Names, draws: &[Draw]) -> ScriptCall {
 
 /// What the script answers: when it was, and for each draw when its bucket was full before the draw and whether the draw by
 /// itself was within the limit. Times are nanoseconds since 1970.
-pub(super) struct Told {
+pub(super) struct CounterReply {
     pub(super) now: u64,
     pub(super) buckets: Vec<(u64, bool)>,
 }
 
-impl Told {
+impl CounterReply {
     /// Reads the answer. `None` if it is not one that the script gives to these draws.
-    pub(super) fn read(answer: Value, draws: &[Draw]) -> Option<Told> {
+    pub(super) fn read(answer: Value, draws: &[Draw]) -> Option<CounterReply> {
         let numbers = Vec::<u64>::from_redis_value(answer).ok()?;
-        let (now, told) = numbers.split_at_checked(2)?;
-        if told.len() != 3 * draws.len() {
+        let (now, reply) = numbers.split_at_checked(2)?;
+        if reply.len() != 3 * draws.len() {
             return None;
         }
         let now = time(now)?;
-        let bucket = |(draw, told): (&Draw, &[u64])| {
-            let (full, admitted) = (time(&told[..2])?, told[2] == 1);
+        let bucket = |(draw, reply): (&Draw, &[u64])| {
+            let (full, admitted) = (time(&reply[..2])?, reply[2] == 1);
             // Both sides know the limit, so they must agree.
             (draw.rate.charge(full, now, draw.cost).is_some() == admitted).then_some((full, admitted))
         };
-        let buckets = draws.iter().zip(told.chunks_exact(3)).map(bucket).collect::<Option<_>>()?;
-        Some(Told { now, buckets })
+        let buckets = draws.iter().zip(reply.chunks_exact(3)).map(bucket).collect::<Option<_>>()?;
+        Some(CounterReply { now, buckets })
     }
 
     /// Whether one of the draws was refused, and so none charged.
@@ -182,8 +182,8 @@ impl Told {
 }
 
 /// A time in nanoseconds since 1970, from seconds and nanoseconds.
-fn time(told: &[u64]) -> Option<u64> {
-    let [seconds, nanoseconds] = told else { return None };
+fn time(reply: &[u64]) -> Option<u64> {
+    let [seconds, nanoseconds] = reply else { return None };
     (*seconds < LATEST && *nanoseconds < SECOND).then(|| seconds * SECOND + nanoseconds)
 }
 
@@ -202,9 +202,9 @@ mod tests {
         let rate = Rate::of(10, Duration::from_secs(10), 10).unwrap();
         let draws = [Draw { bucket: 1, policy: 1, cost: 1, rate }];
         let good = [1_800_000_000, 0, 1_800_000_003, 0, 1];
-        let told = Told::read(answer(&good), &draws).expect("a good answer");
-        assert_eq!(told.states(&draws, false)[0].remaining, 6);
-        assert_eq!(told.states(&draws, true)[0].remaining, 7);
+        let reply = CounterReply::read(answer(&good), &draws).expect("a good answer");
+        assert_eq!(reply.states(&draws, false)[0].remaining, 6);
+        assert_eq!(reply.states(&draws, true)[0].remaining, 7);
         let bad: [&[i64]; 9] = [
             &[],
             &[1],
@@ -218,9 +218,11 @@ mod tests {
             &[1_800_000_000, 0, 1_800_000_010, 0, 1],
         ];
         for numbers in bad {
-            assert!(Told::read(answer(numbers), &draws).is_none(), "{numbers:?}");
+            assert!(CounterReply::read(answer(numbers), &draws).is_none(), "{numbers:?}");
         }
-        assert!(Told::read(Value::Okay, &draws).is_none());
-        assert!(Told::read(Value::Array(vec![Value::BulkString(b"x".to_vec()); 5]), &draws).is_none());
+        assert!(CounterReply::read(Value::Okay, &draws).is_none());
+        assert!(
+            CounterReply::read(Value::Array(vec![Value::BulkString(b"x".to_vec()); 5]), &draws).is_none()
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use witgate_exchange::contracts::counter::{BucketState, BucketStates, Draw};
 
 use super::Client;
-use super::counter::{SECOND, Told, call, collect, names_of, tag_of, untouched};
+use super::counter::{CounterReply, SECOND, call, collect, names_of, tag_of, untouched};
 use super::link::Failure;
 use super::names::Names;
 use super::script::ScriptCall;
@@ -18,7 +18,7 @@ use super::script::ScriptCall;
 struct Part {
     places: Vec<usize>,
     draws: Vec<Draw>,
-    told: Option<Told>,
+    reply: Option<CounterReply>,
 }
 
 /// Charges all draws or none, within the budget of one decision. Giving back has a budget of its own.
@@ -32,10 +32,10 @@ pub(super) async fn decide(client: &Client, names: &Names, draws: &[Draw]) -> Re
     for part in &mut parts {
         let left = client.options.budget.saturating_sub(begun.elapsed());
         let answer = client.link.run(&client.charge, &call(names, &part.draws), left).await;
-        match answer.and_then(|answer| Told::read(answer, &part.draws).ok_or(Failure::Malformed)) {
-            Ok(told) => {
-                let is_refused = told.is_refused();
-                part.told = Some(told);
+        match answer.and_then(|answer| CounterReply::read(answer, &part.draws).ok_or(Failure::Malformed)) {
+            Ok(reply) => {
+                let is_refused = reply.is_refused();
+                part.reply = Some(reply);
                 if is_refused {
                     break;
                 }
@@ -46,8 +46,8 @@ pub(super) async fn decide(client: &Client, names: &Names, draws: &[Draw]) -> Re
             }
         }
     }
-    let is_refused =
-        failure.is_some() || parts.iter().any(|part| part.told.as_ref().is_none_or(Told::is_refused));
+    let is_refused = failure.is_some()
+        || parts.iter().any(|part| part.reply.as_ref().is_none_or(CounterReply::is_refused));
     if is_refused {
         for part in &parts {
             refund(client, names, part).await;
@@ -69,7 +69,7 @@ fn split(draws: &[Draw]) -> Vec<Part> {
                 part.places.push(place);
                 part.draws.push(*draw);
             }
-            None => parts.push(Part { places: vec![place], draws: vec![*draw], told: None }),
+            None => parts.push(Part { places: vec![place], draws: vec![*draw], reply: None }),
         }
     }
     parts
@@ -77,12 +77,12 @@ fn split(draws: &[Draw]) -> Vec<Part> {
 
 /// Gives back what a part was charged, if it was.
 async fn refund(client: &Client, names: &Names, part: &Part) {
-    let Some(told) = part.told.as_ref().filter(|told| !told.is_refused()) else { return };
+    let Some(reply) = part.reply.as_ref().filter(|reply| !reply.is_refused()) else { return };
     let mut call = ScriptCall::default();
     call.push(names.count());
-    for (draw, (full, _)) in part.draws.iter().zip(&told.buckets) {
-        let from = (*full).max(told.now);
-        let to = draw.rate.charge(*full, told.now, draw.cost).unwrap_or(from);
+    for (draw, (full, _)) in part.draws.iter().zip(&reply.buckets) {
+        let from = (*full).max(reply.now);
+        let to = draw.rate.charge(*full, reply.now, draw.cost).unwrap_or(from);
         call.keys.extend(names_of(names, draw));
         for time in [from, to] {
             call.push(time / SECOND);
@@ -98,8 +98,8 @@ async fn refund(client: &Client, names: &Names, part: &Part) {
 fn states(draws: &[Draw], parts: &[Part], is_refused: bool) -> BucketStates {
     let mut states: Vec<BucketState> = draws.iter().map(untouched).collect();
     for part in parts {
-        let Some(told) = &part.told else { continue };
-        for (place, state) in part.places.iter().zip(told.states(&part.draws, is_refused)) {
+        let Some(reply) = &part.reply else { continue };
+        for (place, state) in part.places.iter().zip(reply.states(&part.draws, is_refused)) {
             states[*place] = state;
         }
     }

@@ -36,16 +36,15 @@ pub(super) fn compile(program: &Path, component: &[u8], limits: CompileLimits) -
     let mut key = [0; KEY];
     aws_lc_rs::rand::fill(&mut key).map_err(|_| no_process("no random numbers are available"))?;
     let child = start(program, limits).map_err(|error| no_process(&error.to_string()))?;
-    let ending =
-        attend(child, &key, component, limits.wall).map_err(|error| no_process(&error.to_string()))?;
-    if ending.output.len() as u64 > CODE {
+    let end = attend(child, &key, component, limits.wall).map_err(|error| no_process(&error.to_string()))?;
+    if end.output.len() as u64 > CODE {
         return Err(Failed::always(uncompiled(&format!("its code has more than {} MiB", CODE >> 20))));
     }
-    match Answer::read(&ending.output, &key) {
+    match Answer::read(&end.output, &key) {
         Some(Answer::Code(code)) => Ok(code),
         Some(Answer::Damaged(reason)) => Err(Failed::always(inspect::damaged(&reason))),
         Some(Answer::Uncompiled(reason)) => Err(Failed::always(uncompiled(&reason))),
-        None => Err(explain(&ending, limits)),
+        None => Err(explain(&end, limits)),
     }
 }
 
@@ -67,7 +66,7 @@ fn start(program: &Path, limits: CompileLimits) -> io::Result<Child> {
 }
 
 /// How a child ended.
-struct Ending {
+struct ChildEnd {
     status: ExitStatus,
     output: Vec<u8>,
     /// The beginning of the child's standard error.
@@ -78,7 +77,7 @@ struct Ending {
 
 /// Sends the request to a child and reads its reply, each on a thread of its own, so that no pipe can block
 /// another one.
-fn attend(mut child: Child, key: &[u8; KEY], component: &[u8], wall: Duration) -> io::Result<Ending> {
+fn attend(mut child: Child, key: &[u8; KEY], component: &[u8], wall: Duration) -> io::Result<ChildEnd> {
     let deadline = Instant::now() + wall;
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (sender, received) = sync_channel(1);
@@ -98,7 +97,7 @@ fn attend(mut child: Child, key: &[u8; KEY], component: &[u8], wall: Duration) -
         let late = output.is_err();
         let status = if late { end(&mut child) } else { wait(&mut child, END) }?;
         let words = started?.join().unwrap_or_default();
-        Ok(Ending { status, output: output.unwrap_or_default(), words, late })
+        Ok(ChildEnd { status, output: output.unwrap_or_default(), words, late })
     })
 }
 
@@ -158,12 +157,12 @@ fn no_process(reason: &str) -> Failed {
 }
 
 /// The reason why a child sent no valid reply.
-fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
+fn explain(end: &ChildEnd, limits: CompileLimits) -> Failed {
     let CompileLimits { cpu, wall, memory } = limits;
     let refusal = |message: String, hint: &str| Refusal::new(Reason::Compile, message, hint);
-    let signal = ending.status.signal();
+    let signal = end.status.signal();
     let is = |expected: Signal| signal == Some(expected.as_raw());
-    if ending.late {
+    if end.late {
         return Failed::for_a_while(refusal(
             format!("compiling it took more than {} s and was ended", wall.as_secs()),
             "the machine may be overloaded; otherwise raise `gateway.compile.wall`",
@@ -175,26 +174,26 @@ fn explain(ending: &Ending, limits: CompileLimits) -> Failed {
             "if you trust the component, raise `gateway.compile.cpu`; functions with very many locals and loops are slow",
         ));
     }
-    if ending.words.contains("memory allocation of") {
+    if end.words.contains("memory allocation of") {
         return Failed::always(refusal(
             format!("compiling it took more than {} MiB of memory and was ended", memory >> 20),
             "if you trust the component, raise `gateway.compile.memory`",
         ));
     }
-    let last = ending.words.lines().next_back().unwrap_or_default();
+    let last = end.words.lines().next_back().unwrap_or_default();
     let said = if last.is_empty() { String::new() } else { format!(": {last}") };
     let from_outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
     match signal {
         Some(_) if from_outside.into_iter().any(is) => Failed::for_a_while(refusal(
-            format!("the process that compiled it was ended from outside ({}){said}", ending.status),
+            format!("the process that compiled it was ended from outside ({}){said}", end.status),
             "the kernel does this if the machine has no memory left; `witgate reload --force` tries again",
         )),
         Some(_) => Failed::always(refusal(
-            format!("the compiler crashed on it ({}){said}", ending.status),
+            format!("the compiler crashed on it ({}){said}", end.status),
             "build it again with a current toolchain; a crash is a fault of the gateway, please report it",
         )),
         None => Failed::this_time(refusal(
-            format!("the process that compiles sent no reply ({}){said}", ending.status),
+            format!("the process that compiles sent no reply ({}){said}", end.status),
             "the limits of the gateway's own process may be too low for it",
         )),
     }

@@ -36,21 +36,21 @@ impl From<StoreError> for Error {
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 /// A key, and whether it is written with a value of so many bytes.
-struct Place {
+struct StoreKey {
     space: String,
     key: String,
     written: Option<usize>,
 }
 
-impl Place {
+impl StoreKey {
     /// Of a key that is read or removed.
-    fn read(space: String, key: String) -> Place {
-        Place { space, key, written: None }
+    fn read(space: String, key: String) -> StoreKey {
+        StoreKey { space, key, written: None }
     }
 
     /// Of a key that may be written.
-    fn written(space: String, key: String, value: Option<&[u8]>) -> Place {
-        Place { space, key, written: Some(value.map_or(0, <[u8]>::len)) }
+    fn written(space: String, key: String, value: Option<&[u8]>) -> StoreKey {
+        StoreKey { space, key, written: Some(value.map_or(0, <[u8]>::len)) }
     }
 
     /// # Errors
@@ -77,7 +77,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasm
         store,
         waits,
         "get",
-        |(space, key): (String, String)| (Place::read(space, key), ()),
+        |(space, key): (String, String)| (StoreKey::read(space, key), ()),
         |keys, space, key, ()| keys.get(space, key),
     )?;
     define(
@@ -85,7 +85,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasm
         waits,
         "set",
         |(space, key, value, ttl): (String, String, Vec<u8>, Ttl)| {
-            (Place::written(space, key, Some(&value)), (value, time(ttl)))
+            (StoreKey::written(space, key, Some(&value)), (value, time(ttl)))
         },
         |keys, space, key, (value, ttl)| keys.set(space, key, value, ttl),
     )?;
@@ -93,7 +93,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasm
         store,
         waits,
         "remove",
-        |(space, key): (String, String)| (Place::read(space, key), ()),
+        |(space, key): (String, String)| (StoreKey::read(space, key), ()),
         |keys, space, key, ()| keys.remove(space, key),
     )?;
     define(
@@ -101,7 +101,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasm
         waits,
         "increment",
         |(space, key, by, ttl): (String, String, i64, Ttl)| {
-            (Place::written(space, key, None), (by, time(ttl)))
+            (StoreKey::written(space, key, None), (by, time(ttl)))
         },
         |keys, space, key, (by, ttl)| keys.increment(space, key, by, ttl),
     )?;
@@ -110,7 +110,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasm
         waits,
         "compare-and-swap",
         |(space, key, expected, new, ttl): (String, String, Value, Value, Ttl)| {
-            (Place::written(space, key, new.as_deref()), (expected, new, time(ttl)))
+            (StoreKey::written(space, key, new.as_deref()), (expected, new, time(ttl)))
         },
         |keys, space, key, (expected, new, ttl)| keys.compare_and_swap(space, key, expected, new, ttl),
     )
@@ -131,7 +131,7 @@ fn define<P, A, T>(
     store: &mut LinkerInstance<'_, HostState>,
     waits: bool,
     name: &str,
-    take: fn(P) -> (Place, A),
+    take: fn(P) -> (StoreKey, A),
     ask: Ask<A, T>,
 ) -> wasmtime::Result<()>
 where
@@ -154,7 +154,7 @@ where
 }
 
 /// Asks a store that answers at once.
-fn at_once<A, T>(state: &mut HostState, place: &Place, along: A, ask: Ask<A, T>) -> Answer<T> {
+fn at_once<A, T>(state: &mut HostState, place: &StoreKey, along: A, ask: Ask<A, T>) -> Answer<T> {
     let keys = match state.store(place)? {
         Ok(keys) => keys,
         Err(error) => return Ok(Err(error)),
@@ -166,7 +166,7 @@ fn at_once<A, T>(state: &mut HostState, place: &Place, along: A, ask: Ask<A, T>)
 /// Has the caller of the guest ask a store that may wait.
 async fn wait<A, T>(
     mut store: StoreContextMut<'_, HostState>,
-    place: Place,
+    place: StoreKey,
     along: A,
     ask: Ask<A, T>,
 ) -> Answer<T>
@@ -199,7 +199,7 @@ where
 
 impl HostState {
     /// The store of the plugin, if it may be asked about this key.
-    fn store(&mut self, place: &Place) -> Answer<&Arc<dyn KeyStore>> {
+    fn store(&mut self, place: &StoreKey) -> Answer<&Arc<dyn KeyStore>> {
         self.marked(Mark::Store)?;
         if !self.rights.grants.store.iter().flatten().any(|granted| *granted == place.space) {
             self.rights.meter.grant_refused();

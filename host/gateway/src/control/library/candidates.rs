@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 use witgate_config::{Problem, Problems};
 
-use super::source::{self, Ticket};
+use super::source::{self, FetchHandle};
 use super::versions::BindingVersions;
 use super::{FileDigest, Library, Loader, Plan, WantedBinding};
 use crate::control::status::hexadecimal;
@@ -32,20 +32,25 @@ impl<L: Loader> Library<L> {
         let plugins: Vec<_> = plugins.into_iter().collect();
         let mut candidates = BTreeMap::new();
         for some in plugins.chunks(AT_ONCE) {
-            let tickets: Vec<_> =
+            let handles: Vec<_> =
                 some.iter().map(|(_, (asked, _))| self.fetches.begin(&asked.source)).collect();
-            for ((plugin, (asked, needed)), ticket) in some.iter().zip(tickets) {
-                candidates.insert((*plugin).to_owned(), self.candidate(asked, &ticket, *needed));
+            for ((plugin, (asked, needed)), handle) in some.iter().zip(handles) {
+                candidates.insert((*plugin).to_owned(), self.candidate(asked, &handle, *needed));
             }
         }
         candidates
     }
 
-    fn candidate(&self, asked: &WantedBinding<'_>, ticket: &Ticket, needed: bool) -> Candidate<L::Component> {
+    fn candidate(
+        &self,
+        asked: &WantedBinding<'_>,
+        handle: &FetchHandle,
+        needed: bool,
+    ) -> Candidate<L::Component> {
         let refused =
             |digest, reason: String| Candidate { digest, component: Err(vec![Problem::new(reason)]) };
         let name = asked.source.name();
-        let bytes = match ticket.wait(needed) {
+        let bytes = match handle.wait(needed) {
             Ok(bytes) => bytes,
             Err(error) => return refused(None, format!("{name} {error}")),
         };

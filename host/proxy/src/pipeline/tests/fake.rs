@@ -12,7 +12,7 @@ use witgate_exchange::head::RequestHead;
 
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
 
-type Closure<Given, T> = Box<dyn Fn(Given) -> Result<T, CallFailure> + Send + Sync>;
+type Closure<Argument, T> = Box<dyn Fn(Argument) -> Result<T, CallFailure> + Send + Sync>;
 
 /// What a body call was given.
 pub(super) struct RecordedCall {
@@ -160,10 +160,10 @@ impl Fake {
     }
 
     /// Every call waits once, as one that fetches does, so that nothing relies on calls being ready at once.
-    fn answer<'a, Given: 'a, T: 'a>(
+    fn answer<'a, Argument: 'a, T: 'a>(
         &'a self,
-        answer: Option<&'a Closure<Given, T>>,
-        given: Given,
+        answer: Option<&'a Closure<Argument, T>>,
+        given: Argument,
         default: T,
     ) -> CallResult<'a, T> {
         CallResult::waiting(async move {
@@ -174,11 +174,11 @@ impl Fake {
     }
 
     /// The answer of a function that may be declared pure.
-    fn pure_answer<'a, Given: 'a, T: 'a>(
+    fn pure_answer<'a, Argument: 'a, T: 'a>(
         &'a self,
         function: Function,
-        answer: Option<&'a Closure<Given, T>>,
-        given: Given,
+        answer: Option<&'a Closure<Argument, T>>,
+        given: Argument,
         default: T,
     ) -> CallResult<'a, Answer<T>> {
         let pure = self.keeps_promises && self.interest.inputs(function).is_some();

@@ -17,7 +17,7 @@ use crate::listener::tests::{Client, DEADLINE, let_pass, start, wait_for};
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     /// A request head arrived.
-    Asked,
+    Requested,
     /// The gateway gave up the request.
     GivenUp,
 }
@@ -57,7 +57,7 @@ fn wait(mut client: Client, before: &[u8], tell: &SyncSender<News>) {
     }
     client.send(before);
     // The test may be over.
-    let _ = tell.send(News::Asked);
+    let _ = tell.send(News::Requested);
     client.0.set_read_timeout(None).expect("a socket");
     while matches!(client.0.read(&mut [0; 4096]), Ok(1..)) {}
     let _ = tell.send(News::GivenUp);
@@ -88,7 +88,7 @@ fn a_client_that_closes_its_side_takes_its_request_along() {
         let (plane, address) = in_front_of(origin.address);
         let mut client = Client::connect(address);
         client.send(bytes);
-        origin.is(&News::Asked);
+        origin.is(&News::Requested);
         client.0.shutdown(Shutdown::Write).expect("half a close");
         origin.is(&News::GivenUp);
         wait_for(what, || open(&plane) == 0);
@@ -103,7 +103,7 @@ fn a_client_that_closes_while_its_answer_streams_ends_the_stream() {
     let mut client = Client::connect(address);
     client.send(GET).until("one");
     client.0.shutdown(Shutdown::Write).expect("half a close");
-    origin.is(&News::Asked);
+    origin.is(&News::Requested);
     origin.is(&News::GivenUp);
     wait_for("the connection is gone", || open(&plane) == 0);
 }
@@ -126,7 +126,7 @@ fn who_leaves_frees_the_place_of_the_request() {
     for _ in 0..3 {
         let mut client = Client::connect(address);
         client.send(GET);
-        origin.is(&News::Asked);
+        origin.is(&News::Requested);
         drop(client);
         origin.is(&News::GivenUp);
         wait_for("the connection is gone", || open(&plane) == 0);
@@ -140,7 +140,7 @@ fn who_leaves_while_waiting_for_a_place_waits_no_longer() {
         let (plane, address) = one_at_a_time(origin.address, 1);
         let mut first = Client::connect(address);
         first.send(GET);
-        origin.is(&News::Asked);
+        origin.is(&News::Requested);
         let mut second = Client::connect(address);
         second.send(waiting);
         wait_for("both are there", || open(&plane) == 2);
@@ -212,7 +212,7 @@ fn a_goodbye_of_tls_is_one_of_the_client() {
         let mut client = shake(address, &connector, "a.example").await.expect("a handshake");
         client.write_all(GET).await.expect("room");
         client.flush().await.expect("room");
-        origin.is(&News::Asked);
+        origin.is(&News::Requested);
         // `close_notify` alone; the TCP connection stays open.
         client.get_mut().1.send_close_notify();
         client.flush().await.expect("room");
@@ -228,7 +228,7 @@ fn who_leaves_does_not_hold_up_a_drain() {
     let (plane, address) = in_front_of(origin.address);
     let mut client = Client::connect(address);
     client.send(GET);
-    origin.is(&News::Asked);
+    origin.is(&News::Requested);
     let drained = std::thread::spawn(move || plane.drain(DEADLINE * 2));
     wait_for("nothing more is accepted", || std::net::TcpStream::connect(address).is_err());
     let begun = std::time::Instant::now();

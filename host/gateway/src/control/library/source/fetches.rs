@@ -57,7 +57,7 @@ struct UnderWay {
     /// The number of the load that began it.
     load: u64,
     /// The number of tickets for it.
-    tickets: usize,
+    handles: usize,
     /// Whether a load has stopped waiting for it. Then its result is kept for the next load.
     abandoned: bool,
     /// Whether a kept result is dropped when the next load begins.
@@ -85,7 +85,7 @@ impl Fetches {
         state.interrupt = false;
         state.was_interrupted = false;
         state.under_way.retain(|_, fetch| {
-            let ended = fetch.fetched.is_some() && fetch.tickets == 0;
+            let ended = fetch.fetched.is_some() && fetch.handles == 0;
             !(ended && std::mem::replace(&mut fetch.offered, true))
         });
     }
@@ -102,27 +102,27 @@ impl Fetches {
     }
 
     /// Begins a fetch, unless there is one of the same source.
-    pub(crate) fn begin(&self, source: &Arc<dyn PluginSource>) -> Ticket {
+    pub(crate) fn begin(&self, source: &Arc<dyn PluginSource>) -> FetchHandle {
         let name = source.name();
         let mut state = self.shared.lock();
         let load = state.load;
         // A kept result is used only by the load after the one that began its fetch: what changed at the source since then may
         // be the reason for this load.
         let is_current =
-            |fetch: &UnderWay| fetch.fetched.is_none() || fetch.tickets > 0 || fetch.load + 1 >= load;
+            |fetch: &UnderWay| fetch.fetched.is_none() || fetch.handles > 0 || fetch.load + 1 >= load;
         if !state.under_way.get(&name).is_none_or(is_current) {
             state.under_way.remove(&name);
         }
-        let known = state.under_way.get_mut(&name).map(|known| known.tickets += 1).is_some();
+        let known = state.under_way.get_mut(&name).map(|known| known.handles += 1).is_some();
         if !known {
             let begun = Instant::now();
-            let fetch = UnderWay { begun, load, tickets: 1, abandoned: false, offered: false, fetched: None };
+            let fetch = UnderWay { begun, load, handles: 1, abandoned: false, offered: false, fetched: None };
             state.under_way.insert(name.clone(), fetch);
         }
         drop(state);
-        let ticket = Ticket { fetches: self.clone(), name };
+        let handle = FetchHandle { fetches: self.clone(), name };
         if !known {
-            let (source, shared, name) = (Arc::clone(source), Arc::clone(&self.shared), ticket.name.clone());
+            let (source, shared, name) = (Arc::clone(source), Arc::clone(&self.shared), handle.name.clone());
             let fetch = move || {
                 // The panic message has gone to standard error.
                 let fetched = catch_unwind(AssertUnwindSafe(|| source.fetch())).unwrap_or_else(|_| {
@@ -131,10 +131,10 @@ impl Fetches {
                 shared.end(&name, fetched.map(Arc::new));
             };
             if let Err(error) = std::thread::Builder::new().name("witgate-fetch".to_owned()).spawn(fetch) {
-                self.shared.end(&ticket.name, Err(format!("cannot be fetched: {error}")));
+                self.shared.end(&handle.name, Err(format!("cannot be fetched: {error}")));
             }
         }
-        ticket
+        handle
     }
 }
 
@@ -147,7 +147,7 @@ impl Shared {
         let mut state = self.lock();
         let Some(fetch) = state.under_way.get_mut(name) else { return };
         let abandoned = fetch.abandoned;
-        if abandoned || fetch.tickets > 0 {
+        if abandoned || fetch.handles > 0 {
             fetch.fetched = Some(fetched);
         } else {
             state.under_way.remove(name);
@@ -161,12 +161,12 @@ impl Shared {
 }
 
 /// The right to the result of a fetch.
-pub(crate) struct Ticket {
+pub(crate) struct FetchHandle {
     fetches: Fetches,
     name: String,
 }
 
-impl Ticket {
+impl FetchHandle {
     /// Waits for the result. `needed` is false if a version of the plugin is in service; then a fetch that an earlier load
     /// has begun is not waited for.
     ///
@@ -202,12 +202,12 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for FetchHandle {
     fn drop(&mut self) {
         let mut state = self.fetches.shared.lock();
         let Some(fetch) = state.under_way.get_mut(&self.name) else { return };
-        fetch.tickets -= 1;
-        if fetch.tickets == 0 && fetch.fetched.is_some() {
+        fetch.handles -= 1;
+        if fetch.handles == 0 && fetch.fetched.is_some() {
             state.under_way.remove(&self.name);
         }
     }

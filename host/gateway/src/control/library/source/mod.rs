@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use witgate_config::{Config, model};
 
-pub(crate) use fetches::{Fetches, Ticket};
+pub(crate) use fetches::{FetchHandle, Fetches};
 
 /// The source of the bytes of one plugin.
 pub(crate) trait PluginSource: Send + Sync {
