@@ -5,7 +5,9 @@ mod breaker;
 mod concurrency;
 mod fallback;
 mod health;
+mod plugin;
 mod retry;
+mod state;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,9 @@ pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, SuccessRate};
+pub use plugin::{Binding, Budget, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert};
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
+pub use state::{Secret, State};
 pub use upstream::{
     Balancer, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
 };
@@ -446,172 +450,6 @@ pub struct Filter {
     pub kind: String,
     /// Its settings.
     pub settings: Settings,
-}
-
-/// `[plugins.NAME]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plugin {
-    /// The component, absolute or relative to the plugin folder.
-    pub file: PathBuf,
-    /// The SHA-256 that the file must have; `None`: any file.
-    pub digest: Option<[u8; 32]>,
-    /// Bytes that its store may hold, in all spaces together.
-    pub store_bytes: usize,
-    /// The state in which its store is kept; `None`: the built-in one.
-    pub state: Option<String>,
-}
-
-/// A secret, which stays out of logs. Keys are derived from it, one for each use; it is never a key itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
-
-impl Secret {
-    /// A secret of these bytes.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Secret {
-        Secret(bytes.into())
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(...)")
-    }
-}
-
-/// `[state.NAME]`: where counters and the stores of plugins are kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct State {
-    /// Which kind it is.
-    pub kind: String,
-    /// What only the kind understands.
-    pub settings: Settings,
-}
-
-/// `[bindings.NAME]`: a plugin with settings, rights and budgets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Binding {
-    /// Name of the declared plugin.
-    pub plugin: String,
-    /// Settings that `lifecycle.configure` gets.
-    pub settings: Settings,
-    /// Rights to use named objects.
-    pub grants: Grants,
-    /// What is done with a request when a call failed.
-    pub on_failure: OnFailure,
-    /// Whether its results may be reused without a call, where the plugin permits it.
-    pub remember: bool,
-    /// Limits on one call, or one instance.
-    pub budget: Budget,
-    /// How many instances there are.
-    pub instances: Instances,
-    /// When it is put in quarantine; `None`: never.
-    pub quarantine: Option<Quarantine>,
-    /// When a new version is reverted.
-    pub revert: Revert,
-}
-
-/// Rights of a binding to use named objects. Everything else is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Grants {
-    /// Upstreams that `fetch` may use. `None`: a plugin that imports `fetch` is refused. Empty: it may import
-    /// `fetch`, and every use is denied.
-    pub fetch: Option<Vec<String>>,
-    /// Spaces of the store. `None` and empty: as for `fetch`.
-    pub store: Option<Vec<String>>,
-    /// Upstreams the routing contract may choose.
-    pub route_to: Vec<String>,
-}
-
-/// What is done with a request when a call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFailure {
-    /// 503, code `plugin-failed`.
-    #[default]
-    Deny,
-    /// The request continues as if the binding were not there; an authentication plugin counts as "not mine".
-    Skip,
-}
-
-/// Limits on one call, or one instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// CPU time of one call.
-    pub cpu: Duration,
-    /// Wall time of one call, including waits in `fetch`.
-    pub wall: Duration,
-    /// Bytes of linear memory of an instance.
-    pub memory: usize,
-    /// Elements of all tables of an instance.
-    pub table_elements: usize,
-    /// Calls of host functions during one call.
-    pub host_calls: u32,
-    /// Log lines per second, over all cores.
-    pub log_lines: u32,
-    /// Bytes a call may return.
-    pub output: usize,
-    /// Bytes of a buffered or decoded body.
-    pub body_limit: usize,
-    /// Bytes of context that one call passes to the next.
-    pub context_limit: usize,
-    /// Bytes of a response to `fetch`.
-    pub fetch_limit: usize,
-}
-
-/// Instances of a binding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instances {
-    /// Instances kept ready on each core.
-    pub min_idle: usize,
-    /// The most instances on each core.
-    pub max: usize,
-    /// How long a call may wait for one.
-    pub queue_timeout: Duration,
-    /// Calls that may wait on each core.
-    pub queue: usize,
-    /// Whether instances are reused.
-    pub reuse: Reuse,
-    /// Calls after which an instance is replaced.
-    pub max_uses: u64,
-}
-
-/// Whether instances are reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reuse {
-    /// An instance serves one call after the other.
-    #[default]
-    Serial,
-    /// Every request gets a new instance.
-    Fresh,
-}
-
-/// When a binding is put in quarantine, because its failing calls use too much CPU time or nearly all calls fail.
-/// Then `on_failure` applies without a call, except for one probe at a time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quarantine {
-    /// CPU time that failed calls may use within the window, as a share of one core; above 0.
-    pub share: f64,
-    /// The window in which CPU time and calls are counted.
-    pub window: Duration,
-    /// The fewest calls within the window, of which nine in ten must have failed; at least 1.
-    pub min_calls: u32,
-    /// How long the quarantine lasts before a probe.
-    pub rest: Duration,
-}
-
-/// When a new version that fails clearly more often than the previous one is replaced by it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Revert {
-    /// Calls that are watched; 0: a version is never reverted.
-    pub calls: u32,
-    /// How long they are watched.
-    pub time: Duration,
-    /// Share of failed calls that reverts the version if the previous one stayed below it, above 0 to 1.
-    pub failure_ratio: f64,
 }
 
 /// Whether an address belongs to one of the networks.
