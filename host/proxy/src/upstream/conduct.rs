@@ -62,7 +62,7 @@ impl<'a> Others<'a> {
     }
 }
 
-/// Counts an observation, and opens or closes the breaker or ejects the endpoint if it is decisive.
+/// Counts an observation. If it is decisive, opens or closes the breaker, or ejects the endpoint.
 pub(super) fn judge(attempt: &Attempt, observation: Observation) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let others = Others::of(upstream, endpoint);

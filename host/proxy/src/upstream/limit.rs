@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::endpoint::Endpoint;
 
-/// How often in a row a connection is handed on within its core while another core waits.
+/// How often in a row a connection stays on its core while a request of another core waits.
 const OVERTAKES: u32 = 16;
 
 /// The next number of a waiter. Numbers are unique in the process.

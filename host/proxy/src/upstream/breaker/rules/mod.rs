@@ -1,7 +1,7 @@
-//! The rules by which a closed breaker opens: one file each, of one shape.
+//! The rules by which a closed breaker opens. Each has a file of its own with the same structure.
 //!
-//! Each sees every piece of news of every ordinary call, keeps what it needs in shared atomics, and says when it is
-//! enough. One that is off costs a branch.
+//! Each rule receives all news of every ordinary call, keeps what it needs in shared atomics, and reports when the
+//! breaker should open. A rule that is switched off costs one branch.
 
 mod consecutive_failures;
 mod failure_ratio;
@@ -19,7 +19,7 @@ use consecutive_failures::ConsecutiveFailures;
 use failure_ratio::FailureRatio;
 use slow_ratio::SlowRatio;
 
-/// What has become known of a call.
+/// What has become known about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     /// The response head came, this long after the request was sent.

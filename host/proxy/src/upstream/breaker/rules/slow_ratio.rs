@@ -7,7 +7,7 @@ use super::super::window::{Tally, Window};
 use super::{Enough, News, Reason, Rule, is_slow};
 use crate::upstream::time::Clock;
 
-/// Calls and how many of them were slow.
+/// The calls in the window, and how many of them were slow.
 #[derive(Debug, Default)]
 pub(super) struct SlowRatio(Window);
 
