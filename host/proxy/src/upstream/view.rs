@@ -49,7 +49,7 @@ pub(super) struct Tables<'a> {
     pub(super) may_make: bool,
 }
 
-/// An odd number whose multiples are spread well (2^64 by the golden ratio).
+/// An odd number whose multiples are well spread: 2^64 divided by the golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Points of requests are whole numbers below this.
