@@ -34,9 +34,9 @@ pub(super) struct Download {
 
 /// The source of the body.
 pub(super) enum Source {
-    /// The leased connection itself.
+    /// The HTTP/1.1 connection of the lease.
     Http1,
-    /// A stream of it.
+    /// An HTTP/2 stream of it.
     Http2(Incoming),
 }
 

@@ -14,8 +14,9 @@ use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
 
-/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key), and protocol
-/// and TLS stay the same; other changes of the set, and reloads, keep it. The [members](super::set::Member) of sets hold it.
+/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key),
+/// and protocol and TLS stay the same; other changes of the set, and reloads, keep it. The
+/// [members](super::set::Member) of sets hold it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// A number that is unique in the process. It identifies the connection pools of the endpoint.
@@ -159,7 +160,8 @@ impl Endpoint {
         !self.not_ready.load(Ordering::Relaxed) && !self.has_left()
     }
 
-    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become free.
+    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become
+    /// free.
     pub(super) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
     }

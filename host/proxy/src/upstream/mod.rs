@@ -100,8 +100,8 @@ pub use upstreams::Upstreams;
 /// The slot that holds a source until the keeper starts it.
 type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;
 
-/// A named upstream: its settings and what is built from them, the state that it shares with its versions before and after a
-/// reload, and its current endpoints, which may change without a reload.
+/// A named upstream: its settings and what is built from them, the state that it shares with its versions before
+/// and after a reload, and its current endpoints, which may change without a reload.
 pub struct Upstream {
     /// The name.
     pub name: Arc<str>,
@@ -117,7 +117,8 @@ pub struct Upstream {
     deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
     plan: Option<health::Plan>,
-    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is the same.
+    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is
+    /// the same.
     source: SourceSlot,
     carried: Carried,
     set: ArcSwap<EndpointSet>,

@@ -114,7 +114,8 @@ mod tests {
     }
 
     proptest! {
-        /// Everything goes somewhere as long as anybody is usable, and nothing to a group in which nobody is.
+        /// All requests go to some group as long as any endpoint is usable, and none to a group without usable
+        /// endpoints.
         #[test]
         fn everything_goes_to_those_who_can_take_it(
             counts in prop::collection::vec((0_usize..20, 0_usize..20, 0_usize..20), 1..6),

@@ -33,7 +33,7 @@ const WARM_UP: u64 = 10;
 /// The weight of the computed limit in the next one.
 const SMOOTHING: f64 = 0.2;
 
-/// Longer latencies count as this one: they tell nothing more, and the sum has to fit into its bits.
+/// Longer latencies count as this one: they add no information, and the sum has to fit into its bits.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Bits of the sum of latencies in microseconds. The other bits of the word count the samples.
@@ -159,7 +159,8 @@ mod tests {
         Concurrency { clock: Clock::still(), ..Concurrency::default() }
     }
 
-    /// Windows of answers that take so many milliseconds, with the limit in use. Returns what was told.
+    /// Runs windows of responses with these latencies in milliseconds, with the limit in use. Returns the reported
+    /// changes.
     fn windows(
         concurrency: &Concurrency,
         count: usize,
@@ -231,13 +232,13 @@ mod tests {
         assert_eq!(concurrency.limit(&model::Concurrency { max: 50, ..settings }), 50);
     }
 
-    /// The same answers in the same windows find the same limit, on however many threads they are seen.
+    /// The same responses in the same windows lead to the same limit, on however many threads they are observed.
     #[test]
     fn the_number_of_threads_changes_nothing() {
         let limits = [1, 2, 4].map(|threads| {
             let (concurrency, settings) = (Arc::new(concurrency()), settings());
             for window in 0..60 {
-                // The last answer of a window ends it, after all the others.
+                // The last response of a window ends it, after all others.
                 let took = Duration::from_millis(if window < 30 { 10 } else { 80 });
                 let observing: Vec<_> = (0..threads)
                     .map(|_| {

@@ -160,7 +160,8 @@ impl Breaker {
     /// Ends the open period, if the breaker is open: the next call is a probe.
     pub(super) fn end_rest(&self) {
         let now = self.clock.now().max(1);
-        // Fails if the breaker is closed or half-open. `until` also identifies the open period; all earlier ones ended before now.
+        // Fails if the breaker is closed or half-open. `until` also identifies the open period; all earlier ones
+        // ended before now.
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             Word::unpack(word).filter(|word| word.until > now).map(|word| Word { until: now, ..word }.pack())
         });

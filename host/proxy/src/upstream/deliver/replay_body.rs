@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::testing::{bytes, chunks, run};
 
-    /// Room for so many bytes of each body.
+    /// Room for this many bytes of each body.
     fn room(each: usize) -> Room {
         counted(each, usize::MAX).0
     }
@@ -259,7 +259,7 @@ mod tests {
             first.body.frame().await.unwrap().unwrap();
             first.body.frame().await.unwrap().unwrap();
             assert_eq!(taken(), 8);
-            // The second attempt is answered while it still reads what was kept for it.
+            // The response comes while the second attempt still reads what was kept for it.
             let mut second = replay_body.next().unwrap();
             second.body.frame().await.unwrap().unwrap();
             drop(replay_body);
