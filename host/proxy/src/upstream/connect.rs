@@ -24,8 +24,8 @@ use crate::tcp::Tcp;
 /// How long the gateway waits for one address before it also tries the next (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Connects within the upstream's `connect_timeout`, including TLS. No error means that something of a request was
-/// sent.
+/// Connects within the upstream's `connect_timeout`, including TLS. Whatever the error is, nothing of
+/// a request was sent.
 ///
 /// # Errors
 /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`; all unsent.

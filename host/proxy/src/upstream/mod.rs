@@ -2,7 +2,7 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | request | `forward`, `deadline`, `mirror` | builds the request, computes its deadline, decides whether a copy is mirrored |
+//! | request | `forward`, `deadline`, `mirror` | builds the request, computes its deadline, decides whether the request is mirrored |
 //! | affinity | `affinity`, `sticky` | computes the hash of the request's key, reads its session cookie |
 //! | fall back | `fallback` | handles a request that its upstream cannot take |
 //! | admit | `admission`, `breaker` | asks the upstream's own circuit breaker; grants a permit for a request in flight, or queues the request |

@@ -111,7 +111,7 @@ impl View {
     pub(super) fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let first = match &*self.parts {
             [_] | [] => 0,
-            // A key always spills over to the same group. Its hash is mixed, since the balancer goes by the same
+            // A key always spills over to the same group. Its hash is mixed, since the balancer uses the same
             // one.
             parts => {
                 let point =
@@ -224,7 +224,7 @@ mod tests {
         counts
     }
 
-    /// The rule of the house for what matters: half of 10,000 endpoints are unusable, and a pick looks at one.
+    /// Half of 10,000 endpoints are unusable, and a pick looks at one.
     #[test]
     fn a_pick_looks_at_none_of_those_that_are_out() {
         let states: Vec<EndpointState> =

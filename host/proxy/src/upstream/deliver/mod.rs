@@ -130,7 +130,7 @@ struct Delivery<'a> {
     repeatable: bool,
     /// The number of attempts so far, without hedges.
     made: u32,
-    /// The endpoint of the latest attempt that was picked first; `hedged` has those of its hedges.
+    /// The endpoint whose result the latest attempt returned. `hedged` has the other endpoints that it asked.
     latest: Option<Arc<Member>>,
     hedged: Vec<Arc<Member>>,
     tried: Tried,

@@ -271,14 +271,14 @@ impl Display for ObservedFailure {
 struct Streaks(AtomicU64);
 
 impl Streaks {
-    /// The load first keeps the cache line shared between cores as long as there is no streak.
+    /// Loading first keeps the cache line shared between cores as long as there is no streak.
     fn end(&self) {
         if self.0.load(Ordering::Relaxed) != 0 {
             self.0.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Lengthens the streaks. Each call gets another length, however many cores there are.
+    /// Lengthens the streaks. Concurrent calls on several cores return different lengths.
     fn lengthen(&self, shown: ObservedFailure) -> (u32, u32) {
         let longer = |word: u64| {
             let (faults, errors) = split(word);

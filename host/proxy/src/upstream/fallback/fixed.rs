@@ -39,8 +39,8 @@ impl Fixed {
         Ok(Fixed { status, headers, body: Bytes::copy_from_slice(answer.body.as_bytes()) })
     }
 
-    /// The response. If its status is an error, headers of the fault such as `Retry-After` are added, unless it
-    /// has its own.
+    /// The response. If its status is an error, headers of the fault such as `Retry-After` are added, unless
+    /// the response has them already.
     pub(super) fn response(&self, fault: Fault) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = self.status;

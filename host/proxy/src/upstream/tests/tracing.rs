@@ -310,7 +310,8 @@ fn with_an_exporter_a_malformed_parent_begins_a_new_trace_without_its_state() {
     });
 }
 
-/// A status is only the endpoint's own if it was asked.
+/// The span of an attempt has the status of the endpoint's response. A 4xx is an error of that span, but not of
+/// the server span.
 #[test]
 fn a_span_tells_what_came_of_it() {
     run(async {

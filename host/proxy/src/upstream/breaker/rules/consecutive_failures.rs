@@ -67,7 +67,7 @@ impl Rule for ConsecutiveFailures {
     }
 }
 
-/// The load first keeps the cache line shared between cores as long as the counter is 0.
+/// Loading first keeps the cache line shared between cores as long as the counter is 0.
 fn reset(row: &AtomicU32) {
     if row.load(Ordering::Relaxed) != 0 {
         row.store(0, Ordering::Release);
