@@ -42,8 +42,9 @@ pub trait Policy: Send + Sync {
     /// Called with the outcome of each attempt at an endpoint.
     fn observe(&self, _latency: &Latency, _outcome: AttemptOutcome) {}
 
-    /// Whether its balancers are tables that take long to build for many endpoints. Then they are built at most once a second.
-    /// Until then the previous balancer is asked, and endpoints that take no requests any more are skipped.
+    /// Whether its balancers are tables that take long to build for many endpoints. Then they are built at most
+    /// once a second. Until then the previous balancer is asked, and endpoints that take no requests any more are
+    /// skipped.
     fn makes_tables(&self) -> bool {
         false
     }

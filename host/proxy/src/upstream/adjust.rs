@@ -6,24 +6,25 @@ use super::set::TableMaking;
 use super::status::EndpointStatus;
 use crate::balancer::clock;
 
-/// What is to change. What is none stays.
+/// What is to change. `None` leaves a setting as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndpointChange {
-    /// Whether everything said before is taken back first: the file holds again.
+    /// Whether all earlier changes are discarded first, so that the settings of the file apply again.
     pub reset: bool,
-    /// The weight. It holds until the file gives the endpoint another one than now.
+    /// The weight. It applies until the file gives the endpoint another weight than it does now.
     pub weight: Option<u32>,
-    /// Whether it takes no new requests, though those in flight are finished.
+    /// Whether the endpoint is drained: it takes no new requests, but those in flight are finished.
     pub drain: Option<bool>,
 }
 
-/// The largest weight, as in the configuration and of sources.
+/// The largest weight, as in the configuration and for sources.
 pub const LARGEST_WEIGHT: u32 = 1_000_000;
 
-/// Changes an endpoint, and says how it stands then. When this returns, the change holds for every request that begins.
+/// Changes an endpoint, and returns its state after that. When this returns, the change applies to every request
+/// that begins.
 ///
 /// # Errors
-/// There is no such upstream or endpoint; which, in a sentence.
+/// There is no such upstream or endpoint. The error is a sentence.
 pub fn adjust(
     upstreams: &Upstreams,
     upstream: &str,

@@ -1,4 +1,4 @@
-//! What binds a request to an endpoint: the hash of its key, and the session it belongs to.
+//! The affinity of a request to an endpoint: the hash of its key, and its session.
 
 use std::time::SystemTime;
 
@@ -9,17 +9,17 @@ use super::Upstream;
 use super::sticky::Session;
 use crate::balancer::Caller;
 
-/// Worked out once for a request, whatever endpoints are tried.
+/// The affinity of a request. Computed once, whichever endpoints are tried.
 #[derive(Clone, Default)]
 pub(super) struct Affinity {
-    /// For hash policies.
+    /// The hash of its key, for policies that use one.
     pub(super) hash: Option<u64>,
-    /// What its sticky cookie says.
+    /// The session of its sticky cookie.
     pub(super) session: Option<Session>,
 }
 
 impl Upstream {
-    /// What binds a request.
+    /// Computes the affinity of a request.
     pub(super) fn affinity(&self, caller: &Caller<'_>) -> Affinity {
         let session = self.sticky.as_ref().and_then(|sticky| {
             let set = self.set.load();
@@ -28,7 +28,7 @@ impl Upstream {
         Affinity { hash: self.policy.hash(caller), session }
     }
 
-    /// `Set-Cookie` for a client whom an endpoint has answered; none if it may keep what it has.
+    /// `Set-Cookie` for a client that got a response from an endpoint. `None` if the client may keep its cookie.
     pub(super) fn session_cookie(
         &self,
         affinity: &Affinity,

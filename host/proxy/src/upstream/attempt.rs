@@ -1,4 +1,5 @@
-//! One endpoint picked for one request: counted among its requests, let through by its breaker.
+//! An attempt: one endpoint picked for one request, after its breaker has let the request through. The endpoint
+//! counts the request as in flight until the attempt is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,33 +23,34 @@ use super::set::{EndpointSet, Member};
 use super::upload::Progress;
 use super::{BreakerState, Upstream};
 
-/// A request on its way to an endpoint. Dropping it undecided (the client went away) says nothing about the endpoint.
+/// A request that is being sent to an endpoint. If it is dropped undecided because the client went away, that
+/// counts neither for nor against the endpoint.
 pub(super) struct Attempt {
     pub(super) upstream: Arc<Upstream>,
     pub(super) member: Arc<Member>,
     pub(super) call: Call,
-    /// When the request was begun to be sent; until then, when the endpoint was picked.
+    /// When sending began. Until then, when the endpoint was picked.
     begun: Cell<Instant>,
-    /// Whether the request was begun to be sent.
+    /// Whether sending has begun.
     sent: Cell<bool>,
-    /// How far its body has come, if it streams.
+    /// The progress of the request body, if it streams.
     upload: RefCell<Option<Rc<Progress>>>,
-    /// Whether an earlier attempt of the request has told of a failure.
+    /// Whether an earlier attempt of the request has reported a failure.
     repeats: Cell<bool>,
-    /// Whether the endpoint failed, so that the end of its answer is no success.
+    /// Whether the endpoint has failed. The end of its response is no success then.
     failed: Cell<bool>,
-    /// The status it answered with; none: it has not yet.
+    /// The status of the response. `None` if there is no response yet.
     status: Cell<Option<StatusCode>>,
-    /// When the time of the request is over, if nothing but the endpoint's answer is missing.
+    /// The deadline of the request, if only the response of the endpoint is missing.
     due: Cell<Option<Instant>>,
 }
 
 impl Upstream {
-    /// Picks an endpoint that takes requests and was not tried before: the one of the request's session, or else one of
-    /// the balancer's choice.
+    /// Picks an endpoint that takes requests and was not tried before: the endpoint of the request's session, or
+    /// else the one that the balancer picks.
     ///
     /// # Errors
-    /// `BreakerOpen` with `Retry-After` if only breakers stand in the way, else `NoEndpoint`.
+    /// `BreakerOpen` with `Retry-After` if open or half-open breakers are the only reason, else `NoEndpoint`.
     pub(super) fn pick(
         self: &Arc<Self>,
         affinity: &Affinity,
@@ -63,7 +65,8 @@ impl Upstream {
         {
             return Ok(attempt);
         }
-        // Another core may take the one probe between the look and the step; then the look finds it taken.
+        // Another core may take the only half-open probe between the check and the entry. The next check then sees
+        // that.
         for _ in 0..set.entries.len() {
             let Some(member) = set.view.pick(affinity.hash, &usable) else { break };
             if let Some(attempt) = self.enter(member) {
@@ -74,8 +77,8 @@ impl Upstream {
         self.last_resort(&set, may_panic, is_untried).ok_or_else(|| self.no_endpoint(&set))
     }
 
-    /// The view may be a moment old: before a request is refused, all endpoints are looked at. Where none is usable, and
-    /// not only because the rest was tried, that is a reason to panic.
+    /// The view may be slightly outdated, so all endpoints are checked before a request is refused. If none is
+    /// usable, and not only because the others were tried, unhealthy endpoints are used as well (panic).
     fn last_resort(
         self: &Arc<Self>,
         set: &EndpointSet,
@@ -117,7 +120,7 @@ impl Upstream {
         })
     }
 
-    /// Whether an endpoint is likely to take a request.
+    /// Whether some endpoint is likely to take a request.
     ///
     /// # Errors
     /// As [`Upstream::pick`].
@@ -127,7 +130,7 @@ impl Upstream {
         if takes { Ok(()) } else { Err(self.no_endpoint(&set)) }
     }
 
-    /// Whether an endpoint would take a request now; the last look of a pick.
+    /// Whether an endpoint would take a request now: the last check of a pick.
     pub(super) fn would_take(&self, member: &Member, panics: bool) -> bool {
         let endpoint = member.endpoint();
         let passes = || endpoint.breaker.would_pass(&self.config.breaker);
@@ -152,7 +155,7 @@ impl Upstream {
     }
 }
 
-/// `Retry-After` knows only whole seconds; zero would invite a storm.
+/// `Retry-After` has whole seconds only. It is at least 1, because with 0 all clients would return at once.
 pub(super) fn whole_seconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
@@ -163,49 +166,49 @@ impl Attempt {
         self.member.endpoint()
     }
 
-    /// The failure that an answer with this status is, if it is one of these.
+    /// The failure that a response with this status stands for, if the status is one of `failures`.
     pub(super) fn failing_by(&self, status: StatusCode, failures: Statuses) -> Option<Failing> {
         let counts = failures.contains(status.as_u16());
         counts.then(|| Failing::by(status).repeated(self.repeats.get()))
     }
 
-    /// The status it was answered with; none: it was not yet.
+    /// The status of the response. `None` if there is no response yet.
     pub(super) fn status(&self) -> Option<StatusCode> {
         self.status.get()
     }
 
-    /// An earlier attempt of the same request has told of a failure: of this one only a success counts, or that the endpoint
-    /// is not reached.
+    /// Marks that an earlier attempt of the same request has reported a failure. Of this attempt, only a success
+    /// counts, or that the endpoint could not be reached.
     pub(super) fn repeats(&self) {
         self.repeats.set(true);
     }
 
-    /// How long the endpoint has had all that has come of the request.
+    /// How long the endpoint has had everything that the gateway has received of the request.
     pub(super) fn elapsed(&self) -> Duration {
         self.since().elapsed()
     }
 
-    /// How long the endpoint has had all that has come of the request; none: it was not begun to be sent, or the next piece
-    /// of its body is waited for.
+    /// How long the endpoint has had everything that the gateway has received of the request. `None` if sending
+    /// has not begun, or if the gateway waits for the next piece of the body.
     pub(super) fn waited(&self) -> Option<Duration> {
         let awaited = self.upload.borrow().as_ref().is_some_and(|upload| upload.is_awaited());
         (self.sent.get() && !awaited).then(|| self.elapsed())
     }
 
-    /// When the request was begun to be sent; until then, when the endpoint was picked.
+    /// When sending began. Until then, when the endpoint was picked.
     pub(super) fn begun(&self) -> Instant {
         self.begun.get()
     }
 
-    /// Since when the endpoint has had all that has come of the request: a client that is slow to send makes no endpoint
-    /// slow.
+    /// Since when the endpoint has had everything that the gateway has received of the request. Thus a client that
+    /// sends slowly does not make the endpoint appear slow.
     pub(super) fn since(&self) -> Instant {
         let begun = self.begun.get();
         self.upload.borrow().as_ref().map_or(begun, |upload| upload.last().max(begun))
     }
 
-    /// The request is about to be sent, on a connection that is there. Where nothing was waited for since the endpoint was
-    /// picked, it is still the same time. `upload`: how far its body comes, if it streams.
+    /// Called when there is a connection and the request is about to be sent. If nothing was waited for since the
+    /// endpoint was picked, the clock is not read again. `upload` is the progress of the body, if it streams.
     pub(super) fn begin(&self, waited: bool, upload: Option<Rc<Progress>>) -> Instant {
         let again = self.sent.replace(true);
         if again || waited {
@@ -220,19 +223,20 @@ impl Attempt {
         self.begun.get()
     }
 
-    /// From now on nothing but the endpoint's answer is missing. If the attempt is given up after the deadline without one,
-    /// the endpoint is at fault; if before, the client went away, which shows nothing.
+    /// From now on only the response of the endpoint is missing. If the attempt is dropped without one after the
+    /// deadline, the endpoint is at fault. If it is dropped earlier, the client went away, which shows nothing
+    /// about the endpoint.
     pub(super) fn owe_answer_by(&self, deadline: Option<Instant>) {
         self.due.set(deadline);
     }
 
-    /// A response head came that speaks for the endpoint, so long after the request was begun to be sent.
+    /// A response head came that counts for the endpoint, this long after sending began.
     pub(super) fn answered(&self, status: StatusCode, within: Duration) {
         self.status.set(Some(status));
         notify(self, Observation::Answered { within, status });
     }
 
-    /// The whole response came.
+    /// The whole response has come.
     pub(super) fn completed(&self) {
         if let (Some(status), false) = (self.status.get(), self.failed.get()) {
             notify(self, Observation::Completed { status });

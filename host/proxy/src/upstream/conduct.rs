@@ -1,4 +1,5 @@
-//! Judges endpoints by the results of requests: the one place that sees every observation and decides about breaker and ejection.
+//! Judges endpoints by the results of requests. This is the only place that receives every observation and decides
+//! about breaker and ejection.
 //!
 //! | mechanism | takes an endpoint out for | how the endpoint comes back |
 //! |---|---|---|
@@ -8,12 +9,12 @@
 //! Both see the same failures and have the same default, so they are decided together:
 //!
 //! - An observation is classified here for both: which statuses are failures of which mechanism, and what counts.
-//! - Both decide under one lock of the upstream and with one answer to the question whether another endpoint is in service
-//!   ([`Others`]). Endpoints are therefore taken out one at a time. The last endpoint in service is never ejected, and failures in
-//!   a row open its breaker only if no single request can cause them.
-//! - If the same failure opens the breaker and ejects the endpoint, as it does by default, the endpoint is absent once: active
-//!   checks that end the ejection early also end the open period of the breaker. Otherwise the endpoint would take no requests
-//!   although its return was reported.
+//! - Both decide under one lock of the upstream and with one answer to the question whether another endpoint is in
+//!   service ([`Others`]). Endpoints are therefore taken out one at a time. The last endpoint in service is never
+//!   ejected, and failures in a row open its breaker only if no single request can cause them.
+//! - If the same failure opens the breaker and ejects the endpoint, as it does by default, the endpoint is absent
+//!   once: active checks that end the ejection early also end the open period of the breaker. Otherwise the
+//!   endpoint would take no requests although its return was reported.
 
 use std::cell::OnceCell;
 use std::sync::{Arc, MutexGuard};
@@ -41,8 +42,8 @@ enum Meaning {
     Nothing,
 }
 
-/// Whether another endpoint is in service. The first call of [`Others::serve`] takes the lock under which endpoints are taken
-/// out, and keeps it until this is dropped, so that the answer stays true.
+/// Whether another endpoint is in service. The first call of [`Others::serve`] takes the lock under which
+/// endpoints are taken out, and keeps it until this is dropped, so that the answer stays true.
 pub(super) struct Others<'a> {
     upstream: &'a Upstream,
     endpoint: &'a Arc<Endpoint>,
@@ -62,7 +63,7 @@ impl<'a> Others<'a> {
     }
 }
 
-/// Counts an observation, and opens or closes the breaker or ejects the endpoint if it is decisive.
+/// Counts an observation. If it is decisive, opens or closes the breaker, or ejects the endpoint.
 pub(super) fn judge(attempt: &Attempt, observation: Observation) {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
     let others = Others::of(upstream, endpoint);
@@ -128,8 +129,8 @@ fn meaning_to_ejection(attempt: &Attempt, observation: Observation) -> Meaning {
 }
 
 impl Upstream {
-    /// Counts a failure, and ejects the endpoint if the failure reaches a threshold, another endpoint is in service, and the cap
-    /// allows it. `joined` is whether the same failure has opened the breaker.
+    /// Counts a failure, and ejects the endpoint if the failure reaches a threshold, another endpoint is in
+    /// service, and the cap allows it. `joined` is whether the same failure has opened the breaker.
     pub(super) fn count_failure(
         &self,
         others: &Others<'_>,
@@ -143,8 +144,8 @@ impl Upstream {
         }
     }
 
-    /// Counts an active check, which may end an ejection early. Then the open period of a breaker that the same failure has
-    /// opened ends, too.
+    /// Counts an active check, which may end an ejection early. Then the open period of a breaker that the same
+    /// failure has opened ends, too.
     pub(super) fn checked(&self, endpoint: &Arc<Endpoint>, succeeded: bool, begun: Instant) {
         let Some(plan) = &self.plan else { return };
         let (threshold, settings) = (plan.settings.healthy_threshold, &self.config.ejection);

@@ -1,4 +1,4 @@
-//! A new connection to an endpoint: name, address, TCP, TLS.
+//! Opens a connection to an endpoint: name resolution, TCP, TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +21,11 @@ use super::socket::Transport;
 use super::tls::Tls;
 use crate::tcp::Tcp;
 
-/// How long one address has before the next is tried beside it (RFC 8305 section 5).
+/// How long the gateway waits for one address before it also tries the next (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Connects within the upstream's `connect_timeout`, TLS included. Whatever fails, nothing was sent.
+/// Connects within the upstream's `connect_timeout`, including TLS. Whatever the error is, nothing of
+/// a request was sent.
 ///
 /// # Errors
 /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`; all unsent.
@@ -46,19 +47,19 @@ pub(super) async fn connect(
         .map_err(Fault::unsent)
 }
 
-/// Where a connection leads, and how it begins.
+/// Where a connection leads, and how it is opened.
 pub(super) struct Destination<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) port: u16,
-    /// None: cleartext.
+    /// `None` for cleartext.
     pub(super) tls: Option<&'a Arc<ClientConfig>>,
-    /// The name in the certificate; none: the endpoint's host.
+    /// The name in the certificate; `None` for the endpoint's host.
     pub(super) server_name: Option<&'a str>,
-    /// Whether TLS has to agree on HTTP/2.
+    /// Whether TLS must negotiate HTTP/2.
     pub(super) http2: bool,
 }
 
-/// Connects, TLS included. It takes as long as it takes.
+/// Connects, including TLS. There is no timeout.
 ///
 /// # Errors
 /// `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`.
@@ -81,7 +82,8 @@ async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<Tcp> {
     Ok(Tcp::new(stream))
 }
 
-/// The first address that accepts. Each has a head start over the next, which begins at once when one fails.
+/// Connects to the first address that accepts. Each address has a head start over the next, which is tried at once
+/// when one fails.
 async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut rest = addresses.iter();
     let mut attempts = FuturesUnordered::new();
@@ -125,8 +127,8 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Fault {
     Fault::new(kind).cause(format!("{}: {error}", endpoint.name))
 }
 
-/// Whether it is the gateway that has no descriptor, or no memory, for one more socket. That says nothing of the endpoint,
-/// and nothing would be won with another.
+/// Whether the gateway has no file descriptor or memory for another socket. That shows nothing about the endpoint,
+/// and another endpoint would not help.
 fn is_ours(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -1,4 +1,4 @@
-//! One connection to an endpoint as its core holds it: HTTP/1.1, one request at a time, or HTTP/2, many.
+//! A connection to an endpoint, held by its core: HTTP/1.1 with one request at a time, or HTTP/2 with many.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -18,12 +18,12 @@ use super::http1::Http1;
 use super::socket::Socket;
 use super::upload::Upload;
 
-/// HTTP/2: bytes of a response head.
+/// HTTP/2: the most bytes of a response head.
 const HEAD_BYTES: usize = 128 * 1024;
-/// HTTP/2 flow control: what one response may have in memory, and all of a connection together.
+/// HTTP/2 flow control: the most bytes in memory of one response, and of all responses of a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// HTTP/2: how often a connection with streams is asked whether it still lives, and how long it may take to answer.
+/// HTTP/2: the interval of PINGs on a connection with streams, and how long the PONG may take.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
@@ -39,23 +39,23 @@ pub(super) enum Connection {
 pub(super) struct Http2 {
     sender: RefCell<http2::SendRequest<Upload>>,
     streams: Cell<usize>,
-    /// Streams the endpoint allows at once, as far as it has said so.
+    /// The most concurrent streams that the endpoint allows, as far as it has announced that.
     most: Rc<Cell<usize>>,
-    /// Whether it takes no new streams, so that it closes with the last.
+    /// Whether it accepts no new streams, so that it closes with its last stream.
     pub(super) retiring: Cell<bool>,
-    /// Whether one of its requests has told that it ended.
+    /// Whether one of its requests has reported the end of the connection.
     pub(super) end_told: Cell<bool>,
     pub(super) overtakes: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
 }
 
-/// A stream's place in the count of its connection.
+/// One counted stream of its connection.
 pub(super) struct Stream {
     pub(super) connection: Rc<Http2>,
 }
 
 impl Connection {
-    /// Begins to speak HTTP over a socket. An HTTP/2 connection lives in a task of this core.
+    /// Starts HTTP on a socket. An HTTP/2 connection runs in a task of this core.
     ///
     /// # Errors
     /// `UpstreamReset`, unsent.
@@ -67,7 +67,7 @@ impl Connection {
         Ok(Connection::Http2(opened.stream().expect("a new connection has room for a stream")))
     }
 
-    /// Whether nothing is known of its end.
+    /// Whether the connection is not known to have ended.
     pub(super) fn is_alive(&mut self) -> bool {
         match self {
             Connection::Http1(connection) => connection.is_alive(),
@@ -77,7 +77,7 @@ impl Connection {
 }
 
 impl Stream {
-    /// Sends a request. What was not begun comes back with the error.
+    /// Sends a request. If sending has not begun, the error contains the request.
     pub(super) async fn send(
         &self,
         request: Request<Upload>,
@@ -120,7 +120,7 @@ impl Http2 {
         }))
     }
 
-    /// Room for one more stream.
+    /// A new stream, if the connection can take one more.
     pub(super) fn stream(self: &Rc<Self>) -> Option<Stream> {
         let room = !self.is_closed() && !self.retiring.get() && self.streams.get() < self.most.get().max(1);
         room.then(|| {

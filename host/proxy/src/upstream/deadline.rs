@@ -1,7 +1,8 @@
-//! Deadlines that come with a request and go on with it.
+//! Deadlines that come with a request and are forwarded with it.
 //!
-//! A client may say how long it will wait: by `grpc-timeout` in a gRPC request, or by the upstream's `deadline_header` in
-//! milliseconds. It can only shorten what the route allows. The endpoint is told what is left when the request is sent.
+//! A client may say how long it will wait: by `grpc-timeout` in a gRPC request, or by the upstream's
+//! `deadline_header` in milliseconds. It can only shorten the deadline of the route. The endpoint is told the time
+//! left when the request is sent.
 
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,10 @@ const UNITS: [(u8, u64); 6] = [
     (b'H', 3_600_000_000_000),
 ];
 
-/// `TimeoutValue` has at most eight digits.
+/// The most digits of `TimeoutValue`.
 const DIGITS: usize = 8;
 
-/// What an endpoint is told about the time that is left.
+/// The time left, in the form that is sent to the endpoint.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance<'a> {
     pub(super) deadline: Instant,
@@ -32,7 +33,7 @@ pub(super) struct Allowance<'a> {
     pub(super) header: Option<&'a HeaderName>,
 }
 
-/// Whether the request that goes upstream is gRPC; a stage may have made it so.
+/// Whether the request to the upstream is gRPC. A stage may have made it so.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     Dialect::of(headers) == Dialect::Grpc
 }
@@ -40,7 +41,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 /// How long the client says it will wait.
 ///
 /// # Errors
-/// `BadRequest` if what it says makes no sense: a guess would be worse for it than the refusal.
+/// `BadRequest` if the value is invalid, because a guess could be worse for the client than the refusal.
 pub(super) fn asked_for(
     headers: &HeaderMap,
     grpc: bool,
@@ -61,7 +62,7 @@ pub(super) fn asked_for(
 }
 
 impl Allowance<'_> {
-    /// What is told, in place of what the client said.
+    /// The headers that tell the endpoint the time left, in place of those of the client.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let grpc = || Some((&GRPC_TIMEOUT, HeaderValue::from_str(&format_grpc(left)).ok()?));
@@ -70,18 +71,18 @@ impl Allowance<'_> {
         by_grpc.into_iter().chain(self.header.map(|name| (name, HeaderValue::from(millis))))
     }
 
-    /// Whether a header is told by the gateway.
+    /// Whether the gateway sets this header itself.
     pub(super) fn is_own(&self, name: &HeaderName) -> bool {
         (self.grpc && *name == GRPC_TIMEOUT) || self.header == Some(name)
     }
 }
 
-/// One to eight digits and a unit, nothing else.
+/// Accepts one to eight digits and a unit, and nothing else.
 fn parse_grpc(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     let (_, nanos) = UNITS.iter().find(|(name, _)| name == unit)?;
     let amount = parse_digits(digits, DIGITS)?;
-    // 10^8 hours are more nanoseconds than 64 bits hold.
+    // 10^8 hours are more nanoseconds than 64 bits can hold, hence the saturating multiplication.
     Some(Duration::from_nanos(*nanos).saturating_mul(u32::try_from(amount).ok()?))
 }
 
@@ -94,7 +95,8 @@ fn parse_digits(digits: &[u8], most: usize) -> Option<u64> {
     good.then(|| digits.iter().fold(0, |amount, digit| amount * 10 + u64::from(digit - b'0')))
 }
 
-/// In the finest unit whose eight digits suffice, rounded down: the endpoint must not believe in more than there is.
+/// In the finest unit for which eight digits suffice, rounded down, so that the endpoint never gets more time than
+/// there is.
 fn format_grpc(left: Duration) -> String {
     let nanos = left.as_nanos();
     let most = 10u128.pow(DIGITS as u32) - 1;

@@ -1,4 +1,4 @@
-//! The body of a response, watched until its end.
+//! The body of a response, which is supervised until its end.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,44 +22,44 @@ use super::resumed::Resumed;
 use super::upload::Progress;
 use crate::protocol::deadline::Deadline;
 
-/// A response body that streams. It holds the connection, and knows what to do with it when it ends, breaks off, stalls,
-/// or is dropped because the client went away.
+/// A streaming response body. It holds the connection, and decides what happens to it when the body ends, breaks
+/// off or stalls, or is dropped because the client went away.
 pub(super) struct Download {
     source: Source,
     exchange: Option<Underway>,
     clock: Clock,
-    /// For HTTP/2: connections of HTTP/1.1 have one of their own.
+    /// The timer for HTTP/2. An HTTP/1.1 connection has its own.
     timer: Deadline,
 }
 
-/// Where the body comes from.
+/// The source of the body.
 pub(super) enum Source {
-    /// The leased connection itself.
+    /// The HTTP/1.1 connection of the lease.
     Http1,
-    /// A stream of it.
+    /// An HTTP/2 stream of it.
     Http2(Incoming),
 }
 
-/// What an exchange holds until its response ends.
+/// What an exchange holds until its response has ended.
 pub(super) struct Underway {
     pub(super) lease: Lease,
     pub(super) attempt: Attempt,
     pub(super) upload: Option<Rc<Progress>>,
 }
 
-/// When a response has waited too long.
+/// The timeouts of a response.
 pub(super) struct Clock {
-    /// Without a byte in either direction.
+    /// The longest time without a byte in either direction.
     pub(super) idle: Option<Duration>,
-    /// The whole request.
+    /// The deadline of the whole request.
     pub(super) deadline: Option<Instant>,
-    /// Since when the answer has been waited for, if it is.
+    /// Since when the next piece of the response has been waited for. `None` if it is not being waited for.
     last: Option<Instant>,
 }
 
 impl Underway {
-    /// Why an HTTP/2 stream ended before its response did: by the request's own body if that has ended with a fault, which
-    /// resets the stream too.
+    /// Why an HTTP/2 stream ended before its response did. If the request's own body has ended with a fault, that
+    /// fault is the reason, because it resets the stream, too.
     fn broken_off(&self, error: Option<&hyper::Error>) -> Fault {
         if let Some(fault) = self.upload.as_ref().and_then(|upload| upload.take_fault()) {
             return fault;
@@ -75,7 +75,7 @@ impl Underway {
         }
     }
 
-    /// The response was read to its end.
+    /// Called when the whole response was read.
     fn finish(self, now: Instant) {
         self.attempt.completed();
         self.lease.give_back(&self.attempt, now);
@@ -83,7 +83,7 @@ impl Underway {
 }
 
 impl Download {
-    /// Watches a body from now on.
+    /// Supervises a body from now on.
     pub(super) fn new(
         source: Source,
         exchange: Underway,
@@ -98,14 +98,14 @@ impl Download {
         }
     }
 
-    /// The body as the rest of the gateway sees it. What has arrived with the head already is not wrapped, and its
-    /// connection is free at once, which is `now`.
+    /// The body for the rest of the gateway. If the whole body has already arrived with the head, it is not
+    /// wrapped, and its connection is free at `now`.
     pub(super) fn begin(mut self, now: Instant) -> Result<Body, Fault> {
         if self.is_over() {
             self.finish(now);
             return Ok(Body::Empty);
         }
-        // Whoever waits for the next piece says so by asking for it.
+        // No waker is needed: whoever needs the next piece will poll the body.
         match self.poll_source(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Ok(Body::wrap(self)),
             Poll::Ready(None) => {
@@ -132,7 +132,8 @@ impl Download {
             },
             (Source::Http2(body), Some(exchange)) => {
                 let polled = Pin::new(&mut *body).poll_frame(context);
-                // hyper calls the end of a body what is a reset with NO_ERROR or CANCEL, however much is missing.
+                // hyper also reports a reset with NO_ERROR or CANCEL as the end of a body, however much is
+                // missing.
                 if matches!(polled, Poll::Ready(None)) && !body.is_end_stream() {
                     return Poll::Ready(Some(Err(exchange.broken_off(None))));
                 }
@@ -168,7 +169,7 @@ impl Download {
 }
 
 impl Clock {
-    /// The fault of having waited too long.
+    /// The fault if a timeout has passed.
     fn poll(
         &mut self,
         timer: &mut Deadline,
@@ -184,7 +185,7 @@ impl Clock {
             if now >= due {
                 return Poll::Ready(match self.deadline {
                     Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout),
-                    // Both sides may wait for the client's next piece, and then nothing is said of the endpoint.
+                    // Both sides may wait for the client's next piece, which shows nothing about the endpoint.
                     _ => Fault {
                         by_request: upload.is_some_and(Progress::is_awaited),
                         ..Fault::new(FaultKind::UpstreamReset).cause("the response stalled")

@@ -1,4 +1,4 @@
-//! One endpoint of an upstream: what all cores share about it.
+//! One endpoint of an upstream: its state, which all cores share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,34 +14,35 @@ use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
 
-/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key), and protocol
-/// and TLS stay the same; other changes of the set, and reloads, keep it. The [members](super::set::Member) of sets hold it.
+/// An endpoint. It lives as long as its source reports it by the same [key](super::discovery::EndpointSpec::key),
+/// and protocol and TLS stay the same; other changes of the set, and reloads, keep it. The
+/// [members](super::set::Member) of sets hold it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// Unique in the process: the key of its pools.
+    /// A number that is unique in the process. It identifies the connection pools of the endpoint.
     pub(super) id: u64,
     /// `host:port`, for logs.
     pub(super) name: Arc<str>,
     pub(super) host: String,
     pub(super) port: u16,
-    /// What `Host` says where the client's is not preserved.
+    /// The value of `Host`, unless the client's is preserved.
     pub(super) authority: HeaderValue,
     pub(super) breaker: Breaker,
-    /// What active checks have shown.
+    /// The results of active checks.
     pub(super) health: Health,
-    /// What requests have shown.
+    /// The results of requests.
     pub(super) ejection: Ejection,
     /// Requests in flight, over all cores.
     pub(super) active: Arc<AtomicUsize>,
     /// Connections open, over all cores.
     pub(super) connections: AtomicUsize,
-    /// How fast it answers, where the balancer observes that.
+    /// Its average latency, if the balancing policy observes it.
     pub(super) latency: Arc<Latency>,
-    /// What an operator says about it.
+    /// The settings that an operator has made for it.
     pub(super) share: Arc<Share>,
     /// Since when it has been in service.
     pub(super) newness: Newness,
-    /// How often the connections that wait were given up, over all cores.
+    /// How often its idle connections were closed, over all cores.
     pub(super) purges: AtomicU32,
     /// Whether the source of its set reports it as not ready or terminating.
     not_ready: AtomicBool,
@@ -49,26 +50,26 @@ pub(super) struct Endpoint {
     left: AtomicBool,
 }
 
-/// Whether an endpoint takes requests, and what keeps it from it.
+/// Whether an endpoint takes requests, and the reason if it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Availability {
     /// It takes requests.
     Available,
-    /// Its breaker is half-open: it takes as many requests as that lets through.
+    /// Its breaker is half-open: it takes as many requests as the breaker lets through.
     Probing,
-    /// Its checks failed, or it is ejected for what requests have shown: it takes requests only in panic.
+    /// Its checks failed, or it is ejected: it takes requests only in panic.
     Unhealthy,
-    /// Its breaker is open: it takes none.
+    /// Its breaker is open: it takes no requests.
     Resting,
-    /// An operator wants it to take none.
+    /// An operator has drained it: it takes no requests.
     Drained,
-    /// Its source reports it as not ready or terminating, or it has left its set: it takes none.
+    /// Its source reports it as not ready or terminating, or it has left its set: it takes no requests.
     NotReady,
 }
 
 impl Availability {
-    /// Whether requests may be sent, as far as this tells; in panic, health is not believed.
+    /// Whether requests may be sent. With `panics`, health is ignored.
     pub(super) fn takes_requests(self, panics: bool) -> bool {
         match self {
             Availability::Available | Availability::Probing => true,
@@ -77,7 +78,7 @@ impl Availability {
         }
     }
 
-    /// The word for lists and metrics.
+    /// The name in lists and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Availability::Available => "available",
@@ -94,7 +95,7 @@ impl Endpoint {
     /// A new endpoint. The host may be an IPv6 address with or without brackets.
     ///
     /// # Errors
-    /// The host is not valid in the header `Host`; the error says so in a sentence.
+    /// The host is not valid in the header `Host`. The error is a sentence.
     pub(super) fn new(host: &str, port: u16, tls: bool) -> Result<Endpoint, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let bracketed = bracketed(host);
@@ -123,7 +124,8 @@ impl Endpoint {
         })
     }
 
-    /// Whether it takes requests. An operator, its source, its breaker and its health decide, in this order.
+    /// Whether it takes requests. The operator, the source, the breaker and the health are considered in this
+    /// order.
     pub(super) fn availability(&self) -> Availability {
         if self.share.is_drained() {
             return Availability::Drained;
@@ -139,12 +141,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether neither checks nor requests speak against it.
+    /// Whether it is neither unhealthy by its checks nor ejected.
     pub(super) fn is_in_service(&self) -> bool {
         !self.health.is_unhealthy() && !self.ejection.is_ejected()
     }
 
-    /// Sets whether the source of its set wants it to take requests. Returns whether it has become ready by that.
+    /// Sets whether its source wants it to take requests. Returns whether it has just become ready.
     pub(super) fn become_ready(&self, ready: bool) -> bool {
         self.not_ready.swap(!ready, Ordering::Relaxed) && ready
     }
@@ -158,7 +160,8 @@ impl Endpoint {
         !self.not_ready.load(Ordering::Relaxed) && !self.has_left()
     }
 
-    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become free.
+    /// Whether it has left its set. Then its connections are closed: idle ones at once, others when they become
+    /// free.
     pub(super) fn has_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
     }
@@ -168,13 +171,14 @@ impl Endpoint {
         self.left.store(true, Ordering::Relaxed);
     }
 
-    /// Has every core close the connections that wait for a request. Those in use are left alone: they live.
+    /// Tells every core to close the idle connections. Connections in use are kept, since they have shown that
+    /// they are alive.
     pub(super) fn close_idle(&self) {
         self.purges.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// An IPv6 address needs brackets before a port can follow.
+/// Adds the brackets that an IPv6 address needs before a port.
 fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }

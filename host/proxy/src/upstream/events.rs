@@ -1,7 +1,7 @@
-//! Changes of state of an upstream and its endpoints: counted, shown in the status, and said in the log.
+//! Changes of state of an upstream and its endpoints. They are counted, listed in the status, and logged.
 //!
-//! They happen seldom, so they may take a lock. Each wakes the [`keeper`](super::keeper), which logs it, and does what
-//! follows from it.
+//! They are rare, so recording them may take a lock. Each event wakes the [`keeper`](super::keeper), which logs it
+//! and does the work that follows from it.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,45 +10,45 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 use witgate_config::model::LogLevel;
 
-/// Events kept for the status.
+/// The number of events that are kept for the status.
 const KEPT: usize = 32;
 
-/// What can change.
+/// The kinds of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EventKind {
-    /// A breaker has seen enough, and lets nothing through.
+    /// A breaker has opened: no request passes.
     BreakerOpened,
-    /// A breaker lets the first probe through.
+    /// A breaker has let the first half-open probe through.
     BreakerHalfOpened,
-    /// Probes showed that the endpoint, or the upstream, is back.
+    /// Half-open probes have succeeded: the endpoint, or the upstream, works again.
     BreakerClosed,
-    /// An operator wants the endpoint to take no new requests.
+    /// An operator has drained the endpoint: it takes no new requests.
     EndpointDrained,
-    /// An operator wants the endpoint to take requests again.
+    /// An operator has ended the drain: the endpoint takes requests again.
     EndpointUndrained,
-    /// An operator wants the endpoint to have another weight than the file says.
+    /// An operator has set a weight that differs from that of the file.
     WeightChanged,
-    /// An operator wants the endpoint to be as the file says.
+    /// An operator has reset the endpoint to the settings of the file.
     EndpointReset,
-    /// So few endpoints are usable that health is not believed.
+    /// So few endpoints are usable that health is ignored.
     PanicBegan,
-    /// Health is believed again.
+    /// Health is considered again.
     PanicEnded,
-    /// The adaptive limit has halved since it was told last.
+    /// The adaptive limit has halved since it was last reported.
     ConcurrencyLowered,
-    /// The adaptive limit has doubled since it was told last.
+    /// The adaptive limit has doubled since it was last reported.
     ConcurrencyRaised,
-    /// A request was dropped because the upstream is at its limits; more may follow.
+    /// A request was dropped because the upstream is at its limits. More may follow.
     SheddingBegan,
     /// No request was dropped for a while.
     SheddingEnded,
-    /// Active checks failed: the endpoint takes no requests.
+    /// Active checks have failed: the endpoint takes no requests.
     Unhealthy,
     /// Active checks succeed again.
     Healthy,
-    /// Requests failed: the endpoint is left out for a while.
+    /// Requests have failed: the endpoint is ejected for a while.
     Ejected,
-    /// An ejection is over.
+    /// An ejection has ended.
     Returned,
     /// The source of the endpoints failed, or its set was refused. The last good set stays in service.
     SourceFailed,
@@ -57,7 +57,7 @@ pub(super) enum EventKind {
 }
 
 impl EventKind {
-    /// The word for the log, the metrics and the status.
+    /// The name in the log, the metrics and the status.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             EventKind::BreakerOpened => "breaker-opened",
@@ -82,7 +82,7 @@ impl EventKind {
         }
     }
 
-    /// How much it matters to whoever reads the log.
+    /// The level at which it is logged.
     pub(super) fn level(self) -> LogLevel {
         match self {
             EventKind::BreakerOpened
@@ -108,14 +108,14 @@ impl EventKind {
     }
 }
 
-/// One change.
+/// One change of state.
 #[derive(Debug, Clone)]
 pub(super) struct Event {
-    /// When.
+    /// When it happened.
     pub(super) at: SystemTime,
-    /// What.
+    /// What has changed.
     pub(super) kind: EventKind,
-    /// Whose; none: the upstream's as a whole.
+    /// The endpoint concerned. `None` for the upstream as a whole.
     pub(super) endpoint: Option<Arc<str>>,
     /// Why, in a few words.
     pub(super) why: String,
@@ -129,19 +129,19 @@ pub(super) struct Events {
     wake: Notify,
 }
 
-/// Counts by what changed and whose.
+/// Counts by kind and endpoint.
 pub(super) type Counts = BTreeMap<(EventKind, Option<Arc<str>>), u64>;
 
 #[derive(Debug, Default)]
 struct State {
     recent: VecDeque<Event>,
-    /// How many of the recent ones have not been said yet: the last so many.
+    /// How many of the recent events are not logged yet: the last `unsaid` ones.
     unsaid: usize,
     counts: Counts,
 }
 
 impl Events {
-    /// Notes a change.
+    /// Records a change.
     pub(super) fn record(&self, kind: EventKind, endpoint: Option<&Arc<str>>, why: impl Into<String>) {
         let event = Event { at: SystemTime::now(), kind, endpoint: endpoint.cloned(), why: why.into() };
         let mut state = self.lock();
@@ -171,14 +171,15 @@ impl Events {
         self.wake.notified().await;
     }
 
-    /// What has not been said yet, the oldest first. If more happened than are kept, the oldest are only counted.
+    /// The events that are not logged yet, oldest first. If more events happened than are kept, the oldest are
+    /// only counted.
     pub(super) fn say(&self) -> Vec<Event> {
         let mut state = self.lock();
         let unsaid = std::mem::take(&mut state.unsaid);
         state.recent.range(state.recent.len() - unsaid..).cloned().collect()
     }
 
-    /// The latest, the oldest first.
+    /// The latest events, oldest first.
     pub(super) fn recent(&self) -> Vec<Event> {
         self.lock().recent.iter().cloned().collect()
     }

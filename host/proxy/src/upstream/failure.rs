@@ -1,13 +1,13 @@
-//! What went wrong in an exchange with an endpoint, said as a fault.
+//! Turns what went wrong in an exchange with an endpoint into a fault.
 //!
-//! What the request's own body ended with is not found here: it is in its [`Progress`](super::upload::Progress), because
-//! hyper and h2 say no more of it than that the stream was reset.
+//! The fault with which the request's own body ended is not found here but in its
+//! [`Progress`](super::upload::Progress), because hyper and h2 report only that the stream was reset.
 
 use std::error::Error;
 
 use witgate_exchange::fault::{Blame, Fault, FaultKind};
 
-/// The fault behind an error of hyper.
+/// The fault for an error of hyper.
 pub(super) fn fault_of(error: &hyper::Error) -> Fault {
     let kind = if is_ours(error) {
         FaultKind::Internal
@@ -19,10 +19,10 @@ pub(super) fn fault_of(error: &hyper::Error) -> Fault {
     Fault::new(kind).cause(chain(error))
 }
 
-/// Whether an HTTP/2 endpoint said that it did not process the request, so that it may be sent again whatever its method
-/// (RFC 9113 section 8.7): it refused the stream, or it said by GOAWAY that it got no further than a stream before this
-/// one, with whatever code (section 6.8). The crate h2 ends with the peer's GOAWAY only the streams above the last one that
-/// it names; those that it covers go on, and end with the connection if they are cut off.
+/// Whether an HTTP/2 endpoint said that it did not process the request, so that it may be sent again whatever its
+/// method is (RFC 9113 section 8.7): it refused the stream, or its GOAWAY named an earlier stream as the last one
+/// processed, with whatever code (section 6.8). After the peer's GOAWAY, the crate h2 ends only the streams above
+/// the named one. The others continue, and end with the connection if they are cut off.
 pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_some_and(|error| {
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -30,21 +30,21 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// Whether an HTTP/2 endpoint left in good order: it told the last stream that it takes, and that nothing is wrong.
+/// Whether an HTTP/2 endpoint shut the connection down properly: its GOAWAY named the last stream, with NO_ERROR.
 pub(super) fn is_farewell(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_some_and(|error| {
         error.is_remote() && error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
     })
 }
 
-/// Whether an error of one HTTP/2 stream is the end of its connection, and so of all streams of it. A stream ends alone by
-/// a reset (RFC 9113 section 5.4.2).
+/// Whether an error of one HTTP/2 stream is the end of its connection, and so of all its streams. A reset ends one
+/// stream only (RFC 9113 section 5.4.2).
 pub(super) fn ends_connection(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_none_or(|error| !error.is_reset())
 }
 
-/// What was neither said by the endpoint nor seen in what it sent: the gateway itself reset the stream, or asked h2 for
-/// what it does not do.
+/// Whether the gateway itself is the cause: it reset the stream, or it asked h2 for something that h2 does not
+/// support.
 fn is_ours(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_some_and(|error| {
         let from_outside = error.is_remote() || error.is_library() || error.is_io();
@@ -52,7 +52,7 @@ fn is_ours(error: &hyper::Error) -> bool {
     })
 }
 
-/// What we refused in HTTP/2; what the endpoint refused is a reset.
+/// Whether the gateway refused what the endpoint sent as a protocol error. What the endpoint refuses is a reset.
 fn is_protocol_error(error: &hyper::Error) -> bool {
     find::<h2::Error>(error).is_some_and(h2::Error::is_library)
 }
@@ -68,7 +68,7 @@ fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
     None
 }
 
-/// An error with everything it was caused by.
+/// An error with all its causes.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -80,7 +80,8 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Whether a fault speaks against the endpoint, rather than against the request, the client or the upstream's limits.
+/// Whether a fault counts against the endpoint, rather than against the request, the client or the limits of the
+/// upstream.
 pub(super) fn blames_endpoint(fault: &Fault) -> bool {
     !fault.by_request
         && fault.kind.describe().blame == Blame::Upstream

@@ -75,7 +75,7 @@ async fn fetch(
     within(deadline, pin!(exchange)).await
 }
 
-/// Why a response could not be collected.
+/// The fault for a response that could not be collected.
 fn collecting(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Fault {
     match error.downcast::<Fault>() {
         Ok(fault) => *fault,

@@ -1,5 +1,5 @@
-//! What forwards a request to its upstream: the request is made from the facts, delivered, and what became of it is noted
-//! in the facts.
+//! Forwards a request to its upstream: builds the upstream request from the facts, delivers it, and records the
+//! outcome in the facts.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ use crate::protocol::upgrade::Side;
 
 /// Forwards requests to the upstream that the facts name.
 ///
-/// What the upstream sees: the method and target of the head (or what stages want it to see) in origin form, end-to-end
-/// headers, `Host` (the client's or the endpoint's), `Via` (RFC 9110 section 7.6.3 obliges gateways), the request id, and
-/// the framing of the body. Headers of the gateway's own other than these are in the head already. Where spans are
-/// exported, `traceparent` and `tracestate` are the gateway's too, and each attempt tells its own span; elsewhere they are
-/// end-to-end headers like others.
+/// The upstream receives the method and target of the head (or those that stages have set) in origin form, the
+/// end-to-end headers, `Host` (the client's or the endpoint's), `Via` (which RFC 9110 section 7.6.3 requires of
+/// gateways), the request id, and the framing of the body. Other headers of the gateway are already in the head.
+/// If spans are exported, the gateway also sets `traceparent` and `tracestate`, with one span for each attempt;
+/// otherwise it forwards them like other end-to-end headers.
 ///
-/// How often, and to which endpoints, is decided by `deliver`. Within one attempt a request is sent again if nothing of it
-/// was written, if the endpoint says that it did not process it, and, on a connection that was used before, if the
-/// connection ended without a byte of an answer and the method is idempotent.
+/// `deliver` decides how often the request is sent, and to which endpoints. Within one attempt the request is sent
+/// again if nothing of it was written, if the endpoint says that it did not process it, or if a reused connection
+/// ended without a byte of a response and the method is idempotent.
 pub struct Forward {
     upstreams: Arc<Upstreams>,
     preserve_host: bool,
@@ -45,7 +45,7 @@ pub struct Forward {
 
 impl Destination for Forward {
     /// # Errors
-    /// Any fault with blame `Upstream`, `RequestTimeout`, or what the request's own body ended with.
+    /// Any fault with blame `Upstream`, `RequestTimeout`, or the fault with which the request's own body ended.
     fn serve<'a>(
         &'a self,
         facts: &'a mut Facts,
@@ -56,7 +56,7 @@ impl Destination for Forward {
 }
 
 impl Forward {
-    /// To one of these upstreams, as the settings of a route say.
+    /// Forwards to one of these upstreams, with the settings of a route.
     pub fn new(upstreams: Arc<Upstreams>, settings: &model::Forward) -> Self {
         Forward {
             upstreams,
@@ -89,7 +89,7 @@ impl Forward {
         delivered
     }
 
-    /// The request as the facts have it.
+    /// Builds the upstream request from the facts.
     fn request<'a>(
         &'a self,
         upstream: &'a Upstream,
@@ -125,14 +125,15 @@ impl Forward {
             let delivering = deliver(upstream, request, body, deadline, log);
             return within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault));
         }
-        // Boxed, so that requests to upstreams without any of this do not carry its state around.
+        // Boxed, so that requests to upstreams without these features do not carry the state for them.
         let delivering = deliver_or_fall_back(&self.upstreams, upstream, request, body, deadline, log);
         within(deadline, Box::pin(delivering).as_mut()).await
     }
 }
 
-/// A client's request to an upstream with these headers: sent once, with nothing of what only its own exchange may have.
-/// `received` is the version of HTTP the client spoke, and whether the upstream is to see the client's `Host`.
+/// Builds the upstream request for a client's request with these headers. It is sent once, and has nothing that
+/// only the client's own exchange may have. `received` is the HTTP version that the client spoke, and whether the
+/// upstream should receive the client's `Host`.
 pub(super) fn of_client<'a>(
     upstreams: &'a Upstreams,
     upstream: &'a Upstream,
@@ -160,7 +161,7 @@ pub(super) fn of_client<'a>(
     }
 }
 
-/// When the request is given up, and how the endpoint is told; none: it may take as long as it likes.
+/// The deadline of the request, and how the endpoint is told of it. `None` if there is no deadline.
 fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowance<'a>>, Fault> {
     let headers = &facts.head.headers;
     let (grpc, header) = (deadline::is_grpc(headers), upstream.deadline_header.as_ref());
@@ -169,7 +170,8 @@ fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowan
     Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
 }
 
-/// Binds a client to the endpoint that answered it, unless the answer is another's.
+/// Binds the client to the endpoint that responded, unless the response did not come from the upstream's
+/// endpoints.
 fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, facts: &mut Facts) {
     if let (Some(endpoint), None, false) = (&log.endpoint, &log.instead, log.local)
         && let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme)
@@ -178,7 +180,7 @@ fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, fact
     }
 }
 
-/// Notes what became of a request.
+/// Records the outcome of a request.
 fn note(upstream: &Upstream, log: AttemptLog, facts: &mut Facts) {
     facts.local_response |= log.local;
     facts.switched = log.switched.map(Side::Switched).map(Switched::new);

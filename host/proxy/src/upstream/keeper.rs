@@ -1,5 +1,5 @@
-//! Work for upstreams that belongs to no request. It runs on one thread of the process, so that it does not depend on the
-//! number of cores, and is not delayed by a busy core.
+//! Work for upstreams that belongs to no request. It runs on one thread of the process, so that it does not depend
+//! on the number of cores, and is not delayed by a busy core.
 //!
 //! | work | when |
 //! |---|---|
@@ -11,8 +11,9 @@
 //! | active checks | in their intervals ([`checks`]) |
 //! | logs events | when they happen |
 //!
-//! Each upstream has a task. It sleeps until an event of the upstream ([`Events`]), until another version of the upstream is in
-//! service, or until the next of these times. If nothing happens and nothing is due, it does not wake.
+//! Each upstream has a task. It sleeps until an event of the upstream ([`Events`]), until another version of the
+//! upstream is in service, or until the next of these times. If nothing happens and nothing is due, it does not
+//! wake.
 //!
 //! [`checks`]: super::health::checks
 //! [`Events`]: super::events::Events
@@ -37,11 +38,12 @@ use super::set::TableMaking;
 use super::{BreakerState, CurrentUpstreams, Upstream};
 use crate::balancer::clock;
 
-/// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many events at once
-/// are handled by one round.
+/// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many
+/// events at once are handled by one round.
 const ROUND: Duration = Duration::from_millis(50);
 
-/// Added to times of breakers and shedding, which are rounded to milliseconds, so that they are over at the wake-up.
+/// Added to times of breakers and shedding, which are rounded to milliseconds, so that they are over at the
+/// wake-up.
 const ROUNDING: Duration = Duration::from_millis(1);
 
 /// The running keeper. Dropping it ends its thread.

@@ -1,4 +1,4 @@
-//! A connection in use by one request, and how a request comes by one.
+//! A connection in use by one request, and how a request gets one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,24 +17,25 @@ use super::pool;
 use super::socket::Socket;
 use crate::protocol::upgrade::Stream;
 
-/// Idle for so long, a connection is looked at again before it is used: no server that keeps connections closes them sooner.
+/// A connection that was idle for this long is checked again before it is used. Servers with keep-alive do not
+/// close connections sooner.
 const DOUBTFUL: Duration = Duration::from_millis(500);
 
-/// A connection in use by one request. Dropped, an HTTP/1.1 connection is closed: only a finished exchange gives it back.
-/// Of an HTTP/2 connection only the stream is given up.
+/// A connection in use by one request. When it is dropped, an HTTP/1.1 connection is closed: only a finished
+/// exchange returns it to the pool. Of an HTTP/2 connection only the stream is given up.
 pub(super) struct Lease {
-    /// Where a stream is given up, whatever becomes of its request.
+    /// Where an HTTP/2 stream is given back, whatever becomes of its request.
     home: Option<(Arc<Upstream>, Arc<Endpoint>)>,
-    /// There until it is given back.
+    /// `Some` until the connection is given back.
     connection: Option<Connection>,
-    /// Whether it served a request before: then the endpoint may have closed it in the meantime.
+    /// Whether it has served a request before. Then the endpoint may have closed it in the meantime.
     pub(super) reused: bool,
-    /// Whether time has passed until it was there.
+    /// Whether the request had to wait for it.
     pub(super) waited: bool,
 }
 
 impl Lease {
-    /// Takes a connection out of this core's pool, opens one, or waits for one. `fresh` does not look into the pool.
+    /// Takes a connection from this core's pool, opens one, or waits for one. With `fresh` the pool is not used.
     ///
     /// # Errors
     /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `UpstreamOverloaded`; all unsent.
@@ -50,7 +51,7 @@ impl Lease {
         if !fresh && let Some((connection, waited)) = take_idle(attempt).await {
             return Ok(lease(connection, true, waited));
         }
-        // Boxed, since it is rare and large: otherwise every request would carry room for it.
+        // Boxed, since it is rare and large. Otherwise every request would have to reserve memory for it.
         let (connection, reused) = Box::pin(obtain(upstream, endpoint, fresh)).await?;
         Ok(lease(connection, reused, true))
     }
@@ -68,13 +69,15 @@ impl Lease {
         }
     }
 
-    /// Tells that the connection has ended under its request. True: another request that shared it has told so before.
+    /// Marks that the connection has ended during its request. Returns true if another request that shared it has
+    /// marked this before.
     pub(super) fn tell_end(&self) -> bool {
         matches!(&self.connection, Some(Connection::Http2(stream)) if stream.connection.end_told.replace(true))
     }
 
-    /// The response was read to its end. One that ends before the request does ends an HTTP/1.1 connection: what is left
-    /// of the request is not read. So does a response that says so, or behind which more came.
+    /// Returns the connection to the pool after the whole response was read. An HTTP/1.1 connection is closed
+    /// instead if the response ended before the request did (the endpoint will not read the rest), if the response
+    /// says so, or if more bytes follow it.
     pub(super) fn give_back(mut self, attempt: &Attempt, now: Instant) {
         if let Some(Connection::Http1(connection)) = &mut self.connection
             && connection.is_reusable()
@@ -84,7 +87,8 @@ impl Lease {
         }
     }
 
-    /// The connection after a switch of protocols: its socket, and what was read already. None of HTTP/2.
+    /// The connection after a switch of protocols: its socket, and the bytes that were already read. `None` for
+    /// HTTP/2.
     pub(super) fn into_switched(mut self) -> Option<Stream> {
         match self.connection.take() {
             Some(Connection::Http1(connection)) => connection.into_switched(),
@@ -103,9 +107,9 @@ impl Drop for Lease {
     }
 }
 
-/// A connection of this core's pool. One that has been idle for long may have been closed by the endpoint while this core
-/// was busy: then the core first looks at what its sockets have to say. A short turn is cheaper than a lost request. With
-/// it, whether there was such a turn.
+/// Takes a connection from this core's pool. The endpoint may have closed one that was idle for long while this
+/// core was busy. Therefore the core first polls its sockets, because a short pause costs less than a failed
+/// request. Returns with the connection whether there was such a pause.
 async fn take_idle(attempt: &Attempt) -> Option<(Connection, bool)> {
     let mut waited = false;
     while let Some((mut connection, idle)) =
@@ -138,7 +142,8 @@ async fn obtain(
     }
 }
 
-/// Under one lock for the endpoint and core, so that a crowd of requests shares one new connection.
+/// Opens an HTTP/2 connection under one lock for the endpoint and core, so that many requests share one new
+/// connection.
 async fn open_shared(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
@@ -184,7 +189,7 @@ async fn open(
     Ok(connection)
 }
 
-/// Waits in the queue, within `pending_timeout`, for a connection of this core or for the right to open one.
+/// Waits in the queue, for at most `pending_timeout`, for a connection of this core or for a permit to open one.
 async fn wait(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
@@ -209,7 +214,7 @@ async fn wait(
     }
 }
 
-/// A request in the queue. If it goes away with a connection put aside for it, that is given back.
+/// A request in the queue. If it is dropped while a connection is reserved for it, the connection is given back.
 struct QueuedRequest<'a> {
     upstream: &'a Arc<Upstream>,
     endpoint: &'a Arc<Endpoint>,

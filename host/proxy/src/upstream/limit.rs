@@ -1,16 +1,17 @@
-//! The cap on connections of an upstream, and the queue of requests that wait for one: over all cores.
+//! The limit on connections of an upstream, and the queue of requests that wait for one, over all cores.
 //!
-//! A connection cannot change cores, the right to have one can. Where the cap is reached:
+//! A connection cannot move to another core, but the permit to have one can. When the limit is reached:
 //!
-//! - a request waits in one queue for all cores, the oldest first, and asks every core to close an idle connection;
-//! - a connection that becomes free goes to the oldest waiting request of its own core and endpoint, or is closed so
-//!   that the oldest of all may open one.
+//! - a request waits in one queue for all cores, oldest first, and asks every core to close an idle connection;
+//! - a connection that becomes free goes to the oldest waiter of its own core and endpoint, or is closed so that
+//!   the oldest waiter of all may open one.
 //!
-//! Closing is dear, so a request of the own core may overtake one of another, but only [`OVERTAKES`] times in a row and
-//! only while the other has waited less than a quarter of its patience: no core starves.
+//! Closing a connection is expensive, so a waiter of the same core may overtake one of another core, but only
+//! [`OVERTAKES`] times in a row and only while the other has waited for less than a quarter of its timeout. Thus
+//! no core starves.
 //!
-//! The lock is taken when a connection is opened or closed, and while requests wait; never for a request that finds a
-//! connection idle.
+//! The lock is taken when a connection is opened or closed, and while requests wait. A request that finds an idle
+//! connection does not take it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,10 +22,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::endpoint::Endpoint;
 
-/// How often in a row a connection is handed on within its core while another core waits.
+/// How often in a row a connection stays on its core while a request of another core waits.
 const OVERTAKES: u32 = 16;
 
-/// Numbers of waiting requests, unique in the process.
+/// The next number of a waiter. Numbers are unique in the process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// The connections of one upstream. Carried over every reload by the upstream's name.
@@ -38,14 +39,14 @@ pub(super) struct Limit {
 struct State {
     open: usize,
     queue: VecDeque<QueueEntry>,
-    /// Cores that have had connections, and may have idle ones.
+    /// Cores that have had connections, and therefore may have idle ones.
     cores: Vec<Arc<Core>>,
 }
 
-/// A core, as the others see it.
+/// A core, as other cores see it.
 #[derive(Debug, Default)]
 pub(super) struct Core {
-    /// Rung when an idle connection should be closed.
+    /// Notified when an idle connection should be closed.
     pub(super) close_idle: Notify,
 }
 
@@ -60,23 +61,23 @@ struct QueueEntry {
     grant: oneshot::Sender<Grant>,
 }
 
-/// What a waiting request gets.
+/// What a waiter gets.
 #[derive(Debug)]
 pub(super) enum Grant {
-    /// It may open a connection.
+    /// A permit to open a connection.
     Permit(Permit),
-    /// A connection of its own core was put aside for it, under its number.
+    /// A connection of its own core is reserved for it, under its number.
     Reserved,
 }
 
-/// The right to have one connection open. Lives in the socket.
+/// The right to have one connection open. The socket holds it.
 #[derive(Debug)]
 pub(super) struct Permit {
     limit: Arc<Limit>,
     endpoint: Arc<Endpoint>,
 }
 
-/// A place in the queue.
+/// A request that waits in the queue.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) id: u64,
@@ -84,14 +85,14 @@ pub(super) struct Waiter {
     limit: Arc<Limit>,
 }
 
-/// The answer to a request that found no connection idle.
+/// The result for a request that found no idle connection.
 #[derive(Debug)]
 pub(super) enum Acquired {
-    /// It may open one.
+    /// A permit to open one.
     Permit(Permit),
-    /// It must wait.
+    /// The request must wait.
     Queued(Waiter),
-    /// Too many wait already.
+    /// Too many requests wait already.
     Full,
 }
 
@@ -99,36 +100,36 @@ pub(super) enum Acquired {
 pub(super) struct Acquire<'a> {
     pub(super) endpoint: &'a Arc<Endpoint>,
     pub(super) core: &'a Arc<Core>,
-    /// Connections at once; 0: unlimited.
+    /// The most connections at the same time; 0: unlimited.
     pub(super) cap: usize,
     pub(super) max_pending: usize,
     pub(super) patience: Duration,
 }
 
-/// What becomes of a connection that is free while requests wait.
+/// What happens to a connection that becomes free while requests wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Nobody waits for it.
+    /// No request waits for it.
     Keep,
-    /// It goes to the waiting request of this number.
+    /// It goes to the waiter with this number.
     HandOver(u64),
-    /// A request of another core or endpoint needs the permit.
+    /// A request of another core or endpoint needs its permit.
     Close,
 }
 
 impl Limit {
-    /// Requests that wait, over all cores.
+    /// The number of waiters, over all cores.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Asks for the right to open a connection.
+    /// Asks for a permit to open a connection.
     pub(super) fn ask(self: &Arc<Self>, acquire: &Acquire<'_>) -> Acquired {
         let mut state = self.lock();
         if !state.cores.iter().any(|core| Arc::ptr_eq(core, acquire.core)) {
             state.cores.push(acquire.core.clone());
         }
-        // Those who wait already come first, or a stream of new requests could starve them.
+        // Earlier waiters come first, or a stream of new requests could starve them.
         if acquire.cap == 0 || (state.open < acquire.cap && state.queue.is_empty()) {
             state.open += 1;
             return Acquired::Permit(self.permit(acquire.endpoint));
@@ -154,7 +155,8 @@ impl Limit {
         Acquired::Queued(Waiter { id, grant, limit: self.clone() })
     }
 
-    /// Decides about a connection that is free. `overtakes` counts how often in a row it was handed on within its core.
+    /// Decides what happens to a connection that is free. `overtakes` counts how often in a row it has stayed on
+    /// its core.
     pub(super) fn next(&self, core: &Arc<Core>, endpoint: u64, overtakes: &mut u32) -> Next {
         if self.waiting() == 0 {
             *overtakes = 0;
@@ -174,25 +176,25 @@ impl Limit {
         self.count(&state);
         drop(state);
         let id = waiting.id;
-        // The receiver is on this core and leaves the queue before it goes away, so it is there.
+        // The receiver is on this core and leaves the queue before it is dropped, so it exists.
         match waiting.grant.send(Grant::Reserved) {
             Ok(()) => Next::HandOver(id),
             Err(_) => Next::Close,
         }
     }
 
-    /// Wakes every core to close connections of endpoints that have left.
+    /// Wakes every core to close connections of endpoints that have left their set.
     pub(super) fn ring_cores(&self) {
         let cores = self.lock().cores.clone();
         cores.iter().for_each(|core| core.close_idle.notify_one());
     }
 
-    /// Connections open, over all cores.
+    /// The number of open connections, over all cores.
     pub(super) fn open(&self) -> usize {
         self.lock().open
     }
 
-    /// Gives the rights there are to the oldest waiting requests.
+    /// Gives the available permits to the oldest waiters.
     fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut served = Vec::new();
         loop {
@@ -205,7 +207,7 @@ impl Limit {
         self.count(&state);
         drop(state);
         for waiting in served {
-            // If the request has just gone away, the permit is dropped and goes to the next.
+            // If the request has just been dropped, its permit is dropped and goes to the next waiter.
             let _ = waiting.grant.send(Grant::Permit(self.permit(&waiting.endpoint)));
         }
     }
@@ -238,7 +240,7 @@ impl Drop for Waiter {
         let mut state = self.limit.lock();
         if let Some(index) = state.queue.iter().position(|waiting| waiting.id == self.id) {
             state.queue.remove(index);
-            // It may have been first, and the next may be content with a larger cap.
+            // It may have been the first waiter, and the next may have a larger limit.
             self.limit.serve(state);
         }
     }

@@ -1,8 +1,9 @@
-//! Mirroring: copies of requests for another upstream, whose answers nobody reads.
+//! Mirroring: copies of requests are sent to another upstream, and their responses are dropped.
 //!
-//! The caller never waits for a copy: it is sent by a task of its own once the request's body has passed, so that neither
-//! the shadow's latency nor its back-pressure reaches the request. What would cost too much (too many at once, a body too
-//! long to keep, no memory left for bodies) is dropped and counted.
+//! A request never waits for its copy. The copy is sent by a task of its own once the request's body has passed,
+//! so that neither the latency nor the back-pressure of the other upstream affects the request. A copy is dropped
+//! and counted if it would cost too much: too many are in flight, the body is too long to keep, or the memory for
+//! bodies is used up.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use super::forward::of_client;
 use super::request::UpstreamRequest;
 use super::{Upstream, Upstreams};
 
-/// Tells the shadow that nobody waits for its answer.
+/// Marks a copy, whose response nobody uses.
 const SHADOW: HeaderName = HeaderName::from_static("x-shadow");
 
-/// A copy is sent once.
+/// A copy is sent at most once.
 const ONCE: RouteRetry = RouteRetry {
     attempts: Some(1),
     on: None,
@@ -38,7 +39,7 @@ const ONCE: RouteRetry = RouteRetry {
     per_try_timeout: None,
 };
 
-/// Copies a request, if it is one of the share that is copied. The body that comes back is the one to forward.
+/// Copies a request, if it is sampled. Returns the body to be forwarded.
 pub(super) fn mirror(
     upstreams: &Arc<Upstreams>,
     facts: &Facts,
@@ -46,7 +47,7 @@ pub(super) fn mirror(
     preserve_host: bool,
     body: Body,
 ) -> Body {
-    // Never drawn where everything is copied.
+    // No random number is drawn if every request is copied.
     let chosen = settings.share >= 1.0 || fastrand::f64() < settings.share;
     let Some(upstream) = upstreams.get(settings.upstream.as_str()) else { return body };
     if facts.upgrade.is_some() || !chosen {
@@ -86,7 +87,7 @@ pub(super) fn mirror(
     }
 }
 
-/// One of the copies that may be under way at once.
+/// The right to have one copy in flight.
 struct MirrorPermit(Arc<Upstream>);
 
 impl MirrorPermit {
@@ -111,7 +112,7 @@ impl Drop for MirrorPermit {
     }
 }
 
-/// A copy of a request, but for its body.
+/// A copy of a request, without its body.
 struct Shadow {
     place: MirrorPermit,
     head: Arc<RequestHead>,
@@ -122,7 +123,7 @@ struct Shadow {
 }
 
 impl Shadow {
-    /// Sends the copy in a task of its own. `kept`: what the body's bytes are counted by until the copy was answered.
+    /// Sends the copy in a task of its own. `kept` counts the bytes of the body until the exchange has ended.
     fn send(self, body: Body, kept: Option<Whole>) {
         tokio::task::spawn_local(async move {
             let _kept = kept;
@@ -143,7 +144,7 @@ impl Shadow {
         let mut notes = AttemptLog::default();
         let delivered = deliver_admitted(upstream, &order, body, Some(deadline), &mut notes).await;
         let mut response = delivered.map_err(|failure| failure.fault)?;
-        // Read to its end, so that the connection can be used again.
+        // The response is read to its end, so that the connection can be reused.
         while let Some(frame) = response.body_mut().frame().await {
             if frame.is_err() {
                 break;

@@ -1,27 +1,28 @@
-//! Upstreams: endpoints, breakers, limits, and the pool of connections of each core.
+//! Upstreams: endpoints, circuit breakers, limits, and the connection pool of each core.
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | order | `forward`, `deadline`, `mirror` | what is wanted, by when, and who gets a copy |
-//! | affinity | `affinity`, `sticky` | the hash of its key, the session of its cookie |
-//! | fall back | `fallback` | what is done if the upstream cannot take it |
-//! | admit | `admission`, `breaker` | the upstream's own breaker, places for requests in flight, the queue before them |
-//! | deliver | `deliver` | which endpoints are tried, and how often |
-//! | pick | `attempt`, `set`, `view`, `spread`, `breaker` | a group by zone and priority, in it the balancer picks an endpoint whose breaker lets the request through |
-//! | connection | `lease`, `pool`, `limit` | one of this core that is idle, a new one, or a place in the queue |
-//! | connect | `connect`, `resolve`, `tls`, `socket` | name, address, TCP, TLS |
-//! | send | `send`, `request`, `upload`, `connection`, `http1` | the request is made for the endpoint and sent |
-//! | answer | `http1`, `response`, `failure` | the head is checked and cleaned, or the failure said as a fault |
-//! | observe | `observe`, `conduct`, `ejection`, `events` | what the attempt shows of the endpoint, and what follows; changes of state |
-//! | supervise | `download` | the body streams; at its end the connection is given back |
+//! | request | `forward`, `deadline`, `mirror` | builds the request, computes its deadline, decides whether the request is mirrored |
+//! | affinity | `affinity`, `sticky` | computes the hash of the request's key, reads its session cookie |
+//! | fall back | `fallback` | handles a request that its upstream cannot take |
+//! | admit | `admission`, `breaker` | asks the upstream's own circuit breaker; grants a permit for a request in flight, or queues the request |
+//! | deliver | `deliver` | decides which endpoints are tried, and how often |
+//! | pick | `attempt`, `set`, `view`, `spread`, `breaker` | chooses a group by zone and priority; the balancer picks an endpoint of it whose breaker lets the request through |
+//! | connection | `lease`, `pool`, `limit` | takes an idle connection of this core, opens a new one, or waits in the queue |
+//! | connect | `connect`, `resolve`, `tls`, `socket` | resolves the name, connects by TCP, performs the TLS handshake |
+//! | send | `send`, `request`, `upload`, `connection`, `http1` | builds the request for the endpoint and sends it |
+//! | respond | `http1`, `response`, `failure` | checks and cleans the response head, or turns the failure into a fault |
+//! | observe | `observe`, `conduct`, `ejection`, `events` | passes on what the attempt shows about the endpoint; acts on it; records changes of state |
+//! | supervise | `download` | streams the body, and returns the connection to the pool when the body has ended |
 //!
-//! Where the endpoints come from is [`discovery`]; an upstream may get another [`set`] of them without a reload, and what
-//! survives a reload is said in [`carry`](mod@carry). What no request asks for is done by the [`keeper`]: sources, active checks
-//! ([`health`]), the end of ejections, and the `view`, made anew when endpoints come, go or stand otherwise. What an operator
-//! changes without a reload (`adjust`, `share`) and what is new (`slow_start`) shows there too.
+//! Where the endpoints come from is described in [`discovery`]. An upstream may get another [`set`] of endpoints
+//! without a reload; what survives a reload is listed in [`carry`](mod@carry). Work that no request triggers is
+//! done by the [`keeper`]: it runs sources and active checks ([`health`]), ends ejections, and rebuilds the `view`
+//! when endpoints are added, removed, or change their state. The view also reflects what an operator changes
+//! without a reload (`adjust`, `share`) and slow start (`slow_start`).
 //!
-//! What must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics; connections
-//! belong to the core that made them.
+//! State that must not depend on the number of cores (breakers, caps, requests in flight) is in shared atomics.
+//! Each connection belongs to the core that opened it.
 
 mod adjust;
 mod admission;
@@ -96,27 +97,28 @@ use tls::Tls;
 pub(crate) use upstreams::CurrentUpstreams;
 pub use upstreams::Upstreams;
 
-/// A source until the keeper starts it.
+/// The slot that holds a source until the keeper starts it.
 type SourceSlot = Arc<Mutex<Option<discovery::BuiltSource>>>;
 
-/// A named upstream: its settings and what is built from them, the state that it shares with its versions before and after a
-/// reload, and its current endpoints, which may change without a reload.
+/// A named upstream: its settings and what is built from them, the state that it shares with its versions before
+/// and after a reload, and its current endpoints, which may change without a reload.
 pub struct Upstream {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// What it was configured as.
+    /// The configuration from which it was built.
     pub config: model::Upstream,
-    /// The gateway's zone.
+    /// The zone of the gateway.
     zone: Option<Box<str>>,
     policy: Arc<dyn Policy>,
     sticky: Option<Sticky>,
-    /// Whether there is anything a request must pass before an endpoint is picked.
+    /// Whether a request needs admission (a breaker, limits) before an endpoint is picked.
     guarded: bool,
     fallback: Option<Fallback>,
     deadline_header: Option<HeaderName>,
     tls: Option<Tls>,
     plan: Option<health::Plan>,
-    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is the same.
+    /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is
+    /// the same.
     source: SourceSlot,
     carried: Carried,
     set: ArcSwap<EndpointSet>,
@@ -124,11 +126,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Builds an upstream, or hands on the one before if nothing changed. What survives is said in [`carry`](mod@carry). `zone` is the
-    /// gateway's.
+    /// Builds an upstream, or returns the previous version if nothing has changed. What survives is listed in
+    /// [`carry`](mod@carry). `zone` is the zone of the gateway.
     ///
     /// # Errors
-    /// An unknown balancer, or settings it does not take; TLS files that cannot be read or used.
+    /// An unknown balancer, or settings that the balancer does not accept; TLS files that cannot be read or used.
     pub(crate) fn build(
         name: &str,
         config: &model::Upstream,
@@ -138,7 +140,7 @@ impl Upstream {
         Upstream::build_with(discovery::build(config)?, name, config, zone, previous)
     }
 
-    /// As [`Upstream::build`], with a source.
+    /// As [`Upstream::build`], with a given source.
     fn build_with(
         source: discovery::BuiltSource,
         name: &str,
@@ -195,14 +197,14 @@ impl Upstream {
         Ok(Arc::new(upstream))
     }
 
-    /// Takes the source to start it. `None` if it has been started already.
+    /// Takes the source in order to start it. `None` if it has already been started.
     fn take_source(&self) -> Option<discovery::BuiltSource> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The endpoints to start with, and their version: those that the source knows from the start, or else the last good set of
-/// the previous source.
+/// The first set of endpoints, and its version: the set that the source knows from the start, or else the last
+/// good set of the previous source.
 fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
     let known = source.source.known();
     if known.is_empty()
@@ -222,7 +224,7 @@ fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {
     }
 }
 
-/// The policy; the one before, with what it remembers, if its settings are the same.
+/// The balancing policy. If its settings are unchanged, the previous policy is kept, with its state.
 fn build_policy(
     name: &str,
     config: &model::Upstream,

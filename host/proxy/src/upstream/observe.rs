@@ -1,4 +1,4 @@
-//! What an attempt shows of its endpoint, and who wants to know: one place, in one order.
+//! Observations: what an attempt shows about its endpoint, and who is notified of it, in one place and one order.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use super::attempt::Attempt;
 use super::conduct::judge;
 use crate::balancer::AttemptOutcome;
 
-/// What an attempt has shown.
+/// What an attempt has shown about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Observation {
-    /// A response head came that speaks for the endpoint. Its body may still break off.
+    /// A response head came, and its status does not count as a failure. The body may still break off.
     Answered {
-        /// From the first byte of the request to the head.
+        /// The time from the first byte of the request to the head.
         within: Duration,
-        /// What the head says.
+        /// The status of the response.
         status: StatusCode,
     },
     /// The whole response came, after such a head.
     Completed {
-        /// What the head said.
+        /// The status of the response.
         status: StatusCode,
     },
-    /// The endpoint failed. Told once for each attempt, and nothing is told after it.
+    /// The endpoint failed. Reported at most once for each attempt, and nothing but `Ended` follows.
     Failed(Failing),
-    /// Nothing more will be shown, whether it was answered or not. Told once, after all else.
+    /// The attempt is over, with or without a response. Reported once, after all other observations.
     Ended,
 }
 
@@ -40,36 +40,36 @@ pub(super) struct Failing {
 /// What an endpoint failed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum With {
-    /// A fault of ours: not reached, reset, too late, malformed.
+    /// A fault of the gateway: the endpoint was not reached, or it reset, timed out or sent malformed data.
     Fault(FaultKind),
-    /// A status that the configuration calls a failure.
+    /// A status that the configuration counts as a failure.
     Status(StatusCode),
 }
 
-/// What matters of a failure to those who count failures.
+/// The details of a failure that matter for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// How far the endpoint got.
+    /// How far the endpoint got with the request.
     pub(super) extent: Extent,
     /// As [`Fault::shared`].
     pub(super) shared: bool,
-    /// Whether an earlier attempt of the same request has told of a failure. What fails again and again may be the request's
-    /// own doing: of the retries of one request, one failure counts.
+    /// Whether an earlier attempt of the same request has reported a failure. The request itself may be the cause
+    /// of repeated failures, so the retries of one request count as one failure.
     pub(super) repeated: bool,
 }
 
 /// How far an endpoint got with a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// There was no connection to it.
+    /// There was no connection to the endpoint.
     Unreached,
-    /// There was a connection, but no whole and well-formed answer came over it in time, if anything did.
+    /// There was a connection, but no complete and well-formed response came in time.
     Reached,
-    /// It answered with a status that the configuration calls a failure.
+    /// The endpoint responded with a status that the configuration counts as a failure.
     Status,
 }
 
-/// Tells everybody who wants to know.
+/// Notifies everything that uses observations.
 pub(super) fn notify(attempt: &Attempt, observation: Observation) {
     judge(attempt, observation);
     concurrency(attempt, observation);
@@ -88,13 +88,14 @@ fn balancer(attempt: &Attempt, observation: Observation) {
     attempt.upstream.policy.observe(&attempt.endpoint().latency, outcome);
 }
 
-/// What a proxy or an overloaded service says in the place of an endpoint: quick as it may be, it is no reason to send it
-/// more, and says nothing of how fast the endpoint is.
+/// Statuses that a proxy or an overloaded service sends instead of the endpoint's response. However fast they
+/// come, they are no reason to send more requests, and show nothing about the latency of the endpoint.
 fn is_in_place_of_an_answer(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// An answer that did not come in time took at least so long; other failures are no measure.
+/// Passes latencies to the adaptive limit. A timeout shows that the latency was at least this long; other failures
+/// show nothing.
 fn concurrency(attempt: &Attempt, observation: Observation) {
     match observation {
         Observation::Answered { status, .. } if is_in_place_of_an_answer(status) => {}
@@ -107,32 +108,32 @@ fn concurrency(attempt: &Attempt, observation: Observation) {
 }
 
 impl Failing {
-    /// By a fault.
+    /// A failure by a fault.
     pub(super) fn of(fault: &Fault, extent: Extent) -> Failing {
         let failure = Failure { extent, shared: fault.shared, repeated: false };
         Failing { with: With::Fault(fault.kind), failure }
     }
 
-    /// By a status that the configuration calls a failure.
+    /// A failure by a status that the configuration counts as one.
     pub(super) fn by(status: StatusCode) -> Failing {
         let failure = Failure { extent: Extent::Status, shared: false, repeated: false };
         Failing { with: With::Status(status), failure }
     }
 
-    /// The same, where an earlier attempt of the request has told of a failure. An endpoint that is not reached is not so
-    /// because of the request.
+    /// The same failure, if an earlier attempt of the request has reported one. If the endpoint was not reached,
+    /// the request is not the cause, so the failure counts.
     pub(super) fn repeated(self, repeated: bool) -> Failing {
         let repeated = repeated && self.failure.extent != Extent::Unreached;
         Failing { failure: Failure { repeated, ..self.failure }, ..self }
     }
 
-    /// What matters to those who count.
+    /// The details that matter for counting.
     pub(super) fn failure(self) -> Failure {
         self.failure
     }
 
-    /// Whether an active check would meet the same: garbage and statuses come from a process that may well answer its
-    /// checks.
+    /// Whether an active check would detect the same failure. Malformed responses and failure statuses come from a
+    /// process that may well pass its checks.
     pub(super) fn is_seen_by_checks(self) -> bool {
         !matches!(self.with, With::Status(_) | With::Fault(FaultKind::UpstreamProtocol))
     }

@@ -1,4 +1,4 @@
-//! A body that somebody looks at as it passes, and does not touch.
+//! A body that is observed, but not changed, while it passes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,19 +8,19 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use witgate_exchange::body::{Body, BodyError};
 
-/// Who looks at a body. Dropped before it was told of an end, it knows that nobody wanted the rest.
+/// Observes a body. If it is dropped before a call of `ended` or `broken`, nobody wanted the rest of the body.
 pub(super) trait BodyObserver: Unpin {
     /// A frame passes.
     fn passed(&mut self, _frame: &Frame<Bytes>) {}
 
-    /// The last frame has passed. Told once more to whoever asks for a frame past the last.
+    /// The last frame has passed. Called again if the consumer polls after the last frame.
     fn ended(&mut self);
 
     /// The body has broken off.
     fn broken(&mut self, error: &BodyError);
 }
 
-/// A body with its witness.
+/// A body with its observer.
 pub(super) struct ObservedBody<W> {
     body: Body,
     observed_body: W,
@@ -46,7 +46,7 @@ impl<W: BodyObserver> HttpBody for ObservedBody<W> {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 this.observed_body.passed(frame);
-                // Not everybody asks for a frame past the last.
+                // Not every consumer polls after the last frame.
                 if this.body.is_end_stream() {
                     this.observed_body.ended();
                 }

@@ -1,11 +1,12 @@
-//! The connections of one core that wait for a request.
+//! The idle connections of one core.
 //!
-//! Each core has a pool of its own, reached without locks. HTTP/1.1 connections are taken last in, first out, so that
-//! the rest grow old and are closed; HTTP/2 connections stay in the pool while their streams come and go.
+//! Each core has a pool of its own, which is used without locks. HTTP/1.1 connections are taken last in, first
+//! out, so that unneeded ones reach their idle timeout and are closed. HTTP/2 connections stay in the pool while
+//! they have streams.
 //!
-//! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once, and each
-//! connection in use when it becomes free. If requests wait for a connection because the upstream is at its limit, only as many
-//! idle connections are closed as requests wait.
+//! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once,
+//! and each connection in use when it becomes free. If requests wait for a connection because the upstream is at
+//! its limit, as many idle connections are closed as requests wait.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use super::endpoint::Endpoint;
 use super::http1::Http1;
 use super::limit::{Core, Limit, Next};
 
-/// How often old connections are looked for.
+/// The interval in which expired connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -33,9 +34,9 @@ thread_local! {
 #[derive(Default)]
 struct Pool {
     core: Arc<Core>,
-    /// By the endpoint's number.
+    /// By the number of the endpoint.
     endpoints: Numbered<EndpointConnections>,
-    /// Put aside for waiting requests, by their number.
+    /// Connections reserved for waiters, by the number of the waiter.
     reserved: Numbered<Connection>,
     sweeper: Option<JoinHandle<()>>,
 }
@@ -43,7 +44,7 @@ struct Pool {
 /// The connections to one endpoint.
 struct EndpointConnections {
     endpoint: Arc<Endpoint>,
-    /// The limit of its upstream, which all versions of the upstream share.
+    /// The connection limit of its upstream, which all versions of the upstream share.
     limit: Arc<Limit>,
     /// `keep_alive` of the version of the upstream that used the endpoint last.
     keep_alive: Duration,
@@ -51,7 +52,7 @@ struct EndpointConnections {
     shared: Vec<Rc<Http2>>,
     /// The value of `Endpoint::purges` up to which this pool has closed idle connections.
     purged: u32,
-    /// Held while an HTTP/2 connection is opened, so that one is opened for many requests.
+    /// Held while an HTTP/2 connection is opened, so that many requests share one connection.
     opening: Rc<tokio::sync::Mutex<()>>,
 }
 
@@ -75,8 +76,8 @@ impl Pool {
         connections
     }
 
-    /// Closes as many idle connections of each upstream as requests wait for one: another core may do the same, but a
-    /// connection too many is soon opened again.
+    /// Closes as many idle connections of each upstream as requests wait for one. Another core may do the same at
+    /// the same time, so too many may be closed; they are soon opened again.
     fn make_room(&mut self, closed: &mut Vec<Closed>) {
         let mut wanted: Vec<(*const Limit, usize)> = Vec::new();
         for connections in self.endpoints.values_mut() {
@@ -99,12 +100,12 @@ impl Pool {
     }
 }
 
-/// This core, as limits know it.
+/// This core, as connection limits know it.
 pub(super) fn core() -> Arc<Core> {
     POOL.with_borrow(|pool| pool.core.clone())
 }
 
-/// A connection that waits for a request, if there is one that lives, and how long it has been idle `now`.
+/// Takes an idle connection that is still alive, if there is one, and returns how long it has been idle at `now`.
 pub(super) fn take(
     upstream: &Arc<Upstream>,
     endpoint: &Endpoint,
@@ -137,7 +138,7 @@ pub(super) fn opening(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Rc<
     POOL.with_borrow_mut(|pool| pool.connections(upstream, endpoint).opening.clone())
 }
 
-/// A new HTTP/2 connection can be shared from now on: first with requests that wait for one.
+/// Shares a new HTTP/2 connection from now on, first with waiters.
 pub(super) fn share(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connection: &Rc<Http2>) {
     POOL.with_borrow_mut(|pool| {
         pool.sweep_from_now_on();
@@ -150,7 +151,7 @@ pub(super) fn share(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, connecti
     }
 }
 
-/// A connection is free `now`: it goes to a request that waits, into the pool, or is closed.
+/// Called when a connection becomes free at `now`. It goes to a waiter or into the pool, or is closed.
 pub(super) fn give_back(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
@@ -196,11 +197,11 @@ fn give_back_http1(
         }
         None
     });
-    // Outside of the borrow: what is dropped may run code that looks into the pool.
+    // Dropped outside of the borrow: what is dropped may run code that uses the pool.
     drop(closed);
 }
 
-/// Offers a stream's place to a request that waits. True if one took it.
+/// Offers a stream to a waiter. Returns true if a waiter took it.
 fn offer_stream(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>, stream: Stream) -> bool {
     let connection = stream.connection.clone();
     let mut overtakes = connection.overtakes.get();
@@ -231,14 +232,14 @@ fn reserve(id: u64, connection: Connection) {
     POOL.with_borrow_mut(|pool| pool.reserved.insert(id, connection));
 }
 
-/// What was put aside for a waiting request.
+/// Takes the connection that is reserved for a waiter.
 pub(super) fn take_reserved(id: u64) -> Option<Connection> {
-    // A request may be dropped with its thread, after the pool.
+    // A request may be dropped together with its thread, after the pool.
     POOL.try_with(|pool| pool.borrow_mut().reserved.remove(&id)).ok().flatten()
 }
 
-/// Closes connections that have been idle for too long. When it is woken, it closes connections of endpoints that have left,
-/// and as many idle ones as requests wait for. It ends when there are no connections left.
+/// Closes connections that have been idle for too long. When it is woken, it closes connections of endpoints that
+/// have left their set, and as many idle ones as requests wait for. It ends when there are no connections left.
 async fn sweep() {
     let core = core();
     let mut due = Instant::now() + SWEEP;
@@ -259,7 +260,7 @@ async fn sweep() {
             pool.make_room(&mut closed);
             (closed, pool.endpoints.is_empty())
         });
-        // Outside of the borrow: what is dropped may run code that looks into the pool.
+        // Dropped outside of the borrow: what is dropped may run code that uses the pool.
         drop(closed);
         if done {
             return;
@@ -267,14 +268,14 @@ async fn sweep() {
     }
 }
 
-/// What is to be closed, by being dropped.
+/// What is closed by being dropped.
 enum Closed {
     Http1 { _connection: Box<Http1> },
     Http2 { _connection: Rc<Http2> },
 }
 
 impl EndpointConnections {
-    /// Moves what is to be closed out. False if the shelf is of no more use.
+    /// Moves connections that are to be closed to `closed`. Returns false if nothing is left for this endpoint.
     fn sweep(&mut self, closed: &mut Vec<Closed>) -> bool {
         if self.close_if_left(closed) {
             return false;
@@ -304,7 +305,8 @@ impl EndpointConnections {
         !(self.idle.is_empty() && self.shared.is_empty() && Rc::strong_count(&self.opening) == 1)
     }
 
-    /// Whether the endpoint has left its set. Then idle connections are moved to `closed`, and shared ones close when idle.
+    /// Whether the endpoint has left its set. If so, idle connections are moved to `closed`, and shared ones close
+    /// when idle.
     fn close_if_left(&mut self, closed: &mut Vec<Closed>) -> bool {
         let has_left = self.endpoint.has_left();
         if has_left {
@@ -314,7 +316,8 @@ impl EndpointConnections {
         has_left
     }
 
-    /// Gives up the connections that wait, if the endpoint was found broken since. Those in use have shown that they live.
+    /// Drops the idle connections if the endpoint was found broken since the last call. Connections in use have
+    /// shown that they are alive.
     fn follow_purges(&mut self) -> bool {
         let purges = self.endpoint.purges.load(Ordering::Relaxed);
         if self.purged == purges {
@@ -329,7 +332,7 @@ impl EndpointConnections {
         true
     }
 
-    /// Closes idle connections, so many at most.
+    /// Closes idle connections, but at most `most`.
     fn close_idle(&mut self, most: usize, closed: &mut Vec<Closed>) {
         let before = closed.len();
         while closed.len() - before < most && !self.idle.is_empty() {

@@ -1,4 +1,4 @@
-//! The request an endpoint sees.
+//! The request as an endpoint receives it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,47 +25,47 @@ use super::endpoint::Endpoint;
 use super::upload::Upload;
 use crate::balancer::Caller;
 
-/// Everything about a request but its body. The request itself is made for each attempt, since it depends on the
+/// All parts of a request except its body. The request itself is built for each attempt, since it depends on the
 /// endpoint.
 pub(super) struct UpstreamRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) target: &'a PathAndQuery,
     /// End-to-end headers.
     pub(super) headers: &'a HeaderMap,
-    /// What `Host` says; none: the endpoint's.
+    /// The value of `Host`; `None` for that of the endpoint.
     pub(super) authority: Option<&'a str>,
     /// The protocol to switch to.
     pub(super) upgrade: Option<&'a HeaderValue>,
-    /// What binds the request to an endpoint is made from this, for whatever upstream it goes to.
+    /// The parts of the request from which its affinity is computed, for whichever upstream it goes to.
     pub(super) caller: Caller<'a>,
     pub(super) affinity: Affinity,
-    /// The cookie that is between the client and the gateway, and not for the endpoint.
+    /// The name of the session cookie, which is exchanged by client and gateway only and not sent to the endpoint.
     pub(super) without_cookie: Option<&'a str>,
-    /// The scheme the client spoke, if nothing is known of who it is, so that others may be shown its answer.
+    /// The scheme of the client, if nothing identifies the client, so that others may receive the same response.
     pub(super) shareable: Option<head::Scheme>,
-    /// What the gateway adds for a client's request; a plugin's `fetch` brings its own.
+    /// The headers that the gateway adds to a client's request. `None` for a plugin's `fetch`.
     pub(super) forwarding: Option<ForwardingHeaders<'a>>,
-    /// The trace of which each attempt is a span; none: what the headers say of one is passed on untouched.
+    /// The trace of which each attempt is a span. `None` if trace headers are forwarded unchanged.
     pub(super) trace: Option<&'a TraceContext>,
-    /// What is sent again, and when.
+    /// The rules for sending the request again.
     pub(super) rules: Rules<'a>,
-    /// The time that is left, if the endpoint is told.
+    /// The time left, if the endpoint is told.
     pub(super) allowance: Option<Allowance<'a>>,
-    /// What the bytes of a body that is kept are counted in.
+    /// The count to which bytes of a kept body are added.
     pub(super) body_memory: &'a Arc<BodyMemory>,
 }
 
-/// What the gateway tells the upstream about a client's request.
+/// The headers by which the gateway describes a client's request to the upstream.
 #[derive(Clone, Copy)]
 pub(super) struct ForwardingHeaders<'a> {
     pub(super) request_id: &'a str,
-    /// The version the client spoke.
+    /// The HTTP version that the client spoke.
     pub(super) received: Version,
 }
 
 impl<'a> UpstreamRequest<'a> {
-    /// The same request to another upstream: what binds it to an endpoint, how often it is tried and how its deadline is
-    /// told are each upstream's own.
+    /// The same request for another upstream. Affinity, retry rules and the way in which the deadline is told
+    /// differ between upstreams.
     pub(super) fn to<'b>(&'b self, other: &'b Upstream) -> UpstreamRequest<'b>
     where
         'a: 'b,
@@ -86,12 +86,13 @@ impl UpstreamRequest<'_> {
         self.method.is_idempotent() && self.upgrade.is_none()
     }
 
-    /// Whether it may be sent again by method or by configuration. A switch of protocols never may.
+    /// Whether the request may be sent again because of its method or the configuration. A switch of protocols
+    /// never may.
     pub(super) fn is_repeatable(&self) -> bool {
         self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method())
     }
 
-    /// How long one attempt may take from the end of the request until the response head.
+    /// The longest time of one attempt from the end of the request to the response head.
     pub(super) fn patience(&self, first_byte: Duration) -> Duration {
         match self.rules.per_try_timeout() {
             Some(per_try) if self.is_repeatable() => per_try.min(first_byte),
@@ -99,10 +100,10 @@ impl UpstreamRequest<'_> {
         }
     }
 
-    /// What `Host` says, checked.
+    /// The validated value of `Host`.
     ///
     /// # Errors
-    /// `BadRequest` if the authority cannot be one or the method is CONNECT, which would open a tunnel.
+    /// `BadRequest` if the authority is invalid, or if the method is CONNECT, which would open a tunnel.
     pub(super) fn host<'a>(&'a self, endpoint: &'a Endpoint) -> Result<&'a [u8], Fault> {
         if *self.method == Method::CONNECT {
             return Err(Fault::new(FaultKind::BadRequest).detail("CONNECT is not forwarded").unsent());
@@ -114,8 +115,8 @@ impl UpstreamRequest<'_> {
         }
     }
 
-    /// The value of an end-to-end header as it is sent on; none if nothing is left of it. The session's cookie is the
-    /// gateway's own.
+    /// The value of an end-to-end header as it is forwarded. `None` if nothing is left of it after the session
+    /// cookie was removed.
     pub(super) fn outgoing<'v>(
         &self,
         name: &HeaderName,
@@ -127,10 +128,12 @@ impl UpstreamRequest<'_> {
         }
     }
 
-    /// Makes the request for an endpoint that speaks HTTP/2. `span` is the attempt's own, if there is a trace.
+    /// Builds the request for an endpoint that speaks HTTP/2. `span` is the span of the attempt, if there is a
+    /// trace.
     ///
     /// # Errors
-    /// `UpgradeRefused` if a switch of protocols is asked for, which HTTP/2 does not know; as [`UpstreamRequest::host`].
+    /// `UpgradeRefused` if a switch of protocols is requested, which HTTP/2 does not have; and as
+    /// [`UpstreamRequest::host`].
     pub(super) fn request(
         &self,
         endpoint: &Endpoint,
@@ -175,26 +178,26 @@ impl UpstreamRequest<'_> {
     }
 }
 
-/// A header that speaks about one hop or its framing. Each hop says its own, whatever the caller's map holds. `Expect`
-/// was met by the gateway, which asks for the body once it can send it on.
+/// Whether a header describes one hop or its framing, so that it is written anew for each hop. `Expect` is handled
+/// by the gateway, which asks for the body once it can forward it.
 pub(super) fn is_of_connection(name: &HeaderName) -> bool {
     matches!(*name, HOST | CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT | CONNECTION | UPGRADE | TE)
 }
 
-/// How the end of a request's body is told.
+/// How the end of a request body is marked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none.
+    /// There is no body.
     #[default]
     Nothing,
-    /// So many bytes.
+    /// The body has this many bytes.
     Length(u64),
-    /// Its length is not known.
+    /// The length of the body is unknown.
     Open,
 }
 
 impl Framing {
-    /// The framing follows from the body, never from what the client's headers said.
+    /// The framing of this body. It never depends on the client's headers.
     pub(super) fn of(upload: &Upload) -> Framing {
         match upload.size_hint().exact() {
             Some(0) if upload.is_end_stream() => Framing::Nothing,
@@ -203,7 +206,8 @@ impl Framing {
         }
     }
 
-    /// What `Content-Length` says. A method that has content says that there is none (RFC 9110 section 8.6).
+    /// The value of `Content-Length`. A method that usually has content declares its absence by 0 (RFC 9110
+    /// section 8.6).
     pub(super) fn content_length(self, method: &Method) -> Option<u64> {
         match self {
             Framing::Length(length) => Some(length),
@@ -214,7 +218,8 @@ impl Framing {
 }
 
 impl ForwardingHeaders<'_> {
-    /// `Via` (RFC 9110 section 7.6.3): the version it was received in, and who passes it on.
+    /// The value of `Via` (RFC 9110 section 7.6.3): the version in which the request was received, and the name of
+    /// the gateway.
     pub(super) fn via(&self) -> &'static str {
         match self.received {
             Version::HTTP_2 => "2 witgate",
@@ -223,7 +228,7 @@ impl ForwardingHeaders<'_> {
         }
     }
 
-    /// `Via` and request id.
+    /// Adds `Via` and the request id.
     fn stamp(&self, headers: &mut HeaderMap) {
         headers.append(VIA, HeaderValue::from_static(self.via()));
         if let Ok(id) = HeaderValue::from_str(self.request_id) {
@@ -241,7 +246,7 @@ fn absolute(host: &[u8], target: &PathAndQuery, tls: bool) -> Result<Uri, Fault>
     Uri::from_parts(parts).map_err(|_| Fault::new(FaultKind::BadPath).unsent())
 }
 
-/// Whether all characters can be seen. Without a way out in the middle, several are looked at at once.
+/// Whether all characters are visible. There is no early exit, so that several bytes can be checked at once.
 fn is_graphic(text: &str) -> bool {
     text.bytes().fold(true, |graphic, byte| graphic & byte.is_ascii_graphic())
 }

@@ -1,4 +1,4 @@
-//! Names of endpoints, resolved by the system and remembered on each core for a few seconds.
+//! Resolves names of endpoints by the system, and caches the addresses on each core for a few seconds.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,11 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long an answer is used without asking again.
+/// How long addresses are used without resolving the name again.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long an answer is still used if asking again fails.
+/// How long addresses are used if resolving the name again fails.
 const USABLE: Duration = Duration::from_secs(60);
-/// Names remembered on each core; old ones are forgotten beyond that.
+/// The most names cached on each core. Beyond that, old ones are removed.
 const REMEMBERED: usize = 1024;
 
 struct Answer {
@@ -26,7 +26,7 @@ thread_local! {
 /// The addresses of a host, in the order in which they should be tried (RFC 6724, as the system sorts them).
 ///
 /// # Errors
-/// The name cannot be resolved and was not of late.
+/// The name cannot be resolved, and no recent addresses are cached.
 pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);

@@ -1,4 +1,4 @@
-//! The response of an endpoint, before it is believed.
+//! Validates the response of an endpoint before it is forwarded.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -6,7 +6,8 @@ use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::protocol::http1::field;
 
-/// Checks and cleans the head of an HTTP/2 response. Those of HTTP/1.1 are held to these rules when they are read.
+/// Validates and cleans the head of an HTTP/2 response. For HTTP/1.1 the same rules are applied while the head is
+/// read.
 ///
 /// # Errors
 /// `UpstreamProtocol`.
@@ -19,7 +20,7 @@ pub(super) fn admit(status: StatusCode, headers: &mut HeaderMap) -> Result<(), F
     Ok(())
 }
 
-/// The same length said twice is said once.
+/// Accepts a length that is repeated with the same value, and keeps one.
 fn one_length(headers: &mut HeaderMap) -> Result<(), Fault> {
     let Some(first) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
     let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
@@ -35,7 +36,8 @@ fn one_length(headers: &mut HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// RFC 9110 section 7.6.1: what `Connection` names, and what is known to be meant for one hop.
+/// Removes hop-by-hop headers (RFC 9110 section 7.6.1): those that `Connection` lists, and those known to be
+/// hop-by-hop.
 fn strip_for_next_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -50,7 +52,8 @@ fn strip_for_next_hop(headers: &mut HeaderMap) {
     field::strip_hop_by_hop(headers);
 }
 
-/// Removes what `Connection` names. A length that could be named away would be none.
+/// Removes the headers that `Connection` lists, except for `Content-Length`: otherwise an endpoint could remove
+/// the framing.
 pub(super) fn strip_named(headers: &mut HeaderMap, named: &[HeaderName]) {
     for name in named.iter().filter(|name| **name != CONTENT_LENGTH) {
         headers.remove(name);

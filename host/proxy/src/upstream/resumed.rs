@@ -1,4 +1,4 @@
-//! A body of which the first frame was taken out.
+//! A body whose first frame was taken out and is put back.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-/// A body that begins with a frame taken out of it before.
+/// A body that begins with a frame that was taken out of it before.
 pub(super) struct Resumed<B> {
     first: Option<Frame<Bytes>>,
     rest: B,

@@ -1,4 +1,4 @@
-//! One attempt: a connection to the endpoint that was picked, the request, the answer.
+//! One attempt: gets a connection to the endpoint that was picked, sends the request, and reads the response head.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use super::request::UpstreamRequest;
 use super::response;
 use super::upload::{Progress, Upload};
 
-/// Stale connections of the pool met before a fresh one is opened.
+/// The number of stale connections of the pool that one attempt may meet before a new one is opened.
 const STALE: usize = 2;
 
 /// An attempt that failed.
@@ -34,12 +34,12 @@ pub(super) struct Failure {
     pub(super) fault: Fault,
     /// The body, if nothing of it was sent.
     pub(super) body: Option<Box<Body>>,
-    /// How far it got, if it speaks against the endpoint.
+    /// How far the attempt got, if the failure counts against the endpoint.
     pub(super) extent: Option<Extent>,
 }
 
 impl Failure {
-    /// A request that did not get as far as a connection of its own.
+    /// The failure of a request for which there was no connection.
     pub(super) fn unsent(fault: Fault, body: Body) -> Failure {
         let extent = blames_endpoint(&fault).then_some(Extent::Unreached);
         Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent }
@@ -53,7 +53,8 @@ impl From<Fault> for Failure {
     }
 }
 
-/// Tells the endpoint's breaker what became of an attempt. From now on the body of a response streams behind its head.
+/// Reports the outcome of an attempt to the circuit breaker of the endpoint. The body of a response streams from
+/// now on.
 pub(super) fn conclude(
     attempt: Attempt,
     sent: Result<UnreadResponse, Failure>,
@@ -71,18 +72,19 @@ pub(super) fn conclude(
     }
 }
 
-/// A response of which only the head was read, with the connection that it came on.
+/// A response of which only the head has been read, with its connection.
 pub(super) struct UnreadResponse {
-    /// With the stream of its body, if the body is not read off the connection itself.
+    /// Contains the HTTP/2 stream of the body. `None` for HTTP/1.1, whose body is read from the connection itself.
     response: Response<Option<Incoming>>,
     lease: Lease,
     upload: Option<Rc<Progress>>,
-    /// When the head was there.
+    /// When the head had arrived.
     arrived: Instant,
 }
 
-/// One endpoint: sends the request until it is answered, on as many connections as it takes to find one that is not stale,
-/// and again if the endpoint says that it did not process it. [`conclude`] has to follow.
+/// Sends the request to one endpoint until there is a response: on further connections while those of the pool
+/// turn out to be stale, and again if the endpoint says that it did not process it. The caller must call
+/// [`conclude`] with the result.
 pub(super) async fn send(
     attempt: &Attempt,
     order: &UpstreamRequest<'_>,
@@ -108,7 +110,8 @@ pub(super) async fn send(
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
         if progress.is_none() {
-            // A client that is slow to send its body makes its endpoint late; otherwise it is the endpoint's own doing.
+            // Not with a streaming body: there the client may be the one that is slow, and the endpoint is not to
+            // blame.
             attempt.owe_answer_by(deadline);
         }
         notes.attempts += 1;
@@ -119,7 +122,7 @@ pub(super) async fn send(
                 sent.map(|response| response.map(|_| None))
             }
             Begun::Http2 { stream, request, progress } => {
-                // Boxed, so that a request over HTTP/1.1 does not carry room for it.
+                // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
                 Box::pin(ask_http2(stream, *request, progress, since, patience)).await
             }
         };
@@ -160,15 +163,15 @@ pub(super) async fn send(
     }
 }
 
-/// Why a request was not answered.
+/// Why there is no response to a request.
 pub(super) enum SendFailure {
     /// Nothing of it was written.
     Unsent(Body, Fault),
-    /// It was begun.
+    /// The request was sent in part or as a whole, and the exchange ended.
     Ended(Ended),
-    /// Its own body ended with a fault.
+    /// The request's own body ended with a fault.
     Upload(Box<Fault>),
-    /// Nothing came in time.
+    /// There was no response in time.
     Late,
 }
 
@@ -184,16 +187,16 @@ impl SendFailure {
     }
 }
 
-/// How a request ended that was begun.
+/// How the exchange of a request ended of which at least a part was sent.
 pub(super) struct Ended {
     pub(super) fault: Fault,
-    /// The connection ended before a byte of an answer.
+    /// Whether the connection ended before a byte of a response.
     pub(super) silent: bool,
-    /// The endpoint said that it did not process it.
+    /// Whether the endpoint said that it did not process the request.
     unprocessed: bool,
-    /// The endpoint said so because it leaves, which is no failure.
+    /// Whether the endpoint said so because it shuts down, which is not a failure.
     farewell: bool,
-    /// With it ended a connection that other requests share.
+    /// Whether a connection ended that other requests share.
     connection: bool,
 }
 
@@ -204,12 +207,13 @@ impl From<Fault> for Ended {
 }
 
 impl Ended {
-    /// The connection ended before the head of an answer did; `silent`: before a byte of it.
+    /// The connection ended before the response head was complete. `silent` is whether it ended before a byte of
+    /// the head.
     pub(super) fn with_connection(fault: Fault, silent: bool) -> Ended {
         Ended { silent, ..Ended::from(fault) }
     }
 
-    /// What an error of hyper says.
+    /// Classifies an error of hyper.
     fn of(error: &hyper::Error) -> Ended {
         let (fault, connection) = (fault_of(error), ends_connection(error));
         Ended {
@@ -235,7 +239,7 @@ impl From<Fault> for SendFailure {
     }
 }
 
-/// A request made for its connection.
+/// A request that was built for its connection.
 enum Begun<'a> {
     Http1 { connection: &'a mut Http1, head: OfAttempt<'a>, upload: Upload },
     Http2 { stream: &'a Stream, request: Box<Request<Upload>>, progress: Option<Rc<Progress>> },
@@ -282,8 +286,8 @@ async fn ask_http2(
     Ok(response.map(Some))
 }
 
-/// What an error of hyper leaves of a request. Where the request's own body has ended with a fault, the error is only its
-/// echo.
+/// Classifies an error of hyper, and takes the request out of it if it was not sent. If the request's own body has
+/// ended with a fault, the error is only a consequence of that fault.
 fn lost(mut error: TrySendError<Request<Upload>>, upload: Option<&Progress>) -> SendFailure {
     if let Some(fault) = upload.and_then(Progress::take_fault) {
         return SendFailure::Upload(Box::new(fault));
@@ -296,14 +300,15 @@ fn lost(mut error: TrySendError<Request<Upload>>, upload: Option<&Progress>) -> 
     }
 }
 
-/// Runs out once nothing has come for so long. While a request body moves on, the time begins anew; while its next piece is
-/// waited for, it does not run, because nobody knows what the endpoint would do with it.
+/// Ends when no response has come for `timeout`. The time starts again whenever the request body makes progress.
+/// It does not run while the gateway waits for the next piece of the body, because nobody knows when the endpoint
+/// would respond without it.
 async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
     loop {
         let now = Instant::now();
         let due = match upload {
             None => since + timeout,
-            // Looked at again before the time could run out that begins with the next piece.
+            // Checked again after `timeout`, which is before the time can run out that starts with the next piece.
             Some(upload) if upload.is_awaited() => now + timeout,
             Some(upload) => upload.last().max(since) + timeout,
         };
@@ -314,7 +319,7 @@ async fn late(upload: Option<&Progress>, since: Instant, timeout: Duration) {
     }
 }
 
-/// Tells what the head says of the endpoint, and lets the body stream.
+/// Reports what the head shows about the endpoint, and lets the body stream.
 fn supervise(
     attempt: Attempt,
     unread: UnreadResponse,
@@ -339,7 +344,7 @@ fn supervise(
     Ok(response)
 }
 
-/// A second copy of a body, where it costs nothing.
+/// A second copy of a body, if copying it is cheap.
 pub(super) fn spare(body: &Body) -> Option<Body> {
     match body {
         Body::Full(bytes) => Some(Body::Full(bytes.clone())),

@@ -1,25 +1,26 @@
-//! What an operator says about an endpoint while the gateway runs: another weight, no new requests.
+//! What an operator sets for an endpoint while the gateway runs: another weight, a drain.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The word about one endpoint. Carried over every reload by upstream, host and port.
+/// The settings of an operator for one endpoint. Carried over every reload by upstream, host and port.
 ///
-/// Another weight holds until the file gives the endpoint another weight than the one it stood in for, or until it is
-/// taken back. A drain lasts until it is taken back. Both are gone once the endpoint has left the file.
+/// Another weight applies until the file gives the endpoint a weight that differs from the one that was replaced,
+/// or until it is reset. A drain lasts until it is ended. Both are dropped when the endpoint has left the file.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    /// 0: what the file says; else the weight of the file in the upper half, plus 1, and the other in the lower.
+    /// 0 if no weight is set. Otherwise the upper half is the weight of the file plus 1, and the lower half is the
+    /// weight that was set.
     weight: AtomicU64,
     drained: AtomicBool,
 }
 
 impl Share {
-    /// The weight that holds where the file says `written`.
+    /// The weight that applies if that of the file is `written`.
     pub(super) fn weight(&self, written: u32) -> u32 {
         self.other_weight(written).unwrap_or(written)
     }
 
-    /// The weight that stands in for the file's.
+    /// The weight that replaces that of the file. `None` if none is set for it.
     pub(super) fn other_weight(&self, written: u32) -> Option<u32> {
         let said = self.weight.load(Ordering::Relaxed);
         (said >> 32 == u64::from(written) + 1).then_some(said as u32)
@@ -30,17 +31,17 @@ impl Share {
         self.drained.load(Ordering::Relaxed)
     }
 
-    /// Lets another weight stand in for the file's.
+    /// Replaces the weight `written` of the file by another.
     pub(super) fn set_weight(&self, written: u32, weight: u32) {
         self.weight.store((u64::from(written) + 1) << 32 | u64::from(weight), Ordering::Relaxed);
     }
 
-    /// Lets it take no new requests, or take them again. Says whether that is a change.
+    /// Begins or ends the drain. Returns whether that is a change.
     pub(super) fn set_drained(&self, drained: bool) -> bool {
         self.drained.swap(drained, Ordering::Relaxed) != drained
     }
 
-    /// Takes everything back.
+    /// Discards all settings.
     pub(super) fn reset(&self) {
         self.weight.store(0, Ordering::Relaxed);
         self.drained.store(false, Ordering::Relaxed);

@@ -1,31 +1,31 @@
-//! The weight of an endpoint while it is new.
+//! Slow start: the weight of an endpoint while it is new.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use witgate_config::model;
 
-/// Weights grow in steps of so many percent, so that balancers are not made anew all the time.
+/// The step of the weight in percent. It is not smaller, so that balancers are not rebuilt too often.
 const STEP: u32 = 5;
 
-/// Since when an endpoint has been in service.
+/// Since when an endpoint has been in service, for slow start.
 #[derive(Debug, Default)]
 pub(super) struct Newness(AtomicU64);
 
 impl Newness {
-    /// Of an endpoint that came in at this time of the balancing clock.
+    /// An endpoint that came into service at this time of the balancing clock.
     pub(super) fn since(now: Duration) -> Self {
         let newness = Newness::default();
         newness.begin(now);
         newness
     }
 
-    /// It is new again.
+    /// Begins slow start again.
     pub(super) fn begin(&self, now: Duration) {
         self.0.store(now.as_millis() as u64 + 1, Ordering::Relaxed);
     }
 
-    /// How many percent of its weight it takes, from 1 to 100.
+    /// The percentage of its weight that it takes, from 1 to 100.
     pub(super) fn percent(&self, settings: Option<&model::SlowStart>, now: Duration) -> u32 {
         let (Some(settings), since @ 1..) = (settings, self.0.load(Ordering::Relaxed)) else { return 100 };
         let elapsed = (now.as_millis() as u64 + 1).saturating_sub(since) as f64;

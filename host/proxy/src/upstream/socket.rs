@@ -10,14 +10,14 @@ use tokio_rustls::client::TlsStream;
 use super::limit::Permit;
 use crate::tcp::Tcp;
 
-/// A TCP or TLS stream, and the right to have it open: whoever holds the socket, be it a tunnel, holds the permit. A
-/// connection that no request uses needs none.
+/// A TCP or TLS stream with its permit. Whatever holds the socket, for example a tunnel, holds the permit.
+/// Connections that carry no requests, such as those of active checks, need no permit.
 pub(super) struct Socket {
     transport: Transport,
     _permit: Option<Permit>,
 }
 
-/// What bytes go through.
+/// The stream through which bytes are sent and received.
 pub(super) enum Transport {
     Tcp(Tcp),
     Tls(Box<TlsStream<Tcp>>),
@@ -28,12 +28,13 @@ impl Socket {
         Socket { transport, _permit: Some(permit) }
     }
 
-    /// A socket that counts nowhere.
+    /// A socket that does not count towards the limit on connections.
     pub(super) fn unlimited(transport: Transport) -> Self {
         Socket { transport, _permit: None }
     }
 
-    /// Whether it is open, and nothing has come. Costs no system call while that is so, and nobody is woken by what comes.
+    /// Whether the socket is open and nothing has arrived. It makes no system call as long as that is so, and
+    /// registers no waker.
     pub(super) fn is_silent(&mut self) -> bool {
         match &mut self.transport {
             Transport::Tcp(stream) => stream.is_silent(),
@@ -44,7 +45,7 @@ impl Socket {
         }
     }
 
-    /// Whether bytes go out as they are given in: then what failed to be written was not sent.
+    /// Whether bytes are sent exactly as they are written. Then bytes that could not be written were not sent.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.transport, Transport::Tcp(_))
     }

@@ -1,33 +1,35 @@
-//! How requests are spread over the groups of an upstream (own zone before others, priority 0 before 1), as arithmetic.
+//! Computes how requests are spread over the groups of an upstream: its own zone before others, priority 0 before
+//! 1.
 //!
-//! Each group in turn takes as much of what is left as it can: everything, as long as a share of `spill_below` of its
-//! endpoints is usable; below that, in proportion. What all groups together cannot take is taken in the same
-//! proportions all the same. If fewer than `panic_below` of all endpoints are usable then, health is not believed.
+//! Each group in turn takes as much of the remaining requests as it can: all of them as long as a share of
+//! `spill_below` of its endpoints is usable, below that a proportional part. If all groups together cannot take
+//! all requests, the rest is spread in the same proportions. If then fewer than `panic_below` of all endpoints are
+//! usable, unhealthy endpoints are used as well (panic).
 
 /// The endpoints of one group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count {
-    /// Those that an operator wants to take requests: not drained, with a weight.
+    /// Endpoints that neither operator nor source excludes: not drained, and with a weight.
     pub(super) wanted: usize,
-    /// Of these, those that may take requests.
+    /// Of the wanted endpoints, those that may take requests.
     pub(super) usable: usize,
-    /// Of these, those that only their health keeps from it.
+    /// Of the wanted endpoints, those that are excluded only by their health.
     pub(super) unhealthy: usize,
 }
 
-/// What becomes of requests.
+/// The shares of the groups.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spread {
-    /// The share of each group; together 1, or 0 where nobody can take anything.
+    /// The share of each group. The sum is 1, or 0 if no endpoint can take requests.
     pub(super) shares: Vec<f64>,
-    /// Whether endpoints that only their health keeps from it are used as well.
+    /// Whether endpoints that are excluded only by their health are used as well.
     pub(super) panics: bool,
 }
 
 /// Ratios are compared with this tolerance, so that 7 of 10 are not below 0.7.
 const TOLERANCE: f64 = 1e-9;
 
-/// Spreads requests.
+/// Computes the shares.
 pub(super) fn spread(counts: &[Count], spill_below: f64, panic_below: f64) -> Spread {
     let shares = shares(counts.iter().map(|count| (count.usable, count.wanted)), spill_below);
     let (usable, unhealthy, wanted) = counts.iter().fold((0, 0, 0), |(usable, unhealthy, wanted), count| {
@@ -45,7 +47,7 @@ pub(super) fn spread(counts: &[Count], spill_below: f64, panic_below: f64) -> Sp
     Spread { shares: shares.into_iter().map(whole).collect(), panics }
 }
 
-/// What each group takes of everything, given how many of its endpoints are usable, and how many should be.
+/// The share of each group, from the numbers of its usable and its wanted endpoints.
 fn shares(counts: impl Iterator<Item = (usize, usize)>, spill_below: f64) -> Vec<f64> {
     let mut left = 1.0;
     let share = |(usable, wanted): (usize, usize)| {
@@ -112,7 +114,8 @@ mod tests {
     }
 
     proptest! {
-        /// Everything goes somewhere as long as anybody is usable, and nothing to a group in which nobody is.
+        /// All requests go to some group as long as any endpoint is usable, and none to a group without usable
+        /// endpoints.
         #[test]
         fn everything_goes_to_those_who_can_take_it(
             counts in prop::collection::vec((0_usize..20, 0_usize..20, 0_usize..20), 1..6),

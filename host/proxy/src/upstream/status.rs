@@ -1,4 +1,4 @@
-//! How upstreams stand, for the admin listener and the command line.
+//! The status of upstreams, for the admin listener and the command line.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -15,52 +15,52 @@ use super::set::Member;
 use super::{Availability, BreakerState, HealthState, Upstream, Upstreams};
 use crate::balancer::clock;
 
-/// How an upstream stands, over all cores.
+/// The status of an upstream, over all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its balancing policy.
+    /// The balancing policy.
     pub balancer: String,
-    /// Connections open.
+    /// The number of open connections.
     pub connections: usize,
-    /// The cap on connections; 0: none.
+    /// The limit on connections; 0: none.
     pub max_connections: usize,
-    /// Requests that wait for a connection.
+    /// The number of requests that wait for a connection.
     pub pending: usize,
-    /// Whether so few endpoints are usable that health is not believed.
+    /// Whether so few endpoints are usable that health is ignored.
     pub panics: bool,
-    /// How its own breaker stands; none: it has none.
+    /// The state of its own breaker. `None` if it has none.
     pub breaker: Option<BreakerState>,
-    /// How its requests in flight stand; none: they are not limited.
+    /// Its requests in flight and their limits. `None` if they are not limited.
     pub load: Option<LoadStatus>,
-    /// Requests dropped at its limits.
+    /// The number of requests that were dropped at its limits.
     pub shed: u64,
     /// Whether requests are being dropped.
     pub shedding: bool,
-    /// How often each of its fallbacks was taken: `cached`, `upstream`, `respond`.
+    /// How often each of its fallbacks was used: `cached`, `upstream`, `respond`.
     pub fallbacks: BTreeMap<String, u64>,
     /// Its endpoints, in the order of their source.
     pub endpoints: Vec<EndpointStatus>,
-    /// How often requests were sent in addition.
+    /// How often requests were sent in addition to their first attempt.
     pub tries: TriesStatus,
     /// The state of the source of its endpoints. Absent for the fixed list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SinkStatus>,
-    /// Its latest changes of state, the oldest first.
+    /// Its latest changes of state, oldest first.
     pub events: Vec<EventStatus>,
 }
 
-/// Requests in flight against their limits, over all cores.
+/// Requests in flight and their limits, over all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadStatus {
-    /// Requests in flight.
+    /// The number of requests in flight.
     pub requests: usize,
-    /// The most there may be; 0: no such limit.
+    /// The fixed limit; 0: none.
     pub max_requests: usize,
-    /// The adaptive limit as it stands; none: there is none.
+    /// The current adaptive limit. `None` if there is none.
     pub concurrency: Option<usize>,
-    /// Requests that wait for their turn.
+    /// The number of requests that wait for a permit.
     pub waiting: usize,
 }
 
@@ -71,56 +71,56 @@ pub struct EventStatus {
     pub at: u64,
     /// What changed, e.g. `breaker-opened`.
     pub event: String,
-    /// Whose; none: the upstream's as a whole.
+    /// The endpoint concerned. `None` for the upstream as a whole.
     pub endpoint: Option<String>,
-    /// Why.
+    /// Why, in a few words.
     pub why: String,
 }
 
-/// How an endpoint stands, over all cores.
+/// The status of an endpoint, over all cores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {
     /// `host:port`.
     pub address: String,
     /// Its weight: as its source reports it, or as an operator has set it since.
     pub weight: u32,
-    /// The weight in the file, if an operator has said another.
+    /// The weight in the file, if an operator has set another.
     pub written_weight: Option<u32>,
-    /// How many percent of its weight it takes: fewer than 100 while it is new.
+    /// The percentage of its weight that it takes, less than 100 during slow start.
     pub percent: u32,
-    /// 0 comes first.
+    /// The priority; 0 is the first.
     pub priority: u32,
-    /// Where it is.
+    /// The zone of the endpoint.
     pub zone: Option<String>,
-    /// Whether it takes requests, and what keeps it from it.
+    /// Whether it takes requests, and the reason if it does not.
     pub availability: Availability,
-    /// Its average latency in microseconds, where the balancer observes it.
+    /// Its average latency in microseconds, if the balancing policy observes it.
     pub latency_micros: Option<u64>,
-    /// Requests in flight.
+    /// The number of requests in flight.
     pub active: usize,
-    /// Connections open.
+    /// The number of open connections.
     pub connections: usize,
-    /// Connections that wait for a request. HTTP/2 connections count as waiting only while nothing at all is in flight.
+    /// The number of idle connections. An HTTP/2 connection counts as idle only while it has no streams.
     pub idle: usize,
-    /// How its breaker stands.
+    /// The state of its breaker.
     pub breaker: BreakerState,
-    /// What its active checks say.
+    /// Its health according to active checks.
     pub health: HealthState,
     /// Active checks that succeeded, over the life of the endpoint.
     pub checks_succeeded: u64,
     /// Active checks that failed.
     pub checks_failed: u64,
-    /// Why the latest active check failed; none: it did not.
+    /// Why the latest active check failed. `None` if it did not fail.
     pub check_failure: Option<String>,
-    /// Milliseconds for which it is still ejected; none: it is not.
+    /// Milliseconds for which it is still ejected. `None` if it is not ejected.
     pub ejected_for: Option<u64>,
-    /// Requests it has done.
+    /// The number of successful requests.
     pub requests_succeeded: u64,
-    /// Requests it has failed: by faults, or statuses from 500.
+    /// The number of failed requests: by faults, or by statuses from 500 on.
     pub requests_failed: u64,
 }
 
-/// How the upstreams of a snapshot stand, by name.
+/// The status of the upstreams of a snapshot, sorted by name.
 pub fn status(upstreams: &Upstreams) -> Vec<UpstreamStatus> {
     let mut upstreams: Vec<UpstreamStatus> = upstreams.values().map(|upstream| upstream.status()).collect();
     upstreams.sort_by(|first, second| first.name.cmp(&second.name));
@@ -150,7 +150,7 @@ impl Upstream {
         }
     }
 
-    /// How one of its endpoints stands.
+    /// The status of one endpoint.
     pub(super) fn endpoint_status(&self, member: &Member) -> EndpointStatus {
         let (endpoint, spec) = (member.endpoint(), &member.spec);
         let state = self.state_of(member, clock::now());
@@ -186,7 +186,7 @@ impl Upstream {
         }
     }
 
-    /// How often requests were sent in addition, and why.
+    /// How often requests were sent in addition to their first attempt, and why.
     pub(crate) fn tries(&self) -> &Counts {
         &self.carried.tries.counts
     }
@@ -206,7 +206,7 @@ impl Upstream {
         counts.filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
     }
 
-    /// How often each change of state happened: what changed, whose, how often.
+    /// How often each change of state happened: kind, endpoint, count.
     pub(crate) fn event_counts(&self) -> Vec<(&'static str, Option<String>, u64)> {
         let counts = self.carried.events.counts().into_iter();
         counts

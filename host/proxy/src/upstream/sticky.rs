@@ -1,8 +1,9 @@
-//! Sticky sessions: a signed cookie leads a client back to the endpoint that answered it before.
+//! Sticky sessions: a signed cookie leads a client to the endpoint that responded to it before.
 //!
-//! The cookie is, in hexadecimal, when it ends (seconds since 1970, 8 bytes; 0: never), a tag that stands for the endpoint
-//! (16 bytes), and an HMAC-SHA256 over the upstream's name and both. The tag is made with the same key from upstream, host
-//! and port: it tells nothing, and stays the same over reloads and on every gateway that has the key.
+//! The cookie consists of hexadecimal digits for: its expiry (seconds since 1970, 8 bytes; 0: never), a tag that
+//! identifies the endpoint (16 bytes), and an HMAC-SHA256 of the upstream's name and both. The tag is made with
+//! the same key from upstream, host and port. It reveals nothing about them, and is the same after reloads and on
+//! every gateway that has the key.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -33,23 +34,23 @@ pub(super) struct Sticky {
 /// The members of a set by the tags in cookies.
 pub(super) struct Sessions {
     members: HashMap<Tag, Arc<Member>>,
-    /// By the endpoint's number.
+    /// By the number of the endpoint.
     tags: Numbered<Tag>,
 }
 
-/// What a request's cookie says.
+/// The session of a request, from its cookie.
 #[derive(Clone)]
 pub(super) struct Session {
-    /// The endpoint it leads to.
+    /// The endpoint of the session.
     pub(super) member: Arc<Member>,
-    /// Whether more than half of its time is over.
+    /// Whether more than half of its lifetime has passed, so that the cookie should be renewed.
     pub(super) is_ageing: bool,
 }
 
-/// The key of those who configure none.
+/// The random key of this process, for upstreams whose configuration has no key.
 static OF_THE_PROCESS: LazyLock<[u8; 32]> = LazyLock::new(|| {
     let mut key = [0; 32];
-    // The system gives random bytes or none at all, and then TLS could not have started either.
+    // The system either has random bytes or not, and without them TLS could not have started.
     aws_lc_rs::rand::fill(&mut key).expect("the system has random bytes");
     key
 });
@@ -62,7 +63,8 @@ impl Sticky {
         Sticky { settings: settings.clone(), upstream: upstream.clone(), key }
     }
 
-    /// The members of a set by their tags. Tags of the previous set are reused; they must be made with the same key.
+    /// The members of a set by their tags. Tags of the previous set are reused; they must be made with the same
+    /// key.
     pub(super) fn sessions(&self, members: &[Arc<Member>], before: Option<&Sessions>) -> Sessions {
         let mut sessions = Sessions { members: HashMap::new(), tags: Numbered::default() };
         for member in members {
@@ -75,7 +77,7 @@ impl Sticky {
         sessions
     }
 
-    /// What the cookie of a request says; none if it has none that is ours and still holds.
+    /// The session of a request's cookie. `None` if there is no cookie that is valid and has not expired.
     pub(super) fn session(
         &self,
         sessions: &Sessions,
@@ -84,13 +86,13 @@ impl Sticky {
     ) -> Option<Session> {
         let cookie: [u8; COOKIE] = decode(cookie::find(headers, &self.settings.cookie)?)?;
         let (signed, signature) = cookie.split_at(SIGNED);
-        // In constant time.
+        // Compares in constant time.
         hmac::verify(&self.key, &self.message(signed), signature).ok()?;
         let (ends, tag) = signed.split_first_chunk::<8>()?;
         let member = sessions.members.get(tag)?.clone();
         let left = match (u64::from_be_bytes(*ends), self.settings.ttl) {
             (0, None) => return Some(Session { member, is_ageing: false }),
-            // One of before the settings changed: it still leads back, and is replaced.
+            // A cookie from before a lifetime was configured. It is still valid, and is replaced.
             (0, Some(_)) => return Some(Session { member, is_ageing: true }),
             (ends, _) => ends.checked_sub(seconds(now)).filter(|left| *left > 0)?,
         };
@@ -98,7 +100,7 @@ impl Sticky {
         Some(Session { member, is_ageing })
     }
 
-    /// `Set-Cookie` for a client whom an endpoint has answered.
+    /// `Set-Cookie` for a client that got a response from an endpoint.
     pub(super) fn set_cookie(&self, endpoint: &str, scheme: Scheme, now: SystemTime) -> Option<HeaderValue> {
         let model::Sticky { cookie, path, ttl, same_site, .. } = &self.settings;
         let ttl = ttl.map(|ttl| ttl.max(Duration::from_secs(1)).as_secs());
@@ -107,7 +109,7 @@ impl Sticky {
         let signature = hmac::sign(&self.key, &self.message(&signed));
         let value = encode(&[&signed, signature.as_ref()].concat());
         let age = ttl.map_or_else(String::new, |ttl| format!("; Max-Age={ttl}"));
-        // Browsers refuse `None` that is not `Secure`.
+        // Browsers refuse `SameSite=None` without `Secure`.
         let (secure, same_site) = match (scheme, same_site) {
             (Scheme::Https, SameSite::None) => ("; Secure", "None"),
             (Scheme::Https, SameSite::Lax) => ("; Secure", "Lax"),
@@ -126,7 +128,7 @@ impl Sticky {
         tag
     }
 
-    /// Names have no zero byte, so that no two messages are the same.
+    /// Names have no zero byte, so different names or contents always give different messages.
     fn message(&self, signed: &[u8]) -> Vec<u8> {
         [b"session\0", self.upstream.as_bytes(), b"\0", signed].concat()
     }
@@ -140,7 +142,7 @@ fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Only what [`encode`] makes.
+/// Decodes only what [`encode`] produces.
 fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

@@ -1,13 +1,13 @@
-//! The time as breakers, windows and limits count it.
+//! The clock of breakers, windows and limits.
 
 use std::time::{Duration, Instant};
 
-/// Milliseconds since some beginning. In tests it stands still until it is moved.
+/// Counts milliseconds from some start. In tests it stands still until it is advanced.
 #[derive(Debug)]
 pub(super) enum Clock {
-    /// Runs by itself.
+    /// A running clock.
     Running(Instant),
-    /// Moved by hand.
+    /// A clock that is advanced explicitly.
     #[cfg(test)]
     Still(std::sync::atomic::AtomicU64),
 }
@@ -19,7 +19,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// How late it is.
+    /// The current time in milliseconds.
     pub(super) fn now(&self) -> u64 {
         match self {
             Clock::Running(beginning) => millis(beginning.elapsed()),
@@ -34,7 +34,7 @@ impl Clock {
         Clock::Still(std::sync::atomic::AtomicU64::new(1))
     }
 
-    /// Moves a clock that stands still.
+    /// Advances a clock that stands still.
     #[cfg(test)]
     pub(super) fn pass(&self, time: Duration) {
         match self {
@@ -46,7 +46,7 @@ impl Clock {
     }
 }
 
-/// Whole milliseconds; sums of two do not overflow.
+/// A duration in whole milliseconds. It is capped so that the sum of two does not overflow.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
 }

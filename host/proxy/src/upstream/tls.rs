@@ -1,4 +1,4 @@
-//! TLS towards endpoints.
+//! TLS of connections to endpoints.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -15,24 +15,25 @@ use witgate_config::{Problem, Problems};
 
 use crate::pem::{self, Unusable};
 
-/// What connecting needs, and a digest of the files it was made from: a reload builds anew only if they changed.
+/// The TLS settings of connections, and a digest of the files from which they were built. A reload builds them
+/// again only if the files have changed.
 #[derive(Debug, Clone)]
 pub(super) struct Tls {
     pub(super) config: Arc<ClientConfig>,
     pub(super) digest: [u8; 32],
 }
 
-/// The contents of the files that settings name.
+/// The contents of the files that the settings name.
 struct Files {
     ca: Option<Vec<u8>>,
     certificate: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Tls {
-    /// Reads the files and builds, unless `previous` was built from the same.
+    /// Reads the files and builds the TLS settings, unless `previous` was built from the same files.
     ///
     /// # Errors
-    /// Files that cannot be read, or hold no certificate or key.
+    /// Files that cannot be read, or that contain no certificate or key.
     pub(super) fn build(
         upstream: &str,
         settings: &UpstreamTls,
@@ -89,7 +90,7 @@ impl Files {
     }
 }
 
-/// Makes the settings of connections. The keys of problems are relative to the table `tls`.
+/// Builds the client configuration. The keys of problems are relative to the table `tls`.
 fn configure(settings: &UpstreamTls, files: &Files) -> Result<ClientConfig, Problem> {
     let problem = |key: &str, message: String| Problem { key: key.to_owned(), ..Problem::new(message) };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -146,7 +147,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, Problem> {
     Ok(roots.clone())
 }
 
-/// Takes any certificate; the signature of the handshake is still checked.
+/// Accepts any certificate. The signature of the handshake is still verified.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -12,21 +12,22 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::fault::{Fault, FaultKind};
 
-/// A request body that notes its progress. What goes wrong in it is kept in its [`Progress`], where whoever waits for the
-/// answer finds it: an error that is handed to the library of a protocol comes back as a reset stream without a reason.
+/// A request body that records its progress. A fault in it is kept in its [`Progress`], where the task that waits
+/// for the response finds it. An error that is passed to a protocol library would come back as a stream reset
+/// without a reason.
 pub(super) struct Upload {
     body: Body,
     progress: Option<Rc<Progress>>,
 }
 
-/// How far a request body has come. Shared with whoever waits for the answer.
+/// The progress of a request body. Shared with the task that waits for the response.
 pub(super) struct Progress {
     last: Cell<Instant>,
     awaited: Cell<bool>,
     fault: Cell<Option<Box<Fault>>>,
 }
 
-/// A request body has ended with a fault, which is in its [`Progress`].
+/// A request body has ended with a fault, which is kept in its [`Progress`].
 #[derive(Debug)]
 pub(super) struct Broken;
 
@@ -39,24 +40,24 @@ impl std::fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 impl Upload {
-    /// Wraps a body; there is progress to watch only if it streams. What does not stream does not fail.
+    /// Wraps a body. Only a streaming body has progress to record, and only a streaming body can fail.
     pub(super) fn new(body: Body) -> Upload {
         let streams = !matches!(body, Body::Empty | Body::Full(_)) && !body.is_end_stream();
         let progress = streams.then(|| Rc::new(Progress::begin(Instant::now())));
         Upload { body, progress }
     }
 
-    /// How far it has come, if it streams.
+    /// The progress of the body, if it streams.
     pub(super) fn progress(&self) -> Option<Rc<Progress>> {
         self.progress.clone()
     }
 
-    /// The body, if it was handed back.
+    /// The body, if it was not sent.
     pub(super) fn into_body(self) -> Body {
         self.body
     }
 
-    /// What the body ended with. Where nothing was kept, the client is gone.
+    /// The fault with which the body ended. If none was kept, the client is gone.
     pub(super) fn take_fault(&self) -> Box<Fault> {
         let fault = self.progress.as_ref().and_then(|progress| progress.fault.take());
         fault.unwrap_or_else(|| of_request(Fault::new(FaultKind::ClientGone)))
@@ -68,18 +69,18 @@ impl Progress {
         Progress { last: Cell::new(now), awaited: Cell::new(false), fault: Cell::new(None) }
     }
 
-    /// When the last piece was taken.
+    /// When the last piece of the body was taken.
     pub(super) fn last(&self) -> Instant {
         self.last.get()
     }
 
-    /// Whether the next piece was asked for and has not come: what is waited for is the client's doing, or a plugin's,
-    /// and not the endpoint's.
+    /// Whether the next piece was requested and has not come. Then the client, or a plugin, is waited for, and not
+    /// the endpoint.
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited.get()
     }
 
-    /// What the body has ended with, if it has ended with a fault.
+    /// The fault with which the body ended, if it did.
     pub(super) fn take_fault(&self) -> Option<Fault> {
         self.fault.take().map(|fault| *fault)
     }
@@ -121,7 +122,8 @@ impl HttpBody for Upload {
     }
 }
 
-/// Limits, filters and plugins end a body with a fault of their own; anything else means that the client is gone.
+/// Limits, filters and plugins end a body with a fault of their own. Any other error means that the client is
+/// gone.
 fn fault_of(error: BodyError) -> Box<Fault> {
     match error.downcast::<Fault>() {
         Ok(fault) => of_request(*fault),
@@ -129,7 +131,7 @@ fn fault_of(error: BodyError) -> Box<Fault> {
     }
 }
 
-/// A fault that the request's own body ended with.
+/// Marks a fault as one of the request's own body.
 pub(super) fn of_request(fault: Fault) -> Box<Fault> {
     Box::new(Fault { by_request: true, ..fault })
 }

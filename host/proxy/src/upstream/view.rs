@@ -1,4 +1,5 @@
-//! Which endpoints take requests now, in groups. A view is built when something changes, which is rare, so that a pick is cheap.
+//! Which endpoints take requests now, in groups. A view is built when something changes, which is rare, so that a
+//! pick is cheap.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(super) struct Tables<'a> {
     pub(super) may_make: bool,
 }
 
-/// An odd number whose multiples are spread well (2^64 by the golden ratio).
+/// An odd number whose multiples are well spread: 2^64 divided by the golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Points of requests are whole numbers below this.
@@ -110,7 +111,8 @@ impl View {
     pub(super) fn pick(&self, hash: Option<u64>, usable: &dyn Fn(&Member) -> bool) -> Option<&Arc<Member>> {
         let first = match &*self.parts {
             [_] | [] => 0,
-            // A key always spills over to the same group. Its hash is mixed, since the balancer goes by the same one.
+            // A key always spills over to the same group. Its hash is mixed, since the balancer uses the same
+            // one.
             parts => {
                 let point =
                     hash.map_or_else(|| u64::from(fastrand::u32(..)), |hash| hash.wrapping_mul(MIX) >> 32);
@@ -132,7 +134,8 @@ struct GroupPlan {
 }
 
 impl GroupPlan {
-    /// The group of the previous view if nothing has changed or if another must not be built yet; otherwise a new one.
+    /// The group of the previous view if nothing has changed or if another must not be built yet; otherwise a new
+    /// one.
     fn balanced(self, policy: &dyn Policy, tables: Tables<'_>, is_stale: &mut bool) -> Arc<Balanced> {
         let parts = tables.before.map_or(&[][..], |before| &before.parts);
         let before = parts.iter().map(|part| &part.balanced).find(|balanced| balanced.rank == self.rank);
@@ -221,7 +224,7 @@ mod tests {
         counts
     }
 
-    /// The rule of the house for what matters: half of 10,000 endpoints are unusable, and a pick looks at one.
+    /// Half of 10,000 endpoints are unusable, and a pick looks at one.
     #[test]
     fn a_pick_looks_at_none_of_those_that_are_out() {
         let states: Vec<EndpointState> =
@@ -265,7 +268,7 @@ mod tests {
         assert_eq!(counts(&view("round-robin", &all, &groups), 7, 700)[5..], [0, 0]);
         let mut some = all;
         some[..3].fill(UNHEALTHY);
-        // 2 of 5 are 4/7 of what is needed: the rest goes on.
+        // 2 of 5 are 4/7 of what is needed, so the other requests go to the next group.
         let counts = counts(&view("round-robin", &some, &groups), 7, 14_000);
         assert_eq!(counts[..3], [0, 0, 0]);
         let spilled = (counts[5] + counts[6]) as f64 / 14_000.0;

@@ -1,16 +1,17 @@
-//! A limit on the requests in flight that finds itself: the gradient of latency.
+//! An adaptive limit on the requests in flight, computed from the gradient of latency.
 //!
-//! After Gradient2 of Netflix's concurrency-limits (<https://github.com/Netflix/concurrency-limits>). In each window the
-//! average latency is held against the average over a long time. Where it has grown by more than a tolerated factor,
-//! requests queue at the upstream, and the limit shrinks by that gradient, by half at most. Otherwise the limit grows by
-//! a small queue, the square root of the limit, to find out whether more is possible; but only while at least half of
-//! it is in use, since an idle upstream teaches nothing. Changes are smoothed.
+//! The algorithm follows Gradient2 of Netflix's concurrency-limits
+//! (<https://github.com/Netflix/concurrency-limits>). In each window the average latency is compared with the
+//! long-term average. If it has grown by more than a tolerated factor, requests queue at the upstream, and the
+//! limit shrinks by that gradient, by half at most. Otherwise the limit grows by a small queue, the square root of
+//! the limit, to find out whether more is possible. It changes only if at least half of it is in use, since an
+//! idle upstream shows nothing about its capacity. Changes are smoothed.
 //!
-//! Envoy's gradient controller measures the best latency instead, by letting hardly anything through every minute. That
-//! costs requests of an upstream that is well, and is wrong for as long as one that is slow stays slow; here an upstream
-//! that stays slow is taken for the new normal, after some 600 windows.
+//! Envoy's gradient controller instead measures the best latency by letting hardly any request through once a
+//! minute. That costs requests of a healthy upstream, and the measured value is wrong as long as a slow upstream
+//! stays slow. Here the latency of an upstream that stays slow becomes the normal one after about 600 windows.
 //!
-//! The state is in shared atomics. Whoever ends a window, on whatever core, moves the limit; no one waits.
+//! The state is in shared atomics. The core that ends a window moves the limit; no core waits for another.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,44 +20,45 @@ use witgate_config::model;
 
 use crate::upstream::time::{Clock, millis};
 
-/// Answers in a window before their average means anything.
+/// The fewest responses in a window for which its average is meaningful.
 const LEAST_SAMPLES: u64 = 10;
 
-/// Windows the long average reaches back.
+/// The number of windows that the long-term average covers.
 const LONG: f64 = 600.0;
 
-/// Windows at the beginning whose plain mean it is: connections are new, and caches cold, in the first of them.
+/// The number of first windows for which the long-term average is their plain mean, because connections are new
+/// and caches are cold in the very first.
 const WARM_UP: u64 = 10;
 
-/// Share of a new limit in the next.
+/// The weight of the computed limit in the next one.
 const SMOOTHING: f64 = 0.2;
 
-/// A longer wait is not more telling, and the sum has to fit.
+/// Longer latencies count as this one: they add no information, and the sum has to fit into its bits.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Bits of a sum of microseconds; the rest of the word counts the samples in it.
+/// Bits of the sum of latencies in microseconds. The other bits of the word count the samples.
 const SUM: u32 = 44;
 
-/// The limit of one upstream.
+/// The adaptive limit of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Concurrency {
     pub(super) clock: Clock,
-    /// The limit, the long average in microseconds, and the limit that was told last: bits of floating-point numbers,
-    /// 0 before the first window.
+    /// The limit, the long-term average in microseconds, and the limit that was last reported: the bits of `f64`
+    /// numbers, 0 before the first window.
     limit: AtomicU64,
     long: AtomicU64,
     told: AtomicU64,
-    /// Windows that have ended.
+    /// The number of windows that have ended.
     ended: AtomicU64,
-    /// When the window began.
+    /// When the current window began, in milliseconds of the clock.
     begun: AtomicU64,
-    /// Samples of the window and their sum.
+    /// The number of samples in the window, and their sum.
     samples: AtomicU64,
     /// The most requests in flight in the window.
     most_in_flight: AtomicU64,
 }
 
-/// A change of the limit that is worth telling.
+/// A change of the limit that is large enough for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) struct LimitChange {
     pub(in crate::upstream) limit: usize,
@@ -64,7 +66,7 @@ pub(in crate::upstream) struct LimitChange {
 }
 
 impl Concurrency {
-    /// The limit.
+    /// The current limit.
     pub(super) fn limit(&self, settings: &model::Concurrency) -> usize {
         self.exact(settings) as usize
     }
@@ -76,7 +78,7 @@ impl Concurrency {
         }
     }
 
-    /// An attempt took so long, while so many requests were in flight. Some if the limit has changed much.
+    /// Adds the latency of an attempt, and the number of requests in flight. `Some` if the limit has changed much.
     pub(super) fn observe(
         &self,
         took: Duration,
@@ -112,7 +114,7 @@ impl Concurrency {
         self.worth_telling(limit, settings)
     }
 
-    /// A limit that has doubled or halved since it was told last.
+    /// `Some` if the limit has doubled or halved since it was last reported.
     fn worth_telling(&self, limit: f64, settings: &model::Concurrency) -> Option<LimitChange> {
         let told = match self.told.load(Ordering::Acquire) {
             0 => f64::from(settings.initial),
@@ -126,7 +128,8 @@ impl Concurrency {
     }
 }
 
-/// Moves towards what is new, the so many-th window; faster where it is far too high, as it is after a time of slowness.
+/// The long-term average after window number `ended`. It falls faster while it is far too high, as it is after the
+/// upstream was slow.
 fn long_average(long: f64, short: f64, ended: u64) -> f64 {
     let reach = if ended <= WARM_UP { ended as f64 } else { LONG };
     let long = long + (short - long) / reach;
@@ -156,7 +159,8 @@ mod tests {
         Concurrency { clock: Clock::still(), ..Concurrency::default() }
     }
 
-    /// Windows of answers that take so many milliseconds, with the limit in use. Returns what was told.
+    /// Runs windows of responses with these latencies in milliseconds, with the limit in use. Returns the reported
+    /// changes.
     fn windows(
         concurrency: &Concurrency,
         count: usize,
@@ -228,13 +232,13 @@ mod tests {
         assert_eq!(concurrency.limit(&model::Concurrency { max: 50, ..settings }), 50);
     }
 
-    /// The same answers in the same windows find the same limit, on however many threads they are seen.
+    /// The same responses in the same windows lead to the same limit, on however many threads they are observed.
     #[test]
     fn the_number_of_threads_changes_nothing() {
         let limits = [1, 2, 4].map(|threads| {
             let (concurrency, settings) = (Arc::new(concurrency()), settings());
             for window in 0..60 {
-                // The last answer of a window ends it, after all the others.
+                // The last response of a window ends it, after all others.
                 let took = Duration::from_millis(if window < 30 { 10 } else { 80 });
                 let observing: Vec<_> = (0..threads)
                     .map(|_| {

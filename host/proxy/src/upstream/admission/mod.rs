@@ -1,15 +1,16 @@
-//! What is let in to an upstream, before an endpoint is picked: its breaker, its places, its queue.
+//! Admission of requests to an upstream, before an endpoint is picked: the upstream's breaker, permits, and the
+//! queue.
 //!
 //! | part | module | what it does |
 //! |---|---|---|
-//! | breaker | [`breaker`](super::breaker) | turns requests away while the upstream as a whole rests |
-//! | places | `permits` | caps the requests in flight; the rest wait in a queue that knows deadlines |
-//! | limit | `concurrency` | finds the cap by itself, from how fast answers come |
-//! | shedding | `shedding` | tells when requests begin to be dropped, and when that is over |
-//! | watch | `watch` | holds the place until the response has ended |
+//! | breaker | [`breaker`](super::breaker) | refuses requests while the breaker of the upstream as a whole is open |
+//! | permits | `permits` | limits the requests in flight; other requests wait in a queue that considers deadlines |
+//! | limit | `concurrency` | computes the limit from the latency of responses |
+//! | shedding | `shedding` | detects when requests begin to be dropped, and when that has ended |
+//! | watch | `watch` | holds the permit until the response has ended |
 //!
-//! One admission is one delivery, whatever is retried in it, and what it says to the upstream's breaker is what the
-//! caller got in the end. An upstream that has none of this configured pays one branch.
+//! One admission covers one delivery, including its retries, and reports to the upstream's breaker the result that
+//! the caller got in the end. For an upstream without these settings, admission is one branch.
 
 mod concurrency;
 mod permits;
@@ -42,7 +43,7 @@ use permits::{Acquire, Acquired, Permit, Permits, Waiter};
 use shedding::Shedding;
 use watch::Watch;
 
-/// What all cores share about what is let in. Carried over every reload by the upstream's name.
+/// The admission state that all cores share. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
 pub(super) struct Admissions {
     pub(super) breaker: Breaker,
@@ -50,22 +51,23 @@ pub(super) struct Admissions {
     pub(super) shedding: Shedding,
 }
 
-/// One request that was let in. Dropping it undecided (the client went away) says nothing about the upstream, unless the
-/// client was kept waiting for too long.
+/// One admitted request. If it is dropped undecided because the client went away, that counts neither for nor
+/// against the upstream, unless the client had to wait for too long.
 struct Admission {
     upstream: Arc<Upstream>,
-    /// When it had its turn; none while it waits, which is not the upstream's slowness.
+    /// When the request was admitted. `None` while it waits, because that wait does not count as slowness of the
+    /// upstream.
     begun: Option<Instant>,
-    /// Whether the body of the request streams: then its client may be what takes long.
+    /// Whether the request body streams. Then the client may be the one that is slow.
     streams: bool,
     deadline: Option<Instant>,
-    /// There if the upstream has a breaker.
+    /// `Some` if the upstream has a breaker.
     call: Option<Call>,
-    /// There if the requests in flight are limited.
+    /// `Some` if the requests in flight are limited.
     _place: Option<Permit>,
 }
 
-/// Whether an upstream has anything that a request must pass.
+/// Whether requests to an upstream need admission.
 pub(super) fn is_guarded(config: &model::Upstream) -> bool {
     config.upstream_breaker.is_some() || limits_requests(config)
 }
@@ -75,7 +77,7 @@ pub(super) fn limits_requests(config: &model::Upstream) -> bool {
     config.max_requests > 0 || config.concurrency.is_some()
 }
 
-/// Delivers a request if it is let in, and holds its place until the response has ended.
+/// Delivers a request after its admission, and holds its permit until the response has ended.
 pub(super) async fn deliver_admitted(
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
@@ -105,7 +107,7 @@ pub(super) async fn deliver_admitted(
 }
 
 impl Upstream {
-    /// Lets a request in, or waits for its turn.
+    /// Admits a request, or waits until it can be admitted.
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After`; `UpstreamOverloaded`; both unsent.
@@ -160,7 +162,7 @@ impl Upstream {
         let patience = Instant::now() + self.config.pending_timeout;
         let latest = permits.latest_start(deadline).map_or(patience, |latest| latest.min(patience));
         match timeout_at(latest.into(), &mut waiter.grant).await {
-            // What is expected may have changed while it waited.
+            // The expected latency may have changed while the request waited.
             Ok(Ok(place)) if !permits.is_late(deadline) => Ok(place),
             Ok(Ok(_)) => Err(self.overloaded("its turn came too late to be answered in time")),
             _ if latest < patience => Err(self.overloaded("it could no longer be answered in time")),
@@ -172,7 +174,7 @@ impl Upstream {
         Fault::new(FaultKind::UpstreamOverloaded).cause(format!("{}: {cause}", self.name)).unsent()
     }
 
-    /// Notes that an attempt took so long to its head, or in vain.
+    /// Records the latency of an attempt until its response head, or until it failed.
     pub(super) fn observe_latency(&self, took: Duration) {
         if !limits_requests(&self.config) {
             return;
@@ -185,7 +187,7 @@ impl Upstream {
         self.carried.events.record(kind, None, format!("the limit is {}", told.limit));
     }
 
-    /// Notes that a request was dropped because the upstream is at its limits.
+    /// Records that a request was dropped because the upstream is at its limits.
     pub(super) fn note_shed(&self, fault: &Fault) {
         if self.carried.admissions.shedding.dropped() {
             let why = fault.cause.as_deref().unwrap_or_default();
@@ -194,7 +196,7 @@ impl Upstream {
         }
     }
 
-    /// Looks whether requests are no longer dropped. Done by the keeper.
+    /// Checks whether requests are no longer dropped. Called by the keeper.
     pub(super) fn note_calm(&self) {
         if let Some(dropped) = self.carried.admissions.shedding.calmed_down() {
             let why = format!("{dropped} requests were dropped");
@@ -204,8 +206,9 @@ impl Upstream {
 }
 
 impl Admission {
-    /// The head of the response is there; the place is held until its body has ended. A tunnel holds none. `uploaded`: when
-    /// the last piece of a streaming request was taken, before which its client may have been what took long.
+    /// Called when the response head has come. The permit is held until the body has ended; a tunnel holds none.
+    /// `uploaded` is when the last piece of a streaming request body was taken. The time before it may be due to
+    /// the client.
     fn hold(self, response: &mut Response<Body>, uploaded: Option<Instant>) {
         let status = response.status();
         let settings = self.upstream.config.upstream_breaker.as_ref();
@@ -226,14 +229,15 @@ impl Admission {
         self.notify(|call, breaker, settings| call.completed(breaker, settings), "");
     }
 
-    /// Nothing is said of the upstream by what is the client's fault, or by limits of ours.
+    /// Reports a fault to the breaker. Faults of the client and limits of the gateway count neither for nor
+    /// against the upstream.
     fn failed(&self, fault: &Fault) {
         if blames_endpoint(fault) || (fault.kind == FaultKind::RequestTimeout && !self.streams) {
             self.fail(Failing::of(fault, Extent::Reached));
         }
     }
 
-    /// Whatever shows of an upstream as a whole counts.
+    /// Every failure counts, because the upstream as a whole has no alternative.
     fn fail(&self, failing: Failing) {
         let all = || Some(());
         let failed = |call: &Call, breaker: &Breaker, settings: &model::Breaker| {
@@ -255,7 +259,7 @@ impl Drop for Admission {
         if self.call.is_none() {
             return;
         }
-        // The deadline of the request ends it from outside.
+        // The caller drops this future when the deadline of the request has passed.
         let out_of_time = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if out_of_time && !self.streams && self.begun.is_some() {
             let code = FaultKind::RequestTimeout.describe().code;

@@ -1,13 +1,15 @@
-//! Places for requests in flight, over all cores, and the queue of those that wait for one.
+//! Permits for requests in flight, over all cores, and the queue of requests that wait for one.
 //!
-//! A place that is free is taken without a lock; the lock is for the queue, while requests wait in it.
+//! An available permit is taken without a lock. The lock protects the queue, and is taken only while requests
+//! wait.
 //!
-//! The queue knows deadlines: a request leaves it, with an answer, as soon as it could no longer be answered in time, that
-//! is, when its deadline less the time an answer is expected to take has passed. Waiting requests hold no endpoint.
+//! The queue considers deadlines: a request is refused as soon as there can be no response in time any more, that
+//! is, when its deadline minus the expected latency has passed. Waiting requests hold no endpoint.
 //!
-//! Usually the oldest goes first. Once the queue has not been empty for [`STANDING`], there is more work than can be done,
-//! and the newest goes first: it has the most time left, while the oldest would be answered when nobody listens any
-//! more, and so would everybody after it (adaptive LIFO; B. Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
+//! Usually the oldest waiter is served first. Once the queue has not been empty for [`STANDING`], there is more
+//! work than can be done, and the newest waiter is served first: it has the most time left, whereas the oldest,
+//! and everyone after it, would get its response after its client has given up (adaptive LIFO; B. Maurer, "Fail at
+//! Scale", ACM Queue 13(8), 2015).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,15 +22,15 @@ use witgate_config::model;
 use super::concurrency::{Concurrency, LimitChange};
 use crate::upstream::time::{Clock, millis};
 
-/// How long a queue may stand before the newest goes first.
+/// How long the queue may be non-empty before the newest waiter is served first.
 const STANDING: Duration = Duration::from_millis(100);
 
-/// The places of one upstream. Carried over every reload by the upstream's name.
+/// The permits of one upstream. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Permits {
     taken: AtomicUsize,
     waiting: AtomicUsize,
-    /// Microseconds an answer is expected to take: a moving average.
+    /// The expected latency of a response in microseconds: a moving average.
     expected: AtomicU64,
     concurrency: Concurrency,
     clock: Clock,
@@ -39,7 +41,7 @@ pub(in crate::upstream) struct Permits {
 struct Queue {
     line: VecDeque<QueueEntry>,
     next: u64,
-    /// Since when it has not been empty, in milliseconds of the clock.
+    /// Since when the queue has not been empty, in milliseconds of the clock.
     stands_since: u64,
 }
 
@@ -50,7 +52,7 @@ struct QueueEntry {
     grant: oneshot::Sender<Permit>,
 }
 
-/// How many places there are, as the request's version of the configuration has it.
+/// The limits, according to the version of the configuration that the request uses.
 #[derive(Debug, Clone, Copy)]
 struct Cap {
     /// 0: unlimited.
@@ -61,7 +63,7 @@ struct Cap {
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acquire {
-    /// Requests in flight at once; 0: unlimited.
+    /// The most requests in flight; 0: unlimited.
     pub(super) max_requests: usize,
     /// Settings of the adaptive limit, if there is one.
     pub(super) concurrency: Option<model::Concurrency>,
@@ -69,24 +71,24 @@ pub(super) struct Acquire {
     pub(super) deadline: Option<Instant>,
 }
 
-/// The answer.
+/// The result for a request.
 #[derive(Debug)]
 pub(super) enum Acquired {
-    /// A place was free.
+    /// A permit was available.
     Permit(Permit),
-    /// It must wait.
+    /// The request must wait.
     Queued(Waiter),
-    /// Too many wait already.
+    /// Too many requests wait already.
     Full,
-    /// It would have to wait, and has no time to.
+    /// The request would have to wait, but its deadline is too near.
     Late,
 }
 
-/// A place in flight. Free when it is dropped.
+/// The right to have one request in flight. Dropping it makes it available again.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<Permits>);
 
-/// A place in the queue.
+/// A request that waits in the queue.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) grant: oneshot::Receiver<Permit>,
@@ -95,25 +97,25 @@ pub(super) struct Waiter {
 }
 
 impl Permits {
-    /// Requests in flight, over all cores.
+    /// The number of requests in flight, over all cores.
     pub(in crate::upstream) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Requests that wait for their turn, over all cores.
+    /// The number of waiters, over all cores.
     pub(in crate::upstream) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// The limit that was found.
+    /// The current adaptive limit.
     pub(in crate::upstream) fn limit(&self, settings: &model::Concurrency) -> usize {
         self.concurrency.limit(settings)
     }
 
-    /// Asks for a place.
+    /// Asks for a permit.
     pub(super) fn ask(self: &Arc<Self>, acquire: &Acquire) -> Acquired {
         let cap = Cap { max_requests: acquire.max_requests, concurrency: acquire.concurrency };
-        // Those who wait already come first, or a stream of new requests could starve them.
+        // Earlier waiters come first, or a stream of new requests could starve them.
         if self.waiting.load(Ordering::SeqCst) == 0 && self.take(cap) {
             return Acquired::Permit(Permit(self.clone()));
         }
@@ -132,23 +134,23 @@ impl Permits {
         let (sender, grant) = oneshot::channel();
         queue.line.push_back(QueueEntry { id, cap, grant: sender });
         self.count(&queue);
-        // A place may have become free before it was known that somebody waits.
+        // A permit may have become available before this waiter was visible.
         self.serve(queue);
         Acquired::Queued(Waiter { grant, id, permits: self.clone() })
     }
 
-    /// The last moment to send a request that is to be answered by its deadline.
+    /// The latest time at which to send a request so that its response is expected before its deadline.
     pub(super) fn latest_start(&self, deadline: Option<Instant>) -> Option<Instant> {
         let expected = Duration::from_micros(self.expected.load(Ordering::Acquire));
         deadline.map(|deadline| deadline.checked_sub(expected).unwrap_or(deadline))
     }
 
-    /// Whether it is too late to send a request with such a deadline.
+    /// Whether it is too late to send a request with this deadline.
     pub(super) fn is_late(&self, deadline: Option<Instant>) -> bool {
         self.latest_start(deadline).is_some_and(|latest| latest <= Instant::now())
     }
 
-    /// An attempt took so long. Some if the adaptive limit has changed much by it.
+    /// Records the latency of an attempt. `Some` if the adaptive limit has changed much by it.
     pub(super) fn observe(
         self: &Arc<Self>,
         took: Duration,
@@ -175,7 +177,7 @@ impl Permits {
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    /// Gives the places there are to those who wait.
+    /// Gives the available permits to waiters.
     fn serve(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         let mut served = Vec::new();
         let overdue = self.clock.now() >= queue.stands_since + millis(STANDING);
@@ -188,7 +190,7 @@ impl Permits {
         self.count(&queue);
         drop(queue);
         for waiting in served {
-            // If the request has just gone away, the place is dropped and goes to the next.
+            // If the request has just been dropped, its permit is dropped and goes to the next waiter.
             let _ = waiting.grant.send(Permit(self.clone()));
         }
     }
@@ -217,7 +219,7 @@ impl Drop for Waiter {
         if let Some(index) = queue.line.iter().position(|waiting| waiting.id == self.id) {
             queue.line.remove(index);
             self.permits.count(&queue);
-            // It may have been next, and the one after it may be content with a larger cap.
+            // It may have been the next waiter, and the one after it may have a larger limit.
             self.permits.serve(queue);
         }
     }

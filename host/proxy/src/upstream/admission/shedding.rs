@@ -1,27 +1,27 @@
-//! Whether requests are being dropped: begun with the first, over when none was for a while. Single drops are counted, and
-//! would be too many to tell.
+//! Load shedding as a state: it begins with the first dropped request, and ends when none was dropped for a while.
+//! Single drops are only counted, because they would be too many events.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::upstream::time::Clock;
 
-/// Milliseconds without a drop after which it is over.
+/// Milliseconds without a dropped request after which shedding is over.
 const CALM: u64 = 5000;
 
-/// The drops of one upstream.
+/// The dropped requests of one upstream.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Shedding {
     clock: Clock,
     dropped: AtomicU64,
-    /// How many there were when it began.
+    /// The number of dropped requests when the current shedding began.
     before: AtomicU64,
     last: AtomicU64,
     under_way: AtomicBool,
 }
 
 impl Shedding {
-    /// A request was dropped. True if it is the first.
+    /// Counts a dropped request. Returns true if it is the first one.
     pub(super) fn dropped(&self) -> bool {
         let before = self.dropped.fetch_add(1, Ordering::AcqRel);
         self.last.store(self.clock.now(), Ordering::Release);
@@ -32,7 +32,7 @@ impl Shedding {
         first
     }
 
-    /// How many were dropped, if that is just over.
+    /// The number of dropped requests, if shedding has just ended.
     pub(super) fn calmed_down(&self) -> Option<u64> {
         let over = self.under_way.load(Ordering::Acquire)
             && self.clock.now().saturating_sub(self.last.load(Ordering::Acquire)) >= CALM;
@@ -46,7 +46,7 @@ impl Shedding {
         self.is_under_way().then(|| Duration::from_millis(calm))
     }
 
-    /// Requests dropped since the beginning.
+    /// The number of dropped requests since the upstream was first configured.
     pub(in crate::upstream) fn count(&self) -> u64 {
         self.dropped.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! What holds a request's admission until the body of its response has ended.
+//! Holds a request's admission until the body of its response has ended.
 
 use witgate_exchange::body::BodyError;
 use witgate_exchange::fault::Fault;
@@ -6,7 +6,7 @@ use witgate_exchange::fault::Fault;
 use super::Admission;
 use crate::upstream::observed_body::BodyObserver;
 
-/// The witness of a response's body.
+/// Observes the body of a response.
 pub(super) struct Watch(Option<Admission>);
 
 impl Watch {

@@ -1,4 +1,5 @@
-//! One call through a breaker: each piece of news is told once, and in order, whoever brings it.
+//! One call through a circuit breaker. It reports each result once, and in the right order, whatever the order of
+//! the events.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,14 +9,14 @@ use witgate_config::model;
 use super::{Breaker, Change, News, Pass, Reason, is_slow};
 use crate::upstream::observe::{Extent, Failure};
 
-/// A call. It says what it was told to the breaker it passed; what comes too late for that is not said.
+/// One call. It reports to the breaker that let it through. What happens after its end is ignored.
 #[derive(Debug)]
 pub(in crate::upstream) struct Call {
     pass: Cell<Pass>,
     stage: Cell<Stage>,
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     UnderWay,
@@ -28,9 +29,9 @@ impl Call {
         Call { pass: Cell::new(pass), stage: Cell::new(Stage::UnderWay) }
     }
 
-    /// The request has a connection to be sent on. If no answer is needed to close the breaker, and no other endpoint serves
-    /// (`others` as in [`Call::failed`]), the probe has done its work: what becomes of it from here on may be its own doing,
-    /// and a slow one would turn away everybody else meanwhile.
+    /// The request has a connection. If the breaker needs no response in order to close, and no other endpoint is
+    /// in service (`others` as in [`Call::failed`]), the half-open probe has succeeded with that: later failures
+    /// may be caused by this request alone, and while a slow one is in flight all other requests would be refused.
     pub(in crate::upstream) fn connected<G>(
         &self,
         breaker: &Breaker,
@@ -45,7 +46,8 @@ impl Call {
         breaker.probe_succeeded(rest, settings)
     }
 
-    /// The head of an answer came, so long after the request was sent. Enough for a probe: streams have no end.
+    /// The response head came, this long after the request was sent. That is enough for a half-open probe, because
+    /// a stream may never end.
     pub(in crate::upstream) fn answered(
         &self,
         breaker: &Breaker,
@@ -65,7 +67,7 @@ impl Call {
         }
     }
 
-    /// The whole answer came.
+    /// The whole response came.
     pub(in crate::upstream) fn completed(
         &self,
         breaker: &Breaker,
@@ -77,10 +79,10 @@ impl Call {
         breaker.see(News::Completed, settings, always)
     }
 
-    /// There is no answer, or none worth the name, or no end of it. `others` says that another endpoint serves, and sees to
-    /// it that it goes on serving while what it returns is held. Where there is none, a probe that was connected closes the
-    /// breaker of the last endpoint, unless it was answered with a status that stands for a failure: half-open, it would turn
-    /// away everybody but the next probe.
+    /// There is no response, or it is malformed, a failure, or incomplete. `others` returns `Some` if another
+    /// endpoint is in service, which is guaranteed as long as the returned value is held. If there is none, a
+    /// probe that had a connection closes the breaker of the last endpoint, unless its response had a status that
+    /// counts as a failure. Otherwise the half-open breaker would refuse all requests except the next probe.
     pub(in crate::upstream) fn failed<G>(
         &self,
         breaker: &Breaker,
@@ -106,11 +108,11 @@ impl Call {
                 return change;
             }
         }
-        // Of one request, one failure counts.
+        // The retries of one request count as one failure.
         if failure.repeated { None } else { breaker.see(news, settings, others) }
     }
 
-    /// The time of the whole request ran out. Before the head of an answer came, that is a failure.
+    /// The deadline of the request has passed. That is a failure if the response head has not come.
     pub(in crate::upstream) fn out_of_time(
         &self,
         breaker: &Breaker,
@@ -123,7 +125,8 @@ impl Call {
         self.failed(breaker, failure, settings, always)
     }
 
-    /// Whoever asked went away. `waited`: for the head, since the request was sent; none if it was not.
+    /// The caller went away. `waited` returns how long it has waited for the response head since the request was
+    /// sent; `None` if it was not sent.
     pub(in crate::upstream) fn abandoned(
         &self,
         breaker: &Breaker,
@@ -146,7 +149,7 @@ impl Call {
     }
 }
 
-/// Where it does not matter whether another endpoint serves.
+/// For cases in which it does not matter whether another endpoint is in service.
 fn always() -> Option<()> {
     Some(())
 }

@@ -2,12 +2,12 @@
 //!
 //! | part | module | what it is |
 //! |---|---|---|
-//! | rules | `rules` | when a closed breaker opens |
-//! | window | `window` | what the rules count over |
-//! | call | `call` | one call through a breaker, and what it may still say about it |
-//! | state | here | one word: until when it is open, and how its probes stand |
+//! | rules | `rules` | decides when a closed breaker opens |
+//! | window | `window` | the sliding window over which the rules count |
+//! | call | `call` | one call through a breaker, and what it reports |
+//! | state | this file | one atomic word: until when the breaker is open, and the results of its probes |
 //!
-//! Shared by all cores, without locks, so that what it decides does not depend on how many there are.
+//! A breaker is shared by all cores, without locks, so that its decisions do not depend on the number of cores.
 
 mod call;
 mod rules;
@@ -24,65 +24,67 @@ pub(super) use call::Call;
 pub(super) use rules::Reason;
 use rules::{Enough, News, Rules, is_slow};
 
-/// A breaker, of an endpoint or of an upstream as a whole.
+/// The circuit breaker of an endpoint or of an upstream as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     clock: Clock,
     rules: Rules,
-    /// A [`Word`]; 0: it is closed.
+    /// A [`Word`]; 0: the breaker is closed.
     word: AtomicU64,
-    /// How often in a row probes failed: the exponent of its rest.
+    /// How often in a row probes have failed: the exponent of the length of the open period.
     reopened: AtomicU32,
 }
 
-/// How a breaker stands.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Requests pass.
+    /// All requests pass.
     Closed,
     /// No request passes.
     Open,
-    /// Probes pass.
+    /// Half-open probes pass.
     HalfOpen,
 }
 
-/// What became of a breaker.
+/// A change of the state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Change {
-    /// It lets nothing through from now on.
+    /// The breaker has opened: no request passes.
     Opened(Reason),
-    /// It lets probes through from now on.
+    /// The breaker has become half-open: probes pass.
     HalfOpened,
-    /// It lets everything through again.
+    /// The breaker has closed: all requests pass.
     Closed,
 }
 
 /// The right to send one request through a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// It is closed.
+    /// The breaker was closed.
     Ordinary,
-    /// It is half-open, and this request has a say. What a probe of an earlier rest says counts no longer.
+    /// The breaker was half-open. The result of this probe counts only in the open period `rest`, not in a later
+    /// one.
     Probe { rest: u64 },
 }
 
 /// The state of a breaker that is not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Word {
-    /// When it half-opens, in milliseconds of the clock. Every rest has another, so this is its name too.
+    /// When the breaker becomes half-open, in milliseconds of the clock. Unique per open period, so it also
+    /// identifies the period.
     until: u64,
-    /// Whether only an answer closes it; otherwise a connection closes that of the last endpoint.
+    /// Whether only a response closes the breaker. Otherwise a connection is enough for the last endpoint.
     needs_answer: bool,
     /// Whether a probe was let through.
     probed: bool,
-    /// Probes under way.
+    /// Probes in flight.
     probes: u64,
     /// Probes that succeeded.
     successes: u64,
 }
 
-/// Bits of the numbers of probes and successes; the configuration allows 1000 of each.
+/// Bits of the number of probes and of the number of successes. The configuration allows at most 1000 of each.
 const FEW: u32 = 11;
 
 impl Word {
@@ -115,7 +117,7 @@ impl Breaker {
         Word::unpack(self.word.load(Ordering::Acquire)).is_none_or(|word| self.lets_probe(word, settings))
     }
 
-    /// Asks to send a request.
+    /// Asks to send a request through the breaker. `None` if it is refused.
     pub(super) fn enter(&self, settings: &model::Breaker) -> Option<(Call, Option<Change>)> {
         let entered =
             self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| match Word::unpack(word) {
@@ -140,7 +142,7 @@ impl Breaker {
         word.probes < u64::from(settings.probes) && self.clock.now() >= word.until
     }
 
-    /// How it stands.
+    /// The current state.
     pub(super) fn state(&self) -> BreakerState {
         match Word::unpack(self.word.load(Ordering::Acquire)) {
             None => BreakerState::Closed,
@@ -149,7 +151,7 @@ impl Breaker {
         }
     }
 
-    /// How long it stays open.
+    /// How long the breaker stays open.
     pub(super) fn rests_for(&self) -> Duration {
         let until = Word::unpack(self.word.load(Ordering::Acquire)).map_or(0, |word| word.until);
         Duration::from_millis(until.saturating_sub(self.clock.now()))
@@ -158,13 +160,14 @@ impl Breaker {
     /// Ends the open period, if the breaker is open: the next call is a probe.
     pub(super) fn end_rest(&self) {
         let now = self.clock.now().max(1);
-        // Fails if the breaker is closed or half-open. `until` also identifies the open period; all earlier ones ended before now.
+        // Fails if the breaker is closed or half-open. `until` also identifies the open period; all earlier ones
+        // ended before now.
         let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             Word::unpack(word).filter(|word| word.until > now).map(|word| Word { until: now, ..word }.pack())
         });
     }
 
-    /// Shows news of an ordinary call to the rules. `others`: as in [`Call::failed`].
+    /// Passes the news of an ordinary call to the rules. `others` is as in [`Call::failed`].
     fn see<G>(
         &self,
         news: News,
@@ -174,7 +177,7 @@ impl Breaker {
         let Enough { reason, of_last, needs_answer } = self.rules.see(news, &self.clock, settings)?;
         let _serving = if of_last { None } else { Some(others()?) };
         let until = self.until(settings, 0);
-        // Requests that were under way when it opened do not prolong the rest.
+        // Requests that were in flight when the breaker opened do not prolong the open period.
         self.word
             .compare_exchange(
                 0,
@@ -186,7 +189,7 @@ impl Breaker {
             .map(|_| Change::Opened(reason))
     }
 
-    /// A probe of a rest succeeded.
+    /// A probe of the open period `rest` succeeded.
     fn probe_succeeded(&self, rest: u64, settings: &model::Breaker) -> Option<Change> {
         let needed = u64::from(settings.probe_successes);
         let changed = self.change_rest(rest, |word| {
@@ -202,13 +205,14 @@ impl Breaker {
         })
     }
 
-    /// Whether a connection is enough to close the breaker of the last endpoint in this rest.
+    /// Whether a connection is enough to close the breaker of the last endpoint in the open period `rest`.
     fn needs_only_connection(&self, rest: u64) -> bool {
         let word = Word::unpack(self.word.load(Ordering::Acquire));
         word.is_some_and(|word| word.until == rest && !word.needs_answer)
     }
 
-    /// A probe of a rest failed: the next rest begins. `needs_answer`: as in [`Enough`]; where it was so before, it stays.
+    /// A probe of the open period `rest` failed, and the next open period begins. `needs_answer` is as in
+    /// [`Enough`]; once true, it stays true.
     fn probe_failed(
         &self,
         rest: u64,
@@ -222,12 +226,12 @@ impl Breaker {
         Some(Change::Opened(reason))
     }
 
-    /// A probe of a rest decided nothing: another may go.
+    /// A probe of the open period `rest` ended without a result, so another probe may pass.
     fn probe_left(&self, rest: u64) {
         self.change_rest(rest, |word| Word { probes: word.probes.saturating_sub(1), ..word }.pack());
     }
 
-    /// Changes the state if that rest is still the one. Returns what was before.
+    /// Changes the state if the open period `rest` is still the current one. Returns the state before.
     fn change_rest(&self, rest: u64, change: impl Fn(Word) -> u64) -> Option<Word> {
         let changed = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             Word::unpack(word).filter(|word| word.until == rest).map(&change)
@@ -235,7 +239,7 @@ impl Breaker {
         Word::unpack(changed.ok()?)
     }
 
-    /// When a rest ends that begins now, as the so many-th in a row. Later than any before it.
+    /// When an open period ends that begins now, after `reopened` failed probes in a row.
     fn until(&self, settings: &model::Breaker, reopened: u32) -> u64 {
         let (first, most) = (millis(settings.open_for).max(1), millis(settings.max_open_for));
         let rest = first.saturating_mul(1 << reopened.min(32)).min(most.max(first));

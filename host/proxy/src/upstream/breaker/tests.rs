@@ -1,4 +1,4 @@
-//! The state machine, with a clock that is moved by hand.
+//! The state machine of a breaker, with a clock that is advanced explicitly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -10,15 +10,15 @@ use crate::upstream::observe::{Extent, Failure};
 
 const FAST: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-/// Half an answer, or none that is well-formed.
+/// An incomplete or malformed response.
 const BROKEN: Failure = Failure { extent: Extent::Reached, shared: false, repeated: false };
 
-/// Another endpoint serves.
+/// Another endpoint is in service.
 fn others() -> Option<()> {
     Some(())
 }
 
-/// It is the last one.
+/// No other endpoint is in service.
 fn nobody() -> Option<()> {
     None
 }
@@ -27,7 +27,7 @@ fn breaker() -> Breaker {
     Breaker { clock: Clock::still(), ..Breaker::default() }
 }
 
-/// No rule at all; rests of a second.
+/// Settings without any rule, with open periods of one second.
 fn settings() -> model::Breaker {
     model::Breaker {
         statuses: model::Statuses::default(),
@@ -48,7 +48,7 @@ fn enter(breaker: &Breaker, settings: &model::Breaker) -> Option<Call> {
     breaker.enter(settings).map(|(call, _)| call)
 }
 
-/// A call that ends well.
+/// A call that succeeds.
 fn succeed(breaker: &Breaker, settings: &model::Breaker) -> Option<Change> {
     let call = enter(breaker, settings)?;
     let change = call.answered(breaker, FAST, settings);
@@ -229,7 +229,7 @@ fn that_of_the_last_endpoint_opens_if_it_is_not_reached_but_not_for_what_becomes
     let alone = breaker();
     for _ in 0..9 {
         assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
-        // However long nobody else is answered.
+        // No other endpoint responds, for however long.
         alone.clock.pass(20 * SECOND);
     }
     assert_eq!(opened(fail(&alone, &settings)), Some(Reason::InARow(10)), "once another serves, it does");
@@ -237,7 +237,7 @@ fn that_of_the_last_endpoint_opens_if_it_is_not_reached_but_not_for_what_becomes
         let alone = breaker();
         assert_eq!(fail_alone(&alone, extent, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
-        // A connection ends the row.
+        // A connection resets the counter of the last endpoint.
         assert_eq!(fail_alone(&alone, Extent::Reached, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
         assert_eq!(fail_alone(&alone, extent, &settings), None);
@@ -289,7 +289,7 @@ fn a_connection_is_not_enough_where_others_serve_or_where_it_opened_for_answers(
     let status = Failure { extent: Extent::Status, ..BROKEN };
     assert_eq!(opened(probe.failed(&alone, status, &settings, nobody)), Some(Reason::Probe));
     alone.clock.pass(SECOND);
-    // No answer is no status of those named.
+    // A missing response has none of the named statuses.
     assert_eq!(fail_alone(&alone, Extent::Reached, &settings), Some(Change::Closed));
 }
 
@@ -307,7 +307,7 @@ fn of_one_request_one_failure_counts() {
     assert_eq!(opened(probe.failed(&breaker, again, &settings, others)), Some(Reason::Probe));
 }
 
-/// Feeds so many calls of each kind to a breaker, spread over threads.
+/// Passes these calls to a breaker, spread over threads.
 fn fed(threads: usize, kinds: &[bool], settings: model::Breaker) -> BreakerState {
     let breaker = Arc::new(breaker());
     let kinds: Arc<[bool]> = kinds.into();
@@ -334,7 +334,8 @@ fn fed(threads: usize, kinds: &[bool], settings: model::Breaker) -> BreakerState
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The volume is reached with the last call only, so the order of calls cannot matter; nor may the threads.
+    /// The minimum of calls is reached only with the last one, so neither the order of calls nor the threads
+    /// matter.
     #[test]
     fn the_same_calls_decide_the_same_on_any_number_of_threads(kinds in prop::collection::vec(any::<bool>(), 1..400)) {
         let failed = kinds.iter().filter(|good| !**good).count();
@@ -347,7 +348,7 @@ proptest! {
         }
     }
 
-    /// Whatever threads do while it is half-open, no more probes are under way than are allowed.
+    /// Whatever the threads do while the breaker is half-open, there are never more probes in flight than allowed.
     #[test]
     fn probes_are_never_too_many(probes in 1_u32..4, outcomes in prop::collection::vec(any::<bool>(), 8..60)) {
         let settings = model::Breaker {

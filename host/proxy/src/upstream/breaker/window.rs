@@ -1,34 +1,35 @@
-//! Calls of the last while, and how many of them were bad: a ring of buckets of time, shared by all cores, without locks.
+//! A sliding window that counts calls and bad calls: a ring of time buckets, shared by all cores, without locks.
 //!
-//! A bucket is one word that holds its time and its counts, so that counting and beginning it anew are one step: whatever
-//! the threads do, no call is lost and none is counted twice.
+//! A bucket is one word that contains its time slot and its counts, so that counting a call and starting the
+//! bucket again are one atomic step. Therefore no call is lost or counted twice, whatever the threads do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::upstream::time::millis;
 
-/// Buckets of a window. It slides by one of them at a time.
+/// The number of buckets of a window. The window slides by one bucket at a time.
 const BUCKETS: u64 = 10;
 
-/// Bits of a count; the rest of a word is the number of its slot of time.
+/// Bits of a count. The other bits of a word are the number of its time slot.
 const COUNT: u32 = 22;
 
 const MOST: u64 = (1 << COUNT) - 1;
 const SLOTS: u64 = 1 << (64 - 2 * COUNT);
 
-/// No thread is later than by so many slots: what looks newer than that is very old.
+/// No thread is late by more than this many slots. A slot that seems to be further ahead is in fact very old.
 const LATEST: u64 = 8 * BUCKETS;
 
 /// A sliding window.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Window {
-    /// Milliseconds of a slot, 0 before the first call; when a reload changes them, counting begins anew.
+    /// The length of a slot in milliseconds; 0 before the first call. When a reload changes it, counting starts
+    /// again.
     width: AtomicU64,
     buckets: [AtomicU64; BUCKETS as usize],
 }
 
-/// What happened in the window.
+/// The counts of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::upstream) struct Tally {
     pub(in crate::upstream) calls: u64,
@@ -36,25 +37,25 @@ pub(in crate::upstream) struct Tally {
 }
 
 impl Tally {
-    /// One call that is not bad, so far.
+    /// One call that is not bad so far.
     pub(in crate::upstream) const GOOD: Tally = Tally { calls: 1, bad: 0 };
     /// One bad call.
     pub(in crate::upstream) const BAD: Tally = Tally { calls: 1, bad: 1 };
-    /// A call that was counted turned out to be bad.
+    /// A call that was already counted as not bad has turned out to be bad.
     pub(in crate::upstream) const TURNED_BAD: Tally = Tally { calls: 0, bad: 1 };
 
-    /// The share of bad calls, once there are enough to tell.
+    /// The share of bad calls. `None` if there are fewer than `least` calls.
     pub(in crate::upstream) fn share(self, least: u32) -> Option<f64> {
         (self.calls >= u64::from(least)).then(|| self.bad as f64 / self.calls as f64)
     }
 }
 
 impl Window {
-    /// Counts, and returns what is in the window now. `now` is in milliseconds.
+    /// Counts `more`, and returns the counts of the window. `now` is in milliseconds.
     pub(in crate::upstream) fn count(&self, now: u64, length: Duration, more: Tally) -> Tally {
         let slot = self.slot(now, length);
         let bucket = &self.buckets[(slot % BUCKETS) as usize];
-        // Fails only if a later thread has begun this bucket anew: then the call is out of the window already.
+        // Fails only if another thread has started this bucket again. Then the call is no longer in the window.
         let _ = bucket.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let (begun, tally) = unpack(word);
             let ahead = begun.wrapping_sub(slot) % SLOTS;
@@ -67,7 +68,7 @@ impl Window {
         self.sum(slot)
     }
 
-    /// Begins anew.
+    /// Starts counting again.
     pub(in crate::upstream) fn clear(&self) {
         self.buckets.iter().for_each(|bucket| bucket.store(0, Ordering::Release));
     }
@@ -76,12 +77,13 @@ impl Window {
         let width = (millis(length) / BUCKETS).max(1);
         if self.width.load(Ordering::Relaxed) != width {
             let before = self.width.swap(width, Ordering::AcqRel);
-            // A new window is empty as it is. To clear it would take away what another thread has counted meanwhile.
+            // A new window is already empty. Clearing it would remove what another thread has counted in the
+            // meantime.
             if before != 0 && before != width {
                 self.clear();
             }
         }
-        // A window that has just begun must not reach back to before slot 0, which an empty bucket names.
+        // A window that has just begun must not reach back to slot 0, because empty buckets have that number.
         (now / width + BUCKETS) % SLOTS
     }
 
@@ -95,7 +97,7 @@ impl Window {
     }
 }
 
-/// A full bucket stays as it is: the share in it says what there is to say.
+/// A full bucket does not change any more: the share of bad calls in it is precise enough.
 fn pack(slot: u64, calls: u64, bad: u64) -> u64 {
     (slot << (2 * COUNT)) | (calls.min(MOST) << COUNT) | bad.min(MOST)
 }

@@ -1,4 +1,4 @@
-//! How long to wait before a request is sent again.
+//! The wait before a request is sent again.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,16 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use witgate_config::model::Backoff;
 
-/// A wait before the retry of that number, from 1. Full jitter: anything from 0 to a bound that doubles, so that requests
-/// that failed together do not come back together. `random` is from 0 to 1.
+/// The wait before retry number `number`, counted from 1. It has full jitter: it is anything between 0 and a bound
+/// that doubles with each retry, so that requests that failed together are not sent again together. `random` is
+/// between 0 and 1.
 pub(super) fn wait(backoff: &Backoff, number: u32, random: f64) -> Duration {
     let doubled = 1u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX);
     backoff.base.saturating_mul(doubled).min(backoff.max).mul_f64(random.clamp(0.0, 1.0))
 }
 
-/// What an answer asks for by `Retry-After` (RFC 9110 section 10.2.3): seconds or a date. Anything else asks for nothing.
+/// The wait that a response asks for by `Retry-After` (RFC 9110 section 10.2.3), in seconds or as a date. `None`
+/// for any other value.
 pub(super) fn asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

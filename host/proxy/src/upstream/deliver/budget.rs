@@ -1,11 +1,12 @@
-//! How many retries an upstream may be burdened with: a share of its requests, saved up for a while.
+//! The retry budget of an upstream: retries are limited to a share of its requests within a window of time.
 //!
-//! When an endpoint dies, everything it had in hand fails at once and is sent again: a cap on what is under way at one
-//! moment would lose most of it. What must be bounded is the load that retries add while an upstream is ill. So every
-//! request pays a part of a retry into the budget, a trickle comes in by itself, and what is not used fades within the
-//! window. In the long run there are no more retries than the share and the trickle together.
+//! When an endpoint fails, all its requests in flight fail at once and are sent again, so a cap on concurrent
+//! retries would refuse most of them. What must be bounded is the load that retries add while an upstream is
+//! failing. Therefore each request adds a fraction of a retry to the budget, a small constant rate is added as
+//! well, and unused budget decays within the window. In the long run there are at most as many retries as the
+//! share and the constant rate allow together.
 //!
-//! Requests are counted on each core, and only summed when somebody wants to retry.
+//! Requests are counted on each core; the counts are summed only when a retry is wanted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,23 +15,23 @@ use witgate_config::model::RetryBudget;
 
 use witgate_telemetry::metrics::Counter;
 
-/// Retries are counted in thousandths.
+/// The unit of the budget: one retry is this many thousandths.
 const WHOLE: u64 = 1000;
 
-/// The budget of one upstream, over all cores. Carried over every reload by the upstream's name.
+/// The retry budget of one upstream, shared by all cores. Carried over every reload by the upstream's name.
 #[derive(Debug)]
 pub(super) struct Budget {
     begun: Instant,
     requests: Counter,
-    /// Requests that have paid.
+    /// The number of requests that the balance already includes.
     paid: AtomicU64,
-    /// When they did, in milliseconds since `begun`.
+    /// When the balance was last updated, in milliseconds since `begun`.
     settled: AtomicU64,
-    /// What may be spent, in thousandths of a retry; none yet: [`UNOPENED`].
+    /// The retries that may be spent, in thousandths; [`UNOPENED`] before the first use.
     balance: AtomicU64,
 }
 
-/// A budget that nobody has asked begins with what the trickle fills it with.
+/// A budget that has not been used yet. It starts with what the constant rate adds in one window.
 const UNOPENED: u64 = u64::MAX;
 
 impl Default for Budget {
@@ -46,12 +47,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A request is sent for the first time.
+    /// Counts a request that is sent for the first time.
     pub(super) fn count(&self) {
         self.requests.increment();
     }
 
-    /// Takes one retry out, if there is one.
+    /// Takes one retry from the budget. Returns whether there was one.
     pub(super) fn take(&self, settings: &RetryBudget) -> bool {
         self.take_at(self.begun.elapsed(), settings)
     }
@@ -62,8 +63,8 @@ impl Budget {
         self.balance.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
-    /// Lets what was there fade and adds what came in since the last time. One thread at a time does so; others take what
-    /// is there.
+    /// Applies the decay, and adds what has come in since the last update. One thread at a time does this; other
+    /// threads use the balance as it is.
     fn settle(&self, now: Duration, settings: &RetryBudget) {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let before = self.settled.load(Ordering::Acquire);
@@ -85,17 +86,17 @@ impl Budget {
     }
 }
 
-/// What the trickle alone fills a budget with.
+/// What the constant rate alone adds in one window.
 fn trickle(settings: &RetryBudget) -> u64 {
     (f64::from(settings.min_per_second) * settings.window.as_secs_f64() * WHOLE as f64) as u64
 }
 
-/// The balance after some time in which requests came evenly: old and new fade exponentially, so that under a steady rate
-/// it comes to what that rate brings in within the window.
+/// The balance after a time in which requests came evenly. Old and new amounts decay exponentially, so that under
+/// a steady rate the balance approaches what that rate adds in one window.
 fn balance_after(old: u64, requests: u64, elapsed: Duration, settings: &RetryBudget) -> u64 {
     let windows = elapsed.as_secs_f64() / settings.window.as_secs_f64().max(1e-3);
     let kept = (-windows).exp();
-    // The mean of what is kept of payments spread evenly over the time.
+    // The mean share that is left of amounts added evenly over the time.
     let kept_of_new = if windows < 1e-6 { 1.0 } else { (1.0 - kept) / windows };
     let paid = requests as f64 * settings.ratio * WHOLE as f64 * kept_of_new;
     let balance = old as f64 * kept + paid + trickle(settings) as f64 * (1.0 - kept);

@@ -1,4 +1,4 @@
-//! Hedging: an attempt that takes long gets company from other endpoints, and the first answer is taken.
+//! Hedging: if an attempt takes long, the request is also sent to other endpoints, and the first response is used.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,18 +17,19 @@ use super::super::send::{Failure, conclude, send};
 use super::super::set::Member;
 use super::{AttemptLog, Delivery, Supplied};
 
-/// One attempt that has ended.
+/// An attempt that has ended.
 struct Ended {
-    /// Its place among the endpoints asked; 0: the first.
+    /// The index among the endpoints that were asked; 0 is the first.
     place: usize,
     notes: AttemptLog,
     result: Result<Response<Body>, Failure>,
 }
 
 impl Delivery<'_> {
-    /// Makes an attempt. Each time `hedge` finds that it takes long, another endpoint is asked too, if there is one, if the
-    /// body can be sent a second time by now, and within the budget. The others are given up once one has answered: their
-    /// connections are closed, or their streams reset.
+    /// Makes an attempt. Each time the attempt takes longer than `hedge` allows, the request is also sent to
+    /// another endpoint, if there is one, if the body can already be sent a second time, and if the retry budget
+    /// allows it. Once an endpoint has responded, the other attempts are given up: their connections are closed,
+    /// or their streams are reset.
     pub(super) async fn hedge(
         &mut self,
         hedge: Hedge,
@@ -47,7 +48,7 @@ impl Delivery<'_> {
             tokio::select! {
                 biased;
                 Some(ended) = running.next() => {
-                    // While others are still under way, one of them may do better.
+                    // While other attempts are in flight, one of them may succeed.
                     if ended.result.is_ok() || running.is_empty() {
                         break ended;
                     }
@@ -63,14 +64,14 @@ impl Delivery<'_> {
         };
         drop(running);
         if matches!(hedge.after, HedgeAfter::Percentile { .. }) && ended.result.is_ok() {
-            // If a hedge has won, the first attempt took at least so long. The hedge's own time would be a second sample of
-            // the same request, and pull the percentile down.
+            // If a hedge has won, the first attempt took at least this long. The hedge's own time is not recorded:
+            // it would be a second sample of the same request, and lower the percentile.
             self.upstream.carried.tries.latencies.record(begun.elapsed());
         }
         self.settle(&asked, ended, notes)
     }
 
-    /// After which time an attempt takes long; none: that is not known yet.
+    /// The time after which an attempt counts as taking long. `None` if too few latencies are known.
     fn delay(&self, hedge: Hedge) -> Option<Duration> {
         match hedge.after {
             HedgeAfter::Delay(delay) => Some(delay),
@@ -80,7 +81,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Another endpoint and another copy of the body.
+    /// Picks another endpoint, and makes another copy of the body.
     fn another_attempt(&self, asked: &[Arc<Member>]) -> Option<(Attempt, Supplied)> {
         let body = self.replay_body.beside()?;
         let tried = [self.tried.members.as_slice(), asked].concat();
@@ -97,7 +98,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Notes who was asked, and hands on what the last of them said.
+    /// Records the endpoints that were asked, and returns the result of the attempt that ended last.
     fn settle(
         &mut self,
         asked: &[Arc<Member>],

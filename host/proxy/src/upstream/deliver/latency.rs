@@ -1,26 +1,26 @@
-//! How long an upstream took of late: a small histogram that forgets, over all cores.
+//! The recent latencies of an upstream: a small histogram with decay, shared by all cores.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Buckets for each doubling: a bucket's bounds lie within a fifth of each other.
+/// Buckets for each doubling. The bounds of a bucket differ by less than a fifth.
 const STEPS: u32 = 4;
-/// 28 doublings from a microsecond: over four minutes.
+/// 28 doublings, from a microsecond to more than four minutes.
 const BUCKETS: usize = 28 * STEPS as usize;
-/// How often all counts are halved.
+/// The number of samples after which all counts are halved.
 const HALVED_EVERY: u64 = 10_000;
-/// How old a percentile may be before it is worked out anew.
+/// The number of milliseconds for which a computed percentile is used.
 const FRESH: u64 = 100;
 
-/// The latest times, for percentiles.
+/// A histogram of recent latencies, for percentiles.
 #[derive(Debug)]
 pub(super) struct Latencies {
     begun: Instant,
     counts: [AtomicU32; BUCKETS],
     halved: AtomicU64,
-    /// When the percentile was worked out, in milliseconds, from 1; 0: never.
+    /// When the percentile was computed, in milliseconds, counted from 1; 0: never.
     known_at: AtomicU64,
-    /// The percentile in microseconds; 0: too few have been seen.
+    /// The percentile in microseconds; 0: there are too few samples.
     known: AtomicU64,
 }
 
@@ -37,12 +37,12 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Notes how long one request took.
+    /// Records the latency of one request.
     pub(super) fn record(&self, time: Duration) {
         self.record_at(self.now(), time);
     }
 
-    /// What a share of the latest requests did not take longer than; none while there are too few of them.
+    /// The latency that this share of the recent requests did not exceed. `None` while there are too few samples.
     pub(super) fn percentile(&self, share: f64, min_samples: u32) -> Option<Duration> {
         self.percentile_at(self.now(), share, min_samples)
     }
@@ -74,7 +74,7 @@ impl Latencies {
         (known > 0).then(|| Duration::from_micros(known))
     }
 
-    /// The upper bound of the bucket in which the percentile lies, in microseconds; 0: too few have been seen.
+    /// The upper bound of the bucket that contains the percentile, in microseconds; 0: there are too few samples.
     fn find(&self, share: f64, min_samples: u32) -> u64 {
         let counts: Vec<u64> = self.counts.iter().map(|count| count.load(Ordering::Relaxed).into()).collect();
         let total: u64 = counts.iter().sum();

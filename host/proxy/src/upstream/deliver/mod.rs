@@ -1,19 +1,20 @@
-//! Which endpoints are tried for one request, and how often.
+//! Decides which endpoints are tried for one request, and how often.
 //!
-//! What was not sent, and what the endpoint says it did not process, goes to another endpoint at once, whatever the method.
-//! What may have been processed is sent again
-//! only if the method is idempotent (RFC 9110 section 9.2.2) or the configuration says that the service recognises what it
-//! has seen; never an upgrade; after a wait, within a budget, and to another endpoint while one is usable. Once a head is
-//! handed out there is no way back: what breaks off later is the client's to see.
+//! A request that was not sent, or that the endpoint says it did not process, goes to another endpoint at once,
+//! whatever its method. A request that may have been processed is sent again only if its method is idempotent (RFC
+//! 9110 section 9.2.2) or the configuration says that the service recognises repeated requests. It is never sent
+//! again if it asks for an upgrade. It is sent after a wait, within the retry budget, and to another endpoint as
+//! long as one is usable. Once a response head has been handed out, nothing is sent again: if the body breaks off
+//! later, the client sees it.
 //!
 //! | step | module | what happens |
 //! |---|---|---|
-//! | supply | `replay_body` | the body is handed out, and kept if it may be needed again |
-//! | send | `hedge` | one attempt, or several at once if it takes long (`latency` knows what is long) |
-//! | judge | `rules` | whether what came is a reason to send again |
-//! | afford | `budget`, `backoff` | whether the upstream can bear it, and when |
+//! | replay body | `replay_body` | supplies the body, and keeps it if it may be needed again |
+//! | send | `hedge` | makes one attempt, or several at once if it takes long (`latency` decides what is long) |
+//! | judge | `rules` | decides whether the outcome is a reason to send the request again |
+//! | limit | `budget`, `backoff` | decides whether the retry budget allows it, and when |
 //!
-//! A request that succeeds at once allocates nothing here, and starts no timer.
+//! A request that succeeds at the first attempt allocates nothing here, and starts no timer.
 
 mod backoff;
 mod budget;
@@ -53,25 +54,25 @@ use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
 
-/// What is noted about an exchange for the record.
+/// What is recorded about an exchange for the access log.
 #[derive(Default)]
 pub(super) struct AttemptLog {
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) attempts: u32,
     pub(super) time: Option<Duration>,
-    /// How far the request's body has come, if it streams and its answer began.
+    /// The progress of the request body, if it streams and the response has begun.
     pub(super) upload: Option<Rc<Progress>>,
-    /// The endpoint's side of a tunnel, if it answered 101.
+    /// The endpoint's side of a tunnel, if the endpoint responded with 101.
     pub(super) switched: Option<Stream>,
     /// Why there was more than one attempt.
     pub(super) repeats: Vec<Repeat>,
-    /// The upstream that was asked instead of the one that was chosen.
+    /// The upstream that was used instead of the chosen one.
     pub(super) instead: Option<Arc<str>>,
-    /// Whether the answer is a fallback that no upstream gave.
+    /// Whether the response is a fallback that did not come from an upstream.
     pub(super) local: bool,
 }
 
-/// Tries endpoints until one gives a response that is good enough, or nothing more may be tried.
+/// Tries endpoints until one gives an acceptable response, or nothing more may be tried.
 pub(super) async fn deliver(
     upstream: &Arc<Upstream>,
     order: &UpstreamRequest<'_>,
@@ -87,11 +88,11 @@ pub(super) async fn deliver(
             Ok(attempt) => attempt,
             Err(fault) => return before.map_or(Err(fault), |before| before.outcome),
         };
-        // The response that was not good enough is given up now that there is somewhere else to go.
+        // The unacceptable response is dropped only now, when another endpoint has been found.
         let reason = before.take().map(|before| before.reason);
         let body = delivery.replay_body(&attempt)?;
         let outcome = match upstream.config.hedge {
-            // Boxed, so that requests that are not hedged do not carry its state around.
+            // Boxed, so that requests that are not hedged do not carry the state for it.
             Some(hedge) if delivery.repeatable => Box::pin(delivery.hedge(hedge, attempt, body, notes)).await,
             _ => {
                 let sent = send(&attempt, order, body, deadline, notes).await;
@@ -110,16 +111,16 @@ pub(super) async fn deliver(
     }
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 type Came<'a> = Result<&'a Response<Body>, &'a Fault>;
 
-/// An attempt that was not good enough, and why.
+/// An attempt whose outcome was not acceptable, and why.
 struct FailedAttempt {
     reason: Reason,
     outcome: Result<Response<Body>, Fault>,
 }
 
-/// One request on its way, however many attempts it takes.
+/// One request, with all its attempts.
 struct Delivery<'a> {
     upstream: &'a Arc<Upstream>,
     order: &'a UpstreamRequest<'a>,
@@ -127,17 +128,18 @@ struct Delivery<'a> {
     replay_body: ReplayBody,
     /// Whether the request may be sent again although it may have been processed.
     repeatable: bool,
-    /// Attempts so far, without hedges.
+    /// The number of attempts so far, without hedges.
     made: u32,
-    /// Endpoints of the latest attempt: the one picked, and hedges.
+    /// The endpoint whose result the latest attempt returned. `hedged` has the other endpoints that it asked.
     latest: Option<Arc<Member>>,
     hedged: Vec<Arc<Member>>,
     tried: Tried,
-    /// Whether an attempt has told of a failure that may be the request's own doing.
+    /// Whether an attempt has reported a failure. The request itself may be the cause, so later failures of it do
+    /// not count again.
     told: bool,
 }
 
-/// Endpoints that were tried; those that must not be asked again stand first.
+/// Endpoints that were tried. Those that must not be tried again come first.
 #[derive(Default)]
 struct Tried {
     members: Vec<Arc<Member>>,
@@ -165,8 +167,8 @@ impl Tried {
     }
 }
 
-/// Room to keep a body that streams; none: it would be kept in vain. Over HTTP/2 an endpoint may say of every request that
-/// it did not process it.
+/// The memory in which a streaming body may be kept. `None` if the body would never be needed again. Over HTTP/2
+/// it may be needed for every request, because an endpoint may say that it did not process the request.
 fn room(upstream: &Upstream, order: &UpstreamRequest<'_>) -> Option<Room> {
     let may_be_refused = upstream.config.protocol == UpstreamProtocol::Http2;
     let wanted = may_be_refused || (order.is_repeatable() && order.rules.attempts() > 1);
@@ -199,7 +201,7 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// An endpoint that was not tried yet, or else one that may be asked again.
+    /// Picks an endpoint that was not tried yet, or else one that may be tried again.
     fn pick(&self) -> Result<Attempt, Fault> {
         let picked = self.upstream.pick(&self.order.affinity, &self.tried.members);
         let attempt = match picked {
@@ -214,7 +216,7 @@ impl<'a> Delivery<'a> {
         Ok(attempt)
     }
 
-    /// The body for another attempt.
+    /// Supplies the body for another attempt.
     fn replay_body(&mut self, attempt: &Attempt) -> Result<Supplied, Fault> {
         let unsupplied = || Fault::new(FaultKind::Internal).cause("the body is gone");
         self.latest = Some(attempt.member.clone());
@@ -222,7 +224,8 @@ impl<'a> Delivery<'a> {
         self.replay_body.next().ok_or_else(unsupplied)
     }
 
-    /// Takes back the body of an attempt that sent nothing of it, and notes whether it has told of a failure.
+    /// Takes back the body of an attempt that sent nothing of it, and records whether the attempt has reported a
+    /// failure.
     fn take_back(&mut self, failure: Failure) -> Fault {
         self.told |= failure.extent.is_some_and(|extent| extent != Extent::Unreached);
         if let Some(unsent) = failure.body {
@@ -231,7 +234,7 @@ impl<'a> Delivery<'a> {
         failure.fault
     }
 
-    /// Why the request is to be sent again, once it is time to; none: this outcome is the one.
+    /// Waits until the request is to be sent again, and returns why. `None` if this outcome is final.
     async fn again(&mut self, outcome: Came<'_>, notes: &mut AttemptLog) -> Option<Reason> {
         let rules = &self.order.rules;
         let reason = match outcome {
@@ -263,7 +266,7 @@ impl<'a> Delivery<'a> {
         Some(reason)
     }
 
-    /// Whether an endpoint may be asked that is not known to be of no use.
+    /// Whether there is an endpoint that may be tried again.
     fn has_endpoint(&self) -> bool {
         let (barred, set) = (self.tried.barred(), self.upstream.set.load());
         set.members().any(|member| {
@@ -273,7 +276,7 @@ impl<'a> Delivery<'a> {
         })
     }
 
-    /// How long to wait before the next attempt; none: longer than there is time.
+    /// The wait before the next attempt. `None` if it is longer than the time left.
     fn wait(&self, outcome: Came<'_>) -> Option<Duration> {
         let retry = self.order.rules.upstream;
         let backoff = backoff::wait(&retry.backoff, self.made, fastrand::f64());
@@ -304,7 +307,7 @@ fn why(outcome: Came<'_>, reason: Reason) -> Why {
     }
 }
 
-/// Runs until the deadline of the whole request. The exchange stays where it is: it is large.
+/// Runs `exchange` until the deadline of the request. The exchange is borrowed, not moved, because it is large.
 pub(super) async fn within<T>(
     deadline: Option<Instant>,
     exchange: Pin<&mut impl Future<Output = Result<T, Fault>>>,
@@ -312,7 +315,7 @@ pub(super) async fn within<T>(
     let exceeded = || Err(Fault::new(FaultKind::RequestTimeout));
     match deadline {
         None => exchange.await,
-        // Nothing is sent that cannot be answered in time.
+        // Nothing is sent if the deadline has passed.
         Some(deadline) if deadline <= turn::now() => exceeded(),
         Some(deadline) => timeout_at(deadline.into(), exchange).await.unwrap_or_else(|_| exceeded()),
     }

@@ -1,8 +1,8 @@
-//! The body of a request, for as many attempts as it takes.
+//! The body of a request, for all its attempts.
 //!
-//! What is at hand is handed out again and again. A body that streams is kept by a [`ReplayBuffer`] while an attempt takes it,
-//! as long as it may be needed again: until the response head has come. Past its bounds it is let go, and the request is sent
-//! once.
+//! A body that is in memory, or empty, is supplied again for each attempt. A streaming body is kept by a
+//! [`ReplayBuffer`] while an attempt sends it, until the response head has come, because until then it may be
+//! needed again. If it exceeds its bounds, it is no longer kept, and the request is sent only once.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use witgate_exchange::body::Body;
 use witgate_exchange::replay::memory::BodyMemory;
 use witgate_exchange::replay::{ReplayBuffer, Room, Whole};
 
-/// A body that attempts are supplied with.
+/// The body from which attempts are supplied.
 pub(super) enum ReplayBody {
-    /// Bytes at hand, or none.
+    /// The whole body is in memory, or there is none.
     AtHand(Body),
-    /// Streams, and is kept.
+    /// A streaming body that is kept.
     Kept(Keeper),
-    /// Streams, and can be given once; none: it is gone.
+    /// A streaming body that can be supplied once; `None` after that.
     Once(Option<Body>),
 }
 
-/// A body for one attempt, and how it is made anew.
+/// The body for one attempt, and how it can be made again.
 pub(in crate::upstream) struct Supplied {
     pub(in crate::upstream) body: Body,
     pub(in crate::upstream) anew: Anew,
 }
 
-/// How a body is made anew for the same endpoint, where it has processed nothing of it.
+/// How a body is made again for the same endpoint, if the endpoint has processed nothing of it.
 pub(in crate::upstream) enum Anew {
-    /// It cannot be.
+    /// It cannot be made again.
     Never,
     AtHand(Body),
     Whole(Whole),
     Kept(ReplayBuffer),
 }
 
-/// Keeps a body as long as it may be asked for again.
+/// Keeps a streaming body as long as it may be needed again.
 pub(super) struct Keeper(ReplayBuffer);
 
 impl ReplayBody {
-    /// Keeps what comes of a body that streams as long as there is `room` and `memory`, however long it says it is: it may be
-    /// refused before more than fits has gone on.
+    /// Keeps what arrives of a streaming body as long as `room` and `memory` allow it. The declared length does
+    /// not matter: the endpoint may refuse the request before more than fits has been sent.
     pub(super) fn new(body: Body, room: Option<Room>, memory: &Arc<BodyMemory>) -> ReplayBody {
         if matches!(body, Body::Full(_)) {
             return ReplayBody::AtHand(body);
@@ -56,7 +56,7 @@ impl ReplayBody {
         }
     }
 
-    /// The body for the next attempt; none: it cannot be sent again.
+    /// The body for the next attempt. `None` if it cannot be sent again.
     pub(super) fn next(&mut self) -> Option<Supplied> {
         match self {
             ReplayBody::AtHand(body) => Some(Supplied::at_hand(body)),
@@ -67,7 +67,7 @@ impl ReplayBody {
         }
     }
 
-    /// A second copy of the body while the first is still being sent.
+    /// A second copy of the body, while the first is still being sent.
     pub(super) fn beside(&self) -> Option<Supplied> {
         match self {
             ReplayBody::AtHand(body) => Some(Supplied::at_hand(body)),
@@ -79,7 +79,7 @@ impl ReplayBody {
         }
     }
 
-    /// Takes back a body of which nothing was sent. What is kept is read anew instead.
+    /// Takes back a body of which nothing was sent. A kept body is read again from its buffer instead.
     pub(super) fn put_back(&mut self, unsent: Body) {
         if let ReplayBody::Once(body) = self {
             *body = Some(unsent);
@@ -103,7 +103,7 @@ impl Supplied {
 }
 
 impl Anew {
-    /// The body from its beginning; none: that is gone.
+    /// The body from its beginning. `None` if it is no longer kept.
     pub(in crate::upstream) fn body(&self) -> Option<Body> {
         match self {
             Anew::Never => None,
@@ -122,7 +122,8 @@ fn copy(at_hand: &Body) -> Body {
 }
 
 impl Drop for Keeper {
-    /// There is a response, or no further attempt: what is still to be sent goes through, and is kept no longer.
+    /// Called when there is a response, or no further attempt. The rest of the body passes through and is no
+    /// longer kept.
     fn drop(&mut self) {
         self.0.give_up();
     }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
     use crate::testing::{bytes, chunks, run};
 
-    /// Room for so many bytes of each body.
+    /// Room for this many bytes of each body.
     fn room(each: usize) -> Room {
         counted(each, usize::MAX).0
     }
@@ -258,7 +259,7 @@ mod tests {
             first.body.frame().await.unwrap().unwrap();
             first.body.frame().await.unwrap().unwrap();
             assert_eq!(taken(), 8);
-            // The second attempt is answered while it still reads what was kept for it.
+            // The response comes while the second attempt still reads what was kept for it.
             let mut second = replay_body.next().unwrap();
             second.body.frame().await.unwrap().unwrap();
             drop(replay_body);

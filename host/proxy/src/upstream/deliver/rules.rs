@@ -1,4 +1,5 @@
-//! Whether what went wrong is a reason to send a request again: the upstream's rules, or the route's where it has its own.
+//! Decides whether a failure is a reason to send a request again, by the rules of the route or, where it has none,
+//! of the upstream.
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use witgate_config::model;
@@ -8,7 +9,7 @@ use super::super::failure::blames_endpoint;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The rules for one request.
+/// The retry rules for one request.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct Rules<'a> {
     pub(super) upstream: &'a model::Retry,
@@ -18,17 +19,17 @@ pub(in crate::upstream) struct Rules<'a> {
 /// Why a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Reason {
-    /// Nothing can have been processed: not connected, or the stream was refused.
+    /// The endpoint cannot have processed anything: there was no connection, or the stream was refused.
     Connect,
     /// The connection or stream ended without a response head.
     Reset,
-    /// No response head in time.
+    /// No response head came in time.
     Timeout,
-    /// What came is no response.
+    /// The response was malformed.
     Malformed,
-    /// The status of the answer.
+    /// The status of the response.
     Status,
-    /// The gRPC status of the answer.
+    /// The gRPC status of the response.
     Grpc,
 }
 
@@ -37,7 +38,7 @@ impl Reason {
     pub(super) const ALL: [Reason; 6] =
         [Reason::Connect, Reason::Reset, Reason::Timeout, Reason::Malformed, Reason::Status, Reason::Grpc];
 
-    /// The word for metrics.
+    /// The value of the label in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Reason::Connect => "connect",
@@ -49,15 +50,15 @@ impl Reason {
         }
     }
 
-    /// Whether the endpoint is not asked again for the same request. One that could not be reached will hardly be a moment
-    /// later, and one that took too long once may have the caller wait as long again.
+    /// Whether the endpoint is not tried again for the same request. An endpoint that could not be reached is
+    /// unlikely to be reachable a moment later, and one that timed out may time out again.
     pub(super) fn bars_endpoint(self) -> bool {
         matches!(self, Reason::Connect | Reason::Timeout)
     }
 }
 
 impl<'a> Rules<'a> {
-    /// The rules of an upstream, and of the route the request took.
+    /// The rules for an upstream, and for the route that the request took.
     pub(in crate::upstream) fn new(
         upstream: &'a model::Retry,
         route: Option<&'a model::RouteRetry>,
@@ -65,7 +66,7 @@ impl<'a> Rules<'a> {
         Rules { upstream, route }
     }
 
-    /// The rules of another upstream, for the same request.
+    /// The rules for the same request at another upstream.
     pub(in crate::upstream) fn of<'b>(self, upstream: &'b model::Retry) -> Rules<'b>
     where
         'a: 'b,
@@ -73,7 +74,7 @@ impl<'a> Rules<'a> {
         Rules { upstream, route: self.route }
     }
 
-    /// What the route says, or else the upstream.
+    /// The value of the route, or else of the upstream.
     fn choose<T>(
         &self,
         route: impl Fn(&'a model::RouteRetry) -> Option<T>,
@@ -82,23 +83,23 @@ impl<'a> Rules<'a> {
         self.route.and_then(route).unwrap_or_else(|| upstream(self.upstream))
     }
 
-    /// Times a request is sent at most.
+    /// The most attempts of a request.
     pub(super) fn attempts(&self) -> u32 {
         self.choose(|route| route.attempts, |upstream| upstream.attempts)
     }
 
-    /// Whether a request may be sent again whatever its method.
+    /// Whether a request may be sent again whatever its method is.
     pub(in crate::upstream) fn any_method(&self) -> bool {
         self.choose(|route| route.non_idempotent, |upstream| upstream.non_idempotent)
     }
 
-    /// How long one attempt may take until the response head.
+    /// The timeout of one attempt until the response head.
     pub(in crate::upstream) fn per_try_timeout(&self) -> Option<std::time::Duration> {
         self.choose(|route| route.per_try_timeout, |upstream| upstream.per_try_timeout)
     }
 
-    /// Whether a fault is a reason. `repeatable` says whether the request may be sent again although it may have been
-    /// processed.
+    /// Returns the reason if a fault is one. `repeatable` is whether the request may be sent again although it may
+    /// have been processed.
     pub(super) fn after_fault(&self, fault: &Fault, repeatable: bool) -> Option<Reason> {
         if !blames_endpoint(fault) {
             return None;
@@ -116,7 +117,7 @@ impl<'a> Rules<'a> {
         (chosen && repeatable).then_some(reason)
     }
 
-    /// Whether an answer is a reason.
+    /// Returns the reason if a response is one.
     pub(super) fn after_answer(
         &self,
         status: StatusCode,
@@ -138,8 +139,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// The gRPC status of an answer that is trailers only: others do not have it in their head (gRPC over HTTP/2,
-/// "Responses").
+/// The gRPC status of a response that consists of trailers only. Other responses do not have it in their head
+/// (gRPC over HTTP/2, "Responses").
 pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
     headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }

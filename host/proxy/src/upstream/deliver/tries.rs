@@ -1,4 +1,4 @@
-//! What an upstream remembers of second tries: the budget, the latest latencies, and counts of what was done.
+//! The state of an upstream that belongs to additional attempts: the retry budget, recent latencies, and counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,38 +14,38 @@ use super::rules::Reason;
 pub(in crate::upstream) struct Tries {
     pub(super) budget: Budget,
     pub(super) latencies: Latencies,
-    /// Bytes of request bodies that are kept to be sent again.
+    /// Bytes of request bodies that are kept in order to be sent again.
     pub(super) kept: Arc<AtomicUsize>,
     pub(in crate::upstream) counts: Counts,
-    /// Copies of requests under way to this upstream.
+    /// Mirrored requests in flight at this upstream.
     pub(in crate::upstream) shadows: AtomicUsize,
 }
 
-/// What became of a retry.
+/// The outcome of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Outcome {
-    /// The endpoint answered, with an answer that goes to the client or leads to the next retry.
+    /// The endpoint responded. The response goes to the client or leads to the next retry.
     Answered,
-    /// It failed as well.
+    /// The retry failed.
     Failed,
-    /// It was not made, because the budget was used up.
+    /// The retry was not made, because the retry budget was used up.
     BudgetExhausted,
 }
 
-/// What became of a copy for this upstream.
+/// The outcome of a mirrored request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Copied {
-    /// It was answered.
+    /// There was a response.
     Answered,
-    /// It failed, or took too long.
+    /// The request failed, or timed out.
     Failed,
-    /// There were too many at once.
+    /// It was not sent: too many mirrored requests were in flight.
     Full,
-    /// The body was too long to copy.
+    /// It was not sent: the body was too long to keep.
     TooLong,
-    /// The body of the request broke off.
+    /// It was not sent: the body of the original request broke off.
     Cut,
-    /// The gateway keeps as many bytes of bodies as it may.
+    /// It was not sent: the memory for request bodies was used up.
     NoMemory,
 }
 
@@ -60,11 +60,11 @@ pub(crate) struct Counts {
     deadlines: AtomicU64,
 }
 
-/// Words of the outcomes, in the order of the declaration.
+/// The label values of the outcomes, in the order of the declaration.
 const OUTCOMES: [&str; 3] = ["answered", "failed", "budget-exhausted"];
 const COPIES: [&str; 6] = ["answered", "failed", "too-many", "body-too-long", "body-cut", "no-memory"];
 
-/// How often requests were sent in addition.
+/// How often requests were sent in addition to their first attempt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TriesStatus {
     /// Retries that were sent.
@@ -73,11 +73,11 @@ pub struct TriesStatus {
     pub budget_exhausted: u64,
     /// Hedges that were sent.
     pub hedges: u64,
-    /// Hedges that answered first.
+    /// Hedges that responded first.
     pub hedges_won: u64,
-    /// Copies of other upstreams' requests that were sent here.
+    /// Mirrored requests of other upstreams that were sent to this one.
     pub mirrored: u64,
-    /// Copies that were not sent.
+    /// Mirrored requests that were not sent.
     pub mirrored_dropped: u64,
     /// Requests whose deadline passed.
     pub deadlines_exceeded: u64,
@@ -123,7 +123,7 @@ impl Counts {
         [("won", won), ("lost", sent.saturating_sub(won)), ("budget-exhausted", read(&self.hedges_refused))]
     }
 
-    /// Copies by outcome.
+    /// Mirrored requests by outcome.
     pub(crate) fn copies(&self) -> impl Iterator<Item = (&'static str, u64)> {
         COPIES.iter().zip(&self.copies).map(|(outcome, count)| (*outcome, read(count)))
     }
@@ -133,7 +133,7 @@ impl Counts {
         read(&self.deadlines)
     }
 
-    /// The sums of it all.
+    /// All counts, summed up.
     pub(in crate::upstream) fn status(&self) -> TriesStatus {
         let sum = |outcomes: &[Outcome]| {
             let cells =
@@ -155,7 +155,7 @@ impl Counts {
 
 #[cfg(test)]
 impl Tries {
-    /// Bytes of request bodies that are kept to be sent again.
+    /// Bytes of request bodies that are kept in order to be sent again.
     pub(in crate::upstream) fn kept(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
     }

@@ -1,7 +1,8 @@
 //! Which addresses a source may give.
 //!
-//! The data of a source is not trusted. Without a rule, a compromised name server or registry could make the gateway send
-//! requests to its own admin listener, to the metadata service of a cloud, or to other services of its host.
+//! The data of a source is not trusted. Without a rule, a compromised name server or registry could make the
+//! gateway send requests to its own admin listener, to the metadata service of a cloud, or to other services of
+//! its host.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -13,11 +14,11 @@ const LONGEST_QUOTE: usize = 253;
 /// The rule. By default all addresses are allowed except those of this host and of this link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allow {
-    /// The networks whose addresses are allowed. `None` allows all addresses except unspecified, loopback, link-local and
-    /// multicast addresses.
+    /// The networks whose addresses are allowed. `None` allows all addresses except unspecified, loopback,
+    /// link-local and multicast addresses.
     pub networks: Option<Vec<IpNet>>,
-    /// The listeners of the gateway itself, which are never allowed. A listener at an unspecified address excludes its port at
-    /// loopback addresses.
+    /// The listeners of the gateway itself, which are never allowed. A listener at an unspecified address excludes
+    /// its port at loopback addresses.
     pub listeners: Vec<SocketAddr>,
 }
 
@@ -25,7 +26,8 @@ impl Allow {
     /// Checks whether an endpoint may have this address.
     ///
     /// # Errors
-    /// The reason if it may not. Host names are refused, because a name may resolve to another address after this check.
+    /// The reason if it may not. Host names are refused, because a name may resolve to another address after this
+    /// check.
     pub fn check(&self, host: &str, port: u16) -> Result<(), String> {
         let address: IpAddr = host
             .parse()
@@ -75,8 +77,9 @@ fn own(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether an IPv6 address contains an IPv4 address of this host or link, as an IPv4-compatible address (RFC 4291 section
-/// 2.5.5.1) or with the well-known prefix of translators (RFC 6052 section 2.1). Mapped addresses were converted before.
+/// Whether an IPv6 address contains an IPv4 address of this host or link, as an IPv4-compatible address (RFC 4291
+/// section 2.5.5.1) or with the well-known prefix of translators (RFC 6052 section 2.1). Mapped addresses were
+/// converted before.
 fn is_embedded(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let compatible = segments[..6] == [0; 6];

@@ -1,8 +1,8 @@
 //! Endpoints as they are written in the configuration.
 //!
-//! Choose it if addresses of endpoints rarely change, or if endpoints have host names that the platform keeps up to date. It
-//! is the default. Host names are resolved when a connection is opened. The list comes from the operator, so [`Limits`] do not
-//! apply to it.
+//! Choose it if addresses of endpoints rarely change, or if endpoints have host names that the platform keeps up
+//! to date. It is the default. Host names are resolved when a connection is opened. The list comes from the
+//! operator, so [`Limits`] do not apply to it.
 //!
 //! [`Limits`]: super::Limits
 

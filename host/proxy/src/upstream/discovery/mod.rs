@@ -1,8 +1,9 @@
 //! Where the endpoints of an upstream come from.
 //!
-//! A [`Source`] passes whole sets of endpoints, or differences, to a [`Sink`]. The sink validates them and keeps the last good
-//! set. The [keeper](super::keeper) puts that set in service: at once if the last change was more than a second ago, otherwise
-//! when that second is over. Sources run on the keeper's thread or on a thread of their own ([`SourceThread`]), never on a core.
+//! A [`Source`] passes whole sets of endpoints, or differences, to a [`Sink`]. The sink validates them and keeps
+//! the last good set. The [keeper](super::keeper) puts that set in service: at once if the last change was more
+//! than a second ago, otherwise when that second is over. Sources run on the keeper's thread or on a thread of
+//! their own ([`SourceThread`]), never on a core.
 //!
 //! | part | module | what it is |
 //! |---|---|---|
@@ -35,10 +36,11 @@ pub struct EndpointSpec {
     pub host: String,
     /// Port, not 0.
     pub port: u16,
-    /// The name by which the source tells instances apart, e.g. that of a pod. If another instance takes over an address, it
-    /// is a new endpoint and inherits no state.
+    /// The name by which the source tells instances apart, e.g. that of a pod. If another instance takes over an
+    /// address, it is a new endpoint and inherits no state.
     pub name: Option<String>,
-    /// Share of requests relative to the other endpoints, at most 1,000,000. An endpoint of weight 0 takes no new requests.
+    /// Share of requests relative to the other endpoints, at most 1,000,000. An endpoint of weight 0 takes no new
+    /// requests.
     pub weight: u32,
     /// The zone of the endpoint.
     pub zone: Option<String>,
@@ -48,8 +50,8 @@ pub struct EndpointSpec {
     pub readiness: Readiness,
 }
 
-/// Whether an endpoint may take requests according to its source, in ascending order of preference. To take requests an
-/// endpoint must also pass its checks, and its circuit breaker must let them through.
+/// Whether an endpoint may take requests according to its source, in ascending order of preference. To take
+/// requests an endpoint must also pass its checks, and its circuit breaker must let them through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Readiness {
     /// The endpoint is not ready yet, or no longer serves.
@@ -100,7 +102,8 @@ impl From<&model::Endpoint> for EndpointSpec {
     }
 }
 
-/// A running source. It ends with `Ok` if its set can no longer change, and with a reason if it should be run again.
+/// A running source. It ends with `Ok` if its set can no longer change, and with a reason if it should be run
+/// again.
 pub type Run<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
 /// Supplies the endpoints of one upstream.
@@ -115,9 +118,9 @@ pub trait Source: Send {
         Limits::default()
     }
 
-    /// Passes sets to the sink. The future is dropped when the upstream is removed or gets another source. On the keeper's
-    /// thread it must not block. After an error it is run again, after a pause that grows from one second to one minute;
-    /// until then the last good set stays in service.
+    /// Passes sets to the sink. The future is dropped when the upstream is removed or gets another source. On the
+    /// keeper's thread it must not block. After an error it is run again, after a pause that grows from one second
+    /// to one minute; until then the last good set stays in service.
     fn run<'a>(&'a mut self, sink: &'a Sink) -> Run<'a>;
 }
 

@@ -22,7 +22,8 @@ pub(in crate::upstream) struct RunningSource {
 }
 
 impl RunningSource {
-    /// Starts a source; called on the keeper's thread. If the system refuses a thread, the sink reports it as a failure.
+    /// Starts a source; called on the keeper's thread. If the system refuses a thread, the sink reports it as a
+    /// failure.
     pub(in crate::upstream) fn start(built: BuiltSource, sink: Sink) -> RunningSource {
         let BuiltSource { source, thread } = built;
         match thread {

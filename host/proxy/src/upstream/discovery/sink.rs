@@ -1,8 +1,8 @@
 //! Receives the sets of a source.
 //!
-//! A sink keeps the set that the source *reported* last and the last *good* set, which is in service. A reported set becomes the
-//! good one if it is within the [`Limits`]. Otherwise the good set stays in service, and the status shows the reason. A source
-//! that fails, hangs or sends invalid data therefore removes no endpoint.
+//! A sink keeps the set that the source *reported* last and the last *good* set, which is in service. A reported
+//! set becomes the good one if it is within the [`Limits`]. Otherwise the good set stays in service, and the
+//! status shows the reason. A source that fails, hangs or sends invalid data therefore removes no endpoint.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -30,8 +30,8 @@ pub struct Limits {
     pub allow: Allow,
     /// The most endpoints of a set. A larger set is refused as a whole.
     pub max_endpoints: usize,
-    /// The fewest endpoints of a set that are ready or serving. A smaller set is refused as a whole. With 0 an empty set is
-    /// accepted.
+    /// The fewest endpoints of a set that are ready or serving. A smaller set is refused as a whole. With 0 an
+    /// empty set is accepted.
     pub min_endpoints: usize,
     /// The shortest time between two changes of the set in service.
     pub pace: Duration,
@@ -60,8 +60,8 @@ pub struct Difference {
 /// Why a set was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// The set has more endpoints than are allowed. None of the changed endpoints was accepted, so a source that reports
-    /// differences should report a whole set next.
+    /// The set has more endpoints than are allowed. None of the changed endpoints was accepted, so a source that
+    /// reports differences should report a whole set next.
     TooMany {
         /// The number of endpoints.
         endpoints: usize,
@@ -102,7 +102,8 @@ pub struct SinkStatus {
     pub endpoints: usize,
     /// The number of endpoints that were left out of the set reported last.
     pub left_out: usize,
-    /// Why the source failed, why the latest set was refused, or why an endpoint was left out. `None` if there is no problem.
+    /// Why the source failed, why the latest set was refused, or why an endpoint was left out. `None` if there is
+    /// no problem.
     pub error: Option<String>,
 }
 
@@ -139,7 +140,8 @@ struct State {
     served: Option<Instant>,
 }
 
-/// Endpoints that are left out. Only hashes of their keys are kept, because an invalid key may be arbitrarily long.
+/// Endpoints that are left out. Only hashes of their keys are kept, because an invalid key may be arbitrarily
+/// long.
 #[derive(Debug, Default)]
 struct LeftOut {
     hashes: HashSet<u64>,
@@ -183,13 +185,14 @@ pub(in crate::upstream) enum PendingSet {
 }
 
 impl Sink {
-    /// The sink of an upstream. Failures of its source are recorded in `events`, and a new good set wakes the keeper.
+    /// The sink of an upstream. Failures of its source are recorded in `events`, and a new good set wakes the
+    /// keeper.
     pub(in crate::upstream) fn new(events: Arc<Events>) -> Sink {
         Sink { inner: Arc::new(Inner { state: Mutex::default(), events }), generation: 0 }
     }
 
-    /// Reports all endpoints. Endpoints that are malformed or not allowed are left out. Of several endpoints with the same key
-    /// the one with the best readiness is used; among equals, the last one.
+    /// Reports all endpoints. Endpoints that are malformed or not allowed are left out. Of several endpoints with
+    /// the same key the one with the best readiness is used; among equals, the last one.
     ///
     /// # Errors
     /// The set is outside the limits. The last good set stays in service.
@@ -275,8 +278,9 @@ impl Sink {
         state.good.clone().map(|good| (good, state.version))
     }
 
-    /// The sink for another source. What the previous source reported is dropped, and its sink is ignored from now on. Its last
-    /// good set is kept until the new source has reported a good set, unless the new source knows its set from the start.
+    /// The sink for another source. What the previous source reported is dropped, and its sink is ignored from now
+    /// on. Its last good set is kept until the new source has reported a good set, unless the new source knows its
+    /// set from the start.
     pub(in crate::upstream) fn begin(&self, limits: Limits, knows_its_set: bool) -> Sink {
         let mut state = self.lock();
         let good = state.good.take().filter(|_| !knows_its_set);
@@ -348,7 +352,8 @@ impl Sink {
 }
 
 impl State {
-    /// Adds one endpoint, or leaves it out. An unchanged endpoint keeps its object, so that comparisons are cheap later.
+    /// Adds one endpoint, or leaves it out. An unchanged endpoint keeps its object, so that comparisons are cheap
+    /// later.
     fn insert(&mut self, key: Key, spec: EndpointSpec, before: Option<&Arc<EndpointSpec>>) {
         match check(&spec, &self.limits.allow) {
             Ok(()) => {

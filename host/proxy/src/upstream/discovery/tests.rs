@@ -1,4 +1,4 @@
-//! What a sink takes, refuses, and makes of it.
+//! What a sink accepts and refuses, and the resulting sets.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn what_is_malformed_or_not_allowed_is_left_out_and_said() {
         assert!(!status.error.unwrap().contains(['\r', '\n']), "{bad:?}");
         sink.difference(Difference { changed: vec![bad.clone()], gone: vec![] }).unwrap();
         assert_eq!(good(&sink), [1], "{bad:?}");
-        // It was allowed before and is malformed now: what was known of it is no longer true.
+        // The endpoint was allowed before and is malformed now: what was known about it no longer applies.
         sink.whole([spec(1), spec(2)]).unwrap();
         sink.difference(Difference {
             changed: vec![EndpointSpec { port: 80, ..bad }],
@@ -135,7 +135,7 @@ fn a_set_that_is_too_small_or_too_large_leaves_the_last_good_one() {
         assert_eq!(sink.whole(set), Err(refused.clone()));
         assert_eq!((good(&sink), error(&sink)), (vec![1, 2, 3], refused.to_string()));
     }
-    // An endless set is counted, and not kept.
+    // An endless set is counted but not kept.
     assert_eq!(
         sink.whole((0..1_000_000).map(|_| spec(1))),
         Err(Refused::TooMany { endpoints: 1_000_000, most: 4 })
@@ -143,7 +143,7 @@ fn a_set_that_is_too_small_or_too_large_leaves_the_last_good_one() {
     let changed = several([3, 4, 5]);
     let refused = sink.difference(Difference { changed, gone: vec![] });
     assert_eq!(refused, Err(Refused::TooMany { endpoints: 5, most: 4 }));
-    // A difference goes on from what was told last and not taken back, also where that was too little.
+    // A difference applies to the last reported set, even if that set was refused because it was too small.
     sink.whole(several([7])).unwrap_err();
     assert_eq!(good(&sink), [1, 2, 3]);
     sink.difference(Difference { changed: several([8]), gone: vec![] }).unwrap();
@@ -180,7 +180,7 @@ fn the_first_change_is_served_at_once_and_of_many_one_in_a_second() {
     let (sink, _) = sink(Limits::default());
     let begun = Instant::now();
     let (mut in_service, mut served) = (0, Vec::new());
-    // A change every 10 ms, for three seconds; then calm.
+    // A change every 10 ms for three seconds, then none.
     for millis in (0..6000).step_by(10) {
         if millis < 3000 {
             sink.whole(several([1, (millis / 10 % 100) as u8 + 2])).unwrap();
@@ -206,7 +206,7 @@ fn another_source_begins_anew_and_the_last_good_set_stays_until_it_has_told_one(
     first.whole(several([1, 2])).unwrap();
     let second = first.begin(Limits::default(), false);
     assert_eq!(good(&second), [1, 2]);
-    // The first one may have been blocked, and does not know yet that it is over.
+    // The first source may have been blocked, and does not know yet that another has begun.
     first.whole(several([7])).unwrap();
     first.difference(Difference { changed: several([8]), gone: vec![] }).unwrap();
     first.failed("late");

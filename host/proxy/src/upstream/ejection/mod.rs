@@ -1,18 +1,21 @@
-//! Outlier ejection: an endpoint that fails requests is left out for a while, the longer the more often in a row.
+//! Outlier ejection: an endpoint whose requests fail is ejected, that is, left out for a while. Each ejection in a
+//! row lasts longer.
 //!
-//! What requests show is counted over all cores: faults in a row in one shared atomic, success rates in cells of each
-//! core that the [keeper](super::keeper) sums. So it does not matter how many cores there are, nor which of them saw what.
-//! A streak of faults ejects within the request that completes it; rates are compared once in an interval. The keeper
-//! takes endpoints back when their time is over.
+//! Results of requests are counted over all cores: faults in a row in one shared atomic, successes and failures in
+//! cells of each core, which the [keeper](super::keeper) adds up. So neither the number of cores nor the core that
+//! sees a result matters. A streak of faults ejects the endpoint within the request that completes the streak.
+//! Success rates are compared once in an interval. The keeper puts endpoints back in service when their time is
+//! over.
 //!
-//! In addition to the [breaker](super::breaker) of an endpoint it compares endpoints with each other, lasts longer from one
-//! ejection to the next, and has a cap, so that the upstream as a whole stays in service. [`conduct`](super::conduct) passes the
-//! results of requests to both, and decides.
+//! In contrast to the [breaker](super::breaker) of an endpoint, ejection compares endpoints with each other, lasts
+//! longer from one ejection to the next, and has a cap, so that the upstream as a whole stays in service.
+//! [`conduct`](super::conduct) passes the results of requests to both, and decides.
 //!
 //! An endpoint that comes back after a streak is on probation: its first fault ejects it again, its first success
-//! ends the probation. If there are active checks, `healthy_threshold` of them in a row that succeed end an ejection early;
-//! but only the first in a row, and only one for faults that a check would meet as well (not reached, reset, too late). An
-//! endpoint whose checks succeed while its requests fail must not come and go with every check.
+//! ends the probation. If there are active checks, `healthy_threshold` successful ones in a row end an ejection
+//! early, but only the first ejection in a row, and only one for faults that a check would detect as well (not
+//! reached, reset, timed out). Otherwise an endpoint whose checks succeed while its requests fail would be ejected
+//! and put back again and again.
 
 mod success_rate;
 #[cfg(test)]
@@ -34,71 +37,71 @@ use super::events::EventKind;
 use super::observe::Failing;
 use success_rate::{Done, outliers};
 
-/// When the success rates of an upstream are compared next; and the lock under which its endpoints are ejected, so that
-/// the cap holds. Carried over every reload by the upstream's name.
+/// The time of the next comparison of success rates. Its lock is also the one under which endpoints are ejected,
+/// so that the cap holds. Carried over every reload by the upstream's name.
 #[derive(Debug, Default)]
 pub(super) struct Ejections(Mutex<Option<Instant>>);
 
-/// What requests have shown of an endpoint, and whether it is left out for it.
+/// The results of requests to an endpoint, and whether it is ejected because of them.
 #[derive(Debug, Default)]
 pub(super) struct Ejection {
     streaks: Streaks,
     tally: PerCore<Tally>,
     ejected: AtomicBool,
-    /// Ejections that are not forgotten yet.
+    /// The number of ejections that are not forgotten yet.
     in_a_row: AtomicU32,
     term: Mutex<Term>,
 }
 
-/// What requests on one core have come to.
+/// The results of requests on one core.
 #[derive(Debug, Default)]
 struct Tally {
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
 
-/// Times of the latest ejection. Looked at seldom.
+/// Details of the latest ejection. Rarely used.
 #[derive(Debug, Default)]
 struct Term {
     begun: Option<Instant>,
     until: Option<Instant>,
-    /// When it came back, or one ejection was forgotten last.
+    /// When the endpoint came back, or when an ejection was last forgotten.
     in_service_since: Option<Instant>,
     cause: Cause,
-    /// Checks in a row that have succeeded since.
+    /// The number of successful checks in a row since the ejection.
     checks: u32,
-    /// What had been counted when rates were compared last.
+    /// The counts at the last comparison of success rates.
     compared: Done,
 }
 
-/// What an endpoint was ejected for.
+/// Why an endpoint was ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Cause {
     /// Faults in a row.
     Streak {
         /// Whether an active check would fail for the same reason.
         seen_by_checks: bool,
-        /// Whether the last of them has opened the breaker as well.
+        /// Whether the last of them has also opened the breaker.
         joined: bool,
     },
-    /// Its success rate.
+    /// A low success rate.
     #[default]
     Rate,
 }
 
 impl Ejection {
-    /// Whether it must not take requests. Cheap: for every request.
+    /// Whether the endpoint is ejected. Called for every request, so it is cheap.
     pub(super) fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
     }
 
-    /// How long it is still left out; none: it is not.
+    /// How long the endpoint stays ejected. `None` if it is not ejected.
     pub(super) fn remains(&self, now: Instant) -> Option<Duration> {
         self.is_ejected()
             .then(|| self.term().until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)))
     }
 
-    /// Requests so far that ended well, and that failed.
+    /// The number of successful and of failed requests so far.
     pub(super) fn requests(&self) -> (u64, u64) {
         let done = self.done();
         (done.succeeded, done.failed)
@@ -111,14 +114,15 @@ impl Ejection {
         }
     }
 
-    /// A request ended well.
+    /// Counts a successful request.
     pub(super) fn succeeded(&self) {
         per_core::add(&self.tally.mine().succeeded, 1);
         self.streaks.end();
     }
 
-    /// A request failed. Returns why the endpoint should be ejected, if that was one too many. Of many that failed with
-    /// their connection, one lengthens the streaks; of the retries of one request, one counts at all.
+    /// Counts a failed request. Returns why the endpoint should be ejected if a streak has reached its threshold.
+    /// Of requests that failed because they shared a connection, one lengthens the streaks; of the retries of one
+    /// request, one counts at all.
     pub(super) fn failed(&self, shown: ObservedFailure, settings: &model::Ejection) -> Option<String> {
         let failure =
             if let ObservedFailure::Fault(failing) = shown { Some(failing.failure()) } else { None };
@@ -130,7 +134,7 @@ impl Ejection {
             return None;
         }
         let (faults, errors) = self.streaks.lengthen(shown);
-        // Also at its multiples: where the cap stood in the way the first time, it is tried again.
+        // Also at multiples of the threshold: if the cap prevented the ejection the first time, it is tried again.
         let full =
             |streak: u32, threshold: u32| threshold > 0 && streak > 0 && streak.is_multiple_of(threshold);
         if full(faults, settings.consecutive_faults) {
@@ -167,7 +171,8 @@ impl Ejection {
         self.ejected.store(false, Ordering::Relaxed);
     }
 
-    /// Whether its time is over; then it is back. Forgets one ejection for each interval in service.
+    /// Ends an ejection whose time is over, and returns whether it did. Forgets one ejection for each interval in
+    /// service.
     fn look(&self, settings: &model::Ejection, now: Instant) -> bool {
         if self.in_a_row.load(Ordering::Relaxed) == 0 {
             return false;
@@ -187,7 +192,7 @@ impl Ejection {
         false
     }
 
-    /// When [`Ejection::look`] has something to do next.
+    /// When [`Ejection::look`] has something to do next. `None` if never.
     pub(super) fn due(&self, settings: &model::Ejection) -> Option<Instant> {
         if self.in_a_row.load(Ordering::Relaxed) == 0 {
             return None;
@@ -200,7 +205,8 @@ impl Ejection {
         }
     }
 
-    /// Counts an active check that began at `begun`. If it ends the ejection, the cause of that is returned.
+    /// Counts an active check that began at `begun`. If it ends the ejection, the cause of the ejection is
+    /// returned.
     pub(super) fn checked(
         &self,
         succeeded: bool,
@@ -226,7 +232,7 @@ impl Ejection {
         over.then_some(term.cause)
     }
 
-    /// What was done since this was asked last.
+    /// The results since the last call.
     fn since_compared(&self) -> Done {
         let (now, mut term) = (self.done(), self.term());
         let before = std::mem::replace(&mut term.compared, now);
@@ -237,9 +243,9 @@ impl Ejection {
 /// How a request failed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ObservedFailure {
-    /// A fault, or an answer in its place.
+    /// A fault, or a response with a status that counts as one.
     Fault(Failing),
-    /// A whole answer with another status from 500.
+    /// A whole response with another status from 500 on.
     ServerError(u16),
 }
 
@@ -259,20 +265,20 @@ impl Display for ObservedFailure {
     }
 }
 
-/// Faults in a row in the upper half, faults and server errors in a row in the lower: one word, so that a success needs
-/// one look.
+/// The number of faults in a row in the upper half, and of faults or server errors in a row in the lower half. It
+/// is one word, so that a success has to check only one.
 #[derive(Debug, Default)]
 struct Streaks(AtomicU64);
 
 impl Streaks {
-    /// Reading first keeps the cache line shared between cores while all is well.
+    /// Loading first keeps the cache line shared between cores as long as there is no streak.
     fn end(&self) {
         if self.0.load(Ordering::Relaxed) != 0 {
             self.0.store(0, Ordering::Relaxed);
         }
     }
 
-    /// One more. Each call sees a length of its own, however many cores there are.
+    /// Lengthens the streaks. Concurrent calls on several cores return different lengths.
     fn lengthen(&self, shown: ObservedFailure) -> (u32, u32) {
         let longer = |word: u64| {
             let (faults, errors) = split(word);
@@ -307,7 +313,7 @@ fn join(faults: u32, errors: u32) -> u64 {
 }
 
 impl Upstream {
-    /// Leaves an endpoint out, unless too many are.
+    /// Ejects an endpoint, unless it is the last in service or the cap is reached.
     pub(super) fn eject(
         &self,
         others: &Others<'_>,
@@ -321,7 +327,7 @@ impl Upstream {
             return;
         }
         let lasts = endpoint.ejection.begin(cause, &self.config.ejection, now);
-        // What broke the endpoint may have broken the connections that wait, too.
+        // What broke the endpoint may have broken its idle connections, too.
         endpoint.close_idle();
         self.carried.events.record(EventKind::Ejected, Some(&endpoint.name), format!("{why}; for {lasts:?}"));
     }
@@ -332,18 +338,18 @@ impl Upstream {
         ejected < (set.entries.len() * self.config.ejection.max_ejected as usize).div_ceil(100)
     }
 
-    /// The lock under which endpoints are taken out, one at a time.
+    /// Takes the lock under which endpoints are taken out, one at a time.
     pub(super) fn take_out_alone(&self) -> MutexGuard<'_, Option<Instant>> {
         self.carried.ejections.lock()
     }
 
-    /// Whether an answer with this status is a failure of the endpoint.
+    /// Whether a response with this status counts as a failure of the endpoint.
     pub(super) fn calls_failure(&self, status: StatusCode) -> bool {
         let status = status.as_u16();
         self.config.breaker.statuses.contains(status) || self.config.ejection.statuses.contains(status)
     }
 
-    /// What is due: takes endpoints back whose time is over, compares success rates.
+    /// Does what is due: puts endpoints back in service whose time is over, and compares success rates.
     pub(super) fn review_ejections(&self, now: Instant) {
         let (set, settings) = (self.set.load(), &self.config.ejection);
         for endpoint in set.members().map(|member| member.endpoint()) {
@@ -358,7 +364,8 @@ impl Upstream {
         if due == Interval::UnderWay {
             return;
         }
-        // Also counted at the begin of the first interval, so that the first comparison covers that interval only.
+        // Also called at the beginning of the first interval, so that the first comparison covers that interval
+        // only.
         let done = set.members().map(|member| {
             let done = member.endpoint().ejection.since_compared();
             if member.endpoint().ejection.is_ejected() { Done::default() } else { done }
@@ -404,7 +411,7 @@ impl Ejections {
             Some(due) if due <= now => Interval::Over,
             Some(_) => Interval::UnderWay,
         };
-        // An interval that a reload has shortened is over sooner.
+        // After a reload that shortens the interval, the current interval ends sooner.
         if found != Interval::UnderWay || due.is_none_or(|due| due > now + length) {
             *due = Some(now + length);
         }

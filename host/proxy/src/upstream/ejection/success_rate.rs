@@ -1,22 +1,22 @@
-//! Which endpoints succeed so much more seldom than all together that something must be wrong with them.
+//! Finds endpoints whose success rate is far below the mean of the upstream.
 
 use witgate_config::model::SuccessRate;
 
-/// What an endpoint did within an interval.
+/// The results of an endpoint within an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Done {
     pub(super) succeeded: u64,
     pub(super) failed: u64,
 }
 
-/// An endpoint that is out of line.
+/// An endpoint with a success rate far below the mean.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outlier {
-    /// Which of those looked at.
+    /// Its index among the endpoints that were compared.
     pub(super) index: usize,
     /// Its success rate.
     pub(super) rate: f64,
-    /// That of all, as a mean over endpoints.
+    /// The mean success rate of all endpoints.
     pub(super) mean: f64,
 }
 
@@ -30,7 +30,7 @@ impl Done {
     }
 }
 
-/// The outliers, the worst first. Endpoints with too few requests neither count nor are judged.
+/// The outliers, the worst first. Endpoints with too few requests are neither part of the mean nor judged.
 pub(super) fn outliers(done: &[Done], settings: &SuccessRate) -> Vec<Outlier> {
     let enough = |done: &Done| done.total() >= settings.minimum_requests.max(1);
     let rates: Vec<(usize, f64)> = done

@@ -10,7 +10,7 @@ use crate::upstream::observe::Extent;
 const NONE: [usize; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An upstream of so many endpoints, with settings of its own.
+/// An upstream with this number of endpoints, and with these settings.
 fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
     let addresses: Vec<String> = (1..=endpoints).map(|port| format!("127.0.0.1:{port}")).collect();
     let text = format!(
@@ -44,7 +44,7 @@ fn eject(upstream: &Upstream, index: usize, now: Instant) {
     upstream.eject(&Others::of(upstream, &endpoint), &endpoint, cause, "test", now);
 }
 
-/// Which endpoints are ejected.
+/// The indices of the ejected endpoints.
 fn ejected(upstream: &Upstream) -> Vec<usize> {
     let places = 0..upstream.set.load().entries.len();
     places.filter(|index| upstream.endpoint(*index).ejection.is_ejected()).collect()
@@ -72,7 +72,7 @@ fn faults_in_a_row_eject_at_once_and_successes_break_the_row() {
 #[test]
 fn server_errors_have_a_row_of_their_own() {
     let upstream = upstream(3, "consecutive_faults = 2, consecutive_server_errors = 3, max_ejected = 100");
-    // An answer is no fault, so it breaks their row; but not that of errors, in which both count.
+    // A response is not a fault, so it ends the streak of faults, but not the streak in which both count.
     reset(&upstream, 0, 1);
     err(&upstream, 0);
     assert_eq!(ejected(&upstream), NONE);
@@ -109,7 +109,7 @@ fn the_cap_holds_and_the_last_in_service_stays() {
     upstream.endpoint(1).health.note(&Err("ill".to_owned()), &plan.settings);
     reset(&upstream, 0, 5);
     assert_eq!(ejected(&upstream), NONE, "the other is unhealthy");
-    // Where it was not possible the first time, it is tried again.
+    // If an ejection was not possible at the threshold, it is tried again at the next multiple.
     upstream.endpoint(1).health.forget();
     reset(&upstream, 0, 4);
     assert_eq!(ejected(&upstream), NONE);
@@ -131,7 +131,7 @@ fn time_grows_with_each_in_a_row_up_to_the_longest_and_is_forgotten_in_service()
         upstream.review_ejections(now);
         assert_eq!(ejected(&upstream), NONE);
     }
-    // Four in a row; each interval in service forgets one.
+    // Four ejections in a row. Each interval in service forgets one.
     for intervals in 1..=3 {
         upstream.review_ejections(now + SECOND * 10 * intervals - SECOND);
         upstream.review_ejections(now + SECOND * 10 * intervals);
@@ -168,11 +168,11 @@ fn checks_end_the_first_ejection_early_but_no_other() {
     check(true);
     assert_eq!(ejected(&upstream), NONE);
     assert_eq!(upstream.carried.events.recent().last().unwrap().why, "its checks succeed");
-    // It fails requests while its checks succeed: they do not know better.
+    // The endpoint fails requests while its checks succeed, so the checks must not end the ejection.
     reset(&upstream, 0, 1);
     (0..9).for_each(|_| check(true));
     assert_eq!(ejected(&upstream), [0]);
-    // What a check would not meet, it does not heal.
+    // A check that would not detect a failure does not end the ejection for it.
     upstream.review_ejections(Instant::now() + SECOND * 60);
     let status = Failing::by(StatusCode::SERVICE_UNAVAILABLE);
     fail(&upstream, 1, ObservedFailure::Fault(status));
@@ -198,13 +198,13 @@ fn success_rates_are_compared_once_in_an_interval() {
     assert_eq!(ejected(&upstream), [1]);
     let why = upstream.carried.events.recent()[0].why.clone();
     assert_eq!(why, "50 % of its requests succeed, 83 % on the average; for 5s");
-    // Back after its time, and what is past does not count again.
+    // The endpoint is back after its time, and earlier results do not count again.
     upstream.review_ejections(now + SECOND * 20);
     upstream.review_ejections(now + SECOND * 30);
     assert_eq!(ejected(&upstream), NONE);
 }
 
-/// So many threads see what one would see; the order is that of chance.
+/// Several threads decide the same as one thread. The order of their calls is random.
 #[test]
 fn decisions_do_not_depend_on_how_many_cores_see_it() {
     for threads in [1, 2, 4] {

@@ -1,11 +1,12 @@
-//! The last good answers of an upstream, in memory, for bad times only.
+//! The last good responses of an upstream, in memory, for use while the upstream cannot take requests.
 //!
-//! This is no cache: an upstream that can answer is always asked. What may be kept is what RFC 9111 lets a shared cache
-//! store and use when it is stale, and less: nothing that came to a caller who is known or brought `Authorization` or
-//! `Cookie`, nothing that sets a cookie, nothing that varies by anything but `Accept-Encoding`.
+//! This is no cache: an upstream that can respond is always asked. A response may be stored if RFC 9111 lets a
+//! shared cache store it and use it when it is stale. In addition, a response is not stored if the client was
+//! identified or sent `Authorization` or `Cookie`, if it sets a cookie, or if it varies by anything but
+//! `Accept-Encoding`.
 //!
-//! The answers lie in a few shards, each behind a lock of its own that is held for a look or an insertion. In each, the
-//! ones that were known first make room for others.
+//! The responses are in a few shards. Each shard has a lock, which is held for one lookup or insertion. In each
+//! shard, the keys that were stored first are removed first.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -26,21 +27,21 @@ use crate::upstream::request::UpstreamRequest;
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Shards. The configuration asks for room for so many answers at least.
+/// The number of shards. The configuration requires room for at least as many responses.
 const SHARDS: usize = 8;
 
-/// An answer is not renewed more often than this.
+/// The shortest time after which a stored response is replaced by a newer one.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// What an answer takes beside its bytes, roughly.
+/// The approximate memory of a stored response in addition to its bytes.
 const OVERHEAD: usize = 256;
 
-/// What `Cache-Control` may say against keeping an answer, or against using it when it is old (RFC 9111 sections 4.2.4
-/// and 5.2.2).
+/// Directives of `Cache-Control` that forbid storing a response, or using it when it is stale (RFC 9111 sections
+/// 4.2.4 and 5.2.2).
 const FORBIDDING: [&str; 6] =
     ["no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate", "s-maxage"];
 
-/// The answers of one upstream.
+/// The stored responses of one upstream.
 #[derive(Debug)]
 pub(super) struct Answers {
     pub(super) settings: model::CachedAnswers,
@@ -51,24 +52,24 @@ pub(super) struct Answers {
 #[derive(Debug, Default)]
 struct Shard {
     answers: HashMap<Arc<str>, Arc<StoredResponse>>,
-    /// The keys, those known first in front.
+    /// The keys, those stored first in front.
     order: VecDeque<Arc<str>>,
     bytes: usize,
 }
 
-/// An answer that was kept.
+/// A stored response.
 #[derive(Debug)]
 pub(super) struct StoredResponse {
     headers: HeaderMap,
     body: Bytes,
     since: Instant,
-    /// Seconds it was old when it came.
+    /// Its age in seconds when it came.
     age: u64,
     size: usize,
 }
 
-/// Under what an answer to a request is kept: scheme, host, path with query, and the codings the client takes. None if it
-/// may be for this caller only.
+/// The key under which a response is stored: scheme, host, path with query, and the content codings that the
+/// client accepts. `None` if the response may be for this client only.
 pub(super) fn key(order: &UpstreamRequest<'_>) -> Option<String> {
     if !is_shareable(order) || directives(order.headers).any(|directive| directive == "no-store") {
         return None;
@@ -86,7 +87,7 @@ pub(super) fn key(order: &UpstreamRequest<'_>) -> Option<String> {
     Some(key)
 }
 
-/// Whether a request may be answered with what others got: a GET of nobody in particular.
+/// Whether the request may get a response that was given to others: a GET of an unidentified client.
 fn is_shareable(order: &UpstreamRequest<'_>) -> bool {
     order.method == Method::GET
         && order.upgrade.is_none()
@@ -94,7 +95,7 @@ fn is_shareable(order: &UpstreamRequest<'_>) -> bool {
         && [AUTHORIZATION, COOKIE].iter().all(|name| !order.headers.contains_key(name))
 }
 
-/// Whether an answer is for everybody, and may be used when it is old.
+/// Whether a response may be given to everybody, and may be used when it is stale.
 pub(super) fn is_for_everybody(headers: &HeaderMap) -> bool {
     let varies = |value: &HeaderValue| {
         value.to_str().map_or(true, |names| {
@@ -106,7 +107,7 @@ pub(super) fn is_for_everybody(headers: &HeaderMap) -> bool {
         && !directives(headers).any(|directive| FORBIDDING.contains(&directive.as_str()))
 }
 
-/// The names of the directives of `Cache-Control`, in lower case; what cannot be read forbids everything.
+/// The names of the directives of `Cache-Control`, in lower case. A value that is not text counts as `no-store`.
 fn directives(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
     let values = headers.get_all(CACHE_CONTROL).iter();
     values
@@ -116,23 +117,23 @@ fn directives(headers: &HeaderMap) -> impl Iterator<Item = String> + '_ {
 }
 
 impl Answers {
-    /// None yet.
+    /// Creates an empty store.
     pub(super) fn new(settings: model::CachedAnswers) -> Answers {
         Answers { settings, hasher: RandomState::new(), shards: Default::default() }
     }
 
-    /// Whether an answer under this key would be of use: there is none, or one that could be renewed.
+    /// Whether a response under this key would be stored: there is none yet, or it is due for renewal.
     pub(super) fn wants(&self, key: &str) -> bool {
         self.shard(key).answers.get(key).is_none_or(|kept| kept.since.elapsed() >= RENEWAL)
     }
 
-    /// The answer under a key, unless it is too old.
+    /// The response under a key, unless it is too old.
     pub(super) fn find(&self, key: &str) -> Option<Arc<StoredResponse>> {
         let kept = self.shard(key).answers.get(key).cloned()?;
         (kept.age() <= self.settings.max_age).then_some(kept)
     }
 
-    /// Keeps an answer.
+    /// Stores a response, unless it is too large.
     pub(super) fn keep(&self, key: String, headers: HeaderMap, body: Bytes) {
         let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0);
         let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -140,11 +141,11 @@ impl Answers {
         if size > self.settings.entry_bytes {
             return;
         }
-        // What arrived in a larger buffer would hold all of it.
+        // A copy, because the received bytes would keep the whole larger buffer in which they arrived.
         let body = Bytes::copy_from_slice(&body);
         let kept = StoredResponse { headers, body, since: Instant::now(), age, size };
         let dropped = self.shard(&key).insert(key.into(), kept.into(), self.settings);
-        // Outside of the lock.
+        // Dropped outside of the lock.
         drop(dropped);
     }
 
@@ -155,7 +156,7 @@ impl Answers {
 }
 
 impl Shard {
-    /// Inserts, and returns what had to make room.
+    /// Inserts a response, and returns those that were removed.
     fn insert(
         &mut self,
         key: Arc<str>,
@@ -187,12 +188,12 @@ impl StoredResponse {
         self.since.elapsed() + Duration::from_secs(self.age)
     }
 
-    /// The answer, marked as what it is: `Age` (RFC 9111 section 5.1), `Cache-Status` (RFC 9211), and why it was needed.
+    /// The response with its headers `Age` (RFC 9111 section 5.1), `Cache-Status` (RFC 9211) and `Proxy-Status`.
     pub(super) fn response(&self, kind: FaultKind) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.headers_mut() = self.headers.clone();
         response.headers_mut().insert(AGE, HeaderValue::from(self.age().as_secs()));
-        // Codes are tokens, as RFC 9651 section 3.3.4 has them.
+        // Codes of faults are tokens (RFC 9651 section 3.3.4).
         let hit = format!("witgate; hit; detail={}", kind.describe().code);
         if let Ok(hit) = HeaderValue::from_str(&hit) {
             response.headers_mut().append(CACHE_STATUS, hit);

@@ -1,4 +1,4 @@
-//! A fixed answer.
+//! The fallback to a fixed response.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -9,7 +9,7 @@ use witgate_exchange::fault::Fault;
 
 use super::mark;
 
-/// An answer that is given in place of the upstream's.
+/// A response that is given instead of the upstream's.
 #[derive(Debug)]
 pub(super) struct Fixed {
     status: StatusCode,
@@ -18,10 +18,10 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    /// Builds it. `key` is where it was written.
+    /// Builds the response. `key` is its key in the configuration.
     ///
     /// # Errors
-    /// A status or a header that cannot be one.
+    /// An invalid status or header.
     pub(super) fn build(answer: &model::Answer, key: &str) -> Result<Fixed, Problem> {
         let problem = |message: String| Problem { message, span: None, key: key.to_owned(), hint: None };
         let status = StatusCode::from_u16(answer.status)
@@ -39,7 +39,8 @@ impl Fixed {
         Ok(Fixed { status, headers, body: Bytes::copy_from_slice(answer.body.as_bytes()) })
     }
 
-    /// The answer. An error keeps what the fault has to say, such as `Retry-After`, where it says nothing of that itself.
+    /// The response. If its status is an error, headers of the fault such as `Retry-After` are added, unless
+    /// the response has them already.
     pub(super) fn response(&self, fault: Fault) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = self.status;

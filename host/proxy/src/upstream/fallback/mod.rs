@@ -1,10 +1,12 @@
-//! What is done with a request that an upstream cannot take, before anything of it was sent.
+//! Fallbacks: what is done with a request that an upstream cannot take, before anything of it was sent.
 //!
-//! In this order, as far as the configuration has them: the last good answer to the same request (`answers`, filled by
-//! `recorder`), another upstream with breakers and limits of its own, a fixed answer. What is left is the fault.
+//! As far as they are configured, in this order: the last good response to the same request (`answers`, filled by
+//! `recorder`); another upstream, with its own breakers and limits; a fixed response. Otherwise the client gets
+//! the fault.
 //!
-//! A request body that streams goes to another upstream only if the first one was known not to take it before the body
-//! was touched; that is so for breakers, for the queue and for missing endpoints. An answer needs no body.
+//! A streaming request body goes to another upstream only if it was known that the first one would not take the
+//! request before the body was touched. That is so for breakers, the queue, and missing endpoints. Stored and
+//! fixed responses need no body.
 
 mod answers;
 mod fixed;
@@ -36,7 +38,7 @@ pub(super) struct Fallback {
     pub(super) taken: Arc<Taken>,
 }
 
-/// How often each fallback was taken.
+/// How often each fallback was used.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     cached: AtomicU64,
@@ -45,7 +47,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Each, with its word for the metrics.
+    /// Each count with its name in the metrics.
     pub(super) fn counts(&self) -> [(&'static str, u64); 3] {
         [("cached", &self.cached), ("upstream", &self.upstream), ("respond", &self.respond)]
             .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
@@ -53,10 +55,10 @@ impl Taken {
 }
 
 impl Fallback {
-    /// Builds it. Answers that are kept stay if their settings do.
+    /// Builds the fallback. Stored responses are kept if their settings are unchanged.
     ///
     /// # Errors
-    /// The fixed answer cannot be one.
+    /// The fixed response is invalid.
     pub(super) fn build(
         name: &str,
         config: &model::Fallback,
@@ -74,7 +76,7 @@ impl Fallback {
     }
 }
 
-/// Whether a fallback is for such a fault.
+/// Whether the fallback applies to a fault of this kind.
 fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
     match kind {
         FaultKind::BreakerOpen => config.on_breaker_open,
@@ -84,7 +86,7 @@ fn covers(config: &model::Fallback, kind: FaultKind) -> bool {
     }
 }
 
-/// Delivers a request to an upstream, or does what its fallback says.
+/// Delivers a request to an upstream, or uses its fallback.
 pub(super) async fn deliver_or_fall_back(
     upstreams: &Upstreams,
     upstream: &Arc<Upstream>,
@@ -109,14 +111,14 @@ pub(super) async fn deliver_or_fall_back(
         }
         Err(Failure { fault, body, .. }) => {
             let fault = upstream.noted(fault);
-            // Boxed, so that requests that go well do not carry its state around.
+            // Boxed, so that requests that need no fallback do not carry the state for it.
             let fallen = Fallen { upstreams, upstream, order, deadline };
             Box::pin(fallen.fall_back(fallback, fault, body.map(|body| *body).or(spare), notes)).await
         }
     }
 }
 
-/// A request that its upstream did not take.
+/// A request that its upstream could not take.
 struct Fallen<'a> {
     upstreams: &'a Upstreams,
     upstream: &'a Arc<Upstream>,
@@ -178,12 +180,12 @@ fn may_be_kept(response: &Response<Body>) -> bool {
 }
 
 impl Upstream {
-    /// Whether a request goes to its endpoints at once, and what becomes of it there is the end of it.
+    /// Whether a request goes directly to its endpoints: there is neither admission nor a fallback.
     pub(super) fn is_plain(&self) -> bool {
         self.fallback.is_none() && !self.guarded
     }
 
-    /// Hands a fault on; if it says that the upstream is at its limits, that is noted.
+    /// Records a fault that says that the upstream is at its limits. Returns the fault.
     pub(super) fn noted(&self, fault: Fault) -> Fault {
         if fault.kind == FaultKind::UpstreamOverloaded {
             self.note_shed(&fault);
@@ -192,7 +194,7 @@ impl Upstream {
     }
 }
 
-/// Tells in `Proxy-Status` (RFC 9209) why an answer is not the upstream's.
+/// Says in `Proxy-Status` (RFC 9209) why a response is not the upstream's.
 fn mark(response: &mut Response<Body>, kind: FaultKind) {
     if let Some(status) = kind.proxy_status() {
         response.headers_mut().append(PROXY_STATUS, status);

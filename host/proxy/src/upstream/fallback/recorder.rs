@@ -1,4 +1,4 @@
-//! A response body that is written down as it passes, and kept once it is through.
+//! Records a response body while it passes, in order to store it when it is complete.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use witgate_exchange::body::{Body, BodyError};
 use super::answers::Answers;
 use crate::upstream::observed_body::{BodyObserver, ObservedBody};
 
-/// Stores a response: at once if its body is at hand, else when the body has passed. A body that is too large is not stored.
+/// Stores a response: at once if its body is in memory, otherwise when the body has passed. A body that is too
+/// large is not stored.
 pub(super) fn record(answers: &Arc<Answers>, key: String, response: &mut Response<Body>) {
     let most = answers.settings.entry_bytes;
     let headers = response.headers().clone();
@@ -25,13 +26,13 @@ pub(super) fn record(answers: &Arc<Answers>, key: String, response: &mut Respons
     }
 }
 
-/// The witness of a response's body.
+/// Observes the body of a response.
 struct Recorder {
-    /// There as long as the answer may be kept.
+    /// `Some` as long as the response may be stored.
     note: Option<Note>,
 }
 
-/// What has passed.
+/// What has passed so far.
 struct Note {
     answers: Arc<Answers>,
     key: String,
@@ -41,7 +42,7 @@ struct Note {
 
 impl Recorder {
     fn write(&mut self, frame: &Frame<Bytes>) {
-        // Trailers are not kept, so neither is an answer that has some.
+        // Trailers are not stored, so a response with trailers is not stored either.
         let data = frame.data_ref();
         let fits =
             |note: &Note, data: &Bytes| note.bytes.len() + data.len() <= note.answers.settings.entry_bytes;

@@ -1,4 +1,4 @@
-//! Running the checks: a task for each endpoint, on the keeper's thread.
+//! Runs the checks, in a task for each endpoint on the keeper's thread.
 
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,8 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::events::EventKind;
 use crate::upstream::set::EndpointSet;
 
-/// Checks under way at once, so that ten thousand endpoints need neither as many descriptors nor a burst of work.
+/// The most checks in progress, so that ten thousand endpoints need neither as many file descriptors nor a burst
+/// of CPU time.
 const AT_ONCE: usize = 256;
 
 /// The slots for checks in progress, which all upstreams share.
@@ -29,12 +30,12 @@ pub(in crate::upstream) struct Checks {
     newest: watch::Receiver<Arc<Upstream>>,
     /// The set whose endpoints are checked.
     following: Weak<EndpointSet>,
-    /// By the endpoint's number.
+    /// By the number of the endpoint.
     running: Numbered<Running>,
     slots: Rc<Semaphore>,
 }
 
-/// The checks of one endpoint; they end when this is dropped.
+/// The checks of one endpoint. They end when this is dropped.
 struct Running {
     endpoint: Arc<Endpoint>,
     task: JoinHandle<()>,
@@ -46,8 +47,8 @@ impl Checks {
         Checks { newest, following: Weak::new(), running: Numbered::default(), slots }
     }
 
-    /// Follows the set in service: checks of new endpoints begin, those of endpoints that stay continue in their intervals with
-    /// the new settings, and those of endpoints that have left end.
+    /// Follows the set in service: checks of new endpoints begin, those of endpoints that stay continue in their
+    /// intervals with the new settings, and those of endpoints that have left end.
     pub(in crate::upstream) fn follow(&mut self, upstream: &Upstream) {
         let set = upstream.set.load();
         if std::ptr::eq(self.following.as_ptr(), Arc::as_ptr(&set)) {
@@ -78,7 +79,7 @@ impl Drop for Running {
     }
 }
 
-/// Checks one endpoint again and again. Ends with its [`Running`].
+/// Checks one endpoint again and again, until its [`Running`] is dropped.
 async fn run(endpoint: Arc<Endpoint>, mut newest: watch::Receiver<Arc<Upstream>>, slots: Rc<Semaphore>) {
     loop {
         let Ok(slot) = slots.acquire().await else { return };
@@ -88,7 +89,7 @@ async fn run(endpoint: Arc<Endpoint>, mut newest: watch::Receiver<Arc<Upstream>>
         let shown = plan.check(&upstream, &endpoint).await;
         drop(slot);
         drop(upstream);
-        // A reload may have come in between: what was found holds, by the thresholds of now.
+        // There may have been a reload during the check. The result counts, by the current thresholds.
         note(&newest.borrow(), &endpoint, &shown, begun.into_std());
         let chance = fastrand::f64();
         loop {
@@ -104,13 +105,13 @@ async fn run(endpoint: Arc<Endpoint>, mut newest: watch::Receiver<Arc<Upstream>>
     }
 }
 
-/// Makes known what a check has shown.
+/// Records the result of a check.
 fn note(upstream: &Upstream, endpoint: &Arc<Endpoint>, shown: &Result<(), Why>, begun: std::time::Instant) {
     let Some(plan) = &upstream.plan else { return };
     let before = endpoint.health.state();
     match (endpoint.health.note(shown, &plan.settings), shown) {
         (Some(HealthState::Unhealthy), Err(why)) => {
-            // Whatever broke the endpoint may have broken the connections that wait, too.
+            // What broke the endpoint may have broken its idle connections, too.
             endpoint.close_idle();
             upstream.carried.events.record(EventKind::Unhealthy, Some(&endpoint.name), why);
         }

@@ -1,4 +1,5 @@
-//! `grpc`: the gRPC health protocol, `grpc.health.v1.Health/Check`. For services that speak gRPC: frameworks bring it.
+//! `grpc`: the gRPC health protocol, `grpc.health.v1.Health/Check`. Choose it for gRPC services, whose frameworks
+//! support it.
 
 use ::http::header::{CONTENT_TYPE, HeaderValue, TE, USER_AGENT};
 use ::http::{HeaderMap, Method, Request, Uri};
@@ -14,10 +15,10 @@ use crate::upstream::socket::Socket;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 
-/// Bytes of an answer: the message is two bytes long.
+/// The most bytes of a response. Its message is two bytes long.
 const ANSWER_BYTES: usize = 4096;
 
-/// Bytes before a message: whether it is compressed, and its length.
+/// The bytes before a message: whether it is compressed (1 byte), and its length (4 bytes).
 const PREFIX: usize = 5;
 
 /// `grpc.health.v1.HealthCheckRequest`
@@ -44,18 +45,18 @@ pub(super) enum ServingStatus {
     ServiceUnknown = 3,
 }
 
-/// What is asked.
+/// A prepared check.
 pub(super) struct Question {
     request: Bytes,
 }
 
 impl Question {
-    /// Asks for a service; an empty name asks for the server as a whole.
+    /// Checks a service. An empty name checks the server as a whole.
     pub(super) fn new(service: &str) -> Question {
         Question { request: framed(&HealthCheckRequest { service: service.to_owned() }) }
     }
 
-    /// Asks, and wants `SERVING`.
+    /// Sends the check, and expects `SERVING`.
     pub(super) async fn ask(
         &self,
         socket: Socket,
@@ -77,7 +78,7 @@ impl Question {
         }
         let (head, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
-        // An answer without a message has its `grpc-status` in the head.
+        // A response without a message has its `grpc-status` in the head.
         check_status(body.trailers().unwrap_or(&head.headers))?;
         match status(&body.to_bytes())? {
             ServingStatus::Serving => Ok(()),
@@ -88,7 +89,7 @@ impl Question {
     }
 }
 
-/// `grpc-status` must be there, and 0.
+/// Checks that `grpc-status` is present and 0.
 fn check_status(headers: &HeaderMap) -> Result<(), Why> {
     match headers.get("grpc-status").map(HeaderValue::as_bytes) {
         Some(b"0") => Ok(()),
@@ -106,7 +107,7 @@ fn status(body: &[u8]) -> Result<ServingStatus, Why> {
     ServingStatus::try_from(response.status).map_err(|_| format!("unknown status {}", response.status))
 }
 
-/// A message as gRPC sends it: not compressed.
+/// A message in the framing of gRPC, not compressed.
 pub(super) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX + length);

@@ -1,5 +1,5 @@
-//! `http`: a request that a healthy endpoint answers with an expected status and body. For everything that has a path for
-//! it; of all kinds it sees the most.
+//! `http`: sends a request, and expects a status and a body. Choose it for every service that has a path for it,
+//! since this kind of check covers the most.
 
 use std::convert::Infallible;
 
@@ -23,7 +23,7 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::chain;
 use crate::upstream::socket::Socket;
 
-/// What is asked, and what must come back.
+/// A prepared check: the request, and what is expected of the response.
 pub(super) struct Question {
     method: Method,
     path: PathAndQuery,
@@ -34,20 +34,20 @@ pub(super) struct Question {
     body_limit: usize,
 }
 
-/// What a body must hold.
+/// What the body must contain.
 enum Expected {
     Text(String),
     Match(Regex),
 }
 
-/// The key concerned, what is wrong with it, and what to do.
+/// The key concerned, the problem, and a hint.
 type Mistake = (&'static str, String, &'static str);
 
 impl Question {
-    /// Reads what was written.
+    /// Builds the check from its configuration.
     ///
     /// # Errors
-    /// What cannot stand in a request; a regular expression that is none.
+    /// Values that are invalid in a request, or an invalid regular expression.
     pub(super) fn build(check: &HttpCheck) -> Result<Question, Mistake> {
         let in_request = "it must be something that can stand in a request";
         let method = Method::from_bytes(check.method.as_bytes());
@@ -63,7 +63,7 @@ impl Question {
         })
     }
 
-    /// Sends the request and looks at what comes.
+    /// Sends the request and checks the response.
     pub(super) async fn ask(
         &self,
         socket: Socket,
@@ -75,7 +75,7 @@ impl Question {
         if !self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
             return Err(format!("status {status}"));
         }
-        // Without an expectation the body is read all the same: half an answer is none.
+        // The body is read even if nothing is expected of it, because an incomplete response is a failure.
         let body = read(response.into_body(), self.body_limit).await?;
         match &self.body {
             Some(expected) if !expected.is_in(&body) => Err("the body is not as expected".to_owned()),
@@ -88,7 +88,8 @@ impl Question {
         let mut request = Request::new(Full::default());
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
-        // A service that is checked every second is not to trace it, unless the operator says so.
+        // Checks are not traced, since they may be sent every second, unless the operator configures trace
+        // headers.
         request.headers_mut().entry(TRACEPARENT).or_insert_with(trace::untraced);
         match scheme {
             Some(scheme) => {
@@ -137,7 +138,7 @@ impl Expected {
     }
 }
 
-/// A connection at work; it is closed when this is dropped.
+/// A running connection. It is closed when this is dropped.
 pub(super) struct Connected(JoinHandle<()>);
 
 impl Drop for Connected {
@@ -146,7 +147,7 @@ impl Drop for Connected {
     }
 }
 
-/// Sends a request over a connection of its own: by HTTP/2 if it has an absolute URI.
+/// Sends a request over a connection of its own, with HTTP/2 if it has an absolute URI.
 pub(super) async fn send<B>(
     socket: Socket,
     request: Request<B>,
@@ -165,7 +166,7 @@ where
     Ok((sender.send_request(request).await.map_err(why)?, connected))
 }
 
-/// A body, up to so many bytes.
+/// Reads a body up to a limit.
 async fn read(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Why> {
     let mut bytes = Vec::new();
     while bytes.len() < limit

@@ -1,14 +1,14 @@
-//! Active checks: the gateway asks each endpoint how it is, so that requests need not find out.
+//! Active health checks: the gateway asks each endpoint whether it works, so that requests need not find out.
 //!
-//! | kind | module | healthy is who |
+//! | kind | module | an endpoint is healthy if it |
 //! |---|---|---|
-//! | `http` | [`http`] | answers a request with an expected status and body |
-//! | `grpc` | [`grpc`] | says `SERVING` by the gRPC health protocol |
-//! | `tcp` | [`tcp`] | takes a connection, and sends what is expected |
+//! | `http` | [`http`] | responds to a request with an expected status and body |
+//! | `grpc` | [`grpc`] | reports `SERVING` by the gRPC health protocol |
+//! | `tcp` | [`tcp`] | accepts a connection, and sends the expected bytes |
 //!
-//! A check has a connection of its own, never one of the pool: a pool shows how connections were, a check how they
-//! would be. Checks are run by the [keeper](super::keeper), one task for each endpoint ([`checks`]); what they find is
-//! in the endpoint ([`state`]), where every core sees it.
+//! A check opens a connection of its own and uses none of the pool, because pooled connections do not show whether
+//! new ones can be opened. The [keeper](super::keeper) runs the checks in one task for each endpoint ([`checks`]).
+//! Their results are kept with the endpoint ([`state`]), where every core sees them.
 
 pub(super) mod checks;
 mod grpc;
@@ -31,7 +31,7 @@ use super::endpoint::Endpoint;
 use super::socket::Socket;
 use super::tls::Tls;
 
-/// The checks of an upstream, prepared once for all of them.
+/// The checks of an upstream, prepared once for all its endpoints.
 pub(super) struct Plan {
     pub(super) settings: model::Health,
     question: Question,
@@ -39,21 +39,21 @@ pub(super) struct Plan {
     http2: bool,
 }
 
-/// What is asked: a row for each kind.
+/// The kinds of checks.
 enum Question {
     Http(Box<http::Question>),
     Grpc(grpc::Question),
     Tcp(tcp::Question),
 }
 
-/// Why an endpoint does not count as healthy, in a few words.
+/// Why an endpoint is not healthy, in a few words.
 type Why = String;
 
 impl Plan {
     /// Prepares the checks of an upstream.
     ///
     /// # Errors
-    /// Headers, a path or a regular expression that are none.
+    /// Invalid headers, an invalid path or regular expression.
     pub(super) fn build(
         upstream: &str,
         config: &model::Upstream,
@@ -79,7 +79,7 @@ impl Plan {
         };
         if let (Question::Grpc(_), false) = (&plan.question, http2) {
             plan.http2 = true;
-            // The upstream offers HTTP/1.1 in its handshakes; gRPC needs HTTP/2 all the same.
+            // The upstream offers HTTP/1.1 in its TLS handshakes, but gRPC needs HTTP/2.
             if let Some(tls) = &mut plan.tls {
                 Arc::make_mut(tls).alpn_protocols = vec![b"h2".to_vec()];
             }
@@ -111,13 +111,13 @@ impl Plan {
             .unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
     }
 
-    /// The URI scheme of HTTP/2 requests; none: HTTP/1.1 is spoken, whose targets have none.
+    /// The URI scheme of HTTP/2 requests. `None` for HTTP/1.1, whose targets have no scheme.
     fn scheme(&self) -> Option<&'static str> {
         self.http2.then_some(if self.tls.is_some() { "https" } else { "http" })
     }
 }
 
-/// How long after the begin of a check the next one begins. `chance` is from 0 to 1.
+/// How long after the beginning of a check the next one begins. `chance` is between 0 and 1.
 fn pause(settings: &model::Health, in_doubt: bool, chance: f64) -> Duration {
     let interval = if in_doubt { settings.recheck_interval } else { settings.interval };
     interval.mul_f64(1.0 - settings.jitter * chance)

@@ -1,4 +1,4 @@
-//! What the checks of an endpoint have shown so far.
+//! The results of the checks of an endpoint.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,27 +6,27 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use witgate_config::model;
 
-/// What an endpoint is held for by its checks.
+/// The health of an endpoint according to its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HealthState {
-    /// There are no checks, or none is over yet. It takes requests.
+    /// There are no checks, or none has ended yet. The endpoint takes requests.
     Unknown,
-    /// It takes requests.
+    /// The endpoint takes requests.
     Healthy,
-    /// It takes none.
+    /// The endpoint takes no requests.
     Unhealthy,
 }
 
-/// What the checks have shown. Written by the keeper alone, read by all cores.
+/// The results of the checks of an endpoint. Written by the keeper only, read by all cores.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Health {
     state: AtomicU8,
-    /// Checks in a row that contradict the state.
+    /// The number of checks in a row that contradict the state.
     contradicting: AtomicU32,
     passed: AtomicU64,
     failed: AtomicU64,
-    /// Why the latest check failed; none: it did not.
+    /// Why the latest check failed. `None` if it did not fail.
     why: Mutex<Option<String>>,
 }
 
@@ -35,12 +35,12 @@ const HEALTHY: u8 = 1;
 const UNHEALTHY: u8 = 2;
 
 impl Health {
-    /// Whether it must not take requests. Cheap: for every request.
+    /// Whether the endpoint must not take requests. Called for every request, so it is cheap.
     pub(in crate::upstream) fn is_unhealthy(&self) -> bool {
         self.state.load(Ordering::Relaxed) == UNHEALTHY
     }
 
-    /// What it is held for.
+    /// The current health.
     pub(in crate::upstream) fn state(&self) -> HealthState {
         match self.state.load(Ordering::Relaxed) {
             HEALTHY => HealthState::Healthy,
@@ -49,8 +49,8 @@ impl Health {
         }
     }
 
-    /// Notes what a check has shown. Returns what the endpoint is held for from now on, if that has changed. The first
-    /// check decides alone: until then nothing is known that a threshold could defend.
+    /// Records the result of a check. Returns the new health if it has changed. The first check decides alone,
+    /// because before it there is no state that a threshold could protect.
     pub(in crate::upstream) fn note(
         &self,
         shown: &Result<(), String>,
@@ -77,24 +77,25 @@ impl Health {
         Some(self.state())
     }
 
-    /// Whether the next check should come soon: the endpoint is unhealthy, or its last check contradicts its state.
+    /// Whether the next check should come soon: the endpoint is unhealthy, or its last check contradicts its
+    /// state.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.is_unhealthy() || self.contradicting.load(Ordering::Relaxed) > 0
     }
 
-    /// Nobody checks it any more: nothing is known.
+    /// Forgets the health, because the endpoint is not checked any more.
     pub(in crate::upstream) fn forget(&self) {
         self.state.store(UNKNOWN, Ordering::Relaxed);
         self.contradicting.store(0, Ordering::Relaxed);
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Checks so far: succeeded, failed.
+    /// The number of checks so far that succeeded, and that failed.
     pub(in crate::upstream) fn checks(&self) -> (u64, u64) {
         (self.passed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// Why the latest check failed.
+    /// Why the latest check failed. `None` if it did not fail.
     pub(in crate::upstream) fn why(&self) -> Option<String> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

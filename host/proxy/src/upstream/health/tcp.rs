@@ -1,4 +1,4 @@
-//! `tcp`: a connection, and if wanted some bytes to and fro. For endpoints that have nothing better.
+//! `tcp`: opens a connection, and optionally exchanges bytes. Choose it for endpoints that support no other check.
 
 use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,22 +6,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Why;
 use crate::upstream::socket::Socket;
 
-/// Bytes among which the expected ones must be.
+/// The first bytes received, among which the expected ones must be.
 const READ: usize = 64 * 1024;
 
-/// What is sent, and what must come back.
+/// A prepared check: the bytes to send, and the bytes to expect.
 pub(super) struct Question {
     send: Vec<u8>,
     expect: Vec<u8>,
 }
 
 impl Question {
-    /// Sends and expects bytes; either may be empty.
+    /// A check that sends and expects bytes. Both may be empty.
     pub(super) fn new(send: &[u8], expect: &[u8]) -> Question {
         Question { send: send.to_owned(), expect: expect.to_owned() }
     }
 
-    /// Asks over a connection, which is there already.
+    /// Runs the check over a connection that is already open.
     pub(super) async fn ask(&self, mut socket: Socket) -> Result<(), Why> {
         if !self.send.is_empty() {
             socket.write_all(&self.send).await.map_err(|error| error.to_string())?;

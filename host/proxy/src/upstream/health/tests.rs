@@ -21,8 +21,8 @@ fn settings(healthy_threshold: u32, unhealthy_threshold: u32) -> Settings {
     }
 }
 
-/// What becomes of an endpoint by checks: `+` succeeds, `-` fails. A letter for each: unknown, healthy, unhealthy; upper
-/// case where it has changed.
+/// The health of an endpoint after each check: `+` succeeds, `-` fails. The result has a letter for each: unknown,
+/// healthy, unhealthy, in upper case if the health has changed.
 fn states(checks: &str, settings: &Settings) -> String {
     let health = Health::default();
     let letter = |check: char| {

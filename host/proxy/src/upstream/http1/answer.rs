@@ -1,9 +1,10 @@
-//! The head of an answer, read strictly (RFC 9112).
+//! Reads the head of a response strictly (RFC 9112).
 //!
-//! Two readers of one answer must not come to two ends of it, or the rest of it is taken for the answer to somebody
-//! else's request. So a line ends in CR LF and nothing else, a name is a token right before its colon, nothing is
-//! folded, a value has no control byte, and what says where the body ends says it once. Names and values become those
-//! of a checked header map; nothing received is ever passed on as it came.
+//! If two readers disagree about where a response ends, one of them takes the rest of it for the response to
+//! another request (response smuggling). Therefore a line must end with CR LF, a name must be a token directly
+//! before its colon, line folding is refused, a value must have no control bytes, and the length of the body must
+//! be given in one way only. Names and values become entries of a validated header map; received bytes are never
+//! forwarded as they came.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
@@ -15,27 +16,27 @@ use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
-/// Bytes of all heads of one answer, or of its trailers.
+/// The most bytes of all heads of one response, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;
-/// Fields of one head, or of the trailers.
+/// The most fields of one head, or of the trailers.
 const FIELDS: usize = 100;
-/// Interim answers (1xx) that are passed over before the answer.
+/// The most interim responses (1xx) that are skipped before the final one.
 const INTERIM: u8 = 16;
-/// What is wrong with a value that could end its line, or do worse.
+/// The error for a value with a byte that could end its line or do worse.
 const CONTROL_BYTE: &str = "a header value has a control byte";
-/// What every head begins with.
+/// The beginning of every head.
 const BEGIN: &[u8; 7] = b"HTTP/1.";
 
-/// What the request was, as far as it decides how its answer is read.
+/// What the reader must know about the request in order to read its response.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RequestKind {
-    /// It was a HEAD, whose answer has no body.
+    /// Whether the method was HEAD, whose response has no body.
     pub(super) head: bool,
-    /// It asked to switch protocols.
+    /// Whether the request asked for a switch of protocols.
     pub(super) upgrade: bool,
 }
 
-/// A head that was read, and what follows it.
+/// A complete head, and the framing of the body after it.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     /// Status, version and end-to-end headers.
@@ -45,14 +46,14 @@ pub(super) struct ResponseHead {
     pub(super) persistent: bool,
 }
 
-/// Reads one answer's head, however its bytes trickle in. Interim answers are passed over.
+/// Reads the head of one response, even if its bytes arrive one at a time. Interim responses are skipped.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
     reader: SectionReader,
     interim: u8,
 }
 
-/// What is known of a head under way.
+/// The parts of a head that have been read so far.
 #[derive(Debug)]
 struct Parts {
     status: StatusCode,
@@ -62,16 +63,15 @@ struct Parts {
     chunked: bool,
     close: bool,
     keep_alive: bool,
-    /// Names of headers that are meant for this hop only.
+    /// The header names that `Connection` lists, which are hop-by-hop.
     named: Vec<HeaderName>,
 }
 
 impl HeadReader {
-    /// Takes out of `arrived` what belongs to the head. The headers of the response are free of what concerns one hop only.
-    /// `None` asks for more.
+    /// Takes the head out of `arrived`. The response has no hop-by-hop headers. `None` if more bytes are needed.
     ///
     /// # Errors
-    /// What is wrong. The connection cannot be read any further then.
+    /// What is malformed. Nothing more can be read from the connection then.
     pub(super) fn read(
         &mut self,
         arrived: &mut BytesMut,
@@ -96,13 +96,13 @@ impl HeadReader {
         }
     }
 
-    /// Begins anew, for the answer to another request.
+    /// Starts again, for the response to another request.
     pub(super) fn restart(&mut self) {
         self.reader.restart();
         self.interim = 0;
     }
 
-    /// Whether anything was taken.
+    /// Whether any byte was taken.
     pub(super) fn has_begun(&self) -> bool {
         self.reader.taken > 0
     }
@@ -112,8 +112,8 @@ impl Parts {
     fn read(section: &Section) -> Result<Self, &'static str> {
         let mut lines = section.lines();
         let status = lines.next().unwrap_or_default();
-        // One of the lines is the status line, whose room is for the field that the gateway adds. More room than that would
-        // double the memory of the map of an ordinary response.
+        // One of the lines is the status line; its place in the map is for the field that the gateway adds. A
+        // larger capacity would double the memory of the map of an ordinary response.
         let mut parts = Parts::begin(status, maps::take(section.ends.len()))?;
         for line in lines {
             let (name, text) = field::of(line)?;
@@ -122,7 +122,8 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Reads a status line (RFC 9112 section 4). The space before a reason that is missing may be missing too.
+    /// Reads a status line (RFC 9112 section 4). If the reason phrase is absent, the space before it may be
+    /// absent, too.
     fn begin(line: &[u8], headers: HeaderMap) -> Result<Self, &'static str> {
         let version = match line.get(BEGIN.len()) {
             Some(b'1') => Version::HTTP_11,
@@ -157,7 +158,7 @@ impl Parts {
             CONNECTION => self.connection(text),
             _ => {}
         }
-        // What is said about a switch concerns both hops of it.
+        // The headers of a switch of protocols are forwarded, because both hops take part in the switch.
         if field::is_hop_by_hop(&name) && self.status != StatusCode::SWITCHING_PROTOCOLS {
             return if field::is_text(text) { Ok(()) } else { Err(CONTROL_BYTE) };
         }
@@ -165,7 +166,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Digits only; the same length said twice is said once (RFC 9112 section 6.3, number 5).
+    /// Accepts digits only. A length that is given twice is forwarded once (RFC 9112 section 6.3, number 5).
     fn is_first_length(&mut self, text: &[u8]) -> Result<bool, &'static str> {
         let length = decimal(text).ok_or("a Content-Length that is no number")?;
         match self.length.replace(length) {
@@ -212,7 +213,7 @@ impl Parts {
         };
         let bodiless = asked.head || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let content = if self.status.is_informational() {
-            // RFC 9110 section 15.2: an interim answer has no body, so it cannot have a length of one either.
+            // RFC 9110 section 15.2: an interim response has no body, so it cannot announce the length of one.
             if self.chunked || self.length.is_some_and(|length| length > 0) {
                 return Err("an interim answer with a body");
             }
@@ -238,15 +239,15 @@ impl Parts {
     }
 }
 
-/// Reads trailers (RFC 9112 section 7.1.2), which have the form of headers.
+/// Reads trailers (RFC 9112 section 7.1.2), which have the same format as headers.
 #[derive(Debug, Default)]
 pub(super) struct TrailerReader(SectionReader);
 
 impl TrailerReader {
-    /// Takes out of `arrived` what belongs to the trailers. `None` asks for more.
+    /// Takes the trailers out of `arrived`. `None` if more bytes are needed.
     ///
     /// # Errors
-    /// What is wrong.
+    /// What is malformed.
     pub(super) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
         let Some(section) = self.0.take(arrived)? else { return Ok(None) };
         if section.ends.len() > FIELDS {
@@ -256,7 +257,7 @@ impl TrailerReader {
         for line in section.lines() {
             let (name, text) = field::of(line)?;
             let value = section.value(text)?;
-            // RFC 9110 section 6.5.1: what frames or concerns one hop has no business here.
+            // RFC 9110 section 6.5.1: trailers must not contain framing or hop-by-hop fields, so they are dropped.
             if name != CONTENT_LENGTH && !field::is_hop_by_hop(&name) {
                 headers.append(name, value);
             }
@@ -265,21 +266,21 @@ impl TrailerReader {
     }
 }
 
-/// Finds the end of a section however its bytes trickle in.
+/// Finds the end of a section, even if its bytes arrive one at a time.
 #[derive(Debug, Default)]
 struct SectionReader {
-    /// Where the line under way begins.
+    /// Where the current line begins.
     at: usize,
-    /// How far it was searched for its end.
+    /// Up to where the current line has been searched for its end.
     searched: usize,
-    /// Where the lines before it end: at their LF.
+    /// The ends of the lines before it: the positions of their LF.
     ends: Vec<usize>,
-    /// Bytes of the sections taken.
+    /// The number of bytes in the sections taken so far.
     taken: usize,
 }
 
 impl SectionReader {
-    /// Takes a section out, once all of it has arrived.
+    /// Takes a section once it has arrived completely.
     fn take(&mut self, arrived: &mut BytesMut) -> Result<Option<Section>, &'static str> {
         loop {
             let end = memchr::memchr(b'\n', &arrived[self.searched..]).map(|end| self.searched + end);
@@ -296,7 +297,7 @@ impl SectionReader {
             }
             self.at = self.searched;
             self.ends.push(end);
-            // A status line goes before the fields of a head.
+            // A head has a status line in addition to its fields.
             if self.ends.len() > 1 + FIELDS {
                 return Err("too many header fields");
             }
@@ -307,33 +308,33 @@ impl SectionReader {
         Ok(Some(Section { bytes, ends: std::mem::take(&mut self.ends) }))
     }
 
-    /// Takes back a section that was read, of which the room for lines serves the next.
+    /// Takes back a section that was read, so that its memory for lines can be used again.
     fn give_back(&mut self, section: Section) {
         self.ends = section.ends;
         self.ends.clear();
     }
 
-    /// Begins anew.
+    /// Starts again.
     fn restart(&mut self) {
         self.ends.clear();
         (self.at, self.searched, self.taken) = (0, 0, 0);
     }
 }
 
-/// The lines of a head or of trailers, each of which ends in CR LF, and an empty one behind them.
+/// The lines of a head or of trailers. Each ends with CR LF, and an empty line follows.
 struct Section {
     bytes: Bytes,
     ends: Vec<usize>,
 }
 
 impl Section {
-    /// The lines without their ends; the empty one is left out.
+    /// The lines without their ends, and without the empty line.
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = 0;
         self.ends.iter().map(move |end| &self.bytes[std::mem::replace(&mut at, end + 1)..end - 1])
     }
 
-    /// A text as the value of a field. It stays where it arrived; what it holds is checked.
+    /// Validates a text as the value of a field. The value shares the memory of the section.
     fn value(&self, text: &[u8]) -> Result<HeaderValue, &'static str> {
         field::value(self.bytes.slice_ref(text)).ok_or(CONTROL_BYTE)
     }

@@ -1,4 +1,4 @@
-//! The body of an answer, as its head framed it (RFC 9112 section 6.3).
+//! The body of a response, according to the framing in its head (RFC 9112 section 6.3).
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -7,20 +7,20 @@ use http_body::Frame;
 use super::answer::TrailerReader;
 use crate::protocol::http1::chunks::ChunkReader;
 
-/// What is still to come of a body.
+/// The part of a body that is still to come.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// Nothing.
+    /// Nothing: the body is complete.
     Over,
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Length(u64),
     /// Chunks.
     Chunked(ChunkReader),
-    /// The trailers behind the last chunk.
+    /// The trailers after the last chunk.
     Trailers(Box<TrailerReader>),
     /// Trailers that have arrived.
     Ended(Box<HeaderMap>),
-    /// Whatever comes until the endpoint closes the connection.
+    /// All bytes until the endpoint closes the connection.
     UntilClose,
 }
 
@@ -37,7 +37,7 @@ impl Content {
         matches!(self, Content::Over)
     }
 
-    /// Bytes to come, if they are known.
+    /// The number of bytes to come, if it is known.
     pub(super) fn left(&self) -> Option<u64> {
         match self {
             Content::Over => Some(0),
@@ -46,11 +46,11 @@ impl Content {
         }
     }
 
-    /// Takes the next frame out of what has arrived, and what frames it on both sides. `None`: more has to arrive, or the
-    /// body is over.
+    /// Takes the next frame out of what has arrived, with the framing before and after it. `None` if more bytes
+    /// are needed or the body is complete.
     ///
     /// # Errors
-    /// What is wrong with the chunks or the trailers.
+    /// What is malformed in the chunks or the trailers.
     pub(super) fn next(&mut self, arrived: &mut BytesMut) -> Result<Option<Frame<Bytes>>, &'static str> {
         self.advance(arrived)?;
         let data = match self {
@@ -72,12 +72,12 @@ impl Content {
             Content::UntilClose => split(arrived, u64::MAX),
             Content::Trailers(_) | Content::Over => Bytes::new(),
         };
-        // An end that has arrived with the last data is known at once.
+        // If the end has arrived together with the last data, it is processed at once.
         self.advance(arrived)?;
         Ok((!data.is_empty()).then(|| Frame::data(data)))
     }
 
-    /// Passes over what stands between data.
+    /// Skips the framing between data.
     fn advance(&mut self, arrived: &mut BytesMut) -> Result<(), &'static str> {
         while !arrived.is_empty() {
             match self {
@@ -103,7 +103,7 @@ impl Content {
 
 fn split(arrived: &mut BytesMut, most: u64) -> Bytes {
     if arrived.is_empty() {
-        // Splitting nothing off would cost an allocation.
+        // Splitting off an empty part would cost an allocation.
         return Bytes::new();
     }
     let most = usize::try_from(most).unwrap_or(usize::MAX);

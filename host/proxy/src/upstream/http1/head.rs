@@ -1,4 +1,4 @@
-//! The head of a request as it is written (RFC 9112 sections 3 and 5), straight from the order.
+//! Writes the head of a request (RFC 9112 sections 3 and 5) directly from the [`UpstreamRequest`].
 
 use std::io::Write;
 
@@ -9,17 +9,17 @@ use crate::protocol::http1::field;
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest, is_of_connection};
 
-/// What the head says of one attempt alone.
+/// The parts of the head that belong to one attempt only.
 #[derive(Clone, Copy)]
 pub(in crate::upstream) struct OfAttempt<'a> {
-    /// What `Host` says.
+    /// The value of `Host`.
     pub(in crate::upstream) host: &'a [u8],
-    /// The span of the attempt, if there is a trace.
+    /// The span of the attempt, if the request is traced.
     pub(in crate::upstream) span: Option<SpanId>,
 }
 
-/// Writes a head. Methods, targets, names and values are types that hold no byte which could end a line; what is only
-/// text was checked by [`UpstreamRequest::host`] or is checked here.
+/// Writes a head. The types of methods, targets, names and values exclude bytes that could end a line. Plain text
+/// was validated by [`UpstreamRequest::host`] or is validated here.
 pub(super) fn write(
     out: &mut Vec<u8>,
     order: &UpstreamRequest<'_>,
@@ -44,7 +44,7 @@ pub(super) fn write(
     }
     connection(out, order.upgrade, trailers);
     if let Some(length) = framing.content_length(order.method) {
-        // A vector takes whatever is written.
+        // Writing to a vector cannot fail.
         let _ = write!(out, "content-length: {length}\r\n");
     } else if framing == Framing::Open {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -61,14 +61,14 @@ pub(super) fn write(
     out.extend_from_slice(b"\r\n");
 }
 
-/// A header that the gateway writes itself, whatever the caller's map holds.
+/// Whether a header is written by the gateway itself, so that it is not copied from the caller's headers.
 fn is_own(name: &HeaderName, order: &UpstreamRequest<'_>) -> bool {
     is_of_connection(name)
         || (order.trace.is_some() && (*name == TRACEPARENT || *name == TRACESTATE))
         || (order.forwarding.is_some() && *name == REQUEST_ID)
 }
 
-/// Of hop-by-hop headers, only what is meant for this hop: a switch of protocols, and that trailers are welcome.
+/// Writes the hop-by-hop headers of this hop: for a switch of protocols, and to say that trailers are accepted.
 fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) {
     if trailers {
         out.extend_from_slice(b"te: trailers\r\n");
@@ -84,7 +84,7 @@ fn connection(out: &mut Vec<u8>, upgrade: Option<&HeaderValue>, trailers: bool) 
     });
 }
 
-/// The trace, with the span of this attempt as the parent of what the endpoint does.
+/// Writes the trace context, with the span of this attempt as the parent of the endpoint's spans.
 fn trace_context(out: &mut Vec<u8>, trace: &TraceContext, span: &SpanId) {
     field::write_text(out, TRACEPARENT.as_str(), &trace.traceparent(span));
     if let Some(state) = trace.state.as_deref().filter(|state| field::is_visible(state)) {
@@ -92,7 +92,7 @@ fn trace_context(out: &mut Vec<u8>, trace: &TraceContext, span: &SpanId) {
     }
 }
 
-/// `Via` and request id.
+/// Writes `Via` and the request id.
 fn stamp(out: &mut Vec<u8>, forwarding: &ForwardingHeaders<'_>) {
     field::write_text(out, VIA.as_str(), forwarding.via().as_bytes());
     if field::is_visible(forwarding.request_id) {

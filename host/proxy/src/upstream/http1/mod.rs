@@ -1,26 +1,16 @@
-//! HTTP/1.1 towards endpoints (RFC 9112): one connection, one request at a time.
+//! The HTTP/1.1 client towards endpoints (RFC 9112): one connection, one request at a time.
 //!
-//! A connection has no task of its own. Whoever waits for the answer writes the request, reads the head, and takes the
-//! body off the socket as it is asked for it; so nothing wakes anybody else, nothing is handed over, and back-pressure is
-//! that of the socket. A request that is still being sent when its answer begins is sent on while the answer is read.
+//! A connection has no task of its own. The task that waits for the response writes the request, reads the head,
+//! and takes the body from the socket when it is asked for. So no task wakes another, nothing is passed through a
+//! channel, and back-pressure is that of the socket. If the response begins while the request is still being sent,
+//! sending continues while the response is read.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `head` | writes the head of a request |
-//! | `sending` | writes the request, body and all |
-//! | `answer` | reads the head of an answer, strictly |
+//! | `sending` | writes the request with its body |
+//! | `answer` | reads the head of a response strictly |
 //! | `content` | takes the body out of its framing |
-//!
-//! Measured as CPU of the whole process per request, keep-alive on both sides, in interleaved rounds (2 shared cores, 64
-//! connections, one worker), as ratios to hyper's client on the same server side:
-//!
-//! | | 1 KiB answers | 100 KiB answers |
-//! |---|---|---|
-//! | hyper's client, a task for each connection | 1 (1.35 x nginx 1.22) | 1 (0.54 x nginx) |
-//! | this | 0.85 (1.15 x nginx) | 0.70 (0.38 x nginx) |
-//!
-//! In user space alone it is 0.75 of hyper's. All of it came with the path itself: no task, no channel, no second header
-//! map, one buffer a core. The kernel's share, two system calls a request on this side, is the same for both.
 
 mod answer;
 mod content;
@@ -54,39 +44,40 @@ use super::upload::{Broken, Upload};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
 
-/// Bytes read at a time, at most. A core's buffer is as large, so a piece that is kept keeps no more than that: what a
-/// large piece of a body would keep anyway.
+/// The most bytes of one read. The buffer of a core has this size, so a piece of it that is kept holds no more
+/// memory than a large piece of a body would hold anyway.
 const PIECE: usize = 64 * 1024;
-/// Room below which the buffer is not worth reading into.
+/// If the buffer has less space than this, a new one is allocated.
 const LEAST: usize = 8 * 1024;
 
 thread_local! {
-    /// What a core reads into. What has arrived is split off, the rest serves the next connection: so neither idle
-    /// connections nor those that wait for an answer hold a buffer.
+    /// The read buffer of a core. Received bytes are split off, and the rest serves the next connection. Thus
+    /// neither idle connections nor connections that wait for a response hold a buffer.
     static ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());
 }
 
 /// An HTTP/1.1 connection.
 pub(super) struct Http1 {
     socket: Socket,
-    /// How often in a row it was handed on within its core while another core waited.
+    /// How often in a row the connection stayed on its core while a request of another core waited.
     pub(super) overtakes: u32,
-    /// What was read and not taken. Holds no memory while it is empty.
+    /// Bytes that were read and not used yet. Holds no memory while it is empty.
     arrived: BytesMut,
     sending: Sending,
-    /// Why the request could not be sent to its end. The endpoint may have answered before it closed.
+    /// Why the request could not be sent completely. The endpoint may have responded before it closed the
+    /// connection.
     refused: Option<io::Error>,
     reader: HeadReader,
     asked: RequestKind,
     content: Content,
-    /// Whether it may serve another request after this one.
+    /// Whether the connection may serve another request after this one (keep-alive).
     persistent: bool,
-    /// Wakes whoever waits for the endpoint.
+    /// Wakes the task that waits for the endpoint.
     pub(super) timer: Deadline,
 }
 
 impl Http1 {
-    /// A connection over a socket.
+    /// Creates a connection over a socket.
     pub(super) fn new(socket: Socket) -> Box<Self> {
         Box::new(Http1 {
             socket,
@@ -102,16 +93,17 @@ impl Http1 {
         })
     }
 
-    /// Whether an idle connection is as it should be: open and silent.
+    /// Whether an idle connection is still open, and nothing has arrived on it.
     pub(super) fn is_alive(&mut self) -> bool {
         self.persistent && self.socket.is_silent()
     }
 
-    /// Sends a request and waits for the head of its answer, `timeout` at most since the request's body last moved, the time
-    /// not counted in which that body's next piece is waited for. The body of the response is read by [`Http1::poll_frame`].
+    /// Sends a request and waits for the head of its response, for at most `timeout` since the request body last
+    /// made progress. The time during which the gateway waits for the next piece of that body does not count. The
+    /// body of the response is read by [`Http1::poll_frame`].
     ///
     /// # Errors
-    /// Why there is none. The connection is of no more use then.
+    /// Why there is no response. The connection cannot be used any more then.
     pub(super) fn exchange(
         &mut self,
         order: &UpstreamRequest<'_>,
@@ -122,7 +114,8 @@ impl Http1 {
     ) -> impl Future<Output = Result<Response<Body>, SendFailure>> {
         let progress = upload.progress();
         let mut unsent = Some(upload);
-        // Not an async function, which would be a frame of its own for a wait that is made here alone.
+        // A function that returns a future, rather than an async function, which would add a state machine of its
+        // own.
         poll_fn(move |context| {
             if let Some(upload) = unsent.take() {
                 self.begin(order, attempt, upload, context)?;
@@ -132,7 +125,7 @@ impl Http1 {
             }
             let last = match &progress {
                 None => begun,
-                // The client's next piece wakes this task; until then the endpoint owes nothing.
+                // The next piece from the client wakes this task. Until then no response is due.
                 Some(progress) if progress.is_awaited() => return Poll::Pending,
                 Some(progress) => progress.last().max(begun),
             };
@@ -141,7 +134,7 @@ impl Http1 {
         })
     }
 
-    /// Makes a request ready to be sent. What is there of its body already leaves with the head.
+    /// Prepares a request for sending. What is already available of its body is sent together with the head.
     fn begin(
         &mut self,
         order: &UpstreamRequest<'_>,
@@ -164,7 +157,7 @@ impl Http1 {
         self.refused = None;
         self.reader.restart();
         self.asked = RequestKind { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
-        // Until its end has come, a connection is of no use to another request.
+        // The connection cannot be reused until the end of the response has come.
         self.persistent = false;
         Ok(())
     }
@@ -188,7 +181,7 @@ impl Http1 {
         }
     }
 
-    /// The next piece of the answer's body.
+    /// The next piece of the response body.
     pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
@@ -218,17 +211,18 @@ impl Http1 {
         }
     }
 
-    /// Whether the whole answer was taken.
+    /// Whether the whole response was taken.
     pub(super) fn is_over(&self) -> bool {
         self.content.is_over()
     }
 
-    /// What is known of the length of what is still to come.
+    /// The length of the rest of the body, if it is known.
     pub(super) fn size_hint(&self) -> SizeHint {
         self.content.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
-    /// Whether the exchange is over, both ways, and nothing came behind it: then another may begin.
+    /// Whether the exchange has ended in both directions and nothing follows the response, so that another may
+    /// begin.
     pub(super) fn is_reusable(&mut self) -> bool {
         self.persistent
             && self.content.is_over()
@@ -238,13 +232,14 @@ impl Http1 {
             && self.is_alive()
     }
 
-    /// What remains of it once the endpoint has switched protocols. None while it still takes the request.
+    /// The socket and the bytes already read, after the endpoint has switched protocols. `None` if the request was
+    /// not sent completely.
     pub(super) fn into_switched(self) -> Option<Stream> {
         let sent = self.sending.is_over() && self.refused.is_none();
         sent.then(|| Stream::new(self.socket, self.arrived.freeze()))
     }
 
-    /// Sends what the socket takes and the body has.
+    /// Sends as much as the socket takes and the body supplies.
     fn send_on(&mut self, context: &mut Context<'_>) -> Result<(), SendFailure> {
         if self.refused.is_some() || self.sending.is_over() {
             return Ok(());
@@ -263,7 +258,7 @@ impl Http1 {
         Ok(())
     }
 
-    /// Reads what has come, behind what has come before.
+    /// Reads from the socket, and appends to what has already arrived.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let socket = Pin::new(&mut self.socket);
         if !self.arrived.is_empty() {
@@ -282,20 +277,20 @@ impl Http1 {
         filled
     }
 
-    /// An empty piece of the core's buffer would keep all of it.
+    /// Releases an empty buffer: even an empty part of the core's buffer would keep all of it.
     fn let_go(&mut self) {
         if self.arrived.is_empty() {
             self.arrived = BytesMut::new();
         }
     }
 
-    /// The connection ended before the head of an answer did.
+    /// The connection ended before the response head was complete.
     fn unanswered(&mut self, error: Option<io::Error>) -> SendFailure {
         let silent = !self.reader.has_begun() && self.arrived.is_empty();
         SendFailure::Ended(Ended::with_connection(self.ended(error), silent))
     }
 
-    /// The connection ended where it should not have.
+    /// The connection ended in the middle of an exchange.
     fn ended(&mut self, error: Option<io::Error>) -> Fault {
         match self.refused.take().or(error) {
             Some(error) => reset(&error),

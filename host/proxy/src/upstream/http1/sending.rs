@@ -1,4 +1,4 @@
-//! A request on its way out: its head, and its body piece by piece.
+//! Sends a request: its head, and its body piece by piece.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Write};
@@ -18,47 +18,47 @@ use crate::upstream::resumed::Resumed;
 use crate::upstream::socket::Socket;
 use crate::upstream::upload::{Broken, Upload, of_request};
 
-/// The buffer heads are written in; a larger one is not kept.
+/// The size of the buffer in which heads are written. A buffer that has grown larger is not kept.
 const LEAD_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// One buffer serves all requests of a core: only one of them is written at a time, and what the socket does not take
-    /// at once is rare.
+    /// One buffer serves all requests of a core, because only one request is written at a time, and the socket
+    /// rarely takes less than all of it.
     static LEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What is still to be written.
+/// What is still to be written of a request.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// Goes before the data: a head, the size of a chunk.
+    /// The bytes before the data: a head, or the size of a chunk.
     lead: Vec<u8>,
-    /// How much of it is written.
+    /// The number of bytes of `lead` that are written.
     written: usize,
     data: Bytes,
-    /// Goes behind the data.
+    /// The bytes after the data.
     tail: &'static [u8],
-    /// What the data comes from.
+    /// The source of the data.
     upload: Option<Upload>,
     framing: Framing,
-    /// Whether TLS may hold something back.
+    /// Whether TLS may have buffered bytes.
     unflushed: bool,
-    /// Whether a byte of this request went out.
+    /// Whether a byte of this request was sent.
     pub(super) begun: bool,
 }
 
-/// Why no more is written.
+/// Why sending has ended early.
 pub(super) enum Halt {
-    /// The connection takes no more.
+    /// The connection failed.
     Io(io::Error),
-    /// The body ended with a fault of its own, or not as it said it would.
+    /// The body ended with a fault, or its length differs from the declared one.
     Body(Box<Fault>),
 }
 
 impl Sending {
-    /// Begins with a head and what the body said when it was first asked.
+    /// Begins with a head, and with the result of the first poll of the body.
     ///
     /// # Errors
-    /// The body is not as long as it said.
+    /// The length of the body differs from the declared one.
     pub(super) fn new(
         head: impl FnOnce(&mut Vec<u8>),
         framing: Framing,
@@ -77,7 +77,7 @@ impl Sending {
         Ok(sending)
     }
 
-    /// Whether everything is written.
+    /// Whether the whole request is written.
     pub(super) fn is_over(&self) -> bool {
         self.upload.is_none() && self.is_written() && !self.unflushed
     }
@@ -86,7 +86,7 @@ impl Sending {
         self.written == self.lead.len() && self.data.is_empty() && self.tail.is_empty()
     }
 
-    /// Writes on until all is written, or the socket or the body has to be waited for.
+    /// Writes until everything is written, or until the socket or the body is pending.
     pub(super) fn poll(&mut self, socket: &mut Socket, context: &mut Context<'_>) -> Poll<Result<(), Halt>> {
         loop {
             while !self.is_written() {
@@ -99,7 +99,7 @@ impl Sending {
                 self.pass(written);
             }
             self.put_lead_back();
-            // While TLS holds something back, the body is not asked for more.
+            // The body is not polled while TLS has buffered bytes.
             if self.unflushed {
                 ready!(Pin::new(&mut *socket).poll_flush(context)).map_err(Halt::Io)?;
                 self.unflushed = false;
@@ -131,7 +131,7 @@ impl Sending {
         self.tail = &self.tail[written - of_data..];
     }
 
-    /// The core's buffer goes back as soon as it is written out.
+    /// Gives the core's buffer back once it is written completely.
     fn put_lead_back(&mut self) {
         if self.lead.capacity() > 0 {
             let mut lead = std::mem::take(&mut self.lead);
@@ -143,7 +143,7 @@ impl Sending {
         }
     }
 
-    /// Frames a piece of the body.
+    /// Adds the framing for a piece of the body.
     fn stage(&mut self, frame: Frame<Bytes>) -> Result<(), Box<Fault>> {
         let data = match frame.into_data() {
             Ok(data) => data,
@@ -155,7 +155,7 @@ impl Sending {
             }
         };
         if data.is_empty() {
-            // A chunk of no bytes would be the last.
+            // An empty chunk would end the body.
             return Ok(());
         }
         match &mut self.framing {
@@ -165,7 +165,7 @@ impl Sending {
             }
             Framing::Open => {
                 self.fetch_lead();
-                // A vector takes whatever is written.
+                // Writing to a vector cannot fail.
                 let _ = write!(self.lead, "{:x}\r\n", data.len());
                 let last = self.upload.as_ref().is_some_and(Upload::is_end_stream);
                 self.tail = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
@@ -184,7 +184,7 @@ impl Sending {
         self.end_with(&HeaderMap::new())
     }
 
-    /// Trailers are written where there are chunks, and dropped where there are none (RFC 9110 section 6.5.1).
+    /// Ends the body. Trailers are written with chunked framing and dropped otherwise (RFC 9110 section 6.5.1).
     fn end_with(&mut self, trailers: &HeaderMap) -> Result<(), Box<Fault>> {
         self.upload = None;
         if self.framing == Framing::Open {
@@ -207,14 +207,14 @@ impl Sending {
         }
     }
 
-    /// The core's buffer, unless a head still to be written is in hand.
+    /// Takes the core's buffer, unless a head that is not written yet is in it.
     fn fetch_lead(&mut self) {
         if self.lead.capacity() == 0 {
             self.lead = LEAD.take();
         }
     }
 
-    /// The body, if nothing of the request was written and none of it is lost.
+    /// The body, if nothing of the request was written and nothing of the body is lost.
     pub(super) fn take_back(self) -> Option<Body> {
         match (self.upload, self.data.is_empty()) {
             (None, false) => Some(Body::Full(self.data)),
@@ -222,14 +222,14 @@ impl Sending {
             (Some(upload), false) => {
                 Some(Body::wrap(Resumed::new(Frame::data(self.data), upload.into_body())))
             }
-            // Trailers without data, which were taken already.
+            // Trailers without data were already taken.
             (None, true) if self.framing == Framing::Open => None,
             (None, true) => Some(Body::Empty),
         }
     }
 }
 
-/// A body that is not as long as it said; whoever promised the length has gone away or made a mistake.
+/// The fault for a body whose length differs from the declared one: the client has gone away or made a mistake.
 fn wrong_length() -> Box<Fault> {
     of_request(Fault::new(FaultKind::ClientGone).cause("the request's body is not as long as announced"))
 }

@@ -1,4 +1,4 @@
-//! What is written of requests and read of answers, without sockets.
+//! Written requests and parsed responses, without sockets.
 
 use std::collections::BTreeSet;
 
@@ -16,21 +16,21 @@ use crate::upstream::affinity::Affinity;
 use crate::upstream::deliver::Rules;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest};
 
-/// Everything about an answer that was read.
+/// A response that was read.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// Whether it is known to be whole.
+    /// Whether the body is known to be complete.
     over: bool,
     persistent: bool,
-    /// What came behind it.
+    /// The bytes after the response.
     rest: Vec<u8>,
 }
 
-/// Reads an answer that arrives in these pieces; none if its head is not whole.
+/// Reads a response that arrives in these pieces. `None` if its head is incomplete.
 fn read<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     asked: RequestKind,
@@ -63,7 +63,7 @@ fn whole(text: &str) -> Result<Option<Answer>, &'static str> {
     read([text.as_bytes()], RequestKind::default())
 }
 
-/// What is wrong with a head, and the rule it breaks.
+/// Malformed heads, and the rule that each breaks.
 pub(in crate::upstream) const BROKEN: &[(&str, &str)] = &[
     ("no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     ("an empty line first: RFC 9112 2.2 forgives it before requests only", "\r\nHTTP/1.1 200 OK\r\n\r\n"),
@@ -140,7 +140,7 @@ fn no_head_that_could_be_read_in_two_ways_is_read() {
     }
 }
 
-/// What is wrong with a chunked body, and the rule it breaks (RFC 9112 section 7.1).
+/// Malformed chunked bodies, and the rule that each breaks (RFC 9112 section 7.1).
 const BROKEN_CHUNKS: &[(&str, &str)] = &[
     ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
     ("an extension, where readers disagree", "5;a=b\r\nhello\r\n0\r\n\r\n"),
@@ -173,7 +173,7 @@ fn no_broken_chunk_is_passed_over() {
 fn every_answer_ends_where_it_says() {
     let head = RequestKind { head: true, ..RequestKind::default() };
     let none = RequestKind::default();
-    // The answer, whether it was to HEAD, its body, whether that is known to be whole, whether the connection stays.
+    // The response, whether the request was HEAD, the body, whether it is known to be complete, keep-alive.
     for (answer, asked, body, over, persistent) in [
         ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", none, "ok", true, true),
         ("HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok", none, "ok", true, true),
@@ -253,7 +253,7 @@ fn heads_have_an_end() {
     assert!(whole(&trailers).is_err(), "trailers without end");
 }
 
-/// A head for these headers, some of which are not theirs to say.
+/// The head written for these headers, some of which only the gateway may set.
 fn written(
     framing: Framing,
     upgrade: Option<&HeaderValue>,

@@ -1,4 +1,4 @@
-//! When the keeper wakes, and that it sleeps where nothing is due.
+//! When the keeper wakes, and that it sleeps if nothing is due.
 
 use std::net::SocketAddr;
 
@@ -79,7 +79,7 @@ fn each_thing_that_changes_by_itself_is_due_at_its_time() {
     let ejects = upstream(2, |config| config.ejection.base_time = 5 * SECOND);
     fail(&ejects, 0);
     within(&ejects, 4000, 5000);
-    // What an ejection has cost is forgotten after an interval in service.
+    // An ejection is forgotten after an interval in service.
     ejects.review_ejections(Instant::now() + 5 * SECOND);
     within(&ejects, 0, 5000 + ejects.config.ejection.interval.as_millis());
 
@@ -102,7 +102,8 @@ fn each_thing_that_changes_by_itself_is_due_at_its_time() {
     within(&compares, 9000, 10_000);
 }
 
-/// One round at the start, one for each event; whatever the number of endpoints, and however long nothing happens.
+/// One round at the start, and one for each event, whatever the number of endpoints, and however long nothing
+/// happens.
 #[test]
 fn it_sleeps_while_nothing_happens_and_wakes_for_an_event_and_a_swap() {
     testing::run(async {
@@ -118,7 +119,7 @@ fn it_sleeps_while_nothing_happens_and_wakes_for_an_event_and_a_swap() {
             }
         };
         reached(1).await;
-        // The span in which nothing may happen: six rounds of a keeper that looks around.
+        // A time without events, in which a keeper that polls would make six rounds.
         sleep(6 * ROUND).await;
         assert_eq!(rounds.load(Ordering::Relaxed), 1);
         upstream.carried.events.record(EventKind::EndpointDrained, None, "by hand");
@@ -133,7 +134,7 @@ fn it_sleeps_while_nothing_happens_and_wakes_for_an_event_and_a_swap() {
     });
 }
 
-/// However much happens, a round has its time: it looks at every endpoint.
+/// However many events there are, rounds have a shortest interval, because each reads all endpoints.
 #[test]
 fn a_storm_of_events_is_met_by_few_rounds() {
     testing::run(async {

@@ -15,12 +15,13 @@ pub(in crate::upstream) struct Member {
     membership: Arc<Membership>,
     pub(in crate::upstream) spec: Arc<EndpointSpec>,
     pub(in crate::upstream) rank: Rank,
-    /// The number of requests in flight in its group, over all cores. `None` if the balancing policy does not need it.
+    /// The number of requests in flight in its group, over all cores. `None` if the balancing policy does not need
+    /// it.
     pub(in crate::upstream) in_flight: Option<Arc<AtomicUsize>>,
 }
 
-/// Shared by all members of an endpoint. When the last member is dropped, the endpoint has left all sets; this also covers a
-/// reload that removes the upstream.
+/// Shared by all members of an endpoint. When the last member is dropped, the endpoint has left all sets; this
+/// also covers a reload that removes the upstream.
 struct Membership(Arc<Endpoint>);
 
 impl Drop for Membership {
@@ -54,7 +55,8 @@ impl Member {
         self.endpoint().share.weight(self.spec.weight)
     }
 
-    /// Whether neither an operator nor the source excludes it from taking requests. Breaker and checks are ignored.
+    /// Whether neither an operator nor the source excludes it from taking requests. Breaker and checks are
+    /// ignored.
     pub(in crate::upstream) fn is_wanted(&self) -> bool {
         self.weight() > 0 && self.endpoint().is_wanted()
     }
@@ -91,8 +93,8 @@ pub(in crate::upstream) struct MemberBuilder<'a> {
     pub(in crate::upstream) counts_in_flight: bool,
     /// The previous set. `None` if the upstream is new; then no endpoint is in slow start.
     pub(in crate::upstream) before: Option<&'a EndpointSet>,
-    /// Whether protocol and TLS are those of the previous set. If not, all endpoints are new, and only what an operator has
-    /// set for them is carried over.
+    /// Whether protocol and TLS are those of the previous set. If not, all endpoints are new, and only what an
+    /// operator has set for them is carried over.
     pub(in crate::upstream) same_way: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The endpoints of an upstream at one time: what their source reports, the state of each, and which take requests.
+//! The endpoints of an upstream at one time: what their source reports, the state of each, and which take
+//! requests.
 //!
 //! | type | contains | lives |
 //! |---|---|---|
@@ -6,9 +7,9 @@
 //! | [`Member`] | an endpoint, and what its source reports about it | until the source reports something else |
 //! | [`Endpoint`](super::endpoint::Endpoint) | breaker, health, ejection, latency, slow start; the key of its connection pools | as long as the source reports it |
 //!
-//! A set is immutable. A change builds another set, which shares everything that has not changed, and exchanges one pointer for
-//! all cores. Code that needs an endpoint for longer than one access to a set (an attempt, a session, the list of tried
-//! endpoints, the view) holds the member, because an index is valid in one set only.
+//! A set is immutable. A change builds another set, which shares everything that has not changed, and exchanges
+//! one pointer for all cores. Code that needs an endpoint for longer than one access to a set (an attempt, a
+//! session, the list of tried endpoints, the view) holds the member, because an index is valid in one set only.
 
 mod member;
 
@@ -25,7 +26,8 @@ use super::view::{Tables, View};
 use crate::balancer::clock;
 pub(super) use member::{Member, MemberBuilder, Rank};
 
-/// The shortest time between two builds of the hash tables of an upstream: a build takes up to a tenth of a second.
+/// The shortest time between two builds of the hash tables of an upstream: a build takes up to a tenth of a
+/// second.
 const TABLE_PACE: Duration = Duration::from_secs(1);
 
 /// The endpoints of an upstream at one time.
@@ -80,8 +82,8 @@ impl EndpointState {
     }
 }
 
-/// The lock for changes of the set of an upstream. It protects the time at which the hash tables were last built, by the
-/// balancing clock.
+/// The lock for changes of the set of an upstream. It protects the time at which the hash tables were last built,
+/// by the balancing clock.
 #[derive(Debug, Default)]
 pub(super) struct Changing(Mutex<Option<Duration>>);
 
@@ -94,8 +96,8 @@ impl Changing {
 /// When hash tables may be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableMaking {
-    /// At most once a second. Until then the previous tables are used, and endpoints in them that take no requests are
-    /// skipped.
+    /// At most once a second. Until then the previous tables are used, and endpoints in them that take no requests
+    /// are skipped.
     Paced,
     /// Now, because an operator waits for the change.
     AtOnce,
@@ -113,8 +115,8 @@ impl Upstream {
         EndpointSet { entries, view, sessions, version }
     }
 
-    /// Builds another set if the states of endpoints differ from the set in service. It locks and may take long, so it is
-    /// called by the keeper and by the control plane, never on a core.
+    /// Builds another set if the states of endpoints differ from the set in service. It locks and may take long,
+    /// so it is called by the keeper and by the control plane, never on a core.
     pub(super) fn refresh(&self, now: Duration, making: TableMaking) {
         let mut tables_made = self.changing.lock();
         let set = self.set.load_full();
@@ -151,7 +153,8 @@ impl Upstream {
         self.retire_missing(&set);
     }
 
-    /// Marks the endpoints that were in the set `before` and are not in the set in service. Their idle connections are closed.
+    /// Marks the endpoints that were in the set `before` and are not in the set in service. Their idle connections
+    /// are closed.
     fn retire_missing(&self, before: &EndpointSet) {
         let after = self.set.load();
         let stay: HashSet<u64> = after.members().map(|member| member.endpoint().id).collect();
@@ -241,8 +244,8 @@ impl Upstream {
     }
 }
 
-/// Marks which endpoints may take requests according to their source: those that are ready or, if none is, those that still
-/// serve. Slow start begins when an endpoint becomes ready.
+/// Marks which endpoints may take requests according to their source: those that are ready or, if none is, those
+/// that still serve. Slow start begins when an endpoint becomes ready.
 fn apply_readiness(members: &[Arc<Member>], now: Duration) {
     let best = members.iter().map(|member| member.spec.readiness).max().unwrap_or_default();
     let needed = best.max(Readiness::Serving);

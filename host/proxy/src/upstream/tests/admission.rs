@@ -1,4 +1,4 @@
-//! Places for requests in flight, the queue before them, and the limit that finds itself.
+//! Permits for requests in flight, the queue before them, and the adaptive limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,13 +16,13 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{EventStatus, LoadStatus, status};
 
-/// An origin that answers when it may, and counts how many requests are with it at once.
+/// An origin that responds when it is allowed to, and counts concurrent requests.
 fn patient(go: &Arc<AtomicBool>, most: &Arc<AtomicUsize>) -> Origin {
     let (go, most, now) = (go.clone(), most.clone(), Arc::new(AtomicUsize::new(0)));
     Origin::start(async move |mut visitor: Visitor| {
         while visitor.request().await.is_some() {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            // Others arrive in the meantime, if they may.
+            // Meanwhile other requests arrive, if they are admitted.
             tokio::time::sleep(Duration::from_millis(1)).await;
             eventually("it may answer", || go.load(Ordering::SeqCst)).await;
             now.fetch_sub(1, Ordering::SeqCst);
@@ -111,7 +111,7 @@ fn what_is_too_late_is_dropped_and_what_has_time_is_answered() {
         let mut settings = settings(&[origin.address]);
         settings.max_requests = 1;
         let snapshot = snapshot(settings);
-        // Answers are known to take two seconds.
+        // Responses are known to take two seconds.
         snapshot.upstreams["origin"].observe_latency(Duration::from_secs(2));
         let others = async {
             eventually("the place is taken", || origin.requests().len() == 1).await;
@@ -174,7 +174,7 @@ fn a_place_is_held_until_the_body_has_ended_also_over_a_reload() {
     });
 }
 
-/// Keeps so many requests going until a condition holds.
+/// Keeps this number of requests in flight until a condition holds.
 async fn under_load(snapshot: &Arc<Snapshot>, clients: usize, what: &str, condition: impl Fn() -> bool) {
     let done = AtomicBool::new(false);
     let client = async || {

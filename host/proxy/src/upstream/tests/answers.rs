@@ -1,4 +1,4 @@
-//! What endpoints may answer, and what they may not.
+//! Which responses of endpoints are accepted, and which are not.
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
@@ -12,7 +12,7 @@ use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
 use crate::upstream::http1::tests::BROKEN;
 
-/// What becomes of an answer, after which the endpoint closes.
+/// The result for a response after which the endpoint closes the connection.
 async fn outcome(answer: &'static str) -> Result<bytes::Bytes, Fault> {
     let origin = Origin::start(async move |mut visitor: Visitor| {
         visitor.request().await;

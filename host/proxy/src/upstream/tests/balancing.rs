@@ -1,4 +1,4 @@
-//! Who is picked, over real connections.
+//! Which endpoint is picked, over real connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,12 +35,12 @@ fn weight(weight: u32) -> EndpointChange {
     EndpointChange { weight: Some(weight), ..Default::default() }
 }
 
-/// The keeper's round.
+/// Does the work of a round of the keeper.
 fn refresh(snapshot: &Snapshot) {
     snapshot.upstreams["origin"].refresh(clock::now(), TableMaking::Paced);
 }
 
-/// GETs with headers, and says what stages want on the response.
+/// Sends a GET with headers, and returns the headers that stages add to the response.
 async fn get_with(snapshot: &Arc<Snapshot>, headers: &[(&str, &str)]) -> HeaderMap {
     let mut exchange = exchange(snapshot, Method::GET, headers);
     let response = forward(&mut exchange, Body::Empty).await.unwrap();
@@ -48,7 +48,7 @@ async fn get_with(snapshot: &Arc<Snapshot>, headers: &[(&str, &str)]) -> HeaderM
     std::mem::take(&mut exchange.facts.response_headers).into_iter().collect()
 }
 
-/// How many more requests each origin has seen since.
+/// The number of requests that each origin has received since the last call.
 fn seen(origins: [&Origin; 2]) -> [usize; 2] {
     origins.map(|origin| origin.requests().len())
 }
@@ -103,7 +103,7 @@ fn what_an_operator_says_outlives_reloads_until_the_file_says_otherwise() {
         }
         assert_eq!(seen([&first, &second]), [2, 6]);
         change(&before, &first, drain(true));
-        // The endpoints change places, and are spoken to otherwise.
+        // The endpoints change places, and get other settings.
         file.endpoints.reverse();
         file.protocol = model::UpstreamProtocol::Http2;
         let after = rebuilt(file.clone(), Some(&before));
@@ -260,7 +260,8 @@ fn a_client_stays_with_its_endpoint_as_long_as_that_takes_requests() {
         assert_eq!(origins[theirs].requests().len(), 7);
         let told = origins[theirs].requests().pop().unwrap();
         assert!(told.contains("cookie: a=1; b=2\r\n") && !told.contains("stay"), "{told}");
-        // Its endpoint is drained: the balancer picks, and the client stays with the other from then on.
+        // The endpoint of the session is drained: the balancer picks another, and the client stays with it from
+        // then on.
         change(&snapshot, &origins[theirs], drain(true));
         let other = set(&get_with(&snapshot, &[("cookie", &cookie)]).await).expect("another cookie");
         change(&snapshot, &origins[theirs], drain(false));
@@ -268,7 +269,7 @@ fn a_client_stays_with_its_endpoint_as_long_as_that_takes_requests() {
             assert_eq!(set(&get_with(&snapshot, &[("cookie", &other)]).await), None);
         }
         assert_eq!(origins[1 - theirs].requests().len(), 5);
-        // A forged one is as none.
+        // A forged cookie counts as none.
         assert!(set(&get_with(&snapshot, &[("cookie", "stay=00")]).await).is_some());
     });
 }
@@ -325,7 +326,7 @@ fn a_slow_endpoint_is_left_to_itself() {
         let count = slow.requests().len();
         assert!((1..10).contains(&count), "it got {count} of 40");
         assert!(status(&before.upstreams)[0].endpoints[0].latency_micros >= Some(300_000));
-        // What was learnt outlives a reload.
+        // Observed latencies survive a reload.
         file.keep_alive = Duration::from_secs(29);
         let after = rebuilt(file, Some(&before));
         for _ in 0..40 {

@@ -1,4 +1,4 @@
-//! Whose fault it is: what the client does, what its request is, and how slowly it comes, says nothing of an endpoint.
+//! Who is at fault: what the client does, and how slowly its body comes, does not count against an endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,8 @@ use crate::upstream::{BreakerState, status};
 
 const BOTH: [UpstreamProtocol; 2] = [UpstreamProtocol::Http1, UpstreamProtocol::Http2];
 
-/// Answers every request once its body has come. `early`: sends a head, and half an answer, before that.
+/// Responds to every request once its body has come. With `early`, sends a head and half of the response before
+/// that.
 fn origin(protocol: UpstreamProtocol, early: bool) -> Origin {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
     match protocol {
@@ -62,7 +63,7 @@ fn origin(protocol: UpstreamProtocol, early: bool) -> Origin {
     }
 }
 
-/// Endpoints whose breakers, and whose upstream's breaker, open by a single failure; and so does an ejection.
+/// An upstream in which a single failure opens the breakers of endpoint and upstream and ejects the endpoint.
 fn strict(protocol: UpstreamProtocol, origin: &Origin, other: &Origin) -> Upstream {
     let settings = settings(&[origin.address, other.address]);
     let minute = Duration::from_secs(60);
@@ -70,7 +71,7 @@ fn strict(protocol: UpstreamProtocol, origin: &Origin, other: &Origin) -> Upstre
         Breaker { consecutive_failures: 1, open_for: minute, max_open_for: minute, ..settings.breaker };
     let ejection = Ejection { consecutive_faults: 1, base_time: minute, ..settings.ejection };
     let mut upstream = Upstream { protocol, breaker, ejection, upstream_breaker: Some(breaker), ..settings };
-    // The other is there so that the first may be left out.
+    // The other endpoint exists so that the first may be ejected.
     upstream.endpoints[1].priority = 1;
     upstream
 }
@@ -86,7 +87,7 @@ fn assert_blameless(snapshot: &Snapshot, what: &str) {
     );
 }
 
-/// A body of two pieces that ends so, once it may.
+/// A body of two pieces that ends with `error` once `may` is ready.
 fn ending(error: Option<FaultKind>, may: impl Future + 'static) -> Body {
     let error: BodyError = match error {
         Some(kind) => Box::new(Fault::new(kind).detail("said by the body")),
@@ -111,11 +112,11 @@ fn an_upload_that_fails_decides_what_is_told_and_blames_nobody() {
                 Some(FaultKind::BadRequest),
                 Some(FaultKind::BodyTimeout),
                 Some(FaultKind::PluginFailed),
-                // Whatever its kind, it is the body that says so.
+                // Whatever the kind of the fault is, the body is its source.
                 Some(FaultKind::UpstreamReset),
                 None,
             ] {
-                // Not at once, so that the request is under way.
+                // Not at once, so that the request is in flight.
                 let may = tokio::time::sleep(Duration::from_millis(10));
                 let fault = send(&snapshot, Method::PUT, ending(kind, may)).await.unwrap_err();
                 assert_eq!(fault.kind, kind.unwrap_or(FaultKind::ClientGone), "{protocol:?}");
@@ -147,7 +148,7 @@ fn an_upload_that_fails_behind_an_early_answer_blames_nobody() {
     }
 }
 
-/// Brings a piece, and the rest after so long.
+/// A body with one piece, and the rest after a pause.
 fn halting(pause: Duration) -> Body {
     let first = stream::iter([Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"one")))]);
     let rest = stream::once(async move {
@@ -171,7 +172,7 @@ fn while_the_client_halts_the_endpoint_is_neither_late_nor_slow() {
             let answer = send(&snapshot, Method::POST, halting(3 * slow)).await.unwrap();
             testing::bytes(answer.into_body()).await.unwrap();
             assert_blameless(&snapshot, &format!("{protocol:?}"));
-            // The client goes away, having kept the endpoint waiting.
+            // The client goes away after it has kept the endpoint waiting.
             tokio::select! {
                 _ = send(&snapshot, Method::POST, halting(100 * slow)) => panic!("the body never ends"),
                 () = tokio::time::sleep(2 * slow) => {}
@@ -214,7 +215,7 @@ fn an_endpoint_that_takes_the_whole_upload_and_is_silent_is_at_fault() {
     });
 }
 
-/// Sends a head and half a body, then resets the stream with this code.
+/// Sends a head and half of the body, then resets the stream with this code.
 fn breaking_off(reason: h2::Reason) -> Origin {
     Origin::start(async move |visitor: Visitor| {
         let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
@@ -249,7 +250,7 @@ fn what_the_gateway_asks_of_http2_in_vain_blames_nobody() {
         let protocol = UpstreamProtocol::Http2;
         let (origin, other) = (origin(protocol, false), origin(protocol, false));
         let snapshot: Arc<Snapshot> = snapshot(strict(protocol, &origin, &other));
-        // No stage lets such a header through; a mistake of ours would not be the endpoint's.
+        // No stage lets such a header pass. If one did, the endpoint would not be at fault.
         let headers = [("keep-alive", "timeout=5")];
         let mut exchange = super::exchange(&snapshot, Method::GET, &headers);
         if let Err(fault) = super::forward(&mut exchange, Body::Empty).await {

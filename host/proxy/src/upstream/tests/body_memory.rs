@@ -1,4 +1,4 @@
-//! Request bodies over sockets against the memory there is for them.
+//! Request bodies over sockets, and the limit on memory for them.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,14 +14,14 @@ use crate::listener::tests::{Client, DEADLINE, config, snapshot, wait_for};
 use crate::snapshot::Snapshot;
 use crate::testing;
 
-/// Bytes of all bodies together.
+/// The most bytes of all bodies together.
 const MEMORY: usize = 64 * 1024;
 
-/// How often the origin was asked for each path.
+/// The number of requests for each path.
 type RequestCounts = Arc<Mutex<HashMap<String, usize>>>;
 
-/// An origin that reads chunked requests to their end. It closes the connection in place of an answer where it is asked for a
-/// path that begins with `/lost` for the first time.
+/// An origin that reads chunked requests to their end. The first request for a path that begins with `/lost` gets
+/// no response: the origin closes the connection.
 fn origin() -> (SocketAddr, RequestCounts) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -80,7 +80,7 @@ fn gateway(origin: SocketAddr) -> (DataPlane, SocketAddr, Arc<Snapshot>, Arc<Tel
     (plane, address, snapshot, telemetry)
 }
 
-/// A client that has sent the head of a PUT and so many bytes of its body, and sends no more for now.
+/// A client that has sent the head of a PUT and this many bytes of its body, and pauses then.
 fn slow_client(address: SocketAddr, path: &str, bytes: usize) -> Client {
     let mut client = Client::connect(address);
     let head = format!("PUT {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{bytes:x}\r\n");
@@ -88,7 +88,7 @@ fn slow_client(address: SocketAddr, path: &str, bytes: usize) -> Client {
     client
 }
 
-/// Sends the end of the body; the status of the response.
+/// Sends the end of the body, and returns the status of the response.
 fn finish(mut client: Client) -> String {
     let head = client.send(b"0\r\n\r\n").until("\r\n\r\n");
     head.split(' ').nth(1).expect("a status line").to_owned()
@@ -121,7 +121,7 @@ fn bodies_of_many_slow_clients_take_no_more_than_the_memory_there_is() {
     {
         assert!(metrics.lines().any(|written| written == line), "{line}\n{metrics}");
     }
-    // Nobody's request suffers, and with the response all of it is given back.
+    // No request fails, and the memory is released with the responses.
     assert!(clients.into_iter().all(|client| finish(client) == "200"));
     wait_for("all is given back", || memory.used() == 0);
     let next = slow_client(address, "/", EACH);

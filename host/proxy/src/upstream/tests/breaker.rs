@@ -1,4 +1,4 @@
-//! Breakers over real failures.
+//! Circuit breakers with real failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::upstream::{BreakerState, status};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
-/// Opens after so many failures in a row, of which a 503 is one.
+/// A breaker that opens after this many failures in a row. A 503 counts as a failure.
 fn strict(consecutive_failures: u32, rest: Duration, settings: &Upstream) -> Breaker {
     let statuses = [503].into_iter().collect();
     Breaker { statuses, consecutive_failures, open_for: rest, max_open_for: rest, ..settings.breaker }
@@ -28,7 +28,7 @@ fn state(snapshot: &Snapshot) -> BreakerState {
     status(&snapshot.upstreams)[0].endpoints[0].breaker
 }
 
-/// An origin that is unavailable until it is told to be healthy.
+/// An origin that responds with 503 until `healthy` is set.
 fn sick(healthy: &Arc<AtomicBool>) -> Origin {
     let healthy = healthy.clone();
     Origin::start(async move |mut visitor: Visitor| {
@@ -53,11 +53,11 @@ fn failures_in_a_row_open_it_and_a_probe_closes_it() {
         assert_eq!(fault.kind, FaultKind::BreakerOpen);
         assert_eq!(fault.headers[0].0, http::header::RETRY_AFTER);
         assert_eq!(origin.requests().len(), 3, "an open breaker lets nothing through");
-        // A failed probe opens it again.
+        // A failed probe opens the breaker again.
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
         assert_eq!(get(&snapshot).await.unwrap(), "");
         assert_eq!(state(&snapshot), BreakerState::Open);
-        // A successful one closes it.
+        // A successful probe closes the breaker.
         healthy.store(true, Ordering::SeqCst);
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
         assert_eq!(get(&snapshot).await.unwrap(), "hello");
@@ -92,7 +92,7 @@ fn only_one_probe_at_a_time_passes() {
                 assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen);
             } => {}
         }
-        // The probe's client went away: nothing was decided, and the next may probe.
+        // The client of the probe went away: nothing was decided, and the next request may be a probe.
         tokio::select! {
             _ = get(&snapshot) => panic!("the probe is not answered"),
             () = eventually("the next probe is under way", || origin.requests().len() == 3) => {}
@@ -100,7 +100,7 @@ fn only_one_probe_at_a_time_passes() {
     });
 }
 
-/// Closes the connection of a POST, or leaves it without an answer, and answers whatever else comes.
+/// Closes the connection of a POST, or sends no response to it, and responds to all other requests.
 fn choosy(hangs: bool) -> Origin {
     Origin::start(async move |mut visitor: Visitor| {
         while let Some(request) = visitor.request().await {
@@ -114,7 +114,7 @@ fn choosy(hangs: bool) -> Origin {
     })
 }
 
-/// A quiet service: nobody else asks while one user does, and for longer than `window`.
+/// A service with little traffic: only one client sends requests, for longer than `window`.
 #[test]
 fn a_single_url_that_is_closed_or_hangs_does_not_shut_the_last_endpoint() {
     for (hangs, endpoints) in [(false, 1), (true, 1), (false, 3)] {
@@ -144,7 +144,7 @@ fn a_single_url_that_is_closed_or_hangs_does_not_shut_the_last_endpoint() {
     }
 }
 
-/// An address that refuses connections until the listener made of it listens.
+/// An address that refuses connections until the socket listens.
 fn refusing() -> (tokio::net::TcpSocket, std::net::SocketAddr) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -167,7 +167,7 @@ fn a_probe_of_the_last_endpoint_that_hangs_keeps_nobody_else_out() {
         assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen);
         let listener = socket.listen(8).unwrap();
         eventually("it half-opens", || state(&snapshot) == BreakerState::HalfOpen).await;
-        // The first connection is accepted, and says nothing.
+        // The first connection is accepted and gets no response.
         let answering = async {
             let _silent = listener.accept().await.unwrap();
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! Deadlines that come with a request and go on with it.
+//! Deadlines that come with a request and are forwarded with it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::upstream::status;
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
 
-/// A header of the first request an origin saw.
+/// The value of a header in the first request that an origin received.
 fn told(origin: &Origin, name: &str) -> Option<u64> {
     let request = origin.requests().pop()?;
     let line = request.lines().find(|line| line.starts_with(&format!("{name}: ")))?.to_owned();

@@ -1,4 +1,4 @@
-//! What a configuration does that says nothing: one user must not be able to stop an upstream for all.
+//! The default configuration: one client must not be able to stop an upstream for all clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
 
-/// An origin that answers `/poison` with this and ends the connection, and anything else well.
+/// An origin that responds to `/poison` with this text and ends the connection, and responds normally to other
+/// paths.
 fn poisoned(answer: &'static str) -> Origin {
     Origin::start(async move |mut visitor: Visitor| {
         while let Some(request) = visitor.request().await {
@@ -26,7 +27,7 @@ fn poisoned(answer: &'static str) -> Origin {
     })
 }
 
-/// What is written where nothing is written, but for these endpoints.
+/// The default settings of an upstream with these endpoints.
 fn defaults(origins: &[Origin]) -> Upstream {
     testing::upstream(&origins.iter().map(|origin| origin.address).collect::<Vec<_>>())
 }
@@ -55,11 +56,11 @@ fn poisons() -> Vec<&'static str> {
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
         large.leak(),
         many.leak(),
-        // Half a head, half a body, half a chunk.
+        // Half of a head, of a body, of a chunk.
         "HTTP/1.1 200 OK\r\ncontent-le",
         "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\nhalf",
-        // A handler that panicked: nothing at all.
+        // A handler that panicked: no byte at all.
         "",
         "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n",

@@ -1,4 +1,4 @@
-//! Ejection over real failures, under load.
+//! Outlier ejection with real failures, under load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -22,7 +22,7 @@ const SILENT: u8 = 2;
 const GARBAGE: u8 = 3;
 const HALF: u8 = 4;
 
-/// An origin that does as it is told.
+/// An origin that behaves as `mood` says.
 fn actor(mood: &Arc<AtomicU8>) -> Origin {
     let mood = mood.clone();
     Origin::start(async move |mut visitor: Visitor| {
@@ -38,7 +38,8 @@ fn actor(mood: &Arc<AtomicU8>) -> Origin {
     })
 }
 
-/// The actor first, and two that are always well. Settings are the defaults, but for short times.
+/// An upstream with the actor and two origins that always succeed. Settings are the defaults, except for short
+/// times.
 fn three(actor: &Origin, others: &[Origin; 2]) -> Upstream {
     let addresses = [actor.address, others[0].address, others[1].address];
     let ejection = Ejection {
@@ -125,8 +126,8 @@ fn a_reload_in_the_middle_changes_nothing() {
     });
 }
 
-/// With settings as they are where none are written, five failures eject an endpoint and open its breaker: one absence, which
-/// ends once.
+/// With the default settings five failures eject an endpoint and open its breaker. That is one absence, which ends
+/// once.
 #[test]
 fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() {
     run(async {
@@ -139,7 +140,7 @@ fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() 
             breaker: Breaker { open_for: minute, max_open_for: minute, ..written.breaker },
             ejection: Ejection { base_time: minute, max_time: minute, ..written.ejection },
             health: Some(every_few_milliseconds()),
-            // What its checks say is not to keep requests from it here.
+            // In this test the failed checks must not keep requests from the endpoint.
             panic_below: 1.0,
             ..settings(&addresses)
         };
@@ -168,7 +169,7 @@ fn checks_that_end_an_ejection_end_the_rest_of_the_breaker_that_began_with_it() 
     });
 }
 
-/// An absence of the breaker's own, e.g. by its shares, is not ended by checks.
+/// Checks do not end the open period of a breaker that opened for another reason, for example a failure ratio.
 #[test]
 fn checks_do_not_end_a_rest_that_began_by_itself() {
     run(async {

@@ -1,4 +1,4 @@
-//! What is done with requests an upstream cannot take.
+//! What is done with requests that an upstream cannot take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::status;
 
-/// An upstream whose breaker has one endpoint rest after one failure, with the fallback written so.
+/// An upstream whose endpoint breaker opens after one failure, with this fallback.
 fn falling_back(origin: &Origin, fallback: &str) -> model::Upstream {
     let text = format!(
         "[upstreams.other]\nendpoints = [\"127.0.0.1:1\"]\n\
@@ -48,7 +48,7 @@ fn snapshot(upstream: model::Upstream, other: Option<model::Upstream>) -> Arc<Sn
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-/// An origin that answers so many requests with this, and then resets connections.
+/// An origin that responds to this number of requests with `answer`, and then resets connections.
 fn answering(times: usize, answer: &'static str) -> Origin {
     let served = Arc::new(AtomicUsize::new(0));
     Origin::start(async move |mut visitor: Visitor| {
@@ -161,7 +161,7 @@ fn the_last_good_answer_is_given_to_the_same_get_and_marked() {
         assert_eq!(get(&snapshot).await.unwrap(), "hello");
         let gzip = &[("accept-encoding", "gzip")];
         let response = ask(&snapshot, Method::GET, gzip, Body::Empty).await.unwrap();
-        // A body that is not read to its end is not kept.
+        // A body that is not read to its end is not stored.
         drop(response);
         break_it(&snapshot).await;
         let response = ask(&snapshot, Method::GET, &[], Body::Empty).await.unwrap();

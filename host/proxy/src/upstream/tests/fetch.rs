@@ -1,4 +1,4 @@
-//! Exchanges of plugins.
+//! Outbound exchanges of plugins.
 
 use std::time::Duration;
 

@@ -82,7 +82,7 @@ fn endpoint(snapshot: &Snapshot) -> EndpointStatus {
     status(&snapshot.upstreams)[0].endpoints.remove(0)
 }
 
-/// What the first check says, with the reason.
+/// The result of the first check, with the reason.
 async fn verdict(upstream: Upstream) -> Result<(), String> {
     let snapshot = snapshot(upstream);
     let _kept = RunningHealth::new(&snapshot);
@@ -94,7 +94,7 @@ async fn verdict(upstream: Upstream) -> Result<(), String> {
     }
 }
 
-/// An origin that says of itself whether it is well, and answers whatever else is asked.
+/// An origin whose checks succeed while `well` is set, and that responds to all other requests.
 fn moody(well: &Arc<AtomicBool>) -> Origin {
     let well = well.clone();
     Origin::start(async move |mut visitor: Visitor| {
@@ -119,7 +119,7 @@ fn an_unhealthy_endpoint_takes_no_requests_until_it_is_healthy_again() {
         let snapshot = snapshot(upstream);
         let _kept = RunningHealth::new(&snapshot);
         let becomes = async |health| {
-            // What it is held for, and that picks go by it: the view is made anew a moment later.
+            // The health, and whether picks consider it: the view is rebuilt a moment later.
             let view = || snapshot.upstreams["origin"].seen_availability(0);
             let seen = || (view() == Availability::Unhealthy) == (health == HealthState::Unhealthy);
             eventually("the state", || endpoint(&snapshot).health == health && seen()).await;
@@ -168,7 +168,7 @@ fn what_an_http_check_expects() {
         (HELLO, HttpCheck { body: contains("ell"), ..http() }, Ok(())),
         (HELLO, HttpCheck { body: contains("hell!"), ..http() }, Err("the body is not as expected")),
         (HELLO, HttpCheck { body: matches("^h.*o$"), ..http() }, Ok(())),
-        // Only what is within the cap is looked at.
+        // Only bytes within the limit are examined.
         (
             HELLO,
             HttpCheck { body: matches("o$"), body_limit: 4, ..http() },
@@ -192,7 +192,7 @@ fn what_an_http_check_expects() {
     });
 }
 
-/// A parent that is not sampled keeps a service from beginning a trace of its own for each check.
+/// A parent that is not sampled prevents a service from starting a trace of its own for each check.
 #[test]
 fn checks_are_traced_by_nobody() {
     run(async {
@@ -231,7 +231,7 @@ fn an_endpoint_that_does_not_answer_in_time_is_unhealthy() {
     });
 }
 
-/// Speaks the gRPC health protocol: `well` is served, `ill` is not, others are not known.
+/// Speaks the gRPC health protocol: the service `well` is serving, `ill` is not, others are unknown.
 fn grpc_origin() -> Origin {
     Origin::start(async |visitor: Visitor| {
         let service = service_fn(async |request: Request<Incoming>| {
@@ -352,14 +352,14 @@ fn a_reload_keeps_the_state_and_an_endpoint_that_goes_is_left_alone() {
         let after = kept.swap(upstream.clone());
         drop(before);
         assert_eq!(endpoint(&after).health, HealthState::Unhealthy);
-        // Checks of the endpoint that stays go on; after a few of them the other would have had some, too.
+        // Checks of the endpoint that stays continue. After a few of them the other would have been checked, too.
         let failed = endpoint(&after).checks_failed;
         eventually("the checks go on", || endpoint(&after).checks_failed > failed + 10).await;
         let seen = goes.connections();
         let failed = endpoint(&after).checks_failed;
         eventually("the checks go on", || endpoint(&after).checks_failed > failed + 10).await;
         assert_eq!(goes.connections(), seen);
-        // Without checks nothing is known, so it takes requests.
+        // Without checks the health is unknown, so the endpoint takes requests.
         upstream.health = None;
         let unchecked = kept.swap(upstream);
         eventually("it is forgotten", || endpoint(&unchecked).health == HealthState::Unknown).await;
@@ -374,7 +374,7 @@ fn checks_end_with_the_keeper() {
         let snapshot = snapshot(checked(&origin, Check::Http(http())));
         let kept = RunningHealth::new(&snapshot);
         eventually("there are checks", || origin.connections() > 2).await;
-        // It returns once its thread has ended, and with it every task.
+        // Returns once the keeper's thread has ended, and every task with it.
         drop(kept.keeper);
         let passed = endpoint(&snapshot).checks_succeeded;
         let reference = RunningHealth::new(&rebuilt(checked(&origin, Check::Http(http())), None));

@@ -1,4 +1,4 @@
-//! Requests that take long get company.
+//! Hedging: requests that take long are also sent to other endpoints.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{HELLO, eventually, exchange, forward, settings, snapshot};
 use crate::testing::{self, run};
 use crate::upstream::status;
 
-/// Answers nothing, and notices when the gateway gives up.
+/// Sends no response, and notices when the gateway gives up.
 fn stuck() -> Origin {
     Origin::start(async |mut visitor: Visitor| {
         visitor.request().await;
@@ -110,7 +110,7 @@ fn a_percentile_counts_once_enough_has_been_seen() {
         for _ in 0..60 {
             super::get(&snapshot).await.unwrap();
         }
-        // What is known is worked out anew after a moment; each request finds out.
+        // The percentile is computed again after a moment, when a request needs it.
         let mut won = false;
         for _ in 0..100 {
             let mut slow = exchange(&snapshot, Method::GET, &[("x-slow", "1")]);

@@ -34,7 +34,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OwnCore {
     }
 }
 
-/// Echoes the body, with trailers that tell the number of requests on this connection; allows two streams at once.
+/// Echoes the body, with trailers that contain the number of requests on this connection. Allows two concurrent
+/// streams.
 fn echo() -> Origin {
     Origin::start(async |visitor: Visitor| {
         let count = Rc::new(Cell::new(0));
@@ -87,7 +88,7 @@ fn a_crowd_is_served_within_the_streams_and_connections_there_may_be() {
         let mut settings = http2(&origin);
         settings.max_connections = 2;
         let snapshot = snapshot(settings);
-        // The first tells how many streams there may be.
+        // The first request makes the allowed number of streams known.
         get(&snapshot).await.unwrap();
         let all = join_all((0..40).map(async |_| {
             let response =
@@ -151,14 +152,14 @@ fn a_client_that_goes_away_resets_its_stream_only() {
 enum End {
     /// The socket is closed.
     Closed,
-    /// GOAWAY, as of a server that has seen too many resets.
+    /// GOAWAY, as from a server that has seen too many resets.
     GoAway,
-    /// Every stream is reset by itself, and the connection goes on.
+    /// Every stream is reset on its own, and the connection stays open.
     Resets,
 }
 
-/// Takes `CROWD` requests on each connection and ends so. With `heads` it first answers them with a head and half a body, and
-/// waits for a permit for each head that has arrived.
+/// Accepts `CROWD` requests on each connection and ends them in this way. With `heads` it first responds with a
+/// head and half of the body, and waits for a permit for each head that has arrived.
 fn ending(end: End, heads: Option<Arc<Semaphore>>) -> Origin {
     Origin::start(async move |visitor: Visitor| {
         let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
@@ -175,7 +176,7 @@ fn ending(end: End, heads: Option<Arc<Semaphore>>) -> Origin {
             }
             if let Some(heads) = &heads {
                 tokio::select! {
-                    // It writes what is under way, too.
+                    // Polling the connection also writes pending frames.
                     _ = connection.accept() => return,
                     arrived = heads.acquire_many(CROWD as u32) => arrived.unwrap().forget(),
                 }
@@ -193,10 +194,11 @@ fn ending(end: End, heads: Option<Arc<Semaphore>>) -> Origin {
     })
 }
 
-/// Requests that stand in one connection.
+/// The number of requests on one connection.
 const CROWD: usize = 8;
 
-/// So many requests at once, none of which may be repeated: each gets no answer, or half a one.
+/// Sends this number of requests at the same time, none of which may be repeated. Each gets no response or half of
+/// one.
 async fn fail_together(snapshot: &Arc<Snapshot>, heads: Option<&Semaphore>) {
     let all = (0..CROWD).map(async |_| {
         let response = send(snapshot, Method::POST, Body::Full("x".into())).await;
@@ -216,7 +218,7 @@ async fn fail_together(snapshot: &Arc<Snapshot>, heads: Option<&Semaphore>) {
     join_all(all).await;
 }
 
-/// A breaker of an endpoint, one of the upstream and an ejection that each take three failures in a row.
+/// A breaker of an endpoint, one of the upstream, and an ejection, each of which needs three failures in a row.
 fn strict(origin: &Origin, other: &Origin) -> Upstream {
     let settings = settings(&[origin.address, other.address]);
     let minute = Duration::from_secs(60);
@@ -225,7 +227,7 @@ fn strict(origin: &Origin, other: &Origin) -> Upstream {
     let ejection = Ejection { consecutive_faults: 3, base_time: minute, ..settings.ejection };
     let protocol = UpstreamProtocol::Http2;
     let mut upstream = Upstream { protocol, breaker, ejection, upstream_breaker: Some(breaker), ..settings };
-    // The other is there so that one may be ejected, and is asked for nothing.
+    // The other endpoint exists so that one may be ejected. It gets no requests.
     upstream.endpoints[1].priority = 1;
     upstream
 }

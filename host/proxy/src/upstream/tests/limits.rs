@@ -1,4 +1,4 @@
-//! Caps on connections that hold over all cores, and the queue before them.
+//! Limits on connections that hold over all cores, and the queue before them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use super::{HELLO, eventually, get, send, settings, snapshot};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 
-/// Several requests at once, one after the other each, all of which must succeed.
+/// Several concurrent series of requests, all of which must succeed.
 async fn many(snapshot: &Arc<Snapshot>, at_once: usize, in_a_row: usize) {
     let client = async || {
         for _ in 0..in_a_row {
@@ -28,7 +28,7 @@ async fn many(snapshot: &Arc<Snapshot>, at_once: usize, in_a_row: usize) {
 fn a_cap_of_one_holds_on_two_cores_and_starves_none() {
     static OVERLAP: AtomicBool = AtomicBool::new(false);
     let origin = Origin::start(async |mut visitor: Visitor| {
-        // The gateway closes one connection before it opens the next; its end may be seen here a little later.
+        // The gateway closes one connection before it opens the next. The origin may see the end a little later.
         let alone = tokio::time::timeout(Duration::from_secs(2), visitor.alone()).await;
         OVERLAP.fetch_or(alone.is_err(), Ordering::SeqCst);
         while visitor.request().await.is_some() {
@@ -49,7 +49,7 @@ fn a_cap_of_one_holds_on_two_cores_and_starves_none() {
     }
     assert_eq!(origin.requests().len(), 400);
     assert!(!OVERLAP.load(Ordering::SeqCst), "two connections were open at once");
-    // Closing for every request of the other core would make 400.
+    // Closing a connection for every request of the other core would make 400.
     assert!(origin.connections() < 200, "{} connections", origin.connections());
 }
 
@@ -99,7 +99,8 @@ fn room_is_made_for_those_who_wait_and_no_more() {
         let mut settings = settings(&origins.iter().map(|origin| origin.address).collect::<Vec<_>>());
         settings.max_connections = 8;
         let snapshot = snapshot(settings);
-        // Each endpoint in its turn: the ninth request finds eight idle connections, none of them to its endpoint.
+        // One endpoint after the other: the ninth request finds eight idle connections, none of them to its
+        // endpoint.
         for _ in 0..9 {
             assert_eq!(get(&snapshot).await.unwrap(), "hello");
         }

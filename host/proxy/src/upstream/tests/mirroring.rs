@@ -1,4 +1,4 @@
-//! Copies of requests for another upstream.
+//! Mirrored requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ pub(super) fn mirrored(origin: &Origin, shadow: &Origin) -> Arc<Snapshot> {
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-/// A request of a route that copies every request, three at once, bodies of eight bytes.
+/// A request of a route that mirrors every request, at most three at the same time, with bodies of at most eight
+/// bytes.
 pub(super) fn copied(snapshot: &Arc<Snapshot>, method: Method) -> Forwarding {
     let mirror = Mirror {
         upstream: "shadow".into(),
@@ -49,7 +50,7 @@ fn a_copy_is_marked_and_its_answer_thrown_away() {
             let answer = forward(&mut copied(&snapshot, Method::POST), body).await.unwrap();
             assert_eq!(testing::bytes(answer.into_body()).await.unwrap(), "hello");
         }
-        // The origin reads no chunks; the copy has a length by then.
+        // The origin cannot read chunks. By the time of the copy the length is known.
         let chunks = testing::chunks(vec![Ok(b"some"), Ok(b"data")]);
         let _ = forward(&mut copied(&snapshot, Method::POST), chunks).await;
         eventually("all copies are answered", || outcome(&snapshot, "answered") == 3).await;

@@ -48,8 +48,8 @@ use crate::testing;
 
 pub(super) const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// An upstream of these endpoints with generous limits and, but for these, what a configuration has that says nothing. Only
-/// what was never sent is sent again.
+/// An upstream of these endpoints with generous limits and otherwise default settings. Only requests that were
+/// never sent are sent again.
 fn settings(endpoints: &[SocketAddr]) -> model::Upstream {
     let written = testing::upstream(endpoints);
     model::Upstream {
@@ -75,7 +75,7 @@ fn snapshot(upstream: model::Upstream) -> Arc<Snapshot> {
     rebuilt(upstream, None)
 }
 
-/// The same after a reload.
+/// The same upstream after a reload.
 fn rebuilt(upstream: model::Upstream, previous: Option<&Snapshot>) -> Arc<Snapshot> {
     let mut config = testing::config();
     config.upstreams.insert("origin".into(), upstream);
@@ -83,10 +83,10 @@ fn rebuilt(upstream: model::Upstream, previous: Option<&Snapshot>) -> Arc<Snapsh
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
-/// An exchange on its way to an upstream of its snapshot.
+/// A request to an upstream of its snapshot.
 struct Forwarding {
     exchange: Exchange,
-    /// What its route says about that.
+    /// The settings of its route.
     settings: model::Forward,
 }
 
@@ -104,7 +104,7 @@ impl DerefMut for Forwarding {
     }
 }
 
-/// An exchange that has chosen the upstream `origin`.
+/// A request for which the upstream `origin` was chosen.
 fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) -> Forwarding {
     let mut exchange = testing::exchange(testing::head(method, "/path?query", headers));
     exchange.snapshot = snapshot.clone();
@@ -119,7 +119,7 @@ fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) 
     Forwarding { exchange, settings }
 }
 
-/// Forwards a request as its route does.
+/// Forwards a request with the settings of its route.
 async fn forward(request: &mut Forwarding, body: Body) -> Result<Response<Body>, Fault> {
     let destination = Forward::new(request.snapshot.upstreams.clone(), &request.settings);
     destination.serve(&mut request.exchange.facts, body).await
@@ -129,13 +129,13 @@ async fn send(snapshot: &Arc<Snapshot>, method: Method, body: Body) -> Result<Re
     forward(&mut exchange(snapshot, method, &[]), body).await
 }
 
-/// GETs, and reads the body.
+/// Sends a GET, and reads the body.
 async fn get(snapshot: &Arc<Snapshot>) -> Result<Bytes, Fault> {
     let response = send(snapshot, Method::GET, Body::Empty).await?;
     testing::bytes(response.into_body()).await.map_err(|error| *error.downcast::<Fault>().unwrap())
 }
 
-/// Waits for a condition, five seconds at most.
+/// Waits until a condition holds, for five seconds at most.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !condition() {

@@ -1,4 +1,4 @@
-//! Origins that say exactly what a test tells them to, on a thread of their own.
+//! Origins that send exactly what a test specifies, on a thread of their own.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,28 +19,28 @@ pub(super) struct Origin {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What an origin has seen.
+/// What an origin has received.
 #[derive(Default)]
 pub(super) struct Log {
     pub(super) connections: AtomicUsize,
     pub(super) open: AtomicUsize,
-    /// Heads and bodies of requests, in the order of arrival.
+    /// The heads and bodies of requests, in the order of arrival.
     pub(super) requests: Mutex<Vec<String>>,
 }
 
 /// One connection, as the origin sees it.
 pub(super) struct Visitor {
     pub(super) stream: BufReader<TcpStream>,
-    /// Counts from 0.
+    /// The number of the connection, counted from 0.
     pub(super) number: usize,
     log: Present,
 }
 
-/// A connection's place in the count of those that are open.
+/// Counts a connection as open until it is dropped.
 struct Present(Arc<Log>);
 
 impl Origin {
-    /// Starts an origin that serves every connection so.
+    /// Starts an origin that handles every connection with `serve`.
     pub(super) fn start<F>(serve: F) -> Origin
     where
         F: AsyncFn(Visitor) + Send + 'static,
@@ -63,7 +63,7 @@ impl Origin {
         Origin { address: started.recv().unwrap(), log, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// An origin that answers every request with this text.
+    /// An origin that responds to every request with this text.
     pub(super) fn answering(answer: &'static str) -> Origin {
         Origin::start(async move |mut visitor: Visitor| {
             while visitor.request().await.is_some() {
@@ -105,7 +105,7 @@ where
 }
 
 impl Visitor {
-    /// The next request with its body; none at the end of the connection.
+    /// The next request with its body. `None` at the end of the connection.
     pub(super) async fn request(&mut self) -> Option<String> {
         let mut text = String::new();
         let mut length = 0;
@@ -130,7 +130,7 @@ impl Visitor {
     }
 
     pub(super) async fn send(&mut self, text: &str) {
-        // The gateway may have closed the connection: then nobody listens.
+        // The gateway may have closed the connection.
         let _ = self.stream.write_all(text.as_bytes()).await;
     }
 
@@ -151,7 +151,7 @@ impl Visitor {
         }
     }
 
-    /// Reads until a chunked body has brought so many bytes and its end.
+    /// Reads until this many bytes of a chunked body and its end have come.
     pub(super) async fn read_to(&mut self, bytes: usize) {
         let mut read = 0;
         let mut buffer = vec![0; 64 * 1024];

@@ -1,5 +1,5 @@
-//! What an HTTP/2 endpoint says it did not process is sent again, whatever its method and with its body; anything else is
-//! not.
+//! A request that an HTTP/2 endpoint says it did not process is sent again with its body, whatever its method.
+//! Other requests are not.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 use crate::upstream::{BreakerState, status};
 
-/// How an endpoint refuses.
+/// How an endpoint refuses a request.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     /// GOAWAY that names an earlier stream as the last, with this code.
     GoAway(u8),
-    /// GOAWAY that covers the stream; then the connection ends.
+    /// GOAWAY that covers the stream, followed by the end of the connection.
     Covered,
     /// RST_STREAM with INTERNAL_ERROR.
     Error,
 }
 
-/// Frames by hand (RFC 9113 section 4.1): type, flags, stream, payload.
+/// A frame in its wire format (RFC 9113 section 4.1): type, flags, stream, payload.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -53,7 +53,7 @@ fn go_away(last: u32, code: u8) -> Vec<u8> {
     frame(7, 0, 0, &payload)
 }
 
-/// Reads a connection frame by frame until so many bytes of a body have come, and refuses its stream.
+/// Reads a connection frame by frame until this many bytes of a body have come, and refuses its stream.
 async fn refuse(mut visitor: Visitor, refusal: Refusal, after: usize) {
     let mut preface = [0; 24];
     visitor.stream.read_exact(&mut preface).await.unwrap();
@@ -83,8 +83,8 @@ async fn refuse(mut visitor: Visitor, refusal: Refusal, after: usize) {
     }
 }
 
-/// Refuses the first stream of its first `times` connections once so many bytes of its body have come, and ends those
-/// connections; on others it answers with what it was sent.
+/// Refuses the first stream of its first `times` connections once this many bytes of its body have come, and ends
+/// those connections. On others it echoes the request body.
 fn refusing(refusal: Refusal, times: usize, after: usize) -> Origin {
     Origin::start(async move |visitor: Visitor| {
         if visitor.number < times {
@@ -102,14 +102,14 @@ fn refusing(refusal: Refusal, times: usize, after: usize) -> Origin {
     })
 }
 
-/// One endpoint, whose breaker opens by a single failure of any kind.
+/// An upstream with one endpoint whose breaker opens at a single failure of any kind.
 fn upstream(origin: &Origin) -> Upstream {
     let settings = settings(&[origin.address]);
     let breaker = Breaker { failure_ratio: 0.01, min_requests: 1, ..settings.breaker };
     Upstream { protocol: UpstreamProtocol::Http2, breaker, ..settings }
 }
 
-/// Three pieces: one at once, one soon, one only once the first attempt was refused, and trailers.
+/// Three pieces and trailers: one piece at once, one soon, one only after the first attempt was refused.
 fn streaming() -> Body {
     let pieces = stream::iter([
         (0, Frame::data(Bytes::from_static(b"one "))),
@@ -155,7 +155,7 @@ fn a_post_that_was_not_processed_is_sent_again_with_its_body() {
     }
 }
 
-/// Refuses the first stream of each connection, and serves the rest of it.
+/// Refuses the first stream of each connection, and serves the others.
 fn fussy() -> Origin {
     Origin::start(async |visitor: Visitor| {
         let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
@@ -189,7 +189,7 @@ fn a_stream_that_is_refused_goes_again_on_the_same_connection() {
             assert_eq!(post(&snapshot, body()).await.0, "one two three");
         }
         assert_eq!(origin.connections(), 1);
-        // A single byte, as an upload that streams, and as one that is at hand.
+        // A single byte, once as a streaming body and once as a body in memory.
         assert_eq!(post(&snapshot, testing::chunks(vec![Ok(b"x")])).await.0, "x");
         assert_eq!(post(&snapshot, Body::Full("x".into())).await.0, "x");
     });
@@ -235,7 +235,7 @@ fn a_body_beyond_the_bounds_is_sent_once() {
     }
 }
 
-/// A body that says how long it is, and comes in pieces.
+/// A body that declares its length and comes in pieces.
 struct Declared {
     left: usize,
 }
@@ -260,7 +260,7 @@ impl http_body::Body for Declared {
 
 #[test]
 fn a_long_body_is_sent_again_if_not_too_much_of_it_had_gone_on() {
-    // An endpoint that grants nothing beyond the first window of 64 KiB has so much at most when it refuses.
+    // When the endpoint refuses, it has at most the first window of 64 KiB.
     for (length, limit) in [(200_000, 128 * 1024), (200_000, 1 << 20), (2_000_000, 128 * 1024)] {
         for after in [0, 10] {
             run(async {
@@ -275,8 +275,8 @@ fn a_long_body_is_sent_again_if_not_too_much_of_it_had_gone_on() {
     }
 }
 
-/// Serves so many requests on each connection, then says GOAWAY in the middle of others and ignores those, as nginx does
-/// with `keepalive_requests`.
+/// Serves this number of requests on each connection, then sends GOAWAY while others are in flight and ignores
+/// those, as nginx does with `keepalive_requests`.
 fn short_lived(requests: u32) -> Origin {
     Origin::start(async move |visitor: Visitor| {
         let mut connection = h2::server::handshake(visitor.stream).await.unwrap();
@@ -284,7 +284,7 @@ fn short_lived(requests: u32) -> Origin {
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             served += 1;
             if served > requests {
-                // The crate h2 names the last stream that was accepted, so those are refused one by one.
+                // The crate h2 names the last accepted stream, so the others are refused one by one.
                 respond.send_reset(h2::Reason::REFUSED_STREAM);
                 connection.graceful_shutdown();
                 continue;

@@ -1,4 +1,4 @@
-//! What is sent again, what never is, and what it costs.
+//! Which requests are sent again, which never are, and what that costs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ const BUSY_FOR_LONG: &str =
 const BUSY_FOR_A_SECOND: &str =
     "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
-/// What a configuration has that says nothing of retries.
+/// Default settings for retries.
 fn retrying(endpoints: &[&Origin]) -> model::Upstream {
     let addresses: Vec<_> = endpoints.iter().map(|origin| origin.address).collect();
     model::Upstream { retry: testing::upstream(&[]).retry, ..settings(&addresses) }
 }
 
-/// An origin that answers every request, and each connection's first, with this, and closes.
+/// An origin that responds to every request, including the first of each connection, with this text, and closes.
 fn saying(answer: &'static str) -> Origin {
     Origin::start(async move |mut visitor: Visitor| {
         visitor.request().await;
@@ -34,7 +34,7 @@ fn saying(answer: &'static str) -> Origin {
     })
 }
 
-/// One request, and what the record says of it.
+/// Sends one request, and returns its entries for the access log.
 async fn ask(
     snapshot: &Arc<Snapshot>,
     method: Method,
@@ -46,7 +46,7 @@ async fn ask(
     (answer, exchange.facts.record.attempts, repeats)
 }
 
-/// Streams, so that it is gone once it was sent, unless somebody keeps it.
+/// A streaming body, which is gone once it was sent unless it is kept.
 fn streaming() -> Body {
     testing::chunks(vec![Ok(b"some "), Ok(b"data")])
 }

@@ -1,4 +1,4 @@
-//! Connections that are used again, and those that have gone stale meanwhile.
+//! Reused connections, and those that have become stale in the meantime.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ fn the_upstream_sees_its_own_host_and_who_passed_the_request_on() {
     });
 }
 
-/// Answers the first request of its first connection, and closes that when the second has arrived.
+/// Responds to the first request of its first connection, and closes the connection when the second has arrived.
 fn closes_on_the_second() -> Origin {
     Origin::start(async |mut visitor: Visitor| {
         while let Some(request) = visitor.request().await {
@@ -140,7 +140,7 @@ fn a_post_after_a_long_idle_time_does_not_meet_a_connection_closed_meanwhile() {
             let response = forward(&mut exchange, Body::Full("data".into())).await.unwrap();
             assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
             assert_eq!((exchange.facts.record.attempts, origin.connections()), (1, round));
-            // Without a turn of this core, so that the connection's end has come but nobody here has seen it.
+            // This core does not poll its sockets, so the connection's end has arrived but was not seen yet.
             while origin.log.open.load(Ordering::SeqCst) > 0
                 || idle_since.elapsed() < Duration::from_millis(600)
             {
@@ -154,7 +154,7 @@ fn a_post_after_a_long_idle_time_does_not_meet_a_connection_closed_meanwhile() {
 fn what_was_not_begun_comes_back_with_its_body() {
     run(async {
         let origin = Origin::start(async |mut visitor: Visitor| {
-            // Its end is a reset, so that the next write fails.
+            // The connection ends with a reset, so that the next write fails.
             SockRef::from(visitor.stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
             visitor.request().await;
             visitor.send(HELLO).await;

@@ -1,4 +1,4 @@
-//! Sets that change while requests flow, over real connections, kept by a real keeper.
+//! Sets that change while requests are in flight, over real connections, with a real keeper.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,7 +39,7 @@ fn serve_at(snapshot: &Snapshot, spec: impl IntoIterator<Item = EndpointSpec>, n
     snapshot.upstreams["origin"].put_in_service(&spec, 1, now);
 }
 
-/// A source made of a function that gets its sink.
+/// A source made from a function that gets its sink.
 struct Scripted<F>(F, Duration);
 
 impl<F> Source for Scripted<F>
@@ -99,7 +99,7 @@ fn ports(snapshot: &Snapshot) -> Vec<u16> {
     snapshot.upstreams["origin"].set.load().members().map(|member| member.spec.port).collect()
 }
 
-/// One that is well and one whose breaker is open stay, while every 10 ms others come and go.
+/// A healthy endpoint and one with an open breaker stay, while others are added and removed every 10 ms.
 #[test]
 fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_from_those_that_stay() {
     for thread in [SourceThread::Keeper, SourceThread::Own] {
@@ -157,8 +157,8 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
     }
 }
 
-/// A rolling update: each endpoint is gone for good as soon as nothing of it is in use. The set is swapped every few
-/// milliseconds, as no source may have it.
+/// A rolling update: each endpoint is gone for good as soon as it is no longer in use. The set is swapped every
+/// few milliseconds, which is more often than a source is allowed to.
 #[test]
 fn endpoints_are_replaced_one_after_the_other_and_no_request_notices() {
     run(async {
@@ -237,7 +237,7 @@ fn what_is_idle_closes_when_its_endpoint_leaves_and_what_is_busy_at_its_end() {
         let (answer, ()) = tokio::join!(slow(), leaving());
         assert_eq!(answer, "hello", "a request that is under way ends where it is");
         eventually("the other is closed, too", || open() == 0).await;
-        // EndpointSpec of again, it is a new one.
+        // When the endpoint is reported again, it is a new one.
         let before = leaves.connections();
         serve(&snapshot, [spec(&leaves)]);
         get(&snapshot).await.unwrap();
@@ -245,7 +245,7 @@ fn what_is_idle_closes_when_its_endpoint_leaves_and_what_is_busy_at_its_end() {
     });
 }
 
-/// Not used between two reloads, its idle connection outlives the version before all the same.
+/// An idle connection that is not used between two reloads nevertheless survives.
 #[test]
 fn a_reload_closes_connections_of_endpoints_that_go_and_no_others() {
     run(async {
@@ -263,7 +263,8 @@ fn a_reload_closes_connections_of_endpoints_that_go_and_no_others() {
     });
 }
 
-/// Who of three answers six requests, where their source says this of each and the first fails its checks or not.
+/// Which of three endpoints respond to six requests, with this readiness, and with failing checks of the first if
+/// `ill`.
 async fn asked(readiness: [Readiness; 3], panic_below: f64, ill: bool) -> (Vec<usize>, Vec<FaultKind>) {
     let origins = [(); 3].map(|()| Origin::answering(HELLO));
     let text = "[upstreams.a]\nendpoints = [\"a:1\"]\nhealth = { tcp = {} }\n";
@@ -295,10 +296,10 @@ fn an_endpoint_takes_requests_if_it_is_told_ready_and_does_not_fail_its_checks()
             ([Ready, Ready, Ready], 0.5, false, [2, 2, 2]),
             ([Ready, NotServing, Ready], 0.5, false, [3, 0, 3]),
             ([Ready, Serving, NotServing], 0.5, false, [6, 0, 0]),
-            // None is ready, and some still serve.
+            // No endpoint is ready, and some still serve.
             ([NotServing, Serving, Serving], 0.5, false, [0, 3, 3]),
             ([Ready, Ready, NotServing], 0.0, true, [0, 6, 0]),
-            // Checks are not believed in panic; a source is.
+            // In panic, checks are ignored, but the readiness reported by the source is not.
             ([Ready, Ready, NotServing], 1.0, true, [3, 3, 0]),
         ] {
             let found = asked(readiness, panic_below, ill).await;
@@ -323,7 +324,7 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
                     Err("the registry went away".to_owned())
                 }
                 1 => {
-                    // Nonsense of every kind.
+                    // Invalid reports of every kind.
                     let _ = sink.whole([]);
                     let _ = sink.whole([EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
                     let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)));
@@ -360,7 +361,7 @@ fn a_reload_does_not_disturb_a_set_that_was_discovered() {
         eventually("the first set", || discovered.ports().len() == 1).await;
         get(&discovered.snapshot).await.unwrap();
         config.keep_alive = 17 * SECOND;
-        // Another source, which has nothing to tell yet.
+        // Another source, which has not reported anything yet.
         let silent = built(SourceThread::Keeper, SECOND, async |_: &Sink| std::future::pending().await);
         let after = with_source(&config, silent, Some(&discovered.snapshot.upstreams["origin"]));
         discovered.snapshots.store(after.clone());
@@ -396,7 +397,7 @@ fn a_session_leads_back_while_its_endpoint_is_there() {
         let bound = origins.iter().position(|origin| origin.requests().len() == 1).unwrap();
         let seen = || origins[bound].requests().len();
         assert_eq!((ask(Some(&cookie)).await, seen()), (None, 2));
-        // Another weight is told of it: the same endpoint.
+        // Another weight is reported: it is the same endpoint.
         serve(&snapshot, origins.iter().map(|origin| EndpointSpec { weight: 7, ..spec(origin) }));
         assert_eq!((ask(Some(&cookie)).await, seen()), (None, 3));
         serve(&snapshot, [spec(&origins[1 - bound])]);
@@ -436,8 +437,8 @@ fn what_has_not_changed_is_shared_with_the_next_set() {
     assert!(!after.entries[9000].member.endpoint().has_left());
 }
 
-/// Of many changes within a second, the first makes a table and the last one more; meanwhile nobody who is gone is asked, and
-/// who is new is found where nobody else is left.
+/// Of many changes within a second, the first builds a table, and the last builds one more. In the meantime no
+/// removed endpoint gets a request, and a new endpoint is found if no other is left.
 #[test]
 fn hash_tables_are_made_once_a_second_and_picks_are_right_meanwhile() {
     for kind in ["maglev", "ring-hash"] {

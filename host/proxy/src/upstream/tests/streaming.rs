@@ -1,4 +1,4 @@
-//! Bodies that stream, with back-pressure both ways.
+//! Streaming bodies, with back-pressure in both directions.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::{HELLO, eventually, send, settings, snapshot};
 use crate::testing::{self, run};
 
 const PIECE: usize = 64 * 1024;
-/// More than sockets and windows hold.
+/// More pieces than sockets and windows can hold.
 const PIECES: usize = 512;
 
 /// Waits until a number stops growing, and returns it.
@@ -133,7 +133,7 @@ fn a_request_is_sent_on_while_its_answer_is_read() {
     });
 }
 
-/// An origin that answers a chunked request with its undecoded body.
+/// An origin that responds to a chunked request with its undecoded body.
 fn reflecting() -> Origin {
     Origin::start(async |mut visitor: Visitor| {
         while visitor.request().await.is_some() {
@@ -172,7 +172,7 @@ fn only_the_end_of_a_request_ends_its_chunks_and_trailers_follow_it() {
     });
 }
 
-/// A body that says how long it is, and is not.
+/// A body whose length differs from the declared one.
 struct Announced {
     body: Body,
     length: u64,

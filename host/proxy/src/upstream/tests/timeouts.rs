@@ -1,4 +1,4 @@
-//! Endpoints that are slow, silent or not there.
+//! Endpoints that are slow, silent or unreachable.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! TLS towards endpoints, and who is not believed.
+//! TLS of connections to endpoints, and which certificates are refused.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,12 @@ use super::{HELLO, get, rebuilt, send, settings, snapshot};
 use crate::snapshot::Snapshot;
 use crate::testing::{self, run};
 
-/// TLS that believes anybody.
+/// TLS settings that accept any certificate.
 pub(super) fn unverified() -> UpstreamTls {
     UpstreamTls { server_name: None, ca: None, client_certificate: None, insecure_skip_verify: true }
 }
 
-/// A CA with what it issues, and its certificate in a file.
+/// A CA that issues certificates, with its own certificate in a file.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: NamedTempFile,
@@ -49,7 +49,8 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// An origin with a certificate for `name` that answers hello, or what it was sent, also wanting a certificate if told so.
+    /// An origin with a certificate for `name` that responds with hello or with the request body. It may require a
+    /// client certificate.
     pub(super) fn origin(&self, name: &str, wants_certificate: bool) -> Origin {
         let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -100,7 +101,7 @@ impl Authority {
     }
 }
 
-/// Hello, or the same body.
+/// A response with hello, or with the same body.
 fn answer(body: &[u8]) -> Vec<u8> {
     match body {
         [] => HELLO.into(),

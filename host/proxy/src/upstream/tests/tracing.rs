@@ -1,4 +1,4 @@
-//! What endpoints are told about traces, beside what a collector is sent.
+//! The trace headers that endpoints receive, and the spans that a collector receives.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ impl Exporting {
         Exporting { telemetry: exporting(address), received }
     }
 
-    /// An exchange that takes part in a trace.
+    /// A request that takes part in a trace.
     fn exchange(&self, snapshot: &Arc<Snapshot>, headers: &[(&str, &str)], sample: f64) -> Forwarding {
         self.take_part(exchange(snapshot, Method::GET, headers), sample)
     }
@@ -53,7 +53,7 @@ impl Exporting {
         exchange
     }
 
-    /// Every span that the collector was sent.
+    /// Every span that the collector has received.
     fn spans(&self) -> Vec<Span> {
         assert!(self.telemetry.flush(Duration::from_secs(20)));
         let received = self.received.lock().expect("a lock");
@@ -61,7 +61,7 @@ impl Exporting {
     }
 }
 
-/// Forwards, reads the answer, and ends the exchange.
+/// Forwards the request, reads the response, and ends the exchange.
 async fn through(mut exchange: Forwarding) {
     let answer =
         forward(&mut exchange, Body::Empty).await.unwrap_or_else(|fault| exchange.facts.fault(fault));
@@ -69,12 +69,12 @@ async fn through(mut exchange: Forwarding) {
     let _ = testing::bytes(answer.into_body()).await;
 }
 
-/// The value of a header in a head as it was received; none if it was not there.
+/// The value of a header in a received head. `None` if it is missing.
 fn value<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// The `traceparent` of every request that an origin has seen.
+/// The `traceparent` of every request that an origin has received.
 fn told(origin: &Origin) -> Vec<String> {
     origin.requests().iter().filter_map(|request| value(request, "traceparent")).map(str::to_owned).collect()
 }
@@ -83,7 +83,8 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whoever was told of a parent was told of a client span that was exported, each of another, and all under one server span.
+/// Every parent that was sent is a client span that was exported, each a different one, and all belong to one
+/// server span.
 fn assert_exported(told: &[String], spans: &[Span]) {
     let (clients, servers): (Vec<_>, Vec<_>) = spans.iter().partition(|span| span.kind() == SpanKind::Client);
     let known: BTreeSet<String> = clients.iter().map(|span| hexadecimal(&span.span_id)).collect();
@@ -309,7 +310,8 @@ fn with_an_exporter_a_malformed_parent_begins_a_new_trace_without_its_state() {
     });
 }
 
-/// A status is only the endpoint's own if it was asked.
+/// The span of an attempt has the status of the endpoint's response. A 4xx is an error of that span, but not of
+/// the server span.
 #[test]
 fn a_span_tells_what_came_of_it() {
     run(async {

@@ -1,4 +1,4 @@
-//! The breaker of an upstream as a whole, and the rules over a window.
+//! The circuit breaker of an upstream as a whole, and the rules over a window.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::upstream::{BreakerState, status};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 
-/// An upstream breaker that rests for a minute and has no rule yet.
+/// An upstream breaker that stays open for a minute and has no rule yet.
 fn resting(settings: &witgate_config::model::Upstream) -> Breaker {
     let minute = Duration::from_secs(60);
     Breaker {

@@ -1,9 +1,11 @@
-//! Failures in a row: quick to see an endpoint that is gone. To be chosen for endpoints.
+//! Opens after a number of failures in a row. It quickly detects an endpoint that is gone. Choose it for
+//! endpoints.
 //!
-//! Two rows are counted. Failures of every kind are since the last whole answer; they are enough where another endpoint
-//! serves. For the last endpoint only failures to connect, and statuses that the configuration names, are enough: a single
-//! URL whose connection is closed or that is never answered would shut the upstream for everybody otherwise. Anything else
-//! shows that there is a connection, and ends that row.
+//! There are two counters. The first counts failures of every kind since the last complete response; it decides if
+//! another endpoint is in service. For the last endpoint, a second counter must reach the threshold as well: it
+//! counts only failures to connect, and the statuses that the configuration names. Otherwise a single URL whose
+//! connection is closed, or that never gets a response, would open the breaker for all requests. Any other failure
+//! shows that connections succeed, and resets the second counter.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,7 +15,7 @@ use super::{Enough, News, Reason, Rule};
 use crate::upstream::observe::{Extent, Failure};
 use crate::upstream::time::Clock;
 
-/// How many there were since the last whole answer, and how many in a row that are enough for the last endpoint.
+/// The failures since the last complete response, and those in a row that count for the last endpoint.
 #[derive(Debug, Default)]
 pub(super) struct ConsecutiveFailures {
     failures: AtomicU32,
@@ -21,7 +23,7 @@ pub(super) struct ConsecutiveFailures {
 }
 
 impl ConsecutiveFailures {
-    /// One more failure; whether it is enough for the last endpoint.
+    /// Counts one more failure for the last endpoint. Returns whether the threshold is reached.
     fn is_enough_for_last(&self, failure: Failure, settings: &model::Breaker) -> bool {
         if failure.extent == Extent::Reached {
             reset(&self.of_last);
@@ -51,20 +53,21 @@ impl Rule for ConsecutiveFailures {
                 reset(&self.of_last);
                 None
             }
-            // A connection that ends is one failure, however many calls it takes along.
+            // A connection that ends is one failure, however many calls end with it.
             News::Failed(_) | News::BrokeOff(_) | News::Abandoned(_) => None,
         }
     }
 
-    /// Connections or heads of answers have closed the breaker. Until a whole answer has come, one failure more opens it
-    /// again: an endpoint whose answers break off would be asked so many times after every rest otherwise.
+    /// Connections or response heads have closed the breaker. Until a complete response has come, one more failure
+    /// opens it again. Otherwise an endpoint whose responses break off would get the full number of requests after
+    /// every open period.
     fn forget(&self, settings: &model::Breaker) {
         self.failures.store(settings.consecutive_failures.saturating_sub(1), Ordering::Release);
         reset(&self.of_last);
     }
 }
 
-/// Reading first keeps the cache line shared between cores while all is well.
+/// Loading first keeps the cache line shared between cores as long as the counter is 0.
 fn reset(row: &AtomicU32) {
     if row.load(Ordering::Relaxed) != 0 {
         row.store(0, Ordering::Release);

@@ -1,4 +1,5 @@
-//! The share of failed calls in a sliding window: sees what fails again and again, though not each time.
+//! Opens at a share of failed calls in a sliding window. It detects an endpoint that fails often, though not each
+//! time.
 
 use witgate_config::model;
 
@@ -6,7 +7,7 @@ use super::super::window::{Tally, Window};
 use super::{Enough, News, Reason, Rule};
 use crate::upstream::time::Clock;
 
-/// Calls and how many of them failed.
+/// The calls in the window, and how many of them failed.
 #[derive(Debug, Default)]
 pub(super) struct FailureRatio(Window);
 

@@ -1,7 +1,7 @@
-//! The rules by which a closed breaker opens: one file each, of one shape.
+//! The rules by which a closed breaker opens. Each has a file of its own with the same structure.
 //!
-//! Each sees every piece of news of every ordinary call, keeps what it needs in shared atomics, and says when it is
-//! enough. One that is off costs a branch.
+//! Each rule receives all news of every ordinary call, keeps what it needs in shared atomics, and reports when the
+//! breaker should open. A rule that is switched off costs one branch.
 
 mod consecutive_failures;
 mod failure_ratio;
@@ -19,51 +19,52 @@ use consecutive_failures::ConsecutiveFailures;
 use failure_ratio::FailureRatio;
 use slow_ratio::SlowRatio;
 
-/// What has become known of a call.
+/// What has become known about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
-    /// The head of an answer came, so long after the request was sent.
+    /// The response head came, this long after the request was sent.
     Answered(Duration),
-    /// The whole answer came, after such a head.
+    /// The whole response came, after its head.
     Completed,
-    /// There is no answer worth the name.
+    /// There is no response, or it is malformed or counts as a failure.
     Failed(Failure),
-    /// The answer broke off, after such a head.
+    /// The response broke off, after its head.
     BrokeOff(Failure),
-    /// Whoever asked went away, or ran out of time, after having waited so long for the head.
+    /// The caller went away, or ran out of time, after having waited this long for the response head.
     Abandoned(Duration),
 }
 
 /// Why a breaker opened.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::upstream) enum Reason {
-    /// So many failures in a row.
+    /// This many failures in a row.
     InARow(u32),
     /// Too many calls in the window failed.
     Failed(Tally),
     /// Too many calls in the window were slow.
     Slow(Tally),
-    /// A probe failed.
+    /// A half-open probe failed.
     Probe,
-    /// A probe was slow.
+    /// A half-open probe was slow.
     SlowProbe,
 }
 
-/// What is enough to open a breaker.
+/// The decision of a rule to open the breaker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Enough {
     pub(super) reason: Reason,
-    /// Whether it is enough for the last endpoint in service, too.
+    /// Whether it also holds for the last endpoint in service.
     pub(super) of_last: bool,
-    /// Whether only an answer shows that it is over; otherwise a connection does for the last endpoint.
+    /// Whether only a response shows that the endpoint works again. Otherwise a connection is enough for the last
+    /// endpoint.
     pub(super) needs_answer: bool,
 }
 
-/// A rule.
+/// A rule that decides when the breaker opens.
 pub(super) trait Rule {
-    /// Sees news of a call; some if it is enough.
+    /// Receives the news of a call. `Some` if the breaker should open.
     fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough>;
-    /// The breaker has closed: what was before counts no longer.
+    /// The breaker has closed: earlier calls no longer count.
     fn forget(&self, settings: &model::Breaker);
 }
 
@@ -80,21 +81,21 @@ impl Rules {
         [&self.consecutive_failures, &self.failure_ratio, &self.slow_ratio]
     }
 
-    /// Shows news to every rule. Some if it is enough for one of them; the first gives the reason, if none is enough for the
-    /// last endpoint, too.
+    /// Passes news to every rule. `Some` if one of them decides to open the breaker. A decision that also holds
+    /// for the last endpoint takes precedence; among equals, that of the first rule.
     pub(super) fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough> {
         let seen = self.all().map(|rule| rule.see(news, clock, settings));
         let enough = || seen.iter().flatten().copied();
         enough().find(|enough| enough.of_last).or_else(|| enough().next())
     }
 
-    /// Makes every rule forget.
+    /// Resets every rule.
     pub(super) fn forget(&self, settings: &model::Breaker) {
         self.all().into_iter().for_each(|rule| rule.forget(settings));
     }
 }
 
-/// Whether a call that took so long to its head is slow.
+/// Whether a call with this latency until the response head is slow.
 pub(super) fn is_slow(took: Duration, settings: &model::Breaker) -> bool {
     settings.slow_ratio > 0.0 && took >= settings.slow_call
 }

@@ -1,5 +1,5 @@
-//! The share of slow calls in a sliding window: sees what still answers, but too late to be of use. A call nobody waited
-//! for any longer counts as slow, if it had its time.
+//! Opens at a share of slow calls in a sliding window. It detects an endpoint that responds too late to be useful.
+//! A call whose caller went away counts as slow if it had lasted long enough to be slow.
 
 use witgate_config::model;
 
@@ -7,7 +7,7 @@ use super::super::window::{Tally, Window};
 use super::{Enough, News, Reason, Rule, is_slow};
 use crate::upstream::time::Clock;
 
-/// Calls and how many of them were slow.
+/// The calls in the window, and how many of them were slow.
 #[derive(Debug, Default)]
 pub(super) struct SlowRatio(Window);
 
@@ -19,7 +19,7 @@ impl Rule for SlowRatio {
         let more = match news {
             News::Answered(took) | News::Abandoned(took) if is_slow(took, settings) => Tally::BAD,
             News::Answered(_) => Tally::GOOD,
-            // Failures are for other rules; how fast they are says nothing.
+            // Failures are counted by other rules; their latency shows nothing.
             News::Completed | News::Failed(_) | News::BrokeOff(_) | News::Abandoned(_) => {
                 return None;
             }
