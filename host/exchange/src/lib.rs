@@ -1,6 +1,6 @@
-//! The vocabulary and the contracts of one exchange: a request, its body, its faults, its record, and the traits of whatever
-//! decides about it, responds to it, or counts it. Nothing here opens a socket or a file, and of the other crates of the
-//! host only the types of the configuration are known.
+//! The vocabulary and the contracts of one exchange: a request, its body, its faults, its record, and the traits
+//! of what decides about it, responds to it or counts it. Nothing in this crate opens a socket or a file. Of the
+//! other crates of the host it knows only the configuration.
 //!
 //! | module | what it holds |
 //! |---|---|
