@@ -8,8 +8,8 @@ use crate::facts::Facts;
 use crate::fault::Fault;
 
 /// Makes the response to a request that has passed every stage on the way down. A destination is shared by all
-/// cores and keeps no state of a request, which belongs into the facts. A destination that wraps another one
-/// passes [`Destination::choose`] and [`Destination::reads_body`] on to it.
+/// cores and keeps no state of a request: that is part of the facts. A destination that wraps another one passes
+/// [`Destination::choose`] and [`Destination::reads_body`] on to it.
 pub trait Destination: Send + Sync {
     /// Chooses the upstream, and the path and query for it, and notes them in the facts. Called once for each
     /// request, after rate limiting. Returns whether there was a choice: if so, the plugins of the routing
