@@ -137,7 +137,7 @@ pub enum Outcome {
     Local,
     /// A fault replaced the response, or ended the response or the tunnel too early.
     Fault(FaultKind),
-    /// A stage decided that the request is to be dropped. The sender is told that it was served.
+    /// A stage decided that the request is to be dropped. For the sender this counts as served.
     Discarded,
     /// The sender left, or the exchange was dropped, before the end of the response.
     Abandoned,

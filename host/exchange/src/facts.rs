@@ -46,7 +46,7 @@ pub struct Facts {
     pub dialect: Dialect,
     /// Whether the current response was made by the gateway or a plugin.
     pub local_response: bool,
-    /// Whether a stage decided that the request is to be dropped. Its sender is told that it was served.
+    /// Whether a stage decided that the request is to be dropped. For its sender this counts as served.
     pub discarded: bool,
     /// Called with the outcome of the request.
     pub completion: Completion,

@@ -155,7 +155,8 @@ impl PluginCalls {
 pub struct PluginCall {
     /// Name of the binding.
     pub binding: Arc<str>,
-    /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`, `response-body`.
+    /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`,
+    /// `response-body`.
     pub phase: &'static str,
     /// When the call began; for calls with a body, the first one.
     pub begun: Instant,

@@ -1,8 +1,8 @@
 //! The generic cell rate algorithm (ITU-T I.371, annex A), as pure arithmetic.
 //!
-//! A bucket is one number: the time at which it will be full again. A draw moves that time forward by what it costs,
-//! and is admitted if the time then is no further away than a full bucket takes to fill. Over any span `t` at most
-//! `burst + t * limit / window` is admitted.
+//! A bucket is one number: the time at which it will be full again. A draw moves that time forward by what it
+//! costs, and is admitted if the time then is no further away than a full bucket takes to fill. Over any span `t`
+//! at most `burst + t * limit / window` is admitted.
 
 use std::time::Duration;
 

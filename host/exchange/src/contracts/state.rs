@@ -15,8 +15,8 @@ pub trait State: Send + Sync {
     /// The counter of the rate-limiting contract; the same one for each call.
     fn counter(&self) -> Arc<dyn Counter>;
 
-    /// The store of a plugin, by its name, with a budget in bytes that applies from now on; the same store for each call with the
-    /// same name.
+    /// The store of a plugin, by its name, with a budget in bytes that applies from now on; the same store for
+    /// each call with the same name.
     fn store(&self, plugin: &str, bytes: usize) -> Arc<dyn KeyStore>;
 
     /// Whether the state can be reached and how its operations ended, for metrics and status. `None` for a kind
@@ -38,11 +38,11 @@ pub struct Health {
 /// What a state is built with, in addition to its own settings.
 #[derive(Clone, Copy)]
 pub struct BuildContext<'a> {
-    /// The secrets of the fleet: names are written with the first and read with all. Empty if the configuration has
-    /// none; a state that several gateways share must refuse that.
+    /// The secrets of the fleet: names are written with the first and read with all. Empty if the configuration
+    /// has none; a state that several gateways share must refuse that.
     pub secrets: &'a [Secret],
-    /// Whether the state is going to serve. If not, only its settings are checked: no thread is started, nothing is
-    /// connected to, and no file is opened or created.
+    /// Whether the state is going to serve. If not, only its settings are checked: no thread is started, nothing
+    /// is connected to, and no file is opened or created.
     pub serving: bool,
     /// Makes an empty state in memory. It serves while the state itself is unreachable, and replaces a state whose
     /// settings are only checked.

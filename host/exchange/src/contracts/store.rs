@@ -6,11 +6,11 @@ use super::MaybeReady;
 
 /// The keys of one plugin, in memory or in a store that several gateways share.
 ///
-/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown whether the
-/// operation was carried out. The caller limits the time of each wait.
+/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown
+/// whether the operation was carried out. The caller limits the time of each wait.
 pub trait KeyStore: Send + Sync {
-    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because the
-    /// instances of a binding that may wait run on stacks of their own.
+    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because
+    /// the instances of a binding that may wait run on stacks of their own.
     fn waits(&self) -> bool;
 
     /// The bytes in use, for metrics; `None` if that is not known on this machine.
@@ -54,7 +54,8 @@ pub trait KeyStore: Send + Sync {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64>;
 
-    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it did.
+    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it
+    /// did.
     ///
     /// # Errors
     /// As [`KeyStore::set`].

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-/// A part of a composed value. `H` is the name of a header: text that is untrusted, or a [`http::HeaderName`] once it has been
-/// validated.
+/// A part of a composed value. `H` is the name of a header: text that is untrusted, or a [`http::HeaderName`] once
+/// it has been validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of parts of a request, and of a response")]
 pub enum ValuePart<H = String> {

@@ -89,7 +89,7 @@ impl Coding {
     }
 }
 
-/// The number of encoded bytes that were read so far, and the body's error.
+/// The number of encoded bytes and the trailers that were read so far.
 #[derive(Default)]
 struct Passed {
     bytes: Cell<u64>,
