@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::memory::{BodyMemory, Reserved};
 
-/// Bytes from which a piece is kept as it came, without copying it.
+/// Size in bytes from which a piece is kept as it came, without copying it.
 const LARGE: usize = 16 * 1024;
 
 /// Number of small pieces that are kept as they came too. Further small pieces are copied into one buffer, because

@@ -128,8 +128,8 @@ impl ReplayBuffer {
         buffer
     }
 
-    /// Returns a body that reads as `body` does. Once that has ended, `done` is called with all of it, or with the
-    /// reason why there is no copy, for example because it is longer than `limit` bytes.
+    /// Returns a body that reads as `body` does. `done` is called with all of it once it has ended, or, possibly
+    /// earlier, with the reason why there is no copy, for example because it is longer than `limit` bytes.
     pub fn copied(
         body: Body,
         limit: usize,

@@ -83,8 +83,8 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
     if route.has_plugins() && destination.reads_body() {
-        // While plugins are called, the upstream has gone to sleep, and each request would wake it. After a yield,
-        // the requests of all tasks that are ready are sent together and wake the upstream once.
+        // While plugins run, the process of the upstream goes to sleep, and each request would wake it. After a
+        // yield, the requests of all tasks that are ready are sent together and wake it once.
         turn::give_up().await;
     }
     Ok(Descent::Passed(body))

@@ -65,7 +65,7 @@ pub(super) struct Trial {
     pub(super) call: ScriptCall,
 }
 
-/// Keeps the link connected, for ever.
+/// Keeps the link connected. Never returns.
 async fn keep(options: &Options, link: &Link, trial: &Trial) {
     let mut pause = PAUSE;
     loop {

@@ -77,7 +77,7 @@ pub(super) enum Mode {
     Cluster,
 }
 
-/// What happens to draws that cannot be counted, because the servers do not answer in time.
+/// What happens to draws that cannot be counted, because the servers do not respond in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum OnUnavailable {

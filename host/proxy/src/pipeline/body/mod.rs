@@ -12,7 +12,7 @@
 //! make no calls.
 //!
 //! A partial response (206) cannot be shown as a whole one. `Range` is not sent if a binding declares the
-//! response's body, so an upstream that responds with 206 all the same counts as a failed call.
+//! response's body, so an upstream that responds with 206 nevertheless counts as a failed call.
 
 mod buffered;
 mod caller;
