@@ -1,7 +1,7 @@
-//! How a request arrives, whatever brought it: a connection, a broker's message, a test.
+//! How a request arrives, whatever brought it: a connection, a message of a broker, or a test.
 //!
-//! An [`Ingress`] is shared by all requests that come the same way, for example over one connection. An [`Arrival`] is one
-//! request's own. Neither knows a socket: the walk takes any arrival.
+//! An [`Ingress`] is shared by all requests that come the same way, for example over one connection. An
+//! [`Arrival`] belongs to one request. Neither knows a socket, so any source of requests can use the walk.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -46,7 +46,7 @@ impl Peer {
     }
 }
 
-/// Stands for the address of a peer where there is no peer.
+/// The address that is used where there is no peer.
 const NO_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// A way by which requests come in.
@@ -63,12 +63,13 @@ pub struct Ingress {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
     pub limits: Limits,
-    /// The last `Host` or `:authority` and its result: most clients repeat it with every request.
+    /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
+    /// clients repeat the field with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
 }
 
 impl Ingress {
-    /// A way in without TLS.
+    /// An ingress without TLS.
     pub fn new(source: Source, listener: Arc<str>, peer: Option<SocketAddr>, limits: Limits) -> Self {
         Ingress {
             source,
@@ -81,7 +82,7 @@ impl Ingress {
         }
     }
 
-    /// The address of the peer; where there is no peer, the unspecified address and port 0.
+    /// The address of the peer; the unspecified address and port 0 if there is no peer.
     pub fn peer_address(&self) -> SocketAddr {
         self.peer.as_ref().map_or(NO_PEER, |peer| peer.address)
     }
@@ -109,24 +110,25 @@ impl Ingress {
     }
 }
 
-/// One request's arrival.
+/// The arrival of one request.
 pub struct Arrival {
-    /// The way it came.
+    /// The ingress by which it came.
     pub ingress: Rc<Ingress>,
-    /// When the sender gives the request up. It can only shorten the timeout of the route.
+    /// The time at which the sender gives the request up. It can only shorten the timeout of the route.
     pub deadline: Option<Instant>,
     /// Called with the outcome of the request.
     pub completion: Completion,
 }
 
 impl Arrival {
-    /// An arrival without a deadline and without a completion, as requests of connections have it.
+    /// An arrival without a deadline and without a completion, as a request of a connection has it.
     pub fn new(ingress: Rc<Ingress>) -> Self {
         Arrival { ingress, deadline: None, completion: Completion::default() }
     }
 }
 
-/// What became of a request, at the last byte of its response, at the end of its tunnel, or when its exchange vanished.
+/// How a request ended. It is known at the last byte of the response, at the end of the tunnel, or when the
+/// exchange is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The destination responded, and the sender has the whole response.
@@ -135,19 +137,19 @@ pub enum Outcome {
     Local,
     /// A fault replaced the response, or ended the response or the tunnel too early.
     Fault(FaultKind),
-    /// A stage decided that the request is to be dropped. To the sender that is as good as served.
+    /// A stage decided that the request is to be dropped. For the sender this counts as served.
     Discarded,
-    /// The sender left, or the exchange vanished, before the end of the response.
+    /// The sender left, or the exchange was dropped, before the end of the response.
     Abandoned,
 }
 
-/// What is called with the [`Outcome`] of a request, exactly once: if it was not called before it is dropped, it is called
-/// with [`Outcome::Abandoned`]. The default calls nothing and allocates nothing.
+/// Calls a function with the [`Outcome`] of a request, exactly once. If it is dropped before it was called, it
+/// calls the function with [`Outcome::Abandoned`]. The default calls nothing and allocates nothing.
 #[derive(Default)]
 pub struct Completion(Option<Box<dyn FnOnce(Outcome)>>);
 
 impl Completion {
-    /// Calls this function.
+    /// Makes a completion that calls this function.
     pub fn new(tell: impl FnOnce(Outcome) + 'static) -> Self {
         Completion(Some(Box::new(tell)))
     }

@@ -9,9 +9,9 @@ use crate::fault::{Fault, FaultKind};
 /// The host that a request is for, in lower case, with the port if one was given.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    /// For the router.
+    /// As text, for the router.
     pub text: Arc<str>,
-    /// For upstreams.
+    /// As a field value, for upstreams.
     pub value: HeaderValue,
 }
 
@@ -27,7 +27,7 @@ impl Authority {
 /// The authority of a request.
 ///
 /// # Errors
-/// `BadRequest` where it is missing, repeated, malformed, contains user information, or differs between the places
+/// `BadRequest` if it is missing, repeated, malformed, contains user information, or differs between the places
 /// that state it (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
 pub fn of(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Authority, Fault> {
     let mut hosts = headers.get_all(header::HOST).iter();

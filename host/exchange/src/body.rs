@@ -9,7 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::replay::ReplayReader;
 
-/// An error in the middle of a body. The stream is reset, never ended as if it were complete.
+/// An error in the middle of a body. The stream is then reset and never ended as if the body were complete.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body on its way through the gateway. The common variants allocate nothing. A body stays on the core of its
@@ -21,9 +21,9 @@ pub enum Body {
     Empty,
     /// Bytes in memory.
     Full(Bytes),
-    /// Kept while it is read, so that it can be sent again or copied.
+    /// A body that is kept while it is read, so that it can be sent again or copied.
     Replay(Box<ReplayReader>),
-    /// Any other body: limits, transformations, recording.
+    /// Any other body, for example one that is limited, transformed or recorded.
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
 

@@ -76,7 +76,8 @@ impl Seen<'_> {
     }
 }
 
-/// Whether a value begins or ends with white space, which would not arrive as it was written (RFC 9110 section 5.5).
+/// Whether a value begins or ends with white space, which would not arrive as it was written (RFC 9110 section
+/// 5.5).
 pub fn has_outer_space(value: &[u8]) -> bool {
     matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }

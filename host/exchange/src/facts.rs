@@ -1,8 +1,7 @@
 //! The facts of one request: what filters, destinations, faults and the record need to know of it.
 //!
-//! Facts know no connection, no snapshot, no route and no upstream: a stage that takes `&mut Facts` can be understood,
-//! tested and used again without any of them. What the walk needs besides is in
-//! the exchange of the data path.
+//! Facts know no connection, snapshot, route or upstream, so a stage that takes `&mut Facts` can be understood,
+//! tested and reused without any of them. What only the data path needs is in the exchange of `host/proxy`.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -40,17 +39,18 @@ pub struct Facts {
     pub upstream: Option<Arc<str>>,
     /// The key for hashing balancers.
     pub hash_key: Option<Bytes>,
-    /// Headers that stages on the way down add to the response (rate limits, cookies of authentication…).
+    /// Headers that stages on the way down add to the response, for example rate limits and cookies of
+    /// authentication.
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// The form in which the client is told of a fault.
     pub dialect: Dialect,
     /// Whether the current response was made by the gateway or a plugin.
     pub local_response: bool,
-    /// Whether a stage decided that the request is to be dropped. To its sender that is as good as served.
+    /// Whether a stage decided that the request is to be dropped. For its sender this counts as served.
     pub discarded: bool,
     /// Called with the outcome of the request.
     pub completion: Completion,
-    /// Notes for the access log, the metrics and the span.
+    /// What is noted for the access log, the metrics and the span.
     pub record: Record,
 }
 
@@ -86,7 +86,7 @@ impl Facts {
         self.timeout.map(|timeout| self.begun + timeout)
     }
 
-    /// Turns a fault into the response for the client, in its dialect, and notes it in the record.
+    /// Turns a fault into the response for the client, in the client's dialect, and notes the fault in the record.
     pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
         self.local_response = true;
         self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));
@@ -94,17 +94,17 @@ impl Facts {
     }
 }
 
-/// A destination's side of a tunnel. Facts know no sockets, so only the destination that made it and the walk that joins
-/// it to the client's side know its type.
+/// The destination's side of a tunnel. Facts know no sockets, so only the destination that made this side and the
+/// walk that joins it to the client's side know its type.
 pub struct Switched(Box<dyn Any>);
 
 impl Switched {
-    /// Hands a side of a tunnel to the walk.
+    /// Wraps a side of a tunnel for the walk.
     pub fn new<T: Any>(side: T) -> Self {
         Switched(Box::new(side))
     }
 
-    /// The side, if it is of this type.
+    /// Returns the side if it has this type.
     pub fn into_side<T: Any>(self) -> Option<T> {
         self.0.downcast().ok().map(|side| *side)
     }

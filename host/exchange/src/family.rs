@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 /// A metric family being written: one descriptor, then a sample for each set of labels.
 ///
-/// Other collectors use it too, because the encoder's own interface needs five lines for a sample.
+/// Collectors of other crates use it too, because the encoder's own interface needs five lines for each sample.
 pub struct Family<'a>(MetricEncoder<'a>);
 
 impl<'a> Family<'a> {

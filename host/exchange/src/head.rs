@@ -11,8 +11,8 @@ use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
 ///
-/// Made by the checks of the data path (hygiene): hop-by-hop headers, identity headers and untrusted forwarding headers are
-/// removed.
+/// It is made by the checks of the data path (`hygiene`), which remove hop-by-hop headers, identity headers and
+/// untrusted forwarding headers.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     /// The method.
@@ -21,10 +21,10 @@ pub struct RequestHead {
     pub target: PathAndQuery,
     /// The path and query as the client sent them, if they differ from `target`.
     pub received_target: Option<PathAndQuery>,
-    /// The path and query for the upstream in place of `target`; set by route rewrites and plugins, normalised
-    /// again.
+    /// The path and query for the upstream in place of `target`. Route rewrites and plugins set it, and it is
+    /// normalised again.
     pub upstream_target: Option<PathAndQuery>,
-    /// The method for the upstream in place of `method`; set by plugins, validated.
+    /// The method for the upstream in place of `method`. Plugins set it, and it is validated.
     pub upstream_method: Option<Method>,
     /// `Host` or `:authority`, in lower case, with the port if one was given.
     pub authority: Arc<str>,
@@ -34,9 +34,9 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// Trailers, once the end of the body was read.
     pub trailers: Option<HeaderMap>,
-    /// The client; its address is taken from trusted proxies.
+    /// The client. Its address is taken from the forwarding headers if a trusted proxy sent them.
     pub client: Client,
-    /// Name of the route; none before routing and where no route matched.
+    /// Name of the route; `None` before routing and if no route matched.
     pub route: Option<Arc<str>>,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
@@ -44,8 +44,8 @@ pub struct RequestHead {
     pub identity: Option<Arc<Identity>>,
     /// The request id.
     pub request_id: Arc<str>,
-    /// The trace of this request. `None`: no spans are exported, and trace headers of the client are among the
-    /// headers and forwarded unchanged.
+    /// The trace of this request. `None` if no spans are exported: then trace headers of the client stay among the
+    /// headers and are forwarded unchanged.
     pub trace: Option<TraceContext>,
 }
 
@@ -66,7 +66,7 @@ impl RequestHead {
     }
 
     /// `traceparent` as plugins see it: with the span of this hop, or as received if no spans are exported. `None`
-    /// if it was not received or repeated.
+    /// if the request has none or several.
     pub fn traceparent(&self) -> Option<String> {
         match &self.trace {
             Some(trace) => Some(String::from_utf8_lossy(&trace.traceparent(&trace.span)).into_owned()),
@@ -74,7 +74,7 @@ impl RequestHead {
         }
     }
 
-    /// The trace id as 32 hexadecimal digits: of the exported trace, or else of the received `traceparent`.
+    /// The trace id as 32 hexadecimal digits, from the exported trace or else from the received `traceparent`.
     pub fn trace_id(&self) -> Option<String> {
         match &self.trace {
             Some(trace) => Some(trace.trace_id_text()),

@@ -1,27 +1,27 @@
-//! Who calls.
+//! The identity of a caller.
 
 use std::sync::Arc;
 
 use witgate_config::model::IdentitySource;
 
-/// Who calls, as authentication found out.
+/// The identity of the caller, as authentication established it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The principal.
     pub subject: String,
-    /// Facts about it.
+    /// What is known about the caller, as names and values.
     pub claims: Vec<(String, String)>,
-    /// Name of the binding that recognised it; set by the pipeline.
+    /// Name of the binding that recognised the caller; set by the pipeline.
     pub binding: Arc<str>,
 }
 
 impl Identity {
-    /// A fact by its name.
+    /// The claim of this name.
     pub fn claim(&self, wanted: &str) -> Option<&str> {
         self.claims.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     }
 
-    /// The text that a configured identity header carries; none if there is no such claim.
+    /// The text that a configured identity header carries; `None` if there is no such claim.
     pub fn text_of(&self, source: &IdentitySource) -> Option<&str> {
         match source {
             IdentitySource::Subject => Some(&self.subject),

@@ -1,6 +1,6 @@
-//! The vocabulary and the contracts of one exchange: a request, its body, its faults, its record, and the traits of whatever
-//! decides about it, responds to it, or counts it. Nothing here opens a socket or a file, and of the other crates of the
-//! host only the types of the configuration are known.
+//! The vocabulary and the contracts of one exchange: a request, its body, its faults, its record, and the traits
+//! of what decides about it, responds to it or counts it. Nothing in this crate opens a socket or a file. Of the
+//! other crates of the host it knows only the configuration.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | [`facts`] | what is known of one request, and what stages have decided about it |
 //! | [`head`], [`body`], [`replay`] | the head of a request, bodies as they stream, bodies that are kept to be sent again |
 //! | [`path`], [`authority`], [`cookie`], [`maps`] | normalised paths and authorities, cookies, header maps that are used again |
-//! | [`identity`], [`composed`] | who calls, and values that are composed for each request |
+//! | [`identity`], [`composed`] | identities of callers, and values that are composed for each request |
 //! | [`fault`] | what can end a request, and what the client is told |
 //! | [`contracts`], [`destination`] | what plugins, native code, states and destinations implement |
 //! | [`record`], [`trace`], [`family`], [`per_core`] | what the log, the metrics and the spans say about an exchange |

@@ -1,23 +1,23 @@
-//! Header maps that a core reuses from one message to the next, which saves two allocations for each.
+//! Header maps that a core reuses from one message to the next, which saves two allocations for each map.
 
 use std::cell::RefCell;
 
 use http::HeaderMap;
 
-/// Maps that a core keeps at most: about as many as there are often requests under way on it.
+/// The most maps that a core keeps: about as many as it often has requests in flight.
 const MOST: usize = 64;
 
 /// The largest capacity, in fields, of a map that is kept.
 const FIELDS: usize = 64;
 
 thread_local! {
-    /// The map that came back last is handed out first, because it is still in the processor's caches.
+    /// The map that was returned last is used first, because it is still in the processor's caches.
     static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty map with room for `fields` fields.
 pub fn take(fields: usize) -> HeaderMap {
-    // A thread that ends keeps no maps any more.
+    // While a thread ends, its maps may already be gone.
     match MAPS.try_with(|maps| maps.borrow_mut().pop()) {
         Ok(Some(mut map)) => {
             map.reserve(fields);

@@ -1,7 +1,7 @@
 //! Normalises paths.
 //!
-//! A router, a plugin and an origin that read the same path differently are how guards are bypassed. So a path is
-//! brought to one form here, or refused:
+//! A router, a plugin and an origin that read the same path differently allow guards to be bypassed. Therefore a
+//! path is converted to one normal form here, or refused:
 //!
 //! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case (RFC
 //!   3986 section 6.2.2); `%00` refused; characters that a path may not contain (RFC 3986 section 3.3) encoded;

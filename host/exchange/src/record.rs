@@ -77,8 +77,8 @@ impl fmt::Display for Repeat {
     }
 }
 
-/// The plugin calls of one request, in order. Empty, it allocates nothing; it is shared only with a body that
-/// calls plugins while it streams.
+/// The plugin calls of one request, in order. An empty list allocates nothing. The list is shared only with a body
+/// that calls plugins while it streams.
 #[derive(Debug, Default)]
 pub struct PluginCalls(Hand);
 
@@ -103,7 +103,7 @@ impl PluginCalls {
         self.with(|calls| !calls.is_empty())
     }
 
-    /// Adds a call about a head: one row for each.
+    /// Adds a call with a head, which has a row of its own.
     pub fn push(&mut self, call: PluginCall) {
         self.with(|calls| {
             if calls.capacity() == 0 {
@@ -113,7 +113,8 @@ impl PluginCalls {
         });
     }
 
-    /// Adds a call about a body: all chunks of one binding and phase are one row, whose time is their sum.
+    /// Adds a call with a piece of a body. All pieces of one binding and phase share one row, whose time is their
+    /// sum.
     pub fn add(&mut self, call: PluginCall) {
         self.with(|calls| {
             match calls.iter_mut().find(|known| known.phase == call.phase && known.binding == call.binding) {
@@ -126,7 +127,7 @@ impl PluginCalls {
         });
     }
 
-    /// Another handle on the same record, for a body that outlives the exchange.
+    /// A second handle on the same calls, for a body that outlives the exchange.
     pub fn share(&mut self) -> PluginCalls {
         let shared = match std::mem::take(&mut self.0) {
             Hand::Own(calls) => Rc::new(RefCell::new(calls)),
@@ -154,13 +155,14 @@ impl PluginCalls {
 pub struct PluginCall {
     /// Name of the binding.
     pub binding: Arc<str>,
-    /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`, `response-body`.
+    /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`,
+    /// `response-body`.
     pub phase: &'static str,
-    /// When it began; of a body's calls, the first.
+    /// When the call began; for calls with a body, the first one.
     pub begun: Instant,
-    /// How long it took.
+    /// How long it took in total.
     pub time: Duration,
-    /// Why it gave no result.
+    /// Why it failed; `None` if it has a result.
     pub failure: Option<CallFailure>,
 }
 

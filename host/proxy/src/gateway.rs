@@ -1,4 +1,4 @@
-//! What serves the requests of one core, whatever brings them.
+//! Everything that is needed to serve requests on one core, whatever brings them.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use witgate_telemetry::{CoreTelemetry, Telemetry};
 
 use crate::snapshot::Snapshot;
 
-/// What serves the requests of one core. Clones stay on the core.
+/// Serves the requests of one core. Clones stay on the core.
 #[derive(Clone)]
 pub struct Gateway {
     /// Where requests are recorded.
@@ -17,7 +17,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Serves each request with the snapshot that is in service when the request arrives.
+    /// Each request is served with the snapshot that is in service when it arrives.
     pub fn new(telemetry: Arc<Telemetry>, snapshots: Arc<ArcSwap<Snapshot>>) -> Self {
         Gateway { telemetry: Rc::new(telemetry), snapshots }
     }

@@ -1,8 +1,8 @@
 //! The walk of a request: read this first.
 //!
-//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record. [`walk`] is
-//! the way of a request whose route is known: stages down, destination, stages up. [`descend`] is the part of it that
-//! may fail, and uses `?`.
+//! [`serve`] is the outer function: whatever happens, it returns exactly one response and makes one record.
+//! [`walk`] takes a request whose route is known through the stages down, to the destination, and its response
+//! through the stages up. [`descend`] is the part of it that may fail, and uses `?`.
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +19,8 @@ use crate::protocol::upgrade::ClientSide;
 use crate::protocol::{body, hygiene, upgrade};
 use crate::router::Route;
 
-/// Takes one request to its response, however it arrived. `client` is the client's side of the tunnel that the request
-/// may ask for. The parts of `request` are taken out and must not be used afterwards.
+/// Serves one request, however it arrived, and returns its response. `client` is the client's side of the tunnel
+/// for which the request may ask. The parts of `request` are moved out of it, so it must not be used afterwards.
 pub async fn serve(
     gateway: &Gateway,
     arrival: Arrival,
@@ -40,7 +40,7 @@ pub async fn serve(
     exchange.finish(response)
 }
 
-/// Stages down, destination, stages up. A fault is a response like any other.
+/// Stages down, destination, stages up. The response of a fault is treated like any other.
 async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Body> {
     exchange.count_in_flight();
     let response = match descend(exchange, route, body).await {
@@ -50,8 +50,8 @@ async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Bo
     pipeline::ascend(exchange, route, response).await
 }
 
-/// Stages down, among which the upstream is chosen, and the destination. An early answer of a stage is a response like any
-/// other.
+/// Stages down, among which the upstream is chosen, and the destination. The early response of a stage is treated
+/// like any other.
 async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
     let body = body::limit(exchange, route, body)?;
     match pipeline::descend(exchange, route, body).await? {

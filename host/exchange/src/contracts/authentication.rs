@@ -1,24 +1,24 @@
-//! Contract `authentication`: who calls.
+//! Contract `authentication`: who the caller is.
 
 use std::time::Duration;
 
 use super::{Binding, Call, CallResult, Header, Input, LocalResponse};
 
-/// A binding that finds out who calls.
+/// A binding that finds out who the caller is.
 pub trait Authentication: Binding {
-    /// Says who calls. Where the answer is not to be remembered (`remember` is false), an acceptance need not name its
-    /// inputs.
+    /// Finds out who the caller is. If the decision will not be remembered (`remember` is false), an acceptance
+    /// need not name its inputs.
     fn authenticate<'a>(&'a self, call: Call<'a>, remember: bool) -> CallResult<'a, Decision>;
 }
 
-/// Answer of `authenticate`.
+/// The result of `authenticate`.
 #[derive(Debug, Clone)]
 pub enum Decision {
     /// The caller is known.
     Accepted(Acceptance),
-    /// The credentials are not good.
+    /// The credentials are invalid.
     Refused(LocalResponse),
-    /// No credentials of this kind; challenges for a 401.
+    /// The request has no credentials of this kind. The challenges are for a response with status 401.
     NotMine(Vec<String>),
 }
 
@@ -27,12 +27,13 @@ pub enum Decision {
 pub struct Acceptance {
     /// The principal.
     pub subject: String,
-    /// Facts about it.
+    /// What is known about the caller, as names and values.
     pub claims: Vec<(String, String)>,
     /// Headers for the response.
     pub response_headers: Vec<Header>,
-    /// How long the decision may be remembered; zero: never.
+    /// How long the decision may be remembered; zero forbids it.
     pub cacheable_for: Duration,
-    /// What the decision looked at; empty, or more than [`INPUTS`](super::INPUTS): not to be remembered.
+    /// The inputs of the decision. If there are none, or more than [`INPUTS`](super::INPUTS), it is not
+    /// remembered.
     pub inputs: Vec<Input>,
 }

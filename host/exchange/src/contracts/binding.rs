@@ -7,42 +7,42 @@ use witgate_config::model::OnFailure;
 
 use super::{Authentication, Interest, RateLimiting, Routing, Transformation};
 
-/// One binding in service: code with its settings, rights and budgets, whether a plugin or native.
+/// One binding in service: code with its settings, rights and budgets, either a plugin or native code.
 ///
-/// It says which contracts it serves by handing them out; they are asked for once, when a route is built. A contract is a
-/// binding as well, so that whoever calls it knows whose call it is.
+/// A binding shows which contracts it serves by returning them. It is asked for them once, when a route is built.
+/// Every contract is also a binding, so that its caller knows which binding it calls.
 ///
-/// Calls run on the core that makes them: one that has nothing to wait for is over when its result is handed out, any other
-/// may be dropped at any await, e.g. because the client went away. Where a call took time, the clock of the core is read at
-/// its end: that is how the pipeline knows how long it took.
+/// A call runs on the core that makes it. A call that does not wait has ended when its result is returned. Any
+/// other may be dropped at any await, for example because the client left. A call that took time reads the core's
+/// clock at its end, from which the pipeline computes the duration.
 pub trait Binding: Send + Sync {
     /// Its name.
     fn name(&self) -> &Arc<str>;
 
-    /// A number that no other version of any binding has in this process: it changes whenever code, settings or grants do.
-    /// What was remembered of one version is never used for another.
+    /// A number that no other version of any binding has in this process. It changes whenever code, settings or
+    /// grants change. Results that were remembered for one version are never used for another.
     fn version(&self) -> u64;
 
-    /// What becomes of a request whose call failed.
+    /// What happens to a request whose call failed.
     fn on_failure(&self) -> OnFailure;
 
-    /// What it looks at.
+    /// What the binding declares to look at.
     fn interest(&self) -> &Interest {
         static NOTHING: Interest = Interest::NOTHING;
         &NOTHING
     }
 
-    /// What the pipeline itself must hold it to.
+    /// The limits that the pipeline enforces.
     fn limits(&self) -> PluginLimits {
         PluginLimits { body: 0, context: 0 }
     }
 
-    /// Whether its answers may be remembered at all.
+    /// Whether results of the binding may be remembered at all.
     fn remembers(&self) -> bool {
         false
     }
 
-    /// An answer of an earlier call was used again in place of a call.
+    /// Called when a remembered result was used in place of a call.
     fn answered_again(&self) {}
 
     /// Whether the routing contract may choose this upstream.
@@ -50,30 +50,31 @@ pub trait Binding: Send + Sync {
         false
     }
 
-    /// The answer of an earlier call broke a rule that only the pipeline could check; counts as a failed call.
+    /// Called when the result of a call broke a rule that only the pipeline can check. The call then counts as
+    /// failed.
     fn reject_answer(&self, reason: &str);
 
-    /// Why and since when no calls are made of it but probes; none: it is in service.
+    /// Why and since when the binding is quarantined; `None` if it is in service.
     fn quarantine(&self) -> Option<Quarantined> {
         None
     }
 
-    /// Its contract `authentication`, if it serves that.
+    /// The contract `authentication`, if the binding serves it.
     fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
         None
     }
 
-    /// Its contract `rate-limiting`, if it serves that.
+    /// The contract `rate-limiting`, if the binding serves it.
     fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
         None
     }
 
-    /// Its contract `routing`, if it serves that.
+    /// The contract `routing`, if the binding serves it.
     fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
         None
     }
 
-    /// Its contract `transformation`, if it serves that.
+    /// The contract `transformation`, if the binding serves it.
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         None
     }
@@ -90,7 +91,7 @@ pub struct Contracts {
 }
 
 impl Contracts {
-    /// Those that a binding hands out.
+    /// The contracts that a binding returns.
     pub fn of(binding: &Arc<dyn Binding>) -> Contracts {
         let binding = || Arc::clone(binding);
         Contracts {
@@ -101,7 +102,7 @@ impl Contracts {
         }
     }
 
-    /// Their names in the WIT package, in the order of a request's way.
+    /// Their names in the WIT package, in the order of the pipeline.
     pub fn names(self) -> Vec<&'static str> {
         let all = [
             ("authentication", self.authentication),
@@ -116,19 +117,20 @@ impl Contracts {
 /// Budgets of a binding that the pipeline enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginLimits {
-    /// Bytes of a buffered body, as it came and decoded. Streamed bodies are bounded by their ratio to what came.
+    /// Bytes of a buffered body, before and after decoding. Streamed bodies are limited by the ratio of decoded to
+    /// received bytes.
     pub body: usize,
-    /// Bytes of context.
+    /// Bytes of the context that a transformation keeps between its calls.
     pub context: usize,
 }
 
-/// A binding in quarantine: its calls fail without being made, but for one probe at a time.
+/// A binding in quarantine: its calls fail without being made, except for one probe at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// For how long it has been.
+    /// How long the quarantine has lasted.
     pub lasted: Duration,
-    /// Whether the next call probes it; else the quarantine still lasts.
+    /// Whether the next call is a probe. If not, the quarantine lasts on.
     pub probing: bool,
-    /// Why, with figures, e.g. `20 of 20 calls within 10s failed`.
+    /// The reason, with figures, for example `20 of 20 calls within 10s failed`.
     pub cause: String,
 }

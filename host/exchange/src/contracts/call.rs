@@ -1,33 +1,33 @@
-//! What every call of a contract is given, and how it may fail.
+//! The inputs of every call of a contract, and how a call may fail.
 
 use std::sync::Arc;
 
 use super::{Fetch, Function, MaybeReady};
 use crate::head::RequestHead;
 
-/// A call, made or under way.
+/// The result of a call, which may still be in progress.
 pub type CallResult<'a, T> = MaybeReady<'a, Result<T, CallFailure>>;
 
-/// What every call is given.
+/// The inputs of every call.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// The request. Whoever is called may keep a clone of the `Arc` for the length of the call only.
+    /// The request. The called binding may keep a clone of the `Arc` only until the call ends.
     pub head: &'a Arc<RequestHead>,
-    /// Where outbound requests of the call go.
+    /// Sends the outbound requests of the call.
     pub fetch: &'a dyn Fetch,
 }
 
-/// The answer of a function that may be declared pure.
+/// The result of a function that may be declared pure.
 #[derive(Debug, Clone)]
 pub struct Answer<T> {
-    /// What it answered.
+    /// The result itself.
     pub content: T,
-    /// Whether the function is declared pure, and the call did nothing that speaks against it.
+    /// Whether the function is declared pure and the call did nothing that contradicts this.
     pub pure: bool,
 }
 
 impl<T> Answer<T> {
-    /// An answer that is good for this one request.
+    /// A result that is valid for this one request only.
     pub fn once(content: T) -> Self {
         Answer { content, pure: false }
     }
@@ -58,7 +58,7 @@ impl Phase {
         Phase::ResponseBody,
     ];
 
-    /// The word for metrics and logs.
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Authentication => "authentication",
@@ -71,7 +71,7 @@ impl Phase {
         }
     }
 
-    /// The phase in which a function is called that may be declared pure.
+    /// The phase in which a function that may be declared pure is called.
     pub fn of(function: Function) -> Self {
         match function {
             Function::Draw => Phase::RateLimiting,
@@ -81,16 +81,16 @@ impl Phase {
         }
     }
 
-    /// Whether it is about a body, so that one request may make many such calls.
+    /// Whether the phase calls with pieces of a body, so that one request may make many such calls.
     pub fn is_of_body(self) -> bool {
         matches!(self, Phase::RequestBody | Phase::ResponseBody)
     }
 }
 
-/// Why a call gave no answer.
+/// Why a call has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallFailure {
-    /// The guest trapped (panic, unreachable, out-of-bounds…).
+    /// The guest trapped, for example by a panic, `unreachable` or an access out of bounds.
     Trap,
     /// It used up its CPU budget.
     Cpu,
@@ -98,20 +98,20 @@ pub enum CallFailure {
     Wall,
     /// It used up its memory or table budget.
     Memory,
-    /// It made more host calls than it may.
+    /// It made more host calls than its budget allows.
     HostCalls,
-    /// Its answer is larger than it may be, or malformed.
+    /// Its result is malformed or larger than its budget allows.
     Output,
     /// No instance was free in time.
     Queue,
     /// The binding is quarantined; no call was made.
     Quarantined,
-    /// The plugin could not be loaded (`start = "degraded"`), or an instance could not be made.
+    /// The plugin could not be loaded (`start = "degraded"`), or no instance could be made.
     Unavailable,
 }
 
 impl CallFailure {
-    /// The word for metrics and logs.
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             CallFailure::Trap => "trap",

@@ -1,4 +1,4 @@
-//! The seam behind which draws are counted: here in memory, elsewhere in a shared store.
+//! The interface of what counts draws on rate limits, in memory or in a store that gateways share.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ pub use super::rate::Rate;
 
 /// Counts what requests draw from their buckets.
 ///
-/// One is shared by all cores.
+/// One counter is shared by all cores.
 pub trait Counter: Send + Sync {
-    /// Charges every draw, or none if one of them is over its limit. The standings come in the order of the draws.
-    /// Ready at once where counting waits for nothing.
+    /// Charges every draw, or none if one of them is over its limit. The states are in the order of the draws. The
+    /// result is ready at once if the counter waits for nothing.
     ///
     /// # Errors
-    /// The place where draws are counted cannot be reached.
+    /// The counter cannot be reached.
     fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>>;
 }
 
@@ -22,25 +22,25 @@ pub trait Counter: Send + Sync {
 pub struct Draw {
     /// Which bucket: the first half of the SHA-256 of binding, policy and key.
     pub bucket: u128,
-    /// Which policy, roughly: a short hash of binding and policy.
+    /// Which policy, approximately: a short hash of binding and policy.
     pub policy: u64,
-    /// How much is drawn; 0 only asks.
+    /// How much is drawn; 0 only reads the state of the bucket.
     pub cost: u32,
-    /// How fast the bucket fills and how much it holds.
+    /// How fast the bucket fills, and how much it holds.
     pub rate: Rate,
 }
 
-/// How the buckets of one request stand, in the order of its draws.
+/// The states of the buckets of one request, in the order of its draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketStates {
-    /// Most requests draw from one.
+    /// The state of one bucket. Most requests draw on one.
     One(BucketState),
-    /// Those of several.
+    /// The states of several buckets.
     Several(Vec<BucketState>),
 }
 
 impl BucketStates {
-    /// Each of them.
+    /// All states.
     pub fn as_slice(&self) -> &[BucketState] {
         match self {
             BucketStates::One(state) => std::slice::from_ref(state),
@@ -49,19 +49,19 @@ impl BucketStates {
     }
 }
 
-/// How a bucket stands after a draw.
+/// The state of a bucket after a draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BucketState {
-    /// Whether the draw itself was within the limit. If one is not, none was charged.
+    /// Whether this draw was within its limit. If any draw of the request was not, none was charged.
     pub admitted: bool,
-    /// What could still be drawn at once.
+    /// How much can still be drawn at once.
     pub remaining: u32,
-    /// Until the bucket is full again.
+    /// Time until the bucket is full again.
     pub reset: Duration,
-    /// Until a draw of the same cost would be admitted; zero if it was.
+    /// Time until a draw of the same cost would be admitted; zero if this one was.
     pub retry_after: Duration,
 }
 
-/// The place where draws are counted cannot be reached.
+/// The counter cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unavailable;

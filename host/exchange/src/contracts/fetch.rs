@@ -10,17 +10,17 @@ use http::{Request, Response};
 use crate::fault::Fault;
 use crate::trace::TraceContext;
 
-/// Makes outbound requests on behalf of calls, by the connections of the core that makes them.
+/// Makes outbound requests on behalf of calls, over the connections of the core that makes them.
 pub trait Fetch {
     /// Sends a request to the upstream of this name and collects the response.
     ///
-    /// The path of the request's URI is used, its authority is not: `Host` is the endpoint's. With a `trace`, each attempt
-    /// is a span of it; without, the headers are sent as they are. `timeout` bounds the whole exchange; `limit` bounds the
-    /// body of the response, in bytes.
+    /// The path of the request's URI is used. Its authority is not: `Host` is that of the endpoint. With a
+    /// `trace`, each attempt is a span of it; without one, the headers are sent as they are. `timeout` limits the
+    /// whole exchange. `limit` is the most bytes that the body of the response may have.
     ///
     /// # Errors
-    /// As of a forwarded request; a response over the limit is `UpstreamProtocol` with the detail `response too large`; an
-    /// unknown upstream is `NoEndpoint`.
+    /// The faults of a forwarded request. A response over the limit is `UpstreamProtocol` with the detail
+    /// `response too large`, and an unknown upstream is `NoEndpoint`.
     fn fetch<'a>(
         &'a self,
         upstream: &'a str,

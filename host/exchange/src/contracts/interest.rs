@@ -1,8 +1,8 @@
-//! What a binding looks at.
+//! What a binding declares to look at.
 
 use http::HeaderName;
 
-/// What a binding looks at, as `lifecycle.configure` of a plugin answered.
+/// What a binding declares to look at, for a plugin by the result of `lifecycle.configure`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
     /// Lower-case names of request headers.
@@ -13,16 +13,18 @@ pub struct Interest {
     pub request_body: BodyAccess,
     /// Access to the response body.
     pub response_body: BodyAccess,
-    /// Whether it wants to see response heads.
+    /// Whether it is called with response heads.
     pub response: bool,
-    /// What comes in with `authenticate`; none: everything. Also what an acceptance is based on that names nothing itself.
+    /// The inputs of `authenticate`; `None` stands for every input. An acceptance that names no inputs itself is
+    /// based on these.
     pub authenticates_by: Option<Box<[Input]>>,
-    /// The inputs of functions that answer by nothing else, by [`Function::ALL`]; none: it made no such promise.
+    /// For each function of [`Function::ALL`] the inputs that alone determine its result; `None` if the function
+    /// is not declared pure.
     pub pure: [Option<Box<[Input]>>; Function::ALL.len()],
 }
 
 impl Interest {
-    /// No body, no response, no promise.
+    /// No body, no response, and no function that is declared pure.
     pub const NOTHING: Interest = Interest {
         request_headers: Vec::new(),
         response_headers: Vec::new(),
@@ -33,7 +35,7 @@ impl Interest {
         pure: [const { None }; Function::ALL.len()],
     };
 
-    /// What a function depends on, if it is declared pure.
+    /// The inputs that determine the result of a function; `None` if it is not declared pure.
     pub fn inputs(&self, function: Function) -> Option<&[Input]> {
         self.pure[function as usize].as_deref()
     }
@@ -65,7 +67,7 @@ impl Function {
     }
 }
 
-/// Something of a request that an answer depends on.
+/// A part of a request on which a result may depend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the names of parts of a request")]
 pub enum Input {
@@ -83,7 +85,7 @@ pub enum Input {
     PathParameter(Box<str>),
 }
 
-/// Inputs one answer may depend on.
+/// The most inputs on which one result may depend.
 pub const INPUTS: usize = 32;
 
 /// How a plugin sees a body.

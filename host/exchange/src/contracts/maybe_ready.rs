@@ -1,4 +1,4 @@
-//! A result that is ready, or is waited for.
+//! A result that is ready, or that is waited for.
 
 use std::future::{Ready, ready};
 use std::pin::Pin;
@@ -6,13 +6,13 @@ use std::task::{Context, Poll};
 
 use futures_util::future::LocalBoxFuture;
 
-/// A result that is ready, or is waited for.
+/// A result that is ready, or that is waited for.
 ///
-/// Most calls end without waiting; their results need no boxed future.
+/// Most calls end without waiting, and their results need no boxed future.
 pub enum MaybeReady<'a, T> {
     /// The result.
     Ready(Ready<T>),
-    /// The rest of the call, which waits for something on the core that called.
+    /// The rest of the call, which waits on the core that made it.
     Pending(LocalBoxFuture<'a, T>),
 }
 

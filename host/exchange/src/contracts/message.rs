@@ -29,7 +29,7 @@ pub enum HeaderChange {
     AppendComposed(ComposedHeader),
 }
 
-/// A header whose value is put together for each request.
+/// A header whose value is composed for each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComposedHeader {
     /// Untrusted name.
@@ -49,15 +49,15 @@ pub struct LocalResponse {
     pub body: Bytes,
 }
 
-/// A response's head as plugins see it.
+/// The head of a response as plugins see it.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
     /// Status.
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// Trailers, in the last body call.
+    /// Trailers, only in the last call with a piece of the body.
     pub trailers: Option<HeaderMap>,
-    /// Whether the gateway made it.
+    /// Whether the gateway made the response.
     pub local: bool,
 }

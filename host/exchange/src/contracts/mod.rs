@@ -2,26 +2,27 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `binding` | [`Binding`]: one in service: its name, version, limits, and which contracts it serves |
-//! | `authentication` | [`Authentication`]: who calls |
+//! | `binding` | [`Binding`]: a binding in service, with its name, version, limits and the contracts that it serves |
+//! | `authentication` | [`Authentication`]: who the caller is |
 //! | `rate_limiting` | [`RateLimiting`]: which buckets a request draws on |
 //! | `routing` | [`Routing`]: where a request goes |
 //! | `transformation` | [`Transformation`]: changes to heads and bodies of requests and responses |
-//! | `call` | [`Call`], [`CallFailure`], [`Phase`]: what every call is given and how it may fail |
-//! | `interest` | [`Interest`]: what a binding looks at |
+//! | `call` | [`Call`], [`CallFailure`], [`Phase`]: the inputs of every call, and how it may fail |
+//! | `interest` | [`Interest`]: what a binding declares to look at |
 //! | `message` | headers and responses as plugins write them |
-//! | `value_part` | [`ValuePart`]: values that are put together for each request |
+//! | `value_part` | [`ValuePart`]: values that are composed for each request |
 //! | `fetch` | [`Fetch`]: outbound requests on behalf of a call |
 //! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
 //! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
 //! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
-//! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or is waited for |
+//! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or that is waited for |
 //!
-//! The types of the four contracts mirror the WIT package `witgate:plugin`. Whatever a binding returns is untrusted until
-//! the pipeline has validated it, also where the binding is native.
+//! The types of the four contracts mirror the WIT package `witgate:plugin`. Results of bindings are untrusted
+//! until the pipeline has validated them, even if the binding is native.
 //!
-//! These files know the vocabulary of one exchange (head, body, fault, identity, trace) and the configuration, and nothing
-//! of snapshots, upstreams and connections, so that whoever implements a contract depends on nothing else.
+//! This module knows the vocabulary of one exchange (head, body, fault, identity, trace) and the configuration,
+//! but nothing of snapshots, upstreams and connections, so that code which implements a contract depends on
+//! nothing else.
 
 mod authentication;
 mod binding;

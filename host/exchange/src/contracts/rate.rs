@@ -1,27 +1,28 @@
 //! The generic cell rate algorithm (ITU-T I.371, annex A), as pure arithmetic.
 //!
-//! A bucket is one number: the time at which it will be full again. A draw moves that time forward by what it costs,
-//! and is admitted if the time then is no further away than a full bucket takes to fill. Over any span `t` at most
-//! `burst + t * limit / window` is admitted.
+//! A bucket is one number: the time at which it will be full again. A draw moves that time forward by what it
+//! costs, and is admitted if the time then is no further away than a full bucket takes to fill. Over any span `t`
+//! at most `burst + t * limit / window` is admitted.
 
 use std::time::Duration;
 
 use super::counter::BucketState;
 
-/// Nanoseconds that the filling of a bucket may take: a century. Keeps every sum in range.
+/// The most nanoseconds that filling a bucket may take, a century. It keeps every sum in range.
 const LONGEST: u64 = 100 * 366 * 24 * 3600 * 1_000_000_000;
 
 /// How fast a bucket fills and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Nanoseconds in which one unit flows back; rounded up, so that rounding never admits more.
+    /// Nanoseconds in which one unit is refilled, rounded up so that rounding never admits more.
     unit: u64,
-    /// Units a full bucket holds.
+    /// Units that a full bucket holds.
     burst: u32,
 }
 
 impl Rate {
-    /// None if the limit or the window is zero, or filling takes longer than a century.
+    /// The rate of `limit` units in each window. `None` if the limit or the window is zero, or if filling a bucket
+    /// takes longer than a century.
     pub fn of(limit: u32, window: Duration, burst: u32) -> Option<Rate> {
         if limit == 0 || window.is_zero() {
             return None;
@@ -32,17 +33,17 @@ impl Rate {
         (longest <= u128::from(LONGEST)).then_some(Rate { unit, burst })
     }
 
-    /// Nanoseconds in which one unit flows back.
+    /// Nanoseconds in which one unit is refilled.
     pub fn unit(self) -> u64 {
         self.unit
     }
 
-    /// Units a full bucket holds: what may be drawn at once.
+    /// Units that a full bucket holds, which is the most that may be drawn at once.
     pub fn burst(self) -> u32 {
         self.burst
     }
 
-    /// The rate of one of several gateways that share this one evenly without talking to each other. A bucket holds at
+    /// The rate of one of several gateways that share this rate evenly without communicating. A bucket holds at
     /// least one unit.
     #[must_use]
     pub fn share(self, gateways: u32) -> Rate {
@@ -57,14 +58,14 @@ impl Rate {
         self.unit * u64::from(self.burst)
     }
 
-    /// When a bucket that will be full at `full` will be after a draw at `now`; none if the draw is not admitted.
-    /// A cost of 0 is always admitted.
+    /// The time at which a bucket that would be full at `full` is full after a draw at `now`; `None` if the draw
+    /// is not admitted. A cost of 0 is always admitted.
     pub fn charge(self, full: u64, now: u64, cost: u32) -> Option<u64> {
         let after = full.max(now).checked_add(self.unit.checked_mul(u64::from(cost))?)?;
         (cost == 0 || after - now <= self.capacity()).then_some(after)
     }
 
-    /// How a bucket that will be full at `full` stands at `now`, for a draw that was admitted or not.
+    /// The state at `now` of a bucket that will be full at `full`, for a draw that was admitted or not.
     pub fn state(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
         let missing = full.saturating_sub(now);
         let remaining = self.capacity().saturating_sub(missing) / self.unit;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{Answer, Binding, Call, CallResult};
 
-/// A binding that names the buckets of a request. The gateway counts.
+/// A binding that names the buckets on which a request draws. The gateway counts the draws.
 pub trait RateLimiting: Binding {
-    /// Names the buckets.
+    /// Names the buckets of the request.
     fn draw<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Vec<Bucket>>>;
 }
 
@@ -15,14 +15,14 @@ pub trait RateLimiting: Binding {
 pub struct Bucket {
     /// Name shown in `RateLimit-Policy`.
     pub policy: String,
-    /// Whose bucket.
+    /// Key of the bucket, for example the caller.
     pub key: String,
-    /// What this request costs; 0 only asks.
+    /// Units that this request draws; 0 only reads the state of the bucket.
     pub cost: u32,
-    /// Allowed in each window.
+    /// Units that are allowed in each window.
     pub limit: u32,
-    /// The window.
+    /// The length of the window.
     pub window: Duration,
-    /// Allowed at once; none: `limit`.
+    /// Units that may be drawn at once; `None` stands for `limit`.
     pub burst: Option<u32>,
 }

@@ -1,16 +1,16 @@
-//! Keys that plugins store.
+//! The interface of the stores in which plugins keep keys.
 
 use std::time::Duration;
 
 use super::MaybeReady;
 
-/// The keys of one plugin: in memory, or where several gateways share them.
+/// The keys of one plugin, in memory or in a store that several gateways share.
 ///
-/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown whether the
-/// operation was carried out. The caller limits the time of each wait.
+/// A function that waits runs on the core that called it and may be dropped at any await. Then it is unknown
+/// whether the operation was carried out. The caller limits the time of each wait.
 pub trait KeyStore: Send + Sync {
-    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because the
-    /// instances of a binding that may wait run on stacks of their own.
+    /// Whether its functions may wait. If not, every result is ready at once. Read when a binding is made, because
+    /// the instances of a binding that may wait run on stacks of their own.
     fn waits(&self) -> bool;
 
     /// The bytes in use, for metrics; `None` if that is not known on this machine.
@@ -21,10 +21,10 @@ pub trait KeyStore: Send + Sync {
     /// The value of a key.
     ///
     /// # Errors
-    /// `Unavailable` if the store cannot be reached. The same goes for every other function.
+    /// `Unavailable` if the store cannot be reached. Every other function can fail in this way too.
     fn get<'a>(&'a self, space: &'a str, key: &'a str) -> StoreResult<'a, Option<Vec<u8>>>;
 
-    /// Writes a value. With a `ttl` it expires after that time.
+    /// Writes a value. With a `ttl`, the value expires after that time.
     ///
     /// # Errors
     /// `Full` if there is no room.
@@ -54,7 +54,8 @@ pub trait KeyStore: Send + Sync {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64>;
 
-    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it did.
+    /// Writes `new` if the current value equals `expected`, where `None` stands for no value; returns whether it
+    /// did.
     ///
     /// # Errors
     /// As [`KeyStore::set`].
@@ -78,6 +79,6 @@ pub enum StoreError {
     Full,
     /// The value is not a counter, or the counter would overflow.
     NotANumber,
-    /// The store cannot be reached, or did not answer in time.
+    /// The store cannot be reached, or did not respond in time.
     Unavailable,
 }

@@ -8,18 +8,19 @@ use super::{Answer, Binding, Call, CallResult, HeaderChange, LocalResponse, Resp
 
 /// A binding that changes requests and responses.
 ///
-/// Every binding is shown the head of a request. Only one whose [`Interest`](super::Interest) declares them is shown bodies
-/// and responses: one that declares none need not implement these functions, which then change nothing.
+/// Every binding is called with the head of a request. It is called with bodies and responses only if its
+/// [`Interest`](super::Interest) declares them. A binding that declares none need not implement the functions for
+/// them; the default ones change nothing.
 pub trait Transformation: Binding {
-    /// Sees the head of a request.
+    /// Called with the head of a request.
     fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>>;
 
-    /// Sees a piece of the body of a request.
+    /// Called with a piece of the body of a request.
     fn transform_request_body<'a>(&'a self, _call: Call<'a>, _piece: Piece) -> CallResult<'a, BodyResult> {
         CallResult::over(Ok(BodyResult::default()))
     }
 
-    /// Sees the head of a response, with the context that the call before left.
+    /// Called with the head of a response, and with the context that the previous call left.
     fn transform_response<'a>(
         &'a self,
         _call: Call<'a>,
@@ -29,7 +30,7 @@ pub trait Transformation: Binding {
         CallResult::over(Ok(Answer::once(ResponseOutcome::Proceed(ResponseChanges::default()))))
     }
 
-    /// Sees a piece of the body of a response.
+    /// Called with a piece of the body of a response.
     fn transform_response_body<'a>(
         &'a self,
         _call: Call<'a>,
@@ -40,12 +41,12 @@ pub trait Transformation: Binding {
     }
 }
 
-/// Answer of `on-request`.
+/// The result of `on-request`.
 #[derive(Debug, Clone)]
 pub enum RequestOutcome {
-    /// Go on with changes.
+    /// The request goes on with these changes.
     Proceed(RequestChanges),
-    /// Answer at once.
+    /// This response is sent, and the request goes no further.
     Respond(LocalResponse),
 }
 
@@ -58,16 +59,16 @@ pub struct RequestChanges {
     pub path: Option<String>,
     /// Method.
     pub method: Option<String>,
-    /// Handed to the later calls.
+    /// The context, which is passed to the later calls.
     pub context: Bytes,
 }
 
-/// Answer of `on-response`.
+/// The result of `on-response`.
 #[derive(Debug, Clone)]
 pub enum ResponseOutcome {
-    /// Go on with changes.
+    /// The response goes on with these changes.
     Proceed(ResponseChanges),
-    /// Send this instead.
+    /// This response is sent instead.
     Respond(LocalResponse),
 }
 
@@ -78,26 +79,26 @@ pub struct ResponseChanges {
     pub headers: Vec<HeaderChange>,
     /// Status.
     pub status: Option<u16>,
-    /// New context.
+    /// The new context; `None` leaves it as it is.
     pub context: Option<Bytes>,
 }
 
 /// A piece of a body on its way to a plugin.
 #[derive(Debug, Clone)]
 pub struct Piece {
-    /// Decoded bytes.
+    /// The decoded bytes.
     pub content: Bytes,
-    /// Whether it is the last.
+    /// Whether this is the last piece.
     pub end: bool,
     /// The context.
     pub context: Bytes,
 }
 
-/// Answer of a body call.
+/// The result of a call with a piece of a body.
 #[derive(Debug, Clone, Default)]
 pub struct BodyResult {
-    /// Bytes to pass on; none: those given.
+    /// Bytes to pass on; `None` passes on those of the call.
     pub output: Option<Bytes>,
-    /// New context.
+    /// The new context; `None` leaves it as it is.
     pub context: Option<Bytes>,
 }

@@ -1,9 +1,9 @@
-//! Values that are put together for each request, and the words for their parts.
+//! Values that are composed for each request, and the names of their parts.
 
 use bytes::Bytes;
 
-/// A part of a composed value. `H` is the name of a header: text that is untrusted, or a [`http::HeaderName`] once it has been
-/// validated.
+/// A part of a composed value. `H` is the name of a header: text that is untrusted, or a [`http::HeaderName`] once
+/// it has been validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of parts of a request, and of a response")]
 pub enum ValuePart<H = String> {
@@ -26,14 +26,14 @@ pub enum ValuePart<H = String> {
     ResponseHeader(H),
 }
 
-/// The words of parts that have a name of their own: `claim.NAME` and so on.
+/// The prefixes of parts that have a name of their own, such as `claim.NAME`.
 const CLAIM: &str = "claim";
 const PARAMETER: &str = "parameter";
 const HEADER: &str = "header";
 const RESPONSE_HEADER: &str = "response_header";
 
 impl<H> ValuePart<H> {
-    /// The words of parts that are one word, as templates write them in braces.
+    /// The names of parts that consist of one word, as templates write them in braces.
     const WORDS: [(&'static str, Self); 12] = [
         ("client.address", ValuePart::ClientAddress),
         ("request.id", ValuePart::RequestId),
@@ -49,10 +49,10 @@ impl<H> ValuePart<H> {
         ("status", ValuePart::Status),
     ];
 
-    /// The part that a word stands for; none if there is no such word. `header` reads the name of a header.
+    /// The part with this name; `None` if there is none. `header` parses the name of a header.
     ///
     /// # Errors
-    /// What `header` finds.
+    /// The error of `header`.
     pub fn parse<E>(word: &str, header: impl Fn(&str) -> Result<H, E>) -> Option<Result<Self, E>> {
         if let Some((_, part)) = Self::WORDS.into_iter().find(|(known, _)| *known == word) {
             return Some(Ok(part));
@@ -66,7 +66,7 @@ impl<H> ValuePart<H> {
         }
     }
 
-    /// Every word, for problems.
+    /// All names of parts, for messages about problems.
     pub fn words() -> String {
         let of_requests: Vec<&str> =
             Self::WORDS.iter().filter(|(_, part)| !part.is_of_response()).map(|(word, _)| *word).collect();
@@ -76,20 +76,20 @@ impl<H> ValuePart<H> {
         )
     }
 
-    /// Whether only a response has it.
+    /// Whether the part can only be taken from a response.
     pub fn is_of_response(&self) -> bool {
         matches!(self, ValuePart::Status | ValuePart::ResponseHeader(_))
     }
 
-    /// Whether it tells something of the caller, who is known only after authentication.
+    /// Whether the part depends on the caller, who is known only after authentication.
     pub fn is_of_caller(&self) -> bool {
         matches!(self, ValuePart::Subject | ValuePart::Claim(_))
     }
 
-    /// The same with the names of headers read by `header`.
+    /// The same part, whose header name is converted by `header`.
     ///
     /// # Errors
-    /// What `header` finds.
+    /// The error of `header`.
     pub fn with_headers<N, E>(self, header: impl Fn(H) -> Result<N, E>) -> Result<ValuePart<N>, E> {
         Ok(match self {
             ValuePart::Text(text) => ValuePart::Text(text),
@@ -114,7 +114,7 @@ impl<H> ValuePart<H> {
 }
 
 impl<H: AsRef<str> + PartialEq> ValuePart<H> {
-    /// As a template writes it: text as it is, everything else in braces.
+    /// The part as a template writes it: text unchanged, everything else in braces.
     pub fn to_template(&self) -> String {
         match self {
             ValuePart::Text(text) => String::from_utf8_lossy(text).into_owned(),

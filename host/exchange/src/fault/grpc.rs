@@ -1,4 +1,4 @@
-//! Faults as gRPC has them: status 200 and trailers only ("Trailers-Only" of gRPC over HTTP/2).
+//! Faults in gRPC's form: status 200 and only trailers ("Trailers-Only" of gRPC over HTTP/2).
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -6,7 +6,7 @@ use http::{HeaderValue, Response};
 use super::FaultKind;
 use crate::body::Body;
 
-/// A status of gRPC and what is said with it.
+/// A gRPC status and its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GrpcStatus {
     code: u16,
@@ -14,7 +14,7 @@ pub(super) struct GrpcStatus {
 }
 
 impl GrpcStatus {
-    /// The status of a kind of fault; none: a client of gRPC is told of it by a problem document.
+    /// The gRPC status of a kind of fault; `None` if a gRPC client gets a problem document.
     pub(super) fn of(kind: FaultKind) -> Option<Self> {
         match kind {
             // DEADLINE_EXCEEDED
@@ -23,7 +23,7 @@ impl GrpcStatus {
         }
     }
 
-    /// The response that says so.
+    /// The response with this status.
     pub(super) fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();

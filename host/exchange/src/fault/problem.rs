@@ -7,7 +7,8 @@ use http::{HeaderValue, Method, Response};
 use super::Fault;
 use crate::body::Body;
 
-/// The response that says what went wrong with a request of this method. HEAD gets the head of what GET would get.
+/// The problem document for a fault of a request with this method. The response to HEAD is only the head of the
+/// response to GET.
 pub(super) fn response(fault: &Fault, request_id: &str, method: &Method) -> Response<Body> {
     let document = document(fault, request_id);
     let mut response = Response::new(Body::Empty);

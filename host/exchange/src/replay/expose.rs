@@ -1,4 +1,4 @@
-//! What the memory for bodies contributes to `/metrics`.
+//! The metrics of the memory for bodies.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::family::Family;
 /// The labels of a family that has one sample only.
 const NO_LABELS: [(&str, &str); 0] = [];
 
-/// Writes how much is kept, and how often a body was not.
+/// Writes how many bytes are kept, and how often a body was not kept.
 pub fn encode(memory: &BodyMemory, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let help = "Bytes of request bodies that are kept in memory";
     let mut family = Family::gauges(encoder, "witgate_body_memory_bytes", help)?;

@@ -7,25 +7,25 @@ use bytes::{Bytes, BytesMut};
 
 use super::memory::{BodyMemory, Reserved};
 
-/// A piece of at least so many bytes is held as it came, which copies nothing.
+/// Size in bytes from which a piece is kept as it came, without copying it.
 const LARGE: usize = 16 * 1024;
 
-/// So many small pieces are held as they came, too. A small piece may hold on to a read buffer many times its size, so further
-/// small pieces are copied into one buffer.
+/// Number of small pieces that are kept as they came too. Further small pieces are copied into one buffer, because
+/// a small piece may keep alive a read buffer that is many times its size.
 const FEW: usize = 4;
 
-/// What is kept of one body. All of it is counted in the gateway's [`BodyMemory`].
+/// The kept bytes of one body. All of them are counted in the gateway's [`BodyMemory`].
 pub(super) struct KeptPieces {
     reserved: Rc<Reserved>,
     pieces: Vec<Bytes>,
-    /// Copies of small pieces, behind all others.
+    /// Copies of small pieces, which follow all other pieces.
     tail: BytesMut,
 }
 
-/// All bytes of a body, which stay counted as long as this is there.
+/// All bytes of a body. They stay counted until this is dropped.
 #[derive(Clone)]
 pub struct Whole {
-    /// The bytes in one.
+    /// The bytes in one buffer.
     pub bytes: Bytes,
     _reserved: Rc<Reserved>,
 }
@@ -39,12 +39,12 @@ impl KeptPieces {
         self.reserved.memory()
     }
 
-    /// Bytes that are kept.
+    /// Number of bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
         self.reserved.bytes()
     }
 
-    /// Keeps one more piece; false: the memory for bodies is used up.
+    /// Keeps one more piece. Returns `false` if the memory for bodies is used up.
     pub(super) fn keep(&mut self, piece: &Bytes) -> bool {
         if !self.reserved.take(piece.len()) {
             return false;
@@ -58,25 +58,25 @@ impl KeptPieces {
         true
     }
 
-    /// Makes a piece of the copies, so that all pieces can be given out.
+    /// Turns the buffer of copies into a piece, so that [`KeptPieces::piece`] can return all pieces.
     pub(super) fn settle(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push(self.tail.split().freeze());
         }
     }
 
-    /// A piece; before the first is asked for, [`KeptPieces::settle`].
+    /// The piece at this index. [`KeptPieces::settle`] must have been called after the last piece was kept.
     pub(super) fn piece(&self, index: usize) -> Option<Bytes> {
         self.pieces.get(index).cloned()
     }
 
-    /// How many pieces there are.
+    /// Number of pieces.
     pub(super) fn pieces(&self) -> usize {
         self.pieces.len()
     }
 
-    /// All of it in one. Several pieces are copied into one buffer, which is counted as well; none: the memory for bodies is
-    /// used up.
+    /// All bytes in one buffer. Several pieces are copied into a new buffer, which is counted as well. `None` if
+    /// the memory for bodies is used up.
     pub(super) fn whole(&mut self) -> Option<Whole> {
         self.settle();
         if self.pieces.len() <= 1 {
@@ -88,7 +88,7 @@ impl KeptPieces {
         taken.then(|| Whole { bytes: self.pieces.concat().into(), _reserved: Rc::new(reserved) })
     }
 
-    /// Lets everything go.
+    /// Drops all pieces.
     pub(super) fn clear(&mut self) {
         if self.bytes() > 0 {
             *self = KeptPieces::new(self.reserved.memory().clone());

@@ -1,4 +1,4 @@
-//! One bound for all request bodies that the gateway keeps in memory, over all cores and upstreams.
+//! One limit for all request bodies that the gateway keeps in memory, over all cores and upstreams.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub enum Purpose {
     Plugin,
 }
 
-/// Words of the purposes in the metrics, in the order of the declaration.
+/// Names of the purposes in the metrics, in the order of the declaration.
 const PURPOSES: [&str; 4] = ["retry", "hedge", "mirror", "plugin"];
 
 /// How many bytes of request bodies the gateway keeps, and how many it may keep (`gateway.body_memory`).
@@ -27,7 +27,7 @@ pub struct BodyMemory {
     shared: Arc<Shared>,
 }
 
-/// Carried over every reload, because bodies are kept across them.
+/// The counts. They are carried over every reload, because bodies are kept across reloads.
 #[derive(Debug, Default)]
 struct Shared {
     used: AtomicUsize,
@@ -35,18 +35,18 @@ struct Shared {
 }
 
 impl BodyMemory {
-    /// The memory under a limit in bytes. What is in use in the configuration before stays counted.
+    /// The memory with a limit in bytes. Bytes that are in use under the previous configuration stay counted.
     pub fn new(limit: usize, previous: Option<&BodyMemory>) -> Arc<BodyMemory> {
         let shared = previous.map_or_else(Arc::default, |previous| previous.shared.clone());
         Arc::new(BodyMemory { limit, shared })
     }
 
-    /// Bytes that are kept now.
+    /// Number of bytes that are kept now.
     pub fn used(&self) -> usize {
         self.shared.used.load(Ordering::Relaxed)
     }
 
-    /// How often a body was not kept because the limit was reached, by what it was wanted for.
+    /// How often a body was not kept because the limit was reached, by purpose.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         PURPOSES.iter().zip(&self.shared.refused).map(|(word, count)| (*word, count.load(Ordering::Relaxed)))
     }
@@ -70,7 +70,7 @@ impl BodyMemory {
     }
 }
 
-/// Bytes taken of the memory, which are given back when this is dropped.
+/// Bytes that are reserved in the memory. Dropping this releases them.
 #[derive(Debug)]
 pub struct Reserved {
     memory: Arc<BodyMemory>,
@@ -78,12 +78,12 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// No bytes yet.
+    /// Reserves no bytes yet.
     pub fn new(memory: Arc<BodyMemory>) -> Reserved {
         Reserved { memory, bytes: Cell::new(0) }
     }
 
-    /// Takes more bytes; false: the limit is reached, and none were taken.
+    /// Reserves more bytes. Returns `false`, and reserves none, if the limit is reached.
     pub fn take(&self, bytes: usize) -> bool {
         let taken = self.memory.take(bytes);
         if taken {
@@ -92,12 +92,12 @@ impl Reserved {
         taken
     }
 
-    /// Bytes that were taken.
+    /// Number of reserved bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.get()
     }
 
-    /// What it is taken from.
+    /// The memory in which the bytes are reserved.
     pub fn memory(&self) -> &Arc<BodyMemory> {
         &self.memory
     }

@@ -1,10 +1,11 @@
-//! A request body that is read while it is kept, so that it can be given again.
+//! The replay body: a request body that is kept while it is read, so that it can be read again.
 //!
-//! Whoever needs the body again holds it: further attempts until the response head has come, a mirror until the body has
-//! ended. Each has a bound of its own; past it, it gets nothing, and the request goes on. What is kept is kept once, whoever
-//! holds it, and all of it is counted in one total of the gateway ([`memory`]). Past that total, retries, hedges and mirrors
-//! are given up and counted, and what cannot do without a whole body is answered with 503 and `Retry-After`. Keeping
-//! delays nothing: each piece goes on as it comes.
+//! Retries and hedges need it until the response head has arrived, a mirror until the body has ended. Each has a
+//! limit of its own. When a body exceeds that limit, it is no longer kept for that user, and the request goes on.
+//! A body is kept once, however many users it has, and all kept bytes are counted in one total of the gateway
+//! ([`memory`]). When the total is reached, retries, hedges and mirrors are given up and counted, and a request
+//! that needs its whole body in memory is refused with 503 and `Retry-After`. Keeping a body delays nothing: each
+//! piece is passed on as it comes.
 //!
 //! | file | what is there |
 //! |---|---|
@@ -34,16 +35,16 @@ pub use self::kept::Whole;
 use self::memory::{BodyMemory, Purpose};
 use crate::body::{Body, BodyError};
 
-/// A streaming body with what has come of it, shared by whoever reads it and whoever holds it.
+/// A streaming body together with what was read of it, shared by its readers and by those who may need it again.
 #[derive(Clone)]
 pub struct ReplayBuffer(Rc<RefCell<State>>);
 
-/// How much may be kept for further attempts of a request.
+/// The limits on what may be kept for further attempts of a request.
 #[derive(Clone)]
 pub struct Room {
-    /// Bytes of one body.
+    /// The most bytes that are kept of one body.
     pub each: usize,
-    /// Bytes of all bodies of the upstream.
+    /// The most bytes that are kept of all bodies of the upstream.
     pub all: usize,
     /// Bytes that are kept for all requests to the upstream now.
     pub taken: Arc<AtomicUsize>,
@@ -52,44 +53,45 @@ pub struct Room {
 /// Why there is no copy of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoCopy {
-    /// It is longer than was asked for.
+    /// The body is longer than the requested limit.
     TooLong,
-    /// The gateway keeps as many bytes of bodies as it may.
+    /// The gateway's memory for bodies is used up.
     NoMemory,
-    /// It broke off, or nobody read it to its end.
+    /// The body failed, or nobody read it to its end.
     Cut,
 }
 
 struct State {
     source: Body,
-    /// Of the whole body.
+    /// The size of the whole body.
     size: SizeHint,
     kept: KeptPieces,
     trailers: Option<HeaderMap>,
-    /// Whether a piece of the source was asked for.
+    /// Whether the source has been polled.
     begun: bool,
     ended: bool,
-    /// What is kept for further attempts, charged until it is let go.
+    /// The bytes kept for further attempts, charged until they are dropped.
     attempts: Option<Charged>,
-    /// Whether no further attempt may begin: nobody asked for it, or the beginning is not kept any more.
+    /// Whether no further attempt may begin, because none was requested or the beginning of the body is not kept
+    /// any more.
     gone: bool,
     copy: Option<PendingCopy>,
-    /// Whether the latest reader still reads what was kept.
+    /// Whether the latest reader still reads kept pieces.
     replayed: bool,
-    /// Which reader is the latest. An earlier one belongs to an attempt that was given up and gets nothing more.
+    /// Number of the latest reader. Earlier readers belong to attempts that were given up, and get nothing more.
     reader: u32,
 }
 
-/// Bytes that are charged to one upstream.
+/// The bytes that one body has charged to its upstream.
 struct Charged {
     room: Room,
     bytes: usize,
 }
 
-/// Is told the whole body, or why there is no copy.
+/// Called with the whole body, or with the reason why there is no copy.
 type OnCopy = Box<dyn FnOnce(Result<Whole, NoCopy>)>;
 
-/// Whoever wants the whole body once it has come. Dropped before, it is told that there is no copy.
+/// The request for a copy of the whole body. If it is dropped early, its function is called with [`NoCopy::Cut`].
 struct PendingCopy {
     limit: usize,
     done: Option<OnCopy>,
@@ -112,7 +114,8 @@ impl ReplayBuffer {
         })))
     }
 
-    /// A buffer that keeps a body for several attempts. A body that is copied already is not kept a second time.
+    /// A buffer that keeps a body for several attempts. A body that is already kept for a copy is not kept a
+    /// second time.
     pub fn for_attempts(body: Body, room: Room, memory: &Arc<BodyMemory>) -> ReplayBuffer {
         let buffer = match body {
             Body::Replay(reader) if !reader.buffer.0.borrow().begun => reader.buffer.clone(),
@@ -125,7 +128,8 @@ impl ReplayBuffer {
         buffer
     }
 
-    /// Gives a body on, and `done` all of it once it has ended, if it has at most `limit` bytes.
+    /// Returns a body that reads as `body` does. `done` is called with all of it once it has ended, or, possibly
+    /// earlier, with the reason why there is no copy, for example because it is longer than `limit` bytes.
     pub fn copied(
         body: Body,
         limit: usize,
@@ -137,7 +141,8 @@ impl ReplayBuffer {
         Body::Replay(Box::new(buffer.reader()))
     }
 
-    /// A body for one attempt; none: its beginning is not kept any more. Readers before it get nothing more.
+    /// A body for one more attempt; `None` if the beginning is not kept any more. Earlier readers get nothing
+    /// more.
     pub fn again(&self) -> Option<Body> {
         (!self.is_gone()).then(|| Body::Replay(Box::new(self.reader())))
     }
@@ -151,7 +156,7 @@ impl ReplayBuffer {
         ReplayReader { buffer: self.clone(), number, next: Some(0), given: 0, trailers_given: false }
     }
 
-    /// All of it, once it has come; none: not yet, or it is not kept any more.
+    /// The whole body in one buffer; `None` if it has not ended, has trailers, or is not kept any more.
     pub fn whole(&self) -> Option<Whole> {
         let mut state = self.0.borrow_mut();
         if !state.ended || state.gone || state.trailers.is_some() {
@@ -164,12 +169,13 @@ impl ReplayBuffer {
         whole
     }
 
-    /// Whether no further attempt can be made with it.
+    /// Whether no further attempt can be made with this body.
     pub fn is_gone(&self) -> bool {
         self.0.borrow().gone
     }
 
-    /// No further attempt is made. What the latest reader has not read yet is kept until it has.
+    /// Declares that no further attempt is made. Pieces that the latest reader has not read yet are kept until it
+    /// has.
     pub fn give_up(&self) {
         self.0.borrow_mut().give_up();
     }
@@ -205,7 +211,7 @@ impl State {
         self.let_go();
     }
 
-    /// Lets go what nobody wants any more, but for what the latest reader has not had yet.
+    /// Drops what nobody needs any more. Pieces that the latest reader has yet to read are kept.
     fn let_go(&mut self) {
         if self.gone && !self.replayed {
             self.attempts = None;
@@ -215,7 +221,7 @@ impl State {
         }
     }
 
-    /// The body has come to its end.
+    /// Notes that the body has ended.
     fn end(&mut self) {
         self.ended = true;
         if let Some(copy) = self.copy.take() {
@@ -244,7 +250,7 @@ impl State {
                 }
             }
             Poll::Ready(None) => self.end(),
-            // What broke off is not sent again.
+            // A request whose body failed is not sent again.
             Poll::Ready(Some(Err(_))) => {
                 self.copy = None;
                 self.give_up();
@@ -256,7 +262,7 @@ impl State {
 }
 
 impl Charged {
-    /// Charges more bytes; false: there is no room for them.
+    /// Charges more bytes. Returns `false`, and charges none, if a limit would be exceeded.
     fn take(&mut self, bytes: usize) -> bool {
         if self.bytes + bytes > self.room.each {
             return false;
@@ -294,19 +300,19 @@ impl Drop for PendingCopy {
     }
 }
 
-/// The body of one attempt: what was kept, then what comes.
+/// The body of one attempt: first the kept pieces, then the rest of the source.
 pub struct ReplayReader {
     buffer: ReplayBuffer,
     number: u32,
-    /// The next of the pieces that are kept; none: it has had them all.
+    /// Index of the next kept piece; `None` once all of them were read.
     next: Option<usize>,
-    /// Bytes that were given.
+    /// Number of bytes that were read.
     given: u64,
     trailers_given: bool,
 }
 
 impl ReplayReader {
-    /// The next piece of what is kept.
+    /// The next kept piece.
     fn replay(&mut self, state: &mut State) -> Option<Bytes> {
         let next = self.next?;
         let piece = state.kept.piece(next);

@@ -1,4 +1,4 @@
-//! What is kept of one body, and who is told of its copy.
+//! What is kept of one body, and who gets its copy.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,12 +14,12 @@ fn refused(memory: &BodyMemory, purpose: &str) -> u64 {
     memory.refused().find(|(word, _)| *word == purpose).map_or(0, |(_, count)| count)
 }
 
-/// Room for further attempts with bodies of so many bytes.
+/// Limits that allow further attempts with bodies of up to so many bytes.
 fn room(each: usize) -> Room {
     Room { each, all: usize::MAX, taken: Arc::default() }
 }
 
-/// What whoever asked for a copy was told.
+/// The results with which the functions for copies were called.
 type CopyResults = Rc<RefCell<Vec<Result<Bytes, NoCopy>>>>;
 
 /// A body of "some" and "data", copied up to `limit` and kept up to `each` bytes.

@@ -1,7 +1,7 @@
 //! Where requests end: each kind of destination is a file and a row of [`DESTINATIONS`].
 //!
-//! A destination is asked behind all stages on the way down, and the stages on the way up see its response. What
-//! wraps a destination, for example to keep its responses, is a [`Destination`] itself, so wrappers nest.
+//! A destination is called behind all stages on the way down, and the stages on the way up see its response. What
+//! wraps a destination, for example to keep its responses, is a [`Destination`] itself, so wrappers can be nested.
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 

@@ -1,7 +1,7 @@
 //! Redirects: the gateway tells the client by itself where to go instead.
 //!
-//! Choose it for names and paths that have moved. The location is a template over the path, the query and the host of
-//! the request.
+//! Choose it for names and paths that have moved. The location is a template over the path, the query and the host
+//! of the request.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use witgate_config::model::Action;

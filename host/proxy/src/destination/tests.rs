@@ -1,5 +1,5 @@
-//! The table, and destinations that the gateway itself does not have: one that answers with what it was sent, and one
-//! that wraps another.
+//! Tests of the table, and of destinations that only exist here: one that responds with the body of the request,
+//! and one that wraps another.
 
 use std::sync::Arc;
 
@@ -40,14 +40,14 @@ pub(super) fn forward(rewrite: Rewrite) -> Action {
     })
 }
 
-/// What a destination responds to a request without a body, and whether it says that it made the response itself.
+/// The response of a destination to a request without a body, and whether the destination declares it as local.
 pub(super) fn served(destination: &dyn Destination, method: Method, target: &str) -> (Response<Body>, bool) {
     let mut facts = testing::facts(testing::head(method, target, &[]));
     let served = testing::run(destination.serve(&mut facts, Body::Empty));
     (served.unwrap_or_else(|fault| panic!("{fault}")), facts.local_response)
 }
 
-/// Answers with the body it was sent, once it has read it.
+/// Reads the whole body of the request and responds with it.
 pub(crate) struct Echo;
 
 impl Destination for Echo {
@@ -65,7 +65,7 @@ impl Destination for Echo {
     }
 }
 
-/// Answers itself when its shelf has the path, and asks the destination it wraps otherwise.
+/// Responds by itself if its shelf has the path, and calls the wrapped destination otherwise.
 pub(crate) struct Wrapper {
     pub(crate) inner: Arc<dyn Destination>,
     pub(crate) shelf: Vec<(&'static str, &'static str)>,

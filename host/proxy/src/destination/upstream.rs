@@ -1,7 +1,7 @@
 //! Upstreams: the request is forwarded to an endpoint.
 //!
-//! Of several upstreams one is chosen by weight. The path that it gets may differ from the client's. The rest is in
-//! [`crate::upstream`].
+//! If there are several upstreams, one is chosen by weight. The path for the upstream may differ from the
+//! client's. Forwarding itself is in [`crate::upstream`].
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn build(inputs: &BuildInputs<'_>) -> Option<Built> {
     Some(shared(ToUpstream::compile(settings, inputs)))
 }
 
-/// The choice of an upstream, and what forwards to it.
+/// Chooses an upstream and forwards to it.
 struct ToUpstream {
     split: Split,
     rewrite: Rewrite,
@@ -147,7 +147,7 @@ mod tests {
     use super::super::tests::{built, forward};
     use crate::testing;
 
-    /// What the upstream would see.
+    /// The path and query that the upstream would get.
     fn rewritten(pattern: &str, rewrite: Rewrite, target: &str) -> String {
         let mut facts = testing::facts(testing::head(Method::GET, target, &[]));
         assert!(built(pattern, forward(rewrite)).choose(&mut facts).unwrap());

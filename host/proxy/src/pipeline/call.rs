@@ -1,4 +1,4 @@
-//! One call of a plugin: timed, noted, its answer validated, and what becomes of the request if it failed.
+//! One call of a plugin: it is timed and recorded, its result is validated, and its failure is handled.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,18 +12,17 @@ use witgate_exchange::turn;
 use crate::pipeline::remembered::{Lookup, Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 
-/// Makes a call and validates its answer; an answer that does not hold counts as a failed call. None means that the
-/// call failed and the request goes on as if the binding were not there.
+/// Makes a call and validates its result. An invalid result counts as a failed call. Returns `None` if the call
+/// failed and the request goes on as if the binding did not exist.
 ///
-/// `make` begins the call rather than being the call, so that work done before the first await is timed too.
+/// `make` begins the call and is not the call itself, so that work before the first await is timed too.
 ///
-/// The first call of a request stands behind all other requests that are ready. They are parsed first, and then the calls
-/// of all are made, one after the other: what runs a plugin is as much code as all the rest of a request's way, and the
-/// processor's nearest cache holds neither as a whole. Four plugins with fresh tokens cost 0.93 of what they did before
-/// (13 interleaved rounds).
+/// Before its first call, a request yields to all other requests that are ready. These are parsed first, and then
+/// the calls of all are made one after the other, because the code of parsing and that of plugins do not fit into
+/// the processor's nearest cache together.
 ///
 /// # Errors
-/// `PluginFailed` where the binding's failures deny.
+/// `PluginFailed` if the call failed and the binding's `on_failure` is `deny`.
 pub(super) async fn call<'a, Answer, Valid>(
     calls: &mut PluginCalls,
     binding: &dyn Binding,
@@ -58,7 +57,8 @@ pub(super) async fn call<'a, Answer, Valid>(
     }
 }
 
-/// As [`call`], of a function that may be pure: what it answered to the same inputs is used again.
+/// As [`call`], for a function that may be pure: a remembered result for the same inputs is used in place of a
+/// call.
 ///
 /// # Errors
 /// As [`call`].
@@ -85,7 +85,8 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
     Ok(valid)
 }
 
-/// The fault of a failed call whose binding denies. Only the log is told which binding and why.
+/// The fault of a failed call whose binding has `on_failure = "deny"`. Only the log is told which binding failed
+/// and why.
 pub(super) fn denied(binding: &dyn Binding, phase: Phase, why: &str) -> Fault {
     Fault::new(FaultKind::PluginFailed).cause(format!(
         "binding `{}`, {}: {why}",

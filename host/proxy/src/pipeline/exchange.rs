@@ -1,4 +1,4 @@
-//! One request and its response, with all that belongs to them.
+//! One request and its response, with everything that belongs to them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,22 +21,23 @@ use crate::protocol::http1::field;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 
-/// One request on its walk: its facts, and what only the walk needs besides. Lives on one core and never outlives its
-/// response.
+/// One request in the pipeline: its facts, and what only the pipeline needs besides. It lives on one core and
+/// never outlives its response.
 pub struct Exchange {
-    /// What filters, destinations and the record see of it.
+    /// The part that filters, destinations and the record see.
     pub facts: Facts,
-    /// The way it came in.
+    /// The ingress by which the request came.
     pub ingress: Rc<Ingress>,
     /// Where it is recorded.
     pub telemetry: CoreTelemetry,
-    /// The one version of everything this request sees.
+    /// The snapshot that the request uses from its beginning to its end.
     pub snapshot: Arc<Snapshot>,
-    /// Where requests of the route are counted, once it is chosen.
+    /// The counters of the route, once it is chosen.
     pub series: Option<Arc<RouteSeries>>,
-    /// Bindings of the transformation contract that took part, with their contexts, in the order of the way down.
+    /// The bindings of the transformation contract that were called, with their contexts, in the order of the way
+    /// down.
     pub transformations: Vec<Transformed>,
-    /// How many edge and origin filters were entered on the way down; only those see the response.
+    /// Number of edge and origin filters that were entered on the way down. Only these see the response.
     pub filters_entered: usize,
 }
 
@@ -44,17 +45,17 @@ pub struct Exchange {
 pub struct Transformed {
     /// Index into the route's transformation bindings.
     pub binding: usize,
-    /// Its opaque context.
+    /// The context of the binding for this request.
     pub context: Context,
 }
 
-/// What a transformation binding hands from each of its calls to the next. Shared with bodies that still call it while
-/// they stream; the call that ended last has the word.
+/// The context, opaque bytes that a transformation binding passes from each of its calls to the next. It is shared
+/// with bodies that still call the binding while they stream. The call that ends last determines the bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Context(Rc<RefCell<Bytes>>);
 
 impl Context {
-    /// A context of its own.
+    /// A context with these bytes.
     pub fn new(bytes: Bytes) -> Self {
         Context(Rc::new(RefCell::new(bytes)))
     }
@@ -87,10 +88,10 @@ impl Exchange {
         }
     }
 
-    /// Chooses the route, once, and notes its name, parameters and timeout in the facts.
+    /// Chooses the route once, and notes its name, parameters and timeout in the facts.
     ///
     /// # Errors
-    /// `NoRoute`, or `MethodNotAllowed` with `Allow` if only the method stood in the way.
+    /// `NoRoute`, or `MethodNotAllowed` with `Allow` if a route matches except for its method.
     pub fn choose_route(&mut self) -> Result<Arc<Route>, Fault> {
         let router = self.snapshot.routers.get(&*self.ingress.listener);
         match router.map_or(Found::Nothing, |router| router.route(&self.facts.head)) {
@@ -114,7 +115,7 @@ impl Exchange {
         self.facts.record.in_flight = true;
     }
 
-    /// Makes the response one to hand out: the record is written when its last byte is through or the client is gone.
+    /// Prepares the response for sending: the record is written after its last byte, or when the client has left.
     pub fn finish(&mut self, mut response: Response<Body>) -> Response<Body> {
         if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
@@ -124,9 +125,9 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// The client of an exchange that is dropped before it was finished has left.
+    /// An exchange that is dropped before it was finished has lost its client.
     fn drop(&mut self) {
-        // A panic gets a response, which has a record of its own.
+        // After a panic the client gets a response, which has a record of its own.
         if !self.facts.record.taken && !std::thread::panicking() {
             let client_gone = StatusCode::from_u16(499).expect("three digits");
             self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
@@ -141,7 +142,8 @@ impl Drop for Exchange {
     }
 }
 
-/// Only the method stood in the way: the answer names those that do not (RFC 9110 section 15.5.6).
+/// The fault of a request that matches a route except for its method. `Allow` names the methods that would match
+/// (RFC 9110 section 15.5.6).
 fn other_methods(methods: &[String]) -> Fault {
     let fault = Fault::new(FaultKind::MethodNotAllowed);
     match HeaderValue::from_str(&methods.join(", ")) {

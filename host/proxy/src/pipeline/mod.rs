@@ -1,15 +1,16 @@
-//! Filters and plugins, down over the request and up over the response.
+//! The pipeline: filters and plugins, down over the request and up over the response.
 //!
-//! Down: native filters of stage *edge* (client address, CORS preflight …), then the plugin phases in their fixed
-//! order (authentication, rate limiting, routing, transformation), then native filters of stage *origin*. Between rate
-//! limiting and routing the destination of the route chooses the upstream.
-//! Up: the same in reverse, over every response: the upstream's, a fault's, or the early answer of a stage. Only what
-//! was entered on the way down sees it.
+//! The way down: native filters of stage *edge* (client address, CORS preflight and others), then the phases of
+//! plugins in their fixed order (authentication, rate limiting, routing, transformation), then native filters of
+//! stage *origin*. Between rate limiting and routing, the destination of the route chooses the upstream.
 //!
-//! Bodies pass untouched and unbuffered, but for transformations that declare them (`body`).
+//! The way up: the same stages in reverse order, over every response: that of the destination, of a fault, or of a
+//! stage that responded early. Only filters and plugins that were entered on the way down see the response.
 //!
-//! Behind the last stage down the request is at the [destination](crate::destination) of its route, also one that
-//! redirects or answers by itself: so authentication and limits protect it, and transformations apply to it.
+//! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`).
+//!
+//! Behind the last stage is the [destination](crate::destination) of the route. This is so even if the destination
+//! redirects or responds locally, so that authentication and limits protect it and transformations apply to it.
 
 mod authentication;
 mod body;
@@ -36,18 +37,18 @@ use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;
 
-/// Where the way down ended.
+/// How the way down ended.
 pub enum Descent {
-    /// A stage answered by itself.
+    /// A stage responded in place of the destination.
     Answered(Response<Body>),
-    /// Behind every stage, with this body for the destination.
+    /// The request has passed every stage; this is its body for the destination.
     Passed(Body),
 }
 
-/// Takes a routed request through every stage down.
+/// Takes a request whose route is chosen through every stage on the way down.
 ///
 /// # Errors
-/// The fault of the stage that refused, or whose plugin failed.
+/// The fault of the stage that refused the request, or whose plugin failed.
 pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
     let body = match enter(exchange, route, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
@@ -82,15 +83,15 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
     if route.has_plugins() && destination.reads_body() {
-        // An upstream falls asleep while plugins are asked, and each request would wake it. Behind all other requests
-        // that are ready, what they have to send goes out together and wakes the upstream once.
+        // While plugins run, the process of the upstream goes to sleep, and each request would wake it. After a
+        // yield, the requests of all tasks that are ready are sent together and wake it once.
         turn::give_up().await;
     }
     Ok(Descent::Passed(body))
 }
 
-/// Takes a response (also a fault's or an early one) through every stage up. Never fails: a fault on the way up replaces
-/// the response.
+/// Takes a response (also that of a fault or of an early stage) through every stage on the way up. Never fails: a
+/// fault on the way up replaces the response.
 pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
     if exchange.filters_entered == 0 && exchange.transformations.is_empty() {
         add_headers(exchange, &mut response);
@@ -100,7 +101,7 @@ pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Respon
     if !exchange.transformations.is_empty() {
         response = match transformation::recall_response(exchange, route, response) {
             ResponseProgress::Nothing(response) => response,
-            // Boxed, so that requests whose transformations are over at once do not carry its state around.
+            // Boxed, so that requests whose transformations need no call do not hold memory for its state.
             ResponseProgress::Turns(response, asked) => {
                 Box::pin(transform(exchange, route, response, asked)).await
             }
@@ -110,14 +111,14 @@ pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Respon
     leave(exchange, route, Stage::Edge, response).await
 }
 
-/// Adds what stages on the way down wanted on the response.
+/// Adds the headers that stages on the way down have left for the response.
 fn add_headers(exchange: &mut Exchange, response: &mut Response<Body>) {
     for (name, value) in std::mem::take(&mut exchange.facts.response_headers) {
         response.headers_mut().append(name, value);
     }
 }
 
-/// Lets the transformations have their turns; the fault of one is a response to those that have not.
+/// Calls the transformations that are left. A fault of one becomes the response that the remaining ones see.
 async fn transform(
     exchange: &mut Exchange,
     route: &Route,
@@ -134,7 +135,7 @@ async fn transform(
     }
 }
 
-/// Enters the filters of one place. A filter counts as entered once it is asked, whatever it decides.
+/// Enters the filters of one stage. A filter counts as entered once it is called, whatever it decides.
 async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
     for (_, filter) in stage(route, place) {
         exchange.filters_entered += 1;
@@ -146,7 +147,7 @@ async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: B
     Ok(Step::Proceed(body))
 }
 
-/// Leaves the filters of one place that were entered, in reverse.
+/// Leaves those filters of one stage that were entered, in reverse order.
 async fn leave(
     exchange: &mut Exchange,
     route: &Route,
@@ -164,7 +165,7 @@ async fn leave(
     response
 }
 
-/// The route's filters of one place: edge filters stand first.
+/// The filters of the route at one stage. Edge filters come first in its list.
 fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
     let (edge, origin) = route.filters.split_at(route.filters.partition_point(|(at, _)| *at == Stage::Edge));
     match place {

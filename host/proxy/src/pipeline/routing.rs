@@ -1,8 +1,8 @@
 //! The routing contract: where a request goes.
 //!
-//! What the route's destination has chosen stands first. Then every binding is asked, in the order listed, and the last
-//! word on each field counts; timeouts can only become shorter. Where a destination has nothing to choose, because the
-//! gateway answers by itself, the bindings are not asked.
+//! The choice of the route's destination comes first. Then every binding is called in the configured order, and a
+//! later result replaces an earlier one field by field. Timeouts can only become shorter. If the destination has
+//! no choice to make, because the gateway responds by itself, the bindings are not called.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::pipeline::validate::{self, Invalid};
 use crate::router::Route;
 use crate::snapshot::Snapshot;
 
-/// Asks the plugins about the upstream, the target, the hash key and the timeout of a request. What the destination has
-/// chosen by itself is in the facts already.
+/// Calls the plugins for the upstream, the target, the hash key and the timeout of a request. What the destination
+/// has chosen is already in the facts.
 ///
 /// # Errors
 /// `PluginFailed`.
@@ -44,7 +44,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     Ok(())
 }
 
-/// A destination that holds.
+/// A validated choice of a binding.
 #[derive(Clone)]
 struct Choice {
     upstream: Option<Arc<str>>,
@@ -78,7 +78,7 @@ impl Choice {
     }
 }
 
-/// Nothing, or a destination: what a binding answered.
+/// The validated result of a binding; `None` leaves the earlier choice as it is.
 impl Rememberable for Option<Choice> {
     fn size(&self) -> usize {
         self.as_ref().map_or(0, |choice| {

@@ -1,12 +1,13 @@
 //! The transformation contract: changes to heads and bodies of requests and responses.
 //!
-//! Down, every binding sees the head before any sees the body, so that one that answers early does so before the
-//! body is asked for. Up, in reverse order, each binding takes its turn on head and body of the response before the
-//! next sees either, so that a failure in a body reaches the bindings further out as the response it becomes.
+//! On the way down, every binding sees the head before any binding sees the body, so that a binding can respond
+//! before the body is requested from the client. On the way up, in reverse order, each binding sees the head and
+//! the body of the response before the next binding sees either. A failure in a body therefore becomes a response
+//! that the remaining bindings see.
 //!
-//! Changes are applied all together or not at all. A binding that failed and is skipped, or that answered by itself,
-//! has not seen the request: it is not called on the way up. Switching protocols (101) is not a final response and is
-//! shown to nobody.
+//! The changes of a call are applied together or not at all. A binding that failed and is skipped, or that
+//! responded by itself, is not called on the way up. A response that switches protocols (101) is not final and is
+//! shown to no binding.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -33,7 +34,7 @@ use crate::pipeline::remembered::{Lookup, MissToken, Question, Rememberable};
 use crate::pipeline::validate::{self, Direction, Edit, Invalid};
 use crate::router::Route;
 
-/// Shows the head of the request to every binding; the response of one that answers by itself.
+/// Calls every binding with the head of the request. Returns the response if a binding responds by itself.
 ///
 /// # Errors
 /// `PluginFailed`.
@@ -51,7 +52,7 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
     Ok(None)
 }
 
-/// One binding's turn on the head of a request.
+/// Calls one binding with the head of a request.
 async fn request_turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
@@ -86,23 +87,23 @@ async fn request_turn(
     Ok(turn)
 }
 
-/// What is left of the way up once everything that is remembered was applied.
+/// What remains of the way up after all remembered results were applied.
 pub(super) enum ResponseProgress {
     /// Nothing.
     Nothing(Response<Body>),
-    /// The turns of the bindings that are still in the exchange. If the first was looked for in vain, this is the
-    /// leave to remember it.
+    /// The bindings that are still in the exchange must be called. If no remembered result was found for the first
+    /// of them, the token allows its result to be remembered.
     Turns(Response<Body>, Option<MissToken>),
 }
 
-/// The turns that need no call: those of bindings that look at nothing of responses, and whose answer is remembered.
-/// Apart from the others, because they wait for nothing.
+/// Handles the bindings that need no call, because they declare no interest in responses or because their result
+/// is remembered. It is separate from [`response`] because it does not wait for anything.
 pub(super) fn recall_response(
     exchange: &mut Exchange,
     route: &Route,
     mut response: Response<Body>,
 ) -> ResponseProgress {
-    // A plugin may have made a HEAD of another method: then the length speaks of bytes that do not follow.
+    // If a plugin replaced another method by HEAD, `Content-Length` describes bytes that do not follow.
     if exchange.facts.head.upstream_method == Some(Method::HEAD) && exchange.facts.head.method != Method::HEAD
     {
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -125,7 +126,8 @@ pub(super) fn recall_response(
     ResponseProgress::Nothing(response)
 }
 
-/// Applies the remembered answer of one binding to the head of a response; if there is none, the leave to remember it.
+/// Applies the remembered result of one binding to the head of a response. If there is none, returns the token
+/// that allows the result of a call to be remembered.
 fn recall_head(
     exchange: &Exchange,
     plugin: &Arc<dyn Transformation>,
@@ -163,11 +165,11 @@ fn response_question<'a>(
     Question { response: Some((view, context)), ..question }
 }
 
-/// Shows the response to the bindings that have seen the request and have not had their turn, in reverse. `asked` is
-/// the leave to remember the first answer, if it was looked for already.
+/// Calls the bindings that are still in the exchange with the response, in reverse order. `asked` is the token to
+/// remember the result of the first one, if a remembered result was already looked for.
 ///
 /// # Errors
-/// `PluginFailed`; the bindings that have not had their turn yet are still in the exchange.
+/// `PluginFailed`. The bindings that were not called yet are still in the exchange.
 pub(super) async fn response(
     exchange: &mut Exchange,
     route: &Route,
@@ -184,7 +186,7 @@ pub(super) async fn response(
     Ok(response)
 }
 
-/// One binding's turn on a response.
+/// Calls one binding with the head and the body of a response, as it declared.
 async fn turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
@@ -203,7 +205,8 @@ async fn turn(
     body::response(exchange, plugin, context, response).await
 }
 
-/// One binding's turn on the head of a response; the end of its turn if it answers with a response of its own.
+/// Calls one binding with the head of a response. `Break` has the binding's own response, whose body it is not
+/// called with.
 async fn head_turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
@@ -212,7 +215,7 @@ async fn head_turn(
     miss: &MissToken,
 ) -> Result<ControlFlow<Response<Body>, Response<Body>>, Fault> {
     let (mut parts, body) = response.into_parts();
-    // The headers move into the view and back: nothing is copied.
+    // The headers are moved into the view and back, and not copied.
     let view = Arc::new(ResponseHead {
         status: parts.status.as_u16(),
         headers: std::mem::take(&mut parts.headers),
@@ -254,13 +257,13 @@ async fn head_turn(
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
 }
 
-/// An answer to a request's head that holds.
+/// A validated result for a request's head.
 enum RequestTurn {
     Proceed(Rc<RequestEdit>),
     Respond(Response<Body>),
 }
 
-/// Changes of a request's head.
+/// Validated changes of a request's head.
 struct RequestEdit {
     edits: Vec<Edit>,
     target: Option<PathAndQuery>,
@@ -291,7 +294,7 @@ impl RequestTurn {
 }
 
 impl RequestEdit {
-    /// Applies everything; gives the context back.
+    /// Applies all changes and returns the context.
     fn apply(edit: Rc<Self>, head: &mut Arc<RequestHead>) -> Bytes {
         if !edit.edits.is_empty() || edit.target.is_some() || edit.method.is_some() {
             let composed = validate::compose(&edit.edits, &Seen { head, response: None });
@@ -320,13 +323,13 @@ impl Rememberable for RequestEdit {
     }
 }
 
-/// An answer to a response's head that holds.
+/// A validated result for a response's head.
 enum ResponseTurn {
     Proceed(Rc<ResponseEdit>),
     Respond(Response<Body>),
 }
 
-/// Changes of a response's head.
+/// Validated changes of a response's head.
 struct ResponseEdit {
     edits: Vec<Edit>,
     status: Option<StatusCode>,
@@ -350,7 +353,7 @@ impl ResponseTurn {
 }
 
 impl ResponseEdit {
-    /// Applies everything.
+    /// Applies all changes.
     fn apply(
         edit: Rc<Self>,
         head: &RequestHead,
@@ -376,7 +379,7 @@ impl Rememberable for ResponseEdit {
     }
 }
 
-/// A context that is not larger than it may be.
+/// The context, if it is not larger than its limit.
 pub(super) fn within(context: Bytes, limits: PluginLimits) -> Result<Bytes, Invalid> {
     if context.len() > limits.context {
         return Err(Invalid::new("the context is larger than `context_limit`"));

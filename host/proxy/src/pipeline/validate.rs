@@ -1,5 +1,5 @@
-//! What a plugin answers is untrusted: it is held to the rules for what comes from the wire before anything of it is
-//! used, all of it or nothing.
+//! Validation of the results of plugins. They are untrusted and must follow the same rules as bytes from the
+//! network. A result is used as a whole or not at all.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -13,32 +13,33 @@ use witgate_exchange::composed::{Part, Seen};
 use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
 use witgate_exchange::path;
 
-/// Fields a section may hold after a plugin's edits.
+/// The most fields that a section may have after a plugin's edits.
 const FIELDS: usize = 1024;
-/// Composed values in one answer: each may become far longer than what the plugin answered.
+/// The most composed values in one result. There is a limit because each may become much longer than the result
+/// itself.
 const COMPOSED: usize = 64;
-/// Parts a composed value may have.
+/// The most parts of a composed value.
 const PARTS: usize = 32;
-/// Bytes of the longest composed value.
+/// The most bytes of a composed value.
 const LONGEST: usize = 8 << 10;
 
-/// Why an answer cannot be used.
+/// Why a result cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Invalid(Cow<'static, str>);
 
 impl Invalid {
-    /// One rule that was broken.
+    /// The result breaks this rule.
     pub(super) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Invalid(reason.into())
     }
 
-    /// In words, for the operator. Never holds values, which may be secret.
+    /// The reason for the operator. It never contains values, which may be secret.
     pub(super) fn reason(&self) -> &str {
         &self.0
     }
 }
 
-/// Which way a header goes; the gateway reserves different names on each.
+/// The direction of a header. The gateway reserves different names in each direction.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Direction<'a> {
     /// To the upstream.
@@ -47,7 +48,7 @@ pub(super) enum Direction<'a> {
     Response,
 }
 
-/// An edit of a header section that holds.
+/// A validated edit of a header section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edit {
     Set(HeaderName, HeaderValue),
@@ -66,7 +67,7 @@ impl Edit {
     }
 }
 
-/// Edits of a section that has `present` fields now.
+/// Validates the edits of a section that has `present` fields now.
 pub(super) fn edits(
     changes: Vec<HeaderChange>,
     present: usize,
@@ -98,17 +99,17 @@ pub(super) fn edits(
     Ok(edits)
 }
 
-/// Whether a section that has `present` fields now has room for so many edits.
+/// Whether a section that has `present` fields now has room for this number of edits.
 pub(super) fn has_room(present: usize, edits: usize) -> bool {
     present + edits <= FIELDS
 }
 
-/// The values of composed edits, in their order.
+/// The values of the composed edits, in order.
 pub(super) fn compose(edits: &[Edit], seen: &Seen<'_>) -> Vec<Option<HeaderValue>> {
     edits.iter().filter_map(Edit::composed).map(|parts| seen.value(parts, LONGEST)).collect()
 }
 
-/// Applies edits in their order, with the values that [`compose`] made of them.
+/// Applies edits in order, with the values that [`compose`] returned for them.
 pub(super) fn apply(
     edits: impl IntoIterator<Item = Edit>,
     composed: Vec<Option<HeaderValue>>,
@@ -143,7 +144,7 @@ pub(super) fn apply(
     }
 }
 
-/// Headers to add to a response.
+/// Validates headers to add to a response.
 pub(super) fn response_headers(headers: Vec<Header>) -> Result<Vec<(HeaderName, HeaderValue)>, Invalid> {
     if headers.len() > FIELDS {
         return Err(Invalid::new("too many headers"));
@@ -151,12 +152,12 @@ pub(super) fn response_headers(headers: Vec<Header>) -> Result<Vec<(HeaderName, 
     headers.into_iter().map(|header| field(header, Direction::Response)).collect()
 }
 
-/// Roughly the bytes that headers take.
+/// The approximate number of bytes of headers.
 pub(super) fn size_of_headers(headers: &[(HeaderName, HeaderValue)]) -> usize {
     headers.iter().map(|(_, value)| value.len() + size_of::<(HeaderName, HeaderValue)>()).sum()
 }
 
-/// Roughly the bytes that edits take.
+/// The approximate number of bytes of edits.
 pub(super) fn size_of_edits(edits: &[Edit]) -> usize {
     let value = |edit: &Edit| match edit {
         Edit::Set(_, value) | Edit::Append(_, value) => value.len(),
@@ -176,7 +177,7 @@ fn size_of_part(part: &Part) -> usize {
     text + size_of::<Part>()
 }
 
-/// The parts of a composed value.
+/// Validates the parts of a composed value.
 fn parts(parts: Vec<ValuePart>) -> Result<Rc<[Part]>, Invalid> {
     if parts.len() > PARTS {
         return Err(Invalid::new(format!("a composed value has more than {PARTS} parts")));
@@ -193,7 +194,7 @@ fn part(part: ValuePart) -> Result<Part, Invalid> {
     part.with_headers(|header| name(&header))
 }
 
-/// A complete response.
+/// Validates a complete response.
 pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid> {
     let status = status(answer.status)?;
     witgate_rules::body(status.as_u16(), answer.body.len()).map_err(Invalid::new)?;
@@ -206,26 +207,26 @@ pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid>
     Ok(response)
 }
 
-/// A status that a final response may have.
+/// Validates the status of a final response.
 pub(super) fn status(status: u16) -> Result<StatusCode, Invalid> {
     witgate_rules::status(status).map_err(Invalid::new)?;
     StatusCode::from_u16(status).map_err(|_| Invalid::new("the status cannot be used"))
 }
 
-/// A method that an upstream may see. CONNECT would change what the message means on the wire (RFC 9110 section
-/// 9.3.6), TRACE would send credentials back (section 9.3.8).
+/// Validates the method of a forwarded request. CONNECT would change the meaning of the message on the wire (RFC
+/// 9110 section 9.3.6), and TRACE would send credentials back (section 9.3.8).
 pub(super) fn method(method: &str) -> Result<Method, Invalid> {
     witgate_rules::method(method).map_err(Invalid::new)?;
     Method::from_bytes(method.as_bytes()).map_err(|_| Invalid::new("the method cannot be used"))
 }
 
-/// A path with query, normalised as the client's was.
+/// Validates and normalises a path with query, as the client's is.
 pub(super) fn target(target: &str, gateway: &Gateway) -> Result<PathAndQuery, Invalid> {
     path::normalise(target, gateway.encoded_slashes)
         .map_err(|fault| Invalid::new(format!("the path cannot be used: {fault}")))
 }
 
-/// The value of a header the gateway itself writes on a plugin's word.
+/// Validates the value of a header that the gateway itself writes for a plugin.
 pub(super) fn value(value: Bytes) -> Result<HeaderValue, Invalid> {
     witgate_rules::header_value(&value).map_err(Invalid::new)?;
     HeaderValue::from_maybe_shared(value).map_err(|_| Invalid::new("a header value cannot be used"))
@@ -235,7 +236,7 @@ fn field(header: Header, direction: Direction<'_>) -> Result<(HeaderName, Header
     Ok((field_name(&header.name, direction)?, value(header.value)?))
 }
 
-/// The name of a header as plugins write it.
+/// Validates the name of a header as plugins write it.
 fn name(name: &str) -> Result<HeaderName, Invalid> {
     witgate_rules::token(name).map_err(Invalid::new)?;
     HeaderName::from_lowercase(name.as_bytes()).map_err(|_| Invalid::new("a header name cannot be used"))
@@ -253,7 +254,7 @@ fn field_name(name: &str, direction: Direction<'_>) -> Result<HeaderName, Invali
     HeaderName::from_lowercase(name.as_bytes()).map_err(|_| Invalid::new("a header name cannot be used"))
 }
 
-/// Whether the configuration of the gateway keeps a name for itself, besides those that every gateway does.
+/// Whether the configuration reserves a header name, in addition to the names that every gateway reserves.
 fn is_reserved(name: &str, gateway: &Gateway) -> bool {
     gateway.identity_headers.contains_key(name) || (!gateway.underscores_in_headers && name.contains('_'))
 }

@@ -1,4 +1,4 @@
-//! The walk without any socket: arrivals that are no connection's, and what they are told became of them.
+//! Tests of the walk without sockets: arrivals that do not come over a connection, and their outcomes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ use crate::testing;
 
 type Served<'a> = MaybeReady<'a, Result<Response<Body>, Fault>>;
 
-/// Never responds.
+/// A destination that never responds.
 struct Silent;
 
 impl Destination for Silent {
@@ -38,7 +38,7 @@ impl Destination for Silent {
     }
 }
 
-/// Responds with a body that breaks off.
+/// A destination whose response body fails.
 struct Broken;
 
 impl Destination for Broken {
@@ -52,7 +52,7 @@ impl Destination for Broken {
     }
 }
 
-/// Switches protocols, and says back what it hears.
+/// A destination that switches protocols and sends back what it receives.
 struct Switching;
 
 impl Destination for Switching {
@@ -70,7 +70,7 @@ impl Destination for Switching {
     }
 }
 
-/// Answers by itself and says that the request is to be dropped, or panics.
+/// A filter that responds by itself and declares the request as discarded, or that panics.
 struct Judging;
 
 impl Filter for Judging {
@@ -114,12 +114,12 @@ fn gateway() -> Gateway {
     testing::gateway(&Telemetry::new(), Arc::new(snapshot))
 }
 
-/// What arrivals were told, in order.
+/// The outcomes with which completions were called, in order.
 #[derive(Clone, Default)]
 struct Outcomes(Rc<RefCell<Vec<Outcome>>>);
 
 impl Outcomes {
-    /// A message from nowhere that wants to be told.
+    /// A message without a peer, whose completion adds its outcome to this list.
     fn arrival(&self) -> Arrival {
         let told = self.0.clone();
         let ingress = Ingress::new(Source::Message, "web".into(), None, testing::limits());
@@ -129,7 +129,7 @@ impl Outcomes {
         }
     }
 
-    /// What was told since the last time this was asked.
+    /// The outcomes since the previous call of this function.
     fn take(&self) -> Vec<Outcome> {
         self.0.take()
     }
@@ -141,7 +141,8 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)], body: impl In
     request.body(body.into()).expect("a request")
 }
 
-/// Walks a request, reads its response, and says what that was and what the arrival was told before and after.
+/// Serves a request and reads its response. Returns status, body, and the outcomes before and after the body was
+/// read.
 async fn walked(mut request: Request<Body>) -> (u16, String, Vec<Outcome>, Vec<Outcome>) {
     let (gateway, told) = (gateway(), Outcomes::default());
     let response = serve(&gateway, told.arrival(), &mut request, None).await;
@@ -239,7 +240,7 @@ fn a_walk_that_is_dropped_or_panics_was_abandoned() {
     });
 }
 
-/// Asks for a switch of protocols; what comes of it, and the client's end of the tunnel.
+/// Asks for a switch of protocols. Returns the status and the client's end of the tunnel.
 async fn switched(gateway: &Gateway, told: &Outcomes) -> (StatusCode, DuplexStream) {
     let (client, far) = duplex(64);
     let side = Side::Switched(Stream::new(far, Bytes::new()));
@@ -249,7 +250,7 @@ async fn switched(gateway: &Gateway, told: &Outcomes) -> (StatusCode, DuplexStre
     (response.status(), client)
 }
 
-/// Waits until something was told, five seconds at most.
+/// Waits until there is an outcome, for five seconds at most.
 async fn eventually(told: &Outcomes) -> Vec<Outcome> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while told.0.borrow().is_empty() {

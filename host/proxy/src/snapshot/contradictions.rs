@@ -1,5 +1,5 @@
-//! Warns of times in a configuration that prevent each other from ever having an effect. The defaults contain no
-//! such pair.
+//! Warns of pairs of times in a configuration of which one prevents the other from ever having an effect. The
+//! defaults contain no such pair.
 
 use witgate_config::Config;
 use witgate_config::model::{Action, Route, Upstream};

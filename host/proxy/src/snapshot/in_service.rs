@@ -1,4 +1,4 @@
-//! A snapshot as telemetry, plugins and the keeper see it.
+//! A snapshot as it is used by telemetry, plugins and the keeper of upstreams.
 
 use std::fmt;
 use std::sync::Arc;

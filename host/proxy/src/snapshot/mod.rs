@@ -38,11 +38,12 @@ pub struct Snapshot {
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
 
-/// What a snapshot uses beside its configuration. The default has no plugins and counts in memory.
+/// The plugins and the counter that a snapshot uses in addition to its configuration. The default has no plugins
+/// and counts in memory.
 pub struct Services {
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
-    /// Where draws are counted.
+    /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
 }
 
@@ -60,7 +61,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Everything that only the data path can check: kinds of filters and balancers and their settings, TLS files,
-    /// regular expressions, patterns and templates of paths, routes that could never be taken.
+    /// regular expressions, patterns and templates of paths, and routes that no request can reach.
     pub fn build(
         config: Arc<Config>,
         services: Services,

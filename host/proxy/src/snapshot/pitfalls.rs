@@ -1,5 +1,5 @@
-//! Warns of settings that are valid and probably do not mean what their author expects: routes that take requests away
-//! from a guarded one, and habits from the configurations of other servers that have no meaning here.
+//! Warns of settings that are valid but probably do not mean what their author expects: routes that take requests
+//! away from a guarded route, and syntax of other servers that has no meaning here.
 
 use std::collections::HashMap;
 
@@ -43,8 +43,8 @@ pub(super) fn find(config: &Config) -> Vec<String> {
     shadowed(config).into_iter().chain(variables).chain(patterns).collect()
 }
 
-/// Routes with a guard of their own, of whose requests some take a route without it because that one names their
-/// host: a route with a host comes before one with a wildcard, and that before one without a host.
+/// Guarded routes some of whose requests are taken by a route without the guard, because that route names their
+/// host: a route with a host comes before one with a wildcard, and that one before a route without a host.
 fn shadowed(config: &Config) -> Vec<String> {
     let mut broad: HashMap<&str, Vec<&Route>> = HashMap::new();
     for route in config.routes.iter().filter(|route| !route.matches.hosts.is_empty()) {
@@ -76,7 +76,7 @@ fn shadowed(config: &Config) -> Vec<String> {
     found.take(MOST).collect()
 }
 
-/// Something of a route that may refuse a request.
+/// A guard of a route, which may refuse requests.
 #[derive(Clone, Copy)]
 enum Guard<'r> {
     /// The filter `ip`, with a list of addresses.
@@ -106,8 +106,8 @@ fn has(route: &Route, guard: &Guard<'_>) -> bool {
     }
 }
 
-/// Whether `other`, whose path covers that of `route`, takes requests that `route` would take without it, and lacks
-/// a guard of it.
+/// Whether `other` takes requests that would otherwise be those of `route`, because its path covers that of
+/// `route`, and lacks a guard of `route`.
 fn takes_from(other: &Route, route: &Route) -> bool {
     let every = |names: &[String]| names.is_empty();
     let same_listener = every(&other.listeners)
@@ -186,7 +186,7 @@ fn variable(text: &str) -> Option<&str> {
     })
 }
 
-/// A path that looks like a regular expression. Paths are kept in normal form, in which brackets are encoded.
+/// A path that looks like a regular expression. Paths are in normal form, in which brackets are percent-encoded.
 fn pattern(route: &Route) -> Option<String> {
     let path = route.matches.path.as_ref()?.text();
     let is_class = path.contains("%5B") && path.contains("%5D");

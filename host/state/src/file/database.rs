@@ -1,4 +1,4 @@
-//! What is in the file, and how one transaction changes it.
+//! The tables of the file, and how one transaction changes them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,28 +11,28 @@ use witgate_exchange::contracts::store::StoreError;
 /// Nanoseconds since 1970 at which each bucket will be full again.
 const BUCKETS: TableDefinition<'static, u128, u64> = TableDefinition::new("buckets");
 
-/// A plugin and the name of a value.
+/// A plugin, and the name of a value.
 type ValueKey = (&'static str, &'static [u8]);
 
-/// The millisecond since 1970 at which a value ends, and the value.
+/// The time at which a value expires, in milliseconds since 1970, and the value.
 type TimedValue = (u64, &'static [u8]);
 
 /// The values of all plugins.
 const VALUES: TableDefinition<'static, ValueKey, TimedValue> = TableDefinition::new("values");
 
-/// The values that end, by when: what has ended is found without a search.
+/// The values that expire, ordered by time, so that expired ones are found without a search.
 const EXPIRIES: TableDefinition<'static, (u64, &str, &[u8]), ()> = TableDefinition::new("expiries");
 
-/// The most buckets that are remembered.
+/// The most buckets that are stored.
 const MOST_BUCKETS: u64 = 100_000;
 
-/// Bytes that a value counts for in addition to its name and itself.
+/// Bytes that a value counts for in addition to its name and content.
 const OVERHEAD: usize = 128;
 
-/// The most ended values that one operation removes.
+/// The most expired values that one operation removes.
 const SWEEP: usize = 1000;
 
-/// Bytes of the cache of pages.
+/// Bytes of the page cache.
 const CACHE: usize = 8 << 20;
 
 /// The open file, with sums that are computed when it is opened.
@@ -48,7 +48,7 @@ pub(super) struct Books {
     used: HashMap<String, usize>,
     /// Number of buckets.
     buckets: u64,
-    /// When full buckets were last looked for, in nanoseconds since 1970.
+    /// Time of the last search for full buckets, in nanoseconds since 1970.
     swept: u64,
 }
 
@@ -59,10 +59,10 @@ impl Books {
 }
 
 impl Store {
-    /// Opens the database in a file, after repairing what a crash has left.
+    /// Opens the database in a file, and repairs it after a crash.
     ///
     /// # Errors
-    /// Another process has it open, it is damaged, or the disk fails.
+    /// Another process has the file open, it is damaged, or the disk fails.
     pub(super) fn open(file: File) -> Result<Store, redb::Error> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE);
@@ -83,8 +83,8 @@ impl Store {
         Ok(Store { database, books })
     }
 
-    /// Runs some operations in one transaction. What they change is on the disk when this returns; if it fails, nothing is
-    /// changed.
+    /// Runs some operations in one transaction. When this returns, their changes are on the disk. If it fails,
+    /// nothing is changed.
     ///
     /// # Errors
     /// The disk fails.
@@ -99,7 +99,7 @@ impl Store {
             act(&mut changes)?;
             changes.changed
         };
-        // What was only read needs no write to the disk.
+        // A transaction that only reads needs no write to the disk.
         if changed {
             transaction.commit()?
         } else {
@@ -124,20 +124,20 @@ pub(super) struct Changes<'t> {
     changed: bool,
 }
 
-/// A value that is there.
+/// An existing value.
 pub(super) struct StoredValue {
     pub(super) value: Vec<u8>,
-    /// Milliseconds since 1970 at which it ends; the largest number: never.
+    /// The time at which it expires, in milliseconds since 1970. The largest number means never.
     pub(super) ends: u64,
 }
 
-/// What a value's name is in the table, and how much its plugin may hold.
+/// The key of a value in the table, and the limits that apply to it.
 pub(super) struct StoreKey<'p> {
     pub(super) plugin: &'p str,
     pub(super) name: &'p [u8],
-    /// Bytes that the plugin may hold.
+    /// The most bytes of the plugin.
     pub(super) budget: usize,
-    /// Bytes that all plugins may hold.
+    /// The most bytes of all plugins.
     pub(super) size: usize,
 }
 
@@ -155,7 +155,7 @@ impl<'t> Changes<'t> {
     /// Charges all draws, or none if one is over its limit.
     pub(super) fn charge(&mut self, draws: &[Draw]) -> Result<Vec<BucketState>, StorageError> {
         let now = nanoseconds();
-        // What each bucket becomes, for buckets that are named twice.
+        // The new states of buckets, because the same bucket may be drawn on twice.
         let mut becomes: Vec<(u128, u64)> = Vec::with_capacity(draws.len());
         let mut tried = Vec::with_capacity(draws.len());
         for draw in draws {
@@ -164,7 +164,8 @@ impl<'t> Changes<'t> {
                 Some((_, full)) => *full,
                 None => self.buckets.get(bucket)?.map_or(0, |full| full.value()),
             };
-            // No bucket is emptier than empty: the limit was lowered, or the clock went back.
+            // A bucket cannot be emptier than empty. This happens if the limit was lowered or the clock was set
+            // back.
             let full = before.min(now + draw.rate.capacity());
             let after = draw.rate.charge(full, now, draw.cost);
             if let Some(after) = after.filter(|_| draw.cost > 0) {
@@ -186,8 +187,8 @@ impl<'t> Changes<'t> {
         Ok(draws.iter().zip(&tried).map(state).collect())
     }
 
-    /// The bucket in which a draw is counted: its own; or, if there are too many, one that all newcomers of its policy
-    /// share, so that a flood of keys neither fills the disk nor lifts a limit.
+    /// The bucket in which a draw is counted. It is the draw's own bucket or, if there are too many buckets, one
+    /// that all new buckets of the policy share, so that a flood of keys neither fills the disk nor lifts a limit.
     fn bucket_of(&mut self, draw: &Draw, now: u64) -> Result<u128, StorageError> {
         if self.books.buckets < MOST_BUCKETS || self.buckets.get(draw.bucket)?.is_some() {
             return Ok(draw.bucket);
@@ -211,7 +212,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Removes what has ended: buckets that are full again, and values.
+    /// Removes buckets that are full again, and expired values.
     pub(super) fn sweep(&mut self) -> Result<(), StorageError> {
         self.forget_full_buckets(nanoseconds())?;
         self.forget_ended()
@@ -234,7 +235,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// The value of this name, unless it has ended.
+    /// The value with this name, unless it has expired.
     pub(super) fn get(&self, place: &StoreKey<'_>) -> Result<Option<StoredValue>, StorageError> {
         let held = self.values.get((place.plugin, place.name))?;
         let now = milliseconds();
@@ -282,7 +283,7 @@ impl<'t> Changes<'t> {
         Ok(Ok(()))
     }
 
-    /// Removes a value, ended or not.
+    /// Removes a value, expired or not.
     pub(super) fn remove(&mut self, place: &StoreKey<'_>) -> Result<(), StorageError> {
         if let Some(ends) = self.take(place.plugin, place.name)? {
             self.expiries.remove((ends, place.plugin, place.name))?;
@@ -291,7 +292,7 @@ impl<'t> Changes<'t> {
         Ok(())
     }
 
-    /// Takes a value out of its table and the books; returns when it ends.
+    /// Removes a value from its table and from the sums; returns when it expires.
     fn take(&mut self, plugin: &str, name: &[u8]) -> Result<Option<u64>, StorageError> {
         let Some(held) = self.values.remove((plugin, name))? else { return Ok(None) };
         let (ends, value) = held.value();

@@ -1,4 +1,4 @@
-//! The folder of the file: it belongs to the gateway's user alone, as the cache of compiled code does.
+//! The folder of the file. It must belong to the gateway's user alone, like the cache of compiled code.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -12,7 +12,7 @@ const NAME: &str = "state.redb";
 /// Creates the folder if it does not exist, and opens the file in it.
 ///
 /// # Errors
-/// Why folder or file cannot be trusted or opened, as a sentence.
+/// The reason why the folder or the file cannot be trusted or opened, as a sentence.
 pub(super) fn open(folder: &Path) -> Result<File, String> {
     let told = |what: &str, reason: String| format!("{what} {}: {reason}", folder.display());
     DirBuilder::new()
@@ -25,7 +25,7 @@ pub(super) fn open(folder: &Path) -> Result<File, String> {
         return Err(told("cannot use", "it is a symbolic link; name the folder itself".to_owned()));
     }
     check(&found, 0o700).map_err(|reason| told("cannot use", reason))?;
-    // A symbolic link at the place of the file is an error, and a pipe does not block.
+    // A symbolic link in place of the file is an error, and opening a pipe does not block.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);

@@ -1,4 +1,4 @@
-//! The counter and the stores: operations on their way to the thread and back.
+//! The counter and the stores: they send operations to the thread and wait for the results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,7 +58,7 @@ impl FileKeys {
         self.budget.store(bytes, Ordering::Relaxed);
     }
 
-    /// Changes one entry in one step. `decide` gets the present value and returns the answer with the change.
+    /// Changes one entry atomically. `decide` gets the present value and returns the result and the change.
     fn change<'a, T: Send + 'static>(
         &'a self,
         space: &str,
@@ -79,7 +79,7 @@ impl FileKeys {
                     Change::Write(StoredValue { value, ends }) if ends > milliseconds() => {
                         changes.write(&place, &value, ends)?
                     }
-                    // A life of no time is over at once.
+                    // A value with a time to live of zero has expired at once.
                     Change::Write(_) | Change::Remove => changes.remove(&place).map(Ok)?,
                 };
                 Ok(changed.map(|()| answer))
@@ -96,13 +96,14 @@ enum Change {
     Remove,
 }
 
-/// Space and key in one. The length of the space comes first, so that different pairs never have the same name.
+/// Space and key in one string of bytes. The length of the space comes first, so that different pairs never have
+/// the same name.
 fn name(space: &str, key: &str) -> Vec<u8> {
     let length = (space.len() as u64).to_be_bytes();
     [&length[..], space.as_bytes(), key.as_bytes()].concat()
 }
 
-/// When a life ends that begins now, in milliseconds since 1970.
+/// The time at which a time to live ends that begins now, in milliseconds since 1970.
 fn ends(ttl: Option<Duration>) -> u64 {
     let milliseconds = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     ttl.map_or(u64::MAX, |ttl| self::milliseconds().saturating_add(milliseconds(ttl)))
@@ -170,8 +171,8 @@ impl KeyStore for FileKeys {
     }
 }
 
-/// Has the thread do something, and waits for the answer. None if the file cannot be used or is too slow for all that is
-/// asked of it.
+/// Runs an operation on the thread and waits for its result. `None` if the file cannot be used or the thread has
+/// too many operations waiting.
 async fn run<T, F>(worker: &Worker, act: F) -> Option<T>
 where
     T: Send + 'static,
@@ -182,7 +183,7 @@ where
     answer.await.ok()
 }
 
-/// An operation with whoever waits for it.
+/// An operation, and the sender of its result.
 struct Operation<T, F> {
     act: Option<F>,
     result: Option<T>,
@@ -202,7 +203,7 @@ where
     }
 
     fn answer(self: Box<Self>, is_on_disk: bool) {
-        // Whoever waited may have given up. Dropping the sender tells that there is no result.
+        // The receiver may be gone. Dropping the sender without sending means that there is no result.
         if let Some(result) = self.result.filter(|_| is_on_disk) {
             let _unheard = self.reply.send(result);
         }

@@ -1,11 +1,11 @@
 //! State in a file on this machine.
 //!
-//! Choose it for one gateway whose quotas and keys must survive a restart, a crash or a power failure. It needs no server.
-//! Each operation that changes something is answered only when it is on the disk; operations that come together share one
-//! write, so the disk decides how long a decision takes, not how many there are.
+//! Choose it for one gateway whose quotas and keys must survive a restart, a crash or a power failure. It needs no
+//! server. An operation that changes something ends only when the change is on the disk. Operations that arrive
+//! together share one write, so the time of a decision depends on the disk and not on their number.
 //!
-//! The file belongs to one process. Gateways cannot share it, and a second process that names the same folder does not
-//! start. Time is that of the system's clock, since it must go on through a restart.
+//! The file belongs to one process. Gateways cannot share it, and a second process that names the same folder does
+//! not start. Times are those of the system's clock, because they must remain valid after a restart.
 
 mod database;
 mod folder;

@@ -13,35 +13,34 @@ use witgate_exchange::contracts::state::Health;
 use super::database::{Changes, Store};
 use super::folder;
 
-/// Operations that may wait. More than that are refused at once: the disk is too slow for them.
+/// The most operations that may wait. Further ones are refused at once, because the disk is too slow.
 const WAITING: usize = 4096;
 
 /// The most operations of one transaction.
 const BATCH: usize = 1024;
 
-/// How often what has ended is removed while nothing else asks for it.
+/// Interval at which expired values and full buckets are removed while no operations come in.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// How long the thread waits before it opens a file again that failed.
+/// Time before a file that failed is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// The workers of this process, by folder: a reload that changes a setting goes on with the open file.
+/// The workers of this process, by folder. A reload that changes a setting keeps using the open file.
 static WORKERS: LazyLock<Mutex<HashMap<PathBuf, Weak<Worker>>>> = LazyLock::new(Mutex::default);
 
-/// An operation. It is given the transaction, or none if the file cannot be used, and answers only once it is told that the
-/// transaction is on the disk.
+/// An operation. Its result is sent only after its transaction is on the disk.
 pub(super) trait Job: Send {
-    /// Does it in a transaction.
+    /// Runs the operation in a transaction.
     ///
     /// # Errors
-    /// The disk fails.
+    /// The disk has failed.
     fn act(&mut self, changes: &mut Changes<'_>, size: usize) -> Result<(), StorageError>;
 
-    /// Answers whoever waits.
+    /// Sends the result. If `is_on_disk` is false, the operation has none.
     fn answer(self: Box<Self>, is_on_disk: bool);
 }
 
-/// Passes operations to the thread of one file. The thread ends, and closes the file, when this is dropped.
+/// Sends operations to the thread of one file. Dropping this ends the thread and closes the file.
 pub(super) struct Worker {
     jobs: SyncSender<Box<dyn Job>>,
     shared: Arc<Shared>,
@@ -49,10 +48,10 @@ pub(super) struct Worker {
 
 #[derive(Default)]
 struct Shared {
-    /// Bytes that the values of all plugins may take.
+    /// The most bytes of the values of all plugins.
     size: AtomicUsize,
     problem: Mutex<Option<String>>,
-    /// Bytes that the values of each plugin take.
+    /// Bytes that the values of each plugin count for.
     used: Mutex<HashMap<String, usize>>,
     done: AtomicU64,
     failed: AtomicU64,
@@ -60,10 +59,10 @@ struct Shared {
 }
 
 impl Worker {
-    /// The worker of a folder, which is started if there is none.
+    /// The worker of a folder. It is started if it is not running.
     ///
     /// # Errors
-    /// Why the file cannot be used, as a sentence.
+    /// The reason why the file cannot be used, as a sentence.
     pub(super) fn of(folder: &Path, size: usize) -> Result<Arc<Worker>, String> {
         let mut workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
         workers.retain(|_, worker| worker.strong_count() > 0);
@@ -91,14 +90,14 @@ impl Worker {
         Ok(Worker { jobs, shared })
     }
 
-    /// Passes an operation on. If too many wait, it is dropped.
+    /// Sends an operation to the thread. The operation is dropped if too many are waiting.
     pub(super) fn send(&self, job: Box<dyn Job>) {
         if self.jobs.try_send(job).is_err() {
             self.shared.overloaded.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Bytes that the values of a plugin take.
+    /// Bytes that the values of a plugin count for.
     pub(super) fn used(&self, plugin: &str) -> usize {
         self.shared
             .used
@@ -132,10 +131,10 @@ fn open(folder: &Path) -> Result<Store, String> {
     })
 }
 
-/// What the thread has.
+/// The state of the thread.
 struct Thread {
     folder: PathBuf,
-    /// None after the disk has failed, until it is opened again.
+    /// `None` after the disk has failed, until the file is opened again.
     store: Option<Store>,
     shared: Arc<Shared>,
 }
@@ -160,7 +159,7 @@ impl Thread {
         }
     }
 
-    /// Does some operations in one transaction and answers them.
+    /// Runs some operations in one transaction and sends their results.
     fn work(&mut self, mut batch: Vec<Box<dyn Job>>) {
         if self.store.is_none() {
             self.reopen();
@@ -184,7 +183,7 @@ impl Thread {
         store.transact(act).map_err(|error| error.to_string())
     }
 
-    /// Keeps what a transaction came to. After a failure the file is closed, because its state is not known.
+    /// Notes the result of a transaction. After a failure the file is closed, because its state is unknown.
     fn note(&mut self, done: Result<(), String>) {
         match done {
             Ok(()) => {

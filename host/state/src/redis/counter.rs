@@ -15,18 +15,18 @@ use super::script::ScriptCall;
 use super::settings::{Mode, OnUnavailable};
 use super::slots;
 
-/// Nanoseconds of a second.
+/// Nanoseconds in a second.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-/// Seconds since 1970 past which no time is believed: in this many nanoseconds, sums with a bucket's filling time stay
-/// in range.
+/// The latest time, in seconds since 1970, that is accepted. In nanoseconds, sums of this time and the filling
+/// time of a bucket stay in range.
 const LATEST: u64 = 10_000_000_000;
 
-/// Counts draws where all gateways of a fleet count them.
+/// Counts draws for all gateways of a fleet.
 pub(super) struct RedisCounter {
     client: Arc<Client>,
     names: Names,
-    /// What counts while the servers cannot be used, if `on_unavailable` says so.
+    /// The counter that is used while the servers are unreachable, if `on_unavailable` says so.
     local: Arc<dyn Counter>,
 }
 
@@ -36,7 +36,7 @@ impl RedisCounter {
         RedisCounter { client, names, local }
     }
 
-    /// Has the servers decide.
+    /// Lets the servers decide.
     async fn decide(&self, draws: &[Draw]) -> Result<BucketStates, Failure> {
         let Client { link, options, charge, .. } = self.client.as_ref();
         if options.mode == Mode::Cluster && draws.iter().any(|draw| tag_of(draw) != tag_of(&draws[0])) {
@@ -47,7 +47,7 @@ impl RedisCounter {
         Ok(collect(reply.states(draws, reply.is_refused())))
     }
 
-    /// What happens to draws that could not be counted.
+    /// Applies `on_unavailable` to draws that could not be counted.
     fn without(&self, draws: &[Draw]) -> Result<BucketStates, Unavailable> {
         let counts = &self.client.link.counts;
         match self.client.options.on_unavailable {
@@ -92,7 +92,7 @@ impl Counter for RedisCounter {
     }
 }
 
-/// How a full bucket stands.
+/// The state of a full bucket.
 pub(super) fn untouched(draw: &Draw) -> BucketState {
     BucketState {
         admitted: true,
@@ -112,7 +112,7 @@ pub(super) fn collect(mut states: Vec<BucketState>) -> BucketStates {
     }
 }
 
-/// The tag of a draw's bucket: 16 bits of the hash that the bucket itself is half of.
+/// The tag of a draw's bucket: 16 bits of the hash of which the bucket itself is one half.
 pub(super) fn tag_of(draw: &Draw) -> u16 {
     let bucket = draw.bucket.to_le_bytes();
     u16::from_le_bytes([bucket[0], bucket[1]])
@@ -123,7 +123,7 @@ pub(super) fn names_of<'n>(names: &'n Names, draw: &Draw) -> impl Iterator<Item 
     names.of('c', tag_of(draw), &[&draw.bucket.to_le_bytes()]).collect::<Vec<_>>().into_iter()
 }
 
-/// The call of the script, as its head describes it.
+/// The call of the script. The head of the script describes the arguments.
 pub(super) fn call(names: &Names, draws: &[Draw]) -> ScriptCall {
     let mut call = ScriptCall::default();
     call.push(names.count());
@@ -140,15 +140,15 @@ pub(super) fn call(names: &Names, draws: &[Draw]) -> ScriptCall {
     call
 }
 
-/// What the script answers: when it was, and for each draw when its bucket was full before the draw and whether the draw by
-/// itself was within the limit. Times are nanoseconds since 1970.
+/// The reply of the script: the time of the decision, and for each draw the time at which its bucket was full
+/// before the draw, and whether the draw by itself was within the limit. Times are nanoseconds since 1970.
 pub(super) struct CounterReply {
     pub(super) now: u64,
     pub(super) buckets: Vec<(u64, bool)>,
 }
 
 impl CounterReply {
-    /// Reads the answer. `None` if it is not one that the script gives to these draws.
+    /// Parses the reply. `None` if it does not have the form that the script returns for these draws.
     pub(super) fn read(answer: Value, draws: &[Draw]) -> Option<CounterReply> {
         let numbers = Vec::<u64>::from_redis_value(answer).ok()?;
         let (now, reply) = numbers.split_at_checked(2)?;
@@ -158,19 +158,19 @@ impl CounterReply {
         let now = time(now)?;
         let bucket = |(draw, reply): (&Draw, &[u64])| {
             let (full, admitted) = (time(&reply[..2])?, reply[2] == 1);
-            // Both sides know the limit, so they must agree.
+            // Both sides know the limit, so they must agree on the decision.
             (draw.rate.charge(full, now, draw.cost).is_some() == admitted).then_some((full, admitted))
         };
         let buckets = draws.iter().zip(reply.chunks_exact(3)).map(bucket).collect::<Option<_>>()?;
         Some(CounterReply { now, buckets })
     }
 
-    /// Whether one of the draws was refused, and so none charged.
+    /// Whether one of the draws was refused, in which case none was charged.
     pub(super) fn is_refused(&self) -> bool {
         self.buckets.iter().any(|(_, admitted)| !admitted)
     }
 
-    /// How the buckets stand if nothing was charged, or if everything was.
+    /// The states of the buckets if nothing was charged, or if everything was.
     pub(super) fn states(&self, draws: &[Draw], refused: bool) -> Vec<BucketState> {
         let state = |(draw, (full, admitted)): (&Draw, &(u64, bool))| {
             let after = draw.rate.charge(*full, self.now, draw.cost);
@@ -213,7 +213,7 @@ mod tests {
             &[1_800_000_000, 0, -1, 0, 1],
             &[1_800_000_000, 0, 1_800_000_003, 1_000_000_000, 1],
             &[1_800_000_000, 0, i64::MAX, 0, 0],
-            // It claims to have refused what there was room for, and to have admitted what there was none for.
+            // The reply refuses a draw for which there was room, and admits one for which there was none.
             &[1_800_000_000, 0, 1_800_000_003, 0, 0],
             &[1_800_000_000, 0, 1_800_000_010, 0, 1],
         ];

@@ -4,28 +4,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::link::Failure;
 
-/// Counts of operations, by how they ended. A failed decision is counted twice: by its failure, and by what happened
-/// instead.
+/// Counts of operations, by how they ended. A failed decision is counted twice: once for its failure, and once for
+/// what was done instead.
 #[derive(Default)]
 pub(super) struct Counts {
     counts: [AtomicU64; END_NAMES.len()],
 }
 
-/// The end of an operation: an index into the counts.
+/// How an operation ended: an index into the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// The servers answered.
+    /// The servers have replied.
     Done,
     Unreachable,
     TimedOut,
     OutOfMemory,
     Refused,
     Malformed,
-    /// Counted by this gateway alone instead.
+    /// This gateway counted the draws by itself.
     Local,
-    /// Admitted without being counted.
+    /// The draws were admitted without being counted.
     Allowed,
-    /// Failed for the binding.
+    /// The call of the binding has failed.
     Denied,
 }
 

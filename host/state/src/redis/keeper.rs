@@ -16,26 +16,26 @@ use super::link::{Connection, Link};
 use super::script::{Script, ScriptCall};
 use super::settings::{Mode, Options, is_loopback};
 
-/// How long making a connection may take, the name's resolution and the handshakes included.
+/// The most time for making a connection, including the resolution of the name and the handshakes.
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause between two attempts.
+/// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an idle connection is checked.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// How long a check may take before the connection counts as dead. Longer than a decision's budget: one slow answer is not
-/// yet a failure, several are, and those are counted where they happen.
+/// How long a check may take before the connection counts as dead. It is longer than the budget of a decision: one
+/// slow reply is not a failure, and several in a row are counted by the link.
 const CHECK_TIME: Duration = Duration::from_millis(500);
 
-/// Starts the thread. It ends when `stop` does.
+/// Starts the thread. It ends when the sender of `stop` is dropped.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The system cannot start a thread.
 pub(super) fn start(
     name: &str,
     options: Arc<Options>,
@@ -52,20 +52,20 @@ pub(super) fn start(
                 () = keep(&options, &link, &trial) => {}
             }
         });
-        // A name that is being resolved does not keep the thread.
+        // The thread does not wait for the resolution of a name.
         runtime.shutdown_background();
     })?;
     Ok(())
 }
 
-/// A call that changes nothing and shows that the servers can be used: it writes, so a replica refuses it, and it uses a
-/// name such as the others, so an access control list that would refuse those refuses it.
+/// A call that shows that the servers can be used. It writes, so that a replica refuses it, and its name has the
+/// form of all others, so that an access control list that refuses those refuses this one too.
 pub(super) struct Trial {
     pub(super) script: Arc<Script>,
     pub(super) call: ScriptCall,
 }
 
-/// Keeps a connection in the link for ever.
+/// Keeps the link connected. Never returns.
 async fn keep(options: &Options, link: &Link, trial: &Trial) {
     let mut pause = PAUSE;
     loop {
@@ -77,20 +77,20 @@ async fn keep(options: &Options, link: &Link, trial: &Trial) {
             }
             Err(problem) => link.set_problem(Some(problem)),
         }
-        // Gateways that lost their connection at the same time do not come back at the same time.
+        // A random part spreads the attempts of gateways that lost their connections at the same time.
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 
-/// Makes a connection and tries it.
+/// Makes a connection and tests it with the trial.
 async fn attempt(options: &Options, trial: &Trial) -> Result<Connection, String> {
     let connection = match timeout(CONNECT, connect(options)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(problem)) => return Err(problem),
         Err(_) => return Err(format!("no connection was made within {CONNECT:?}")),
     };
-    // The first call may have to load the script.
+    // The first call may have to send the text of the script.
     match timeout(CHECK_TIME, connection.run(&trial.script, &trial.call)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(error.to_string()),
@@ -108,11 +108,11 @@ async fn attempt(options: &Options, trial: &Trial) -> Result<Connection, String>
     }
 }
 
-/// Checks the connection until it is taken away.
+/// Checks the connection until it is withdrawn.
 async fn watch(link: &Link, trial: &Trial) {
     loop {
         tokio::select! {
-            // It may also tell of the connection before this one, so it is looked at below.
+            // The notification may be about the previous connection, so the link is checked below.
             () = link.lost() => {}
             () = sleep(CHECK) => {}
         }
@@ -126,7 +126,7 @@ async fn watch(link: &Link, trial: &Trial) {
     }
 }
 
-/// Makes a connection. Clients are new for each attempt, because they remember servers that may be gone.
+/// Makes a connection. Each attempt uses a new client, because clients remember servers that may be gone.
 async fn connect(options: &Options) -> Result<Connection, String> {
     let connection = match options.mode {
         Mode::Single => open(&told(single(options))?).await,
@@ -144,7 +144,8 @@ fn told<T>(result: RedisResult<T>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-/// A sentinel is not trusted to send the gateway's connection over a network without encryption.
+/// Checks the address of the master, because a sentinel must not redirect the gateway to an unencrypted connection
+/// over a network.
 fn check_master(options: &Options, address: &ConnectionAddr) -> Result<(), String> {
     match address {
         ConnectionAddr::Tcp(host, _) if !options.allow_plaintext && !is_loopback(host) => Err(format!(
@@ -155,7 +156,7 @@ fn check_master(options: &Options, address: &ConnectionAddr) -> Result<(), Strin
 }
 
 async fn open(client: &Client) -> RedisResult<Connection> {
-    // Every use has a budget of its own.
+    // Each use of the connection has its own time limit.
     let config =
         AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT));
     client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Server)

@@ -14,13 +14,13 @@ use super::link::Failure;
 use super::names::{Names, tag_of};
 use super::script::ScriptCall;
 
-/// The largest value that is read back, in bytes: as large as the plugin contract lets plugins write.
+/// The most bytes of a value that is read: the same limit as for values that plugins write.
 const VALUE: usize = 1 << 20;
 
-/// Bytes that a value counts for in addition to itself: its name in three places and what the server needs for them.
+/// Bytes that a value counts for in addition to its content: its name in three places, and the server's overhead.
 const OVERHEAD: usize = 384;
 
-/// The keys of one plugin, as all gateways of a fleet see them.
+/// The keys of one plugin, shared by all gateways of a fleet.
 pub(super) struct RedisKeys {
     client: Arc<Client>,
     names: Names,
@@ -58,7 +58,7 @@ impl RedisKeys {
         call
     }
 
-    /// Runs an operation; `read` makes sense of what it answers with.
+    /// Runs an operation. `read` interprets the reply of the script.
     async fn run<T>(
         &self,
         call: ScriptCall,
@@ -80,7 +80,7 @@ impl RedisKeys {
     }
 }
 
-/// Reads the answer of the script. `None` if it is not one that the script gives.
+/// Parses the reply of the script. `None` if it does not have the form that the script returns.
 fn parse(answer: Value) -> Option<Result<Option<Vec<u8>>, StoreError>> {
     let mut parts = Vec::<Vec<u8>>::from_redis_value(answer).ok()?.into_iter();
     let (word, value, end) = (parts.next()?, parts.next(), parts.next());
@@ -95,7 +95,7 @@ fn parse(answer: Value) -> Option<Result<Option<Vec<u8>>, StoreError>> {
     }
 }
 
-/// Whether something was done, which the script tells as 1 or 0.
+/// Interprets the reply 1 or 0, which says whether something was done.
 fn done(value: Option<Vec<u8>>) -> Option<bool> {
     match value?.as_slice() {
         b"1" => Some(true),
@@ -104,7 +104,7 @@ fn done(value: Option<Vec<u8>>) -> Option<bool> {
     }
 }
 
-/// A life as the script takes it.
+/// A time to live in the form that the script takes.
 fn life(ttl: Option<Duration>) -> String {
     ttl.map(|ttl| ttl.as_millis().to_string()).unwrap_or_default()
 }

@@ -1,9 +1,10 @@
-//! The connection of one state to its servers, and the breaker that closes it off.
+//! The connection of one state to its servers, which is also its circuit breaker.
 //!
-//! A thread of its own makes the connection, keeps trying while there is none, and checks it once a second while there
-//! is. All cores send through that one connection: it is multiplexed, so nobody waits for anybody's answer. The breaker is
-//! the connection's presence: what fails clearly takes it away, whoever finds none fails at once, and only the thread puts
-//! one back, after a trial that was answered within the budget. So requests never pay for finding out.
+//! A separate thread makes the connection, keeps trying while there is none, and checks an existing one once a
+//! second. All cores send through this one connection. It is multiplexed, so no operation waits for the reply to
+//! another. A clear failure removes the connection, and operations fail at once while there is none. Only the
+//! thread puts a connection back, after a trial that succeeded in time. Requests therefore never wait to find out
+//! whether the servers can be reached.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,44 +20,44 @@ use tokio::time::timeout;
 use super::counts::Counts;
 use super::script::{Script, ScriptCall};
 
-/// Operations in a row that may run out of time before the connection is taken away.
+/// Timeouts in a row after which the connection is removed.
 const TIMEOUTS: u32 = 5;
 
-/// What all users of one state share.
+/// The part that all users of one state share.
 pub(super) struct Link {
     connection: ArcSwapOption<Connection>,
-    /// Operations in a row that ran out of time.
+    /// Number of operations in a row that timed out.
     timeouts: AtomicU32,
-    /// Told when the connection was taken away.
+    /// Notified when the connection was removed.
     lost: Notify,
     problem: Mutex<Option<String>>,
     pub(super) counts: Counts,
 }
 
-/// A connection, whose clones share one socket or, in a cluster, one for each server.
+/// A connection. Its clones share one socket or, in a cluster, one for each server.
 #[derive(Clone)]
 pub(super) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Why an operation came to nothing.
+/// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no connection, or it broke.
+    /// There is no connection, or it failed.
     Unreachable,
-    /// There was no answer in time. The server may have done it nevertheless, or still do it.
+    /// There was no reply in time. The server may have carried out the operation, or may still do so.
     TimedOut,
-    /// The server has no memory for it.
+    /// The server has no memory for the operation.
     OutOfMemory,
-    /// The server refused it.
+    /// The server refused the operation.
     Refused,
-    /// The answer, or what the server holds, has another size or form than this gateway writes.
+    /// The reply, or what the server has stored, is not in the form or size that this gateway writes.
     Malformed,
 }
 
 impl Connection {
-    /// Runs a script, by its text if the server does not know it yet or any more.
+    /// Runs a script by its name, or by its text if the server does not know it.
     pub(super) async fn run(&self, script: &Script, call: &ScriptCall) -> RedisResult<Value> {
         match self.send(&script.by_hash(call)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -71,13 +72,13 @@ impl Connection {
             Connection::Server(mut connection) => connection.req_packed_command(command).await,
             Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
         };
-        // What the server refuses comes as a value.
+        // An error of the server comes as a value.
         answer?.extract_error()
     }
 }
 
 impl Link {
-    /// One without a connection.
+    /// A link without a connection.
     pub(super) fn new() -> Link {
         Link {
             connection: ArcSwapOption::empty(),
@@ -102,19 +103,19 @@ impl Link {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
-    /// Puts a connection in use. Only the thread of the state does.
+    /// Puts a connection in use. Only the thread of the state calls this.
     pub(super) fn put(&self, connection: Connection) {
         self.timeouts.store(0, Ordering::Relaxed);
         self.set_problem(None);
         self.connection.store(Some(Arc::new(connection)));
     }
 
-    /// Waits until the connection was taken away.
+    /// Waits until the connection was removed.
     pub(super) async fn lost(&self) {
         self.lost.notified().await;
     }
 
-    /// Runs a script within a budget of time.
+    /// Runs a script within a time limit.
     pub(super) async fn run(
         &self,
         script: &Script,
@@ -140,7 +141,7 @@ impl Link {
         }
     }
 
-    /// Judges an error.
+    /// Decides what an error means, and removes the connection if others would fail too.
     fn failed(&self, connection: &Arc<Connection>, error: &RedisError) -> Failure {
         match judge(error) {
             Verdict::Operation(failure) => failure,
@@ -151,7 +152,7 @@ impl Link {
         }
     }
 
-    /// Takes a connection away, unless it was replaced meanwhile.
+    /// Removes a connection, unless it was replaced meanwhile.
     pub(super) fn withdraw(&self, connection: &Arc<Connection>, problem: String) {
         let before = self.connection.compare_and_swap(connection, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, connection)) {
@@ -166,18 +167,18 @@ impl Link {
     }
 }
 
-/// What an error says about.
+/// What an error concerns.
 enum Verdict {
     /// Only this operation.
     Operation(Failure),
-    /// The connection: others would meet the same.
+    /// The connection, on which other operations would fail too.
     Connection(Failure),
 }
 
 fn judge(error: &RedisError) -> Verdict {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, NoPerm, ReadOnly};
     match error.kind() {
-        // A replica that was the master a moment ago, or a server that cannot serve for now.
+        // The replica was the master a moment ago, or the server is temporarily unable to serve.
         ErrorKind::Server(ReadOnly | MasterDown | BusyLoading | ClusterDown | NoPerm) => {
             Verdict::Connection(Failure::Refused)
         }

@@ -1,15 +1,16 @@
 //! State in Redis (7 or later, or a server that speaks its protocol), which the gateways of a fleet share.
 //!
-//! Choose it where several gateways must keep one limit together, or where plugins must see each other's keys. Every
-//! decision costs a round trip to the server, and what happens without the server has to be chosen (`on_unavailable`).
+//! Choose it if several gateways must keep one limit together, or if plugins must see each other's keys. Every
+//! decision costs a round trip to the server, and `on_unavailable` determines what happens while the server is
+//! unreachable.
 //!
-//! While the servers answer, all gateways and cores together admit exactly the limit: one script makes each decision, by
-//! the clock of the server. Exactness ends where Redis itself forgets: a failover loses what the master had not yet sent to
-//! its replica, a restart what was not yet on its disk, and `maxmemory` with an eviction policy forgets buckets. Then a
-//! client may draw again what was forgotten, at most one full bucket.
+//! While the servers respond, all gateways and cores together admit exactly the limit, because one script makes
+//! each decision by the clock of the server. The limit is not exact if Redis itself loses data: a failover loses
+//! what the master had not yet sent to its replica, a restart what was not yet on its disk, and `maxmemory` with
+//! an eviction policy evicts buckets. A client may then draw again what was lost, at most one full bucket.
 //!
-//! A decision that runs out of time may have been counted nevertheless. It is then counted once more by what
-//! `on_unavailable` says; that can refuse too much, never admit too much.
+//! A decision that times out may have been counted nevertheless. It is then counted a second time as
+//! `on_unavailable` says, which can refuse too much but never admit too much.
 
 mod counter;
 mod counts;
@@ -58,14 +59,15 @@ fn build(written: &Written, context: BuildContext<'_>) -> Result<Arc<dyn State>,
 /// State in Redis.
 struct Redis {
     client: Arc<Client>,
-    /// What counts while the servers are out of reach.
+    /// The counter that is used while the servers are unreachable.
     local: Arc<dyn Counter>,
     counter: OnceLock<Arc<RedisCounter>>,
     /// The keys of each plugin, by its name.
     stores: Mutex<HashMap<String, Arc<RedisKeys>>>,
 }
 
-/// What the counter and the stores of one state share. The connection is closed when the last of them is dropped.
+/// The part that the counter and the stores of one state share. The connection is closed when the last of them is
+/// dropped.
 struct Client {
     link: Arc<Link>,
     options: Arc<Options>,
@@ -73,7 +75,7 @@ struct Client {
     charge: Arc<Script>,
     refund: Script,
     keys: Script,
-    /// Ends the thread when it is dropped.
+    /// Dropping this ends the thread.
     _stop: oneshot::Sender<()>,
 }
 
@@ -83,7 +85,7 @@ impl Client {
         let (link, options) = (Arc::new(Link::new()), Arc::new(options));
         let charge = Arc::new(Script::new(include_str!("charge.lua")));
         let names = Names::derive(secrets, "state trial");
-        // A bucket that is full again after a microsecond.
+        // A bucket that is full again after one microsecond.
         let rate = Rate::of(1, Duration::from_micros(1), u32::MAX).expect("a limit that can be counted");
         let call = counter::call(&names, &[Draw { bucket: 0, policy: 0, cost: 1, rate }]);
         let trial = Trial { script: Arc::clone(&charge), call };

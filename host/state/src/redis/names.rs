@@ -1,9 +1,10 @@
 //! Names of keys in Redis.
 //!
-//! A name begins with `witgate:`, so that an access control list can allow it, and a hash tag, which decides its slot in a
-//! cluster. The rest is an HMAC-SHA-256, of which 16 bytes are used, under a key derived from the fleet's secret: whoever
-//! reads the names learns neither who was counted nor what a plugin looked up, and cannot compute the name of anybody.
-//! The tag has 16 bits of a plain hash, so that the names under all secrets of the fleet are in one slot.
+//! A name begins with `witgate:`, so that an access control list can allow it. Then comes a hash tag, which
+//! determines the slot in a cluster, and 16 bytes of an HMAC-SHA-256 under a key that is derived from the fleet's
+//! secret. Who reads the names learns neither who was counted nor what a plugin looked up, and cannot compute the
+//! name that belongs to a caller. The tag has 16 bits of a plain hash, so that the names under all secrets of the
+//! fleet are in one slot.
 
 use std::fmt::Write;
 
@@ -13,9 +14,9 @@ use witgate_config::model::Secret;
 /// Bytes of an HMAC that are used.
 const USED: usize = 16;
 
-/// The names that one use of the state has, under every secret of the fleet.
+/// The names for one use of the state, under every secret of the fleet.
 pub(super) struct Names {
-    /// Keys derived for this use. Names are written under the first.
+    /// Keys derived for this use. Names are written under the first one.
     keys: Vec<hmac::Key>,
 }
 
@@ -34,13 +35,13 @@ impl Names {
         Names { keys: secrets.iter().map(derive).collect() }
     }
 
-    /// How many names everything has.
+    /// Number of names of each object.
     pub(super) fn count(&self) -> usize {
         self.keys.len()
     }
 
-    /// The names of what `parts` identify, under each secret. `letter` tells kinds of names apart for whoever looks into
-    /// the server.
+    /// The names of the object that `parts` identify, under each secret. `letter` marks the kind of the name, for
+    /// people who inspect the server.
     pub(super) fn of(&self, letter: char, tag: u16, parts: &[&[u8]]) -> impl Iterator<Item = String> {
         self.keys.iter().map(move |key| {
             let mut context = hmac::Context::with_key(key);
@@ -58,7 +59,7 @@ impl Names {
     }
 }
 
-/// The tag of a plugin: all its keys are in one slot.
+/// The tag of a plugin. All its keys are in one slot.
 pub(super) fn tag_of(plugin: &str) -> u16 {
     let digest = digest::digest(&digest::SHA256, plugin.as_bytes());
     u16::from_le_bytes([digest.as_ref()[0], digest.as_ref()[1]])

@@ -1,4 +1,4 @@
-//! Scripts that the server runs as a whole or not at all.
+//! Scripts that the server runs atomically.
 
 use redis::Cmd;
 
@@ -9,23 +9,24 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// The script of this text.
+    /// A script with this text.
     pub(super) fn new(text: &'static str) -> Script {
         Script { text, hash: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    /// Runs it by its name. The server refuses with `NOSCRIPT` what it has not seen since it started.
+    /// Runs the script by its name. The server refuses with `NOSCRIPT` if it has not seen the text since it
+    /// started.
     pub(super) fn by_hash(&self, call: &ScriptCall) -> Cmd {
         call.with("EVALSHA", &self.hash)
     }
 
-    /// Runs it by its text, after which the server knows it.
+    /// Runs the script by its text, which the server remembers from then on.
     pub(super) fn by_text(&self, call: &ScriptCall) -> Cmd {
         call.with("EVAL", self.text)
     }
 }
 
-/// What one run of a script is given.
+/// The keys and arguments of one run of a script.
 #[derive(Default)]
 pub(super) struct ScriptCall {
     pub(super) keys: Vec<String>,

@@ -11,7 +11,7 @@ use witgate_config::scalar::{self, Text};
 use witgate_config::{Problem, Problems, Settings as Written, file};
 use witgate_exchange::contracts::state::BuildContext;
 
-/// Bytes of the largest file with certificates or a key.
+/// The most bytes of a file with certificates or a key.
 const PEM: u64 = 1 << 20;
 
 /// Settings of a state of kind `redis`. It needs `[gateway] secret`.
@@ -77,7 +77,7 @@ pub(super) enum Mode {
     Cluster,
 }
 
-/// What happens to draws that cannot be counted, because the servers do not answer in time.
+/// What happens to draws that cannot be counted, because the servers do not respond in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum OnUnavailable {
@@ -119,7 +119,7 @@ fn gateways() -> u32 {
     1
 }
 
-/// The settings as meant.
+/// The checked settings.
 pub(super) struct Options {
     pub(super) mode: Mode,
     pub(super) servers: Vec<ConnectionAddr>,
@@ -139,7 +139,7 @@ impl Options {
     /// Checks the settings.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All problems of the settings.
     pub(super) fn read(written: &Written, context: BuildContext<'_>) -> Result<Options, Problems> {
         let settings: Settings = written.parse()?;
         let mut problems = Problems::new();
@@ -202,7 +202,7 @@ fn login(username: Option<String>, password: Option<String>) -> RedisConnectionI
     login
 }
 
-/// What no single setting tells.
+/// Checks the rules that involve several settings.
 fn check(settings: &Settings, written: &Written, problems: &mut Problems) {
     let mut report = |pointer: &str, message: &str, hint: &str| {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());

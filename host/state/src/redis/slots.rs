@@ -1,8 +1,8 @@
 //! Decisions about buckets in several slots of a cluster, which no single script can make.
 //!
-//! The buckets are charged one slot after the other. If a slot refuses, what the slots before it were charged is given back,
-//! and nothing is asked of those after it. Meanwhile another request can see the charge, and be refused though there would have
-//! been room; never the other way round.
+//! The slots are charged one after the other. If a slot refuses, the charges in the slots before it are refunded,
+//! and the slots after it are not called. Until the refund, another request may be refused although there would be
+//! room. The opposite, admitting too much, cannot happen.
 
 use std::time::Instant;
 
@@ -14,17 +14,17 @@ use super::link::Failure;
 use super::names::Names;
 use super::script::ScriptCall;
 
-/// The draws on one slot, with their places among all draws, and what became of them.
+/// The draws on one slot, their positions among all draws, and their result.
 struct Part {
     places: Vec<usize>,
     draws: Vec<Draw>,
     reply: Option<CounterReply>,
 }
 
-/// Charges all draws or none, within the budget of one decision. Giving back has a budget of its own.
+/// Charges all draws or none, within the budget of one decision. The refunds have a budget of their own.
 ///
 /// # Errors
-/// A server did not answer. What others were charged is given back.
+/// A server did not respond. The charges on the other servers are refunded.
 pub(super) async fn decide(client: &Client, names: &Names, draws: &[Draw]) -> Result<BucketStates, Failure> {
     let begun = Instant::now();
     let mut parts = split(draws);
@@ -59,7 +59,7 @@ pub(super) async fn decide(client: &Client, names: &Names, draws: &[Draw]) -> Re
     }
 }
 
-/// The draws by slot. Equal tags are in one slot.
+/// Groups the draws by slot. Buckets with equal tags are in one slot.
 fn split(draws: &[Draw]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for (place, draw) in draws.iter().enumerate() {
@@ -75,7 +75,7 @@ fn split(draws: &[Draw]) -> Vec<Part> {
     parts
 }
 
-/// Gives back what a part was charged, if it was.
+/// Refunds the draws of a part, if they were charged.
 async fn refund(client: &Client, names: &Names, part: &Part) {
     let Some(reply) = part.reply.as_ref().filter(|reply| !reply.is_refused()) else { return };
     let mut call = ScriptCall::default();
@@ -89,12 +89,12 @@ async fn refund(client: &Client, names: &Names, part: &Part) {
             call.push(time % SECOND);
         }
     }
-    // If it fails, the charge stays and flows back by itself: too much is refused until then.
+    // If the refund fails, the charge remains until the bucket has been refilled. Until then too much is refused.
     let _charged = client.link.run(&client.refund, &call, client.options.budget).await;
 }
 
-/// How all buckets stand, in the order of the draws. A part that was not asked is shown as if it had room, because another
-/// one is why the request was refused.
+/// The states of all buckets, in the order of the draws. A part that was not called is shown as if it had room,
+/// because another part is the reason for the refusal.
 fn states(draws: &[Draw], parts: &[Part], is_refused: bool) -> BucketStates {
     let mut states: Vec<BucketState> = draws.iter().map(untouched).collect();
     for part in parts {

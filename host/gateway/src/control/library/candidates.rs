@@ -10,18 +10,18 @@ use super::versions::BindingVersions;
 use super::{FileDigest, Library, Loader, Plan, WantedBinding};
 use crate::control::status::hexadecimal;
 
-/// Sources that are fetched at the same time. Their bytes are held in memory until they are compiled.
+/// The most sources that are fetched at the same time. Their bytes are in memory until they are compiled.
 const AT_ONCE: usize = 8;
 
-/// A plugin of this draft, fetched and compiled at most once, however many bindings use it.
+/// A plugin of this draft. It is fetched and compiled at most once, however many bindings use it.
 pub(super) struct Candidate<C> {
     pub(super) digest: Option<FileDigest>,
     pub(super) component: Result<C, Problems>,
 }
 
 impl<L: Loader> Library<L> {
-    /// Fetches and compiles the plugins of all bindings, by the name of the plugin. Several are fetched at the same time, so
-    /// that several sources that hang take no longer than one.
+    /// Fetches and compiles the plugins of all bindings, by the name of the plugin. Several are fetched at the
+    /// same time, so that several hanging sources delay a load no longer than one.
     pub(super) fn candidates(&self, plan: Plan<'_>) -> BTreeMap<String, Candidate<L::Component>> {
         // One binding of each plugin, and whether any of its bindings has no version in service yet.
         let mut plugins: BTreeMap<&str, (WantedBinding<'_>, bool)> = BTreeMap::new();

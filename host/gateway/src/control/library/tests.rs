@@ -1,4 +1,4 @@
-//! How a reload changes versions, with a loader that reads a component as text: `good`, `traps`, or `needs KEY`.
+//! How a reload changes versions. The loader reads a component as text: `good`, `traps`, or `needs KEY`.
 
 mod conduct;
 mod renamed;
@@ -86,7 +86,7 @@ impl Scene {
         self.load(false)
     }
 
-    /// As a load does it: states first. The version in service then.
+    /// Reloads as a load does, states first. Returns the version that is in service then.
     fn reload_with_states(&mut self) -> (String, u64) {
         let (states, problems) = self.states.next(&self.config);
         assert!(problems.is_empty(), "{problems:?}");

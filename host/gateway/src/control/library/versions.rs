@@ -9,7 +9,7 @@ use witgate_exchange::contracts::{Binding, Contracts};
 use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
 
-/// The version in service of a binding, and those before it.
+/// The version in service of a binding, and the versions before it.
 #[derive(Clone)]
 pub(super) struct BindingVersions<C> {
     /// Name of the declared plugin.
@@ -20,8 +20,8 @@ pub(super) struct BindingVersions<C> {
     pub(super) serving: Arc<dyn Binding>,
     /// The version in service; `None` while a stand-in serves.
     pub(super) current: Option<Version<C>>,
-    /// The last version of another file that was in service and good: neither rolled back nor reverted. It stays
-    /// warm.
+    /// The last version of another file that was in service and good, which means neither rolled back nor
+    /// reverted. Its instances are kept.
     pub(super) previous: Option<Version<C>>,
     state: BindingState,
     /// A version that is not tried again until the file changes.
@@ -44,7 +44,7 @@ pub(super) struct Version<C> {
 }
 
 impl<C> Version<C> {
-    /// Whether it was made with the same settings, grants, budgets and state.
+    /// Whether it was made with the same settings, grants, budgets and state as this binding has now.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
         self.binding == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
@@ -56,15 +56,15 @@ impl<C> Version<C> {
 #[derive(Clone)]
 pub(super) struct HeldBack<C> {
     pub(super) digest: FileDigest,
-    /// Kept so that a reload does not compile it again only to hold it back; its instances are dropped.
+    /// Kept so that a reload need not compile it again only to hold it back. Its instances are dropped.
     pub(super) component: C,
     pub(super) state: BindingState,
     pub(super) reason: String,
 }
 
 impl<C: Clone> BindingVersions<C> {
-    /// Puts this version in service. The previous version is the one in service before, if that was another file
-    /// and good, or else the previous version of that time.
+    /// Puts this version in service. The version in service before becomes the previous one if it has another file
+    /// and was good. Otherwise its own previous version is kept.
     pub(super) fn of(
         asked: &WantedBinding<'_>,
         before: Option<&BindingVersions<C>>,
@@ -126,7 +126,7 @@ impl<C: Clone> BindingVersions<C> {
 }
 
 impl<C> BindingVersions<C> {
-    /// The previous version, if it is still good: calls that ended after it was replaced count, too.
+    /// The previous version, if it is still good. Calls that ended after it was replaced count too.
     pub(super) fn good_previous(&self) -> Option<&Version<C>> {
         self.previous.as_ref().filter(|previous| previous.conduct.is_good())
     }
@@ -138,7 +138,7 @@ impl<C> BindingVersions<C> {
         versions.map(|version| (version.digest, &version.component)).chain(held)
     }
 
-    /// Its part of `witgate status`.
+    /// The part of `witgate status` about this binding.
     pub(super) fn status(&self, name: &str) -> BindingStatus {
         let digest =
             |version: &Option<Version<C>>| version.as_ref().map(|version| hexadecimal(&version.digest));

@@ -1,12 +1,13 @@
-//! The authentication contract: who calls.
+//! The authentication contract: who the caller is.
 //!
-//! Bindings are asked in the order listed. With `auth = "required"` or `"optional"` the first that recognises the
-//! caller decides; with `"all"` every one must, the first gives the subject and later ones add claims. A refusal is sent
-//! at once in every mode: bad credentials are not the same as none. A call that failed and is skipped counts as
-//! "not mine", so that `"required"` still fails closed.
+//! Bindings are called in the configured order. With `auth = "required"` or `"optional"`, the first that
+//! recognises the caller decides. With `"all"`, every binding must recognise the caller; the first gives the
+//! subject, and later ones add claims. A refusal is sent at once in every mode, because invalid credentials are
+//! not the same as no credentials. A call that failed and is skipped counts as `NotMine`, so that `"required"`
+//! still fails closed.
 //!
-//! The identity becomes visible to plugins only once this phase is over, so that no decision can rest on something
-//! that cannot be named among its inputs.
+//! Plugins see the identity only after this phase, so that no decision can depend on something that it cannot name
+//! among its inputs.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,10 +29,10 @@ use crate::pipeline::validate::{self, Invalid};
 use crate::protocol::http1::field;
 use crate::router::Route;
 
-/// Establishes who calls, or answers with a plugin's refusal.
+/// Establishes who the caller is, or returns the response of a plugin that refuses.
 ///
 /// # Errors
-/// `Unauthenticated` with every challenge, `PluginFailed`.
+/// `Unauthenticated` with the challenges of all bindings, `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     let all = route.config.auth == Auth::All;
     let mut identity: Option<Arc<Identity>> = None;
@@ -68,8 +69,8 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
     Ok(None)
 }
 
-/// Writes the identity headers an upstream is to see. Copies from elsewhere are removed first, even though they have
-/// been stripped from the client's request and plugins cannot write them: upstreams believe these headers.
+/// Writes the identity headers for the upstream. Headers of these names are removed first, although they have been
+/// removed from the client's request and plugins cannot write them, because upstreams trust these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     let names = &exchange.snapshot.identity_headers;
     let head = &exchange.facts.head;
@@ -90,14 +91,14 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A decision that holds.
+/// A validated decision.
 enum Verdict {
     Accepted(Rc<Accepted>),
     Refused(Response<Body>),
     NotMine(Vec<HeaderValue>),
 }
 
-/// An acceptance that holds.
+/// A validated acceptance.
 #[derive(Debug)]
 struct Accepted {
     identity: Arc<Identity>,
@@ -174,7 +175,7 @@ impl Accepted {
         })
     }
 
-    /// Becomes the identity, or adds its claims to one that is there.
+    /// Sets the identity, or adds the claims to an existing one.
     fn add_to(&self, identity: &mut Option<Arc<Identity>>) {
         let Some(first) = identity else {
             *identity = Some(Arc::clone(&self.identity));

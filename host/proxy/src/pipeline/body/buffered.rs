@@ -1,6 +1,6 @@
-//! One call with the whole body.
+//! Buffered access: one call with the whole body.
 //!
-//! The body is kept as it came until the call is over, so that `skip` can pass it on untouched.
+//! The received body is kept until the call has ended, so that `on_failure = "skip"` can pass it on unchanged.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -17,11 +17,11 @@ use super::caller::Caller;
 use super::coding::Coding;
 use super::{Made, pass_trailers, unfit, unread};
 
-/// Collects a body, shows it, and gives what the binding makes of it.
+/// Collects a body, calls the binding with it, and returns what the binding made of it.
 ///
 /// # Errors
-/// `BodyTooLarge` for a request's body over the binding's limit, `Overloaded` with `Retry-After` if the gateway has no memory left
-/// for a request's body, `PluginFailed`, or what the body itself failed of.
+/// `BodyTooLarge` if a request's body exceeds the binding's limit, `Overloaded` with `Retry-After` if the gateway
+/// has no memory left for a request's body, `PluginFailed`, or the error of the body itself.
 pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Result<Made, Fault> {
     let limit = caller.plugin.limits().body;
     let memory = caller.memory();
@@ -33,13 +33,13 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
     };
     let content = match coding {
         Coding::Identity => original.content.clone(),
-        // Nothing is in no coding, whatever the head says.
+        // An empty body is in no coding, whatever the head declares.
         _ if original.content.is_empty() => Bytes::new(),
         coded => {
             match collect(coded.undo(Body::from(original.content.clone())), limit, memory.as_ref()).await {
                 Ok(Collected::Whole(decoded)) => decoded.content,
                 Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
-                // Decoding has no faults of its own.
+                // The decoder makes no faults, so a fault comes from the body itself.
                 Err(error) if error.is::<Fault>() => return Err(unread(error, caller.of_response())),
                 Err(error) => {
                     unfit(&*caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
@@ -56,12 +56,13 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
     };
     let made =
         Whole { content: result.output.unwrap_or(content), trailers: original.trailers.map(pass_trailers) };
-    // A length and trailers do not go together in HTTP/1.1 (RFC 9112 section 7.1.2).
+    // HTTP/1.1 does not allow `Content-Length` together with trailers (RFC 9112 section 7.1.2).
     let length = made.trailers.is_none().then_some(made.content.len());
     Ok(Made::New { body: made.into_body(), length })
 }
 
-/// What becomes of a body over the limit: the client's is the client's mistake, whatever the binding's failures do.
+/// Handles a body over the limit. A request's body is refused as the client's mistake, whatever the binding's
+/// `on_failure`.
 fn over(caller: &Caller, body: Body) -> Result<Body, Fault> {
     if !caller.of_response() {
         return Err(Fault::new(FaultKind::BodyTooLarge));
@@ -70,7 +71,7 @@ fn over(caller: &Caller, body: Body) -> Result<Body, Fault> {
     Ok(body)
 }
 
-/// A body at hand.
+/// A body that is completely in memory.
 struct Whole {
     content: Bytes,
     trailers: Option<HeaderMap>,
@@ -88,7 +89,7 @@ impl Whole {
     }
 }
 
-/// A body that was collected, or turned out to be over the limit and is as it was.
+/// A body that was collected, or one over the limit, which can still be read from its beginning.
 enum Collected {
     Whole(Whole),
     Over(Body),
@@ -127,14 +128,14 @@ async fn collect(mut body: Body, limit: usize, memory: Option<&Reserved>) -> Res
     Ok(Collected::Whole(Whole { content, trailers }))
 }
 
-/// A request whose body has to be in memory as a whole, for which there is none left.
+/// The fault of a request whose body must be in memory as a whole while the gateway has no memory left for it.
 fn out_of_memory() -> Fault {
     Fault::new(FaultKind::Overloaded)
         .cause("the request bodies in memory have reached `gateway.body_memory`")
         .header(RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
-/// A body with what was read of it put back in front.
+/// A body with the part that was already read put back at its beginning.
 fn prepend(read: Bytes, rest: Body) -> Body {
     let frames = stream::unfold((Some(read), rest), async |(read, mut rest)| match read {
         Some(read) => Some((Ok(Frame::data(read)), (None, rest))),

@@ -1,4 +1,5 @@
-//! What the calls of one binding for one body need, whatever becomes of the exchange meanwhile.
+//! Everything that the calls of one binding for one body need. It does not depend on the exchange, which may end
+//! earlier.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::transformation;
 use crate::snapshot::Snapshot;
 
-/// One binding at work on one body.
+/// The calls of one binding for one body.
 pub(super) struct Caller {
     pub(super) plugin: Arc<dyn Transformation>,
     head: Arc<RequestHead>,
-    /// The head of the response; none: the body is the request's.
+    /// The head of the response; `None` if the body is that of the request.
     response: Option<Arc<ResponseHead>>,
     snapshot: Arc<Snapshot>,
     calls: PluginCalls,
@@ -51,12 +52,12 @@ impl Caller {
         if self.of_response() { Phase::ResponseBody } else { Phase::RequestBody }
     }
 
-    /// Memory to collect the body in; none for a response, whose body is not counted.
+    /// The memory in which to collect the body; `None` for a response, whose body is not counted.
     pub(super) fn memory(&self) -> Option<Reserved> {
         (!self.of_response()).then(|| Reserved::new(self.snapshot.upstreams.body_memory().clone()))
     }
 
-    /// Lets the last call see the trailers.
+    /// Makes the trailers visible in the last call.
     pub(super) fn show_trailers(&mut self, trailers: &HeaderMap) {
         match &mut self.response {
             Some(response) => Arc::make_mut(response).trailers = Some(trailers.clone()),
@@ -64,7 +65,7 @@ impl Caller {
         }
     }
 
-    /// Shows one piece. None: the call failed and is skipped.
+    /// Calls the binding with one piece. Returns `None` if the call failed and is skipped.
     ///
     /// # Errors
     /// `PluginFailed`.

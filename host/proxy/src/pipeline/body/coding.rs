@@ -1,7 +1,7 @@
-//! Undoing content codings (RFC 9110 section 8.4.1), so that plugins see the content itself.
+//! Decodes content codings (RFC 9110 section 8.4.1), so that plugins see the content itself.
 //!
-//! Decoding is bounded: what comes out may not be more than so many times what went in, and memory does not grow with
-//! what a sender claims (RFC 9659 for zstd). Stacked and unknown codings are refused rather than guessed.
+//! The ratio of decoded to encoded bytes is limited, and memory does not grow with what a sender declares (RFC
+//! 9659 for zstd). Several codings at once and unknown ones are refused.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,16 +21,16 @@ use tokio_util::io::{StreamReader, poll_read_buf};
 
 use witgate_exchange::body::{Body, BodyError};
 
-/// Bytes that may come out for each byte that went in.
+/// The most decoded bytes for each encoded byte.
 const RATIO: u64 = 200;
-/// Bytes that may come out whatever went in, so that short and regular content passes.
+/// Decoded bytes that are allowed whatever the ratio is, so that short and repetitive content passes.
 const FLOOR: u64 = 256 * 1024;
-/// Bytes decoded at once.
+/// Bytes that are decoded at once.
 const CHUNK: usize = 16 * 1024;
 /// The largest zstd window, 8 MiB (RFC 9659 section 3).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// A coding that can be undone.
+/// A coding that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -40,7 +40,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// By its name; none: unknown.
+    /// The coding of this name; `None` if it is unknown.
     pub(super) fn of(name: &[u8]) -> Option<Coding> {
         let known: [(&[u8], Coding); 5] = [
             (b"identity", Coding::Identity),
@@ -52,7 +52,7 @@ impl Coding {
         known.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, coding)| coding)
     }
 
-    /// Of a message; none if it is unknown or more than one.
+    /// The coding of a message; `None` if it is unknown or if there are several.
     pub(super) fn of_message(headers: &HeaderMap) -> Option<Coding> {
         let mut values = headers.get_all(CONTENT_ENCODING).iter();
         match (values.next(), values.next()) {
@@ -62,7 +62,7 @@ impl Coding {
         }
     }
 
-    /// The content of a body.
+    /// The decoded content of a body.
     pub(super) fn undo(self, body: Body) -> Body {
         let passed = Rc::new(Passed::default());
         let source = StreamReader::new(Source { body, passed: Rc::clone(&passed) });
@@ -89,14 +89,14 @@ impl Coding {
     }
 }
 
-/// What has passed a source so far.
+/// The number of encoded bytes and the trailers that were read so far.
 #[derive(Default)]
 struct Passed {
     bytes: Cell<u64>,
     trailers: RefCell<Option<HeaderMap>>,
 }
 
-/// The encoded bytes of a body, for a decoder to read.
+/// The encoded bytes of a body, which a decoder reads.
 struct Source {
     body: Body,
     passed: Rc<Passed>,
@@ -124,7 +124,7 @@ impl Stream for Source {
     }
 }
 
-/// The content of a body, decoded as it is asked for.
+/// The content of a body, which is decoded as it is read.
 struct Decoded {
     reader: Pin<Box<dyn AsyncRead>>,
     passed: Rc<Passed>,
@@ -144,7 +144,7 @@ impl HttpBody for Decoded {
         if !this.ended {
             let mut chunk = BytesMut::with_capacity(CHUNK);
             match ready!(poll_read_buf(this.reader.as_mut(), context, &mut chunk)) {
-                // Nothing is in no coding, whatever the head says: a body without a byte is empty, not cut off.
+                // An empty body is in no coding, whatever the head declares: it is empty, and not cut off.
                 Err(error)
                     if error.kind() == io::ErrorKind::UnexpectedEof && this.passed.bytes.get() == 0 =>
                 {
@@ -167,7 +167,7 @@ impl HttpBody for Decoded {
     }
 }
 
-/// A failure of the body itself comes out as it went in.
+/// Returns an error of the body itself unchanged.
 fn cause(error: io::Error) -> BodyError {
     if error.get_ref().is_none() {
         return Box::new(error);

@@ -1,16 +1,18 @@
-//! Bodies for the bindings that declare them; all others stream past untouched.
+//! Bodies for the bindings that declare them. All other bodies are streamed unchanged.
 //!
-//! What a plugin sees is decoded, and what it is given to see it gives on: the head stops promising what held for the
-//! bytes as they were (length, coding, digests, strong validators). Several bindings chain: each sees what the one
-//! before it made. No instance is held while the next piece is waited for: every piece is a call of its own.
+//! A plugin sees the decoded body, and the decoded body is passed on. Therefore the head loses everything that
+//! described the received bytes: length, coding, digests and strong validators. Several bindings form a chain:
+//! each sees the output of the one before. Every piece is a call of its own, so no instance is held while the next
+//! piece is waited for.
 //!
-//! A body that a binding declared is always shown to it, also one that is empty, whatever the method: a request or response
-//! without content makes one call, which has no bytes and is the last. So does a request that asks to switch protocols: the
-//! upstream may ignore its `Upgrade` and serve it, so that it must not get past a validator of bodies. Responses to HEAD, and
-//! those with status 204, 205 or 304, have no body (RFC 9110 section 6.4.1) and make no calls.
+//! A binding is always called with a body that it declared, also with an empty one, whatever the method: a request
+//! or response without content makes one call, which has no bytes and is the last. This includes a request that
+//! asks to switch protocols: the upstream may ignore its `Upgrade` and serve it, so it must not bypass a validator
+//! of bodies. Responses to HEAD, and those with status 204, 205 or 304, have no body (RFC 9110 section 6.4.1) and
+//! make no calls.
 //!
-//! A partial response (206) cannot be shown as what it is not: since `Range` is not sent where a binding declares the
-//! response's body, an upstream that answers 206 all the same is a failure of the call.
+//! A partial response (206) cannot be shown as a whole one. `Range` is not sent if a binding declares the
+//! response's body, so an upstream that responds with 206 nevertheless counts as a failed call.
 
 mod buffered;
 mod caller;
@@ -34,10 +36,10 @@ use crate::router::Route;
 use caller::Caller;
 use coding::Coding;
 
-/// Takes the body of a request through every binding that saw the head and declared it.
+/// Takes the body of a request through every binding that has seen the head and declares the body.
 ///
 /// # Errors
-/// `BodyTooLarge`, `PluginFailed`, or what the body itself failed of.
+/// `BodyTooLarge`, `PluginFailed`, or the error of the body itself.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Body) -> Result<Body, Fault> {
     for index in 0..exchange.transformations.len() {
         let transformed = &exchange.transformations[index];
@@ -60,8 +62,8 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
     Ok(body)
 }
 
-/// Says what a binding that declares the response's body asks of the request: a whole representation, in a coding
-/// that can be undone.
+/// If a binding declares the response's body, makes the request ask for a whole representation in a coding that
+/// can be decoded.
 pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
     let declared =
         |binding: usize| route.transformation[binding].interest().response_body != BodyAccess::None;
@@ -73,7 +75,7 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
 /// Takes the body of a response through one binding.
 ///
 /// # Errors
-/// `PluginFailed`, or what the body itself failed of.
+/// `PluginFailed`, or the error of the body itself.
 pub(super) async fn response(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
@@ -115,15 +117,15 @@ pub(super) async fn response(
     Ok(Response::from_parts(parts, body))
 }
 
-/// What a binding made of a body.
+/// The result of showing a body to a binding.
 enum Made {
-    /// The body as it was, to which the head still belongs.
+    /// The received body, which the head still describes.
     Untouched(Body),
-    /// A body of its own; its length is known if it is at hand.
+    /// A new body. Its length is known if the body is completely in memory.
     New { body: Body, length: Option<usize> },
 }
 
-/// Shows a body to a binding, in the way it declared.
+/// Shows a body to a binding, with the access that it declared.
 async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: Body) -> Result<Made, Fault> {
     if access != BodyAccess::None && body.is_end_stream() {
         return empty(caller).await;
@@ -139,9 +141,9 @@ async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: 
     }
 }
 
-/// Shows an empty body, by one call for either access. No bytes are waited for, so the length of what the binding writes is
-/// known before the head is sent on. No bytes are in any coding, so `Content-Encoding` is not looked at. Where the binding
-/// writes nothing either, the head still describes the body as it was.
+/// Shows an empty body, by one call for either access. No bytes are waited for, so the length of the binding's
+/// output is known before the head is sent. An empty body is in no coding, so `Content-Encoding` is ignored. If
+/// the output is empty too, the head still describes the body.
 async fn empty(mut caller: Caller) -> Result<Made, Fault> {
     match caller.call(Bytes::new(), true).await?.and_then(|result| result.output) {
         Some(output) if !output.is_empty() => {
@@ -152,13 +154,13 @@ async fn empty(mut caller: Caller) -> Result<Made, Fault> {
     }
 }
 
-/// What a response's body is to plugins.
+/// What kind of body a response has.
 enum Shape {
-    /// There is none, and the head does not speak of one.
+    /// There is none, and the head does not describe one.
     Absent,
-    /// There is none, but the head speaks of the one that GET would have brought.
+    /// There is none, but the head describes the body that GET would get.
     HeadOnly,
-    /// A piece of a representation.
+    /// A part of a representation.
     Partial,
     /// A whole representation.
     Whole,
@@ -174,10 +176,11 @@ fn shape(method: &Method, status: StatusCode) -> Shape {
     }
 }
 
-/// A body that cannot be shown to a binding: a failed call, though none was made and the plugin is not to blame.
+/// The outcome for a body that cannot be shown to a binding. It is treated as a failed call, although no call was
+/// made and the plugin is not to blame.
 ///
 /// # Errors
-/// `PluginFailed` where the binding's failures deny.
+/// `PluginFailed` if the binding's `on_failure` is `deny`.
 fn unfit(binding: &dyn Binding, phase: Phase, why: &str) -> Result<(), Fault> {
     match binding.on_failure() {
         OnFailure::Skip => Ok(()),
@@ -185,7 +188,7 @@ fn unfit(binding: &dyn Binding, phase: Phase, why: &str) -> Result<(), Fault> {
     }
 }
 
-/// The fault of a body that could not be read to its end before the head was sent on.
+/// The fault of a body that failed before the head was sent.
 fn unread(error: BodyError, of_response: bool) -> Fault {
     match error.downcast::<Fault>() {
         Ok(fault) => *fault,
@@ -196,7 +199,7 @@ fn unread(error: BodyError, of_response: bool) -> Fault {
     }
 }
 
-/// Trailers as they go on: digests no longer hold.
+/// The trailers to pass on: without digests, which are no longer correct.
 fn pass_trailers(mut trailers: HeaderMap) -> HeaderMap {
     representation::drop_digests(&mut trailers);
     trailers

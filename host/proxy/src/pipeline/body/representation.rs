@@ -1,4 +1,5 @@
-//! What a head says about the bytes that follow, and what of it no longer holds once a plugin has had them.
+//! The fields of a head that describe the bytes of the body, and what changes in them after a plugin has changed
+//! the body.
 
 use http::header::{ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,7 +14,7 @@ const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Takes back what held for the bytes as they were, and says their new length if it is known.
+/// Removes the fields that described the received bytes, and sets the new length if it is known.
 pub(super) fn change(headers: &mut HeaderMap, length: Option<usize>) {
     headers.remove(CONTENT_LENGTH);
     if let Some(length) = length {
@@ -32,7 +33,7 @@ pub(super) fn drop_digests(headers: &mut HeaderMap) {
     }
 }
 
-/// A strong validator promises equal bytes (RFC 9110 section 8.8.1).
+/// Makes a strong validator weak, because a strong one promises equal bytes (RFC 9110 section 8.8.1).
 fn weaken(headers: &mut HeaderMap) {
     let Some(tag) = headers.get(ETAG) else { return };
     if tag.as_bytes().starts_with(b"W/") {
@@ -45,8 +46,8 @@ fn weaken(headers: &mut HeaderMap) {
     };
 }
 
-/// Makes a request ask for a whole representation in a coding that can be undone. Nothing is added to what the client
-/// accepts but the plain form, which is what it gets.
+/// Makes a request ask for a whole representation in a coding that can be decoded. The only form that is added to
+/// those which the client accepts is the plain one, which is the form that it gets.
 pub(super) fn ask_for_whole(headers: &mut HeaderMap) {
     headers.remove(RANGE);
     headers.remove(IF_RANGE);

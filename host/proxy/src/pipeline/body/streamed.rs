@@ -1,9 +1,9 @@
-//! A call for each piece as it passes, and a last one.
+//! Streamed access: one call for each piece as it arrives, and a last call at the end.
 //!
-//! The reader's pace is the plugin's: a piece is asked for only when the one before has gone on. State between pieces
-//! lives in the context. Once the head has been sent a failure can only cut the body off, never end it cleanly. `skip`
-//! passes the rest on as it is, but only as long as the binding has changed nothing: half of one and half of the other
-//! would be neither.
+//! A piece is read only when the one before has been passed on, so the reader sets the pace. State between pieces
+//! is kept in the context. After the head was sent, a failure cuts the body off, and never ends it as if it were
+//! complete. With `on_failure = "skip"` the rest is passed on unchanged, but only if the binding has changed
+//! nothing so far, because a half-changed body would be neither the original nor the plugin's.
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,34 +18,34 @@ use super::caller::Caller;
 use super::coding::Coding;
 use super::{Made, pass_trailers};
 
-/// Puts the binding into the stream.
+/// Inserts the binding into the stream.
 pub(super) fn run(caller: Caller, coding: Coding, body: Body) -> Made {
     let pass = Pass { caller, body: coding.undo(body), state: State::Untouched };
     let body = Body::wrap(StreamBody::new(stream::try_unfold(pass, Pass::step)));
     Made::New { body, length: None }
 }
 
-/// A body on its way through a binding.
+/// A body that is passed through a binding.
 struct Pass {
     caller: Caller,
     body: Body,
     state: State,
 }
 
-/// How far it has come.
+/// The state of the stream.
 enum State {
-    /// What went on is what came in.
+    /// All output so far is equal to the input.
     Untouched,
     /// The binding has changed something.
     Changed,
-    /// The binding failed and is out.
+    /// The binding failed and is not called any more.
     Skipped,
-    /// The last call is over; what remains to be sent.
+    /// The last call has ended; these trailers are still to be sent.
     Ended(Option<HeaderMap>),
 }
 
 impl Pass {
-    /// The next frame that goes on.
+    /// The next frame to pass on.
     async fn step(mut self) -> Result<Option<(Frame<Bytes>, Self)>, BodyError> {
         loop {
             if let State::Ended(trailers) = &mut self.state {
@@ -67,7 +67,7 @@ impl Pass {
         }
     }
 
-    /// The last call. Trailers can be read in it and go on after its output.
+    /// Makes the last call. The trailers are visible in it and are sent after its output.
     async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Bytes, BodyError> {
         if let Some(trailers) = &trailers {
             self.caller.show_trailers(trailers);
@@ -77,7 +77,7 @@ impl Pass {
         Ok(output)
     }
 
-    /// One call; what goes on for this piece.
+    /// Makes one call and returns the output for this piece.
     async fn show(&mut self, content: Bytes, end: bool) -> Result<Bytes, BodyError> {
         let Some(result) = self.caller.call(content.clone(), end).await? else {
             if matches!(self.state, State::Changed) {

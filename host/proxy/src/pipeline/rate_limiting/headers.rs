@@ -1,5 +1,6 @@
-//! What a client is told about its limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
-//! structured fields (RFC 9651) with one item a bucket, and `Retry-After` (RFC 9110 section 10.2.3).
+//! The headers that tell a client about its limits: `RateLimit-Policy` and `RateLimit`
+//! (draft-ietf-httpapi-ratelimit-headers), structured fields (RFC 9651) with one item for each bucket, and
+//! `Retry-After` (RFC 9110 section 10.2.3).
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use super::Draws;
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What `RateLimit-Policy` says of one bucket. Policies are tokens, so they need no escaping as strings.
+/// The item of `RateLimit-Policy` for one bucket. Names of policies are tokens, so they need no escaping in
+/// strings.
 pub(super) fn policy(Bucket { policy, limit, window, .. }: &Bucket) -> String {
     let mut text = format!("\"{policy}\";q={limit}");
-    // The window is in whole seconds; one that is not cannot be told.
+    // The field has whole seconds, so a window that is not a whole number of seconds is left out.
     if window.subsec_nanos() == 0 {
         write!(text, ";w={}", window.as_secs()).expect("writing to a string does not fail");
     }
@@ -46,17 +48,17 @@ pub(super) fn write(draws: &Draws, states: &[BucketState], headers: &mut Vec<(He
     headers.push((RATELIMIT, field(limits)));
 }
 
-/// Tokens, digits and punctuation as a header's value.
+/// A field value that consists of tokens, digits and punctuation.
 pub(super) fn field(text: impl Into<Bytes>) -> HeaderValue {
     HeaderValue::from_maybe_shared(text.into()).expect("tokens, digits and punctuation are a header value")
 }
 
-/// Adds the time to wait, in whole seconds and at least one.
+/// Adds `Retry-After`, in whole seconds and at least one.
 pub(super) fn retry_after(fault: Fault, wait: Duration) -> Fault {
     fault.header(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)))
 }
 
-/// Rounded up: whoever waits so long has waited long enough.
+/// The time in seconds, rounded up so that a client never comes back too early.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

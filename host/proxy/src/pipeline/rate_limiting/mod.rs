@@ -1,8 +1,8 @@
-//! The rate-limiting contract: which buckets a request draws on. The gateway counts.
+//! The rate-limiting contract: bindings name the buckets on which a request draws, and the gateway counts.
 //!
-//! Every binding is asked before anything is counted, so that all buckets of a request are charged or none is. Buckets
-//! belong to a binding by its name: they survive reloads and new versions of the plugin, and two bindings of one
-//! plugin never share any.
+//! Every binding is called before anything is counted, so that either all buckets of a request are charged or
+//! none. Buckets belong to a binding by its name: they survive reloads and new versions of the plugin, and two
+//! bindings of one plugin never share a bucket.
 
 mod headers;
 
@@ -22,10 +22,10 @@ use crate::pipeline::remembered::{Question, Rememberable};
 use crate::pipeline::validate::Invalid;
 use crate::router::Route;
 
-/// Buckets one binding may name for one request.
+/// The most buckets that one binding may name for one request.
 const BUCKETS: usize = 32;
 
-/// Charges the request to its buckets. The outcome also goes into the headers of the response.
+/// Charges the buckets of the request. The states of the buckets are also written to the headers of the response.
 ///
 /// # Errors
 /// `RateLimited` with `Retry-After`, `PluginFailed`.
@@ -60,7 +60,8 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     }
 }
 
-/// Where nothing can be counted, every binding has failed; one that denies is enough to refuse.
+/// The outcome if the counter cannot be reached. It is treated as a failed call of every binding, so one with
+/// `on_failure = "deny"` is enough to refuse the request.
 fn uncounted(route: &Route) -> Result<(), Fault> {
     match route.rate_limiting.iter().find(|limiting| limiting.on_failure() == OnFailure::Deny) {
         Some(limiting) => {
@@ -70,13 +71,13 @@ fn uncounted(route: &Route) -> Result<(), Fault> {
     }
 }
 
-/// The buckets a request draws on, as they are charged and told.
+/// The buckets on which a request draws.
 #[derive(Debug)]
 struct Draws {
     draws: Vec<Draw>,
-    /// The policy of each.
+    /// The name of each bucket's policy.
     policies: Vec<String>,
-    /// What `RateLimit-Policy` says of all.
+    /// The value of `RateLimit-Policy` for all buckets.
     told: HeaderValue,
 }
 
@@ -96,7 +97,7 @@ impl Draws {
         Ok(Draws { draws, policies, told: headers::field(told.join(", ")) })
     }
 
-    /// Those of another binding as well.
+    /// The buckets together with those of another binding.
     fn with(&self, more: &Draws) -> Draws {
         let told = [self.told.as_bytes(), more.told.as_bytes()].join(&b", "[..]);
         Draws {

@@ -1,4 +1,4 @@
-//! What an answer is based on, as bytes.
+//! The inputs of a result as bytes, which are the key under which it is remembered.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -10,26 +10,26 @@ use http::{HeaderMap, HeaderName};
 use witgate_exchange::contracts::{Input, ResponseHead};
 use witgate_exchange::head::RequestHead;
 
-/// What an answer is based on.
+/// The inputs of a result.
 #[derive(Clone, Copy)]
 pub(super) struct Basis<'a> {
     pub(super) inputs: &'a [Input],
     pub(super) head: &'a RequestHead,
     pub(super) shown: Option<ResponseInputs<'a>>,
-    /// Whether everything is treated as a credential.
+    /// Whether all inputs are treated as credentials.
     pub(super) secret: bool,
 }
 
-/// What comes in with a call about a response.
+/// The inputs of a call with a response.
 #[derive(Clone, Copy)]
 pub(super) struct ResponseInputs<'a> {
     pub(super) head: &'a ResponseHead,
-    /// The declared ones.
+    /// The names of the declared headers.
     pub(super) headers: &'a [HeaderName],
     pub(super) context: &'a [u8],
 }
 
-/// The end of a list of values; no value is so long.
+/// Marks the end of a list of values. No value has this length.
 const END: u32 = u32::MAX;
 
 impl Basis<'_> {
@@ -39,7 +39,8 @@ impl Basis<'_> {
             || self.shown.is_some_and(|shown| shown.headers.iter().any(is_credential_header))
     }
 
-    /// Writes what may be kept as it is. No two requests that differ in it read alike: lengths go first.
+    /// Writes the inputs that may be kept in clear. Each value is preceded by its length, so that different inputs
+    /// never give equal bytes.
     pub(super) fn write_plain(&self, plain: &mut Vec<u8>) {
         let mut sink = |bytes: &[u8]| plain.extend_from_slice(bytes);
         for input in self.inputs.iter().filter(|input| !self.is_secret(input)) {
@@ -60,7 +61,7 @@ impl Basis<'_> {
         self.feed_secrets(&mut |bytes| hasher.write(bytes));
     }
 
-    /// The SHA-256 of the credentials; none if there are none.
+    /// The SHA-256 of the credentials; `None` if there are none.
     pub(super) fn digest_of_secrets(&self) -> Option<[u8; 32]> {
         if !self.secret && !self.has_credentials() {
             return None;
@@ -96,7 +97,7 @@ fn is_credential_header(name: &HeaderName) -> bool {
     [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE].contains(name)
 }
 
-/// Feeds one input of a request.
+/// Writes one input of a request.
 fn feed(input: &Input, head: &RequestHead, sink: &mut impl FnMut(&[u8])) {
     match input {
         Input::Header(name) => values(&head.headers, name, sink),
@@ -131,7 +132,7 @@ fn feed(input: &Input, head: &RequestHead, sink: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// All values of a header.
+/// Writes all values of a header.
 fn values(headers: &HeaderMap, name: &HeaderName, sink: &mut impl FnMut(&[u8])) {
     headers.get_all(name).iter().for_each(|value| item(value.as_bytes(), sink));
     sink(&END.to_le_bytes());
@@ -145,7 +146,7 @@ fn optional(bytes: Option<&[u8]>, sink: &mut impl FnMut(&[u8])) {
 }
 
 fn item(bytes: &[u8], sink: &mut impl FnMut(&[u8])) {
-    // What a head holds is far shorter than 4 GiB.
+    // A head has far less than 4 GiB.
     sink(&u32::try_from(bytes.len()).unwrap_or(END - 1).to_le_bytes());
     sink(bytes);
 }

@@ -1,4 +1,4 @@
-//! What one core remembers: whose answers, and how each binding fares with that.
+//! The remembered results of one core, with the statistics of each binding.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,13 +12,14 @@ use super::pace::Pace;
 use super::table::Table;
 use super::{Lookup, MissToken, Rememberable};
 
-/// Different lists of inputs that acceptances of one binding may be based on; each costs a hash per request.
+/// The most lists of inputs on which acceptances of one binding may be based. Each costs one hash for each
+/// request.
 pub(super) const SHAPES: usize = 4;
 
-/// Kinds of answers: acceptances, and those of each function.
+/// Number of kinds of results: acceptances, and one for each function.
 const KINDS: usize = 1 + Function::ALL.len();
 
-/// Whose answer it is.
+/// The binding and the snapshot to which a result belongs.
 #[derive(Clone, Copy)]
 pub(super) struct Owner {
     /// Version of the binding.
@@ -27,27 +28,27 @@ pub(super) struct Owner {
     pub(super) snapshot: u64,
 }
 
-/// What one core remembers.
+/// The remembered results of one core.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// The newest snapshot that was seen. Requests that still see another are neither answered nor remembered.
+    /// The newest snapshot that was seen. For requests with another snapshot nothing is recalled or remembered.
     snapshot: u64,
-    /// How each version of a binding fares in that snapshot.
+    /// The statistics of each version of a binding in that snapshot.
     habits: Numbered<Habit>,
     table: Table,
 }
 
-/// How a version of a binding fares.
+/// The statistics of one version of a binding.
 #[derive(Default)]
 struct Habit {
-    /// By [`kind`].
+    /// Indexed by [`kind`].
     paces: [Pace; KINDS],
     /// The lists of inputs that its acceptances were based on.
     shapes: Vec<Box<[Input]>>,
 }
 
 impl Memory {
-    /// The answer of a pure function.
+    /// The remembered result of a pure function.
     pub(super) fn recall<T: Rememberable>(
         &mut self,
         owner: Owner,
@@ -64,7 +65,7 @@ impl Memory {
         self.habits.entry(owner.version).or_default().outcome(kind, found, [hash; SHAPES])
     }
 
-    /// Keeps the answer of a pure function.
+    /// Remembers the result of a pure function.
     pub(super) fn remember<T: Rememberable>(
         &mut self,
         owner: Owner,
@@ -78,7 +79,7 @@ impl Memory {
         }
     }
 
-    /// An acceptance that still holds, whatever it was based on.
+    /// A remembered acceptance that is still valid, for any of the lists of inputs.
     pub(super) fn recall_acceptance<T: Rememberable>(
         &mut self,
         owner: Owner,
@@ -105,7 +106,8 @@ impl Memory {
         habit.outcome(kind, found, hashes)
     }
 
-    /// Keeps an acceptance. `hashes` are those of the shapes that were known when it was looked for.
+    /// Remembers an acceptance. `hashes` are those of the lists of inputs that were known when the acceptance was
+    /// looked for.
     pub(super) fn remember_acceptance<T: Rememberable>(
         &mut self,
         owner: Owner,
@@ -129,7 +131,7 @@ impl Memory {
         };
         let basis = Basis { inputs, head, shown: None, secret: true };
         let tag = tag(owner, kind(None), shape);
-        // Zero: the shape became known while the call was under way.
+        // Zero means that the list of inputs became known while the call was in progress.
         let hash = match hashes[shape] {
             0 => self.table.hash(tag, &basis),
             hash => hash,
@@ -137,7 +139,8 @@ impl Memory {
         self.table.insert(tag, hash, &basis, Some(until), accepted);
     }
 
-    /// Whether requests that see this snapshot are served; with a newer one, all of the one before is forgotten.
+    /// Whether results are remembered for requests with this snapshot. A newer snapshot discards everything of the
+    /// previous one.
     fn serves(&mut self, snapshot: u64) -> bool {
         if snapshot > self.snapshot {
             self.snapshot = snapshot;
@@ -161,12 +164,12 @@ impl Habit {
     }
 }
 
-/// Position of a kind of answers; none: acceptances.
+/// The index of a kind of results; `None` stands for acceptances.
 fn kind(function: Option<Function>) -> usize {
     function.map_or(0, |function| 1 + function as usize)
 }
 
-/// Says whose answer to what it is. Versions count up from 1, so that the shift loses nothing.
+/// Identifies the owner and the kind of a result. Versions are counted from 1, so the shift loses no bits.
 fn tag(owner: Owner, kind: usize, shape: usize) -> u64 {
     owner.version << 8 | (kind << 4 | shape) as u64
 }

@@ -1,20 +1,19 @@
-//! Answers that may be used again without a call: acceptances for as long as they say, and whatever a function answered
-//! that is declared pure.
+//! Remembered results, which are used again without a call: acceptances for as long as they allow, and results of
+//! functions that are declared pure.
 //!
-//! Each core remembers for itself, so nothing is locked. What is kept is the answer as it was validated, ready for use.
-//! It is found by the version of the binding, so that another binding, other code, settings or grants never see it; by
-//! the version of the snapshot it was validated in, so that a rule that came into force later is never evaded; and by
-//! exactly the inputs it was based on, which are compared byte for byte. Credentials are not kept: of them, a SHA-256 is.
+//! Each core remembers by itself, so nothing is locked. The validated result is kept, ready for use. Its key has
+//! three parts: the version of the binding, so that another binding, other code, settings or grants never see it;
+//! the version of the snapshot in which it was validated, so that it never evades a later rule; and exactly the
+//! inputs on which it is based, which are compared byte for byte. Credentials are kept only as a SHA-256.
 //!
-//! A binding that rests in quarantine makes no calls, and what is remembered of it goes on to be used.
+//! While a binding is quarantined, its remembered results are still used.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! A hit is a hash with a random key, one place of the table, and a comparison. The hash is a fast one (foldhash: SipHash
-//! takes 1,200 instructions more for the five questions of a chain of four). It decides nothing: whoever found out its key
-//! could drive answers of others out of their places, and each of these then costs a call. On a miss, a key is only made
-//! if the answer is remembered, and a credential is only digested then. What is not asked for again is not worth that: see
-//! [`pace`].
+//! A hit costs one hash with a random key, one lookup and one comparison. The hash is a fast one (foldhash). It
+//! decides nothing: somebody who found out its key could only evict results of others, each of which then costs a
+//! call. After a miss, the key is written and credentials are digested only if the result is going to be
+//! remembered. Results that are rarely used again are mostly not remembered: see [`pace`].
 
 mod key;
 mod memory;
@@ -38,32 +37,33 @@ thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::new(Memory::default());
 }
 
-/// A validated answer that can be kept.
+/// A validated result that can be remembered.
 pub(super) trait Rememberable: Any {
-    /// Roughly the bytes it keeps.
+    /// The approximate number of bytes that it keeps.
     fn size(&self) -> usize;
 }
 
-/// What is remembered of a question.
+/// The outcome of looking for a remembered result.
 pub(super) enum Lookup<T> {
-    /// The answer.
+    /// The remembered result.
     Hit(Rc<T>),
-    /// None: a call has to be made.
+    /// There is none, so a call has to be made.
     Miss(MissToken),
 }
 
-/// Leave to remember the answer to a question, with what was found out about its key while it was looked for.
+/// The right to remember the result of a call after a miss. It holds the hashes that were computed while the
+/// result was looked for.
 #[derive(Default)]
 pub(super) struct MissToken(Option<[u64; SHAPES]>);
 
 impl MissToken {
-    /// Whether the answer to come is to be remembered.
+    /// Whether the result of the call is to be remembered.
     pub(super) fn is_leave(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// One request, as a function that may be pure is asked about it.
+/// The call of a function that may be pure, for one request.
 #[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     pub(super) binding: &'a dyn Binding,
@@ -75,7 +75,7 @@ pub(super) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// About a request.
+    /// A call with a request only.
     pub(super) fn new(
         binding: &'a dyn Binding,
         function: Function,
@@ -85,7 +85,7 @@ impl<'a> Question<'a> {
         Question { binding, function, head, snapshot, response: None }
     }
 
-    /// The answer that was given before to the same inputs.
+    /// The remembered result for the same inputs.
     pub(super) fn recall<T: Rememberable>(&self) -> Lookup<T> {
         let Some(basis) = self.basis() else { return Lookup::Miss(MissToken::default()) };
         let recalled = MEMORY.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
@@ -95,7 +95,7 @@ impl<'a> Question<'a> {
         recalled
     }
 
-    /// Remembers the answer of a call that kept its promise.
+    /// Remembers the result of a call that was pure.
     pub(super) fn remember<T: Rememberable>(&self, miss: &MissToken, answer: &Rc<T>) {
         let (Some(hashes), Some(basis)) = (miss.0, self.basis()) else { return };
         MEMORY.with_borrow_mut(|memory| {
@@ -103,7 +103,7 @@ impl<'a> Question<'a> {
         });
     }
 
-    /// What the answer depends on; none: it is not to be remembered.
+    /// The inputs of the result; `None` if it is not to be remembered.
     fn basis(&self) -> Option<Basis<'a>> {
         let interest = self.binding.interest();
         let inputs = interest.inputs(self.function)?;
@@ -113,7 +113,7 @@ impl<'a> Question<'a> {
             context,
         });
         let basis = Basis { inputs, head: self.head, shown, secret: false };
-        // Changes made with a credential might hold it.
+        // Changes that depend on a credential might contain it.
         let might_tell = matches!(self.function, Function::OnRequest | Function::OnResponse);
         (self.binding.remembers() && !(might_tell && basis.has_credentials())).then_some(basis)
     }
@@ -123,7 +123,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A remembered acceptance that fits this request.
+/// The remembered acceptance for this request.
 pub(super) fn recall_acceptance<T: Rememberable>(
     binding: &dyn Binding,
     snapshot: &Snapshot,
@@ -140,7 +140,8 @@ pub(super) fn recall_acceptance<T: Rememberable>(
     recalled
 }
 
-/// Remembers an acceptance that is based on these inputs, for so long; not at all if there are none.
+/// Remembers an acceptance that is based on these inputs for this time. If there are no inputs, it is not
+/// remembered.
 pub(super) fn remember_acceptance<T: Rememberable>(
     miss: &MissToken,
     binding: &dyn Binding,

@@ -1,30 +1,30 @@
-//! Whether remembering is worth its while.
+//! Decides whether it is worth remembering the results of a function.
 //!
-//! A key and an answer cost several allocations, and with them an old answer goes, whose memory is long out of the
-//! processor's cache. Where the same question comes again this is little; where it never does, because each request
-//! carries a token of its own or comes from another client, it costs as much as half a call, for nothing. So, after
-//! [`PATIENCE`] questions in a row that found no answer, only one answer in [`SHARE`] is remembered, until one of them is
-//! asked for again. A prime share, so that a question that comes every second or every tenth time gets its turn too.
+//! Remembering a result costs several allocations, and it evicts an old result, whose memory is no longer in the
+//! processor's caches. This is cheap if the same inputs come again. If they never do, because each request has a
+//! token of its own or comes from another client, it costs half a call without any gain. Therefore, after
+//! [`PATIENCE`] misses in a row only one result in [`SHARE`] is remembered, until the next hit. The share is a
+//! prime number, so that inputs that come every second or every tenth time are remembered too.
 
-/// Questions without an answer after which most answers are no longer remembered.
+/// Misses in a row after which most results are no longer remembered.
 const PATIENCE: u64 = 128;
-/// Of so many answers one is remembered all the same.
+/// After that, one of this number of results is remembered.
 const SHARE: u64 = 31;
 
-/// How one function of one binding fares on one core.
+/// The statistics of one function of one binding on one core.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// Questions in a row that found no answer.
+    /// Misses in a row.
     misses: u64,
 }
 
 impl Pace {
-    /// An answer was found.
+    /// Notes a hit.
     pub(super) fn hit(&mut self) {
         self.misses = 0;
     }
 
-    /// No answer was found. Says whether the one to come should be remembered.
+    /// Notes a miss. Returns whether the result of the call should be remembered.
     pub(super) fn miss(&mut self) -> bool {
         self.misses += 1;
         self.misses <= PATIENCE || self.misses.is_multiple_of(SHARE)

@@ -1,8 +1,8 @@
-//! A table of fixed size.
+//! A hash table of fixed size.
 //!
-//! An answer has its place in one of four slots, by its hash; the oldest of the four makes room. So nothing has to be
-//! moved or kept in order, and a newcomer costs one look. Bytes are bounded too: where they are over, slots are emptied
-//! in turn. So are some that were forgotten, each time something is remembered.
+//! The hash of an entry selects four slots. A new entry replaces the oldest of the four, so that nothing has to be
+//! moved or kept in order. The number of bytes is limited too: when it is exceeded, slots are emptied in turn.
+//! Each insertion also empties some slots of discarded entries.
 
 use std::any::Any;
 use std::hash::{BuildHasher, Hasher};
@@ -14,47 +14,47 @@ use foldhash::quality::RandomState;
 use super::Rememberable;
 use super::key::Basis;
 
-/// Answers a core remembers. A power of two.
+/// The most results that a core remembers; a power of two.
 const SLOTS: usize = 8192;
-/// Slots in which an answer may be.
+/// Number of slots in which an entry may be.
 const WAYS: usize = 4;
-/// Bytes a core's remembered answers may take, roughly.
+/// The most bytes, approximately, of the remembered results of a core.
 const BYTES: usize = 8 << 20;
-/// What an answer takes beside its key and its content.
+/// Bytes that an entry counts for in addition to its key and its content.
 const OVERHEAD: usize = 192;
-/// Slots that are looked through for forgotten answers each time one is remembered.
+/// Slots that each insertion searches for discarded entries.
 const SWEPT: usize = 8;
 
-/// The answers of one core.
+/// The remembered results of one core.
 pub(super) struct Table {
     hasher: RandomState,
-    /// Those of the answers in the slots, zero where there is none. Apart, so that a question nobody has asked before costs
-    /// one cache line. Empty until there is something to remember.
+    /// The hash of the entry in each slot, zero if there is none. They are separate from the slots, so that a miss
+    /// reads only one cache line. Empty until the first insertion.
     hashes: Box<[u64]>,
     slots: Box<[Slot]>,
     size: usize,
     bytes: usize,
     bytes_limit: usize,
-    /// Answers there have been.
+    /// Number of insertions so far.
     count: u64,
-    /// Those up to this one are forgotten.
+    /// Entries with a number up to this one are discarded.
     forgotten: u64,
-    /// The slot that is looked at next for what can go.
+    /// The slot that is examined next.
     hand: usize,
-    /// The part of a key that may be kept as it is, while an answer is looked for.
+    /// The inputs in clear of the key that was hashed last.
     plain: Vec<u8>,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// Which answer in order it is.
+    /// Number of the insertion.
     number: u64,
     entry: Option<Box<Entry>>,
 }
 
-/// An answer and what it was based on.
+/// A result and its key.
 pub(super) struct Entry {
-    /// Whose answer to what.
+    /// Identifies the owner and the kind of the result.
     tag: u64,
     plain: Box<[u8]>,
     digest: Option<[u8; 32]>,
@@ -64,12 +64,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The answer. It is of the type it was remembered as, since the tag says what it answers.
+    /// The result. It has the type with which it was remembered, because the tag identifies that type.
     pub(super) fn answer<T: Rememberable>(&self) -> Option<Rc<T>> {
         Rc::clone(&self.answer).downcast().ok()
     }
 
-    /// Whether its time is not up.
+    /// Whether the result has not expired.
     pub(super) fn holds(&self, now: impl Fn() -> Instant) -> bool {
         self.until.is_none_or(|until| until > now())
     }
@@ -82,7 +82,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// `size`: a power of two, and no less than [`WAYS`].
+    /// `size` is a power of two and at least [`WAYS`].
     fn new(size: usize, bytes_limit: usize) -> Self {
         Table {
             hasher: RandomState::default(),
@@ -98,7 +98,7 @@ impl Table {
         }
     }
 
-    /// The hash of a question, never zero. Its plain part is at hand until the next.
+    /// The hash of a key; never zero. The part of the key in clear is kept for the next [`find`](Table::find).
     pub(super) fn hash(&mut self, tag: u64, basis: &Basis<'_>) -> u64 {
         self.plain.clear();
         basis.write_plain(&mut self.plain);
@@ -109,7 +109,7 @@ impl Table {
         hasher.finish().max(1)
     }
 
-    /// The answer to the question that was hashed last.
+    /// The entry whose key was hashed last.
     pub(super) fn find(&self, tag: u64, hash: u64, basis: &Basis<'_>) -> Option<&Entry> {
         let set = self.set(hash);
         let way = self.hashes.get(set.clone())?.iter().position(|known| *known == hash)?;
@@ -120,7 +120,7 @@ impl Table {
         same.then_some(entry)
     }
 
-    /// Keeps an answer.
+    /// Inserts a result.
     pub(super) fn insert<T: Rememberable>(
         &mut self,
         tag: u64,
@@ -159,18 +159,18 @@ impl Table {
         }
     }
 
-    /// Forgets everything. The memory goes little by little.
+    /// Discards all entries. Their memory is freed later, by insertions.
     pub(super) fn forget(&mut self) {
         self.forgotten = self.count;
     }
 
-    /// Slots in which an answer may be.
+    /// The slots in which an entry may be.
     fn set(&self, hash: u64) -> std::ops::Range<usize> {
         let first = hash as usize & (self.size - 1) & !(WAYS - 1);
         first..first + WAYS
     }
 
-    /// Where an answer goes: in place of an earlier one to the same question, else of the oldest.
+    /// The slot for a new entry: that of an entry with the same hash, or else that of the oldest.
     fn place(&self, hash: u64) -> usize {
         let set = self.set(hash);
         let same = set.clone().find(|slot| self.hashes[*slot] == hash);
@@ -187,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Looks at the next slot in turn, and empties it if it can go.
+    /// Examines the next slot in turn, and empties it if `can_go` allows that.
     fn step(&mut self, can_go: impl FnOnce(&Slot) -> bool) {
         let slot = &mut self.slots[self.hand];
         if can_go(slot)
@@ -281,7 +281,8 @@ mod tests {
             table.insert(1, hash, &basis(&one, inputs), None, &Rc::new(Number(1, 0)));
             assert!(table.find(1, hash, &basis(&one, inputs)).is_some());
             assert!(table.find(2, hash, &basis(&one, inputs)).is_none(), "another function");
-            // What is asked for is hashed first; that the hash is another is overlooked here.
+            // This sets the key in clear, as every search does. The hash that it returns is ignored, as if the
+            // hashes of both keys were equal.
             table.hash(1, &basis(&other, inputs));
             assert!(table.find(1, hash, &basis(&other, inputs)).is_none());
         }

@@ -1,4 +1,4 @@
-//! Who calls, and what is remembered of it.
+//! Authentication, and which of its decisions are remembered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,7 +156,7 @@ fn headers_of_an_acceptance_land_on_the_response() {
     assert_eq!(values(response.headers(), "set-cookie"), "c=3 | a=1 | b=2");
 }
 
-/// Accepts everybody for a while, on the ground of these inputs.
+/// Accepts everybody for this time, based on these inputs.
 fn remembering(binding: &str, time: Duration, inputs: Vec<Input>) -> Fake {
     Fake::new(binding).authenticate(move |head: Arc<RequestHead>| {
         let subject = head.headers.get("x-key").map_or("nobody", |value| value.to_str().expect("text"));

@@ -1,4 +1,4 @@
-//! One call with the whole body.
+//! Bodies that bindings read whole, in one call.
 
 use std::sync::Mutex;
 
@@ -43,7 +43,7 @@ pub(super) fn codings(content: &[u8]) -> [(&'static str, Bytes); 4] {
     })
 }
 
-/// Up with a response, for GET.
+/// Takes the response to a GET through the way up.
 fn up(fixture: &Fixture, response: Response<Body>) -> Response<Body> {
     through(&mut fixture.get("/", &[]), response)
 }
@@ -82,7 +82,7 @@ fn a_request_body_for_which_there_is_no_memory_is_answered_with_503_and_retry_af
         let refused = memory.refused().map(|(_, count)| count).collect::<Vec<_>>();
         assert_eq!((memory.used(), refused), (0, vec![0, 0, 0, u64::from(!fits)]), "{coding}");
     }
-    // What a response holds is not counted.
+    // Bodies of responses are not counted.
     let response = up(&uppercased_response(), Response::new(Bytes::from_static(b"hello").into()));
     assert_eq!(&read(response.into_body()).unwrap().0[..], b"HELLO");
 }
@@ -131,7 +131,7 @@ fn a_validator_of_bodies_sees_requests_without_one() {
     forwarded(&mut fixture.exchange(Method::POST, "/", &[]), Body::Empty);
 }
 
-/// The upstream may ignore the wish; then the request is like any other.
+/// The upstream may ignore the `Upgrade`; then the request is like any other.
 #[test]
 fn a_wish_to_switch_protocols_does_not_pass_a_validator_of_bodies() {
     let refusing = Fake::new("validate").body(Buffered, Unseen, |_| Err(CallFailure::Trap));

@@ -1,4 +1,4 @@
-//! Values that the gateway puts together as a plugin said.
+//! Values that the gateway composes for a plugin.
 
 use http::Response;
 use witgate_exchange::contracts::ValuePart::*;
@@ -9,7 +9,7 @@ use super::authentication::acceptance;
 use super::fake::{Fake, header, set};
 use super::*;
 
-/// A `traceparent` as it comes in. No spans are exported, so it is shown as it is.
+/// A received `traceparent`. No spans are exported, so plugins see it unchanged.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn composed(name: &str, value: &[ValuePart]) -> ComposedHeader {
@@ -20,7 +20,7 @@ fn text(text: &'static str) -> ValuePart {
     Text(Bytes::from_static(text.as_bytes()))
 }
 
-/// A binding that always answers the same changes of a request, and says so.
+/// A binding that always returns the same changes of a request, and declares so.
 fn changing(headers: Vec<HeaderChange>) -> Fake {
     let changes = RequestChanges { headers, ..RequestChanges::default() };
     Fake::new("change")
@@ -28,7 +28,7 @@ fn changing(headers: Vec<HeaderChange>) -> Fake {
         .pure(Function::OnRequest, &[])
 }
 
-/// A binding that knows its caller by a header.
+/// A binding that recognises its caller by a header.
 fn knowing() -> Fake {
     Fake::new("key").authenticate(|head| {
         let subject = head.headers["x-key"].to_str().expect("text");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::testing::collector::{collector, exporting, otlp};
 
-/// Spans that the exporter holds at most: those of its queue and of one batch.
+/// The most spans that the exporter holds: those of its queue and of one batch.
 const HELD: usize = 8192 + 1024;
 
 /// Serves a request to its end.

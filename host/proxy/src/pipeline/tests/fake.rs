@@ -1,4 +1,4 @@
-//! A plugin whose answers are closures.
+//! A plugin whose results are made by closures.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ static VERSIONS: AtomicU64 = AtomicU64::new(1);
 
 type Closure<Argument, T> = Box<dyn Fn(Argument) -> Result<T, CallFailure> + Send + Sync>;
 
-/// What a body call was given.
+/// The inputs of a call with a piece of a body.
 pub(super) struct RecordedCall {
     pub(super) content: Bytes,
     pub(super) end: bool,
@@ -37,7 +37,7 @@ pub(super) struct Fake {
     again: AtomicU64,
     to_remember: AtomicU64,
     pub(super) remembers: bool,
-    /// Whether its calls keep what it promised.
+    /// Whether its calls are as pure as declared.
     pub(super) keeps_promises: bool,
     authenticate: Option<Closure<Arc<RequestHead>, Decision>>,
     draw: Option<Closure<Arc<RequestHead>, Vec<Bucket>>>,
@@ -123,7 +123,7 @@ impl Fake {
         self
     }
 
-    /// Declares bodies, one or both, and answers for them.
+    /// Declares access to bodies of requests, of responses or both, and sets the closure for the calls.
     pub(super) fn body<F>(mut self, request: BodyAccess, response: BodyAccess, answer: F) -> Self
     where
         F: Fn(RecordedCall) -> Result<BodyResult, CallFailure> + Send + Sync + 'static,
@@ -141,12 +141,12 @@ impl Fake {
         self
     }
 
-    /// Calls whose acceptance was to be remembered.
+    /// Number of calls of `authenticate` whose acceptance was to be remembered.
     pub(super) fn to_remember(&self) -> u64 {
         self.to_remember.load(Ordering::Relaxed)
     }
 
-    /// Answers that were used again.
+    /// Number of remembered results that were used again.
     pub(super) fn again(&self) -> u64 {
         self.again.load(Ordering::Relaxed)
     }
@@ -173,7 +173,7 @@ impl Fake {
         })
     }
 
-    /// The answer of a function that may be declared pure.
+    /// The result of a function that may be declared pure.
     fn pure_answer<'a, Argument: 'a, T: 'a>(
         &'a self,
         function: Function,

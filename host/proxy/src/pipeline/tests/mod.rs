@@ -1,4 +1,4 @@
-//! The pipeline as a whole, driven through its seams: native plugins and filters, an origin that is a function.
+//! Tests of the whole pipeline, with native plugins and filters, and with an origin that is a function.
 
 mod authentication;
 mod bodies;
@@ -145,12 +145,12 @@ fn upstream() -> model::Upstream {
     }
 }
 
-/// The way down.
+/// Takes a request through the way down.
 async fn descend(routed: &mut Routed, body: impl Into<Body>) -> Result<Descent, Fault> {
     pipeline::descend(&mut routed.exchange, &routed.route, body.into()).await
 }
 
-/// The way down of a request that must be forwarded.
+/// Takes a request that must be forwarded through the way down.
 fn forwarded(routed: &mut Routed, body: impl Into<Body>) -> Body {
     match testing::run(descend(routed, body)) {
         Ok(Descent::Passed(body)) => body,
@@ -159,7 +159,7 @@ fn forwarded(routed: &mut Routed, body: impl Into<Body>) -> Body {
     }
 }
 
-/// The way down of a request that must be refused.
+/// Takes a request that must be refused through the way down.
 fn refused(routed: &mut Routed, body: impl Into<Body>) -> Fault {
     match testing::run(descend(routed, body)) {
         Err(fault) => fault,
@@ -167,7 +167,7 @@ fn refused(routed: &mut Routed, body: impl Into<Body>) -> Fault {
     }
 }
 
-/// Down and up again, as `serve` does it.
+/// Takes a request through the way down and its response through the way up, as `serve` does.
 fn through(routed: &mut Routed, origin: Response<Body>) -> Response<Body> {
     testing::run(async {
         let response = match descend(routed, Body::Empty).await {
@@ -184,12 +184,12 @@ fn through(routed: &mut Routed, origin: Response<Body>) -> Response<Body> {
     })
 }
 
-/// A response after its way up.
+/// The response after the way up.
 async fn ascended(routed: &mut Routed, response: Response<Body>) -> Response<Body> {
     pipeline::ascend(&mut routed.exchange, &routed.route, response).await
 }
 
-/// The whole of a body, and its trailers.
+/// The content of a body, and its trailers.
 fn read(body: Body) -> Result<(Bytes, Option<http::HeaderMap>), witgate_exchange::body::BodyError> {
     testing::run(async {
         let collected = http_body_util::BodyExt::collect(body).await?;

@@ -1,4 +1,4 @@
-//! Authentication that is no plugin: by the client's certificate, beside a plugin.
+//! Native authentication by the client's certificate, beside a plugin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,7 +92,7 @@ fn fixture(auth: Auth) -> (Arc<ByCertificate>, Fixture) {
     (native, fixture)
 }
 
-/// A request whose client showed a certificate of this name, if any.
+/// A request whose client presented a certificate with this name, if any.
 fn request(fixture: &Fixture, name: Option<&str>, headers: &[(&str, &str)]) -> Routed {
     let mut exchange = fixture.get("/", headers);
     Arc::make_mut(&mut exchange.facts.head).client.certificate = name.map(|name| {
@@ -149,7 +149,7 @@ fn what_a_native_binding_answers_is_validated_and_remembered_like_a_plugins_answ
     let refusal = through(&mut request(&fixture, Some("dns:revoked"), &[]), Response::default());
     assert_eq!(refusal.status(), StatusCode::FORBIDDEN);
 
-    // What is asked for a second time is remembered, and the third time used.
+    // A result is remembered when its inputs come for the second time, and used the third time.
     for _ in 0..10 {
         let mut exchange = request(&fixture, Some("dns:b.example"), &[]);
         forwarded(&mut exchange, Body::Empty);

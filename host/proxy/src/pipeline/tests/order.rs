@@ -1,4 +1,4 @@
-//! Who is asked when, down and up.
+//! The order in which stages are called, down and up.
 
 use std::sync::{Arc, Mutex};
 
@@ -102,7 +102,7 @@ fn filters_and_phases_run_in_their_order_and_in_reverse() {
     assert_eq!(*journal.lock().unwrap(), expected);
 }
 
-/// A filter that waits for somebody else, down and up.
+/// A filter that waits on the way down and on the way up, until the test notifies it.
 struct Waiting {
     journal: Journal,
     /// Woken once for each wait.
@@ -152,7 +152,7 @@ fn a_filter_that_waits_holds_up_its_own_request_and_nothing_else() {
         assert!(futures_util::poll!(&mut walk).is_pending());
         assert_eq!(*journal.lock().unwrap(), ["edge down", "waits down"]);
         go.notify_one();
-        // The stages that follow yield to other requests now and then.
+        // The following stages yield to other requests from time to time.
         while journal.lock().unwrap().last().is_none_or(|last| last != "waits up") {
             assert!(futures_util::poll!(&mut walk).is_pending());
         }

@@ -1,4 +1,4 @@
-//! What is charged, and what the client is told.
+//! Which buckets are charged, and what the client is told about its limits.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the access log and the metrics say of an exchange when it has ended.
+//! What the access log and the metrics record about an exchange that has ended.
 
 use std::time::Instant;
 

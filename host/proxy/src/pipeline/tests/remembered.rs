@@ -1,4 +1,4 @@
-//! Which answers are used again, and which never.
+//! Which results are used again, and which are not.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn group(head: &RequestHead) -> String {
     head.headers.get(GROUP).map_or(String::new(), |value| value.to_str().expect("text").to_owned())
 }
 
-/// A binding of every contract that goes by one header, and says so.
+/// A binding of every contract whose results depend on one header only, and which declares so.
 fn by_group(binding: &str) -> Fake {
     let by = [Input::Header(GROUP)];
     let fake = Fake::new(binding)
@@ -44,7 +44,7 @@ fn bucket(key: &str) -> Bucket {
     }
 }
 
-/// What became of a request of a group: where it went, what it was given, what the client is told.
+/// The outcome of a request of a group: its upstream, the header that it was given, and what the client is told.
 fn outcome(fixture: &Fixture, target: &str, name: &str) -> (String, String, String) {
     let mut exchange = fixture.get(target, &[("x-group", name)]);
     let response = through(&mut exchange, Response::default());
@@ -64,7 +64,7 @@ fn equal_inputs_make_no_call_and_others_do() {
     let first = outcome(&fixture, "/a", "new");
     assert_eq!(first, ("orders".into(), "new".into(), "200 \"all\";r=1;t=1800 new".into()));
     assert_eq!((fixture.plugins[0].calls(), fixture.plugins[0].again()), (3, 0));
-    // Another path is no other question. The draw is remembered, what is left of the bucket is not.
+    // The path is not an input. The draw is remembered, but not the state of the bucket.
     let second = outcome(&fixture, "/b", "new");
     assert_eq!(second, ("orders".into(), "new".into(), "200 \"all\";r=0;t=3600 new".into()));
     assert_eq!((fixture.plugins[0].calls(), fixture.plugins[0].again()), (3, 3));
@@ -109,7 +109,7 @@ fn a_binding_is_told_whether_its_acceptance_is_to_be_remembered() {
             outcome(&fixture, "/", &format!("group {number}"));
         }
         let told = fixture.plugins[0].to_remember();
-        // Where no answer is asked for twice, soon hardly any is worth remembering.
+        // If no inputs come twice, soon hardly any result is remembered.
         assert!(if remembers { (100..300).contains(&told) } else { told == 0 }, "{told}");
         assert_eq!(fixture.plugins[0].calls(), 1000);
     }
@@ -128,7 +128,7 @@ fn another_version_and_another_snapshot_ask_anew() {
         through(&mut fixture.get("/", &[("x-group", "many")]), Response::default());
         fixture.plugins[0].calls()
     };
-    // The last but one is a request that began before the swap: it neither finds nor leaves anything.
+    // The last request but one began before the swap: no result is used for it, and none is remembered.
     assert_eq!([ask(7), ask(7), ask(8), ask(8), ask(7), ask(8)], [6, 6, 9, 9, 12, 12]);
 }
 
@@ -171,7 +171,7 @@ fn callers_never_see_what_was_answered_to_others() {
     assert_eq!(caller("bob", "/?1"), ("bob 1".into(), 3));
 }
 
-/// What the client gets of a response, with a binding that says on it what it saw.
+/// The response that the client gets. The binding writes into it what it saw.
 fn answered(fixture: &Fixture, context: &str, status: u16, headers: &[(&str, &str)]) -> (String, u64) {
     let mut exchange = fixture.get("/", &[("x-context", context)]);
     let mut origin = testing::response(headers, "");
@@ -249,7 +249,7 @@ fn changes_made_with_a_credential_are_not_kept() {
             forwarded(&mut exchange, Body::Empty);
             assert_eq!(values(&exchange.facts.head.headers, "x-copy"), secret);
         }
-        // Three calls for the changes; two for the route, which is remembered by the digest.
+        // Three calls for the changes and two for the route, whose result is remembered under the digest.
         assert_eq!((fixture.plugins[0].calls(), fixture.plugins[0].again()), (5, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! Where a request goes, and what a binding may not do about it.
+//! The choice of the upstream and the target, and what a binding may not choose.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A call for each piece.
+//! Bodies that bindings read piece by piece.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use super::*;
 
 use BodyAccess::{None as Unseen, Streamed};
 
-/// Numbers the pieces by its context: what it saw is `n:piece`.
+/// Numbers the pieces, with the number in its context, and replaces each by `n:piece`.
 fn numbering() -> Fake {
     Fake::new("number").body(Streamed, Streamed, |given: RecordedCall| {
         let number = given.context.first().copied().unwrap_or(b'0');
@@ -29,7 +29,7 @@ fn numbering() -> Fake {
     })
 }
 
-/// Fails when it sees `!`, and changes what it sees if told to.
+/// Fails at the piece `!`. Changes the other pieces if told to.
 fn failing(changes: bool) -> Fake {
     Fake::new("fail").body(Streamed, Streamed, move |given: RecordedCall| match &given.content[..] {
         b"!" => Err(CallFailure::Trap),
@@ -40,7 +40,7 @@ fn failing(changes: bool) -> Fake {
     })
 }
 
-/// The same binding, which does not look at requests' bodies: not at the empty one of a GET either.
+/// The same binding without interest in the bodies of requests, not even in the empty body of a GET.
 fn of_responses(mut fake: Fake) -> Fake {
     fake.interest.request_body = Unseen;
     fake
@@ -57,7 +57,7 @@ fn pieces_pass_one_by_one_and_state_lives_in_the_context() {
     let body = forwarded(&mut exchange, testing::chunks(vec![Ok(b"ab"), Ok(b""), Ok(b"cd")]));
     assert!(!exchange.facts.head.headers.contains_key("content-length"));
     assert_eq!(&read(body).unwrap().0[..], b"0:ab1:cd2.");
-    // The response's calls go on where the request's ended.
+    // The context goes on from the calls of the request to those of the response.
     let response = testing::run(ascended(&mut exchange, testing::response(&[], "x")));
     assert_eq!(&read(response.into_body()).unwrap().0[..], b"3:x4.");
     let calls = exchange.facts.record.plugins.take();

@@ -1,4 +1,4 @@
-//! Changes to heads: what is applied, and what is not.
+//! Which changes of heads are applied, and which are refused.
 
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};

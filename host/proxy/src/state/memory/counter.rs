@@ -1,14 +1,14 @@
-//! Counting in memory: one bounded table for all cores.
+//! Counting in memory: one table of fixed size for all cores.
 //!
-//! A cell belongs to a set of eight by its bucket's hash, and each set has a lock of its own, held for some
-//! nanoseconds and never across an await. Locks rather than compare-and-swap, because a request charges several
-//! buckets or none: taking back a charge after the fact would, if it came late, give back what had meanwhile flowed
-//! back by itself, and so admit too much.
+//! The hash of a bucket selects a set of eight cells. Each set has a lock of its own, which is held for some
+//! nanoseconds and never across an await. The table uses locks and not compare-and-swap, because a request may
+//! charge several buckets, all or none: a charge that is taken back too late would also give back what had been
+//! refilled meanwhile, and so admit too much.
 //!
-//! The table never grows. A new bucket takes the place of one that is full again, about which there is nothing to
-//! remember. Where all eight are still filling, none is forgotten, since that would lift a limit: the newcomer shares
-//! one cell with every other newcomer of its policy until there is room. A flood of keys can thus make new clients
-//! share one limit for a while; it can neither grow the table nor buy anybody more than the limit.
+//! The table never grows. A new bucket replaces one that is full again, because a full bucket needs no memory. If
+//! no bucket of the set is full, none is replaced, since that would lift a limit: the new bucket then shares one
+//! cell with the other new buckets of its policy until there is room. A flood of keys can thus make new clients
+//! share one limit for a while, but it can neither grow the table nor give anybody more than the limit.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -17,16 +17,17 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
 use witgate_exchange::turn;
 
-/// Sets of the table unless a test wants it small: 131,072 cells.
+/// Number of sets, which tests make smaller: 131,072 cells.
 const SETS: usize = 1 << 14;
-/// Sets whose memory is taken when the first draw of one of them is counted: 4 KiB of the 4.5 MiB of all.
+/// Number of sets that are allocated together when the first draw in one of them is counted: 4 KiB of 4.5 MiB in
+/// total.
 const CHUNK: usize = 16;
-/// Cells of a set.
+/// Number of cells in a set.
 const WAYS: usize = 8;
-/// Cells that newcomers without room share, by policy.
+/// Number of cells that are shared, by policy, by new buckets without room.
 const SHARED: usize = 256;
 
-/// One bucket: whose it is, and when it will be full again in nanoseconds since the table began.
+/// One bucket: its identity, and the time at which it will be full again, in nanoseconds since the table was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cell {
     bucket: u128,
@@ -34,14 +35,14 @@ struct Cell {
 }
 
 impl Cell {
-    /// Charges a draw to the cell that its bucket has or gets. When the bucket is full again as it was, and with the
-    /// draw; none: it is not admitted.
+    /// Charges a draw to the cell of its bucket. Returns when the bucket would be full again without the draw and
+    /// with it; the latter is `None` if the draw is not admitted.
     fn charge(&mut self, draw: &Draw, now: u64) -> (u64, Option<u64>) {
         let full = if self.bucket == draw.bucket { self.full } else { 0 };
         self.fill(draw.bucket, full, draw, now)
     }
 
-    /// The same with the cell that newcomers of its policy share, whoever came before.
+    /// As [`charge`](Cell::charge), for the cell that new buckets of this policy share.
     fn charge_shared(&mut self, draw: &Draw, now: u64) -> (u64, Option<u64>) {
         self.fill(u128::from(draw.policy), self.full, draw, now)
     }
@@ -98,7 +99,7 @@ impl MemoryCounter {
         lock(&sets[index % CHUNK])
     }
 
-    /// Charges one draw, as [`MemoryCounter::charge_at`] would.
+    /// Charges one draw, with the same result as [`MemoryCounter::charge_at`].
     fn charge_one(&self, draw: &Draw, now: u64) -> BucketState {
         let mut set = self.lock_set(set_of(draw, self.size));
         let (full, after) = match way_of(&set, draw, now) {
@@ -108,7 +109,7 @@ impl MemoryCounter {
         draw.rate.state(after.unwrap_or(full), now, draw.cost, after.is_some())
     }
 
-    /// Charges all draws or none, at a time in nanoseconds since the table began.
+    /// Charges all draws or none, at a time in nanoseconds since the table was made.
     fn charge_at(&self, draws: &[Draw], now: u64) -> Vec<BucketState> {
         let mut held = LockedCells::lock(self, draws);
         let mut tried: Vec<Try> = Vec::with_capacity(draws.len());
@@ -136,7 +137,7 @@ impl MemoryCounter {
     }
 }
 
-/// One draw while the fate of all is open.
+/// One draw that is charged only if all draws of the request are admitted.
 struct Try {
     place: CellPosition,
     before: Cell,
@@ -144,17 +145,17 @@ struct Try {
     after: Option<u64>,
 }
 
-/// Where a bucket is counted.
+/// The position of the cell in which a bucket is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CellPosition {
-    /// In a cell of its own: index among the locked sets, and in the set.
+    /// A cell of its own: the index among the locked sets, and the index in the set.
     Own(usize, usize),
-    /// In the cell that newcomers of its policy share.
+    /// The cell that new buckets of its policy share.
     Shared(usize),
 }
 
-/// The locks of one charge. Sets are locked in ascending order and the shared cells last, so that two charges never
-/// wait for each other.
+/// The locks of one charge. Sets are locked in ascending order and the shared cells last, so that charges cannot
+/// deadlock.
 struct LockedCells<'a> {
     sets: Vec<(usize, MutexGuard<'a, Set>)>,
     shared: Option<MutexGuard<'a, Box<[Cell; SHARED]>>>,
@@ -170,7 +171,7 @@ impl<'a> LockedCells<'a> {
         LockedCells { sets, shared: None, table }
     }
 
-    /// The bucket's own cell; else one about which there is nothing to remember; else the shared one.
+    /// The bucket's own cell, or else a cell whose bucket is full, or else the shared cell.
     fn find(&mut self, draw: &Draw, now: u64) -> CellPosition {
         let set = set_of(draw, self.table.size);
         let held = self
@@ -194,13 +195,13 @@ impl<'a> LockedCells<'a> {
     }
 }
 
-/// The cell of a set that a bucket has or gets: its own, else one about which there is nothing to remember.
+/// The cell of a set for a bucket: its own, or else one whose bucket is full.
 fn way_of(cells: &Set, draw: &Draw, now: u64) -> Option<usize> {
     let own = cells.iter().position(|cell| cell.bucket == draw.bucket);
     own.or_else(|| cells.iter().position(|cell| cell.full <= now))
 }
 
-/// The cell that newcomers of a draw's policy share.
+/// The cell that new buckets of this policy share.
 fn shared_of(draw: &Draw) -> usize {
     draw.policy as usize % SHARED
 }
@@ -209,7 +210,7 @@ fn set_of(draw: &Draw, sets: usize) -> usize {
     (draw.bucket >> 64) as usize % sets
 }
 
-/// Nothing panics while a lock is held, and a cell is always whole: a poisoned lock is as good as any.
+/// A poisoned lock is used like any other: nothing panics while a lock is held, and a cell is always complete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -228,7 +229,7 @@ mod tests {
 
     fn draw(bucket: u128, cost: u32, limit: u32) -> Draw {
         let rate = Rate::of(limit, Duration::from_secs(3600), limit).unwrap();
-        // The upper half chooses the set.
+        // The upper half selects the set.
         Draw { bucket: bucket << 64 | bucket, policy: 1, cost, rate }
     }
 
@@ -240,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        /// One draw is charged alike whichever way it goes.
+        /// A single draw has the same result in both functions.
         #[test]
         fn one_draw_alone_is_charged_like_one_of_several(
             steps in proptest::collection::vec((0_u64..2, 0_u128..30, 0_u32..4), 1..300)
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn many_threads_never_get_more_than_the_limit() {
         let table = MemoryCounter::with_sets(2);
-        // Every thread draws from two of three buckets at once, in either order.
+        // Every thread draws on two of three buckets at once, in either order.
         let pairs = [[1, 2], [2, 1], [2, 3], [3, 2], [1, 3], [3, 1]];
         let admitted: Vec<[u128; 2]> = std::thread::scope(|scope| {
             let hammer = |pair: [u128; 2]| {
@@ -273,7 +274,7 @@ mod tests {
         });
         let drawn = |bucket| admitted.iter().flatten().filter(|drawn| **drawn == bucket).count();
         assert!([1, 2, 3].iter().all(|bucket| drawn(*bucket) <= 500));
-        // Nothing was charged for what was refused: what is left can still be drawn, and not one more.
+        // Refused draws have charged nothing: exactly what is left can still be drawn.
         for bucket in [1, 2, 3] {
             let left = 500 - u32::try_from(drawn(bucket)).unwrap();
             assert!(left == 0 || admits(&table, &[draw(bucket, left, 500)], SECOND));
@@ -289,9 +290,9 @@ mod tests {
         let flood =
             (100..10_000_u128).filter(|bucket| admits(&table, &[draw(*bucket, 1, 1)], SECOND)).count();
         assert!(!admits(&table, &[known], SECOND));
-        // Each cell gives one, and newcomers without room share one more.
+        // Each cell admits one draw, and the cell that new buckets share admits one more.
         assert_eq!(flood, 4 * WAYS - 1 + 1);
-        // Once everything is full again there is room for everybody.
+        // Once all buckets are full again, there is room for a new one.
         assert!(admits(&table, &[draw(20_000, 1, 1)], 2 * 3600 * SECOND));
     }
 
@@ -325,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is drawn and when, no bucket admits more than its burst and what flows back.
+        /// Whatever is drawn and when, no bucket admits more than its burst and what is refilled.
         #[test]
         fn no_bucket_admits_more_than_burst_and_flow(
             steps in proptest::collection::vec((0_u64..3, proptest::collection::vec((0_u128..40, 0_u32..4), 1..4)), 1..300)
@@ -346,7 +347,7 @@ mod tests {
                     }
                 }
             }
-            // A bucket may have drawn from a cell of its own and, while there was no room, from the shared one.
+            // A bucket may have drawn on a cell of its own and, while there was no room, on the shared one.
             let most = 2 * (3 + (now - SECOND) / (2 * SECOND));
             for (bucket, sum) in drawn {
                 prop_assert!(sum <= most, "bucket {bucket} got {sum} of {most}");

@@ -259,7 +259,7 @@ fn number(value: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
-    /// What a store in memory answers, which is there at once.
+    /// The result of a store in memory, which is ready at once.
     fn now<T>(result: StoreResult<'_, T>) -> Result<T, StoreError> {
         result.at_once().expect("nothing is waited for")
     }

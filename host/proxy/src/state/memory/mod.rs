@@ -1,5 +1,5 @@
-//! State in memory: it is lost when the process ends, and other gateways do not see it. Choose it for limits and stores that
-//! need not outlive a restart.
+//! State in memory: it is lost when the process ends, and other gateways do not see it. Choose it for limits and
+//! stores that need not outlive a restart.
 
 mod counter;
 mod keys;

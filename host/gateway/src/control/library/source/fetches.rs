@@ -1,9 +1,10 @@
 //! Fetching the bytes of plugins, each on a thread of its own.
 //!
-//! A load waits for its fetches until a deadline, or until another load is requested and the source has had a second. A fetch that is abandoned in this way
-//! goes on; until it ends, the same source is not fetched again, so that a source that hangs occupies one thread however many
-//! loads follow. A load does not wait for a fetch that an earlier load has begun, if a version of the plugin is in service.
-//! When an abandoned fetch ends, another load is requested, which uses its result unless there was a load in between.
+//! A load waits for its fetches until a deadline, or until another load is requested and the source has had a
+//! second. A fetch that is abandoned in this way goes on. Until it ends, the same source is not fetched again, so
+//! that a source that hangs occupies one thread however many loads follow. If a version of the plugin is in
+//! service, a load does not wait for a fetch that an earlier load has begun. When an abandoned fetch ends, another
+//! load is requested, which uses its result unless there was a load in between.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::PluginSource;
 
-/// Longest time from the begin of a fetch for which a load waits.
+/// The longest time, from the beginning of a fetch, for which a load waits.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Time that every fetch has, also if another load is requested. A source that answers within this time is never abandoned, so
-/// that a load uses what the source had when the load was requested, or later.
+/// Time that every fetch has, even if another load is requested. A source that responds within this time is never
+/// abandoned, so a load then uses what the source had when the load was requested, or later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The result of a fetch; the error is the end of a sentence that begins with the name of the source.
@@ -25,7 +26,7 @@ type Fetched = Result<Arc<Vec<u8>>, String>;
 /// Called with the name of a source whose abandoned fetch has ended.
 type OnLate = Box<dyn Fn(&str) + Send + Sync>;
 
-/// The fetches under way. A clone shares them.
+/// The fetches in progress. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Fetches {
     shared: Arc<Shared>,
@@ -34,7 +35,7 @@ pub(crate) struct Fetches {
 
 struct Shared {
     state: Mutex<State>,
-    /// Notified when a fetch has ended, or the load is to stop waiting.
+    /// Notified when a fetch has ended, or when the load is to stop waiting.
     changed: Condvar,
     on_late: OnLate,
 }
@@ -43,22 +44,22 @@ struct Shared {
 struct State {
     /// Fetches by the name of their source.
     under_way: HashMap<String, UnderWay>,
-    /// The number of the load under way.
+    /// The number of the load in progress.
     load: u64,
-    /// Whether the load under way is to stop waiting.
+    /// Whether the load in progress is to stop waiting.
     interrupt: bool,
-    /// Whether it has stopped waiting for a fetch because of `interrupt`.
+    /// Whether the load has stopped waiting for a fetch because of `interrupt`.
     was_interrupted: bool,
 }
 
 /// One fetch.
 struct UnderWay {
     begun: Instant,
-    /// The number of the load that began it.
+    /// The number of the load that began this fetch.
     load: u64,
-    /// The number of tickets for it.
+    /// The number of its handles.
     handles: usize,
-    /// Whether a load has stopped waiting for it. Then its result is kept for the next load.
+    /// Whether a load has stopped waiting for this fetch. If so, its result is kept for the next load.
     abandoned: bool,
     /// Whether a kept result is dropped when the next load begins.
     offered: bool,
@@ -66,19 +67,19 @@ struct UnderWay {
 }
 
 impl Fetches {
-    /// No fetch yet.
+    /// No fetches yet.
     pub(crate) fn new(on_late: impl Fn(&str) + Send + Sync + 'static) -> Fetches {
         let shared = Shared { state: Mutex::default(), changed: Condvar::new(), on_late: Box::new(on_late) };
         Fetches { shared: Arc::new(shared), deadline: DEADLINE }
     }
 
-    /// The same with another deadline.
+    /// As [`new`](Fetches::new), with another deadline.
     #[cfg(test)]
     pub(crate) fn with_deadline(self, deadline: Duration) -> Fetches {
         Fetches { deadline, ..self }
     }
 
-    /// Begins another load.
+    /// Notes that another load begins.
     pub(crate) fn begin_load(&self) {
         let mut state = self.shared.lock();
         state.load += 1;
@@ -90,24 +91,24 @@ impl Fetches {
         });
     }
 
-    /// Makes the load under way stop waiting, because another load is requested.
+    /// Makes the load in progress stop waiting, because another load is requested.
     pub(crate) fn interrupt(&self) {
         self.shared.lock().interrupt = true;
         self.shared.changed.notify_all();
     }
 
-    /// Whether the load under way has stopped waiting for that reason, so that its result is incomplete.
+    /// Whether the load in progress has stopped waiting for that reason, so that its result is incomplete.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.shared.lock().was_interrupted
     }
 
-    /// Begins a fetch, unless there is one of the same source.
+    /// Begins a fetch, unless the same source is already being fetched.
     pub(crate) fn begin(&self, source: &Arc<dyn PluginSource>) -> FetchHandle {
         let name = source.name();
         let mut state = self.shared.lock();
         let load = state.load;
-        // A kept result is used only by the load after the one that began its fetch: what changed at the source since then may
-        // be the reason for this load.
+        // A kept result is used only by the load after the one that began its fetch: what changed at the source
+        // since then may be the reason for this load.
         let is_current =
             |fetch: &UnderWay| fetch.fetched.is_none() || fetch.handles > 0 || fetch.load + 1 >= load;
         if !state.under_way.get(&name).is_none_or(is_current) {
@@ -124,7 +125,7 @@ impl Fetches {
         if !known {
             let (source, shared, name) = (Arc::clone(source), Arc::clone(&self.shared), handle.name.clone());
             let fetch = move || {
-                // The panic message has gone to standard error.
+                // The message of the panic was written to standard error.
                 let fetched = catch_unwind(AssertUnwindSafe(|| source.fetch())).unwrap_or_else(|_| {
                     Err("could not be fetched because of a panic of the gateway".to_owned())
                 });
@@ -160,18 +161,18 @@ impl Shared {
     }
 }
 
-/// The right to the result of a fetch.
+/// The right to the result of one fetch.
 pub(crate) struct FetchHandle {
     fetches: Fetches,
     name: String,
 }
 
 impl FetchHandle {
-    /// Waits for the result. `needed` is false if a version of the plugin is in service; then a fetch that an earlier load
-    /// has begun is not waited for.
+    /// Waits for the result. `needed` is false if a version of the plugin is in service; then a fetch that an
+    /// earlier load has begun is not waited for.
     ///
     /// # Errors
-    /// The error of the source, or that it has not answered in time.
+    /// The error of the source, or a message that it has not responded in time.
     pub(crate) fn wait(&self, needed: bool) -> Fetched {
         let Fetches { shared, deadline } = &self.fetches;
         let mut state = shared.lock();

@@ -1,4 +1,4 @@
-//! A file of this machine: absolute, or in the plugin folder.
+//! A plugin file of this machine, by its absolute path or in the plugin folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

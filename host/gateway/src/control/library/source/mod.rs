@@ -1,7 +1,7 @@
 //! Where the bytes of plugins come from.
 //!
-//! A kind of source is a file in this folder and a row of [`SOURCES`]. Each fetch runs on a thread of its own ([`Fetches`]), so
-//! that a source that hangs delays neither the control thread nor a load that does not need it.
+//! A kind of source is a file in this folder and a row of [`SOURCES`]. Each fetch runs on a thread of its own
+//! ([`Fetches`]), so that a source that hangs delays neither the control thread nor a load that does not need it.
 
 mod fetches;
 mod file;
@@ -23,10 +23,11 @@ pub(crate) trait PluginSource: Send + Sync {
         None
     }
 
-    /// Fetches the bytes. Runs on a thread of its own and may block: those who need the bytes stop waiting at a deadline.
+    /// Fetches the bytes. Runs on a thread of its own and may block: those who need the bytes stop waiting at a
+    /// deadline.
     ///
     /// # Errors
-    /// Why the bytes cannot be had, as the end of a sentence that begins with the name.
+    /// Why the bytes cannot be fetched, as the end of a sentence that begins with the name.
     fn fetch(&self) -> Result<Vec<u8>, String>;
 }
 

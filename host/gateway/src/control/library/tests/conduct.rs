@@ -1,10 +1,10 @@
-//! Which version is in service after one performed well or badly.
+//! Which version is in service after a version performed well or badly.
 
 use std::sync::Mutex;
 
 use super::*;
 
-/// A fake [`Conduct`]: what the version was told, and its results.
+/// A fake [`Conduct`]: the calls that the version received, and its results.
 #[derive(Default)]
 pub(super) struct Fake(Mutex<Noted>);
 
@@ -227,7 +227,7 @@ fn other_settings_begin_a_trial_anew_but_not_one_that_is_over() {
     scene.reload().unwrap();
     assert_eq!(scene.newest().noted().trial, None, "no older file is an answer to new settings");
     assert!(scene.status().previous.is_some());
-    // Settings that return to an earlier value count as changed, too.
+    // Settings that return to an earlier value count as changed too.
     scene.puts("newest");
     scene.set("a");
     scene.reload().unwrap();
@@ -281,7 +281,7 @@ fn a_version_that_failed_after_it_was_replaced_is_not_gone_back_to() {
     scene.reload().unwrap();
     let good = scene.newest();
     scene.puts("newer");
-    // Calls of connections that it still served, or that ended after the swap.
+    // Calls of connections that the version still served, or that ended after the swap.
     good.note(|noted| noted.bad = true);
     assert!(!scene.library.can_revert("b", scene.serving().1));
     let why = scene.rollback(BindingState::RolledBack).unwrap_err();

@@ -1,5 +1,5 @@
 //! Versions belong to the binding, whatever its plugin is called: another `plugin` key makes another version of
-//! it.
+//! the binding.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A source of plugins that takes its time: a Unix socket, whose other end answers when a test lets it.
+//! A slow source of plugins: a Unix socket whose other end responds when a test lets it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::control::library::source::SOURCES;
 
-/// The kinds of sources with one more: a plugin whose file ends in `.sock` comes from that socket.
+/// The kinds of sources with one more: a plugin whose file ends in `.sock` is read from that socket.
 pub(crate) const SLOW: &[SourceKind] = &[SourceKind { key: "file", of }, SOURCES[0]];
 
 fn of(config: &Config, plugin: &model::Plugin) -> Option<Arc<dyn PluginSource>> {
@@ -32,7 +32,7 @@ impl PluginSource for Socket {
     }
 }
 
-/// The other end. It answers whoever asks once it is told what.
+/// The other end of the socket. It responds to each connection once the test provides the content.
 pub(crate) struct Answers {
     asked: Mutex<Receiver<UnixStream>>,
 }
@@ -51,18 +51,18 @@ impl Answers {
         Answers { asked: Mutex::new(asked) }
     }
 
-    /// Waits until somebody asks.
+    /// Waits until a fetch connects.
     pub(crate) fn asked(&self) -> UnixStream {
         self.asked.lock().unwrap().recv_timeout(Duration::from_secs(20)).expect("the source is asked")
     }
 
-    /// Whether somebody asks that has not been waited for.
+    /// Whether a fetch has connected that [`asked`](Answers::asked) has not returned.
     pub(crate) fn is_asked(&self) -> bool {
         self.asked.lock().unwrap().try_recv().is_ok()
     }
 }
 
-/// A library with the plugin `p` of binding `b` from a socket; what was told of late answers.
+/// A library with the plugin `p` of binding `b` from a socket, and the names of sources that responded late.
 fn scene(deadline: Duration) -> (Scene, Answers, Receiver<String>) {
     let (late, told) = sync_channel(64);
     let fetches = Fetches::new(move |name| drop(late.send(name.to_owned()))).with_deadline(deadline);
@@ -74,7 +74,7 @@ fn scene(deadline: Duration) -> (Scene, Answers, Receiver<String>) {
 }
 
 impl Scene {
-    /// A load while the source is asked and answers this.
+    /// Loads while the source responds with this content.
     fn load_answered(&mut self, answers: &Answers, content: &str) -> Result<(), Objections> {
         self.library.fetches().begin_load();
         std::thread::scope(|scope| {
@@ -83,7 +83,7 @@ impl Scene {
         })
     }
 
-    /// A load that gets no answer, and how long it took.
+    /// Loads while the source does not respond. Returns the result and how long the load took.
     fn load_unanswered(&mut self) -> (Result<(), Objections>, Duration) {
         self.library.fetches().begin_load();
         let begun = Instant::now();
@@ -119,7 +119,7 @@ fn a_source_that_hangs_is_given_up_at_the_deadline_and_the_last_good_version_ser
         "{problem}"
     );
 
-    // What it brings in the end is what the next load takes, which is asked for.
+    // The late response is used by the next load, which is requested automatically.
     let mut hung = answers.asked();
     hung.write_all(b"good 2").expect("it is read");
     drop(hung);
