@@ -7,7 +7,7 @@
 //! | `redis` | [`redis::KIND`] | several gateways that count together, or plugins that share keys between gateways |
 //!
 //! The kind `memory` needs no library and is part of the data path. The traits are
-//! [`State`](witgate_exchange::contracts::state::State), [`Counter`](witgate_proxy::contracts::counter::Counter)
+//! [`State`](witgate_exchange::contracts::state::State), [`Counter`](witgate_exchange::contracts::counter::Counter)
 //! and [`KeyStore`](witgate_exchange::contracts::store::KeyStore); one suite of tests,
 //! `tests/kinds/conformance.rs`, holds every kind to the same behaviour. Each kind is a Cargo feature, because
 //! only it needs its client library.
