@@ -42,10 +42,11 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("redb", &["host/state"]),
 ];
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Adds the source files of a folder and of those in it, except for what a build has left there.
+pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder of the checkout") {
         let path = entry.expect("a folder of the checkout").path();
-        if path.is_dir() {
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);

@@ -1,8 +1,8 @@
 //! Names of the code are the field's own words, which the glossary of the architecture page explains.
 
-use std::path::Path;
-
 use witgate_tests::repository;
+
+use crate::architecture::sources;
 
 /// Words that once named things of this project, some of them several things, and that told a reader nothing. The
 /// glossary has the words that are used instead, for example *permit*, *waiter*, *replay body*, *observation*.
@@ -38,17 +38,6 @@ const PRIVATE: [&str; 30] = [
     "crowds",
     "passport",
 ];
-
-fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of the checkout") {
-        let path = entry.expect("an entry of the folder").path();
-        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
 
 /// A source without its comments and string literals.
 fn code(source: &str) -> String {
