@@ -119,7 +119,7 @@ pub(super) async fn send(
         let answered = match begun {
             Begun::Http1 { connection, head, upload } => {
                 let sent = connection.exchange(order, head, upload, since, patience).await;
-                sent.map(|response| response.map(|_| None))
+                sent.map(|response| response.map(|()| None))
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.

@@ -30,7 +30,6 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
-use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 
 use self::answer::{HeadReader, RequestKind};
@@ -111,7 +110,7 @@ impl Http1 {
         upload: Upload,
         begun: Instant,
         timeout: Duration,
-    ) -> impl Future<Output = Result<Response<Body>, SendFailure>> {
+    ) -> impl Future<Output = Result<Response<()>, SendFailure>> {
         let progress = upload.progress();
         let mut unsent = Some(upload);
         // A function that returns a future, rather than an async function, which would add a state machine of its
@@ -162,7 +161,7 @@ impl Http1 {
         Ok(())
     }
 
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<Body>, SendFailure>> {
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, SendFailure>> {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
@@ -170,7 +169,7 @@ impl Http1 {
                 self.let_go();
                 if let Some(head) = read {
                     (self.content, self.persistent) = (head.content, head.persistent);
-                    return Poll::Ready(Ok(head.response.map(|()| Body::Empty)));
+                    return Poll::Ready(Ok(head.response));
                 }
             }
             match ready!(self.poll_fill(context)) {
