@@ -33,14 +33,12 @@ pub mod destination;
 pub mod filters;
 pub mod gateway;
 pub mod listener;
-pub(crate) mod pem;
 pub mod pipeline;
 pub mod protocol;
 pub mod router;
 pub mod serve;
 pub mod snapshot;
 pub mod state;
-pub(crate) mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod upstream;

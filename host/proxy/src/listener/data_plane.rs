@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 use witgate_telemetry::Telemetry;
+use witgate_wire::inherited::Inherited;
 
 use super::bound::{BoundListener, DrainPhase, Generation};
 use super::core::{self, CoreCommand, CoreHandle};
 use super::expose;
-use super::inherited::Inherited;
 use super::opening::{self, ListenerTls, Opening};
 use super::retire::Retire;
 use super::tls::Tls;

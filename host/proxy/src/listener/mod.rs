@@ -17,7 +17,6 @@ pub(crate) mod certificate;
 pub(crate) mod core;
 pub mod data_plane;
 mod expose;
-mod inherited;
 mod opening;
 mod retire;
 mod socket;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use witgate_config::{Config, Problem, Problems, model};
+use witgate_wire::inherited::Inherited;
 
 use super::bound::BoundListener;
-use super::inherited::Inherited;
 use super::socket;
 use super::tls::Tls;
 

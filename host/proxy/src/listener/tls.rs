@@ -16,9 +16,9 @@ use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
 use witgate_config::Problem;
 use witgate_config::model::{CertificateFiles, Listener, ListenerTls};
+use witgate_wire::pem::{self, Unusable};
 
 use super::certificate;
-use crate::pem::{self, Unusable};
 
 /// The TLS settings of a listener, ready for handshakes.
 pub(crate) struct Tls {

@@ -15,9 +15,9 @@ use witgate_exchange::trace::REQUEST_ID;
 use witgate_telemetry::CoreTelemetry;
 use witgate_telemetry::request_guard::{self, RequestGuard};
 use witgate_telemetry::route_series::RouteSeries;
+use witgate_wire::http1::field;
 
 use crate::gateway::Gateway;
-use crate::protocol::http1::field;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 

@@ -10,9 +10,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::record::Received;
+use witgate_wire::deadline::Deadline;
 
 use crate::pipeline::exchange::Exchange;
-use crate::protocol::deadline::Deadline;
 use crate::protocol::hygiene;
 use crate::router::Route;
 use crate::snapshot::Snapshot;

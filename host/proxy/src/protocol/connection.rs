@@ -17,15 +17,16 @@ use witgate_exchange::arrival::{Ingress, Source};
 use witgate_exchange::head::Scheme;
 use witgate_exchange::turn;
 use witgate_telemetry::metrics::OpenConnection;
+use witgate_wire::preface::{self, Spoken};
+use witgate_wire::tcp::Tcp;
+use witgate_wire::socket;
 
 use crate::gateway::Gateway;
 use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
 use crate::listener::tls::Tls;
-use crate::protocol::preface::{self, Spoken};
-use crate::protocol::{http1, http2, lifetime, socket};
-use crate::tcp::Tcp;
+use crate::protocol::{http1, http2, lifetime};
 
 /// One client connection.
 pub struct Connection {

@@ -14,7 +14,7 @@ use witgate_config::model;
 use witgate_exchange::arrival::Ingress;
 use witgate_exchange::authority::Authority;
 
-use crate::protocol::http1::field;
+use witgate_wire::http1::field;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -20,11 +20,11 @@ use witgate_exchange::head::{Client, RequestHead};
 use witgate_exchange::path;
 use witgate_exchange::trace;
 use witgate_exchange::turn;
+use witgate_wire::http1::field;
 
 use crate::gateway::Gateway;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::forwarded;
-use crate::protocol::http1::field;
 use crate::protocol::upgrade::ClientSide;
 use crate::snapshot::Snapshot;
 

@@ -13,15 +13,12 @@
 
 pub mod body;
 pub mod connection;
-pub(crate) mod deadline;
 pub mod forwarded;
 pub mod http1;
 pub mod http2;
 pub mod hygiene;
 mod lifetime;
-mod preface;
 mod service;
-mod socket;
 pub mod upgrade;
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use http::{Method, Request, Response, Version};
 use witgate_exchange::arrival::Arrival;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::stream::Side;
 
 use crate::protocol::connection::Connection;
 use crate::protocol::hygiene::Refusal;
-use crate::protocol::upgrade::{ClientSide, Side};
+use crate::protocol::upgrade::ClientSide;
 use crate::serve::serve;
 
 /// Takes one request of a connection to its response; `side` is the client's side of the tunnel that it asks for. A panic ends

@@ -5,28 +5,23 @@
 //! entry; it does not hold the snapshot. A drain leaves a tunnel alone until its time is up.
 
 use std::cell::Cell;
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Switched;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_telemetry::request_guard::RequestGuard;
+use witgate_wire::stream::{Side, Stream};
 
 use crate::listener::bound::DrainPhase;
 use crate::pipeline::exchange::Exchange;
 use crate::protocol::connection::ConnectionGuard;
-use crate::protocol::socket::poll_read_after;
 
 /// Size of the copy buffer of each direction, in bytes.
 const BUFFER: usize = 8 * 1024;
@@ -34,81 +29,12 @@ const BUFFER: usize = 8 * 1024;
 /// Only the HTTP/1.1 handshake has this field (RFC 8441 section 5).
 const WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
-/// One side of a tunnel: the client's, or the upstream's ([`Facts::switched`](witgate_exchange::facts::Facts::switched)).
-#[derive(Debug)]
-pub enum Side {
-    /// A connection whose 101 (in HTTP/2: whose 200) has not been sent yet.
-    Promised(oneshot::Receiver<Stream>),
-    /// A connection that has switched.
-    Switched(Stream),
-}
-
 /// The client's side of a tunnel that it may ask for.
 pub struct ClientSide {
     /// The side.
     pub side: Side,
     /// How the listener counts the client's connection, so that a drain waits for the tunnel; none: it has no listener.
     pub(crate) guard: Option<ConnectionGuard>,
-}
-
-impl Side {
-    /// Waits for the switch. `None` if the connection ended before.
-    pub(crate) async fn switched(self) -> Option<Stream> {
-        match self {
-            Side::Promised(promise) => promise.await.ok(),
-            Side::Switched(stream) => Some(stream),
-        }
-    }
-}
-
-/// The byte stream of a connection that no longer speaks HTTP.
-pub struct Stream {
-    transport: Box<dyn Duplex>,
-    /// Bytes that were already read.
-    arrived: Bytes,
-}
-
-/// What a tunnel needs of a transport.
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
-
-impl Stream {
-    /// `arrived`: the bytes after the 101 (or after the request that asked for it) that were already read.
-    pub fn new(transport: impl AsyncRead + AsyncWrite + Unpin + 'static, arrived: Bytes) -> Self {
-        Stream { transport: Box::new(transport), arrived }
-    }
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Stream").field("arrived", &self.arrived.len()).finish_non_exhaustive()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        poll_read_after(&mut this.arrived, Pin::new(&mut this.transport), context, out)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().transport).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_shutdown(context)
-    }
 }
 
 /// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a

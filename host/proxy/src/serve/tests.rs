@@ -17,12 +17,12 @@ use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::{Facts, Switched};
 use witgate_exchange::fault::FaultKind;
 use witgate_telemetry::Telemetry;
+use witgate_wire::stream::{Side, Stream};
 
 use super::*;
 use crate::destination::tests::{Echo, Wrapper};
 use crate::filters::{Filter, Stage, Step};
 use crate::listener::tests;
-use crate::protocol::upgrade::{Side, Stream};
 use crate::router::{Router, Rule};
 use crate::snapshot::Snapshot;
 use crate::testing;

@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use witgate_config::model;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::tcp::Tcp;
 
 use super::endpoint::Endpoint;
 use super::failure::chain;
 use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
-use crate::tcp::Tcp;
 
 /// How long the gateway waits for one address before it also tries the next (RFC 8305 section 5).
 const HEAD_START: Duration = Duration::from_millis(250);

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
+use witgate_wire::deadline::Deadline;
 
 use super::attempt::Attempt;
 use super::connection::Connection;
@@ -20,7 +21,6 @@ use super::lease::Lease;
 use super::observe::{Extent, Failing};
 use super::resumed::Resumed;
 use super::upload::Progress;
-use crate::protocol::deadline::Deadline;
 
 /// A streaming response body. It holds the connection, and decides what happens to it when the body ends, breaks
 /// off or stalls, or is dropped because the client went away.

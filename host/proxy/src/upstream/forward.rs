@@ -14,6 +14,7 @@ use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::{Facts, Switched};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+use witgate_wire::stream::Side;
 
 use super::affinity::Affinity;
 use super::deadline::{self, Allowance};
@@ -23,7 +24,6 @@ use super::mirror::mirror;
 use super::request::{ForwardingHeaders, UpstreamRequest};
 use super::{Upstream, Upstreams};
 use crate::balancer::Caller;
-use crate::protocol::upgrade::Side;
 
 /// Forwards requests to the upstream that the facts name.
 ///

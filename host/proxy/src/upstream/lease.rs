@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use witgate_config::model::UpstreamProtocol;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::stream::Stream;
 
 use super::Upstream;
 use super::attempt::Attempt;
@@ -15,7 +16,6 @@ use super::http1::Http1;
 use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
-use crate::protocol::upgrade::Stream;
 
 /// A connection that was idle for this long is checked again before it is used. Servers with keep-alive do not
 /// close connections sooner.

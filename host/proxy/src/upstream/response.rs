@@ -4,7 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use witgate_exchange::fault::{Fault, FaultKind};
 
-use crate::protocol::http1::field;
+use witgate_wire::http1::field;
 
 /// Validates and cleans the head of an HTTP/2 response. For HTTP/1.1 the same rules are applied while the head is
 /// read.

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
+use witgate_wire::tcp::Tcp;
 
 use super::limit::Permit;
-use crate::tcp::Tcp;
 
 /// A TCP or TLS stream with its permit. Whatever holds the socket, for example a tunnel, holds the permit.
 /// Connections that carry no requests, such as those of active checks, need no permit.

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use witgate_config::model::{CertificateFiles, UpstreamProtocol, UpstreamTls};
 use witgate_config::{Problem, Problems};
 
-use crate::pem::{self, Unusable};
+use witgate_wire::pem::{self, Unusable};
 
 /// The TLS settings of connections, and a digest of the files from which they were built. A reload builds them
 /// again only if the files have changed.

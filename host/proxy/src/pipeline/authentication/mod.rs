@@ -21,12 +21,12 @@ use witgate_exchange::body::Body;
 use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::identity::Identity;
+use witgate_wire::http1::field;
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{self, Lookup, Rememberable};
 use crate::pipeline::validate::{self, Invalid};
-use crate::protocol::http1::field;
 use crate::router::Route;
 
 /// Establishes who the caller is, or returns the response of a plugin that refuses.

@@ -12,7 +12,7 @@ use witgate_exchange::contracts::Bucket;
 use witgate_exchange::contracts::counter::BucketState;
 use witgate_exchange::fault::Fault;
 
-use crate::protocol::http1::write::decimal;
+use witgate_wire::http1::write::decimal;
 
 use super::Draws;
 

@@ -11,11 +11,11 @@ use http::header::CONNECTION;
 use http::{Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
 use witgate_exchange::body::{Body, BodyError};
+use witgate_wire::http1::head::ConnectionOptions;
+use witgate_wire::http1::write::{Framing, Plan};
+use witgate_wire::socket::Transport;
 
-use super::head::ConnectionOptions;
 use super::wire::{SKIPPED_BYTES, Wire};
-use super::write::{Framing, Plan};
-use crate::protocol::socket::Transport;
 
 /// How the sending of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::BodyError;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::http1::chunks::ChunkReader;
+use witgate_wire::http1::head::Content;
+use witgate_wire::socket::Transport;
 
-use super::chunks::ChunkReader;
-use super::head::Content;
 use super::wire::Wire;
-use crate::protocol::socket::Transport;
 
 /// What is still to come of a request's body.
 #[derive(Debug, Default)]

@@ -14,13 +14,9 @@
 
 mod answer;
 pub mod body;
-pub(crate) mod chunks;
-pub(crate) mod field;
-pub(crate) mod head;
 #[cfg(test)]
 mod tests;
 mod wire;
-pub(crate) mod write;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -36,18 +32,18 @@ use tokio::time::Instant;
 use witgate_exchange::body::Body;
 use witgate_exchange::maps;
 use witgate_exchange::turn;
+use witgate_wire::http1::head::ConnectionOptions;
+use witgate_wire::socket::Transport;
+use witgate_wire::stream::Side;
 
 use self::answer::Sent;
 use self::body::RequestBody;
-use self::head::ConnectionOptions;
 use self::wire::{Next, Wire};
 use crate::listener::bound::Generation;
 use crate::listener::data_plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime::{self, UnderWay};
 use crate::protocol::service;
-use crate::protocol::socket::Transport;
-use crate::protocol::upgrade::Side;
 
 /// The connection options for the response to a request whose head was refused.
 const REFUSED: ConnectionOptions = ConnectionOptions {

@@ -20,13 +20,13 @@ use witgate_config::model::Limits;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
+use witgate_wire::http1::head::{ConnectionOptions, Head, HeadReader};
+use witgate_wire::http1::write::Output;
+use witgate_wire::deadline::Deadline;
+use witgate_wire::socket::Transport;
+use witgate_wire::stream::Stream;
 
 use super::body::{Inbound, Step};
-use super::head::{ConnectionOptions, Head, HeadReader};
-use super::write::Output;
-use crate::protocol::deadline::Deadline;
-use crate::protocol::socket::Transport;
-use crate::protocol::upgrade::Stream;
 
 /// Bytes requested of a socket at a time. One buffer of this size serves all connections of a core.
 const READ_BYTES: usize = 32 * 1024;

@@ -10,7 +10,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::BodyError;
 
-use crate::protocol::http1::head::decimal;
+use witgate_wire::http1::head::decimal;
 
 /// The body of a request in flight. Flow-control window is returned only for data that was read, so a slow reader
 /// slows its client down. A reset of the stream, whatever its error code, is an error of the body, because the

@@ -6,7 +6,7 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
-use crate::protocol::deadline::Deadline;
+use witgate_wire::deadline::Deadline;
 
 /// How long a client may be silent before it gets a PING, and how long it may then take to send anything.
 const PING_EVERY: Duration = Duration::from_secs(30);

@@ -42,6 +42,7 @@ use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection as Frames};
 use witgate_config::model::Limits;
+use witgate_wire::socket::Transport;
 
 use self::keep_alive::KeepAlive;
 use self::stream::Stream;
@@ -51,7 +52,6 @@ use crate::listener::bound::Generation;
 use crate::listener::data_plane::CoreShared;
 use crate::protocol::connection::Connection;
 use crate::protocol::lifetime;
-use crate::protocol::socket::Transport;
 
 /// Flow-control windows, in bytes, of a stream and of the connection. Window is returned only for data that was
 /// read, so they also bound what a client can make the gateway buffer.

@@ -16,16 +16,16 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::trace::REQUEST_ID;
+use witgate_wire::deadline::Deadline;
+use witgate_wire::http1::field::strip_hop_by_hop;
+use witgate_wire::http1::write::date;
+use witgate_wire::stream::{self, Side};
 
 use super::body::RequestBody;
 use super::streams::OpenStream;
 use super::tunnel::Tunnel;
 use crate::protocol::connection::Connection;
-use crate::protocol::deadline::Deadline;
-use crate::protocol::http1::field::strip_hop_by_hop;
-use crate::protocol::http1::write::date;
 use crate::protocol::service;
-use crate::protocol::upgrade::{self, Side};
 
 /// The work left for one stream. Dropping it resets the stream, unless its response is complete.
 pub(super) struct Stream {
@@ -51,7 +51,7 @@ struct Walking {
 /// A tunnel that the client asked for.
 struct Promise {
     stream: RecvStream,
-    kept: oneshot::Sender<upgrade::Stream>,
+    kept: oneshot::Sender<stream::Stream>,
 }
 
 /// A response whose head was sent.
@@ -141,7 +141,7 @@ impl Walking {
         if let (Some(Promise { stream: inbound, kept }), Some(open)) = (tunnel, open.take()) {
             let tunnel = Tunnel::new(inbound, stream, open);
             // If nobody waits for the tunnel, it is dropped, which resets its stream.
-            let _ = kept.send(upgrade::Stream::new(tunnel, Bytes::new()));
+            let _ = kept.send(stream::Stream::new(tunnel, Bytes::new()));
             return None;
         }
         (!over).then(|| Sending { body, stream, piece: None, waiting: Deadline::default() })

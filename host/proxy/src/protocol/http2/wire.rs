@@ -15,8 +15,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::protocol::deadline::Deadline;
-use crate::protocol::socket::{Transport, poll_read_after};
+use witgate_wire::deadline::Deadline;
+use witgate_wire::socket::{Transport, poll_read_after};
 
 /// The most output, in bytes, that is gathered before it is written.
 const GATHERED_BYTES: usize = 32 * 1024;

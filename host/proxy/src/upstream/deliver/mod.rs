@@ -37,6 +37,7 @@ use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::record::{Repeat, Why};
 use witgate_exchange::replay::Room;
 use witgate_exchange::turn;
+use witgate_wire::stream::Stream;
 
 use super::Upstream;
 use super::attempt::Attempt;
@@ -45,7 +46,6 @@ use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
 use super::set::Member;
 use super::upload::Progress;
-use crate::protocol::upgrade::Stream;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;

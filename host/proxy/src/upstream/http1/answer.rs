@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
 use witgate_exchange::maps;
+use witgate_wire::http1::field;
+use witgate_wire::http1::head::decimal;
 
 use super::content::Content;
-use crate::protocol::http1::field;
-use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
 /// The most bytes of all heads of one response, or of its trailers.

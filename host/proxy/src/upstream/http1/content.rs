@@ -3,9 +3,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
+use witgate_wire::http1::chunks::ChunkReader;
 
 use super::answer::TrailerReader;
-use crate::protocol::http1::chunks::ChunkReader;
 
 /// The part of a body that is still to come.
 #[derive(Debug)]

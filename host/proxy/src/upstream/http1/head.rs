@@ -4,8 +4,8 @@ use std::io::Write;
 
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
+use witgate_wire::http1::field;
 
-use crate::protocol::http1::field;
 use crate::upstream::deadline::Allowance;
 use crate::upstream::request::{ForwardingHeaders, Framing, UpstreamRequest, is_of_connection};
 

@@ -31,6 +31,8 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::deadline::Deadline;
+use witgate_wire::stream::Stream;
 
 use self::answer::{HeadReader, RequestKind};
 use self::content::Content;
@@ -40,8 +42,6 @@ use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, SendFailure};
 use super::socket::Socket;
 use super::upload::{Broken, Upload};
-use crate::protocol::deadline::Deadline;
-use crate::protocol::upgrade::Stream;
 
 /// The most bytes of one read. The buffer of a core has this size, so a piece of it that is kept holds no more
 /// memory than a large piece of a body would hold anyway.

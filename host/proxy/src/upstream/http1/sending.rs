@@ -11,8 +11,8 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::http1::field;
 
-use crate::protocol::http1::field;
 use crate::upstream::request::{Framing, is_of_connection};
 use crate::upstream::resumed::Resumed;
 use crate::upstream::socket::Socket;

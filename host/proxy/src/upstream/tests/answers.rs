@@ -5,10 +5,10 @@ use http_body_util::BodyExt;
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Switched;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::stream::Side;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, get, send, settings, snapshot};
-use crate::protocol::upgrade::Side;
 use crate::testing::{self, run};
 use crate::upstream::http1::tests::BROKEN;
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 /// A deadline that moves. The runtime's timer is reset only when it fires too early, not each time the deadline
 /// moves, which on a busy connection is several times for each request.
 #[derive(Default)]
-pub(crate) struct Deadline {
+pub struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
     since: Option<Instant>,
     /// The task that the timer wakes, if [`Deadline::poll_by_owner`] was called last.
@@ -20,7 +20,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// Ready once `until` has passed.
-    pub(crate) fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         self.owner = None;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() > until {
@@ -37,7 +37,7 @@ impl Deadline {
 
     /// As [`Deadline::poll`], for one task that polls repeatedly: its waker is registered once, and afterwards
     /// only the state of the timer is read.
-    pub(crate) fn poll_by_owner(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_by_owner(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
         if let (Some(timer), Some(owner)) = (&self.timer, &self.owner)
             && owner.will_wake(context.waker())
             && timer.deadline() <= until
@@ -51,7 +51,7 @@ impl Deadline {
     }
 
     /// Passes on the result of a write; fails once the write has been pending for `patience`.
-    pub(crate) fn poll_write<R>(
+    pub fn poll_write<R>(
         &mut self,
         result: Poll<io::Result<R>>,
         patience: Duration,
@@ -67,17 +67,17 @@ impl Deadline {
     }
 
     /// When the wait began: the first call since [`Deadline::clear`].
-    pub(crate) fn since(&mut self) -> Instant {
+    pub fn since(&mut self) -> Instant {
         *self.since.get_or_insert_with(Instant::now)
     }
 
     /// Begins the wait anew.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.since = Some(Instant::now());
     }
 
     /// Ends the wait.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.since = None;
     }
 }
@@ -86,8 +86,9 @@ impl Deadline {
 mod tests {
     use std::future::poll_fn;
 
+    use witgate_exchange::testing;
+
     use super::*;
-    use crate::testing;
 
     const SOON: Duration = Duration::from_millis(20);
 

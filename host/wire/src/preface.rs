@@ -13,7 +13,7 @@ const READ_BYTES: usize = 4096;
 
 /// The protocol that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub enum Spoken {
     /// HTTP/1.1, or anything else.
     Http1,
     /// HTTP/2.
@@ -24,7 +24,7 @@ pub(crate) enum Spoken {
 ///
 /// # Errors
 /// Those of the transport.
-pub(crate) async fn detect<T: AsyncRead + Unpin>(io: &mut T, arrived: &mut BytesMut) -> io::Result<Spoken> {
+pub async fn detect<T: AsyncRead + Unpin>(io: &mut T, arrived: &mut BytesMut) -> io::Result<Spoken> {
     arrived.reserve(READ_BYTES);
     loop {
         let seen = arrived.len().min(PREFACE.len());

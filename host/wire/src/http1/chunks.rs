@@ -9,7 +9,7 @@ use super::head::is_token;
 
 /// Follows a chunked body (RFC 9112 section 7.1) to its end.
 #[derive(Debug)]
-pub(crate) struct ChunkReader {
+pub struct ChunkReader {
     state: Chunk,
     /// The trailer lines as they arrived, up to the end of the last complete line.
     trailers: Vec<u8>,
@@ -19,11 +19,11 @@ pub(crate) struct ChunkReader {
 
 /// What one step in a chunked body found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// Bytes of framing.
-    pub(crate) framing: usize,
+    pub framing: usize,
     /// Bytes of data that follow the framing.
-    pub(crate) data: usize,
+    pub data: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +54,12 @@ enum Chunk {
 
 impl ChunkReader {
     /// A reader at the beginning of a chunked body.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         ChunkReader { state: Chunk::Size(0, 0), trailers: Vec::new(), trailer_bytes: 0, trailer_fields: 0 }
     }
 
     /// Whether the body has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.state == Chunk::Over
     }
 
@@ -67,7 +67,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// What is wrong with the framing. Neither this body nor its connection can be read any further then.
-    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Piece, &'static str> {
+    pub fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Piece, &'static str> {
         let mut at = 0;
         while at < bytes.len() && !self.is_over() {
             if let Chunk::Data(left) = self.state {
@@ -90,7 +90,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// A trailer line is not a valid field.
-    pub(crate) fn trailers(&mut self) -> Result<Option<HeaderMap>, &'static str> {
+    pub fn trailers(&mut self) -> Result<Option<HeaderMap>, &'static str> {
         let bytes = Bytes::from(std::mem::take(&mut self.trailers));
         let mut trailers = HeaderMap::new();
         for line in bytes.split(|byte| *byte == b'\r').filter(|line| !line.is_empty()) {
@@ -102,7 +102,7 @@ impl ChunkReader {
     }
 
     /// How many bytes of data come next; 0 if framing comes next.
-    pub(crate) fn data(&self) -> u64 {
+    pub fn data(&self) -> u64 {
         match self.state {
             Chunk::Data(left) => left,
             _ => 0,
@@ -110,7 +110,7 @@ impl ChunkReader {
     }
 
     /// Skips `bytes` of data, at most [`ChunkReader::data`].
-    pub(crate) fn take(&mut self, bytes: u64) {
+    pub fn take(&mut self, bytes: u64) {
         if let Chunk::Data(left) = self.state {
             let left = left.saturating_sub(bytes);
             self.state = if left == 0 { Chunk::DataCr } else { Chunk::Data(left) };
@@ -121,7 +121,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// As [`ChunkReader::read`].
-    pub(crate) fn frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    pub fn frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut at = 0;
         while at < bytes.len() && self.data() == 0 && !self.is_in_trailers() {
             self.state = self.step(bytes[at])?;
@@ -131,7 +131,7 @@ impl ChunkReader {
     }
 
     /// Whether the last chunk was read, so that only trailers and the end follow.
-    pub(crate) fn is_in_trailers(&self) -> bool {
+    pub fn is_in_trailers(&self) -> bool {
         self.state == Chunk::TrailerBegin
     }
 
@@ -182,9 +182,9 @@ impl ChunkReader {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use witgate_exchange::testing::limits;
 
     use super::*;
-    use crate::testing::limits;
 
     /// Reads a chunked body: how many bytes belong to it, and whether it has ended.
     fn chunks(bytes: &[u8]) -> Result<(usize, bool), &'static str> {

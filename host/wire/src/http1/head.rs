@@ -28,7 +28,7 @@ const EMPTY_LINES: u8 = 2;
 
 /// The body that follows a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub enum Content {
     /// No body.
     Nothing,
     /// A body of this many bytes.
@@ -39,30 +39,30 @@ pub(crate) enum Content {
 
 /// A complete head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
+pub struct Head {
     /// Length in bytes, including the empty line at its end.
-    pub(crate) length: usize,
+    pub length: usize,
     /// The body that follows.
-    pub(crate) content: Content,
+    pub content: Content,
     /// What the head says about this connection.
-    pub(crate) options: ConnectionOptions,
+    pub options: ConnectionOptions,
 }
 
 /// What a head says about its own connection only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnectionOptions {
+pub struct ConnectionOptions {
     /// The version of the message.
-    pub(crate) version: Version,
+    pub version: Version,
     /// Whether further requests may follow on the connection (RFC 9112 section 9.3).
-    pub(crate) keep_alive: bool,
+    pub keep_alive: bool,
     /// Whether the request asks to switch protocols (RFC 9110 section 7.8).
-    pub(crate) upgrade: bool,
+    pub upgrade: bool,
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1).
-    pub(crate) expects_continue: bool,
+    pub expects_continue: bool,
     /// Whether the client accepts trailers (`TE: trailers`, RFC 9110 section 6.5.1).
-    pub(crate) trailers: bool,
+    pub trailers: bool,
     /// Whether the method is HEAD, so that the response has no body whatever its head says.
-    pub(crate) is_head: bool,
+    pub is_head: bool,
 }
 
 /// The position of a field in a head.
@@ -88,7 +88,7 @@ const OWN_FIELDS: usize = 3;
 
 /// Reads one head, in as many pieces as it arrives.
 #[derive(Debug, Default)]
-pub(crate) struct HeadReader {
+pub struct HeadReader {
     /// Where the first line begins that has not been read yet.
     at: usize,
     /// How far that line has been searched for its end.
@@ -114,7 +114,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// `BadRequest`, `TargetTooLong` or `HeadersTooLarge`. The connection cannot be read any further then.
-    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Fault> {
+    pub fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Head>, Fault> {
         loop {
             let Some(end) = memchr::memchr(b'\n', &bytes[self.searched..]) else {
                 self.searched = bytes.len();
@@ -261,7 +261,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// `BadRequest` where the target is not a URI.
-    pub(crate) fn take<B>(&mut self, head: &Bytes, request: &mut Request<B>) -> Result<(), Fault> {
+    pub fn take<B>(&mut self, head: &Bytes, request: &mut Request<B>) -> Result<(), Fault> {
         let mut headers = maps::take(self.fields.len() + OWN_FIELDS);
         for field in &self.fields {
             let name = field::name(&head[field.name.clone()]);
@@ -287,7 +287,7 @@ impl HeadReader {
     }
 
     /// Whether anything but ignored empty lines has arrived.
-    pub(crate) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         self.begun || self.searched > self.at
     }
 }
@@ -307,7 +307,7 @@ fn check_target(target: &[u8]) -> Result<(), Fault> {
 }
 
 /// Parses a decimal number: digits only (no sign, no list, no space) that fit in 64 bits.
-pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
+pub fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -349,7 +349,7 @@ const TOKEN: [bool; 256] = {
 };
 
 /// Whether a byte may be part of a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
@@ -360,9 +360,9 @@ fn bad(detail: &'static str) -> Fault {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use witgate_exchange::testing::limits;
 
     use super::*;
-    use crate::testing::limits;
 
     fn head(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         HeadReader::default().read(bytes, &limits())

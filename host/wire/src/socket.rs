@@ -21,7 +21,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// Reads from `arrived` first, then from the stream.
-pub(crate) fn poll_read_after<R: AsyncRead>(
+pub fn poll_read_after<R: AsyncRead>(
     arrived: &mut impl Buf,
     stream: Pin<&mut R>,
     context: &mut Context<'_>,
@@ -37,7 +37,7 @@ pub(crate) fn poll_read_after<R: AsyncRead>(
 }
 
 /// A byte stream over TCP.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The TCP socket.
     fn socket(&self) -> &TcpStream;
 
@@ -75,7 +75,7 @@ impl Transport for TlsStream<Tcp> {
 }
 
 /// Sets the options of a client connection. Failures are ignored: the connection works without them.
-pub(crate) fn prepare(stream: &TcpStream) {
+pub fn prepare(stream: &TcpStream) {
     // Responses are written in whole pieces, so Nagle's algorithm would only delay the last packet.
     let _ = stream.set_nodelay(true);
     // Without probes a client that lost power would hold its connection for ever.

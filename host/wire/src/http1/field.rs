@@ -16,7 +16,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Whether `bytes` are `name`, ignoring case. `name` must be in lower case. All bytes are compared without an
 /// early exit, since the length is known.
-pub(crate) fn is<const N: usize>(bytes: &[u8], name: &[u8; N]) -> bool {
+pub fn is<const N: usize>(bytes: &[u8], name: &[u8; N]) -> bool {
     let case = |letter: u8| if letter.is_ascii_lowercase() { 0x20 } else { 0 };
     let pairs = bytes.iter().zip(name);
     bytes.len() == N && pairs.fold(0, |differs, (byte, of)| differs | (byte ^ of) & !case(*of)) == 0
@@ -28,7 +28,7 @@ pub(crate) fn is<const N: usize>(bytes: &[u8], name: &[u8; N]) -> bool {
 /// # Errors
 /// `bytes` are not a token.
 #[inline(never)]
-pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+pub fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     Ok(match bytes.len() {
         4 if is(bytes, b"host") => HOST,
         4 if is(bytes, b"date") => DATE,
@@ -56,7 +56,7 @@ pub(crate) fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
 
 /// Whether a response field always belongs to one connection only (RFC 9110 section 7.6.1). HTTP/2 forbids these
 /// fields (RFC 9113 section 8.2.2).
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRANSFER_ENCODING | UPGRADE)
         || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION
@@ -64,18 +64,18 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Appends a field.
 #[inline(never)]
-pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+pub fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     headers.append(name, value);
 }
 
 /// Sets a field and removes all others of the same name.
 #[inline(never)]
-pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+pub fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     headers.insert(name, value);
 }
 
 /// Removes all hop-by-hop fields.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
     for name in names {
         headers.remove(name);
@@ -86,7 +86,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 ///
 /// # Errors
 /// What is wrong with the name. The value is not checked.
-pub(crate) fn of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
+pub fn of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
     let colon = colon(line).ok_or("a header line has no colon")?;
     // The name must be a token, so there is no space before the colon and no folded line (RFC 9112 sections 5.1
     // and 5.2).
@@ -96,7 +96,7 @@ pub(crate) fn of(line: &[u8]) -> Result<(HeaderName, &[u8]), &'static str> {
 
 /// The position of the first colon. Searches 8 bytes at a time: names are so short that wider blocks would not
 /// pay.
-pub(crate) fn colon(line: &[u8]) -> Option<usize> {
+pub fn colon(line: &[u8]) -> Option<usize> {
     const COLONS: u64 = u64::from_le_bytes([b':'; 8]);
     const LOWEST: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = u64::from_le_bytes([0x80; 8]);
@@ -115,13 +115,13 @@ pub(crate) fn colon(line: &[u8]) -> Option<usize> {
 
 /// Whether a byte may be part of a field value (RFC 9110 section 5.5): any but control characters, of which only
 /// the tab is allowed.
-pub(crate) fn is_value(byte: u8) -> bool {
+pub fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7E | 0x80..)
 }
 
 /// Whether all bytes may be part of a field value. Checks blocks instead of single bytes, because most bytes of a
 /// head are values.
-pub(crate) fn is_text(text: &[u8]) -> bool {
+pub fn is_text(text: &[u8]) -> bool {
     let is_sound = |block: &[u8; 16]| block.iter().fold(true, |sound, byte| sound & is_value(*byte));
     let (blocks, rest) = text.as_chunks();
     blocks.iter().all(is_sound)
@@ -138,7 +138,7 @@ pub(crate) fn is_text(text: &[u8]) -> bool {
 }
 
 /// Whether all characters are visible ASCII or spaces. Stricter than [`is_text`]: no tab, and no byte above 126.
-pub(crate) fn is_visible(text: &str) -> bool {
+pub fn is_visible(text: &str) -> bool {
     text.is_ascii() && is_text(text.as_bytes()) && !text.contains('\t')
 }
 
@@ -160,13 +160,13 @@ fn are_values(bytes: [u8; 8]) -> bool {
 /// `bytes` as a field value, without a copy; `None` if a byte is not allowed in a value.
 #[inline(never)]
 #[expect(unsafe_code, reason = "the type's own check is byte by byte; `is_text` checks the same in blocks")]
-pub(crate) fn value(text: Bytes) -> Option<HeaderValue> {
+pub fn value(text: Bytes) -> Option<HeaderValue> {
     // SAFETY: the type requires what `is_text` has checked: no byte below 32 but the tab, and no 127.
     is_text(&text).then(|| unsafe { HeaderValue::from_maybe_shared_unchecked(text) })
 }
 
 /// A value without surrounding white space (RFC 9110 section 5.6.3: space and tab only).
-pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
+pub fn trimmed(mut value: &[u8]) -> &[u8] {
     // Fast path: the common case is exactly one space before the value and none behind it.
     if let [b' ', rest @ ..] = value
         && let [b'!'..=u8::MAX, .., b'!'..=u8::MAX] = rest
@@ -180,13 +180,13 @@ pub(crate) fn trimmed(mut value: &[u8]) -> &[u8] {
 }
 
 /// Writes a field line. A [`HeaderValue`] contains no CR or LF, so the line cannot end early.
-pub(crate) fn write(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub fn write(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     write_text(out, name.as_str(), value.as_bytes());
 }
 
 /// Writes a field line from parts that are known to contain no CR or LF.
 #[inline(never)]
-pub(crate) fn write_text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub fn write_text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

@@ -16,22 +16,22 @@ use tokio::net::TcpStream;
 
 /// A TCP stream of the runtime.
 #[derive(Debug)]
-pub(crate) struct Tcp(TcpStream);
+pub struct Tcp(TcpStream);
 
 impl Tcp {
     /// Wraps a stream.
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         Tcp(stream)
     }
 
     /// The stream, for its socket options.
-    pub(crate) fn get_ref(&self) -> &TcpStream {
+    pub fn get_ref(&self) -> &TcpStream {
         &self.0
     }
 
     /// Whether the connection is open and no bytes have arrived. Needs no system call while that is so, and
     /// registers no waker.
-    pub(crate) fn is_silent(&self) -> bool {
+    pub fn is_silent(&self) -> bool {
         let read = self.attempt(Interest::READABLE, 1, || {
             Ok(rustix::net::recv(&self.0, &mut [0], RecvFlags::empty())?.1)
         });
@@ -131,9 +131,9 @@ impl AsyncWrite for Tcp {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use witgate_exchange::testing;
 
     use super::*;
-    use crate::testing;
 
     async fn pair() -> (Tcp, Tcp) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -11,14 +11,14 @@ const FIRST: i32 = 3;
 
 /// Inherited sockets that no listener has taken yet.
 #[derive(Default)]
-pub(crate) struct Inherited {
+pub struct Inherited {
     sockets: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl Inherited {
     /// Takes the descriptors that the environment names, at most 256. Must be called only once in a process,
     /// because each descriptor may have only one owner.
-    pub(crate) fn from_environment() -> Inherited {
+    pub fn from_environment() -> Inherited {
         let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
         if number("LISTEN_PID") != Some(std::process::id()) {
             return Inherited::default();
@@ -29,7 +29,7 @@ impl Inherited {
     }
 
     /// The inherited socket of this address, duplicated for each core. The duplicates share one accept queue.
-    pub(crate) fn take(
+    pub fn take(
         &mut self,
         address: SocketAddr,
         cores: usize,

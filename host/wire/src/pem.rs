@@ -16,7 +16,7 @@ const SEQUENCE: u8 = 0x30;
 
 /// A file that cannot be used.
 #[derive(Debug)]
-pub(crate) struct Unusable {
+pub struct Unusable {
     message: String,
     hint: String,
 }
@@ -27,7 +27,7 @@ impl Unusable {
     }
 
     /// The problem with the setting `key`, which names the file.
-    pub(crate) fn about(self, key: impl Into<String>) -> Problem {
+    pub fn about(self, key: impl Into<String>) -> Problem {
         Problem { message: self.message, span: None, key: key.into(), hint: Some(self.hint) }
     }
 }
@@ -36,7 +36,7 @@ impl Unusable {
 ///
 /// # Errors
 /// It cannot be read.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
+pub fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
     file::read(path, file::SECRET).map_err(|error| {
         let message = format!("`{}` cannot be read: {error}", path.display());
         Unusable::new(message, unreadable(&error))
@@ -59,7 +59,7 @@ fn unreadable(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 /// The file is not PEM, or has no certificate.
-pub(crate) fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let certificates = certificates.map_err(|error| {
         let hint = "the text between BEGIN and END is damaged: copy the file anew";
@@ -89,7 +89,7 @@ fn no_certificate(path: &Path, bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// The file has no private key, or an encrypted one.
-pub(crate) fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Unusable> {
+pub fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Unusable> {
     let shown = path.display();
     if has(bytes, "BEGIN ENCRYPTED PRIVATE KEY") || has(bytes, "Proc-Type: 4,ENCRYPTED") {
         let hint = format!(
@@ -117,7 +117,7 @@ pub(crate) fn key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, U
 ///
 /// # Errors
 /// The key is of no supported kind, or is not the one of the first certificate.
-pub(crate) fn certified(
+pub fn certified(
     certificate: &Path,
     chain: Vec<CertificateDer<'static>>,
     key_file: &Path,
@@ -148,7 +148,7 @@ pub(crate) fn certified(
 ///
 /// # Errors
 /// The file has no certificate, or one that cannot be a CA.
-pub(crate) fn roots(path: &Path, bytes: &[u8]) -> Result<RootCertStore, Unusable> {
+pub fn roots(path: &Path, bytes: &[u8]) -> Result<RootCertStore, Unusable> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, bytes)? {
         roots.add(certificate).map_err(|error| {

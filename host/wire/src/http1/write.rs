@@ -22,7 +22,7 @@ const HEAD_BYTES: usize = 1024;
 
 /// How a response body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// There is no body.
     Nothing,
     /// By its length in bytes.
@@ -35,16 +35,18 @@ pub(super) enum Framing {
 
 /// What is decided about a response before its first byte is written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
-    pub(super) version: Version,
-    pub(super) framing: Framing,
+pub struct Plan {
+    /// The version in the status line.
+    pub version: Version,
+    /// How the end of the body is marked.
+    pub framing: Framing,
     /// Whether the connection is kept alive.
-    pub(super) keep_alive: bool,
+    pub keep_alive: bool,
 }
 
 /// Bytes that wait to be written to the socket. Holds no memory once they are written.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub struct Output {
     /// The head, and chunk sizes.
     prefix: Vec<u8>,
     written: usize,
@@ -65,12 +67,12 @@ thread_local! {
 
 impl Output {
     /// Whether nothing is buffered.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.written == self.prefix.len() && self.data.is_empty() && self.suffix.is_empty()
     }
 
     /// Whether the client has taken any bytes since the last call.
-    pub(super) fn take_progress(&mut self) -> bool {
+    pub fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }
 
@@ -83,12 +85,12 @@ impl Output {
     }
 
     /// Adds `100 Continue`.
-    pub(super) fn interim(&mut self) {
+    pub fn interim(&mut self) {
         self.prefix().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
     /// Adds the head of a response.
-    pub(super) fn head<B>(&mut self, response: &Response<B>, plan: &Plan) {
+    pub fn head<B>(&mut self, response: &Response<B>, plan: &Plan) {
         let (out, status) = (self.prefix(), response.status());
         out.extend_from_slice(if plan.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
         out.extend_from_slice(status.as_str().as_bytes());
@@ -130,7 +132,7 @@ impl Output {
     }
 
     /// Adds a piece of the body, and the body's end if `last`.
-    pub(super) fn data(&mut self, data: Bytes, framing: Framing, last: bool) {
+    pub fn data(&mut self, data: Bytes, framing: Framing, last: bool) {
         if framing == Framing::Chunked {
             hexadecimal(self.prefix(), data.len());
             self.suffix = if last { b"\r\n0\r\n\r\n" } else { b"\r\n" };
@@ -144,7 +146,7 @@ impl Output {
     }
 
     /// Adds the end of a chunked body, with its trailers.
-    pub(super) fn end(&mut self, trailers: Option<&HeaderMap>) {
+    pub fn end(&mut self, trailers: Option<&HeaderMap>) {
         let out = self.prefix();
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.into_iter().flatten() {
@@ -157,7 +159,7 @@ impl Output {
     }
 
     /// Writes until nothing is left or the socket takes no more.
-    pub(super) fn poll_write<T>(&mut self, io: &mut T, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    pub fn poll_write<T>(&mut self, io: &mut T, context: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         T: AsyncWrite + Unpin,
     {
@@ -203,7 +205,7 @@ impl Output {
 }
 
 /// Appends a number in decimal digits.
-pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
+pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -227,7 +229,7 @@ fn hexadecimal(out: &mut Vec<u8>, number: usize) {
 }
 
 /// The value of `Date` (RFC 9110 section 6.6.1), formatted once a second.
-pub(crate) fn date() -> [u8; 29] {
+pub fn date() -> [u8; 29] {
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (made, text) = NOW.get();
     if made == second {
@@ -243,8 +245,9 @@ pub(crate) fn date() -> [u8; 29] {
 
 #[cfg(test)]
 mod tests {
+    use witgate_exchange::testing;
+
     use super::*;
-    use crate::testing;
 
     /// Serialises a response with one piece of data.
     fn written(plan: Plan, headers: &[(&str, &str)], data: &'static [u8]) -> String {
