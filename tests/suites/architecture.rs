@@ -5,38 +5,66 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 7] = [
+const CRATES: [(&str, &str, &[&str]); 9] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
+    ("wire", "witgate_wire", &["config", "exchange"]),
     ("telemetry", "witgate_telemetry", &["config", "exchange"]),
-    ("proxy", "witgate_proxy", &["config", "exchange", "telemetry"]),
+    ("upstream", "witgate_upstream", &["config", "exchange", "wire", "telemetry"]),
+    ("proxy", "witgate_proxy", &["config", "exchange", "wire", "telemetry", "upstream"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
-    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm", "state"]),
+    ("gateway", "witgate", &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state"]),
 ];
 
-/// The folders of the data path, and which of them each may import. A request goes through them from the last to the
-/// first but for what it only holds: a connection knows its listener, a route its filters.
-const FOLDERS: [(&str, &[&str]); 12] = [
-    ("tcp", &[]),
-    ("balancer", &[]),
-    ("state", &[]),
-    ("upstream", &["balancer", "protocol", "tcp"]),
-    ("destination", &["router", "upstream"]),
-    ("filters", &["upstream"]),
-    ("router", &["destination", "filters", "upstream"]),
-    ("snapshot", &["filters", "router", "state", "upstream"]),
-    ("gateway", &["snapshot"]),
-    ("pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
-    ("protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot", "tcp"]),
-    ("listener", &["gateway", "protocol", "snapshot", "upstream"]),
+/// The folders of the data path by crate, and which others of the crate each may import. A request goes through those of
+/// the proxy from the last to the first but for what it only holds: a connection knows its listener, a route its filters.
+/// Those of an upstream are steps of one attempt, which hold what the steps before them have made, so they know each other
+/// in both directions.
+const FOLDERS: [(&str, &str, &[&str]); 24] = [
+    ("proxy", "state", &[]),
+    ("proxy", "destination", &["router"]),
+    ("proxy", "filters", &[]),
+    ("proxy", "router", &["destination", "filters"]),
+    ("proxy", "snapshot", &["filters", "router", "state"]),
+    ("proxy", "gateway", &["snapshot"]),
+    ("proxy", "pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
+    ("proxy", "protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot"]),
+    ("proxy", "listener", &["gateway", "protocol", "snapshot"]),
+    ("upstream", "balancer", &[]),
+    ("upstream", "breaker", &["observe"]),
+    ("upstream", "endpoint", &["balancer", "breaker", "health", "observe", "pick"]),
+    ("upstream", "discovery", &["observe", "pick"]),
+    ("upstream", "set", &["balancer", "discovery", "endpoint", "observe", "pick", "request"]),
+    ("upstream", "observe", &["balancer", "breaker", "endpoint", "pick"]),
+    ("upstream", "pick", &["balancer", "breaker", "endpoint", "observe", "request", "send", "set", "status"]),
+    ("upstream", "connection", &["endpoint", "pick", "response", "send"]),
+    ("upstream", "response", &["connection", "observe", "pick", "send"]),
+    ("upstream", "send", &["connection", "deliver", "observe", "pick", "request", "response"]),
+    ("upstream", "deliver", &["observe", "pick", "request", "response", "send", "set"]),
+    ("upstream", "admission", &["breaker", "deliver", "observe", "pick", "request", "response", "send"]),
+    ("upstream", "fallback", &["admission", "deliver", "request", "response", "send"]),
+    ("upstream", "request", &["admission", "balancer", "deliver", "endpoint", "fallback", "send", "set"]),
+    ("upstream", "health", &["connection", "endpoint", "observe", "response", "set"]),
 ];
 
 /// Libraries that only some crates may use, and these crates.
 const RESERVED: [(&str, &[&str]); 6] = [
     ("wasmtime", &["host/wasm"]),
-    ("tokio", &["host/exchange", "host/telemetry", "host/proxy", "host/wasm", "host/state", "host/gateway"]),
-    ("hyper", &["host/proxy", "host/gateway"]),
+    (
+        "tokio",
+        &[
+            "host/exchange",
+            "host/wire",
+            "host/telemetry",
+            "host/upstream",
+            "host/proxy",
+            "host/wasm",
+            "host/state",
+            "host/gateway",
+        ],
+    ),
+    ("hyper", &["host/upstream", "host/proxy", "host/gateway"]),
     ("anyhow", &["host/gateway"]),
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
@@ -96,22 +124,32 @@ fn crates_import_only_what_they_may() {
 
 #[test]
 fn folders_of_the_data_path_import_only_what_they_may() {
-    for (path, source) in files_of("host/proxy") {
-        let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
-        let folder = relative.iter().next().expect("a path has a first part").to_string_lossy();
-        let folder = folder.trim_end_matches(".rs");
-        let in_tests = relative.iter().any(|part| part == "tests" || part == "tests.rs");
-        let Some((_, allowed)) = FOLDERS.iter().find(|(name, _)| *name == folder).filter(|_| !in_tests)
-        else {
-            continue;
-        };
-        let source = code(&source);
-        for (other, _) in FOLDERS {
-            assert!(
-                other == folder || allowed.contains(&other) || !source.contains(&format!("crate::{other}::")),
-                "{} imports `{other}`, which `{folder}` may not",
-                path.display()
-            );
+    for krate in ["proxy", "upstream"] {
+        let folders = || FOLDERS.iter().filter(|(of, ..)| *of == krate);
+        for (path, source) in files_of(&format!("host/{krate}")) {
+            let root = repository().join("host").join(krate).join("src");
+            let relative = path.strip_prefix(root).expect("a file of the crate");
+            let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            let folder = parts[0].trim_end_matches(".rs");
+            let in_tests = parts.iter().any(|part| part == "tests" || part == "tests.rs");
+            let Some((_, _, allowed)) = folders().find(|(_, name, _)| *name == folder).filter(|_| !in_tests)
+            else {
+                continue;
+            };
+            let source = code(&source);
+            // How many modules the file is below the root of the crate.
+            let depth = parts.len() - usize::from(relative.ends_with("mod.rs"));
+            for (_, other, _) in folders() {
+                let names =
+                    ["crate::".to_owned(), "super::".repeat(depth)].map(|root| format!(" {root}{other}::"));
+                assert!(
+                    *other == folder
+                        || allowed.contains(other)
+                        || !names.iter().any(|name| source.contains(name)),
+                    "{} imports `{other}`, which `{folder}` may not",
+                    path.display()
+                );
+            }
         }
     }
 }
@@ -144,33 +182,35 @@ fn reserved_libraries_stay_where_they_belong() {
 
 #[test]
 fn the_data_path_reads_no_files_and_waits_for_no_thread() {
-    // These folders need the functions (for TLS files and log files) only while a snapshot is built, or on a
-    // thread of their own.
-    let allowed = ["listener", "snapshot", "upstream"];
-    for (path, source) in files_of("host/proxy") {
-        let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
-        let folder = relative.iter().next().expect("a path has a first part").to_string_lossy().into_owned();
-        let of_tests = ["tests", "tests.rs", "testing", "testing.rs"];
-        let is_test = relative.iter().any(|part| of_tests.iter().any(|name| part == *name));
-        if is_test || allowed.contains(&folder.trim_end_matches(".rs")) {
-            continue;
-        }
-        let body = source.split("#[cfg(test)]").next().expect("a split has a first part");
-        for banned in
-            ["std::fs::", "tokio::fs::", "std::thread::spawn", ".lock().await", "println!", "eprintln!"]
-        {
-            assert!(!body.contains(banned), "{} uses {banned} on the request path", path.display());
+    // These need the functions (for TLS files and log files) only while a snapshot is built, or on a thread of their
+    // own.
+    let allowed = ["proxy/listener", "proxy/snapshot"];
+    for krate in ["wire", "upstream", "proxy"] {
+        for (path, source) in files_of(&format!("host/{krate}")) {
+            let relative = path.strip_prefix(repository().join("host")).expect("a file of the crate");
+            let of_tests = ["tests", "tests.rs", "testing", "testing.rs"];
+            let is_test = relative.iter().any(|part| of_tests.iter().any(|name| part == *name));
+            let module = relative.to_string_lossy().replace("/src/", "/");
+            if is_test || allowed.iter().any(|name| module.starts_with(name)) {
+                continue;
+            }
+            let body = source.split("#[cfg(test)]").next().expect("a split has a first part");
+            for banned in
+                ["std::fs::", "tokio::fs::", "std::thread::spawn", ".lock().await", "println!", "eprintln!"]
+            {
+                assert!(!body.contains(banned), "{} uses {banned} on the request path", path.display());
+            }
         }
     }
 }
 
 #[test]
-fn filters_destinations_and_upstreams_take_the_facts_and_not_the_exchange() {
+fn filters_and_destinations_take_the_facts_and_not_the_exchange() {
     for (path, source) in files_of("host/proxy") {
         let relative = path.strip_prefix(repository().join("host/proxy/src")).expect("a file of the crate");
         let folder = relative.iter().next().expect("a path has a first part");
         let in_tests = relative.iter().any(|part| part == "tests" || part == "tests.rs");
-        if in_tests || !["destination", "fault", "filters", "upstream"].iter().any(|name| folder == *name) {
+        if in_tests || !["destination", "filters"].iter().any(|name| folder == *name) {
             continue;
         }
         assert!(!code(&source).contains("pipeline::exchange"), "{} knows the exchange", path.display());

@@ -13,7 +13,7 @@
 //! | route | [`router`] | the route is chosen once, by specificity |
 //! | down | [`pipeline`], [`filters`] | native filters, then authentication, rate limiting, choice of the upstream, routing, transformation, native filters |
 //! | serve | [`destination`] | an upstream, a redirect or a fixed response makes the response |
-//! | forward | [`upstream`], [`balancer`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
+//! | forward | [`witgate_upstream`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
 //! | out | [`telemetry`](witgate_telemetry) | metrics, access log line and span, and the completion of the arrival, after the last byte |
 //!
@@ -28,7 +28,8 @@
 //! The control plane builds a [`Snapshot`](snapshot::Snapshot), which never changes, and swaps one pointer. The
 //! data plane reads that pointer once for each request and keeps that snapshot to the end of the request.
 
-pub mod balancer;
+#![forbid(unsafe_code)]
+
 pub mod destination;
 pub mod filters;
 pub mod gateway;
@@ -41,4 +42,3 @@ pub mod snapshot;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod upstream;

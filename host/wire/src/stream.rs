@@ -79,4 +79,3 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.get_mut().transport).poll_shutdown(context)
     }
 }
-

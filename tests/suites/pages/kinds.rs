@@ -1,7 +1,7 @@
 //! The lists of native filters and balancing policies, generated from their tables.
 
-use witgate_proxy::balancer::BALANCERS;
 use witgate_proxy::filters::{FILTERS, Stage};
+use witgate_upstream::balancer::BALANCERS;
 
 use super::configuration::settings;
 use super::markdown::{code, table};

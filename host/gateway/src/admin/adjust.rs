@@ -1,6 +1,6 @@
 //! `POST /upstreams/NAME/endpoints/ADDRESS?weight=N&drain=true|false&reset=true`
 
-use witgate_proxy::upstream::{EndpointChange, LARGEST_WEIGHT};
+use witgate_upstream::{EndpointChange, LARGEST_WEIGHT};
 
 /// A change of one endpoint that a request asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 //! (`witgate plugin check`).
 
 use serde_json::{Map, Value, json};
-use witgate_proxy::balancer::BALANCERS;
 use witgate_proxy::filters::FILTERS;
+use witgate_upstream::balancer::BALANCERS;
 
 /// The schema.
 pub(super) fn whole() -> Value {

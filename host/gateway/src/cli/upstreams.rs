@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde::Serialize;
 use witgate_config::model::{Upstream, UpstreamProtocol};
-use witgate_proxy::upstream::{
+use witgate_upstream::{
     Availability, BreakerState, EndpointStatus, EventStatus, HealthState, TriesStatus, UpstreamStatus,
 };
 
@@ -231,8 +231,8 @@ fn describe_event(upstream: &str, event: &EventStatus, now: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use witgate_proxy::upstream::LoadStatus;
-    use witgate_proxy::upstream::discovery::SinkStatus;
+    use witgate_upstream::LoadStatus;
+    use witgate_upstream::discovery::SinkStatus;
 
     use super::*;
 

@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use witgate_config::model::LogLevel;
 use witgate_exchange::contracts::Quarantined;
 use witgate_proxy::snapshot::Snapshot;
-use witgate_proxy::upstream::{self, EndpointChange, EndpointStatus, UpstreamStatus};
 use witgate_telemetry::Telemetry;
+use witgate_upstream::{EndpointChange, EndpointStatus, UpstreamStatus};
 
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
@@ -251,7 +251,7 @@ impl Handle {
             .snapshot
             .load()
             .as_ref()
-            .map(|snapshot| upstream::status(&snapshot.upstreams))
+            .map(|snapshot| witgate_upstream::status(&snapshot.upstreams))
             .unwrap_or_default()
     }
 

@@ -27,8 +27,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::{Services, Snapshot};
-use witgate_proxy::upstream::adjust;
 use witgate_telemetry::Telemetry;
+use witgate_upstream::adjust;
 use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;

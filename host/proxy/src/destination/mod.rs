@@ -17,9 +17,9 @@ use std::sync::Arc;
 use http::StatusCode;
 use witgate_config::model::Action;
 use witgate_exchange::destination::Destination;
+use witgate_upstream::Upstreams;
 
 use crate::router::Pattern;
-use crate::upstream::Upstreams;
 
 /// A row of the table: one kind of destination.
 pub struct DestinationKind {

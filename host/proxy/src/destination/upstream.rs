@@ -1,7 +1,7 @@
 //! Upstreams: the request is forwarded to an endpoint.
 //!
 //! If there are several upstreams, one is chosen by weight. The path for the upstream may differ from the
-//! client's. Forwarding itself is in [`crate::upstream`].
+//! client's. Forwarding itself is in [`witgate_upstream`].
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+use witgate_upstream::Forward;
 
 use super::split::Split;
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
 use crate::router::{Pattern, Template, decode, single_slash};
-use crate::upstream::Forward;
 
 pub(super) const ROW: DestinationKind =
     DestinationKind { kind: "upstream", summary: "the request is forwarded to an endpoint", build };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use witgate_config::{Problem, Problems, model};
 use witgate_telemetry::Telemetry;
+use witgate_upstream::Keeper;
 use witgate_wire::inherited::Inherited;
 
 use super::bound::{BoundListener, DrainPhase, Generation};
@@ -18,7 +19,7 @@ use super::opening::{self, ListenerTls, Opening};
 use super::retire::Retire;
 use super::tls::Tls;
 use crate::snapshot::Snapshot;
-use crate::upstream::keeper::Keeper;
+use crate::snapshot::in_service::UpstreamsInService;
 
 /// Interval at which a wait checks its condition.
 const ROUND: Duration = Duration::from_millis(5);
@@ -121,7 +122,8 @@ impl DataPlane {
         for (index, orders) in receivers.into_iter().enumerate() {
             threads.push(core::start(index, plane.clone(), orders).map_err(no_thread)?);
         }
-        let keeper = Keeper::start(plane.snapshot.clone(), plane.telemetry.clone()).map_err(no_thread)?;
+        let upstreams = Arc::new(UpstreamsInService(plane.snapshot.clone()));
+        let keeper = Keeper::start(upstreams, plane.telemetry.clone()).map_err(no_thread)?;
         let retire = Retire::start(plane.retired.clone()).map_err(no_thread)?;
         let data_plane = DataPlane {
             plane,

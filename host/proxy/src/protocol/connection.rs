@@ -18,8 +18,8 @@ use witgate_exchange::head::Scheme;
 use witgate_exchange::turn;
 use witgate_telemetry::metrics::OpenConnection;
 use witgate_wire::preface::{self, Spoken};
-use witgate_wire::tcp::Tcp;
 use witgate_wire::socket;
+use witgate_wire::tcp::Tcp;
 
 use crate::gateway::Gateway;
 use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};

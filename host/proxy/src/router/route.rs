@@ -6,12 +6,12 @@ use witgate_config::{Problem, Problems, model};
 use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use witgate_exchange::destination::Destination;
 use witgate_telemetry::route_series::RouteSeries;
+use witgate_upstream::Upstreams;
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
-use crate::upstream::Upstreams;
 
 /// A route with its filters and plugins resolved.
 pub struct Route {

@@ -15,9 +15,9 @@ use witgate_exchange::fault::Fault;
 use witgate_exchange::replay;
 use witgate_exchange::trace::TraceContext;
 use witgate_telemetry::InService;
+use witgate_upstream::{CurrentUpstreams, Upstreams};
 
 use super::Snapshot;
-use crate::upstream::{self, CurrentUpstreams, Upstreams};
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {
@@ -34,7 +34,7 @@ impl InService for Snapshot {
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         replay::expose::encode(self.upstreams.body_memory(), encoder)?;
-        upstream::expose::encode(&self.upstreams, encoder)
+        witgate_upstream::encode(&self.upstreams, encoder)
     }
 }
 
@@ -51,8 +51,11 @@ impl Fetch for Snapshot {
     }
 }
 
-impl CurrentUpstreams for ArcSwap<Snapshot> {
+/// The upstreams of whichever snapshot is in service.
+pub(crate) struct UpstreamsInService(pub(crate) Arc<ArcSwap<Snapshot>>);
+
+impl CurrentUpstreams for UpstreamsInService {
     fn current(&self) -> Arc<Upstreams> {
-        self.load().upstreams.clone()
+        self.0.load().upstreams.clone()
     }
 }

@@ -1,7 +1,7 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
 mod contradictions;
-mod in_service;
+pub(crate) mod in_service;
 mod pitfalls;
 mod routes;
 
@@ -14,11 +14,10 @@ use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
-use witgate_exchange::replay::memory::BodyMemory;
+use witgate_upstream::Upstreams;
 
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
-use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
 pub struct Snapshot {
@@ -69,10 +68,12 @@ impl Snapshot {
     ) -> Result<Snapshot, Problems> {
         let Services { plugins, counter } = services;
         let mut problems = Problems::new();
-        let kept = previous.map(|previous| &**previous.upstreams.body_memory());
-        let body_memory = BodyMemory::new(config.gateway.body_memory, kept);
-        let upstreams = build_upstreams(&config, previous, &mut problems);
-        let upstreams = Arc::new(Upstreams::new(upstreams, body_memory));
+        let built = Upstreams::build(&config, previous.map(|previous| &*previous.upstreams));
+        let upstreams = built.unwrap_or_else(|(built, more)| {
+            problems.extend(more);
+            built
+        });
+        let upstreams = Arc::new(upstreams);
         let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -142,20 +143,25 @@ pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySour
     named.filter_map(|(name, source)| Some((name.parse().ok()?, source.clone()))).collect()
 }
 
-fn build_upstreams(
-    config: &Config,
-    previous: Option<&Snapshot>,
-    problems: &mut Problems,
-) -> Named<Arc<str>, Arc<Upstream>> {
-    let mut upstreams = Named::default();
-    for (name, settings) in &config.upstreams {
-        let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
-        match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {
-            Ok(upstream) => {
-                upstreams.insert(upstream.name.clone(), upstream);
-            }
-            Err(more) => problems.extend(more),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn each_snapshot_has_the_next_version_and_keeps_unchanged_upstreams() {
+        let mut config = testing::config();
+        let upstream = testing::upstream(&["127.0.0.1:1".parse().expect("an address")]);
+        config.upstreams.insert("origin".into(), upstream);
+        let config = Arc::new(config);
+        let build = |previous| {
+            let built = Snapshot::build(Arc::clone(&config), Services::default(), previous);
+            built.unwrap_or_else(|problems| panic!("{problems:?}"))
+        };
+        let first = build(None);
+        let second = build(Some(&first));
+        let third = second.with_plugins(BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems:?}"));
+        assert_eq!((first.version, second.version, third.version), (1, 2, 3));
+        assert!(Arc::ptr_eq(&first.upstreams["origin"], &second.upstreams["origin"]));
     }
-    upstreams
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use witgate_config::{Config, Problem, Problems, model};
 use witgate_exchange::contracts::Binding;
 use witgate_exchange::names::Named;
+use witgate_upstream::Upstreams;
 
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule};
-use crate::upstream::Upstreams;
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);

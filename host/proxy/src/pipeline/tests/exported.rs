@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use witgate_upstream::testing::collector::{collector, exporting, otlp};
+
 use super::*;
-use crate::testing::collector::{collector, exporting, otlp};
 
 /// The most spans that the exporter holds: those of its queue and of one batch.
 const HELD: usize = 8192 + 1024;

@@ -27,6 +27,7 @@ use witgate_exchange::contracts::Binding;
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::fault::Fault;
 use witgate_telemetry::Telemetry;
+use witgate_upstream::Upstream;
 
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
@@ -34,7 +35,6 @@ use crate::pipeline::{self, Descent};
 use crate::router::{Route, Rule};
 use crate::state::memory::MemoryCounter;
 use crate::testing;
-use crate::upstream::Upstream;
 use fake::Fake;
 
 /// A gateway with one route.

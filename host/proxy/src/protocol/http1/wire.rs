@@ -20,9 +20,9 @@ use witgate_config::model::Limits;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
+use witgate_wire::deadline::Deadline;
 use witgate_wire::http1::head::{ConnectionOptions, Head, HeadReader};
 use witgate_wire::http1::write::Output;
-use witgate_wire::deadline::Deadline;
 use witgate_wire::socket::Transport;
 use witgate_wire::stream::Stream;
 

@@ -1,0 +1,149 @@
+//! Opens a connection to an endpoint: name resolution, TCP, TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use witgate_config::model;
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::tcp::Tcp;
+
+use super::resolve::resolve;
+use super::socket::Transport;
+use super::tls::Tls;
+use crate::endpoint::Endpoint;
+use crate::response::failure::chain;
+
+/// How long the gateway waits for one address before it also tries the next (RFC 8305 section 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Connects within the upstream's `connect_timeout`, including TLS. Whatever the error is, nothing of
+/// a request was sent.
+///
+/// # Errors
+/// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`; all unsent.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    config: &model::Upstream,
+    tls: Option<&Tls>,
+) -> Result<Transport, Fault> {
+    let destination = Destination {
+        endpoint,
+        port: endpoint.port,
+        tls: tls.map(|tls| &tls.config),
+        server_name: config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+        http2: config.protocol == model::UpstreamProtocol::Http2,
+    };
+    let connected = tokio::time::timeout(config.connect_timeout, reach(&destination)).await;
+    connected
+        .unwrap_or_else(|_| Err(Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string())))
+        .map_err(Fault::unsent)
+}
+
+/// Where a connection leads, and how it is opened.
+pub(crate) struct Destination<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) port: u16,
+    /// `None` for cleartext.
+    pub(crate) tls: Option<&'a Arc<ClientConfig>>,
+    /// The name in the certificate; `None` for the endpoint's host.
+    pub(crate) server_name: Option<&'a str>,
+    /// Whether TLS must negotiate HTTP/2.
+    pub(crate) http2: bool,
+}
+
+/// Connects, including TLS. There is no timeout.
+///
+/// # Errors
+/// `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`.
+pub(crate) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fault> {
+    let Destination { endpoint, port, tls, .. } = destination;
+    let stream = connect_tcp(endpoint, *port).await.map_err(|error| unreachable(endpoint, &error))?;
+    match tls {
+        None => Ok(Transport::Tcp(stream)),
+        Some(tls) => shake_hands(stream, destination, tls).await,
+    }
+}
+
+async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<Tcp> {
+    let addresses = resolve(&endpoint.host, port).await?;
+    let stream = match addresses.as_slice() {
+        [address] => TcpStream::connect(address).await?,
+        addresses => connect_any(addresses).await?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(Tcp::new(stream))
+}
+
+/// Connects to the first address that accepts. Each address has a head start over the next, which is tried at once
+/// when one fails.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut rest = addresses.iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
+    loop {
+        match rest.next() {
+            Some(address) => attempts.push(TcpStream::connect(*address)),
+            None if attempts.is_empty() => return Err(last),
+            None => {}
+        }
+        tokio::select! {
+            Some(connected) = attempts.next() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if !rest.as_slice().is_empty() => {}
+        }
+    }
+}
+
+async fn shake_hands(
+    stream: Tcp,
+    destination: &Destination<'_>,
+    tls: &Arc<ClientConfig>,
+) -> Result<Transport, Fault> {
+    let endpoint = destination.endpoint;
+    let fault =
+        |cause: String| Fault::new(FaultKind::UpstreamTls).cause(format!("{}: {cause}", endpoint.name));
+    let name = destination.server_name.unwrap_or(&endpoint.host);
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| fault(error.to_string()))?;
+    let connector = TlsConnector::from(tls.clone());
+    let stream = connector.connect(name, stream).await.map_err(|error| fault(chain(&error)))?;
+    if destination.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(fault("the endpoint did not agree on HTTP/2".into()));
+    }
+    Ok(Transport::Tls(Box::new(stream)))
+}
+
+fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Fault {
+    let kind = if is_ours(error) { FaultKind::Overloaded } else { FaultKind::UpstreamUnreachable };
+    Fault::new(kind).cause(format!("{}: {error}", endpoint.name))
+}
+
+/// Whether the gateway has no file descriptor or memory for another socket. That shows nothing about the endpoint,
+/// and another endpoint would not help.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::response::failure::blames_endpoint;
+
+    #[test]
+    fn a_gateway_without_descriptors_blames_no_endpoint() {
+        let settings = crate::testing::upstream(&["127.0.0.1:1".parse().unwrap()]);
+        let endpoint = Endpoint::new(&settings.endpoints[0].host, settings.endpoints[0].port, false).unwrap();
+        let blames = |code| blames_endpoint(&unreachable(&endpoint, &io::Error::from_raw_os_error(code)));
+        assert!(![libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].into_iter().any(blames));
+        assert!([libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH].into_iter().all(blames));
+    }
+}

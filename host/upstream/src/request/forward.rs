@@ -1,0 +1,197 @@
+//! Forwards a request to its upstream: builds the upstream request from the facts, delivers it, and records the
+//! outcome in the facts.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::SET_COOKIE;
+use http::{HeaderMap, Response, Version};
+use witgate_config::model;
+use witgate_exchange::body::Body;
+use witgate_exchange::contracts::MaybeReady;
+use witgate_exchange::destination::Destination;
+use witgate_exchange::facts::{Facts, Switched};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::head::RequestHead;
+use witgate_wire::stream::Side;
+
+use super::affinity::Affinity;
+use super::deadline::{self, Allowance};
+use super::mirror::mirror;
+use crate::balancer::Caller;
+use crate::deliver::{AttemptLog, Rules, deliver, within};
+use crate::fallback::deliver_or_fall_back;
+use crate::request::{ForwardingHeaders, UpstreamRequest};
+use crate::{Upstream, Upstreams};
+
+/// Forwards requests to the upstream that the facts name.
+///
+/// The upstream receives the method and target of the head (or those that stages have set) in origin form, the
+/// end-to-end headers, `Host` (the client's or the endpoint's), `Via` (which RFC 9110 section 7.6.3 requires of
+/// gateways), the request id, and the framing of the body. Other headers of the gateway are already in the head.
+/// If spans are exported, the gateway also sets `traceparent` and `tracestate`, with one span for each attempt;
+/// otherwise it forwards them like other end-to-end headers.
+///
+/// `deliver` decides how often the request is sent, and to which endpoints. Within one attempt the request is sent
+/// again if nothing of it was written, if the endpoint says that it did not process it, or if a reused connection
+/// ended without a byte of a response and the method is idempotent.
+pub struct Forward {
+    upstreams: Arc<Upstreams>,
+    preserve_host: bool,
+    retry: model::RouteRetry,
+    mirror: Option<model::Mirror>,
+}
+
+impl Destination for Forward {
+    /// # Errors
+    /// Any fault with blame `Upstream`, `RequestTimeout`, or the fault with which the request's own body ended.
+    fn serve<'a>(
+        &'a self,
+        facts: &'a mut Facts,
+        body: Body,
+    ) -> MaybeReady<'a, Result<Response<Body>, Fault>> {
+        MaybeReady::waiting(self.forward(facts, body))
+    }
+}
+
+impl Forward {
+    /// Forwards to one of these upstreams, with the settings of a route.
+    pub fn new(upstreams: Arc<Upstreams>, settings: &model::Forward) -> Self {
+        Forward {
+            upstreams,
+            preserve_host: settings.preserve_host,
+            retry: settings.retry.clone(),
+            mirror: settings.mirror.clone(),
+        }
+    }
+
+    async fn forward(&self, facts: &mut Facts, body: Body) -> Result<Response<Body>, Fault> {
+        let name = facts.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
+        let upstream = self.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
+        let allowance = allowance(upstream, facts)?;
+        let body = match &self.mirror {
+            Some(settings) => mirror(&self.upstreams, facts, settings, self.preserve_host, body),
+            None => body,
+        };
+        let request = self.request(upstream, facts, allowance);
+        let affinity = request.affinity.clone();
+        let mut log = AttemptLog::default();
+        let deadline = allowance.map(|allowance| allowance.deadline);
+        let delivered = self.deliver(upstream, &request, body, deadline, &mut log).await;
+        if delivered.is_ok() {
+            bind_session(upstream, &affinity, &log, facts);
+        }
+        note(upstream, log, facts);
+        if delivered.as_ref().is_err_and(|fault| fault.kind == FaultKind::RequestTimeout) {
+            upstream.tries().deadline_exceeded();
+        }
+        delivered
+    }
+
+    /// Builds the upstream request from the facts.
+    fn request<'a>(
+        &'a self,
+        upstream: &'a Upstream,
+        facts: &'a Facts,
+        allowance: Option<Allowance<'a>>,
+    ) -> UpstreamRequest<'a> {
+        let head = &*facts.head;
+        UpstreamRequest {
+            upgrade: facts.upgrade.as_ref(),
+            shareable: head.identity.is_none().then_some(head.scheme),
+            rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
+            allowance,
+            ..of_client(
+                &self.upstreams,
+                upstream,
+                head,
+                &head.headers,
+                facts.hash_key.as_deref(),
+                (facts.version, self.preserve_host),
+            )
+        }
+    }
+
+    async fn deliver(
+        &self,
+        upstream: &Arc<Upstream>,
+        request: &UpstreamRequest<'_>,
+        body: Body,
+        deadline: Option<Instant>,
+        log: &mut AttemptLog,
+    ) -> Result<Response<Body>, Fault> {
+        if upstream.is_plain() {
+            let delivering = deliver(upstream, request, body, deadline, log);
+            return within(deadline, pin!(delivering)).await.map_err(|fault| upstream.noted(fault));
+        }
+        // Boxed, so that requests to upstreams without these features do not carry the state for them.
+        let delivering = deliver_or_fall_back(&self.upstreams, upstream, request, body, deadline, log);
+        within(deadline, Box::pin(delivering).as_mut()).await
+    }
+}
+
+/// Builds the upstream request for a client's request with these headers. It is sent once, and has nothing that
+/// only the client's own exchange may have. `received` is the HTTP version that the client spoke, and whether the
+/// upstream should receive the client's `Host`.
+pub(crate) fn of_client<'a>(
+    upstreams: &'a Upstreams,
+    upstream: &'a Upstream,
+    head: &'a RequestHead,
+    headers: &'a HeaderMap,
+    hash_key: Option<&'a [u8]>,
+    (received, preserve_host): (Version, bool),
+) -> UpstreamRequest<'a> {
+    let caller = Caller { headers, path: head.path(), client: Some(head.client.address), hash_key };
+    UpstreamRequest {
+        method: head.upstream_method.as_ref().unwrap_or(&head.method),
+        target: head.upstream_target.as_ref().unwrap_or(&head.target),
+        headers,
+        authority: preserve_host.then_some(&*head.authority),
+        upgrade: None,
+        caller,
+        affinity: upstream.affinity(&caller),
+        without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
+        shareable: None,
+        forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received }),
+        trace: head.trace.as_ref(),
+        rules: Rules::new(&upstream.config.retry, None),
+        allowance: None,
+        body_memory: upstreams.body_memory(),
+    }
+}
+
+/// The deadline of the request, and how the endpoint is told of it. `None` if there is no deadline.
+fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowance<'a>>, Fault> {
+    let headers = &facts.head.headers;
+    let (grpc, header) = (deadline::is_grpc(headers), upstream.deadline_header.as_ref());
+    let asked_for = deadline::asked_for(headers, grpc, header)?;
+    let timeout = facts.timeout.into_iter().chain(asked_for).min();
+    Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
+}
+
+/// Binds the client to the endpoint that responded, unless the response did not come from the upstream's
+/// endpoints.
+fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, facts: &mut Facts) {
+    if let (Some(endpoint), None, false) = (&log.endpoint, &log.instead, log.local)
+        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme)
+    {
+        facts.response_headers.push((SET_COOKIE, cookie));
+    }
+}
+
+/// Records the outcome of a request.
+fn note(upstream: &Upstream, log: AttemptLog, facts: &mut Facts) {
+    facts.local_response |= log.local;
+    facts.switched = log.switched.map(Side::Switched).map(Switched::new);
+    let asked = log.instead.unwrap_or_else(|| upstream.name.clone());
+    let record = &mut facts.record;
+    record.attempts = log.attempts;
+    record.endpoint = log.endpoint.map(|endpoint| (asked, endpoint));
+    record.upstream_time = log.time;
+    record.repeats = log.repeats;
+}
+
+fn internal(cause: &'static str) -> Fault {
+    Fault::new(FaultKind::Internal).cause(cause)
+}
