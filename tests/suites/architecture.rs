@@ -204,6 +204,20 @@ fn the_data_path_reads_no_files_and_waits_for_no_thread() {
     }
 }
 
+/// What a core owns can be read in one file of each crate.
+#[test]
+fn what_a_core_owns_is_in_one_file_of_a_crate() {
+    for krate in ["exchange", "wire", "telemetry", "upstream", "proxy"] {
+        for (path, source) in files_of(&format!("host/{krate}")) {
+            assert!(
+                path.ends_with("core_local.rs") || !code(&source).contains("thread_local!"),
+                "{} has a thread-local of its own",
+                path.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn filters_and_destinations_take_the_facts_and_not_the_exchange() {
     for (path, source) in files_of("host/proxy") {

@@ -22,6 +22,7 @@ pub mod body;
 pub mod composed;
 pub mod contracts;
 pub mod cookie;
+mod core_local;
 pub mod destination;
 pub mod facts;
 pub mod family;

@@ -1,7 +1,6 @@
 //! Header maps that a core reuses from one message to the next, which saves two allocations for each map.
 
-use std::cell::RefCell;
-
+use crate::core_local::MAPS;
 use http::HeaderMap;
 
 /// The most maps that a core keeps: about as many as it often has requests in flight.
@@ -9,11 +8,6 @@ const MOST: usize = 64;
 
 /// The largest capacity, in fields, of a map that is kept.
 const FIELDS: usize = 64;
-
-thread_local! {
-    /// The map that was returned last is used first, because it is still in the processor's caches.
-    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
-}
 
 /// An empty map with room for `fields` fields.
 pub fn take(fields: usize) -> HeaderMap {

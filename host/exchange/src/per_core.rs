@@ -3,7 +3,7 @@
 //! A thread that has claimed a cell is its only writer, so it counts with a load and a store instead of a locked
 //! instruction. All other threads share one cell and use locked instructions.
 
-use std::cell::{Cell, RefCell};
+use crate::core_local::{CLAIM, OWN_CELL};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -31,7 +31,7 @@ impl<T: Default> Default for PerCore<T> {
 impl<T> PerCore<T> {
     /// The cell of the calling thread.
     pub fn mine(&self) -> &T {
-        &self.cells[OWN.get()].0
+        &self.cells[OWN_CELL.get()].0
     }
 
     /// All cells.
@@ -47,7 +47,7 @@ impl<T> PerCore<T> {
 
 /// Adds to a number of the calling thread's cell.
 pub fn add(number: &AtomicU64, more: u64) {
-    if OWN.get() == SHARED {
+    if OWN_CELL.get() == SHARED {
         number.fetch_add(more, Ordering::Relaxed);
     } else {
         // This thread is the only writer of its cell, so no locked instruction is needed.
@@ -57,7 +57,7 @@ pub fn add(number: &AtomicU64, more: u64) {
 
 /// As [`add`], for numbers that may become smaller.
 pub fn add_signed(number: &AtomicI64, more: i64) {
-    if OWN.get() == SHARED {
+    if OWN_CELL.get() == SHARED {
         number.fetch_add(more, Ordering::Relaxed);
     } else {
         number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
@@ -65,18 +65,12 @@ pub fn add_signed(number: &AtomicI64, more: i64) {
 }
 
 /// The index of the shared cell.
-const SHARED: usize = 0;
+pub(crate) const SHARED: usize = 0;
 
 /// Which cells are claimed, one bit for each; the lowest bit stands for the cell after the shared one.
 struct Claimed(AtomicU64);
 
 static CLAIMED: Claimed = Claimed(AtomicU64::new(0));
-
-thread_local! {
-    /// The index of this thread's cell.
-    static OWN: Cell<usize> = const { Cell::new(SHARED) };
-    static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
-}
 
 impl Claimed {
     /// Claims the first free cell of `most`.
@@ -97,7 +91,7 @@ impl Claimed {
 }
 
 /// A claimed cell. It is released when its thread ends.
-struct Claim {
+pub(crate) struct Claim {
     of: &'static Claimed,
     bit: u32,
 }
@@ -111,7 +105,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // Other thread-local values that count while the thread ends use the shared cell.
-        let _ = OWN.try_with(|own| own.set(SHARED));
+        let _ = OWN_CELL.try_with(|own| own.set(SHARED));
         // Release: the next owner of the cell sees everything that was counted.
         self.of.0.fetch_and(!(1 << self.bit), Ordering::Release);
     }
@@ -122,7 +116,7 @@ pub fn claim() {
     let claim = CLAIMED.claim(cores());
     let place = claim.as_ref().map_or(SHARED, Claim::place);
     CLAIM.set(claim);
-    OWN.set(place);
+    OWN_CELL.set(place);
 }
 
 /// The number of cores. Cached, because the system reads it from files and there may be ten thousand endpoints

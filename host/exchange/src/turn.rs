@@ -4,19 +4,15 @@
 //! What happens within one poll is treated as simultaneous. Whatever is timed by itself, such as a plugin call,
 //! calls [`read`], and later calls of [`now`] in the same poll return that newer time.
 
-use std::cell::Cell;
+use crate::core_local::{GIVEN_UP, TIME};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
-thread_local! {
-    static TIME: Cell<Time> = const { Cell::new(Time::Untold) };
-    static GIVEN_UP: Cell<bool> = const { Cell::new(false) };
-}
-
+/// What is known of the time in this poll.
 #[derive(Clone, Copy)]
-enum Time {
+pub(crate) enum Time {
     /// No poll is in progress.
     Untold,
     /// The clock was not read in this poll.

@@ -30,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+mod core_local;
 pub mod destination;
 pub mod filters;
 pub mod gateway;

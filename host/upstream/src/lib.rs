@@ -28,6 +28,7 @@ pub mod balancer;
 mod breaker;
 mod carry;
 mod connection;
+mod core_local;
 mod deliver;
 pub mod discovery;
 mod endpoint;

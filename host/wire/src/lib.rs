@@ -13,6 +13,7 @@
 //! This crate knows no route, no upstream and no exchange. The unsafe code of the data path is all here, beside what
 //! makes it sound.
 
+mod core_local;
 pub mod deadline;
 pub mod http1;
 pub mod inherited;

@@ -17,7 +17,7 @@ mod body;
 mod call;
 pub mod exchange;
 pub mod rate_limiting;
-mod remembered;
+pub(crate) mod remembered;
 mod routing;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@
 //! and each connection in use when it becomes free. If requests wait for a connection because the upstream is at
 //! its limit, as many idle connections are closed as requests wait.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,18 +20,16 @@ use witgate_exchange::names::Numbered;
 use super::limit::{Core, Limit, Next};
 use crate::Upstream;
 use crate::connection::{Connection, Http2, Stream};
+use crate::core_local::POOL;
 use crate::endpoint::Endpoint;
 use crate::send::http1::Http1;
 
 /// The interval in which expired connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
-thread_local! {
-    static POOL: RefCell<Pool> = RefCell::default();
-}
-
+/// The connections of one core.
 #[derive(Default)]
-struct Pool {
+pub(crate) struct Pool {
     core: Arc<Core>,
     /// By the number of the endpoint.
     endpoints: Numbered<EndpointConnections>,

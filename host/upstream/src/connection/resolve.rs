@@ -1,11 +1,11 @@
 //! Resolves names of endpoints by the system, and caches the addresses on each core for a few seconds.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use crate::core_local::RESOLVED;
 
 /// How long addresses are used without resolving the name again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -14,13 +14,10 @@ const USABLE: Duration = Duration::from_secs(60);
 /// The most names cached on each core. Beyond that, old ones are removed.
 const REMEMBERED: usize = 1024;
 
-struct Answer {
+/// The addresses of a name.
+pub(crate) struct Answer {
     at: Instant,
     addresses: Rc<[IpAddr]>,
-}
-
-thread_local! {
-    static ANSWERS: RefCell<HashMap<String, Answer>> = RefCell::default();
 }
 
 /// The addresses of a host, in the order in which they should be tried (RFC 6724, as the system sorts them).
@@ -50,13 +47,13 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
 }
 
 fn remembered(host: &str, age: Duration) -> Option<Rc<[IpAddr]>> {
-    ANSWERS.with_borrow(|answers| {
+    RESOLVED.with_borrow(|answers| {
         answers.get(host).filter(|answer| answer.at.elapsed() < age).map(|answer| answer.addresses.clone())
     })
 }
 
 fn remember(host: &str, addresses: Rc<[IpAddr]>) {
-    ANSWERS.with_borrow_mut(|answers| {
+    RESOLVED.with_borrow_mut(|answers| {
         if answers.len() >= REMEMBERED {
             answers.retain(|_, answer| answer.at.elapsed() < USABLE);
         }

@@ -52,12 +52,14 @@ enum Chunk {
     Over,
 }
 
-impl ChunkReader {
+impl Default for ChunkReader {
     /// A reader at the beginning of a chunked body.
-    pub fn new() -> Self {
+    fn default() -> Self {
         ChunkReader { state: Chunk::Size(0, 0), trailers: Vec::new(), trailer_bytes: 0, trailer_fields: 0 }
     }
+}
 
+impl ChunkReader {
     /// Whether the body has ended.
     pub fn is_over(&self) -> bool {
         self.state == Chunk::Over
@@ -188,7 +190,7 @@ mod tests {
 
     /// Reads a chunked body: how many bytes belong to it, and whether it has ended.
     fn chunks(bytes: &[u8]) -> Result<(usize, bool), &'static str> {
-        let mut reader = ChunkReader::new();
+        let mut reader = ChunkReader::default();
         let (read, _) = follow(&mut reader, bytes)?;
         Ok((read, reader.is_over()))
     }
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn trailers_are_read_and_data_is_told_from_framing() {
-        let mut reader = ChunkReader::new();
+        let mut reader = ChunkReader::default();
         let body = b"3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1 \r\nx-empty:\r\n\r\nGET";
         let (read, data) = follow(&mut reader, body).expect("a good body");
         assert_eq!((read, &data[..]), (body.len() - 3, &b"abcde"[..]));
@@ -246,10 +248,10 @@ mod tests {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let whole = {
-                let mut reader = ChunkReader::new();
+                let mut reader = ChunkReader::default();
                 follow(&mut reader, bytes).map(|(read, data)| (read, data, reader.is_over()))
             };
-            let mut reader = ChunkReader::new();
+            let mut reader = ChunkReader::default();
             let pieces = follow(&mut reader, &bytes[..cut]).and_then(|(first, mut data)| {
                 let (second, more) = if first == cut { follow(&mut reader, &bytes[cut..])? } else { (0, Vec::new()) };
                 data.extend(more);

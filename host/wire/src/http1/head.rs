@@ -6,7 +6,6 @@
 //! is checked, and the field values are slices of the bytes that arrived. Nothing here does I/O; `wire` feeds the
 //! reader.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::maps;
 
 use super::field::{self, is};
+use crate::core_local::SPARE_FIELDS_OF_HEAD;
 
 /// The longest target, in bytes, that a [`Uri`] can hold.
 const TARGET_BYTES: usize = 65_534;
@@ -67,7 +67,7 @@ pub struct ConnectionOptions {
 
 /// The position of a field in a head.
 #[derive(Debug)]
-struct Field {
+pub(crate) struct Field {
     name: Range<usize>,
     value: Range<usize>,
 }
@@ -77,11 +77,6 @@ const USUAL_FIELDS: usize = 16;
 
 /// The largest capacity, in fields, that is kept for the next head.
 const SPARE_FIELDS: usize = 128;
-
-thread_local! {
-    /// The vector for the field positions of one head, reused by the next head on this core.
-    static SPARE: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
-}
 
 /// Fields that the gateway itself adds to the map, less `Host`, which it removes.
 const OWN_FIELDS: usize = 3;
@@ -193,7 +188,7 @@ impl HeadReader {
         }
         let at = begin + (value.as_ptr().addr() - line.as_ptr().addr());
         if self.fields.capacity() == 0 {
-            self.fields = SPARE.take();
+            self.fields = SPARE_FIELDS_OF_HEAD.take();
             self.fields.reserve(USUAL_FIELDS);
         }
         self.fields.push(Field { name: begin..begin + colon, value: at..at + value.len() });
@@ -281,7 +276,7 @@ impl HeadReader {
         let mut fields = std::mem::take(self).fields;
         if fields.capacity() <= SPARE_FIELDS {
             fields.clear();
-            SPARE.set(fields);
+            SPARE_FIELDS_OF_HEAD.set(fields);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Serialises a response: its head, and the framing of its body (RFC 9112 sections 6 and 7).
 
-use std::cell::Cell;
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +12,7 @@ use httpdate::HttpDate;
 use tokio::io::AsyncWrite;
 
 use super::field::{self, is_hop_by_hop};
+use crate::core_local::{DATE_TEXT, SPARE_HEAD};
 
 /// The largest head buffer that a core keeps for the next response.
 const SPARE_BYTES: usize = 16 * 1024;
@@ -59,12 +59,6 @@ pub struct Output {
 /// write, and TLS puts them in one record.
 const COPIED_BYTES: usize = 4 * 1024;
 
-thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The current second, and its `Date` text.
-    static NOW: Cell<(u64, [u8; 29])> = const { Cell::new((0, [b' '; 29])) };
-}
-
 impl Output {
     /// Whether nothing is buffered.
     pub fn is_empty(&self) -> bool {
@@ -78,7 +72,7 @@ impl Output {
 
     fn prefix(&mut self) -> &mut Vec<u8> {
         if self.prefix.capacity() == 0 {
-            self.prefix = SPARE.take();
+            self.prefix = SPARE_HEAD.take();
             self.prefix.reserve(HEAD_BYTES);
         }
         &mut self.prefix
@@ -185,7 +179,7 @@ impl Output {
         let mut spare = std::mem::take(&mut self.prefix);
         if (1..=SPARE_BYTES).contains(&spare.capacity()) {
             spare.clear();
-            SPARE.set(spare);
+            SPARE_HEAD.set(spare);
         }
         Poll::Ready(Ok(()))
     }
@@ -231,7 +225,7 @@ fn hexadecimal(out: &mut Vec<u8>, number: usize) {
 /// The value of `Date` (RFC 9110 section 6.6.1), formatted once a second.
 pub fn date() -> [u8; 29] {
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (made, text) = NOW.get();
+    let (made, text) = DATE_TEXT.get();
     if made == second {
         return text;
     }
@@ -239,7 +233,7 @@ pub fn date() -> [u8; 29] {
     let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
     // An HTTP date has exactly 29 characters, so it fits.
     let _ = write!(&mut text[..], "{date}");
-    NOW.set((second, text));
+    DATE_TEXT.set((second, text));
     text
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Owner {
 
 /// The remembered results of one core.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// The newest snapshot that was seen. For requests with another snapshot nothing is recalled or remembered.
     snapshot: u64,
     /// The statistics of each version of a binding in that snapshot.

@@ -21,7 +21,6 @@ mod pace;
 mod table;
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,13 +28,11 @@ use witgate_exchange::contracts::{Binding, Function, INPUTS, Input, ResponseHead
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::turn;
 
+use crate::core_local::REMEMBERED;
 use crate::snapshot::Snapshot;
 use key::{Basis, ResponseInputs};
-use memory::{Memory, Owner, SHAPES};
-
-thread_local! {
-    static MEMORY: RefCell<Memory> = RefCell::new(Memory::default());
-}
+pub(crate) use memory::Memory;
+use memory::{Owner, SHAPES};
 
 /// A validated result that can be remembered.
 pub(super) trait Rememberable: Any {
@@ -88,7 +85,8 @@ impl<'a> Question<'a> {
     /// The remembered result for the same inputs.
     pub(super) fn recall<T: Rememberable>(&self) -> Lookup<T> {
         let Some(basis) = self.basis() else { return Lookup::Miss(MissToken::default()) };
-        let recalled = MEMORY.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
+        let recalled =
+            REMEMBERED.with_borrow_mut(|memory| memory.recall(self.owner(), self.function, &basis));
         if let Lookup::Hit(_) = recalled {
             self.binding.answered_again();
         }
@@ -98,7 +96,7 @@ impl<'a> Question<'a> {
     /// Remembers the result of a call that was pure.
     pub(super) fn remember<T: Rememberable>(&self, miss: &MissToken, answer: &Rc<T>) {
         let (Some(hashes), Some(basis)) = (miss.0, self.basis()) else { return };
-        MEMORY.with_borrow_mut(|memory| {
+        REMEMBERED.with_borrow_mut(|memory| {
             memory.remember(self.owner(), self.function, hashes[0], &basis, answer);
         });
     }
@@ -133,7 +131,7 @@ pub(super) fn recall_acceptance<T: Rememberable>(
         return Lookup::Miss(MissToken::default());
     }
     let owner = owner(binding, snapshot);
-    let recalled = MEMORY.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, turn::now));
+    let recalled = REMEMBERED.with_borrow_mut(|memory| memory.recall_acceptance(owner, head, turn::now));
     if let Lookup::Hit(_) = recalled {
         binding.answered_again();
     }
@@ -156,7 +154,7 @@ pub(super) fn remember_acceptance<T: Rememberable>(
     }
     let Some(until) = turn::now().checked_add(time) else { return };
     let owner = owner(binding, snapshot);
-    MEMORY.with_borrow_mut(|memory| {
+    REMEMBERED.with_borrow_mut(|memory| {
         memory.remember_acceptance(owner, &hashes, head, (inputs, until), accepted);
     });
 }

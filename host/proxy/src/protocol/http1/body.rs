@@ -52,7 +52,7 @@ impl Inbound {
         self.rest = match content {
             Content::Nothing => Rest::Nothing,
             Content::Length(length) => Rest::Length(length),
-            Content::Chunked => Rest::Chunks(ChunkReader::new()),
+            Content::Chunked => Rest::Chunks(ChunkReader::default()),
         };
         self.expects = expects && !self.is_done();
         self.asked = false;

@@ -5,7 +5,6 @@
 //! the body writes (`100 Continue`). An idle connection holds no buffer: bytes are read into a buffer shared by
 //! the connections of the core, and only what has arrived is kept.
 
-use std::cell::RefCell;
 use std::io;
 use std::mem;
 use std::pin::Pin;
@@ -27,9 +26,7 @@ use witgate_wire::socket::Transport;
 use witgate_wire::stream::Stream;
 
 use super::body::{Inbound, Step};
-
-/// Bytes requested of a socket at a time. One buffer of this size serves all connections of a core.
-const READ_BYTES: usize = 32 * 1024;
+use crate::core_local::READ_BUFFER;
 
 /// Bytes that are read ahead while a request is in flight, in order to notice when the client leaves.
 const AHEAD_BYTES: usize = 16 * 1024;
@@ -48,10 +45,6 @@ const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 /// Lingering close: the longest time in all.
 const LINGER_TIME: Duration = Duration::from_secs(30);
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
-}
 
 /// A connection that is being closed while its client may still be sending (lingering close).
 pub(super) struct Lingering {
@@ -145,7 +138,7 @@ impl<T: Transport> Wire<T> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        SCRATCH.with_borrow_mut(|scratch| {
+        READ_BUFFER.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
             ready!(io_of(&mut self.io)?.poll_read(context, &mut read))?;
             self.arrived.extend_from_slice(read.filled());
@@ -401,7 +394,7 @@ impl<T: Transport> Wire<T> {
 
     /// Reads and discards bytes. False at the end of the stream.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        SCRATCH.with_borrow_mut(|scratch| {
+        READ_BUFFER.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
             ready!(io_of(&mut self.io)?.poll_read(context, &mut read))?;
             Poll::Ready(Ok(!read.filled().is_empty()))

@@ -4,7 +4,7 @@
 //! `h2` flushes after each piece of data. Here a flush does nothing: the output of all streams of one poll of the
 //! connection is written together by [`Wire::poll_send`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::core_local::GATHERED;
 use witgate_wire::deadline::Deadline;
 use witgate_wire::socket::{Transport, poll_read_after};
 
@@ -23,11 +24,6 @@ const GATHERED_BYTES: usize = 32 * 1024;
 
 /// The most slices that are written behind the gathered output: head and payload of a frame.
 const SLICES: usize = 3;
-
-thread_local! {
-    /// The gather buffer of this core. A connection keeps it only while its client does not read.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// A client connection.
 pub(super) struct Wire<T: Transport> {
@@ -83,7 +79,7 @@ impl<T: Transport> Wire<T> {
         let room = self.gathered.len() + bytes <= GATHERED_BYTES;
         if room {
             if self.gathered.capacity() == 0 {
-                self.gathered = SPARE.take();
+                self.gathered = GATHERED.take();
                 self.gathered.reserve(GATHERED_BYTES);
             }
             slices.iter().for_each(|slice| self.gathered.extend_from_slice(slice));
@@ -114,7 +110,7 @@ impl<T: Transport> Wire<T> {
         if self.taken == self.gathered.len() && self.taken > 0 {
             self.taken = 0;
             self.gathered.clear();
-            SPARE.set(std::mem::take(&mut self.gathered));
+            GATHERED.set(std::mem::take(&mut self.gathered));
         }
         Poll::Ready(Ok(written.saturating_sub(waiting)))
     }

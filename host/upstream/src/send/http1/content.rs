@@ -30,7 +30,7 @@ impl Content {
     }
 
     pub(crate) fn chunked() -> Self {
-        Content::Chunked(ChunkReader::new())
+        Content::Chunked(ChunkReader::default())
     }
 
     pub(crate) fn is_over(&self) -> bool {

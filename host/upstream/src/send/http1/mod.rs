@@ -19,7 +19,6 @@ mod sending;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -40,6 +39,7 @@ pub(crate) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::upload::{Broken, Upload};
 use crate::connection::socket::Socket;
+use crate::core_local::READ_ROOM;
 use crate::request::{Framing, UpstreamRequest};
 use crate::send::{Ended, SendFailure};
 
@@ -48,12 +48,6 @@ use crate::send::{Ended, SendFailure};
 const PIECE: usize = 64 * 1024;
 /// If the buffer has less space than this, a new one is allocated.
 const LEAST: usize = 8 * 1024;
-
-thread_local! {
-    /// The read buffer of a core. Received bytes are split off, and the rest serves the next connection. Thus
-    /// neither idle connections nor connections that wait for a response hold a buffer.
-    static ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());
-}
 
 /// An HTTP/1.1 connection.
 pub(crate) struct Http1 {
@@ -264,7 +258,7 @@ impl Http1 {
             self.arrived.reserve(LEAST);
             return poll_read_buf(socket, context, &mut self.arrived);
         }
-        let mut room = ROOM.take();
+        let mut room = READ_ROOM.take();
         if room.capacity() < LEAST {
             room.reserve(PIECE);
         }
@@ -272,7 +266,7 @@ impl Http1 {
         if matches!(filled, Poll::Ready(Ok(1..))) {
             self.arrived = room.split();
         }
-        ROOM.set(room);
+        READ_ROOM.set(room);
         filled
     }
 

@@ -1,6 +1,5 @@
 //! Sends a request: its head, and its body piece by piece.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,18 +13,13 @@ use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_wire::http1::field;
 
 use crate::connection::socket::Socket;
+use crate::core_local::SPARE_HEAD;
 use crate::request::{Framing, is_of_connection};
 use crate::response::resumed::Resumed;
 use crate::send::upload::{Broken, Upload, of_request};
 
 /// The size of the buffer in which heads are written. A buffer that has grown larger is not kept.
 const LEAD_BYTES: usize = 16 * 1024;
-
-thread_local! {
-    /// One buffer serves all requests of a core, because only one request is written at a time, and the socket
-    /// rarely takes less than all of it.
-    static LEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// What is still to be written of a request.
 #[derive(Default)]
@@ -65,7 +59,7 @@ impl Sending {
         first: Poll<Option<Frame<Bytes>>>,
         upload: Upload,
     ) -> Result<Self, Box<Fault>> {
-        let mut lead = LEAD.take();
+        let mut lead = SPARE_HEAD.take();
         head(&mut lead);
         let upload = (framing != Framing::Nothing).then_some(upload);
         let mut sending = Sending { lead, framing, upload, ..Sending::default() };
@@ -138,7 +132,7 @@ impl Sending {
             self.written = 0;
             if lead.capacity() <= LEAD_BYTES {
                 lead.clear();
-                LEAD.set(lead);
+                SPARE_HEAD.set(lead);
             }
         }
     }
@@ -210,7 +204,7 @@ impl Sending {
     /// Takes the core's buffer, unless a head that is not written yet is in it.
     fn fetch_lead(&mut self) {
         if self.lead.capacity() == 0 {
-            self.lead = LEAD.take();
+            self.lead = SPARE_HEAD.take();
         }
     }
 

@@ -1,0 +1,22 @@
+//! What each core owns of this crate.
+
+use std::cell::{Cell, RefCell};
+
+use http::HeaderMap;
+
+use crate::per_core::{Claim, SHARED};
+use crate::turn::Time;
+
+thread_local! {
+    /// Header maps that ended exchanges have left. The one that was returned last is used first, because it is still
+    /// in the processor's caches.
+    pub(crate) static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    /// The index of this thread's cell in counters that have one for each core.
+    pub(crate) static OWN_CELL: Cell<usize> = const { Cell::new(SHARED) };
+    /// The claim to that cell, which ends with the thread.
+    pub(crate) static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
+    /// The time of the current poll.
+    pub(crate) static TIME: Cell<Time> = const { Cell::new(Time::Untold) };
+    /// Whether the current task has given up the rest of its turn.
+    pub(crate) static GIVEN_UP: Cell<bool> = const { Cell::new(false) };
+}
