@@ -14,6 +14,7 @@ use http_body::Body as _;
 use witgate_exchange::cookie;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head;
+use witgate_exchange::informational::Informational;
 use witgate_exchange::replay::memory::BodyMemory;
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TraceContext};
 
@@ -51,6 +52,8 @@ pub(super) struct UpstreamRequest<'a> {
     pub(super) rules: Rules<'a>,
     /// The time left, if the endpoint is told.
     pub(super) allowance: Option<Allowance<'a>>,
+    /// The way to the client for informational responses of endpoints; `None` if there is no client.
+    pub(super) informational: Option<&'a Informational>,
     /// The count to which bytes of a kept body are added.
     pub(super) body_memory: &'a Arc<BodyMemory>,
 }

@@ -10,7 +10,8 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{Method, Request, Uri, Version};
+use http::header::ORIGIN;
+use http::{HeaderValue, Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::maps;
@@ -347,6 +348,20 @@ const TOKEN: [bool; 256] = {
     }
     token
 };
+
+/// Fills in `Origin` of a head that was refused, as far as it has arrived, so that a page of that origin may read the
+/// refusal (CORS). Nothing else of such a head is used.
+pub(super) fn read_origin<B>(head: &[u8], request: &mut Request<B>) {
+    let mut fields = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+        let line = line.strip_suffix(b"\r")?;
+        field::colon(line).map(|colon| (&line[..colon], field::trimmed(&line[colon + 1..])))
+    });
+    if let Some((_, value)) = fields.find(|(name, _)| is(name, b"origin"))
+        && let Ok(origin) = HeaderValue::from_bytes(value)
+    {
+        request.headers_mut().insert(ORIGIN, origin);
+    }
+}
 
 /// Whether a byte may be part of a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {

@@ -83,8 +83,24 @@ impl Output {
     }
 
     /// Adds `100 Continue`.
-    pub(super) fn interim(&mut self) {
+    pub(super) fn proceed(&mut self) {
         self.prefix().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Adds an informational response (RFC 9110 section 15.2), which has no body and so no framing.
+    pub(super) fn informational(&mut self, head: &Response<()>) {
+        let (out, status) = (self.prefix(), head.status());
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in head.headers() {
+            if *name != CONTENT_LENGTH && !is_hop_by_hop(name) {
+                field::write(out, name, value);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Adds the head of a response.

@@ -3,6 +3,8 @@
 mod leaving;
 mod lingering;
 mod malformed;
+mod refusals;
+mod websockets;
 
 use std::future::Future;
 use std::io::{Read, Write};

@@ -16,12 +16,10 @@ use crate::protocol::http1::field;
 use crate::protocol::http1::head::decimal;
 use crate::upstream::response;
 
-/// The most bytes of all heads of one response, or of its trailers.
+/// The most bytes of all heads of one response, informational ones included, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;
 /// The most fields of one head, or of the trailers.
 const FIELDS: usize = 100;
-/// The most interim responses (1xx) that are skipped before the final one.
-const INTERIM: u8 = 16;
 /// The error for a value with a byte that could end its line or do worse.
 const CONTROL_BYTE: &str = "a header value has a control byte";
 /// The beginning of every head.
@@ -46,12 +44,9 @@ pub(super) struct ResponseHead {
     pub(super) persistent: bool,
 }
 
-/// Reads the head of one response, even if its bytes arrive one at a time. Interim responses are skipped.
+/// Reads the head of one response, even if its bytes arrive one at a time.
 #[derive(Debug, Default)]
-pub(super) struct HeadReader {
-    reader: SectionReader,
-    interim: u8,
-}
+pub(super) struct HeadReader(SectionReader);
 
 /// The parts of a head that have been read so far.
 #[derive(Debug)]
@@ -69,6 +64,8 @@ struct Parts {
 
 impl HeadReader {
     /// Takes the head out of `arrived`. The response has no hop-by-hop headers. `None` if more bytes are needed.
+    /// `informational` takes the heads of informational responses before it (RFC 9110 section 15.2), except for `100
+    /// Continue`: no endpoint is asked for one, because the gateway itself meets the expectation of a client.
     ///
     /// # Errors
     /// What is malformed. Nothing more can be read from the connection then.
@@ -76,35 +73,34 @@ impl HeadReader {
         &mut self,
         arrived: &mut BytesMut,
         asked: RequestKind,
+        mut informational: impl FnMut(Response<()>),
     ) -> Result<Option<ResponseHead>, &'static str> {
         loop {
             let seen = arrived.len().min(BEGIN.len());
             if arrived[..seen] != BEGIN[..seen] {
                 return Err("what came is no HTTP/1 answer");
             }
-            let Some(section) = self.reader.take(arrived)? else { return Ok(None) };
+            let Some(section) = self.0.take(arrived)? else { return Ok(None) };
             let head = Parts::read(&section)?.finish(asked)?;
-            self.reader.give_back(section);
-            let status = head.response.status();
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Some(head));
-            }
-            self.interim += 1;
-            if self.interim > INTERIM {
-                return Err("interim answers without end");
+            self.0.give_back(section);
+            match head.response.status() {
+                StatusCode::CONTINUE => {}
+                status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
+                    informational(head.response);
+                }
+                _ => return Ok(Some(head)),
             }
         }
     }
 
     /// Starts again, for the response to another request.
     pub(super) fn restart(&mut self) {
-        self.reader.restart();
-        self.interim = 0;
+        self.0.restart();
     }
 
     /// Whether any byte was taken.
     pub(super) fn has_begun(&self) -> bool {
-        self.reader.taken > 0
+        self.0.taken > 0
     }
 }
 

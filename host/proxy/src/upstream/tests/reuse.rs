@@ -184,6 +184,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),
             allowance: None,
+            informational: None,
             body_memory: snapshot.upstreams.body_memory(),
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
