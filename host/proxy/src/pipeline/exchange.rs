@@ -101,6 +101,9 @@ impl Exchange {
                 let head = Arc::make_mut(&mut self.facts.head);
                 head.route = Some(route.name.clone());
                 head.parameters = parameters;
+                if !route.config.merge_slashes {
+                    route.keep_slashes(head, self.snapshot.config.gateway.encoded_slashes);
+                }
                 self.series = Some(route.series.clone());
                 self.facts.limit_time(route.config.timeout);
                 Ok(route)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
@@ -147,9 +147,10 @@ impl UpstreamRequest<'_> {
         if self.upgrade.is_some() {
             return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
         }
+        let framing = Framing::of(&body);
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         for (name, value) in self.headers {
-            if is_of_connection(name) {
+            if is_of_connection(name) || *name == TRAILER && framing == Framing::Nothing {
                 continue;
             }
             if let Some(value) = self.outgoing(name, value) {
@@ -157,7 +158,7 @@ impl UpstreamRequest<'_> {
             }
         }
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(length) = Framing::of(&body).content_length(self.method) {
+        if let Some(length) = framing.content_length(self.method) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         if let Some(forwarding) = &self.forwarding {

@@ -72,6 +72,7 @@ impl Fixture {
             auth: Auth::Required,
             timeout: None,
             body_bytes: None,
+            merge_slashes: true,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();
         Fixture {

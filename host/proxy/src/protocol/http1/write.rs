@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) framing: Framing,
     /// Whether the connection is kept alive.
     pub(super) keep_alive: bool,
+    /// Whether the trailers of the body are sent, if it has any.
+    pub(super) trailers: bool,
 }
 
 /// Bytes that wait to be written to the socket. Holds no memory once they are written.
@@ -119,6 +121,10 @@ impl Output {
             dated |= *name == DATE;
             // Hop-by-hop fields of the response are dropped; those of this connection are written below.
             if *name == CONTENT_LENGTH && !told || !switches && is_hop_by_hop(name) {
+                continue;
+            }
+            // Trailers that are cut off are not announced either (RFC 9110 section 6.6.2).
+            if *name == TRAILER && !plan.trailers {
                 continue;
             }
             field::write(out, name, value);
@@ -279,7 +285,7 @@ mod tests {
 
     #[test]
     fn framing_follows_from_the_body_and_not_from_the_head() {
-        let plan = |framing| Plan { version: Version::HTTP_11, framing, keep_alive: true };
+        let plan = |framing| Plan { version: Version::HTTP_11, framing, keep_alive: true, trailers: false };
         let said = [("content-length", "7"), ("connection", "x-a"), ("keep-alive", "1"), ("x-a", "1")];
         assert_eq!(
             written(plan(Framing::Length(3)), &said, b"abc"),
@@ -297,7 +303,12 @@ mod tests {
 
     #[test]
     fn connections_of_old_clients_say_whether_they_stay() {
-        let plan = |keep_alive| Plan { version: Version::HTTP_10, framing: Framing::Length(0), keep_alive };
+        let plan = |keep_alive| Plan {
+            version: Version::HTTP_10,
+            framing: Framing::Length(0),
+            keep_alive,
+            trailers: false,
+        };
         assert!(written(plan(true), &[], b"").contains("\r\nconnection: keep-alive\r\n"));
         assert!(written(plan(false), &[], b"").contains("\r\nconnection: close\r\n"));
     }

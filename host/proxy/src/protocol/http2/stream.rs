@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE, TRAILER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
 use witgate_exchange::body::{Body, BodyError};
@@ -161,8 +161,12 @@ impl Walking {
         let connects = self.tunnel.is_some();
         let tunnel = self.tunnel.take().filter(|_| parts.status.is_success());
         let over = tunnel.is_none() && body.is_end_stream();
-        if connects {
-            // RFC 9110 section 9.3.6: in a response to CONNECT, the field has no meaning that clients agree on.
+        if over || body.size_hint().exact().is_some() {
+            // No trailers follow.
+            parts.headers.remove(TRAILER);
+        }
+        if connects || parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6: a 204 has no length, and neither has the response to CONNECT.
             parts.headers.remove(CONTENT_LENGTH);
         } else if !over
             && let Some(length) = body.size_hint().exact()

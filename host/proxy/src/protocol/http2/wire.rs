@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::blocks::Blocks;
 use crate::protocol::deadline::Deadline;
 use crate::protocol::socket::{Transport, poll_read_after};
 
@@ -35,6 +36,7 @@ pub(super) struct Wire<T: Transport> {
     arrived: BytesMut,
     /// When bytes of the client were last read.
     heard: Instant,
+    blocks: Blocks,
     gathered: Vec<u8>,
     /// How much of `gathered` was written to the transport.
     taken: usize,
@@ -52,6 +54,7 @@ impl<T: Transport> Wire<T> {
             io,
             arrived,
             heard: Instant::now(),
+            blocks: Blocks::default(),
             gathered: Vec::new(),
             taken: 0,
             unflushed: false,
@@ -63,6 +66,11 @@ impl<T: Transport> Wire<T> {
     /// When bytes of the client were last read.
     pub(super) fn heard(&self) -> Instant {
         self.heard
+    }
+
+    /// Since when a header block of the client has been unfinished; `None` if there is none.
+    pub(super) fn block_since(&self) -> Option<Instant> {
+        self.blocks.since()
     }
 
     /// Writes the gathered output to the socket.
@@ -144,9 +152,11 @@ impl<T: Transport> AsyncRead for Shared<T> {
     ) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         let wire = &mut *wire;
+        let before = out.filled().len();
         let read = poll_read_after(&mut wire.arrived, Pin::new(&mut wire.io), context, out);
         if read.is_ready() {
             wire.heard = Instant::now();
+            wire.blocks.take(&out.filled()[before..], wire.heard);
         }
         read
     }

@@ -2,8 +2,12 @@
 
 mod leaving;
 mod lingering;
+mod framing;
+mod informational;
 mod malformed;
+mod raw_origin;
 mod refusals;
+mod slashes;
 mod websockets;
 
 use std::future::Future;
@@ -423,7 +427,7 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
     }
 }
 
-const SWITCH: &[u8] = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+pub(super) const SWITCH: &[u8] = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 
 /// An origin that waits for the test's signal, then switches protocols and echoes what it receives.
 fn echoing_origin(go: std::sync::mpsc::Receiver<()>) -> (SocketAddr, std::thread::JoinHandle<()>) {

@@ -1,28 +1,13 @@
 //! Extended CONNECT (RFC 8441) to origins that do not switch protocols.
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 
+use super::raw_origin::RawOrigin;
 use super::{http2_client, in_front_of, run};
-use crate::listener::tests::{Client, start};
-
-/// An origin that answers each request on its connections with these bytes, and ignores what it asks for.
-fn origin(answer: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    std::thread::spawn(move || {
-        while let Ok((stream, _)) = listener.accept() {
-            let mut client = Client(stream);
-            client.until("\r\n\r\n");
-            client.send(answer.as_bytes());
-            let _ = client.0.read(&mut [0; 16]);
-        }
-    });
-    address
-}
+use crate::listener::tests::start;
 
 /// Status, whether a length was told, and the body of the response to a request for a WebSocket.
 async fn asked(address: SocketAddr) -> (u16, bool, String) {
@@ -52,7 +37,8 @@ fn only_a_switch_of_protocols_opens_the_tunnel() {
         ("HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 2\r\n\r\nno", 302, "no"),
     ];
     for (answer, expected, body) in cases {
-        let (_plane, address) = in_front_of(origin(answer));
+        let origin = RawOrigin::answering(answer);
+        let (_plane, address) = in_front_of(origin.address);
         let (status, length, told) = run(asked(address));
         assert_eq!((status, length), (expected, false), "{answer}");
         assert!(told.contains(body), "{answer}: {told}");

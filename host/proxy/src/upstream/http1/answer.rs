@@ -18,20 +18,28 @@ use crate::upstream::response;
 
 /// The most bytes of all heads of one response, informational ones included, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;
-/// The most fields of one head, or of the trailers.
-const FIELDS: usize = 100;
+/// The most fields of the trailers.
+const TRAILERS: usize = 100;
 /// The error for a value with a byte that could end its line or do worse.
 const CONTROL_BYTE: &str = "a header value has a control byte";
 /// The beginning of every head.
 const BEGIN: &[u8; 7] = b"HTTP/1.";
 
 /// What the reader must know about the request in order to read its response.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct RequestKind {
     /// Whether the method was HEAD, whose response has no body.
     pub(super) head: bool,
     /// Whether the request asked for a switch of protocols.
     pub(super) upgrade: bool,
+    /// The most fields of the response head.
+    pub(super) response_headers: usize,
+}
+
+impl Default for RequestKind {
+    fn default() -> Self {
+        RequestKind { head: false, upgrade: false, response_headers: 100 }
+    }
 }
 
 /// A complete head, and the framing of the body after it.
@@ -80,7 +88,8 @@ impl HeadReader {
             if arrived[..seen] != BEGIN[..seen] {
                 return Err("what came is no HTTP/1 answer");
             }
-            let Some(section) = self.0.take(arrived)? else { return Ok(None) };
+            let most = asked.response_headers;
+            let Some(section) = self.0.take(arrived, most, response::TOO_MANY)? else { return Ok(None) };
             let head = Parts::read(&section)?.finish(asked)?;
             self.0.give_back(section);
             match head.response.status() {
@@ -136,7 +145,7 @@ impl Parts {
             return Err("the reason is malformed");
         }
         Ok(Parts {
-            status: StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?,
+            status: response::status(digits)?,
             version,
             headers,
             length: None,
@@ -245,9 +254,10 @@ impl TrailerReader {
     /// # Errors
     /// What is malformed.
     pub(super) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
-        let Some(section) = self.0.take(arrived)? else { return Ok(None) };
-        if section.ends.len() > FIELDS {
-            return Err("too many trailer fields");
+        const TOO_MANY: &str = "too many trailer fields";
+        let Some(section) = self.0.take(arrived, TRAILERS, TOO_MANY)? else { return Ok(None) };
+        if section.ends.len() > TRAILERS {
+            return Err(TOO_MANY);
         }
         let mut headers = HeaderMap::with_capacity(section.ends.len());
         for line in section.lines() {
@@ -276,8 +286,14 @@ struct SectionReader {
 }
 
 impl SectionReader {
-    /// Takes a section once it has arrived completely.
-    fn take(&mut self, arrived: &mut BytesMut) -> Result<Option<Section>, &'static str> {
+    /// Takes a section once it has arrived completely. It may have a line and `most` fields; `excess` is the error for
+    /// more.
+    fn take(
+        &mut self,
+        arrived: &mut BytesMut,
+        most: usize,
+        excess: &'static str,
+    ) -> Result<Option<Section>, &'static str> {
         loop {
             let end = memchr::memchr(b'\n', &arrived[self.searched..]).map(|end| self.searched + end);
             self.searched = end.map_or(arrived.len(), |end| end + 1);
@@ -294,8 +310,8 @@ impl SectionReader {
             self.at = self.searched;
             self.ends.push(end);
             // A head has a status line in addition to its fields.
-            if self.ends.len() > 1 + FIELDS {
-                return Err("too many header fields");
+            if self.ends.len() > 1 + most {
+                return Err(excess);
             }
         }
         let bytes = arrived.split_to(self.searched).freeze();

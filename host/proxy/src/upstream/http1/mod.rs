@@ -157,7 +157,11 @@ impl Http1 {
         self.sending = Sending::new(head, framing, first, upload).map_err(SendFailure::Upload)?;
         self.refused = None;
         self.reader.restart();
-        self.asked = RequestKind { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
+        self.asked = RequestKind {
+            head: *order.method == Method::HEAD,
+            upgrade: order.upgrade.is_some(),
+            response_headers: attempt.response_headers,
+        };
         // The connection cannot be reused until the end of the response has come.
         self.persistent = false;
         Ok(())

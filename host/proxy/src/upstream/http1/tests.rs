@@ -74,6 +74,8 @@ pub(in crate::upstream) const BROKEN: &[(&str, &str)] = &[
     ("two digits: RFC 9112 4", "HTTP/1.1 20 OK\r\n\r\n"),
     ("four digits", "HTTP/1.1 2000 OK\r\n\r\n"),
     ("a status below 100", "HTTP/1.1 099 OK\r\n\r\n"),
+    ("a status above 599: RFC 9110 15", "HTTP/1.1 999 OK\r\n\r\n"),
+    ("the first status above 599", "HTTP/1.1 600 OK\r\n\r\n"),
     ("a signed status", "HTTP/1.1 +20 OK\r\n\r\n"),
     ("two spaces before the status", "HTTP/1.1  200 OK\r\n\r\n"),
     ("a tab before the status", "HTTP/1.1\t200 OK\r\n\r\n"),
@@ -293,7 +295,7 @@ fn written(
         body_memory: &BodyMemory::new(0, None),
     };
     let mut out = Vec::new();
-    let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]) };
+    let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]), response_headers: 100 };
     super::head::write(&mut out, &order, attempt, framing);
     String::from_utf8(out).expect("a head in ASCII")
 }
