@@ -22,18 +22,21 @@ impl RawOrigin {
     }
 
     /// Lets `serve` answer every request, whose head was read.
-    pub(super) fn serving(serve: impl Fn(&mut Client) + Send + 'static) -> RawOrigin {
+    pub(super) fn serving(serve: impl Fn(&mut Client) + Send + Sync + 'static) -> RawOrigin {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = heads.clone();
+        let (seen, serve) = (heads.clone(), Arc::new(serve));
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let mut client = Client(stream);
-                while let Some(head) = head(&mut client) {
-                    seen.lock().expect("no panic").push(head);
-                    serve(&mut client);
-                }
+                let (seen, serve) = (seen.clone(), serve.clone());
+                std::thread::spawn(move || {
+                    let mut client = Client(stream);
+                    while let Some(head) = head(&mut client) {
+                        seen.lock().expect("no panic").push(head);
+                        serve(&mut client);
+                    }
+                });
             }
         });
         RawOrigin { address, heads }
