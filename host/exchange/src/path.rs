@@ -73,7 +73,6 @@ fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes, merge: bo
         directory = true;
         match dots(&segment) {
             Dots::None if segment.is_empty() && merge => {}
-            Dots::None if segment.is_empty() => segments.push(segment),
             Dots::None if hides_dots(&segment) => {
                 return Err(bad("a dot segment hides behind an encoded slash"));
             }
@@ -87,10 +86,6 @@ fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes, merge: bo
                 segments.truncate(last.ok_or_else(|| bad("the path leads above the root"))?);
             }
         }
-    }
-    // A slash at the end is an empty segment that was pushed already if slashes are not merged.
-    if directory && segments.last().is_some_and(String::is_empty) {
-        directory = false;
     }
     for segment in &segments {
         normal.push('/');
