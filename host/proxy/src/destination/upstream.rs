@@ -105,12 +105,14 @@ impl Rewrite {
 
     /// The path and query for the upstream; `None` leaves them as they are.
     fn apply(&self, head: &RequestHead, merges: bool) -> Result<Option<PathAndQuery>, Fault> {
-        let absolute = |path: &str| if merges || path.is_empty() { single_slash(path).to_owned() } else { path.to_owned() };
+        let absolute = |path: &str| {
+            if merges || path.is_empty() { single_slash(path).to_owned() } else { path.to_owned() }
+        };
         let target = match self {
             Rewrite::Keep => None,
             Rewrite::Strip(prefix) => {
                 strip(head.path(), prefix).map(|path| with_query(&absolute(path), head.query()))
-            },
+            }
             Rewrite::Template(template) => {
                 let filled = template.fill(head.path(), head.query(), head.host());
                 let query = head.query().filter(|_| !filled.contains('?'));

@@ -133,11 +133,7 @@ pub fn check(exchange: &mut Exchange, asked: bool, response: Response<Body>) -> 
 
 /// If the response is a 101 that the client asked for, joins both sides once it has been sent. Responses of stages on
 /// the way up are checked like those of the destination.
-pub fn join(
-    exchange: &mut Exchange,
-    client: Option<ClientSide>,
-    response: Response<Body>,
-) -> Response<Body> {
+pub fn join(exchange: &mut Exchange, client: Option<ClientSide>, response: Response<Body>) -> Response<Body> {
     let mut response = check(exchange, client.is_some(), response);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
@@ -145,7 +141,8 @@ pub fn join(
     let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
     else {
-        let fault = Fault::new(FaultKind::Internal).cause("a switch of protocols without a side of the tunnel");
+        let fault =
+            Fault::new(FaultKind::Internal).cause("a switch of protocols without a side of the tunnel");
         return exchange.facts.fault(fault);
     };
     let tunnel = Tunnel {

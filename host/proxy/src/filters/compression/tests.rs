@@ -154,7 +154,9 @@ fn what_was_not_modified_has_the_fields_of_what_is_stored() {
     assert_eq!(told("identity", &[tag]), expected("\"1\"", "accept-encoding"));
     assert_eq!(told("gzip", &[("etag", "W/\"1\"")]), expected("W/\"1\"", "accept-encoding"));
     assert_eq!(told("gzip", &[tag, ("vary", "origin")]).0, "W/\"1\"");
-    for alone in [("content-type", "image/png"), ("cache-control", "no-transform"), ("content-encoding", "br")] {
+    for alone in
+        [("content-type", "image/png"), ("cache-control", "no-transform"), ("content-encoding", "br")]
+    {
         assert_eq!(told("gzip", &[tag, alone]), expected("\"1\"", ""), "{alone:?}");
     }
 }

@@ -87,11 +87,7 @@ fn plan<T: Transport>(
     Plan { version: options.version, framing, keep_alive, trailers }
 }
 
-async fn send_body<T: Transport>(
-    wire: &RefCell<Wire<T>>,
-    body: &mut Body,
-    plan: &Plan,
-) -> Result<(), Sent> {
+async fn send_body<T: Transport>(wire: &RefCell<Wire<T>>, body: &mut Body, plan: &Plan) -> Result<(), Sent> {
     let framing = plan.framing;
     let mut left = match framing {
         Framing::Length(length) => length,

@@ -324,7 +324,14 @@ mod tests {
     #[test]
     fn extensions_and_blanks_after_a_size_are_dropped() {
         for line in [
-            "3;a=b", "3 ", "3\t \t", "3;a", "3 ; a = b ;c", "3;a=\"x; \\\" y\"", "3;a=\"\" ;b", "3;a=\"\u{e4}\"",
+            "3;a=b",
+            "3 ",
+            "3\t \t",
+            "3;a",
+            "3 ; a = b ;c",
+            "3;a=\"x; \\\" y\"",
+            "3;a=\"\" ;b",
+            "3;a=\"\u{e4}\"",
         ] {
             let body = format!("{line}\r\nabc\r\n0;last=1 \r\n\r\nGET");
             let mut reader = ChunkReader::new();

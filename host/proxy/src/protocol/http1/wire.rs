@@ -191,11 +191,7 @@ impl<T: Transport> Wire<T> {
 
     /// Limits the silence before and within a head: `header_timeout` for the first head and once a head has begun,
     /// `keep_alive` between requests.
-    fn poll_head_patience(
-        &mut self,
-        request: &mut Request<Body>,
-        context: &mut Context<'_>,
-    ) -> Poll<Next> {
+    fn poll_head_patience(&mut self, request: &mut Request<Body>, context: &mut Context<'_>) -> Poll<Next> {
         let until = match self.head_begun {
             Some(begun) => begun + self.limits.header_timeout,
             None if self.is_fresh() => self.idle_since + self.limits.header_timeout,

@@ -179,9 +179,7 @@ impl<T: Transport> Serving<T> {
     /// Ready once a header block has been unfinished for `header_timeout`.
     fn poll_heading(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self.wire.borrow().block_since() {
-            Some(since) => {
-                self.heading.poll(since + self.connection.ingress.limits.header_timeout, context)
-            }
+            Some(since) => self.heading.poll(since + self.connection.ingress.limits.header_timeout, context),
             None => Poll::Pending,
         }
     }

@@ -168,9 +168,7 @@ impl Walking {
         if connects || parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 section 8.6: a 204 has no length, and neither has the response to CONNECT.
             parts.headers.remove(CONTENT_LENGTH);
-        } else if !over
-            && let Some(length) = body.size_hint().exact()
-        {
+        } else if !over && let Some(length) = body.size_hint().exact() {
             parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
         // Fails if the client has reset the stream.

@@ -11,7 +11,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[test]
 fn chunk_extensions_and_blanks_are_dropped_on_the_way_up_and_down() {
-    let sizes = ["5;a=b", "5 ", "5\t", "5 ; a = \"b;\\\"c\" ; d", "5;signature=0123456789abcdef0123456789abcdef"];
+    let sizes =
+        ["5;a=b", "5 ", "5\t", "5 ; a = \"b;\\\"c\" ; d", "5;signature=0123456789abcdef0123456789abcdef"];
     for size in sizes {
         let body = format!("{size}\r\nhello\r\n0 ;end\r\n\r\n");
         let origin = RawOrigin::serving(move |client| {
@@ -71,9 +72,11 @@ fn characters_that_clients_forget_to_encode_are_encoded() {
         let told = client.until("\r\n\r\n");
         assert!(told.starts_with("HTTP/1.1 200 "), "{target}: {told}");
     }
-    let asked: Vec<_> = origin.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
+    let asked: Vec<_> =
+        origin.heads().iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(asked, cases.map(|(_, expected)| expected));
-    let refused = Client::connect(address).send(b"GET http://a<b/ HTTP/1.1\r\nhost: a\r\n\r\n").until("\r\n\r\n");
+    let refused =
+        Client::connect(address).send(b"GET http://a<b/ HTTP/1.1\r\nhost: a\r\n\r\n").until("\r\n\r\n");
     assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
 }
 
@@ -96,7 +99,8 @@ fn over_http2(answer: &'static str, method: &'static str) -> (u16, http::HeaderM
     let (_plane, address) = in_front_of(origin.address);
     run(async {
         let mut client = http2_client(address).await;
-        let request = Request::builder().method(method).uri("http://a/").body(Empty::new()).expect("a request");
+        let request =
+            Request::builder().method(method).uri("http://a/").body(Empty::new()).expect("a request");
         let response = client.send_request(request).await.expect("a response");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
@@ -112,7 +116,8 @@ fn over_http2_the_length_and_the_trailers_are_told_only_of_what_there_is() {
     assert_eq!(headers["content-length"], "5", "of what is stored");
     let (_, headers, body) = over_http2("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", "HEAD");
     assert_eq!((&headers["content-length"], body), (&http::HeaderValue::from_static("5"), 0));
-    let (_, headers, _) = over_http2("HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ncontent-length: 2\r\n\r\nok", "GET");
+    let (_, headers, _) =
+        over_http2("HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ncontent-length: 2\r\n\r\nok", "GET");
     assert_eq!(headers.get("trailer"), None);
     let chunked = "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n";
     let (_, headers, _) = over_http2(chunked, "GET");
@@ -135,13 +140,16 @@ fn trailers_are_announced_only_where_they_are_sent() {
     }
     // Upstream, a body of known length has no trailers.
     let mut client = Client::connect(address);
-    client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntrailer: x-sum\r\ncontent-length: 2\r\n\r\nok").until("0\r\n\r\n");
+    client
+        .send(b"POST / HTTP/1.1\r\nhost: a\r\ntrailer: x-sum\r\ncontent-length: 2\r\n\r\nok")
+        .until("0\r\n\r\n");
     assert!(!origin.heads().last().expect("a request").contains("trailer"), "{:?}", origin.heads());
 }
 
 #[test]
 fn the_number_of_response_header_fields_is_a_setting() {
-    let answer = |count: usize| format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x-a: 1\r\n".repeat(count));
+    let answer =
+        |count: usize| format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x-a: 1\r\n".repeat(count));
     for (most, count, status) in [(100, 99, 200), (100, 100, 502), (300, 250, 200), (3, 3, 502)] {
         let origin = RawOrigin::answering(answer(count));
         let (_plane, address) = start(|config| {

@@ -67,7 +67,8 @@ fn they_do_not_extend_the_time_for_the_response() {
     });
     let (_plane, address) = start(|config| {
         forward(config, origin.address);
-        config.upstreams.get_mut("origin").expect("it was added").first_byte_timeout = Duration::from_millis(400);
+        config.upstreams.get_mut("origin").expect("it was added").first_byte_timeout =
+            Duration::from_millis(400);
     });
     let told = Client::connect(address).send(GET).until("\"first-byte-timeout\"");
     assert!(told.starts_with("HTTP/1.1 102 ") && told.contains("HTTP/1.1 504 "), "{told}");
@@ -112,8 +113,9 @@ fn an_http2_client_gets_them_too() {
 #[test]
 fn a_switch_of_protocols_has_no_transfer_coding() {
     for field in ["transfer-encoding: chunked", "transfer-encoding: gzip", "content-length: 3"] {
-        let answer =
-            format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{field}\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{field}\r\n\r\n"
+        );
         let origin = RawOrigin::answering(answer);
         let (_plane, address) = in_front_of(origin.address);
         let told = Client::connect(address).send(super::SWITCH).until("\r\n\r\n");

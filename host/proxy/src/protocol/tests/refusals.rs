@@ -36,7 +36,8 @@ filters = [
 fn filtered() -> (DataPlane, SocketAddr) {
     start(|config| {
         let limits = config.listeners[0].limits;
-        let read = witgate_config::parse_str(FILTERED).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
+        let read =
+            witgate_config::parse_str(FILTERED).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
         *config = read.config;
         config.listeners[0].limits = limits;
         config.listeners[0].limits.header_timeout = Duration::from_millis(300);
@@ -68,7 +69,11 @@ fn what_the_gateway_answers_itself_over_http1_has_the_headers_of_its_filters() {
         ("no such method", 405, format!("DELETE /there HTTP/1.1\r\n{origin}\r\n")),
         ("no path", 400, format!("GET /../x HTTP/1.1\r\n{origin}\r\n")),
         ("no host", 400, "GET /there HTTP/1.1\r\norigin: https://app.example\r\n\r\n".to_owned()),
-        ("an option that is end to end", 400, format!("GET /there HTTP/1.1\r\n{origin}connection: host\r\n\r\n")),
+        (
+            "an option that is end to end",
+            400,
+            format!("GET /there HTTP/1.1\r\n{origin}connection: host\r\n\r\n"),
+        ),
         ("no header", 400, format!("GET /there HTTP/1.1\r\n{origin}nothing\r\n\r\n")),
         ("no request line", 400, format!("GET /there\r\n{origin}\r\n")),
         ("a long target", 414, long),
@@ -91,7 +96,10 @@ fn a_body_over_the_limit_has_the_headers_of_its_route_and_its_own_id() {
     let head = client.until("\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     assert_filtered("413", &head);
-    assert!(head.contains("\r\nx-route: all\r\n") && head.contains("\r\nx-correlation-id: mine\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nx-route: all\r\n") && head.contains("\r\nx-correlation-id: mine\r\n"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -122,7 +130,8 @@ fn what_the_gateway_answers_itself_over_http2_has_the_headers_of_its_filters() {
             (400, "GET", "http://a/%zz"),
             (414, "GET", &long),
         ] {
-            let request = Request::builder().method(method).uri(target).header("origin", "https://app.example");
+            let request =
+                Request::builder().method(method).uri(target).header("origin", "https://app.example");
             let request = request.body(Empty::new()).expect("a request");
             let response = client.send_request(request).await.expect("a response");
             assert_eq!(response.status(), StatusCode::from_u16(status).expect("a status"), "{target}");

@@ -18,7 +18,8 @@ fn asked(route: &str, target: &str) -> String {
         origin.address
     );
     let (_plane, address) = start(|config| {
-        let read = witgate_config::parse_str(&text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
+        let read =
+            witgate_config::parse_str(&text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
         *config = read.config;
     });
     let request = format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -78,7 +79,10 @@ fn a_header_block_over_http2_has_the_time_of_a_head() {
             }
         }
         assert_eq!(reason, Some(11), "{what}: ENHANCE_YOUR_CALM");
-        assert!(begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(8), "{what}");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(8),
+            "{what}"
+        );
         let _ = client.0.read(&mut [0; 1]);
     }
     // A connection with a whole block, or with none, is not concerned.
