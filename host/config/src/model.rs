@@ -320,6 +320,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Limit of the request body in place of the listener's.
     pub body_bytes: Option<u64>,
+    /// Whether runs of slashes in the path become one.
+    pub merge_slashes: bool,
 }
 
 /// The conditions on a request that a route matches.

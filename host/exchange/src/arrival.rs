@@ -17,6 +17,7 @@ use witgate_config::model::Limits;
 use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
 use crate::head::{ClientCertificate, Scheme};
+use crate::informational::Informational;
 
 /// What brings requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +119,15 @@ pub struct Arrival {
     pub deadline: Option<Instant>,
     /// Called with the outcome of the request.
     pub completion: Completion,
+    /// Takes the informational responses that precede the response.
+    pub informational: Informational,
 }
 
 impl Arrival {
-    /// An arrival without a deadline and without a completion, as a request of a connection has it.
+    /// An arrival without a deadline, a completion and a way for informational responses.
     pub fn new(ingress: Rc<Ingress>) -> Self {
-        Arrival { ingress, deadline: None, completion: Completion::default() }
+        let (completion, informational) = (Completion::default(), Informational::default());
+        Arrival { ingress, deadline: None, completion, informational }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::arrival::Completion;
 use crate::body::Body;
 use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
+use crate::informational::Informational;
 use crate::record::Record;
 
 /// What is known of one request, and what stages have decided about it so far.
@@ -50,6 +51,8 @@ pub struct Facts {
     pub discarded: bool,
     /// Called with the outcome of the request.
     pub completion: Completion,
+    /// The way to the client for informational responses.
+    pub informational: Informational,
     /// What is noted for the access log, the metrics and the span.
     pub record: Record,
 }
@@ -72,6 +75,7 @@ impl Facts {
             local_response: false,
             discarded: false,
             completion: Completion::default(),
+            informational: Informational::default(),
             record: Record::default(),
         }
     }

@@ -33,6 +33,7 @@ pub enum FaultKind {
     BodyTooLarge,
     TargetTooLong,
     HeadersTooLarge,
+    TransferCoding,
     RateLimited,
     ClientGone,
     UpgradeRefused,
@@ -94,6 +95,7 @@ impl FaultKind {
         FaultKind::BodyTooLarge,
         FaultKind::TargetTooLong,
         FaultKind::HeadersTooLarge,
+        FaultKind::TransferCoding,
         FaultKind::RateLimited,
         FaultKind::ClientGone,
         FaultKind::UpgradeRefused,
@@ -124,6 +126,7 @@ impl FaultKind {
                 | FaultKind::BodyTooLarge
                 | FaultKind::TargetTooLong
                 | FaultKind::HeadersTooLarge
+                | FaultKind::TransferCoding
                 | FaultKind::Draining
         )
     }
@@ -152,6 +155,7 @@ impl FaultKind {
             K::BodyTooLarge => (413, "body-too-large", "The request body is over the limit", Client, None),
             K::TargetTooLong => (414, "target-too-long", "The request target is over the limit", Client, None),
             K::HeadersTooLarge => (431, "headers-too-large", "The header section is over the limit", Client, None),
+            K::TransferCoding => (501, "transfer-coding", "The transfer coding of the request body is unknown", Client, Some("http_request_error")),
             K::RateLimited => (429, "rate-limited", "Too many requests", Client, None),
             K::ClientGone => (499, "client-gone", "The client went away", Client, None),
             K::UpgradeRefused => (400, "upgrade-refused", "This upgrade cannot be forwarded", Client, None),

@@ -28,7 +28,7 @@ pub struct RequestHead {
     pub upstream_method: Option<Method>,
     /// `Host` or `:authority`, in lower case, with the port if one was given.
     pub authority: Arc<str>,
-    /// The scheme of the client's connection.
+    /// The scheme of the client's connection, or what a trusted proxy says of it.
     pub scheme: Scheme,
     /// End-to-end headers only; `te: trailers` is kept, since the gateway forwards trailers.
     pub headers: HeaderMap,

@@ -29,6 +29,7 @@ pub mod family;
 pub mod fault;
 pub mod head;
 pub mod identity;
+pub mod informational;
 pub mod maps;
 pub mod names;
 pub mod path;

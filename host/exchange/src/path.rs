@@ -5,7 +5,7 @@
 //!
 //! - percent-encoding: two hexadecimal digits or refused; unreserved characters decoded, digits in upper case (RFC
 //!   3986 section 6.2.2); `%00` refused; characters that a path may not contain (RFC 3986 section 3.3) encoded;
-//! - slashes: runs of slashes become one;
+//! - slashes: runs of slashes become one, unless the route distinguishes empty segments ([`normalise_apart`]);
 //! - dot segments (`.`, `..`, also encoded or with `;parameters`) are removed; a path that leads above the root is
 //!   refused;
 //! - `%2F`, `%5C` and the backslash: refused, or kept encoded as an ordinary character, by
@@ -23,6 +23,20 @@ use crate::fault::{Fault, FaultKind};
 /// # Errors
 /// `BadPath`, with the broken rule as detail.
 pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, Fault> {
+    normal_form(target, slashes, true)
+}
+
+/// Normalises like [`normalise`], but keeps empty segments: `/a//b` stays as it is. A `..` removes the last segment
+/// that is not empty, and the empty ones after it, so that the result with its slashes merged is always what
+/// [`normalise`] returns: the path by which a route was chosen is the path that its upstream gets.
+///
+/// # Errors
+/// As [`normalise`].
+pub fn normalise_apart(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, Fault> {
+    normal_form(target, slashes, false)
+}
+
+fn normal_form(target: &str, slashes: EncodedSlashes, merge: bool) -> Result<PathAndQuery, Fault> {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -31,7 +45,7 @@ pub fn normalise(target: &str, slashes: EncodedSlashes) -> Result<PathAndQuery, 
         return Err(bad("the path does not begin with a slash"));
     }
     let mut normal = String::with_capacity(target.len() + 8);
-    push_path(&mut normal, path, slashes)?;
+    push_path(&mut normal, path, slashes, merge)?;
     if let Some(query) = query {
         normal.push('?');
         push_query(&mut normal, query)?;
@@ -51,14 +65,14 @@ pub fn is_normal(target: &str) -> bool {
         && !path.windows(2).any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.'))
 }
 
-fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes) -> Result<(), Fault> {
+fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes, merge: bool) -> Result<(), Fault> {
     let mut segments: Vec<String> = Vec::new();
     let mut directory = true;
     for raw in path.split('/').skip(1) {
         let segment = decode_segment(raw, slashes)?;
         directory = true;
         match dots(&segment) {
-            Dots::None if segment.is_empty() => {}
+            Dots::None if segment.is_empty() && merge => {}
             Dots::None if hides_dots(&segment) => {
                 return Err(bad("a dot segment hides behind an encoded slash"));
             }
@@ -68,7 +82,8 @@ fn push_path(normal: &mut String, path: &str, slashes: EncodedSlashes) -> Result
             }
             Dots::Here => {}
             Dots::Up => {
-                segments.pop().ok_or_else(|| bad("the path leads above the root"))?;
+                let last = segments.iter().rposition(|segment| !segment.is_empty());
+                segments.truncate(last.ok_or_else(|| bad("the path leads above the root"))?);
             }
         }
     }
@@ -233,6 +248,29 @@ mod tests {
     }
 
     #[test]
+    fn empty_segments_are_kept_apart() {
+        let cases = [
+            ("/a//b///c", Some("/a//b///c")),
+            ("//a", Some("//a")),
+            ("/a//", Some("/a//")),
+            ("/", Some("/")),
+            ("//", Some("//")),
+            ("/a/", Some("/a/")),
+            ("/a//./b", Some("/a//b")),
+            ("/a//.", Some("/a//")),
+            ("/secret//../public/x", Some("/public/x")),
+            ("/a//b//../c?d=//e", Some("/a//c?d=//e")),
+            ("/a/..", Some("/")),
+            ("//..", None),
+            ("/a//../..", None),
+        ];
+        for (target, expected) in cases {
+            let apart = normalise_apart(target, EncodedSlashes::Refuse).ok();
+            assert_eq!(apart.as_ref().map(PathAndQuery::as_str), expected, "{target}");
+        }
+    }
+
+    #[test]
     fn opaque_slashes_stay_encoded_and_hide_nothing() {
         assert_eq!(normal("/a%2fb\\c", EncodedSlashes::Opaque).as_deref(), Some("/a%2Fb%5Cc"));
         assert_eq!(normal("/a/..%2fb", EncodedSlashes::Opaque), None);
@@ -249,6 +287,17 @@ mod tests {
                 prop_assert!(path.starts_with('/'));
                 prop_assert!(!path.contains("//") && !path.contains('\\'));
                 prop_assert!(path.split('/').all(|segment| segment != "." && segment != ".."));
+            }
+        }
+
+        #[test]
+        fn what_is_kept_apart_merges_to_the_normal_form(target in "/[ab./]{0,16}") {
+            let slashes = EncodedSlashes::Refuse;
+            let apart = normalise_apart(&target, slashes).ok();
+            prop_assert_eq!(apart.is_some(), normal(&target, slashes).is_some());
+            if let Some(apart) = apart {
+                prop_assert_eq!(normal(apart.as_str(), slashes), normal(&target, slashes));
+                prop_assert_eq!(normalise_apart(apart.as_str(), slashes).ok(), Some(apart));
             }
         }
 

@@ -30,30 +30,33 @@ pub async fn serve(
     let snapshot = gateway.snapshot();
     let (mut exchange, body, client) = match hygiene::admit(arrival, gateway, &snapshot, request, client) {
         Ok(admitted) => admitted.into_exchange(gateway, snapshot),
-        Err(refusal) => return refusal.into_response(gateway, snapshot),
+        Err(refusal) => return Box::pin(refusal.into_response(gateway, snapshot)).await,
     };
     let response = match exchange.choose_route() {
-        Ok(route) => walk(&mut exchange, &route, body).await,
-        Err(fault) => exchange.facts.fault(fault),
+        Ok(route) => walk(&mut exchange, &route, body, client.is_some()).await,
+        // Boxed, so that requests with a route do not hold memory for it.
+        Err(fault) => Box::pin(pipeline::without_route(&mut exchange, fault)).await,
     };
     let response = upgrade::join(&mut exchange, client, response);
     exchange.finish(response)
 }
 
-/// Stages down, destination, stages up. The response of a fault is treated like any other.
-async fn walk(exchange: &mut Exchange, route: &Route, body: Body) -> Response<Body> {
+/// Stages down, destination, stages up. The response of a fault is treated like any other. `tunnels`: whether the
+/// client asks for a tunnel.
+async fn walk(exchange: &mut Exchange, route: &Route, body: Body, tunnels: bool) -> Response<Body> {
     exchange.count_in_flight();
     let response = match descend(exchange, route, body).await {
         Ok(response) => response,
         Err(fault) => exchange.facts.fault(fault),
     };
+    let response = upgrade::check(exchange, tunnels, response);
     pipeline::ascend(exchange, route, response).await
 }
 
 /// Stages down, among which the upstream is chosen, and the destination. The early response of a stage is treated
 /// like any other.
 async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Response<Body>, Fault> {
-    let body = body::limit(exchange, route, body)?;
+    let body = body::limit(exchange, route, body);
     match pipeline::descend(exchange, route, body).await? {
         Descent::Answered(response) => Ok(response),
         Descent::Passed(body) => route.destination.serve(&mut exchange.facts, body).await,

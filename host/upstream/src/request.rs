@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, Method, Request, Version};
@@ -21,6 +21,7 @@ use http_body::Body as _;
 use witgate_exchange::cookie;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head;
+use witgate_exchange::informational::Informational;
 use witgate_exchange::replay::memory::BodyMemory;
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TraceContext};
 
@@ -58,6 +59,8 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) rules: Rules<'a>,
     /// The time left, if the endpoint is told.
     pub(crate) allowance: Option<Allowance<'a>>,
+    /// The way to the client for informational responses of endpoints; `None` if there is no client.
+    pub(crate) informational: Option<&'a Informational>,
     /// The count to which bytes of a kept body are added.
     pub(crate) body_memory: &'a Arc<BodyMemory>,
 }
@@ -151,9 +154,10 @@ impl UpstreamRequest<'_> {
         if self.upgrade.is_some() {
             return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
         }
+        let framing = Framing::of(&body);
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 8);
         for (name, value) in self.headers {
-            if is_of_connection(name) {
+            if is_of_connection(name) || *name == TRAILER && framing == Framing::Nothing {
                 continue;
             }
             if let Some(value) = self.outgoing(name, value) {
@@ -161,7 +165,7 @@ impl UpstreamRequest<'_> {
             }
         }
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(length) = Framing::of(&body).content_length(self.method) {
+        if let Some(length) = framing.content_length(self.method) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         if let Some(forwarding) = &self.forwarding {

@@ -11,18 +11,34 @@ use witgate_exchange::fault::{Fault, FaultKind};
 
 use witgate_wire::http1::field;
 
-/// Validates and cleans the head of an HTTP/2 response. For HTTP/1.1 the same rules are applied while the head is
+/// The error for a head with more fields than the upstream's settings allow.
+pub(crate) const TOO_MANY: &str = "too many header fields; the upstream's `response_headers` is the limit";
+
+/// Validates and cleans the head of an HTTP/2 response, which may have `most` fields. For HTTP/1.1 the same rules are applied while the head is
 /// read.
 ///
 /// # Errors
 /// `UpstreamProtocol`.
-pub(crate) fn admit(status: StatusCode, headers: &mut HeaderMap) -> Result<(), Fault> {
+pub(crate) fn admit(status: StatusCode, headers: &mut HeaderMap, most: usize) -> Result<(), Fault> {
+    if headers.len() > most {
+        return Err(malformed(TOO_MANY));
+    }
+    self::status(status.as_str().as_bytes()).map_err(malformed)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(malformed("101 that was not asked for"));
     }
     one_length(headers)?;
     strip_for_next_hop(headers);
     Ok(())
+}
+
+/// Parses a status. One outside of 100 to 599 is invalid (RFC 9110 section 15); a client would take it for anything.
+pub(crate) fn status(digits: &[u8]) -> Result<StatusCode, &'static str> {
+    let status = StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?;
+    match status.as_u16() {
+        100..600 => Ok(status),
+        _ => Err("the status is not between 100 and 599"),
+    }
 }
 
 /// Accepts a length that is repeated with the same value, and keeps one.

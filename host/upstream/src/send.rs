@@ -126,7 +126,8 @@ pub(crate) async fn send(
             }
             Begun::Http2 { stream, request, progress } => {
                 // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
-                Box::pin(ask_http2(stream, *request, progress, since, patience)).await
+                let most = upstream.config.response_headers;
+                Box::pin(ask_http2(stream, *request, progress, (since, patience), most)).await
             }
         };
         let lost = match answered {
@@ -259,7 +260,8 @@ impl<'a> Begun<'a> {
         let endpoint = attempt.endpoint();
         Ok(match lease.connection() {
             Connection::Http1(connection) => {
-                let head = OfAttempt { host: order.host(endpoint)?, span };
+                let response_headers = attempt.upstream.config.response_headers;
+                let head = OfAttempt { host: order.host(endpoint)?, span, response_headers };
                 Begun::Http1 { connection, head, upload }
             }
             Connection::Http2(stream) => {
@@ -275,8 +277,8 @@ async fn ask_http2(
     stream: &Stream,
     request: Request<Upload>,
     progress: Option<Rc<Progress>>,
-    since: Instant,
-    timeout: Duration,
+    (since, timeout): (Instant, Duration),
+    response_headers: usize,
 ) -> Result<Response<Option<Incoming>>, SendFailure> {
     let progress = progress.as_deref();
     let mut response = tokio::select! {
@@ -285,7 +287,7 @@ async fn ask_http2(
         () = late(progress, since, timeout) => return Err(SendFailure::Late),
     };
     let status = response.status();
-    response::admit(status, response.headers_mut())?;
+    response::admit(status, response.headers_mut(), response_headers)?;
     Ok(response.map(Some))
 }
 

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub keep_alive: Duration,
     /// Idle connections kept for each endpoint and core.
     pub idle_connections: usize,
+    /// The most fields of a response head; at least 1.
+    pub response_headers: usize,
     /// Connections at once over all cores; 0: unlimited.
     pub max_connections: usize,
     /// Requests in flight at once over all cores; 0: unlimited.

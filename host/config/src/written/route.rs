@@ -75,6 +75,11 @@ pub(crate) struct Route {
     timeout: Option<Text<DurationOrOff>>,
     /// Bytes of a request body, in place of the listener's limit. 0 means unlimited.
     body_limit: Option<Text<Size>>,
+    /// Whether runs of slashes in the path become one slash (the default). `false` is for services such as object stores,
+    /// to which `/a//b` and `/a/b` are two things: plugins, filters and the upstream get the path with all its slashes.
+    /// Routes are still chosen by the merged path, so that no spelling leads around a route; a route whose own path does
+    /// not match the unmerged one gets the merged one.
+    merge_slashes: Option<bool>,
 }
 
 /// Whether the caller must be authenticated.
@@ -146,6 +151,7 @@ impl Section for Route {
             .take()
             .and_then(|timeout| timeout.value.0)
             .map(|timeout| scope.check_positive(at, "timeout", timeout));
+        let merge_slashes = self.merge_slashes.unwrap_or(true);
         let body_bytes = self.body_limit.take().map(|limit| limit.value.0);
         let matches = self.matches(at, scope);
         Some(model::Route {
@@ -162,6 +168,7 @@ impl Section for Route {
             },
             timeout,
             body_bytes,
+            merge_slashes,
         })
     }
 }

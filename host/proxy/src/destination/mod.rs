@@ -39,6 +39,8 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) pattern: &'a Pattern,
     /// The upstreams of the snapshot that is being built.
     pub(crate) upstreams: &'a Arc<Upstreams>,
+    /// Whether its route merges runs of slashes.
+    pub(crate) merge_slashes: bool,
 }
 
 /// A mistake in the action of a route: the key under the route, a message and a hint.

@@ -18,7 +18,12 @@ use crate::testing;
 /// The destination of a route with this path and action.
 pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {
     let Ok(pattern) = Pattern::parse(Some(&path_match(path))) else { panic!("a test's path") };
-    let inputs = BuildInputs { action: &action, pattern: &pattern, upstreams: &testing::upstreams(0, []) };
+    let inputs = BuildInputs {
+        action: &action,
+        pattern: &pattern,
+        upstreams: &testing::upstreams(0, []),
+        merge_slashes: true,
+    };
     build(&inputs).unwrap_or_else(|mistake| panic!("{mistake:?}"))
 }
 
@@ -109,7 +114,12 @@ fn every_row_makes_destinations_of_its_own_kind_only() {
     assert_eq!(rows, actions.each_ref().map(|(kind, _)| *kind));
     let Ok(pattern) = Pattern::parse(None) else { panic!("no path is a path") };
     for (kind, action) in &actions {
-        let inputs = BuildInputs { action, pattern: &pattern, upstreams: &testing::upstreams(0, []) };
+        let inputs = BuildInputs {
+            action,
+            pattern: &pattern,
+            upstreams: &testing::upstreams(0, []),
+            merge_slashes: true,
+        };
         let made: Vec<_> = DESTINATIONS
             .iter()
             .filter(|row| matches!((row.build)(&inputs), Some(Ok(_))))

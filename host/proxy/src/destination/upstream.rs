@@ -31,6 +31,8 @@ fn build(inputs: &BuildInputs<'_>) -> Option<Built> {
 struct ToUpstream {
     split: Split,
     rewrite: Rewrite,
+    /// Whether slashes at the beginning of a rewritten path become one.
+    merges: bool,
     forward: Forward,
 }
 
@@ -44,14 +46,15 @@ impl ToUpstream {
             )
         })?;
         let rewrite = Rewrite::compile(&settings.rewrite, inputs.pattern)?;
-        Ok(ToUpstream { split, rewrite, forward: Forward::new(inputs.upstreams.clone(), settings) })
+        let merges = inputs.merge_slashes;
+        Ok(ToUpstream { split, rewrite, merges, forward: Forward::new(inputs.upstreams.clone(), settings) })
     }
 }
 
 impl Destination for ToUpstream {
     /// Advances the weighted split over upstreams.
     fn choose(&self, facts: &mut Facts) -> Result<bool, Fault> {
-        if let Some(target) = self.rewrite.apply(&facts.head)? {
+        if let Some(target) = self.rewrite.apply(&facts.head, self.merges)? {
             Arc::make_mut(&mut facts.head).upstream_target = Some(target);
         }
         facts.upstream = Some(self.split.next().clone());
@@ -101,14 +104,19 @@ impl Rewrite {
     }
 
     /// The path and query for the upstream; `None` leaves them as they are.
-    fn apply(&self, head: &RequestHead) -> Result<Option<PathAndQuery>, Fault> {
+    fn apply(&self, head: &RequestHead, merges: bool) -> Result<Option<PathAndQuery>, Fault> {
+        let absolute = |path: &str| {
+            if merges || path.is_empty() { single_slash(path).to_owned() } else { path.to_owned() }
+        };
         let target = match self {
             Rewrite::Keep => None,
-            Rewrite::Strip(prefix) => strip(head.path(), prefix).map(|path| with_query(path, head.query())),
+            Rewrite::Strip(prefix) => {
+                strip(head.path(), prefix).map(|path| with_query(&absolute(path), head.query()))
+            }
             Rewrite::Template(template) => {
                 let filled = template.fill(head.path(), head.query(), head.host());
                 let query = head.query().filter(|_| !filled.contains('?'));
-                Some(with_query(single_slash(&filled), query))
+                Some(with_query(&absolute(&filled), query))
             }
         };
         let checked =
@@ -129,7 +137,7 @@ fn strip<'a>(path: &'a str, prefix: &[String]) -> Option<&'a str> {
         }
         rest = after;
     }
-    Some(single_slash(rest))
+    Some(rest)
 }
 
 fn with_query(path: &str, query: Option<&str>) -> String {

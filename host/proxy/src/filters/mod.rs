@@ -12,6 +12,8 @@ mod headers;
 mod ip;
 mod request_id;
 
+use std::sync::Arc;
+
 use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use schemars::JsonSchema;
@@ -37,8 +39,10 @@ pub trait Filter: Send + Sync {
         MaybeReady::over(Ok(Step::Proceed(body)))
     }
 
-    /// Called on the way up, for every response of a request that entered this filter, even if this filter itself
-    /// responded or refused. May wait like [`Filter::request`].
+    /// Called on the way up. At the edge for every response, also that of a request which never came to this filter
+    /// because it was malformed, found no route, or was ended by an earlier filter. Next to the upstream for every
+    /// response of a request that entered this filter, even if this filter itself responded or refused. May wait
+    /// like [`Filter::request`].
     fn response<'a>(
         &'a self,
         _facts: &'a mut Facts,
@@ -56,6 +60,9 @@ pub trait Filter: Send + Sync {
 
 /// Finds out which method a request asks about, in the name of a request that is to follow; none: it is no preflight.
 pub type Preflight = fn(&RequestHead) -> Option<Method>;
+
+/// Filters in the order in which requests pass them, each with its stage.
+pub type Filters = [(Stage, Arc<dyn Filter>)];
 
 /// What a filter decided.
 pub enum Step {

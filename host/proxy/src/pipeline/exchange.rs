@@ -17,6 +17,7 @@ use witgate_telemetry::request_guard::{self, RequestGuard};
 use witgate_telemetry::route_series::RouteSeries;
 use witgate_wire::http1::field;
 
+use crate::filters::Filters;
 use crate::gateway::Gateway;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
@@ -37,8 +38,8 @@ pub struct Exchange {
     /// The bindings of the transformation contract that were called, with their contexts, in the order of the way
     /// down.
     pub transformations: Vec<Transformed>,
-    /// Number of edge and origin filters that were entered on the way down. Only these see the response.
-    pub filters_entered: usize,
+    /// Number of origin filters that were entered on the way down. Only these see the response.
+    pub origin_filters_entered: usize,
 }
 
 /// A transformation binding that saw the request.
@@ -74,9 +75,10 @@ impl Context {
 impl Exchange {
     /// The exchange of a request that has just arrived.
     pub fn begin(mut facts: Facts, arrival: Arrival, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Self {
-        let Arrival { ingress, deadline, completion } = arrival;
+        let Arrival { ingress, deadline, completion, informational } = arrival;
         facts.limit_time(deadline.map(|deadline| deadline.saturating_duration_since(facts.begun)));
         facts.completion = completion;
+        facts.informational = informational;
         Exchange {
             facts,
             ingress,
@@ -84,7 +86,7 @@ impl Exchange {
             snapshot,
             series: None,
             transformations: Vec::new(),
-            filters_entered: 0,
+            origin_filters_entered: 0,
         }
     }
 
@@ -99,6 +101,9 @@ impl Exchange {
                 let head = Arc::make_mut(&mut self.facts.head);
                 head.route = Some(route.name.clone());
                 head.parameters = parameters;
+                if !route.config.merge_slashes {
+                    route.keep_slashes(head, self.snapshot.config.gateway.encoded_slashes);
+                }
                 self.series = Some(route.series.clone());
                 self.facts.limit_time(route.config.timeout);
                 Ok(route)
@@ -106,6 +111,12 @@ impl Exchange {
             Found::OtherMethods(methods) => Err(other_methods(&methods)),
             Found::Nothing => Err(Fault::new(FaultKind::NoRoute)),
         }
+    }
+
+    /// The filters of the gateway and of the listener, which every response passes, also without a route.
+    pub(super) fn common_filters(&self) -> Arc<Filters> {
+        let router = self.snapshot.routers.get(&*self.ingress.listener);
+        router.map_or_else(|| Arc::new([]) as _, |router| router.common_filters().clone())
     }
 
     /// Counts the request among those in flight on its route until its record is written.

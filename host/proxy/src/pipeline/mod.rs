@@ -5,7 +5,11 @@
 //! stage *origin*. Between rate limiting and routing, the destination of the route chooses the upstream.
 //!
 //! The way up: the same stages in reverse order, over every response: that of the destination, of a fault, or of a
-//! stage that responded early. Only filters and plugins that were entered on the way down see the response.
+//! stage that responded early. Filters of stage *edge* see every response; filters of stage *origin* and plugins
+//! only that of a request that has reached them on the way down.
+//!
+//! A request without a route has the filters of its gateway and listener ([`without_route`]), and so has the response
+//! to a request that could not be read ([`refused`]).
 //!
 //! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`).
 //!
@@ -24,14 +28,12 @@ mod tests;
 mod transformation;
 mod validate;
 
-use std::sync::Arc;
-
 use http::Response;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::Fault;
 use witgate_exchange::turn;
 
-use crate::filters::{Filter, Stage, Step};
+use crate::filters::{Filters, Stage, Step};
 use crate::router::Route;
 use exchange::Exchange;
 use remembered::MissToken;
@@ -45,15 +47,27 @@ pub enum Descent {
     Passed(Body),
 }
 
-/// Takes a request whose route is chosen through every stage on the way down.
+/// Takes a request whose route is chosen through every stage on the way down. A request whose body is refused from
+/// the beginning passes the edge filters nevertheless, because they decide about its log line and its id.
 ///
 /// # Errors
-/// The fault of the stage that refused the request, or whose plugin failed.
-pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
-    let body = match enter(exchange, route, Stage::Edge, body).await? {
+/// The fault of the body, of the stage that refused the request, or of the plugin that failed.
+pub async fn descend(
+    exchange: &mut Exchange,
+    route: &Route,
+    body: Result<Body, Fault>,
+) -> Result<Descent, Fault> {
+    let (body, refused) = match body {
+        Ok(body) => (body, None),
+        Err(fault) => (Body::Empty, Some(fault)),
+    };
+    let body = match enter(exchange, &route.filters, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
+    if let Some(fault) = refused {
+        return Err(fault);
+    }
     if !route.authentication.is_empty()
         && let Some(refusal) = authentication::run(exchange, route).await?
     {
@@ -78,7 +92,7 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
     } else {
         body
     };
-    let body = match enter(exchange, route, Stage::Origin, body).await? {
+    let body = match enter(exchange, &route.filters, Stage::Origin, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
@@ -93,11 +107,11 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
 /// Takes a response (also that of a fault or of an early stage) through every stage on the way up. Never fails: a
 /// fault on the way up replaces the response.
 pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Response<Body>) -> Response<Body> {
-    if exchange.filters_entered == 0 && exchange.transformations.is_empty() {
+    if route.filters.is_empty() && exchange.transformations.is_empty() {
         add_headers(exchange, &mut response);
         return response;
     }
-    response = leave(exchange, route, Stage::Origin, response).await;
+    response = leave(exchange, &route.filters, Stage::Origin, response).await;
     if !exchange.transformations.is_empty() {
         response = match transformation::recall_response(exchange, route, response) {
             ResponseProgress::Nothing(response) => response,
@@ -108,7 +122,30 @@ pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Respon
         };
     }
     add_headers(exchange, &mut response);
-    leave(exchange, route, Stage::Edge, response).await
+    leave(exchange, &route.filters, Stage::Edge, response).await
+}
+
+/// The response to a request that has no route: the edge filters of gateway and listener see it as they see every
+/// request, and may respond to it (a preflight) or refuse it (an address) themselves.
+pub async fn without_route(exchange: &mut Exchange, fault: Fault) -> Response<Body> {
+    let filters = exchange.common_filters();
+    let response = match enter(exchange, &filters, Stage::Edge, Body::Empty).await {
+        Ok(Step::Proceed(_)) => exchange.facts.fault(fault),
+        Ok(Step::Answer(response)) => {
+            exchange.facts.local_response = true;
+            response
+        }
+        Err(fault) => exchange.facts.fault(fault),
+    };
+    leave(exchange, &filters, Stage::Edge, response).await
+}
+
+/// The response to a request that could not be read, or that ended in a panic. The edge filters of gateway and
+/// listener see only the response: the request is not one.
+pub async fn refused(exchange: &mut Exchange, fault: Fault) -> Response<Body> {
+    let filters = exchange.common_filters();
+    let response = exchange.facts.fault(fault);
+    leave(exchange, &filters, Stage::Edge, response).await
 }
 
 /// Adds the headers that stages on the way down have left for the response.
@@ -136,9 +173,14 @@ async fn transform(
 }
 
 /// Enters the filters of one stage. A filter counts as entered once it is called, whatever it decides.
-async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: Body) -> Result<Step, Fault> {
-    for (_, filter) in stage(route, place) {
-        exchange.filters_entered += 1;
+async fn enter(
+    exchange: &mut Exchange,
+    filters: &Filters,
+    place: Stage,
+    mut body: Body,
+) -> Result<Step, Fault> {
+    for (_, filter) in stage(filters, place) {
+        exchange.origin_filters_entered += usize::from(place == Stage::Origin);
         match filter.request(&mut exchange.facts, body).await? {
             Step::Proceed(next) => body = next,
             answer @ Step::Answer(_) => return Ok(answer),
@@ -147,27 +189,28 @@ async fn enter(exchange: &mut Exchange, route: &Route, place: Stage, mut body: B
     Ok(Step::Proceed(body))
 }
 
-/// Leaves those filters of one stage that were entered, in reverse order.
+/// Leaves the filters of one stage, in reverse order: at the edge all of them, next to the upstream those that were
+/// entered.
 async fn leave(
     exchange: &mut Exchange,
-    route: &Route,
+    filters: &Filters,
     place: Stage,
     mut response: Response<Body>,
 ) -> Response<Body> {
-    let filters = stage(route, place);
-    let entered = match place {
-        Stage::Edge => exchange.filters_entered,
-        Stage::Origin => exchange.filters_entered.saturating_sub(stage(route, Stage::Edge).len()),
+    let filters = stage(filters, place);
+    let left = match place {
+        Stage::Edge => filters.len(),
+        Stage::Origin => exchange.origin_filters_entered.min(filters.len()),
     };
-    for (_, filter) in filters[..entered.min(filters.len())].iter().rev() {
+    for (_, filter) in filters[..left].iter().rev() {
         response = filter.response(&mut exchange.facts, response).await;
     }
     response
 }
 
-/// The filters of the route at one stage. Edge filters come first in its list.
-fn stage(route: &Route, place: Stage) -> &[(Stage, Arc<dyn Filter>)] {
-    let (edge, origin) = route.filters.split_at(route.filters.partition_point(|(at, _)| *at == Stage::Edge));
+/// The filters of one stage. Edge filters come first in every list.
+fn stage(filters: &Filters, place: Stage) -> &Filters {
+    let (edge, origin) = filters.split_at(filters.partition_point(|(at, _)| *at == Stage::Edge));
     match place {
         Stage::Edge => edge,
         Stage::Origin => origin,

@@ -34,7 +34,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
             question,
             || routing.route(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |destination| {
-                destination.map(|some| Choice::check(some, &**routing, &exchange.snapshot)).transpose()
+                let merge = route.config.merge_slashes;
+                let check = |some| Choice::check(some, &**routing, &exchange.snapshot, merge);
+                destination.map(check).transpose()
             },
         );
         if let Some(choice) = answer.await? {
@@ -55,7 +57,12 @@ struct Choice {
 }
 
 impl Choice {
-    fn check(destination: Destination, binding: &dyn Binding, snapshot: &Snapshot) -> Result<Self, Invalid> {
+    fn check(
+        destination: Destination,
+        binding: &dyn Binding,
+        snapshot: &Snapshot,
+        merge: bool,
+    ) -> Result<Self, Invalid> {
         let upstream = match destination.upstream {
             None => None,
             Some(name) if !binding.may_route_to(&name) => {
@@ -66,8 +73,8 @@ impl Choice {
                 None => return Err(Invalid::new("there is no such upstream")),
             },
         };
-        let target =
-            destination.path.map(|path| validate::target(&path, &snapshot.config.gateway)).transpose()?;
+        let gateway = &snapshot.config.gateway;
+        let target = destination.path.map(|path| validate::target(&path, gateway, merge)).transpose()?;
         Ok(Choice {
             upstream,
             target,

@@ -40,7 +40,7 @@ use crate::router::Route;
 /// `PluginFailed`.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     for (binding, plugin) in route.transformation.iter().enumerate() {
-        match request_turn(exchange, plugin).await? {
+        match request_turn(exchange, plugin, route.config.merge_slashes).await? {
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
             Some(RequestTurn::Proceed(edit)) => {
@@ -52,10 +52,11 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
     Ok(None)
 }
 
-/// Calls one binding with the head of a request.
+/// Calls one binding with the head of a request. `merge`: whether the route merges slashes.
 async fn request_turn(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
+    merge: bool,
 ) -> Result<Option<RequestTurn>, Fault> {
     let present = exchange.facts.head.headers.len();
     let question = Question::new(&**plugin, Function::OnRequest, &exchange.facts.head, &exchange.snapshot);
@@ -75,7 +76,7 @@ async fn request_turn(
         |answer| {
             pure = answer.pure;
             let gateway = &exchange.snapshot.config.gateway;
-            RequestTurn::check(answer.content, present, gateway, plugin.limits())
+            RequestTurn::check(answer.content, present, (gateway, merge), plugin.limits())
         },
     );
     let turn = answer.await?;
@@ -275,7 +276,7 @@ impl RequestTurn {
     fn check(
         outcome: RequestOutcome,
         present: usize,
-        gateway: &Gateway,
+        (gateway, merge): (&Gateway, bool),
         limits: PluginLimits,
     ) -> Result<Self, Invalid> {
         let RequestChanges { headers, path, method, context } = match outcome {
@@ -286,7 +287,7 @@ impl RequestTurn {
         };
         Ok(RequestTurn::Proceed(Rc::new(RequestEdit {
             edits: validate::edits(headers, present, Direction::Request(gateway))?,
-            target: path.map(|path| validate::target(&path, gateway)).transpose()?,
+            target: path.map(|path| validate::target(&path, gateway, merge)).transpose()?,
             method: method.map(|method| validate::method(&method)).transpose()?,
             context: within(context, limits)?,
         })))

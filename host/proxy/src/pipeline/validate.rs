@@ -220,9 +220,10 @@ pub(super) fn method(method: &str) -> Result<Method, Invalid> {
     Method::from_bytes(method.as_bytes()).map_err(|_| Invalid::new("the method cannot be used"))
 }
 
-/// Validates and normalises a path with query, as the client's is.
-pub(super) fn target(target: &str, gateway: &Gateway) -> Result<PathAndQuery, Invalid> {
-    path::normalise(target, gateway.encoded_slashes)
+/// Validates and normalises a path with query, as the client's is. `merge`: whether the route merges slashes.
+pub(super) fn target(target: &str, gateway: &Gateway, merge: bool) -> Result<PathAndQuery, Invalid> {
+    let normalise = if merge { path::normalise } else { path::normalise_apart };
+    normalise(target, gateway.encoded_slashes)
         .map_err(|fault| Invalid::new(format!("the path cannot be used: {fault}")))
 }
 

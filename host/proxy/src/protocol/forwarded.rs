@@ -4,6 +4,10 @@
 //! are removed. `X-Forwarded-For` (with the peer appended), `X-Forwarded-Proto`, `X-Forwarded-Host` and
 //! `X-Real-IP` are always written anew. `Forwarded` (RFC 7239) is read only from trusted proxies that send no
 //! `X-Forwarded-For`, and is never sent on, so that two headers cannot contradict each other.
+//!
+//! Each proxy of a chain adds an element to `X-Forwarded-For` and, if it does so at all, one to `X-Forwarded-Proto`
+//! and `X-Forwarded-Host`. So the scheme and the host that the client used are the elements at the place at which
+//! the client's address stands, or the last ones where only the nearest proxy wrote any.
 
 use std::net::IpAddr;
 
@@ -13,6 +17,7 @@ use ipnet::IpNet;
 use witgate_config::model;
 use witgate_exchange::arrival::Ingress;
 use witgate_exchange::authority::Authority;
+use witgate_exchange::head::Scheme;
 
 use witgate_wire::http1::field;
 
@@ -29,15 +34,24 @@ pub(crate) fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     !trusted.is_empty() && model::contains(trusted, peer.to_canonical())
 }
 
-/// Rewrites the forwarding headers and returns the client's address: the first from the right that is not a
-/// trusted proxy. A request that did not come over a connection has no peer, so no address is written and no
-/// forwarding header is believed.
+/// What is known of the client of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// The scheme that it used.
+    pub(crate) scheme: Scheme,
+}
+
+/// Rewrites the forwarding headers and returns the client's address, the first from the right that is not a
+/// trusted proxy, and its scheme. A request that did not come over a connection has no peer, so no address is
+/// written and no forwarding header is believed.
 pub(crate) fn apply(
     headers: &mut HeaderMap,
     ingress: &Ingress,
     authority: &Authority,
     trusted: &[IpNet],
-) -> IpAddr {
+) -> Origin {
     let Some(peer) = &ingress.peer else {
         strip(headers);
         return tell(headers, ingress, authority);
@@ -47,33 +61,31 @@ pub(crate) fn apply(
     if !believed {
         strip(headers);
     }
-    let chain = if believed { chain(headers) } else { Vec::new() };
-    let client = client(&chain, peer, trusted);
-    let told =
-        chain.iter().map(String::as_str).chain([peer.to_string().as_str()]).collect::<Vec<_>>().join(", ");
+    let chain = if believed { Chain::read(headers) } else { Chain::default() };
+    let (address, depth) = client(&chain.hops, peer, trusted);
+    let scheme = chain.at(&chain.schemes, depth).and_then(scheme).unwrap_or(ingress.scheme);
+    let host = chain.at(&chain.hosts, depth).and_then(|host| HeaderValue::from_str(host).ok());
+    let peer = peer.to_string();
+    let told = chain.hops.iter().chain([&peer]).map(String::as_str).collect::<Vec<_>>().join(", ");
     // `Forwarded` is never sent on, so that it cannot contradict the headers below.
     headers.remove(header::FORWARDED);
     set(headers, FOR, &told);
-    set(headers, REAL_IP, &client.to_string());
-    if !single(headers, &PROTO, |value| matches!(value, b"http" | b"https")) {
-        headers.insert(PROTO, HeaderValue::from_static(ingress.scheme.as_str()));
-    }
-    if !single(headers, &HOST, |value| !value.is_empty()) {
-        headers.insert(HOST, authority.value.clone());
-    }
-    client
+    set(headers, REAL_IP, &address.to_string());
+    headers.insert(PROTO, HeaderValue::from_static(scheme.as_str()));
+    headers.insert(HOST, host.unwrap_or_else(|| authority.value.clone()));
+    Origin { address, scheme }
 }
 
 /// Fast path of [`apply`] for a peer that is no trusted proxy and sent no forwarding headers: the values are
 /// prepared.
-pub(crate) fn tell(headers: &mut HeaderMap, ingress: &Ingress, authority: &Authority) -> IpAddr {
+pub(crate) fn tell(headers: &mut HeaderMap, ingress: &Ingress, authority: &Authority) -> Origin {
     if let Some(peer) = &ingress.peer {
         field::set(headers, FOR, peer.text.clone());
         field::set(headers, REAL_IP, peer.text.clone());
     }
     field::set(headers, PROTO, HeaderValue::from_static(ingress.scheme.as_str()));
     field::set(headers, HOST, authority.value.clone());
-    ingress.peer_address().ip().to_canonical()
+    Origin { address: ingress.peer_address().ip().to_canonical(), scheme: ingress.scheme }
 }
 
 /// Whether a header is accepted only from a trusted proxy.
@@ -97,36 +109,72 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The hops as the trusted peer states them, the client first.
-fn chain(headers: &HeaderMap) -> Vec<String> {
-    let list = |name: &HeaderName| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).map(|hop| hop.trim().to_owned()).collect::<Vec<_>>()
-    };
-    if headers.contains_key(&FOR) {
-        return list(&FOR).into_iter().filter(|hop| !hop.is_empty()).collect();
-    }
-    list(&header::FORWARDED).iter().filter_map(|element| forwarded_for(element)).collect()
+/// What the trusted peer states, the client first.
+#[derive(Default)]
+struct Chain {
+    hops: Vec<String>,
+    schemes: Vec<String>,
+    hosts: Vec<String>,
 }
 
-/// The `for` parameter of one element of `Forwarded`, without quotes.
-fn forwarded_for(element: &str) -> Option<String> {
+impl Chain {
+    fn read(headers: &HeaderMap) -> Self {
+        let list = |name: &HeaderName| {
+            let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            let elements = values.flat_map(|value| value.split(',')).map(str::trim);
+            elements.filter(|element| !element.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut chain = Chain { hops: list(&FOR), schemes: list(&PROTO), hosts: list(&HOST) };
+        if !headers.contains_key(&FOR) {
+            let elements = list(&header::FORWARDED);
+            let of = |name| elements.iter().filter_map(|element| parameter(element, name)).collect();
+            chain.hops = of("for");
+            if chain.schemes.is_empty() {
+                chain.schemes = of("proto");
+            }
+            if chain.hosts.is_empty() {
+                chain.hosts = of("host");
+            }
+        }
+        chain
+    }
+
+    /// The element of a list at a place in the chain of hops; the last one if the list does not have one element for
+    /// each hop, or if the client is the peer itself.
+    fn at<'a>(&self, list: &'a [String], depth: Option<usize>) -> Option<&'a str> {
+        let element = depth.filter(|_| list.len() == self.hops.len()).and_then(|depth| list.get(depth));
+        element.or(list.last()).map(String::as_str)
+    }
+}
+
+/// The scheme that a proxy names. A WebSocket (RFC 6455 section 3) is told by the scheme of its handshake.
+fn scheme(told: &str) -> Option<Scheme> {
+    let is = |name: &str| told.eq_ignore_ascii_case(name);
+    if is("https") || is("wss") {
+        return Some(Scheme::Https);
+    }
+    (is("http") || is("ws")).then_some(Scheme::Http)
+}
+
+/// A parameter of one element of `Forwarded` (RFC 7239 section 4), without quotes.
+fn parameter(element: &str, wanted: &str) -> Option<String> {
     let parameter = element.split(';').map(str::trim).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.eq_ignore_ascii_case("for").then_some(value)
+        name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
     })?;
-    Some(parameter.trim_matches('"').to_owned())
+    Some(parameter.trim_matches('"').to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Walks from the peer towards the client for as long as the last hop is trusted and names an address.
-fn client(chain: &[String], peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer;
-    for hop in chain.iter().rev() {
-        if !is_trusted(client, trusted) {
+/// Walks from the peer towards the client for as long as the last hop is trusted and names an address. Returns the
+/// client and its place in the chain; no place if the client is the peer.
+fn client(chain: &[String], peer: IpAddr, trusted: &[IpNet]) -> (IpAddr, Option<usize>) {
+    let mut client = (peer, None);
+    for (place, hop) in chain.iter().enumerate().rev() {
+        if !is_trusted(client.0, trusted) {
             break;
         }
         match address(hop) {
-            Some(address) => client = address,
+            Some(address) => client = (address, Some(place)),
             None => break,
         }
     }
@@ -138,11 +186,6 @@ fn address(hop: &str) -> Option<IpAddr> {
     let bare = |hop: &str| hop.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
     let without_port = || hop.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip());
     bare(hop).or_else(without_port).map(|address| address.to_canonical())
-}
-
-fn single(headers: &HeaderMap, name: &HeaderName, valid: impl Fn(&[u8]) -> bool) -> bool {
-    let mut values = headers.get_all(name).iter();
-    matches!((values.next(), values.next()), (Some(value), None) if valid(value.as_bytes()))
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -169,7 +212,8 @@ mod tests {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a net"));
         let mut headers = testing::head(http::Method::GET, "/", headers).headers;
         let client = apply(&mut headers, &ingress, &Authority::new("a.example"), &trusted);
-        (client.to_string(), headers)
+        assert_eq!(headers["x-forwarded-proto"], client.scheme.as_str(), "one scheme for all");
+        (client.address.to_string(), headers)
     }
 
     #[test]
@@ -201,7 +245,7 @@ mod tests {
         let said = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "b"), ("forwarded", "for=1.1.1.1")];
         let mut headers = testing::head(http::Method::GET, "/", &said).headers;
         let client = apply(&mut headers, &ingress, &Authority::new("a.example"), &everybody);
-        assert_eq!(client.to_string(), "0.0.0.0");
+        assert_eq!(client.address.to_string(), "0.0.0.0");
         assert_eq!(headers["x-forwarded-host"], "a.example");
         for gone in ["x-forwarded-for", "x-real-ip", "forwarded"] {
             assert!(!headers.contains_key(gone), "{gone}");
@@ -227,5 +271,47 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(told("10.0.0.1", &[("forwarded", "for=\"[2001:db8::1]\";proto=https")]).0, "2001:db8::1");
+    }
+
+    #[test]
+    fn the_scheme_is_the_one_at_the_place_of_the_client() {
+        let cases: [(&[(&str, &str)], &str); 16] = [
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "wss")], "https"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "WS")], "http"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", " HTTPS ")], "https"),
+            (&[("x-forwarded-proto", "https")], "https"),
+            (&[("x-forwarded-for", "1.1.1.1, 10.0.0.2"), ("x-forwarded-proto", "https,http")], "https"),
+            (&[("x-forwarded-for", "10.0.0.3, 10.0.0.2"), ("x-forwarded-proto", "https,http")], "https"),
+            // The first element was written by a stranger.
+            (&[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-proto", "https, http")], "http"),
+            (&[("x-forwarded-for", "6.6.6.6, 1.1.1.1"), ("x-forwarded-proto", "http, https")], "https"),
+            // The lists differ in length: only the nearest proxy is believed.
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https, http")], "http"),
+            (&[("x-forwarded-for", "1.1.1.1, 10.0.0.2"), ("x-forwarded-proto", "https")], "https"),
+            (&[("x-forwarded-proto", "http"), ("x-forwarded-proto", "https")], "https"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "ftp")], "http"),
+            (&[("forwarded", "for=1.1.1.1;proto=HTTPS")], "https"),
+            (&[("forwarded", "for=1.1.1.1;proto=\"wss\", for=10.0.0.2;proto=http")], "https"),
+            (&[("forwarded", "for=6.6.6.6;proto=https, for=1.1.1.1;proto=http")], "http"),
+            // `Forwarded` may come from the client where the proxy writes `X-Forwarded-For`.
+            (&[("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1;proto=https")], "http"),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(told("10.0.0.1", headers).1["x-forwarded-proto"], expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_the_one_at_the_place_of_the_client() {
+        let cases: [(&[(&str, &str)], &str); 5] = [
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "b.example")], "b.example"),
+            (&[("x-forwarded-for", "1.1.1.1, 10.0.0.2"), ("x-forwarded-host", "b, c")], "b"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "b, c")], "c"),
+            (&[("forwarded", "for=1.1.1.1;host=\"b:8080\", for=10.0.0.2;host=c")], "b:8080"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", " , ")], "a.example"),
+        ];
+        for (headers, expected) in cases {
+            assert_eq!(told("10.0.0.1", headers).1["x-forwarded-host"], expected, "{headers:?}");
+        }
     }
 }

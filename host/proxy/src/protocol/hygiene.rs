@@ -23,7 +23,7 @@ use witgate_exchange::turn;
 use witgate_wire::http1::field;
 
 use crate::gateway::Gateway;
-use crate::pipeline::exchange::Exchange;
+use crate::pipeline::{self, exchange::Exchange};
 use crate::protocol::forwarded;
 use crate::protocol::upgrade::ClientSide;
 use crate::snapshot::Snapshot;
@@ -61,8 +61,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that keeps nothing of the request but its method.
-    pub(crate) fn new(arrival: Arrival, method: Method, version: Version, fault: Fault) -> Self {
+    /// A refusal that keeps nothing of the request but its method and `headers`: the fields that were read of it,
+    /// which filters need to know for whom the response is (`Origin`).
+    pub(crate) fn new(
+        arrival: Arrival,
+        method: Method,
+        version: Version,
+        headers: HeaderMap,
+        fault: Fault,
+    ) -> Self {
         let ingress = &*arrival.ingress;
         let head = RequestHead {
             method,
@@ -72,7 +79,7 @@ impl Refusal {
             upstream_method: None,
             authority: "".into(),
             scheme: ingress.scheme,
-            headers: HeaderMap::new(),
+            headers,
             trailers: None,
             client: client(ingress, ingress.peer_address().ip()),
             route: None,
@@ -84,8 +91,17 @@ impl Refusal {
         Refusal { arrival, fault, head: Arc::new(head), version }
     }
 
-    /// The response. It is recorded like any other, without a route.
-    pub fn into_response(self, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Response<Body> {
+    /// The response, which passes the filters of gateway and listener. It is recorded like any other, without a
+    /// route.
+    pub async fn into_response(self, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Response<Body> {
+        let facts = Facts::new(self.head, self.version, turn::now());
+        let mut exchange = Exchange::begin(facts, self.arrival, gateway, snapshot);
+        let response = pipeline::refused(&mut exchange, self.fault).await;
+        exchange.finish(response)
+    }
+
+    /// The response without filters.
+    pub(crate) fn into_bare_response(self, gateway: &Gateway, snapshot: Arc<Snapshot>) -> Response<Body> {
         let facts = Facts::new(self.head, self.version, turn::now());
         let mut exchange = Exchange::begin(facts, self.arrival, gateway, snapshot);
         let response = exchange.facts.fault(self.fault);
@@ -126,7 +142,10 @@ pub fn admit(
                 },
             })
         }
-        Err(fault) => Err(Box::new(Refusal::new(arrival, method, request.version(), fault))),
+        Err(fault) => {
+            let headers = std::mem::take(request.headers_mut());
+            Err(Box::new(Refusal::new(arrival, method, request.version(), headers, fault)))
+        }
     }
 }
 
@@ -161,7 +180,13 @@ fn head(
     // Before the gateway sets its own headers, so that a client cannot have them removed by naming them in
     // `Connection`.
     let upgrade = match census.hop_by_hop {
-        true => strip_hop_by_hop(&mut headers, request.version())?,
+        true => match strip_hop_by_hop(&mut headers, request.version()) {
+            Ok(upgrade) => upgrade,
+            Err(fault) => {
+                *request.headers_mut() = headers;
+                return Err(fault);
+            }
+        },
         false => None,
     };
     let upgrade = upgrade.or(connects);
@@ -185,7 +210,7 @@ fn head(
         .peer
         .as_ref()
         .is_some_and(|peer| forwarded::is_trusted(peer.address.ip(), &settings.trusted_proxies));
-    let address = if trusted || census.forwarded {
+    let origin = if trusted || census.forwarded {
         forwarded::apply(&mut headers, ingress, &authority, &settings.trusted_proxies)
     } else {
         forwarded::tell(&mut headers, ingress, &authority)
@@ -197,9 +222,9 @@ fn head(
         upstream_target: None,
         upstream_method: None,
         authority: authority.text,
-        scheme: ingress.scheme,
+        scheme: origin.scheme,
         trailers: None,
-        client: client(ingress, address),
+        client: client(ingress, origin.address),
         route: None,
         parameters: Vec::new(),
         identity: None,

@@ -37,21 +37,38 @@ pub struct ClientSide {
     pub(crate) guard: Option<ConnectionGuard>,
 }
 
-/// If the response is a 101 that the client asked for, joins both sides once it has been sent. Any other 101 is a
-/// fault of the upstream.
-pub fn join(
-    exchange: &mut Exchange,
-    client: Option<ClientSide>,
-    mut response: Response<Body>,
-) -> Response<Body> {
+/// Replaces a response that would tell the client of a tunnel that there is not: a 101 without an upgrade that was
+/// asked for, and a 2xx to an extended CONNECT, which is the name of a 101 in HTTP/2 (RFC 8441 section 5). `asked`:
+/// whether the client asks for a tunnel.
+pub fn check(exchange: &mut Exchange, asked: bool, response: Response<Body>) -> Response<Body> {
+    let (kind, cause) = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS if asked && exchange.facts.switched.is_some() => return response,
+        StatusCode::SWITCHING_PROTOCOLS => {
+            (FaultKind::UpstreamProtocol, "a 101 response to a request that did not ask for an upgrade")
+        }
+        status if status.is_success() && asked && exchange.facts.version == Version::HTTP_2 => {
+            match exchange.facts.local_response || exchange.facts.upstream.is_none() {
+                true => (FaultKind::UpgradeRefused, "the response was made here"),
+                false => (FaultKind::UpstreamProtocol, "the upstream did not switch protocols"),
+            }
+        }
+        _ => return response,
+    };
+    exchange.facts.fault(Fault::new(kind).cause(cause))
+}
+
+/// If the response is a 101 that the client asked for, joins both sides once it has been sent. Responses of stages on
+/// the way up are checked like those of the destination.
+pub fn join(exchange: &mut Exchange, client: Option<ClientSide>, response: Response<Body>) -> Response<Body> {
+    let mut response = check(exchange, client.is_some(), response);
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
     let upstream = exchange.facts.switched.take().and_then(Switched::into_side::<Side>);
     let (Some(client), Some(upstream), Some(protocol)) = (client, upstream, exchange.facts.upgrade.clone())
     else {
-        let fault = Fault::new(FaultKind::UpstreamProtocol)
-            .cause("a 101 response to a request that did not ask for an upgrade");
+        let fault =
+            Fault::new(FaultKind::Internal).cause("a switch of protocols without a side of the tunnel");
         return exchange.facts.fault(fault);
     };
     let tunnel = Tunnel {

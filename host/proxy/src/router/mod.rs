@@ -38,7 +38,7 @@ use std::sync::Arc;
 use witgate_config::{Problem, Problems};
 use witgate_exchange::head::RequestHead;
 
-use crate::filters::Preflight;
+use crate::filters::{Filter, Filters, Preflight, Stage};
 use condition::{Question, Unmet, acceptable_methods};
 pub(crate) use pattern::{Pattern, decode};
 pub use route::Route;
@@ -81,7 +81,6 @@ pub enum Verdict {
 }
 
 /// The routes of one listener.
-#[derive(Default)]
 pub struct Router {
     hosts: HashMap<Box<str>, Tree<Leaf>>,
     /// The key is what follows the wildcard label, e.g. `example` for `*.example`.
@@ -89,6 +88,8 @@ pub struct Router {
     any: Tree<Leaf>,
     /// How preflights are recognised, if a filter of any of the routes answers them.
     preflight: Option<Preflight>,
+    /// The filters of responses to requests that have no route.
+    common_filters: Arc<Filters>,
 }
 
 /// The routes of one host and path, the most specific first.
@@ -104,13 +105,30 @@ impl Router {
     /// A problem for each pair of routes of which the second could never be taken.
     pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
         let preflight = routes.iter().find_map(|route| route.preflight());
-        let mut router = Router { preflight, ..Router::default() };
+        let mut router = Router {
+            hosts: HashMap::new(),
+            wildcards: HashMap::new(),
+            any: Tree::default(),
+            preflight,
+            common_filters: Arc::new([]),
+        };
         for route in &routes {
             router.insert(route);
         }
         let mut clashes = BTreeMap::new();
         router.for_each_leaf(&mut |leaf| leaf.settle(&mut clashes));
         if clashes.is_empty() { Ok(router) } else { Err(clashes.into_values().collect()) }
+    }
+
+    /// Sets the filters of gateway and listener, which hold for requests without a route as well.
+    pub(crate) fn with_common_filters(mut self, filters: Vec<(Stage, Arc<dyn Filter>)>) -> Self {
+        self.common_filters = filters.into();
+        self
+    }
+
+    /// The filters of gateway and listener.
+    pub(crate) fn common_filters(&self) -> &Arc<Filters> {
+        &self.common_filters
     }
 
     fn insert(&mut self, route: &Arc<Route>) {

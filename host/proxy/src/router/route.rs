@@ -1,15 +1,20 @@
 //! A route as the data path uses it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use witgate_config::model::EncodedSlashes;
 use witgate_config::{Problem, Problems, model};
 use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
 use witgate_exchange::destination::Destination;
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::path;
 use witgate_telemetry::route_series::RouteSeries;
 use witgate_upstream::Upstreams;
 
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
+use super::tree::Tree;
 use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 
@@ -44,6 +49,8 @@ pub(crate) struct Rule {
     pub(super) parameters: Vec<Arc<str>>,
     pub(super) conditions: Conditions,
     destination: Arc<dyn Destination>,
+    /// The pattern alone, for paths whose slashes are not merged; none: they are.
+    unmerged: Option<Tree<()>>,
 }
 
 impl Rule {
@@ -68,13 +75,23 @@ impl Rule {
             .map_err(|wrong| wrong.into_iter().for_each(|(key, message, hint)| report(&key, message, hint)))
             .ok();
         let destination = pattern.as_ref().and_then(|pattern| {
-            let built = destination::build(&BuildInputs { action: &config.action, pattern, upstreams });
+            let built = destination::build(&BuildInputs {
+                action: &config.action,
+                pattern,
+                upstreams,
+                merge_slashes: config.merge_slashes,
+            });
             built.map_err(|(key, message, hint)| report(key, message, hint)).ok()
         });
         match (pattern, conditions, destination) {
             (Some(pattern), Some(conditions), Some(destination)) => {
                 let parameters = pattern.parameters();
-                Ok(Rule { position, pattern, parameters, conditions, destination })
+                let unmerged = (!config.merge_slashes).then(|| {
+                    let mut tree = Tree::default();
+                    tree.place(&pattern);
+                    tree
+                });
+                Ok(Rule { position, pattern, parameters, conditions, destination, unmerged })
             }
             _ => Err(problems),
         }
@@ -119,6 +136,22 @@ impl Route {
         self.rate_limiting.extend(binding().rate_limiting());
         self.routing.extend(binding().routing());
         self.transformation.extend(binding().transformation());
+    }
+
+    /// Gives the head the path with all its slashes, if this route distinguishes empty segments and its pattern matches
+    /// that path as well.
+    pub(crate) fn keep_slashes(&self, head: &mut RequestHead, slashes: EncodedSlashes) {
+        let (Some(unmerged), Some(received)) = (&self.rule.unmerged, &head.received_target) else { return };
+        let Ok(target) = path::normalise_apart(received.as_str(), slashes) else { return };
+        let mut parameters = None;
+        let _ = unmerged.visit(target.path(), &mut |(), captured| {
+            parameters = Some(self.parameters(captured));
+            ControlFlow::Break(())
+        });
+        if let Some(parameters) = parameters {
+            head.parameters = parameters;
+            head.target = target;
+        }
     }
 
     /// The path parameters with their decoded values.

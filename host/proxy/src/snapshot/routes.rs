@@ -47,7 +47,8 @@ pub(super) fn build(
         }
         match Router::new(routes) {
             Ok(router) => {
-                routers.insert(listener.name.clone(), router);
+                let common = in_order([&gateway_filters, &listener_filters, &Vec::new()]);
+                routers.insert(listener.name.clone(), router.with_common_filters(common));
             }
             Err(more) => more.into_iter().for_each(|problem| note_once(problem, problems)),
         }

@@ -60,6 +60,7 @@ async fn fetch(
         trace,
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        informational: None,
         body_memory: upstreams.body_memory(),
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);

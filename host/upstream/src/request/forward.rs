@@ -102,6 +102,7 @@ impl Forward {
             shareable: head.identity.is_none().then_some(head.scheme),
             rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
             allowance,
+            informational: Some(&facts.informational),
             ..of_client(
                 &self.upstreams,
                 upstream,
@@ -157,6 +158,7 @@ pub(crate) fn of_client<'a>(
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, None),
         allowance: None,
+        informational: None,
         body_memory: upstreams.body_memory(),
     }
 }

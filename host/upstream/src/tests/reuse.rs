@@ -184,11 +184,12 @@ fn what_was_not_begun_comes_back_with_its_body() {
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),
             allowance: None,
+            informational: None,
             body_memory: snapshot.upstreams.body_memory(),
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
         let timeout = Duration::from_secs(5);
-        let head = OfAttempt { host: b"a", span: None };
+        let head = OfAttempt { host: b"a", span: None, response_headers: 100 };
         let lost = connection.exchange(&order, head, upload, Instant::now(), timeout).await;
         let Err(SendFailure::Unsent(body, _)) = lost else { panic!("it was begun") };
         assert_eq!(testing::bytes(body).await.unwrap(), "data");

@@ -1,4 +1,6 @@
-//! A strict reader of chunked bodies (RFC 9112 section 7.1): no extensions, no bare LF, no white space.
+//! A strict reader of chunked bodies (RFC 9112 section 7.1): no bare LF, no line folding, no white space before a size.
+//! Extensions and white space after a size are parsed by their grammar and dropped, as section 7.1.1 demands: they
+//! belong to one hop, and no extension is in use here.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,6 +13,8 @@ use super::head::is_token;
 #[derive(Debug)]
 pub struct ChunkReader {
     state: Chunk,
+    /// Bytes of extensions and white space that the data so far does not account for.
+    surplus: u64,
     /// The trailer lines as they arrived, up to the end of the last complete line.
     trailers: Vec<u8>,
     trailer_bytes: usize,
@@ -32,6 +36,8 @@ enum Chunk {
     Size(u64, u8),
     /// After the CR of a size line.
     SizeEnd(u64),
+    /// In an extension of a chunk of this size.
+    Extension(u64, Extension),
     /// In data, with this many bytes to come.
     Data(u64),
     /// Before the CR after data.
@@ -52,10 +58,44 @@ enum Chunk {
     Over,
 }
 
+/// The place in the extensions of a size line (RFC 9112 section 7.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extension {
+    /// In white space after the size or after a value.
+    Blank,
+    /// Before a name.
+    NameBegin,
+    /// In a name.
+    Name,
+    /// In white space after a name.
+    NameEnd,
+    /// Before a value.
+    ValueBegin,
+    /// In a value that is a token.
+    Value,
+    /// In a value that is a quoted string (RFC 9110 section 5.6.4).
+    Quoted,
+    /// After the backslash of a quoted pair.
+    Escaped,
+}
+
+/// The most bytes of extensions and white space beyond [`EXTENSION_BYTES`] for each chunk and the length of its data. A
+/// sender who wants work done for nothing sends small chunks with long extensions (CVE-2023-39326).
+const SURPLUS_BYTES: u64 = 16 * 1024;
+
+/// Bytes of extensions that every chunk may have: room for a signature.
+const EXTENSION_BYTES: u64 = 16;
+
 impl Default for ChunkReader {
     /// A reader at the beginning of a chunked body.
     fn default() -> Self {
-        ChunkReader { state: Chunk::Size(0, 0), trailers: Vec::new(), trailer_bytes: 0, trailer_fields: 0 }
+        ChunkReader {
+            state: Chunk::Size(0, 0),
+            surplus: 0,
+            trailers: Vec::new(),
+            trailer_bytes: 0,
+            trailer_fields: 0,
+        }
     }
 }
 
@@ -78,7 +118,7 @@ impl ChunkReader {
                 self.state = if left == 0 { Chunk::DataCr } else { Chunk::Data(left) };
                 return Ok(Piece { framing: at, data });
             }
-            self.state = self.step(bytes[at])?;
+            self.step_over(bytes[at])?;
             self.count_trailers(limits)?;
             if matches!(self.state, Chunk::TrailerName | Chunk::TrailerValue | Chunk::TrailerLf) {
                 self.trailers.push(bytes[at]);
@@ -126,7 +166,7 @@ impl ChunkReader {
     pub fn frame(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut at = 0;
         while at < bytes.len() && self.data() == 0 && !self.is_in_trailers() {
-            self.state = self.step(bytes[at])?;
+            self.step_over(bytes[at])?;
             at += 1;
         }
         Ok(at)
@@ -137,6 +177,24 @@ impl ChunkReader {
         self.state == Chunk::TrailerBegin
     }
 
+    /// Takes the next byte of framing, and counts those of extensions.
+    fn step_over(&mut self, byte: u8) -> Result<(), &'static str> {
+        self.state = self.step(byte)?;
+        match self.state {
+            Chunk::Extension(..) => {
+                self.surplus += 1;
+                if self.surplus > SURPLUS_BYTES {
+                    return Err("the chunk extensions are over the limit");
+                }
+            }
+            Chunk::SizeEnd(size) => {
+                self.surplus = self.surplus.saturating_sub(EXTENSION_BYTES.saturating_add(size));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn step(&self, byte: u8) -> Result<Chunk, &'static str> {
         Ok(match (self.state, byte) {
             (Chunk::Size(size, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < 15 => {
@@ -144,8 +202,9 @@ impl ChunkReader {
                 Chunk::Size(size << 4 | u64::from(digit), digits + 1)
             }
             (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(size),
-            // No extension is in use, and parsers have disagreed about where one ends (request smuggling).
-            (Chunk::Size(_, 1..), b';') => return Err("chunk extensions are not accepted"),
+            (Chunk::Size(size, 1..), b';') => Chunk::Extension(size, Extension::NameBegin),
+            (Chunk::Size(size, 1..), b' ' | b'\t') => Chunk::Extension(size, Extension::Blank),
+            (Chunk::Extension(size, within), byte) => return extension(size, within, byte),
             (Chunk::Size(..), _) => return Err("a chunk size is malformed"),
             (Chunk::SizeEnd(0), b'\n') => Chunk::TrailerBegin,
             (Chunk::SizeEnd(size), b'\n') => Chunk::Data(size),
@@ -181,6 +240,28 @@ impl ChunkReader {
     }
 }
 
+/// The step of a byte in an extension. Parsers have disagreed about where an extension ends (request smuggling), so
+/// everything outside of the grammar is refused, above all a CR that no LF follows.
+fn extension(size: u64, within: Extension, byte: u8) -> Result<Chunk, &'static str> {
+    use Extension as E;
+    let next = match (within, byte) {
+        (E::Quoted, b'"') => E::Blank,
+        (E::Quoted, b'\\') => E::Escaped,
+        (E::Quoted | E::Escaped, b'\t' | b' '..=b'~' | 0x80..) => E::Quoted,
+        (E::Blank | E::Name | E::NameEnd | E::Value, b'\r') => return Ok(Chunk::SizeEnd(size)),
+        (E::Blank | E::Name | E::NameEnd | E::Value, b';') => E::NameBegin,
+        (E::Name | E::NameEnd, b'=') => E::ValueBegin,
+        (E::NameBegin | E::ValueBegin | E::Blank | E::NameEnd, b' ' | b'\t') => within,
+        (E::Name, b' ' | b'\t') => E::NameEnd,
+        (E::Value, b' ' | b'\t') => E::Blank,
+        (E::ValueBegin, b'"') => E::Quoted,
+        (E::NameBegin | E::Name, byte) if is_token(byte) => E::Name,
+        (E::ValueBegin | E::Value, byte) if is_token(byte) => E::Value,
+        _ => return Err("a chunk extension is malformed"),
+    };
+    Ok(Chunk::Extension(size, next))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -214,8 +295,18 @@ mod tests {
         assert_eq!(chunks(b"3\r\nab"), Ok((5, false)));
         for broken in [
             "3\nabc\r\n0\r\n\r\n",
-            "3;a=b\r\nabc\r\n0\r\n\r\n",
-            "3 \r\nabc\r\n0\r\n\r\n",
+            " 3\r\nabc\r\n0\r\n\r\n",
+            "3 a\r\nabc\r\n0\r\n\r\n",
+            "3;\r\nabc\r\n0\r\n\r\n",
+            "3;=b\r\nabc\r\n0\r\n\r\n",
+            "3;a=\r\nabc\r\n0\r\n\r\n",
+            "3;a\nabc\r\n0\r\n\r\n",
+            "3;a\rb\r\nabc\r\n0\r\n\r\n",
+            "3;a=\"\r\nabc\r\n0\r\n\r\n",
+            "3;a=\"b\r\n\"\r\nabc\r\n0\r\n\r\n",
+            "3;a=\"b\"c\r\nabc\r\n0\r\n\r\n",
+            "3;a b\r\nabc\r\n0\r\n\r\n",
+            "3;a=\x00\r\nabc\r\n0\r\n\r\n",
             "\r\nabc",
             "-1\r\n",
             "0x3\r\nabc",
@@ -233,6 +324,37 @@ mod tests {
     }
 
     #[test]
+    fn extensions_and_blanks_after_a_size_are_dropped() {
+        for line in [
+            "3;a=b",
+            "3 ",
+            "3\t \t",
+            "3;a",
+            "3 ; a = b ;c",
+            "3;a=\"x; \\\" y\"",
+            "3;a=\"\" ;b",
+            "3;a=\"\u{e4}\"",
+        ] {
+            let body = format!("{line}\r\nabc\r\n0;last=1 \r\n\r\nGET");
+            let mut reader = ChunkReader::default();
+            let read = follow(&mut reader, body.as_bytes());
+            assert_eq!(read, Ok((body.len() - 3, b"abc".to_vec())), "{line}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_limited_by_the_data_that_they_come_with() {
+        let chunks_with = |extension: usize, data: usize, count: usize| {
+            let chunk = format!("{data:x};{}\r\n{}\r\n", "x".repeat(extension), "d".repeat(data));
+            chunks(format!("{}0\r\n\r\n", chunk.repeat(count)).as_bytes())
+        };
+        assert!(chunks_with(85, 64 * 1024, 30).is_ok(), "signatures of an upload");
+        assert!(chunks_with(85, 1, 100).is_ok());
+        assert!(chunks_with(85, 1, 1000).is_err(), "small chunks with long extensions");
+        assert!(chunks_with(20_000, 64 * 1024, 1).is_err(), "one long extension");
+    }
+
+    #[test]
     fn trailers_are_read_and_data_is_told_from_framing() {
         let mut reader = ChunkReader::default();
         let body = b"3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1 \r\nx-empty:\r\n\r\nGET";
@@ -244,7 +366,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_read_the_same_however_they_arrive(text in "[0-3a;x:\r\n]{0,40}", cut in 0_usize..40) {
+        fn chunks_read_the_same_however_they_arrive(text in "[0-3a;x:=\" \r\n]{0,40}", cut in 0_usize..40) {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let whole = {

@@ -9,7 +9,9 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{Method, Request, Uri, Version};
+use http::header::ORIGIN;
+use http::uri::InvalidUri;
+use http::{HeaderValue, Method, Request, Uri, Version};
 use witgate_config::model::Limits;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::maps;
@@ -97,6 +99,8 @@ pub struct HeadReader {
     bytes: usize,
     length: Option<u64>,
     chunked: bool,
+    /// Whether a coding other than `chunked` precedes it.
+    coded: bool,
     upgrade: bool,
     close: bool,
     keep_alive: bool,
@@ -222,17 +226,37 @@ impl HeadReader {
                 if self.version_10 {
                     return Err(bad("Transfer-Encoding in HTTP/1.0"));
                 }
-                if self.chunked || !is(value, b"chunked") {
-                    return Err(bad("Transfer-Encoding must be `chunked`, once"));
-                }
-                self.chunked = true;
+                self.codings(value)?;
             }
             _ => {}
         }
         Ok(())
     }
 
+    /// Reads the list of codings of the body, the outermost last (RFC 9112 section 6.1). Only `chunked` is known.
+    fn codings(&mut self, value: &[u8]) -> Result<(), Fault> {
+        for coding in value.split(|byte| *byte == b',').map(field::trimmed) {
+            if self.chunked {
+                return Err(bad("`chunked` is not the last coding, once"));
+            }
+            if coding.is_empty() || !coding.iter().all(|byte| is_token(*byte)) {
+                return Err(bad("Transfer-Encoding is no list of codings"));
+            }
+            self.chunked = is(coding, b"chunked");
+            self.coded |= !self.chunked;
+        }
+        Ok(())
+    }
+
     fn finish(&self, bytes: &[u8]) -> Result<Head, Fault> {
+        if self.coded && !self.chunked {
+            // RFC 9112 section 6.3: the end of such a body cannot be found.
+            return Err(bad("`chunked` is not the last coding"));
+        }
+        if self.coded && self.length.is_none() {
+            let detail = "the only transfer coding is `chunked`";
+            return Err(Fault::new(FaultKind::TransferCoding).detail(detail));
+        }
         let content = match (self.length, self.chunked) {
             // Two ways to delimit the body: servers that prefer different ones would see different requests (RFC
             // 9112 section 6.1).
@@ -265,7 +289,7 @@ impl HeadReader {
             field::append(&mut headers, name, value);
         }
         let method = Method::from_bytes(&head[self.method.clone()]);
-        let target = Uri::from_maybe_shared(head.slice(self.target.clone()));
+        let target = uri(head.slice(self.target.clone()));
         let (Ok(method), Ok(target)) = (method, target) else {
             return Err(bad("the request target is malformed"));
         };
@@ -299,6 +323,34 @@ fn check_target(target: &[u8]) -> Result<(), Fault> {
         return Err(bad("the request target has forbidden characters"));
     }
     Ok(())
+}
+
+/// Parses a target. The type of targets does not hold some characters that clients send without encoding them,
+/// although RFC 3986 does not allow them; encoded they mean the same.
+fn uri(target: Bytes) -> Result<Uri, InvalidUri> {
+    let parsed = Uri::from_maybe_shared(target.clone());
+    let raw = |byte: &u8| matches!(byte, b'"' | b'<' | b'>' | b'`');
+    if parsed.is_ok() || !target.iter().any(raw) {
+        return parsed;
+    }
+    // The authority of the absolute form has no encoding.
+    let authority = match target.first() {
+        Some(b'/') => 0,
+        _ => memchr::memmem::find(&target, b"://").map_or(0, |scheme| scheme + 3),
+    };
+    let path = target[authority..].iter().position(|byte| matches!(byte, b'/' | b'?'));
+    let (before, path) = target.split_at(path.map_or(target.len(), |path| authority + path));
+    let mut encoded = before.to_vec();
+    for byte in path {
+        match byte {
+            b'"' => encoded.extend_from_slice(b"%22"),
+            b'<' => encoded.extend_from_slice(b"%3C"),
+            b'>' => encoded.extend_from_slice(b"%3E"),
+            b'`' => encoded.extend_from_slice(b"%60"),
+            byte => encoded.push(*byte),
+        }
+    }
+    Uri::from_maybe_shared(Bytes::from(encoded))
 }
 
 /// Parses a decimal number: digits only (no sign, no list, no space) that fit in 64 bits.
@@ -342,6 +394,20 @@ const TOKEN: [bool; 256] = {
     }
     token
 };
+
+/// Fills in `Origin` of a head that was refused, as far as it has arrived, so that a page of that origin may read the
+/// refusal (CORS). Nothing else of such a head is used.
+pub fn read_origin<B>(head: &[u8], request: &mut Request<B>) {
+    let mut fields = head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+        let line = line.strip_suffix(b"\r")?;
+        field::colon(line).map(|colon| (&line[..colon], field::trimmed(&line[colon + 1..])))
+    });
+    if let Some((_, value)) = fields.find(|(name, _)| is(name, b"origin"))
+        && let Ok(origin) = HeaderValue::from_bytes(value)
+    {
+        request.headers_mut().insert(ORIGIN, origin);
+    }
+}
 
 /// Whether a byte may be part of a token (RFC 9110 section 5.6.2).
 pub fn is_token(byte: u8) -> bool {

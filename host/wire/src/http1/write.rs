@@ -42,6 +42,8 @@ pub struct Plan {
     pub framing: Framing,
     /// Whether the connection is kept alive.
     pub keep_alive: bool,
+    /// Whether the trailers of the body are sent, if it has any.
+    pub trailers: bool,
 }
 
 /// Bytes that wait to be written to the socket. Holds no memory once they are written.
@@ -79,8 +81,24 @@ impl Output {
     }
 
     /// Adds `100 Continue`.
-    pub fn interim(&mut self) {
+    pub fn proceed(&mut self) {
         self.prefix().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Adds an informational response (RFC 9110 section 15.2), which has no body and so no framing.
+    pub fn informational(&mut self, head: &Response<()>) {
+        let (out, status) = (self.prefix(), head.status());
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in head.headers() {
+            if *name != CONTENT_LENGTH && !is_hop_by_hop(name) {
+                field::write(out, name, value);
+            }
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Adds the head of a response.
@@ -99,6 +117,10 @@ impl Output {
             dated |= *name == DATE;
             // Hop-by-hop fields of the response are dropped; those of this connection are written below.
             if *name == CONTENT_LENGTH && !told || !switches && is_hop_by_hop(name) {
+                continue;
+            }
+            // Trailers that are cut off are not announced either (RFC 9110 section 6.6.2).
+            if *name == TRAILER && !plan.trailers {
                 continue;
             }
             field::write(out, name, value);
@@ -260,7 +282,7 @@ mod tests {
 
     #[test]
     fn framing_follows_from_the_body_and_not_from_the_head() {
-        let plan = |framing| Plan { version: Version::HTTP_11, framing, keep_alive: true };
+        let plan = |framing| Plan { version: Version::HTTP_11, framing, keep_alive: true, trailers: false };
         let said = [("content-length", "7"), ("connection", "x-a"), ("keep-alive", "1"), ("x-a", "1")];
         assert_eq!(
             written(plan(Framing::Length(3)), &said, b"abc"),
@@ -278,7 +300,12 @@ mod tests {
 
     #[test]
     fn connections_of_old_clients_say_whether_they_stay() {
-        let plan = |keep_alive| Plan { version: Version::HTTP_10, framing: Framing::Length(0), keep_alive };
+        let plan = |keep_alive| Plan {
+            version: Version::HTTP_10,
+            framing: Framing::Length(0),
+            keep_alive,
+            trailers: false,
+        };
         assert!(written(plan(true), &[], b"").contains("\r\nconnection: keep-alive\r\n"));
         assert!(written(plan(false), &[], b"").contains("\r\nconnection: close\r\n"));
     }

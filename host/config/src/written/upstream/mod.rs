@@ -73,6 +73,9 @@ pub(crate) struct Upstream {
     /// Idle connections kept for each endpoint and core.
     #[schemars(range(max = 100_000))]
     idle_connections: usize,
+    /// The most header fields of a response, 1 to 10,000. A response with more is a 502. All of its head may have 128 KiB.
+    #[schemars(range(min = 1, max = 10_000))]
+    response_headers: usize,
     /// Open connections, over all cores. 0 means unlimited. Without it 1024, or four for each endpoint if that is
     /// more: with fewer than one for each core and endpoint, connections would be closed to make room for others.
     #[schemars(range(max = 10_000_000))]
@@ -135,6 +138,7 @@ impl Default for Upstream {
             idle_timeout: Text::of("5m"),
             keep_alive: Text::of("60s"),
             idle_connections: 256,
+            response_headers: 100,
             max_connections: None,
             max_requests: 0,
             max_pending: 1024,
@@ -183,6 +187,7 @@ impl Section for Upstream {
                 .map(|idle| scope.check_positive(at, "idle_timeout", idle)),
             keep_alive: self.keep_alive.value.0,
             idle_connections: self.idle_connections,
+            response_headers: self.response_headers,
             max_connections: self.max_connections.unwrap_or(usual_connections),
             max_requests: self.max_requests,
             max_pending: self.max_pending,

@@ -172,6 +172,10 @@ fn has_directive(headers: &HeaderMap, directive: &str) -> bool {
 
 impl Compression {
     fn compress(&self, head: &RequestHead, mut response: Response<Body>) -> Response<Body> {
+        if response.status() == StatusCode::NOT_MODIFIED {
+            self.revalidate(head, response.headers_mut());
+            return response;
+        }
         if !self.suits(&response) {
             return response;
         }
@@ -188,6 +192,24 @@ impl Compression {
             return response;
         }
         response.map(|body| Body::wrap(Compressed::new(body, coding)))
+    }
+}
+
+impl Compression {
+    /// Adapts a 304 to the response that the client has stored, since a cache takes the fields of one for the other
+    /// (RFC 9110 section 15.4.5, RFC 9111 section 4.3.4). A 304 seldom has a type and never a length, so it is treated
+    /// as if its response was long enough.
+    fn revalidate(&self, head: &RequestHead, headers: &mut HeaderMap) {
+        let suits = !headers.contains_key(CONTENT_ENCODING)
+            && !has_directive(headers, "no-transform")
+            && headers.get(CONTENT_TYPE).is_none_or(|value| self.takes_type(value));
+        if !suits {
+            return;
+        }
+        vary(headers, "accept-encoding");
+        if accept::choose(head.headers.get_all(ACCEPT_ENCODING).iter(), &self.codings).is_some() {
+            weaken_tag(headers);
+        }
     }
 }
 
@@ -209,8 +231,11 @@ fn encode_head(headers: &mut HeaderMap, coding: Coding) {
     for digest in DIGESTS {
         headers.remove(digest);
     }
-    // The bytes differ but the meaning is the same, which is what a weak entity tag states (RFC 9110 section
-    // 8.8.1).
+    weaken_tag(headers);
+}
+
+/// Makes the entity tag a weak one: the bytes differ but the meaning is the same (RFC 9110 section 8.8.1).
+fn weaken_tag(headers: &mut HeaderMap) {
     if let Some(tag) = headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) {
         let weak = [b"W/", tag.as_bytes()].concat();
         if let Ok(weak) = HeaderValue::from_bytes(&weak) {

@@ -134,3 +134,29 @@ fn settings_are_checked() {
     assert!(build("compression", json!({ "codings": [] })).is_err());
     assert!(build("compression", json!({ "codings": ["deflate"] })).is_err());
 }
+
+#[test]
+fn what_was_not_modified_has_the_fields_of_what_is_stored() {
+    let not_modified = |headers: &[(&str, &str)]| {
+        let mut response = testing::response(headers, "");
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    };
+    let told = |accept: &str, headers: &[(&str, &str)]| {
+        let response = ask(Method::GET, accept, not_modified(headers));
+        let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        (field("etag").unwrap_or_default(), field("vary").unwrap_or_default())
+    };
+    let tag = ("etag", "\"1\"");
+    let expected = |tag: &str, vary: &str| (tag.to_owned(), vary.to_owned());
+    assert_eq!(told("gzip", &[tag]), expected("W/\"1\"", "accept-encoding"));
+    assert_eq!(told("gzip", &[tag, ("content-type", "text/html")]), expected("W/\"1\"", "accept-encoding"));
+    assert_eq!(told("identity", &[tag]), expected("\"1\"", "accept-encoding"));
+    assert_eq!(told("gzip", &[("etag", "W/\"1\"")]), expected("W/\"1\"", "accept-encoding"));
+    assert_eq!(told("gzip", &[tag, ("vary", "origin")]).0, "W/\"1\"");
+    for alone in
+        [("content-type", "image/png"), ("cache-control", "no-transform"), ("content-encoding", "br")]
+    {
+        assert_eq!(told("gzip", &[tag, alone]), expected("\"1\"", ""), "{alone:?}");
+    }
+}

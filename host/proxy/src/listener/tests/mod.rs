@@ -43,6 +43,7 @@ pub(crate) fn route(body: &str) -> model::Route {
         auth: Auth::Optional,
         timeout: None,
         body_bytes: None,
+        merge_slashes: true,
     }
 }
 
@@ -162,7 +163,7 @@ const AMBIGUOUS: &[(&str, u16, &str)] = &[
     ),
     (
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        400,
+        501,
         "a coding before chunked",
     ),
     (

@@ -72,6 +72,7 @@ impl Fixture {
             auth: Auth::Required,
             timeout: None,
             body_bytes: None,
+            merge_slashes: true,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();
         Fixture {
@@ -147,7 +148,7 @@ fn upstream() -> model::Upstream {
 
 /// Takes a request through the way down.
 async fn descend(routed: &mut Routed, body: impl Into<Body>) -> Result<Descent, Fault> {
-    pipeline::descend(&mut routed.exchange, &routed.route, body.into()).await
+    pipeline::descend(&mut routed.exchange, &routed.route, Ok(body.into())).await
 }
 
 /// Takes a request that must be forwarded through the way down.

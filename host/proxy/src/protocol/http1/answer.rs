@@ -47,7 +47,7 @@ pub(super) async fn send<T: Transport>(
         plan
     };
     if plan.framing != Framing::Nothing
-        && let Err(sent) = send_body(wire, response.body_mut(), plan.framing, options.trailers).await
+        && let Err(sent) = send_body(wire, response.body_mut(), &plan).await
     {
         return sent;
     }
@@ -83,15 +83,12 @@ fn plan<T: Transport>(
     let lost = inbound.expects && !inbound.asked || !wire.body_held && inbound.is_over(SKIPPED_BYTES);
     let said = response.headers().get(CONNECTION).is_some_and(|said| said == "close");
     let keep_alive = options.keep_alive && !closing && !lost && !said && framing != Framing::Close;
-    Plan { version: options.version, framing, keep_alive }
+    let trailers = options.trailers && framing == Framing::Chunked;
+    Plan { version: options.version, framing, keep_alive, trailers }
 }
 
-async fn send_body<T: Transport>(
-    wire: &RefCell<Wire<T>>,
-    body: &mut Body,
-    framing: Framing,
-    trailers_welcome: bool,
-) -> Result<(), Sent> {
+async fn send_body<T: Transport>(wire: &RefCell<Wire<T>>, body: &mut Body, plan: &Plan) -> Result<(), Sent> {
+    let framing = plan.framing;
     let mut left = match framing {
         Framing::Length(length) => length,
         _ => u64::MAX,
@@ -107,7 +104,7 @@ async fn send_body<T: Transport>(
                 wire.borrow_mut().output.data(data, framing, ended);
             }
             Err(frame) if framing == Framing::Chunked => {
-                let trailers = frame.into_trailers().ok().filter(|_| trailers_welcome);
+                let trailers = frame.into_trailers().ok().filter(|_| plan.trailers);
                 wire.borrow_mut().output.end(trailers.as_ref());
                 ended = true;
             }

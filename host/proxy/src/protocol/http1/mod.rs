@@ -30,6 +30,7 @@ use http::{Request, Response, Version};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use witgate_exchange::body::Body;
+use witgate_exchange::informational::{Informational, Sink};
 use witgate_exchange::maps;
 use witgate_exchange::turn;
 use witgate_wire::http1::head::ConnectionOptions;
@@ -79,6 +80,7 @@ pub(crate) fn serve<T: Transport>(
 
 /// Serves one request after the other.
 async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>>) {
+    let client = Informational::new(Rc::new(Client(wire.clone())));
     loop {
         let mut request = Request::new(Body::Empty);
         let next = poll_fn(|context| wire.borrow_mut().poll_next(&mut request, context));
@@ -86,16 +88,21 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
         let (sent, promise) = match next {
             Next::End => break,
             Next::Refused(fault) => {
-                let mut response = service::refuse(&connection, Version::HTTP_11, fault);
+                let headers = std::mem::take(request.headers_mut());
+                // Boxed, so that connections whose requests are served do not hold memory for it.
+                let refusal = Box::pin(service::refuse(&connection, Version::HTTP_11, headers, fault));
+                let mut response = refusal.await;
                 (answer::send(&wire, &mut response, &REFUSED, true).await, None)
             }
             Next::Request(options) => {
                 *request.body_mut() = RequestBody::of(&wire).map_or(Body::Empty, Body::wrap);
                 let (promise, side) = options.upgrade.then(oneshot::channel).unzip();
                 let side = side.map(Side::Promised);
-                let Some(mut response) = answered(&connection, &wire, &mut request, side).await else {
-                    return;
-                };
+                // Clients of HTTP/1.0 do not know informational responses (RFC 9110 section 15.2).
+                let knows = options.version == Version::HTTP_11;
+                let informational = if knows { client.clone() } else { Informational::default() };
+                let answered = answered(&connection, &wire, &mut request, side, informational);
+                let Some(mut response) = answered.await else { return };
                 let sent = answer::send(&wire, &mut response, &options, connection.is_closing()).await;
                 maps::give_back(std::mem::take(response.headers_mut()));
                 (sent, promise)
@@ -132,15 +139,30 @@ async fn answered<T: Transport>(
     wire: &RefCell<Wire<T>>,
     request: &mut Request<Body>,
     side: Option<Side>,
+    informational: Informational,
 ) -> Option<Response<Body>> {
-    let mut walk = Box::pin(service::answer(connection.clone(), request, side));
+    let mut walk = Box::pin(service::answer(connection.clone(), request, side, informational));
     poll_fn(|context| match walk.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
         // A yield is not a wait, so the client is checked only when the request really waits for something.
         Poll::Pending if turn::is_given_up() => Poll::Pending,
-        Poll::Pending => wire.borrow_mut().poll_gone(context).map(|()| None),
+        Poll::Pending => {
+            let mut wire = wire.borrow_mut();
+            // Informational responses do not wait for the response.
+            let stuck = !wire.output.is_empty() && matches!(wire.poll_send(context), Poll::Ready(Err(_)));
+            if stuck { Poll::Ready(None) } else { wire.poll_gone(context).map(|()| None) }
+        }
     })
     .await
+}
+
+/// The client of a connection, as it takes informational responses.
+struct Client<T: Transport>(Rc<RefCell<Wire<T>>>);
+
+impl<T: Transport> Sink for Client<T> {
+    fn push(&self, head: Response<()>) {
+        self.0.borrow_mut().output.informational(&head);
+    }
 }
 
 /// Reads and discards the rest of a request body that was not read to its end. False if the connection must be

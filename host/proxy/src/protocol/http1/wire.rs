@@ -2,7 +2,7 @@
 //!
 //! The connection's loop and the body of the request in flight share it; both run on one core. They never wait for
 //! the same direction at once: while the body is read, only the body reads, and before the response begins only
-//! the body writes (`100 Continue`). An idle connection holds no buffer: bytes are read into a buffer shared by
+//! informational responses are written: `100 Continue` by the body, those of an origin by the loop. An idle connection holds no buffer: bytes are read into a buffer shared by
 //! the connections of the core, and only what has arrived is kept.
 
 use std::io;
@@ -20,7 +20,7 @@ use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
 use witgate_wire::deadline::Deadline;
-use witgate_wire::http1::head::{ConnectionOptions, Head, HeadReader};
+use witgate_wire::http1::head::{self, ConnectionOptions, Head, HeadReader};
 use witgate_wire::http1::write::Output;
 use witgate_wire::socket::Transport;
 use witgate_wire::stream::Stream;
@@ -57,7 +57,7 @@ pub(super) struct Lingering {
 pub(super) enum Next {
     /// A request with a valid head, which was filled in.
     Request(ConnectionOptions),
-    /// A refused head; nothing more is read.
+    /// A refused head; nothing more is read. Of its fields only `Origin` was filled in.
     Refused(Fault),
     /// The end.
     End,
@@ -160,7 +160,10 @@ impl<T: Transport> Wire<T> {
                         return Poll::Ready(Ok(self.begin(&head, request)));
                     }
                     Ok(None) => {}
-                    Err(fault) => return Poll::Ready(Ok(self.refuse(fault))),
+                    Err(fault) => {
+                        head::read_origin(&self.arrived, request);
+                        return Poll::Ready(Ok(self.refuse(fault)));
+                    }
                 }
             }
             let begun = self.reader.has_begun();
@@ -173,7 +176,7 @@ impl<T: Transport> Wire<T> {
                     if begun && self.head_begun.is_none() {
                         self.head_begun = Some(Instant::now());
                     }
-                    return self.poll_head_patience(context).map(Ok);
+                    return self.poll_head_patience(request, context).map(Ok);
                 }
             }
         }
@@ -181,7 +184,7 @@ impl<T: Transport> Wire<T> {
 
     /// Limits the silence before and within a head: `header_timeout` for the first head and once a head has begun,
     /// `keep_alive` between requests.
-    fn poll_head_patience(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+    fn poll_head_patience(&mut self, request: &mut Request<Body>, context: &mut Context<'_>) -> Poll<Next> {
         let until = match self.head_begun {
             Some(begun) => begun + self.limits.header_timeout,
             None if self.is_fresh() => self.idle_since + self.limits.header_timeout,
@@ -189,7 +192,10 @@ impl<T: Transport> Wire<T> {
         };
         ready!(self.reading.poll_by_owner(until, context));
         Poll::Ready(match self.head_begun {
-            Some(_) => self.refuse(Fault::new(FaultKind::HeaderTimeout)),
+            Some(_) => {
+                head::read_origin(&self.arrived, request);
+                self.refuse(Fault::new(FaultKind::HeaderTimeout))
+            }
             None => Next::End,
         })
     }
@@ -206,7 +212,10 @@ impl<T: Transport> Wire<T> {
                 self.busy();
                 Next::Request(head.options)
             }
-            Err(fault) => self.refuse(fault),
+            Err(fault) => {
+                head::read_origin(&bytes, request);
+                self.refuse(fault)
+            }
         }
     }
 
@@ -308,7 +317,7 @@ impl<T: Transport> Wire<T> {
         if self.inbound.expects && self.arrived.is_empty() {
             if !self.inbound.asked {
                 self.inbound.asked = true;
-                self.output.interim();
+                self.output.proceed();
             }
             ready!(self.poll_send(context))?;
         }

@@ -8,6 +8,7 @@
 //! | `tunnel` | the data of a stream as the bytes of another protocol |
 //! | `wire` | the bytes, gathered into one write for each poll of the connection |
 //! | `keep_alive` | PINGs to silent clients |
+//! | `blocks` | how long a header block has been unfinished |
 //! | `streams` | the open streams |
 //!
 //! # Malformed requests
@@ -20,6 +21,7 @@
 //! a `:path` that is not UTF-8) as a broken header block. That is a connection error, which ends all streams. The
 //! same holds for responses of HTTP/2 upstreams. No setting of the crate changes this.
 
+mod blocks;
 pub mod body;
 mod keep_alive;
 mod stream;
@@ -42,6 +44,7 @@ use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection as Frames};
 use witgate_config::model::Limits;
+use witgate_wire::deadline::Deadline;
 use witgate_wire::socket::Transport;
 
 use self::keep_alive::KeepAlive;
@@ -123,7 +126,8 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
     let Ok(mut frames) = shaken.await else { return };
     let keep_alive = frames.ping_pong().map(KeepAlive::new);
     let under_way = FuturesUnordered::new();
-    let mut serving = Serving { connection, wire, frames, keep_alive, streams, under_way };
+    let heading = Deadline::default();
+    let mut serving = Serving { connection, wire, frames, keep_alive, heading, streams, under_way };
     poll_fn(|context| serving.poll_turn(context)).await;
 }
 
@@ -133,6 +137,8 @@ struct Serving<T: Transport> {
     wire: Rc<RefCell<Wire<T>>>,
     frames: Frames<Shared<T>, Bytes>,
     keep_alive: Option<KeepAlive>,
+    /// Runs while a header block is unfinished.
+    heading: Deadline,
     streams: Rc<Streams>,
     under_way: FuturesUnordered<Stream>,
 }
@@ -159,8 +165,23 @@ impl<T: Transport> Serving<T> {
                 Poll::Pending => {}
             }
         };
+        if self.poll_heading(context).is_ready() {
+            // Nothing else can be read before the rest of the block, so the connection ends with all its streams.
+            self.frames.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            while let Poll::Ready(Some(Ok(_))) = self.frames.poll_accept(context) {}
+            let _ = self.wire.borrow_mut().poll_send(context);
+            return Poll::Ready(());
+        }
         let sent = self.wire.borrow_mut().poll_send(context);
         if over || matches!(sent, Poll::Ready(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ready once a header block has been unfinished for `header_timeout`.
+    fn poll_heading(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self.wire.borrow().block_since() {
+            Some(since) => self.heading.poll(since + self.connection.ingress.limits.header_timeout, context),
+            None => Poll::Pending,
+        }
     }
 
     /// Writes and reads frames, and begins streams. Pending: a stream began and must be polled. Ready: nothing

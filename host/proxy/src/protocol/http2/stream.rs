@@ -1,5 +1,6 @@
 //! One stream: a request, and its response as fast as the client takes it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, DATE, TRAILER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::oneshot;
 use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::informational::{Informational, Sink};
 use witgate_exchange::trace::REQUEST_ID;
 use witgate_wire::deadline::Deadline;
 use witgate_wire::http1::field::strip_hop_by_hop;
@@ -46,6 +48,19 @@ struct Walking {
     walk: Pin<Box<dyn Future<Output = Response<Body>>>>,
     respond: SendResponse<Bytes>,
     tunnel: Option<Promise>,
+    informational: Rc<Queue>,
+}
+
+/// Informational responses that wait to be sent.
+#[derive(Default)]
+struct Queue(RefCell<Vec<Response<()>>>);
+
+impl Sink for Queue {
+    fn push(&self, mut head: Response<()>) {
+        head.headers_mut().remove(CONTENT_LENGTH);
+        strip_hop_by_hop(head.headers_mut());
+        self.0.borrow_mut().push(head);
+    }
 }
 
 /// A tunnel that the client asked for.
@@ -80,8 +95,10 @@ impl Stream {
         };
         let request = Request::from_parts(parts, body);
         let patience = connection.ingress.limits.body_timeout;
-        let walk = Box::pin(walk(connection.clone(), request, side));
-        let walking = Walking { walk, respond, tunnel };
+        let informational = Rc::new(Queue::default());
+        let walk =
+            Box::pin(walk(connection.clone(), request, side, Informational::new(informational.clone())));
+        let walking = Walking { walk, respond, tunnel, informational };
         Stream { state: State::Walking(walking), patience, open: Some(open) }
     }
 
@@ -91,7 +108,9 @@ impl Stream {
                 State::Walking(walking) => walking,
                 State::Sending(sending) => return sending.poll(self.patience, context),
             };
-            let Poll::Ready(response) = walking.walk.as_mut().poll(context) else {
+            let polled = walking.walk.as_mut().poll(context);
+            walking.inform();
+            let Poll::Ready(response) = polled else {
                 // A reset of the stream or the end of the connection drops the request.
                 return walking.respond.poll_reset(context).map(drop);
             };
@@ -114,6 +133,17 @@ impl Future for Stream {
 }
 
 impl Walking {
+    /// Sends informational responses. Their number is limited by what an origin may send before its response.
+    fn inform(&mut self) {
+        if self.informational.0.borrow().is_empty() {
+            return;
+        }
+        for head in self.informational.0.take() {
+            // Fails if the client has reset the stream.
+            let _ = self.respond.send_informational(head);
+        }
+    }
+
     /// Sends the head of the response. Returns what remains to be sent.
     fn answer(&mut self, response: Response<Body>, open: &mut Option<OpenStream>) -> Option<Sending> {
         let (mut parts, body) = response.into_parts();
@@ -128,12 +158,17 @@ impl Walking {
             // displace fields that repeat.
             id.set_sensitive(true);
         }
+        let connects = self.tunnel.is_some();
         let tunnel = self.tunnel.take().filter(|_| parts.status.is_success());
         let over = tunnel.is_none() && body.is_end_stream();
-        if !over
-            && tunnel.is_none()
-            && let Some(length) = body.size_hint().exact()
-        {
+        if over || body.size_hint().exact().is_some() {
+            // No trailers follow.
+            parts.headers.remove(TRAILER);
+        }
+        if connects || parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6: a 204 has no length, and neither has the response to CONNECT.
+            parts.headers.remove(CONTENT_LENGTH);
+        } else if !over && let Some(length) = body.size_hint().exact() {
             parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
         }
         // Fails if the client has reset the stream.
@@ -230,6 +265,11 @@ impl Sending {
 }
 
 /// Serves a request that it owns.
-async fn walk(connection: Rc<Connection>, mut request: Request<Body>, side: Option<Side>) -> Response<Body> {
-    service::answer(connection, &mut request, side).await
+async fn walk(
+    connection: Rc<Connection>,
+    mut request: Request<Body>,
+    side: Option<Side>,
+    informational: Informational,
+) -> Response<Body> {
+    service::answer(connection, &mut request, side, informational).await
 }

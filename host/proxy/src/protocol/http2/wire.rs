@@ -14,10 +14,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-use crate::core_local::GATHERED;
 use witgate_wire::deadline::Deadline;
 use witgate_wire::socket::{Transport, poll_read_after};
+
+use super::blocks::Blocks;
+use crate::core_local::GATHERED;
 
 /// The most output, in bytes, that is gathered before it is written.
 const GATHERED_BYTES: usize = 32 * 1024;
@@ -31,6 +32,7 @@ pub(super) struct Wire<T: Transport> {
     arrived: BytesMut,
     /// When bytes of the client were last read.
     heard: Instant,
+    blocks: Blocks,
     gathered: Vec<u8>,
     /// How much of `gathered` was written to the transport.
     taken: usize,
@@ -48,6 +50,7 @@ impl<T: Transport> Wire<T> {
             io,
             arrived,
             heard: Instant::now(),
+            blocks: Blocks::default(),
             gathered: Vec::new(),
             taken: 0,
             unflushed: false,
@@ -59,6 +62,11 @@ impl<T: Transport> Wire<T> {
     /// When bytes of the client were last read.
     pub(super) fn heard(&self) -> Instant {
         self.heard
+    }
+
+    /// Since when a header block of the client has been unfinished; `None` if there is none.
+    pub(super) fn block_since(&self) -> Option<Instant> {
+        self.blocks.since()
     }
 
     /// Writes the gathered output to the socket.
@@ -140,9 +148,11 @@ impl<T: Transport> AsyncRead for Shared<T> {
     ) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         let wire = &mut *wire;
+        let before = out.filled().len();
         let read = poll_read_after(&mut wire.arrived, Pin::new(&mut wire.io), context, out);
         if read.is_ready() {
             wire.heard = Instant::now();
+            wire.blocks.take(&out.filled()[before..], wire.heard);
         }
         read
     }

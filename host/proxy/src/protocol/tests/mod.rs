@@ -1,8 +1,15 @@
 //! The protocols over real sockets: HTTP/2, TLS, tunnels.
 
+mod forwarding;
+mod framing;
+mod informational;
 mod leaving;
 mod lingering;
 mod malformed;
+mod raw_origin;
+mod refusals;
+mod slashes;
+mod websockets;
 
 use std::future::Future;
 use std::io::{Read, Write};
@@ -421,7 +428,8 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
     }
 }
 
-const SWITCH: &[u8] = b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+pub(super) const SWITCH: &[u8] =
+    b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 
 /// An origin that waits for the test's signal, then switches protocols and echoes what it receives.
 fn echoing_origin(go: std::sync::mpsc::Receiver<()>) -> (SocketAddr, std::thread::JoinHandle<()>) {

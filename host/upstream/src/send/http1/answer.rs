@@ -16,24 +16,30 @@ use witgate_wire::http1::head::decimal;
 use super::content::Content;
 use crate::response;
 
-/// The most bytes of all heads of one response, or of its trailers.
+/// The most bytes of all heads of one response, informational ones included, or of its trailers.
 const HEAD_BYTES: usize = 128 * 1024;
-/// The most fields of one head, or of the trailers.
-const FIELDS: usize = 100;
-/// The most interim responses (1xx) that are skipped before the final one.
-const INTERIM: u8 = 16;
+/// The most fields of the trailers.
+const TRAILERS: usize = 100;
 /// The error for a value with a byte that could end its line or do worse.
 const CONTROL_BYTE: &str = "a header value has a control byte";
 /// The beginning of every head.
 const BEGIN: &[u8; 7] = b"HTTP/1.";
 
 /// What the reader must know about the request in order to read its response.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestKind {
     /// Whether the method was HEAD, whose response has no body.
     pub(crate) head: bool,
     /// Whether the request asked for a switch of protocols.
     pub(crate) upgrade: bool,
+    /// The most fields of the response head.
+    pub(crate) response_headers: usize,
+}
+
+impl Default for RequestKind {
+    fn default() -> Self {
+        RequestKind { head: false, upgrade: false, response_headers: 100 }
+    }
 }
 
 /// A complete head, and the framing of the body after it.
@@ -46,12 +52,9 @@ pub(crate) struct ResponseHead {
     pub(crate) persistent: bool,
 }
 
-/// Reads the head of one response, even if its bytes arrive one at a time. Interim responses are skipped.
+/// Reads the head of one response, even if its bytes arrive one at a time.
 #[derive(Debug, Default)]
-pub(crate) struct HeadReader {
-    reader: SectionReader,
-    interim: u8,
-}
+pub(crate) struct HeadReader(SectionReader);
 
 /// The parts of a head that have been read so far.
 #[derive(Debug)]
@@ -69,6 +72,8 @@ struct Parts {
 
 impl HeadReader {
     /// Takes the head out of `arrived`. The response has no hop-by-hop headers. `None` if more bytes are needed.
+    /// `informational` takes the heads of informational responses before it (RFC 9110 section 15.2), except for `100
+    /// Continue`: no endpoint is asked for one, because the gateway itself meets the expectation of a client.
     ///
     /// # Errors
     /// What is malformed. Nothing more can be read from the connection then.
@@ -76,35 +81,35 @@ impl HeadReader {
         &mut self,
         arrived: &mut BytesMut,
         asked: RequestKind,
+        mut informational: impl FnMut(Response<()>),
     ) -> Result<Option<ResponseHead>, &'static str> {
         loop {
             let seen = arrived.len().min(BEGIN.len());
             if arrived[..seen] != BEGIN[..seen] {
                 return Err("what came is no HTTP/1 answer");
             }
-            let Some(section) = self.reader.take(arrived)? else { return Ok(None) };
+            let most = asked.response_headers;
+            let Some(section) = self.0.take(arrived, most, response::TOO_MANY)? else { return Ok(None) };
             let head = Parts::read(&section)?.finish(asked)?;
-            self.reader.give_back(section);
-            let status = head.response.status();
-            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Some(head));
-            }
-            self.interim += 1;
-            if self.interim > INTERIM {
-                return Err("interim answers without end");
+            self.0.give_back(section);
+            match head.response.status() {
+                StatusCode::CONTINUE => {}
+                status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
+                    informational(head.response);
+                }
+                _ => return Ok(Some(head)),
             }
         }
     }
 
     /// Starts again, for the response to another request.
     pub(crate) fn restart(&mut self) {
-        self.reader.restart();
-        self.interim = 0;
+        self.0.restart();
     }
 
     /// Whether any byte was taken.
     pub(crate) fn has_begun(&self) -> bool {
-        self.reader.taken > 0
+        self.0.taken > 0
     }
 }
 
@@ -140,7 +145,7 @@ impl Parts {
             return Err("the reason is malformed");
         }
         Ok(Parts {
-            status: StatusCode::from_bytes(digits).map_err(|_| "the status is no number of three digits")?,
+            status: response::status(digits)?,
             version,
             headers,
             length: None,
@@ -249,9 +254,10 @@ impl TrailerReader {
     /// # Errors
     /// What is malformed.
     pub(crate) fn read(&mut self, arrived: &mut BytesMut) -> Result<Option<HeaderMap>, &'static str> {
-        let Some(section) = self.0.take(arrived)? else { return Ok(None) };
-        if section.ends.len() > FIELDS {
-            return Err("too many trailer fields");
+        const TOO_MANY: &str = "too many trailer fields";
+        let Some(section) = self.0.take(arrived, TRAILERS, TOO_MANY)? else { return Ok(None) };
+        if section.ends.len() > TRAILERS {
+            return Err(TOO_MANY);
         }
         let mut headers = HeaderMap::with_capacity(section.ends.len());
         for line in section.lines() {
@@ -280,8 +286,14 @@ struct SectionReader {
 }
 
 impl SectionReader {
-    /// Takes a section once it has arrived completely.
-    fn take(&mut self, arrived: &mut BytesMut) -> Result<Option<Section>, &'static str> {
+    /// Takes a section once it has arrived completely. It may have a line and `most` fields; `excess` is the error for
+    /// more.
+    fn take(
+        &mut self,
+        arrived: &mut BytesMut,
+        most: usize,
+        excess: &'static str,
+    ) -> Result<Option<Section>, &'static str> {
         loop {
             let end = memchr::memchr(b'\n', &arrived[self.searched..]).map(|end| self.searched + end);
             self.searched = end.map_or(arrived.len(), |end| end + 1);
@@ -298,8 +310,8 @@ impl SectionReader {
             self.at = self.searched;
             self.ends.push(end);
             // A head has a status line in addition to its fields.
-            if self.ends.len() > 1 + FIELDS {
-                return Err("too many header fields");
+            if self.ends.len() > 1 + most {
+                return Err(excess);
             }
         }
         let bytes = arrived.split_to(self.searched).freeze();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE, VIA};
+use http::header::{HOST, HeaderName, HeaderValue, TE, TRAILER, UPGRADE, VIA};
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TRACEPARENT, TRACESTATE, TraceContext};
 use witgate_wire::http1::field;
 
@@ -16,6 +16,8 @@ pub(crate) struct OfAttempt<'a> {
     pub(crate) host: &'a [u8],
     /// The span of the attempt, if the request is traced.
     pub(crate) span: Option<SpanId>,
+    /// The most fields of the response head.
+    pub(crate) response_headers: usize,
 }
 
 /// Writes a head. The types of methods, targets, names and values exclude bytes that could end a line. Plain text
@@ -35,7 +37,8 @@ pub(crate) fn write(
     for (name, value) in order.headers {
         trailers |= *name == TE;
         let told = order.allowance.as_ref().is_some_and(|allowance| allowance.is_own(name));
-        if told || is_own(name, order) {
+        // Trailers that cannot be sent are not announced either (RFC 9110 section 6.6.2).
+        if told || is_own(name, order) || *name == TRAILER && framing != Framing::Open {
             continue;
         }
         if let Some(value) = order.outgoing(name, value) {

@@ -30,6 +30,7 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::informational::Informational;
 use witgate_wire::deadline::Deadline;
 use witgate_wire::stream::Stream;
 
@@ -107,13 +108,14 @@ impl Http1 {
     ) -> impl Future<Output = Result<Response<()>, SendFailure>> {
         let progress = upload.progress();
         let mut unsent = Some(upload);
+        let informational = order.informational;
         // A function that returns a future, rather than an async function, which would add a state machine of its
         // own.
         poll_fn(move |context| {
             if let Some(upload) = unsent.take() {
                 self.begin(order, attempt, upload, context)?;
             }
-            if let Poll::Ready(answered) = self.poll_head(context) {
+            if let Poll::Ready(answered) = self.poll_head(informational, context) {
                 return Poll::Ready(answered);
             }
             let last = match &progress {
@@ -149,17 +151,30 @@ impl Http1 {
         self.sending = Sending::new(head, framing, first, upload).map_err(SendFailure::Upload)?;
         self.refused = None;
         self.reader.restart();
-        self.asked = RequestKind { head: *order.method == Method::HEAD, upgrade: order.upgrade.is_some() };
+        self.asked = RequestKind {
+            head: *order.method == Method::HEAD,
+            upgrade: order.upgrade.is_some(),
+            response_headers: attempt.response_headers,
+        };
         // The connection cannot be reused until the end of the response has come.
         self.persistent = false;
         Ok(())
     }
 
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, SendFailure>> {
+    fn poll_head(
+        &mut self,
+        informational: Option<&Informational>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Response<()>, SendFailure>> {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
-                let read = self.reader.read(&mut self.arrived, self.asked).map_err(malformed)?;
+                let pass_on = |head| {
+                    if let Some(client) = informational {
+                        client.push(head);
+                    }
+                };
+                let read = self.reader.read(&mut self.arrived, self.asked, pass_on).map_err(malformed)?;
                 self.let_go();
                 if let Some(head) = read {
                     (self.content, self.persistent) = (head.content, head.persistent);

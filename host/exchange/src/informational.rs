@@ -1,0 +1,37 @@
+//! Informational responses (1xx, RFC 9110 section 15.2) on their way to the client, ahead of the final response.
+
+use std::fmt;
+use std::rc::Rc;
+
+use http::Response;
+
+/// Where the client's protocol takes informational responses.
+pub trait Sink {
+    /// Takes the head of one, with end-to-end headers only. It is sent once the walk of the request waits.
+    fn push(&self, head: Response<()>);
+}
+
+/// The way to the client for informational responses; none if its protocol has no such responses. It costs nothing
+/// while no origin sends any.
+#[derive(Clone, Default)]
+pub struct Informational(Option<Rc<dyn Sink>>);
+
+impl Informational {
+    /// The way to this sink.
+    pub fn new(sink: Rc<dyn Sink>) -> Self {
+        Informational(Some(sink))
+    }
+
+    /// Passes one on.
+    pub fn push(&self, head: Response<()>) {
+        if let Some(sink) = &self.0 {
+            sink.push(head);
+        }
+    }
+}
+
+impl fmt::Debug for Informational {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Informational").field(&self.0.is_some()).finish()
+    }
+}

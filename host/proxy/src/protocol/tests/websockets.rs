@@ -1,0 +1,54 @@
+//! Extended CONNECT (RFC 8441) to origins that do not switch protocols.
+
+use std::net::SocketAddr;
+
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+
+use super::raw_origin::RawOrigin;
+use super::{http2_client, in_front_of, run};
+use crate::listener::tests::start;
+
+/// Status, whether a length was told, and the body of the response to a request for a WebSocket.
+async fn asked(address: SocketAddr) -> (u16, bool, String) {
+    let mut client = http2_client(address).await;
+    let mut request = Request::connect("http://a.example/chat").body(Empty::new()).expect("a request");
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    let response = client.send_request(request).await.expect("a response");
+    let (status, length) = (response.status().as_u16(), response.headers().contains_key("content-length"));
+    let body = match response.status().is_success() {
+        true => String::new(),
+        false => {
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            String::from_utf8_lossy(&body).into_owned()
+        }
+    };
+    (status, length, body)
+}
+
+#[test]
+fn only_a_switch_of_protocols_opens_the_tunnel() {
+    let cases = [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", 502, "upstream-protocol"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 502, "upstream-protocol"),
+        ("HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 502, "upstream-protocol"),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nhello", 404, "hello"),
+        ("HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\n\r\n", 426, ""),
+        ("HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 2\r\n\r\nno", 302, "no"),
+    ];
+    for (answer, expected, body) in cases {
+        let origin = RawOrigin::answering(answer);
+        let (_plane, address) = in_front_of(origin.address);
+        let (status, length, told) = run(asked(address));
+        assert_eq!((status, length), (expected, false), "{answer}");
+        assert!(told.contains(body), "{answer}: {told}");
+    }
+}
+
+#[test]
+fn a_response_that_is_made_here_opens_no_tunnel() {
+    let (_plane, address) = start(|_| {});
+    let (status, length, told) = run(asked(address));
+    assert_eq!((status, length), (400, false));
+    assert!(told.contains("upgrade-refused"), "{told}");
+}
