@@ -315,11 +315,41 @@ mod tests {
         }
     }
 
+    /// What a gRPC client makes of a response ("HTTP to gRPC Status Code Mapping").
+    fn grpc_outcome(response: &Response<Body>) -> u16 {
+        match response.headers().get("grpc-status") {
+            Some(status) => status.to_str().expect("ASCII").parse().expect("a number"),
+            None => match response.status().as_u16() {
+                400 => 13,
+                401 => 16,
+                403 => 7,
+                404 => 12,
+                429 | 502 | 503 | 504 => 14,
+                _ => 2,
+            },
+        }
+    }
+
     #[test]
-    fn every_other_fault_is_a_problem_document_in_every_dialect() {
+    fn a_grpc_client_does_not_repeat_a_call_that_may_have_been_processed() {
+        let told = |kind| grpc_outcome(&told(kind, Dialect::Grpc, &Method::POST));
+        for kind in [FaultKind::RequestTimeout, FaultKind::FirstByteTimeout, FaultKind::BodyTimeout] {
+            assert_eq!(told(kind), 4, "{kind:?}");
+        }
+        for kind in [FaultKind::UpstreamProtocol, FaultKind::PluginFailed] {
+            assert_eq!(told(kind), 13, "{kind:?}");
+        }
+        assert_eq!(told(FaultKind::BodyTooLarge), 8);
+        for kind in [FaultKind::UpstreamUnreachable, FaultKind::ConnectTimeout, FaultKind::BreakerOpen] {
+            assert_eq!(told(kind), 14, "nothing was sent: {kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_without_a_grpc_status_is_a_problem_document_in_every_dialect() {
         for kind in FaultKind::ALL {
             for dialect in [Dialect::Problem, Dialect::Grpc] {
-                if (*kind, dialect) == (FaultKind::RequestTimeout, Dialect::Grpc) {
+                if dialect == Dialect::Grpc && GrpcStatus::of(*kind).is_some() {
                     continue;
                 }
                 let response = told(*kind, dialect, &Method::POST);
@@ -342,7 +372,11 @@ mod tests {
             |kind| testing::facts(testing::head(Method::POST, "/", &[("content-type", kind)])).dialect;
         assert_eq!(dialect("application/grpc"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
-        assert_eq!(dialect("application/json"), Dialect::Problem);
+        assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
+        assert_eq!(dialect("Application/gRPC"), Dialect::Grpc);
+        for other in ["application/json", "application/grpc-web", "application/grpc-web-text+proto", "application/grpcs"] {
+            assert_eq!(dialect(other), Dialect::Problem, "{other}");
+        }
         let mut facts =
             testing::facts(testing::head(Method::POST, "/", &[("content-type", "application/grpc")]));
         let head = std::sync::Arc::make_mut(&mut facts.head);

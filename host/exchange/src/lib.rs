@@ -26,6 +26,7 @@ pub mod destination;
 pub mod facts;
 pub mod family;
 pub mod fault;
+pub mod grpc_messages;
 pub mod head;
 pub mod identity;
 pub mod maps;

@@ -102,6 +102,13 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     for kind in FaultKind::ALL {
         family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
     }
+    let table = telemetry.metrics.injected.load();
+    let help = "Requests to which the filter `fault` did something on purpose";
+    let mut family = Family::counters(encoder, "witgate_injected_faults", help)?;
+    for (route, [delay, abort]) in table.iter().map(|(route, counters)| (route, &**counters)) {
+        family.counter(&[("route", &**route), ("kind", "delay")], delay.get())?;
+        family.counter(&[("route", &**route), ("kind", "abort")], abort.get())?;
+    }
     let table = telemetry.metrics.rate_limits.load();
     let mut family =
         Family::counters(encoder, "witgate_rate_limit_decisions", "Requests checked against rate limits")?;

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::names::Named;
 use witgate_exchange::per_core::{self, PerCore};
+use witgate_exchange::record::Injected;
 
 /// The content type of [`Metrics::expose`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -234,6 +235,8 @@ pub struct Metrics {
     pub(super) series: ArcSwap<AllSeries>,
     pub(super) connections: Table<Arc<Connections>>,
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
+    /// Delays and refusals that the filter `fault` injected, by route.
+    pub(super) injected: Table<Arc<[Counter; 2]>>,
     pub(super) faults: [Counter; FaultKind::ALL.len()],
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
@@ -275,6 +278,14 @@ impl Metrics {
         match look_up(&self.rate_limits.load(), route) {
             Some(counters) => counters[counted].increment(),
             None => self.entry(&self.rate_limits, route)[counted].increment(),
+        }
+    }
+
+    /// Counts a request of a route to which the filter `fault` did something.
+    pub(super) fn injected(&self, route: &str, injected: Injected) {
+        let counters = self.entry(&self.injected, route);
+        for (counter, done) in counters.iter().zip([injected.delay, injected.abort]) {
+            counter.add(done.into());
         }
     }
 

@@ -124,6 +124,8 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
     }
+    attributes.extend(entry.grpc_status.map(|status| number("rpc.grpc.status_code", status.into())));
+    attributes.extend(entry.injected.names().map(|name| text("witgate.injected", name)));
     let error = error_type(entry);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
     let mut span = span(trace, &trace.span, name, SpanKind::Server);

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use witgate_exchange::arrival::{Arrival, Ingress};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
 use witgate_telemetry::CoreTelemetry;
-use witgate_telemetry::request_guard::{self, RequestGuard};
+use witgate_telemetry::request_guard::{self, CUT_BY_DRAIN, RequestGuard};
 use witgate_telemetry::route_series::RouteSeries;
 
 use crate::gateway::Gateway;
@@ -125,18 +125,21 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client.
+    /// An exchange that is dropped before it was finished has lost its client, or a drain has cut its connection.
     fn drop(&mut self) {
         // After a panic the client gets a response, which has a record of its own.
         if !self.facts.record.taken && !std::thread::panicking() {
-            let client_gone = StatusCode::from_u16(499).expect("three digits");
-            self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
+            let (kind, cause) = match self.ingress.is_cut() {
+                true => (FaultKind::Draining, Some(CUT_BY_DRAIN.to_owned())),
+                false => (FaultKind::ClientGone, None),
+            };
+            self.facts.record.fault.get_or_insert((kind, cause));
             drop(RequestGuard::take(
                 &mut self.facts,
                 self.series.take(),
                 &self.telemetry,
                 &self.ingress,
-                client_gone,
+                kind.describe().status,
             ));
         }
     }

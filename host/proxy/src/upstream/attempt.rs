@@ -2,6 +2,7 @@
 //! counts the request as in flight until the attempt is dropped.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -147,11 +148,36 @@ impl Upstream {
         let resting = wanted.filter(|endpoint| endpoint.breaker.state() != BreakerState::Closed);
         match resting.map(|endpoint| endpoint.breaker.rests_for()).min() {
             Some(rest) => Fault::new(FaultKind::BreakerOpen)
-                .cause(self.name.to_string())
+                .cause(format!("{}: no endpoint takes requests: {}", self.name, self.reasons(set)))
                 .header(RETRY_AFTER, HeaderValue::from(whole_seconds(rest)))
                 .unsent(),
-            None => Fault::new(FaultKind::NoEndpoint).cause(self.name.to_string()).unsent(),
+            None => Fault::new(FaultKind::NoEndpoint)
+                .cause(format!("{}: no endpoint takes requests: {}", self.name, self.reasons(set)))
+                .unsent(),
         }
+    }
+
+    /// How many endpoints of the upstream are in which state, for the log.
+    fn reasons(&self, set: &EndpointSet) -> String {
+        if set.entries.is_empty() {
+            return "there are none".to_owned();
+        }
+        let mut counts = BTreeMap::new();
+        for member in set.members() {
+            let endpoint = member.endpoint();
+            let state = match endpoint.availability() {
+                Availability::Available if !member.is_wanted() => "of weight 0",
+                Availability::Available => "available, but already tried",
+                Availability::Probing => "with a breaker that is probing",
+                Availability::Resting => "with an open breaker or ejected",
+                Availability::Unhealthy => "unhealthy",
+                Availability::Drained => "drained",
+                Availability::NotReady => "not ready",
+            };
+            *counts.entry(state).or_insert(0) += 1;
+        }
+        let told: Vec<_> = counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect();
+        told.join(", ")
     }
 }
 

@@ -184,11 +184,12 @@ impl Clock {
             let now = Instant::now();
             if now >= due {
                 return Poll::Ready(match self.deadline {
-                    Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout),
+                    Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout)
+                        .cause("the deadline passed before the response had ended"),
                     // Both sides may wait for the client's next piece, which shows nothing about the endpoint.
                     _ => Fault {
                         by_request: upload.is_some_and(Progress::is_awaited),
-                        ..Fault::new(FaultKind::UpstreamReset).cause("the response stalled")
+                        ..Fault::new(FaultKind::UpstreamReset).cause("nothing came for the upstream's `idle_timeout`")
                     },
                 });
             }

@@ -92,11 +92,14 @@ impl UpstreamRequest<'_> {
         self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method())
     }
 
-    /// The longest time of one attempt from the end of the request to the response head.
-    pub(super) fn patience(&self, first_byte: Duration) -> Duration {
+    /// The longest time of one attempt from the end of the request to the response head, and the name of the setting
+    /// that it comes from.
+    pub(super) fn patience(&self, first_byte: Duration) -> (Duration, &'static str) {
         match self.rules.per_try_timeout() {
-            Some(per_try) if self.is_repeatable() => per_try.min(first_byte),
-            _ => first_byte,
+            Some(per_try) if self.is_repeatable() && per_try < first_byte => {
+                (per_try, "retry.per_try_timeout")
+            }
+            _ => (first_byte, "first_byte_timeout"),
         }
     }
 

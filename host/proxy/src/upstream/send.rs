@@ -93,7 +93,7 @@ pub(super) async fn send(
     notes: &mut AttemptLog,
 ) -> Result<UnreadResponse, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
-    notes.endpoint = Some(endpoint.name.clone());
+    notes.begin(endpoint);
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
@@ -114,8 +114,8 @@ pub(super) async fn send(
             // blame.
             attempt.owe_answer_by(deadline);
         }
-        notes.attempts += 1;
-        let patience = order.patience(upstream.config.first_byte_timeout);
+        notes.sent(since);
+        let (patience, setting) = order.patience(upstream.config.first_byte_timeout);
         let answered = match begun {
             Begun::Http1 { connection, head, upload } => {
                 let sent = connection.exchange(order, head, upload, since, patience).await;
@@ -129,7 +129,7 @@ pub(super) async fn send(
         let lost = match answered {
             Ok(response) => {
                 let arrived = turn::now();
-                notes.time = Some(arrived - since);
+                notes.ended(arrived);
                 span.answered(response.status());
                 notes.upload.clone_from(&progress);
                 return Ok(UnreadResponse { response, lease, upload: progress, arrived });
@@ -137,9 +137,10 @@ pub(super) async fn send(
             Err(lost) => lost,
         };
         lost.tell(span);
+        notes.ended(turn::now());
         let (again, ended) = match lost {
             SendFailure::Unsent(unsent, fault) => {
-                notes.attempts -= 1;
+                notes.unsent();
                 if !(reused && stale <= STALE) {
                     return Err(Failure::unsent(fault, unsent));
                 }
@@ -151,7 +152,8 @@ pub(super) async fn send(
             }
             SendFailure::Upload(fault) => return Err(Failure::from(*fault)),
             SendFailure::Late => {
-                let fault = Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string());
+                let fault = Fault::new(FaultKind::FirstByteTimeout)
+                    .cause(format!("{}: no response head within {patience:?} (`{setting}`)", endpoint.name));
                 return Err(Failure { extent: Some(Extent::Reached), ..fault.into() });
             }
         };

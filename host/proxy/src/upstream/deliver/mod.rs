@@ -40,6 +40,7 @@ use witgate_exchange::turn;
 
 use super::Upstream;
 use super::attempt::Attempt;
+use super::endpoint::Endpoint;
 use super::observe::Extent;
 use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
@@ -57,8 +58,12 @@ pub(super) use tries::{Copied, Counts, Tries};
 /// What is recorded about an exchange for the access log.
 #[derive(Default)]
 pub(super) struct AttemptLog {
+    /// The endpoint that was asked last.
     pub(super) endpoint: Option<Arc<str>>,
     pub(super) attempts: u32,
+    /// When the attempt in progress was begun to be sent. `None` if none is in progress.
+    under_way: Option<Instant>,
+    /// How long the last attempt took, if it has ended.
     pub(super) time: Option<Duration>,
     /// The progress of the request body, if it streams and the response has begun.
     pub(super) upload: Option<Rc<Progress>>,
@@ -70,6 +75,39 @@ pub(super) struct AttemptLog {
     pub(super) instead: Option<Arc<str>>,
     /// Whether the response is a fallback that did not come from an upstream.
     pub(super) local: bool,
+}
+
+impl AttemptLog {
+    /// An endpoint is about to be asked.
+    pub(super) fn begin(&mut self, endpoint: &Endpoint) {
+        self.endpoint = Some(endpoint.name.clone());
+        self.under_way = None;
+        self.time = None;
+    }
+
+    /// The request is about to be sent to it.
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.attempts += 1;
+        self.under_way = Some(now);
+    }
+
+    /// Nothing of the request was sent after all.
+    pub(super) fn unsent(&mut self) {
+        self.attempts -= 1;
+        self.time = None;
+    }
+
+    /// Takes over the endpoint and the times of the attempt whose result is used.
+    fn take_attempt(&mut self, other: AttemptLog) {
+        (self.endpoint, self.under_way, self.time) = (other.endpoint, other.under_way, other.time);
+    }
+
+    /// The attempt has ended: there is a response head, or there will be none.
+    pub(super) fn ended(&mut self, now: Instant) {
+        if let Some(begun) = self.under_way.take() {
+            self.time = Some(now - begun);
+        }
+    }
 }
 
 /// Tries endpoints until one gives an acceptable response, or nothing more may be tried.
