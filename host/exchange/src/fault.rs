@@ -33,6 +33,7 @@ pub enum FaultKind {
     BodyTooLarge,
     TargetTooLong,
     HeadersTooLarge,
+    UnsupportedEncoding,
     RateLimited,
     ClientGone,
     UpgradeRefused,
@@ -94,6 +95,7 @@ impl FaultKind {
         FaultKind::BodyTooLarge,
         FaultKind::TargetTooLong,
         FaultKind::HeadersTooLarge,
+        FaultKind::UnsupportedEncoding,
         FaultKind::RateLimited,
         FaultKind::ClientGone,
         FaultKind::UpgradeRefused,
@@ -152,6 +154,7 @@ impl FaultKind {
             K::BodyTooLarge => (413, "body-too-large", "The request body is over the limit", Client, None),
             K::TargetTooLong => (414, "target-too-long", "The request target is over the limit", Client, None),
             K::HeadersTooLarge => (431, "headers-too-large", "The header section is over the limit", Client, None),
+            K::UnsupportedEncoding => (415, "unsupported-encoding", "The content coding of the request is not supported", Client, None),
             K::RateLimited => (429, "rate-limited", "Too many requests", Client, None),
             K::ClientGone => (499, "client-gone", "The client went away", Client, None),
             K::UpgradeRefused => (400, "upgrade-refused", "This upgrade cannot be forwarded", Client, None),
@@ -194,6 +197,9 @@ pub struct Fault {
     /// Whether the request's own body ended the exchange: it was too large, malformed or too slow, a plugin failed
     /// on it, or its client left. Then the upstream is not to blame, whatever the kind, and nothing is sent again.
     pub by_request: bool,
+    /// Whether the endpoint was given up because its health checks failed while the request, which may be sent to another
+    /// endpoint, waited for it.
+    pub checks_failed: bool,
 }
 
 impl Fault {
@@ -207,6 +213,7 @@ impl Fault {
             unsent: false,
             shared: false,
             by_request: false,
+            checks_failed: false,
         }
     }
 

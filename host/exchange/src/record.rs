@@ -70,6 +70,8 @@ pub struct Repeat {
 pub enum Why {
     /// The previous attempt failed.
     Fault(FaultKind),
+    /// The health checks of the previous endpoint failed while the request waited there.
+    Unhealthy,
     /// The previous response had this status.
     Status(StatusCode),
     /// The previous response had this gRPC status.
@@ -86,6 +88,7 @@ impl fmt::Display for Repeat {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why {
             Why::Fault(kind) => formatter.write_str(kind.describe().code)?,
+            Why::Unhealthy => formatter.write_str("unhealthy")?,
             Why::Status(status) => write!(formatter, "status-{}", status.as_u16())?,
             Why::GrpcStatus(code) => write!(formatter, "grpc-status-{code}")?,
             Why::HedgeWon => formatter.write_str("hedge-won")?,

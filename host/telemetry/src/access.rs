@@ -201,8 +201,8 @@ struct Fields<'a> {
     /// How often the request was sent upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
-    /// Why there was more than one attempt, in order: a fault code, `status-N`, `grpc-status-N`, `hedge-won`, `hedge-lost` or
-    /// `budget-exhausted`, and the endpoint.
+    /// Why there was more than one attempt, in order: a fault code, `unhealthy`, `status-N`, `grpc-status-N`, `hedge-won`,
+    /// `hedge-lost` or `budget-exhausted`, and the endpoint.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     retries: Vec<String>,
     /// Milliseconds from the first byte sent upstream to the response head, of the last attempt; where there was no response, to

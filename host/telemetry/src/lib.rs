@@ -10,6 +10,7 @@ pub mod access;
 pub mod client_span;
 pub mod collect;
 mod export;
+pub mod exposition;
 mod in_service;
 mod log;
 pub mod metrics;

@@ -10,7 +10,8 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-`GET /metrics` on the admin listener returns the OpenMetrics text format, which Prometheus can scrape. The names, the labels
+`GET /metrics` on the admin listener returns the OpenMetrics text format, or the text format of Prometheus (0.0.4) where `Accept`
+prefers `text/plain`, in which the type line of a counter has its name with `_total`. The names, the labels
 and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
 
 Counters count from the start of the process and survive a reload. A series appears with its first event, or as soon as

@@ -37,6 +37,10 @@ pub struct Exchange {
     /// The bindings of the transformation contract that were called, with their contexts, in the order of the way
     /// down.
     pub transformations: Vec<Transformed>,
+    /// The binding that last changed `Content-Encoding` of the request.
+    pub request_coding_by: Option<Arc<str>>,
+    /// The binding that last changed `Content-Encoding` of the response.
+    pub response_coding_by: Option<Arc<str>>,
     /// Number of edge and origin filters that were entered on the way down. Only these see the response.
     pub filters_entered: usize,
 }
@@ -84,6 +88,8 @@ impl Exchange {
             snapshot,
             series: None,
             transformations: Vec::new(),
+            request_coding_by: None,
+            response_coding_by: None,
             filters_entered: 0,
         }
     }

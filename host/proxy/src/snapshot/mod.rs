@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
+use witgate_telemetry::metrics::NamesInService;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
@@ -108,6 +109,16 @@ impl Snapshot {
             counter: self.counter.clone(),
             plugins,
         })
+    }
+
+    /// The names that metrics are about.
+    pub(crate) fn names(&self) -> NamesInService {
+        let config = &self.config;
+        NamesInService::new(
+            config.listeners.iter().map(|listener| listener.name.as_str()),
+            config.routes.iter().map(|route| route.name.as_str()),
+            config.upstreams.keys().map(String::as_str),
+        )
     }
 
     /// Each combination of listener, route and, if the route forwards, upstream that requests take unless a plugin

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use witgate_config::model::Statuses;
+use witgate_config::model::{OnUnhealthy, Statuses};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
 
@@ -44,6 +45,8 @@ pub(super) struct Attempt {
     status: Cell<Option<StatusCode>>,
     /// The deadline of the request, if only the response of the endpoint is missing.
     due: Cell<Option<Instant>>,
+    /// How often the endpoint had become unhealthy when it was picked.
+    falls: u32,
 }
 
 impl Upstream {
@@ -118,6 +121,7 @@ impl Upstream {
             failed: Cell::new(false),
             status: Cell::new(None),
             due: Cell::new(None),
+            falls: endpoint.health.falls(),
         })
     }
 
@@ -141,6 +145,19 @@ impl Upstream {
             Availability::Unhealthy => panics && passes(),
             Availability::Resting | Availability::Drained | Availability::NotReady => false,
         }
+    }
+
+    /// Whether requests that wait at an endpoint go to another one when its checks fail.
+    pub(super) fn moves_from_unhealthy(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.settings.on_unhealthy == OnUnhealthy::Retry)
+    }
+
+    /// Whether an endpoint other than this one takes requests.
+    fn has_other(&self, than: &Member) -> bool {
+        let set = self.set.load();
+        set.members().any(|member| {
+            !member.is_same_endpoint(than) && member.is_wanted() && self.would_take(member, false)
+        })
     }
 
     fn no_endpoint(&self, set: &EndpointSet) -> Fault {
@@ -254,6 +271,33 @@ impl Attempt {
     /// about the endpoint.
     pub(super) fn owe_answer_by(&self, deadline: Option<Instant>) {
         self.due.set(deadline);
+    }
+
+    /// Whether the endpoint has checks, so that [`Attempt::forsaken`] may end.
+    pub(super) fn is_checked(&self) -> bool {
+        self.upstream.plan.is_some()
+    }
+
+    /// Waits until the checks of the endpoint have failed and the request is to leave it for that reason
+    /// (`health.on_unhealthy`). Returns the fault of this attempt. Never ends if the request is to wait on: there is no
+    /// other endpoint, or it may not be sent to one, which `is_movable` says.
+    pub(super) async fn forsaken(&self, is_movable: impl Fn() -> bool) -> Fault {
+        let Some(plan) = &self.upstream.plan else { return std::future::pending().await };
+        self.endpoint().health.fallen(self.falls).await;
+        let moves = plan.settings.on_unhealthy == OnUnhealthy::Retry;
+        if moves && !(is_movable() && self.upstream.has_other(&self.member)) {
+            return std::future::pending().await;
+        }
+        Fault { checks_failed: moves, ..self.endpoint().unhealthy() }
+    }
+
+    /// A future that ends when the response of the endpoint is to be cut off, because its checks have failed and
+    /// `health.on_unhealthy` is `reset`. `None` if that cannot happen.
+    pub(super) fn reset_by_checks(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let plan = self.upstream.plan.as_ref()?;
+        let resets = plan.settings.on_unhealthy == OnUnhealthy::Reset;
+        let (endpoint, falls) = (Arc::clone(self.endpoint()), self.falls);
+        resets.then(|| Box::pin(async move { endpoint.health.fallen(falls).await }) as _)
     }
 
     /// A response head came that counts for the endpoint, this long after sending began.

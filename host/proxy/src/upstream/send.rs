@@ -16,7 +16,7 @@ use witgate_telemetry::client_span::ClientSpan;
 
 use super::attempt::Attempt;
 use super::connection::{Connection, Stream};
-use super::deliver::{AttemptLog, Supplied};
+use super::deliver::{AttemptLog, Supplied, grpc_status};
 use super::download::{Download, Source, Underway};
 use super::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is_unprocessed};
 use super::http1::{Http1, OfAttempt};
@@ -97,16 +97,34 @@ pub(super) async fn send(
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
-        let mut lease = match Lease::take(attempt, stale >= STALE).await {
+        let mut span =
+            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts, deadline);
+        span.begin(turn::now());
+        let taken = tokio::select! {
+            biased;
+            taken = Lease::take(attempt, stale >= STALE) => taken,
+            fault = attempt.forsaken(|| true), if attempt.is_checked() => {
+                span.failed(fault.kind);
+                return Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None });
+            }
+        };
+        let mut lease = match taken {
             Ok(lease) => lease,
-            Err(fault) => return Err(Failure::unsent(fault, body)),
+            Err(fault) => {
+                span.failed(fault.kind);
+                return Err(Failure::unsent(fault, body));
+            }
         };
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let mut span =
-            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts);
-        let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
+        let begun = match Begun::new(&mut lease, attempt, order, span.id(), upload) {
+            Ok(begun) => begun,
+            Err(fault) => {
+                span.unsent();
+                return Err(Failure::from(fault));
+            }
+        };
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
         if progress.is_none() {
@@ -116,21 +134,29 @@ pub(super) async fn send(
         }
         notes.sent(since);
         let (patience, setting) = order.patience(upstream.config.first_byte_timeout);
-        let answered = match begun {
-            Begun::Http1 { connection, head, upload } => {
-                let sent = connection.exchange(order, head, upload, since, patience).await;
-                sent.map(|response| response.map(|()| None))
+        let asked = async {
+            match begun {
+                Begun::Http1 { connection, head, upload } => {
+                    let sent = connection.exchange(order, head, upload, since, patience).await;
+                    sent.map(|response| response.map(|()| None))
+                }
+                Begun::Http2 { stream, request, progress } => {
+                    // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
+                    Box::pin(ask_http2(stream, *request, progress, since, patience)).await
+                }
             }
-            Begun::Http2 { stream, request, progress } => {
-                // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
-                Box::pin(ask_http2(stream, *request, progress, since, patience)).await
-            }
+        };
+        let is_movable = || order.is_repeatable() && anew.is_possible();
+        let answered = tokio::select! {
+            biased;
+            answered = asked => answered,
+            fault = attempt.forsaken(is_movable), if attempt.is_checked() => Err(SendFailure::Forsaken(fault)),
         };
         let lost = match answered {
             Ok(response) => {
                 let arrived = turn::now();
                 notes.ended(arrived);
-                span.answered(response.status());
+                span.answered(response.status(), grpc_status(response.headers()));
                 notes.upload.clone_from(&progress);
                 return Ok(UnreadResponse { response, lease, upload: progress, arrived });
             }
@@ -151,6 +177,7 @@ pub(super) async fn send(
                 (if repeatable && stale <= STALE { anew.body() } else { None }, ended)
             }
             SendFailure::Upload(fault) => return Err(Failure::from(*fault)),
+            SendFailure::Forsaken(fault) => return Err(Failure { fault, body: None, extent: None }),
             SendFailure::Late => {
                 let fault = Fault::new(FaultKind::FirstByteTimeout)
                     .cause(format!("{}: no response head within {patience:?} (`{setting}`)", endpoint.name));
@@ -175,6 +202,8 @@ pub(super) enum SendFailure {
     Upload(Box<Fault>),
     /// There was no response in time.
     Late,
+    /// The checks of the endpoint failed in the meantime.
+    Forsaken(Fault),
 }
 
 impl SendFailure {
@@ -184,6 +213,7 @@ impl SendFailure {
             SendFailure::Unsent(..) => span.unsent(),
             SendFailure::Ended(ended) => span.failed(ended.fault.kind),
             SendFailure::Upload(fault) => span.failed(fault.kind),
+            SendFailure::Forsaken(fault) => span.failed(fault.kind),
             SendFailure::Late => span.failed(FaultKind::FirstByteTimeout),
         }
     }

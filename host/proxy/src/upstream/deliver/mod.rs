@@ -50,7 +50,7 @@ use crate::protocol::upgrade::Stream;
 use replay_body::ReplayBody;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
-pub(super) use rules::Rules;
+pub(super) use rules::{Rules, grpc_status};
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(super) use tries::{Copied, Counts, Tries};
@@ -209,7 +209,8 @@ impl Tried {
 /// it may be needed for every request, because an endpoint may say that it did not process the request.
 fn room(upstream: &Upstream, order: &UpstreamRequest<'_>) -> Option<Room> {
     let may_be_refused = upstream.config.protocol == UpstreamProtocol::Http2;
-    let wanted = may_be_refused || (order.is_repeatable() && order.rules.attempts() > 1);
+    let may_move = order.rules.attempts() > 1 || upstream.moves_from_unhealthy();
+    let wanted = may_be_refused || (order.is_repeatable() && may_move);
     wanted.then(|| Room {
         each: upstream.config.retry.body_bytes,
         all: upstream.config.retry.all_body_bytes,
@@ -285,11 +286,15 @@ impl<'a> Delivery<'a> {
         for member in self.latest.iter().cloned().chain(std::mem::take(&mut self.hedged)) {
             self.tried.add(member, reason.bars_endpoint());
         }
+        if reason == Reason::Unhealthy {
+            // The configured attempts are those at endpoints that work. There are at most as many moves as endpoints.
+            self.made -= 1;
+        }
         if self.made >= rules.attempts() || !self.replay_body.is_left() || !self.has_endpoint() {
             return None;
         }
         let why = why(outcome, reason);
-        if reason != Reason::Connect {
+        if !reason.is_free() {
             let wait = self.wait(outcome)?;
             if !self.upstream.carried.tries.budget.take(&rules.upstream.budget) {
                 self.upstream.carried.tries.counts.retried(reason, Outcome::BudgetExhausted);
@@ -337,9 +342,10 @@ impl<'a> Delivery<'a> {
 
 fn why(outcome: Came<'_>, reason: Reason) -> Why {
     match outcome {
+        Err(_) if reason == Reason::Unhealthy => Why::Unhealthy,
         Err(fault) => Why::Fault(fault.kind),
         Ok(answer) if reason == Reason::Grpc => {
-            Why::GrpcStatus(rules::grpc_status(answer.headers()).unwrap_or_default())
+            Why::GrpcStatus(grpc_status(answer.headers()).unwrap_or_default())
         }
         Ok(answer) => Why::Status(answer.status()),
     }

@@ -187,7 +187,11 @@ impl Http1 {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.send_on(context) {
             Err(SendFailure::Upload(fault)) => return Poll::Ready(Some(Err(*fault))),
-            Err(SendFailure::Ended(Ended { fault, .. }) | SendFailure::Unsent(_, fault)) => {
+            Err(
+                SendFailure::Ended(Ended { fault, .. })
+                | SendFailure::Unsent(_, fault)
+                | SendFailure::Forsaken(fault),
+            ) => {
                 return Poll::Ready(Some(Err(fault)));
             }
             Err(SendFailure::Late) | Ok(()) => {}

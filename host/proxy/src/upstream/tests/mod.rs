@@ -18,6 +18,7 @@ mod hedging;
 mod http2;
 mod limits;
 mod mirroring;
+mod recorded;
 mod refused;
 mod reload;
 mod retries;
@@ -27,6 +28,7 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod tracing;
+mod unhealthy;
 mod upstream_breaker;
 
 use std::net::SocketAddr;
