@@ -177,7 +177,7 @@ struct Fields<'a> {
     /// The gRPC status of the response, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<u32>,
-    /// The code of the fault, where the gateway itself ended the request.
+    /// The code of the fault, where the gateway itself ended the request or its response broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
     /// The reason of the fault that only operators are told.

@@ -32,10 +32,10 @@ pub(super) struct ClientNotes {
     pub(super) endpoint: Arc<str>,
     /// How often the same request was sent before.
     pub(super) resends: u32,
-    /// When the attempt began; `None` if it has not.
+    /// When sending began; `None` if it did not.
     pub(super) begun: Option<Instant>,
     pub(super) outcome: Outcome,
-    /// From the beginning of the attempt to the head of the response, or to the end of the attempt.
+    /// From the beginning of sending to the head of the response, or to the end of the attempt.
     pub(super) time: Duration,
     /// The deadline of the request. An attempt that is dropped after it has failed by it.
     deadline: Option<Instant>,
@@ -87,7 +87,7 @@ impl ClientSpan {
         self.id
     }
 
-    /// The attempt begins: from now on the span will be exported.
+    /// Sending begins: from now on the span will be exported.
     pub fn begin(&mut self, now: Instant) {
         if let Some(notes) = &mut self.notes {
             notes.begun = Some(now);

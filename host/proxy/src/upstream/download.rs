@@ -192,7 +192,7 @@ impl Clock {
                     // Both sides may wait for the client's next piece, which shows nothing about the endpoint.
                     _ => Fault {
                         by_request: upload.is_some_and(Progress::is_awaited),
-                        ..Fault::new(FaultKind::UpstreamReset).cause("nothing came for the upstream's `idle_timeout`")
+                        ..Fault::new(FaultKind::UpstreamReset).cause("the response stalled")
                     },
                 });
             }

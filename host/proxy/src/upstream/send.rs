@@ -97,34 +97,23 @@ pub(super) async fn send(
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
-        let mut span =
-            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts, deadline);
-        span.begin(turn::now());
         let taken = tokio::select! {
             biased;
             taken = Lease::take(attempt, stale >= STALE) => taken,
             fault = attempt.forsaken(|| true), if attempt.is_checked() => {
-                span.failed(fault.kind);
                 return Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None });
             }
         };
         let mut lease = match taken {
             Ok(lease) => lease,
-            Err(fault) => {
-                span.failed(fault.kind);
-                return Err(Failure::unsent(fault, body));
-            }
+            Err(fault) => return Err(Failure::unsent(fault, body)),
         };
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let begun = match Begun::new(&mut lease, attempt, order, span.id(), upload) {
-            Ok(begun) => begun,
-            Err(fault) => {
-                span.unsent();
-                return Err(Failure::from(fault));
-            }
-        };
+        let mut span =
+            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts, deadline);
+        let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
         if progress.is_none() {
