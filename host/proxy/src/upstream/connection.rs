@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(super) struct Http2 {
     pub(super) end_told: Cell<bool>,
     pub(super) overtakes: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
+    /// The address that it is connected to.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// One counted stream of its connection.
@@ -89,6 +92,7 @@ impl Stream {
 
 impl Http2 {
     async fn open(socket: Socket) -> hyper::Result<Rc<Http2>> {
+        let peer = socket.peer();
         let (sender, connection) = http2::Builder::new(OwnCore)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -117,6 +121,7 @@ impl Http2 {
             end_told: Cell::new(false),
             overtakes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
+            peer,
         }))
     }
 

@@ -19,6 +19,7 @@ mod sending;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::net::IpAddr;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -90,6 +91,11 @@ impl Http1 {
             persistent: true,
             timer: Deadline::default(),
         })
+    }
+
+    /// The address that it is connected to.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.socket.peer()
     }
 
     /// Whether an idle connection is still open, and nothing has arrived on it.

@@ -18,6 +18,7 @@ mod hedging;
 mod http2;
 mod limits;
 mod mirroring;
+mod names;
 mod recorded;
 mod refused;
 mod reload;
