@@ -493,12 +493,17 @@ async fn a_body_whose_coding_is_a_lie_is_the_clients_mistake_and_one_of_the_upst
     .await;
     let settings = "[bindings.json-body.settings]\nrequest = { remove = [\"/admin\"] }\n\
          response = { remove = [\"/admin\"] }";
-    let gateway = with_plugin("json-body", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
+    let gateway =
+        with_plugin("json-body", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
     for mut client in [gateway.client().await, Client::http2(gateway.address()).await] {
         for coding in ["gzip", "br", "zstd"] {
             let headers = [("content-type", "application/json"), ("content-encoding", coding)];
             let reply = client.post("/", &headers, r#"{"admin":true}"#).await;
-            assert_eq!((reply.status.as_u16(), reply.json()["code"].clone()), (400, "bad-request".into()), "{coding}");
+            assert_eq!(
+                (reply.status.as_u16(), reply.json()["code"].clone()),
+                (400, "bad-request".into()),
+                "{coding}"
+            );
             let of_upstream = client.get(&format!("/?{coding}"), &[]).await;
             let code = of_upstream.json()["code"].clone();
             assert_eq!((of_upstream.status.as_u16(), code), (502, "upstream-protocol".into()), "{coding}");
@@ -522,7 +527,8 @@ async fn a_refusal_by_a_rate_limit_names_policy_and_binding() {
     let origin = Origin::named("origin").await;
     let settings = "[bindings.rate-limit.settings]\npolicies = [\
          { name = \"hourly\", by = [], limit = 1, window = \"1h\" }]";
-    let gateway = with_plugin("rate-limit", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
+    let gateway =
+        with_plugin("rate-limit", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
     let mut client = gateway.client().await;
     assert_eq!(client.get("/", &[]).await.status, 200);
     let reply = client.get("/", &[]).await;

@@ -14,7 +14,9 @@ use witgate_tests::{Client, Gateway, Origin, Reply, Scratch, eventually};
 /// The lines of the access log so far.
 fn lines(gateway: &Gateway) -> Vec<Value> {
     let text = std::fs::read_to_string(gateway.scratch.path().join("access.log")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// The only line of the access log.
@@ -92,7 +94,12 @@ async fn so_does_the_line_of_an_http2_stream_that_was_reset() {
 }
 
 /// Sends a gRPC call with these messages.
-async fn call(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Reply, String> {
+async fn call(
+    gateway: &Gateway,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Reply, String> {
     let mut client = Client::http2(gateway.address()).await;
     let request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -118,7 +125,8 @@ async fn a_grpc_call_whose_deadline_passed_is_no_success_in_log_and_metrics() {
     assert_eq!(line["fault"], "request-timeout");
     assert!(line["cause"].as_str().is_some_and(|cause| cause.contains("50ms")), "{line}");
     assert_eq!(line["endpoint"], origin.address().to_string());
-    let counted = async |class: &str| gateway.metric("witgate_requests_total", &["route=\"all\"", class]).await;
+    let counted =
+        async |class: &str| gateway.metric("witgate_requests_total", &["route=\"all\"", class]).await;
     assert_eq!(counted("status=\"5xx\"").await, 1.0);
     assert_eq!(counted("status=\"2xx\"").await, 0.0);
 }
@@ -129,10 +137,14 @@ async fn the_grpc_status_of_an_upstream_is_in_the_log() {
         let mut trailers = http::HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("14"));
         if request.uri().path() == "/a.B/Only" {
-            let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "5");
-            return response.body(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()).expect("fixed");
+            let response =
+                Response::builder().header("content-type", "application/grpc").header("grpc-status", "5");
+            return response
+                .body(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync())
+                .expect("fixed");
         }
-        let frames = [Ok(http_body::Frame::data(Bytes::from(message(1)))), Ok(http_body::Frame::trailers(trailers))];
+        let frames =
+            [Ok(http_body::Frame::data(Bytes::from(message(1)))), Ok(http_body::Frame::trailers(trailers))];
         let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
         Response::builder().header("content-type", "application/grpc").body(body).expect("fixed")
     })
@@ -152,7 +164,10 @@ async fn own_timeouts_end_a_grpc_call_as_deadline_exceeded_so_that_it_is_not_run
     let origin = silent().await;
     for (settings, setting) in [
         ("first_byte_timeout = \"50ms\"", "`first_byte_timeout`"),
-        ("retry = { per_try_timeout = \"50ms\", non_idempotent = true, attempts = 1 }", "`retry.per_try_timeout`"),
+        (
+            "retry = { per_try_timeout = \"50ms\", non_idempotent = true, attempts = 1 }",
+            "`retry.per_try_timeout`",
+        ),
     ] {
         let gateway = gateway(&origin, "", &format!("protocol = \"http2\"\n{settings}")).await;
         let reply = call(&gateway, "/a.B/C", &[], message(3)).await.expect("a response");
@@ -184,7 +199,8 @@ async fn own_timeouts_end_a_grpc_call_as_deadline_exceeded_so_that_it_is_not_run
 /// An origin that responds to a gRPC call with the number of bytes that it received.
 async fn counting() -> Origin {
     Origin::with(|seen| {
-        let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "0");
+        let response =
+            Response::builder().header("content-type", "application/grpc").header("grpc-status", "0");
         let counted = seen.body.len().to_string();
         response.header("x-received", counted).body(Full::new(Bytes::new())).expect("a fixed head")
     })
@@ -235,7 +251,10 @@ async fn a_content_type_alone_lifts_no_limit() {
     let http1 = gateway(&origin, limit, "").await;
     let to_http1 = call(&http1, "/a.B/C", &[], messages).await.expect("a response");
     assert_eq!(to_http1.header("grpc-status"), "8", "the upstream cannot speak gRPC");
-    assert!(origin.seen().iter().all(|seen| seen.body.len() <= 64 * 1024), "nothing over the limit got through");
+    assert!(
+        origin.seen().iter().all(|seen| seen.body.len() <= 64 * 1024),
+        "nothing over the limit got through"
+    );
 }
 
 #[tokio::test]
@@ -264,7 +283,11 @@ async fn what_the_filter_fault_does_can_be_told_from_a_failure() {
     assert!(lines[0].get("injected").is_none(), "{}", lines[0]);
     assert_eq!(lines[1]["injected"], serde_json::json!(["delay", "abort"]));
     for kind in ["kind=\"delay\"", "kind=\"abort\""] {
-        assert_eq!(gateway.metric("witgate_injected_faults_total", &["route=\"all\"", kind]).await, 1.0, "{kind}");
+        assert_eq!(
+            gateway.metric("witgate_injected_faults_total", &["route=\"all\"", kind]).await,
+            1.0,
+            "{kind}"
+        );
     }
 }
 
@@ -275,7 +298,10 @@ async fn an_injected_delay_that_runs_into_the_deadline_is_told_as_injected() {
     let gateway = gateway(&origin, filter, "").await;
     assert_eq!(gateway.client().await.get("/", &[]).await.status, 504);
     let line = line(&gateway).await;
-    assert_eq!((&line["fault"], &line["injected"]), (&"request-timeout".into(), &serde_json::json!(["delay"])));
+    assert_eq!(
+        (&line["fault"], &line["injected"]),
+        (&"request-timeout".into(), &serde_json::json!(["delay"]))
+    );
 }
 
 #[tokio::test]
@@ -318,16 +344,23 @@ async fn metrics_come_in_the_format_that_is_asked_for() {
     let gateway = gateway(&origin, "", "").await;
     gateway.client().await.get("/", &[]).await;
     let read = async |accept: &[(&str, &str)]| {
-        let mut admin = Client::unix(&gateway.scratch.path().join("admin.sock")).await.expect("the admin socket");
+        let mut admin =
+            Client::unix(&gateway.scratch.path().join("admin.sock")).await.expect("the admin socket");
         let reply = admin.get("/metrics", accept).await;
         (reply.header("content-type").to_owned(), reply.text().to_owned())
     };
-    for accept in [&[][..], &[("accept", "*/*")], &[("accept", "application/openmetrics-text;version=1.0.0,text/plain")]] {
+    for accept in [
+        &[][..],
+        &[("accept", "*/*")],
+        &[("accept", "application/openmetrics-text;version=1.0.0,text/plain")],
+    ] {
         let (kind, text) = read(accept).await;
         assert!(kind.starts_with("application/openmetrics-text"), "{accept:?}: {kind}");
         assert!(text.ends_with("# EOF\n") && text.contains("# TYPE witgate_requests counter\n"));
     }
-    for accept in ["text/plain", "text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0.4", "text/html"] {
+    for accept in
+        ["text/plain", "text/plain;version=0.0.4;q=0.5, application/openmetrics-text;q=0.4", "text/html"]
+    {
         let (kind, text) = read(&[("accept", accept)]).await;
         assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8", "{accept}");
         assert!(!text.contains("# EOF") && text.contains("# TYPE witgate_requests_total counter\n"));

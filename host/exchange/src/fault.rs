@@ -381,7 +381,12 @@ mod tests {
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
         assert_eq!(dialect("Application/gRPC"), Dialect::Grpc);
-        for other in ["application/json", "application/grpc-web", "application/grpc-web-text+proto", "application/grpcs"] {
+        for other in [
+            "application/json",
+            "application/grpc-web",
+            "application/grpc-web-text+proto",
+            "application/grpcs",
+        ] {
             assert_eq!(dialect(other), Dialect::Problem, "{other}");
         }
         let mut facts =

@@ -127,7 +127,8 @@ impl Messages {
         }
         let length = u64::from(u32::from_be_bytes(length));
         if length > self.limit {
-            let detail = format!("a gRPC message has {length} bytes; the limit is {} for each message", self.limit);
+            let detail =
+                format!("a gRPC message has {length} bytes; the limit is {} for each message", self.limit);
             return Err(Fault::new(FaultKind::BodyTooLarge).detail(detail));
         }
         Ok(length)

@@ -52,7 +52,9 @@ pub struct Injected {
 impl Injected {
     /// What was done, by name: `delay`, `abort`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        [("delay", self.delay), ("abort", self.abort)].into_iter().filter_map(|(name, done)| done.then_some(name))
+        [("delay", self.delay), ("abort", self.abort)]
+            .into_iter()
+            .filter_map(|(name, done)| done.then_some(name))
     }
 }
 

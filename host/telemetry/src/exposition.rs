@@ -21,12 +21,14 @@ impl Exposition {
     /// The format that a client prefers, by the values of `Accept`. OpenMetrics where both are equally welcome and where
     /// nothing is said; the format of Prometheus where the client accepts neither, because every reader of metrics knows it.
     pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
-        let ranges: Vec<_> = accept.into_iter().flat_map(|value| value.split(',')).filter_map(range).collect();
+        let ranges: Vec<_> =
+            accept.into_iter().flat_map(|value| value.split(',')).filter_map(range).collect();
         if ranges.is_empty() {
             return Exposition::OpenMetrics;
         }
         let quality = |format: Exposition| {
-            let fitting = ranges.iter().filter_map(|(kind, quality)| Some((format.specificity(kind)?, *quality)));
+            let fitting =
+                ranges.iter().filter_map(|(kind, quality)| Some((format.specificity(kind)?, *quality)));
             fitting.max_by_key(|(specificity, _)| *specificity).map_or(0, |(_, quality)| quality)
         };
         let (open, text) = (quality(Exposition::OpenMetrics), quality(Exposition::Prometheus));
@@ -40,7 +42,9 @@ impl Exposition {
             Exposition::Prometheus => ("text/plain", "text/*"),
         };
         let fits = ["*/*", family, exact].into_iter().zip(0..);
-        fits.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(range)).map(|(_, specificity)| specificity)
+        fits.into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(range))
+            .map(|(_, specificity)| specificity)
     }
 
     /// Metrics in this format, from their OpenMetrics text.
@@ -56,7 +60,8 @@ impl Exposition {
 fn range(item: &str) -> Option<(&str, u16)> {
     let mut parts = item.split(';').map(str::trim);
     let kind = parts.next().filter(|kind| !kind.is_empty())?;
-    let quality = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("q"));
+    let quality =
+        parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("q"));
     let quality = quality.map_or(1.0, |(_, value)| value.parse::<f32>().unwrap_or(0.0));
     Some((kind, (quality.clamp(0.0, 1.0) * 1000.0) as u16))
 }
@@ -69,7 +74,8 @@ fn to_prometheus(text: &str) -> String {
     for line in text.lines() {
         if let Some((name, sentence)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
             help = Some((name, sentence));
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
             let (suffix, kind) = match kind {
                 "counter" => ("_total", "counter"),
                 "info" => ("_info", "gauge"),

@@ -14,6 +14,7 @@ pub mod exposition;
 mod in_service;
 mod log;
 pub mod metrics;
+pub mod names_in_service;
 pub mod queue;
 pub mod request_guard;
 pub mod route_series;

@@ -1,6 +1,5 @@
 //! Metrics: counted on each core, summed when they are read.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +10,7 @@ use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 
+use crate::names_in_service::NamesInService;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::names::Named;
 use witgate_exchange::per_core::{self, PerCore};
@@ -20,7 +20,7 @@ use witgate_exchange::record::Injected;
 pub const NONE: &str = "-";
 
 /// The label value for every route and upstream beyond [`SERIES`].
-const OTHERS: &str = "(others)";
+pub(super) const OTHERS: &str = "(others)";
 
 /// The most combinations of listener, route and upstream that are counted separately.
 const SERIES: usize = 4096;
@@ -223,53 +223,6 @@ impl AllSeries {
         self.by_route.entry(series.route.clone()).or_default().push(series);
         self.count += 1;
     }
-}
-
-/// The names of the configuration in service. Series of other names are not shown, and are removed by the next reload.
-#[derive(Debug, Default)]
-pub struct NamesInService {
-    listeners: HashSet<Box<str>>,
-    routes: HashSet<Box<str>>,
-    upstreams: HashSet<Box<str>>,
-}
-
-impl NamesInService {
-    /// These names.
-    pub fn new<'a>(
-        listeners: impl IntoIterator<Item = &'a str>,
-        routes: impl IntoIterator<Item = &'a str>,
-        upstreams: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
-        NamesInService {
-            listeners: listeners.into_iter().map(Box::from).collect(),
-            routes: routes.into_iter().map(Box::from).collect(),
-            upstreams: upstreams.into_iter().map(Box::from).collect(),
-        }
-    }
-
-    fn has_listener(&self, name: &str) -> bool {
-        is_among(name, &self.listeners)
-    }
-
-    pub(super) fn has_route(&self, name: &str) -> bool {
-        is_among(name, &self.routes)
-    }
-
-    pub(super) fn has_series(&self, series: &Series) -> bool {
-        self.has_listener(&series.listener)
-            && self.has_route(&series.route)
-            && is_among(&series.upstream, &self.upstreams)
-    }
-
-    /// A listener that is gone is shown as long as connections to it are open.
-    pub(super) fn has_connections(&self, listener: &str, connections: &Connections) -> bool {
-        self.has_listener(listener) || connections.open.get() > 0
-    }
-}
-
-/// Whether a name is one of these, or stands for none or for all others.
-fn is_among(name: &str, names: &HashSet<Box<str>>) -> bool {
-    name == NONE || name == OTHERS || names.contains(name)
 }
 
 /// All metrics.

@@ -23,7 +23,8 @@ impl Dialect {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         match kind.split_at_checked(GRPC.len()) {
             Some((kind, rest))
-                if kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ')) =>
+                if kind.eq_ignore_ascii_case(GRPC)
+                    && matches!(rest.first(), None | Some(b'+' | b';' | b' ')) =>
             {
                 Dialect::Grpc
             }

@@ -242,11 +242,7 @@ enum Broken {
 }
 
 /// Copies in both directions until both sides have closed theirs, or one fails.
-fn carry(
-    client: Stream,
-    upstream: Stream,
-    traffic: &Traffic,
-) -> impl Future<Output = Result<(), Broken>> {
+fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Output = Result<(), Broken>> {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
     async move {

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
-use witgate_telemetry::metrics::NamesInService;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
 use witgate_exchange::replay::memory::BodyMemory;
+use witgate_telemetry::names_in_service::NamesInService;
 
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;

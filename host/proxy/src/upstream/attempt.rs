@@ -46,7 +46,7 @@ pub(super) struct Attempt {
     /// The deadline of the request, if only the response of the endpoint is missing.
     due: Cell<Option<Instant>>,
     /// How often the endpoint had become unhealthy when it was picked.
-    falls: u32,
+    times_unhealthy: u32,
 }
 
 impl Upstream {
@@ -121,7 +121,7 @@ impl Upstream {
             failed: Cell::new(false),
             status: Cell::new(None),
             due: Cell::new(None),
-            falls: endpoint.health.falls(),
+            times_unhealthy: endpoint.health.times_unhealthy(),
         })
     }
 
@@ -273,7 +273,7 @@ impl Attempt {
         self.due.set(deadline);
     }
 
-    /// Whether the endpoint has checks, so that [`Attempt::forsaken`] may end.
+    /// Whether the endpoint has checks, so that [`Attempt::checks_failed`] may end.
     pub(super) fn is_checked(&self) -> bool {
         self.upstream.plan.is_some()
     }
@@ -281,9 +281,9 @@ impl Attempt {
     /// Waits until the checks of the endpoint have failed and the request is to leave it for that reason
     /// (`health.on_unhealthy`). Returns the fault of this attempt. Never ends if the request is to wait on: there is no
     /// other endpoint, or it may not be sent to one, which `is_movable` says.
-    pub(super) async fn forsaken(&self, is_movable: impl Fn() -> bool) -> Fault {
+    pub(super) async fn checks_failed(&self, is_movable: impl Fn() -> bool) -> Fault {
         let Some(plan) = &self.upstream.plan else { return std::future::pending().await };
-        self.endpoint().health.fallen(self.falls).await;
+        self.endpoint().health.until_unhealthy(self.times_unhealthy).await;
         let moves = plan.settings.on_unhealthy == OnUnhealthy::Retry;
         if moves && !(is_movable() && self.upstream.has_other(&self.member)) {
             return std::future::pending().await;
@@ -296,8 +296,8 @@ impl Attempt {
     pub(super) fn reset_by_checks(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
         let plan = self.upstream.plan.as_ref()?;
         let resets = plan.settings.on_unhealthy == OnUnhealthy::Reset;
-        let (endpoint, falls) = (Arc::clone(self.endpoint()), self.falls);
-        resets.then(|| Box::pin(async move { endpoint.health.fallen(falls).await }) as _)
+        let (endpoint, times_unhealthy) = (Arc::clone(self.endpoint()), self.times_unhealthy);
+        resets.then(|| Box::pin(async move { endpoint.health.until_unhealthy(times_unhealthy).await }) as _)
     }
 
     /// A response head came that counts for the endpoint, this long after sending began.

@@ -152,8 +152,7 @@ async fn open_shared(
     let lock = pool::opening(upstream, endpoint);
     let asked = {
         let timeout = tokio::time::timeout(upstream.config.connect_timeout, lock.lock()).await;
-        let _guard =
-            timeout.map_err(|_| too_late(endpoint, upstream.config.connect_timeout).unsent())?;
+        let _guard = timeout.map_err(|_| too_late(endpoint, upstream.config.connect_timeout).unsent())?;
         if !fresh && let Some((connection, _)) = pool::take(upstream, endpoint, Instant::now()) {
             return Ok((connection, true));
         }

@@ -55,6 +55,22 @@ pub(super) struct UpstreamRequest<'a> {
     pub(super) body_memory: &'a Arc<BodyMemory>,
 }
 
+/// The longest time of one attempt, and the name of the setting that it comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) time: Duration,
+    setting: &'static str,
+}
+
+impl Patience {
+    /// The fault of an attempt that took longer.
+    pub(super) fn exceeded(self, endpoint: &Endpoint) -> Fault {
+        let Patience { time, setting } = self;
+        Fault::new(FaultKind::FirstByteTimeout)
+            .cause(format!("{}: no response head within {time:?} (`{setting}`)", endpoint.name))
+    }
+}
+
 /// The headers by which the gateway describes a client's request to the upstream.
 #[derive(Clone, Copy)]
 pub(super) struct ForwardingHeaders<'a> {
@@ -92,14 +108,13 @@ impl UpstreamRequest<'_> {
         self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method())
     }
 
-    /// The longest time of one attempt from the end of the request to the response head, and the name of the setting
-    /// that it comes from.
-    pub(super) fn patience(&self, first_byte: Duration) -> (Duration, &'static str) {
+    /// The longest time of one attempt from the end of the request to the response head.
+    pub(super) fn patience(&self, first_byte: Duration) -> Patience {
         match self.rules.per_try_timeout() {
             Some(per_try) if self.is_repeatable() && per_try < first_byte => {
-                (per_try, "retry.per_try_timeout")
+                Patience { time: per_try, setting: "retry.per_try_timeout" }
             }
-            _ => (first_byte, "first_byte_timeout"),
+            _ => Patience { time: first_byte, setting: "first_byte_timeout" },
         }
     }
 

@@ -100,7 +100,7 @@ pub(super) async fn send(
         let taken = tokio::select! {
             biased;
             taken = Lease::take(attempt, stale >= STALE) => taken,
-            fault = attempt.forsaken(|| true), if attempt.is_checked() => {
+            fault = attempt.checks_failed(|| true), if attempt.is_checked() => {
                 return Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None });
             }
         };
@@ -111,8 +111,14 @@ pub(super) async fn send(
         let upload = Upload::new(body);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let mut span =
-            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts, deadline);
+        let mut span = ClientSpan::new(
+            order.trace,
+            order.method,
+            &upstream.name,
+            &endpoint.name,
+            notes.attempts,
+            deadline,
+        );
         let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
@@ -122,24 +128,13 @@ pub(super) async fn send(
             attempt.owe_answer_by(deadline);
         }
         notes.sent(since);
-        let (patience, setting) = order.patience(upstream.config.first_byte_timeout);
-        let asked = async {
-            match begun {
-                Begun::Http1 { connection, head, upload } => {
-                    let sent = connection.exchange(order, head, upload, since, patience).await;
-                    sent.map(|response| response.map(|()| None))
-                }
-                Begun::Http2 { stream, request, progress } => {
-                    // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
-                    Box::pin(ask_http2(stream, *request, progress, since, patience)).await
-                }
-            }
-        };
+        let patience = order.patience(upstream.config.first_byte_timeout);
+        let asked = ask(begun, order, since, patience.time);
         let is_movable = || order.is_repeatable() && anew.is_possible();
         let answered = tokio::select! {
             biased;
             answered = asked => answered,
-            fault = attempt.forsaken(is_movable), if attempt.is_checked() => Err(SendFailure::Forsaken(fault)),
+            fault = attempt.checks_failed(is_movable), if attempt.is_checked() => Err(SendFailure::ChecksFailed(fault)),
         };
         let lost = match answered {
             Ok(response) => {
@@ -166,10 +161,9 @@ pub(super) async fn send(
                 (if repeatable && stale <= STALE { anew.body() } else { None }, ended)
             }
             SendFailure::Upload(fault) => return Err(Failure::from(*fault)),
-            SendFailure::Forsaken(fault) => return Err(Failure { fault, body: None, extent: None }),
+            SendFailure::ChecksFailed(fault) => return Err(Failure { fault, body: None, extent: None }),
             SendFailure::Late => {
-                let fault = Fault::new(FaultKind::FirstByteTimeout)
-                    .cause(format!("{}: no response head within {patience:?} (`{setting}`)", endpoint.name));
+                let fault = patience.exceeded(endpoint);
                 return Err(Failure { extent: Some(Extent::Reached), ..fault.into() });
             }
         };
@@ -192,7 +186,7 @@ pub(super) enum SendFailure {
     /// There was no response in time.
     Late,
     /// The checks of the endpoint failed in the meantime.
-    Forsaken(Fault),
+    ChecksFailed(Fault),
 }
 
 impl SendFailure {
@@ -202,7 +196,7 @@ impl SendFailure {
             SendFailure::Unsent(..) => span.unsent(),
             SendFailure::Ended(ended) => span.failed(ended.fault.kind),
             SendFailure::Upload(fault) => span.failed(fault.kind),
-            SendFailure::Forsaken(fault) => span.failed(fault.kind),
+            SendFailure::ChecksFailed(fault) => span.failed(fault.kind),
             SendFailure::Late => span.failed(FaultKind::FirstByteTimeout),
         }
     }
@@ -286,6 +280,25 @@ impl<'a> Begun<'a> {
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
+    }
+}
+
+/// Sends a request that was built for its connection, and waits for the head of the response.
+async fn ask(
+    begun: Begun<'_>,
+    order: &UpstreamRequest<'_>,
+    since: Instant,
+    timeout: Duration,
+) -> Result<Response<Option<Incoming>>, SendFailure> {
+    match begun {
+        Begun::Http1 { connection, head, upload } => {
+            let sent = connection.exchange(order, head, upload, since, timeout).await;
+            sent.map(|response| response.map(|()| None))
+        }
+        Begun::Http2 { stream, request, progress } => {
+            // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
+            Box::pin(ask_http2(stream, *request, progress, since, timeout)).await
+        }
     }
 }
 

@@ -98,7 +98,9 @@ impl Origin {
         let (kind, who) = match self {
             Origin::Client => (of_client, "the body of the request"),
             Origin::Upstream => (FaultKind::UpstreamProtocol, "the body of the upstream's response"),
-            Origin::Local => (FaultKind::PluginFailed, "the body of a response that the gateway or a plugin made"),
+            Origin::Local => {
+                (FaultKind::PluginFailed, "the body of a response that the gateway or a plugin made")
+            }
             Origin::Binding(by) => {
                 let cause = format!(
                     "binding `{binding}`, {phase}: binding `{by}` has changed `content-encoding`, but the body cannot be decoded: {why}"

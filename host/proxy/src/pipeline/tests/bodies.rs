@@ -447,7 +447,8 @@ fn relabelling(coding: &'static str) -> Fake {
 
 #[test]
 fn a_binding_that_names_a_coding_in_which_the_body_is_not_is_to_blame() {
-    let reading = |request, response| Fake::new("read").body(request, response, |_| Ok(BodyResult::default()));
+    let reading =
+        |request, response| Fake::new("read").body(request, response, |_| Ok(BodyResult::default()));
     for coding in ["gzip", "compress"] {
         let fixture = Fixture::new([relabelling(coding), reading(Buffered, Unseen)]);
         let fault = refused(&mut fixture.exchange(Method::POST, "/", &[]), Bytes::from("plain"));

@@ -32,7 +32,7 @@ pub(in crate::upstream) struct Health {
     /// Why the latest check failed. `None` if it did not fail.
     why: Mutex<Option<String>>,
     /// How often the endpoint has become unhealthy.
-    falls: AtomicU32,
+    times_unhealthy: AtomicU32,
     /// Wakes the requests that wait at the endpoint when it becomes unhealthy. Each core has its own, so that requests of
     /// different cores do not share a lock. Allocated with the first request that waits.
     waiting: OnceLock<PerCore<Notify>>,
@@ -83,7 +83,7 @@ impl Health {
         self.contradicting.store(0, Ordering::Relaxed);
         self.state.store(becomes, Ordering::Relaxed);
         if becomes == UNHEALTHY {
-            self.falls.fetch_add(1, Ordering::Relaxed);
+            self.times_unhealthy.fetch_add(1, Ordering::Relaxed);
             // Either a request that begins to wait sees the new number, or it is seen here and woken.
             fence(Ordering::SeqCst);
             self.waiting.get().into_iter().flat_map(PerCore::iter).for_each(Notify::notify_waiters);
@@ -92,18 +92,18 @@ impl Health {
     }
 
     /// How often the endpoint has become unhealthy.
-    pub(in crate::upstream) fn falls(&self) -> u32 {
-        self.falls.load(Ordering::Relaxed)
+    pub(in crate::upstream) fn times_unhealthy(&self) -> u32 {
+        self.times_unhealthy.load(Ordering::Relaxed)
     }
 
     /// Waits until the endpoint has become unhealthy more often than `before`.
-    pub(in crate::upstream) async fn fallen(&self, before: u32) {
+    pub(in crate::upstream) async fn until_unhealthy(&self, before: u32) {
         let waiting = self.waiting.get_or_init(PerCore::default).mine();
         loop {
             let mut woken = pin!(waiting.notified());
             woken.as_mut().enable();
             fence(Ordering::SeqCst);
-            if self.falls() != before {
+            if self.times_unhealthy() != before {
                 return;
             }
             woken.await;

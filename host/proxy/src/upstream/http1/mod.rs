@@ -19,10 +19,10 @@ mod sending;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::net::IpAddr;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -196,7 +196,7 @@ impl Http1 {
             Err(
                 SendFailure::Ended(Ended { fault, .. })
                 | SendFailure::Unsent(_, fault)
-                | SendFailure::Forsaken(fault),
+                | SendFailure::ChecksFailed(fault),
             ) => {
                 return Poll::Ready(Some(Err(fault)));
             }

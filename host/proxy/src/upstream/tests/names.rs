@@ -39,7 +39,9 @@ async fn origin(address: IpAddr, port: u16) -> (u16, Rc<Cell<usize>>) {
                     if request.uri().path() == "/path" && request.method() == Method::POST {
                         tokio::time::sleep(Duration::from_secs(3)).await;
                     }
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(address.to_string())))
+                    Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(
+                        address.to_string(),
+                    )))
                 });
                 let serving = hyper_util::server::conn::auto::Builder::new(OwnCore);
                 let _ = serving.serve_connection(TokioIo::new(stream), answer).await;

@@ -65,8 +65,7 @@ fn so_are_one_that_was_sent_again_and_one_that_was_hedged() {
         let [first, second] = [silent(), silent()];
         let mut upstream = settings(&[first.address, second.address]);
         upstream.hedge = Some(Hedge { after: HedgeAfter::Delay(Duration::from_millis(5)), max_extra: 1 });
-        let record =
-            abandoned(upstream, || first.requests().len() + second.requests().len() == 2).await;
+        let record = abandoned(upstream, || first.requests().len() + second.requests().len() == 2).await;
         assert_eq!(record.attempts, 2);
         assert!(record.endpoint.is_some() && record.upstream_time.is_some());
     });

@@ -76,7 +76,8 @@ async fn scene(on_unhealthy: OnUnhealthy, change: impl Fn(&mut Upstream)) -> Sce
     change(&mut upstream);
     let snapshot = snapshot(upstream);
     let kept = RunningHealth::new(&snapshot);
-    let healthy = || status(&snapshot.upstreams)[0].endpoints.iter().all(|one| one.health == HealthState::Healthy);
+    let healthy =
+        || status(&snapshot.upstreams)[0].endpoints.iter().all(|one| one.health == HealthState::Healthy);
     super::eventually("healthy endpoints", healthy).await;
     Scene { stopped, stops, works, snapshot, _kept: kept }
 }
@@ -129,7 +130,8 @@ fn a_request_that_is_not_safe_to_send_again_waits_on() {
     run(async {
         let scene = scene(OnUnhealthy::Retry, |_| {}).await;
         let asking = scene.ask(Method::POST, Body::Full("order".into()));
-        let waited = futures_util::future::join(timeout(Duration::from_millis(600), asking), scene.stop(1)).await;
+        let waited =
+            futures_util::future::join(timeout(Duration::from_millis(600), asking), scene.stop(1)).await;
         assert!(waited.0.is_err(), "it was given up");
         assert_eq!(scene.asked(&scene.works), 0, "it may have been processed");
     });
@@ -157,7 +159,10 @@ fn a_kept_body_is_sent_again_and_a_request_without_a_connection_moves_whatever_i
         };
         let (first, second) =
             timeout(SOON, futures_util::future::join(first, second)).await.expect("nobody waits on");
-        assert_eq!((first.0.expect("a response"), second.0.expect("a response")), ("hello".into(), "hello".into()));
+        assert_eq!(
+            (first.0.expect("a response"), second.0.expect("a response")),
+            ("hello".into(), "hello".into())
+        );
     });
 }
 
@@ -194,7 +199,11 @@ fn an_endpoint_that_is_drained_finishes_what_it_has() {
         let asking = timeout(Duration::from_millis(400), scene.ask(Method::GET, Body::Empty));
         let drain = async {
             super::eventually("a request that waits", || scene.asked(&scene.stops) == 1).await;
-            scene.snapshot.upstreams["origin"].set.load().entries[0].member.endpoint().share.set_drained(true);
+            scene.snapshot.upstreams["origin"].set.load().entries[0]
+                .member
+                .endpoint()
+                .share
+                .set_drained(true);
         };
         let (waited, ()) = futures_util::future::join(asking, drain).await;
         assert!(waited.is_err(), "only failed checks end what waits");
