@@ -394,3 +394,20 @@ async fn series_of_routes_and_upstreams_that_are_gone_are_removed() {
     assert!(gone.is_empty(), "{gone:?} are still there");
     assert_eq!(gateway.metric("witgate_requests_total", &["route=\"route-3\"", "status=\"2xx\""]).await, 1.0);
 }
+
+#[tokio::test]
+async fn a_response_over_http2_that_is_being_sent_is_no_idle_connection() {
+    let origin = Origin::serving(|_| async {
+        let pieces = futures_util::stream::unfold(0, |sent| async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (sent < 30).then(|| (Ok(http_body::Frame::data(Bytes::from("piece"))), sent + 1))
+        });
+        Response::new(http_body_util::StreamBody::new(pieces).boxed_unsync())
+    })
+    .await;
+    let text = config(&origin, "", "")
+        .replace("[gateway]\n", "[gateway]\nlimits = { keep_alive = \"100ms\", body_timeout = \"100ms\" }\n");
+    let gateway = Gateway::start(Scratch::new(), &text).await;
+    let reply = Client::http2(gateway.address()).await.get("/", &[]).await;
+    assert_eq!(reply.body.len(), 150, "every piece arrives, though it takes longer than the timeouts");
+}

@@ -73,6 +73,23 @@ async fn look_up(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
 }
 
+fn remembered(host: &str, age: Duration) -> Option<Rc<[IpAddr]>> {
+    ANSWERS.with_borrow(|answers| {
+        answers.get(host).filter(|answer| answer.at.elapsed() < age).map(|answer| answer.addresses.clone())
+    })
+}
+
+fn remember(host: &str, addresses: Rc<[IpAddr]>) {
+    ANSWERS.with_borrow_mut(|answers| {
+        if answers.len() >= REMEMBERED {
+            answers.retain(|_, answer| answer.at.elapsed() < USABLE);
+        }
+        if answers.len() < REMEMBERED {
+            answers.insert(host.to_owned(), Answer { at: Instant::now(), addresses });
+        }
+    });
+}
+
 /// Names that exist only in tests, on the thread of the test.
 #[cfg(test)]
 pub(super) mod names {
@@ -92,21 +109,4 @@ pub(super) mod names {
     pub(super) fn of(host: &str) -> Option<Vec<IpAddr>> {
         NAMES.with_borrow(|names| names.get(host).cloned())
     }
-}
-
-fn remembered(host: &str, age: Duration) -> Option<Rc<[IpAddr]>> {
-    ANSWERS.with_borrow(|answers| {
-        answers.get(host).filter(|answer| answer.at.elapsed() < age).map(|answer| answer.addresses.clone())
-    })
-}
-
-fn remember(host: &str, addresses: Rc<[IpAddr]>) {
-    ANSWERS.with_borrow_mut(|answers| {
-        if answers.len() >= REMEMBERED {
-            answers.retain(|_, answer| answer.at.elapsed() < USABLE);
-        }
-        if answers.len() < REMEMBERED {
-            answers.insert(host.to_owned(), Answer { at: Instant::now(), addresses });
-        }
-    });
 }

@@ -97,18 +97,8 @@ pub(super) async fn send(
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
-        let taken = tokio::select! {
-            biased;
-            taken = Lease::take(attempt, stale >= STALE) => taken,
-            fault = attempt.checks_failed(|| true), if attempt.is_checked() => {
-                return Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None });
-            }
-        };
-        let mut lease = match taken {
-            Ok(lease) => lease,
-            Err(fault) => return Err(Failure::unsent(fault, body)),
-        };
-        let upload = Upload::new(body);
+        let (mut lease, sending) = connection(attempt, stale >= STALE, body).await?;
+        let upload = Upload::new(sending);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
         let mut span = ClientSpan::new(
@@ -280,6 +270,20 @@ impl<'a> Begun<'a> {
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
+    }
+}
+
+/// A connection for a request with this body, of which nothing has been sent yet.
+async fn connection(attempt: &Attempt, fresh: bool, body: Body) -> Result<(Lease, Body), Failure> {
+    tokio::select! {
+        biased;
+        taken = Lease::take(attempt, fresh) => match taken {
+            Ok(lease) => Ok((lease, body)),
+            Err(fault) => Err(Failure::unsent(fault, body)),
+        },
+        fault = attempt.checks_failed(|| true), if attempt.is_checked() => {
+            Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None })
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Origin {
                     format!("its content is out of proportion to its {coding} form"),
                 ),
             };
-            let fault = self.of(&**binding.name(), phase.as_str(), kind, &why);
+            let fault = self.of(binding.name(), phase.as_str(), kind, &why);
             match self {
                 Origin::Client => fault.detail(match kind {
                     FaultKind::BodyTooLarge => "the content is out of proportion to its coded form",
