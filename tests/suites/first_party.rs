@@ -482,3 +482,59 @@ async fn a_key_flood_cannot_grow_the_table() {
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(gateway.resident() < before + (8 << 20), "{} KiB more", (gateway.resident() - before) >> 10);
 }
+
+#[tokio::test]
+async fn a_body_whose_coding_is_a_lie_is_the_clients_mistake_and_one_of_the_upstream_is_the_upstreams() {
+    let origin = Origin::with(|seen| {
+        let coding = seen.uri.query().unwrap_or("identity");
+        let response = Response::builder().header("content-type", "application/json");
+        response.header("content-encoding", coding).body(Full::from("{\"a\":1}")).expect("a fixed head")
+    })
+    .await;
+    let settings = "[bindings.json-body.settings]\nrequest = { remove = [\"/admin\"] }\n\
+         response = { remove = [\"/admin\"] }";
+    let gateway =
+        with_plugin("json-body", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
+    for mut client in [gateway.client().await, Client::http2(gateway.address()).await] {
+        for coding in ["gzip", "br", "zstd"] {
+            let headers = [("content-type", "application/json"), ("content-encoding", coding)];
+            let reply = client.post("/", &headers, r#"{"admin":true}"#).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.json()["code"].clone()),
+                (400, "bad-request".into()),
+                "{coding}"
+            );
+            let of_upstream = client.get(&format!("/?{coding}"), &[]).await;
+            let code = of_upstream.json()["code"].clone();
+            assert_eq!((of_upstream.status.as_u16(), code), (502, "upstream-protocol".into()), "{coding}");
+        }
+        for coding in ["compress", "gzip, br"] {
+            let headers = [("content-type", "application/json"), ("content-encoding", coding)];
+            let reply = client.post("/", &headers, r#"{"admin":true}"#).await;
+            let code = reply.json()["code"].clone();
+            assert_eq!((reply.status.as_u16(), code), (415, "unsupported-encoding".into()), "{coding}");
+            assert_eq!(reply.header("accept-encoding"), "gzip, br, zstd, identity");
+        }
+    }
+    let log = || std::fs::read_to_string(gateway.scratch.path().join("access.log")).unwrap_or_default();
+    eventually("a line for each", async || log().lines().count() == 16).await;
+    assert!(!log().contains("client-gone") && !log().contains("plugin-failed"), "{}", log());
+    assert!(log().contains("binding `json-body`, request-body"), "the log names the binding");
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_rate_limit_names_policy_and_binding() {
+    let origin = Origin::named("origin").await;
+    let settings = "[bindings.rate-limit.settings]\npolicies = [\
+         { name = \"hourly\", by = [], limit = 1, window = \"1h\" }]";
+    let gateway =
+        with_plugin("rate-limit", settings, &origin, "[telemetry]\naccess_log = \"access.log\"\n").await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/", &[]).await.status, 200);
+    let reply = client.get("/", &[]).await;
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.json()["detail"], "the limit of the policy `hourly` is used up");
+    let log = || std::fs::read_to_string(gateway.scratch.path().join("access.log")).unwrap_or_default();
+    eventually("the line", async || log().contains("rate-limited")).await;
+    assert!(log().contains("policy `hourly` of binding `rate-limit`"), "{}", log());
+}

@@ -15,6 +15,7 @@ mod loads;
 mod misbehaving;
 mod names;
 mod observability;
+mod outcomes;
 mod pages;
 mod real_clients;
 mod real_upstreams;

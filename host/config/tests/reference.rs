@@ -211,6 +211,7 @@ fn health_means_what_it_says() {
     let model::Check::Http(http) = &users.check else { panic!("an HTTP check") };
     assert_eq!(http.statuses, [(200, 200), (204, 206)]);
     assert_eq!(http.body, Some(model::BodyCheck::Contains("ok".to_owned())));
+    assert_eq!(users.on_unhealthy, model::OnUnhealthy::Reset);
     let check = |name: &str| config.upstreams[name].health.as_ref().map(|health| health.check.clone());
     let grpc = model::Check::Grpc { service: "users.v1.Users".to_owned() };
     assert_eq!(check("users-next"), Some(grpc));

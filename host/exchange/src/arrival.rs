@@ -3,7 +3,7 @@
 //! An [`Ingress`] is shared by all requests that come the same way, for example over one connection. An
 //! [`Arrival`] belongs to one request. Neither knows a socket, so any source of requests can use the walk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
@@ -67,6 +67,8 @@ pub struct Ingress {
     /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
     /// clients repeat the field with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
+    /// Whether the gateway has cut it while requests were in progress.
+    cut: Cell<bool>,
 }
 
 impl Ingress {
@@ -80,7 +82,19 @@ impl Ingress {
             certificate: None,
             limits,
             last_authority: RefCell::new(None),
+            cut: Cell::new(false),
         }
+    }
+
+    /// Marks that the gateway cuts it because the time of a drain is up. Requests that end from now on have not lost
+    /// their client.
+    pub fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    /// Whether the gateway has cut it.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// The address of the peer; the unspecified address and port 0 if there is no peer.

@@ -45,6 +45,9 @@ pub struct Facts {
     pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// The form in which the client is told of a fault.
     pub dialect: Dialect,
+    /// Whether the body is a stream of gRPC messages, and the gateway refuses one that is not. Limits on the body then
+    /// hold for each message.
+    pub grpc_messages: bool,
     /// Whether the current response was made by the gateway or a plugin.
     pub local_response: bool,
     /// Whether a stage decided that the request is to be dropped. For its sender this counts as served.
@@ -72,6 +75,7 @@ impl Facts {
             upstream: None,
             hash_key: None,
             response_headers: Vec::new(),
+            grpc_messages: false,
             local_response: false,
             discarded: false,
             completion: Completion::default(),

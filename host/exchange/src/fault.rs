@@ -34,6 +34,7 @@ pub enum FaultKind {
     TargetTooLong,
     HeadersTooLarge,
     TransferCoding,
+    UnsupportedEncoding,
     RateLimited,
     ClientGone,
     UpgradeRefused,
@@ -96,6 +97,7 @@ impl FaultKind {
         FaultKind::TargetTooLong,
         FaultKind::HeadersTooLarge,
         FaultKind::TransferCoding,
+        FaultKind::UnsupportedEncoding,
         FaultKind::RateLimited,
         FaultKind::ClientGone,
         FaultKind::UpgradeRefused,
@@ -156,6 +158,7 @@ impl FaultKind {
             K::TargetTooLong => (414, "target-too-long", "The request target is over the limit", Client, None),
             K::HeadersTooLarge => (431, "headers-too-large", "The header section is over the limit", Client, None),
             K::TransferCoding => (501, "transfer-coding", "The transfer coding of the request body is unknown", Client, Some("http_request_error")),
+            K::UnsupportedEncoding => (415, "unsupported-encoding", "The content coding of the request is not supported", Client, None),
             K::RateLimited => (429, "rate-limited", "Too many requests", Client, None),
             K::ClientGone => (499, "client-gone", "The client went away", Client, None),
             K::UpgradeRefused => (400, "upgrade-refused", "This upgrade cannot be forwarded", Client, None),
@@ -198,6 +201,9 @@ pub struct Fault {
     /// Whether the request's own body ended the exchange: it was too large, malformed or too slow, a plugin failed
     /// on it, or its client left. Then the upstream is not to blame, whatever the kind, and nothing is sent again.
     pub by_request: bool,
+    /// Whether the endpoint was given up because its health checks failed while the request, which may be sent to another
+    /// endpoint, waited for it.
+    pub checks_failed: bool,
 }
 
 impl Fault {
@@ -211,6 +217,7 @@ impl Fault {
             unsent: false,
             shared: false,
             by_request: false,
+            checks_failed: false,
         }
     }
 
@@ -319,11 +326,41 @@ mod tests {
         }
     }
 
+    /// What a gRPC client makes of a response ("HTTP to gRPC Status Code Mapping").
+    fn grpc_outcome(response: &Response<Body>) -> u16 {
+        match response.headers().get("grpc-status") {
+            Some(status) => status.to_str().expect("ASCII").parse().expect("a number"),
+            None => match response.status().as_u16() {
+                400 => 13,
+                401 => 16,
+                403 => 7,
+                404 => 12,
+                429 | 502 | 503 | 504 => 14,
+                _ => 2,
+            },
+        }
+    }
+
     #[test]
-    fn every_other_fault_is_a_problem_document_in_every_dialect() {
+    fn a_grpc_client_does_not_repeat_a_call_that_may_have_been_processed() {
+        let told = |kind| grpc_outcome(&told(kind, Dialect::Grpc, &Method::POST));
+        for kind in [FaultKind::RequestTimeout, FaultKind::FirstByteTimeout, FaultKind::BodyTimeout] {
+            assert_eq!(told(kind), 4, "{kind:?}");
+        }
+        for kind in [FaultKind::UpstreamProtocol, FaultKind::PluginFailed] {
+            assert_eq!(told(kind), 13, "{kind:?}");
+        }
+        assert_eq!(told(FaultKind::BodyTooLarge), 8);
+        for kind in [FaultKind::UpstreamUnreachable, FaultKind::ConnectTimeout, FaultKind::BreakerOpen] {
+            assert_eq!(told(kind), 14, "nothing was sent: {kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_fault_without_a_grpc_status_is_a_problem_document_in_every_dialect() {
         for kind in FaultKind::ALL {
             for dialect in [Dialect::Problem, Dialect::Grpc] {
-                if (*kind, dialect) == (FaultKind::RequestTimeout, Dialect::Grpc) {
+                if dialect == Dialect::Grpc && GrpcStatus::of(*kind).is_some() {
                     continue;
                 }
                 let response = told(*kind, dialect, &Method::POST);
@@ -346,7 +383,16 @@ mod tests {
             |kind| testing::facts(testing::head(Method::POST, "/", &[("content-type", kind)])).dialect;
         assert_eq!(dialect("application/grpc"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
-        assert_eq!(dialect("application/json"), Dialect::Problem);
+        assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
+        assert_eq!(dialect("Application/gRPC"), Dialect::Grpc);
+        for other in [
+            "application/json",
+            "application/grpc-web",
+            "application/grpc-web-text+proto",
+            "application/grpcs",
+        ] {
+            assert_eq!(dialect(other), Dialect::Problem, "{other}");
+        }
         let mut facts =
             testing::facts(testing::head(Method::POST, "/", &[("content-type", "application/grpc")]));
         let head = std::sync::Arc::make_mut(&mut facts.head);

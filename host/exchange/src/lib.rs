@@ -27,6 +27,7 @@ pub mod destination;
 pub mod facts;
 pub mod family;
 pub mod fault;
+pub mod grpc_messages;
 pub mod head;
 pub mod identity;
 pub mod informational;

@@ -15,8 +15,8 @@ const MOST: usize = 64;
 #[derive(Debug, Default)]
 struct Padded<T>(T);
 
-/// One `T` for each core, and one that all other threads share. `T` consists of atomics that only [`add`] and
-/// [`add_signed`] write.
+/// One `T` for each core, and one that all other threads share. A `T` of counters consists of atomics that only [`add`]
+/// and [`add_signed`] write; any other `T` must allow access by several threads by itself.
 #[derive(Debug)]
 pub struct PerCore<T> {
     cells: Box<[Padded<T>]>,

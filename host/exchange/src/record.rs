@@ -17,12 +17,15 @@ use crate::fault::FaultKind;
 pub struct Record {
     /// The fault that made the response, and its cause for the log.
     pub fault: Option<(FaultKind, Option<String>)>,
-    /// The upstream and endpoint that responded.
+    /// The upstream and endpoint that responded, or else that were asked last.
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
     /// How often the request was sent.
     pub attempts: u32,
-    /// From the first byte sent upstream to the response head.
+    /// From the first byte sent upstream to the response head, or to the end of an attempt that got none; of the last
+    /// attempt.
     pub upstream_time: Option<Duration>,
+    /// What the filter `fault` did to the request on purpose.
+    pub injected: Injected,
     /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
@@ -35,6 +38,24 @@ pub struct Record {
     pub in_flight: bool,
     /// Whether a guard of telemetry has taken over this record.
     pub taken: bool,
+}
+
+/// What the filter `fault` did to a request. Such a request is told apart from one that failed by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Injected {
+    /// The request was delayed.
+    pub delay: bool,
+    /// The request got the configured refusal.
+    pub abort: bool,
+}
+
+impl Injected {
+    /// What was done, by name: `delay`, `abort`.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [("delay", self.delay), ("abort", self.abort)]
+            .into_iter()
+            .filter_map(|(name, done)| done.then_some(name))
+    }
 }
 
 /// Why a request was sent once more, or was not although it should have been.
@@ -51,6 +72,8 @@ pub struct Repeat {
 pub enum Why {
     /// The previous attempt failed.
     Fault(FaultKind),
+    /// The health checks of the previous endpoint failed while the request waited there.
+    Unhealthy,
     /// The previous response had this status.
     Status(StatusCode),
     /// The previous response had this gRPC status.
@@ -67,6 +90,7 @@ impl fmt::Display for Repeat {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.why {
             Why::Fault(kind) => formatter.write_str(kind.describe().code)?,
+            Why::Unhealthy => formatter.write_str("unhealthy")?,
             Why::Status(status) => write!(formatter, "status-{}", status.as_u16())?,
             Why::GrpcStatus(code) => write!(formatter, "grpc-status-{code}")?,
             Why::HedgeWon => formatter.write_str("hedge-won")?,

@@ -18,7 +18,7 @@ use witgate_exchange::contracts::CallFailure;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::head::RequestHead;
-use witgate_exchange::record::{AccessLog, PluginCall, Record, Repeat, Share};
+use witgate_exchange::record::{AccessLog, Injected, PluginCall, Record, Repeat, Share};
 
 use crate::metrics::NONE;
 use crate::queue::Line;
@@ -50,8 +50,11 @@ pub struct LogEntry {
     pub head: Arc<RequestHead>,
     /// The version of HTTP the client spoke.
     pub version: Version,
-    /// The status that the client got, or would have got.
+    /// The status that the client got, or would have got; of a fault that a gRPC client is told of with status 200,
+    /// the status of the fault.
     pub status: StatusCode,
+    /// The gRPC status of the response, if it has one.
+    pub grpc_status: Option<u32>,
     /// How the response ended.
     pub end: End,
     /// Bytes of the request body.
@@ -62,12 +65,15 @@ pub struct LogEntry {
     pub fault: Option<(FaultKind, Option<String>)>,
     /// The upstream chosen.
     pub upstream: Option<Arc<str>>,
-    /// The upstream and endpoint that responded.
+    /// The upstream and endpoint that responded, or else that were asked last.
     pub endpoint: Option<(Arc<str>, Arc<str>)>,
     /// How often the request was sent.
     pub attempts: u32,
-    /// From the first byte sent upstream to the response head.
+    /// From the first byte sent upstream to the response head, or to the end of an attempt that got none; of the last
+    /// attempt.
     pub upstream_time: Option<Duration>,
+    /// What the filter `fault` did to the request.
+    pub injected: Injected,
     /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
@@ -97,6 +103,7 @@ impl LogEntry {
             head: Arc::clone(&facts.head),
             version: facts.version,
             status,
+            grpc_status: None,
             end: End::Complete,
             received: 0,
             sent: 0,
@@ -105,6 +112,7 @@ impl LogEntry {
             endpoint: record.endpoint,
             attempts: record.attempts,
             upstream_time: record.upstream_time,
+            injected: record.injected,
             repeats: record.repeats,
             plugins: Vec::new(),
             access_log: record.access_log,
@@ -163,9 +171,13 @@ struct Fields<'a> {
     query: Option<&'a str>,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
     protocol: &'static str,
-    /// The status of the response; 499 where the client went away before there was one.
+    /// The status of the response; 499 where the client went away before there was one; where a gRPC client is told of a fault
+    /// with status 200, the status of that fault.
     status: u16,
-    /// The code of the fault, where the gateway itself ended the request.
+    /// The gRPC status of the response, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u32>,
+    /// The code of the fault, where the gateway itself ended the request or its response broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
     /// The reason of the fault that only operators are told.
@@ -183,19 +195,23 @@ struct Fields<'a> {
     /// The upstream that responded, or else the one that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a str>,
-    /// The address of the endpoint that responded.
+    /// The address of the endpoint that responded, or else of the one that was asked last.
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<&'a str>,
     /// How often the request was sent upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
-    /// Why there was more than one attempt, in order: a fault code, `status-N`, `grpc-status-N`, `hedge-won`, `hedge-lost` or
-    /// `budget-exhausted`, and the endpoint.
+    /// Why there was more than one attempt, in order: a fault code, `unhealthy`, `status-N`, `grpc-status-N`, `hedge-won`,
+    /// `hedge-lost` or `budget-exhausted`, and the endpoint.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     retries: Vec<String>,
-    /// Milliseconds from the first byte sent upstream to the response head, of the last attempt.
+    /// Milliseconds from the first byte sent upstream to the response head, of the last attempt; where there was no response, to
+    /// the end of that attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,
+    /// What the filter `fault` did to the request on purpose: `delay`, `abort` or both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    injected: Vec<&'static str>,
     /// The address of the client, as trusted proxies report it.
     client: IpAddr,
     /// The peer of the connection, where that is not the client.
@@ -253,6 +269,7 @@ impl<'a> Fields<'a> {
             query,
             protocol: protocol(entry.version),
             status: entry.status.as_u16(),
+            grpc_status: entry.grpc_status,
             fault: entry.fault.as_ref().map(|(kind, _)| kind.describe().code),
             cause: entry.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),
             ended: match entry.end {
@@ -268,6 +285,7 @@ impl<'a> Fields<'a> {
             attempts: Some(entry.attempts).filter(|attempts| *attempts > 0),
             retries: entry.repeats.iter().map(Repeat::to_string).collect(),
             upstream_ms: entry.upstream_time.map(milliseconds),
+            injected: entry.injected.names().collect(),
             client: head.client.address,
             peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),
             subject: head.identity.as_ref().map(|identity| identity.subject.as_str()),

@@ -37,13 +37,15 @@ pub(super) struct ClientNotes {
     pub(super) outcome: Outcome,
     /// From the beginning of sending to the head of the response, or to the end of the attempt.
     pub(super) time: Duration,
+    /// The deadline of the request. An attempt that is dropped after it has failed by it.
+    deadline: Option<Instant>,
 }
 
 /// How a client span ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The head of a response arrived.
-    Answered(StatusCode),
+    /// The head of a response arrived, with the gRPC status of a response that has trailers only.
+    Answered(StatusCode, Option<u8>),
     /// No response came.
     Failed(FaultKind),
     /// The response is not awaited any more: another attempt was faster, or the client left.
@@ -51,13 +53,14 @@ pub(super) enum Outcome {
 }
 
 impl ClientSpan {
-    /// A span for a request that is about to be sent to an endpoint of an upstream.
+    /// A span for a request that is about to be sent to an endpoint of an upstream, by the deadline of the request.
     pub fn new(
         trace: Option<&TraceContext>,
         method: &Method,
         upstream: &Arc<str>,
         endpoint: &Arc<str>,
         resends: u32,
+        deadline: Option<Instant>,
     ) -> Self {
         let Some(trace) = trace else { return ClientSpan { id: None, notes: None } };
         let id = span_id();
@@ -72,6 +75,7 @@ impl ClientSpan {
                 resends,
                 begun: None,
                 outcome: Outcome::Abandoned,
+                deadline,
                 time: Duration::ZERO,
             })
         });
@@ -90,9 +94,9 @@ impl ClientSpan {
         }
     }
 
-    /// The head of a response arrived.
-    pub fn answered(mut self, status: StatusCode) {
-        self.end(Outcome::Answered(status));
+    /// The head of a response arrived, with the gRPC status that it may have.
+    pub fn answered(mut self, status: StatusCode, grpc_status: Option<u8>) {
+        self.end(Outcome::Answered(status, grpc_status));
     }
 
     /// No response came.
@@ -119,6 +123,10 @@ impl ClientSpan {
 
 impl Drop for ClientSpan {
     fn drop(&mut self) {
-        self.end(Outcome::Abandoned);
+        let due = self.notes.as_ref().and_then(|notes| notes.deadline);
+        self.end(match due {
+            Some(due) if due <= Instant::now() => Outcome::Failed(FaultKind::RequestTimeout),
+            _ => Outcome::Abandoned,
+        });
     }
 }

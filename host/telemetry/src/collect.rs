@@ -46,7 +46,9 @@ impl Collector for Own {
 
 fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let table = telemetry.metrics.series.load();
-    let all = || table.iter().filter(|series| series.is_used());
+    let names = telemetry.metrics.names.load();
+    let is_shown = |series: &Series| names.as_ref().is_none_or(|names| names.has_series(series));
+    let all = || table.iter().filter(|series| series.is_used() && is_shown(series));
     let ended = || all().filter(|series| series.latency().1 > 0);
 
     let help = "Finished requests, by class of status";
@@ -85,12 +87,18 @@ fn labels(series: &Series) -> [(&'static str, &str); 3] {
 
 fn connections(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let table = telemetry.metrics.connections.load();
+    let names = telemetry.metrics.names.load();
+    let all = || {
+        table.iter().filter(|(listener, connections)| {
+            names.as_ref().is_none_or(|names| names.has_connections(listener, connections))
+        })
+    };
     let mut family = Family::counters(encoder, "witgate_connections_accepted", "Connections accepted")?;
-    for (listener, connections) in table.iter() {
+    for (listener, connections) in all() {
         family.counter(&[("listener", &**listener)], connections.accepted.get())?;
     }
     let mut family = Family::gauges(encoder, "witgate_connections_open", "Connections open")?;
-    for (listener, connections) in table.iter() {
+    for (listener, connections) in all() {
         family.gauge(&[("listener", &**listener)], connections.open.get())?;
     }
     Ok(())
@@ -102,10 +110,21 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     for kind in FaultKind::ALL {
         family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
     }
+    let names = telemetry.metrics.names.load();
+    let is_shown = |route: &str| names.as_ref().is_none_or(|names| names.has_route(route));
+    let table = telemetry.metrics.injected.load();
+    let help = "Requests to which the filter `fault` did something on purpose";
+    let mut family = Family::counters(encoder, "witgate_injected_faults", help)?;
+    let shown = table.iter().filter(|(route, _)| is_shown(route));
+    for (route, [delay, abort]) in shown.map(|(route, counters)| (route, &**counters)) {
+        family.counter(&[("route", &**route), ("kind", "delay")], delay.get())?;
+        family.counter(&[("route", &**route), ("kind", "abort")], abort.get())?;
+    }
     let table = telemetry.metrics.rate_limits.load();
     let mut family =
         Family::counters(encoder, "witgate_rate_limit_decisions", "Requests checked against rate limits")?;
-    for (route, [limited, admitted]) in table.iter().map(|(route, counters)| (route, &**counters)) {
+    let shown = table.iter().filter(|(route, _)| is_shown(route));
+    for (route, [limited, admitted]) in shown.map(|(route, counters)| (route, &**counters)) {
         family.counter(&[("route", &**route), ("decision", "limited")], limited.get())?;
         family.counter(&[("route", &**route), ("decision", "admitted")], admitted.get())?;
     }

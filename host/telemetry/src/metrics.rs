@@ -5,27 +5,24 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
-
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::names::Named;
 use witgate_exchange::per_core::{self, PerCore};
+use witgate_exchange::record::Injected;
 
-/// The content type of [`Metrics::expose`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::names_in_service::NamesInService;
 
 /// The label value for no route or no upstream.
 pub const NONE: &str = "-";
 
 /// The label value for every route and upstream beyond [`SERIES`].
-const OTHERS: &str = "(others)";
+pub(super) const OTHERS: &str = "(others)";
 
-/// The most combinations of listener, route and upstream that are counted separately. They live as long as the
-/// process, so the bound keeps a configuration that renames its routes at every reload from growing them without
-/// limit.
+/// The most combinations of listener, route and upstream that are counted separately.
 const SERIES: usize = 4096;
 
 /// Upper bounds of the latency buckets, in seconds.
@@ -231,9 +228,13 @@ impl AllSeries {
 /// All metrics.
 #[derive(Default)]
 pub struct Metrics {
+    /// `None` before the first configuration.
+    pub(super) names: ArcSwapOption<NamesInService>,
     pub(super) series: ArcSwap<AllSeries>,
     pub(super) connections: Table<Arc<Connections>>,
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
+    /// Delays and refusals that the filter `fault` injected, by route.
+    pub(super) injected: Table<Arc<[Counter; 2]>>,
     pub(super) faults: [Counter; FaultKind::ALL.len()],
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
@@ -252,7 +253,7 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
     }
 
-    /// All metrics as OpenMetrics text ([`CONTENT_TYPE`]).
+    /// All metrics as OpenMetrics text; [`Exposition::of`](crate::exposition::Exposition::of) makes another format of it.
     pub fn expose(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
@@ -278,6 +279,14 @@ impl Metrics {
         }
     }
 
+    /// Counts a request of a route to which the filter `fault` did something.
+    pub(super) fn injected(&self, route: &str, injected: Injected) {
+        let counters = self.entry(&self.injected, route);
+        for (counter, done) in counters.iter().zip([injected.delay, injected.abort]) {
+            counter.add(done.into());
+        }
+    }
+
     /// Counts a reload, by whether the new configuration was put in service or refused.
     pub fn reload(&self, succeeded: bool) {
         self.reloads[usize::from(succeeded)].increment();
@@ -295,13 +304,20 @@ impl Metrics {
         self.grow(listener, route, upstream)
     }
 
-    /// Creates the series that requests will need, in one step, because a request that creates one copies the
-    /// table. Removes those that an earlier call created and no request used.
-    pub fn expect<'a>(&self, ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>) {
+    /// Called when a configuration is put in service. Creates the series that requests will need, in one step, because a
+    /// request that creates one copies the table. Removes those that no request used, and everything about names that are
+    /// not in service any more; a request in progress that still belongs to one may create its series again, which is not
+    /// shown.
+    pub fn expect<'a>(
+        &self,
+        names: NamesInService,
+        ways: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>,
+    ) {
         let _guard = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.series.load();
         let mut after = AllSeries::default();
-        before.iter().filter(|series| series.is_used()).for_each(|series| after.add(Arc::clone(series)));
+        let stays = |series: &&Arc<Series>| series.is_used() && names.has_series(series);
+        before.iter().filter(stays).for_each(|series| after.add(Arc::clone(series)));
         for (listener, route, upstream) in ways {
             let upstream = upstream.unwrap_or(NONE);
             if after.is_full() {
@@ -314,6 +330,11 @@ impl Metrics {
             }
         }
         self.series.store(Arc::new(after));
+        for table in [&self.rate_limits, &self.injected] {
+            retain(table, |route, _| names.has_route(route));
+        }
+        retain(&self.connections, |listener, connections| names.has_connections(listener, connections));
+        self.names.store(Some(Arc::new(names)));
     }
 
     /// Creates a missing series, once, behind a lock.
@@ -349,6 +370,15 @@ impl Metrics {
     }
 }
 
+/// Keeps the entries for which `stays` is true.
+fn retain<V: Clone>(table: &Table<V>, stays: impl Fn(&str, &V) -> bool) {
+    let before = table.load();
+    if before.iter().any(|(name, entry)| !stays(name, entry)) {
+        let kept = before.iter().filter(|(name, entry)| stays(name, entry));
+        table.store(Arc::new(kept.map(|(name, entry)| (name.clone(), entry.clone())).collect()));
+    }
+}
+
 /// The entry for a name; if the table is full, that of all others.
 fn look_up<'a, V>(table: &'a Named<Box<str>, V>, name: &str) -> Option<&'a V> {
     table.get(name).or_else(|| if table.len() >= SERIES { table.get(OTHERS) } else { None })
@@ -379,15 +409,49 @@ mod tests {
         metrics.series_of("web", "users", NONE).add_in_flight(1);
         let routes: Vec<String> = (0..SERIES).map(|number| number.to_string()).collect();
         let ways = || routes.iter().flat_map(|route| [("web", &**route, Some("u1")), ("web", route, None)]);
-        metrics.expect([("web", "users", None)].into_iter().chain(ways()));
+        let names = || {
+            let routes = routes.iter().map(String::as_str).chain(["users", "renamed"]);
+            NamesInService::new(["web"], routes, ["u1"])
+        };
+        metrics.expect(names(), [("web", "users", None)].into_iter().chain(ways()));
         let table = metrics.series.load_full();
         assert_eq!(table.iter().count(), SERIES);
         assert_eq!(table.iter().filter(|series| series.is_used()).count(), 1);
         metrics.series_of("web", "0", "u1").add_in_flight(1);
-        metrics.expect([("web", "renamed", None)].into_iter());
+        metrics.expect(names(), [("web", "renamed", None)].into_iter());
         assert_eq!(metrics.series.load().iter().count(), 3, "two that were used, and what is expected now");
         let in_flight = |route, upstream| metrics.series_of("web", route, upstream).in_flight();
         assert_eq!((in_flight("users", NONE), in_flight("0", "u1")), (1, 1));
+    }
+
+    #[test]
+    fn what_is_about_names_that_are_gone_goes_with_them() {
+        let metrics = Metrics::default();
+        let count = |number: usize| {
+            let route = format!("route-{number}");
+            metrics.series_of("web", &route, "u1").add_in_flight(1);
+            metrics.series_of("web", &route, NONE).add_in_flight(1);
+            metrics.rate_limit(&route, true);
+            metrics.injected(&route, Injected { delay: true, abort: false });
+        };
+        for number in 0..1200 {
+            let route = format!("route-{number}");
+            metrics.expect(NamesInService::new(["web"], [route.as_str()], ["u1"]), std::iter::empty());
+            count(number);
+        }
+        metrics.series_of("web", NONE, NONE).add_in_flight(1);
+        drop(metrics.connection("old"));
+        let open = metrics.connection("draining");
+        metrics.expect(NamesInService::new(["web"], ["route-1199"], ["u1"]), std::iter::empty());
+        let series: Vec<_> = metrics.series.load().iter().map(|series| series.route.to_string()).collect();
+        assert_eq!(series.len(), 3, "{series:?}");
+        assert_eq!((metrics.rate_limits.load().len(), metrics.injected.load().len()), (1, 1));
+        let listeners = || metrics.connections.load().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(listeners(), ["draining".into()], "it has an open connection");
+        drop(open);
+        metrics.expect(NamesInService::new(["web"], ["route-1199"], ["u2"]), std::iter::empty());
+        assert!(listeners().is_empty());
+        assert_eq!(metrics.series.load().iter().count(), 2, "that of the upstream that is gone went");
     }
 
     #[test]

@@ -8,24 +8,28 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::arrival::{Completion, Ingress, Outcome};
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::fault::{Dialect, Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::maps;
-use witgate_exchange::record::{PluginCalls, Received, Share};
+use witgate_exchange::record::{Injected, PluginCalls, Received, Share};
 use witgate_exchange::turn;
 
 use crate::CoreTelemetry;
 use crate::access::{End, LogEntry};
-use crate::metrics::Ended;
+use crate::metrics::{Ended, NONE};
 use crate::route_series::{self, RouteSeries};
 
+/// Why a request ended that a drain interrupted.
+pub const CUT_BY_DRAIN: &str = "it was still in progress when `drain_timeout` had passed";
+
 /// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
-/// [`RequestGuard::complete`] before, the client has left: that is when futures and bodies are dropped early.
+/// [`RequestGuard::complete`] before, the client has left, or a drain has cut the connection: that is when futures and
+/// bodies are dropped early.
 pub struct RequestGuard {
     telemetry: CoreTelemetry,
     ingress: Rc<Ingress>,
@@ -40,6 +44,9 @@ pub struct RequestGuard {
     received: Option<Received>,
     sent: u64,
     fault: Option<FaultKind>,
+    injected: Injected,
+    /// Whether the client speaks gRPC, whose status may come in the trailers.
+    grpc: bool,
     in_flight: bool,
     /// Still written to while a plugin transforms the body.
     plugins: PluginCalls,
@@ -78,6 +85,8 @@ impl RequestGuard {
             received: record.received.take(),
             sent: 0,
             fault,
+            injected: record.injected,
+            grpc: facts.dialect == Dialect::Grpc,
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
             entry: wanted.then(|| Arc::new(LogEntry::new(facts, &ingress.listener, status, record))),
@@ -103,15 +112,32 @@ impl RequestGuard {
         self.end = End::Complete;
     }
 
-    /// The body or the tunnel failed before its end, with a fault of this kind.
-    pub fn cut(&mut self, kind: FaultKind) {
+    /// The body or the tunnel failed before its end, with a fault of this kind; `cause` is for the log.
+    pub fn cut(&mut self, kind: FaultKind, cause: Option<&str>) {
         self.end = End::Cut;
         self.outcome = Outcome::Fault(kind);
+        self.fault.get_or_insert(kind);
+        if let Some(entry) = self.entry.as_mut().and_then(Arc::get_mut) {
+            entry.fault.get_or_insert_with(|| (kind, cause.map(str::to_owned)));
+        }
+    }
+
+    /// Notes the gRPC status that stands in headers or trailers, for a client that speaks gRPC.
+    fn note_grpc_status(&mut self, fields: &HeaderMap) {
+        if self.grpc
+            && let Some(entry) = self.entry.as_mut().and_then(Arc::get_mut)
+            && let Some(status) = grpc_status(fields)
+        {
+            entry.grpc_status = Some(status);
+        }
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        if self.end == End::ClientGone && self.ingress.is_cut() {
+            self.cut(FaultKind::Draining, Some(CUT_BY_DRAIN));
+        }
         self.write();
         let outcome = match self.end {
             End::ClientGone => Outcome::Abandoned,
@@ -139,6 +165,9 @@ impl RequestGuard {
         }
         if let Some(kind) = self.fault {
             metrics.fault(kind);
+        }
+        if self.injected != Injected::default() {
+            metrics.injected(self.head.route.as_deref().unwrap_or(NONE), self.injected);
         }
         if let Some(head) = Arc::get_mut(&mut self.head) {
             maps::give_back(std::mem::take(&mut head.headers));
@@ -170,7 +199,9 @@ pub fn finish(
     let bodiless = facts.head.method == Method::HEAD
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
-    let mut guard = RequestGuard::take(facts, series, telemetry, ingress, response.status());
+    let status = outcome_status(facts, &response);
+    let mut guard = RequestGuard::take(facts, series, telemetry, ingress, status);
+    guard.note_grpc_status(response.headers());
     match std::mem::take(response.body_mut()) {
         body if bodiless => {
             // The body of such a response is dropped unread, which must not count as a client that left.
@@ -183,6 +214,26 @@ pub fn finish(
         body => *response.body_mut() = Body::wrap(RecordedBody { inner: body, guard: Some(guard) }),
     }
     response
+}
+
+/// The status that stands for the outcome of a request. A gRPC client is told of a fault with status 200 and a
+/// `grpc-status`; such a response counts as what the fault is.
+fn outcome_status(facts: &Facts, response: &Response<Body>) -> StatusCode {
+    match &facts.record.fault {
+        Some((kind, _))
+            if facts.dialect == Dialect::Grpc
+                && response.status() == StatusCode::OK
+                && grpc_status(response.headers()).is_some_and(|status| status != 0) =>
+        {
+            kind.describe().status
+        }
+        _ => response.status(),
+    }
+}
+
+/// The gRPC status in headers or trailers.
+fn grpc_status(fields: &HeaderMap) -> Option<u32> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// A response body that writes the record at its end.
@@ -203,8 +254,14 @@ impl HttpBody for RecordedBody {
         let polled = Pin::new(&mut this.inner).poll_frame(context);
         if let (Poll::Ready(frame), Some(guard)) = (&polled, &mut this.guard) {
             match frame {
-                Some(Ok(frame)) => guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Some(Err(error)) => guard.cut(kind(error)),
+                Some(Ok(frame)) => match frame.trailers_ref() {
+                    Some(trailers) => guard.note_grpc_status(trailers),
+                    None => guard.sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                },
+                Some(Err(error)) => match error.downcast_ref::<Fault>() {
+                    Some(fault) => guard.cut(fault.kind, fault.cause.as_deref()),
+                    None => guard.cut(FaultKind::UpstreamReset, Some(&error.to_string())),
+                },
                 None => guard.complete(),
             }
             let failed = matches!(frame, Some(Err(_)));
@@ -225,11 +282,6 @@ impl HttpBody for RecordedBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
-}
-
-/// The kind of fault that broke a response body off.
-fn kind(error: &BodyError) -> FaultKind {
-    error.downcast_ref::<Fault>().map_or(FaultKind::UpstreamReset, |fault| fault.kind)
 }
 
 impl Drop for RecordedBody {

@@ -124,6 +124,8 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
     }
+    attributes.extend(entry.grpc_status.map(|status| number("rpc.grpc.status_code", status.into())));
+    attributes.extend(entry.injected.names().map(|name| text("witgate.injected", name)));
     let error = error_type(entry);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
     let mut span = span(trace, &trace.span, name, SpanKind::Server);
@@ -147,10 +149,13 @@ fn client(notes: &ClientNotes) -> Span {
         text("server.address", &notes.endpoint),
     ];
     let error = match notes.outcome {
-        Outcome::Answered(status) => {
+        Outcome::Answered(status, grpc_status) => {
             span.attributes.push(number("http.response.status_code", status.as_u16().into()));
-            // For client spans, 4xx are errors too (semantic conventions for HTTP client spans).
-            (status.as_u16() >= 400).then(|| status.as_str().to_owned())
+            span.attributes.extend(grpc_status.map(|code| number("rpc.grpc.status_code", code.into())));
+            // For client spans, 4xx are errors too, and every gRPC status but 0 is (semantic conventions for HTTP and RPC
+            // client spans).
+            let of_grpc = grpc_status.filter(|code| *code != 0).map(|code| format!("grpc-status-{code}"));
+            of_grpc.or((status.as_u16() >= 400).then(|| status.as_str().to_owned()))
         }
         Outcome::Failed(kind) => Some(kind.describe().code.to_owned()),
         Outcome::Abandoned => {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
+use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::BreakerState;
 use super::breaker::Breaker;
@@ -169,6 +170,13 @@ impl Endpoint {
     /// Marks that it has left its set for good. If the source reports it again, that is a new endpoint.
     pub(crate) fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// The fault of a request that waited at it when its checks failed. It does not count as a failure of the endpoint,
+    /// because the checks have taken it out of service already.
+    pub(crate) fn unhealthy(&self) -> Fault {
+        Fault::new(FaultKind::UpstreamReset)
+            .cause(format!("{}: its health checks failed while it was waited for", self.name))
     }
 
     /// Tells every core to close the idle connections. Connections in use are kept, since they have shown that

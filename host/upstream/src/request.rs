@@ -65,6 +65,22 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) body_memory: &'a Arc<BodyMemory>,
 }
 
+/// The longest time of one attempt, and the name of the setting that it comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) time: Duration,
+    setting: &'static str,
+}
+
+impl Patience {
+    /// The fault of an attempt that took longer.
+    pub(crate) fn exceeded(self, endpoint: &Endpoint) -> Fault {
+        let Patience { time, setting } = self;
+        Fault::new(FaultKind::FirstByteTimeout)
+            .cause(format!("{}: no response head within {time:?} (`{setting}`)", endpoint.name))
+    }
+}
+
 /// The headers by which the gateway describes a client's request to the upstream.
 #[derive(Clone, Copy)]
 pub(crate) struct ForwardingHeaders<'a> {
@@ -103,10 +119,12 @@ impl UpstreamRequest<'_> {
     }
 
     /// The longest time of one attempt from the end of the request to the response head.
-    pub(crate) fn patience(&self, first_byte: Duration) -> Duration {
+    pub(crate) fn patience(&self, first_byte: Duration) -> Patience {
         match self.rules.per_try_timeout() {
-            Some(per_try) if self.is_repeatable() => per_try.min(first_byte),
-            _ => first_byte,
+            Some(per_try) if self.is_repeatable() && per_try < first_byte => {
+                Patience { time: per_try, setting: "retry.per_try_timeout" }
+            }
+            _ => Patience { time: first_byte, setting: "first_byte_timeout" },
         }
     }
 

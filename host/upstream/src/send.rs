@@ -18,7 +18,7 @@ use witgate_exchange::turn;
 use witgate_telemetry::client_span::ClientSpan;
 
 use super::connection::{Connection, Stream};
-use super::deliver::{AttemptLog, Supplied};
+use super::deliver::{AttemptLog, Supplied, grpc_status};
 use super::observe::{Extent, Failing};
 use super::request::UpstreamRequest;
 use super::response;
@@ -96,19 +96,22 @@ pub(crate) async fn send(
     notes: &mut AttemptLog,
 ) -> Result<UnreadResponse, Failure> {
     let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
-    notes.endpoint = Some(endpoint.name.clone());
+    notes.begin(endpoint);
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
-        let mut lease = match Lease::take(attempt, stale >= STALE).await {
-            Ok(lease) => lease,
-            Err(fault) => return Err(Failure::unsent(fault, body)),
-        };
-        let upload = Upload::new(body);
+        let (mut lease, sending) = connection(attempt, stale >= STALE, body).await?;
+        let upload = Upload::new(sending);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
-        let mut span =
-            ClientSpan::new(order.trace, order.method, &upstream.name, &endpoint.name, notes.attempts);
+        let mut span = ClientSpan::new(
+            order.trace,
+            order.method,
+            &upstream.name,
+            &endpoint.name,
+            notes.attempts,
+            deadline,
+        );
         let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
@@ -117,33 +120,30 @@ pub(crate) async fn send(
             // blame.
             attempt.owe_answer_by(deadline);
         }
-        notes.attempts += 1;
+        notes.sent(since);
         let patience = order.patience(upstream.config.first_byte_timeout);
-        let answered = match begun {
-            Begun::Http1 { connection, head, upload } => {
-                let sent = connection.exchange(order, head, upload, since, patience).await;
-                sent.map(|response| response.map(|()| None))
-            }
-            Begun::Http2 { stream, request, progress } => {
-                // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
-                let most = upstream.config.response_headers;
-                Box::pin(ask_http2(stream, *request, progress, (since, patience), most)).await
-            }
+        let asked = ask(begun, order, (since, patience.time), upstream.config.response_headers);
+        let is_movable = || order.is_repeatable() && anew.is_possible();
+        let answered = tokio::select! {
+            biased;
+            answered = asked => answered,
+            fault = attempt.checks_failed(is_movable), if attempt.is_checked() => Err(SendFailure::ChecksFailed(fault)),
         };
         let lost = match answered {
             Ok(response) => {
                 let arrived = turn::now();
-                notes.time = Some(arrived - since);
-                span.answered(response.status());
+                notes.ended(arrived);
+                span.answered(response.status(), grpc_status(response.headers()));
                 notes.upload.clone_from(&progress);
                 return Ok(UnreadResponse { response, lease, upload: progress, arrived });
             }
             Err(lost) => lost,
         };
         lost.tell(span);
+        notes.ended(turn::now());
         let (again, ended) = match lost {
             SendFailure::Unsent(unsent, fault) => {
-                notes.attempts -= 1;
+                notes.unsent();
                 if !(reused && stale <= STALE) {
                     return Err(Failure::unsent(fault, unsent));
                 }
@@ -154,8 +154,9 @@ pub(crate) async fn send(
                 (if repeatable && stale <= STALE { anew.body() } else { None }, ended)
             }
             SendFailure::Upload(fault) => return Err(Failure::from(*fault)),
+            SendFailure::ChecksFailed(fault) => return Err(Failure { fault, body: None, extent: None }),
             SendFailure::Late => {
-                let fault = Fault::new(FaultKind::FirstByteTimeout).cause(endpoint.name.to_string());
+                let fault = patience.exceeded(endpoint);
                 return Err(Failure { extent: Some(Extent::Reached), ..fault.into() });
             }
         };
@@ -177,6 +178,8 @@ pub(crate) enum SendFailure {
     Upload(Box<Fault>),
     /// There was no response in time.
     Late,
+    /// The checks of the endpoint failed in the meantime.
+    ChecksFailed(Fault),
 }
 
 impl SendFailure {
@@ -186,6 +189,7 @@ impl SendFailure {
             SendFailure::Unsent(..) => span.unsent(),
             SendFailure::Ended(ended) => span.failed(ended.fault.kind),
             SendFailure::Upload(fault) => span.failed(fault.kind),
+            SendFailure::ChecksFailed(fault) => span.failed(fault.kind),
             SendFailure::Late => span.failed(FaultKind::FirstByteTimeout),
         }
     }
@@ -270,6 +274,39 @@ impl<'a> Begun<'a> {
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
+    }
+}
+
+/// A connection for a request with this body, of which nothing has been sent yet.
+async fn connection(attempt: &Attempt, fresh: bool, body: Body) -> Result<(Lease, Body), Failure> {
+    tokio::select! {
+        biased;
+        taken = Lease::take(attempt, fresh) => match taken {
+            Ok(lease) => Ok((lease, body)),
+            Err(fault) => Err(Failure::unsent(fault, body)),
+        },
+        fault = attempt.checks_failed(|| true), if attempt.is_checked() => {
+            Err(Failure { fault: fault.unsent(), body: Some(Box::new(body)), extent: None })
+        }
+    }
+}
+
+/// Sends a request that was built for its connection, and waits for the head of the response.
+async fn ask(
+    begun: Begun<'_>,
+    order: &UpstreamRequest<'_>,
+    (since, timeout): (Instant, Duration),
+    response_headers: usize,
+) -> Result<Response<Option<Incoming>>, SendFailure> {
+    match begun {
+        Begun::Http1 { connection, head, upload } => {
+            let sent = connection.exchange(order, head, upload, since, timeout).await;
+            sent.map(|response| response.map(|()| None))
+        }
+        Begun::Http2 { stream, request, progress } => {
+            // Boxed, so that a request over HTTP/1.1 does not carry the state for HTTP/2.
+            Box::pin(ask_http2(stream, *request, progress, (since, timeout), response_headers)).await
+        }
     }
 }
 

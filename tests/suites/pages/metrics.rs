@@ -10,12 +10,13 @@ use super::markdown::{code, table};
 use super::{head, hold};
 
 const PREAMBLE: &str = "\
-`GET /metrics` on the admin listener returns the OpenMetrics text format, which Prometheus can scrape. The names, the labels
-and their meaning are a contract: within a major version none is renamed or removed; new ones may be added.
+`GET /metrics` on the admin listener returns the OpenMetrics text format, or the text format of Prometheus (0.0.4) where `Accept`
+prefers `text/plain`, in which the type line of a counter has its name with `_total`. The names, the labels and their meaning
+are a contract: within a major version none is renamed or removed; new ones may be added.
 
 Counters count from the start of the process and survive a reload. A series appears with its first event, or as soon as
-its listener, route, upstream or binding is in service; series about endpoints are those of the configuration in
-service. There are at most 4,096 combinations of listener, route and upstream; further ones are counted under the name
+its listener, route, upstream or binding is in service, and goes when that is no longer configured; series about endpoints are those of
+the configuration in service. There are at most 4,096 combinations of listener, route and upstream; further ones are counted under the name
 `(others)`. A histogram has the samples `_bucket` (label `le`), `_sum` and `_count`. The label value `-` means that there
 was none: no route matched, or no upstream was used.
 
@@ -29,6 +30,7 @@ fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\
          [[routes]]\nname = \"failing\"\npath = \"/failing\"\nupstream = \"failing\"\n\
+         filters = [{{ kind = \"fault\", delay = {{ time = \"1ms\" }} }}]\n\
          [upstreams.counted]\nendpoints = [\"{origin}\"]\nbalancer = \"peak-ewma\"\nmax_requests = 100\n\
          upstream_breaker = {{}}\nconcurrency = {{}}\nhealth = {{ tcp = {{}}, interval = \"50ms\" }}\n\
          hedge = {{ percentile = 0.95 }}\n\

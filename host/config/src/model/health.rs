@@ -21,8 +21,20 @@ pub struct Health {
     pub healthy_threshold: u32,
     /// Consecutive checks that must fail before a healthy endpoint is unhealthy; at least 1.
     pub unhealthy_threshold: u32,
+    /// What becomes of the requests that wait at an endpoint when its checks have failed.
+    pub on_unhealthy: OnUnhealthy,
     /// The port that is checked; `None`: the endpoint's own.
     pub port: Option<u16>,
+}
+
+/// What becomes of the requests that wait at an endpoint when its checks have failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnUnhealthy {
+    /// Those that are safe to send again go to another endpoint; the others wait on.
+    #[default]
+    Retry,
+    /// Everything that waits ends as `upstream-reset`.
+    Reset,
 }
 
 /// The kind of a check.

@@ -20,7 +20,8 @@ pub(crate) struct Limits {
     header_bytes: Text<Size>,
     /// Bytes of the request target.
     url_bytes: Text<Size>,
-    /// Bytes of a request body. 0 means unlimited. A route may set its own limit with `body_limit`.
+    /// Bytes of a request body. 0 means unlimited. A route may set its own limit with `body_limit`. Of a gRPC call over HTTP/2
+    /// whose route has only upstreams of `protocol = "http2"`, bytes of each message; what is no gRPC message is refused there.
     body_bytes: Text<Size>,
     /// Concurrent HTTP/2 streams of a connection.
     #[schemars(range(min = 1, max = 100_000))]

@@ -73,7 +73,7 @@ pub(crate) struct Route {
     /// Time for the whole request, until the end of the response, or `"off"`. The default is `"off"`: streams and
     /// downloads may take long, and the timeouts of the upstream end requests that make no progress.
     timeout: Option<Text<DurationOrOff>>,
-    /// Bytes of a request body, in place of the listener's limit. 0 means unlimited.
+    /// Bytes of a request body (of gRPC: of each message), in place of the listener's limit. 0 means unlimited.
     body_limit: Option<Text<Size>>,
     /// Whether runs of slashes in the path become one slash (the default). `false` is for services such as object stores,
     /// to which `/a//b` and `/a/b` are two things: plugins, filters and the upstream get the path with all its slashes.

@@ -1,7 +1,9 @@
 //! The form in which a client is told of a fault.
 
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+
+const GRPC: &[u8] = b"application/grpc";
 
 /// The form in which a client is told of a fault. It is determined once for each request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,10 +17,17 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a request with these headers: gRPC if the content type begins with `application/grpc`.
+    /// The dialect of a request with these headers: gRPC if the content type is `application/grpc`, with or without a
+    /// message format (`+proto`) or parameters. gRPC-Web, whose content types begin alike, is another protocol.
     pub fn of(headers: &HeaderMap) -> Self {
-        match headers.get(CONTENT_TYPE) {
-            Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Dialect::Grpc,
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        match kind.split_at_checked(GRPC.len()) {
+            Some((kind, rest))
+                if kind.eq_ignore_ascii_case(GRPC)
+                    && matches!(rest.first(), None | Some(b'+' | b';' | b' ')) =>
+            {
+                Dialect::Grpc
+            }
             _ => Dialect::Problem,
         }
     }

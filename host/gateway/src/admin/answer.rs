@@ -1,11 +1,11 @@
 //! The responses of the admin listener.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::sync::oneshot;
-use witgate_telemetry::metrics::CONTENT_TYPE as CONTENT_TYPE_METRICS;
+use witgate_telemetry::exposition::Exposition;
 
 use super::Context;
 use super::adjust::{self, Adjustment};
@@ -31,7 +31,7 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
     match path {
         "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" => {
             if method == Method::GET || method == Method::HEAD {
-                read(context, path)
+                read(context, path, request.headers())
             } else {
                 only("GET, HEAD")
             }
@@ -46,13 +46,18 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
     }
 }
 
-fn read(context: &Context, path: &str) -> Answer {
+fn read(context: &Context, path: &str, headers: &HeaderMap) -> Answer {
     match path {
         "/healthz" => plain(StatusCode::OK, "alive\n"),
         "/readyz" if context.handle.is_ready() => plain(StatusCode::OK, "ready\n"),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
         "/metrics" => {
-            with_type(StatusCode::OK, CONTENT_TYPE_METRICS, context.handle.telemetry().metrics().expose())
+            let accept = headers.get_all(ACCEPT).iter().map(|value| value.to_str().unwrap_or_default());
+            let exposition = Exposition::preferred(accept);
+            let text = exposition.of(context.handle.telemetry().metrics().expose());
+            let mut answer = with_type(StatusCode::OK, exposition.content_type(), text);
+            answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+            answer
         }
         "/upstreams" => json(StatusCode::OK, &context.handle.upstreams()),
         _ => json(StatusCode::OK, &context.handle.status()),

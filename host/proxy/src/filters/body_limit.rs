@@ -2,7 +2,7 @@
 //!
 //! `body_bytes` of a route and of a listener's limits do the same without a filter. Choose the filter to share one
 //! limit by name, on a listener or the whole gateway, while other limits stay. It stands next to the upstream, so
-//! it counts the body as plugins left it.
+//! it counts the body as plugins left it. Of a gRPC call whose messages the gateway checks, it limits each message.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use schemars::JsonSchema;
@@ -13,6 +13,7 @@ use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc_messages;
 
 use super::{Filter, FilterKind, Stage, Step, schema_of};
 
@@ -28,7 +29,8 @@ pub(super) const ROW: FilterKind = FilterKind {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// The most bytes of a request body, e.g. `"1MiB"`; 0 refuses every body.
+    /// The most bytes of a request body, e.g. `"1MiB"`; 0 refuses every body. Of a gRPC call whose messages are checked (see
+    /// `body_bytes` of `gateway.limits`), the most bytes of each message.
     max: Text<Size>,
 }
 
@@ -42,7 +44,10 @@ struct BodyLimit {
 }
 
 impl BodyLimit {
-    fn limit(&self, body: Body) -> Result<Body, Fault> {
+    fn limit(&self, facts: &Facts, body: Body) -> Result<Body, Fault> {
+        if facts.grpc_messages {
+            return Ok(grpc_messages::enforced(body, self.max));
+        }
         let size = http_body::Body::size_hint(&body);
         if size.lower() > self.max {
             return Err(Fault::new(FaultKind::BodyTooLarge));
@@ -61,8 +66,8 @@ impl BodyLimit {
 }
 
 impl Filter for BodyLimit {
-    fn request<'a>(&'a self, _facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
-        MaybeReady::over(self.limit(body).map(Step::Proceed))
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        MaybeReady::over(self.limit(facts, body).map(Step::Proceed))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Choose it to try out timeouts, retries and fallbacks of your clients. It stands next to the upstream, so only
 //! callers that may use the service meet it, and its responses pass all stages as an upstream's would. With
-//! `when`, only requests that have a certain header are affected.
+//! `when`, only requests that have a certain header are affected. What was injected is in the field `injected` of the
+//! access log, in the metric `witgate_injected_faults_total`, and in the span of the request.
 
 use std::time::{Duration, Instant};
 
@@ -143,8 +144,12 @@ impl Filter for Injection {
             return MaybeReady::over(Ok(Step::Proceed(body)));
         }
         let due = self.due(facts.deadline());
+        facts.record.injected.delay |= due.is_some();
         let step = match self.abort {
-            Some((abort, share)) if drawn(share) => Step::Answer(abort.response()),
+            Some((abort, share)) if drawn(share) => {
+                facts.record.injected.abort = true;
+                Step::Answer(abort.response())
+            }
             _ => Step::Proceed(body),
         };
         match due {

@@ -63,9 +63,13 @@ impl Ip {
 
 impl Filter for Ip {
     fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
-        MaybeReady::over(match self.admits(facts.head.client.address) {
+        let address = facts.head.client.address;
+        MaybeReady::over(match self.admits(address) {
             true => Ok(Step::Proceed(body)),
-            false => Err(Fault::new(FaultKind::Forbidden).cause("client address")),
+            false => {
+                let cause = format!("the filter `ip` of this route does not admit {address}");
+                Err(Fault::new(FaultKind::Forbidden).cause(cause))
+            }
         })
     }
 }

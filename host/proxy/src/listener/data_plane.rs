@@ -104,7 +104,7 @@ impl DataPlane {
     /// Addresses that cannot be bound, certificates that cannot be read.
     pub fn start(snapshot: Arc<Snapshot>, telemetry: Arc<Telemetry>) -> Result<DataPlane, Problems> {
         let workers = snapshot.config.gateway.workers.max(1);
-        telemetry.metrics().expect(snapshot.ways());
+        telemetry.metrics().expect(snapshot.names(), snapshot.ways());
         let (cores, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| CoreHandle::new()).unzip();
         let plane = Arc::new(CoreShared {
             snapshot: Arc::new(ArcSwap::new(snapshot.clone())),
@@ -180,7 +180,7 @@ impl DataPlane {
     /// Puts a snapshot in service that has the same listeners as the one in service, as [`Snapshot::with_plugins`]
     /// makes it. Nothing is bound or read, so this cannot fail.
     pub fn swap_plugins(&self, snapshot: Arc<Snapshot>) {
-        self.plane.telemetry.metrics().expect(snapshot.ways());
+        self.plane.telemetry.metrics().expect(snapshot.names(), snapshot.ways());
         let before = self.plane.snapshot.swap(snapshot);
         self.keeper.follow();
         self.retire.snapshot(before);

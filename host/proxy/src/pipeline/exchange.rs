@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::ALLOW;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use witgate_exchange::arrival::{Arrival, Ingress};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
 use witgate_telemetry::CoreTelemetry;
-use witgate_telemetry::request_guard::{self, RequestGuard};
+use witgate_telemetry::request_guard::{self, CUT_BY_DRAIN, RequestGuard};
 use witgate_telemetry::route_series::RouteSeries;
 use witgate_wire::http1::field;
 
@@ -40,6 +40,10 @@ pub struct Exchange {
     pub transformations: Vec<Transformed>,
     /// Number of origin filters that were entered on the way down. Only these see the response.
     pub origin_filters_entered: usize,
+    /// The binding that last changed `Content-Encoding` of the request.
+    pub request_coding_by: Option<Arc<str>>,
+    /// The binding that last changed `Content-Encoding` of the response.
+    pub response_coding_by: Option<Arc<str>>,
 }
 
 /// A transformation binding that saw the request.
@@ -87,6 +91,8 @@ impl Exchange {
             series: None,
             transformations: Vec::new(),
             origin_filters_entered: 0,
+            request_coding_by: None,
+            response_coding_by: None,
         }
     }
 
@@ -136,18 +142,21 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client.
+    /// An exchange that is dropped before it was finished has lost its client, or a drain has cut its connection.
     fn drop(&mut self) {
         // After a panic the client gets a response, which has a record of its own.
         if !self.facts.record.taken && !std::thread::panicking() {
-            let client_gone = StatusCode::from_u16(499).expect("three digits");
-            self.facts.record.fault.get_or_insert((FaultKind::ClientGone, None));
+            let (kind, cause) = match self.ingress.is_cut() {
+                true => (FaultKind::Draining, Some(CUT_BY_DRAIN.to_owned())),
+                false => (FaultKind::ClientGone, None),
+            };
+            self.facts.record.fault.get_or_insert((kind, cause));
             drop(RequestGuard::take(
                 &mut self.facts,
                 self.series.take(),
                 &self.telemetry,
                 &self.ingress,
-                client_gone,
+                kind.describe().status,
             ));
         }
     }

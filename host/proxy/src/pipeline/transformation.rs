@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
@@ -44,6 +44,9 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
             Some(RequestTurn::Proceed(edit)) => {
+                if sets_coding(&edit.edits) {
+                    exchange.request_coding_by = Some(Arc::clone(plugin.name()));
+                }
                 let context = Context::new(RequestEdit::apply(edit, &mut exchange.facts.head));
                 exchange.transformations.push(Transformed { binding, context });
             }
@@ -130,7 +133,7 @@ pub(super) fn recall_response(
 /// Applies the remembered result of one binding to the head of a response. If there is none, returns the token
 /// that allows the result of a call to be remembered.
 fn recall_head(
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
     context: &Context,
     response: &mut Response<Body>,
@@ -146,6 +149,9 @@ fn recall_head(
     *response.headers_mut() = view.headers;
     match recalled {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
+            if sets_coding(&edit.edits) {
+                exchange.response_coding_by = Some(Arc::clone(plugin.name()));
+            }
             let mut status = response.status();
             ResponseEdit::apply(edit, &exchange.facts.head, (&mut status, response.headers_mut()), context);
             *response.status_mut() = status;
@@ -195,6 +201,8 @@ async fn turn(
     mut response: Response<Body>,
     asked: Option<MissToken>,
 ) -> Result<Response<Body>, Fault> {
+    // Found before the binding changes the head: the bytes that it is shown are in the coding that they came in.
+    let coded = body::Coded::of_response(exchange, &response);
     if plugin.interest().response
         && let Some(miss) = asked.or_else(|| recall_head(exchange, plugin, &context, &mut response))
     {
@@ -203,7 +211,7 @@ async fn turn(
             ControlFlow::Break(own) => return Ok(own),
         };
     }
-    body::response(exchange, plugin, context, response).await
+    body::response(exchange, plugin, context, coded, response).await
 }
 
 /// Calls one binding with the head of a response. `Break` has the binding's own response, whose body it is not
@@ -252,10 +260,18 @@ async fn head_turn(
             return Ok(ControlFlow::Break(own));
         }
         Some(ResponseTurn::Proceed(edit)) => {
+            if sets_coding(&edit.edits) {
+                exchange.response_coding_by = Some(Arc::clone(plugin.name()));
+            }
             ResponseEdit::apply(edit, &exchange.facts.head, (&mut parts.status, &mut parts.headers), context);
         }
     }
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
+}
+
+/// Whether edits change `Content-Encoding`.
+fn sets_coding(edits: &[Edit]) -> bool {
+    edits.iter().any(|edit| *edit.name() == CONTENT_ENCODING)
 }
 
 /// A validated result for a request's head.

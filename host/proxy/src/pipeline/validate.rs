@@ -59,6 +59,14 @@ pub(super) enum Edit {
 }
 
 impl Edit {
+    /// The name of the field that it changes.
+    pub(super) fn name(&self) -> &HeaderName {
+        match self {
+            Edit::Set(name, _) | Edit::Append(name, _) | Edit::Remove(name) => name,
+            Edit::SetComposed(name, _) | Edit::AppendComposed(name, _) => name,
+        }
+    }
+
     fn composed(&self) -> Option<&[Part]> {
         match self {
             Edit::SetComposed(_, parts) | Edit::AppendComposed(_, parts) => Some(parts),

@@ -6,9 +6,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Method, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::{Body, BodyError};
-use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::fault::{Dialect, Fault, FaultKind};
+use witgate_exchange::grpc_messages;
 use witgate_exchange::record::Received;
 use witgate_wire::deadline::Deadline;
 
@@ -20,9 +22,13 @@ use crate::snapshot::Snapshot;
 /// Limits the body of a routed request to the size that its route (or else its listener) allows, and to
 /// `body_timeout` for each piece.
 ///
+/// Of a gRPC call to upstreams that speak HTTP/2, without which there is no gRPC, the form of the messages is enforced,
+/// and the size is that of each message. For any other request the content type changes nothing: the size is that of
+/// the whole body.
+///
 /// # Errors
 /// `BodyTooLarge` if `Content-Length` exceeds the limit. A violation that shows later is an error of the body: a
-/// boxed [`Fault`] of kind `BodyTooLarge` or `BodyTimeout`.
+/// boxed [`Fault`] of kind `BodyTooLarge`, `BodyTimeout`, or `BadRequest` for what is no gRPC message.
 pub fn limit(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Body, Fault> {
     if body.is_end_stream() {
         return Ok(body);
@@ -31,6 +37,15 @@ pub fn limit(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Body,
     let room = match route.config.body_bytes.unwrap_or(limits.body_bytes) {
         0 => u64::MAX,
         bytes => bytes,
+    };
+    let facts = &mut exchange.facts;
+    facts.grpc_messages = route.carries_grpc
+        && facts.dialect == Dialect::Grpc
+        && facts.version == Version::HTTP_2
+        && facts.head.method == Method::POST;
+    let (body, room) = match facts.grpc_messages {
+        true => (grpc_messages::enforced(body, room), u64::MAX),
+        false => (body, room),
     };
     if body.size_hint().lower() > room {
         return Err(Fault::new(FaultKind::BodyTooLarge));

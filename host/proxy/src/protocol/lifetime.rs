@@ -72,7 +72,10 @@ async fn end(
     tokio::select! {
         biased;
         () = http.as_mut() => return true,
-        () = until(&mut phase, DrainPhase::Cut) => return false,
+        () = until(&mut phase, DrainPhase::Cut) => {
+            connection.ingress.cut();
+            return false;
+        }
         () = until_given_up(connection, generation, under_way) => {}
         // Reached if a client neither reads the last bytes nor closes.
         () = under_way.idle_for(connection.ingress.limits.body_timeout) => {}
@@ -81,7 +84,10 @@ async fn end(
     tokio::select! {
         biased;
         () = http => true,
-        () = until(&mut phase, DrainPhase::Cut) => false,
+        () = until(&mut phase, DrainPhase::Cut) => {
+            connection.ingress.cut();
+            false
+        }
     }
 }
 

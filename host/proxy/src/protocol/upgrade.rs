@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, UPGRADE};
 use http::{HeaderValue, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Switched;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_telemetry::request_guard::RequestGuard;
+use witgate_telemetry::request_guard::{CUT_BY_DRAIN, RequestGuard};
 use witgate_wire::stream::{Side, Stream};
 
 use crate::listener::bound::DrainPhase;
@@ -127,10 +128,19 @@ impl Tunnel {
         tokio::select! {
             ended = carry(client, upstream, &traffic) => match ended {
                 Ok(()) => self.request_guard.complete(),
-                Err(_) => self.request_guard.cut(FaultKind::UpstreamReset),
+                Err(Broken::Upstream(error)) => {
+                    self.request_guard.cut(FaultKind::UpstreamReset, Some(&error.to_string()));
+                }
+                // Without a call of the guard, the client is the one that left.
+                Err(Broken::Client) => {}
             },
-            () = traffic.silence(self.idle) => self.request_guard.cut(FaultKind::RequestTimeout),
-            () = cut(self.guard.as_ref()) => self.request_guard.cut(FaultKind::Draining),
+            () = traffic.silence(self.idle) => {
+                let cause = "nothing was transferred in the tunnel for the upstream's `idle_timeout`";
+                self.request_guard.cut(FaultKind::RequestTimeout, Some(cause));
+            }
+            () = cut(self.guard.as_ref()) => {
+                self.request_guard.cut(FaultKind::Draining, Some(CUT_BY_DRAIN));
+            }
         }
         self.request_guard.sent(traffic.sent.get());
     }
@@ -168,8 +178,14 @@ impl Traffic {
     }
 }
 
+/// The side of a tunnel that failed.
+enum Broken {
+    Client,
+    Upstream(io::Error),
+}
+
 /// Copies in both directions until both sides have closed theirs, or one fails.
-fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Output = io::Result<()>> {
+fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Output = Result<(), Broken>> {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
     async move {
@@ -178,24 +194,38 @@ fn carry(client: Stream, upstream: Stream, traffic: &Traffic) -> impl Future<Out
             traffic.last.set(Instant::now());
             traffic.sent.set(traffic.sent.get() + bytes as u64);
         });
+        let up = up.map_err(|failed| match failed {
+            Failed::Source(_) => Broken::Client,
+            Failed::Target(error) => Broken::Upstream(error),
+        });
+        let down = down.map_err(|failed| match failed {
+            Failed::Source(error) => Broken::Upstream(error),
+            Failed::Target(_) => Broken::Client,
+        });
         tokio::try_join!(up, down).map(drop)
     }
 }
 
-async fn copy<R, W>(mut from: R, mut to: W, note: impl Fn(usize)) -> io::Result<()>
+/// The end of a copy that failed.
+enum Failed {
+    Source(io::Error),
+    Target(io::Error),
+}
+
+async fn copy<R, W>(mut from: R, mut to: W, note: impl Fn(usize)) -> Result<(), Failed>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = from.read(&mut buffer).await?;
+        let read = from.read(&mut buffer).await.map_err(Failed::Source)?;
         if read == 0 {
             // A half-close is passed on: the other direction stays open.
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(Failed::Target);
         }
         note(read);
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
+        to.write_all(&buffer[..read]).await.map_err(Failed::Target)?;
+        to.flush().await.map_err(Failed::Target)?;
     }
 }

@@ -36,6 +36,8 @@ pub struct Route {
     pub routing: Vec<Arc<dyn Routing>>,
     /// Bindings of the transformation phase.
     pub transformation: Vec<Arc<dyn Transformation>>,
+    /// Whether every upstream that may get its requests speaks HTTP/2, so that gRPC passes as such.
+    pub carries_grpc: bool,
     /// What gives the responses to its requests.
     pub destination: Arc<dyn Destination>,
     pub(super) rule: Arc<Rule>,
@@ -111,6 +113,7 @@ impl Route {
             rate_limiting: Vec::new(),
             routing: Vec::new(),
             transformation: Vec::new(),
+            carries_grpc: false,
             destination: rule.destination.clone(),
             rule,
         }

@@ -52,13 +52,19 @@ impl Destination for Broken {
     }
 }
 
-/// A destination that switches protocols and sends back what it receives.
-struct Switching;
+/// A destination that switches protocols and sends back what it receives, or that is gone right after the switch.
+struct Switching {
+    breaks: bool,
+}
 
 impl Destination for Switching {
     fn serve<'a>(&'a self, facts: &'a mut Facts, _body: Body) -> Served<'a> {
         let (near, far) = duplex(64);
+        let breaks = self.breaks;
         tokio::task::spawn_local(async move {
+            if breaks {
+                return;
+            }
             let (mut from, mut to) = tokio::io::split(far);
             let _ = tokio::io::copy(&mut from, &mut to).await;
             let _ = to.shutdown().await;
@@ -91,13 +97,14 @@ fn gateway() -> Gateway {
     let mut snapshot = Snapshot::build(Arc::new(tests::config(|_| {})), Default::default(), None)
         .unwrap_or_else(|problems| panic!("{problems:?}"));
     let wrapped = Wrapper { inner: Arc::new(Echo), shelf: vec![("/wrapped/kept", "kept")] };
-    let destinations: [(&str, Option<Arc<dyn Destination>>); 6] = [
+    let destinations: [(&str, Option<Arc<dyn Destination>>); 7] = [
         ("/fixed", None),
         ("/echo", Some(Arc::new(Echo))),
         ("/wrapped", Some(Arc::new(wrapped))),
         ("/silent", Some(Arc::new(Silent))),
         ("/broken", Some(Arc::new(Broken))),
-        ("/switching", Some(Arc::new(Switching))),
+        ("/switching", Some(Arc::new(Switching { breaks: false }))),
+        ("/breaking", Some(Arc::new(Switching { breaks: true }))),
     ];
     let routes = destinations.into_iter().enumerate().map(|(position, (path, destination))| {
         let mut config = tests::route("hello");
@@ -241,11 +248,11 @@ fn a_walk_that_is_dropped_or_panics_was_abandoned() {
 }
 
 /// Asks for a switch of protocols. Returns the status and the client's end of the tunnel.
-async fn switched(gateway: &Gateway, told: &Outcomes) -> (StatusCode, DuplexStream) {
+async fn switched(gateway: &Gateway, told: &Outcomes, target: &str) -> (StatusCode, DuplexStream) {
     let (client, far) = duplex(64);
     let side = Side::Switched(Stream::new(far, Bytes::new()));
     let headers = [("connection", "upgrade"), ("upgrade", "chat")];
-    let mut request = request(Method::GET, "/switching", &headers, Body::Empty);
+    let mut request = request(Method::GET, target, &headers, Body::Empty);
     let response = serve(gateway, told.arrival(), &mut request, Some(ClientSide { side, guard: None })).await;
     (response.status(), client)
 }
@@ -264,7 +271,7 @@ async fn eventually(told: &Outcomes) -> Vec<Outcome> {
 fn a_tunnel_is_over_when_both_sides_have_said_their_last() {
     testing::run(async {
         let (gateway, told) = (gateway(), Outcomes::default());
-        let (status, mut client) = switched(&gateway, &told).await;
+        let (status, mut client) = switched(&gateway, &told, "/switching").await;
         assert_eq!(status, StatusCode::SWITCHING_PROTOCOLS);
         client.write_all(b"over it").await.unwrap();
         let mut back = [0; 7];
@@ -279,12 +286,15 @@ fn a_tunnel_is_over_when_both_sides_have_said_their_last() {
 }
 
 #[test]
-fn a_tunnel_that_breaks_is_a_fault() {
+fn a_tunnel_that_the_upstream_breaks_is_a_fault_and_one_that_the_client_breaks_is_not() {
     testing::run(async {
         let (gateway, told) = (gateway(), Outcomes::default());
-        let (_, mut client) = switched(&gateway, &told).await;
+        let (_, mut client) = switched(&gateway, &told, "/switching").await;
         client.write_all(b"what comes back has nobody to go to").await.unwrap();
         drop(client);
+        assert_eq!(eventually(&told).await, [Outcome::Abandoned]);
+        let (_, mut client) = switched(&gateway, &told, "/breaking").await;
+        client.write_all(b"nobody reads this").await.unwrap();
         assert_eq!(eventually(&told).await, [Outcome::Fault(FaultKind::UpstreamReset)]);
     });
 }

@@ -14,6 +14,7 @@ use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
+use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
 
 use crate::router::Router;
@@ -109,6 +110,16 @@ impl Snapshot {
             counter: self.counter.clone(),
             plugins,
         })
+    }
+
+    /// The names that metrics are about.
+    pub(crate) fn names(&self) -> NamesInService {
+        let config = &self.config;
+        NamesInService::new(
+            config.listeners.iter().map(|listener| listener.name.as_str()),
+            config.routes.iter().map(|route| route.name.as_str()),
+            config.upstreams.keys().map(String::as_str),
+        )
     }
 
     /// Each combination of listener, route and, if the route forwards, upstream that requests take unless a plugin

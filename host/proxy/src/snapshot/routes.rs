@@ -43,6 +43,7 @@ pub(super) fn build(
             route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
             let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
             bind(&mut route, bindings, plugins, problems);
+            route.carries_grpc = carries_grpc(config, &route);
             routes.push(Arc::new(route));
         }
         match Router::new(routes) {
@@ -54,6 +55,18 @@ pub(super) fn build(
         }
     }
     routers
+}
+
+/// Whether every upstream that may get the requests of a route speaks HTTP/2: those of the route, those that a plugin of
+/// the routing contract may choose instead, and their fallbacks.
+fn carries_grpc(config: &Config, route: &Route) -> bool {
+    let model::Action::Forward(forward) = &route.config.action else { return false };
+    let speaks = |upstream: &model::Upstream| upstream.protocol == model::UpstreamProtocol::Http2;
+    let mut fallbacks = config.upstreams.values().filter_map(|upstream| upstream.fallback.as_ref());
+    if !route.routing.is_empty() || fallbacks.any(|fallback| fallback.upstream.is_some()) {
+        return config.upstreams.values().all(speaks);
+    }
+    forward.upstreams.iter().all(|(name, _)| config.upstreams.get(name).is_some_and(speaks))
 }
 
 fn belongs(route: &model::Route, listener: &model::Listener) -> bool {

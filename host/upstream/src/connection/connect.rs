@@ -42,9 +42,13 @@ pub(crate) async fn connect(
         http2: config.protocol == model::UpstreamProtocol::Http2,
     };
     let connected = tokio::time::timeout(config.connect_timeout, reach(&destination)).await;
-    connected
-        .unwrap_or_else(|_| Err(Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string())))
-        .map_err(Fault::unsent)
+    connected.unwrap_or_else(|_| Err(too_late(endpoint, config.connect_timeout))).map_err(Fault::unsent)
+}
+
+/// The fault of a connection that was not there within `connect_timeout`.
+pub(crate) fn too_late(endpoint: &Endpoint, timeout: Duration) -> Fault {
+    Fault::new(FaultKind::ConnectTimeout)
+        .cause(format!("{}: no connection within {timeout:?} (`connect_timeout`)", endpoint.name))
 }
 
 /// Where a connection leads, and how it is opened.

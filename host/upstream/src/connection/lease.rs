@@ -7,7 +7,7 @@ use witgate_config::model::UpstreamProtocol;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_wire::stream::Stream;
 
-use super::connect::connect;
+use super::connect::{connect, too_late};
 use super::limit::{Acquire, Acquired, Grant, Permit, Waiter};
 use super::pool;
 use super::socket::Socket;
@@ -152,8 +152,7 @@ async fn open_shared(
     let lock = pool::opening(upstream, endpoint);
     let asked = {
         let timeout = tokio::time::timeout(upstream.config.connect_timeout, lock.lock()).await;
-        let _guard = timeout
-            .map_err(|_| Fault::new(FaultKind::ConnectTimeout).cause(endpoint.name.to_string()).unsent())?;
+        let _guard = timeout.map_err(|_| too_late(endpoint, upstream.config.connect_timeout).unsent())?;
         if !fresh && let Some((connection, _)) = pool::take(upstream, endpoint, Instant::now()) {
             return Ok((connection, true));
         }

@@ -39,6 +39,9 @@ impl Delivery<'_> {
     ) -> Result<Response<Body>, Failure> {
         let begun = Instant::now();
         let mut asked = vec![attempt.member.clone()];
+        let attempts = notes.attempts;
+        notes.begin(attempt.endpoint());
+        notes.sent(begun);
         let mut delay = self.delay(hedge);
         let mut running = FuturesUnordered::new();
         running.push(run(0, attempt, self.order, body, self.deadline));
@@ -56,6 +59,8 @@ impl Delivery<'_> {
                 () = until(due) => match self.another_attempt(&asked) {
                     Some((attempt, body)) => {
                         asked.push(attempt.member.clone());
+                        // Recorded at once, in case that the client leaves before any endpoint responds.
+                        notes.attempts += 1;
                         running.push(run(asked.len() - 1, attempt, self.order, body, self.deadline));
                     }
                     None => delay = None,
@@ -68,6 +73,7 @@ impl Delivery<'_> {
             // it would be a second sample of the same request, and lower the percentile.
             self.upstream.carried.tries.latencies.record(begun.elapsed());
         }
+        notes.attempts = attempts;
         self.settle(&asked, ended, notes)
     }
 
@@ -118,8 +124,7 @@ impl Delivery<'_> {
             notes.repeats.push(Repeat { why, endpoint });
         }
         notes.attempts += ended.notes.attempts + (asked.len() as u32 - 1);
-        notes.endpoint = ended.notes.endpoint;
-        notes.time = ended.notes.time;
+        notes.take_attempt(ended.notes);
         ended.result
     }
 }

@@ -40,6 +40,7 @@ use witgate_exchange::turn;
 use witgate_wire::stream::Stream;
 
 use super::Upstream;
+use super::endpoint::Endpoint;
 use super::observe::Extent;
 use super::request::UpstreamRequest;
 use super::send::{Failure, conclude, send};
@@ -49,7 +50,7 @@ use crate::send::upload::Progress;
 use replay_body::ReplayBody;
 pub(crate) use replay_body::Supplied;
 use rules::Reason;
-pub(crate) use rules::Rules;
+pub(crate) use rules::{Rules, grpc_status};
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(crate) use tries::{Copied, Counts, Tries};
@@ -57,8 +58,12 @@ pub(crate) use tries::{Copied, Counts, Tries};
 /// What is recorded about an exchange for the access log.
 #[derive(Default)]
 pub(crate) struct AttemptLog {
+    /// The endpoint that was asked last.
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) attempts: u32,
+    /// When the attempt in progress was begun to be sent. `None` if none is in progress.
+    under_way: Option<Instant>,
+    /// How long the last attempt took, if it has ended.
     pub(crate) time: Option<Duration>,
     /// The progress of the request body, if it streams and the response has begun.
     pub(crate) upload: Option<Rc<Progress>>,
@@ -70,6 +75,39 @@ pub(crate) struct AttemptLog {
     pub(crate) instead: Option<Arc<str>>,
     /// Whether the response is a fallback that did not come from an upstream.
     pub(crate) local: bool,
+}
+
+impl AttemptLog {
+    /// An endpoint is about to be asked.
+    pub(crate) fn begin(&mut self, endpoint: &Endpoint) {
+        self.endpoint = Some(endpoint.name.clone());
+        self.under_way = None;
+        self.time = None;
+    }
+
+    /// The request is about to be sent to it.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.attempts += 1;
+        self.under_way = Some(now);
+    }
+
+    /// Nothing of the request was sent after all.
+    pub(crate) fn unsent(&mut self) {
+        self.attempts -= 1;
+        self.time = None;
+    }
+
+    /// Takes over the endpoint and the times of the attempt whose result is used.
+    fn take_attempt(&mut self, other: AttemptLog) {
+        (self.endpoint, self.under_way, self.time) = (other.endpoint, other.under_way, other.time);
+    }
+
+    /// The attempt has ended: there is a response head, or there will be none.
+    pub(crate) fn ended(&mut self, now: Instant) {
+        if let Some(begun) = self.under_way.take() {
+            self.time = Some(now - begun);
+        }
+    }
 }
 
 /// Tries endpoints until one gives an acceptable response, or nothing more may be tried.
@@ -171,7 +209,8 @@ impl Tried {
 /// it may be needed for every request, because an endpoint may say that it did not process the request.
 fn room(upstream: &Upstream, order: &UpstreamRequest<'_>) -> Option<Room> {
     let may_be_refused = upstream.config.protocol == UpstreamProtocol::Http2;
-    let wanted = may_be_refused || (order.is_repeatable() && order.rules.attempts() > 1);
+    let may_move = order.rules.attempts() > 1 || upstream.moves_from_unhealthy();
+    let wanted = may_be_refused || (order.is_repeatable() && may_move);
     wanted.then(|| Room {
         each: upstream.config.retry.body_bytes,
         all: upstream.config.retry.all_body_bytes,
@@ -247,11 +286,15 @@ impl<'a> Delivery<'a> {
         for member in self.latest.iter().cloned().chain(std::mem::take(&mut self.hedged)) {
             self.tried.add(member, reason.bars_endpoint());
         }
+        if reason == Reason::Unhealthy {
+            // The configured attempts are those at endpoints that work. There are at most as many moves as endpoints.
+            self.made -= 1;
+        }
         if self.made >= rules.attempts() || !self.replay_body.is_left() || !self.has_endpoint() {
             return None;
         }
         let why = why(outcome, reason);
-        if reason != Reason::Connect {
+        if !reason.is_free() {
             let wait = self.wait(outcome)?;
             if !self.upstream.carried.tries.budget.take(&rules.upstream.budget) {
                 self.upstream.carried.tries.counts.retried(reason, Outcome::BudgetExhausted);
@@ -299,9 +342,10 @@ impl<'a> Delivery<'a> {
 
 fn why(outcome: Came<'_>, reason: Reason) -> Why {
     match outcome {
+        Err(_) if reason == Reason::Unhealthy => Why::Unhealthy,
         Err(fault) => Why::Fault(fault.kind),
         Ok(answer) if reason == Reason::Grpc => {
-            Why::GrpcStatus(rules::grpc_status(answer.headers()).unwrap_or_default())
+            Why::GrpcStatus(grpc_status(answer.headers()).unwrap_or_default())
         }
         Ok(answer) => Why::Status(answer.status()),
     }

@@ -103,6 +103,15 @@ impl Supplied {
 }
 
 impl Anew {
+    /// Whether the body can be made again.
+    pub(crate) fn is_possible(&self) -> bool {
+        match self {
+            Anew::Never => false,
+            Anew::AtHand(_) | Anew::Whole(_) => true,
+            Anew::Kept(buffer) => !buffer.is_gone(),
+        }
+    }
+
     /// The body from its beginning. `None` if it is no longer kept.
     pub(crate) fn body(&self) -> Option<Body> {
         match self {

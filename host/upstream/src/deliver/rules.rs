@@ -21,6 +21,8 @@ pub(crate) struct Rules<'a> {
 pub(crate) enum Reason {
     /// The endpoint cannot have processed anything: there was no connection, or the stream was refused.
     Connect,
+    /// The health checks of the endpoint failed while the request waited there.
+    Unhealthy,
     /// The connection or stream ended without a response head.
     Reset,
     /// No response head came in time.
@@ -35,13 +37,21 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub(crate) const ALL: [Reason; 6] =
-        [Reason::Connect, Reason::Reset, Reason::Timeout, Reason::Malformed, Reason::Status, Reason::Grpc];
+    pub(crate) const ALL: [Reason; 7] = [
+        Reason::Connect,
+        Reason::Unhealthy,
+        Reason::Reset,
+        Reason::Timeout,
+        Reason::Malformed,
+        Reason::Status,
+        Reason::Grpc,
+    ];
 
     /// The value of the label in metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Reason::Connect => "connect",
+            Reason::Unhealthy => "unhealthy",
             Reason::Reset => "reset",
             Reason::Timeout => "timeout",
             Reason::Malformed => "malformed",
@@ -53,7 +63,13 @@ impl Reason {
     /// Whether the endpoint is not tried again for the same request. An endpoint that could not be reached is
     /// unlikely to be reachable a moment later, and one that timed out may time out again.
     pub(crate) fn bars_endpoint(self) -> bool {
-        matches!(self, Reason::Connect | Reason::Timeout)
+        matches!(self, Reason::Connect | Reason::Timeout | Reason::Unhealthy)
+    }
+
+    /// Whether the request is sent again at once and outside of the retry budget. An endpoint that has processed nothing
+    /// of it, or that will not respond, gets no additional load by that.
+    pub(crate) fn is_free(self) -> bool {
+        matches!(self, Reason::Connect | Reason::Unhealthy)
     }
 }
 
@@ -98,6 +114,9 @@ impl<'a> Rules<'a> {
     /// Returns the reason if a fault is one. `repeatable` is whether the request may be sent again although it may
     /// have been processed.
     pub(crate) fn after_fault(&self, fault: &Fault, repeatable: bool) -> Option<Reason> {
+        if fault.checks_failed {
+            return Some(Reason::Unhealthy);
+        }
         if !blames_endpoint(fault) {
             return None;
         }

@@ -1,10 +1,13 @@
 //! The results of the checks of an endpoint.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use witgate_config::model;
+use witgate_exchange::per_core::PerCore;
 
 /// The health of an endpoint according to its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,11 @@ pub(crate) struct Health {
     failed: AtomicU64,
     /// Why the latest check failed. `None` if it did not fail.
     why: Mutex<Option<String>>,
+    /// How often the endpoint has become unhealthy.
+    times_unhealthy: AtomicU32,
+    /// Wakes the requests that wait at the endpoint when it becomes unhealthy. Each core has its own, so that requests of
+    /// different cores do not share a lock. Allocated with the first request that waits.
+    waiting: OnceLock<PerCore<Notify>>,
 }
 
 const UNKNOWN: u8 = 0;
@@ -70,7 +78,32 @@ impl Health {
         }
         self.contradicting.store(0, Ordering::Relaxed);
         self.state.store(becomes, Ordering::Relaxed);
+        if becomes == UNHEALTHY {
+            self.times_unhealthy.fetch_add(1, Ordering::Relaxed);
+            // Either a request that begins to wait sees the new number, or it is seen here and woken.
+            fence(Ordering::SeqCst);
+            self.waiting.get().into_iter().flat_map(PerCore::iter).for_each(Notify::notify_waiters);
+        }
         Some(self.state())
+    }
+
+    /// How often the endpoint has become unhealthy.
+    pub(crate) fn times_unhealthy(&self) -> u32 {
+        self.times_unhealthy.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the endpoint has become unhealthy more often than `before`.
+    pub(crate) async fn until_unhealthy(&self, before: u32) {
+        let waiting = self.waiting.get_or_init(PerCore::default).mine();
+        loop {
+            let mut woken = pin!(waiting.notified());
+            woken.as_mut().enable();
+            fence(Ordering::SeqCst);
+            if self.times_unhealthy() != before {
+                return;
+            }
+            woken.await;
+        }
     }
 
     /// Whether the next check should come soon: the endpoint is unhealthy, or its last check contradicts its

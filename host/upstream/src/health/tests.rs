@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use prost::Message;
-use witgate_config::model::{Check, Health as Settings};
+use witgate_config::model::{Check, Health as Settings, OnUnhealthy};
 
 use super::grpc::{HealthCheckRequest, HealthCheckResponse, framed};
 use super::pause;
@@ -17,6 +17,7 @@ fn settings(healthy_threshold: u32, unhealthy_threshold: u32) -> Settings {
         timeout: Duration::from_secs(1),
         healthy_threshold,
         unhealthy_threshold,
+        on_unhealthy: OnUnhealthy::Retry,
         port: None,
     }
 }

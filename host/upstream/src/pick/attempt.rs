@@ -2,6 +2,8 @@
 //! counts the request as in flight until the attempt is dropped.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use witgate_config::model::Statuses;
+use witgate_config::model::{OnUnhealthy, Statuses};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::turn;
 
@@ -43,6 +45,8 @@ pub(crate) struct Attempt {
     status: Cell<Option<StatusCode>>,
     /// The deadline of the request, if only the response of the endpoint is missing.
     due: Cell<Option<Instant>>,
+    /// How often the endpoint had become unhealthy when it was picked.
+    times_unhealthy: u32,
 }
 
 impl Upstream {
@@ -117,6 +121,7 @@ impl Upstream {
             failed: Cell::new(false),
             status: Cell::new(None),
             due: Cell::new(None),
+            times_unhealthy: endpoint.health.times_unhealthy(),
         })
     }
 
@@ -142,16 +147,54 @@ impl Upstream {
         }
     }
 
+    /// Whether requests that wait at an endpoint go to another one when its checks fail.
+    pub(crate) fn moves_from_unhealthy(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.settings.on_unhealthy == OnUnhealthy::Retry)
+    }
+
+    /// Whether an endpoint other than this one takes requests.
+    fn has_other(&self, than: &Member) -> bool {
+        let set = self.set.load();
+        set.members().any(|member| {
+            !member.is_same_endpoint(than) && member.is_wanted() && self.would_take(member, false)
+        })
+    }
+
     fn no_endpoint(&self, set: &EndpointSet) -> Fault {
         let wanted = set.members().filter(|member| member.is_wanted()).map(|member| member.endpoint());
         let resting = wanted.filter(|endpoint| endpoint.breaker.state() != BreakerState::Closed);
         match resting.map(|endpoint| endpoint.breaker.rests_for()).min() {
             Some(rest) => Fault::new(FaultKind::BreakerOpen)
-                .cause(self.name.to_string())
+                .cause(format!("{}: no endpoint takes requests: {}", self.name, self.reasons(set)))
                 .header(RETRY_AFTER, HeaderValue::from(whole_seconds(rest)))
                 .unsent(),
-            None => Fault::new(FaultKind::NoEndpoint).cause(self.name.to_string()).unsent(),
+            None => Fault::new(FaultKind::NoEndpoint)
+                .cause(format!("{}: no endpoint takes requests: {}", self.name, self.reasons(set)))
+                .unsent(),
         }
+    }
+
+    /// How many endpoints of the upstream are in which state, for the log.
+    fn reasons(&self, set: &EndpointSet) -> String {
+        if set.entries.is_empty() {
+            return "there are none".to_owned();
+        }
+        let mut counts = BTreeMap::new();
+        for member in set.members() {
+            let endpoint = member.endpoint();
+            let state = match endpoint.availability() {
+                Availability::Available if !member.is_wanted() => "of weight 0",
+                Availability::Available => "available, but already tried",
+                Availability::Probing => "with a breaker that is probing",
+                Availability::Resting => "with an open breaker or ejected",
+                Availability::Unhealthy => "unhealthy",
+                Availability::Drained => "drained",
+                Availability::NotReady => "not ready",
+            };
+            *counts.entry(state).or_insert(0) += 1;
+        }
+        let told: Vec<_> = counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect();
+        told.join(", ")
     }
 }
 
@@ -228,6 +271,33 @@ impl Attempt {
     /// about the endpoint.
     pub(crate) fn owe_answer_by(&self, deadline: Option<Instant>) {
         self.due.set(deadline);
+    }
+
+    /// Whether the endpoint has checks, so that [`Attempt::checks_failed`] may end.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.upstream.plan.is_some()
+    }
+
+    /// Waits until the checks of the endpoint have failed and the request is to leave it for that reason
+    /// (`health.on_unhealthy`). Returns the fault of this attempt. Never ends if the request is to wait on: there is no
+    /// other endpoint, or it may not be sent to one, which `is_movable` says.
+    pub(crate) async fn checks_failed(&self, is_movable: impl Fn() -> bool) -> Fault {
+        let Some(plan) = &self.upstream.plan else { return std::future::pending().await };
+        self.endpoint().health.until_unhealthy(self.times_unhealthy).await;
+        let moves = plan.settings.on_unhealthy == OnUnhealthy::Retry;
+        if moves && !(is_movable() && self.upstream.has_other(&self.member)) {
+            return std::future::pending().await;
+        }
+        Fault { checks_failed: moves, ..self.endpoint().unhealthy() }
+    }
+
+    /// A future that ends when the response of the endpoint is to be cut off, because its checks have failed and
+    /// `health.on_unhealthy` is `reset`. `None` if that cannot happen.
+    pub(crate) fn reset_by_checks(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let plan = self.upstream.plan.as_ref()?;
+        let resets = plan.settings.on_unhealthy == OnUnhealthy::Reset;
+        let (endpoint, times_unhealthy) = (Arc::clone(self.endpoint()), self.times_unhealthy);
+        resets.then(|| Box::pin(async move { endpoint.health.until_unhealthy(times_unhealthy).await }) as _)
     }
 
     /// A response head came that counts for the endpoint, this long after sending began.

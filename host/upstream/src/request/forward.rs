@@ -14,6 +14,8 @@ use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::{Facts, Switched};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+use witgate_exchange::record::Record;
+use witgate_exchange::turn;
 use witgate_wire::stream::Side;
 
 use super::affinity::Affinity;
@@ -74,31 +76,10 @@ impl Forward {
             Some(settings) => mirror(&self.upstreams, facts, settings, self.preserve_host, body),
             None => body,
         };
-        let request = self.request(upstream, facts, allowance);
-        let affinity = request.affinity.clone();
-        let mut log = AttemptLog::default();
-        let deadline = allowance.map(|allowance| allowance.deadline);
-        let delivered = self.deliver(upstream, &request, body, deadline, &mut log).await;
-        if delivered.is_ok() {
-            bind_session(upstream, &affinity, &log, facts);
-        }
-        note(upstream, log, facts);
-        if delivered.as_ref().is_err_and(|fault| fault.kind == FaultKind::RequestTimeout) {
-            upstream.tries().deadline_exceeded();
-        }
-        delivered
-    }
-
-    /// Builds the upstream request from the facts.
-    fn request<'a>(
-        &'a self,
-        upstream: &'a Upstream,
-        facts: &'a Facts,
-        allowance: Option<Allowance<'a>>,
-    ) -> UpstreamRequest<'a> {
-        let head = &*facts.head;
-        UpstreamRequest {
-            upgrade: facts.upgrade.as_ref(),
+        let Facts { head, upgrade, hash_key, version, record, begun, .. } = facts;
+        let mut attempts = Attempts { log: AttemptLog::default(), chosen: &upstream.name, record };
+        let request = UpstreamRequest {
+            upgrade: upgrade.as_ref(),
             shareable: head.identity.is_none().then_some(head.scheme),
             rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
             allowance,
@@ -108,10 +89,31 @@ impl Forward {
                 upstream,
                 head,
                 &head.headers,
-                facts.hash_key.as_deref(),
-                (facts.version, self.preserve_host),
+                hash_key.as_deref(),
+                (*version, self.preserve_host),
             )
+        };
+        let affinity = request.affinity.clone();
+        let deadline = allowance.map(|allowance| allowance.deadline);
+        let mut delivered = self.deliver(upstream, &request, body, deadline, &mut attempts.log).await;
+        if let (Err(fault), Some(deadline)) = (&mut delivered, deadline)
+            && fault.kind == FaultKind::RequestTimeout
+        {
+            upstream.tries().deadline_exceeded();
+            let allowed = deadline.saturating_duration_since(*begun);
+            fault.cause.get_or_insert_with(|| {
+                format!("no response within {allowed:?} of the request, which is its deadline").into()
+            });
         }
+        let (local, switched) = (attempts.log.local, attempts.log.switched.take());
+        let responded = attempts.log.endpoint.clone().filter(|_| attempts.log.instead.is_none() && !local);
+        drop(attempts);
+        facts.local_response |= local;
+        facts.switched = switched.map(Side::Switched).map(Switched::new);
+        if let (Ok(_), Some(endpoint)) = (&delivered, responded) {
+            bind_session(upstream, &affinity, &endpoint, facts);
+        }
+        delivered
     }
 
     async fn deliver(
@@ -172,26 +174,32 @@ fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowan
     Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
 }
 
-/// Binds the client to the endpoint that responded, unless the response did not come from the upstream's
-/// endpoints.
-fn bind_session(upstream: &Upstream, affinity: &Affinity, log: &AttemptLog, facts: &mut Facts) {
-    if let (Some(endpoint), None, false) = (&log.endpoint, &log.instead, log.local)
-        && let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme)
-    {
+/// Binds the client to the endpoint of the upstream that responded.
+fn bind_session(upstream: &Upstream, affinity: &Affinity, endpoint: &Arc<str>, facts: &mut Facts) {
+    if let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme) {
         facts.response_headers.push((SET_COOKIE, cookie));
     }
 }
 
-/// Records the outcome of a request.
-fn note(upstream: &Upstream, log: AttemptLog, facts: &mut Facts) {
-    facts.local_response |= log.local;
-    facts.switched = log.switched.map(Side::Switched).map(Switched::new);
-    let asked = log.instead.unwrap_or_else(|| upstream.name.clone());
-    let record = &mut facts.record;
-    record.attempts = log.attempts;
-    record.endpoint = log.endpoint.map(|endpoint| (asked, endpoint));
-    record.upstream_time = log.time;
-    record.repeats = log.repeats;
+/// The attempts of a request. When it is dropped they are recorded, so that they are also known of a request whose
+/// client leaves while it waits for a response.
+struct Attempts<'a> {
+    log: AttemptLog,
+    /// The upstream that was chosen.
+    chosen: &'a Arc<str>,
+    record: &'a mut Record,
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        let AttemptLog { endpoint, attempts, instead, repeats, .. } = &mut self.log;
+        let asked = instead.take().unwrap_or_else(|| Arc::clone(self.chosen));
+        self.record.attempts = *attempts;
+        self.record.endpoint = endpoint.take().map(|endpoint| (asked, endpoint));
+        self.record.repeats = std::mem::take(repeats);
+        self.log.ended(turn::now());
+        self.record.upstream_time = self.log.time;
+    }
 }
 
 fn internal(cause: &'static str) -> Fault {

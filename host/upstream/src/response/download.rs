@@ -30,6 +30,8 @@ pub(crate) struct Download {
     clock: Clock,
     /// The timer for HTTP/2. An HTTP/1.1 connection has its own.
     timer: Deadline,
+    /// Ends when the response is to be cut off because the checks of the endpoint have failed.
+    reset: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// The source of the body.
@@ -92,6 +94,7 @@ impl Download {
     ) -> Self {
         Download {
             source,
+            reset: exchange.attempt.reset_by_checks(),
             exchange: Some(exchange),
             clock: Clock { idle, deadline, last: None },
             timer: Deadline::default(),
@@ -184,7 +187,8 @@ impl Clock {
             let now = Instant::now();
             if now >= due {
                 return Poll::Ready(match self.deadline {
-                    Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout),
+                    Some(deadline) if deadline <= now => Fault::new(FaultKind::RequestTimeout)
+                        .cause("the deadline passed before the response had ended"),
                     // Both sides may wait for the client's next piece, which shows nothing about the endpoint.
                     _ => Fault {
                         by_request: upload.is_some_and(Progress::is_awaited),
@@ -225,6 +229,14 @@ impl HttpBody for Download {
                     Connection::Http1(connection) => &mut connection.timer,
                     Connection::Http2(_) => &mut this.timer,
                 };
+                if let Some(reset) = &mut this.reset
+                    && reset.as_mut().poll(context).is_ready()
+                {
+                    // The checks have taken the endpoint out of service already, so its failure is not counted again.
+                    let fault = exchange.attempt.endpoint().unhealthy();
+                    this.exchange = None;
+                    return Poll::Ready(Some(Err(Box::new(fault))));
+                }
                 let fault = ready!(this.clock.poll(timer, exchange.upload.as_deref(), context));
                 Poll::Ready(Some(Err(Box::new(this.break_off(fault)))))
             }

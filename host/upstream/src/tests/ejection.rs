@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use witgate_config::model::{Breaker, Check, Ejection, Health, Upstream};
+use witgate_config::model::{Breaker, Check, Ejection, Health, OnUnhealthy, Upstream};
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
 
@@ -202,6 +202,7 @@ fn every_few_milliseconds() -> Health {
         timeout: Duration::from_secs(5),
         healthy_threshold: 2,
         unhealthy_threshold: 2,
+        on_unhealthy: OnUnhealthy::Retry,
         port: None,
     }
 }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-use witgate_config::model::{BodyCheck, Check, Health, HttpCheck, Upstream};
+use witgate_config::model::{BodyCheck, Check, Health, HttpCheck, OnUnhealthy, Upstream};
 use witgate_telemetry::Telemetry;
 
 use super::origin::{Origin, Visitor};
@@ -49,7 +49,7 @@ impl RunningHealth {
     }
 }
 
-fn health(check: Check) -> Health {
+pub(crate) fn health(check: Check) -> Health {
     Health {
         check,
         interval: Duration::from_millis(20),
@@ -58,11 +58,12 @@ fn health(check: Check) -> Health {
         timeout: Duration::from_secs(5),
         healthy_threshold: 2,
         unhealthy_threshold: 2,
+        on_unhealthy: OnUnhealthy::Retry,
         port: None,
     }
 }
 
-fn http() -> HttpCheck {
+pub(crate) fn http() -> HttpCheck {
     HttpCheck {
         method: "GET".into(),
         path: "/healthz?full".into(),

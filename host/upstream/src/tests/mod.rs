@@ -17,6 +17,8 @@ mod hedging;
 mod http2;
 mod limits;
 mod mirroring;
+mod names;
+mod recorded;
 mod refused;
 mod reload;
 mod retries;
@@ -26,6 +28,7 @@ mod streaming;
 mod timeouts;
 mod tls;
 mod tracing;
+mod unhealthy;
 mod upstream_breaker;
 
 use std::net::SocketAddr;

@@ -332,3 +332,29 @@ fn a_span_tells_what_came_of_it() {
         assert!(text.contains(StatusCode::NOT_FOUND.as_str()), "{text}");
     });
 }
+
+#[test]
+fn attempts_that_the_deadline_ended_or_that_failed_by_their_grpc_status_are_errors() {
+    run(async {
+        let silent = Origin::start(async |mut visitor: Visitor| {
+            visitor.request().await;
+            visitor.closed().await;
+        });
+        let failing = Origin::answering("HTTP/1.1 200 OK\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n");
+        let fine = Origin::answering("HTTP/1.1 200 OK\r\ngrpc-status: 0\r\ncontent-length: 0\r\n\r\n");
+        for (origin, error) in
+            [(&silent, Some("request-timeout")), (&failing, Some("grpc-status-14")), (&fine, None)]
+        {
+            let exporting = Exporting::start();
+            let snapshot = snapshot(settings(&[origin.address]));
+            let mut request = exporting.exchange(&snapshot, &[], 1.0);
+            request.facts.timeout = Some(Duration::from_millis(200));
+            through(request).await;
+            let spans = exporting.spans();
+            let client = spans.iter().find(|span| span.kind() == SpanKind::Client).expect("it was asked");
+            let code = client.status.as_ref().map(|status| status.code);
+            assert_eq!(code, error.map(|_| SpanStatus::Error.into()), "{client:?}");
+            assert!(error.is_none_or(|error| format!("{client:?}").contains(error)), "{client:?}");
+        }
+    });
+}

@@ -34,6 +34,11 @@ pub(super) struct Health {
     /// Consecutive checks that must fail before a healthy endpoint is unhealthy.
     #[schemars(range(min = 1))]
     unhealthy_threshold: u32,
+    /// What becomes of the requests that wait at an endpoint when its checks have failed; endpoints that are drained or that
+    /// leave finish theirs. `"retry"`: those that wait for a connection or for the head of a response, and that are safe to
+    /// send again, go to another endpoint at once, outside of the retry budget; the others wait on until their own timeouts.
+    /// `"reset"`: every request and response that waits there ends as `upstream-reset`, and `retry` decides what follows.
+    on_unhealthy: OnUnhealthy,
     /// The port that is checked. Default: the endpoint's own.
     #[schemars(range(min = 1))]
     port: Option<u16>,
@@ -43,6 +48,15 @@ pub(super) struct Health {
     grpc: Option<Grpc>,
     /// A connection.
     tcp: Option<Tcp>,
+}
+
+/// What becomes of the requests that wait at an endpoint when its checks have failed.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum OnUnhealthy {
+    Retry,
+    Reset,
 }
 
 /// A request with the response that a healthy endpoint gives.
@@ -100,6 +114,7 @@ impl Default for Health {
             timeout: Text::of("500ms"),
             healthy_threshold: 2,
             unhealthy_threshold: 2,
+            on_unhealthy: OnUnhealthy::Retry,
             port: None,
             http: None,
             grpc: None,
@@ -149,6 +164,10 @@ impl Health {
             timeout: scope.check_positive(at, "timeout", self.timeout.value.0),
             healthy_threshold: self.healthy_threshold,
             unhealthy_threshold: self.unhealthy_threshold,
+            on_unhealthy: match self.on_unhealthy {
+                OnUnhealthy::Retry => model::OnUnhealthy::Retry,
+                OnUnhealthy::Reset => model::OnUnhealthy::Reset,
+            },
             port: self.port,
         })
     }

@@ -60,7 +60,9 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
         Auth::All => !unrecognised,
     };
     if !known {
-        let fault = Fault::new(FaultKind::Unauthenticated);
+        let bindings: Vec<_> = route.authentication.iter().map(|one| format!("`{}`", one.name())).collect();
+        let fault = Fault::new(FaultKind::Unauthenticated)
+            .cause(format!("no identity from the bindings {}", bindings.join(", ")));
         return Err(challenges.into_iter().fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
     }
     if identity.is_some() {

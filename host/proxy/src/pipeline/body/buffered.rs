@@ -9,20 +9,28 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 
+use witgate_config::model::OnFailure;
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::replay::memory::{Purpose, Reserved};
 
 use super::caller::Caller;
 use super::coding::Coding;
+use super::undecodable::Origin;
 use super::{Made, pass_trailers, unfit, unread};
 
 /// Collects a body, calls the binding with it, and returns what the binding made of it.
 ///
 /// # Errors
 /// `BodyTooLarge` if a request's body exceeds the binding's limit, `Overloaded` with `Retry-After` if the gateway
-/// has no memory left for a request's body, `PluginFailed`, or the error of the body itself.
-pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Result<Made, Fault> {
+/// has no memory left for a request's body, `PluginFailed`, the fault of [`Origin::undecodable`], or the error of the
+/// body itself.
+pub(super) async fn run(
+    mut caller: Caller,
+    coding: Coding,
+    origin: Origin,
+    body: Body,
+) -> Result<Made, Fault> {
     let limit = caller.plugin.limits().body;
     let memory = caller.memory();
     let original =
@@ -36,14 +44,19 @@ pub(super) async fn run(mut caller: Caller, coding: Coding, body: Body) -> Resul
         // An empty body is in no coding, whatever the head declares.
         _ if original.content.is_empty() => Bytes::new(),
         coded => {
-            match collect(coded.undo(Body::from(original.content.clone())), limit, memory.as_ref()).await {
+            let refuse = origin.refusal(&caller, coded);
+            let decoded = coded.undo(Body::from(original.content.clone()), refuse);
+            match collect(decoded, limit, memory.as_ref()).await {
                 Ok(Collected::Whole(decoded)) => decoded.content,
                 Ok(Collected::Over(_)) => return over(&caller, original.into_body()).map(Made::Untouched),
-                // The decoder makes no faults, so a fault comes from the body itself.
-                Err(error) if error.is::<Fault>() => return Err(unread(error, caller.of_response())),
                 Err(error) => {
-                    unfit(&*caller.plugin, caller.phase(), &format!("the body cannot be decoded: {error}"))?;
-                    return Ok(Made::Untouched(original.into_body()));
+                    let fault = unread(error, caller.of_response());
+                    let skips = caller.plugin.on_failure() == OnFailure::Skip;
+                    // Without memory the request is refused whatever the binding's failure policy is.
+                    if skips && fault.kind != FaultKind::Overloaded {
+                        return Ok(Made::Untouched(original.into_body()));
+                    }
+                    return Err(fault);
                 }
             }
         }

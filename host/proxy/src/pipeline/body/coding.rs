@@ -4,6 +4,8 @@
 //! 9659 for zstd). Several codings at once and unknown ones are refused.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +22,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::{StreamReader, poll_read_buf};
 
 use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::fault::Fault;
 
 /// The most decoded bytes for each encoded byte.
 const RATIO: u64 = 200;
@@ -37,6 +40,17 @@ pub(super) enum Coding {
     Gzip,
     Brotli,
     Zstd,
+}
+
+impl fmt::Display for Coding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Coding::Identity => "identity",
+            Coding::Gzip => "gzip",
+            Coding::Brotli => "br",
+            Coding::Zstd => "zstd",
+        })
+    }
 }
 
 impl Coding {
@@ -62,8 +76,9 @@ impl Coding {
         }
     }
 
-    /// The decoded content of a body.
-    pub(super) fn undo(self, body: Body) -> Body {
+    /// The decoded content of a body. An error of the body itself is passed on; `refuse` makes the fault for a body that is
+    /// not in this coding, from the reason.
+    pub(super) fn undo(self, body: Body, refuse: impl Fn(Undecodable) -> Fault + 'static) -> Body {
         let passed = Rc::new(Passed::default());
         let source = StreamReader::new(Source { body, passed: Rc::clone(&passed) });
         let reader: Pin<Box<dyn AsyncRead>> = match self {
@@ -85,9 +100,29 @@ impl Coding {
                 Box::pin(decoder)
             }
         };
-        Body::wrap(Decoded { reader, passed, produced: 0, ended: false })
+        Body::wrap(Decoded { reader, passed, produced: 0, ended: false, refuse: Box::new(refuse) })
     }
 }
+
+/// Why a body cannot be decoded.
+pub(super) enum Undecodable {
+    /// It is not in the coding, or it ends too early.
+    Malformed(String),
+    /// Its content is out of proportion to its coded form.
+    TooLarge,
+}
+
+/// An error of the body itself, on its way through a decoder.
+#[derive(Debug)]
+struct BodyFailed(BodyError);
+
+impl fmt::Display for BodyFailed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Error for BodyFailed {}
 
 /// The number of encoded bytes and the trailers that were read so far.
 #[derive(Default)]
@@ -109,7 +144,7 @@ impl Stream for Source {
         loop {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(BodyFailed(error))))),
                 Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
@@ -130,6 +165,7 @@ struct Decoded {
     passed: Rc<Passed>,
     produced: u64,
     ended: bool,
+    refuse: Box<dyn Fn(Undecodable) -> Fault>,
 }
 
 impl HttpBody for Decoded {
@@ -150,14 +186,16 @@ impl HttpBody for Decoded {
                 {
                     this.ended = true;
                 }
-                Err(error) => return Poll::Ready(Some(Err(cause(error)))),
+                Err(error) => {
+                    return Poll::Ready(Some(Err(body_failure(error).unwrap_or_else(|error| {
+                        Box::new((this.refuse)(Undecodable::Malformed(error.to_string())))
+                    }))));
+                }
                 Ok(0) => this.ended = true,
                 Ok(read) => {
                     this.produced += read as u64;
                     if this.produced > FLOOR && this.produced / RATIO > this.passed.bytes.get() {
-                        return Poll::Ready(Some(Err(
-                            "the content is out of proportion to its coded form".into()
-                        )));
+                        return Poll::Ready(Some(Err(Box::new((this.refuse)(Undecodable::TooLarge)))));
                     }
                     return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
                 }
@@ -167,10 +205,7 @@ impl HttpBody for Decoded {
     }
 }
 
-/// Returns an error of the body itself unchanged.
-fn cause(error: io::Error) -> BodyError {
-    if error.get_ref().is_none() {
-        return Box::new(error);
-    }
-    error.into_inner().expect("an error that refers to an inner one has it")
+/// The error of the body itself, or else that of the decoder.
+fn body_failure(error: io::Error) -> Result<BodyError, io::Error> {
+    error.downcast::<BodyFailed>().map(|BodyFailed(error)| error)
 }

@@ -19,6 +19,7 @@ mod caller;
 mod coding;
 mod representation;
 mod streamed;
+mod undecodable;
 
 use std::sync::Arc;
 
@@ -34,12 +35,13 @@ use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::router::Route;
 use caller::Caller;
-use coding::Coding;
+pub(super) use undecodable::Coded;
 
 /// Takes the body of a request through every binding that has seen the head and declares the body.
 ///
 /// # Errors
-/// `BodyTooLarge`, `PluginFailed`, or the error of the body itself.
+/// `BodyTooLarge`, `PluginFailed`, `UnsupportedEncoding` or `BadRequest` for a body that cannot be decoded, or the error of
+/// the body itself.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Body) -> Result<Body, Fault> {
     for index in 0..exchange.transformations.len() {
         let transformed = &exchange.transformations[index];
@@ -49,11 +51,12 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
             continue;
         }
         let context = transformed.context.clone();
-        let coding = Coding::of_message(&exchange.facts.head.headers);
+        let coded = Coded::of_request(exchange);
         let caller = Caller::new(exchange, plugin, context, None);
-        body = match show(access, caller, coding, body).await? {
+        body = match show(access, caller, coded, body).await? {
             Made::Untouched(body) => body,
             Made::New { body, length } => {
+                exchange.request_coding_by = None;
                 representation::change(&mut Arc::make_mut(&mut exchange.facts.head).headers, length);
                 body
             }
@@ -72,14 +75,15 @@ pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
     }
 }
 
-/// Takes the body of a response through one binding.
+/// Takes the body of a response through one binding. `coded` is how its bytes are coded.
 ///
 /// # Errors
-/// `PluginFailed`, or the error of the body itself.
+/// `PluginFailed`, `UpstreamProtocol`, or the error of the body itself.
 pub(super) async fn response(
     exchange: &mut Exchange,
     plugin: &Arc<dyn Transformation>,
     context: Context,
+    coded: Coded,
     response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
     let access = plugin.interest().response_body;
@@ -105,9 +109,10 @@ pub(super) async fn response(
                 local: exchange.facts.local_response,
             };
             let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
-            match show(access, caller, Coding::of_message(&parts.headers), body).await? {
+            match show(access, caller, coded, body).await? {
                 Made::Untouched(body) => body,
                 Made::New { body, length } => {
+                    exchange.response_coding_by = None;
                     representation::change(&mut parts.headers, length);
                     body
                 }
@@ -126,18 +131,20 @@ enum Made {
 }
 
 /// Shows a body to a binding, with the access that it declared.
-async fn show(access: BodyAccess, caller: Caller, coding: Option<Coding>, body: Body) -> Result<Made, Fault> {
+async fn show(access: BodyAccess, caller: Caller, coded: Coded, body: Body) -> Result<Made, Fault> {
     if access != BodyAccess::None && body.is_end_stream() {
         return empty(caller).await;
     }
-    let Some(coding) = coding else {
-        unfit(&*caller.plugin, caller.phase(), "the body's coding is unknown or stacked")?;
-        return Ok(Made::Untouched(body));
+    let Some(coding) = coded.coding else {
+        return match caller.plugin.on_failure() {
+            OnFailure::Skip => Ok(Made::Untouched(body)),
+            OnFailure::Deny => Err(coded.origin.unknown(&caller)),
+        };
     };
     match access {
         BodyAccess::None => Ok(Made::Untouched(body)),
-        BodyAccess::Buffered => buffered::run(caller, coding, body).await,
-        BodyAccess::Streamed => Ok(streamed::run(caller, coding, body)),
+        BodyAccess::Buffered => buffered::run(caller, coding, coded.origin, body).await,
+        BodyAccess::Streamed => Ok(streamed::run(caller, coding, coded.origin, body)),
     }
 }
 

@@ -16,11 +16,13 @@ use crate::pipeline::call;
 
 use super::caller::Caller;
 use super::coding::Coding;
+use super::undecodable::Origin;
 use super::{Made, pass_trailers};
 
 /// Inserts the binding into the stream.
-pub(super) fn run(caller: Caller, coding: Coding, body: Body) -> Made {
-    let pass = Pass { caller, body: coding.undo(body), state: State::Untouched };
+pub(super) fn run(caller: Caller, coding: Coding, origin: Origin, body: Body) -> Made {
+    let body = coding.undo(body, origin.refusal(&caller, coding));
+    let pass = Pass { caller, body, state: State::Untouched };
     let body = Body::wrap(StreamBody::new(stream::try_unfold(pass, Pass::step)));
     Made::New { body, length: None }
 }

@@ -8,11 +8,12 @@ mod headers;
 
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
-use witgate_exchange::contracts::counter::{Draw, Rate};
+use witgate_exchange::contracts::counter::{BucketState, Draw, Rate};
 use witgate_exchange::contracts::{Binding, Bucket, Call, Function, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
 
@@ -56,7 +57,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
         None => Ok(()),
-        Some(wait) => Err(headers::retry_after(Fault::new(FaultKind::RateLimited), wait)),
+        Some(wait) => Err(headers::retry_after(drawn.exceeded(states), wait)),
     }
 }
 
@@ -77,6 +78,8 @@ struct Draws {
     draws: Vec<Draw>,
     /// The name of each bucket's policy.
     policies: Vec<String>,
+    /// The name of the binding that each bucket belongs to.
+    bindings: Vec<Arc<str>>,
     /// The value of `RateLimit-Policy` for all buckets.
     told: HeaderValue,
 }
@@ -88,13 +91,29 @@ impl Draws {
         }
         let mut draws = Vec::with_capacity(buckets.len());
         let mut policies = Vec::with_capacity(buckets.len());
+        let bindings = vec![Arc::clone(binding.name()); buckets.len()];
         let mut told: Vec<String> = Vec::with_capacity(buckets.len());
         for bucket in buckets {
             draws.push(draw(binding, &bucket, check(&bucket)?));
             told.push(headers::policy(&bucket));
             policies.push(bucket.policy);
         }
-        Ok(Draws { draws, policies, told: headers::field(told.join(", ")) })
+        Ok(Draws { draws, policies, bindings, told: headers::field(told.join(", ")) })
+    }
+
+    /// The fault of a request that these states refuse. The client is told the names of the policies, which
+    /// `RateLimit-Policy` has too; the log is told the bindings as well.
+    fn exceeded(&self, states: &[BucketState]) -> Fault {
+        let refusing = || {
+            let named = self.policies.iter().zip(&self.bindings).zip(states);
+            named.filter(|(_, state)| !state.admitted).map(|(named, _)| named)
+        };
+        let policies: Vec<_> = refusing().map(|(policy, _)| format!("`{policy}`")).collect();
+        let causes: Vec<_> =
+            refusing().map(|(policy, binding)| format!("policy `{policy}` of binding `{binding}`")).collect();
+        Fault::new(FaultKind::RateLimited)
+            .detail(format!("the limit of the policy {} is used up", policies.join(", ")))
+            .cause(causes.join(", "))
     }
 
     /// The buckets together with those of another binding.
@@ -103,6 +122,7 @@ impl Draws {
         Draws {
             draws: [&self.draws[..], &more.draws].concat(),
             policies: [&self.policies[..], &more.policies].concat(),
+            bindings: [&self.bindings[..], &more.bindings].concat(),
             told: headers::field(told),
         }
     }
@@ -110,7 +130,7 @@ impl Draws {
 
 impl Rememberable for Draws {
     fn size(&self) -> usize {
-        let each = size_of::<Draw>() + size_of::<String>();
+        let each = size_of::<Draw>() + size_of::<String>() + size_of::<Arc<str>>();
         self.draws.len() * each + self.policies.iter().map(String::len).sum::<usize>() + self.told.len()
     }
 }

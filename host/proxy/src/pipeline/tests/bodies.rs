@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 
-use super::fake::{Fake, RecordedCall};
+use super::fake::{Fake, RecordedCall, set};
 use super::*;
 
 use BodyAccess::{Buffered, None as Unseen};
@@ -268,20 +268,22 @@ fn bodies_that_cannot_be_shown_are_failed_calls_and_skip_passes_the_original() {
     let [_, (_, gzip), ..] = codings(&[b'a'; 4096]);
     let truncated = gzip.slice(..gzip.len() - 4);
     let coded = |coding: &'static str, body: Bytes| testing::response(&[("content-encoding", coding)], body);
-    let cases: [(&str, Bytes); 5] = [
-        ("gzip, gzip", gzip.clone()),
-        ("compress", Bytes::from_static(b"??")),
-        ("gzip", Bytes::from_static(b"not gzip")),
-        ("gzip", truncated),
-        ("gzip", gzip),
+    // What is wrong in the first three is the upstream's mistake. The content of the last two is too large for the binding,
+    // which shows before one of them ends too early.
+    let cases: [(&str, Bytes, u16); 5] = [
+        ("gzip, gzip", gzip.clone(), 502),
+        ("compress", Bytes::from_static(b"??"), 502),
+        ("gzip", Bytes::from_static(b"not gzip"), 502),
+        ("gzip", truncated, 503),
+        ("gzip", gzip, 503),
     ];
-    for (coding, body) in cases {
+    for (coding, body, status) in cases {
         let small = |mut fake: Fake| {
             fake.limits.body = 100;
             Fixture::new([fake])
         };
         let denied = up(&small(uppercasing(Unseen, Buffered)), coded(coding, body.clone()));
-        assert_eq!(denied.status(), 503, "{coding}");
+        assert_eq!(denied.status(), status, "{coding}");
         let fixture = small(uppercasing(Unseen, Buffered).skip());
         let response = up(&fixture, coded(coding, body.clone()));
         assert_eq!(response.status(), 200);
@@ -369,5 +371,108 @@ fn trailers_can_be_read_and_go_on() {
         let (bytes, trailers) = read(response.into_body()).unwrap();
         assert!(bytes.ends_with(b"7"));
         assert_eq!(trailers.unwrap().len(), 1);
+    }
+}
+
+/// Bodies that are not in the coding that their head names: something else, cut off, with garbage after it.
+fn lies(coding: &str) -> [Bytes; 3] {
+    let (_, coded) = codings(b"hello world").into_iter().find(|(known, _)| *known == coding).unwrap();
+    let garbage = [&coded[..], b"garbage"].concat();
+    [Bytes::from_static(b"{\"plain\": true}"), coded.slice(..coded.len() - 3), garbage.into()]
+}
+
+#[test]
+fn a_request_body_that_is_not_in_its_coding_is_the_clients_mistake() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        let fixture = Fixture::new([Fake::new("read").body(access, Unseen, |_| Ok(BodyResult::default()))]);
+        for coding in ["gzip", "br", "zstd"] {
+            for body in lies(coding) {
+                let headers = [("content-encoding", coding)];
+                let mut exchange = fixture.exchange(Method::POST, "/", &headers);
+                let fault = match access {
+                    Buffered => refused(&mut exchange, body),
+                    _ => *read(forwarded(&mut exchange, body)).unwrap_err().downcast::<Fault>().unwrap(),
+                };
+                assert_eq!(fault.kind, FaultKind::BadRequest, "{coding}: {fault}");
+                assert!(fault.cause.as_ref().unwrap().contains("binding `read`, request-body"), "{fault}");
+                let response = exchange.facts.fault(fault);
+                assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            }
+        }
+        assert!(fixture.plugins[0].rejected().is_empty(), "the plugin is not to blame");
+    }
+}
+
+#[test]
+fn a_request_body_in_an_unknown_coding_is_415_with_the_known_ones() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        let reading = || Fake::new("read").body(access, Unseen, |_| Ok(BodyResult::default()));
+        for coding in ["compress", "deflate", "gzip, br", "aws-chunked", "gzip;q=1"] {
+            let headers = [("content-encoding", coding)];
+            let fixture = Fixture::new([reading()]);
+            let mut exchange = fixture.exchange(Method::POST, "/", &headers);
+            let fault = refused(&mut exchange, Bytes::from("??"));
+            let response = exchange.facts.fault(fault);
+            assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{coding}");
+            assert_eq!(values(response.headers(), "accept-encoding"), "gzip, br, zstd, identity");
+            let skipping = Fixture::new([reading().skip()]);
+            let mut exchange = skipping.exchange(Method::POST, "/", &headers);
+            assert_eq!(&read(forwarded(&mut exchange, Bytes::from("??"))).unwrap().0[..], b"??");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_within_a_coded_body_has_left() {
+    let [_, (_, gzip), ..] = codings(&[b'a'; 4096]);
+    let half: &'static [u8] = gzip.slice(..gzip.len() / 2).to_vec().leak();
+    for access in [Buffered, BodyAccess::Streamed] {
+        let fixture = Fixture::new([Fake::new("read").body(access, Unseen, |_| Ok(BodyResult::default()))]);
+        let mut exchange = fixture.exchange(Method::POST, "/", &[("content-encoding", "gzip")]);
+        let body = testing::chunks(vec![Ok(half), Err("reset")]);
+        match access {
+            Buffered => assert_eq!(refused(&mut exchange, body).kind, FaultKind::ClientGone),
+            _ => assert_eq!(read(forwarded(&mut exchange, body)).unwrap_err().to_string(), "reset"),
+        }
+    }
+}
+
+/// A binding that sets `Content-Encoding` of requests and responses, and reads no body.
+fn relabelling(coding: &'static str) -> Fake {
+    let changes = move || set("content-encoding", coding);
+    Fake::new("relabel").request(move |_| Ok(RequestOutcome::Proceed(changes()))).response(move |_| {
+        Ok(ResponseOutcome::Proceed(ResponseChanges { headers: changes().headers, ..Default::default() }))
+    })
+}
+
+#[test]
+fn a_binding_that_names_a_coding_in_which_the_body_is_not_is_to_blame() {
+    let reading =
+        |request, response| Fake::new("read").body(request, response, |_| Ok(BodyResult::default()));
+    for coding in ["gzip", "compress"] {
+        let fixture = Fixture::new([relabelling(coding), reading(Buffered, Unseen)]);
+        let fault = refused(&mut fixture.exchange(Method::POST, "/", &[]), Bytes::from("plain"));
+        assert_eq!(fault.kind, FaultKind::PluginFailed, "{coding}");
+        assert!(fault.cause.unwrap().contains("binding `relabel` has changed `content-encoding`"));
+        // On the way up the last binding is called first.
+        let fixture = Fixture::new([reading(Unseen, Buffered), relabelling(coding)]);
+        let mut exchange = fixture.get("/", &[]);
+        assert_eq!(through(&mut exchange, testing::response(&[], "plain")).status(), 503, "{coding}");
+        let (kind, cause) = exchange.facts.record.fault.clone().unwrap();
+        assert_eq!(kind, FaultKind::PluginFailed);
+        assert!(cause.unwrap().contains("binding `relabel` has changed `content-encoding`"));
+    }
+}
+
+#[test]
+fn a_binding_that_sets_the_coding_of_a_body_that_it_reads_breaks_nothing() {
+    for access in [Buffered, BodyAccess::Streamed] {
+        let fixture = Fixture::new([relabelling("gzip").body(Unseen, access, |given| Ok(upper(&given)))]);
+        for (coding, body) in codings(b"hello world") {
+            let response = up(&fixture, testing::response(&[("content-encoding", coding)], body));
+            assert_eq!(response.status(), 200);
+            assert_eq!(values(response.headers(), "content-encoding"), "", "the body is plain");
+            assert_eq!(&read(response.into_body()).unwrap().0[..], b"HELLO WORLD", "{coding}");
+        }
     }
 }

@@ -88,6 +88,26 @@ fn the_client_is_told_on_allowed_and_refused_answers() {
 }
 
 #[test]
+fn a_refusal_names_its_policies_to_the_client_and_their_bindings_to_the_log() {
+    let fixture = Fixture::new([
+        limiting("per-user", vec![bucket("hourly", "ann", 1), bucket("daily", "ann", 9)]),
+        limiting("per-plan", vec![bucket("plan", "free", 1)]),
+    ]);
+    assert!(admitted(&fixture));
+    let mut exchange = fixture.get("/", &[]);
+    let response = through(&mut exchange, Response::default());
+    assert_eq!(response.status(), 429);
+    let document: serde_json::Value =
+        serde_json::from_slice(&read(response.into_body()).unwrap().0).expect("a problem document");
+    assert_eq!(document["detail"], "the limit of the policy `hourly`, `plan` is used up");
+    assert!(!document.to_string().contains("per-"), "bindings are for the log");
+    let (kind, cause) = exchange.facts.record.fault.clone().expect("a fault");
+    assert_eq!(kind, FaultKind::RateLimited);
+    let expected = "policy `hourly` of binding `per-user`, policy `plan` of binding `per-plan`";
+    assert_eq!(cause.as_deref(), Some(expected));
+}
+
+#[test]
 fn answers_that_break_a_rule_are_failed_calls() {
     let broken = [
         bucket("", "ann", 1),

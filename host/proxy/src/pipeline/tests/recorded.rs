@@ -99,7 +99,7 @@ fn a_client_that_goes_away_is_told_apart_from_a_body_that_failed() {
     let expected = [
         ("/before", 499, "client-gone", "client-gone"),
         ("/during", 200, "client-gone", ""),
-        ("/cut", 200, "cut", ""),
+        ("/cut", 200, "cut", "upstream-reset"),
     ];
     let expected =
         expected.map(|(path, status, ended, fault)| (path.into(), status, ended.into(), fault.into()));

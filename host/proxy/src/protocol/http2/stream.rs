@@ -173,7 +173,10 @@ impl Walking {
         }
         // Fails if the client has reset the stream.
         let stream = self.respond.send_response(Response::from_parts(parts, ()), over).ok()?;
-        if let (Some(Promise { stream: inbound, kept }), Some(open)) = (tunnel, open.take()) {
+        // Only a tunnel takes over the count of the stream: a body that is being sent keeps it.
+        if let Some(Promise { stream: inbound, kept }) = tunnel
+            && let Some(open) = open.take()
+        {
             let tunnel = Tunnel::new(inbound, stream, open);
             // If nobody waits for the tunnel, it is dropped, which resets its stream.
             let _ = kept.send(stream::Stream::new(tunnel, Bytes::new()));

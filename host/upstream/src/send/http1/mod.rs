@@ -21,6 +21,7 @@ pub(crate) mod tests;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -85,6 +86,11 @@ impl Http1 {
             persistent: true,
             timer: Deadline::default(),
         })
+    }
+
+    /// The address that it is connected to.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        self.socket.peer()
     }
 
     /// Whether an idle connection is still open, and nothing has arrived on it.
@@ -196,7 +202,11 @@ impl Http1 {
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self.send_on(context) {
             Err(SendFailure::Upload(fault)) => return Poll::Ready(Some(Err(*fault))),
-            Err(SendFailure::Ended(Ended { fault, .. }) | SendFailure::Unsent(_, fault)) => {
+            Err(
+                SendFailure::Ended(Ended { fault, .. })
+                | SendFailure::Unsent(_, fault)
+                | SendFailure::ChecksFailed(fault),
+            ) => {
                 return Poll::Ready(Some(Err(fault)));
             }
             Err(SendFailure::Late) | Ok(()) => {}

@@ -1,0 +1,117 @@
+//! Names of endpoints whose addresses change while connections are in use.
+
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use witgate_config::model::{Upstream, UpstreamProtocol};
+use witgate_exchange::body::Body;
+
+use super::http2::OwnCore;
+use super::{get, send, settings, snapshot};
+use crate::connection::resolve::names;
+use crate::snapshot::Snapshot;
+use crate::testing::{self, run};
+
+const OLD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+const NEW: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// An origin at this address that responds with the address. Returns its port, and the number of its open connections.
+async fn origin(address: IpAddr, port: u16) -> (u16, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind((address, port)).await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let open = Rc::<Cell<usize>>::default();
+    let counted = open.clone();
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let open = counted.clone();
+            open.set(open.get() + 1);
+            tokio::task::spawn_local(async move {
+                let answer = service_fn(move |request: Request<Incoming>| async move {
+                    if request.uri().path() == "/path" && request.method() == Method::POST {
+                        tokio::time::sleep(Duration::from_secs(3)).await;
+                    }
+                    Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(
+                        address.to_string(),
+                    )))
+                });
+                let serving = hyper_util::server::conn::auto::Builder::new(OwnCore);
+                let _ = serving.serve_connection(TokioIo::new(stream), answer).await;
+                open.set(open.get() - 1);
+            });
+        }
+    });
+    (port, open)
+}
+
+fn named(host: &str, port: u16, protocol: UpstreamProtocol) -> Arc<Snapshot> {
+    let mut upstream = Upstream { protocol, ..settings(&[(OLD, port).into()]) };
+    upstream.endpoints[0].host = host.into();
+    snapshot(upstream)
+}
+
+#[test]
+fn connections_that_are_never_idle_leave_an_address_that_the_name_no_longer_has() {
+    for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        run(async {
+            let (port, old) = origin(OLD, 0).await;
+            let (_, new) = origin(NEW, port).await;
+            let host = format!("moving-{protocol:?}.test");
+            names::set(&host, &[OLD]);
+            let snapshot = named(&host, port, protocol);
+            assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.1");
+            // A request in progress when the name moves ends as it began.
+            let slow = {
+                let snapshot = snapshot.clone();
+                tokio::task::spawn_local(async move {
+                    let response = send(&snapshot, Method::POST, Body::Empty).await.unwrap();
+                    testing::bytes(response.into_body()).await.unwrap()
+                })
+            };
+            names::set(&host, &[NEW]);
+            let moved = Instant::now();
+            // Without a pause: the connection is used again at once, and never idle for long.
+            while get(&snapshot).await.unwrap() != "127.0.0.2" {
+                assert!(moved.elapsed() < Duration::from_secs(10), "{protocol:?}: it did not follow");
+            }
+            assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.2");
+            assert_eq!(slow.await.unwrap(), "127.0.0.1");
+            let gone = || old.get() == 0;
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !gone() {
+                assert!(Instant::now() < deadline, "{protocol:?}: connections to the old address stay open");
+                get(&snapshot).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(new.get() > 0);
+        });
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_any_more_and_one_with_another_address_change_nothing() {
+    run(async {
+        let (port, old) = origin(OLD, 0).await;
+        let (_, _new) = origin(NEW, port).await;
+        names::set("growing.test", &[OLD]);
+        let snapshot = named("growing.test", port, UpstreamProtocol::Http1);
+        assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.1");
+        for addresses in [&[OLD, NEW][..], &[]] {
+            names::set("growing.test", addresses);
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(1500) {
+                assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.1", "the connection was given up");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(old.get(), 1, "one connection is enough");
+        }
+    });
+}
