@@ -2,6 +2,7 @@
 
 mod architecture;
 mod book;
+mod by_body;
 mod data_path;
 mod dependencies;
 mod documents;

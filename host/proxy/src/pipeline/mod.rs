@@ -1,8 +1,9 @@
 //! The pipeline: filters and plugins, down over the request and up over the response.
 //!
 //! The way down: native filters of stage *edge* (client address, CORS preflight and others), then the phases of
-//! plugins in their fixed order (authentication, rate limiting, routing, transformation), then native filters of
-//! stage *origin*. Between rate limiting and routing, the destination of the route chooses the upstream.
+//! plugins in their fixed order (gate, authentication, authentication by body, rate limiting, refusal by body, routing,
+//! routing by body, transformation), then native filters of
+//! stage *origin*. Between refusal by body and routing, the destination of the route chooses the upstream.
 //!
 //! The way up: the same stages in reverse order, over every response: that of the destination, of a fault, or of a
 //! stage that responded early. Filters of stage *edge* see every response; filters of stage *origin* and plugins
@@ -11,15 +12,18 @@
 //! A request without a route has the filters of its gateway and listener ([`without_route`]), and so has the response
 //! to a request that could not be read ([`refused`]).
 //!
-//! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`).
+//! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`). What decisions
+//! on a body (`by_body`) read of it is kept until it is sent.
 //!
 //! Behind the last stage is the [destination](crate::destination) of the route. This is so even if the destination
 //! redirects or responds locally, so that authentication and limits protect it and transformations apply to it.
 
 mod authentication;
 mod body;
+mod by_body;
 mod call;
 pub mod exchange;
+mod gate;
 pub mod rate_limiting;
 pub(crate) mod remembered;
 mod routing;
@@ -35,6 +39,7 @@ use witgate_exchange::turn;
 
 use crate::filters::{Filters, Stage, Step};
 use crate::router::Route;
+use body::reader::BodyReader;
 use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;
@@ -68,17 +73,31 @@ pub async fn descend(
     if let Some(fault) = refused {
         return Err(fault);
     }
-    if !route.authentication.is_empty()
-        && let Some(refusal) = authentication::run(exchange, route).await?
+    if !route.gate.is_empty()
+        && let Some(response) = gate::run(exchange, route).await?
+    {
+        return Ok(answered(exchange, response));
+    }
+    let mut body = BodyReader::new(body);
+    if route.authenticates()
+        && let Some(refusal) = authentication::run(exchange, route, &mut body).await?
     {
         return Ok(answered(exchange, refusal));
     }
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;
     }
+    if !route.refusal_by_body.is_empty()
+        && let Some(refusal) = Box::pin(by_body::refuse(exchange, route, &mut body)).await?
+    {
+        return Ok(answered(exchange, refusal));
+    }
     let destination = &route.destination;
     if destination.choose(&mut exchange.facts)? {
         routing::run(exchange, route).await?;
+        if !route.routing_by_body.is_empty() {
+            Box::pin(by_body::route(exchange, route, &mut body)).await?;
+        }
     }
     if !route.transformation.is_empty()
         && let Some(response) = transformation::request(exchange, route).await?
@@ -86,6 +105,7 @@ pub async fn descend(
         return Ok(answered(exchange, response));
     }
     authentication::write_identity(exchange)?;
+    let body = body.into_body();
     let body = if destination.reads_body() && !exchange.transformations.is_empty() {
         body::prepare(exchange, route);
         body::request(exchange, route, body).await?

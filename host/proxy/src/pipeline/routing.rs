@@ -48,7 +48,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
 
 /// A validated choice of a binding.
 #[derive(Clone)]
-struct Choice {
+pub(super) struct Choice {
     upstream: Option<Arc<str>>,
     target: Option<PathAndQuery>,
     hash_key: Option<Bytes>,
@@ -57,7 +57,7 @@ struct Choice {
 }
 
 impl Choice {
-    fn check(
+    pub(super) fn check(
         destination: Destination,
         binding: &dyn Binding,
         snapshot: &Snapshot,
@@ -97,7 +97,8 @@ impl Rememberable for Option<Choice> {
     }
 }
 
-fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
+/// Replaces those parts of the earlier choice that this one names.
+pub(super) fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
         exchange.facts.upstream = choice.upstream;

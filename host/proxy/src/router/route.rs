@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use witgate_config::model::EncodedSlashes;
 use witgate_config::{Problem, Problems, model};
-use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use witgate_exchange::contracts::{
+    Authentication, AuthenticationByBody, Binding, Gate, RateLimiting, RefusalByBody, Routing, RoutingByBody,
+    Transformation,
+};
 use witgate_exchange::destination::Destination;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::path;
@@ -28,12 +31,20 @@ pub struct Route {
     pub config: model::Route,
     /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
+    /// Bindings of the gate phase.
+    pub gate: Vec<Arc<dyn Gate>>,
     /// Bindings of the authentication phase.
     pub authentication: Vec<Arc<dyn Authentication>>,
+    /// Bindings that authenticate by the body.
+    pub authentication_by_body: Vec<Arc<dyn AuthenticationByBody>>,
     /// Bindings of the rate-limiting phase.
     pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
+    /// Bindings that refuse by the body.
+    pub refusal_by_body: Vec<Arc<dyn RefusalByBody>>,
     /// Bindings of the routing phase.
     pub routing: Vec<Arc<dyn Routing>>,
+    /// Bindings that route by the body.
+    pub routing_by_body: Vec<Arc<dyn RoutingByBody>>,
     /// Bindings of the transformation phase.
     pub transformation: Vec<Arc<dyn Transformation>>,
     /// Whether every upstream that may get its requests speaks HTTP/2, so that gRPC passes as such.
@@ -109,9 +120,13 @@ impl Route {
             name,
             config,
             filters: Vec::new(),
+            gate: Vec::new(),
             authentication: Vec::new(),
+            authentication_by_body: Vec::new(),
             rate_limiting: Vec::new(),
+            refusal_by_body: Vec::new(),
             routing: Vec::new(),
+            routing_by_body: Vec::new(),
             transformation: Vec::new(),
             carries_grpc: false,
             destination: rule.destination.clone(),
@@ -126,18 +141,31 @@ impl Route {
 
     /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        !(self.authentication.is_empty()
+        !(self.gate.is_empty()
+            && self.authentication.is_empty()
+            && self.authentication_by_body.is_empty()
             && self.rate_limiting.is_empty()
+            && self.refusal_by_body.is_empty()
             && self.routing.is_empty()
+            && self.routing_by_body.is_empty()
             && self.transformation.is_empty())
+    }
+
+    /// Whether any plugin finds out who its callers are.
+    pub(crate) fn authenticates(&self) -> bool {
+        !(self.authentication.is_empty() && self.authentication_by_body.is_empty())
     }
 
     /// Puts a binding into the phase of each contract that it serves.
     pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
         let binding = || Arc::clone(binding);
+        self.gate.extend(binding().gate());
         self.authentication.extend(binding().authentication());
+        self.authentication_by_body.extend(binding().authentication_by_body());
         self.rate_limiting.extend(binding().rate_limiting());
+        self.refusal_by_body.extend(binding().refusal_by_body());
         self.routing.extend(binding().routing());
+        self.routing_by_body.extend(binding().routing_by_body());
         self.transformation.extend(binding().transformation());
     }
 

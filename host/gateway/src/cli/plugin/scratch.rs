@@ -104,7 +104,7 @@ impl Binding {
             "listeners": [{ "name": "scratch", "address": listen }],
             "routes": [route],
             "upstreams": upstreams,
-            "plugins": { NAME: { "file": component } },
+            "plugins": { NAME: { "file": component, "unstable": true } },
             "bindings": { NAME: {
                 "settings": settings,
                 "grants": { "store": self.store, "fetch": names(&self.fetch), "route_to": names(&self.route_to) },
