@@ -6,8 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::one_or_many::OneOrMany;
 use super::quarantine::Quarantine;
 use super::revert::Revert;
+use super::when::{self, RequestConditions};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
@@ -32,6 +34,14 @@ pub(crate) struct Binding {
     /// that it declares pure. Remembered results are still used while the binding is in quarantine. `false`: every
     /// request makes its calls.
     remember: bool,
+    /// The requests that the binding is for: those that meet all conditions of the table, or of one of several tables.
+    /// The plugin is not called for others. A plugin that authenticates still applies to them, and recognises nobody.
+    /// Judged once for each request, on what the client sent and, for `subject` and `claims`, on the identity that
+    /// authentication found. Without it, all requests.
+    when: Option<OneOrMany<RequestConditions>>,
+    /// The requests that the binding is not for: those that meet all conditions of the table, or of one of several
+    /// tables. What is said of `when` applies.
+    unless: Option<OneOrMany<RequestConditions>>,
     /// Limits on one call, or one instance.
     budget: Budget,
     /// How many instances there are.
@@ -50,6 +60,8 @@ impl Default for Binding {
             grants: Grants::default(),
             on_failure: OnFailure::default(),
             remember: true,
+            when: None,
+            unless: None,
             budget: Budget::default(),
             instances: Instances::default(),
             quarantine: Quarantine::default(),
@@ -191,6 +203,8 @@ impl Section for Binding {
                 OnFailure::Skip => model::OnFailure::Skip,
             },
             remember: self.remember,
+            when: when::meant(self.when, &child(at, "when"), scope),
+            unless: when::meant(self.unless, &child(at, "unless"), scope),
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
             quarantine: self.quarantine.meant(&child(at, "quarantine"), scope),

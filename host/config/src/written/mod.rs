@@ -7,6 +7,7 @@
 mod admin;
 mod binding;
 mod compile;
+mod condition;
 mod filter;
 mod gateway;
 mod limits;
@@ -24,6 +25,7 @@ mod state;
 mod telemetry;
 mod tls;
 mod upstream;
+mod when;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -102,6 +102,12 @@ impl Contracts {
         }
     }
 
+    /// Whether the binding decides before it is known who the caller is, so that none of its conditions can be about the
+    /// identity.
+    pub fn decide_before_identity(self) -> bool {
+        self.authentication
+    }
+
     /// Their names in the WIT package, in the order of the pipeline.
     pub fn names(self) -> Vec<&'static str> {
         let all = [

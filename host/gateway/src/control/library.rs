@@ -327,6 +327,7 @@ impl<L: Loader> Library<L> {
         component: &L::Component,
         known: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
+        asked.check_conditions(self.loader.contracts(component))?;
         let equal = |version: &&Version<L::Component>| version.digest == digest && version.is_for(asked);
         if let Some(version) = known.filter(equal) {
             return Ok(version.clone());
@@ -361,6 +362,25 @@ impl<C> Draft<C> {
 }
 
 impl WantedBinding<'_> {
+    /// Refuses conditions on the identity for a plugin that decides before the identity is known.
+    fn check_conditions(&self, contracts: Contracts) -> Result<(), Refused> {
+        let lists = [("when", &self.binding.when), ("unless", &self.binding.unless)];
+        let named = lists.iter().filter(|(_, list)| list.iter().any(model::Conditions::names_identity));
+        let problems: Problems = named
+            .filter(|_| contracts.decide_before_identity())
+            .map(|(key, _)| Problem {
+                key: format!("bindings.{}.{key}", self.name),
+                ..Problem::new(format!(
+                    "`{key}` has a condition on `subject` or `claims`, but the plugin `{}` authenticates: it decides before \
+                     the identity is known",
+                    self.binding.plugin
+                ))
+                .with_hint("use conditions on the request only, or bind a plugin that comes after authentication")
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems)) }
+    }
+
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.{}", self.key) } else { problem.key };

@@ -9,6 +9,7 @@ use http::header::ALLOW;
 use http::{HeaderValue, Response, StatusCode};
 use witgate_exchange::arrival::{Arrival, Ingress};
 use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Binding;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
@@ -18,6 +19,7 @@ use witgate_telemetry::route_series::RouteSeries;
 
 use crate::gateway::Gateway;
 use crate::protocol::http1::field;
+use crate::router::when::Met;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 
@@ -37,6 +39,11 @@ pub struct Exchange {
     /// The bindings of the transformation contract that were called, with their contexts, in the order of the way
     /// down.
     pub transformations: Vec<Transformed>,
+    /// The versions of the bindings that are not called for this request, because of their `when` or `unless`.
+    pub left_out: Vec<u64>,
+    /// The conditional bindings of the route about which the identity decides, by index, with the conditions that
+    /// hold so far.
+    pub(crate) undecided: Vec<(usize, Met)>,
     /// Number of edge and origin filters that were entered on the way down. Only these see the response.
     pub filters_entered: usize,
 }
@@ -84,8 +91,15 @@ impl Exchange {
             snapshot,
             series: None,
             transformations: Vec::new(),
+            left_out: Vec::new(),
+            undecided: Vec::new(),
             filters_entered: 0,
         }
+    }
+
+    /// Whether the binding is not called for this request.
+    pub fn leaves_out(&self, binding: &dyn Binding) -> bool {
+        !self.left_out.is_empty() && self.left_out.contains(&binding.version())
     }
 
     /// Chooses the route once, and notes its name, parameters and timeout in the facts.

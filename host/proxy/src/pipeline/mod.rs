@@ -23,6 +23,7 @@ mod routing;
 mod tests;
 mod transformation;
 mod validate;
+mod when;
 
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ pub enum Descent {
 /// # Errors
 /// The fault of the stage that refused the request, or whose plugin failed.
 pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Result<Descent, Fault> {
+    if !route.conditional.is_empty() {
+        when::judge(exchange, route);
+    }
     let body = match enter(exchange, route, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
@@ -58,6 +62,9 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         && let Some(refusal) = authentication::run(exchange, route).await?
     {
         return Ok(answered(exchange, refusal));
+    }
+    if !exchange.undecided.is_empty() {
+        when::judge_by_identity(exchange, route);
     }
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;

@@ -28,6 +28,9 @@ use crate::snapshot::Snapshot;
 /// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     for routing in &route.routing {
+        if exchange.leaves_out(&**routing) {
+            continue;
+        }
         let question = Question::new(&**routing, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
             &mut exchange.facts.record.plugins,

@@ -40,6 +40,9 @@ use crate::router::Route;
 /// `PluginFailed`.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     for (binding, plugin) in route.transformation.iter().enumerate() {
+        if exchange.leaves_out(&**plugin) {
+            continue;
+        }
         match request_turn(exchange, plugin).await? {
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),

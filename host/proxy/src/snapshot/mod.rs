@@ -1,5 +1,6 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
+mod conditions;
 mod contradictions;
 mod in_service;
 mod pitfalls;
@@ -132,7 +133,9 @@ impl Snapshot {
         let unverified = unverified.map(|(name, _)| {
             format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
-        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config)).collect()
+        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config))
+            .chain(conditions::find(&self.config, &self.plugins))
+            .collect()
     }
 }
 

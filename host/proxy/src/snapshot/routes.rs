@@ -8,7 +8,7 @@ use witgate_exchange::contracts::Binding;
 use witgate_exchange::names::Named;
 
 use crate::filters::{FILTERS, Filter, Stage};
-use crate::router::{Route, Router, Rule};
+use crate::router::{Route, Router, Rule, When};
 use crate::upstream::Upstreams;
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
@@ -21,6 +21,7 @@ pub(super) fn build(
     plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
+    let conditions = conditions(config, problems);
     let gateway_filters = build_filters(&config.gateway.filters, problems);
     let prepared: Vec<_> = config
         .routes
@@ -42,7 +43,7 @@ pub(super) fn build(
             let mut route = Route::new((*settings).clone(), rule.clone());
             route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
             let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
-            bind(&mut route, bindings, plugins, problems);
+            bind(&mut route, bindings, (plugins, &conditions), problems);
             routes.push(Arc::new(route));
         }
         match Router::new(routes) {
@@ -55,7 +56,19 @@ pub(super) fn build(
     routers
 }
 
-fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
+/// The conditions of every binding that has some.
+fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> BTreeMap<&'c str, Arc<When>> {
+    let mut conditions = BTreeMap::new();
+    for (name, binding) in &config.bindings {
+        match When::compile(name, binding) {
+            Ok(when) => conditions.extend(when.map(|when| (name.as_str(), Arc::new(when)))),
+            Err(more) => problems.extend(more),
+        }
+    }
+    conditions
+}
+
+pub(super) fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
     route.listeners.is_empty() || route.listeners.contains(&listener.name)
 }
 
@@ -117,7 +130,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &BTreeMap<&str, Arc<When>>),
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();
@@ -136,6 +149,6 @@ fn bind(
             note_once(problem, problems);
             continue;
         };
-        route.bind(plugin);
+        route.bind(plugin, conditions.get(name.as_str()));
     }
 }

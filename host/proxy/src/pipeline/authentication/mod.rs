@@ -4,7 +4,7 @@
 //! recognises the caller decides. With `"all"`, every binding must recognise the caller; the first gives the
 //! subject, and later ones add claims. A refusal is sent at once in every mode, because invalid credentials are
 //! not the same as no credentials. A call that failed and is skipped counts as `NotMine`, so that `"required"`
-//! still fails closed.
+//! still fails closed. So does a binding that is left out by its `when` or `unless`.
 //!
 //! Plugins see the identity only after this phase, so that no decision can depend on something that it cannot name
 //! among its inputs.
@@ -39,6 +39,10 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option
     let mut challenges = Vec::new();
     let mut unrecognised = false;
     for authentication in &route.authentication {
+        if exchange.leaves_out(&**authentication) {
+            unrecognised = true;
+            continue;
+        }
         match decide(exchange, &**authentication).await? {
             Verdict::Accepted(accepted) => {
                 accepted.add_to(&mut identity);
