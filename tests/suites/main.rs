@@ -2,6 +2,7 @@
 
 mod architecture;
 mod book;
+mod conditions;
 mod data_path;
 mod dependencies;
 mod documents;

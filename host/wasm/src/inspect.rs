@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use wasmparser::{BinaryReaderError, Parser, Payload, Validator};
 use witgate_exchange::contracts::Contracts;
+use witgate_exchange::credentials::Border;
 
 use crate::bindings::name;
 use crate::imports::wasi;
@@ -41,6 +42,12 @@ impl Inspection {
     /// Whether a binding may grant upstreams to route to.
     pub fn may_route(&self) -> bool {
         self.contracts.routing
+    }
+
+    /// The version of the border that it is made for.
+    pub fn border(&self) -> Border {
+        // Components of other versions are refused.
+        Border::V0_1
     }
 
     /// The digest as the configuration writes it: lower-case hexadecimal.

@@ -30,6 +30,8 @@ pub struct Binding {
     pub settings: Settings,
     /// Rights to use named objects.
     pub grants: Grants,
+    /// The credentials that it sees only if they are granted; `None`: what the version of the plugin border says.
+    pub credentials: Option<Credentials>,
     /// What is done with a request when a call failed.
     pub on_failure: OnFailure,
     /// Whether its results may be reused without a call, where the plugin permits it.
@@ -78,6 +80,17 @@ pub struct Grants {
     pub store: Option<Vec<String>>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
+    /// Names of the credentials that it may see; headers in lower case.
+    pub credentials: Option<Vec<String>>,
+}
+
+/// What is a credential for a binding, in addition to the headers that are credentials for every binding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Credentials {
+    /// Names of headers, in lower case.
+    pub headers: Vec<String>,
+    /// Names of query parameters.
+    pub query: Vec<String>,
 }
 
 /// What is done with a request when a call failed.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::credentials::{self, Credentials};
 use super::one_or_many::OneOrMany;
 use super::quarantine::Quarantine;
 use super::revert::Revert;
@@ -26,6 +27,10 @@ pub(crate) struct Binding {
     settings: Map<String, Value>,
     /// The named objects that the plugin may use. Everything else is refused.
     grants: Grants,
+    /// The credentials that the plugin sees only if `grants.credentials` names them; without a grant, they are invisible
+    /// to it. `"granted"`: the headers `authorization`, `cookie`, `proxy-authorization` and `set-cookie`. A table adds
+    /// headers and query parameters to these. Without this key, plugins of version 0.1 of the border see everything.
+    credentials: Option<Credentials>,
     /// What is done with a request when a call failed: 503 (`deny`), or the request continues without the plugin
     /// (`skip`; a skipped authentication plugin recognises nobody).
     on_failure: OnFailure,
@@ -58,6 +63,7 @@ impl Default for Binding {
             plugin: None,
             settings: Map::new(),
             grants: Grants::default(),
+            credentials: None,
             on_failure: OnFailure::default(),
             remember: true,
             when: None,
@@ -82,6 +88,9 @@ struct Grants {
     store: Option<Vec<Text<Name>>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
+    /// Credentials that the plugin may see, by the names of headers and query parameters. Where `credentials` applies,
+    /// a plugin that declares to look at another one is refused.
+    credentials: Option<Vec<String>>,
 }
 
 /// What is done with a request when a call failed.
@@ -190,6 +199,7 @@ impl Section for Binding {
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Binding> {
         let own_name = segments(at).last().unwrap_or_default();
+        let credentials = self.credentials.map(Credentials::meant);
         match &self.plugin {
             Some(plugin) => scope.check_plugin(&child(at, "plugin"), plugin),
             None => scope.check_plugin(at, &own_name),
@@ -197,7 +207,8 @@ impl Section for Binding {
         Some(model::Binding {
             plugin: self.plugin.unwrap_or(own_name),
             settings: scope.document.part(&child(at, "settings"), &[]),
-            grants: self.grants.meant(&child(at, "grants"), scope),
+            grants: self.grants.meant(credentials.as_ref(), &child(at, "grants"), scope),
+            credentials,
             on_failure: match self.on_failure {
                 OnFailure::Deny => model::OnFailure::Deny,
                 OnFailure::Skip => model::OnFailure::Skip,
@@ -214,7 +225,13 @@ impl Section for Binding {
 }
 
 impl Grants {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::Grants {
+    fn meant(
+        self,
+        listed: Option<&model::Credentials>,
+        at: &str,
+        scope: &mut Scope,
+    ) -> model::Grants {
+        let at_names = child(at, "credentials");
         for (key, names) in
             [("fetch", self.fetch.as_deref().unwrap_or_default()), ("route_to", &self.route_to)]
         {
@@ -226,6 +243,7 @@ impl Grants {
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
+            credentials: self.credentials.map(|names| credentials::granted(names, listed, &at_names, scope)),
         }
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod binding;
 mod compile;
 mod condition;
+mod credentials;
 mod filter;
 mod gateway;
 mod limits;

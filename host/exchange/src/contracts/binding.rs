@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use witgate_config::model::OnFailure;
 
+use crate::credentials::Credentials;
+
 use super::{Authentication, Interest, RateLimiting, Routing, Transformation};
 
 /// One binding in service: code with its settings, rights and budgets, either a plugin or native code.
@@ -30,6 +32,11 @@ pub trait Binding: Send + Sync {
     fn interest(&self) -> &Interest {
         static NOTHING: Interest = Interest::NOTHING;
         &NOTHING
+    }
+
+    /// Which credentials it may see.
+    fn credentials(&self) -> &Credentials {
+        Credentials::visible()
     }
 
     /// The limits that the pipeline enforces.

@@ -10,7 +10,7 @@ mod candidates;
 pub(crate) mod source;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use witgate_config::model::{self, Start};
@@ -45,6 +45,9 @@ pub(crate) trait Loader {
     /// Why the file is refused: it is not a component, has another world, or has imports that the gateway does not
     /// provide.
     fn compile(&self, asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
+
+    /// What a component may do, one name for each contract that it exports and each interface that it imports.
+    fn asks(&self, component: &Self::Component) -> BTreeSet<String>;
 
     /// The contracts that a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -292,7 +295,11 @@ impl<L: Loader> Library<L> {
                     before,
                     version,
                     BindingState::LastGood,
-                    Some(format!("{}; the last good version stays in service", refused.told())),
+                    Some(format!(
+                        "{}{}; the last good version stays in service",
+                        refused.told(),
+                        self.more_than(&current.component, candidate)
+                    )),
                     None,
                 ))
             }
@@ -305,6 +312,17 @@ impl<L: Loader> Library<L> {
             }
             (_, refused) => Err(refused),
         }
+    }
+
+    /// What a new version asks for and the one in service does not, as a part of a sentence; empty if that is nothing.
+    fn more_than(&self, serving: &L::Component, candidate: &Candidate<L::Component>) -> String {
+        let Ok(component) = &candidate.component else { return String::new() };
+        let before = self.loader.asks(serving);
+        let more: Vec<String> = self.loader.asks(component).difference(&before).cloned().collect();
+        if more.is_empty() {
+            return String::new();
+        }
+        format!("; it asks for more than the version in service: {}", more.join(", "))
     }
 
     fn version_on_disk(

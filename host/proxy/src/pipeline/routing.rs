@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use witgate_exchange::contracts::{Binding, Call, Destination, Function};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::fault::Fault;
 
 use crate::pipeline::call;
@@ -33,7 +34,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         }
         let question = Question::new(&**routing, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.facts.record.plugins,
+            &mut exchange.facts.record,
             question,
             || routing.route(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |destination| {
@@ -41,7 +42,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
             },
         );
         if let Some(choice) = answer.await? {
-            apply(choice, exchange);
+            apply(choice, exchange, routing.credentials());
         }
     }
     Ok(())
@@ -69,8 +70,10 @@ impl Choice {
                 None => return Err(Invalid::new("there is no such upstream")),
             },
         };
-        let target =
-            destination.path.map(|path| validate::target(&path, &snapshot.config.gateway)).transpose()?;
+        let target = destination
+            .path
+            .map(|path| validate::target(&path, &snapshot.config.gateway, binding.credentials()))
+            .transpose()?;
         Ok(Choice {
             upstream,
             target,
@@ -78,6 +81,16 @@ impl Choice {
             timeout: destination.timeout,
             response_headers: validate::response_headers(destination.response_headers)?,
         })
+    }
+}
+
+impl call::Decision for Option<Choice> {
+    fn in_words(&self) -> &'static str {
+        match self {
+            None => "no choice",
+            Some(Choice { upstream: Some(_), .. }) => "chose an upstream",
+            Some(_) => "changed the request's way",
+        }
     }
 }
 
@@ -93,13 +106,13 @@ impl Rememberable for Option<Choice> {
     }
 }
 
-fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
+fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange, credentials: &Credentials) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
         exchange.facts.upstream = choice.upstream;
     }
-    if choice.target.is_some() {
-        Arc::make_mut(&mut exchange.facts.head).upstream_target = choice.target;
+    if let Some(target) = choice.target {
+        validate::retarget(Arc::make_mut(&mut exchange.facts.head), target, credentials);
     }
     if choice.hash_key.is_some() {
         exchange.facts.hash_key = choice.hash_key;

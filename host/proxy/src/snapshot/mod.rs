@@ -123,6 +123,20 @@ impl Snapshot {
         plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
+    /// Which bindings see credentials that no grant names, as a sentence; `None` if there are none.
+    pub fn ungranted_credentials(&self) -> Option<String> {
+        let seeing = self.plugins.iter().filter(|(_, plugin)| !plugin.credentials().ungranted().is_empty());
+        let names: Vec<String> = seeing.map(|(name, _)| format!("`{name}`")).collect();
+        let bindings = if names.len() == 1 { "binding" } else { "bindings" };
+        (!names.is_empty()).then(|| {
+            format!(
+                "the {bindings} {} can see credentials of requests and responses without a grant; `credentials = \"granted\"` \
+                 hides them, and `grants.credentials` names those that a plugin needs",
+                names.join(", ")
+            )
+        })
+    }
+
     /// Warnings about a valid configuration, one sentence each, for the log and for `witgate validate`.
     pub fn warnings(&self) -> Vec<String> {
         let unverified = self

@@ -10,6 +10,7 @@ use witgate_exchange::contracts::{
     Destination, Interest, Piece, PluginLimits, Quarantined, RateLimiting, RequestOutcome, ResponseHead,
     ResponseOutcome, Routing, Transformation,
 };
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::turn;
 
 use super::Loaded;
@@ -27,6 +28,10 @@ impl Binding for Loaded {
 
     fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    fn credentials(&self) -> &Credentials {
+        &self.pool.rights().credentials
     }
 
     fn on_failure(&self) -> OnFailure {

@@ -3,6 +3,7 @@
 
 mod child;
 mod contracts;
+mod credentials;
 mod fetch;
 mod imports;
 mod loading;

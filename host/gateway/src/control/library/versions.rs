@@ -153,6 +153,7 @@ impl<C> BindingVersions<C> {
             digest: digest(&self.current),
             previous: digest(&self.previous),
             contracts: Contracts::of(&self.serving).names().into_iter().map(str::to_owned).collect(),
+            ungranted_credentials: self.serving.credentials().ungranted().to_vec(),
             problem: self.problem.clone(),
             quarantine: None,
         }

@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, Response};
 use witgate_config::model::{Auth, Gateway};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
+use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::identity::Identity;
 
@@ -113,7 +114,11 @@ struct Accepted {
 
 async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) -> Result<Verdict, Fault> {
     let miss = match remembered::recall_acceptance(authentication, &exchange.snapshot, &exchange.facts.head) {
-        Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
+        Lookup::Hit(accepted) => {
+            let Facts { record, head, .. } = &mut exchange.facts;
+            call::note_recalled(record, head, authentication, Phase::Authentication);
+            return Ok(Verdict::Accepted(accepted));
+        }
         Lookup::Miss(miss) => miss,
     };
     let gateway = &exchange.snapshot.config.gateway;
@@ -140,6 +145,16 @@ async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) ->
         );
     }
     Ok(verdict)
+}
+
+impl call::Decision for Verdict {
+    fn in_words(&self) -> &'static str {
+        match self {
+            Verdict::Accepted(_) => "accepted",
+            Verdict::Refused(_) => "refused",
+            Verdict::NotMine(_) => "not mine",
+        }
+    }
 }
 
 impl Verdict {

@@ -37,7 +37,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
         }
         let question = Question::new(&**limiting, Function::Draw, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.facts.record.plugins,
+            &mut exchange.facts.record,
             question,
             || limiting.draw(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |buckets| Draws::check(&**limiting, buckets),
@@ -109,6 +109,12 @@ impl Draws {
             policies: [&self.policies[..], &more.policies].concat(),
             told: headers::field(told),
         }
+    }
+}
+
+impl call::Decision for Draws {
+    fn in_words(&self) -> &'static str {
+        if self.draws.is_empty() { "no bucket" } else { "draws" }
     }
 }
 

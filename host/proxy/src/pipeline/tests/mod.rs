@@ -3,6 +3,7 @@
 mod authentication;
 mod bodies;
 mod composed;
+mod credentials;
 mod exported;
 mod fake;
 mod native;

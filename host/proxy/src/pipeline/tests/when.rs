@@ -55,7 +55,7 @@ fn marked(routed: &mut Routed) -> String {
 fn each_condition_decides_whether_the_call_is_made() {
     let cases = [
         ("when = { path = \"/api/*\" }", "/api/x", "/web"),
-        ("when = { host = \"users.test\" }", "/", ""),
+        ("when = { host = \"a.example\" }", "/", ""),
         ("when = { query = { beta = \"1\" } }", "/?beta=1", "/?beta=2"),
         ("unless = { query = { beta = { present = true } } }", "/", "/?beta"),
         ("when = [{ path = \"/a\" }, { path = \"/b\" }]", "/b", "/c"),
@@ -64,7 +64,7 @@ fn each_condition_decides_whether_the_call_is_made() {
     for (written, called, left_out) in cases {
         let mut fixture = Fixture::new([marks("mark")]);
         condition(&mut fixture, "mark", written);
-        assert_eq!(marked(&mut fixture.get(called, &[("host", "users.test")])), "mark", "{written}: {called}");
+        assert_eq!(marked(&mut fixture.get(called, &[])), "mark", "{written}: {called}");
         if !left_out.is_empty() {
             let mut routed = fixture.get(left_out, &[]);
             assert_eq!(marked(&mut routed), "", "{written}: {left_out}");
