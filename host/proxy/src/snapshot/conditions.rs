@@ -39,7 +39,7 @@ fn never_holds(
     let bound: Vec<_> = bound.filter(|way| names(config, *way).any(|known| known == name)).collect();
     let may_hold = |(listener, route): &(&Listener, &Route)| {
         let authenticates = names(config, (listener, route)).any(|name| {
-            plugins.get(name).is_some_and(|plugin| Contracts::of(plugin).authentication)
+            plugins.get(name).is_some_and(|plugin| Contracts::of(plugin).authenticate())
         });
         Binds { matches: &route.matches, authenticates }.may_hold(binding)
     };

@@ -39,6 +39,8 @@ pub(super) struct Version<C> {
     pub(super) conduct: Arc<dyn Conduct>,
     pub(super) binding: model::Binding,
     pub(super) store_bytes: usize,
+    /// Whether it was allowed to use a draft version of the contracts.
+    pub(super) unstable: bool,
     /// Where its store is kept.
     pub(super) state: Arc<dyn State>,
 }
@@ -51,6 +53,7 @@ impl<C> Version<C> {
         let now = model::Binding { when, unless, ..self.binding.clone() };
         now == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
+            && self.unstable == asked.plugin.unstable
             && Arc::ptr_eq(&self.state, asked.state)
     }
 }

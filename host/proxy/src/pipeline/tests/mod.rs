@@ -2,10 +2,12 @@
 
 mod authentication;
 mod bodies;
+mod by_body;
 mod composed;
 mod credentials;
 mod exported;
 mod fake;
+mod gate;
 mod native;
 mod order;
 mod rate_limiting;

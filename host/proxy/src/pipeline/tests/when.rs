@@ -10,6 +10,9 @@ use witgate_exchange::fault::FaultKind;
 use super::fake::Fake;
 use super::*;
 
+/// Reads a body of at most 1000 bytes, as received.
+const WHOLE: Reading = Reading { form: BodyForm::Raw, extent: Extent::Whole(1000) };
+
 /// Adds conditions, written as in the configuration, to a binding of the fixture.
 fn condition(fixture: &mut Fixture, binding: &str, written: &str) {
     let when = compile(binding, written).unwrap_or_else(|problems| panic!("{problems:?}"));
@@ -112,6 +115,35 @@ fn an_authentication_that_is_left_out_recognises_nobody() {
     condition(&mut fixture, "two", "when = { path = \"/two\" }");
     drop(forwarded(&mut fixture.get("/two", &[]), Body::Empty));
     assert_eq!(refused(&mut fixture.get("/", &[]), Body::Empty).kind, FaultKind::Unauthenticated);
+}
+
+#[test]
+fn conditions_apply_to_gates_and_to_decisions_on_a_body_too() {
+    let answer = || LocalResponse { status: 418, headers: Vec::new(), body: Bytes::new() };
+    let gate = Fake::new("p").admit(move |_| Ok(Some(answer())));
+    let refusing = Fake::new("p").refuse_by_body(WHOLE, move |_| Ok(Some(answer())));
+    for binding in [gate, refusing] {
+        let mut fixture = Fixture::new([binding]);
+        condition(&mut fixture, "p", "unless = { path = \"/open\" }");
+        drop(forwarded(&mut fixture.get("/open", &[]), Body::Empty));
+        let Ok(Descent::Answered(response)) = testing::run(descend(&mut fixture.get("/", &[]), Body::Empty)) else {
+            panic!("it is answered")
+        };
+        assert_eq!(response.status(), 418);
+    }
+    let mut by_body = Fixture::new([Fake::new("who").authenticate_by_body(WHOLE, |_| {
+        Ok(Decision::Accepted(Acceptance {
+            subject: "ann".to_owned(),
+            claims: Vec::new(),
+            response_headers: Vec::new(),
+            cacheable_for: Duration::ZERO,
+            inputs: Vec::new(),
+        }))
+    })]);
+    condition(&mut by_body, "who", "when = { path = \"/signed\" }");
+    drop(forwarded(&mut by_body.get("/signed", &[]), Body::Empty));
+    let fault = refused(&mut by_body.get("/", &[]), Body::Empty);
+    assert_eq!(fault.kind, FaultKind::Unauthenticated, "left out is not admitted");
 }
 
 #[test]
