@@ -38,7 +38,8 @@ async fn a_binding_is_called_only_for_the_requests_that_it_is_for() {
         )
     };
     let names = "\"api-key\", \"mark\"";
-    let partner = "when = { subject = \"partner\", client = \"127.0.0.0/8\" }\nunless = { method = \"POST\" }";
+    let partner =
+        "when = { subject = \"partner\", client = \"127.0.0.0/8\" }\nunless = { method = \"POST\" }";
     let gateway = start(&origin, &bindings(partner), names).await;
     let mut client = gateway.client().await;
     let key = ("x-api-key", "open-sesame");
@@ -49,7 +50,9 @@ async fn a_binding_is_called_only_for_the_requests_that_it_is_for() {
 
     // The same versions go on: only the conditions change.
     let calls = gateway.metric("witgate_plugin_calls_total", &["binding=\"mark\""]).await;
-    gateway.reconfigure(&Gateway::completed(&config(&origin, &bindings("when = { path = \"/b\" }"), names))).await;
+    gateway
+        .reconfigure(&Gateway::completed(&config(&origin, &bindings("when = { path = \"/b\" }"), names)))
+        .await;
     assert_eq!(client.get("/a", &[key]).await.status, 200);
     assert_eq!(got(&origin, "x-mark"), None);
     assert_eq!(gateway.metric("witgate_plugin_calls_total", &["binding=\"mark\""]).await, calls);
@@ -60,7 +63,8 @@ async fn a_binding_is_called_only_for_the_requests_that_it_is_for() {
 #[tokio::test]
 async fn credentials_that_are_not_granted_can_be_neither_read_nor_removed() {
     let origin = Origin::named("origin").await;
-    let settings = "settings = { request = { set = { x-auth = \"{header.authorization}\", x-query = \"{query}\" } } }";
+    let settings =
+        "settings = { request = { set = { x-auth = \"{header.authorization}\", x-query = \"{query}\" } } }";
     let removing = "settings = { request = { remove = [\"cookie\"] } }";
     let binding = |more: &str| format!("[bindings.headers]\n{more}\n");
     let gateway = start(&origin, &binding(settings), "\"headers\"").await;
@@ -82,7 +86,8 @@ async fn credentials_that_are_not_granted_can_be_neither_read_nor_removed() {
     let reply = client.get("/", &sent).await;
     assert!(reply.status == 503 && reply.text().contains("plugin-failed"), "{}", reply.text());
 
-    reconfigure(&format!("credentials = \"granted\"\ngrants = {{ credentials = [\"cookie\"] }}\n{removing}")).await;
+    reconfigure(&format!("credentials = \"granted\"\ngrants = {{ credentials = [\"cookie\"] }}\n{removing}"))
+        .await;
     assert_eq!(client.get("/", &sent).await.status, 200);
     assert_eq!(got(&origin, "cookie"), None);
 }
@@ -103,6 +108,11 @@ async fn a_first_party_plugin_serves_with_the_credential_that_it_needs() {
     std::fs::write(gateway.scratch.config(), text).expect("a file");
     eventually("the change is refused", async || {
         gateway.admin_get("/status").await.text().contains("grants.credentials = ")
-    }).await;
-    assert_eq!(client.get("/", &[("x-api-key", "open-sesame")]).await.status, 200, "the last good state serves");
+    })
+    .await;
+    assert_eq!(
+        client.get("/", &[("x-api-key", "open-sesame")]).await.status,
+        200,
+        "the last good state serves"
+    );
 }

@@ -57,7 +57,9 @@ impl Seen<'_> {
             }
             Part::Method => head.method.as_str().as_bytes(),
             Part::Path => head.path().as_bytes(),
-            Part::RequestHeader(name) | Part::ResponseHeader(name) if self.credentials.hide(name) => return None,
+            Part::RequestHeader(name) | Part::ResponseHeader(name) if self.credentials.hide(name) => {
+                return None;
+            }
             Part::Authority => head.authority.as_bytes(),
             Part::Scheme => head.scheme.as_str().as_bytes(),
             Part::OriginalPath => head.received_target().path().as_bytes(),

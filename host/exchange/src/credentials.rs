@@ -65,9 +65,16 @@ impl Credentials {
         let headers = CREDENTIAL_HEADERS.iter().chain(&listed_headers).filter(|name| !granted(name.as_str()));
         let parameters = parameters.filter(|name| !granted(name));
         if listed.is_some() || border >= Border::V0_2 {
-            let (hidden_headers, hidden_parameters) = (headers.cloned().collect(), parameters.cloned().collect());
+            let (hidden_headers, hidden_parameters) =
+                (headers.cloned().collect(), parameters.cloned().collect());
             let ungranted = Vec::new();
-            return Credentials { hidden_headers, hidden_parameters, listed_headers, lists_parameters, ungranted };
+            return Credentials {
+                hidden_headers,
+                hidden_parameters,
+                listed_headers,
+                lists_parameters,
+                ungranted,
+            };
         }
         let ungranted = headers.map(|name| name.as_str().to_owned()).collect();
         Credentials { ungranted, ..Credentials::VISIBLE }

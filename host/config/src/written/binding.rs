@@ -225,12 +225,7 @@ impl Section for Binding {
 }
 
 impl Grants {
-    fn meant(
-        self,
-        listed: Option<&model::Credentials>,
-        at: &str,
-        scope: &mut Scope,
-    ) -> model::Grants {
+    fn meant(self, listed: Option<&model::Credentials>, at: &str, scope: &mut Scope) -> model::Grants {
         let at_names = child(at, "credentials");
         for (key, names) in
             [("fetch", self.fetch.as_deref().unwrap_or_default()), ("route_to", &self.route_to)]

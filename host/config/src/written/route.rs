@@ -14,9 +14,7 @@ use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{
-    DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text,
-};
+use crate::scalar::{DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text};
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
 /// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.

@@ -75,10 +75,7 @@ impl RequestConditions {
             request: model::RouteMatch {
                 hosts: either(self.host, self.hosts).into_iter().map(|host| host.value.0).collect(),
                 path: self.path.map(|path| path.value.matches).or(prefix),
-                methods: either(self.method, self.methods)
-                    .into_iter()
-                    .map(|method| method.value.0)
-                    .collect(),
+                methods: either(self.method, self.methods).into_iter().map(|method| method.value.0).collect(),
                 headers: header_conditions(self.headers, &child(at, "headers"), scope),
                 query: named_conditions(self.query, &child(at, "query"), scope),
             },

@@ -109,7 +109,8 @@ fn report(test: &Test) -> Result<Report, Failure> {
         .map_err(|fault| Failure::new(Exit::Failure, format!("the request is refused: {fault}")))?;
     let authority = test.url.authority().map_or("localhost", |authority| authority.as_str());
     let scheme = if listener.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let mut head = RequestHead { scheme, ..request::head(test.method.clone(), target, authority, &test.headers) };
+    let mut head =
+        RequestHead { scheme, ..request::head(test.method.clone(), target, authority, &test.headers) };
     head.client.address = test.client;
     let considered = router.explain(&head);
     let taken = considered.iter().find(|considered| considered.verdict == Verdict::Taken);

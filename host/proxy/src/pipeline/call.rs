@@ -54,7 +54,8 @@ pub(super) async fn call<'a, Answer, Valid: Decision>(
     let failure = valid.as_ref().err().copied();
     let decision = valid.as_ref().map_or("", Decision::in_words);
     let binding_name = Arc::clone(binding.name());
-    let note = PluginCall { binding: binding_name, phase: phase.as_str(), begun, time, failure, decision, cost };
+    let note =
+        PluginCall { binding: binding_name, phase: phase.as_str(), begun, time, failure, decision, cost };
     if phase.is_of_body() {
         calls.add(note)
     } else {

@@ -21,8 +21,8 @@ use witgate_config::model::Gateway;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::Seen;
 use witgate_exchange::contracts::{
-    Binding, BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome, Transformation,
+    Binding, BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome,
+    ResponseChanges, ResponseHead, ResponseOutcome, Transformation,
 };
 use witgate_exchange::credentials::Credentials;
 use witgate_exchange::facts::Facts;

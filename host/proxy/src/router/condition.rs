@@ -76,8 +76,7 @@ impl Conditions {
     /// Whether the method of a request is among those of the route.
     pub(super) fn admits_method(&self, question: &Question<'_>) -> bool {
         let acceptable = acceptable_methods(question);
-        self.methods.is_empty()
-            || self.methods.iter().any(|name| acceptable.contains(&Some(name.as_str())))
+        self.methods.is_empty() || self.methods.iter().any(|name| acceptable.contains(&Some(name.as_str())))
     }
 
     /// The first header or query condition that does not hold.

@@ -46,8 +46,8 @@ use condition::{Question, Unmet, acceptable_methods};
 pub(crate) use overlap::Binds;
 pub(crate) use pattern::{Pattern, decode};
 use places::Places;
-pub use route::{Conditional, Route};
 pub(crate) use route::Rule;
+pub use route::{Conditional, Route};
 pub(crate) use template::{Template, single_slash};
 pub(crate) use when::When;
 
@@ -138,7 +138,9 @@ impl Router {
         let question = Question::of(head);
         let mut methods = Vec::new();
         let mut found = None;
-        let _ = self.places.visit(question.host, question.path, &mut |leaf, captured| match leaf.find(&question, &mut methods) {
+        let _ = self.places.visit(question.host, question.path, &mut |leaf, captured| match leaf
+            .find(&question, &mut methods)
+        {
             Some(route) => {
                 found = Some((route.clone(), route.parameters(captured)));
                 ControlFlow::Break(())

@@ -50,8 +50,7 @@ pub(super) fn implies(known: &[&model::Conditions], wanted: &model::Conditions) 
         });
     let client = wanted.clients.is_empty()
         || known.iter().any(|one| {
-            let within =
-                |net: &ipnet::IpNet| wanted.clients.iter().any(|wanted| wanted.contains(net));
+            let within = |net: &ipnet::IpNet| wanted.clients.iter().any(|wanted| wanted.contains(net));
             !one.clients.is_empty() && one.clients.iter().all(within)
         });
     let subject = wanted.subject.as_ref().is_none_or(|wanted| {
@@ -115,7 +114,9 @@ fn covers_path(wanted: &model::Conditions, known: &RouteMatch) -> bool {
 /// Whether no request meets both.
 fn excludes(one: &RouteMatch, other: &RouteMatch) -> bool {
     let apart = |one: &[String], other: &[String], meet: &dyn Fn(&str, &str) -> bool| {
-        !one.is_empty() && !other.is_empty() && !one.iter().any(|one| other.iter().any(|other| meet(one, other)))
+        !one.is_empty()
+            && !other.is_empty()
+            && !one.iter().any(|one| other.iter().any(|other| meet(one, other)))
     };
     apart(&one.hosts, &other.hosts, &|one, other| covers_host(one, other) || covers_host(other, one))
         || apart(&one.methods, &other.methods, &methods_meet)
@@ -155,8 +156,7 @@ fn paths_exclude(one: &RouteMatch, other: &RouteMatch) -> bool {
 fn fields_exclude(one: &[FieldMatch], other: &[FieldMatch]) -> bool {
     one.iter().any(|one| {
         let opposite = |other: &&FieldMatch| {
-            other.name == one.name
-                && (other.value == ValueMatch::Absent) != (one.value == ValueMatch::Absent)
+            other.name == one.name && (other.value == ValueMatch::Absent) != (one.value == ValueMatch::Absent)
         };
         other.iter().any(|other| opposite(&other))
     })

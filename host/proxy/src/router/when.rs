@@ -130,17 +130,16 @@ impl Case {
         let mut wrong = Vec::new();
         let request = &conditions.request;
         let pattern = Pattern::parse(request.path.as_ref());
-        let pattern =
-            pattern.map_err(|(message, hint)| wrong.push(("path".to_owned(), message, hint))).ok();
+        let pattern = pattern.map_err(|(message, hint)| wrong.push(("path".to_owned(), message, hint))).ok();
         let compiled = Conditions::compile(request).map_err(|more| wrong.extend(more)).ok();
-        let claims =
-            compile_fields("claims", &conditions.claims, &mut wrong, |name| Some(name.to_owned()));
+        let claims = compile_fields("claims", &conditions.claims, &mut wrong, |name| Some(name.to_owned()));
         let subject = conditions.subject.as_ref().map(compile_value).transpose();
         let subject = subject.map_err(|error| {
             let message = format!("the regular expression cannot be used: {error}");
             wrong.push(("subject".to_owned(), message, "matching takes linear time".to_owned()));
         });
-        let (Some(pattern), Some(compiled), Ok(subject), true) = (pattern, compiled, subject, wrong.is_empty())
+        let (Some(pattern), Some(compiled), Ok(subject), true) =
+            (pattern, compiled, subject, wrong.is_empty())
         else {
             return Err(wrong);
         };

@@ -38,9 +38,8 @@ fn never_holds(
     });
     let bound: Vec<_> = bound.filter(|way| names(config, *way).any(|known| known == name)).collect();
     let may_hold = |(listener, route): &(&Listener, &Route)| {
-        let authenticates = names(config, (listener, route)).any(|name| {
-            plugins.get(name).is_some_and(|plugin| Contracts::of(plugin).authenticate())
-        });
+        let authenticates = names(config, (listener, route))
+            .any(|name| plugins.get(name).is_some_and(|plugin| Contracts::of(plugin).authenticate()));
         Binds { matches: &route.matches, authenticates }.may_hold(binding)
     };
     let (holding, left_out): (Vec<_>, Vec<_>) = bound.into_iter().partition(may_hold);
@@ -65,7 +64,10 @@ fn never_holds(
 }
 
 /// The bindings that apply to the requests of a route at a listener.
-fn names<'c>(config: &'c Config, (listener, route): (&'c Listener, &'c Route)) -> impl Iterator<Item = &'c str> {
+fn names<'c>(
+    config: &'c Config,
+    (listener, route): (&'c Listener, &'c Route),
+) -> impl Iterator<Item = &'c str> {
     config.gateway.plugins.iter().chain(&listener.plugins).chain(&route.plugins).map(String::as_str)
 }
 

@@ -147,7 +147,9 @@ impl Snapshot {
         let unverified = unverified.map(|(name, _)| {
             format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
-        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config))
+        unverified
+            .chain(contradictions::find(&self.config))
+            .chain(pitfalls::find(&self.config))
             .chain(conditions::find(&self.config, &self.plugins))
             .collect()
     }

@@ -23,8 +23,8 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
-use witgate_exchange::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
 use witgate_exchange::call_cost::{self, CallCost};
+use witgate_exchange::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::turn;
 
@@ -74,7 +74,8 @@ impl<'a> Running<'a> {
             binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun, fetch, cost: None };
+        let mut running =
+            Running { binding, phase, admission: Some(admission), lease: None, begun, fetch, cost: None };
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // Time in the queue does not count against the budget of the guest.

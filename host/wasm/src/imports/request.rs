@@ -18,7 +18,11 @@ impl Host for HostState {}
 impl HostRequest for HostState {
     fn header(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Vec<Vec<u8>>> {
         let hidden = self.rights.credentials.hide_name(&name);
-        let values = if hidden { self.charge().map(|()| Vec::new())? } else { values(&self.request()?.headers, &name) };
+        let values = if hidden {
+            self.charge().map(|()| Vec::new())?
+        } else {
+            values(&self.request()?.headers, &name)
+        };
         self.tracker.header(name);
         Ok(values)
     }

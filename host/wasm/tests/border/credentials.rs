@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use witgate_exchange::contracts::{Binding as _, Call, Decision, Transformation as _};
 use witgate_exchange::contracts::{Authentication as _, RateLimiting as _, RequestOutcome, ResponseOutcome};
+use witgate_exchange::contracts::{Binding as _, Call, Decision, Transformation as _};
 use witgate_wasm::Loaded;
 use witgate_wasm::refusal::Reason;
 
@@ -49,7 +49,8 @@ fn listed_headers_and_parameters_are_invisible_unless_granted() {
     // `look` counts all headers: `x-do` and `x-with` are left.
     assert!(seen(&loaded, "look", "").contains("192.0.2.7 2 0"), "{}", seen(&loaded, "look", ""));
 
-    let (_scene, loaded) = probe(&format!("{LISTED}\ngrants.credentials = [\"x-key\", \"apikey\", \"cookie\"]"));
+    let (_scene, loaded) =
+        probe(&format!("{LISTED}\ngrants.credentials = [\"x-key\", \"apikey\", \"cookie\"]"));
     assert_eq!(seen(&loaded, "header", "x-key"), "d");
     assert_eq!(seen(&loaded, "header", "cookie"), "b=c");
     assert_eq!(seen(&loaded, "header", "authorization"), "");
@@ -63,7 +64,9 @@ fn what_is_passed_with_a_call_has_no_hidden_parameter() {
     Arc::make_mut(&mut head).target = PathAndQuery::from_static("/users/7?apikey=e");
     let snapshot = snapshot();
     let call = || Call { head: &head, fetch: &snapshot };
-    let Ok(Decision::Accepted(accepted)) = on_core(loaded.authenticate(call(), true)) else { panic!("accepted") };
+    let Ok(Decision::Accepted(accepted)) = on_core(loaded.authenticate(call(), true)) else {
+        panic!("accepted")
+    };
     assert_eq!(accepted.claims[0].1, "Some(\"POST\") Some(\"/users/7\") None Some(\"example.com:8080\") 1");
     let Ok(answer) = on_core(loaded.transform_request(call())) else { panic!("a result") };
     let RequestOutcome::Proceed(changes) = answer.content else { panic!("it proceeds") };
@@ -78,7 +81,9 @@ fn cookies_of_a_response_are_invisible() {
         let snapshot = snapshot();
         let answer = response(&[("x-origin", "a"), ("set-cookie", "b=c")]);
         let call = Call { head: &head, fetch: &snapshot };
-        let Ok(answer) = on_core(loaded.transform_response(call, answer, "".into())) else { panic!("a result") };
+        let Ok(answer) = on_core(loaded.transform_response(call, answer, "".into())) else {
+            panic!("a result")
+        };
         let ResponseOutcome::Proceed(changes) = answer.content else { panic!("it proceeds") };
         let told = format!("{:?}", changes.headers);
         assert!(told.contains(expected), "{binding}: {told}");

@@ -38,7 +38,11 @@ impl Loader for Texts {
     }
 
     fn contracts(&self, component: &String) -> Contracts {
-        Contracts { routing: true, authentication: component.contains("authenticates"), ..Contracts::default() }
+        Contracts {
+            routing: true,
+            authentication: component.contains("authenticates"),
+            ..Contracts::default()
+        }
     }
 
     fn prepare(&self, component: &String, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {

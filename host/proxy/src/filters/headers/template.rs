@@ -2,9 +2,9 @@
 
 use http::{HeaderName, HeaderValue, Response};
 
-use witgate_exchange::credentials::Credentials;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::{Part, Seen};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 
 /// A parsed template of a header value. The placeholders are those of the first-party plugin `headers`.

@@ -95,7 +95,8 @@ impl Memory {
         let mut hashes = [0; SHAPES];
         let mut found = None;
         for (shape, inputs) in habit.shapes.iter().enumerate() {
-            let basis = Basis { inputs, head, shown: None, secret: true, credentials: Credentials::visible() };
+            let basis =
+                Basis { inputs, head, shown: None, secret: true, credentials: Credentials::visible() };
             let tag = tag(owner, kind, shape);
             hashes[shape] = self.table.hash(tag, &basis);
             let entry = self.table.find(tag, hashes[shape], &basis);

@@ -203,8 +203,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, Method};
-    use witgate_exchange::credentials::Credentials;
     use witgate_exchange::contracts::Input;
+    use witgate_exchange::credentials::Credentials;
     use witgate_exchange::head::RequestHead;
 
     use super::*;

@@ -77,12 +77,12 @@ fn what_was_not_seen_reaches_the_upstream_unchanged() {
 #[test]
 fn a_target_with_an_unseen_parameter_fails_the_call() {
     for path in ["/?apikey=mine", "/?a=1&api%6bey=mine"] {
-        let fixture = changing("", RequestChanges { path: Some(path.to_owned()), ..RequestChanges::default() });
+        let fixture =
+            changing("", RequestChanges { path: Some(path.to_owned()), ..RequestChanges::default() });
         let fault = refused(&mut fixture.get("/?apikey=theirs", &[]), Body::Empty);
         assert_eq!(fault.kind, FaultKind::PluginFailed, "{path}");
-        let mut routing = Fake::new("p").route(move |_| {
-            Ok(Some(Destination { path: Some(path.to_owned()), ..Destination::default() }))
-        });
+        let mut routing = Fake::new("p")
+            .route(move |_| Ok(Some(Destination { path: Some(path.to_owned()), ..Destination::default() })));
         routing.credentials = credentials("");
         let fault = refused(&mut Fixture::new([routing]).get("/", &[]), Body::Empty);
         assert_eq!(fault.kind, FaultKind::PluginFailed, "{path}");
@@ -113,16 +113,21 @@ fn values_are_composed_as_if_unseen_parts_were_missing() {
         [("", "", "page=1"), ("\"authorization\", \"apikey\"", "Bearer a", "apikey=f&page=1")]
     {
         let fixture = changing(granted, changes.clone());
-        let mut routed = fixture.get("/?apikey=f&page=1", &[("authorization", "Bearer a"), ("x-copy", "old")]);
+        let mut routed =
+            fixture.get("/?apikey=f&page=1", &[("authorization", "Bearer a"), ("x-copy", "old")]);
         drop(forwarded(&mut routed, Body::Empty));
         let headers = &routed.facts.head.headers;
-        assert_eq!((values(headers, "x-copy"), values(headers, "x-query")), (copy.to_owned(), query.to_owned()));
+        assert_eq!(
+            (values(headers, "x-copy"), values(headers, "x-query")),
+            (copy.to_owned(), query.to_owned())
+        );
     }
 }
 
 #[test]
 fn a_plugin_may_add_a_cookie_for_the_client_but_not_touch_those_of_others() {
-    let origin = || Response::builder().header("set-cookie", "theirs=1").body(Body::Empty).expect("a response");
+    let origin =
+        || Response::builder().header("set-cookie", "theirs=1").body(Body::Empty).expect("a response");
     let answer = |change: HeaderChange| {
         let mut fake = Fake::new("p").response(move |_| {
             let changes = ResponseChanges { headers: vec![change.clone()], ..ResponseChanges::default() };

@@ -76,9 +76,12 @@ fn each_condition_decides_whether_the_call_is_made() {
     }
     let mut fixture = Fixture::new([marks("mark")]);
     condition(&mut fixture, "mark", "when = { methods = [\"GET\"], headers = { x-a = { prefix = \"v\" } } }");
-    for (method, header, expected) in
-        [(Method::GET, "v1", "mark"), (Method::HEAD, "v1", "mark"), (Method::POST, "v1", ""), (Method::GET, "w", "")]
-    {
+    for (method, header, expected) in [
+        (Method::GET, "v1", "mark"),
+        (Method::HEAD, "v1", "mark"),
+        (Method::POST, "v1", ""),
+        (Method::GET, "w", ""),
+    ] {
         assert_eq!(marked(&mut fixture.exchange(method, "/", &[("x-a", header)])), expected);
     }
 }
@@ -99,9 +102,11 @@ fn the_address_of_the_client_decides_also_in_its_mapped_form() {
 
 #[test]
 fn an_authentication_that_is_left_out_recognises_nobody() {
-    for (auth, expected) in
-        [(Auth::Required, Some(FaultKind::Unauthenticated)), (Auth::All, Some(FaultKind::Unauthenticated)), (Auth::Optional, None)]
-    {
+    for (auth, expected) in [
+        (Auth::Required, Some(FaultKind::Unauthenticated)),
+        (Auth::All, Some(FaultKind::Unauthenticated)),
+        (Auth::Optional, None),
+    ] {
         let mut fixture = Fixture::new([accepts("who", &[])]);
         fixture.route.auth = auth;
         condition(&mut fixture, "who", "unless = { path = \"/open\" }");
@@ -126,7 +131,8 @@ fn conditions_apply_to_gates_and_to_decisions_on_a_body_too() {
         let mut fixture = Fixture::new([binding]);
         condition(&mut fixture, "p", "unless = { path = \"/open\" }");
         drop(forwarded(&mut fixture.get("/open", &[]), Body::Empty));
-        let Ok(Descent::Answered(response)) = testing::run(descend(&mut fixture.get("/", &[]), Body::Empty)) else {
+        let Ok(Descent::Answered(response)) = testing::run(descend(&mut fixture.get("/", &[]), Body::Empty))
+        else {
             panic!("it is answered")
         };
         assert_eq!(response.status(), 418);
@@ -153,7 +159,11 @@ fn the_identity_decides_once_authentication_is_through() {
         ("unless = { claims = { role = \"guest\" } }", "admin", "guest"),
         ("when = { subject = \"ann\", claims = { role = { present = true } } }", "guest", ""),
         ("when = [{ path = \"/other\" }, { claims = { role = { prefix = \"ad\" } } }]", "admin", "guest"),
-        ("when = { path = \"/*\" }\nunless = { path = \"/\", claims = { role = \"guest\" } }", "admin", "guest"),
+        (
+            "when = { path = \"/*\" }\nunless = { path = \"/\", claims = { role = \"guest\" } }",
+            "admin",
+            "guest",
+        ),
     ];
     for (written, called, left_out) in cases {
         for (role, expected) in [(called, "mark"), (left_out, "")] {
@@ -164,7 +174,8 @@ fn the_identity_decides_once_authentication_is_through() {
             assert_eq!(marked(&mut fixture.get("/", &[])), expected, "{written}: {role:?}");
         }
     }
-    let mut nobody = Fixture::new([Fake::new("who").authenticate(|_| Ok(Decision::NotMine(Vec::new()))), marks("mark")]);
+    let mut nobody =
+        Fixture::new([Fake::new("who").authenticate(|_| Ok(Decision::NotMine(Vec::new()))), marks("mark")]);
     nobody.route.auth = Auth::Optional;
     condition(&mut nobody, "mark", "when = { subject = { present = true } }");
     assert_eq!(marked(&mut nobody.get("/", &[])), "", "there is no identity");
@@ -175,7 +186,11 @@ fn what_earlier_stages_changed_does_not_matter() {
     let mut fixture = Fixture::new([marks("first"), marks("second"), accepts("who", &[("role", "admin")])]);
     condition(&mut fixture, "second", "unless = { headers = { x-mark = { present = true } } }");
     assert_eq!(marked(&mut fixture.get("/", &[])), "first | second");
-    condition(&mut fixture, "second", "unless = { headers = { x-mark = \"first\" }, claims = { role = \"admin\" } }");
+    condition(
+        &mut fixture,
+        "second",
+        "unless = { headers = { x-mark = \"first\" }, claims = { role = \"admin\" } }",
+    );
     assert_eq!(marked(&mut fixture.get("/", &[])), "first | second");
     assert_eq!(marked(&mut fixture.get("/", &[("x-mark", "first")])), "first | first");
 }
@@ -228,11 +243,15 @@ fn remembered_results_are_used_only_for_requests_that_the_binding_is_for() {
 fn conditions_that_can_never_hold_are_refused() {
     for (written, key) in [
         ("when = { path = \"/a/b\" }\nunless = { path = \"/a/*\" }", "bindings.b.when"),
-        ("when = [{ path = \"/x\" }, { method = \"GET\", path = \"/a\" }]\nunless = { method = \"GET\" }", "bindings.b.when[1]"),
+        (
+            "when = [{ path = \"/x\" }, { method = \"GET\", path = \"/a\" }]\nunless = { method = \"GET\" }",
+            "bindings.b.when[1]",
+        ),
         ("when = { client = \"10.1.0.0/16\" }\nunless = { client = \"10.0.0.0/8\" }", "bindings.b.when"),
     ] {
         let problems = compile("b", written).err().unwrap_or_default();
-        let found: Vec<_> = problems.iter().map(|problem| (&*problem.key, problem.message.contains("never hold"))).collect();
+        let found: Vec<_> =
+            problems.iter().map(|problem| (&*problem.key, problem.message.contains("never hold"))).collect();
         assert_eq!(found, [(key, true)], "{written}");
     }
     let problems = compile("b", "when = { headers = { x = { regex = \"(\" } } }").err().unwrap_or_default();
