@@ -3,6 +3,7 @@
 mod architecture;
 mod book;
 mod by_body;
+mod conditions;
 mod data_path;
 mod dependencies;
 mod documents;

@@ -23,7 +23,9 @@ pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
-pub use plugin::{Binding, Budget, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert};
+pub use plugin::{
+    Binding, Budget, Conditions, Credentials, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert,
+};
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use state::{Secret, State};
 pub use upstream::{

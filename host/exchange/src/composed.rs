@@ -9,6 +9,7 @@ use std::io::Write;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::contracts::ValuePart;
+use crate::credentials::Credentials;
 use crate::head::RequestHead;
 
 /// A part of a value, validated.
@@ -20,6 +21,8 @@ pub struct Seen<'a> {
     pub head: &'a RequestHead,
     /// The response, once there is one.
     pub response: Option<(StatusCode, &'a HeaderMap)>,
+    /// The credentials that count as missing.
+    pub credentials: &'a Credentials,
 }
 
 impl Seen<'_> {
@@ -48,9 +51,15 @@ impl Seen<'_> {
         let identity = head.identity.as_deref();
         let bytes = match part {
             Part::Text(text) => text,
+            Part::Query => {
+                value.extend_from_slice(self.credentials.query(head)?.as_bytes());
+                return Some(());
+            }
             Part::Method => head.method.as_str().as_bytes(),
             Part::Path => head.path().as_bytes(),
-            Part::Query => head.query()?.as_bytes(),
+            Part::RequestHeader(name) | Part::ResponseHeader(name) if self.credentials.hide(name) => {
+                return None;
+            }
             Part::Authority => head.authority.as_bytes(),
             Part::Scheme => head.scheme.as_str().as_bytes(),
             Part::OriginalPath => head.received_target().path().as_bytes(),

@@ -19,10 +19,12 @@
 pub mod arrival;
 pub mod authority;
 pub mod body;
+pub mod call_cost;
 pub mod composed;
 pub mod contracts;
 pub mod cookie;
 mod core_local;
+pub mod credentials;
 pub mod destination;
 pub mod facts;
 pub mod family;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::call_cost::CallCost;
 use crate::contracts::CallFailure;
 use crate::fault::FaultKind;
 
@@ -30,6 +31,8 @@ pub struct Record {
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
+    /// Remembered results that were used in place of calls.
+    pub recalled: Vec<Recalled>,
     /// Counts the bytes of the request body; `None`: the request has no body.
     pub received: Option<Received>,
     /// Whether and how this request is written to the access log.
@@ -144,6 +147,11 @@ impl PluginCalls {
             match calls.iter_mut().find(|known| known.phase == call.phase && known.binding == call.binding) {
                 Some(known) => {
                     known.time += call.time;
+                    known.decision = call.decision;
+                    if let (Some(known), Some(more)) = (&mut known.cost, call.cost) {
+                        known.cpu += more.cpu;
+                        known.waited += more.waited;
+                    }
                     known.failure = known.failure.or(call.failure);
                 }
                 None => calls.push(call),
@@ -187,6 +195,21 @@ pub struct PluginCall {
     pub time: Duration,
     /// Why it failed; `None` if it has a result.
     pub failure: Option<CallFailure>,
+    /// What the plugin decided, in words; empty if it failed.
+    pub decision: &'static str,
+    /// What it cost; measured only if the trace is sampled.
+    pub cost: Option<CallCost>,
+}
+
+/// A remembered result that was used in place of a call. Noted only if the trace is sampled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalled {
+    /// Name of the binding.
+    pub binding: Arc<str>,
+    /// The phase of the call that was not made.
+    pub phase: &'static str,
+    /// When it was used.
+    pub at: Instant,
 }
 
 /// The number of bytes of a request body so far: written by the body, read at the end of the request.

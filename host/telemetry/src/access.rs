@@ -18,7 +18,7 @@ use witgate_exchange::contracts::CallFailure;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::head::RequestHead;
-use witgate_exchange::record::{AccessLog, Injected, PluginCall, Record, Repeat, Share};
+use witgate_exchange::record::{AccessLog, Injected, PluginCall, Recalled, Record, Repeat, Share};
 
 use crate::metrics::NONE;
 use crate::queue::Line;
@@ -78,6 +78,8 @@ pub struct LogEntry {
     pub repeats: Vec<Repeat>,
     /// Plugin calls in order.
     pub plugins: Vec<PluginCall>,
+    /// Remembered results that were used in place of calls.
+    pub recalled: Vec<Recalled>,
     /// What the `access-log` filter decided.
     pub access_log: AccessLog,
 }
@@ -115,6 +117,7 @@ impl LogEntry {
             injected: record.injected,
             repeats: record.repeats,
             plugins: Vec::new(),
+            recalled: record.recalled,
             access_log: record.access_log,
         }
     }

@@ -10,10 +10,10 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use witgate_exchange::record::PluginCall;
+use witgate_exchange::record::{PluginCall, Recalled};
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
 
 use crate::access::{End, LogEntry};
@@ -132,6 +132,7 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     set_times(&mut span, clock, entry.begun, entry.time);
     span.parent_span_id = trace.parent.map(Vec::from).unwrap_or_default();
     span.attributes = attributes;
+    span.events = entry.recalled.iter().map(|one| recalled(one, clock)).collect();
     span.status = error.filter(|_| is_failure(entry)).map(|_| failed());
     span
 }
@@ -173,11 +174,32 @@ fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
     let mut span = span(trace, &trace::span_id(), name, SpanKind::Internal);
     set_times(&mut span, clock, call.begun, call.time);
     span.attributes = vec![text("witgate.binding", &call.binding), text("witgate.phase", call.phase)];
+    if !call.decision.is_empty() {
+        span.attributes.push(text("witgate.decision", call.decision));
+    }
+    if let Some(cost) = call.cost {
+        span.attributes.push(number("witgate.cpu_time_us", microseconds(cost.cpu)));
+        span.attributes.push(number("witgate.instance_wait_us", microseconds(cost.waited)));
+    }
     if let Some(failure) = call.failure {
         span.attributes.push(text("error.type", failure.as_str()));
-        span.status = Some(failed());
+        span.status = Some(Status { message: failure.describe().to_owned(), ..failed() });
     }
     span
+}
+
+/// A remembered result that was used in place of a call: it took no time, so it is an event and no span.
+fn recalled(recalled: &Recalled, clock: &Clock) -> Event {
+    Event {
+        time_unix_nano: clock.nanoseconds(recalled.at),
+        name: "plugin result remembered".to_owned(),
+        attributes: vec![text("witgate.binding", &recalled.binding), text("witgate.phase", recalled.phase)],
+        ..Default::default()
+    }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether a request is an error. Statuses of 4xx are the client's errors (semantic conventions for HTTP server
@@ -226,6 +248,7 @@ mod tests {
 
     use http::{Method, StatusCode as Status};
     use prost::Message;
+    use witgate_exchange::call_cost::CallCost;
     use witgate_exchange::contracts::CallFailure;
     use witgate_exchange::fault::FaultKind;
     use witgate_exchange::record::Record;
@@ -250,7 +273,11 @@ mod tests {
             begun: begun + Duration::from_millis(1),
             time: Duration::from_micros(50),
             failure: Some(CallFailure::Trap),
+            decision: "",
+            cost: Some(CallCost { cpu: Duration::from_micros(40), waited: Duration::from_millis(2) }),
         });
+        let at = begun + Duration::from_millis(3);
+        entry.recalled.push(Recalled { binding: "limit".into(), phase: "rate-limiting", at });
         let told = [FinishedSpan::Request(Arc::new(entry))];
         assert_eq!(count(&told[0]), 2);
         let bytes = batch("the-gateway", &told).encode_to_vec();
@@ -277,7 +304,14 @@ mod tests {
         assert_eq!((&plugin.trace_id, &plugin.parent_span_id), (&server.trace_id, &server.span_id));
         assert_ne!(plugin.span_id, server.span_id);
         assert_eq!(plugin.start_time_unix_nano, 99_001_000_000);
-        assert_eq!(plugin.status, Some(failed()));
+        let failure = plugin.status.as_ref().expect("a failed call");
+        assert_eq!((failure.code(), &*failure.message), (StatusCode::Error, "the plugin trapped"));
+        for attribute in [number("witgate.cpu_time_us", 40), number("witgate.instance_wait_us", 2000)] {
+            assert!(plugin.attributes.contains(&attribute), "{plugin:?}");
+        }
+        let [event] = &server.events[..] else { panic!("one event") };
+        assert_eq!((&*event.name, event.time_unix_nano), ("plugin result remembered", 99_003_000_000));
+        assert!(event.attributes.contains(&text("witgate.binding", "limit")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use wasmparser::{BinaryReaderError, Parser, Payload, Validator};
 use witgate_exchange::contracts::Contracts;
+use witgate_exchange::credentials::Border;
 
 use crate::bindings::name;
 use crate::imports::wasi;
@@ -44,6 +45,11 @@ impl Inspection {
     /// Whether a binding may grant upstreams to route to.
     pub fn may_route(&self) -> bool {
         self.contracts.routing || self.contracts.routing_by_body
+    }
+
+    /// The version of the border that it is made for.
+    pub fn border(&self) -> Border {
+        if self.drafts().is_empty() { Border::V0_1 } else { Border::V0_2 }
     }
 
     /// The interfaces of a draft version of the border that it imports or exports, sorted.

@@ -13,6 +13,7 @@ use witgate_config::model::{self, Budget};
 use witgate_config::{Problem, Settings, check_settings};
 use witgate_exchange::contracts::store::KeyStore;
 use witgate_exchange::contracts::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
+use witgate_exchange::credentials::Credentials;
 
 use crate::bindings::exports::witgate::plugin::lifecycle;
 use crate::bindings::witgate::plugin::types;
@@ -90,13 +91,14 @@ pub(crate) fn prepare(
         store: grants.store.iter().flatten().next().is_some() && order.store.waits(),
     };
     let template = Arc::new(template(runtime, component, waits)?);
-    let rights = Arc::new(runtime.rights(order));
+    let rights = Arc::new(runtime.rights(order, component.inspection.border()));
     let begun = Instant::now();
     let mut instance = instantiate(&template, &rights)?;
     check_schema(&template, &mut instance, &order.binding.settings)?;
     let settings = Value::Object(order.binding.settings.value.clone()).to_string();
     let mut interest = configure(&template, &mut instance, &settings, order)?;
     additions::declare(&template, &mut instance, &mut interest, &order.binding.budget)?;
+    check_credentials(&interest, &rights.credentials, order)?;
     let setup = Setup { settings, quick: begun.elapsed() < order.binding.budget.cpu / 2 };
     let contracts = component.contracts();
     check_interest(&interest, contracts)?;
@@ -192,6 +194,31 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
         .collect();
     let key = format!("bindings.{}.grants", order.name);
     Refusal::of(Reason::Grant, missing).map_err(|refusal| refusal.about(&key))
+}
+
+/// Refuses a plugin that declares to look at credentials which the binding does not grant.
+fn check_credentials(
+    interest: &Interest,
+    credentials: &Credentials,
+    order: &BindingRequest<'_>,
+) -> Result<(), Refusal> {
+    let declared = interest.request_headers.iter().chain(&interest.response_headers);
+    let mut hidden: Vec<&str> =
+        declared.filter(|name| credentials.hide(name)).map(HeaderName::as_str).collect();
+    hidden.sort_unstable();
+    hidden.dedup();
+    if hidden.is_empty() {
+        return Ok(());
+    }
+    let granted = order.binding.grants.credentials.iter().flatten().map(String::as_str);
+    let all: Vec<String> = granted.chain(hidden.iter().copied()).map(|name| format!("{name:?}")).collect();
+    let name = order.name;
+    Err(Refusal::new(
+        Reason::Grant,
+        format!("the plugin looks at credentials that the binding does not grant: `{}`", hidden.join("`, `")),
+        format!("to let it see them, write in [bindings.{name}]: grants.credentials = [{}]", all.join(", ")),
+    )
+    .about(&format!("bindings.{name}.grants")))
 }
 
 /// `waits`: what the guests of the binding may wait for.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use witgate_config::model::{Budget, Grants};
 use witgate_exchange::contracts::store::KeyStore;
+use witgate_exchange::credentials::Credentials;
 
 use crate::imports::log::Pace;
 use crate::imports::metrics::Names;
@@ -16,6 +17,8 @@ pub(crate) struct Rights {
     pub(crate) binding: Arc<str>,
     /// The objects that it may use.
     pub(crate) grants: Grants,
+    /// Which credentials the plugin may see.
+    pub(crate) credentials: Credentials,
     /// The budget of a call.
     pub(crate) budget: Budget,
     /// The store of the plugin; `None` for a component that is only inspected.

@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{Budget, CompileLimits, Grants};
 use witgate_exchange::contracts::store::KeyStore;
+use witgate_exchange::credentials::{Border, Credentials};
 
 use crate::cache::Cache;
 use crate::compile::{Compiler, Compiling};
@@ -173,12 +174,13 @@ impl Runtime {
     }
 
     /// The rights of a binding, with the counters of its earlier versions.
-    pub(crate) fn rights(&self, order: &BindingRequest<'_>) -> Rights {
+    pub(crate) fn rights(&self, order: &BindingRequest<'_>, border: Border) -> Rights {
         let name: Arc<str> = Arc::from(order.name);
         let meter = self.meter(&name);
         self.watched.watch_store(&order.binding.plugin, &order.store);
         Rights {
             grants: order.binding.grants.clone(),
+            credentials: Credentials::of(order.binding, border),
             budget: order.binding.budget,
             store: Some(Arc::clone(&order.store)),
             journal: Arc::clone(&self.journal),
@@ -195,6 +197,7 @@ impl Runtime {
         Rights {
             binding: Arc::from("-"),
             grants: Grants::default(),
+            credentials: Credentials::VISIBLE,
             budget: INSPECTION,
             store: None,
             journal: Arc::clone(&self.journal),

@@ -11,6 +11,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Instance, Linker, Resource, ResourceType};
 use witgate_config::model::{Budget, Grants, LogLevel};
+use witgate_exchange::credentials::Credentials;
 
 use crate::engine::Engine;
 use crate::imports::log::Pace;
@@ -236,6 +237,7 @@ fn rights(printed: &Arc<Printed>) -> Rights {
     Rights {
         binding: Arc::from("test"),
         grants: Grants::default(),
+        credentials: Credentials::VISIBLE,
         budget: BUDGET,
         store: None,
         journal: Arc::clone(printed) as Arc<dyn Journal>,

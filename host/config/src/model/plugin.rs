@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::{FieldMatch, RouteMatch, ValueMatch};
 use crate::settings::Settings;
 
 /// `[plugins.NAME]`
@@ -29,10 +32,16 @@ pub struct Binding {
     pub settings: Settings,
     /// Rights to use named objects.
     pub grants: Grants,
+    /// The credentials that it sees only if they are granted; `None`: what the version of the plugin border says.
+    pub credentials: Option<Credentials>,
     /// What is done with a request when a call failed.
     pub on_failure: OnFailure,
     /// Whether its results may be reused without a call, where the plugin permits it.
     pub remember: bool,
+    /// The requests that it is for: those for which one of these holds. Empty: all.
+    pub when: Vec<Conditions>,
+    /// The requests that it is not for: those for which one of these holds.
+    pub unless: Vec<Conditions>,
     /// Limits on one call, or one instance.
     pub budget: Budget,
     /// How many instances there are.
@@ -41,6 +50,26 @@ pub struct Binding {
     pub quarantine: Option<Quarantine>,
     /// When a new version is reverted.
     pub revert: Revert,
+}
+
+/// Conditions on a request, all of which must hold.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Conditions {
+    /// What routes can have as conditions, too.
+    pub request: RouteMatch,
+    /// Networks of which one has the client's address; empty: any.
+    pub clients: Vec<IpNet>,
+    /// The condition on the subject of the caller's identity.
+    pub subject: Option<ValueMatch>,
+    /// Conditions on claims of the caller's identity.
+    pub claims: Vec<FieldMatch>,
+}
+
+impl Conditions {
+    /// Whether they depend on who the caller is, which is known only after authentication.
+    pub fn names_identity(&self) -> bool {
+        self.subject.is_some() || !self.claims.is_empty()
+    }
 }
 
 /// Rights of a binding to use named objects. Everything else is refused.
@@ -53,6 +82,17 @@ pub struct Grants {
     pub store: Option<Vec<String>>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
+    /// Names of the credentials that it may see; headers in lower case.
+    pub credentials: Option<Vec<String>>,
+}
+
+/// What is a credential for a binding, in addition to the headers that are credentials for every binding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Credentials {
+    /// Names of headers, in lower case.
+    pub headers: Vec<String>,
+    /// Names of query parameters.
+    pub query: Vec<String>,
 }
 
 /// What is done with a request when a call failed.

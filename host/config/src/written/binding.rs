@@ -6,8 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::credentials::{self, Credentials};
+use super::one_or_many::OneOrMany;
 use super::quarantine::Quarantine;
 use super::revert::Revert;
+use super::when::{self, RequestConditions};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
@@ -24,6 +27,10 @@ pub(crate) struct Binding {
     settings: Map<String, Value>,
     /// The named objects that the plugin may use. Everything else is refused.
     grants: Grants,
+    /// The credentials that the plugin sees only if `grants.credentials` names them; without a grant, they are invisible
+    /// to it. `"granted"`: the headers `authorization`, `cookie`, `proxy-authorization` and `set-cookie`. A table adds
+    /// headers and query parameters to these. Without this key, plugins of version 0.1 of the border see everything.
+    credentials: Option<Credentials>,
     /// What is done with a request when a call failed: 503 (`deny`), or the request continues without the plugin
     /// (`skip`; a skipped authentication plugin recognises nobody).
     on_failure: OnFailure,
@@ -32,6 +39,14 @@ pub(crate) struct Binding {
     /// that it declares pure. Remembered results are still used while the binding is in quarantine. `false`: every
     /// request makes its calls.
     remember: bool,
+    /// The requests that the binding is for: those that meet all conditions of the table, or of one of several tables.
+    /// The plugin is not called for others. A plugin that authenticates still applies to them, and recognises nobody.
+    /// Judged once for each request, on what the client sent and, for `subject` and `claims`, on the identity that
+    /// authentication found. Without it, all requests.
+    when: Option<OneOrMany<RequestConditions>>,
+    /// The requests that the binding is not for: those that meet all conditions of the table, or of one of several
+    /// tables. What is said of `when` applies.
+    unless: Option<OneOrMany<RequestConditions>>,
     /// Limits on one call, or one instance.
     budget: Budget,
     /// How many instances there are.
@@ -48,8 +63,11 @@ impl Default for Binding {
             plugin: None,
             settings: Map::new(),
             grants: Grants::default(),
+            credentials: None,
             on_failure: OnFailure::default(),
             remember: true,
+            when: None,
+            unless: None,
             budget: Budget::default(),
             instances: Instances::default(),
             quarantine: Quarantine::default(),
@@ -70,6 +88,9 @@ struct Grants {
     store: Option<Vec<Text<Name>>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
+    /// Credentials that the plugin may see, by the names of headers and query parameters. Where `credentials` applies,
+    /// a plugin that declares to look at another one is refused.
+    credentials: Option<Vec<String>>,
 }
 
 /// What is done with a request when a call failed.
@@ -178,6 +199,7 @@ impl Section for Binding {
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Binding> {
         let own_name = segments(at).last().unwrap_or_default();
+        let credentials = self.credentials.map(Credentials::meant);
         match &self.plugin {
             Some(plugin) => scope.check_plugin(&child(at, "plugin"), plugin),
             None => scope.check_plugin(at, &own_name),
@@ -185,12 +207,15 @@ impl Section for Binding {
         Some(model::Binding {
             plugin: self.plugin.unwrap_or(own_name),
             settings: scope.document.part(&child(at, "settings"), &[]),
-            grants: self.grants.meant(&child(at, "grants"), scope),
+            grants: self.grants.meant(credentials.as_ref(), &child(at, "grants"), scope),
+            credentials,
             on_failure: match self.on_failure {
                 OnFailure::Deny => model::OnFailure::Deny,
                 OnFailure::Skip => model::OnFailure::Skip,
             },
             remember: self.remember,
+            when: when::meant(self.when, &child(at, "when"), scope),
+            unless: when::meant(self.unless, &child(at, "unless"), scope),
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
             quarantine: self.quarantine.meant(&child(at, "quarantine"), scope),
@@ -200,7 +225,8 @@ impl Section for Binding {
 }
 
 impl Grants {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::Grants {
+    fn meant(self, listed: Option<&model::Credentials>, at: &str, scope: &mut Scope) -> model::Grants {
+        let at_names = child(at, "credentials");
         for (key, names) in
             [("fetch", self.fetch.as_deref().unwrap_or_default()), ("route_to", &self.route_to)]
         {
@@ -212,6 +238,7 @@ impl Grants {
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
+            credentials: self.credentials.map(|names| credentials::granted(names, listed, &at_names, scope)),
         }
     }
 }

@@ -7,6 +7,8 @@
 mod admin;
 mod binding;
 mod compile;
+mod condition;
+mod credentials;
 mod filter;
 mod gateway;
 mod limits;
@@ -24,6 +26,7 @@ mod state;
 mod telemetry;
 mod tls;
 mod upstream;
+mod when;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

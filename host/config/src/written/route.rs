@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::condition::{Condition, header_conditions, named_conditions};
 use super::filter::{self, Filter};
 use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
@@ -13,9 +14,7 @@ use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{
-    DurationOrOff, HeaderName, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Scalar, Size, Text,
-};
+use crate::scalar::{DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text};
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
 /// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.
@@ -91,30 +90,6 @@ enum Auth {
     Required,
     Optional,
     All,
-}
-
-/// A condition on a value.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Condition {
-    Exact(String),
-    Table(ConditionTable),
-}
-
-/// One of these.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct ConditionTable {
-    /// The value is equal to this.
-    exact: Option<String>,
-    /// The value begins with this.
-    #[schemars(length(min = 1))]
-    prefix: Option<String>,
-    /// The whole value matches this regular expression (of the linear-time kind, without back references).
-    #[schemars(length(min = 1))]
-    regex: Option<String>,
-    /// Whether the field is present.
-    present: Option<bool>,
 }
 
 impl Section for Route {
@@ -203,65 +178,8 @@ impl Route {
             path: self.path.map(|path| path.value.matches).or(prefix),
             methods: either(self.method, self.methods).into_iter().map(|method| method.value.0).collect(),
             headers: header_conditions(self.headers, &child(at, "headers"), scope),
-            query: query_conditions(self.query, &child(at, "query"), scope),
+            query: named_conditions(self.query, &child(at, "query"), scope),
         }
-    }
-}
-
-fn header_conditions(
-    written: BTreeMap<String, Condition>,
-    at: &str,
-    scope: &mut Scope,
-) -> Vec<model::FieldMatch> {
-    let mut conditions = Vec::new();
-    for (name, condition) in written {
-        let at = child(at, &name);
-        match HeaderName::read(&name) {
-            Ok(HeaderName(name)) => conditions.push((at, name, condition)),
-            Err(why) => scope.report_key(&at, format!("expected {}: {why}", HeaderName::WHAT), None),
-        }
-    }
-    conditions.into_iter().filter_map(|(at, name, condition)| condition.meant(name, &at, scope)).collect()
-}
-
-fn query_conditions(
-    written: BTreeMap<String, Condition>,
-    at: &str,
-    scope: &mut Scope,
-) -> Vec<model::FieldMatch> {
-    let conditions = written.into_iter().map(|(name, condition)| (child(at, &name), name, condition));
-    conditions.filter_map(|(at, name, condition)| condition.meant(name, &at, scope)).collect()
-}
-
-impl Condition {
-    fn meant(self, name: String, at: &str, scope: &mut Scope) -> Option<model::FieldMatch> {
-        let value = match self {
-            Self::Exact(exact) => model::ValueMatch::Exact(exact),
-            Self::Table(ConditionTable { exact: Some(exact), prefix: None, regex: None, present: None }) => {
-                model::ValueMatch::Exact(exact)
-            }
-            Self::Table(ConditionTable { exact: None, prefix: Some(prefix), regex: None, present: None }) => {
-                model::ValueMatch::Prefix(prefix)
-            }
-            Self::Table(ConditionTable { exact: None, prefix: None, regex: Some(regex), present: None }) => {
-                model::ValueMatch::Regex(regex)
-            }
-            Self::Table(ConditionTable { exact: None, prefix: None, regex: None, present: Some(true) }) => {
-                model::ValueMatch::Present
-            }
-            Self::Table(ConditionTable { exact: None, prefix: None, regex: None, present: Some(false) }) => {
-                model::ValueMatch::Absent
-            }
-            Self::Table(_) => {
-                scope.report(
-                    at,
-                    "a condition has exactly one of `exact`, `prefix`, `regex` and `present`",
-                    None,
-                );
-                return None;
-            }
-        };
-        Some(model::FieldMatch { name, value })
     }
 }
 

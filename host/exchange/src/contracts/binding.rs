@@ -9,6 +9,7 @@ use super::{
     Authentication, AuthenticationByBody, Gate, Interest, RateLimiting, RefusalByBody, Routing,
     RoutingByBody, Transformation,
 };
+use crate::credentials::Credentials;
 
 /// One binding in service: code with its settings, rights and budgets, either a plugin or native code.
 ///
@@ -33,6 +34,11 @@ pub trait Binding: Send + Sync {
     fn interest(&self) -> &Interest {
         static NOTHING: Interest = Interest::NOTHING;
         &NOTHING
+    }
+
+    /// Which credentials it may see.
+    fn credentials(&self) -> &Credentials {
+        Credentials::visible()
     }
 
     /// The limits that the pipeline enforces.
@@ -131,6 +137,17 @@ impl Contracts {
             routing_by_body: binding().routing_by_body().is_some(),
             transformation: binding().transformation().is_some(),
         }
+    }
+
+    /// Whether the binding decides before it is known who the caller is, so that none of its conditions can be about the
+    /// identity.
+    pub fn decide_before_identity(self) -> bool {
+        self.gate || self.authenticate()
+    }
+
+    /// Whether the binding finds out who the caller is.
+    pub fn authenticate(self) -> bool {
+        self.authentication || self.authentication_by_body
     }
 
     /// Their names in the WIT package, in the order of the pipeline.

@@ -124,6 +124,21 @@ pub enum CallFailure {
 }
 
 impl CallFailure {
+    /// The failure in words, for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            CallFailure::Trap => "the plugin trapped",
+            CallFailure::Cpu => "it used up its CPU budget",
+            CallFailure::Wall => "it used up its wall time",
+            CallFailure::Memory => "it used up its memory",
+            CallFailure::HostCalls => "it made too many host calls",
+            CallFailure::Output => "its result cannot be used",
+            CallFailure::Queue => "no instance was free in time",
+            CallFailure::Quarantined => "the binding is in quarantine, so no call was made",
+            CallFailure::Unavailable => "there is no plugin or no instance to call",
+        }
+    }
+
     /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

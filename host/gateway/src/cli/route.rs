@@ -1,6 +1,7 @@
 //! `witgate route …`
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -9,7 +10,7 @@ use witgate_config::Config;
 use witgate_config::model::Listener;
 use witgate_exchange::head::{RequestHead, Scheme};
 use witgate_exchange::path::normalise;
-use witgate_proxy::router::{Considered, Verdict};
+use witgate_proxy::router::{Considered, Found, Router, Verdict};
 
 use super::output::{Format, print};
 use super::place::ConfigPlace;
@@ -42,6 +43,9 @@ struct Test {
     /// Header, e.g. `accept: text/html`; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = request::header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Address of the client, for conditions of bindings
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client: IpAddr,
     /// Listener the request arrives at [default: the one with the scheme and port of the URL; the first for a path]
     #[arg(long)]
     listener: Option<String>,
@@ -60,7 +64,15 @@ struct Report {
     route: Option<String>,
     to: Option<String>,
     plugins: Vec<String>,
+    /// The bindings among them that are not called, or may not be.
+    conditional: Vec<ConditionalRow>,
     considered: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct ConditionalRow {
+    binding: String,
+    verdict: String,
 }
 
 #[derive(Serialize)]
@@ -97,7 +109,9 @@ fn report(test: &Test) -> Result<Report, Failure> {
         .map_err(|fault| Failure::new(Exit::Failure, format!("the request is refused: {fault}")))?;
     let authority = test.url.authority().map_or("localhost", |authority| authority.as_str());
     let scheme = if listener.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let head = RequestHead { scheme, ..request::head(test.method.clone(), target, authority, &test.headers) };
+    let mut head =
+        RequestHead { scheme, ..request::head(test.method.clone(), target, authority, &test.headers) };
+    head.client.address = test.client;
     let considered = router.explain(&head);
     let taken = considered.iter().find(|considered| considered.verdict == Verdict::Taken);
     let route = taken.and_then(|taken| config.routes.iter().find(|route| *route.name == *taken.route));
@@ -106,6 +120,7 @@ fn report(test: &Test) -> Result<Report, Failure> {
         route: route.map(|route| route.name.clone()),
         to: route.map(|route| routes::destination(&route.action)),
         plugins: route.map(|route| plugins(config, &listener.name, &route.plugins)).unwrap_or_default(),
+        conditional: conditional(router, &head),
         considered: considered.iter().map(row).collect(),
         listener: listener.name.clone(),
         address: listener.address.to_string(),
@@ -164,6 +179,16 @@ fn plugins(config: &Config, listener: &str, of_route: &[String]) -> Vec<String> 
     config.gateway.plugins.iter().chain(of_listener).chain(of_route).cloned().collect()
 }
 
+/// The bindings that are not called for a request, or may not be, and why.
+fn conditional(router: &Router, head: &RequestHead) -> Vec<ConditionalRow> {
+    let Found::Route(route, _) = router.find(head) else { return Vec::new() };
+    let explained = route.conditional.iter().filter_map(|conditional| {
+        let verdict = conditional.when.explain(head)?;
+        Some(ConditionalRow { binding: conditional.name.to_string(), verdict })
+    });
+    explained.collect()
+}
+
 fn row(considered: &Considered) -> Row {
     let verdict = match &considered.verdict {
         Verdict::Taken => "taken".to_owned(),
@@ -181,6 +206,9 @@ fn describe(report: &Report) -> String {
         let plugins = if report.plugins.is_empty() { "none".to_owned() } else { report.plugins.join(", ") };
         let _ =
             writeln!(text, "route    {route}\npath     {}\nplugins  {plugins}\nto       {to}", report.path);
+        for ConditionalRow { binding, verdict } in &report.conditional {
+            let _ = writeln!(text, "  binding {binding}: {verdict}");
+        }
     }
     for row in &report.considered {
         let _ = writeln!(text, "  {}: {}", row.route, row.verdict);

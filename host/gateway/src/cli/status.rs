@@ -127,6 +127,7 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {
         .collect();
     let headings = ["BINDING", "PLUGIN", "STATE", "DIGEST", "PREVIOUS", "CONTRACTS"];
     let _ = write!(text, "\n{}", table(headings, &rows));
+    describe_credentials(text, bindings);
     for binding in bindings {
         if let Some(problem) = &binding.problem {
             let _ = writeln!(text, "\n{}: {}", binding.binding, problem.trim_end());
@@ -137,6 +138,14 @@ fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {
             let (name, cause, since) = (&binding.binding, &quarantine.cause, ago(now, quarantine.since));
             let _ = writeln!(text, "\n{name}: in quarantine for {since}, {stage}: {cause}");
         }
+    }
+}
+
+/// Which bindings see credentials that no grant names.
+fn describe_credentials(text: &mut String, bindings: &[BindingStatus]) {
+    for binding in bindings.iter().filter(|binding| !binding.ungranted_credentials.is_empty()) {
+        let names = binding.ungranted_credentials.join(", ");
+        let _ = writeln!(text, "\n{}: sees credentials without a grant: {names}", binding.binding);
     }
 }
 
@@ -170,12 +179,14 @@ mod tests {
         };
         let binding = BindingStatus {
             binding: "jwt".to_owned(),
+            ungranted_credentials: vec!["cookie".to_owned()],
             quarantine: Some(quarantine),
             ..BindingStatus::default()
         };
         let text = describe(&Status { bindings: vec![binding], ..Status::default() }, 200);
         for part in [
             "current, quarantined",
+            "jwt: sees credentials without a grant: cookie",
             "jwt: in quarantine for 30 s, waiting before the next probe: 20 of 20 calls within 10s failed",
         ] {
             assert!(text.contains(part), "`{part}` is missing in:\n{text}");

@@ -28,6 +28,9 @@ pub(crate) fn validate(path: PathBuf) -> ExitResult {
     for warning in built.reservations.iter().chain(&built.snapshot.warnings()) {
         eprintln!("warning: {warning}");
     }
+    if let Some(note) = built.snapshot.ungranted_credentials() {
+        eprintln!("note: {note}");
+    }
     let config = &built.snapshot.config;
     say(&format!(
         "{} is valid: listeners {}, routes {}, upstreams {}, bindings {}\n",

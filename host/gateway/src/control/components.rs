@@ -1,6 +1,6 @@
 //! Compiled components, and the runtime that makes plugins from them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use witgate_config::model::LogLevel;
@@ -147,6 +147,12 @@ impl Loader for Components {
         });
         tell(None);
         compiled.map_err(|refusal| refusal.problems)
+    }
+
+    fn asks(&self, component: &Component) -> BTreeSet<String> {
+        let inspection = component.inspection();
+        let contracts = inspection.contracts.names().into_iter().map(|name| format!("the contract `{name}`"));
+        contracts.chain(inspection.imports.iter().map(|name| format!("the import `{name}`"))).collect()
     }
 
     fn contracts(&self, component: &Component) -> Contracts {

@@ -10,7 +10,7 @@ mod candidates;
 pub(crate) mod source;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use witgate_config::model::{self, Start};
@@ -45,6 +45,9 @@ pub(crate) trait Loader {
     /// Why the file is refused: it is not a component, has another world, or has imports that the gateway does not
     /// provide.
     fn compile(&self, asked: &WantedBinding<'_>, bytes: &[u8]) -> Result<Self::Component, Problems>;
+
+    /// What a component may do, one name for each contract that it exports and each interface that it imports.
+    fn asks(&self, component: &Self::Component) -> BTreeSet<String>;
 
     /// The contracts that a component exports.
     fn contracts(&self, component: &Self::Component) -> Contracts;
@@ -292,7 +295,11 @@ impl<L: Loader> Library<L> {
                     before,
                     version,
                     BindingState::LastGood,
-                    Some(format!("{}; the last good version stays in service", refused.told())),
+                    Some(format!(
+                        "{}{}; the last good version stays in service",
+                        refused.told(),
+                        self.more_than(&current.component, candidate)
+                    )),
                     None,
                 ))
             }
@@ -305,6 +312,17 @@ impl<L: Loader> Library<L> {
             }
             (_, refused) => Err(refused),
         }
+    }
+
+    /// What a new version asks for and the one in service does not, as a part of a sentence; empty if that is nothing.
+    fn more_than(&self, serving: &L::Component, candidate: &Candidate<L::Component>) -> String {
+        let Ok(component) = &candidate.component else { return String::new() };
+        let before = self.loader.asks(serving);
+        let more: Vec<String> = self.loader.asks(component).difference(&before).cloned().collect();
+        if more.is_empty() {
+            return String::new();
+        }
+        format!("; it asks for more than the version in service: {}", more.join(", "))
     }
 
     fn version_on_disk(
@@ -327,6 +345,7 @@ impl<L: Loader> Library<L> {
         component: &L::Component,
         known: Option<&Version<L::Component>>,
     ) -> Result<Version<L::Component>, Refused> {
+        asked.check_conditions(self.loader.contracts(component))?;
         let equal = |version: &&Version<L::Component>| version.digest == digest && version.is_for(asked);
         if let Some(version) = known.filter(equal) {
             return Ok(version.clone());
@@ -362,6 +381,25 @@ impl<C> Draft<C> {
 }
 
 impl WantedBinding<'_> {
+    /// Refuses conditions on the identity for a plugin that decides before the identity is known.
+    fn check_conditions(&self, contracts: Contracts) -> Result<(), Refused> {
+        let lists = [("when", &self.binding.when), ("unless", &self.binding.unless)];
+        let named = lists.iter().filter(|(_, list)| list.iter().any(model::Conditions::names_identity));
+        let problems: Problems = named
+            .filter(|_| contracts.decide_before_identity())
+            .map(|(key, _)| Problem {
+                key: format!("bindings.{}.{key}", self.name),
+                ..Problem::new(format!(
+                    "`{key}` has a condition on `subject` or `claims`, but the plugin `{}` authenticates: it decides before \
+                     the identity is known",
+                    self.binding.plugin
+                ))
+                .with_hint("use conditions on the request only, or bind a plugin that comes after authentication")
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems)) }
+    }
+
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {
         let (name, plugin) = (self.name, &self.binding.plugin);
         let key = if problem.key.is_empty() { format!("plugins.{plugin}.{}", self.key) } else { problem.key };

@@ -120,6 +120,9 @@ pub(crate) struct BindingStatus {
     pub(crate) previous: Option<String>,
     /// The contracts it implements.
     pub(crate) contracts: Vec<String>,
+    /// The credentials that it sees although no grant names them.
+    #[serde(default)]
+    pub(crate) ungranted_credentials: Vec<String>,
     /// Why the version on disk is not in service.
     pub(crate) problem: Option<String>,
     /// The quarantine, in which calls fail without being made; none while they are made.

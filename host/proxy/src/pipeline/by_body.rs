@@ -32,6 +32,10 @@ pub(super) async fn authenticate(
     recognition: &mut Recognition,
 ) -> Result<Option<Response<Body>>, Fault> {
     for plugin in &route.authentication_by_body {
+        if exchange.leaves_out(&**plugin) {
+            recognition.leave_out();
+            continue;
+        }
         let content = read(exchange, &**plugin, plugin.interest().authenticates_by_body, body).await?;
         let answer = call::call(
             &mut exchange.facts.record.plugins,
@@ -64,6 +68,9 @@ pub(super) async fn refuse(
     body: &mut BodyReader,
 ) -> Result<Option<Response<Body>>, Fault> {
     for plugin in &route.refusal_by_body {
+        if exchange.leaves_out(&**plugin) {
+            continue;
+        }
         let content = read(exchange, &**plugin, plugin.interest().refuses_by_body, body).await?;
         let answer = call::call(
             &mut exchange.facts.record.plugins,
@@ -92,6 +99,9 @@ pub(super) async fn route(
     body: &mut BodyReader,
 ) -> Result<(), Fault> {
     for plugin in &route.routing_by_body {
+        if exchange.leaves_out(&**plugin) {
+            continue;
+        }
         let content = read(exchange, &**plugin, plugin.interest().routes_by_body, body).await?;
         let answer = call::call(
             &mut exchange.facts.record.plugins,
@@ -104,10 +114,16 @@ pub(super) async fn route(
             |chosen| chosen.map(|chosen| Choice::check(chosen, &**plugin, &exchange.snapshot, route.config.merge_slashes)).transpose(),
         );
         if let Some(choice) = answer.await? {
-            routing::apply(Rc::new(choice), exchange);
+            routing::apply(Rc::new(choice), exchange, plugin.credentials());
         }
     }
     Ok(())
+}
+
+impl call::Decision for Option<Response<Body>> {
+    fn in_words(&self) -> &'static str {
+        if self.is_some() { "refused" } else { "proceed" }
+    }
 }
 
 /// What a binding reads of the body. One that declares nothing, because its plugin could not be loaded, reads nothing.

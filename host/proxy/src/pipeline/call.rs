@@ -4,13 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use witgate_config::model::OnFailure;
+use witgate_exchange::call_cost;
 use witgate_exchange::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::record::{PluginCall, PluginCalls};
+use witgate_exchange::head::RequestHead;
+use witgate_exchange::record::{PluginCall, PluginCalls, Recalled, Record};
 use witgate_exchange::turn;
 
 use crate::pipeline::remembered::{Lookup, Question, Rememberable};
 use crate::pipeline::validate::Invalid;
+
+/// A validated result of a call.
+pub(super) trait Decision {
+    /// What the plugin decided, for the span of the call.
+    fn in_words(&self) -> &'static str;
+}
 
 /// Makes a call and validates its result. An invalid result counts as a failed call. Returns `None` if the call
 /// failed and the request goes on as if the binding did not exist.
@@ -23,7 +31,7 @@ use crate::pipeline::validate::Invalid;
 ///
 /// # Errors
 /// `PluginFailed` if the call failed and the binding's `on_failure` is `deny`.
-pub(super) async fn call<'a, Answer, Valid>(
+pub(super) async fn call<'a, Answer, Valid: Decision>(
     calls: &mut PluginCalls,
     binding: &dyn Binding,
     phase: Phase,
@@ -36,6 +44,7 @@ pub(super) async fn call<'a, Answer, Valid>(
     let begun = turn::read();
     let outcome = make().await;
     let time = turn::now() - begun;
+    let cost = call_cost::take();
     let valid = outcome.and_then(|answer| {
         check(answer).map_err(|invalid| {
             binding.reject_answer(invalid.reason());
@@ -43,8 +52,10 @@ pub(super) async fn call<'a, Answer, Valid>(
         })
     });
     let failure = valid.as_ref().err().copied();
+    let decision = valid.as_ref().map_or("", Decision::in_words);
+    let binding_name = Arc::clone(binding.name());
     let note =
-        PluginCall { binding: Arc::clone(binding.name()), phase: phase.as_str(), begun, time, failure };
+        PluginCall { binding: binding_name, phase: phase.as_str(), begun, time, failure, decision, cost };
     if phase.is_of_body() {
         calls.add(note)
     } else {
@@ -62,14 +73,17 @@ pub(super) async fn call<'a, Answer, Valid>(
 ///
 /// # Errors
 /// As [`call`].
-pub(super) async fn ask<'a, Content, Valid: Rememberable>(
-    calls: &mut PluginCalls,
+pub(super) async fn ask<'a, Content, Valid: Rememberable + Decision>(
+    record: &mut Record,
     question: Question<'_>,
     make: impl FnOnce() -> CallResult<'a, Answer<Content>>,
     check: impl FnOnce(Content) -> Result<Valid, Invalid>,
 ) -> Result<Option<Rc<Valid>>, Fault> {
     let miss = match question.recall() {
-        Lookup::Hit(answer) => return Ok(Some(answer)),
+        Lookup::Hit(answer) => {
+            note_recalled(record, question.head, question.binding, Phase::of(question.function));
+            return Ok(Some(answer));
+        }
         Lookup::Miss(miss) => miss,
     };
     let mut pure = false;
@@ -78,11 +92,19 @@ pub(super) async fn ask<'a, Content, Valid: Rememberable>(
         pure = answer.pure;
         check(answer.content)
     };
-    let valid = call(calls, question.binding, phase, make, check).await?.map(Rc::new);
+    let valid = call(&mut record.plugins, question.binding, phase, make, check).await?.map(Rc::new);
     if let Some(valid) = valid.as_ref().filter(|_| pure) {
         question.remember(&miss, valid);
     }
     Ok(valid)
+}
+
+/// Notes that a remembered result was used in place of a call, if the trace of the request is sampled.
+pub(super) fn note_recalled(record: &mut Record, head: &RequestHead, binding: &dyn Binding, phase: Phase) {
+    if head.trace.as_ref().is_some_and(|trace| trace.sampled) {
+        let (binding, phase) = (Arc::clone(binding.name()), phase.as_str());
+        record.recalled.push(Recalled { binding, phase, at: turn::now() });
+    }
 }
 
 /// The fault of a failed call whose binding has `on_failure = "deny"`. Only the log is told which binding failed

@@ -9,6 +9,7 @@ use http::header::ALLOW;
 use http::{HeaderValue, Response};
 use witgate_exchange::arrival::{Arrival, Ingress};
 use witgate_exchange::body::Body;
+use witgate_exchange::contracts::Binding;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
@@ -19,6 +20,7 @@ use witgate_wire::http1::field;
 
 use crate::filters::Filters;
 use crate::gateway::Gateway;
+use crate::router::when::Met;
 use crate::router::{Found, Route};
 use crate::snapshot::Snapshot;
 
@@ -44,6 +46,11 @@ pub struct Exchange {
     pub request_coding_by: Option<Arc<str>>,
     /// The binding that last changed `Content-Encoding` of the response.
     pub response_coding_by: Option<Arc<str>>,
+    /// The versions of the bindings that are not called for this request, because of their `when` or `unless`.
+    pub left_out: Vec<u64>,
+    /// The conditional bindings of the route about which the identity decides, by index, with the conditions that
+    /// hold so far.
+    pub(crate) undecided: Vec<(usize, Met)>,
 }
 
 /// A transformation binding that saw the request.
@@ -93,7 +100,14 @@ impl Exchange {
             origin_filters_entered: 0,
             request_coding_by: None,
             response_coding_by: None,
+            left_out: Vec::new(),
+            undecided: Vec::new(),
         }
+    }
+
+    /// Whether the binding is not called for this request.
+    pub fn leaves_out(&self, binding: &dyn Binding) -> bool {
+        !self.left_out.is_empty() && self.left_out.contains(&binding.version())
     }
 
     /// Chooses the route once, and notes its name, parameters and timeout in the facts.

@@ -23,9 +23,12 @@ use crate::router::Route;
 /// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     for gate in &route.gate {
+        if exchange.leaves_out(&**gate) {
+            continue;
+        }
         let question = Question::new(&**gate, Function::Admit, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.facts.record.plugins,
+            &mut exchange.facts.record,
             question,
             || gate.admit(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             Outcome::check,
@@ -51,6 +54,12 @@ impl Outcome {
     fn response(self: Rc<Self>) -> Option<Response<Body>> {
         let Outcome(response) = Rc::try_unwrap(self).unwrap_or_else(|shared| Outcome(shared.0.clone()));
         response.map(|response| response.map(Body::from))
+    }
+}
+
+impl call::Decision for Outcome {
+    fn in_words(&self) -> &'static str {
+        if self.0.is_some() { "responded" } else { "proceed" }
     }
 }
 

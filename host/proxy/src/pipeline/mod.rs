@@ -31,6 +31,7 @@ mod routing;
 mod tests;
 mod transformation;
 mod validate;
+mod when;
 
 use http::Response;
 use witgate_exchange::body::Body;
@@ -66,6 +67,9 @@ pub async fn descend(
         Ok(body) => (body, None),
         Err(fault) => (Body::Empty, Some(fault)),
     };
+    if !route.conditional.is_empty() {
+        when::judge(exchange, route);
+    }
     let body = match enter(exchange, &route.filters, Stage::Edge, body).await? {
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
@@ -83,6 +87,9 @@ pub async fn descend(
         && let Some(refusal) = authentication::run(exchange, route, &mut body).await?
     {
         return Ok(answered(exchange, refusal));
+    }
+    if !exchange.undecided.is_empty() {
+        when::judge_by_identity(exchange, route);
     }
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use witgate_exchange::contracts::{Binding, Call, Destination, Function};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::fault::Fault;
 
 use crate::pipeline::call;
@@ -28,9 +29,12 @@ use crate::snapshot::Snapshot;
 /// `PluginFailed`.
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     for routing in &route.routing {
+        if exchange.leaves_out(&**routing) {
+            continue;
+        }
         let question = Question::new(&**routing, Function::Route, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.facts.record.plugins,
+            &mut exchange.facts.record,
             question,
             || routing.route(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |destination| {
@@ -40,7 +44,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
             },
         );
         if let Some(choice) = answer.await? {
-            apply(choice, exchange);
+            apply(choice, exchange, routing.credentials());
         }
     }
     Ok(())
@@ -74,7 +78,7 @@ impl Choice {
             },
         };
         let gateway = &snapshot.config.gateway;
-        let target = destination.path.map(|path| validate::target(&path, gateway, merge)).transpose()?;
+        let target = destination.path.map(|path| validate::target(&path, (gateway, merge), binding.credentials())).transpose()?;
         Ok(Choice {
             upstream,
             target,
@@ -82,6 +86,16 @@ impl Choice {
             timeout: destination.timeout,
             response_headers: validate::response_headers(destination.response_headers)?,
         })
+    }
+}
+
+impl call::Decision for Option<Choice> {
+    fn in_words(&self) -> &'static str {
+        match self {
+            None => "no choice",
+            Some(Choice { upstream: Some(_), .. }) => "chose an upstream",
+            Some(_) => "changed the request's way",
+        }
     }
 }
 
@@ -98,13 +112,13 @@ impl Rememberable for Option<Choice> {
 }
 
 /// Replaces those parts of the earlier choice that this one names.
-pub(super) fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
+pub(super) fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange, credentials: &Credentials) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
         exchange.facts.upstream = choice.upstream;
     }
-    if choice.target.is_some() {
-        Arc::make_mut(&mut exchange.facts.head).upstream_target = choice.target;
+    if let Some(target) = choice.target {
+        validate::retarget(Arc::make_mut(&mut exchange.facts.head), target, credentials);
     }
     if choice.hash_key.is_some() {
         exchange.facts.hash_key = choice.hash_key;

@@ -21,9 +21,11 @@ use witgate_config::model::Gateway;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::Seen;
 use witgate_exchange::contracts::{
-    BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome, ResponseChanges,
-    ResponseHead, ResponseOutcome, Transformation,
+    Binding, BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome,
+    ResponseChanges, ResponseHead, ResponseOutcome, Transformation,
 };
+use witgate_exchange::credentials::Credentials;
+use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::Fault;
 use witgate_exchange::head::RequestHead;
 
@@ -40,6 +42,9 @@ use crate::router::Route;
 /// `PluginFailed`.
 pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
     for (binding, plugin) in route.transformation.iter().enumerate() {
+        if exchange.leaves_out(&**plugin) {
+            continue;
+        }
         match request_turn(exchange, plugin, route.config.merge_slashes).await? {
             None => {}
             Some(RequestTurn::Respond(response)) => return Ok(Some(response)),
@@ -47,7 +52,8 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
                 if sets_coding(&edit.edits) {
                     exchange.request_coding_by = Some(Arc::clone(plugin.name()));
                 }
-                let context = Context::new(RequestEdit::apply(edit, &mut exchange.facts.head));
+                let applied = RequestEdit::apply(edit, &mut exchange.facts.head, plugin.credentials());
+                let context = Context::new(applied);
                 exchange.transformations.push(Transformed { binding, context });
             }
         }
@@ -65,6 +71,8 @@ async fn request_turn(
     let question = Question::new(&**plugin, Function::OnRequest, &exchange.facts.head, &exchange.snapshot);
     let miss = match question.recall::<RequestEdit>() {
         Lookup::Hit(edit) if validate::has_room(present, edit.edits.len()) => {
+            let Facts { record, head, .. } = &mut exchange.facts;
+            call::note_recalled(record, head, &**plugin, Phase::Request);
             return Ok(Some(RequestTurn::Proceed(edit)));
         }
         Lookup::Hit(_) => MissToken::default(),
@@ -79,7 +87,7 @@ async fn request_turn(
         |answer| {
             pure = answer.pure;
             let gateway = &exchange.snapshot.config.gateway;
-            RequestTurn::check(answer.content, present, (gateway, merge), plugin.limits())
+            RequestTurn::check(answer.content, present, (gateway, merge), &**plugin)
         },
     );
     let turn = answer.await?;
@@ -153,8 +161,11 @@ fn recall_head(
                 exchange.response_coding_by = Some(Arc::clone(plugin.name()));
             }
             let mut status = response.status();
-            ResponseEdit::apply(edit, &exchange.facts.head, (&mut status, response.headers_mut()), context);
+            let head = (&*exchange.facts.head, plugin.credentials());
+            ResponseEdit::apply(edit, head, (&mut status, response.headers_mut()), context);
             *response.status_mut() = status;
+            let Facts { record, head, .. } = &mut exchange.facts;
+            call::note_recalled(record, head, &**plugin, Phase::Response);
             None
         }
         Lookup::Hit(_) => Some(MissToken::default()),
@@ -231,7 +242,7 @@ async fn head_turn(
         trailers: None,
         local: exchange.facts.local_response,
     });
-    let (given, limits) = (context.get(), plugin.limits());
+    let given = context.get();
     let mut pure = false;
     let answer = call::call(
         &mut exchange.facts.record.plugins,
@@ -243,7 +254,7 @@ async fn head_turn(
         },
         |answer| {
             pure = answer.pure;
-            ResponseTurn::check(answer.content, view.headers.len(), limits)
+            ResponseTurn::check(answer.content, view.headers.len(), &**plugin)
         },
     );
     let answer = answer.await?;
@@ -263,7 +274,8 @@ async fn head_turn(
             if sets_coding(&edit.edits) {
                 exchange.response_coding_by = Some(Arc::clone(plugin.name()));
             }
-            ResponseEdit::apply(edit, &exchange.facts.head, (&mut parts.status, &mut parts.headers), context);
+            let head = (&*exchange.facts.head, plugin.credentials());
+            ResponseEdit::apply(edit, head, (&mut parts.status, &mut parts.headers), context);
         }
     }
     Ok(ControlFlow::Continue(Response::from_parts(parts, body)))
@@ -288,12 +300,22 @@ struct RequestEdit {
     context: Bytes,
 }
 
+impl call::Decision for RequestTurn {
+    fn in_words(&self) -> &'static str {
+        match self {
+            RequestTurn::Respond(_) => "responded",
+            RequestTurn::Proceed(edit) if edit.is_empty() => "unchanged",
+            RequestTurn::Proceed(_) => "changed",
+        }
+    }
+}
+
 impl RequestTurn {
     fn check(
         outcome: RequestOutcome,
         present: usize,
         (gateway, merge): (&Gateway, bool),
-        limits: PluginLimits,
+        binding: &dyn Binding,
     ) -> Result<Self, Invalid> {
         let RequestChanges { headers, path, method, context } = match outcome {
             RequestOutcome::Respond(response) => {
@@ -302,21 +324,29 @@ impl RequestTurn {
             RequestOutcome::Proceed(changes) => changes,
         };
         Ok(RequestTurn::Proceed(Rc::new(RequestEdit {
-            edits: validate::edits(headers, present, Direction::Request(gateway))?,
-            target: path.map(|path| validate::target(&path, gateway, merge)).transpose()?,
+            edits: validate::edits(headers, present, Direction::Request(gateway), binding.credentials())?,
+            target: path
+                .map(|path| validate::target(&path, (gateway, merge), binding.credentials()))
+                .transpose()?,
             method: method.map(|method| validate::method(&method)).transpose()?,
-            context: within(context, limits)?,
+            context: within(context, binding.limits())?,
         })))
     }
 }
 
 impl RequestEdit {
+    fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.target.is_none() && self.method.is_none()
+    }
+
     /// Applies all changes and returns the context.
-    fn apply(edit: Rc<Self>, head: &mut Arc<RequestHead>) -> Bytes {
-        if !edit.edits.is_empty() || edit.target.is_some() || edit.method.is_some() {
-            let composed = validate::compose(&edit.edits, &Seen { head, response: None });
+    fn apply(edit: Rc<Self>, head: &mut Arc<RequestHead>, credentials: &Credentials) -> Bytes {
+        if !edit.is_empty() {
+            let composed = validate::compose(&edit.edits, &Seen { head, response: None, credentials });
             let head = Arc::make_mut(head);
-            head.upstream_target = edit.target.clone().or(head.upstream_target.take());
+            if let Some(target) = &edit.target {
+                validate::retarget(head, target.clone(), credentials);
+            }
             head.upstream_method = edit.method.clone().or(head.upstream_method.take());
             match Rc::try_unwrap(edit) {
                 Ok(own) => {
@@ -353,8 +383,18 @@ struct ResponseEdit {
     context: Option<Bytes>,
 }
 
+impl call::Decision for ResponseTurn {
+    fn in_words(&self) -> &'static str {
+        match self {
+            ResponseTurn::Respond(_) => "responded",
+            ResponseTurn::Proceed(edit) if edit.edits.is_empty() && edit.status.is_none() => "unchanged",
+            ResponseTurn::Proceed(_) => "changed",
+        }
+    }
+}
+
 impl ResponseTurn {
-    fn check(outcome: ResponseOutcome, present: usize, limits: PluginLimits) -> Result<Self, Invalid> {
+    fn check(outcome: ResponseOutcome, present: usize, binding: &dyn Binding) -> Result<Self, Invalid> {
         let ResponseChanges { headers, status, context } = match outcome {
             ResponseOutcome::Respond(response) => {
                 return validate::response(response).map(ResponseTurn::Respond);
@@ -362,9 +402,9 @@ impl ResponseTurn {
             ResponseOutcome::Proceed(changes) => changes,
         };
         Ok(ResponseTurn::Proceed(Rc::new(ResponseEdit {
-            edits: validate::edits(headers, present, Direction::Response)?,
+            edits: validate::edits(headers, present, Direction::Response, binding.credentials())?,
             status: status.map(validate::status).transpose()?,
-            context: context.map(|context| within(context, limits)).transpose()?,
+            context: context.map(|context| within(context, binding.limits())).transpose()?,
         })))
     }
 }
@@ -373,11 +413,12 @@ impl ResponseEdit {
     /// Applies all changes.
     fn apply(
         edit: Rc<Self>,
-        head: &RequestHead,
+        (head, credentials): (&RequestHead, &Credentials),
         (status, headers): (&mut StatusCode, &mut HeaderMap),
         context: &Context,
     ) {
-        let composed = validate::compose(&edit.edits, &Seen { head, response: Some((*status, headers)) });
+        let seen = Seen { head, response: Some((*status, headers)), credentials };
+        let composed = validate::compose(&edit.edits, &seen);
         *status = edit.status.unwrap_or(*status);
         if let Some(new) = &edit.context {
             context.set(new.clone());

@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::header::SET_COOKIE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use witgate_config::model::Gateway;
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::{Part, Seen};
 use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalResponse, ValuePart};
+use witgate_exchange::credentials::Credentials;
+use witgate_exchange::head::RequestHead;
 use witgate_exchange::path;
 
 /// The most fields that a section may have after a plugin's edits.
@@ -59,12 +62,22 @@ pub(super) enum Edit {
 }
 
 impl Edit {
-    /// The name of the field that it changes.
     pub(super) fn name(&self) -> &HeaderName {
         match self {
-            Edit::Set(name, _) | Edit::Append(name, _) | Edit::Remove(name) => name,
-            Edit::SetComposed(name, _) | Edit::AppendComposed(name, _) => name,
+            Edit::Set(name, _)
+            | Edit::Append(name, _)
+            | Edit::Remove(name)
+            | Edit::SetComposed(name, _)
+            | Edit::AppendComposed(name, _) => name,
         }
+    }
+
+    /// Whether it would change a header that the binding may not see. One more cookie for the client leaves those of
+    /// others as they are.
+    fn touches_unseen(&self, direction: Direction<'_>, credentials: &Credentials) -> bool {
+        let adds_cookie = matches!(direction, Direction::Response)
+            && matches!(self, Edit::Append(name, _) | Edit::AppendComposed(name, _) if *name == SET_COOKIE);
+        credentials.hide(self.name()) && !adds_cookie
     }
 
     fn composed(&self) -> Option<&[Part]> {
@@ -80,6 +93,7 @@ pub(super) fn edits(
     changes: Vec<HeaderChange>,
     present: usize,
     direction: Direction<'_>,
+    credentials: &Credentials,
 ) -> Result<Vec<Edit>, Invalid> {
     if !has_room(present, changes.len()) {
         return Err(Invalid::new("too many headers"));
@@ -104,7 +118,18 @@ pub(super) fn edits(
     if edits.iter().filter_map(Edit::composed).count() > COMPOSED {
         return Err(Invalid::new("too many composed headers"));
     }
-    Ok(edits)
+    match edits.iter().find(|edit| edit.touches_unseen(direction, credentials)) {
+        Some(edit) => Err(unseen(edit.name().as_str())),
+        None => Ok(edits),
+    }
+}
+
+/// The fault of a result that would change a credential which the binding may not see.
+fn unseen(name: &str) -> Invalid {
+    Invalid::new(format!(
+        "the header `{name}` is a credential that the binding may not see, so it may not change it; grant it by \
+         `grants.credentials`"
+    ))
 }
 
 /// Whether a section that has `present` fields now has room for this number of edits.
@@ -233,11 +258,29 @@ pub(super) fn method(method: &str) -> Result<Method, Invalid> {
     Method::from_bytes(method.as_bytes()).map_err(|_| Invalid::new("the method cannot be used"))
 }
 
-/// Validates and normalises a path with query, as the client's is. `merge`: whether the route merges slashes.
-pub(super) fn target(target: &str, gateway: &Gateway, merge: bool) -> Result<PathAndQuery, Invalid> {
+/// Validates and normalises a path with query, as the client's is. Its query has no parameter that the binding may not
+/// see. `merge`: whether the route merges slashes.
+pub(super) fn target(
+    target: &str,
+    (gateway, merge): (&Gateway, bool),
+    credentials: &Credentials,
+) -> Result<PathAndQuery, Invalid> {
     let normalise = if merge { path::normalise } else { path::normalise_apart };
-    normalise(target, gateway.encoded_slashes)
-        .map_err(|fault| Invalid::new(format!("the path cannot be used: {fault}")))
+    let target = normalise(target, gateway.encoded_slashes)
+        .map_err(|fault| Invalid::new(format!("the path cannot be used: {fault}")))?;
+    if target.query().is_some_and(|query| credentials.hides_in(query)) {
+        return Err(Invalid::new(
+            "the query of the path has a parameter that is a credential which the binding may not see; grant it by \
+             `grants.credentials`",
+        ));
+    }
+    Ok(target)
+}
+
+/// Makes a validated target the one for the upstream. The parameters that the binding may not see are kept.
+pub(super) fn retarget(head: &mut RequestHead, target: PathAndQuery, credentials: &Credentials) {
+    let before = head.upstream_target.as_ref().unwrap_or(&head.target);
+    head.upstream_target = Some(credentials.restore(target, before));
 }
 
 /// Validates the value of a header that the gateway itself writes for a plugin.

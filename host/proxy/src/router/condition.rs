@@ -17,7 +17,7 @@ pub(super) struct Question<'a> {
     pub(super) headers: &'a HeaderMap,
 }
 
-/// The conditions of one route besides host and path.
+/// The conditions of one route, or of one table of a binding, besides host and path.
 #[derive(Debug)]
 pub(super) struct Conditions {
     pub(super) methods: Vec<String>,
@@ -34,8 +34,9 @@ pub(super) enum Unmet {
     Query(String),
 }
 
+/// A compiled condition on a value.
 #[derive(Debug)]
-enum Value {
+pub(super) enum Value {
     Present,
     Absent,
     Exact(String),
@@ -72,6 +73,12 @@ impl Conditions {
         self.headers.len() + self.query.len()
     }
 
+    /// Whether the method of a request is among those of the route.
+    pub(super) fn admits_method(&self, question: &Question<'_>) -> bool {
+        let acceptable = acceptable_methods(question);
+        self.methods.is_empty() || self.methods.iter().any(|name| acceptable.contains(&Some(name.as_str())))
+    }
+
     /// The first header or query condition that does not hold.
     pub(super) fn unmet(&self, question: &Question<'_>) -> Option<Unmet> {
         let header = self.headers.iter().find(|(name, value)| {
@@ -89,7 +96,7 @@ impl Conditions {
 
 impl Value {
     /// Whether any of the values meets the condition.
-    fn holds<'a>(&self, mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> bool {
+    pub(super) fn holds<'a>(&self, mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> bool {
         match self {
             Value::Present => values.next().is_some(),
             Value::Absent => values.next().is_none(),
@@ -100,7 +107,8 @@ impl Value {
     }
 }
 
-fn compile_fields<N>(
+/// Compiles conditions on named values. Mistakes are added to `wrong`, as for [`Conditions::compile`].
+pub(super) fn compile_fields<N>(
     section: &str,
     fields: &[FieldMatch],
     wrong: &mut Vec<(String, String, String)>,
@@ -126,7 +134,11 @@ fn compile_fields<N>(
     compiled
 }
 
-fn compile_value(value: &ValueMatch) -> Result<Value, String> {
+/// Compiles a condition on a value.
+///
+/// # Errors
+/// Why its regular expression cannot be used.
+pub(super) fn compile_value(value: &ValueMatch) -> Result<Value, String> {
     Ok(match value {
         ValueMatch::Present => Value::Present,
         ValueMatch::Absent => Value::Absent,

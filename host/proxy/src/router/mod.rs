@@ -23,12 +23,15 @@
 //! A search takes as many steps as the path has segments, however many routes there are.
 
 mod condition;
+mod overlap;
 mod pattern;
+mod places;
 mod route;
 mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub mod when;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -40,11 +43,13 @@ use witgate_exchange::head::RequestHead;
 
 use crate::filters::{Filter, Filters, Preflight, Stage};
 use condition::{Question, Unmet, acceptable_methods};
+pub(crate) use overlap::Binds;
 pub(crate) use pattern::{Pattern, decode};
-pub use route::Route;
+use places::Places;
 pub(crate) use route::Rule;
+pub use route::{Conditional, Route};
 pub(crate) use template::{Template, single_slash};
-use tree::Tree;
+pub(crate) use when::When;
 
 /// The result of a search.
 pub enum Found {
@@ -82,10 +87,7 @@ pub enum Verdict {
 
 /// The routes of one listener.
 pub struct Router {
-    hosts: HashMap<Box<str>, Tree<Leaf>>,
-    /// The key is what follows the wildcard label, e.g. `example` for `*.example`.
-    wildcards: HashMap<Box<str>, Tree<Leaf>>,
-    any: Tree<Leaf>,
+    places: Places<Leaf>,
     /// How preflights are recognised, if a filter of any of the routes answers them.
     preflight: Option<Preflight>,
     /// The filters of responses to requests that have no route.
@@ -116,7 +118,7 @@ impl Router {
             router.insert(route);
         }
         let mut clashes = BTreeMap::new();
-        router.for_each_leaf(&mut |leaf| leaf.settle(&mut clashes));
+        router.places.for_each_mut(&mut |leaf| leaf.settle(&mut clashes));
         if clashes.is_empty() { Ok(router) } else { Err(clashes.into_values().collect()) }
     }
 
@@ -132,23 +134,8 @@ impl Router {
     }
 
     fn insert(&mut self, route: &Arc<Route>) {
-        let pattern = &route.rule.pattern;
         let hosts = &route.config.matches.hosts;
-        if hosts.is_empty() {
-            self.any.place(pattern).routes.push(route.clone());
-        }
-        for host in hosts {
-            let tree = match host.strip_prefix("*.") {
-                Some(parent) => self.wildcards.entry(parent.into()).or_default(),
-                None => self.hosts.entry(host.as_str().into()).or_default(),
-            };
-            tree.place(pattern).routes.push(route.clone());
-        }
-    }
-
-    fn for_each_leaf(&mut self, visitor: &mut dyn FnMut(&mut Leaf)) {
-        let named = self.hosts.values_mut().chain(self.wildcards.values_mut());
-        named.chain([&mut self.any]).for_each(|tree| tree.for_each_mut(visitor));
+        self.places.place(hosts, &route.rule.pattern, |leaf| leaf.routes.push(route.clone()));
     }
 
     /// The route that a request takes: that of the request it asks about, if it is a preflight which that route
@@ -169,7 +156,9 @@ impl Router {
         let question = Question::of(head);
         let mut methods = Vec::new();
         let mut found = None;
-        let _ = self.visit(&question, &mut |leaf, captured| match leaf.find(&question, &mut methods) {
+        let _ = self.places.visit(question.host, question.path, &mut |leaf, captured| match leaf
+            .find(&question, &mut methods)
+        {
             Some(route) => {
                 found = Some((route.clone(), route.parameters(captured)));
                 ControlFlow::Break(())
@@ -187,23 +176,11 @@ impl Router {
     pub fn explain(&self, head: &RequestHead) -> Vec<Considered> {
         let question = Question::of(head);
         let mut considered = Vec::new();
-        let _ = self.visit(&question, &mut |leaf, _| {
+        let _ = self.places.visit(question.host, question.path, &mut |leaf, _| {
             leaf.explain(&question, &mut considered);
             ControlFlow::Continue(())
         });
         considered
-    }
-
-    fn visit<'r, 'q>(
-        &'r self,
-        question: &Question<'q>,
-        visitor: &mut tree::Visitor<'_, 'r, 'q, Leaf>,
-    ) -> ControlFlow<()> {
-        let parent = || question.host.split_once('.').map(|(_, parent)| parent);
-        let wildcard = if self.wildcards.is_empty() { None } else { parent() };
-        let wildcard = wildcard.and_then(|parent| self.wildcards.get(parent));
-        let trees = [self.hosts.get(question.host), wildcard, Some(&self.any)];
-        trees.into_iter().flatten().try_for_each(|tree| tree.visit(question.path, visitor))
     }
 }
 
@@ -255,11 +232,8 @@ impl Leaf {
     fn explain(&self, question: &Question<'_>, considered: &mut Vec<Considered>) {
         let decided = considered.iter().any(|earlier| earlier.verdict == Verdict::Taken);
         let taken = self.find(question, &mut Vec::new()).filter(|_| !decided);
-        let acceptable = acceptable_methods(question);
         for route in &self.routes {
-            let methods = &route.rule.conditions.methods;
-            let acceptable =
-                methods.is_empty() || methods.iter().any(|name| acceptable.contains(&Some(name.as_str())));
+            let acceptable = route.rule.conditions.admits_method(question);
             let verdict = match route.rule.conditions.unmet(question) {
                 _ if taken.is_some_and(|taken| Arc::ptr_eq(taken, route)) => Verdict::Taken,
                 _ if !acceptable => Verdict::OtherMethod,

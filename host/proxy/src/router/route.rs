@@ -18,6 +18,7 @@ use witgate_upstream::Upstreams;
 use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use super::tree::Tree;
+use super::when::When;
 use crate::destination::{self, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 
@@ -31,6 +32,8 @@ pub struct Route {
     pub config: model::Route,
     /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
+    /// The bindings that are called only for some requests. Empty on most routes.
+    pub conditional: Vec<Conditional>,
     /// Bindings of the gate phase.
     pub gate: Vec<Arc<dyn Gate>>,
     /// Bindings of the authentication phase.
@@ -52,6 +55,16 @@ pub struct Route {
     /// What gives the responses to its requests.
     pub destination: Arc<dyn Destination>,
     pub(super) rule: Arc<Rule>,
+}
+
+/// A binding that is called only for some requests.
+pub struct Conditional {
+    /// Name of the binding.
+    pub name: Arc<str>,
+    /// Its version, which no other binding has.
+    pub version: u64,
+    /// The requests that it is for.
+    pub when: Arc<When>,
 }
 
 /// The compiled conditions and action of a route, shared by all listeners that it belongs to.
@@ -120,6 +133,7 @@ impl Route {
             name,
             config,
             filters: Vec::new(),
+            conditional: Vec::new(),
             gate: Vec::new(),
             authentication: Vec::new(),
             authentication_by_body: Vec::new(),
@@ -156,8 +170,14 @@ impl Route {
         !(self.authentication.is_empty() && self.authentication_by_body.is_empty())
     }
 
-    /// Puts a binding into the phase of each contract that it serves.
-    pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
+    /// Puts a binding into the phase of each contract that it serves. With conditions, it is called only for the
+    /// requests that meet them.
+    pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>, when: Option<&Arc<When>>) {
+        self.conditional.extend(when.map(|when| Conditional {
+            name: binding.name().clone(),
+            version: binding.version(),
+            when: when.clone(),
+        }));
         let binding = || Arc::clone(binding);
         self.gate.extend(binding().gate());
         self.authentication.extend(binding().authentication());

@@ -1,5 +1,6 @@
 //! One immutable version of configuration and plugins, built by the control plane.
 
+mod conditions;
 mod contradictions;
 pub(crate) mod in_service;
 mod pitfalls;
@@ -134,6 +135,20 @@ impl Snapshot {
         plugins.filter_map(|(name, plugin)| Some((name.clone(), plugin.quarantine()?))).collect()
     }
 
+    /// Which bindings see credentials that no grant names, as a sentence; `None` if there are none.
+    pub fn ungranted_credentials(&self) -> Option<String> {
+        let seeing = self.plugins.iter().filter(|(_, plugin)| !plugin.credentials().ungranted().is_empty());
+        let names: Vec<String> = seeing.map(|(name, _)| format!("`{name}`")).collect();
+        let bindings = if names.len() == 1 { "binding" } else { "bindings" };
+        (!names.is_empty()).then(|| {
+            format!(
+                "the {bindings} {} can see credentials of requests and responses without a grant; `credentials = \"granted\"` \
+                 hides them, and `grants.credentials` names those that a plugin needs",
+                names.join(", ")
+            )
+        })
+    }
+
     /// Warnings about a valid configuration, one sentence each, for the log and for `witgate validate`.
     pub fn warnings(&self) -> Vec<String> {
         let unverified = self
@@ -144,7 +159,11 @@ impl Snapshot {
         let unverified = unverified.map(|(name, _)| {
             format!("the certificates of upstream `{name}` are not verified: anybody can impersonate it")
         });
-        unverified.chain(contradictions::find(&self.config)).chain(pitfalls::find(&self.config)).collect()
+        unverified
+            .chain(contradictions::find(&self.config))
+            .chain(pitfalls::find(&self.config))
+            .chain(conditions::find(&self.config, &self.plugins))
+            .collect()
     }
 }
 

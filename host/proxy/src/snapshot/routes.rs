@@ -9,7 +9,7 @@ use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
 use crate::filters::{FILTERS, Filter, Stage};
-use crate::router::{Route, Router, Rule};
+use crate::router::{Route, Router, Rule, When};
 
 /// A filter in use, with its stage and its row in the table of kinds, which orders the filters of one stage.
 type StagedFilter = (Stage, usize, Arc<dyn Filter>);
@@ -21,6 +21,7 @@ pub(super) fn build(
     plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
+    let conditions = conditions(config, problems);
     let gateway_filters = build_filters(&config.gateway.filters, problems);
     let prepared: Vec<_> = config
         .routes
@@ -42,7 +43,7 @@ pub(super) fn build(
             let mut route = Route::new((*settings).clone(), rule.clone());
             route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
             let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
-            bind(&mut route, bindings, plugins, problems);
+            bind(&mut route, bindings, (plugins, &conditions), problems);
             route.carries_grpc = carries_grpc(config, &route);
             routes.push(Arc::new(route));
         }
@@ -63,13 +64,25 @@ fn carries_grpc(config: &Config, route: &Route) -> bool {
     let model::Action::Forward(forward) = &route.config.action else { return false };
     let speaks = |upstream: &model::Upstream| upstream.protocol == model::UpstreamProtocol::Http2;
     let mut fallbacks = config.upstreams.values().filter_map(|upstream| upstream.fallback.as_ref());
-    if !route.routing.is_empty() || fallbacks.any(|fallback| fallback.upstream.is_some()) {
+    if !route.routing.is_empty() || !route.routing_by_body.is_empty() || fallbacks.any(|fallback| fallback.upstream.is_some()) {
         return config.upstreams.values().all(speaks);
     }
     forward.upstreams.iter().all(|(name, _)| config.upstreams.get(name).is_some_and(speaks))
 }
 
-fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
+/// The conditions of every binding that has some.
+fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> BTreeMap<&'c str, Arc<When>> {
+    let mut conditions = BTreeMap::new();
+    for (name, binding) in &config.bindings {
+        match When::compile(name, binding) {
+            Ok(when) => conditions.extend(when.map(|when| (name.as_str(), Arc::new(when)))),
+            Err(more) => problems.extend(more),
+        }
+    }
+    conditions
+}
+
+pub(super) fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
     route.listeners.is_empty() || route.listeners.contains(&listener.name)
 }
 
@@ -131,7 +144,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &BTreeMap<&str, Arc<When>>),
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();
@@ -150,6 +163,6 @@ fn bind(
             note_once(problem, problems);
             continue;
         };
-        route.bind(plugin);
+        route.bind(plugin, conditions.get(name.as_str()));
     }
 }

@@ -27,7 +27,8 @@ pub(crate) async fn authenticate<'a>(
     let exported = running.instance()?.exports.authentication.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown_to_authenticate;
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
-    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
+    let query = binding.query(call.head, shown);
+    let parameters = (request_head(call.head, &list, query.as_deref(), shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
     let inputs = match &answer {
         Ok((answer,)) if remember => basis(binding, &running.instance()?.store.data().tracker, answer),

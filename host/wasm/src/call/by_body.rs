@@ -32,7 +32,8 @@ pub(crate) async fn authenticate<'a>(
     let exported =
         running.instance()?.exports.authentication_by_body.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers, u64::MAX);
-    let head = request_head(call.head, &list, DeclaredInputs::ALL);
+    let query = binding.query(call.head, DeclaredInputs::ALL);
+    let head = request_head(call.head, &list, query.as_deref(), DeclaredInputs::ALL);
     let parameters = (content(&read), head, Resource::new_borrow(0));
     let answer = running.invoke(exported.func_authenticate(), parameters).await;
     running.end(&answer, |(decision,)| match decision {
@@ -76,7 +77,8 @@ pub(crate) async fn check<'a>(
         Running::begin(binding, lease, Phase::RefusalByBody, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.refusal_by_body.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers, u64::MAX);
-    let head = request_head(call.head, &list, DeclaredInputs::ALL);
+    let query = binding.query(call.head, DeclaredInputs::ALL);
+    let head = request_head(call.head, &list, query.as_deref(), DeclaredInputs::ALL);
     let parameters = (content(&read), head, Resource::new_borrow(0));
     let answer = running.invoke(exported.func_check(), parameters).await;
     running.end(&answer, |(outcome,)| match outcome {
@@ -103,7 +105,8 @@ pub(crate) async fn route<'a>(
         Running::begin(binding, lease, Phase::RoutingByBody, CallInputs { call, response: None }).await?;
     let exported = running.instance()?.exports.routing_by_body.clone().ok_or(CallFailure::Unavailable)?;
     let list = declared(&call.head.headers, &binding.interest.request_headers, u64::MAX);
-    let head = request_head(call.head, &list, DeclaredInputs::ALL);
+    let query = binding.query(call.head, DeclaredInputs::ALL);
+    let head = request_head(call.head, &list, query.as_deref(), DeclaredInputs::ALL);
     let parameters = (content(&read), head, Resource::new_borrow(0));
     let answer = running.invoke(exported.func_route(), parameters).await;
     running.end(&answer, |(chosen,)| {

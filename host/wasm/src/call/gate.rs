@@ -19,7 +19,8 @@ pub(crate) async fn admit<'a>(
     let exported = running.instance()?.exports.gate.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::Admit as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
-    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
+    let query = binding.query(call.head, shown);
+    let parameters = (request_head(call.head, &list, query.as_deref(), shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_admit(), parameters).await;
     let pure = running.is_pure(Function::Admit)?;
     running.end(&answer, |(outcome,)| match outcome {

@@ -12,6 +12,7 @@ pub(crate) mod rate_limiting;
 pub(crate) mod routing;
 pub(crate) mod transformation;
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderName};
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 use wasmtime::{Trap, WasmBacktrace};
+use witgate_exchange::call_cost::{self, CallCost};
 use witgate_exchange::contracts::{self, Call, CallFailure, Fetch, Function, Input, Interest, Phase};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::turn;
@@ -42,6 +44,8 @@ pub(crate) struct Running<'a> {
     lease: Option<Lease<'a>>,
     begun: Instant,
     fetch: &'a dyn Fetch,
+    /// The cost of the call so far; `None` if its trace is not sampled.
+    cost: Option<CallCost>,
 }
 
 /// The request, and in some phases the response, that a call may read.
@@ -64,12 +68,14 @@ impl<'a> Running<'a> {
         given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
         let fetch = given.call.fetch;
+        let sampled = given.call.head.trace.as_ref().is_some_and(|trace| trace.sampled);
         let begun = turn::now();
         let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
             return Err(CallFailure::Quarantined);
         };
-        let mut running = Running { binding, phase, admission: Some(admission), lease: None, begun, fetch };
+        let mut running =
+            Running { binding, phase, admission: Some(admission), lease: None, begun, fetch, cost: None };
         let leased = match lease {
             Some(lease) => Ok((lease, begun)),
             // Time in the queue does not count against the budget of the guest.
@@ -81,12 +87,16 @@ impl<'a> Running<'a> {
         };
         match leased {
             Ok((lease, now)) => {
+                running.cost = sampled.then(|| CallCost { waited: now - begun, ..CallCost::default() });
                 let lease = running.lease.insert(lease);
                 let instance = lease.call()?;
                 instance.store.data_mut().begin(now, Arc::clone(given.call.head), given.response);
                 Ok(running)
             }
             Err(NoInstance { failure, burnt }) => {
+                if sampled {
+                    call_cost::note(CallCost { waited: begun.elapsed(), cpu: Duration::ZERO });
+                }
                 // A call that was not made because the queue is full or no memory is left says nothing about the
                 // plugin.
                 if is_fault(failure) {
@@ -176,6 +186,9 @@ impl<'a> Running<'a> {
         let mut burnt = None;
         if let Some(mut lease) = self.lease.take() {
             if let Ok(instance) = lease.call() {
+                if let Some(cost) = self.cost {
+                    call_cost::note(CallCost { cpu: instance.stopwatch.burnt(), ..cost });
+                }
                 let state = instance.store.data_mut();
                 if failure.is_some() {
                     burnt = Some(instance.stopwatch.burnt());
@@ -312,16 +325,24 @@ fn declared<'a>(headers: &'a HeaderMap, names: &[HeaderName], shown: u64) -> Vec
     declared
 }
 
+impl Loaded {
+    /// The query for a function that declared these inputs, as the binding may see it.
+    fn query<'a>(&self, head: &'a RequestHead, shown: DeclaredInputs) -> Option<Cow<'a, str>> {
+        if shown.query { self.pool.rights().credentials.query(head) } else { None }
+    }
+}
+
 /// The head of the request as a parameter of the call.
 fn request_head<'a>(
     head: &'a RequestHead,
     headers: &'a [types::DeclaredHeader<'a>],
+    query: Option<&'a str>,
     shown: DeclaredInputs,
 ) -> types::RequestHead<'a> {
     types::RequestHead {
         method: shown.method.then(|| head.method.as_str()),
         path: shown.path.then(|| head.path()),
-        query: head.query().filter(|_| shown.query),
+        query,
         authority: shown.authority.then_some(&*head.authority),
         headers,
     }

@@ -24,7 +24,8 @@ pub(crate) async fn draw<'a>(
     let exported = running.instance()?.exports.rate_limiting.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::Draw as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
-    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
+    let query = binding.query(call.head, shown);
+    let parameters = (request_head(call.head, &list, query.as_deref(), shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_draw(), parameters).await;
     let pure = running.is_pure(Function::Draw)?;
     running.end(&answer, |(buckets,)| size(buckets))?;

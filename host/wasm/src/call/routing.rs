@@ -21,7 +21,8 @@ pub(crate) async fn route<'a>(
     let exported = running.instance()?.exports.routing.clone().ok_or(CallFailure::Unavailable)?;
     let shown = binding.shown[Function::Route as usize];
     let list = declared(&call.head.headers, &binding.interest.request_headers, shown.headers);
-    let parameters = (request_head(call.head, &list, shown), Resource::new_borrow(0));
+    let query = binding.query(call.head, shown);
+    let parameters = (request_head(call.head, &list, query.as_deref(), shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_route(), parameters).await;
     let pure = running.is_pure(Function::Route)?;
     running.end(&answer, |(chosen,)| chosen.as_ref().map_or(0, size))?;

@@ -1,7 +1,10 @@
 //! Interface `types`: the borrowed views of request and response.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use wasmtime::component::Resource;
+use witgate_exchange::credentials::Credentials;
 
 use crate::bindings::witgate::plugin::types::{Header, Host, HostRequest, HostResponseView, Identity};
 use crate::bindings::{RequestView, ResponseView};
@@ -14,13 +17,19 @@ impl Host for HostState {}
 
 impl HostRequest for HostState {
     fn header(&mut self, _view: Resource<RequestView>, name: String) -> Answer<Vec<Vec<u8>>> {
-        let values = values(&self.request()?.headers, &name);
+        let hidden = self.rights.credentials.hide_name(&name);
+        let values = if hidden {
+            self.charge().map(|()| Vec::new())?
+        } else {
+            values(&self.request()?.headers, &name)
+        };
         self.tracker.header(name);
         Ok(values)
     }
 
     fn headers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
-        Ok(fields(&self.look(Mark::AllHeaders)?.headers))
+        let head = self.look(Mark::AllHeaders)?.clone();
+        Ok(fields(&head.headers, &self.rights.credentials))
     }
 
     fn method(&mut self, _view: Resource<RequestView>) -> Answer<String> {
@@ -32,7 +41,8 @@ impl HostRequest for HostState {
     }
 
     fn query(&mut self, _view: Resource<RequestView>) -> Answer<Option<String>> {
-        Ok(self.look(Mark::Query)?.query().map(str::to_owned))
+        let head = self.look(Mark::Query)?.clone();
+        Ok(self.rights.credentials.query(&head).map(Cow::into_owned))
     }
 
     fn authority(&mut self, _view: Resource<RequestView>) -> Answer<String> {
@@ -86,7 +96,9 @@ impl HostRequest for HostState {
     }
 
     fn trailers(&mut self, _view: Resource<RequestView>) -> Answer<Vec<Header>> {
-        Ok(self.look(Mark::Trailers)?.trailers.as_ref().map(fields).unwrap_or_default())
+        let head = self.look(Mark::Trailers)?.clone();
+        let credentials = &self.rights.credentials;
+        Ok(head.trailers.as_ref().map(|trailers| fields(trailers, credentials)).unwrap_or_default())
     }
 
     fn drop(&mut self, _view: Resource<RequestView>) -> Answer<()> {
@@ -98,12 +110,16 @@ impl HostRequest for HostState {
 impl HostResponseView for HostState {
     fn header(&mut self, _view: Resource<ResponseView>, name: String) -> Answer<Vec<Vec<u8>>> {
         self.tracker.mark(Mark::ResponseHeaders);
+        if self.rights.credentials.hide_name(&name) {
+            return self.charge().map(|()| Vec::new());
+        }
         Ok(values(&self.response()?.headers, &name))
     }
 
     fn headers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
         self.tracker.mark(Mark::ResponseHeaders);
-        Ok(fields(&self.response()?.headers))
+        let head = self.response()?.clone();
+        Ok(fields(&head.headers, &self.rights.credentials))
     }
 
     fn status(&mut self, _view: Resource<ResponseView>) -> Answer<u16> {
@@ -116,7 +132,9 @@ impl HostResponseView for HostState {
 
     fn trailers(&mut self, _view: Resource<ResponseView>) -> Answer<Vec<Header>> {
         self.tracker.mark(Mark::Trailers);
-        Ok(self.response()?.trailers.as_ref().map(fields).unwrap_or_default())
+        let head = self.response()?.clone();
+        let credentials = &self.rights.credentials;
+        Ok(head.trailers.as_ref().map(|trailers| fields(trailers, credentials)).unwrap_or_default())
     }
 
     fn drop(&mut self, _view: Resource<ResponseView>) -> Answer<()> {
@@ -128,9 +146,9 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
     headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
 }
 
-fn fields(headers: &HeaderMap) -> Vec<Header> {
-    headers
-        .iter()
+fn fields(headers: &HeaderMap, credentials: &Credentials) -> Vec<Header> {
+    credentials
+        .visible_among(headers)
         .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() })
         .collect()
 }

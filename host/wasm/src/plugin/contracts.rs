@@ -11,6 +11,7 @@ use witgate_exchange::contracts::{
     Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead, ResponseOutcome, Routing,
     RoutingByBody, Transformation,
 };
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::turn;
 
 use super::Loaded;
@@ -28,6 +29,10 @@ impl Binding for Loaded {
 
     fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    fn credentials(&self) -> &Credentials {
+        &self.pool.rights().credentials
     }
 
     fn on_failure(&self) -> OnFailure {

@@ -4,6 +4,7 @@
 mod additions;
 mod child;
 mod contracts;
+mod credentials;
 mod fetch;
 mod imports;
 mod loading;

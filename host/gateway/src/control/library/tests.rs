@@ -33,8 +33,16 @@ impl Loader for Texts {
         if text.starts_with("broken") { Err(vec![Problem::new("not a component")]) } else { Ok(text) }
     }
 
-    fn contracts(&self, _component: &String) -> Contracts {
-        Contracts { routing: true, ..Contracts::default() }
+    fn asks(&self, component: &String) -> BTreeSet<String> {
+        component.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn contracts(&self, component: &String) -> Contracts {
+        Contracts {
+            routing: true,
+            authentication: component.contains("authenticates"),
+            ..Contracts::default()
+        }
     }
 
     fn prepare(&self, component: &String, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
@@ -285,4 +293,47 @@ fn a_pinned_digest_refuses_every_other_file() {
     scene.reload().unwrap();
     assert_eq!(scene.serving().0, "good 1");
     assert!(scene.status().problem.unwrap().contains("`digest` requires"));
+}
+
+#[test]
+fn a_version_that_asks_for_more_is_not_put_in_service_and_the_difference_is_told() {
+    let mut scene = Scene::new("good");
+    scene.reload().unwrap();
+    scene.write("needs fetch");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good");
+    let problem = scene.status().problem.unwrap_or_default();
+    assert!(problem.contains("`fetch` is missing"), "{problem}");
+    assert!(problem.contains("it asks for more than the version in service: fetch, needs"), "{problem}");
+    scene.config.bindings.get_mut("b").unwrap().settings.value.insert("fetch".to_owned(), true.into());
+    scene.reload().unwrap();
+    assert_eq!((scene.serving().0.as_str(), scene.status().problem), ("needs fetch", None));
+}
+
+#[test]
+fn conditions_change_no_version_and_are_refused_for_what_decides_before_the_identity_is_known() {
+    let conditions = |text: &str| {
+        let text = format!("[plugins.b]\n[bindings.b]\n{text}\n[[routes]]\nrespond = {{ status = 200 }}\n");
+        let config = witgate_config::parse_str(&text).expect("a configuration without mistakes").config;
+        config.bindings["b"].clone()
+    };
+    let mut scene = Scene::new("good");
+    scene.reload().unwrap();
+    let (_, version) = scene.serving();
+    let by_claim = conditions("when = { claims = { role = \"admin\" } }\nunless = { subject = \"ann\" }");
+    let binding = scene.config.bindings.get_mut("b").unwrap();
+    (binding.when, binding.unless) = (by_claim.when.clone(), by_claim.unless.clone());
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().1, version, "the same version, with its instances");
+
+    let mut scene = Scene::new("authenticates");
+    let binding = scene.config.bindings.get_mut("b").unwrap();
+    (binding.when, binding.unless) = (by_claim.when, by_claim.unless);
+    let refused = scene.reload().unwrap_err().configuration;
+    let keys: Vec<_> = refused.iter().map(|problem| &*problem.key).collect();
+    assert_eq!(keys, ["bindings.b.when", "bindings.b.unless"], "{refused:?}");
+    let by_path = conditions("when = { path = \"/a\" }");
+    let binding = scene.config.bindings.get_mut("b").unwrap();
+    (binding.when, binding.unless) = (by_path.when, by_path.unless);
+    scene.reload().unwrap();
 }

@@ -46,9 +46,12 @@ pub(super) struct Version<C> {
 }
 
 impl<C> Version<C> {
-    /// Whether it was made with the same settings, grants, budgets and state as this binding has now.
+    /// Whether it was made with the same settings, grants, budgets and state as this binding has now. Which requests
+    /// the binding is for is decided outside of the version.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
-        self.binding == *asked.binding
+        let (when, unless) = (asked.binding.when.clone(), asked.binding.unless.clone());
+        let now = model::Binding { when, unless, ..self.binding.clone() };
+        now == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
             && self.unstable == asked.plugin.unstable
             && Arc::ptr_eq(&self.state, asked.state)
@@ -153,6 +156,7 @@ impl<C> BindingVersions<C> {
             digest: digest(&self.current),
             previous: digest(&self.previous),
             contracts: Contracts::of(&self.serving).names().into_iter().map(str::to_owned).collect(),
+            ungranted_credentials: self.serving.credentials().ungranted().to_vec(),
             problem: self.problem.clone(),
             quarantine: None,
         }

@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue, Response};
 
 use witgate_exchange::body::Body;
 use witgate_exchange::composed::{Part, Seen};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 
 /// A parsed template of a header value. The placeholders are those of the first-party plugin `headers`.
@@ -61,7 +62,7 @@ impl Template {
             return HeaderValue::from_maybe_shared(text.clone()).ok();
         }
         let response = response.map(|response| (response.status(), response.headers()));
-        Seen { head, response }.value(&self.parts, usize::MAX)
+        Seen { head, response, credentials: Credentials::visible() }.value(&self.parts, usize::MAX)
     }
 }
 

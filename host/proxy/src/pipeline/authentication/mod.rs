@@ -4,8 +4,8 @@
 //! recognises the caller decides. With `"all"`, every binding must recognise the caller; the first gives the
 //! subject, and later ones add claims. A refusal is sent at once in every mode, because invalid credentials are
 //! not the same as no credentials. A call that failed and is skipped counts as `NotMine`, so that `"required"`
-//! still fails closed. Bindings that authenticate by the body are called after all others; without `"all"` only if the
-//! caller is not known by then.
+//! still fails closed. So does a binding that is left out by its `when` or `unless`. Bindings that authenticate by the
+//! body are called after all others; without `"all"` only if the caller is not known by then.
 //!
 //! Plugins see the identity only after this phase, so that no decision can depend on something that it cannot name
 //! among its inputs.
@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, Response};
 use witgate_config::model::{Auth, Gateway};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
+use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::identity::Identity;
 use witgate_wire::http1::field;
@@ -45,6 +46,10 @@ pub(super) async fn run(
     let all = route.config.auth == Auth::All;
     let mut recognition = Recognition::default();
     for authentication in &route.authentication {
+        if exchange.leaves_out(&**authentication) {
+            recognition.leave_out();
+            continue;
+        }
         let verdict = decide(exchange, &**authentication).await?;
         if let Some(refusal) = recognition.take(verdict, exchange) {
             return Ok(Some(refusal));
@@ -77,6 +82,11 @@ impl Recognition {
     /// Whether a binding has recognised the caller.
     pub(super) fn is_known(&self) -> bool {
         self.identity.is_some()
+    }
+
+    /// A binding is left out, so it recognises nobody.
+    pub(super) fn leave_out(&mut self) {
+        self.unrecognised = true;
     }
 
     /// Adds the verdict of a binding; returns its response if it refuses.
@@ -159,7 +169,11 @@ pub(super) struct Accepted {
 
 async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) -> Result<Verdict, Fault> {
     let miss = match remembered::recall_acceptance(authentication, &exchange.snapshot, &exchange.facts.head) {
-        Lookup::Hit(accepted) => return Ok(Verdict::Accepted(accepted)),
+        Lookup::Hit(accepted) => {
+            let Facts { record, head, .. } = &mut exchange.facts;
+            call::note_recalled(record, head, authentication, Phase::Authentication);
+            return Ok(Verdict::Accepted(accepted));
+        }
         Lookup::Miss(miss) => miss,
     };
     let gateway = &exchange.snapshot.config.gateway;
@@ -186,6 +200,16 @@ async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) ->
         );
     }
     Ok(verdict)
+}
+
+impl call::Decision for Verdict {
+    fn in_words(&self) -> &'static str {
+        match self {
+            Verdict::Accepted(_) => "accepted",
+            Verdict::Refused(_) => "refused",
+            Verdict::NotMine(_) => "not mine",
+        }
+    }
 }
 
 impl Verdict {

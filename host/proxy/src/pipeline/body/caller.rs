@@ -16,6 +16,12 @@ use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::transformation;
 use crate::snapshot::Snapshot;
 
+impl call::Decision for BodyResult {
+    fn in_words(&self) -> &'static str {
+        if self.output.is_some() { "changed" } else { "unchanged" }
+    }
+}
+
 /// The calls of one binding for one body.
 pub(super) struct Caller {
     pub(super) plugin: Arc<dyn Transformation>,

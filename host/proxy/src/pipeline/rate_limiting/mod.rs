@@ -33,9 +33,12 @@ const BUCKETS: usize = 32;
 pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
     let mut drawn: Option<Rc<Draws>> = None;
     for limiting in &route.rate_limiting {
+        if exchange.leaves_out(&**limiting) {
+            continue;
+        }
         let question = Question::new(&**limiting, Function::Draw, &exchange.facts.head, &exchange.snapshot);
         let answer = call::ask(
-            &mut exchange.facts.record.plugins,
+            &mut exchange.facts.record,
             question,
             || limiting.draw(Call { head: &exchange.facts.head, fetch: &exchange.snapshot }),
             |buckets| Draws::check(&**limiting, buckets),
@@ -49,7 +52,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     }
     let Some(drawn) = drawn else { return Ok(()) };
     let Ok(states) = exchange.snapshot.counter.charge(&drawn.draws).await else {
-        return uncounted(route);
+        return uncounted(exchange, route);
     };
     let states = states.as_slice();
     headers::write(&drawn, states, &mut exchange.facts.response_headers);
@@ -61,10 +64,11 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     }
 }
 
-/// The outcome if the counter cannot be reached. It is treated as a failed call of every binding, so one with
+/// The outcome if the counter cannot be reached. It is treated as a failed call of every binding that was called, so one with
 /// `on_failure = "deny"` is enough to refuse the request.
-fn uncounted(route: &Route) -> Result<(), Fault> {
-    match route.rate_limiting.iter().find(|limiting| limiting.on_failure() == OnFailure::Deny) {
+fn uncounted(exchange: &Exchange, route: &Route) -> Result<(), Fault> {
+    let mut called = route.rate_limiting.iter().filter(|limiting| !exchange.leaves_out(&***limiting));
+    match called.find(|limiting| limiting.on_failure() == OnFailure::Deny) {
         Some(limiting) => {
             Err(call::denied(&**limiting, Phase::RateLimiting, "the counter cannot be reached"))
         }
@@ -125,6 +129,12 @@ impl Draws {
             bindings: [&self.bindings[..], &more.bindings].concat(),
             told: headers::field(told),
         }
+    }
+}
+
+impl call::Decision for Draws {
+    fn in_words(&self) -> &'static str {
+        if self.draws.is_empty() { "no bucket" } else { "draws" }
     }
 }
 

@@ -4,10 +4,10 @@ use std::hash::Hasher;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 
 use witgate_exchange::contracts::{Input, ResponseHead};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 
 /// The inputs of a result.
@@ -18,6 +18,8 @@ pub(super) struct Basis<'a> {
     pub(super) shown: Option<ResponseInputs<'a>>,
     /// Whether all inputs are treated as credentials.
     pub(super) secret: bool,
+    /// What is a credential for the binding.
+    pub(super) credentials: &'a Credentials,
 }
 
 /// The inputs of a call with a response.
@@ -35,8 +37,8 @@ const END: u32 = u32::MAX;
 impl Basis<'_> {
     /// Whether a credential is among the inputs.
     pub(super) fn has_credentials(&self) -> bool {
-        self.inputs.iter().any(is_credential)
-            || self.shown.is_some_and(|shown| shown.headers.iter().any(is_credential_header))
+        self.inputs.iter().any(|input| self.is_credential(input))
+            || self.shown.is_some_and(|shown| shown.headers.iter().any(|name| self.credentials.include(name)))
     }
 
     /// Writes the inputs that may be kept in clear. Each value is preceded by its length, so that different inputs
@@ -50,7 +52,7 @@ impl Basis<'_> {
             sink(&head.status.to_le_bytes());
             sink(&[u8::from(head.local)]);
             item(context, &mut sink);
-            for name in headers.iter().filter(|name| !is_credential_header(name)) {
+            for name in headers.iter().filter(|name| !self.credentials.include(name)) {
                 values(&head.headers, name, &mut sink);
             }
         }
@@ -78,23 +80,23 @@ impl Basis<'_> {
             feed(input, self.head, sink);
         }
         if let Some(shown) = self.shown {
-            for name in shown.headers.iter().filter(|name| is_credential_header(name)) {
+            for name in shown.headers.iter().filter(|name| self.credentials.include(name)) {
                 values(&shown.head.headers, name, sink);
             }
         }
     }
 
     fn is_secret(&self, input: &Input) -> bool {
-        self.secret || is_credential(input)
+        self.secret || self.is_credential(input)
     }
-}
 
-fn is_credential(input: &Input) -> bool {
-    matches!(input, Input::Header(name) if is_credential_header(name))
-}
-
-fn is_credential_header(name: &HeaderName) -> bool {
-    [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE].contains(name)
+    fn is_credential(&self, input: &Input) -> bool {
+        match input {
+            Input::Header(name) => self.credentials.include(name),
+            Input::Query => self.credentials.are_in_query(),
+            _ => false,
+        }
+    }
 }
 
 /// Writes one input of a request.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use witgate_exchange::contracts::{Function, Input};
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::names::Numbered;
 
@@ -94,7 +95,8 @@ impl Memory {
         let mut hashes = [0; SHAPES];
         let mut found = None;
         for (shape, inputs) in habit.shapes.iter().enumerate() {
-            let basis = Basis { inputs, head, shown: None, secret: true };
+            let basis =
+                Basis { inputs, head, shown: None, secret: true, credentials: Credentials::visible() };
             let tag = tag(owner, kind, shape);
             hashes[shape] = self.table.hash(tag, &basis);
             let entry = self.table.find(tag, hashes[shape], &basis);
@@ -129,7 +131,7 @@ impl Memory {
                 shapes.len() - 1
             }
         };
-        let basis = Basis { inputs, head, shown: None, secret: true };
+        let basis = Basis { inputs, head, shown: None, secret: true, credentials: Credentials::visible() };
         let tag = tag(owner, kind(None), shape);
         // Zero means that the list of inputs became known while the call was in progress.
         let hash = match hashes[shape] {

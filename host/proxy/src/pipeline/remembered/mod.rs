@@ -110,7 +110,8 @@ impl<'a> Question<'a> {
             headers: &interest.response_headers,
             context,
         });
-        let basis = Basis { inputs, head: self.head, shown, secret: false };
+        let basis =
+            Basis { inputs, head: self.head, shown, secret: false, credentials: self.binding.credentials() };
         // Changes and responses that depend on a credential might contain it.
         let might_tell =
             matches!(self.function, Function::Admit | Function::OnRequest | Function::OnResponse);

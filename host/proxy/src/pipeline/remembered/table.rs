@@ -204,6 +204,7 @@ impl Table {
 mod tests {
     use http::{HeaderName, Method};
     use witgate_exchange::contracts::Input;
+    use witgate_exchange::credentials::Credentials;
     use witgate_exchange::head::RequestHead;
 
     use super::*;
@@ -224,7 +225,7 @@ mod tests {
     }
 
     fn basis<'a>(head: &'a RequestHead, inputs: &'a [Input]) -> Basis<'a> {
-        Basis { inputs, head, shown: None, secret: false }
+        Basis { inputs, head, shown: None, secret: false, credentials: Credentials::visible() }
     }
 
     fn insert(table: &mut Table, tag: u64, path: &str, number: Number) {

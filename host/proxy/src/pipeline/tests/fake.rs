@@ -8,6 +8,7 @@ use bytes::Bytes;
 use witgate_config::model::OnFailure;
 
 use witgate_exchange::contracts::*;
+use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 
 static VERSIONS: AtomicU64 = AtomicU64::new(1);
@@ -32,6 +33,7 @@ pub(super) struct Fake {
     pub(super) on_failure: OnFailure,
     pub(super) limits: PluginLimits,
     pub(super) granted: Vec<&'static str>,
+    pub(super) credentials: Credentials,
     rejected: Mutex<Vec<String>>,
     calls: AtomicU64,
     again: AtomicU64,
@@ -61,6 +63,7 @@ impl Fake {
             on_failure: OnFailure::Deny,
             limits: PluginLimits { body: 1 << 20, context: 16 },
             granted: Vec::new(),
+            credentials: Credentials::default(),
             rejected: Mutex::default(),
             calls: AtomicU64::new(0),
             again: AtomicU64::new(0),
@@ -245,6 +248,10 @@ impl Binding for Fake {
 
     fn interest(&self) -> &Interest {
         &self.interest
+    }
+
+    fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     fn on_failure(&self) -> OnFailure {

@@ -4,6 +4,7 @@ mod authentication;
 mod bodies;
 mod by_body;
 mod composed;
+mod credentials;
 mod exported;
 mod fake;
 mod gate;
@@ -15,6 +16,7 @@ mod remembered;
 mod routing;
 mod streams;
 mod transformation;
+mod when;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -34,7 +36,7 @@ use witgate_upstream::Upstream;
 use crate::filters::{Filter, Stage};
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::{self, Descent};
-use crate::router::{Route, Rule};
+use crate::router::{Route, Rule, When};
 use crate::state::memory::MemoryCounter;
 use crate::testing;
 use fake::Fake;
@@ -47,6 +49,8 @@ struct Fixture {
     native: Vec<Arc<dyn Binding>>,
     plugins: Vec<Arc<Fake>>,
     filters: Vec<(Stage, Arc<dyn Filter>)>,
+    /// The conditions of bindings, by name.
+    conditions: BTreeMap<String, Arc<When>>,
     counter: Arc<dyn Counter>,
     /// Version of the snapshot.
     version: u64,
@@ -83,6 +87,7 @@ impl Fixture {
             native: Vec::new(),
             plugins,
             filters: Vec::new(),
+            conditions: BTreeMap::new(),
             counter: Arc::new(MemoryCounter::default()),
             version: 1,
         }
@@ -102,7 +107,9 @@ impl Fixture {
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
         let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);
-        self.native.iter().cloned().chain(plugins).for_each(|binding| route.bind(&binding));
+        for binding in self.native.iter().cloned().chain(plugins) {
+            route.bind(&binding, self.conditions.get(&**binding.name()));
+        }
         let head = testing::head(method, target, headers);
         let mut exchange = testing::exchange_with(&Telemetry::new(), snapshot, head);
         exchange.facts.limit_time(route.config.timeout);

@@ -55,6 +55,8 @@ fn the_line_is_written_when_the_last_byte_is_through() {
         begun: Instant::now(),
         time: Duration::from_micros(42),
         failure: None,
+        decision: "accepted",
+        cost: None,
     };
     exchange.facts.record.plugins.push(call);
     let body = testing::chunks(vec![Ok(b"hello "), Ok(b"world")]);
