@@ -5,10 +5,12 @@ use std::cell::OnceCell;
 use std::thread::LocalKey;
 
 use crate::bindings::host::witgate::plugin::types;
-use crate::bindings::{authentication, lifecycle, rate_limiting, routing, transformation};
+use crate::bindings::{authentication, lifecycle, observe, rate_limiting, routing, tick, transformation};
 use crate::contracts::authentication::{Authentication, Decision};
+use crate::contracts::observe::{Exchange, Observe};
 use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
+use crate::contracts::tick::Tick;
 use crate::contracts::transformation::{BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation};
 use crate::plugin::{self, Function, Interest, Plugin, SettingsProblem};
 use crate::request::{Request, RequestInputs, Source};
@@ -79,6 +81,24 @@ where
             let request = Request::new(head, &instance.authenticate, Source::Gateway(request));
             instance.plugin.authenticate(&request)
         })
+    }
+}
+
+impl<C: Component> observe::exports::witgate::plugin0_2_0::observe::Guest for C
+where
+    C::Plugin: Observe,
+{
+    fn observe(batch: Vec<Exchange>) {
+        with_instance::<C, _>(|instance| instance.plugin.observe(&batch));
+    }
+}
+
+impl<C: Component> tick::exports::witgate::plugin0_2_0::tick::Guest for C
+where
+    C::Plugin: Tick,
+{
+    fn tick() {
+        with_instance::<C, _>(|instance| instance.plugin.tick());
     }
 }
 
@@ -248,6 +268,16 @@ macro_rules! __export_contract {
             Component with_types_in $crate::bindings::routing
         );
     };
+    (Observe) => {
+        $crate::bindings::observe::export_observe!(
+            Component with_types_in $crate::bindings::observe
+        );
+    };
+    (Tick) => {
+        $crate::bindings::tick::export_tick!(
+            Component with_types_in $crate::bindings::tick
+        );
+    };
     (Transformation) => {
         $crate::bindings::transformation::export_transformation!(
             Component with_types_in $crate::bindings::transformation
@@ -255,7 +285,7 @@ macro_rules! __export_contract {
     };
     ($other:ident) => {
         ::std::compile_error!(
-            "a component exports Authentication, RateLimiting, Routing or Transformation"
+            "a component exports Authentication, RateLimiting, Routing, Transformation, Observe or Tick"
         );
     };
 }

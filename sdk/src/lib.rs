@@ -205,19 +205,23 @@ pub mod test;
 mod values;
 
 pub use contracts::authentication::{Acceptance, Authentication, Decision};
+pub use contracts::observe::{Ending, Exchange, Observe, Step};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
+pub use contracts::tick::Tick;
 pub use contracts::transformation::{
     BodyResult, Chunk, ComposedHeader, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseOutcome, Transformation, ValuePart,
 };
 pub use headers::Values;
-pub use imports::{clock, crypto, fetch, log, metrics, random, store};
+pub use imports::{clock, crypto, data, fetch, log, metrics, password, random, store};
 pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};
 pub use request::{Header, Identity, Input, Request};
 pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
-pub use witgate_sdk_macros::{authentication, rate_limiting, routing, settings, transformation};
+pub use witgate_sdk_macros::{
+    authentication, observe, rate_limiting, routing, settings, tick, transformation,
+};
 
 /// Crates for reading settings, for types that need more than [`settings`](macro@settings) derives.
 pub use {schemars, serde};

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use witgate_exchange::record::PluginCall;
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
 
-use crate::access::{End, LogEntry};
+use witgate_exchange::log_entry::{End, LogEntry};
 use crate::client_span::{ClientNotes, Outcome};
 use crate::export::FinishedSpan;
 

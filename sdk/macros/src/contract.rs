@@ -112,7 +112,7 @@ fn settings_type(function: &ItemFn) -> syn::Result<Option<&Type>> {
 }
 
 /// The plugin type of a function without settings.
-fn without_settings() -> TokenStream {
+pub(crate) fn without_settings() -> TokenStream {
     quote! {
         struct WithoutSettings;
 

@@ -1,8 +1,10 @@
 //! The four contracts, in the order in which the gateway calls them.
 
 pub(crate) mod authentication;
+pub(crate) mod observe;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;
+pub(crate) mod tick;
 pub(crate) mod transformation;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use super::revert::Revert;
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
-use crate::scalar::{Duration, Name, Size, Text};
+use crate::scalar::{Duration, HeaderName, Name, Size, Text};
 use crate::settings::Settings;
 
 /// A plugin with settings, rights and budgets.
@@ -36,6 +36,9 @@ pub(crate) struct Binding {
     budget: Budget,
     /// How many instances there are.
     instances: Instances,
+    /// For a plugin that exports `tick`: the time between the end of a call and the next one, at least 100 ms. The first
+    /// call is made when the binding goes into service.
+    tick: Text<Duration>,
     /// When the binding is put in quarantine, or `"off"`: never.
     quarantine: Quarantine,
     /// When a new version of the plugin is reverted.
@@ -52,6 +55,7 @@ impl Default for Binding {
             remember: true,
             budget: Budget::default(),
             instances: Instances::default(),
+            tick: Text::of("1m"),
             quarantine: Quarantine::default(),
             revert: Revert::default(),
         }
@@ -68,6 +72,12 @@ struct Grants {
     /// Spaces of the store. Without this key, a plugin that imports `store` is refused; with an empty list it is
     /// loaded and every use is denied.
     store: Option<Vec<Text<Name>>>,
+    /// Files of `[data]` that may be read. Without this key, a plugin that imports `data` is refused; with an empty
+    /// list it is loaded and every use is denied.
+    data: Option<Vec<String>>,
+    /// Request headers whose values a plugin that exports `observe` sees. Whoever lists `authorization` or `cookie`
+    /// passes credentials to it.
+    headers: Vec<Text<HeaderName>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
 }
@@ -193,11 +203,23 @@ impl Section for Binding {
             remember: self.remember,
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
+            tick: checked_tick(at, self.tick.value.0, scope),
             quarantine: self.quarantine.meant(&child(at, "quarantine"), scope),
             revert: self.revert.meant(&child(at, "revert"), scope),
         })
     }
 }
+
+/// The interval of `tick`, which must not be so short that a thread has nothing else to do.
+fn checked_tick(at: &str, interval: std::time::Duration, scope: &mut Scope) -> std::time::Duration {
+    if interval < SHORTEST_TICK {
+        scope.report(&child(at, "tick"), "`tick` must be at least 100ms", None);
+    }
+    interval
+}
+
+/// The shortest interval of `tick`.
+const SHORTEST_TICK: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Grants {
     fn meant(self, at: &str, scope: &mut Scope) -> model::Grants {
@@ -208,7 +230,12 @@ impl Grants {
                 scope.check_upstream(&format!("{at}/{key}/{index}"), name);
             }
         }
+        for (index, name) in self.data.iter().flatten().enumerate() {
+            scope.check_data(&format!("{at}/data/{index}"), name);
+        }
         model::Grants {
+            data: self.data,
+            headers: self.headers.into_iter().map(|name| name.value.0).collect(),
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,

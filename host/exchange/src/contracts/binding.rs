@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use witgate_config::model::OnFailure;
 
-use super::{Authentication, Interest, RateLimiting, Routing, Transformation};
+use super::{Authentication, Interest, Observer, RateLimiting, Routing, Transformation};
 
 /// One binding in service: code with its settings, rights and budgets, either a plugin or native code.
 ///
@@ -76,6 +76,12 @@ pub trait Binding: Send + Sync {
 
     /// The contract `transformation`, if the binding serves it.
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
+        None
+    }
+
+    /// The contract `observe`, if the binding serves it. It observes for as long as somebody keeps what is returned, and what is
+    /// queued then is still passed to the binding.
+    fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
         None
     }
 }

@@ -119,6 +119,9 @@ impl Route {
         self.rate_limiting.extend(binding().rate_limiting());
         self.routing.extend(binding().routing());
         self.transformation.extend(binding().transformation());
+        if let (Some(observer), Some(series)) = (binding().observer(), Arc::get_mut(&mut self.series)) {
+            series.observed_by(observer);
+        }
     }
 
     /// The path parameters with their decoded values.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 use witgate_exchange::trace::SpanSink;
 
-use crate::access::LogEntry;
+use witgate_exchange::log_entry::LogEntry;
 use crate::client_span::ClientNotes;
 use crate::in_service::Current;
 use crate::metrics::Counter;
