@@ -9,7 +9,7 @@ use std::{env, fs};
 use toml::{Table, Value};
 
 /// What the SDK consists of, relative to the root of the checkout: files, and folders with everything in them.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "sdk/Cargo.toml",
     "sdk/src",
     "sdk/macros/Cargo.toml",
@@ -17,6 +17,7 @@ const PARTS: [&str; 8] = [
     "sdk/rules/Cargo.toml",
     "sdk/rules/src",
     "wit/0.1.0",
+    "wit/0.2.0",
     "LICENSE",
 ];
 

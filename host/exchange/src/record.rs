@@ -155,8 +155,7 @@ impl PluginCalls {
 pub struct PluginCall {
     /// Name of the binding.
     pub binding: Arc<str>,
-    /// Phase: `authentication`, `rate-limiting`, `routing`, `request`, `request-body`, `response`,
-    /// `response-body`.
+    /// The phase, by its name in [`Phase`](crate::contracts::Phase).
     pub phase: &'static str,
     /// When the call began; for calls with a body, the first one.
     pub begun: Instant,

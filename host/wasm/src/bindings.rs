@@ -1,4 +1,5 @@
-//! The contracts as Rust types, generated from the WIT package. No other file names the version of the package.
+//! The contracts as Rust types, generated from the WIT packages: version 0.1.0, and in
+//! [`draft`] what version 0.2.0 adds to it. No other file names a version of the package.
 
 #![allow(missing_docs, reason = "generated from the WIT, where every item is documented")]
 #![allow(unreachable_pub, reason = "the generator makes everything public; this module is private")]
@@ -24,7 +25,18 @@ wasmtime::component::bindgen!({
     },
 });
 
-/// Names of the interfaces of this package, as components write them.
+/// What version 0.2.0 adds. Its interfaces use the types of version 0.1.0.
+pub(crate) mod draft {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/0.1.0", "../../wit/0.2.0"],
+        world: "witgate:plugin/additions@0.2.0",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::witgate::plugin::types },
+    });
+}
+
+/// Names of the interfaces of both versions, as components write them.
 pub(crate) mod name {
     pub(crate) const LIFECYCLE: &str = "witgate:plugin/lifecycle@0.1.0";
     pub(crate) const AUTHENTICATION: &str = "witgate:plugin/authentication@0.1.0";
@@ -37,4 +49,11 @@ pub(crate) mod name {
     pub(crate) const LOG: &str = "witgate:plugin/log@0.1.0";
     pub(crate) const METRICS: &str = "witgate:plugin/metrics@0.1.0";
     pub(crate) const CRYPTO: &str = "witgate:plugin/crypto@0.1.0";
+    pub(crate) const GATE: &str = "witgate:plugin/gate@0.2.0";
+    pub(crate) const AUTHENTICATION_BY_BODY: &str = "witgate:plugin/authentication-by-body@0.2.0";
+    pub(crate) const REFUSAL_BY_BODY: &str = "witgate:plugin/refusal-by-body@0.2.0";
+    pub(crate) const ROUTING_BY_BODY: &str = "witgate:plugin/routing-by-body@0.2.0";
+    pub(crate) const REQUEST_BODY: &str = "witgate:plugin/request-body@0.2.0";
+    /// What the name of every interface of the version ends with that is a draft.
+    pub(crate) const DRAFT: &str = "@0.2.0";
 }

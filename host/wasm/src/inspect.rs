@@ -9,6 +9,9 @@ use crate::bindings::name;
 use crate::imports::wasi;
 use crate::refusal::{Reason, Refusal, problem};
 
+/// What the name of every interface of the border begins with.
+const PACKAGE: &str = "witgate:plugin/";
+
 /// What was found in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
@@ -41,6 +44,17 @@ impl Inspection {
     /// Whether a binding may grant upstreams to route to.
     pub fn may_route(&self) -> bool {
         self.contracts.routing
+    }
+
+    /// The interfaces of a draft version of the border that it imports or exports, sorted.
+    pub fn drafts(&self) -> Vec<&str> {
+        let both = self.imports.iter().chain(&self.exports).map(String::as_str);
+        let mut drafts: Vec<&str> = both
+            .filter(|interface| interface.starts_with(PACKAGE) && interface.ends_with(name::DRAFT))
+            .collect();
+        drafts.sort_unstable();
+        drafts.dedup();
+        drafts
     }
 
     /// The digest as the configuration writes it: lower-case hexadecimal.
@@ -194,9 +208,13 @@ fn at_most<N: PartialOrd + fmt::Display>(what: &str, found: N, most: N) -> Resul
 fn contracts(exports: &[String]) -> Contracts {
     let exported = |contract: &str| exports.iter().any(|export| export == contract);
     Contracts {
+        gate: exported(name::GATE),
         authentication: exported(name::AUTHENTICATION),
+        authentication_by_body: exported(name::AUTHENTICATION_BY_BODY),
         rate_limiting: exported(name::RATE_LIMITING),
+        refusal_by_body: exported(name::REFUSAL_BY_BODY),
         routing: exported(name::ROUTING),
+        routing_by_body: exported(name::ROUTING_BY_BODY),
         transformation: exported(name::TRANSFORMATION),
     }
 }
@@ -206,14 +224,15 @@ fn check_exports(inspection: &Inspection) -> Result<(), Refusal> {
         return Err(Refusal::new(
             Reason::Contract,
             format!("it exports `{other}`, a version of the contracts that this gateway does not know"),
-            "this gateway serves witgate:plugin@0.1.0; build the plugin for it, or update the gateway",
+            "this gateway serves witgate:plugin@0.1.0 and the draft 0.2.0; build the plugin for it, or update the gateway",
         ));
     }
     if inspection.contracts == Contracts::default() {
         return Err(Refusal::new(
             Reason::Contract,
-            "it exports none of the contracts authentication, rate-limiting, routing and transformation",
-            "a plugin is made for one of the worlds of witgate:plugin@0.1.0",
+            "it exports none of the contracts: gate, authentication, authentication-by-body, rate-limiting, \
+             refusal-by-body, routing, routing-by-body, transformation",
+            "a plugin is made for one of the worlds of witgate:plugin",
         ));
     }
     if !inspection.exports.iter().any(|export| export == name::LIFECYCLE) {
@@ -235,8 +254,13 @@ fn is_other_version(export: &str) -> bool {
         name::ROUTING,
         name::TRANSFORMATION,
         name::TYPES,
+        name::GATE,
+        name::AUTHENTICATION_BY_BODY,
+        name::REFUSAL_BY_BODY,
+        name::ROUTING_BY_BODY,
+        name::REQUEST_BODY,
     ];
-    export.starts_with("witgate:plugin/") && !served.contains(&export)
+    export.starts_with(PACKAGE) && !served.contains(&export)
 }
 
 fn check_imports(inspection: &Inspection) -> Result<(), Refusal> {
@@ -247,8 +271,16 @@ fn check_imports(inspection: &Inspection) -> Result<(), Refusal> {
 }
 
 fn is_offered(import: &str) -> bool {
-    let own =
-        [name::TYPES, name::LOG, name::METRICS, name::STORE, name::FETCH, name::CRYPTO, name::LIFECYCLE];
+    let own = [
+        name::TYPES,
+        name::LOG,
+        name::METRICS,
+        name::STORE,
+        name::FETCH,
+        name::CRYPTO,
+        name::LIFECYCLE,
+        name::REQUEST_BODY,
+    ];
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))
 }
@@ -260,12 +292,12 @@ fn instead_of(import: &str) -> &'static str {
         ("wasi:sockets/", "there are no sockets; use `fetch` and a named upstream"),
         ("wasi:http/", "use `fetch` of witgate:plugin and a named upstream"),
         ("wasi:", "plugins have the clocks, random numbers and standard streams of WASI 0.2, nothing else"),
-        ("witgate:plugin/", "this gateway serves witgate:plugin@0.1.0"),
+        (PACKAGE, "this gateway serves witgate:plugin@0.1.0 and the draft 0.2.0"),
     ];
     families
         .iter()
         .find(|(prefix, _)| import.starts_with(prefix))
-        .map_or("plugins have the imports of witgate:plugin@0.1.0, nothing else", |(_, hint)| hint)
+        .map_or("plugins have the imports of witgate:plugin, nothing else", |(_, hint)| hint)
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use wasmtime::Store;
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Linker, TypedFunc};
 use witgate_config::model::Budget;
 use witgate_exchange::contracts::Contracts;
 
+use crate::bindings::draft::exports::witgate::plugin0_2_0::{
+    authentication_by_body, gate, refusal_by_body, routing_by_body,
+};
 use crate::bindings::exports::witgate::plugin::{
     authentication, lifecycle, rate_limiting, routing, transformation,
 };
@@ -37,9 +40,13 @@ pub(crate) struct Instance {
 /// The functions of the contracts a component exports.
 pub(crate) struct Exports {
     pub(crate) lifecycle: lifecycle::Guest,
+    pub(crate) gate: Option<gate::Guest>,
     pub(crate) authentication: Option<authentication::Guest>,
+    pub(crate) authentication_by_body: Option<authentication_by_body::Guest>,
     pub(crate) rate_limiting: Option<rate_limiting::Guest>,
+    pub(crate) refusal_by_body: Option<refusal_by_body::Guest>,
     pub(crate) routing: Option<routing::Guest>,
+    pub(crate) routing_by_body: Option<routing_by_body::Guest>,
     pub(crate) transformation: Option<transformation::Guest>,
 }
 
@@ -57,9 +64,13 @@ pub(crate) struct Template {
 /// Indices of the exported functions, looked up once.
 struct Indices {
     lifecycle: lifecycle::GuestIndices,
+    gate: Option<gate::GuestIndices>,
     authentication: Option<authentication::GuestIndices>,
+    authentication_by_body: Option<authentication_by_body::GuestIndices>,
     rate_limiting: Option<rate_limiting::GuestIndices>,
+    refusal_by_body: Option<refusal_by_body::GuestIndices>,
     routing: Option<routing::GuestIndices>,
+    routing_by_body: Option<routing_by_body::GuestIndices>,
     transformation: Option<transformation::GuestIndices>,
 }
 
@@ -78,9 +89,19 @@ impl Template {
         let linked = linker.instantiate_pre(&code.0)?;
         let indices = Indices {
             lifecycle: lifecycle::GuestIndices::new(&linked)?,
+            gate: present(contracts.gate, || gate::GuestIndices::new(&linked))?,
             authentication: present(contracts.authentication, || authentication::GuestIndices::new(&linked))?,
+            authentication_by_body: present(contracts.authentication_by_body, || {
+                authentication_by_body::GuestIndices::new(&linked)
+            })?,
             rate_limiting: present(contracts.rate_limiting, || rate_limiting::GuestIndices::new(&linked))?,
+            refusal_by_body: present(contracts.refusal_by_body, || {
+                refusal_by_body::GuestIndices::new(&linked)
+            })?,
             routing: present(contracts.routing, || routing::GuestIndices::new(&linked))?,
+            routing_by_body: present(contracts.routing_by_body, || {
+                routing_by_body::GuestIndices::new(&linked)
+            })?,
             transformation: present(contracts.transformation, || transformation::GuestIndices::new(&linked))?,
         };
         Ok(Template { linked, indices, engine, waits, _code: Arc::clone(code) })
@@ -101,9 +122,15 @@ impl Template {
         let indices = &self.indices;
         let exports = Exports {
             lifecycle: indices.lifecycle.load(&mut store, &instance)?,
+            gate: load(indices.gate.as_ref(), |i| i.load(&mut store, &instance))?,
             authentication: load(indices.authentication.as_ref(), |i| i.load(&mut store, &instance))?,
+            authentication_by_body: load(indices.authentication_by_body.as_ref(), |i| {
+                i.load(&mut store, &instance)
+            })?,
             rate_limiting: load(indices.rate_limiting.as_ref(), |i| i.load(&mut store, &instance))?,
+            refusal_by_body: load(indices.refusal_by_body.as_ref(), |i| i.load(&mut store, &instance))?,
             routing: load(indices.routing.as_ref(), |i| i.load(&mut store, &instance))?,
+            routing_by_body: load(indices.routing_by_body.as_ref(), |i| i.load(&mut store, &instance))?,
             transformation: load(indices.transformation.as_ref(), |i| i.load(&mut store, &instance))?,
         };
         Ok(Instance { store, exports, stopwatch, mailbox, uses: 0 })
@@ -128,6 +155,27 @@ impl Template {
         };
         instance.store.data_mut().end();
         Ok(schema)
+    }
+
+    /// Calls a function of a configured instance by which it declares what one of its contracts looks at.
+    ///
+    /// # Errors
+    /// The call traps, or uses up its budget.
+    pub(crate) fn declare<R: ComponentNamedList + Lift + 'static>(
+        &self,
+        instance: &mut Instance,
+        function: TypedFunc<(), R>,
+        time: Duration,
+    ) -> wasmtime::Result<R> {
+        instance.store.data_mut().begin_setup(time);
+        instance.store.set_epoch_deadline(FIRST_LOOK);
+        let declared = if self.waits {
+            at_once(function.call_async(&mut instance.store, ()))?
+        } else {
+            function.call(&mut instance.store, ())?
+        };
+        instance.store.data_mut().end();
+        Ok(declared)
     }
 
     /// Calls `configure` of a new instance.

@@ -1,7 +1,9 @@
 //! From a component to a binding in service: grants, settings, a first instance.
 
+mod additions;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
@@ -80,6 +82,7 @@ pub(crate) fn prepare(
     order: &BindingRequest<'_>,
 ) -> Result<Arc<Loaded>, Refusal> {
     check_digest(&component.inspection, order)?;
+    check_drafts(&component.inspection, order)?;
     check_grants(&component.inspection, order)?;
     let grants = &order.binding.grants;
     let waits = Waits {
@@ -92,7 +95,8 @@ pub(crate) fn prepare(
     let mut instance = instantiate(&template, &rights)?;
     check_schema(&template, &mut instance, &order.binding.settings)?;
     let settings = Value::Object(order.binding.settings.value.clone()).to_string();
-    let interest = configure(&template, &mut instance, &settings, order)?;
+    let mut interest = configure(&template, &mut instance, &settings, order)?;
+    additions::declare(&template, &mut instance, &mut interest, &order.binding.budget)?;
     let setup = Setup { settings, quick: begun.elapsed() < order.binding.budget.cpu / 2 };
     let contracts = component.contracts();
     check_interest(&interest, contracts)?;
@@ -108,7 +112,7 @@ pub(crate) fn prepare(
         shown_to_authenticate: DeclaredInputs::to(interest.authenticates_by.as_deref(), &interest),
         shown: Function::ALL.map(|function| DeclaredInputs::to(interest.inputs(function), &interest)),
         remember: order.binding.remember,
-        told: AtomicU8::new(0),
+        told: AtomicU16::new(0),
         interest,
         on_failure: order.binding.on_failure,
         pool: Arc::new(pool),
@@ -154,6 +158,21 @@ fn check_digest(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
     }
 }
 
+/// Refuses a component that uses a draft version of the border, unless its plugin is declared to do so.
+fn check_drafts(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(), Refusal> {
+    let drafts = inspection.drafts();
+    if drafts.is_empty() || order.plugin.unstable {
+        return Ok(());
+    }
+    let plugin = &order.binding.plugin;
+    Err(Refusal::new(
+        Reason::Contract,
+        format!("it uses a version of the contracts that is a draft and may change: {}", drafts.join(", ")),
+        format!("to load it all the same, add to [plugins.{plugin}]: unstable = true"),
+    )
+    .about(&format!("plugins.{plugin}.unstable")))
+}
+
 fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(), Refusal> {
     let grants = &order.binding.grants;
     let needs = [
@@ -187,7 +206,7 @@ fn template(runtime: &Runtime, component: &Component, waits: Waits) -> Result<Te
             Refusal::new(
                 Reason::Contract,
                 format!("an import or export does not have the type in its contract: {}", text(&error)),
-                "build the plugin against the published witgate:plugin@0.1.0",
+                "build the plugin against witgate:plugin as this gateway serves it: version 0.1.0, and the draft 0.2.0",
             )
         },
     )
@@ -286,6 +305,7 @@ fn interest(declared: lifecycle::Interest) -> Result<Interest, Refusal> {
             .map(|inputs| named_inputs(&inputs, "authenticate"))
             .transpose()?,
         pure: pure_functions(declared.pure)?,
+        ..Interest::NOTHING
     })
 }
 

@@ -4,7 +4,7 @@ mod contracts;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -39,7 +39,7 @@ pub struct Loaded {
     /// Whether its results may be remembered.
     pub(crate) remember: bool,
     /// The phases for which the log says already that a result cannot be remembered, one bit for each.
-    pub(crate) told: AtomicU8,
+    pub(crate) told: AtomicU16,
     pub(crate) on_failure: OnFailure,
     pub(crate) pool: Arc<Pool>,
     /// The successes and failures of its calls.
@@ -181,7 +181,7 @@ impl Loaded {
 
     /// Logs, once for each phase, why a result is not remembered although the plugin declares the function pure.
     pub(crate) fn not_pure(&self, phase: Phase, function: &str, beyond: &Beyond<'_>) {
-        let bit = 1 << phase as u8;
+        let bit = 1 << phase as u16;
         if !self.remember || beyond.is_meant() || self.told.load(Ordering::Relaxed) & bit != 0 {
             return;
         }

@@ -16,6 +16,8 @@ pub struct Plugin {
     pub store_bytes: usize,
     /// The state in which its store is kept; `None`: the built-in one.
     pub state: Option<String>,
+    /// Whether it may use a draft version of the plugin contracts.
+    pub unstable: bool,
 }
 
 /// `[bindings.NAME]`: a plugin with settings, rights and budgets.

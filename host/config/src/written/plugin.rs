@@ -24,11 +24,15 @@ pub(crate) struct Plugin {
     store_bytes: Text<Size>,
     /// The state in which its store is kept, by its name under `[state]`. Without it, a built-in state of kind `memory`.
     state: Option<String>,
+    /// Loads a component that uses version 0.2.0 of the plugin contracts. That version is a draft and may change with
+    /// the next release of the gateway; then the plugin has to be built again. Without this key, such a component is
+    /// refused.
+    unstable: bool,
 }
 
 impl Default for Plugin {
     fn default() -> Self {
-        Self { file: None, digest: None, store_bytes: Text::of("16MiB"), state: None }
+        Self { file: None, digest: None, store_bytes: Text::of("16MiB"), state: None, unstable: false }
     }
 }
 
@@ -47,6 +51,7 @@ impl Section for Plugin {
             digest: self.digest.map(|digest| digest.value.0),
             store_bytes: self.store_bytes.value.in_memory(),
             state: self.state,
+            unstable: self.unstable,
         })
     }
 }

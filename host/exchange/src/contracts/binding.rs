@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use witgate_config::model::OnFailure;
 
-use super::{Authentication, Interest, Observer, RateLimiting, Routing, Transformation};
+use super::{
+    Authentication, AuthenticationByBody, Gate, Interest, Observer, RateLimiting, RefusalByBody, Routing,
+    RoutingByBody, Transformation,
+};
 
 /// One binding in service: code with its settings, rights and budgets, either a plugin or native code.
 ///
@@ -59,8 +62,18 @@ pub trait Binding: Send + Sync {
         None
     }
 
+    /// The contract `gate`, if the binding serves it.
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        None
+    }
+
     /// The contract `authentication`, if the binding serves it.
     fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
+        None
+    }
+
+    /// The contract `authentication-by-body`, if the binding serves it. Its interest then says what it reads.
+    fn authentication_by_body(self: Arc<Self>) -> Option<Arc<dyn AuthenticationByBody>> {
         None
     }
 
@@ -69,8 +82,18 @@ pub trait Binding: Send + Sync {
         None
     }
 
+    /// The contract `refusal-by-body`, if the binding serves it. Its interest then says what it reads.
+    fn refusal_by_body(self: Arc<Self>) -> Option<Arc<dyn RefusalByBody>> {
+        None
+    }
+
     /// The contract `routing`, if the binding serves it.
     fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
+        None
+    }
+
+    /// The contract `routing-by-body`, if the binding serves it. Its interest then says what it reads.
+    fn routing_by_body(self: Arc<Self>) -> Option<Arc<dyn RoutingByBody>> {
         None
     }
 
@@ -90,9 +113,13 @@ pub trait Binding: Send + Sync {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the contracts")]
 pub struct Contracts {
+    pub gate: bool,
     pub authentication: bool,
+    pub authentication_by_body: bool,
     pub rate_limiting: bool,
+    pub refusal_by_body: bool,
     pub routing: bool,
+    pub routing_by_body: bool,
     pub transformation: bool,
 }
 
@@ -101,9 +128,13 @@ impl Contracts {
     pub fn of(binding: &Arc<dyn Binding>) -> Contracts {
         let binding = || Arc::clone(binding);
         Contracts {
+            gate: binding().gate().is_some(),
             authentication: binding().authentication().is_some(),
+            authentication_by_body: binding().authentication_by_body().is_some(),
             rate_limiting: binding().rate_limiting().is_some(),
+            refusal_by_body: binding().refusal_by_body().is_some(),
             routing: binding().routing().is_some(),
+            routing_by_body: binding().routing_by_body().is_some(),
             transformation: binding().transformation().is_some(),
         }
     }
@@ -111,9 +142,13 @@ impl Contracts {
     /// Their names in the WIT package, in the order of the pipeline.
     pub fn names(self) -> Vec<&'static str> {
         let all = [
+            ("gate", self.gate),
             ("authentication", self.authentication),
+            ("authentication-by-body", self.authentication_by_body),
             ("rate-limiting", self.rate_limiting),
+            ("refusal-by-body", self.refusal_by_body),
             ("routing", self.routing),
+            ("routing-by-body", self.routing_by_body),
             ("transformation", self.transformation),
         ];
         all.into_iter().filter_map(|(name, served)| served.then_some(name)).collect()

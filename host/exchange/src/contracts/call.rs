@@ -37,9 +37,13 @@ impl<T> Answer<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the contracts' functions")]
 pub enum Phase {
+    Gate,
     Authentication,
+    AuthenticationByBody,
     RateLimiting,
+    RefusalByBody,
     Routing,
+    RoutingByBody,
     Request,
     RequestBody,
     Response,
@@ -48,10 +52,14 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, each at the index `phase as usize`.
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 11] = [
+        Phase::Gate,
         Phase::Authentication,
+        Phase::AuthenticationByBody,
         Phase::RateLimiting,
+        Phase::RefusalByBody,
         Phase::Routing,
+        Phase::RoutingByBody,
         Phase::Request,
         Phase::RequestBody,
         Phase::Response,
@@ -61,9 +69,13 @@ impl Phase {
     /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
+            Phase::Gate => "gate",
             Phase::Authentication => "authentication",
+            Phase::AuthenticationByBody => "authentication-by-body",
             Phase::RateLimiting => "rate-limiting",
+            Phase::RefusalByBody => "refusal-by-body",
             Phase::Routing => "routing",
+            Phase::RoutingByBody => "routing-by-body",
             Phase::Request => "request",
             Phase::RequestBody => "request-body",
             Phase::Response => "response",
@@ -74,6 +86,7 @@ impl Phase {
     /// The phase in which a function that may be declared pure is called.
     pub fn of(function: Function) -> Self {
         match function {
+            Function::Admit => Phase::Gate,
             Function::Draw => Phase::RateLimiting,
             Function::Route => Phase::Routing,
             Function::OnRequest => Phase::Request,

@@ -2,6 +2,8 @@
 
 use http::HeaderName;
 
+use super::Reading;
+
 /// What a binding declares to look at, for a plugin by the result of `lifecycle.configure`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interest {
@@ -18,6 +20,12 @@ pub struct Interest {
     /// The inputs of `authenticate`; `None` stands for every input. An acceptance that names no inputs itself is
     /// based on these.
     pub authenticates_by: Option<Box<[Input]>>,
+    /// What `authentication-by-body` reads; `None` if the binding does not serve it.
+    pub authenticates_by_body: Option<Reading>,
+    /// What `refusal-by-body` reads; `None` if the binding does not serve it.
+    pub refuses_by_body: Option<Reading>,
+    /// What `routing-by-body` reads; `None` if the binding does not serve it.
+    pub routes_by_body: Option<Reading>,
     /// For each function of [`Function::ALL`] the inputs that alone determine its result; `None` if the function
     /// is not declared pure.
     pub pure: [Option<Box<[Input]>>; Function::ALL.len()],
@@ -32,6 +40,9 @@ impl Interest {
         response_body: BodyAccess::None,
         response: false,
         authenticates_by: None,
+        authenticates_by_body: None,
+        refuses_by_body: None,
+        routes_by_body: None,
         pure: [const { None }; Function::ALL.len()],
     };
 
@@ -45,6 +56,7 @@ impl Interest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the contracts' functions")]
 pub enum Function {
+    Admit,
     Draw,
     Route,
     OnRequest,
@@ -53,12 +65,13 @@ pub enum Function {
 
 impl Function {
     /// Every function.
-    pub const ALL: [Function; 4] =
-        [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse];
+    pub const ALL: [Function; 5] =
+        [Function::Admit, Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse];
 
     /// The name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
+            Function::Admit => "admit",
             Function::Draw => "draw",
             Function::Route => "route",
             Function::OnRequest => "on-request",

@@ -3,11 +3,13 @@
 //! | file | what it is |
 //! |---|---|
 //! | `binding` | [`Binding`]: a binding in service, with its name, version, limits and the contracts that it serves |
+//! | `gate` | [`Gate`]: whether a request is let in at all |
 //! | `authentication` | [`Authentication`]: who the caller is |
 //! | `rate_limiting` | [`RateLimiting`]: which buckets a request draws on |
 //! | `routing` | [`Routing`]: where a request goes |
 //! | `transformation` | [`Transformation`]: changes to heads and bodies of requests and responses |
 //! | `observe` | [`Observer`]: what became of finished requests |
+//! | `by_body` | [`AuthenticationByBody`], [`RefusalByBody`], [`RoutingByBody`]: decisions on the body of a request |
 //! | `call` | [`Call`], [`CallFailure`], [`Phase`]: the inputs of every call, and how it may fail |
 //! | `interest` | [`Interest`]: what a binding declares to look at |
 //! | `message` | headers and responses as plugins write them |
@@ -18,7 +20,7 @@
 //! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
 //! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or that is waited for |
 //!
-//! The types of the four contracts mirror the WIT package `witgate:plugin`. Results of bindings are untrusted
+//! The types of the contracts mirror the WIT package `witgate:plugin`. Results of bindings are untrusted
 //! until the pipeline has validated them, even if the binding is native.
 //!
 //! This module knows the vocabulary of one exchange (head, body, fault, identity, trace) and the configuration,
@@ -27,9 +29,11 @@
 
 mod authentication;
 mod binding;
+mod by_body;
 mod call;
 pub mod counter;
 mod fetch;
+mod gate;
 mod interest;
 mod maybe_ready;
 mod message;
@@ -44,8 +48,12 @@ mod value_part;
 
 pub use authentication::{Acceptance, Authentication, Decision};
 pub use binding::{Binding, Contracts, PluginLimits, Quarantined};
+pub use by_body::{
+    AuthenticationByBody, BodyContent, BodyForm, Extent, Reading, RefusalByBody, RoutingByBody,
+};
 pub use call::{Answer, Call, CallFailure, CallResult, Phase};
 pub use fetch::Fetch;
+pub use gate::Gate;
 pub use interest::{BodyAccess, Function, INPUTS, Input, Interest};
 pub use maybe_ready::MaybeReady;
 pub use message::{ComposedHeader, Header, HeaderChange, LocalResponse, ResponseHead};

@@ -16,12 +16,13 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Version {
     witgate: &'static str,
-    plugin_packages: [&'static str; 1],
+    plugin_packages: [&'static str; 2],
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
-    let version = Version { witgate: env!("CARGO_PKG_VERSION"), plugin_packages: ["witgate:plugin@0.1.0"] };
+    let plugin_packages = ["witgate:plugin@0.1.0", "witgate:plugin@0.2.0 (draft)"];
+    let version = Version { witgate: env!("CARGO_PKG_VERSION"), plugin_packages };
     print(arguments.format, &version, || {
         format!("witgate {}\nplugins  {}\n", version.witgate, version.plugin_packages.join(", "))
     })

@@ -380,6 +380,7 @@ impl<L: Loader> Library<L> {
             conduct,
             binding: asked.binding.clone(),
             store_bytes: asked.plugin.store_bytes,
+            unstable: asked.plugin.unstable,
             state: Arc::clone(asked.state),
             data: asked.data.clone(),
             secrets: asked.secrets.to_vec(),

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use witgate_config::model::{self, OnFailure};
 use witgate_exchange::contracts::{
-    Answer, Authentication, Binding, Bucket, Call, CallFailure, CallResult, Contracts, Decision, Destination,
-    RateLimiting, RequestOutcome, Routing, Transformation,
+    Answer, Authentication, AuthenticationByBody, Binding, BodyContent, Bucket, Call, CallFailure,
+    CallResult, Contracts, Decision, Destination, Gate, LocalResponse, RateLimiting, RefusalByBody,
+    RequestOutcome, Routing, RoutingByBody, Transformation,
 };
 
 /// A binding without a plugin.
@@ -60,20 +61,42 @@ impl Binding for Standin {
 
     fn reject_answer(&self, _reason: &str) {}
 
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        self.contracts.gate.then_some(self as _)
+    }
+
     fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
         self.contracts.authentication.then_some(self as _)
+    }
+
+    fn authentication_by_body(self: Arc<Self>) -> Option<Arc<dyn AuthenticationByBody>> {
+        self.contracts.authentication_by_body.then_some(self as _)
     }
 
     fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
         self.contracts.rate_limiting.then_some(self as _)
     }
 
+    fn refusal_by_body(self: Arc<Self>) -> Option<Arc<dyn RefusalByBody>> {
+        self.contracts.refusal_by_body.then_some(self as _)
+    }
+
     fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
         self.contracts.routing.then_some(self as _)
     }
 
+    fn routing_by_body(self: Arc<Self>) -> Option<Arc<dyn RoutingByBody>> {
+        self.contracts.routing_by_body.then_some(self as _)
+    }
+
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Gate for Standin {
+    fn admit<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Option<LocalResponse>>> {
+        unavailable()
     }
 }
 
@@ -91,6 +114,37 @@ impl RateLimiting for Standin {
 
 impl Routing for Standin {
     fn route<'a>(&'a self, _call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
+        unavailable()
+    }
+}
+
+/// No body is read for a call that fails.
+impl AuthenticationByBody for Standin {
+    fn authenticate_by_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _content: BodyContent,
+    ) -> CallResult<'a, Decision> {
+        unavailable()
+    }
+}
+
+impl RefusalByBody for Standin {
+    fn refuse_by_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _content: BodyContent,
+    ) -> CallResult<'a, Option<LocalResponse>> {
+        unavailable()
+    }
+}
+
+impl RoutingByBody for Standin {
+    fn route_by_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        _content: BodyContent,
+    ) -> CallResult<'a, Option<Destination>> {
         unavailable()
     }
 }

@@ -6,6 +6,8 @@
 //! string calls the allocator of the guest. Measurements are in `tests/bench/NOTES.md`.
 
 pub(crate) mod authentication;
+pub(crate) mod by_body;
+pub(crate) mod gate;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;
 pub(crate) mod transformation;

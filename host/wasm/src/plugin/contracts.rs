@@ -6,14 +6,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{
-    Answer, Authentication, Binding, BodyResult, Bucket, Call, CallFailure, CallResult, Decision,
-    Destination, Interest, Piece, PluginLimits, Quarantined, RateLimiting, RequestOutcome, ResponseHead,
-    ResponseOutcome, Routing, Transformation,
+    Answer, Authentication, AuthenticationByBody, Binding, BodyContent, BodyResult, Bucket, Call,
+    CallFailure, CallResult, Decision, Destination, Gate, Interest, LocalResponse, Piece, PluginLimits,
+    Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead, ResponseOutcome, Routing,
+    RoutingByBody, Transformation,
 };
 use witgate_exchange::turn;
 
 use super::Loaded;
-use crate::call::{authentication, rate_limiting, routing, transformation};
+use crate::call::{authentication, by_body, gate, rate_limiting, routing, transformation};
 use crate::quarantine::Health;
 
 impl Binding for Loaded {
@@ -72,20 +73,42 @@ impl Binding for Loaded {
         })
     }
 
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        self.contracts.gate.then_some(self as _)
+    }
+
     fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
         self.contracts.authentication.then_some(self as _)
+    }
+
+    fn authentication_by_body(self: Arc<Self>) -> Option<Arc<dyn AuthenticationByBody>> {
+        self.contracts.authentication_by_body.then_some(self as _)
     }
 
     fn rate_limiting(self: Arc<Self>) -> Option<Arc<dyn RateLimiting>> {
         self.contracts.rate_limiting.then_some(self as _)
     }
 
+    fn refusal_by_body(self: Arc<Self>) -> Option<Arc<dyn RefusalByBody>> {
+        self.contracts.refusal_by_body.then_some(self as _)
+    }
+
     fn routing(self: Arc<Self>) -> Option<Arc<dyn Routing>> {
         self.contracts.routing.then_some(self as _)
     }
 
+    fn routing_by_body(self: Arc<Self>) -> Option<Arc<dyn RoutingByBody>> {
+        self.contracts.routing_by_body.then_some(self as _)
+    }
+
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Gate for Loaded {
+    fn admit<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<LocalResponse>>> {
+        self.outcome(|lease| gate::admit(self, lease, call))
     }
 }
 
@@ -104,6 +127,32 @@ impl RateLimiting for Loaded {
 impl Routing for Loaded {
     fn route<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<Destination>>> {
         self.outcome(|lease| routing::route(self, lease, call))
+    }
+}
+
+impl AuthenticationByBody for Loaded {
+    fn authenticate_by_body<'a>(&'a self, call: Call<'a>, content: BodyContent) -> CallResult<'a, Decision> {
+        self.outcome(|lease| by_body::authenticate(self, lease, call, content))
+    }
+}
+
+impl RefusalByBody for Loaded {
+    fn refuse_by_body<'a>(
+        &'a self,
+        call: Call<'a>,
+        content: BodyContent,
+    ) -> CallResult<'a, Option<LocalResponse>> {
+        self.outcome(|lease| by_body::check(self, lease, call, content))
+    }
+}
+
+impl RoutingByBody for Loaded {
+    fn route_by_body<'a>(
+        &'a self,
+        call: Call<'a>,
+        content: BodyContent,
+    ) -> CallResult<'a, Option<Destination>> {
+        self.outcome(|lease| by_body::route(self, lease, call, content))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the contracts, with real guests compiled from source.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod additions;
 mod child;
 mod contracts;
 mod fetch;

@@ -41,6 +41,8 @@ pub(super) struct Version<C> {
     pub(super) conduct: Arc<dyn Conduct>,
     pub(super) binding: model::Binding,
     pub(super) store_bytes: usize,
+    /// Whether it was allowed to use a draft version of the contracts.
+    pub(super) unstable: bool,
     /// Where its store is kept.
     pub(super) state: Arc<dyn State>,
     /// The contents of the files that it may read.
@@ -60,6 +62,7 @@ impl<C> Version<C> {
     pub(super) fn is_for_all_but_data(&self, asked: &WantedBinding<'_>) -> bool {
         self.binding == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
+            && self.unstable == asked.plugin.unstable
             && Arc::ptr_eq(&self.state, asked.state)
             && self.secrets == asked.secrets
             && self.data.keys().eq(asked.data.keys())

@@ -7,21 +7,53 @@ use wit_parser::{
     TypeDefKind, TypeId, World, WorldItem,
 };
 
-/// The published versions of the border, each with its files.
-const VERSIONS: [&[(&str, &str)]; 1] = [&[
-    ("types.wit", include_str!("../../../../../../wit/0.1.0/types.wit")),
-    ("imports.wit", include_str!("../../../../../../wit/0.1.0/imports.wit")),
-    ("lifecycle.wit", include_str!("../../../../../../wit/0.1.0/lifecycle.wit")),
-    ("contracts.wit", include_str!("../../../../../../wit/0.1.0/contracts.wit")),
-    ("worlds.wit", include_str!("../../../../../../wit/0.1.0/worlds.wit")),
-]];
+/// A version of the border.
+struct Version {
+    /// Its files. They may use types of the versions before it.
+    files: &'static [(&'static str, &'static str)],
+    /// Its chapters with their interfaces, in reading order.
+    chapters: &'static [(&'static str, &'static [&'static str])],
+}
 
-/// The chapters, in reading order.
-const CHAPTERS: [(&str, &[&str]); 4] = [
-    ("The contracts", &["authentication", "rate-limiting", "routing", "transformation"]),
-    ("Setting up", &["lifecycle"]),
-    ("What a plugin may import", &["log", "metrics", "store", "fetch", "crypto"]),
-    ("Shared types", &["types"]),
+/// The file of this name in the folder of a version.
+macro_rules! file {
+    ($version:literal, $name:literal) => {
+        ($name, include_str!(concat!("../../../../../../wit/", $version, "/", $name)))
+    };
+}
+
+/// The versions that the gateway serves, from the oldest.
+const VERSIONS: [Version; 2] = [
+    Version {
+        files: &[
+            file!("0.1.0", "types.wit"),
+            file!("0.1.0", "imports.wit"),
+            file!("0.1.0", "lifecycle.wit"),
+            file!("0.1.0", "contracts.wit"),
+            file!("0.1.0", "worlds.wit"),
+        ],
+        chapters: &[
+            ("The contracts", &["authentication", "rate-limiting", "routing", "transformation"]),
+            ("Setting up", &["lifecycle"]),
+            ("What a plugin may import", &["log", "metrics", "store", "fetch", "crypto"]),
+            ("Shared types", &["types"]),
+        ],
+    },
+    Version {
+        files: &[
+            file!("0.2.0", "package.wit"),
+            file!("0.2.0", "gate.wit"),
+            file!("0.2.0", "request-body.wit"),
+            file!("0.2.0", "authentication-by-body.wit"),
+            file!("0.2.0", "refusal-by-body.wit"),
+            file!("0.2.0", "routing-by-body.wit"),
+            file!("0.2.0", "worlds.wit"),
+        ],
+        chapters: &[
+            ("The contracts", &["gate", "authentication-by-body", "refusal-by-body", "routing-by-body"]),
+            ("Shared types", &["request-body"]),
+        ],
+    },
 ];
 
 /// The manual, as Markdown.
@@ -32,22 +64,27 @@ pub(super) fn manual() -> anyhow::Result<String> {
     let mut text = String::from(
         "# Reference of the plugin border\n\nWritten from the WIT by `witgate plugin reference`; do not edit.\n",
     );
-    for files in VERSIONS {
-        let (resolve, package) = parse(files)?;
-        Manual { resolve: &resolve, text: &mut text }.package(package);
+    let (resolve, packages) = parse()?;
+    for (version, package) in VERSIONS.iter().zip(packages) {
+        Manual { resolve: &resolve, text: &mut text }.package(package, version.chapters);
     }
     Ok(text)
 }
 
-fn parse(files: &[(&str, &str)]) -> anyhow::Result<(Resolve, PackageId)> {
-    let mut sources = SourceMap::default();
-    for (name, content) in files {
-        sources.push_str(name, *content);
-    }
-    let group = sources.parse().map_err(|(sources, error)| anyhow::anyhow!("{}", error.render(&sources)))?;
+/// All versions, with the package of each.
+fn parse() -> anyhow::Result<(Resolve, Vec<PackageId>)> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_group(group)?;
-    Ok((resolve, package))
+    let mut packages = Vec::new();
+    for version in &VERSIONS {
+        let mut sources = SourceMap::default();
+        for (name, content) in version.files {
+            sources.push_str(name, *content);
+        }
+        let group =
+            sources.parse().map_err(|(sources, error)| anyhow::anyhow!("{}", error.render(&sources)))?;
+        packages.push(resolve.push_group(group)?);
+    }
+    Ok((resolve, packages))
 }
 
 struct Manual<'a> {
@@ -56,13 +93,13 @@ struct Manual<'a> {
 }
 
 impl Manual<'_> {
-    fn package(&mut self, id: PackageId) {
+    fn package(&mut self, id: PackageId, chapters: &[(&str, &[&str])]) {
         let package = &self.resolve.packages[id];
         let _ = write!(self.text, "\n# `{}`\n", package.name);
         self.docs(&package.docs);
-        for (title, interfaces) in CHAPTERS {
+        for (title, interfaces) in chapters {
             let _ = write!(self.text, "\n## {title}\n");
-            for name in interfaces {
+            for name in *interfaces {
                 if let Some(id) = package.interfaces.get(*name) {
                     self.interface(name, *id);
                 }
@@ -206,10 +243,10 @@ mod tests {
 
     #[test]
     fn every_interface_has_its_place() {
-        for files in VERSIONS {
-            let (resolve, package) = parse(files).unwrap();
+        let (resolve, packages) = parse().unwrap();
+        for (version, package) in VERSIONS.iter().zip(packages) {
             let mut told: Vec<&str> =
-                CHAPTERS.iter().flat_map(|(_, interfaces)| *interfaces).copied().collect();
+                version.chapters.iter().flat_map(|(_, interfaces)| *interfaces).copied().collect();
             let mut there: Vec<&str> =
                 resolve.packages[package].interfaces.keys().map(String::as_str).collect();
             told.sort_unstable();
