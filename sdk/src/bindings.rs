@@ -122,7 +122,6 @@ pub mod observe {
         path: ["../wit/0.1.0", "../wit/0.2.0"],
         inline: "package witgate:sdk-observe; world observe-exports { export witgate:plugin/observe@0.2.0; }",
         world: "witgate:sdk-observe/observe-exports",
-        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_observe",

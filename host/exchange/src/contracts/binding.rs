@@ -102,6 +102,11 @@ pub trait Binding: Send + Sync {
         None
     }
 
+    /// Which contracts it serves that no request in progress calls: `observe` and `tick`.
+    fn background(&self) -> Contracts {
+        Contracts::default()
+    }
+
     /// The contract `observe`, if the binding serves it. It observes for as long as somebody keeps what is returned, and what is
     /// queued then is still passed to the binding.
     fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
@@ -121,6 +126,8 @@ pub struct Contracts {
     pub routing: bool,
     pub routing_by_body: bool,
     pub transformation: bool,
+    pub observe: bool,
+    pub tick: bool,
 }
 
 impl Contracts {
@@ -136,7 +143,14 @@ impl Contracts {
             routing: binding().routing().is_some(),
             routing_by_body: binding().routing_by_body().is_some(),
             transformation: binding().transformation().is_some(),
+            ..binding().background()
         }
+    }
+
+    /// Whether it serves one that is called for requests in progress.
+    pub fn serves_requests(self) -> bool {
+        let others = Contracts { observe: self.observe, tick: self.tick, ..Contracts::default() };
+        self != others
     }
 
     /// Their names in the WIT package, in the order of the pipeline.
@@ -150,6 +164,8 @@ impl Contracts {
             ("routing", self.routing),
             ("routing-by-body", self.routing_by_body),
             ("transformation", self.transformation),
+            ("observe", self.observe),
+            ("tick", self.tick),
         ];
         all.into_iter().filter_map(|(name, served)| served.then_some(name)).collect()
     }

@@ -8,8 +8,10 @@
 pub(crate) mod authentication;
 pub(crate) mod by_body;
 pub(crate) mod gate;
+pub(crate) mod observe;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;
+pub(crate) mod tick;
 pub(crate) mod transformation;
 
 use std::pin::pin;
@@ -33,6 +35,7 @@ use crate::instance::Instance;
 use crate::plugin::Loaded;
 use crate::pool::{Lease, NoInstance};
 use crate::quarantine::Admission;
+use crate::state::HostState;
 
 /// One call in progress: the permission of the quarantine to make it, and the instance that it runs in.
 pub(crate) struct Running<'a> {
@@ -63,7 +66,32 @@ impl<'a> Running<'a> {
         phase: Phase,
         given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
-        let fetch = given.call.fetch;
+        Self::begin_with(binding, lease, phase, given.call.fetch, |state, now| {
+            state.begin(now, Arc::clone(given.call.head), given.response);
+        })
+        .await
+    }
+
+    /// Takes an instance for a call that belongs to no request.
+    ///
+    /// # Errors
+    /// As [`Running::begin`].
+    pub(crate) async fn begin_in_background(
+        binding: &'a Loaded,
+        phase: Phase,
+        fetch: &'a dyn Fetch,
+    ) -> Result<Self, CallFailure> {
+        Self::begin_with(binding, None, phase, fetch, HostState::begin_in_background).await
+    }
+
+    /// Takes an instance, unless the caller brings one, and has `prepare` begin the call in its state.
+    async fn begin_with(
+        binding: &'a Loaded,
+        lease: Option<Lease<'a>>,
+        phase: Phase,
+        fetch: &'a dyn Fetch,
+        prepare: impl FnOnce(&mut HostState, Instant),
+    ) -> Result<Self, CallFailure> {
         let begun = turn::now();
         let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
@@ -83,7 +111,7 @@ impl<'a> Running<'a> {
             Ok((lease, now)) => {
                 let lease = running.lease.insert(lease);
                 let instance = lease.call()?;
-                instance.store.data_mut().begin(now, Arc::clone(given.call.head), given.response);
+                prepare(instance.store.data_mut(), now);
                 Ok(running)
             }
             Err(NoInstance { failure, burnt }) => {

@@ -8,7 +8,6 @@ use witgate_exchange::log_entry::{End, LogEntry};
 
 use super::Running;
 use crate::bindings::draft::exports::witgate::plugin0_2_0::observe as contract;
-use crate::bindings::witgate::plugin::types::Header;
 use crate::plugin::Loaded;
 
 /// Calls `observe` with a batch.
@@ -28,18 +27,18 @@ pub(crate) async fn observe(binding: &Loaded, batch: &[Arc<LogEntry>]) -> Result
 struct Parts<'a> {
     trace_id: Option<String>,
     client_address: String,
-    headers: Vec<Header>,
+    headers: Vec<(&'a str, &'a [u8])>,
     steps: Vec<contract::Step<'a>>,
 }
 
 impl<'a> Parts<'a> {
-    fn of(entry: &'a LogEntry, granted: &[String]) -> Parts<'a> {
+    fn of(entry: &'a LogEntry, granted: &'a [String]) -> Parts<'a> {
         let head = &entry.head;
         let headers = granted.iter().flat_map(|name| {
             head.headers
                 .get_all(name)
                 .iter()
-                .map(|value| Header { name: name.clone(), value: value.as_bytes().to_vec() })
+                .map(|value| (name.as_str(), value.as_bytes()))
         });
         let steps = entry.plugins.iter().map(|call| contract::Step {
             binding: &call.binding,
