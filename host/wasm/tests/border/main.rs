@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod additions;
+mod background;
 mod child;
 mod contracts;
 mod fetch;
+mod granted;
 mod imports;
 mod loading;
 mod misbehaving;
