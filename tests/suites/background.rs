@@ -2,7 +2,7 @@
 //! and read files that change.
 
 use rustix::process::Signal;
-use witgate_tests::{Gateway, Origin, Scratch, eventually, guest};
+use witgate_tests::{Gateway, Origin, Scratch, eventually, guest, plugin};
 
 /// A gateway with one plugin that tells the upstream `collector` what it sees, and when it is called by the clock.
 fn config(origin: &Origin, collector: &Origin) -> String {
@@ -93,4 +93,53 @@ async fn a_changed_file_reaches_the_plugin_and_a_bad_one_does_not() {
 
     gateway.scratch.write("table", b"good again");
     reads(10).await;
+}
+
+/// Hashes of `myPassword`: bcrypt by crypt(3), APR1 by `openssl passwd -apr1`.
+const USERS: &str = "alice:$2y$04$abcdefghijklmnopqrstuuN2f4ZDSoR8/TAG80qUYDM9bRnmRm0Zy\n\
+                     bob:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/\n";
+
+#[tokio::test]
+async fn basic_auth_takes_its_users_from_a_file_and_heeds_its_changes() {
+    // `alice:myPassword`, `bob:myPassword`, `alice:wrong`.
+    let [alice, bob, wrong] = ["YWxpY2U6bXlQYXNzd29yZA==", "Ym9iOm15UGFzc3dvcmQ=", "YWxpY2U6d3Jvbmc="]
+        .map(|token| format!("Basic {token}"));
+    let origin = Origin::named("origin").await;
+    let scratch = Scratch::new();
+    scratch.install(&plugin("basic-auth"), "basic_auth");
+    scratch.write("users.htpasswd", USERS);
+    let config = format!(
+        "[gateway]\nidentity_headers = {{ x-user = \"subject\" }}\n\
+         [data.users]\nfile = \"users.htpasswd\"\n\
+         [plugins.basic-auth]\nfile = \"basic_auth.wasm\"\nunstable = true\n\
+         [bindings.basic-auth]\ngrants.data = [\"users\"]\nbudget.wall = \"20s\"\n\
+         [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"basic-auth\"]\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n",
+        origin.address()
+    );
+    let gateway = Gateway::start(scratch, &config).await;
+    let mut client = gateway.client().await;
+    let mut ask = async |authorization: &str| {
+        let headers = [("authorization", authorization)];
+        client.get("/", if authorization.is_empty() { &[] } else { &headers }).await
+    };
+    for (authorization, user) in [(&alice, "alice"), (&bob, "bob"), (&alice, "alice")] {
+        assert_eq!(ask(authorization).await.status, 200, "{user}: {}", gateway.output());
+        assert_eq!(origin.last().header("x-user"), user);
+    }
+    for refused in ["", &wrong, "Basic !", "Bearer x"] {
+        let reply = ask(refused).await;
+        assert_eq!(reply.status, 401, "{refused}");
+        assert!(reply.header("www-authenticate").starts_with("Basic realm="), "{refused}");
+    }
+    gateway.scratch.write("users.htpasswd", USERS.lines().last().unwrap_or_default());
+    eventually("alice to be gone", async || ask(&alice).await.status == 401).await;
+    assert_eq!(ask(&bob).await.status, 200);
+    gateway.scratch.write("users.htpasswd", "alice:no hash");
+    eventually("the mistake to be told", async || {
+        let status = gateway.admin_get("/status").await.json()["bindings"][0].to_string();
+        status.contains("last-good") && status.contains("line 1 of the file")
+    })
+    .await;
+    assert_eq!(ask(&bob).await.status, 200, "the last good file stays in use");
 }

@@ -308,3 +308,31 @@ pub(crate) fn all(scope: &mut Scope) -> BTreeMap<String, model::Binding> {
     }
     bindings
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::parse_str;
+
+    const PLUGIN: &str = "[plugins.p]\n[bindings.p]\n";
+
+    #[test]
+    fn tick_and_the_headers_of_observe_have_defaults_and_are_checked() {
+        let parsed = |more: &str| parse_str(&format!("{PLUGIN}{more}")).map(|loaded| loaded.config);
+        let binding = parsed("").unwrap().bindings.remove("p").unwrap();
+        assert_eq!((binding.tick, binding.grants.headers), (Duration::from_mins(1), Vec::new()));
+        let written = parsed("tick = \"100ms\"\ngrants.headers = [\"User-Agent\", \"x-a\"]\n").unwrap();
+        let binding = &written.bindings["p"];
+        assert_eq!(binding.tick, Duration::from_millis(100));
+        assert_eq!(binding.grants.headers, ["user-agent", "x-a"]);
+        for (wrong, expected) in [
+            ("tick = \"99ms\"\n", "`tick` must be at least 100ms"),
+            ("tick = \"0s\"\n", "`tick` must be at least 100ms"),
+            ("grants.headers = [\"no header\"]\n", "a header name"),
+        ] {
+            let Err(failure) = parsed(wrong) else { panic!("{wrong} is refused") };
+            assert!(failure.render(false).contains(expected), "{wrong}: {}", failure.render(false));
+        }
+    }
+}
