@@ -54,7 +54,10 @@ async fn every_exchange_that_ended_is_told_before_the_process_ends() {
     let lines = told(&collector, "/seen");
     assert_eq!(lines.len(), 20, "{lines:?}\n{output}");
     assert!(lines.iter().any(|line| line.starts_with("all GET /7 200 Ending::Complete 0 ")), "{lines:?}");
-    assert!(lines.iter().all(|line| line.contains("b/rate-limiting") && !line.contains("secret")), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line.contains("b/rate-limiting") && !line.contains("secret")),
+        "{lines:?}"
+    );
     assert_eq!(told(&collector, "/ticks").len(), 1, "once a gateway, however many cores it has");
 }
 
@@ -66,7 +69,9 @@ async fn a_changed_file_reaches_the_plugin_and_a_bad_one_does_not() {
         let mut client = gateway.client().await;
         eventually("the plugin to use the file", async || {
             assert_eq!(client.get("/", &[]).await.status, 200);
-            told(&collector, "/seen").last().is_some_and(|line| line.ends_with(&format!("checked=Some({bytes})")))
+            told(&collector, "/seen")
+                .last()
+                .is_some_and(|line| line.ends_with(&format!("checked=Some({bytes})")))
         })
         .await;
     };
@@ -78,7 +83,10 @@ async fn a_changed_file_reaches_the_plugin_and_a_bad_one_does_not() {
     eventually("the plugin to refuse it", async || {
         let status = gateway.admin_get("/status").await.json();
         status["bindings"][0]["state"] == "last-good"
-            && status["bindings"][0]["problem"].as_str().unwrap_or_default().contains("the table is malformed")
+            && status["bindings"][0]["problem"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("the table is malformed")
     })
     .await;
     reads(17).await;

@@ -16,9 +16,9 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use witgate_exchange::record::PluginCall;
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
 
-use witgate_exchange::log_entry::{End, LogEntry};
 use crate::client_span::{ClientNotes, Outcome};
 use crate::export::FinishedSpan;
+use witgate_exchange::log_entry::{End, LogEntry};
 
 /// The flag of a sampled trace (W3C Trace Context section 3.2.2.5), also used in `Span.flags`.
 const SAMPLED: u32 = 1;

@@ -24,8 +24,8 @@
 //! * The parts of the request head in which the plugin declared interest are parameters of the call. The borrowed
 //!   request is the `Arc` that the host holds anyway. No data of a request stays in a store after the call.
 
-mod bindings;
 mod background;
+mod bindings;
 mod budget;
 mod cache;
 mod call;

@@ -114,7 +114,10 @@ impl Loaded {
 
     /// Logs that a contract is not called because there is no thread for it.
     pub(crate) fn no_thread(&self, contract: &str, error: &std::io::Error) {
-        self.announce(LogLevel::Error, &format!("its `{contract}` is not called: there is no thread: {error}"));
+        self.announce(
+            LogLevel::Error,
+            &format!("its `{contract}` is not called: there is no thread: {error}"),
+        );
     }
 
     /// The counters of the binding, including those of its earlier versions.

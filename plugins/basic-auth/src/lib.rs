@@ -66,9 +66,7 @@ impl Plugin for BasicAuth {
 #[authentication]
 impl Authentication for BasicAuth {
     fn interest(&self) -> Interest {
-        Interest::none()
-            .request_headers(["authorization"])
-            .authenticates_by([Input::header("authorization")])
+        Interest::none().request_headers(["authorization"]).authenticates_by([Input::header("authorization")])
     }
 
     fn authenticate(&self, request: &Request) -> Decision {
@@ -80,13 +78,11 @@ impl Authentication for BasicAuth {
         let Some((name, password)) = credentials else { return self.refused() };
         let (hash, known) = self.users.hash(&name);
         match password::verify(password, hash) {
-            Ok(true) if known => {
-                Acceptance::from(Identity::new(name)).cacheable_for(self.cache_for).into()
-            }
+            Ok(true) if known => Acceptance::from(Identity::new(name)).cacheable_for(self.cache_for).into(),
             Ok(_) => self.refused(),
-            Err(password::Error::Busy | password::Error::Unavailable) => Response::problem(503, "Service Unavailable")
-                .with_header("retry-after", "1")
-                .into(),
+            Err(password::Error::Busy | password::Error::Unavailable) => {
+                Response::problem(503, "Service Unavailable").with_header("retry-after", "1").into()
+            }
             Err(error @ (password::Error::UnknownForm | password::Error::TooCostly)) => {
                 log::warn(format!("the hash of a user cannot be verified: {error:?}"));
                 self.refused()

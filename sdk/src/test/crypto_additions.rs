@@ -33,7 +33,8 @@ pub(crate) fn open(context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn combined(nonce: &[u8], text: &[u8]) -> Vec<u8> {
-    let stream = (0_u64..).flat_map(|block| hmac(Hash::Sha256, b"stream", &[nonce, &block.to_le_bytes()].concat()));
+    let stream =
+        (0_u64..).flat_map(|block| hmac(Hash::Sha256, b"stream", &[nonce, &block.to_le_bytes()].concat()));
     text.iter().zip(stream).map(|(byte, other)| byte ^ other).collect()
 }
 

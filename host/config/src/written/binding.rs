@@ -321,7 +321,7 @@ mod tests {
     fn tick_and_the_headers_of_observe_have_defaults_and_are_checked() {
         let parsed = |more: &str| parse_str(&format!("{PLUGIN}{more}")).map(|loaded| loaded.config);
         let binding = parsed("").unwrap().bindings.remove("p").unwrap();
-        assert_eq!((binding.tick, binding.grants.headers), (Duration::from_mins(1), Vec::new()));
+        assert_eq!((binding.tick, binding.grants.headers), (Duration::from_secs(60), Vec::new()));
         let written = parsed("tick = \"100ms\"\ngrants.headers = [\"User-Agent\", \"x-a\"]\n").unwrap();
         let binding = &written.bindings["p"];
         assert_eq!(binding.tick, Duration::from_millis(100));

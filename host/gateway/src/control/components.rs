@@ -9,8 +9,8 @@ use witgate_config::{Config, Problem, Problems, model};
 use witgate_exchange::contracts::{Contracts, Fetch};
 use witgate_telemetry::Telemetry;
 use witgate_wasm::{
-    BindingRequest, Calls, Compiling, Component, CurrentUpstreams, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,
-    Refusal, Runtime, RuntimeOptions,
+    BindingRequest, Calls, Compiling, Component, CurrentUpstreams, INSTANCES, Inspection, Journal, Loaded,
+    OnRevert, Reason, Refusal, Runtime, RuntimeOptions,
 };
 
 use super::handle::Handle;

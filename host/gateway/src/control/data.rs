@@ -71,7 +71,8 @@ fn held(settings: &model::Data, before: Option<&Held>, digest: Option<[u8; 32]>)
         return Ok(Held { problem: None, ..before.clone() });
     }
     let read = file::read(&settings.file, settings.max_size).map_err(|error| error.to_string());
-    let bytes = read.and_then(|bytes| if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(bytes) });
+    let bytes =
+        read.and_then(|bytes| if bytes.is_empty() { Err("it is empty".to_owned()) } else { Ok(bytes) });
     match (bytes, before) {
         (Ok(bytes), _) => {
             let digest = Sha256::digest(&bytes).into();
@@ -80,8 +81,10 @@ fn held(settings: &model::Data, before: Option<&Held>, digest: Option<[u8; 32]>)
             Ok(Held { settings: settings.clone(), digest, content, problem: None })
         }
         (Err(why), Some(before)) => {
-            let told =
-                format!("`{}` cannot be used: {why}; its last good contents stay in use", settings.file.display());
+            let told = format!(
+                "`{}` cannot be used: {why}; its last good contents stay in use",
+                settings.file.display()
+            );
             Ok(Held { problem: Some(told), ..before.clone() })
         }
         (Err(why), None) => Err(format!("`{}` cannot be used: {why}", settings.file.display())),
@@ -106,6 +109,9 @@ mod tests {
         let list = WatchList { files: watched, folders: BTreeMap::new() };
         files.next(config, &Fingerprint::take(&list, &Fingerprint::default()))
     }
+
+    /// Puts something at a path that cannot be used.
+    type Spoil = fn(&Path);
 
     fn bytes(files: &DataFiles) -> &[u8] {
         files.get("d").expect("it is held").bytes()
@@ -137,7 +143,7 @@ mod tests {
         let config = config(&file, "8");
         std::fs::write(&file, "good").unwrap();
         let (good, _) = next(&DataFiles::default(), &config);
-        let spoil: [(&str, fn(&Path)); 5] = [
+        let spoil: [(&str, Spoil); 5] = [
             ("No such file", |_| {}),
             ("it is too large", |file| std::fs::write(file, "123456789").unwrap()),
             ("it is empty", |file| std::fs::write(file, "").unwrap()),

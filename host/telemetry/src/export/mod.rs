@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 use witgate_exchange::trace::SpanSink;
 
-use witgate_exchange::log_entry::LogEntry;
 use crate::client_span::ClientNotes;
 use crate::in_service::Current;
 use crate::metrics::Counter;
 use crate::span;
+use witgate_exchange::log_entry::LogEntry;
 
 /// The most requests and attempts whose spans may be queued.
 const QUEUE: usize = 8192;

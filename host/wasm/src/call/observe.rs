@@ -35,10 +35,7 @@ impl<'a> Parts<'a> {
     fn of(entry: &'a LogEntry, granted: &'a [String]) -> Parts<'a> {
         let head = &entry.head;
         let headers = granted.iter().flat_map(|name| {
-            head.headers
-                .get_all(name)
-                .iter()
-                .map(|value| (name.as_str(), value.as_bytes()))
+            head.headers.get_all(name).iter().map(|value| (name.as_str(), value.as_bytes()))
         });
         let steps = entry.plugins.iter().map(|call| contract::Step {
             binding: &call.binding,

@@ -47,18 +47,23 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
             Ok((sealer.seal(context.as_le_slice(&store), message.as_le_slice(&store)),))
         },
     )?;
-    crypto.func_wrap("open", |mut store: StoreContextMut<'_, HostState>, (context, sealed): (Bytes, Bytes)| {
-        store.data_mut().charge()?;
-        let sealer = &store.data().rights.sealer;
-        Ok((sealer.open(context.as_le_slice(&store), sealed.as_le_slice(&store)),))
-    })
+    crypto.func_wrap(
+        "open",
+        |mut store: StoreContextMut<'_, HostState>, (context, sealed): (Bytes, Bytes)| {
+            store.data_mut().charge()?;
+            let sealer = &store.data().rights.sealer;
+            Ok((sealer.open(context.as_le_slice(&store), sealed.as_le_slice(&store)),))
+        },
+    )
 }
 
 /// Whether an ES512 signature is valid.
 fn verify_es512(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<bool, String> {
     let key = match key {
         PublicKey::Ec(point) if point.len() == POINT && point.first() == Some(&4) => point,
-        PublicKey::Ec(_) => return Err(format!("an uncompressed P-521 point has {POINT} bytes and begins with 4")),
+        PublicKey::Ec(_) => {
+            return Err(format!("an uncompressed P-521 point has {POINT} bytes and begins with 4"));
+        }
         PublicKey::Spki(document) => document,
         PublicKey::Rsa(_) | PublicKey::Ed25519(_) => {
             return Err("ES512 is verified with a key of the kind `ec` or `spki`".to_owned());

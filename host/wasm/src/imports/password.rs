@@ -26,9 +26,12 @@ impl From<HashError> for Error {
 pub(super) fn add_to_linker(linker: &mut Linker<HostState>, waits: bool) -> wasmtime::Result<()> {
     let mut password = linker.instance(name::PASSWORD)?;
     if waits {
-        password.func_wrap_async("verify", |store: StoreContextMut<'_, HostState>, given: (Vec<u8>, String)| {
-            Box::new(async move { Ok((verify(store, given).await?,)) })
-        })
+        password.func_wrap_async(
+            "verify",
+            |store: StoreContextMut<'_, HostState>, given: (Vec<u8>, String)| {
+                Box::new(async move { Ok((verify(store, given).await?,)) })
+            },
+        )
     } else {
         password.func_wrap("verify", |mut store: StoreContextMut<'_, HostState>, _: (Vec<u8>, String)| {
             store.data_mut().charge()?;

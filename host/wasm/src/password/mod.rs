@@ -129,9 +129,8 @@ fn check_argon2(text: &str) -> Result<(), HashError> {
     }
     let parameters = Params::try_from(&hash).map_err(|_| HashError::Unknown)?;
     let work = u64::from(parameters.m_cost()) * u64::from(parameters.t_cost());
-    let bounded = parameters.m_cost() <= ARGON2_MEMORY
-        && work <= ARGON2_WORK
-        && parameters.p_cost() <= ARGON2_LANES;
+    let bounded =
+        parameters.m_cost() <= ARGON2_MEMORY && work <= ARGON2_WORK && parameters.p_cost() <= ARGON2_LANES;
     if bounded { Ok(()) } else { Err(HashError::TooCostly) }
 }
 
@@ -154,10 +153,7 @@ mod tests {
         ("", "$apr1$abcdefgh$L.PT565ESX4Tp2bqNs7Ie."),
         ("a much longer password than sixteen bytes", "$apr1$x$eVg/QpGhpgNiDA46nGsav0"),
         ("myPassword", "$2b$05$abcdefghijklmnopqrstuugwV8qBBvnFAgKU/1lAQTjzoU4mNz2BW"),
-        (
-            "password",
-            "$argon2id$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
-        ),
+        ("password", "$argon2id$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"),
     ];
 
     #[test]
@@ -165,7 +161,9 @@ mod tests {
         for (password, text) in HASHES {
             let hash = StoredHash::check(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
             assert!(hash.is_of(password.as_bytes()), "{text}");
-            for other in ["mypassword", "myPassword ", "x", &"a".repeat(2000), "myPassword\0", "password\0password"] {
+            for other in
+                ["mypassword", "myPassword ", "x", &"a".repeat(2000), "myPassword\0", "password\0password"]
+            {
                 assert!(!hash.is_of(other.as_bytes()), "{text}: {other}");
             }
         }
@@ -204,10 +202,7 @@ mod tests {
             (&format!("$2y$10${}!", &tail[1..]), HashError::Unknown),
             ("$argon2id$v=19$m=65536,t=2,p=1", HashError::Unknown),
             ("$argon2id$v=19$m=0,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8", HashError::Unknown),
-            (
-                "$argon2i$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
-                HashError::Unknown,
-            ),
+            ("$argon2i$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8", HashError::Unknown),
             (
                 "$argon2id$v=19$m=65537,t=1,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
                 HashError::TooCostly,

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{
     Answer, Authentication, AuthenticationByBody, Binding, BodyContent, BodyResult, Bucket, Call,
-    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, Observer, Piece, PluginLimits,
-    Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead, ResponseOutcome, Routing,
-    RoutingByBody, Transformation,
+    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, Observer,
+    Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead,
+    ResponseOutcome, Routing, RoutingByBody, Transformation,
 };
 use witgate_exchange::turn;
 

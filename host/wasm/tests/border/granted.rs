@@ -125,8 +125,10 @@ fn passwords_are_verified_while_the_call_waits() {
     assert_eq!(ask(&format!("mypassword {bcrypt}")), "Ok(false)");
     assert_eq!(ask("myPassword $apr1$r31.....$HqJZimcKQFAMYayBlzkrA/"), "Ok(true)");
     assert_eq!(ask("myPassword {SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE="), "Ok(true)");
-    assert_eq!(ask("myPassword plain"), "Err(Error::UnknownForm)");
-    assert_eq!(ask(&format!("x $2y$31${}", ".".repeat(53))), "Err(Error::TooCostly)");
+    let refused = ask("myPassword plain");
+    assert!(refused.contains("unknown-form"), "{refused}");
+    let refused = ask(&format!("x $2y$31${}", ".".repeat(53)));
+    assert!(refused.contains("too-costly"), "{refused}");
 }
 
 #[test]
@@ -143,5 +145,6 @@ fn a_verification_is_none_of_the_cpu_time_of_a_call_and_ends_with_its_wall_time(
     let loaded = bind(&scene, &short, "").unwrap();
     let begun = Instant::now();
     let slower = format!("x $2y$14${}", ".".repeat(53));
-    assert_eq!(tell(&loaded, "password", &slower), Ok("Err(Error::Busy)".into()), "{:?}", begun.elapsed());
+    let late = tell(&loaded, "password", &slower).unwrap();
+    assert!(late.contains("busy"), "{late} after {:?}", begun.elapsed());
 }

@@ -47,7 +47,8 @@ impl Loader for Texts {
         if let Some(key) = wanted.filter(|key| !asked.binding.settings.value.contains_key(*key)) {
             return Err(Refused::Settings(vec![Problem::new(format!("`{key}` is missing"))]));
         }
-        if component.starts_with("reads") && asked.data.values().any(|data| data.bytes().starts_with(b"bad")) {
+        if component.starts_with("reads") && asked.data.values().any(|data| data.bytes().starts_with(b"bad"))
+        {
             return Err(Refused::Settings(vec![Problem::new("the table is malformed")]));
         }
         let conduct = Arc::<conduct::Fake>::default();

@@ -62,7 +62,11 @@ fn contents_that_the_plugin_refuses_never_replace_good_ones() {
 
     scene.write("reads 1");
     scene.config.bindings.get_mut("b").unwrap().settings = settings("a");
-    assert_eq!(scene.reload().unwrap_err().configuration.len(), 1, "new settings are not put in service with old data");
+    assert_eq!(
+        scene.reload().unwrap_err().configuration.len(),
+        1,
+        "new settings are not put in service with old data"
+    );
     scene.config.bindings.get_mut("b").unwrap().settings = Settings::default();
 
     scene.writes_data("good 2");
