@@ -78,7 +78,7 @@ fn a_mistake_in_the_file_is_told_with_its_line_and_without_the_hash() {
         assert!(problems[0].message.contains(expected), "{file}: {problems:?}");
         assert!(!problems[0].message.contains("secret"), "{problems:?}");
     }
-    Gateway::new();
+    let _without_files = Gateway::new();
     let problems = test::configure::<BasicAuth>("{}").map(drop).unwrap_err();
     assert!(problems[0].message.contains("not granted"), "{problems:?}");
 }
